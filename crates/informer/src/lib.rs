@@ -1,1 +1,46 @@
-//! (scaffold)
+//! Shared informers and work queues: how every component of the control plane sees the cluster.
+//!
+//! A component reads from an [`Informer`], a local copy of all objects of one kind which a watch keeps current, and is
+//! told of changes by a callback that does one thing only: put a key into a [`WorkQueue`]. A reconciler takes keys from
+//! the queue, looks at the informers, and acts through a [`kube::Client`]. It gets a key, never an event, so a lost,
+//! repeated or reordered event changes nothing.
+//!
+//! ```text
+//!   watch ──► Informer ──on_change──► WorkQueue ──► run(reconcile) ──► kube::Client
+//!                ▲                                      │ reads
+//!                └──────────────────────────────────────┘
+//! ```
+//!
+//! [`Informers`] is the shared set: within one process there is one watch and one copy for each kind, whoever asks.
+//! [`Recorder`] writes the Events that people read in `kubectl describe`.
+//!
+//! This crate builds on `kube::runtime` and knows nothing of where the API server is or how it stores things.
+
+mod events;
+mod informer;
+mod informers;
+mod key;
+mod queue;
+
+pub use events::{EventType, Recorder};
+pub use informer::{Change, Informer};
+pub use informers::Informers;
+pub use key::ObjectKey;
+pub use queue::{Outcome, WorkQueue, run};
+
+/// What a type must offer to be watched: any kind of `k8s-openapi` does, and so does `kube`'s `PartialObjectMeta`.
+pub trait Object:
+    kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static
+{
+}
+
+impl<K> Object for K where
+    K: kube::Resource
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}

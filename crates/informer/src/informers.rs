@@ -1,0 +1,52 @@
+//! The shared set of informers of a process.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Informer, Object};
+
+/// One [`Informer`] for each kind, over all namespaces, started when it is first asked for. Cheap to clone.
+#[derive(Clone)]
+pub struct Informers {
+    client: Client,
+    cancel: CancellationToken,
+    started: Arc<Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>>,
+}
+
+impl Informers {
+    /// An empty set that will watch through `client` until `cancel` is triggered.
+    pub fn new(client: Client, cancel: CancellationToken) -> Self {
+        Self {
+            client,
+            cancel,
+            started: Arc::default(),
+        }
+    }
+
+    /// The informer of all objects of kind `K`.
+    ///
+    /// Must be called within a tokio runtime, since it may have to start the watch.
+    pub fn informer<K>(&self) -> Informer<K>
+    where
+        K: Object,
+        K::DynamicType: Default + Clone,
+    {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = started.entry(TypeId::of::<K>()).or_insert_with(|| {
+            Box::new(Informer::<K>::start(
+                Api::all(self.client.clone()),
+                watcher::Config::default().streaming_lists(),
+                self.cancel.clone(),
+            ))
+        });
+        match slot.downcast_ref::<Informer<K>>() {
+            Some(informer) => informer.clone(),
+            None => unreachable!("the map's key is the type of its value"),
+        }
+    }
+}
