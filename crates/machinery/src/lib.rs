@@ -1,1 +1,39 @@
-//! (scaffold)
+//! What every part of coracle knows about Kubernetes objects as such: names and kinds, validation messages and field
+//! paths, the errors of the API, selectors, quantities, and the three kinds of patch.
+//!
+//! Everything here is a pure function on values: no input or output, no clock, no tasks. Where upstream has a message or
+//! a canonical form that clients see, it is the same one here, byte for byte.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`gvk`] | group, version, kind and resource, and how they are written |
+//! | [`field`] | paths into an object and what is wrong there |
+//! | [`status`] | the one error of the API and its `Status` |
+//! | [`validate`] | the rules for names, labels, keys and ports |
+//! | [`names`] | generated names |
+//! | [`selector`] | label and field selectors |
+//! | [`quantity`] | `100m`, `1536Mi`, `2e3` |
+//! | [`int_or_string`] | counts that may be percentages |
+//! | [`patch`] | JSON patch, merge patch, strategic merge patch |
+//! | [`merge_keys`] | the facts that say how a list is merged |
+//! | [`hash`] | stable hashes for generated names |
+//! | [`age`] | durations as people read them |
+
+pub mod age;
+pub mod field;
+pub mod gvk;
+pub mod hash;
+pub mod int_or_string;
+pub mod merge_keys;
+pub mod names;
+pub mod patch;
+pub mod quantity;
+pub mod selector;
+pub mod status;
+pub mod validate;
+
+pub use field::{ErrorList, FieldError, Path};
+pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
+pub use quantity::Quantity;
+pub use selector::{FieldSelector, LabelSelector};
+pub use status::ApiError;
