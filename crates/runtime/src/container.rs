@@ -98,8 +98,6 @@ pub enum Seccomp {
 }
 
 /// How to make a container.
-// The booleans are independent settings of the pod's specification, not a state machine.
-#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ContainerConfig {
     /// The pod.

@@ -16,8 +16,6 @@
 //!
 //! This crate must not know any runtime, nor pods as API objects.
 
-#![warn(clippy::pedantic)]
-#![allow(clippy::module_name_repetitions)]
 
 mod container;
 mod error;
