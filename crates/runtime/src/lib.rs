@@ -16,7 +16,6 @@
 //!
 //! This crate must not know any runtime, nor pods as API objects.
 
-
 mod container;
 mod error;
 mod event;
@@ -25,13 +24,12 @@ pub mod labels;
 mod sandbox;
 mod stats;
 
-use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use streaming::{CommandOptions, Duplex, LogOptions, Streams};
+use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, Streams};
 
 pub use container::{
     Container, ContainerConfig, ContainerState, Device, Mount, Propagation, Resources, Seccomp,
@@ -41,9 +39,6 @@ pub use event::{Event, EventKind};
 pub use image::{Auth, Image};
 pub use sandbox::{PodIdentity, PortMapping, Protocol, Sandbox, SandboxConfig};
 pub use stats::Stats;
-
-/// The lines of a log, or the bytes of one stream: ends at the end of what there is, or never when following.
-pub type LogStream = BoxStream<'static, io::Result<Bytes>>;
 
 /// Events in the order in which they happened. The stream ends after its first error.
 pub type EventStream = BoxStream<'static, Result<Event, Error>>;
@@ -150,7 +145,7 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// A container's log. All of [`LogOptions`] but `previous` is honoured here, `limit_bytes` included;
     /// timestamps are RFC 3339 with nanoseconds, one before each line.
-    async fn logs(&self, id: &str, options: &LogOptions) -> Result<LogStream, Error>;
+    async fn logs(&self, id: &str, options: &LogOptions) -> Result<LogChunks, Error>;
 
     /// Runs a command in a container, connected to `streams`, and answers its exit code.
     /// Dropping the future closes the streams; the command sees end of file or a broken pipe.
