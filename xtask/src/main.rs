@@ -1,2 +1,55 @@
-//! (scaffold)
-fn main() {}
+//! The developer's own tool: `cargo xtask COMMAND`.
+//!
+//! Everything that a developer or CI does with this repository is a command here, so that there is one way to do it.
+
+mod bench;
+mod demo;
+mod images;
+mod kubectl;
+mod setup;
+mod steps;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, test, measure and show coracle.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Set up what is missing, start a cluster and run examples/nginx in it
+    Demo,
+    /// Run everything that CI checks
+    Test(test::Options),
+    /// Make sure that the images of the examples and tests exist in Docker
+    Images,
+    /// Measure: creates, reads, watches, rollouts; see CONTRIBUTING.md
+    Bench(bench::Options),
+    /// Check what no compiler checks: import directions, file lengths, module docs
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo => demo::run(),
+        Command::Test(options) => test::run(&options),
+        Command::Images => setup::docker().and_then(|()| images::ensure()),
+        Command::Bench(options) => bench::run(&options),
+        Command::Tidy => tidy::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            steps::say(format!("xtask: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,2 +1,36 @@
-//! (scaffold)
-fn main() {}
+//! The `coracle` program: Kubernetes for one machine, started and stopped like any other program.
+//!
+//! ```text
+//! main ── cli (what can be asked) ── commands (one file each) ──┬── daemon      (the process in the background)
+//!                                                               ├── kubeconfig  (the user's contexts)
+//!                                                               └── progress    (what a person sees meanwhile)
+//! ```
+//!
+//! This crate turns command lines into calls of `node` and answers into text. How anything works inside is not its
+//! business. Every failure is one line on standard error that says what to do, and exit code 1.
+
+mod cli;
+mod commands;
+mod daemon;
+mod kubeconfig;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// RocksDB and JSON make many small allocations of mixed sizes; mimalloc keeps the resident memory of that small.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    match commands::run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What can be asked on the command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Kubernetes for one machine, in one program.
+#[derive(Debug, Parser)]
+#[command(name = "coracle", version, propagate_version = true, about)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// The cluster to speak of; several run side by side
+    #[arg(
+        short,
+        long,
+        global = true,
+        default_value = "coracle",
+        env = "CORACLE_PROFILE",
+        value_name = "NAME"
+    )]
+    pub(crate) profile: String,
+    /// Where clusters keep their state [default: ~/.coracle]
+    #[arg(long, global = true, env = "CORACLE_HOME", value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the cluster and point kubectl at it
+    Start(Start),
+    /// Tell whether the cluster runs (exit code 0: it runs, 3: it does not, 4: there is none)
+    Status(Status),
+    /// Stop the cluster; its containers keep running and its state is kept
+    Stop,
+    /// Delete the cluster: containers, network, state and kubectl context
+    Delete,
+    /// Print what the cluster's daemon wrote
+    Logs(Logs),
+    /// Open a service in the browser, or print its URL
+    Service(Service),
+    /// Print the node's address
+    Ip,
+    /// Run kubectl against this cluster: coracle kubectl -- get pods
+    Kubectl(Kubectl),
+    /// Print the versions of coracle and of the Kubernetes API it serves
+    Version(Version),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell to complete for
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `coracle start`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Start {
+    /// Stay in the foreground and log to standard error
+    #[arg(long)]
+    pub(crate) foreground: bool,
+    /// Wait until the node is Ready before the command ends
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) wait: bool,
+    /// Give up waiting after this many seconds
+    #[arg(long, default_value = "120", value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) timeout: Duration,
+    /// Leave the user's kubeconfig as it is
+    #[arg(long)]
+    pub(crate) no_kubeconfig: bool,
+    /// Do not wait for the disk on writes: for benchmarks; loses what was acknowledged when the machine crashes
+    #[arg(long)]
+    pub(crate) unsafe_no_fsync: bool,
+    /// Set in the daemon that `start` leaves behind: report progress on standard output
+    #[arg(long, hide = true, conflicts_with = "foreground")]
+    pub(crate) daemon: bool,
+}
+
+/// `coracle status`.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+}
+
+/// `coracle version`.
+#[derive(Debug, Args)]
+pub(crate) struct Version {
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+}
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// `coracle logs`.
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// Go on printing what is written from now on
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Print only the last so many lines
+    #[arg(short = 'n', long, value_name = "LINES")]
+    pub(crate) tail: Option<usize>,
+}
+
+/// `coracle service`.
+#[derive(Debug, Args)]
+pub(crate) struct Service {
+    /// The service's name
+    pub(crate) name: String,
+    /// Its namespace
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// Print the URL and nothing else
+    #[arg(long)]
+    pub(crate) url: bool,
+}
+
+/// `coracle kubectl`.
+#[derive(Debug, Args)]
+pub(crate) struct Kubectl {
+    /// What kubectl gets
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: u64 = text
+        .trim_end_matches('s')
+        .parse()
+        .map_err(|_| "a whole number of seconds is wanted".to_owned())?;
+    Ok(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn kubectl_gets_its_arguments_as_they_are() {
+        let parsed = Arguments::try_parse_from([
+            "coracle",
+            "-p",
+            "x",
+            "kubectl",
+            "--",
+            "get",
+            "pods",
+            "-o",
+            "wide",
+            "--home=y",
+        ]);
+        let Ok(Arguments {
+            global,
+            command: Command::Kubectl(kubectl),
+        }) = parsed
+        else {
+            panic!("{parsed:?}");
+        };
+        assert_eq!(global.profile, "x");
+        assert_eq!(kubectl.arguments, ["get", "pods", "-o", "wide", "--home=y"]);
+    }
+
+    #[test]
+    fn wait_is_a_flag_that_may_be_switched_off() {
+        let wait = |arguments: &[&str]| match Arguments::try_parse_from(arguments).map(|a| a.command) {
+            Ok(Command::Start(start)) => Some(start.wait),
+            _ => None,
+        };
+        assert_eq!(wait(&["coracle", "start"]), Some(true));
+        assert_eq!(wait(&["coracle", "start", "--wait"]), Some(true));
+        assert_eq!(wait(&["coracle", "start", "--wait=false"]), Some(false));
+    }
+}

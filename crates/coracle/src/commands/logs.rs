@@ -1,0 +1,51 @@
+//! `coracle logs`.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use node::Profile;
+
+use crate::cli;
+use crate::output;
+
+/// A person does not see a shorter delay, and looking costs next to nothing.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+pub(crate) fn run(profile: &Profile, logs: &cli::Logs) -> Result<ExitCode> {
+    let path = profile.log();
+    let file = File::open(&path)
+        .with_context(|| format!("there is no log of the cluster {} yet", profile.name()))?;
+    let mut reader = BufReader::new(file);
+    let lines: Vec<String> = reader.by_ref().lines().collect::<io::Result<_>>()?;
+    let skipped = logs.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
+    for line in &lines[skipped..] {
+        output::line(line)?;
+    }
+    let mut partial = String::new();
+    while logs.follow {
+        match reader.read_line(&mut partial)? {
+            0 if replaced(&reader, &path) => reader = BufReader::new(File::open(&path)?),
+            0 => thread::sleep(LOOK_AGAIN),
+            _ if partial.ends_with('\n') => {
+                output::line(partial.trim_end_matches('\n'))?;
+                partial.clear();
+            }
+            // Half a line: the rest of it is still to come.
+            _ => {}
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether another file stands at `path` by now: a new start moved the old log away.
+fn replaced(reader: &BufReader<File>, path: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (reader.get_ref().metadata(), std::fs::metadata(path)) {
+        (Ok(open), Ok(named)) => open.ino() != named.ino(),
+        _ => false,
+    }
+}

@@ -1,0 +1,69 @@
+//! The commands, one file each.
+
+mod completion;
+mod delete;
+mod ip;
+mod kubectl;
+mod logs;
+mod service;
+mod start;
+mod status;
+mod stop;
+mod version;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use node::{Home, Profile};
+
+use crate::cli::{Arguments, Command, Global};
+
+/// Does what was asked for.
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    let profile = || profile(&arguments.global);
+    match arguments.command {
+        Command::Start(start) => start::run(profile()?, &start),
+        Command::Status(status) => status::run(&profile()?, &status),
+        Command::Stop => stop::run(&profile()?),
+        Command::Delete => delete::run(&profile()?),
+        Command::Logs(logs) => logs::run(&profile()?, &logs),
+        Command::Service(service) => service::run(&profile()?, &service),
+        Command::Ip => ip::run(&profile()?),
+        Command::Kubectl(kubectl) => kubectl::run(&profile()?, &kubectl),
+        Command::Version(version) => version::run(&version),
+        Command::Completion { shell } => completion::run(shell),
+    }
+}
+
+fn profile(global: &Global) -> Result<Profile> {
+    Ok(Home::resolve(global.home.as_deref())?.profile(&global.profile)?)
+}
+
+/// The way out, where a command needs a cluster that runs.
+fn require_running(profile: &Profile) -> Result<()> {
+    if profile.daemon().is_none() {
+        bail!(
+            "the cluster {0} is not running; start it with: coracle start -p {0}",
+            profile.name()
+        );
+    }
+    Ok(())
+}
+
+/// Runs `question` with a client of the running cluster.
+fn ask<T>(profile: &Profile, question: impl AsyncFnOnce(Client) -> Result<T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let kubeconfig = Kubeconfig::read_from(profile.kubeconfig())
+            .context("cannot read the cluster's kubeconfig")?;
+        let config =
+            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .context("the cluster's kubeconfig cannot be used")?;
+        question(Client::try_from(config)?).await
+    })
+}

@@ -1,0 +1,206 @@
+//! The process that runs the cluster, and what it tells the command that started it.
+//!
+//! `coracle start` runs this same program again, with its standard output a pipe and its standard error the log file.
+//! The daemon reports its start on the pipe, a JSON [`Report`] a line, and goes on alone once it said
+//! [`Report::Ready`]; a start that fails says why in [`Report::Failed`], so that the person sees the reason, not the
+//! name of a log file.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result};
+use node::{Config, Node, Profile, Progress};
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::cli;
+
+/// The log is started afresh at a start once it is larger than this; the old one is kept beside it.
+const LOG_BYTES: u64 = 16 << 20;
+
+/// One line from the daemon to the command that started it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Report {
+    /// A step began.
+    Doing(String),
+    /// The step ended well.
+    Done(String),
+    /// The API server answers, and the profile's kubeconfig is written.
+    Serving,
+    /// The node is Ready.
+    Ready,
+    /// The start failed; the daemon is gone.
+    Failed(String),
+}
+
+/// Starts the daemon and returns its reports.
+pub(crate) fn spawn(profile: &Profile, start: &cli::Start) -> Result<impl Iterator<Item = Report>> {
+    let log = profile.log();
+    if fs::metadata(&log).is_ok_and(|log| log.len() > LOG_BYTES) {
+        fs::rename(&log, log.with_extension("log.1"))?;
+    }
+    let log_file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&log)
+        .with_context(|| format!("cannot write {}", log.display()))?;
+    let home = profile.folder().parent().context("a profile has a folder")?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["start", "--daemon", "--profile", profile.name(), "--home"])
+        .arg(home)
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log_file);
+    if start.unsafe_no_fsync {
+        command.arg("--unsafe-no-fsync");
+    }
+    let mut child = command.spawn().context("cannot start the daemon")?;
+    let reports = child.stdout.take().context("the daemon has a pipe")?;
+    Ok(read(reports, log.display().to_string()))
+}
+
+/// The reports in a pipe. A pipe that ends early is a daemon that died without a word.
+fn read(pipe: ChildStdout, log: String) -> impl Iterator<Item = Report> {
+    let mut lines = BufReader::new(pipe).lines();
+    let mut over = false;
+    std::iter::from_fn(move || {
+        if over {
+            return None;
+        }
+        let report = match lines.next() {
+            Some(Ok(line)) => serde_json::from_str(&line).unwrap_or(Report::Doing(line)),
+            _ => Report::Failed(format!("the daemon died while it started; see {log}")),
+        };
+        over = matches!(report, Report::Ready | Report::Failed(_));
+        Some(report)
+    })
+}
+
+/// Is the daemon: starts the cluster and runs until it is told to stop.
+pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<()> {
+    if start.daemon {
+        // A session of its own: closing the terminal must not end the cluster.
+        let _ = rustix::process::setsid();
+    }
+    log_to_stderr(start.foreground);
+    let report = |report: &Report| {
+        if start.daemon {
+            // The command may be gone; the cluster starts all the same.
+            let line = serde_json::to_string(report).unwrap_or_default();
+            let _ = writeln!(io::stdout(), "{line}");
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(serve(profile, start, &report));
+    if let Err(error) = &result {
+        tracing::error!("{error:#}");
+        report(&Report::Failed(format!("{error:#}")));
+    }
+    // Whatever still runs on a blocking thread has nothing left to save.
+    runtime.shutdown_background();
+    if start.daemon { Ok(()) } else { result }
+}
+
+async fn serve(
+    profile: Profile,
+    start: &cli::Start,
+    report: &(dyn Fn(&Report) + Send + Sync),
+) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut stop = std::pin::pin!(async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    });
+    let config = Config {
+        profile,
+        fsync: !start.unsafe_no_fsync,
+    };
+    let progress = |progress: Progress| match progress {
+        Progress::Doing(text) => report(&Report::Doing(text)),
+        Progress::Done(text) => {
+            info!("{text}");
+            report(&Report::Done(text));
+        }
+    };
+    let node = tokio::select! {
+        node = Node::start(config, &progress) => node?,
+        () = &mut stop => return Ok(()),
+    };
+    report(&Report::Serving);
+    progress(Progress::Doing("Waiting for the node".to_owned()));
+    tokio::select! {
+        () = node.ready() => {
+            progress(Progress::Done(format!("Node {} is Ready", node.name())));
+            report(&Report::Ready);
+            stop.await;
+        }
+        () = &mut stop => {}
+    }
+    info!("stopping");
+    node.shutdown().await;
+    info!("stopped");
+    Ok(())
+}
+
+fn log_to_stderr(terminal: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CORACLE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube=error"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(terminal && rustix::termios::isatty(io::stderr()))
+        .finish();
+    if tracing::subscriber::set_global_default(subscriber).is_err() {
+        warn!("the log was set up already");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reports(script: &str) -> Vec<Report> {
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let reports = read(child.stdout.take().expect("a pipe"), "LOG".to_owned()).collect();
+        child.wait().expect("it ends");
+        reports
+    }
+
+    #[test]
+    fn reports_end_with_ready() {
+        let done = serde_json::to_string(&Report::Done("Store".to_owned())).expect("JSON");
+        let ready = serde_json::to_string(&Report::Ready).expect("JSON");
+        let script = format!("echo '{done}'; echo '{ready}'; echo rest");
+        assert_eq!(
+            reports(&script),
+            [Report::Done("Store".to_owned()), Report::Ready]
+        );
+    }
+
+    #[test]
+    fn a_daemon_that_dies_is_a_failure() {
+        let all = reports("exit 3");
+        assert!(
+            matches!(&all[..], [Report::Failed(why)] if why.contains("LOG")),
+            "{all:?}"
+        );
+    }
+}

@@ -1,0 +1,31 @@
+//! The two places this program writes to. Answers go to standard output, all else to standard error.
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// Prints a line of the answer. A reader that has gone away (`coracle logs | head`) ends the program quietly.
+pub(crate) fn line(text: impl AsRef<str>) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{}", text.as_ref()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        result => Ok(result?),
+    }
+}
+
+/// Prints the answer for programs.
+pub(crate) fn json(value: &impl Serialize) -> Result<()> {
+    line(serde_json::to_string_pretty(value)?)
+}
+
+/// Prints a remark for people.
+pub(crate) fn note(text: impl AsRef<str>) {
+    // Where standard error is gone there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "{}", text.as_ref());
+}
+
+/// Prints a failure: what was attempted and why it failed, on one line.
+pub(crate) fn error(error: &anyhow::Error) {
+    note(format!("coracle: {error:#}"));
+}

@@ -1,0 +1,240 @@
+//! Where a cluster keeps its state: one folder for each profile.
+//!
+//! ```text
+//! HOME/                     0700   --home, $CORACLE_HOME or ~/.coracle
+//!   PROFILE/                0700
+//!     settings.json                what was chosen at the first start: subnets and ports
+//!     lock                         held by the daemon as long as it lives; its text is the daemon's process id
+//!     daemon.log                   what the daemon wrote; one older file beside it
+//!     kubeconfig                   the administrator's, for this cluster alone
+//!     pki/                         certificates and keys
+//!     store/                       RocksDB
+//!     pods/                        what pods mount: volumes, /etc/hosts, logs of terminations
+//! ```
+
+use std::env;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// The folder of all profiles.
+#[derive(Debug, Clone)]
+pub struct Home(PathBuf);
+
+impl Home {
+    /// The folder `given` (`--home` or `$CORACLE_HOME`), else `~/.coracle`.
+    pub fn resolve(given: Option<&Path>) -> Result<Self, Error> {
+        let path = match given {
+            Some(path) => std::path::absolute(path).map_err(|source| Error::file(path, source))?,
+            None => env::home_dir().ok_or(Error::NoHome)?.join(".coracle"),
+        };
+        Ok(Self(path))
+    }
+
+    /// The profile called `name`, which must be a DNS label of at most 40 characters: it becomes the node's name.
+    pub fn profile(&self, name: &str) -> Result<Profile, Error> {
+        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let ends_well = !name.starts_with('-') && !name.ends_with('-');
+        if name.is_empty() || name.len() > 40 || !name.bytes().all(legal) || !ends_well {
+            return Err(Error::ProfileName(name.to_owned()));
+        }
+        Ok(Profile {
+            name: name.to_owned(),
+            folder: self.0.join(name),
+        })
+    }
+}
+
+/// One cluster's name and folder.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    name: String,
+    folder: PathBuf,
+}
+
+impl Profile {
+    /// The profile's name, which is also the node's and that of the kubectl context.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The profile's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A path within the folder.
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// What the daemon writes.
+    pub fn log(&self) -> PathBuf {
+        self.path("daemon.log")
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.path("kubeconfig")
+    }
+
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.path("settings.json")
+    }
+
+    pub(crate) fn pki(&self) -> PathBuf {
+        self.path("pki")
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    pub(crate) fn pods(&self) -> PathBuf {
+        self.path("pods")
+    }
+
+    /// Whether the profile was ever started.
+    pub fn exists(&self) -> bool {
+        self.settings().exists()
+    }
+
+    /// Makes the folder, readable by its owner alone.
+    pub fn create(&self) -> Result<(), Error> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(|source| Error::file(&self.folder, source))
+    }
+
+    /// Takes the lock that says "a daemon runs on this profile". Fails with [`Error::Running`] if one does.
+    pub fn lock(&self) -> Result<ProfileLock, Error> {
+        let path = self.path("lock");
+        let failed = |source| Error::file(&path, source);
+        let mut file = open_lock(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Running(self.name.clone())),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| write!(file, "{}", std::process::id()))
+            .map_err(failed)?;
+        Ok(ProfileLock { _file: file })
+    }
+
+    /// The process id of the daemon that runs on this profile.
+    pub fn daemon(&self) -> Option<i32> {
+        let mut file = File::open(self.path("lock")).ok()?;
+        match file.try_lock_shared() {
+            // Nobody holds it: whatever process id is in there is history.
+            Ok(()) => None,
+            Err(_) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text).ok()?;
+                text.trim().parse().ok()
+            }
+        }
+    }
+
+    /// Removes the folder with all that is in it.
+    pub fn remove(&self) -> Result<(), Error> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(Error::file(&self.folder, source))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Held by the daemon as long as it lives. The kernel frees it however the daemon ends.
+#[derive(Debug)]
+pub struct ProfileLock {
+    _file: File,
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+/// Writes `text` to the file at `path`, 0600, so that a reader sees the old or the new text and never half of one.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Error> {
+    let temporary = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|source| Error::file(path, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn profile(folder: &Path) -> Profile {
+        let home = Home::resolve(Some(folder)).expect("a path");
+        home.profile("test").expect("a legal name")
+    }
+
+    #[test]
+    fn names_are_dns_labels() {
+        let home = Home::resolve(Some(Path::new("/nowhere"))).expect("a path");
+        for good in ["coracle", "a", "dev-2"] {
+            assert!(home.profile(good).is_ok(), "{good}");
+        }
+        let long = "a".repeat(41);
+        for bad in ["", "A", "a_b", "-a", "a-", "../x", "a/b", "a.b", &long] {
+            assert!(home.profile(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_daemon_holds_a_profile() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let profile = profile(folder.path());
+        assert_eq!(profile.daemon(), None, "never started");
+        profile.create().expect("created");
+        let lock = profile.lock().expect("free");
+        assert!(matches!(profile.lock(), Err(Error::Running(_))));
+        assert_eq!(profile.daemon(), Some(std::process::id().cast_signed()));
+        drop(lock);
+        assert_eq!(profile.daemon(), None, "the id in the file is history");
+        profile.lock().expect("free again");
+    }
+
+    #[test]
+    fn state_is_the_owners_alone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let profile = profile(&folder.path().join("home"));
+        profile.create().expect("created");
+        write_private(&profile.settings(), "{}").expect("written");
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!(mode(profile.folder()), 0o700);
+        assert_eq!(mode(&profile.settings()), 0o600);
+        assert!(profile.exists());
+        profile.remove().expect("removed");
+        profile.remove().expect("removing twice is fine");
+        assert!(!profile.exists());
+    }
+}

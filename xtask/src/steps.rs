@@ -1,0 +1,121 @@
+//! Steps with their times, and running other programs.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// The repository's root.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> Result<PathBuf> {
+    let metadata = cargo_metadata::MetadataCommand::new()
+        .current_dir(root())
+        .no_deps()
+        .exec()?;
+    Ok(metadata.target_directory.into_std_path_buf())
+}
+
+/// Where downloads and built images' ingredients are kept between runs.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+        .context("there is no home directory; set $HOME")?;
+    let cache = base.join("coracle");
+    std::fs::create_dir_all(&cache)?;
+    Ok(cache)
+}
+
+/// Prints a line for the person.
+pub(crate) fn say(text: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "{}", text.as_ref());
+}
+
+/// Does one step, showing that it is under way and how long it took.
+pub(crate) fn step<T>(name: &str, action: impl FnOnce() -> Result<T>) -> Result<T> {
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(ProgressStyle::with_template(
+        "{spinner:.cyan} {msg} {elapsed}",
+    )?);
+    bar.set_message(name.to_owned());
+    if io::stderr().is_terminal() {
+        bar.enable_steady_tick(Duration::from_millis(100));
+    } else {
+        say(format!("… {name}"));
+    }
+    let started = Instant::now();
+    let result = action();
+    bar.finish_and_clear();
+    let mark = if result.is_ok() { "✔" } else { "✘" };
+    say(format!(
+        "{mark} {name:<60} {:>6.1} s",
+        started.elapsed().as_secs_f64()
+    ));
+    result.with_context(|| name.to_owned())
+}
+
+/// Runs a program whose output the person sees; fails if it does.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    run_command(Command::new(program).args(arguments))
+}
+
+/// As [`run`], for a command with more to say than its arguments.
+pub(crate) fn run_command(command: &mut Command) -> Result<()> {
+    let status = command
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    if !status.success() {
+        bail!("`{}` failed: {status}", words(command));
+    }
+    Ok(())
+}
+
+/// Runs a program quietly and returns what it printed; its error output is part of the failure.
+pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(program);
+    let output = command
+        .args(arguments)
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {program}"))?;
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr);
+        let tail: Vec<&str> = error.trim().lines().rev().take(20).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        bail!(
+            "`{}` failed: {}\n{}",
+            words(&command),
+            output.status,
+            tail.join("\n")
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Whether `program` is on the PATH.
+pub(crate) fn has(program: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
+}
+
+fn words(command: &Command) -> String {
+    let mut words = vec![command.get_program().to_string_lossy().into_owned()];
+    words.extend(
+        command
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned()),
+    );
+    words.join(" ")
+}
