@@ -1,1 +1,63 @@
-//! (scaffold)
+//! Objects under keys, each change with a revision, on RocksDB.
+//!
+//! The store keeps bytes and never knows what kind of object they are. It is what etcd is to Kubernetes, in one process:
+//!
+//! | column family | key | value |
+//! |---|---|---|
+//! | `objects` | `/registry/GROUP/RESOURCE/NAMESPACE/NAME` | revision, creation revision, the object's JSON as it is served |
+//! | `log` | revision, number within the transaction | operation, key, value, previous value, time |
+//! | `meta` | `format`, `horizon` | a number |
+//!
+//! Prefixes and column families that fall out of use stay reserved for ever.
+//!
+//! **Writing.** One thread takes all transactions that wait, checks each against the objects in memory (as the earlier ones
+//! of the same batch leave them), gives those that pass consecutive revisions, writes one batch and syncs once. Then it
+//! shows the batch to readers and watchers, and answers. Meanwhile the next batch gathers.
+//!
+//! **Reading** happens in memory alone: an ordered map for each resource, of which a snapshot costs nothing.
+//!
+//! **Watching.** Each resource has a ring of recent events; a [`Watcher`] is a cursor into it, woken once for each batch. One
+//! that falls behind reads the log on disk, until that has been compacted.
+//!
+//! What always holds:
+//! - A revision is visible only once it is durable.
+//! - Revisions have no gaps and are never used twice, also after `kill -9`.
+//! - All changes of a transaction share its revision and become visible together, in all resources.
+//! - After a failed write nothing more is written, since it is not known what the disk holds.
+
+mod entry;
+mod key;
+mod options;
+mod transaction;
+
+mod history;
+mod snapshot;
+mod stats;
+mod store;
+mod watch;
+
+mod compact;
+mod disk;
+mod index;
+mod record;
+mod recover;
+mod ring;
+mod stage;
+mod state;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use entry::{Attributes, Encoded, Entry, Event, EventKind};
+pub use history::{Compacted, HistoryError};
+pub use key::Key;
+pub use options::{OpenError, Options};
+pub use snapshot::Snapshot;
+pub use stats::{Histogram, Stats};
+pub use store::Store;
+pub use transaction::{CommitError, Committed, Expect, Op, Transaction};
+pub use watch::{WatchError, Watcher};
+
+/// The number of a change, counted over all resources from 1. What the API calls `resourceVersion`.
+pub type Revision = u64;

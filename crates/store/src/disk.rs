@@ -1,0 +1,421 @@
+//! RocksDB, and nothing else: where the bytes lie, how they are synced, what its errors mean.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRawIterator, DBRecoveryMode, ErrorKind, LogLevel, ReadOptions, WriteBatch, WriteOptions,
+};
+
+use crate::record::{FORMAT, LogRecord, ObjectRecord, log_key, parse_log_key};
+use crate::{Event, EventKind, OpenError, Options, Revision};
+
+const OBJECTS: &str = "objects";
+const LOG: &str = "log";
+const META: &str = "meta";
+/// In `meta`: the format of what is on disk.
+const META_FORMAT: &[u8] = b"format";
+/// In `meta`: the log has been compacted up to and with this revision.
+const META_HORIZON: &[u8] = b"horizon";
+/// The file whose lock keeps others out. RocksDB has one too, but touches the directory before it looks at it.
+const LOCK_FILE: &str = "coracle.lock";
+
+/// An error of the disk, or what was found on it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiskError {
+    #[error("{0}")]
+    Corrupt(String),
+    #[error("{0}")]
+    Io(String),
+}
+
+impl From<rocksdb::Error> for DiskError {
+    fn from(error: rocksdb::Error) -> Self {
+        let text = one_line(error.as_ref());
+        match error.kind() {
+            ErrorKind::Corruption => Self::Corrupt(text),
+            _ => Self::Io(text),
+        }
+    }
+}
+
+pub(crate) type Result<T, E = DiskError> = std::result::Result<T, E>;
+
+/// The open database.
+pub(crate) struct Disk {
+    db: DB,
+    fsync: bool,
+    /// Held as long as the database is open.
+    _lock: File,
+    #[cfg(test)]
+    pub(crate) fail_writes: std::sync::atomic::AtomicBool,
+    /// Whoever holds it holds up every write.
+    #[cfg(test)]
+    pub(crate) gate: std::sync::Mutex<()>,
+}
+
+impl Disk {
+    /// Opens the database, creating it where there is none.
+    pub(crate) fn open(options: &Options) -> Result<Self, OpenError> {
+        let path = &options.path;
+        let unwritable = |error| OpenError::Unwritable {
+            path: path.clone(),
+            error,
+        };
+        fs::create_dir_all(path).map_err(unwritable)?;
+        let lock = lock(path)?;
+        let remains = remains_without_head(path).map_err(unwritable)?;
+        if let Some(file) = remains {
+            // RocksDB would take the directory for a new one, and everything in it would be lost.
+            return Err(OpenError::Corrupt {
+                path: path.clone(),
+                detail: format!("there is {file}, but the file CURRENT is missing"),
+            });
+        }
+        let cache = Cache::new_lru_cache(2 << 20);
+        let families = [(OBJECTS, 4 << 20), (LOG, 8 << 20), (META, 64 << 10)]
+            .map(|(name, buffer)| ColumnFamilyDescriptor::new(name, family(&cache, buffer)));
+        let db = DB::open_cf_descriptors(&database(), path, families)
+            .map_err(|error| open_error(path, &error))?;
+        let disk = Self {
+            db,
+            fsync: options.fsync,
+            _lock: lock,
+            #[cfg(test)]
+            fail_writes: false.into(),
+            #[cfg(test)]
+            gate: std::sync::Mutex::default(),
+        };
+        disk.check_format(path)?;
+        Ok(disk)
+    }
+
+    /// The log has been compacted up to and with this revision.
+    pub(crate) fn horizon(&self) -> Result<Revision> {
+        let found = self.db.get_pinned_cf(self.family(META)?, META_HORIZON)?;
+        match found {
+            None => Ok(0),
+            Some(bytes) => number(&bytes).ok_or_else(|| damaged("the horizon is no number")),
+        }
+    }
+
+    /// Shows every object, in the order of the keys.
+    pub(crate) fn objects(
+        &self,
+        mut show: impl FnMut(&[u8], ObjectRecord<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut rows = self
+            .db
+            .raw_iterator_cf_opt(self.family(OBJECTS)?, scanning());
+        rows.seek_to_first();
+        while let Some((key, value)) = rows.item() {
+            let record = ObjectRecord::decode(value).ok_or_else(|| {
+                damaged(&format!(
+                    "the object {} is cut short",
+                    String::from_utf8_lossy(key)
+                ))
+            })?;
+            show(key, record)?;
+            rows.next();
+        }
+        Ok(rows.status()?)
+    }
+
+    /// Reads the log after a revision. It does not see what is written later.
+    pub(crate) fn log_after(&self, revision: Revision) -> Result<LogReader<'_>> {
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(LOG)?, scanning());
+        rows.seek(log_key(revision.saturating_add(1), 0));
+        Ok(LogReader { rows })
+    }
+
+    /// The revision and the end of the newest record in the log, if there is any.
+    pub(crate) fn log_last(&self) -> Result<Option<(Revision, u64)>> {
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(LOG)?, scanning());
+        rows.seek_to_last();
+        let reader = LogReader { rows };
+        Ok(reader
+            .current()?
+            .map(|(revision, record)| (revision, record.end)))
+    }
+
+    /// Begins to collect what is written together.
+    pub(crate) fn batch(&self) -> Result<Batch<'_>> {
+        Ok(Batch {
+            batch: WriteBatch::default(),
+            objects: self.family(OBJECTS)?,
+            log: self.family(LOG)?,
+            key: Vec::new(),
+            value: Vec::new(),
+        })
+    }
+
+    /// Writes a batch. When this returns, it is on disk, whole.
+    pub(crate) fn write(&self, batch: Batch<'_>) -> Result<()> {
+        self.write_synced(batch.batch)
+    }
+
+    /// Removes the log up to and with a revision.
+    pub(crate) fn compact(&self, horizon: Revision) -> Result<()> {
+        let log = self.family(LOG)?;
+        let (from, to) = (log_key(0, 0), log_key(horizon.saturating_add(1), 0));
+        let mut batch = WriteBatch::default();
+        batch.delete_range_cf(log, from, to);
+        batch.put_cf(self.family(META)?, META_HORIZON, horizon.to_be_bytes());
+        // Synced, because the files go at once, and a horizon that is behind them would look like a gap.
+        self.write_synced(batch)?;
+        self.db.delete_file_in_range_cf(log, from, to)?;
+        Ok(())
+    }
+
+    fn write_synced(&self, batch: WriteBatch) -> Result<()> {
+        #[cfg(test)]
+        let _open = self
+            .gate
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        #[cfg(test)]
+        if self.fail_writes.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(DiskError::Io("No space left on device".to_owned()));
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(self.fsync);
+        Ok(self.db.write_opt(batch, &options)?)
+    }
+
+    fn check_format(&self, path: &Path) -> Result<(), OpenError> {
+        let check = || -> Result<Option<u32>> {
+            let meta = self.family(META)?;
+            let Some(found) = self.db.get_pinned_cf(meta, META_FORMAT)? else {
+                let mut batch = WriteBatch::default();
+                batch.put_cf(meta, META_FORMAT, u64::from(FORMAT).to_be_bytes());
+                self.write_synced(batch)?;
+                return Ok(None);
+            };
+            let found = number(&found).ok_or_else(|| damaged("the format is no number"))?;
+            Ok(Some(u32::try_from(found).unwrap_or(u32::MAX)))
+        };
+        match check() {
+            Ok(Some(found)) if found > FORMAT => Err(OpenError::TooNew {
+                path: path.to_owned(),
+                found,
+                known: FORMAT,
+            }),
+            Ok(_) => Ok(()),
+            Err(error) => Err(refuse(path, error)),
+        }
+    }
+
+    fn family(&self, name: &str) -> Result<&ColumnFamily> {
+        self.db
+            .cf_handle(name)
+            .ok_or_else(|| damaged(&format!("the column family {name} is missing")))
+    }
+}
+
+/// What is written together.
+pub(crate) struct Batch<'a> {
+    batch: WriteBatch,
+    objects: &'a ColumnFamily,
+    log: &'a ColumnFamily,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Batch<'_> {
+    /// Adds an event and what it does to its object. `number` tells the events of one transaction apart; `end` is the end of
+    /// the log before. Returns its end after.
+    pub(crate) fn add(&mut self, event: &Event, number: u32, time: u64, end: u64) -> u64 {
+        self.key.clear();
+        event.entry.key.encode(&mut self.key);
+        let mut record = LogRecord {
+            kind: event.kind,
+            time,
+            end,
+            created: event.entry.created,
+            key: &self.key,
+            value: &event.entry.value,
+            previous: event.previous.as_ref().map(|p| (p.revision, &*p.value)),
+        };
+        record.end += record.size();
+        self.value.clear();
+        record.encode(&mut self.value);
+        let end = record.end;
+        self.batch
+            .put_cf(self.log, log_key(event.revision, number), &self.value);
+        if event.kind == EventKind::Deleted {
+            self.batch.delete_cf(self.objects, &self.key);
+        } else {
+            self.value.clear();
+            let object = ObjectRecord {
+                revision: event.entry.revision,
+                created: event.entry.created,
+                value: &event.entry.value,
+            };
+            object.encode(&mut self.value);
+            self.batch.put_cf(self.objects, &self.key, &self.value);
+        }
+        end
+    }
+}
+
+/// A walk along the log.
+pub(crate) struct LogReader<'a> {
+    rows: DBRawIterator<'a>,
+}
+
+impl LogReader<'_> {
+    /// The record it stands at; nothing at the end.
+    pub(crate) fn current(&self) -> Result<Option<(Revision, LogRecord<'_>)>> {
+        let Some((key, value)) = self.rows.item() else {
+            self.rows.status()?;
+            return Ok(None);
+        };
+        let parsed = parse_log_key(key).zip(LogRecord::decode(value));
+        let ((revision, _), record) =
+            parsed.ok_or_else(|| damaged("a record of the log is cut short"))?;
+        Ok(Some((revision, record)))
+    }
+
+    /// Goes on to the next record.
+    pub(crate) fn advance(&mut self) {
+        if self.rows.valid() {
+            self.rows.next();
+        }
+    }
+}
+
+/// What an error while reading a store that is being opened means to the user.
+pub(crate) fn refuse(path: &Path, error: DiskError) -> OpenError {
+    let path = path.to_owned();
+    match error {
+        DiskError::Corrupt(detail) => OpenError::Corrupt { path, detail },
+        DiskError::Io(detail) => OpenError::Io { path, detail },
+    }
+}
+
+pub(crate) fn damaged(detail: &str) -> DiskError {
+    DiskError::Corrupt(detail.to_owned())
+}
+
+/// Memory and threads are bounded tightly: objects live in the index, RocksDB only has to remember.
+fn database() -> rocksdb::Options {
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_paranoid_checks(true);
+    // An unfinished record at the very end is what a kill leaves behind, and was not acknowledged. Damage before it is an
+    // error: going on from there would lose acknowledged commits and use their revisions again.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_max_total_wal_size(32 << 20);
+    options.set_db_write_buffer_size(14 << 20);
+    options.set_max_background_jobs(2);
+    options.set_max_subcompactions(1);
+    options.set_max_open_files(64);
+    options.set_max_file_opening_threads(1);
+    // One thread writes.
+    options.set_allow_concurrent_memtable_write(false);
+    options.set_enable_write_thread_adaptive_yield(false);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1 << 20);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options
+}
+
+fn family(cache: &Cache, write_buffer: usize) -> rocksdb::Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(16 << 10);
+    table.set_cache_index_and_filter_blocks(true);
+    let mut options = rocksdb::Options::default();
+    options.set_block_based_table_factory(&table);
+    options.set_write_buffer_size(write_buffer);
+    options.set_max_write_buffer_number(3);
+    options.set_target_file_size_base(8 << 20);
+    options.set_max_bytes_for_level_base(64 << 20);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options
+}
+
+/// A scan of much, once: it must not push out what the cache holds.
+fn scanning() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    options
+}
+
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let unwritable = |error| OpenError::Unwritable {
+        path: path.to_owned(),
+        error,
+    };
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path.join(LOCK_FILE))
+        .map_err(unwritable)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // Who it is helps, but is not needed.
+            let _ = file.read_to_string(&mut pid);
+            return Err(OpenError::Locked {
+                path: path.to_owned(),
+                pid: pid.trim().parse().ok(),
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(unwritable(error)),
+    }
+    file.set_len(0).map_err(unwritable)?;
+    writeln!(file, "{}", std::process::id()).map_err(unwritable)?;
+    Ok(file)
+}
+
+/// A file of a database whose head, the file `CURRENT`, is missing.
+fn remains_without_head(path: &Path) -> io::Result<Option<String>> {
+    let mut found = None;
+    for file in fs::read_dir(path)? {
+        let name = file?.file_name().to_string_lossy().into_owned();
+        if name == "CURRENT" {
+            return Ok(None);
+        }
+        if name.ends_with(".sst") || name.ends_with(".log") {
+            found = Some(name);
+        }
+    }
+    Ok(found)
+}
+
+fn open_error(path: &Path, error: &rocksdb::Error) -> OpenError {
+    let detail = one_line(error.as_ref());
+    let path = path.to_owned();
+    let says = |text: &str| detail.contains(text);
+    if says("lock hold by current process") || says("While lock file") {
+        OpenError::Locked { path, pid: None }
+    } else if says("Permission denied") || says("Read-only file system") {
+        let error = io::Error::other(detail);
+        OpenError::Unwritable { path, error }
+    } else if error.kind() == ErrorKind::IOError && !says("No such file or directory") {
+        OpenError::Io { path, detail }
+    } else {
+        // What is missing, of an unknown kind, or does not fit together.
+        OpenError::Corrupt { path, detail }
+    }
+}
+
+/// RocksDB quotes what it found, whatever that is.
+fn one_line(text: &str) -> String {
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(300).map(printable).collect()
+}
+
+fn number(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}

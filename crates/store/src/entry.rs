@@ -1,0 +1,176 @@
+//! What the store keeps under a key, and what it says when that changes.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::{Key, Revision};
+
+/// One object as of one revision. Never changed, only replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub key: Key,
+    /// The object's JSON as it is served, its own revision in it.
+    pub value: Bytes,
+    /// The revision that wrote it.
+    pub revision: Revision,
+    /// The revision that created the object; it stays the same until the object is deleted.
+    pub created: Revision,
+    /// What selectors ask for.
+    pub attributes: Attributes,
+}
+
+/// What selectors ask for, taken out of the object so that a read decodes nothing.
+///
+/// Whoever commits an object fills them in; what is read back from disk gets them from the `describe` function that
+/// [`Store::open`](crate::Store::open) was given, so the two must agree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// The object's labels, sorted by key.
+    pub labels: Vec<(Box<str>, Box<str>)>,
+    /// The fields that field selectors may name, with their values.
+    pub fields: Vec<(Box<str>, Box<str>)>,
+}
+
+impl Attributes {
+    /// The value of a label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let at = self
+            .labels
+            .binary_search_by(|(k, _)| k.as_ref().cmp(key))
+            .ok()?;
+        Some(&self.labels[at].1)
+    }
+
+    /// The value of a field, by its path as in a field selector (`spec.nodeName`).
+    pub fn field(&self, path: &str) -> Option<&str> {
+        let found = self.fields.iter().find(|(k, _)| k.as_ref() == path)?;
+        Some(&found.1)
+    }
+}
+
+/// An encoded object that does not know its revision yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// The object's JSON without the revision.
+    pub bytes: Bytes,
+    /// The offset at which the decimal revision is inserted: between the quotes of `"resourceVersion":""`.
+    pub revision_at: usize,
+}
+
+impl Encoded {
+    /// An encoded object, and the offset at which its revision goes.
+    pub fn new(bytes: impl Into<Bytes>, revision_at: usize) -> Self {
+        Self {
+            bytes: bytes.into(),
+            revision_at,
+        }
+    }
+
+    /// The object with its revision in it, in a buffer of exactly its size. The offset has been checked.
+    pub(crate) fn splice(&self, revision: Revision) -> Bytes {
+        let at = self.revision_at.min(self.bytes.len());
+        let digits = revision.to_string();
+        let mut value = Vec::with_capacity(self.bytes.len() + digits.len());
+        value.extend_from_slice(&self.bytes[..at]);
+        value.extend_from_slice(digits.as_bytes());
+        value.extend_from_slice(&self.bytes[at..]);
+        Bytes::from(value)
+    }
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// It was not there before. The API says `ADDED`.
+    Created,
+    /// It was there before. The API says `MODIFIED`.
+    Updated,
+    /// It is no longer there. The API says `DELETED`.
+    Deleted,
+}
+
+/// One change of one object. Shared by everyone who watches it.
+#[derive(Debug)]
+pub struct Event {
+    /// The revision of the change. Events of one transaction share it.
+    pub revision: Revision,
+    /// What happened.
+    pub kind: EventKind,
+    /// The object after the change; for a deletion its last state, with the revision of the deletion.
+    pub entry: Arc<Entry>,
+    /// The object before the change; absent for a creation.
+    pub previous: Option<Arc<Entry>>,
+    /// The encoded watch frame for each kind it may be shown as: see [`Event::frame`].
+    pub frame: [OnceLock<Bytes>; 3],
+}
+
+impl Event {
+    pub(crate) fn new(kind: EventKind, entry: Arc<Entry>, previous: Option<Arc<Entry>>) -> Self {
+        Self {
+            revision: entry.revision,
+            kind,
+            entry,
+            previous,
+            frame: Default::default(),
+        }
+    }
+
+    /// The event as it goes over the wire, encoded once whatever the number of watchers.
+    ///
+    /// A watch with a selector shows an update as a creation or a deletion when the object begins or ceases to match, so
+    /// there is one frame for each kind. What a frame looks like is the reader's choice: all readers must choose the same.
+    pub fn frame(&self, shown_as: EventKind, encode: impl FnOnce() -> Bytes) -> Bytes {
+        self.frame[shown_as as usize].get_or_init(encode).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_revision_is_spliced_in() {
+        for (bytes, at, revision, expect) in [
+            (r#"{"v":""}"#, 6, 7, r#"{"v":"7"}"#),
+            ("", 0, 12, "12"),
+            ("ab", 2, 345, "ab345"),
+            ("ab", 0, u64::MAX, "18446744073709551615ab"),
+        ] {
+            let value = Encoded::new(bytes, at).splice(revision);
+            assert_eq!(value, expect);
+        }
+    }
+
+    #[test]
+    fn attributes_are_found_by_name() {
+        let pair = |k: &str, v: &str| (Box::from(k), Box::from(v));
+        let attributes = Attributes {
+            labels: vec![pair("app", "nginx"), pair("tier", "web")],
+            fields: vec![pair("spec.nodeName", "a"), pair("metadata.name", "b")],
+        };
+        assert_eq!(attributes.label("app"), Some("nginx"));
+        assert_eq!(attributes.label("tier"), Some("web"));
+        assert_eq!(attributes.label("x"), None);
+        assert_eq!(attributes.field("metadata.name"), Some("b"));
+        assert_eq!(attributes.field("x"), None);
+    }
+
+    #[test]
+    fn a_frame_is_encoded_once() {
+        let entry = Entry {
+            key: Key::new("core/pods", "a", "b"),
+            value: Bytes::new(),
+            revision: 1,
+            created: 1,
+            attributes: Attributes::default(),
+        };
+        let event = Event::new(EventKind::Created, Arc::new(entry), None);
+        let first = event.frame(EventKind::Created, || Bytes::from_static(b"1"));
+        let second = event.frame(EventKind::Created, || Bytes::from_static(b"2"));
+        assert_eq!(first, second);
+        let other = event.frame(EventKind::Deleted, || Bytes::from_static(b"3"));
+        assert_eq!(other, "3");
+    }
+}

@@ -1,0 +1,163 @@
+//! The objects of one resource, in order, in memory.
+
+use std::cmp::Ordering;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use equivalent::{Comparable, Equivalent};
+use imbl::OrdMap;
+
+use crate::{Entry, Key};
+
+/// An ordered map from namespace and name to entry. A copy costs nothing and does not change any more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Index(OrdMap<Name, Arc<Entry>>);
+
+impl Index {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<&Arc<Entry>> {
+        self.0.get(&Sought { namespace, name })
+    }
+
+    pub(crate) fn insert(&mut self, entry: Arc<Entry>) {
+        let name = Name {
+            namespace: Arc::clone(&entry.key.namespace),
+            name: Arc::clone(&entry.key.name),
+        };
+        self.0.insert(name, entry);
+    }
+
+    pub(crate) fn remove(&mut self, namespace: &str, name: &str) {
+        self.0.remove(&Sought { namespace, name });
+    }
+
+    /// Puts a key's state back to what it was.
+    pub(crate) fn restore(&mut self, key: &Key, state: Option<Arc<Entry>>) {
+        match state {
+            Some(entry) => self.insert(entry),
+            None => self.remove(&key.namespace, &key.name),
+        }
+    }
+
+    /// The text of a namespace, shared with an object in it where there is one, so that it is kept once.
+    pub(crate) fn shared_namespace(&self, namespace: &Arc<str>) -> Arc<str> {
+        let from = Sought {
+            namespace,
+            name: "",
+        };
+        match self.0.get_next(&from) {
+            Some((found, _)) if found.namespace == *namespace => Arc::clone(&found.namespace),
+            _ => Arc::clone(namespace),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.0.values()
+    }
+
+    /// The entries of one namespace or of all, those after a namespace and name only.
+    pub(crate) fn range<'a>(
+        &'a self,
+        namespace: Option<&'a str>,
+        after: Option<(&str, &str)>,
+    ) -> impl Iterator<Item = &'a Arc<Entry>> {
+        let first = namespace.map(|namespace| Sought {
+            namespace,
+            name: "",
+        });
+        let after = after.map(|(namespace, name)| Sought { namespace, name });
+        let start = match (first, after) {
+            (Some(first), Some(after)) if after < first => Bound::Included(first),
+            (_, Some(after)) => Bound::Excluded(after),
+            (Some(first), None) => Bound::Included(first),
+            (None, None) => Bound::Unbounded,
+        };
+        self.0
+            .range::<_, Sought<'_>>((start, Bound::Unbounded))
+            .map(|(_, entry)| entry)
+            .take_while(move |entry| namespace.is_none_or(|n| *entry.key.namespace == *n))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Name {
+    namespace: Arc<str>,
+    name: Arc<str>,
+}
+
+/// A name that is looked for, borrowed from the caller.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Sought<'a> {
+    namespace: &'a str,
+    name: &'a str,
+}
+
+impl Equivalent<Name> for Sought<'_> {
+    fn equivalent(&self, other: &Name) -> bool {
+        self.compare(other).is_eq()
+    }
+}
+
+impl Comparable<Name> for Sought<'_> {
+    fn compare(&self, other: &Name) -> Ordering {
+        self.namespace
+            .cmp(&other.namespace)
+            .then_with(|| self.name.cmp(&other.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::Attributes;
+
+    fn index(names: &[(&str, &str)]) -> Index {
+        let mut index = Index::default();
+        for (namespace, name) in names {
+            index.insert(Arc::new(Entry {
+                key: Key::new("core/pods", *namespace, *name),
+                value: Bytes::new(),
+                revision: 1,
+                created: 1,
+                attributes: Attributes::default(),
+            }));
+        }
+        index
+    }
+
+    #[test]
+    fn a_range_is_a_namespace_from_a_name() {
+        let index = index(&[("a", "1"), ("a", "2"), ("a-b", "1"), ("b", "1"), ("b", "3")]);
+        let check = |namespace, after, expect: &[&str]| {
+            let found: Vec<String> = index
+                .range(namespace, after)
+                .map(|e| format!("{}/{}", e.key.namespace, e.key.name))
+                .collect();
+            assert_eq!(found, expect, "{namespace:?} after {after:?}");
+        };
+        check(None, None, &["a/1", "a/2", "a-b/1", "b/1", "b/3"]);
+        check(None, Some(("a", "2")), &["a-b/1", "b/1", "b/3"]);
+        check(None, Some(("a", "9")), &["a-b/1", "b/1", "b/3"]);
+        check(None, Some(("c", "")), &[]);
+        check(Some("a"), None, &["a/1", "a/2"]);
+        check(Some("a"), Some(("a", "1")), &["a/2"]);
+        check(Some("b"), Some(("a", "1")), &["b/1", "b/3"]);
+        check(Some("b"), Some(("b", "2")), &["b/3"]);
+        check(Some("b"), Some(("c", "2")), &[]);
+        check(Some("x"), None, &[]);
+    }
+
+    #[test]
+    fn a_namespace_is_kept_once() {
+        let index = index(&[("a", "1")]);
+        let fresh: Arc<str> = Arc::from("a");
+        assert!(!Arc::ptr_eq(&index.shared_namespace(&fresh), &fresh));
+        let other: Arc<str> = Arc::from("b");
+        assert!(Arc::ptr_eq(&index.shared_namespace(&other), &other));
+    }
+}

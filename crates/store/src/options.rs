@@ -1,0 +1,97 @@
+//! How a store is set up, and why it may not open.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The settings of a store. [`Options::new`] has defaults for a whole cluster on a laptop.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The directory. It is created if it is missing.
+    pub path: PathBuf,
+    /// Whether a commit waits until the disk has it. Without, a crash of the machine (not of the process) loses commits
+    /// that were acknowledged: for benchmarks only.
+    pub fsync: bool,
+    /// How many recent events of each resource are kept in memory for watchers. Those that are further behind read from disk.
+    pub ring: usize,
+    /// How many bytes of objects those recent events may hold, for each resource.
+    pub ring_bytes: usize,
+    /// Size bound: how many revisions the log keeps at most.
+    pub retain_revisions: u64,
+    /// Size bound: how many bytes the log keeps at most, uncompressed.
+    pub retain_bytes: u64,
+    /// Time bound: how long the log keeps a revision at most.
+    pub retain_age: Duration,
+    /// How often the bounds are looked at. The size bounds are also looked at when much has been written.
+    pub compact_every: Duration,
+}
+
+impl Options {
+    /// Defaults, for a store in this directory: synced; ten minutes, 50,000 revisions or 256 MiB of history.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            fsync: true,
+            ring: 1024,
+            ring_bytes: 4 << 20,
+            retain_revisions: 50_000,
+            retain_bytes: 256 << 20,
+            retain_age: Duration::from_secs(600),
+            compact_every: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why a store did not open. Each is one line that says what to do; nothing was changed on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("the store in {} is in use by {}: stop that first, or use another directory", path.display(), holder(*pid))]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The process that has it, where it said so.
+        pid: Option<u32>,
+    },
+    /// What is on disk is damaged.
+    #[error("the store in {} is damaged ({detail}): restore the directory from a copy, or move it away to start empty", path.display())]
+    Corrupt {
+        /// The directory.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// A later version wrote it.
+    #[error("the store in {} was written by a later version (format {found}, this one knows {known}): use that version, or move the directory away to start empty", path.display())]
+    TooNew {
+        /// The directory.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+        /// The newest format this version knows.
+        known: u32,
+    },
+    /// The directory cannot be created or written.
+    #[error("the store cannot write to {} ({error}): make the directory writable, or use another", path.display())]
+    Unwritable {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The disk failed in another way.
+    #[error("the store in {} cannot be opened ({detail}): see to the disk, then try again", path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        detail: String,
+    },
+}
+
+fn holder(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) => format!("process {pid}"),
+        None => "another process".to_owned(),
+    }
+}

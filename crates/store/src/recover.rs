@@ -1,0 +1,141 @@
+//! What a store knows when it opens: everything, from the disk alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, Result, damaged};
+use crate::history;
+use crate::index::Index;
+use crate::stage::Working;
+use crate::state::{Describe, Shelf, Visible};
+use crate::{Entry, EventKind, Key, Options, Revision};
+
+/// What was found on disk.
+pub(crate) struct Recovered {
+    pub(crate) visible: Visible,
+    pub(crate) working: Working,
+    /// The bytes of all log records so far.
+    pub(crate) log_end: u64,
+}
+
+/// Rebuilds the index from `objects`, and the rings from the tail of the log.
+pub(crate) fn recover(disk: &Disk, options: &Options, describe: &Describe) -> Result<Recovered> {
+    let horizon = disk.horizon()?;
+    let (newest, log_end) = disk.log_last()?.unwrap_or_default();
+    // Compaction may have emptied the log; the revisions before the horizon have been used nevertheless.
+    let revision = newest.max(horizon);
+    let indexes = read_objects(disk, describe, revision)?;
+    check_start(disk, horizon, newest)?;
+
+    let ring = u64::try_from(options.ring).unwrap_or(u64::MAX);
+    let floor = horizon.max(revision.saturating_sub(ring));
+    let mut shelves: HashMap<Arc<str>, Shelf> = indexes
+        .iter()
+        .map(|(resource, index)| {
+            let shelf = Shelf::new(index.clone(), floor, options);
+            (Arc::clone(resource), shelf)
+        })
+        .collect();
+    refill(disk, options, describe, floor, revision, &mut shelves)?;
+    Ok(Recovered {
+        visible: Visible::new(revision, horizon, floor, shelves),
+        working: Working::new(indexes),
+        log_end,
+    })
+}
+
+fn read_objects(
+    disk: &Disk,
+    describe: &Describe,
+    newest: Revision,
+) -> Result<HashMap<Arc<str>, Index>> {
+    let mut indexes: HashMap<Arc<str>, Index> = HashMap::new();
+    disk.objects(|path, record| {
+        let shown = || String::from_utf8_lossy(path);
+        let mut key = Key::decode(path)
+            .ok_or_else(|| damaged(&format!("there is no such object as {}", shown())))?;
+        if record.revision > newest || record.created > record.revision {
+            return Err(damaged(&format!(
+                "{} is of revision {}, the log ends at {newest}",
+                shown(),
+                record.revision
+            )));
+        }
+        if let Some((resource, _)) = indexes.get_key_value(&key.resource) {
+            key.resource = Arc::clone(resource);
+        }
+        let index = indexes.entry(Arc::clone(&key.resource)).or_default();
+        key.namespace = index.shared_namespace(&key.namespace);
+        index.insert(Arc::new(Entry {
+            attributes: describe(&key, record.value),
+            value: Bytes::copy_from_slice(record.value),
+            revision: record.revision,
+            created: record.created,
+            key,
+        }));
+        Ok(())
+    })?;
+    Ok(indexes)
+}
+
+/// The log has no gap between the horizon and its first record.
+fn check_start(disk: &Disk, horizon: Revision, newest: Revision) -> Result<()> {
+    let reader = disk.log_after(horizon)?;
+    let first = reader.current()?.map(|(revision, _)| revision);
+    match first {
+        None if newest <= horizon => Ok(()),
+        Some(first) if first == horizon + 1 => Ok(()),
+        _ => Err(damaged(&format!(
+            "the log does not go on after revision {horizon}"
+        ))),
+    }
+}
+
+/// Fills the rings with the events after `floor`, and checks that they agree with the objects.
+fn refill(
+    disk: &Disk,
+    options: &Options,
+    describe: &Describe,
+    floor: Revision,
+    revision: Revision,
+    shelves: &mut HashMap<Arc<str>, Shelf>,
+) -> Result<()> {
+    let mut reader = disk.log_after(floor)?;
+    let mut reached = floor;
+    // The latest state of each key on the way: the one before the next event on it.
+    let mut latest: HashMap<Key, (Arc<Entry>, EventKind)> = HashMap::new();
+    let mut evicted = Vec::new();
+    while let Some((at, record)) = reader.current()? {
+        history::follows(reached, at)?;
+        reached = at;
+        let key = history::key(&record)?;
+        let shelf = shelves
+            .entry(Arc::clone(&key.resource))
+            .or_insert_with(|| Shelf::new(Index::default(), floor, options));
+        let present = shelf.index.get(&key.namespace, &key.name);
+        let before = latest.get(&key).map(|(entry, _)| Arc::clone(entry));
+        let event = history::event(describe, at, &record, key, present, before);
+        latest.insert(
+            event.entry.key.clone(),
+            (Arc::clone(&event.entry), event.kind),
+        );
+        shelf.ring.push(Arc::new(event), &mut evicted);
+        evicted.clear();
+        reader.advance();
+    }
+    if reached != revision {
+        return Err(damaged("the log ends too early"));
+    }
+    for (key, (entry, kind)) in &latest {
+        let present = shelves
+            .get(&key.resource)
+            .and_then(|shelf| shelf.index.get(&key.namespace, &key.name));
+        let expected = (*kind != EventKind::Deleted).then_some(entry);
+        if present != expected {
+            return Err(damaged(&format!("the log and the object {key} disagree")));
+        }
+    }
+    Ok(())
+}

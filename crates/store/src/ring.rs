@@ -1,0 +1,149 @@
+//! The recent events of one resource, kept for watchers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::{Event, Revision};
+
+/// What an event costs beyond the bytes of its object: itself, its entry, its key, its attributes.
+const OVERHEAD: usize = 512;
+
+/// The recent events of one resource, oldest first.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    events: VecDeque<Arc<Event>>,
+    bytes: usize,
+    /// Every event later than this revision is here.
+    floor: Revision,
+    limit: usize,
+    limit_bytes: usize,
+}
+
+impl Ring {
+    /// An empty ring that holds all there is after a revision.
+    pub(crate) fn new(floor: Revision, limit: usize, limit_bytes: usize) -> Self {
+        Self {
+            events: VecDeque::new(),
+            bytes: 0,
+            floor,
+            limit: limit.max(1),
+            limit_bytes,
+        }
+    }
+
+    /// Whether every event after a revision is here.
+    pub(crate) fn reaches(&self, after: Revision) -> bool {
+        after >= self.floor
+    }
+
+    /// The events after a revision, oldest first.
+    pub(crate) fn after(&self, after: Revision) -> impl Iterator<Item = &Arc<Event>> {
+        let start = self.events.partition_point(|e| e.revision <= after);
+        self.events.range(start..)
+    }
+
+    /// Adds the newest event. What no longer fits goes to `evicted`, so that the caller chooses when to free it.
+    pub(crate) fn push(&mut self, event: Arc<Event>, evicted: &mut Vec<Arc<Event>>) {
+        self.bytes += cost(&event);
+        self.events.push_back(event);
+        // The newest event always stays: whoever waits for it has been woken already.
+        while self.events.len() > 1
+            && (self.events.len() > self.limit || self.bytes > self.limit_bytes)
+        {
+            self.pop(evicted);
+        }
+    }
+
+    /// Lets go of the events up to and with a revision.
+    pub(crate) fn trim(&mut self, through: Revision, evicted: &mut Vec<Arc<Event>>) {
+        while self.events.front().is_some_and(|e| e.revision <= through) {
+            self.pop(evicted);
+        }
+        self.events.shrink_to(64);
+    }
+
+    fn pop(&mut self, evicted: &mut Vec<Arc<Event>>) {
+        if let Some(event) = self.events.pop_front() {
+            self.bytes -= cost(&event);
+            self.floor = event.revision;
+            evicted.push(event);
+        }
+    }
+}
+
+/// The previous object is not counted: it is that of an earlier event, except for the oldest.
+fn cost(event: &Event) -> usize {
+    event.entry.value.len() + OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{Attributes, Entry, EventKind, Key};
+
+    fn event(revision: Revision, size: usize) -> Arc<Event> {
+        let entry = Entry {
+            key: Key::new("core/pods", "a", "b"),
+            value: Bytes::from(vec![0; size]),
+            revision,
+            created: revision,
+            attributes: Attributes::default(),
+        };
+        Arc::new(Event::new(EventKind::Created, Arc::new(entry), None))
+    }
+
+    fn revisions(ring: &Ring, after: Revision) -> Vec<Revision> {
+        ring.after(after).map(|e| e.revision).collect()
+    }
+
+    #[test]
+    fn the_oldest_leave_first() {
+        let mut ring = Ring::new(4, 3, usize::MAX);
+        let mut evicted = Vec::new();
+        for revision in [5, 7, 7, 9] {
+            assert!(ring.reaches(4));
+            ring.push(event(revision, 1), &mut evicted);
+        }
+        assert_eq!(evicted.len(), 1);
+        assert!(!ring.reaches(4));
+        assert!(ring.reaches(5));
+        assert_eq!(revisions(&ring, 5), [7, 7, 9]);
+        assert_eq!(revisions(&ring, 7), [9]);
+        assert_eq!(revisions(&ring, 9), []);
+        // Half of revision 7 leaves: from before it, the ring is of no use.
+        ring.push(event(10, 1), &mut evicted);
+        assert!(!ring.reaches(6));
+        assert!(ring.reaches(7));
+        assert_eq!(revisions(&ring, 7), [9, 10]);
+    }
+
+    #[test]
+    fn large_objects_leave_sooner_but_the_newest_stays() {
+        let mut ring = Ring::new(0, 100, 10_000);
+        let mut evicted = Vec::new();
+        for revision in 1..=3 {
+            ring.push(event(revision, 4_000), &mut evicted);
+        }
+        assert_eq!(revisions(&ring, 1), [2, 3]);
+        ring.push(event(4, 50_000), &mut evicted);
+        assert_eq!(revisions(&ring, 3), [4]);
+        assert_eq!(evicted.len(), 3);
+    }
+
+    #[test]
+    fn trimming_raises_the_floor_only_by_what_left() {
+        let mut ring = Ring::new(0, 100, usize::MAX);
+        let mut evicted = Vec::new();
+        ring.trim(50, &mut evicted);
+        assert!(ring.reaches(0));
+        for revision in [60, 70] {
+            ring.push(event(revision, 1), &mut evicted);
+        }
+        ring.trim(65, &mut evicted);
+        assert!(!ring.reaches(59));
+        assert!(ring.reaches(60));
+        assert_eq!(revisions(&ring, 60), [70]);
+    }
+}

@@ -1,0 +1,281 @@
+//! What readers and watchers see, and what all parts of the store share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::disk::Disk;
+use crate::index::Index;
+use crate::ring::Ring;
+use crate::stage::Working;
+use crate::stats::Counters;
+use crate::{Attributes, Event, Key, Options, Revision, Snapshot};
+
+/// How the attributes of an object are found out from its bytes.
+pub(crate) type Describe = dyn Fn(&Key, &[u8]) -> Attributes + Send + Sync;
+
+/// How many rebuilt snapshots are kept for the next page of a list, and for how long.
+const PAGES: usize = 8;
+const PAGE_AGE: Duration = Duration::from_secs(60);
+
+/// What the writer, the compactor, readers and watchers share.
+pub(crate) struct Shared {
+    visible: RwLock<Visible>,
+    /// Taken out when the store is closed. Whoever uses the disk holds the lock for reading, so closing waits for them.
+    disk: RwLock<Option<Disk>>,
+    /// Snapshots of earlier revisions that were asked for.
+    pages: Mutex<Vec<Page>>,
+    /// Held while the log is compacted.
+    pub(crate) compacting: Mutex<()>,
+    pub(crate) counters: Counters,
+    pub(crate) options: Options,
+    pub(crate) describe: Box<Describe>,
+}
+
+/// What is durable, and so may be seen.
+pub(crate) struct Visible {
+    /// The newest revision.
+    pub(crate) revision: Revision,
+    /// The log has been compacted up to and with this revision.
+    pub(crate) horizon: Revision,
+    /// Nothing will change any more.
+    pub(crate) closed: bool,
+    /// Where the ring of a resource begins that has had no events since the store was opened.
+    floor: Revision,
+    shelves: HashMap<Arc<str>, Shelf>,
+}
+
+/// One resource.
+pub(crate) struct Shelf {
+    pub(crate) index: Index,
+    pub(crate) ring: Ring,
+    /// Wakes the watchers, once for each batch.
+    pub(crate) signal: watch::Sender<()>,
+}
+
+/// What remains to be done when something has been published, and may wait until the writers have their answers.
+#[must_use]
+pub(crate) struct Wake {
+    signals: Vec<watch::Sender<()>>,
+    /// What was visible before. Freed with this, where nobody waits for it.
+    _garbage: (Vec<(Arc<str>, Index)>, Vec<Arc<Event>>),
+}
+
+impl Wake {
+    /// Wakes the watchers of what has changed, each once.
+    pub(crate) fn wake(self) {
+        for signal in &self.signals {
+            signal.send_replace(());
+        }
+    }
+}
+
+struct Page {
+    resource: Arc<str>,
+    snapshot: Snapshot,
+    used: Instant,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        visible: Visible,
+        disk: Disk,
+        options: Options,
+        describe: Box<Describe>,
+    ) -> Self {
+        Self {
+            visible: RwLock::new(visible),
+            disk: RwLock::new(Some(disk)),
+            pages: Mutex::default(),
+            compacting: Mutex::default(),
+            counters: Counters::new(),
+            options,
+            describe,
+        }
+    }
+
+    pub(crate) fn visible(&self) -> RwLockReadGuard<'_, Visible> {
+        self.visible.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn visible_mut(&self) -> RwLockWriteGuard<'_, Visible> {
+        self.visible.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk, as long as the store is open.
+    pub(crate) fn disk(&self) -> RwLockReadGuard<'_, Option<Disk>> {
+        self.disk.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the database, once nobody uses it.
+    pub(crate) fn close_disk(&self) {
+        let disk = self
+            .disk
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(disk);
+    }
+
+    /// The wake-up of one resource. A resource that nobody has written to yet comes into being.
+    pub(crate) fn signal(&self, resource: &Arc<str>) -> watch::Receiver<()> {
+        if let Some(shelf) = self.visible().shelves.get(resource) {
+            return shelf.signal.subscribe();
+        }
+        let mut visible = self.visible_mut();
+        let floor = visible.floor;
+        let shelf = visible
+            .shelves
+            .entry(Arc::clone(resource))
+            .or_insert_with(|| Shelf::new(Index::default(), floor, &self.options));
+        shelf.signal.subscribe()
+    }
+
+    /// Shows what has become durable: all of it at once, to readers and to watchers alike. Watchers sleep on until they are
+    /// woken by what this returns.
+    pub(crate) fn publish(
+        &self,
+        working: &Working,
+        revision: Revision,
+        events: Vec<Arc<Event>>,
+    ) -> Wake {
+        let mut touched: Vec<(Arc<str>, Index)> = Vec::new();
+        for event in &events {
+            let resource = &event.entry.key.resource;
+            if !touched.iter().any(|(r, _)| r == resource) {
+                let index = working.index(resource).cloned().unwrap_or_default();
+                touched.push((Arc::clone(resource), index));
+            }
+        }
+        let mut signals = Vec::with_capacity(touched.len());
+        let mut garbage = Vec::new();
+        {
+            let mut visible = self.visible_mut();
+            let visible = &mut *visible;
+            for (resource, index) in &mut touched {
+                let shelf = visible
+                    .shelves
+                    .entry(Arc::clone(resource))
+                    .or_insert_with(|| Shelf::new(Index::default(), visible.floor, &self.options));
+                std::mem::swap(&mut shelf.index, index);
+                signals.push(shelf.signal.clone());
+            }
+            for event in events {
+                if let Some(shelf) = visible.shelves.get_mut(&event.entry.key.resource) {
+                    shelf.ring.push(event, &mut garbage);
+                }
+            }
+            visible.revision = revision;
+        }
+        Wake {
+            signals,
+            _garbage: (touched, garbage),
+        }
+    }
+
+    /// Raises the horizon, so that from now on nobody begins to read the log before it.
+    /// Returns false if it is there already.
+    pub(crate) fn raise_horizon(&self, to: Revision) -> bool {
+        let mut garbage = Vec::new();
+        {
+            let mut visible = self.visible_mut();
+            if to <= visible.horizon || to > visible.revision {
+                return false;
+            }
+            visible.horizon = to;
+            for shelf in visible.shelves.values_mut() {
+                shelf.ring.trim(to, &mut garbage);
+            }
+        }
+        self.pages().retain(|p| p.snapshot.revision() >= to);
+        true
+    }
+
+    /// Tells everyone that nothing will change any more.
+    pub(crate) fn close(&self) {
+        let mut visible = self.visible_mut();
+        visible.closed = true;
+        for shelf in visible.shelves.values() {
+            shelf.signal.send_replace(());
+        }
+    }
+
+    /// A snapshot of an earlier revision, if it was asked for before.
+    pub(crate) fn page(&self, resource: &str, revision: Revision) -> Option<Snapshot> {
+        let mut pages = self.pages();
+        let page = pages
+            .iter_mut()
+            .find(|p| *p.resource == *resource && p.snapshot.revision() == revision)?;
+        page.used = Instant::now();
+        Some(page.snapshot.clone())
+    }
+
+    /// Keeps a snapshot of an earlier revision for whoever asks next.
+    pub(crate) fn keep_page(&self, resource: &str, snapshot: Snapshot) {
+        let mut pages = self.pages();
+        if pages.len() >= PAGES
+            && let Some(oldest) = (0..pages.len()).min_by_key(|at| pages[*at].used)
+        {
+            pages.swap_remove(oldest);
+        }
+        pages.push(Page {
+            resource: Arc::from(resource),
+            snapshot,
+            used: Instant::now(),
+        });
+    }
+
+    /// Forgets snapshots that nobody asked for lately: they keep deleted objects in memory.
+    pub(crate) fn expire_pages(&self) {
+        self.pages().retain(|p| p.used.elapsed() < PAGE_AGE);
+    }
+
+    fn pages(&self) -> std::sync::MutexGuard<'_, Vec<Page>> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Visible {
+    pub(crate) fn new(
+        revision: Revision,
+        horizon: Revision,
+        floor: Revision,
+        shelves: HashMap<Arc<str>, Shelf>,
+    ) -> Self {
+        Self {
+            revision,
+            horizon,
+            closed: false,
+            floor,
+            shelves,
+        }
+    }
+
+    pub(crate) fn shelf(&self, resource: &str) -> Option<&Shelf> {
+        self.shelves.get(resource)
+    }
+
+    pub(crate) fn shelves(&self) -> impl Iterator<Item = (&Arc<str>, &Shelf)> {
+        self.shelves.iter()
+    }
+
+    /// Whether every event of a resource after a revision is in memory.
+    pub(crate) fn ring_reaches(&self, resource: &str, after: Revision) -> bool {
+        match self.shelves.get(resource) {
+            Some(shelf) => shelf.ring.reaches(after),
+            None => after >= self.floor,
+        }
+    }
+}
+
+impl Shelf {
+    pub(crate) fn new(index: Index, floor: Revision, options: &Options) -> Self {
+        Self {
+            index,
+            ring: Ring::new(floor, options.ring, options.ring_bytes),
+            signal: watch::Sender::new(()),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The store as its users see it.
+
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task;
+
+use crate::disk::{Disk, DiskError, refuse};
+use crate::history::{self, Compacted, HistoryError};
+use crate::recover::{Recovered, recover};
+use crate::state::{Describe, Shared};
+use crate::writer::{Request, Writer};
+use crate::{
+    Attributes, CommitError, Committed, Entry, Key, OpenError, Options, Revision, Snapshot, Stats,
+    Transaction, Watcher, compact,
+};
+
+/// How many transactions may wait before those who bring more have to wait too.
+const QUEUE: usize = 4096;
+
+/// An open store. Copies are the same store.
+///
+/// It closes when the last copy is dropped, or with [`close`](Store::close), which says when it is done.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    /// Taken out when the last copy of the store is dropped, so that the writer ends.
+    queue: Option<mpsc::Sender<Request>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Store {
+    /// Opens the store in a directory, or begins a new one there. Blocks on the disk while it reads all objects.
+    ///
+    /// `describe` takes out of an object what selectors ask for; it is called for every object now, and later for what is read
+    /// back from the log. It must say what those who commit objects say.
+    pub fn open(
+        options: Options,
+        describe: impl Fn(&Key, &[u8]) -> Attributes + Send + Sync + 'static,
+    ) -> Result<Self, OpenError> {
+        let describe: Box<Describe> = Box::new(describe);
+        let path = options.path.clone();
+        let disk = Disk::open(&options)?;
+        if !options.fsync {
+            tracing::warn!("the store does not sync: a crash of the machine loses commits");
+        }
+        let Recovered {
+            visible,
+            working,
+            log_end,
+        } = recover(&disk, &options, &*describe).map_err(|error| refuse(&path, error))?;
+        let revision = visible.revision;
+        tracing::debug!(revision, horizon = visible.horizon, "opened the store");
+
+        let shared = Arc::new(Shared::new(visible, disk, options, describe));
+        let (queue, queued) = mpsc::channel(QUEUE);
+        let (tell, told) = std_mpsc::sync_channel(1);
+        let writer = Writer::new(Arc::clone(&shared), working, revision, log_end, tell);
+        let compactor = Arc::clone(&shared);
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
+            thread.map_err(|error| refuse(&path, DiskError::Io(error.to_string())))
+        };
+        let threads = vec![
+            spawn("store-writer", Box::new(move || writer.run(queued)))?,
+            // It ends when the writer does, who alone can tell it something.
+            spawn(
+                "store-compactor",
+                Box::new(move || compact::run(&compactor, &told)),
+            )?,
+        ];
+        Ok(Self(Arc::new(Inner {
+            shared,
+            queue: Some(queue),
+            threads: Mutex::new(threads),
+        })))
+    }
+
+    /// Commits a transaction. When this returns, it is durable and visible to all readers.
+    ///
+    /// Dropping the future does not take back what was queued: it may be committed nevertheless.
+    pub async fn commit(
+        &self,
+        transaction: impl Into<Transaction>,
+    ) -> Result<Committed, CommitError> {
+        let queue = self.0.queue.as_ref().ok_or(CommitError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        queue
+            .send(Request::Commit(transaction.into(), reply))
+            .await
+            .map_err(|_| CommitError::Closed)?;
+        answer.await.unwrap_or(Err(CommitError::Closed))
+    }
+
+    /// The newest revision.
+    pub fn revision(&self) -> Revision {
+        self.0.shared.visible().revision
+    }
+
+    /// The object of this name as it is now.
+    pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
+        let visible = self.0.shared.visible();
+        let shelf = visible.shelf(&key.resource)?;
+        shelf.index.get(&key.namespace, &key.name).cloned()
+    }
+
+    /// The object of this name as it is now, and the newest revision. That there is none, is as of that revision.
+    pub fn get_at(&self, key: &Key) -> (Option<Arc<Entry>>, Revision) {
+        let visible = self.0.shared.visible();
+        let shelf = visible.shelf(&key.resource);
+        let found = shelf.and_then(|shelf| shelf.index.get(&key.namespace, &key.name).cloned());
+        (found, visible.revision)
+    }
+
+    /// All objects of a resource (`GROUP/RESOURCE`) as they are now.
+    pub fn snapshot(&self, resource: &str) -> Snapshot {
+        let visible = self.0.shared.visible();
+        let shelf = visible.shelf(resource);
+        let index = shelf.map(|shelf| shelf.index.clone()).unwrap_or_default();
+        Snapshot::new(visible.revision, index)
+    }
+
+    /// All objects of a resource as they were at a revision: for the later pages of a list.
+    ///
+    /// Events in memory are taken back where they suffice; otherwise those on disk.
+    pub async fn snapshot_at(
+        &self,
+        resource: &str,
+        revision: Revision,
+    ) -> Result<Snapshot, HistoryError> {
+        let shared = &self.0.shared;
+        let requested = revision;
+        let (mut index, current, undone) = {
+            let visible = shared.visible();
+            let (current, horizon) = (visible.revision, visible.horizon);
+            if revision > current {
+                return Err(HistoryError::Future { requested, current });
+            }
+            let in_memory = visible.ring_reaches(resource, revision);
+            if revision < horizon && !in_memory {
+                return Err(Compacted { requested, horizon }.into());
+            }
+            let Some(shelf) = visible.shelf(resource) else {
+                return Ok(Snapshot::new(revision, Default::default()));
+            };
+            let undone = in_memory.then(|| shelf.ring.after(revision).cloned().collect::<Vec<_>>());
+            (shelf.index.clone(), current, undone)
+        };
+        if undone.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(Snapshot::new(revision, index));
+        }
+        if let Some(page) = shared.page(resource, revision) {
+            return Ok(page);
+        }
+        let index = match undone {
+            Some(events) => {
+                history::undo(&mut index, &events);
+                index
+            }
+            None => {
+                let shared = Arc::clone(shared);
+                let resource = resource.to_owned();
+                task::spawn_blocking(move || {
+                    history::rewind(&shared, &resource, index, current, revision)
+                })
+                .await
+                .map_err(|error| HistoryError::Io(Arc::from(error.to_string())))??
+            }
+        };
+        let snapshot = Snapshot::new(revision, index);
+        shared.keep_page(resource, snapshot.clone());
+        Ok(snapshot)
+    }
+
+    /// Follows the events of a resource after a revision. A revision that has not happened yet is waited for.
+    pub fn watch(&self, resource: &str, after: Revision) -> Result<Watcher, Compacted> {
+        Watcher::new(Arc::clone(&self.0.shared), resource, after)
+    }
+
+    /// Brings the log within the bounds of the settings now. Returns the horizon: the oldest revision that is left.
+    pub async fn compact_now(&self) -> Result<Revision, HistoryError> {
+        self.compacting(compact::by_bounds).await
+    }
+
+    /// Forgets the log up to and with a revision, so that the state of that revision is the oldest that is left.
+    /// Returns the horizon, which may be later already.
+    pub async fn compact(&self, to: Revision) -> Result<Revision, HistoryError> {
+        let current = self.revision();
+        if to > current {
+            let requested = to;
+            return Err(HistoryError::Future { requested, current });
+        }
+        self.compacting(move |shared| compact::compact(shared, to))
+            .await
+    }
+
+    /// What the store measures of itself.
+    pub fn stats(&self) -> Stats {
+        use std::sync::atomic::Ordering::Relaxed;
+        let shared = &self.0.shared;
+        let (revision, horizon, mut objects) = {
+            let visible = shared.visible();
+            let objects: Vec<(Arc<str>, usize)> = visible
+                .shelves()
+                .map(|(resource, shelf)| (Arc::clone(resource), shelf.index.len()))
+                .collect();
+            (visible.revision, visible.horizon, objects)
+        };
+        objects.sort_unstable();
+        let counters = &shared.counters;
+        Stats {
+            revision,
+            horizon,
+            objects,
+            commits: counters.commits.load(Relaxed),
+            conflicts: counters.conflicts.load(Relaxed),
+            log_bytes: counters.log_bytes.load(Relaxed),
+            log_reads: counters.log_reads.load(Relaxed),
+            compactions: counters.compactions.load(Relaxed),
+            fsync: counters.fsync(),
+            batch: counters.batch(),
+        }
+    }
+
+    /// Commits what is queued, ends all watches, and closes the database: when this returns, the directory may be opened again.
+    /// Other copies of the store can still read what was in memory.
+    pub async fn close(&self) {
+        if let Some(queue) = &self.0.queue {
+            // It may be closed already.
+            let _ = queue.send(Request::Close).await;
+        }
+        let mut threads = self.0.threads.lock().await;
+        let ended = std::mem::take(&mut *threads);
+        let shared = Arc::clone(&self.0.shared);
+        // Fails only if the runtime is shutting down; then dropping the store does it.
+        let _ = task::spawn_blocking(move || end(ended, &shared)).await;
+    }
+
+    async fn compacting(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<Revision, DiskError> + Send + 'static,
+    ) -> Result<Revision, HistoryError> {
+        let shared = Arc::clone(&self.0.shared);
+        let done = task::spawn_blocking(move || work(&shared)).await;
+        Ok(done.map_err(|error| HistoryError::Io(Arc::from(error.to_string())))??)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue = None;
+        let threads = std::mem::take(self.threads.get_mut());
+        end(threads, &self.shared);
+    }
+}
+
+/// Waits for the threads, then closes the database.
+fn end(threads: Vec<JoinHandle<()>>, shared: &Shared) {
+    for thread in threads {
+        let _ = thread.join();
+    }
+    shared.close_disk();
+}

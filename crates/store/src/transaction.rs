@@ -1,0 +1,131 @@
+//! What a writer asks for, and what it gets.
+
+use std::sync::Arc;
+
+use crate::{Attributes, Encoded, Entry, Key, Revision};
+
+/// A set of changes that happen together or not at all, under one revision.
+///
+/// Preconditions are all checked against the state before the transaction. One key may be changed once.
+#[derive(Clone, Debug, Default)]
+pub struct Transaction {
+    /// The changes and the conditions, in the order in which watchers see them.
+    pub ops: Vec<Op>,
+}
+
+impl Transaction {
+    /// A transaction of one change.
+    pub fn one(op: Op) -> Self {
+        Self { ops: vec![op] }
+    }
+}
+
+impl From<Op> for Transaction {
+    fn from(op: Op) -> Self {
+        Self::one(op)
+    }
+}
+
+impl From<Vec<Op>> for Transaction {
+    fn from(ops: Vec<Op>) -> Self {
+        Self { ops }
+    }
+}
+
+/// One change, or one condition.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Creates or replaces an object.
+    Put {
+        /// Its name.
+        key: Key,
+        /// Its new state.
+        value: Encoded,
+        /// What selectors ask for.
+        attributes: Attributes,
+        /// What must be there before.
+        expect: Expect,
+    },
+    /// Deletes an object. That it is not there is a conflict, whatever is expected.
+    Delete {
+        /// Its name.
+        key: Key,
+        /// Its last state, as the event of the deletion shows it.
+        last: Encoded,
+        /// What must be there before.
+        expect: Expect,
+    },
+    /// Changes nothing, but refuses the transaction unless the condition holds.
+    Check {
+        /// The name.
+        key: Key,
+        /// What must be there.
+        expect: Expect,
+    },
+}
+
+impl Op {
+    /// The key it is about.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key, .. } | Self::Check { key, .. } => key,
+        }
+    }
+
+    /// The condition it makes.
+    pub fn expect(&self) -> Expect {
+        match self {
+            Self::Put { expect, .. } | Self::Delete { expect, .. } | Self::Check { expect, .. } => {
+                *expect
+            }
+        }
+    }
+}
+
+/// A precondition on one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// There is no such object.
+    Absent,
+    /// The object was last written by this revision.
+    Revision(Revision),
+    /// No condition.
+    Any,
+}
+
+/// A transaction that is durable and visible.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// Its revision. A transaction that changed nothing has the revision it was checked at.
+    pub revision: Revision,
+    /// The new entry of each put and the last state of each delete, in the order of the operations; checks leave nothing.
+    pub entries: Vec<Arc<Entry>>,
+}
+
+/// Why a transaction was not committed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommitError {
+    /// A precondition did not hold. Nothing was changed.
+    #[error("operation {op} of the transaction found another revision than it expected")]
+    Conflict {
+        /// The index of the operation.
+        op: usize,
+        /// What is there instead.
+        current: Option<Arc<Entry>>,
+    },
+    /// The transaction makes no sense. Nothing was changed.
+    #[error("operation {op} of the transaction is invalid: {reason}")]
+    Invalid {
+        /// The index of the operation.
+        op: usize,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The store has been closed. Nothing was changed.
+    #[error("the store is closed")]
+    Closed,
+    /// The disk refused a write, of this transaction or an earlier one. From then on the store takes no more writes, since
+    /// it cannot know what the disk holds; opening it again finds out.
+    #[error("the store takes no more writes since one failed: {0}; see to the disk, then restart")]
+    Io(Arc<str>),
+}

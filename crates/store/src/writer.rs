@@ -1,0 +1,208 @@
+//! The one writer: a thread that takes what is queued, writes it with one sync, shows it, and answers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::SyncSender;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::disk::{DiskError, Result};
+use crate::stage::Working;
+use crate::state::Shared;
+use crate::{CommitError, Committed, Event, Op, Revision, Transaction};
+
+/// How much is written together at most: while that is on its way, everyone else waits.
+const BATCH: usize = 1024;
+const BATCH_BYTES: usize = 4 << 20;
+
+/// What comes through the queue.
+pub(crate) enum Request {
+    /// Commit this, and say what became of it.
+    Commit(Transaction, Reply),
+    /// Finish what is queued and end.
+    Close,
+}
+
+type Reply = oneshot::Sender<Result<Committed, CommitError>>;
+type Answer = (Reply, Result<Committed, CommitError>);
+
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    working: Working,
+    /// The newest revision staged; the newest one visible, between batches.
+    revision: Revision,
+    /// The bytes of all log records so far.
+    log_end: u64,
+    /// The first failure. After it the disk may hold more than anyone was told, or less: nothing may be built on it.
+    failed: Option<Arc<str>>,
+    compactor: SyncSender<()>,
+    nudge: Nudge,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        working: Working,
+        revision: Revision,
+        log_end: u64,
+        compactor: SyncSender<()>,
+    ) -> Self {
+        let nudge = Nudge::new(
+            shared.options.retain_revisions,
+            shared.options.retain_bytes,
+            revision,
+            log_end,
+        );
+        Self {
+            shared,
+            working,
+            revision,
+            log_end,
+            failed: None,
+            compactor,
+            nudge,
+        }
+    }
+
+    /// Works until the queue is closed.
+    pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        let mut gathered = Vec::new();
+        while let Some(first) = queue.blocking_recv() {
+            let mut bytes = 0;
+            let mut next = Some(first);
+            while let Some(request) = next {
+                match request {
+                    Request::Commit(transaction, reply) => {
+                        bytes += size(&transaction);
+                        gathered.push((transaction, reply));
+                    }
+                    Request::Close => queue.close(),
+                }
+                if gathered.len() >= BATCH || bytes >= BATCH_BYTES {
+                    break;
+                }
+                next = queue.try_recv().ok();
+            }
+            self.commit(&mut gathered);
+        }
+        self.shared.close();
+    }
+
+    fn commit(&mut self, gathered: &mut Vec<(Transaction, Reply)>) {
+        if let Some(why) = &self.failed {
+            let error = CommitError::Io(Arc::clone(why));
+            for (_, reply) in gathered.drain(..) {
+                let _ = reply.send(Err(error.clone()));
+            }
+            return;
+        }
+        let mut events = Vec::with_capacity(gathered.len());
+        // Refusals wait as well: what they show as current may be part of this batch, and not be durable yet.
+        let mut answers: Vec<Answer> = Vec::with_capacity(gathered.len());
+        for (transaction, reply) in gathered.drain(..) {
+            let staged = self.working.stage(transaction, self.revision, &mut events);
+            if let Ok(committed) = &staged {
+                self.revision = committed.revision;
+            }
+            answers.push((reply, staged));
+        }
+        if !events.is_empty()
+            && let Err(error) = self.write(&events, answers.len())
+        {
+            let why: Arc<str> = Arc::from(error.to_string());
+            tracing::error!(error = %why, "the store could not be written; it takes no more writes");
+            for (reply, _) in answers {
+                let _ = reply.send(Err(CommitError::Io(Arc::clone(&why))));
+            }
+            self.failed = Some(why);
+            return;
+        }
+        let published =
+            (!events.is_empty()).then(|| self.shared.publish(&self.working, self.revision, events));
+        let counters = &self.shared.counters;
+        for (reply, answer) in answers {
+            match answer {
+                Ok(_) => counters.commits.fetch_add(1, Relaxed),
+                Err(_) => counters.conflicts.fetch_add(1, Relaxed),
+            };
+            // Whoever no longer waits does not want to know.
+            let _ = reply.send(answer);
+        }
+        if let Some(published) = published {
+            published.wake();
+        }
+        if self.nudge.due(self.revision, self.log_end) {
+            // A full channel means that it has been told already.
+            let _ = self.compactor.try_send(());
+        }
+    }
+
+    /// Writes events. When this returns, they are durable.
+    fn write(&mut self, events: &[Arc<Event>], transactions: usize) -> Result<()> {
+        let guard = self.shared.disk();
+        let closed = || DiskError::Io("the store is closed".to_owned());
+        let disk = guard.as_ref().ok_or_else(closed)?;
+        let time = now();
+        let mut batch = disk.batch()?;
+        let mut end = self.log_end;
+        let mut last = (0, 0);
+        for event in events {
+            let number = if event.revision == last.0 {
+                last.1 + 1
+            } else {
+                0
+            };
+            last = (event.revision, number);
+            end = batch.add(event, number, time, end);
+        }
+        let start = Instant::now();
+        disk.write(batch)?;
+        let counters = &self.shared.counters;
+        counters.written(transactions, start.elapsed());
+        counters.log_bytes.fetch_add(end - self.log_end, Relaxed);
+        self.log_end = end;
+        Ok(())
+    }
+}
+
+/// When so much has been written that the size bounds should be looked at: an eighth of either.
+struct Nudge {
+    revisions: u64,
+    bytes: u64,
+    last: (Revision, u64),
+}
+
+impl Nudge {
+    fn new(retain_revisions: u64, retain_bytes: u64, revision: Revision, end: u64) -> Self {
+        Self {
+            revisions: retain_revisions.div_ceil(8).max(1),
+            bytes: retain_bytes.div_ceil(8).max(1),
+            last: (revision, end),
+        }
+    }
+
+    fn due(&mut self, revision: Revision, end: u64) -> bool {
+        let due = revision - self.last.0 >= self.revisions || end - self.last.1 >= self.bytes;
+        if due {
+            self.last = (revision, end);
+        }
+        due
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn size(transaction: &Transaction) -> usize {
+    let size = |op: &Op| match op {
+        Op::Put { value, .. } | Op::Delete { last: value, .. } => value.bytes.len(),
+        Op::Check { .. } => 0,
+    };
+    transaction.ops.iter().map(size).sum()
+}
