@@ -1,0 +1,52 @@
+//! The built-in kinds, one file each, and the table that lists them.
+//!
+//! Defaults, validation, messages and columns are upstream's (1.36). Adding a kind is adding a file and a row to
+//! [`all`]. What several kinds need is in [`check`] (validation), [`common`] (reading optional fields, cells),
+//! [`workload`] (selector and template) and [`pod`] (the specification of a pod).
+
+mod check;
+mod common;
+mod config_map;
+mod controller_revision;
+mod deployment;
+mod endpoint_slice;
+mod endpoints;
+mod event;
+mod lease;
+mod namespace;
+mod node;
+mod pod;
+mod replica_set;
+mod secret;
+mod service;
+mod service_account;
+mod workload;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use crate::ops::{Typed, Viewed};
+use crate::table::Resource;
+
+/// Every built-in kind, in the order in which discovery lists them.
+pub(crate) fn all() -> Vec<Resource> {
+    vec![
+        Typed::<config_map::ConfigMap>::shared(),
+        Typed::<endpoints::Endpoints>::shared(),
+        Typed::<event::Event>::shared(),
+        Typed::<namespace::Namespace>::shared(),
+        Typed::<node::Node>::shared(),
+        Typed::<pod::Pod>::shared(),
+        Typed::<secret::Secret>::shared(),
+        Typed::<service_account::ServiceAccount>::shared(),
+        Typed::<service::Service>::shared(),
+        Typed::<controller_revision::ControllerRevision>::shared(),
+        Typed::<deployment::Deployment>::shared(),
+        Typed::<replica_set::ReplicaSet>::shared(),
+        Typed::<lease::Lease>::shared(),
+        Typed::<endpoint_slice::EndpointSlice>::shared(),
+        Viewed::<event::EventView>::shared(),
+    ]
+}
