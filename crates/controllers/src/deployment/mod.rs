@@ -1,0 +1,431 @@
+//! Deployments: rolls templates out over ReplicaSets.
+//!
+//! Watches Deployments, ReplicaSets and, for the strategy Recreate, Pods; owns ReplicaSets. The decision is
+//! [`plan::plan`]; this file carries it out. A plan is made only once the informers show what the last one wrote, so
+//! that no step of a rollout is ever decided on a state that this controller itself has left behind.
+
+mod history;
+pub(crate) mod plan;
+mod recreate;
+mod replicas;
+mod rolling;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use informer::{Change, EventType, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client};
+use machinery::selector::LabelSelector;
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+
+use self::plan::{Action, Snapshot, Update};
+use crate::claim::{self, Claim};
+use crate::client::{Error, if_found};
+use crate::ledger::{Ledger, PATIENCE};
+use crate::{meta, pods};
+
+/// Runs the controller until `cancel` is triggered.
+pub(crate) async fn run(
+    client: Client,
+    informers: Informers,
+    workers: usize,
+    cancel: CancellationToken,
+) {
+    let controller = Arc::new(Controller::new(client, &informers));
+    controller.watch();
+    let synced = async {
+        controller.deployments.synced().await;
+        controller.sets.synced().await;
+        controller.pods.synced().await;
+    };
+    tokio::select! {
+        () = cancel.cancelled() => return,
+        () = synced => {}
+    }
+    let queue = controller.queue.clone();
+    informer::run("deployment", queue, workers, cancel, |key| {
+        let controller = Arc::clone(&controller);
+        async move { controller.reconcile(&key).await }
+    })
+    .await;
+}
+
+struct Controller {
+    client: Client,
+    deployments: Informer<Deployment>,
+    sets: Informer<ReplicaSet>,
+    pods: Informer<Pod>,
+    recorder: Recorder,
+    queue: WorkQueue<ObjectKey>,
+    /// What was written to ReplicaSets.
+    set_ledger: Ledger,
+    /// What was written to the Deployments themselves.
+    own_ledger: Ledger,
+}
+
+impl Controller {
+    fn new(client: Client, informers: &Informers) -> Self {
+        let deployments = informers.informer::<Deployment>();
+        let (sets, pods) = (
+            informers.informer::<ReplicaSet>(),
+            informers.informer::<Pod>(),
+        );
+        deployments.index(meta::BY_NAMESPACE, meta::namespaces);
+        sets.index(meta::BY_CONTROLLER, meta::controller_uids);
+        sets.index(meta::ORPHANS, meta::orphan_namespaces);
+        pods.index(meta::BY_CONTROLLER, meta::controller_uids);
+        Self {
+            recorder: Recorder::new(client.clone(), "deployment-controller", None),
+            client,
+            deployments,
+            sets,
+            pods,
+            queue: WorkQueue::new(),
+            set_ledger: Ledger::default(),
+            own_ledger: Ledger::default(),
+        }
+    }
+
+    fn watch(self: &Arc<Self>) {
+        let controller = Arc::clone(self);
+        self.deployments.on_change(move |change| {
+            controller.own_ledger.seen(change);
+            controller.queue.add(change.key());
+        });
+        let controller = Arc::clone(self);
+        self.sets.on_change(move |change| {
+            controller.set_ledger.seen(change);
+            controller.wake_owners(change);
+        });
+        let controller = Arc::clone(self);
+        self.pods
+            .on_change(move |change| controller.wake_recreate(change));
+    }
+
+    fn wake_owners(&self, change: &Change<ReplicaSet>) {
+        for rs in [&change.old, &change.new].into_iter().flatten() {
+            if let Some(owner) = meta::controller_of(&rs.metadata) {
+                if owner.kind == "Deployment" {
+                    self.queue
+                        .add(ObjectKey::new(meta::namespace(&**rs), &owner.name));
+                }
+            } else if change.new.is_some() {
+                let labels = rs.metadata.labels.clone().unwrap_or_default();
+                for deployment in self
+                    .deployments
+                    .by_index(meta::BY_NAMESPACE, meta::namespace(&**rs))
+                {
+                    if selector(&deployment).is_ok_and(|selector| selector.matches(&labels)) {
+                        self.queue.add(ObjectKey::of(&*deployment));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The strategy Recreate waits for the end of Pods, of which ReplicaSets do not tell.
+    fn wake_recreate(&self, change: &Change<Pod>) {
+        let Some(old) = &change.old else {
+            return;
+        };
+        let ended = change.new.as_ref().is_none_or(|pod| pods::is_finished(pod));
+        if !ended || pods::is_finished(old) {
+            return;
+        }
+        let deployment = meta::controller_of(&old.metadata)
+            .filter(|owner| owner.kind == "ReplicaSet")
+            .and_then(|owner| {
+                self.sets
+                    .get(&ObjectKey::new(meta::namespace(&**old), &owner.name))
+            })
+            .and_then(|rs| {
+                let owner = meta::controller_of(&rs.metadata)?;
+                let key = ObjectKey::new(meta::namespace(&*rs), &owner.name);
+                self.deployments.get(&key)
+            });
+        if let Some(deployment) = deployment
+            && !is_rolling(&deployment)
+        {
+            self.queue.add(ObjectKey::of(&*deployment));
+        }
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+        let Some(deployment) = self.deployments.get(key) else {
+            return Ok(Outcome::Done);
+        };
+        if !self.own_ledger.open(key).is_empty() || !self.set_ledger.open(key).is_empty() {
+            // The event that shows the write brings the key back.
+            return Ok(Outcome::After(PATIENCE));
+        }
+        let sets = self.claim(key, &deployment).await?;
+        let snapshot = self.snapshot(&deployment, sets);
+        let now = Timestamp::now();
+        let plan = plan::plan(&snapshot, &deployment, now);
+        for action in plan.actions {
+            if !self.apply(key, &deployment, action, now).await? {
+                break;
+            }
+        }
+        Ok(plan.look_again.map_or(Outcome::Done, Outcome::After))
+    }
+
+    fn snapshot(&self, deployment: &Deployment, sets: Vec<Arc<ReplicaSet>>) -> Snapshot {
+        let mut running = BTreeMap::new();
+        if !is_rolling(deployment) {
+            for rs in &sets {
+                let mut pods = self.pods.by_index(meta::BY_CONTROLLER, meta::uid(&**rs));
+                pods.retain(|pod| !pods::is_finished(pod));
+                running.insert(meta::uid(&**rs).to_owned(), pods.len());
+            }
+        }
+        Snapshot { sets, running }
+    }
+
+    /// The ReplicaSets that are the Deployment's, after orphans were taken in and strangers let go.
+    async fn claim(
+        &self,
+        key: &ObjectKey,
+        deployment: &Deployment,
+    ) -> Result<Vec<Arc<ReplicaSet>>, Error> {
+        let selector = selector(deployment)?;
+        let mut candidates = self
+            .sets
+            .by_index(meta::BY_CONTROLLER, meta::uid(deployment));
+        candidates.extend(self.sets.by_index(meta::ORPHANS, &key.namespace));
+        let mut owned = Vec::with_capacity(candidates.len());
+        let mut may_adopt = None;
+        for rs in candidates {
+            match claim::claim(deployment, |labels| selector.matches(labels), &*rs) {
+                Claim::Owned => owned.push(rs),
+                Claim::Foreign => {}
+                Claim::Release => {
+                    self.patch_set(key, &rs, claim::release(meta::uid(deployment), &*rs))
+                        .await?;
+                }
+                Claim::Adopt => {
+                    let may = match may_adopt {
+                        Some(may) => may,
+                        None => *may_adopt.insert(self.is_alive(deployment).await?),
+                    };
+                    if may {
+                        let owner = meta::controller_ref(deployment);
+                        let adopted = self
+                            .patch_set(key, &rs, claim::adoption(&owner, &*rs))
+                            .await?;
+                        owned.extend(adopted.map(Arc::new));
+                    }
+                }
+            }
+        }
+        Ok(owned)
+    }
+
+    async fn patch_set(
+        &self,
+        key: &ObjectKey,
+        rs: &ReplicaSet,
+        patch: Value,
+    ) -> Result<Option<ReplicaSet>, Error> {
+        let patch = Patch::Strategic(patch);
+        let answer = self
+            .sets_api(key)
+            .patch(meta::name(rs), &PatchParams::default(), &patch)
+            .await;
+        let written = if_found(answer)?;
+        if let Some(written) = &written {
+            self.set_ledger
+                .wrote(key, written, |key| self.sets.get(key));
+        }
+        Ok(written)
+    }
+
+    /// Upstream: who adopts must be sure that it is not being deleted itself.
+    async fn is_alive(&self, deployment: &Deployment) -> Result<bool, Error> {
+        let api: Api<Deployment> =
+            Api::namespaced(self.client.clone(), meta::namespace(deployment));
+        let live = if_found(api.get(meta::name(deployment)).await)?;
+        Ok(live.is_some_and(|live| {
+            meta::uid(&live) == meta::uid(deployment) && !meta::is_deleting(&live)
+        }))
+    }
+
+    /// Carries one action out. False if the rest of the plan has lost its ground.
+    async fn apply(
+        &self,
+        key: &ObjectKey,
+        deployment: &Deployment,
+        action: Action,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        match action {
+            Action::Create(rs) => return self.create(key, deployment, &rs, now).await,
+            Action::Update(update) => return self.update(key, deployment, update).await,
+            Action::Delete(rs) => {
+                let params = DeleteParams::background().preconditions(Preconditions {
+                    uid: rs.metadata.uid.clone(),
+                    resource_version: rs.metadata.resource_version.clone(),
+                });
+                if_found(self.sets_api(key).delete(meta::name(&*rs), &params).await)?;
+            }
+            Action::SetRevision(revision) => {
+                let patch = json!({ "metadata": {
+                    "uid": meta::uid(deployment), "annotations": { history::REVISION: revision }
+                } });
+                let api = self.api(key);
+                let answer = api
+                    .patch(&key.name, &PatchParams::default(), &Patch::Merge(patch))
+                    .await;
+                self.wrote(key, if_found(answer)?);
+            }
+            Action::UpdateStatus(status) => self.update_status(key, deployment, &status).await?,
+            Action::Warn { reason, message } => {
+                self.event(deployment, EventType::Warning, reason, message)
+            }
+        }
+        Ok(true)
+    }
+
+    async fn create(
+        &self,
+        key: &ObjectKey,
+        deployment: &Deployment,
+        rs: &ReplicaSet,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        let set_key = ObjectKey::of(rs);
+        self.set_ledger.creating(key, set_key.clone());
+        let answer = self.sets_api(key).create(&PostParams::default(), rs).await;
+        let Err(error) = answer.map_err(Error::from) else {
+            let size = replicas::wanted(rs);
+            if size > 0 {
+                self.scaled(deployment, &set_key.name, 0, size);
+            }
+            return Ok(true);
+        };
+        self.set_ledger.strike(&set_key);
+        if error.is_namespace_terminating() {
+            return Ok(false);
+        }
+        if !error.is_already_exists() {
+            let (status, message) =
+                plan::creation_failed(deployment, &set_key.name, &error.to_string(), now);
+            self.event(
+                deployment,
+                EventType::Warning,
+                status::reason::CREATE_FAILED,
+                message,
+            );
+            self.update_status(key, deployment, &status).await?;
+            return Err(error);
+        }
+        let live = if_found(self.sets_api(key).get(&set_key.name).await)?;
+        let is_ours = live.as_ref().is_some_and(|live| {
+            let controller = meta::controller_of(&live.metadata);
+            controller.is_some_and(|owner| owner.uid == meta::uid(deployment))
+                && history::template(live)
+                    .zip(history::template(rs))
+                    .is_some_and(|(a, b)| history::same_template(a, b))
+        });
+        if let Some(live) = live.filter(|_| is_ours) {
+            // The informer is behind; what it will show brings the key back.
+            self.set_ledger.wrote(key, &live, |key| self.sets.get(key));
+            return Ok(false);
+        }
+        self.update_status(key, deployment, &plan::collided(deployment))
+            .await?;
+        Err(error)
+    }
+
+    async fn update(
+        &self,
+        key: &ObjectKey,
+        deployment: &Deployment,
+        update: Update,
+    ) -> Result<bool, Error> {
+        let mut spec = Map::new();
+        if let Some((_, size)) = update.scale {
+            spec.insert("replicas".to_owned(), size.into());
+        }
+        if let Some(seconds) = update.min_ready_seconds {
+            spec.insert("minReadySeconds".to_owned(), seconds.into());
+        }
+        let patch = json!({
+            "metadata": { "uid": update.uid, "annotations": update.annotations },
+            "spec": spec,
+        });
+        let answer = self
+            .sets_api(key)
+            .patch(&update.name, &PatchParams::default(), &Patch::Merge(patch))
+            .await;
+        let Some(written) = if_found(answer)? else {
+            return Ok(false);
+        };
+        self.set_ledger
+            .wrote(key, &written, |key| self.sets.get(key));
+        if let Some((from, to)) = update.scale {
+            self.scaled(deployment, &update.name, from, to);
+        }
+        Ok(true)
+    }
+
+    async fn update_status(
+        &self,
+        key: &ObjectKey,
+        deployment: &Deployment,
+        status: &DeploymentStatus,
+    ) -> Result<(), Error> {
+        let old = deployment.status.clone().unwrap_or_default();
+        if let Some(patch) = meta::status_patch(&old, status)? {
+            let api = self.api(key);
+            let answer = api
+                .patch_status(&key.name, &PatchParams::default(), &Patch::Merge(patch))
+                .await;
+            self.wrote(key, if_found(answer)?);
+        }
+        Ok(())
+    }
+
+    fn wrote(&self, key: &ObjectKey, written: Option<Deployment>) {
+        if let Some(written) = written {
+            self.own_ledger
+                .wrote(key, &written, |key| self.deployments.get(key));
+        }
+    }
+
+    fn scaled(&self, deployment: &Deployment, name: &str, from: i32, to: i32) {
+        let direction = if from < to { "up" } else { "down" };
+        let message = format!("Scaled {direction} replica set {name} from {from} to {to}");
+        self.event(deployment, EventType::Normal, "ScalingReplicaSet", message);
+    }
+
+    fn event(&self, deployment: &Deployment, type_: EventType, reason: &str, message: String) {
+        self.recorder
+            .event(&meta::reference(deployment), type_, reason, message);
+    }
+
+    fn api(&self, key: &ObjectKey) -> Api<Deployment> {
+        Api::namespaced(self.client.clone(), &key.namespace)
+    }
+
+    fn sets_api(&self, key: &ObjectKey) -> Api<ReplicaSet> {
+        Api::namespaced(self.client.clone(), &key.namespace)
+    }
+}
+
+fn selector(deployment: &Deployment) -> Result<LabelSelector, Error> {
+    let spec = deployment.spec.as_ref();
+    Ok(LabelSelector::from_object(spec.map(|spec| &spec.selector))?)
+}
+
+fn is_rolling(deployment: &Deployment) -> bool {
+    deployment.spec.as_ref().is_none_or(replicas::is_rolling)
+}

@@ -1,0 +1,46 @@
+//! The strategy Recreate: all old Pods go before the first new one comes.
+
+use super::plan::{Rollout, Snapshot};
+use crate::meta;
+
+/// One step: take the old ReplicaSets down; once the last of their Pods has ended, bring the new one up.
+pub(super) fn step(rollout: &mut Rollout<'_>, snapshot: &Snapshot) {
+    rollout.sync_revision();
+    let active: Vec<String> = rollout
+        .active_old()
+        .map(|rs| meta::name(rs).to_owned())
+        .collect();
+    for name in &active {
+        rollout.resize(name, 0);
+    }
+    if !active.is_empty() || old_pods_run(rollout, snapshot) {
+        return;
+    }
+    rollout.sync_or_create();
+    let replicas = rollout.bounds.replicas;
+    let new = rollout
+        .new
+        .as_deref()
+        .map(|new| (meta::name(new).to_owned(), super::replicas::wanted(new)));
+    if let Some((name, size)) = new
+        && size != replicas
+    {
+        rollout.resize(&name, replicas);
+        return;
+    }
+    if rollout.is_complete() {
+        rollout.clean_up();
+    }
+}
+
+/// Whether old Pods may still run, going by the ReplicaSets and by the Pods themselves. One that is being deleted
+/// still holds its volumes and ports.
+fn old_pods_run(rollout: &Rollout<'_>, snapshot: &Snapshot) -> bool {
+    rollout.old.iter().any(|rs| {
+        rs.status.as_ref().is_some_and(|status| status.replicas > 0)
+            || snapshot
+                .running
+                .get(meta::uid(&**rs))
+                .is_some_and(|pods| *pods > 0)
+    })
+}

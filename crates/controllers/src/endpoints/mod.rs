@@ -1,0 +1,340 @@
+//! Endpoints of Services: which Pods a Service reaches, as EndpointSlices and as Endpoints.
+//!
+//! Watches Services, Pods and the zones of Nodes; owns EndpointSlices and Endpoints. The decisions are
+//! [`slices::plan`] and [`legacy::plan`]; this file carries them out. Both forms are written at the same time, and a
+//! slice is planned only once the informer shows what was last written.
+
+mod address;
+mod legacy;
+mod slices;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use informer::{Change, Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::{Api, Client};
+use machinery::selector::LabelSelector;
+use tokio_util::sync::CancellationToken;
+
+use self::slices::{Action, MANAGED_BY_LABEL, MANAGER, SERVICE_LABEL, Snapshot};
+use crate::client::{Error, if_found};
+use crate::ledger::{Ledger, PATIENCE};
+use crate::{meta, pods};
+
+/// The index under which a Service is found by one of the labels it selects; see [`pods::label_value`].
+const BY_SELECTOR: &str = "controllers/selector";
+/// The index under which a slice is found by its Service.
+const BY_SERVICE: &str = "controllers/service";
+/// The label of a node that names its zone.
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+/// For so long changes are gathered, so that Pods that become ready together are written together.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// Runs the controller until `cancel` is triggered.
+pub(crate) async fn run(
+    client: Client,
+    informers: Informers,
+    workers: usize,
+    cancel: CancellationToken,
+) {
+    let controller = Arc::new(Controller::new(client, &informers));
+    controller.watch();
+    let synced = async {
+        controller.services.synced().await;
+        controller.pods.synced().await;
+        controller.nodes.synced().await;
+        controller.slices.synced().await;
+        controller.endpoints.synced().await;
+    };
+    tokio::select! {
+        () = cancel.cancelled() => return,
+        () = synced => {}
+    }
+    let queue = controller.queue.clone();
+    informer::run("endpoints", queue, workers, cancel, |key| {
+        let controller = Arc::clone(&controller);
+        async move { controller.reconcile(&key).await }
+    })
+    .await;
+}
+
+struct Controller {
+    client: Client,
+    services: Informer<Service>,
+    pods: Informer<Pod>,
+    nodes: Informer<Node>,
+    slices: Informer<EndpointSlice>,
+    endpoints: Informer<Endpoints>,
+    queue: WorkQueue<ObjectKey>,
+    slice_ledger: Ledger,
+    endpoints_ledger: Ledger,
+}
+
+impl Controller {
+    fn new(client: Client, informers: &Informers) -> Self {
+        let controller = Self {
+            client,
+            services: informers.informer(),
+            pods: informers.informer(),
+            nodes: informers.informer(),
+            slices: informers.informer(),
+            endpoints: informers.informer(),
+            queue: WorkQueue::new(),
+            slice_ledger: Ledger::default(),
+            endpoints_ledger: Ledger::default(),
+        };
+        controller.pods.index(pods::BY_LABEL, pods::label_values);
+        controller.services.index(BY_SELECTOR, |service: &Service| {
+            let first = first_pair(service);
+            first
+                .map(|(key, value)| pods::label_value(meta::namespace(service), key, value))
+                .into_iter()
+                .collect()
+        });
+        controller.slices.index(BY_SERVICE, |slice| {
+            service_of(slice)
+                .map(|key| key.to_string())
+                .into_iter()
+                .collect()
+        });
+        controller
+    }
+
+    fn watch(self: &Arc<Self>) {
+        let controller = Arc::clone(self);
+        self.services
+            .on_change(move |change| controller.wake(change.key()));
+        let controller = Arc::clone(self);
+        self.pods
+            .on_change(move |change| controller.wake_selectors(change));
+        let controller = Arc::clone(self);
+        self.slices.on_change(move |change| {
+            controller.slice_ledger.seen(change);
+            let slices = [&change.old, &change.new].into_iter().flatten();
+            slices
+                .filter_map(|slice| service_of(slice))
+                .for_each(|key| controller.wake(key));
+        });
+        let controller = Arc::clone(self);
+        self.endpoints.on_change(move |change| {
+            controller.endpoints_ledger.seen(change);
+            controller.wake(change.key());
+        });
+        let controller = Arc::clone(self);
+        self.nodes.on_change(move |change| {
+            let zone = |node: &Option<Arc<Node>>| node.as_deref().and_then(zone).map(str::to_owned);
+            if zone(&change.old) != zone(&change.new) {
+                controller
+                    .services
+                    .list()
+                    .iter()
+                    .for_each(|service| controller.wake(ObjectKey::of(&**service)));
+            }
+        });
+    }
+
+    fn wake(&self, service: ObjectKey) {
+        self.queue.add_after(service, GATHER);
+    }
+
+    fn wake_selectors(&self, change: &Change<Pod>) {
+        if let (Some(old), Some(new)) = (&change.old, &change.new)
+            && !address::matters(old, new)
+        {
+            return;
+        }
+        let mut woken = BTreeSet::new();
+        for pod in [&change.old, &change.new].into_iter().flatten() {
+            for value in pods::label_values(pod) {
+                let services = self.services.by_index(BY_SELECTOR, &value);
+                let selecting = services.iter().filter(|service| selects(service, pod));
+                woken.extend(selecting.map(|service| ObjectKey::of(&**service)));
+            }
+        }
+        woken.into_iter().for_each(|key| self.wake(key));
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+        let Some(service) = self
+            .services
+            .get(key)
+            .filter(|service| !meta::is_deleting(&**service))
+        else {
+            // Slices go with their owner; Endpoints have none.
+            if let Some(endpoints) = self
+                .endpoints
+                .get(key)
+                .filter(|endpoints| legacy::is_managed(endpoints))
+            {
+                let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
+                if_found(api.delete(&key.name, &only(&*endpoints)).await)?;
+            }
+            return Ok(Outcome::Done);
+        };
+        if !address::is_managed(&service) {
+            return Ok(Outcome::Done);
+        }
+        if !self.slice_ledger.open(key).is_empty() || !self.endpoints_ledger.open(key).is_empty() {
+            // The event that shows the write brings the key back.
+            return Ok(Outcome::After(PATIENCE));
+        }
+        let snapshot = self.snapshot(key, &service);
+        let actions = slices::plan(&snapshot, &service);
+        let legacy = legacy::plan(&snapshot.pods, &service, self.endpoints.get(key).as_deref());
+        let (slices, legacy) =
+            futures::join!(self.apply(key, actions), self.apply_legacy(key, legacy));
+        slices?;
+        legacy?;
+        Ok(Outcome::Done)
+    }
+
+    fn snapshot(&self, key: &ObjectKey, service: &Service) -> Snapshot {
+        let mut pods = match first_pair(service) {
+            Some((label, value)) => self.pods.by_index(
+                pods::BY_LABEL,
+                &pods::label_value(&key.namespace, label, value),
+            ),
+            None => Vec::new(),
+        };
+        pods.retain(|pod| selects(service, pod));
+        let mut zones = BTreeMap::new();
+        for node in pods.iter().filter_map(|pod| pods::node_name(pod)) {
+            if !zones.contains_key(node)
+                && let Some(found) = self.nodes.get(&ObjectKey::new("", node))
+                && let Some(zone) = zone(&found)
+            {
+                zones.insert(node.to_owned(), zone.to_owned());
+            }
+        }
+        let slices = self.slices.by_index(BY_SERVICE, &key.to_string());
+        Snapshot {
+            pods,
+            zones,
+            slices,
+        }
+    }
+
+    async fn apply(&self, key: &ObjectKey, actions: Vec<Action>) -> Result<(), Error> {
+        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &key.namespace);
+        for action in actions {
+            match action {
+                Action::Create(mut slice) => {
+                    let prefix = slice.metadata.generate_name.clone().unwrap_or_default();
+                    let name = machinery::names::generate_name(&prefix);
+                    let slice_key = ObjectKey::new(&key.namespace, &name);
+                    slice.metadata.name = Some(name);
+                    self.slice_ledger.creating(key, slice_key.clone());
+                    if let Err(error) = api
+                        .create(&PostParams::default(), &slice)
+                        .await
+                        .map_err(Error::from)
+                    {
+                        self.slice_ledger.strike(&slice_key);
+                        if error.is_namespace_terminating() {
+                            return Ok(());
+                        }
+                        return Err(error);
+                    }
+                }
+                Action::Replace(slice) => {
+                    let answer = api
+                        .replace(meta::name(&*slice), &PostParams::default(), &slice)
+                        .await;
+                    if let Some(written) = if_found(answer)? {
+                        self.slice_ledger
+                            .wrote(key, &written, |key| self.slices.get(key));
+                    }
+                }
+                Action::Delete(slice) => {
+                    self.slice_ledger.deleting(key, &*slice);
+                    if let Err(error) =
+                        if_found(api.delete(meta::name(&*slice), &only(&*slice)).await)
+                    {
+                        self.slice_ledger.strike(&ObjectKey::of(&*slice));
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply_legacy(
+        &self,
+        key: &ObjectKey,
+        endpoints: Option<Endpoints>,
+    ) -> Result<(), Error> {
+        let Some(endpoints) = endpoints else {
+            return Ok(());
+        };
+        let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
+        let answer = if endpoints.metadata.resource_version.is_some() {
+            api.replace(&key.name, &PostParams::default(), &endpoints)
+                .await
+        } else {
+            api.create(&PostParams::default(), &endpoints).await
+        };
+        match answer.map_err(Error::from) {
+            Ok(written) => {
+                self.endpoints_ledger
+                    .wrote(key, &written, |key| self.endpoints.get(key));
+                Ok(())
+            }
+            Err(error) if error.is_namespace_terminating() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Deletes this very object, as it is, and no other of its name.
+fn only<
+    K: k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>,
+>(
+    object: &K,
+) -> DeleteParams {
+    DeleteParams::default().preconditions(Preconditions {
+        uid: object.metadata().uid.clone(),
+        resource_version: object.metadata().resource_version.clone(),
+    })
+}
+
+fn first_pair(service: &Service) -> Option<(&String, &String)> {
+    service.spec.as_ref()?.selector.as_ref()?.iter().next()
+}
+
+fn selects(service: &Service, pod: &Pod) -> bool {
+    let selector = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.selector.as_ref());
+    match (selector, &pod.metadata.labels) {
+        (Some(selector), Some(labels)) if !selector.is_empty() => {
+            LabelSelector::from_map(selector).matches(labels)
+        }
+        _ => false,
+    }
+}
+
+fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
+    let labels = slice.metadata.labels.as_ref()?;
+    let service = labels.get(SERVICE_LABEL).filter(|_| {
+        labels
+            .get(MANAGED_BY_LABEL)
+            .is_some_and(|manager| manager == MANAGER)
+    })?;
+    Some(ObjectKey::new(meta::namespace(slice), service))
+}
+
+fn zone(node: &Node) -> Option<&str> {
+    node.metadata
+        .labels
+        .as_ref()?
+        .get(ZONE_LABEL)
+        .map(String::as_str)
+}

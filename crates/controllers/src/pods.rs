@@ -1,0 +1,94 @@
+//! What controllers ask about a Pod: is it active, ready, available, and since when.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+
+use crate::meta;
+
+/// The index under which a Pod is found by the name of its node.
+pub(crate) const BY_NODE: &str = "controllers/node";
+/// The index under which a Pod is found by each of its labels; see [`label_value`].
+pub(crate) const BY_LABEL: &str = "controllers/label";
+
+/// The values for [`BY_NODE`].
+pub(crate) fn node_names(pod: &Pod) -> Vec<String> {
+    node_name(pod).map(str::to_owned).into_iter().collect()
+}
+
+/// The values for [`BY_LABEL`].
+pub(crate) fn label_values(pod: &Pod) -> Vec<String> {
+    let labels = pod.metadata.labels.iter().flatten();
+    labels
+        .map(|(key, value)| label_value(meta::namespace(pod), key, value))
+        .collect()
+}
+
+/// What a Pod with this label in this namespace is found under in [`BY_LABEL`].
+pub(crate) fn label_value(namespace: &str, key: &str, value: &str) -> String {
+    // None of the parts can contain the separator.
+    format!("{namespace}|{key}={value}")
+}
+
+/// The node that the Pod is bound to.
+pub(crate) fn node_name(pod: &Pod) -> Option<&str> {
+    let name = pod.spec.as_ref()?.node_name.as_deref()?;
+    (!name.is_empty()).then_some(name)
+}
+
+/// The Pod's phase; empty if nobody has set it.
+pub(crate) fn phase(pod: &Pod) -> &str {
+    let status = pod.status.as_ref();
+    status
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or_default()
+}
+
+/// Whether all containers have ended for good.
+pub(crate) fn is_finished(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// Whether the Pod counts as a replica: neither finished nor being deleted.
+pub(crate) fn is_active(pod: &Pod) -> bool {
+    !is_finished(pod) && !meta::is_deleting(pod)
+}
+
+/// Whether the Pod is being deleted and still runs.
+pub(crate) fn is_terminating(pod: &Pod) -> bool {
+    !is_finished(pod) && meta::is_deleting(pod)
+}
+
+/// The condition of this type.
+pub(crate) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// Since when the Pod is ready: nothing if it is not. A Pod whose condition has no time is ready since its creation.
+pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    let ready = condition(pod, "Ready").filter(|condition| condition.status == "True")?;
+    Some(
+        ready
+            .last_transition_time
+            .as_ref()
+            .map_or_else(|| meta::created(pod), |time| time.0),
+    )
+}
+
+/// Whether the Pod is ready.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    ready_since(pod).is_some()
+}
+
+/// In what time a ready Pod will have been ready for `min_ready_seconds`: zero if it is available now, nothing if it
+/// is not ready.
+pub(crate) fn available_in(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
+    let since = ready_since(pod)?;
+    if min_ready_seconds <= 0 {
+        return Some(Duration::ZERO);
+    }
+    let available_at = meta::plus_seconds(since, i64::from(min_ready_seconds));
+    Some(meta::until(available_at, now))
+}

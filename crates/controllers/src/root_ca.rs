@@ -1,0 +1,163 @@
+//! The certificate of the cluster's authority, published to Pods as the ConfigMap `kube-root-ca.crt` in each namespace.
+//!
+//! Watches Namespaces and these ConfigMaps alone (others may be many and large); owns the ConfigMaps.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PostParams;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Error;
+use crate::{meta, namespace};
+
+const NAME: &str = "kube-root-ca.crt";
+const KEY: &str = "ca.crt";
+
+/// What is to be done for one namespace.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Action {
+    /// Create the ConfigMap.
+    Create(ConfigMap),
+    /// Put its content right.
+    Replace(ConfigMap),
+}
+
+/// What `namespace` needs, given the ConfigMap that it has.
+pub(crate) fn plan(namespace: &Namespace, current: Option<&ConfigMap>, ca: &str) -> Option<Action> {
+    if !namespace::is_active(namespace) {
+        return None;
+    }
+    let data = Some(BTreeMap::from([(KEY.to_owned(), ca.to_owned())]));
+    let Some(current) = current else {
+        let description = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal \
+            endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across \
+            distributions of Kubernetes clusters.";
+        return Some(Action::Create(ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(NAME.to_owned()),
+                namespace: namespace.metadata.name.clone(),
+                annotations: Some(BTreeMap::from([(
+                    "kubernetes.io/description".to_owned(),
+                    description.to_owned(),
+                )])),
+                ..ObjectMeta::default()
+            },
+            data,
+            ..ConfigMap::default()
+        }));
+    };
+    (current.data != data && !meta::is_deleting(current)).then(|| {
+        Action::Replace(ConfigMap {
+            data,
+            ..current.clone()
+        })
+    })
+}
+
+/// Runs the controller until `cancel` is triggered.
+pub(crate) async fn run(
+    client: Client,
+    informers: Informers,
+    ca: String,
+    cancel: CancellationToken,
+) {
+    let namespaces: Informer<Namespace> = informers.informer();
+    let config = watcher::Config::default()
+        .streaming_lists()
+        .fields(&format!("metadata.name={NAME}"));
+    let maps: Informer<ConfigMap> =
+        Informer::start(Api::all(client.clone()), config, cancel.clone());
+    let queue = WorkQueue::new();
+    let wake = queue.clone();
+    namespaces.on_change(move |change| wake.add(change.key().name));
+    let wake = queue.clone();
+    maps.on_change(move |change| wake.add(change.key().namespace));
+    let synced = async {
+        namespaces.synced().await;
+        maps.synced().await;
+    };
+    tokio::select! {
+        () = cancel.cancelled() => return,
+        () = synced => {}
+    }
+    let state = Arc::new((client, namespaces, maps, ca));
+    informer::run("root-ca", queue, 1, cancel, |name: String| {
+        let state = Arc::clone(&state);
+        async move {
+            let (client, namespaces, maps, ca) = &*state;
+            reconcile(client, namespaces, maps, ca, &name).await
+        }
+    })
+    .await;
+}
+
+async fn reconcile(
+    client: &Client,
+    namespaces: &Informer<Namespace>,
+    maps: &Informer<ConfigMap>,
+    ca: &str,
+    name: &str,
+) -> Result<Outcome, Error> {
+    let Some(namespace) = namespaces.get(&ObjectKey::new("", name)) else {
+        return Ok(Outcome::Done);
+    };
+    let current = maps.get(&ObjectKey::new(name, NAME));
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), name);
+    let answer = match plan(&namespace, current.as_deref(), ca) {
+        None => return Ok(Outcome::Done),
+        Some(Action::Create(map)) => api.create(&PostParams::default(), &map).await,
+        Some(Action::Replace(map)) => api.replace(NAME, &PostParams::default(), &map).await,
+    };
+    match answer.map_err(Error::from) {
+        Ok(_) => Ok(Outcome::Done),
+        // The informer is behind, or the namespace is.
+        Err(error)
+            if error.is_already_exists()
+                || error.is_namespace_terminating()
+                || error.is_not_found() =>
+        {
+            Ok(Outcome::Done)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_certificate_is_in_every_active_namespace() {
+        let map =
+            |data: &str| json!({ "metadata": { "name": NAME, "uid": "u" }, "data": { KEY: data } });
+        let table = [
+            ("Active", Value::Null, "create"),
+            ("Active", map("ca"), "none"),
+            ("Active", map("old"), "replace"),
+            ("Terminating", Value::Null, "none"),
+        ];
+        for (phase, current, expect) in table {
+            let namespace: Namespace =
+                from_value(json!({ "metadata": { "name": "ns" }, "status": { "phase": phase } }))
+                    .expect("namespace");
+            let current: Option<ConfigMap> = from_value(current).expect("map");
+            let (found, map) = match plan(&namespace, current.as_ref(), "ca") {
+                None => ("none", None),
+                Some(Action::Create(map)) => ("create", Some(map)),
+                Some(Action::Replace(map)) => ("replace", Some(map)),
+            };
+            assert_eq!(found, expect);
+            if let Some(map) = map {
+                assert_eq!(map.data.unwrap_or_default()[KEY], "ca");
+            }
+        }
+    }
+}
