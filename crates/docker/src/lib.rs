@@ -1,1 +1,369 @@
-//! (scaffold)
+//! The [`Runtime`] over a Docker daemon, 20.10 (API 1.41) or newer.
+//!
+//! A sandbox is a container of the pause image on the profile's bridge network; the pod's containers join its network
+//! and IPC namespaces, and its PID namespace where asked. Everything made carries the label `io.coracle.profile`, and
+//! nothing without it is ever touched.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `transport`, `error` | requests to the daemon; what can go wrong with them |
+//! | `network`, `subnet` | the profile's bridge network and its address range |
+//! | `pause` | the sandboxes' image, made here |
+//! | `pods`, `create`, `inspect`, `known` | sandboxes and containers: making, finding, ending them |
+//! | `image`, `reference` | images |
+//! | `events`, `logs`, `stats` | what Docker tells about containers |
+//! | `exec`, `forward`, `demux`, `host` | streams into containers |
+//!
+//! This crate is the only one that imports bollard. It must not know pods as API objects.
+
+mod create;
+mod demux;
+mod error;
+mod events;
+mod exec;
+mod forward;
+mod host;
+mod image;
+mod inspect;
+mod known;
+mod logs;
+mod network;
+mod pause;
+mod pods;
+mod reference;
+mod stats;
+pub mod subnet;
+mod transport;
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use runtime::{
+    Auth, Container, ContainerConfig, Error, EventStream, ExecOutput, Image, Runtime, RuntimeInfo,
+    Sandbox, SandboxConfig, Stats,
+};
+use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, Streams};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+
+pub use image::PullProgress;
+pub use network::{Network, bridge_name, network_name};
+pub use subnet::Subnet;
+
+/// How long an ordinary request may take. A busy daemon on a slow disk takes its time.
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Containers created and started at a time. More only makes each one slower: the daemon's own locks, and the kernel's on
+/// network devices and mounts, are what they wait for.
+const STARTS: usize = 4;
+
+/// How to use Docker for a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The profile: a name for all that belongs together.
+    pub profile: String,
+    /// Where the daemon listens (`unix:///var/run/docker.sock`); `None` for `DOCKER_HOST` and then the usual socket.
+    pub host: Option<String>,
+    /// Where host ports listen that do not say so themselves.
+    pub host_port_address: IpAddr,
+    /// Size at which a container's log file is rotated, in Docker's notation.
+    pub log_max_size: String,
+    /// Rotated log files kept per container.
+    pub log_max_files: u32,
+}
+
+impl Config {
+    /// The defaults for a profile: the usual daemon, host ports on loopback, logs of 5 × 10 MB (upstream's).
+    #[must_use]
+    pub fn new(profile: impl Into<String>) -> Self {
+        Self {
+            profile: profile.into(),
+            host: None,
+            host_port_address: Ipv4Addr::LOCALHOST.into(),
+            log_max_size: "10m".to_owned(),
+            log_max_files: 5,
+        }
+    }
+}
+
+/// A Docker daemon, used for one profile. Clones share everything.
+#[derive(Clone)]
+pub struct Docker(Arc<Inner>);
+
+struct Inner {
+    transport: transport::Transport,
+    client: bollard::Docker,
+    settings: create::Settings,
+    known: known::Known,
+    /// Whether containers may have a negative `oom_score_adj`, once known.
+    negative_oom_score: OnceCell<bool>,
+    starts: Semaphore,
+}
+
+impl Docker {
+    /// Connects to the daemon and agrees on an API version. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] with one line that says what to do.
+    pub async fn connect(config: Config) -> Result<Self, Error> {
+        let transport = transport::Transport::new(config.host.as_deref())?;
+        transport.negotiate().await?;
+        Ok(Self(Arc::new(Inner {
+            client: transport.bollard()?,
+            transport,
+            settings: create::Settings {
+                profile: config.profile,
+                host_port_address: config.host_port_address,
+                log_max_size: config.log_max_size,
+                log_max_files: config.log_max_files,
+            },
+            known: known::Known::default(),
+            negative_oom_score: OnceCell::new(),
+            starts: Semaphore::new(STARTS),
+        })))
+    }
+
+    /// Makes what pods need: the pause image and the network. Cheap when all is there.
+    ///
+    /// # Errors
+    /// As [`Docker::ensure_network`].
+    pub async fn prepare(&self, subnet: Subnet) -> Result<Network, Error> {
+        let (image, network) = tokio::join!(pause::ensure(self), self.ensure_network(subnet));
+        image?;
+        network
+    }
+
+    /// Removes all containers of the profile, its network, and the pause image if no other profile uses it.
+    ///
+    /// # Errors
+    /// The first one met; what could be removed is removed.
+    pub async fn delete_profile(&self) -> Result<(), Error> {
+        let containers = self.list(vec![self.profile_label()]).await?;
+        stream::iter(containers.into_iter().filter_map(|found| found.id))
+            .map(Ok)
+            .try_for_each_concurrent(STARTS, |id| async move { self.remove(&id).await })
+            .await?;
+        self.remove_network().await?;
+        match self.delete_image(pause::image()).await {
+            Ok(()) | Err(Error::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The profile.
+    #[must_use]
+    pub fn profile(&self) -> &str {
+        &self.0.settings.profile
+    }
+
+    /// Where the daemon is.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.0.transport.host()
+    }
+
+    fn client(&self) -> &bollard::Docker {
+        &self.0.client
+    }
+
+    fn transport(&self) -> &transport::Transport {
+        &self.0.transport
+    }
+
+    fn settings(&self) -> &create::Settings {
+        &self.0.settings
+    }
+
+    fn known(&self) -> &known::Known {
+        &self.0.known
+    }
+
+    fn negative_oom_score(&self) -> &OnceCell<bool> {
+        &self.0.negative_oom_score
+    }
+
+    /// A turn at creating or starting; `None` never happens, for the semaphore is not closed.
+    async fn start_permit(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.starts.acquire().await.ok()
+    }
+
+    fn error(&self, error: &bollard::errors::Error) -> Error {
+        error::map(error, self.host())
+    }
+
+    /// Makes a request with a time limit.
+    async fn call<T>(
+        &self,
+        limit: Duration,
+        request: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout(limit, request).await {
+            Ok(result) => result.map_err(|error| self.error(&error)),
+            Err(_) => Err(Error::Timeout(format!(
+                "the Docker daemon at {} did not answer within {} s",
+                self.host(),
+                limit.as_secs()
+            ))),
+        }
+    }
+}
+
+/// Ids come from Docker or from the API; what cannot be one must not get into a path.
+fn checked(id: &str) -> Result<&str, Error> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if id
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphanumeric())
+        && id.bytes().all(fits)
+    {
+        Ok(id)
+    } else {
+        Err(Error::NotFound(format!("No such container: {id}")))
+    }
+}
+
+#[async_trait]
+impl Runtime for Docker {
+    async fn info(&self) -> Result<RuntimeInfo, Error> {
+        let info = self.call(CALL_TIMEOUT, self.client().info()).await?;
+        let number = |value: Option<i64>| value.and_then(|value| value.try_into().ok());
+        let architecture = info.architecture.unwrap_or_default();
+        Ok(RuntimeInfo {
+            name: "docker".to_owned(),
+            version: info.server_version.unwrap_or_default(),
+            api_version: self.transport().version(),
+            os_image: info.operating_system.unwrap_or_default(),
+            kernel: info.kernel_version.unwrap_or_default(),
+            architecture: match architecture.as_str() {
+                "x86_64" => "amd64".to_owned(),
+                "aarch64" => "arm64".to_owned(),
+                _ => architecture,
+            },
+            operating_system: info.os_type.unwrap_or_default(),
+            cpus: number(info.ncpu).unwrap_or_default(),
+            memory_bytes: number(info.mem_total).unwrap_or_default(),
+            cgroup_driver: info
+                .cgroup_driver
+                .map(|driver| driver.to_string())
+                .unwrap_or_default(),
+            cgroup_version: info
+                .cgroup_version
+                .map(|version| version.to_string())
+                .unwrap_or_default(),
+            root_dir: info.docker_root_dir.unwrap_or_default(),
+        })
+    }
+
+    async fn pods(&self) -> Result<Vec<Sandbox>, Error> {
+        self.list_pods().await
+    }
+
+    async fn run_sandbox(&self, config: &SandboxConfig) -> Result<Sandbox, Error> {
+        self.make_sandbox(config).await
+    }
+
+    async fn stop_sandbox(&self, id: &str) -> Result<(), Error> {
+        self.end_sandbox(checked(id)?).await
+    }
+
+    async fn remove_sandbox(&self, id: &str) -> Result<(), Error> {
+        self.delete_sandbox(checked(id)?).await
+    }
+
+    async fn create_container(
+        &self,
+        sandbox: &Sandbox,
+        config: &ContainerConfig,
+    ) -> Result<String, Error> {
+        self.make_container(sandbox, config).await
+    }
+
+    async fn start_container(&self, id: &str) -> Result<(), Error> {
+        let _permit = self.start_permit().await;
+        self.start(checked(id)?).await
+    }
+
+    async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Error> {
+        self.stop(checked(id)?, grace).await
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<(), Error> {
+        self.remove(checked(id)?).await
+    }
+
+    async fn container(&self, id: &str) -> Result<Option<Container>, Error> {
+        match checked(id) {
+            Ok(id) => self.inspect(id).await,
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>, Error> {
+        self.find_image(reference).await
+    }
+
+    async fn pull_image(&self, reference: &str, auth: Option<Auth>) -> Result<String, Error> {
+        self.pull_with_progress(reference, auth, |_| {}).await
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, Error> {
+        self.list_images().await
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<(), Error> {
+        self.delete_image(reference).await
+    }
+
+    fn events(&self) -> EventStream {
+        events::subscribe(self)
+    }
+
+    async fn logs(&self, id: &str, options: &LogOptions) -> Result<LogChunks, Error> {
+        logs::open(self, checked(id)?, options).await
+    }
+
+    async fn exec(
+        &self,
+        id: &str,
+        command: Vec<String>,
+        options: CommandOptions,
+        streams: Streams,
+    ) -> Result<i32, Error> {
+        exec::exec(self, checked(id)?, command, options, streams).await
+    }
+
+    async fn exec_sync(
+        &self,
+        id: &str,
+        command: Vec<String>,
+        timeout: Duration,
+    ) -> Result<ExecOutput, Error> {
+        exec::exec_sync(self, checked(id)?, command, timeout).await
+    }
+
+    async fn attach(
+        &self,
+        id: &str,
+        options: CommandOptions,
+        streams: Streams,
+    ) -> Result<i32, Error> {
+        exec::attach(self, checked(id)?, options, streams).await
+    }
+
+    async fn port_forward(
+        &self,
+        sandbox_id: &str,
+        port: u16,
+        io: Box<dyn Duplex>,
+    ) -> Result<(), Error> {
+        forward::forward(self, checked(sandbox_id)?, port, io).await
+    }
+
+    async fn stats(&self, id: &str) -> Result<Stats, Error> {
+        stats::read(self, checked(id)?).await
+    }
+}

@@ -1,0 +1,82 @@
+//! What is quicker done on this machine than through the daemon, where the daemon is local and the privilege is there.
+//!
+//! Process ids that Docker tells mean something here only if the process is found in the container's control group: that is
+//! checked first, so that a remote daemon's numbers never touch a process of this machine.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Kills a process of a container.
+pub(crate) fn kill_in(container: &str, pid: i64) -> io::Result<()> {
+    let pid = checked(container, pid)?;
+    Ok(kill_process(pid, Signal::KILL)?)
+}
+
+/// Connects to a port as a process in the container's network namespace would: `127.0.0.1`, then `[::1]`.
+///
+/// Entering the namespace takes a thread of its own, which ends with it. The outer error means that this way is not
+/// available here, the inner one that nobody listens.
+pub(crate) async fn connect_in(
+    container: &str,
+    pid: i64,
+    port: u16,
+) -> io::Result<io::Result<TcpStream>> {
+    let pid = checked(container, pid)?;
+    let (send, receive) = tokio::sync::oneshot::channel();
+    thread::Builder::new()
+        .name("port-forward".to_owned())
+        .stack_size(64 * 1024)
+        .spawn(move || {
+            // Nobody waits any more: the caller left.
+            let _ = send.send(enter_and_connect(pid, port));
+        })?;
+    receive.await.map_err(io::Error::other)?
+}
+
+fn enter_and_connect(pid: Pid, port: u16) -> io::Result<io::Result<TcpStream>> {
+    let namespace = File::open(format!("/proc/{}/ns/net", pid.as_raw_nonzero()))?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+    let connect = |address: SocketAddr| TcpStream::connect_timeout(&address, CONNECT_TIMEOUT);
+    let stream = connect((Ipv4Addr::LOCALHOST, port).into())
+        .or_else(|error| connect((Ipv6Addr::LOCALHOST, port).into()).map_err(|_| error));
+    Ok(stream.and_then(|stream| {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }))
+}
+
+fn checked(container: &str, pid: i64) -> io::Result<Pid> {
+    let number = i32::try_from(pid).map_err(io::Error::other)?;
+    let pid = Pid::from_raw(number).ok_or_else(|| io::Error::other("not running"))?;
+    let groups = fs::read_to_string(format!("/proc/{number}/cgroup"))?;
+    if container.is_empty() || !groups.contains(container) {
+        return Err(io::Error::other("not a process of this machine"));
+    }
+    Ok(pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_of_others_are_left_alone() {
+        let me = std::process::id().into();
+        for container in ["", "0123456789abcdef0123456789abcdef"] {
+            assert!(kill_in(container, me).is_err());
+        }
+        for pid in [0, -1, i64::MAX] {
+            assert!(checked("x", pid).is_err());
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! Sandboxes and containers: making, finding, ending them. As few requests as possible, for Docker's own time dominates the
+//! start of a pod: two to make and start something, and one more to learn a sandbox's address.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, KillContainerOptions, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use runtime::{Container, ContainerConfig, Error, Sandbox, SandboxConfig, labels};
+
+use crate::{CALL_TIMEOUT, Docker, create, error, inspect, pause};
+
+/// Inspections at a time: they are cheap, but a hundred at once would hold up what matters more.
+const INSPECTIONS: usize = 8;
+
+impl Docker {
+    pub(crate) async fn list_pods(&self) -> Result<Vec<Sandbox>, Error> {
+        let listed = self.list(vec![self.profile_label()]).await?;
+        let ids: HashSet<&str> = listed
+            .iter()
+            .filter_map(|found| found.id.as_deref())
+            .collect();
+        self.known().retain(&ids);
+        let (sandboxes, others): (Vec<_>, Vec<_>) = listed.into_iter().partition(is_sandbox);
+        let containers: Vec<Option<Container>> = stream::iter(others)
+            .map(|found| self.listed_container(found))
+            .buffered(INSPECTIONS)
+            .try_collect()
+            .await?;
+        let mut pods: Vec<Sandbox> = sandboxes.iter().map(inspect::sandbox).collect();
+        let mut index: HashMap<String, usize> = pods
+            .iter()
+            .enumerate()
+            .map(|(position, sandbox)| (sandbox.id.clone(), position))
+            .collect();
+        for container in containers.into_iter().flatten() {
+            let position = *index
+                .entry(container.sandbox_id.clone())
+                .or_insert_with(|| {
+                    pods.push(Sandbox {
+                        id: container.sandbox_id.clone(),
+                        pod: container.pod.clone(),
+                        ..Sandbox::default()
+                    });
+                    pods.len() - 1
+                });
+            pods[position].containers.push(container);
+        }
+        for sandbox in &mut pods {
+            sandbox
+                .containers
+                .sort_by_key(|container| container.created);
+        }
+        Ok(pods)
+    }
+
+    pub(crate) async fn make_sandbox(&self, config: &SandboxConfig) -> Result<Sandbox, Error> {
+        let name = labels::sandbox_name(&config.pod, config.attempt);
+        let permit = self.start_permit().await;
+        let id = loop {
+            let allowed = self.negative_oom_score().get().copied();
+            let score = if allowed == Some(false) {
+                0
+            } else {
+                create::SANDBOX_OOM_SCORE
+            };
+            let body = create::sandbox(self.settings(), config, score);
+            let id = match self.create(&name, &body).await {
+                Err(Error::ImageNotFound { .. }) => {
+                    pause::ensure(self).await?;
+                    self.create(&name, &body).await?
+                }
+                created => created?,
+            };
+            let Err(failure) = self.start(&id).await else {
+                if score < 0 {
+                    // Another sandbox may have found out first; it found the same.
+                    let _ = self.negative_oom_score().set(true);
+                }
+                break id;
+            };
+            if let Err(error) = self.remove(&id).await {
+                tracing::warn!(%error, sandbox = id, "cannot remove a sandbox that did not start");
+            }
+            if score < 0 && failure.to_string().contains("oom_score_adj") {
+                tracing::warn!(
+                    "Docker may not set a negative oom_score_adj (CAP_SYS_RESOURCE is missing): pods run with 0, so \
+                     when memory is short the kernel does not spare the important ones"
+                );
+                let _ = self.negative_oom_score().set(false);
+                continue;
+            }
+            return Err(failure);
+        };
+        drop(permit);
+        let mut sandbox = Sandbox {
+            id,
+            pod: config.pod.clone(),
+            attempt: config.attempt,
+            ready: true,
+            host_network: config.host_network,
+            host_pid: config.host_pid,
+            host_ipc: config.host_ipc,
+            share_process_namespace: config.share_process_namespace,
+            created: Some(jiff::Timestamp::now()),
+            labels: config.labels.clone(),
+            annotations: config.annotations.clone(),
+            ..Sandbox::default()
+        };
+        if !config.host_network {
+            let found = self
+                .call(
+                    CALL_TIMEOUT,
+                    self.client().inspect_container(&sandbox.id, None),
+                )
+                .await?;
+            let networks = found
+                .network_settings
+                .and_then(|settings| settings.networks);
+            sandbox.ips = inspect::addresses(networks.as_ref());
+        }
+        Ok(sandbox)
+    }
+
+    pub(crate) async fn end_sandbox(&self, id: &str) -> Result<(), Error> {
+        let running = [
+            ContainerSummaryStateEnum::RUNNING,
+            ContainerSummaryStateEnum::PAUSED,
+        ];
+        for found in self.containers_of(id).await? {
+            if let (Some(id), Some(state)) = (found.id, found.state)
+                && running.contains(&state)
+            {
+                self.kill(&id).await?;
+            }
+        }
+        self.kill(id).await
+    }
+
+    pub(crate) async fn delete_sandbox(&self, id: &str) -> Result<(), Error> {
+        for found in self.containers_of(id).await? {
+            if let Some(id) = found.id {
+                self.remove(&id).await?;
+            }
+        }
+        self.remove(id).await
+    }
+
+    pub(crate) async fn make_container(
+        &self,
+        sandbox: &Sandbox,
+        config: &ContainerConfig,
+    ) -> Result<String, Error> {
+        let negative = match config.oom_score_adj {
+            Some(score) if score < 0 => self.negative_oom_score_allowed(sandbox).await?,
+            _ => true,
+        };
+        let body = create::container(self.settings(), sandbox, config, negative)?;
+        let name = labels::container_name(&config.name, &config.pod, config.attempt);
+        let permit = self.start_permit().await;
+        let id = self.create(&name, &body).await?;
+        drop(permit);
+        self.known().set_terminal(&id, config.tty);
+        Ok(id)
+    }
+
+    pub(crate) async fn start(&self, id: &str) -> Result<(), Error> {
+        self.call(CALL_TIMEOUT, self.client().start_container(id, None))
+            .await
+            .map_err(error::start_failed)
+    }
+
+    pub(crate) async fn stop(&self, id: &str, grace: Duration) -> Result<(), Error> {
+        if grace.is_zero() {
+            return self.kill(id).await;
+        }
+        let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+        let options = StopContainerOptionsBuilder::new()
+            .t(i32::try_from(seconds).unwrap_or(i32::MAX))
+            .build();
+        let limit = grace.saturating_add(CALL_TIMEOUT);
+        idempotent(
+            self.call(limit, self.client().stop_container(id, Some(options)))
+                .await,
+        )
+    }
+
+    /// Ends a container at once; answers when it has ended.
+    async fn kill(&self, id: &str) -> Result<(), Error> {
+        let options = None::<KillContainerOptions>;
+        match self
+            .call(CALL_TIMEOUT, self.client().kill_container(id, options))
+            .await
+        {
+            // Docker calls a container that does not run a conflict.
+            Err(Error::Conflict(message)) if message.contains("is not running") => Ok(()),
+            other => idempotent(other),
+        }
+    }
+
+    /// Kills and removes a container with its anonymous volumes.
+    pub(crate) async fn remove(&self, id: &str) -> Result<(), Error> {
+        let options = RemoveContainerOptionsBuilder::new()
+            .force(true)
+            .v(true)
+            .build();
+        match self
+            .call(
+                CALL_TIMEOUT,
+                self.client().remove_container(id, Some(options)),
+            )
+            .await
+        {
+            Err(Error::Conflict(message)) if message.contains("already in progress") => Ok(()),
+            other => idempotent(other),
+        }
+    }
+
+    /// A container of this profile; `None` when it is gone or somebody else's.
+    pub(crate) async fn inspect(&self, id: &str) -> Result<Option<Container>, Error> {
+        let found = self
+            .call(CALL_TIMEOUT, self.client().inspect_container(id, None))
+            .await;
+        let found = match found {
+            Ok(found) => found,
+            Err(Error::NotFound(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let config = found.config.as_ref();
+        let profile = config
+            .and_then(|config| config.labels.as_ref())
+            .and_then(|labels| labels.get(labels::PROFILE));
+        if profile.map(String::as_str) != Some(self.profile()) {
+            return Ok(None);
+        }
+        let asked = config
+            .and_then(|config| config.image.clone())
+            .unwrap_or_default();
+        let image = found.image.clone().unwrap_or_default();
+        let image_id = self.image_id(&asked, &image).await;
+        let container = inspect::container(found, image_id);
+        self.known().set_terminal(&container.id, container.tty);
+        Ok(Some(container))
+    }
+
+    /// Whether the container has a terminal.
+    pub(crate) async fn terminal(&self, id: &str) -> Result<bool, Error> {
+        if let Some(tty) = self.known().terminal(id) {
+            return Ok(tty);
+        }
+        match self.inspect(id).await? {
+            Some(container) => Ok(container.tty),
+            None => Err(Error::NotFound(format!("No such container: {id}"))),
+        }
+    }
+
+    /// Containers with all these labels, whatever their state.
+    pub(crate) async fn list(&self, labels: Vec<String>) -> Result<Vec<ContainerSummary>, Error> {
+        let filters = HashMap::from([("label", labels)]);
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&filters)
+            .build();
+        self.call(CALL_TIMEOUT, self.client().list_containers(Some(options)))
+            .await
+    }
+
+    pub(crate) fn profile_label(&self) -> String {
+        format!("{}={}", labels::PROFILE, self.profile())
+    }
+
+    async fn containers_of(&self, sandbox: &str) -> Result<Vec<ContainerSummary>, Error> {
+        let of_sandbox = format!("{}={sandbox}", labels::SANDBOX_ID);
+        self.list(vec![self.profile_label(), of_sandbox]).await
+    }
+
+    /// A container from the list: from memory when nothing can have changed.
+    async fn listed_container(&self, found: ContainerSummary) -> Result<Option<Container>, Error> {
+        let (Some(id), Some(state)) = (found.id, found.state) else {
+            return Ok(None);
+        };
+        if let Some(container) = self.known().container(&id, state) {
+            return Ok(Some(container));
+        }
+        let container = self.inspect(&id).await?;
+        if let Some(container) = &container {
+            self.known().set_container(state, container);
+        }
+        Ok(container)
+    }
+
+    /// Creates a container. A leftover of the same name, of this profile and not running, gives way.
+    async fn create(&self, name: &str, body: &ContainerCreateBody) -> Result<String, Error> {
+        match self.create_once(name, body).await {
+            Err(Error::Conflict(message)) if message.contains("is already in use") => {
+                match self.inspect(name).await? {
+                    Some(leftover) if !leftover.state.is_running() => {
+                        tracing::debug!(name, "removing a leftover container of the same name");
+                        self.remove(&leftover.id).await?;
+                    }
+                    Some(_) => return Err(Error::Conflict(message)),
+                    // It went away meanwhile, or is somebody else's: Docker will tell.
+                    None => {}
+                }
+                self.create_once(name, body).await
+            }
+            other => other,
+        }
+    }
+
+    async fn create_once(&self, name: &str, body: &ContainerCreateBody) -> Result<String, Error> {
+        let options = CreateContainerOptionsBuilder::new().name(name).build();
+        let created = self
+            .call(
+                CALL_TIMEOUT,
+                self.client().create_container(Some(options), body.clone()),
+            )
+            .await?;
+        for warning in created.warnings {
+            tracing::debug!(name, warning, "Docker warns");
+        }
+        Ok(created.id)
+    }
+
+    /// Whether containers may have a negative `oom_score_adj`: found out by the first sandbox, or, when that ran before
+    /// this process started, told by the sandbox itself.
+    async fn negative_oom_score_allowed(&self, sandbox: &Sandbox) -> Result<bool, Error> {
+        self.negative_oom_score()
+            .get_or_try_init(|| async {
+                let found = self
+                    .call(
+                        CALL_TIMEOUT,
+                        self.client().inspect_container(&sandbox.id, None),
+                    )
+                    .await?;
+                let score = found.host_config.and_then(|host| host.oom_score_adj);
+                Ok(score.unwrap_or_default() < 0)
+            })
+            .await
+            .copied()
+    }
+}
+
+fn is_sandbox(found: &ContainerSummary) -> bool {
+    found
+        .labels
+        .as_ref()
+        .and_then(|all| all.get(labels::TYPE))
+        .is_some_and(|kind| kind == labels::TYPE_SANDBOX)
+}
+
+fn idempotent(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::NotFound(_)) => Ok(()),
+        other => other,
+    }
+}
