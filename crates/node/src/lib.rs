@@ -1,1 +1,33 @@
-//! (scaffold)
+//! The composition root: a profile's configuration in, a running cluster out.
+//!
+//! This is the one place that knows all components. It starts them in the order in which they need each other, wires
+//! them in-process, and stops them in the reverse order:
+//!
+//! ```text
+//!  1  lock the profile            nobody else runs it
+//!  2  Docker: answers? network    what it refuses is known before anything is written
+//!  3  store and registry          opened while Docker makes the network
+//!  4  API server                  on loopback; from here on the others are its clients
+//!  5  bootstrap objects           namespaces, the Service `kubernetes` and its endpoints
+//!  6  informers                   one watch for each kind, shared by all that follow
+//!  7  kubelet                     registers the node, adopts what runs
+//!  8  scheduler, controllers      what they write finds a node
+//!  9  proxy                       services, last: it needs endpoints
+//! ```
+//!
+//! It knows neither HTTP nor Docker beyond handing one component to another.
+
+mod cluster;
+mod connect;
+mod error;
+mod kubeconfig;
+mod network;
+mod profile;
+mod settings;
+
+pub use cluster::{Config, Node, Progress, delete};
+pub use error::Error;
+pub use profile::{Home, Profile, ProfileLock};
+
+/// The version of the Kubernetes API that is served, as `kubectl version` shows it.
+pub const KUBERNETES_VERSION: &str = apiserver::version::GIT_VERSION;

@@ -34,6 +34,10 @@ impl Home {
         Ok(Self(path))
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// The profile called `name`, which must be a DNS label of at most 40 characters: it becomes the node's name.
     pub fn profile(&self, name: &str) -> Result<Profile, Error> {
         let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -64,6 +68,11 @@ impl Profile {
     /// The profile's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The home that the profile is in.
+    pub(crate) fn home(&self) -> Home {
+        Home(self.folder.parent().unwrap_or(&self.folder).to_owned())
     }
 
     /// A path within the folder.

@@ -1,0 +1,267 @@
+//! A running cluster: its start, in order, and its end.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use apiserver::authz::Bootstrap;
+use apiserver::pki::Pki;
+use apiserver::{ApiServer, Dependencies, User};
+use docker::{Docker, Network};
+use informer::{Informers, ObjectKey};
+use k8s_openapi::api::core::v1::Node as ApiNode;
+use registry::allocate::AllocatorConfig;
+use registry::{ApiService, Registry};
+use runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::connect::LocalNode;
+use crate::profile::{Profile, ProfileLock, write_private};
+use crate::settings::Settings;
+use crate::{Error, kubeconfig, network};
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the cluster keeps its state.
+    pub profile: Profile,
+    /// Whether writes wait for the disk; see `store::Options::fsync`.
+    pub fsync: bool,
+}
+
+/// What a start reports to the person who waits for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// This is being done now.
+    Doing(String),
+    /// This is done.
+    Done(String),
+}
+
+/// A running cluster. Dropping it stops it without a goodbye; nothing that was acknowledged is lost by that.
+pub struct Node {
+    name: String,
+    informers: Informers,
+    cancel: CancellationToken,
+    proxy: proxy::Handle,
+    controllers: controllers::Handle,
+    scheduler: scheduler::Handle,
+    kubelet: kubelet::Handle,
+    server: apiserver::Handle,
+    registry: Registry,
+    _lock: ProfileLock,
+}
+
+impl Node {
+    /// Starts all components, in the order and for the reasons that the crate's documentation gives.
+    ///
+    /// # Errors
+    /// In one line that says what to do. What was started by then is stopped again; state is only ever added.
+    pub async fn start(config: Config, report: &(dyn Fn(Progress) + Sync)) -> Result<Self, Error> {
+        let Config { profile, fsync } = config;
+        let name = profile.name().to_owned();
+        profile.create()?;
+        let lock = profile.lock()?;
+
+        report(Progress::Doing("Asking Docker".to_owned()));
+        let docker = Docker::connect(docker::Config::new(&name)).await?;
+        let settings = network::settle(&profile, &profile.home(), &docker).await?;
+
+        let (network, opened) = tokio::join!(
+            docker.prepare(settings.pod_subnet(&profile)?),
+            open(&profile, &settings, fsync),
+        );
+        let network = network?;
+        let (registry, pki) = opened?;
+        report(Progress::Done(format!("Docker network {} ({})", network.name, network.subnet)));
+        report(Progress::Done(format!("Store at revision {}", registry.store().revision())));
+
+        report(Progress::Doing("Starting the API server".to_owned()));
+        let nodes = Arc::new(LocalNode::default());
+        let server = serve(&profile, settings, &registry, &pki, &nodes, &network).await?;
+        let port = api_port(&server);
+        report(Progress::Done(format!("API server at https://127.0.0.1:{port}")));
+
+        // All read through one set of informers, so they share one identity for reading.
+        let cancel = CancellationToken::new();
+        let reader = server.client(User::component("kube-controller-manager"), "default");
+        let informers = Informers::new(reader, cancel.clone());
+
+        let kubelet = start_kubelet(&profile, &docker, &server, &network).await?;
+        nodes.set(&name, kubelet.node_api());
+        let scheduler = scheduler::start(
+            scheduler::Config::default(),
+            &scheduler::Deps {
+                client: server.client(User::component("kube-scheduler"), "default"),
+                informers: informers.clone(),
+            },
+        );
+        let controllers = controllers::start(
+            controllers::Config::new(pki.authority_pem().to_owned()),
+            controllers::Deps {
+                client: server.client(User::component("kube-controller-manager"), "default"),
+                informers: informers.clone(),
+            },
+        );
+        let proxy = start_proxy(&profile, &server, &informers, &network).await?;
+        Ok(Self { name, informers, cancel, proxy, controllers, scheduler, kubelet, server, registry, _lock: lock })
+    }
+
+    /// The node's name: the profile's.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits until the node is Ready.
+    pub async fn ready(&self) {
+        let key = ObjectKey::new("", &self.name);
+        let nodes = self.informers.informer::<ApiNode>();
+        let changed = Arc::new(tokio::sync::Notify::new());
+        let notify = Arc::clone(&changed);
+        nodes.on_change(move |_| notify.notify_one());
+        while !nodes.get(&key).is_some_and(|node| is_ready(&node)) {
+            changed.notified().await;
+        }
+    }
+
+    /// Stops everything, last started first. Containers keep running; rules in the host's network are removed.
+    pub async fn shutdown(self) {
+        self.proxy.shutdown().await;
+        self.controllers.shutdown().await;
+        self.scheduler.shutdown().await;
+        self.kubelet.shutdown().await;
+        self.cancel.cancel();
+        self.server.shutdown().await;
+        self.registry.close().await;
+    }
+}
+
+/// Removes a cluster that does not run: its containers, its network, what it left in the host's, and its state.
+///
+/// # Errors
+/// When Docker cannot be reached: its state is needed to find the containers, so nothing is removed then.
+pub async fn delete(profile: &Profile) -> Result<(), Error> {
+    let lock = if profile.folder().exists() { Some(profile.lock()?) } else { None };
+    let docker = Docker::connect(docker::Config::new(profile.name())).await?;
+    docker.delete_profile().await?;
+    if let Err(error) = proxy::cleanup(profile.name()).await {
+        warn!(%error, "cannot remove the rules of the host's network");
+    }
+    kubelet::cleanup(&profile.pods());
+    profile.remove()?;
+    drop(lock);
+    Ok(())
+}
+
+/// Opens the store, which blocks, and the certificate authority.
+async fn open(profile: &Profile, settings: &Settings, fsync: bool) -> Result<(Registry, Arc<Pki>), Error> {
+    let range = settings.service_subnet.parse().map_err(|error: registry::allocate::InvalidRange| Error::Settings {
+        path: profile.settings(),
+        reason: error.to_string(),
+    })?;
+    let options = registry::Options {
+        store: store::Options { fsync, ..store::Options::new(profile.store()) },
+        allocators: AllocatorConfig { services: range, ..AllocatorConfig::default() },
+    };
+    let pki = profile.pki();
+    let opened = tokio::task::spawn_blocking(move || {
+        let pki = Pki::open(&pki)?;
+        Ok((Registry::open(options)?, Arc::new(pki)))
+    });
+    opened.await.unwrap_or_else(|error| {
+        Err(Error::Component { component: "store", reason: error.to_string() })
+    })
+}
+
+/// Starts the API server on loopback and on the bridge, and writes what every cluster has from its first moment.
+async fn serve(
+    profile: &Profile,
+    mut settings: Settings,
+    registry: &Registry,
+    pki: &Arc<Pki>,
+    nodes: &Arc<LocalNode>,
+    network: &Network,
+) -> Result<apiserver::Handle, Error> {
+    let service_ip = settings.service_subnet(profile)?.nth(1);
+    let dependencies = Dependencies {
+        registry: registry.clone(),
+        nodes: Arc::clone(nodes) as Arc<dyn apiserver::NodeConnector>,
+        authorizer: Bootstrap::shared(),
+    };
+    let server = ApiServer::new(dependencies);
+    let config = |port| apiserver::Config {
+        listen: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)],
+        names: vec![service_ip.to_string(), network.gateway.to_string(), profile.name().to_owned()],
+        ..apiserver::Config::default()
+    };
+    // The port of last time, so that a kubeconfig stays right; another one if somebody took it.
+    let handle = match server.clone().serve(config(settings.api_port), Arc::clone(pki)).await {
+        Err(apiserver::StartError::Listen { .. }) if settings.api_port != 0 => {
+            server.serve(config(0), Arc::clone(pki)).await?
+        }
+        result => result?,
+    };
+    let port = api_port(&handle);
+    let for_pods = match handle.listen(SocketAddr::new(network.gateway.into(), port)).await {
+        Ok(address) => Some(address),
+        Err(error) => {
+            warn!(%error, "pods cannot reach the API");
+            None
+        }
+    };
+    let service = ApiService { cluster_ip: service_ip.to_string(), target_port: port };
+    registry.bootstrap(&service).await.map_err(Error::Bootstrap)?;
+    if let Some(address) = for_pods {
+        handle.server().publish_endpoints(address).await.map_err(Error::Bootstrap)?;
+    }
+    write_private(&profile.kubeconfig(), &kubeconfig::administrator(pki, profile.name(), port)?)?;
+    if settings.api_port != port {
+        settings.api_port = port;
+        settings.save(profile)?;
+    }
+    Ok(handle)
+}
+
+async fn start_kubelet(
+    profile: &Profile,
+    docker: &Docker,
+    server: &apiserver::Handle,
+    network: &Network,
+) -> Result<kubelet::Handle, Error> {
+    let name = profile.name();
+    let mut config = kubelet::Config::new(name, IpAddr::V4(network.gateway), profile.pods());
+    config.pod_cidr = Some(network.subnet.to_string());
+    apiserver::version::GIT_VERSION.clone_into(&mut config.kubelet_version);
+    let deps = kubelet::Deps {
+        client: server.client(User::node(name), "default"),
+        runtime: Arc::new(docker.clone()) as Arc<dyn Runtime>,
+    };
+    kubelet::start(config, deps)
+        .await
+        .map_err(|error| Error::Component { component: "kubelet", reason: error.to_string() })
+}
+
+async fn start_proxy(
+    profile: &Profile,
+    server: &apiserver::Handle,
+    informers: &Informers,
+    network: &Network,
+) -> Result<proxy::Handle, Error> {
+    let settings = Settings::load(profile)?;
+    let services = settings.map(|settings| settings.service_subnet).unwrap_or_default();
+    let config = proxy::Config::new(profile.name(), &network.bridge, &network.subnet.to_string(), &services);
+    let client = server.client(User::component("kube-proxy"), "default");
+    proxy::start(config, informers, client)
+        .await
+        .map_err(|error| Error::Component { component: "proxy", reason: error.to_string() })
+}
+
+fn api_port(server: &apiserver::Handle) -> u16 {
+    server.addresses().first().map_or(0, SocketAddr::port)
+}
+
+fn is_ready(node: &ApiNode) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}

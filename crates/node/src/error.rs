@@ -1,0 +1,68 @@
+//! Why a cluster cannot be started, stopped or deleted. Each is one line that says what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What can go wrong with a cluster as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no place to keep state.
+    #[error("there is no home directory; set $HOME or $CORACLE_HOME, or give --home")]
+    NoHome,
+    /// The profile's name cannot be a node's.
+    #[error(
+        "{0:?} cannot be a profile's name: use up to 40 lower-case letters, digits and dashes, and begin and end with a letter or digit"
+    )]
+    ProfileName(String),
+    /// A daemon runs on the profile already.
+    #[error("the cluster {0} is already running; see: coracle status -p {0}")]
+    Running(String),
+    /// A file of the profile.
+    #[error("cannot use {}: {source}; make it writable for you, or give another --home", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The settings of the profile.
+    #[error("{} is damaged ({reason}); restore it, or delete the cluster: coracle delete", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// All subnets that could be taken are in use.
+    #[error("no free {0} subnet is left on this machine; delete clusters or Docker networks that are not needed")]
+    NoSubnet(&'static str),
+    /// Docker.
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    /// Certificates.
+    #[error(transparent)]
+    Pki(#[from] apiserver::pki::PkiError),
+    /// The API server.
+    #[error(transparent)]
+    ApiServer(#[from] apiserver::StartError),
+    /// An object that every cluster has.
+    #[error("cannot write the cluster's first objects: {0}")]
+    Bootstrap(machinery::status::ApiError),
+    /// A component of the node.
+    #[error("the {component} does not start: {reason}")]
+    Component {
+        /// Which one.
+        component: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn file(path: &Path, source: io::Error) -> Self {
+        Self::File { path: path.to_owned(), source }
+    }
+}
