@@ -1,5 +1,22 @@
-//! The three kinds of patch, on JSON values.
+//! The three kinds of patch, on JSON values: [`json_patch`], [`merge_patch`] and [`strategic_merge_patch`].
+//!
+//! They take and return whole documents and know nothing of types but the facts in [`crate::merge_keys`]; what comes out is
+//! decoded and validated like any other write.
+
+mod order;
+mod strategic;
+#[cfg(test)]
+mod tests;
+
+use json_patch::Patch;
 use serde_json::Value;
+
+use crate::status::{ApiError, Cause, Reason};
+
+pub use strategic::strategic_merge_patch;
+
+/// The most operations that one JSON patch may have.
+pub const MAX_OPERATIONS: usize = 10_000;
 
 /// Why a patch cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -10,26 +27,55 @@ pub enum PatchError {
     /// The patch does not fit this object: 422.
     #[error("{0}")]
     Unprocessable(String),
+    /// The patch has too many operations: 413.
+    #[error("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {0}")]
+    TooManyOperations(usize),
 }
 
-/// Applies a JSON patch (RFC 6902).
+impl From<PatchError> for ApiError {
+    fn from(error: PatchError) -> Self {
+        match error {
+            PatchError::Malformed(message) => Self::bad_request(message),
+            // Upstream's message hides what is wrong; a cause tells.
+            PatchError::Unprocessable(message) => Self::new(
+                422,
+                Reason::Invalid,
+                "the server rejected our request due to an error in our request",
+            )
+            .with_cause(Cause {
+                message,
+                ..Cause::default()
+            }),
+            PatchError::TooManyOperations(_) => Self::too_large(error),
+        }
+    }
+}
+
+/// Applies a JSON patch (RFC 6902): all of its operations or none.
 pub fn json_patch(document: &Value, operations: &Value) -> Result<Value, PatchError> {
-    let _ = (document, operations);
-    Err(PatchError::Malformed(String::new()))
+    if let Some(count) = operations
+        .as_array()
+        .map(Vec::len)
+        .filter(|&count| count > MAX_OPERATIONS)
+    {
+        return Err(PatchError::TooManyOperations(count));
+    }
+    let patch: Patch = serde_json::from_value(operations.clone())
+        .map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
+    let mut result = document.clone();
+    json_patch::patch_unsafe(&mut result, &patch)
+        .map_err(|error| PatchError::Unprocessable(error.to_string()))?;
+    Ok(result)
 }
 
-/// Applies a JSON merge patch (RFC 7386).
+/// Applies a JSON merge patch (RFC 7386) to an object.
 pub fn merge_patch(document: &Value, patch: &Value) -> Result<Value, PatchError> {
-    let _ = (document, patch);
-    Err(PatchError::Malformed(String::new()))
-}
-
-/// Applies a strategic merge patch to an object of the type with this OpenAPI definition name.
-pub fn strategic_merge_patch(
-    document: &Value,
-    patch: &Value,
-    definition: &str,
-) -> Result<Value, PatchError> {
-    let _ = (document, patch, definition);
-    Err(PatchError::Malformed(String::new()))
+    if !patch.is_object() {
+        return Err(PatchError::Malformed(
+            "error decoding patch: a merge patch is an object".to_owned(),
+        ));
+    }
+    let mut result = document.clone();
+    json_patch::merge(&mut result, patch);
+    Ok(result)
 }
