@@ -20,14 +20,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::machine()?;
     images::ensure()?;
     // Both in release: on a small machine the client's own cost is part of what is measured.
-    let packages = [
-        "build",
-        "--release",
-        "--package",
-        "coracle",
-        "--package",
-        "coracle-bench",
-    ];
+    let packages = ["build", "--release", "--package", "coracle", "--package", "coracle-bench"];
     run_command(Command::new("cargo").args(packages))?;
     let release = target()?.join("release");
     run_command(

@@ -23,18 +23,8 @@ const NGINX: [&str; 2] = ["nginx:latest", "nginx:1.21.0"];
 const BUSYBOX: &str = "coracle.test/busybox:1";
 
 /// What goes into the nginx image. Their dependencies come by themselves.
-const PACKAGES: [&str; 10] = [
-    "nginx-light",
-    "bash",
-    "coreutils",
-    "tar",
-    "curl",
-    "grep",
-    "sed",
-    "procps",
-    "netbase",
-    "base-files",
-];
+const PACKAGES: [&str; 10] =
+    ["nginx-light", "bash", "coreutils", "tar", "curl", "grep", "sed", "procps", "netbase", "base-files"];
 
 /// Makes sure that every image exists.
 pub(crate) fn ensure() -> Result<()> {
@@ -42,13 +32,9 @@ pub(crate) fn ensure() -> Result<()> {
         if exists(image) {
             continue;
         }
-        let pulled = step(&format!("Pull {image}"), || {
-            output("docker", &["pull", "--quiet", image])
-        });
+        let pulled = step(&format!("Pull {image}"), || output("docker", &["pull", "--quiet", image]));
         if pulled.is_err() {
-            say(format!(
-                "  no registry has {image} for us; building it from this distribution's packages"
-            ));
+            say(format!("  no registry has {image} for us; building it from this distribution's packages"));
             step(&format!("Build {image}"), || nginx(image))?;
         }
     }
@@ -59,11 +45,7 @@ pub(crate) fn ensure() -> Result<()> {
 }
 
 fn exists(image: &str) -> bool {
-    output(
-        "docker",
-        &["image", "inspect", "--format", "{{.Id}}", image],
-    )
-    .is_ok()
+    output("docker", &["image", "inspect", "--format", "{{.Id}}", image]).is_ok()
 }
 
 /// Builds an nginx image from the distribution's packages and calls it `image`.
@@ -99,43 +81,19 @@ fn nginx_root() -> Result<PathBuf> {
     fs::write(&status, "")?;
     let status = format!("Dir::State::status={}", status.display());
     let cache = format!("Dir::Cache::archives={}", archives.display());
-    let mut arguments = vec![
-        "install",
-        "--yes",
-        "-qq",
-        "--no-install-recommends",
-        "--download-only",
-        "-o",
-        &status,
-        "-o",
-        &cache,
-    ];
+    let mut arguments =
+        vec!["install", "--yes", "-qq", "--no-install-recommends", "--download-only", "-o", &status, "-o", &cache];
     arguments.extend(PACKAGES);
     output("apt-get", &arguments)?;
 
-    for folder in [
-        "usr/bin",
-        "usr/sbin",
-        "usr/lib",
-        "usr/lib64",
-        "tmp",
-        "run",
-        "proc",
-        "sys",
-        "dev",
-        "root",
-    ] {
+    for folder in ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "tmp", "run", "proc", "sys", "dev", "root"] {
         fs::create_dir_all(root.join(folder))?;
     }
     for folder in ["bin", "sbin", "lib", "lib64"] {
         symlink(format!("usr/{folder}"), root.join(folder))?;
     }
     for entry in fs::read_dir(&archives)?.flatten() {
-        if entry
-            .path()
-            .extension()
-            .is_some_and(|extension| extension == "deb")
-        {
+        if entry.path().extension().is_some_and(|extension| extension == "deb") {
             unpack(&entry.path(), &root)?;
         }
     }
@@ -149,10 +107,7 @@ fn finish(root: &Path) -> Result<()> {
         root.join("etc/passwd"),
         "root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     )?;
-    fs::write(
-        root.join("etc/group"),
-        "root:x:0:\nadm:x:4:\nwww-data:x:33:\nnogroup:x:65534:\n",
-    )?;
+    fs::write(root.join("etc/group"), "root:x:0:\nadm:x:4:\nwww-data:x:33:\nnogroup:x:65534:\n")?;
     let shell = root.join("usr/bin/sh");
     if !shell.exists() {
         symlink("bash", shell)?;
@@ -185,17 +140,10 @@ fn finish(root: &Path) -> Result<()> {
 
 /// Unpacks a Debian package, keeping the links that merge `/bin` and its like into `/usr`.
 fn unpack(package: &Path, root: &Path) -> Result<()> {
-    let mut archive = Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(package)
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut archive = Command::new("dpkg-deb").arg("--fsys-tarfile").arg(package).stdout(Stdio::piped()).spawn()?;
     let stream = archive.stdout.take().context("dpkg-deb has a pipe")?;
-    let unpacked = Command::new("tar")
-        .args(["-x", "--keep-directory-symlink", "-C"])
-        .arg(root)
-        .stdin(stream)
-        .status()?;
+    let unpacked =
+        Command::new("tar").args(["-x", "--keep-directory-symlink", "-C"]).arg(root).stdin(stream).status()?;
     if !(archive.wait()?.success() && unpacked.success()) {
         bail!("cannot unpack {}", package.display());
     }
@@ -222,10 +170,7 @@ fn busybox() -> Result<()> {
         folder.path().join("etc/passwd"),
         "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     )?;
-    fs::write(
-        folder.path().join("etc/group"),
-        "root:x:0:\nnogroup:x:65534:\n",
-    )?;
+    fs::write(folder.path().join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
     import(folder.path(), BUSYBOX, &["CMD [\"sh\"]", "ENV PATH=/bin"])
 }
 
@@ -237,11 +182,7 @@ fn import(root: &Path, image: &str, changes: &[&str]) -> Result<()> {
     for change in changes.iter().copied().chain([label.as_str()]) {
         command.args(["--change", change]);
     }
-    let mut docker = command
-        .args(["-", image])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()?;
+    let mut docker = command.args(["-", image]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
     let mut stdin = docker.stdin.take().context("docker has a pipe")?;
     let mut tar = Command::new("tar")
         .args(["-c", "--numeric-owner", "--owner=0", "--group=0", "-C"])

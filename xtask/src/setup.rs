@@ -18,35 +18,19 @@ struct Need {
 }
 
 const NEEDS: &[Need] = &[
-    Need {
-        what: "a C++ compiler",
-        present: || has("c++"),
-        packages: &["g++", "make"],
-    },
+    Need { what: "a C++ compiler", present: || has("c++"), packages: &["g++", "make"] },
     Need {
         what: "libclang (RocksDB's bindings are generated with it)",
         present: libclang,
         packages: &["libclang-dev"],
     },
-    Need {
-        what: "the Docker engine",
-        present: || docker_answers() || has("dockerd"),
-        packages: &["docker.io"],
-    },
-    Need {
-        what: "nft",
-        present: || has("nft") || Path::new("/usr/sbin/nft").exists(),
-        packages: &["nftables"],
-    },
+    Need { what: "the Docker engine", present: || docker_answers() || has("dockerd"), packages: &["docker.io"] },
+    Need { what: "nft", present: || has("nft") || Path::new("/usr/sbin/nft").exists(), packages: &["nftables"] },
 ];
 
 /// What the tests need beyond that.
 const TEST_NEEDS: &[Need] = &[
-    Need {
-        what: "curl",
-        present: || has("curl"),
-        packages: &["curl"],
-    },
+    Need { what: "curl", present: || has("curl"), packages: &["curl"] },
     Need {
         what: "pip or unzip (kubectl comes as a Python wheel)",
         present: || has("pip3") || has("pip"),
@@ -78,17 +62,9 @@ fn ensure(needs: &[Need]) -> Result<()> {
         return Ok(());
     }
     let what: Vec<&str> = missing.iter().map(|need| need.what).collect();
-    let packages: Vec<&str> = missing
-        .iter()
-        .flat_map(|need| need.packages)
-        .copied()
-        .collect();
+    let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
     if !(has("apt-get") && is_root()) {
-        bail!(
-            "missing: {}; install it (on Debian: sudo apt-get install {})",
-            what.join(", "),
-            packages.join(" ")
-        );
+        bail!("missing: {}; install it (on Debian: sudo apt-get install {})", what.join(", "), packages.join(" "));
     }
     step(&format!("Install {}", packages.join(" ")), || {
         output("apt-get", &["update", "-qq"])?;
@@ -140,22 +116,12 @@ fn docker_answers() -> bool {
 }
 
 fn libclang() -> bool {
-    let folders = [
-        "/usr/lib",
-        "/usr/lib64",
-        "/usr/lib/x86_64-linux-gnu",
-        "/usr/lib/aarch64-linux-gnu",
-    ];
+    let folders = ["/usr/lib", "/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
     let holds = |folder: &Path| {
-        fs::read_dir(folder)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .any(|entry| {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                name.starts_with("libclang.so")
-                    || (name.starts_with("libclang-") && name.contains(".so"))
-            })
+        fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.starts_with("libclang.so") || (name.starts_with("libclang-") && name.contains(".so"))
+        })
     };
     let llvm = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
     std::env::var_os("LIBCLANG_PATH").is_some()

@@ -10,17 +10,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// The repository's root.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("."))
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
 /// Where cargo puts what it builds.
 pub(crate) fn target() -> Result<PathBuf> {
-    let metadata = cargo_metadata::MetadataCommand::new()
-        .current_dir(root())
-        .no_deps()
-        .exec()?;
+    let metadata = cargo_metadata::MetadataCommand::new().current_dir(root()).no_deps().exec()?;
     Ok(metadata.target_directory.into_std_path_buf())
 }
 
@@ -43,9 +38,7 @@ pub(crate) fn say(text: impl AsRef<str>) {
 /// Does one step, showing that it is under way and how long it took.
 pub(crate) fn step<T>(name: &str, action: impl FnOnce() -> Result<T>) -> Result<T> {
     let bar = ProgressBar::new_spinner();
-    bar.set_style(ProgressStyle::with_template(
-        "{spinner:.cyan} {msg} {elapsed}",
-    )?);
+    bar.set_style(ProgressStyle::with_template("{spinner:.cyan} {msg} {elapsed}")?);
     bar.set_message(name.to_owned());
     if io::stderr().is_terminal() {
         bar.enable_steady_tick(Duration::from_millis(100));
@@ -56,10 +49,7 @@ pub(crate) fn step<T>(name: &str, action: impl FnOnce() -> Result<T>) -> Result<
     let result = action();
     bar.finish_and_clear();
     let mark = if result.is_ok() { "✔" } else { "✘" };
-    say(format!(
-        "{mark} {name:<60} {:>6.1} s",
-        started.elapsed().as_secs_f64()
-    ));
+    say(format!("{mark} {name:<60} {:>6.1} s", started.elapsed().as_secs_f64()));
     result.with_context(|| name.to_owned())
 }
 
@@ -94,12 +84,7 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
         let error = String::from_utf8_lossy(&output.stderr);
         let tail: Vec<&str> = error.trim().lines().rev().take(20).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
-        bail!(
-            "`{}` failed: {}\n{}",
-            words(&command),
-            output.status,
-            tail.join("\n")
-        );
+        bail!("`{}` failed: {}\n{}", words(&command), output.status, tail.join("\n"));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -112,10 +97,6 @@ pub(crate) fn has(program: &str) -> bool {
 
 fn words(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(
-        command
-            .get_args()
-            .map(|word| word.to_string_lossy().into_owned()),
-    );
+    words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
     words.join(" ")
 }

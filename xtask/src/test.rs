@@ -20,22 +20,9 @@ pub(crate) struct Options {
 
 fn lint() -> Result<()> {
     step("Check the repository's rules", tidy::run)?;
-    step("Check the format", || {
-        steps::run("cargo", &["fmt", "--all", "--check"])
-    })?;
+    step("Check the format", || steps::run("cargo", &["fmt", "--all", "--check"]))?;
     step("Check with clippy", || {
-        steps::run(
-            "cargo",
-            &[
-                "clippy",
-                "--quiet",
-                "--workspace",
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ],
-        )
+        steps::run("cargo", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])
     })
 }
 
@@ -53,9 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         })?;
     }
     let kubectls = step("Get kubectl", kubectl::ensure)?;
-    step("Build coracle", || {
-        steps::run("cargo", &["build", "--release", "--package", "coracle"])
-    })?;
+    step("Build coracle", || steps::run("cargo", &["build", "--release", "--package", "coracle"]))?;
     step("Test the program", || {
         run_command(
             Command::new("cargo")

@@ -12,24 +12,13 @@ use crate::steps::{root, say};
 const ROWS: [&[&str]; 5] = [
     &["machinery", "store", "streaming"],
     &["registry", "informer", "runtime"],
-    &[
-        "apiserver",
-        "controllers",
-        "scheduler",
-        "kubelet",
-        "docker",
-        "proxy",
-    ],
+    &["apiserver", "controllers", "scheduler", "kubelet", "docker", "proxy"],
     &["node"],
     &["coracle"],
 ];
 
 /// Imports that belong to one crate, so that the rest stays free of it.
-const KEPT_IN: [(&str, &[&str]); 3] = [
-    ("rocksdb", &["store"]),
-    ("bollard", &["docker"]),
-    ("nftables", &["proxy"]),
-];
+const KEPT_IN: [(&str, &[&str]); 3] = [("rocksdb", &["store"]), ("bollard", &["docker"]), ("nftables", &["proxy"])];
 
 /// Beyond this a file is asked whether it is still one subject. Tests are data, and may be longer.
 const LONG_FILE: usize = 600;
@@ -38,11 +27,7 @@ pub(crate) fn run() -> Result<()> {
     let mut faults = imports()?;
     for file in rust_files()? {
         let text = fs::read_to_string(&file)?;
-        let name = file
-            .strip_prefix(root())
-            .unwrap_or(&file)
-            .display()
-            .to_string();
+        let name = file.strip_prefix(root()).unwrap_or(&file).display().to_string();
         if !text.trim_start().starts_with("//!") {
             faults.push(format!("{name}: has no module documentation"));
         }
@@ -61,10 +46,7 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn imports() -> Result<Vec<String>> {
-    let metadata = MetadataCommand::new()
-        .current_dir(root())
-        .no_deps()
-        .exec()?;
+    let metadata = MetadataCommand::new().current_dir(root()).no_deps().exec()?;
     let mut faults = Vec::new();
     for package in &metadata.packages {
         let Some(importer) = crate_name(&package.name) else {
@@ -74,10 +56,7 @@ fn imports() -> Result<Vec<String>> {
         for dependency in dependencies.filter(|one| one.kind == DependencyKind::Normal) {
             for (library, owners) in KEPT_IN {
                 if dependency.name == library && !owners.contains(&importer) {
-                    faults.push(format!(
-                        "{importer} imports {library}, which only {} may",
-                        owners.join(" and ")
-                    ));
+                    faults.push(format!("{importer} imports {library}, which only {} may", owners.join(" and ")));
                 }
             }
             let Some(imported) = crate_name(&dependency.name) else {
@@ -86,11 +65,7 @@ fn imports() -> Result<Vec<String>> {
             if let (Some(from), Some(to)) = (row(importer), row(imported))
                 && to >= from
             {
-                faults.push(format!(
-                    "{importer} (row {}) imports {imported} (row {})",
-                    from + 1,
-                    to + 1
-                ));
+                faults.push(format!("{importer} (row {}) imports {imported} (row {})", from + 1, to + 1));
             }
         }
     }
@@ -111,10 +86,8 @@ fn row(name: &str) -> Option<usize> {
 /// All Rust files of the repository's crates.
 fn rust_files() -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let mut folders: Vec<PathBuf> = ["crates", "xtask", "tests", "bench"]
-        .iter()
-        .map(|folder| root().join(folder))
-        .collect();
+    let mut folders: Vec<PathBuf> =
+        ["crates", "xtask", "tests", "bench"].iter().map(|folder| root().join(folder)).collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder)?.flatten() {
             let path = entry.path();

@@ -20,14 +20,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// The cluster to speak of; several run side by side
-    #[arg(
-        short,
-        long,
-        global = true,
-        default_value = "coracle",
-        env = "CORACLE_PROFILE",
-        value_name = "NAME"
-    )]
+    #[arg(short, long, global = true, default_value = "coracle", env = "CORACLE_PROFILE", value_name = "NAME")]
     pub(crate) profile: String,
     /// Where clusters keep their state [default: ~/.coracle]
     #[arg(long, global = true, env = "CORACLE_HOME", value_name = "DIR")]
@@ -142,10 +135,8 @@ pub(crate) struct Kubectl {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: u64 = text
-        .trim_end_matches('s')
-        .parse()
-        .map_err(|_| "a whole number of seconds is wanted".to_owned())?;
+    let seconds: u64 =
+        text.trim_end_matches('s').parse().map_err(|_| "a whole number of seconds is wanted".to_owned())?;
     Ok(Duration::from_secs(seconds))
 }
 
@@ -162,23 +153,9 @@ mod tests {
 
     #[test]
     fn kubectl_gets_its_arguments_as_they_are() {
-        let parsed = Arguments::try_parse_from([
-            "coracle",
-            "-p",
-            "x",
-            "kubectl",
-            "--",
-            "get",
-            "pods",
-            "-o",
-            "wide",
-            "--home=y",
-        ]);
-        let Ok(Arguments {
-            global,
-            command: Command::Kubectl(kubectl),
-        }) = parsed
-        else {
+        let parsed =
+            Arguments::try_parse_from(["coracle", "-p", "x", "kubectl", "--", "get", "pods", "-o", "wide", "--home=y"]);
+        let Ok(Arguments { global, command: Command::Kubectl(kubectl) }) = parsed else {
             panic!("{parsed:?}");
         };
         assert_eq!(global.profile, "x");

@@ -99,9 +99,7 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<()> {
             let _ = writeln!(io::stdout(), "{line}");
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(profile, start, &report));
     if let Err(error) = &result {
         tracing::error!("{error:#}");
@@ -112,11 +110,7 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<()> {
     if start.daemon { Ok(()) } else { result }
 }
 
-async fn serve(
-    profile: Profile,
-    start: &cli::Start,
-    report: &(dyn Fn(&Report) + Send + Sync),
-) -> Result<()> {
+async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) + Send + Sync)) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut stop = std::pin::pin!(async {
@@ -125,10 +119,7 @@ async fn serve(
             _ = interrupt.recv() => {}
         }
     });
-    let config = Config {
-        profile,
-        fsync: !start.unsafe_no_fsync,
-    };
+    let config = Config { profile, fsync: !start.unsafe_no_fsync };
     let progress = |progress: Progress| match progress {
         Progress::Doing(text) => report(&Report::Doing(text)),
         Progress::Done(text) => {
@@ -174,11 +165,7 @@ mod tests {
     use super::*;
 
     fn reports(script: &str) -> Vec<Report> {
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", script])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a shell");
+        let mut child = Command::new("/bin/sh").args(["-c", script]).stdout(Stdio::piped()).spawn().expect("a shell");
         let reports = read(child.stdout.take().expect("a pipe"), "LOG".to_owned()).collect();
         child.wait().expect("it ends");
         reports
@@ -189,18 +176,12 @@ mod tests {
         let done = serde_json::to_string(&Report::Done("Store".to_owned())).expect("JSON");
         let ready = serde_json::to_string(&Report::Ready).expect("JSON");
         let script = format!("echo '{done}'; echo '{ready}'; echo rest");
-        assert_eq!(
-            reports(&script),
-            [Report::Done("Store".to_owned()), Report::Ready]
-        );
+        assert_eq!(reports(&script), [Report::Done("Store".to_owned()), Report::Ready]);
     }
 
     #[test]
     fn a_daemon_that_dies_is_a_failure() {
         let all = reports("exit 3");
-        assert!(
-            matches!(&all[..], [Report::Failed(why)] if why.contains("LOG")),
-            "{all:?}"
-        );
+        assert!(matches!(&all[..], [Report::Failed(why)] if why.contains("LOG")), "{all:?}");
     }
 }

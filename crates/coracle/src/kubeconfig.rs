@@ -21,9 +21,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// The file that kubectl would change: the first of `$KUBECONFIG` that exists, else the last of them, else
 /// `~/.kube/config`. This is client-go's rule.
 pub(crate) fn path() -> Result<PathBuf> {
-    let listed: Vec<PathBuf> = env::var_os("KUBECONFIG")
-        .map(|paths| env::split_paths(&paths).collect())
-        .unwrap_or_default();
+    let listed: Vec<PathBuf> =
+        env::var_os("KUBECONFIG").map(|paths| env::split_paths(&paths).collect()).unwrap_or_default();
     let listed = || listed.iter().filter(|path| !path.as_os_str().is_empty());
     if let Some(path) = listed().find(|path| path.exists()).or(listed().last()) {
         return Ok(path.clone());
@@ -78,17 +77,11 @@ pub(crate) fn has_context(path: &Path, name: &str) -> bool {
         .is_some_and(|config| find_named(&config, "contexts", name).is_some())
 }
 
-const LISTS: [(&str, &str); 3] = [
-    ("clusters", "cluster"),
-    ("users", "user"),
-    ("contexts", "context"),
-];
+const LISTS: [(&str, &str); 3] = [("clusters", "cluster"), ("users", "user"), ("contexts", "context")];
 
 fn find_named<'a>(config: &'a Map<String, Value>, list: &str, name: &str) -> Option<&'a Value> {
     let entries = config.get(list)?.as_array()?;
-    entries
-        .iter()
-        .find(|entry| entry.get("name").and_then(Value::as_str) == Some(name))
+    entries.iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some(name))
 }
 
 fn remove_named(config: &mut Map<String, Value>, list: &str, name: &str) {
@@ -109,10 +102,7 @@ fn parse(text: &str) -> Result<Map<String, Value>> {
 }
 
 /// Reads, changes and replaces the file at `path`, under kubectl's lock. A file that does not change is not written.
-fn change(
-    path: &Path,
-    edit: impl FnOnce(&mut Map<String, Value>) -> Result<()>,
-) -> Result<()> {
+fn change(path: &Path, edit: impl FnOnce(&mut Map<String, Value>) -> Result<()>) -> Result<()> {
     // A symbolic link stays one: its target is what is replaced.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let attempt = || -> Result<()> {
@@ -144,12 +134,7 @@ fn replace(path: &Path, text: &str) -> Result<()> {
     temporary.push(format!(".{}", std::process::id()));
     let temporary = PathBuf::from(temporary);
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(mode)
-            .open(&temporary)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, path)
@@ -175,10 +160,7 @@ impl Lock {
                 Ok(_) => return Ok(Self(lock)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     if Instant::now() >= deadline {
-                        bail!(
-                            "{} is held by another program; remove it if there is none",
-                            lock.display()
-                        );
+                        bail!("{} is held by another program; remove it if there is none", lock.display());
                     }
                     thread::sleep(Duration::from_millis(20));
                 }

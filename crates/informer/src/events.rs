@@ -74,13 +74,7 @@ impl Recorder {
     /// Must be called within a tokio runtime. Its task ends when the last clone is dropped.
     pub fn new(client: Client, component: &'static str, host: Option<String>) -> Self {
         let (queue, occurrences) = mpsc::channel(QUEUED);
-        let writer = Writer {
-            client,
-            component,
-            host,
-            written: Written::default(),
-            budgets: HashMap::new(),
-        };
+        let writer = Writer { client, component, host, written: Written::default(), budgets: HashMap::new() };
         tokio::spawn(writer.run(occurrences));
         Self { queue }
     }
@@ -135,26 +129,16 @@ impl Writer {
         if self.budgets.len() >= REMEMBERED {
             self.budgets.retain(|_, budget| !budget.is_full(now));
         }
-        self.budgets
-            .entry(about.clone())
-            .or_insert_with(|| Budget::full(now))
-            .spend(now)
+        self.budgets.entry(about.clone()).or_insert_with(|| Budget::full(now)).spend(now)
     }
 
     async fn write(&mut self, occurrence: Occurrence) {
         // Events about objects of cluster scope live in `default`, as upstream has it.
-        let namespace = occurrence
-            .about
-            .namespace
-            .clone()
-            .unwrap_or_else(|| "default".to_owned());
+        let namespace = occurrence.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         if let Some((name, count)) = self.written.repeat(&occurrence) {
             let patch = json!({ "count": count, "lastTimestamp": Time(Timestamp::now()) });
-            match api
-                .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
-                .await
-            {
+            match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
                 Ok(_) => return,
                 // It was deleted, or has expired: write a new one.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -179,11 +163,7 @@ impl Writer {
         Event {
             metadata: ObjectMeta {
                 // Upstream's form: the object's name and the time in hexadecimal nanoseconds.
-                name: Some(format!(
-                    "{}.{:x}",
-                    about.name.as_deref().unwrap_or_default(),
-                    now.as_nanosecond()
-                )),
+                name: Some(format!("{}.{:x}", about.name.as_deref().unwrap_or_default(), now.as_nanosecond())),
                 namespace: Some(namespace),
                 ..ObjectMeta::default()
             },
@@ -203,10 +183,7 @@ impl Writer {
             first_timestamp: Some(Time(now)),
             last_timestamp: Some(Time(now)),
             event_time: None::<MicroTime>,
-            source: Some(EventSource {
-                component: Some(self.component.to_owned()),
-                host: self.host.clone(),
-            }),
+            source: Some(EventSource { component: Some(self.component.to_owned()), host: self.host.clone() }),
             reporting_component: Some(self.component.to_owned()),
             reporting_instance: Some(self.host.clone().unwrap_or_default()),
             ..Event::default()
@@ -249,10 +226,7 @@ struct Budget {
 
 impl Budget {
     fn full(now: Instant) -> Self {
-        Self {
-            tokens: BURST,
-            at: now,
-        }
+        Self { tokens: BURST, at: now }
     }
 
     fn refill(&self, now: Instant) -> f64 {
@@ -300,14 +274,8 @@ mod tests {
         let mut written = Written::default();
         assert_eq!(written.repeat(&occurrence("a")), None);
         written.remember(occurrence("a"), "nginx.1".to_owned());
-        assert_eq!(
-            written.repeat(&occurrence("a")),
-            Some(("nginx.1".to_owned(), 2))
-        );
-        assert_eq!(
-            written.repeat(&occurrence("a")),
-            Some(("nginx.1".to_owned(), 3))
-        );
+        assert_eq!(written.repeat(&occurrence("a")), Some(("nginx.1".to_owned(), 2)));
+        assert_eq!(written.repeat(&occurrence("a")), Some(("nginx.1".to_owned(), 3)));
         assert_eq!(written.repeat(&occurrence("b")), None);
     }
 

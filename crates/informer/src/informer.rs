@@ -28,11 +28,7 @@ pub struct Change<K> {
 impl<K: kube::Resource> Change<K> {
     /// The key of the object that changed.
     pub fn key(&self) -> ObjectKey {
-        self.new
-            .as_deref()
-            .or(self.old.as_deref())
-            .map(ObjectKey::of)
-            .unwrap_or_default()
+        self.new.as_deref().or(self.old.as_deref()).map(ObjectKey::of).unwrap_or_default()
     }
 }
 
@@ -49,9 +45,7 @@ pub struct Informer<K> {
 
 impl<K> Clone for Informer<K> {
     fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-        }
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -81,10 +75,7 @@ where
     pub fn start(api: Api<K>, config: watcher::Config, cancel: CancellationToken) -> Self {
         let informer = Self {
             shared: Arc::new(Shared {
-                state: RwLock::new(State {
-                    objects: HashMap::new(),
-                    indexes: HashMap::new(),
-                }),
+                state: RwLock::new(State { objects: HashMap::new(), indexes: HashMap::new() }),
                 handlers: Mutex::new(Vec::new()),
                 synced: watch::Sender::new(false),
             }),
@@ -121,19 +112,12 @@ where
 
     /// Adds the index `name`: `values_of` says under which values an object is found. Adding an index of the same name
     /// again does nothing, so that every user of a shared informer may ask for what it needs.
-    pub fn index(
-        &self,
-        name: &'static str,
-        values_of: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
-    ) {
+    pub fn index(&self, name: &'static str, values_of: impl Fn(&K) -> Vec<String> + Send + Sync + 'static) {
         let mut state = self.shared.write();
         if state.indexes.contains_key(name) {
             return;
         }
-        let mut index = Index {
-            values_of: Box::new(values_of),
-            keys: HashMap::new(),
-        };
+        let mut index = Index { values_of: Box::new(values_of), keys: HashMap::new() };
         for (key, object) in &state.objects {
             index.insert(key, object);
         }
@@ -143,16 +127,10 @@ where
     /// The objects that the index `name` has under `value`, ordered by key. Empty also where no such index was added.
     pub fn by_index(&self, name: &str, value: &str) -> Vec<Arc<K>> {
         let state = self.shared.read();
-        let Some(keys) = state
-            .indexes
-            .get(name)
-            .and_then(|index| index.keys.get(value))
-        else {
+        let Some(keys) = state.indexes.get(name).and_then(|index| index.keys.get(value)) else {
             return Vec::new();
         };
-        keys.iter()
-            .filter_map(|key| state.objects.get(key).cloned())
-            .collect()
+        keys.iter().filter_map(|key| state.objects.get(key).cloned()).collect()
     }
 
     /// Calls `handler` for every change from now on, and at once for each object that is already known.
@@ -164,10 +142,7 @@ where
         // sees every object exactly once however it races with the watch.
         let mut handlers = self.shared.handlers();
         for object in self.list() {
-            handler(&Change {
-                old: None,
-                new: Some(object),
-            });
+            handler(&Change { old: None, new: Some(object) });
         }
         handlers.push(Box::new(handler));
     }
@@ -209,10 +184,7 @@ impl<K: Object> Shared<K> {
         if old.as_deref().is_some_and(|old| same_version(old, &new)) {
             return;
         }
-        let change = Change {
-            old,
-            new: Some(new),
-        };
+        let change = Change { old, new: Some(new) };
         handlers.iter().for_each(|handler| handler(&change));
     }
 
@@ -221,10 +193,7 @@ impl<K: Object> Shared<K> {
         let Some(old) = self.write().remove(&ObjectKey::of(object)) else {
             return;
         };
-        let change = Change {
-            old: Some(old),
-            new: None,
-        };
+        let change = Change { old: Some(old), new: None };
         handlers.iter().for_each(|handler| handler(&change));
     }
 
@@ -234,12 +203,7 @@ impl<K: Object> Shared<K> {
         let gone: Vec<Arc<K>> = {
             let state = self.read();
             let gone = |(key, _): &(&ObjectKey, &Arc<K>)| !listed_keys.contains(*key);
-            state
-                .objects
-                .iter()
-                .filter(gone)
-                .map(|(_, object)| Arc::clone(object))
-                .collect()
+            state.objects.iter().filter(gone).map(|(_, object)| Arc::clone(object)).collect()
         };
         gone.iter().for_each(|object| self.delete(object));
         listed.into_iter().for_each(|object| self.apply(object));
@@ -248,9 +212,7 @@ impl<K: Object> Shared<K> {
 
 fn same_version<K: kube::Resource>(old: &K, new: &K) -> bool {
     let (old, new) = (old.meta(), new.meta());
-    old.uid == new.uid
-        && old.resource_version == new.resource_version
-        && new.resource_version.is_some()
+    old.uid == new.uid && old.resource_version == new.resource_version && new.resource_version.is_some()
 }
 
 impl<K> State<K> {

@@ -21,11 +21,7 @@ pub struct Informers {
 impl Informers {
     /// An empty set that will watch through `client` until `cancel` is triggered.
     pub fn new(client: Client, cancel: CancellationToken) -> Self {
-        Self {
-            client,
-            cancel,
-            started: Arc::default(),
-        }
+        Self { client, cancel, started: Arc::default() }
     }
 
     /// The informer of all objects of kind `K`.

@@ -36,9 +36,7 @@ pub struct WorkQueue<K> {
 
 impl<K> Clone for WorkQueue<K> {
     fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-        }
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -111,11 +109,7 @@ impl<K> Default for WorkQueue<K> {
                     ready: VecDeque::new(),
                     dirty: HashSet::new(),
                     processing: HashSet::new(),
-                    delayed: Delayed {
-                        by_time: BTreeMap::new(),
-                        by_key: HashMap::new(),
-                        sequence: 0,
-                    },
+                    delayed: Delayed { by_time: BTreeMap::new(), by_key: HashMap::new(), sequence: 0 },
                     failures: HashMap::new(),
                 }),
                 wake: Notify::new(),
@@ -195,9 +189,7 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
             *failures += 1;
             *failures
         };
-        let delay = FIRST_RETRY
-            .saturating_mul(1 << (failures - 1).min(20))
-            .min(LONGEST_RETRY);
+        let delay = FIRST_RETRY.saturating_mul(1 << (failures - 1).min(20)).min(LONGEST_RETRY);
         self.add_after(key, delay);
         delay
     }
@@ -223,10 +215,7 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<K>> {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -278,10 +267,7 @@ pub async fn run<K, E, F, R>(
                 () = cancel.cancelled() => return,
                 key = queue.next() => key,
             };
-            match AssertUnwindSafe(reconcile(key.clone()))
-                .catch_unwind()
-                .await
-            {
+            match AssertUnwindSafe(reconcile(key.clone())).catch_unwind().await {
                 Ok(Ok(outcome)) => queue.done(key, outcome),
                 Ok(Err(error)) => {
                     let again_in = queue.failed(key.clone());

@@ -67,10 +67,8 @@ impl Node {
         let docker = Docker::connect(docker::Config::new(&name)).await?;
         let settings = network::settle(&profile, &profile.home(), &docker).await?;
 
-        let (network, opened) = tokio::join!(
-            docker.prepare(settings.pod_subnet(&profile)?),
-            open(&profile, &settings, fsync),
-        );
+        let (network, opened) =
+            tokio::join!(docker.prepare(settings.pod_subnet(&profile)?), open(&profile, &settings, fsync),);
         let network = network?;
         let (registry, pki) = opened?;
         report(Progress::Done(format!("Docker network {} ({})", network.name, network.subnet)));
@@ -168,9 +166,7 @@ async fn open(profile: &Profile, settings: &Settings, fsync: bool) -> Result<(Re
         let pki = Pki::open(&pki)?;
         Ok((Registry::open(options)?, Arc::new(pki)))
     });
-    opened.await.unwrap_or_else(|error| {
-        Err(Error::Component { component: "store", reason: error.to_string() })
-    })
+    opened.await.unwrap_or_else(|error| Err(Error::Component { component: "store", reason: error.to_string() }))
 }
 
 /// Starts the API server on loopback and on the bridge, and writes what every cluster has from its first moment.

@@ -21,8 +21,7 @@ pub(crate) async fn settle(profile: &Profile, home: &Home, docker: &Docker) -> R
     taken.push(pods);
     let services: Subnet =
         subnet::first_free(subnet::service_candidates(), &taken).ok_or(Error::NoSubnet("service"))?;
-    let settings =
-        Settings { pod_subnet: pods.to_string(), service_subnet: services.to_string(), api_port: 0 };
+    let settings = Settings { pod_subnet: pods.to_string(), service_subnet: services.to_string(), api_port: 0 };
     settings.save(profile)?;
     Ok(settings)
 }

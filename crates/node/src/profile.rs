@@ -45,10 +45,7 @@ impl Home {
         if name.is_empty() || name.len() > 40 || !name.bytes().all(legal) || !ends_well {
             return Err(Error::ProfileName(name.to_owned()));
         }
-        Ok(Profile {
-            name: name.to_owned(),
-            folder: self.0.join(name),
-        })
+        Ok(Profile { name: name.to_owned(), folder: self.0.join(name) })
     }
 }
 
@@ -154,9 +151,7 @@ impl Profile {
     /// Removes the folder with all that is in it.
     pub fn remove(&self) -> Result<(), Error> {
         match fs::remove_dir_all(&self.folder) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(Error::file(&self.folder, source))
-            }
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::file(&self.folder, source)),
             _ => Ok(()),
         }
     }
@@ -169,25 +164,14 @@ pub struct ProfileLock {
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 /// Writes `text` to the file at `path`, 0600, so that a reader sees the old or the new text and never half of one.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Error> {
     let temporary = path.with_extension("new");
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, path)

@@ -27,23 +27,14 @@ pub(crate) async fn bind(client: &Client, pod: &Pod, node: &str) -> Result<(), k
     };
     let api = pods(client, pod);
     // The answer is a Status, of which only the code is of interest.
-    let _: serde_json::Value = api
-        .create_subresource("binding", &name, &PostParams::default(), &binding)
-        .await?;
+    let _: serde_json::Value = api.create_subresource("binding", &name, &PostParams::default(), &binding).await?;
     Ok(())
 }
 
 /// Writes into the pod's status that it cannot be scheduled, unless it says so already.
-pub(crate) async fn report_unschedulable(
-    client: &Client,
-    pod: &Pod,
-    message: &str,
-) -> Result<(), kube::Error> {
+pub(crate) async fn report_unschedulable(client: &Client, pod: &Pod, message: &str) -> Result<(), kube::Error> {
     let status = pod.status.as_ref();
-    let mut conditions = status
-        .and_then(|status| status.conditions.as_ref())
-        .into_iter()
-        .flatten();
+    let mut conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
     let old = conditions.find(|condition| condition.type_ == "PodScheduled");
     if old.is_some_and(|old| old.status == "False" && old.message.as_deref() == Some(message)) {
         return Ok(());
@@ -66,9 +57,7 @@ pub(crate) async fn report_unschedulable(
         "status": { "conditions": [condition] },
     });
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    pods(client, pod)
-        .patch_status(name, &PatchParams::default(), &Patch::Strategic(patch))
-        .await?;
+    pods(client, pod).patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
     Ok(())
 }
 

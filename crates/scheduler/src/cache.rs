@@ -91,14 +91,7 @@ impl Cache {
         if let Some(charged) = self.nodes.get_mut(node) {
             charged.add(&info);
         }
-        self.pods.insert(
-            uid,
-            Placed {
-                node: node.to_owned(),
-                info,
-                assumed,
-            },
-        );
+        self.pods.insert(uid, Placed { node: node.to_owned(), info, assumed });
     }
 
     fn lift(&mut self, uid: &str) -> bool {
@@ -114,14 +107,8 @@ impl Cache {
 
 /// Whether the change may let a pod in that was refused. Heartbeats, the most of a node's updates, do not.
 fn matters(old: &Node, new: &Node) -> bool {
-    let offered = |node: &Node| {
-        node.status
-            .as_ref()
-            .and_then(|status| status.allocatable.clone())
-    };
-    old.metadata.labels != new.metadata.labels
-        || old.spec != new.spec
-        || offered(old) != offered(new)
+    let offered = |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
+    old.metadata.labels != new.metadata.labels || old.spec != new.spec || offered(old) != offered(new)
 }
 
 #[cfg(test)]
@@ -150,20 +137,13 @@ mod tests {
     #[test]
     fn a_decision_is_charged_once_and_can_be_taken_back() {
         let mut cache = Cache::default();
-        assert_eq!(
-            cache.set_node(node("a", "4")),
-            Some(ClusterEvent::NodeAdded)
-        );
+        assert_eq!(cache.set_node(node("a", "4")), Some(ClusterEvent::NodeAdded));
         cache.assume("a", Arc::new(PodInfo::new(pod("x", "1"))));
         assert_eq!(used(&cache), [1000]);
         cache.set_pod("a", &pod("x", "1"));
         assert_eq!(used(&cache), [1000], "confirmed, not counted twice");
         cache.forget("x");
-        assert_eq!(
-            used(&cache),
-            [1000],
-            "what is confirmed is no longer an assumption"
-        );
+        assert_eq!(used(&cache), [1000], "what is confirmed is no longer an assumption");
         cache.assume("a", Arc::new(PodInfo::new(pod("y", "1"))));
         cache.forget("y");
         assert_eq!(used(&cache), [1000]);
@@ -187,9 +167,6 @@ mod tests {
         let mut cache = Cache::default();
         cache.set_node(node("a", "4"));
         assert_eq!(cache.set_node(node("a", "4")), None, "a heartbeat");
-        assert_eq!(
-            cache.set_node(node("a", "8")),
-            Some(ClusterEvent::NodeUpdated)
-        );
+        assert_eq!(cache.set_node(node("a", "8")), Some(ClusterEvent::NodeUpdated));
     }
 }

@@ -72,11 +72,8 @@ fn host_ports(pod: &Pod) -> Vec<HostPort> {
         return Vec::new();
     };
     // Only sidecars among the init containers hold their ports while the pod runs.
-    let sidecars = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let sidecars =
+        spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
     spec.containers
         .iter()
         .chain(sidecars)
@@ -115,8 +112,7 @@ impl NodeInfo {
     /// `node` without any pods.
     pub fn new(node: Arc<Node>) -> Self {
         let status = node.status.as_ref();
-        let offered =
-            status.and_then(|status| status.allocatable.as_ref().or(status.capacity.as_ref()));
+        let offered = status.and_then(|status| status.allocatable.as_ref().or(status.capacity.as_ref()));
         Self {
             allocatable: offered.map(Resources::from_list).unwrap_or_default(),
             requested: Resources::default(),
@@ -162,18 +158,12 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal that pods leaving the node would end.
     pub fn resolvable(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            reasons: vec![reason.into()],
-            resolvable: true,
-        }
+        Self { reasons: vec![reason.into()], resolvable: true }
     }
 
     /// A refusal that stands whatever runs on the node.
     pub fn unresolvable(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            reasons: vec![reason.into()],
-            resolvable: false,
-        }
+        Self { reasons: vec![reason.into()], resolvable: false }
     }
 }
 
@@ -214,15 +204,7 @@ pub trait Score: Send + Sync {
 pub fn stretch(scores: &mut [i64], reverse: bool) {
     let largest = scores.iter().copied().max().unwrap_or(0);
     for score in scores {
-        let stretched = if largest > 0 {
-            *score * MAX_SCORE / largest
-        } else {
-            0
-        };
-        *score = if reverse {
-            MAX_SCORE - stretched
-        } else {
-            stretched
-        };
+        let stretched = if largest > 0 { *score * MAX_SCORE / largest } else { 0 };
+        *score = if reverse { MAX_SCORE - stretched } else { stretched };
     }
 }

@@ -46,11 +46,7 @@ enum Place {
     /// Handed out.
     Scheduling,
     /// Refused by these plugins. Tried at `at`: never before the back-off is over.
-    Waiting {
-        refused_by: BTreeSet<&'static str>,
-        back_off_until: Instant,
-        at: Instant,
-    },
+    Waiting { refused_by: BTreeSet<&'static str>, back_off_until: Instant, at: Instant },
 }
 
 /// A pod's turn in the heap: the highest priority first, then the oldest.
@@ -78,9 +74,8 @@ impl SchedulingQueue {
     pub fn add(&mut self, info: Arc<PodInfo>) {
         let uid = info.uid().to_owned();
         let known = self.pods.get_mut(&uid);
-        let unchanged = known.as_ref().is_some_and(|queued| {
-            queued.info.pod.metadata.generation == info.pod.metadata.generation
-        });
+        let unchanged =
+            known.as_ref().is_some_and(|queued| queued.info.pod.metadata.generation == info.pod.metadata.generation);
         match known {
             // Status updates (ours, above all: they say that the pod is unschedulable) help nobody.
             Some(queued) if unchanged || matches!(queued.place, Place::Scheduling) => {
@@ -91,11 +86,7 @@ impl SchedulingQueue {
                 self.activate(&uid);
             }
             None => {
-                let queued = Queued {
-                    info,
-                    attempts: 0,
-                    place: Place::Scheduling,
-                };
+                let queued = Queued { info, attempts: 0, place: Place::Scheduling };
                 self.pods.insert(uid.clone(), queued);
                 self.activate(&uid);
             }
@@ -129,30 +120,15 @@ impl SchedulingQueue {
         };
         let doublings = queued.attempts.saturating_sub(1).min(10);
         let back_off = (FIRST_BACK_OFF * 2u32.pow(doublings)).min(LONGEST_BACK_OFF);
-        let wait = if refused_by.is_empty() {
-            back_off
-        } else {
-            LONGEST_WAIT
-        };
-        queued.place = Place::Waiting {
-            refused_by,
-            back_off_until: now + back_off,
-            at: now + wait,
-        };
+        let wait = if refused_by.is_empty() { back_off } else { LONGEST_WAIT };
+        queued.place = Place::Waiting { refused_by, back_off_until: now + back_off, at: now + wait };
     }
 
     /// The cluster changed: pods that this may help are tried as soon as their back-off is over.
     pub fn wake(&mut self, event: ClusterEvent) {
         for queued in self.pods.values_mut() {
-            if let Place::Waiting {
-                refused_by,
-                back_off_until,
-                at,
-            } = &mut queued.place
-            {
-                let heals = |name: &&'static str| {
-                    plugins::filter(name).is_none_or(|filter| filter.healed_by(event))
-                };
+            if let Place::Waiting { refused_by, back_off_until, at } = &mut queued.place {
+                let heals = |name: &&'static str| plugins::filter(name).is_none_or(|filter| filter.healed_by(event));
                 if refused_by.iter().any(heals) {
                     *at = (*at).min(*back_off_until);
                 }
@@ -171,12 +147,8 @@ impl SchedulingQueue {
 
     fn wake_due(&mut self, now: Instant) {
         let due = |queued: &Queued| matches!(queued.place, Place::Waiting { at, .. } if at <= now);
-        let uids: Vec<String> = self
-            .pods
-            .iter()
-            .filter(|(_, queued)| due(queued))
-            .map(|(uid, _)| uid.clone())
-            .collect();
+        let uids: Vec<String> =
+            self.pods.iter().filter(|(_, queued)| due(queued)).map(|(uid, _)| uid.clone()).collect();
         for uid in uids {
             self.activate(&uid);
         }
@@ -207,9 +179,7 @@ mod tests {
             "metadata": { "name": uid, "uid": uid, "generation": generation },
             "spec": { "containers": [], "priority": priority },
         });
-        Arc::new(PodInfo::new(Arc::new(
-            serde_json::from_value(pod).expect("a pod"),
-        )))
+        Arc::new(PodInfo::new(Arc::new(serde_json::from_value(pod).expect("a pod"))))
     }
 
     fn pop(queue: &mut SchedulingQueue, now: Instant) -> Option<String> {
@@ -238,26 +208,15 @@ mod tests {
         pop(&mut queue, now);
         queue.refused("a", BTreeSet::from(["TaintToleration"]), now);
         queue.wake(ClusterEvent::PodRemoved);
-        assert_eq!(
-            pop(&mut queue, now + 20 * second),
-            None,
-            "no taint went away"
-        );
+        assert_eq!(pop(&mut queue, now + 20 * second), None, "no taint went away");
         queue.wake(ClusterEvent::NodeUpdated);
         assert_eq!(queue.next_due(), Some(now + second));
         assert_eq!(pop(&mut queue, now), None, "its back-off is not over");
         assert_eq!(pop(&mut queue, now + second).as_deref(), Some("a"));
         queue.refused("a", BTreeSet::from(["TaintToleration"]), now);
         queue.wake(ClusterEvent::NodeAdded);
-        assert_eq!(
-            queue.next_due(),
-            Some(now + 2 * second),
-            "longer the second time"
-        );
-        assert!(
-            pop(&mut queue, now + LONGEST_WAIT).is_some(),
-            "tried in any case at last"
-        );
+        assert_eq!(queue.next_due(), Some(now + 2 * second), "longer the second time");
+        assert!(pop(&mut queue, now + LONGEST_WAIT).is_some(), "tried in any case at last");
     }
 
     #[test]

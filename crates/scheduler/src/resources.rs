@@ -79,10 +79,7 @@ impl Resources {
 /// Upstream's rule: init containers run one after the other, sidecars (init containers that restart always) from their
 /// turn on for as long as the pod lives; requests of the pod as a whole, where given, count instead; overhead is added.
 pub fn requests(pod: &Pod) -> Resources {
-    pod.spec
-        .as_ref()
-        .map(|spec| pod_total(spec, container_requests))
-        .unwrap_or_default()
+    pod.spec.as_ref().map(|spec| pod_total(spec, container_requests)).unwrap_or_default()
 }
 
 /// As [`requests`], with upstream's defaults for containers that name no CPU or memory, so that scoring spreads them.
@@ -97,10 +94,7 @@ pub fn nonzero_requests(pod: &Pod) -> Resources {
         }
         requests
     };
-    pod.spec
-        .as_ref()
-        .map(|spec| pod_total(spec, with_defaults))
-        .unwrap_or_default()
+    pod.spec.as_ref().map(|spec| pod_total(spec, with_defaults)).unwrap_or_default()
 }
 
 fn pod_total(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resources {
@@ -120,11 +114,7 @@ fn pod_total(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resources 
     }
     total.add(&sidecars);
     total.maximum(&peak);
-    if let Some(list) = spec
-        .resources
-        .as_ref()
-        .and_then(|resources| resources.requests.as_ref())
-    {
+    if let Some(list) = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()) {
         let whole = Resources::from_list(list);
         if list.contains_key("cpu") {
             total.milli_cpu = whole.milli_cpu;
@@ -172,31 +162,16 @@ mod tests {
         let check = |spec: Value, milli_cpu: i64| {
             assert_eq!(requests(&pod(&spec)).milli_cpu, milli_cpu, "{spec}");
         };
-        check(
-            json!({ "containers": [container("100m"), container("1")] }),
-            1100,
-        );
-        check(
-            json!({ "containers": [container("100m")], "initContainers": [container("2"), container("1")] }),
-            2000,
-        );
+        check(json!({ "containers": [container("100m"), container("1")] }), 1100);
+        check(json!({ "containers": [container("100m")], "initContainers": [container("2"), container("1")] }), 2000);
         // The sidecar runs on beside what follows it.
-        check(
-            json!({ "containers": [container("100m")], "initContainers": [sidecar("50m"), container("1")] }),
-            1050,
-        );
-        check(
-            json!({ "containers": [container("100m")], "initContainers": [container("1"), sidecar("50m")] }),
-            1000,
-        );
+        check(json!({ "containers": [container("100m")], "initContainers": [sidecar("50m"), container("1")] }), 1050);
+        check(json!({ "containers": [container("100m")], "initContainers": [container("1"), sidecar("50m")] }), 1000);
         check(
             json!({ "containers": [container("100m")], "initContainers": [sidecar("50m")], "overhead": { "cpu": "5m" } }),
             155,
         );
-        check(
-            json!({ "containers": [container("100m")], "resources": { "requests": { "cpu": "3" } } }),
-            3000,
-        );
+        check(json!({ "containers": [container("100m")], "resources": { "requests": { "cpu": "3" } } }), 3000);
     }
 
     #[test]

@@ -36,10 +36,7 @@ pub struct Unschedulable {
 ///
 /// Pure: the same nodes and the same pod give the same answer. Among nodes of equal score the pod's and the node's
 /// names decide in a way that spreads pods and is the same at every call.
-pub fn schedule<'a>(
-    nodes: impl Iterator<Item = &'a NodeInfo>,
-    pod: &PodInfo,
-) -> Result<Decision, Unschedulable> {
+pub fn schedule<'a>(nodes: impl Iterator<Item = &'a NodeInfo>, pod: &PodInfo) -> Result<Decision, Unschedulable> {
     let mut refused = Unschedulable::default();
     let mut feasible: Vec<&NodeInfo> = Vec::new();
     for node in nodes {
@@ -54,23 +51,12 @@ pub fn schedule<'a>(
     };
     // With one candidate its score decides nothing.
     if feasible.len() == 1 {
-        return Ok(Decision {
-            node: first.name().to_owned(),
-            score: 0,
-            feasible: 1,
-        });
+        return Ok(Decision { node: first.name().to_owned(), score: 0, feasible: 1 });
     }
     let totals = score(pod, &feasible);
-    let best = feasible
-        .iter()
-        .zip(&totals)
-        .max_by_key(|(node, total)| (**total, tie_break(pod, node)));
+    let best = feasible.iter().zip(&totals).max_by_key(|(node, total)| (**total, tie_break(pod, node)));
     let (node, total) = best.unwrap_or((first, &0));
-    Ok(Decision {
-        node: node.name().to_owned(),
-        score: *total,
-        feasible: feasible.len(),
-    })
+    Ok(Decision { node: node.name().to_owned(), score: *total, feasible: feasible.len() })
 }
 
 fn first_refusal(pod: &PodInfo, node: &NodeInfo) -> Option<(&'static str, Refusal)> {
@@ -113,27 +99,14 @@ impl fmt::Display for Unschedulable {
         if self.nodes == 0 {
             return f.write_str("no nodes available to schedule pods");
         }
-        write_counts(
-            f,
-            self.nodes,
-            self.reasons
-                .iter()
-                .map(|(reason, count)| (*count, reason.as_ref())),
-        )?;
+        write_counts(f, self.nodes, self.reasons.iter().map(|(reason, count)| (*count, reason.as_ref())))?;
         f.write_str(" preemption: ")?;
         let helpless = self.nodes - self.resolvable.min(self.nodes);
         let attempts = [
-            (
-                self.resolvable,
-                "No preemption victims found for incoming pod",
-            ),
+            (self.resolvable, "No preemption victims found for incoming pod"),
             (helpless, "Preemption is not helpful for scheduling"),
         ];
-        write_counts(
-            f,
-            self.nodes,
-            attempts.into_iter().filter(|(count, _)| *count > 0),
-        )
+        write_counts(f, self.nodes, attempts.into_iter().filter(|(count, _)| *count > 0))
     }
 }
 
@@ -143,9 +116,7 @@ fn write_counts<'a>(
     nodes: usize,
     reasons: impl Iterator<Item = (usize, &'a str)>,
 ) -> fmt::Result {
-    let mut parts: Vec<String> = reasons
-        .map(|(count, reason)| format!("{count} {reason}"))
-        .collect();
+    let mut parts: Vec<String> = reasons.map(|(count, reason)| format!("{count} {reason}")).collect();
     parts.sort();
     write!(f, "0/{nodes} nodes are available: {}.", parts.join(", "))
 }

@@ -30,9 +30,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            scheduler_name: "default-scheduler".to_owned(),
-        }
+        Self { scheduler_name: "default-scheduler".to_owned() }
     }
 }
 
@@ -142,9 +140,7 @@ impl Scheduler {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Node(Change {
-                new: Some(node), ..
-            }) => {
+            Message::Node(Change { new: Some(node), .. }) => {
                 if let Some(event) = self.cache.set_node(node) {
                     self.queue.wake(event);
                 }
@@ -162,10 +158,7 @@ impl Scheduler {
 
     fn take_pod(&mut self, pod: Arc<Pod>) {
         let spec = pod.spec.as_ref();
-        let phase = pod
-            .status
-            .as_ref()
-            .and_then(|status| status.phase.as_deref());
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         if matches!(phase, Some("Succeeded" | "Failed")) {
             return self.pod_left(&pod);
         }
@@ -186,8 +179,7 @@ impl Scheduler {
                 self.queue.add(info);
             }
         } else if ours {
-            self.queue
-                .remove(pod.metadata.uid.as_deref().unwrap_or_default());
+            self.queue.remove(pod.metadata.uid.as_deref().unwrap_or_default());
         }
     }
 
@@ -240,16 +232,10 @@ impl Scheduler {
 
     fn report(&mut self, info: &Arc<PodInfo>, refused: Unschedulable) {
         let message = refused.to_string();
-        self.queue
-            .refused(info.uid(), refused.plugins, Instant::now());
+        self.queue.refused(info.uid(), refused.plugins, Instant::now());
         let (namespace, name) = names(&info.pod);
         info!(pod = format!("{namespace}/{name}"), "{message}");
-        self.recorder.event(
-            &info.pod.object_ref(&()),
-            EventType::Warning,
-            "FailedScheduling",
-            &message,
-        );
+        self.recorder.event(&info.pod.object_ref(&()), EventType::Warning, "FailedScheduling", &message);
         let (client, pod) = (self.client.clone(), Arc::clone(&info.pod));
         self.bindings.spawn(async move {
             if let Err(error) = bind::report_unschedulable(&client, &pod, &message).await {
@@ -261,10 +247,7 @@ impl Scheduler {
 
 fn names(pod: &Pod) -> (&str, &str) {
     let meta = &pod.metadata;
-    (
-        meta.namespace.as_deref().unwrap_or_default(),
-        meta.name.as_deref().unwrap_or_default(),
-    )
+    (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
 async fn sleep_until(due: Option<Instant>) {

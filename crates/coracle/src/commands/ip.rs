@@ -12,9 +12,7 @@ use crate::output;
 
 pub(crate) fn run(profile: &Profile) -> Result<ExitCode> {
     require_running(profile)?;
-    let node = ask(profile, async |client| {
-        Ok(Api::<Node>::all(client).get(profile.name()).await?)
-    })?;
+    let node = ask(profile, async |client| Ok(Api::<Node>::all(client).get(profile.name()).await?))?;
     let addresses = node.status.and_then(|status| status.addresses);
     let address = addresses
         .into_iter()

@@ -13,14 +13,11 @@ use crate::cli;
 pub(crate) fn run(profile: &Profile, kubectl: &cli::Kubectl) -> Result<ExitCode> {
     require_running(profile)?;
     // Becomes kubectl: its exit code and its handling of signals and terminals are the user's without a middleman.
-    let error = Command::new("kubectl")
-        .args(&kubectl.arguments)
-        .env("KUBECONFIG", profile.kubeconfig())
-        .exec();
+    let error = Command::new("kubectl").args(&kubectl.arguments).env("KUBECONFIG", profile.kubeconfig()).exec();
     Err(match error.kind() {
-        io::ErrorKind::NotFound => anyhow!(
-            "kubectl is not on the PATH; install it as https://kubernetes.io/docs/tasks/tools says"
-        ),
+        io::ErrorKind::NotFound => {
+            anyhow!("kubectl is not on the PATH; install it as https://kubernetes.io/docs/tasks/tools says")
+        }
         _ => anyhow!(error).context("cannot run kubectl"),
     })
 }

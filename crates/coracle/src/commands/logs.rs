@@ -17,8 +17,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 pub(crate) fn run(profile: &Profile, logs: &cli::Logs) -> Result<ExitCode> {
     let path = profile.log();
-    let file = File::open(&path)
-        .with_context(|| format!("there is no log of the cluster {} yet", profile.name()))?;
+    let file = File::open(&path).with_context(|| format!("there is no log of the cluster {} yet", profile.name()))?;
     let mut reader = BufReader::new(file);
     let lines: Vec<String> = reader.by_ref().lines().collect::<io::Result<_>>()?;
     let skipped = logs.tail.map_or(0, |tail| lines.len().saturating_sub(tail));

@@ -44,26 +44,19 @@ fn profile(global: &Global) -> Result<Profile> {
 /// The way out, where a command needs a cluster that runs.
 fn require_running(profile: &Profile) -> Result<()> {
     if profile.daemon().is_none() {
-        bail!(
-            "the cluster {0} is not running; start it with: coracle start -p {0}",
-            profile.name()
-        );
+        bail!("the cluster {0} is not running; start it with: coracle start -p {0}", profile.name());
     }
     Ok(())
 }
 
 /// Runs `question` with a client of the running cluster.
 fn ask<T>(profile: &Profile, question: impl AsyncFnOnce(Client) -> Result<T>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let kubeconfig = Kubeconfig::read_from(profile.kubeconfig())
-            .context("cannot read the cluster's kubeconfig")?;
-        let config =
-            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-                .await
-                .context("the cluster's kubeconfig cannot be used")?;
+        let kubeconfig = Kubeconfig::read_from(profile.kubeconfig()).context("cannot read the cluster's kubeconfig")?;
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .context("the cluster's kubeconfig cannot be used")?;
         question(Client::try_from(config)?).await
     })
 }

@@ -26,10 +26,7 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
     launch(&profile, start)?;
     write_context(&profile, start)?;
     if !start.no_kubeconfig {
-        output::note(format!(
-            "kubectl now uses the context \"{}\".",
-            profile.name()
-        ));
+        output::note(format!("kubectl now uses the context \"{}\".", profile.name()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -78,7 +75,6 @@ fn write_context(profile: &Profile, start: &cli::Start) -> Result<()> {
     if start.no_kubeconfig {
         return Ok(());
     }
-    let own = std::fs::read_to_string(profile.kubeconfig())
-        .context("cannot read the cluster's kubeconfig")?;
+    let own = std::fs::read_to_string(profile.kubeconfig()).context("cannot read the cluster's kubeconfig")?;
     kubeconfig::merge(&kubeconfig::path()?, profile.name(), &own)
 }

@@ -38,15 +38,12 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
     let (daemon, apiserver, node, code) = match pid {
         None if !profile.exists() => ("Nonexistent", "Stopped", "Unknown", ABSENT),
         None => ("Stopped", "Stopped", "Unknown", STOPPED),
-        Some(_) => match ask(profile, async |client| {
-            Ok(Api::<Node>::all(client).get_opt(profile.name()).await?)
-        }) {
+        Some(_) => match ask(profile, async |client| Ok(Api::<Node>::all(client).get_opt(profile.name()).await?)) {
             Ok(node) => ("Running", "Running", readiness(node.as_ref()), 0),
             Err(_) => ("Running", "Unreachable", "Unknown", 0),
         },
     };
-    let context = kubeconfig::path()
-        .is_ok_and(|path| kubeconfig::has_context(&path, profile.name()));
+    let context = kubeconfig::path().is_ok_and(|path| kubeconfig::has_context(&path, profile.name()));
     let answer = Answer {
         profile: profile.name().to_owned(),
         daemon,
@@ -69,13 +66,8 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
 }
 
 fn readiness(node: Option<&Node>) -> &'static str {
-    let conditions = node
-        .and_then(|node| node.status.as_ref())
-        .and_then(|status| status.conditions.as_ref());
-    let ready = conditions
-        .into_iter()
-        .flatten()
-        .find(|condition| condition.type_ == "Ready");
+    let conditions = node.and_then(|node| node.status.as_ref()).and_then(|status| status.conditions.as_ref());
+    let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
     match ready.map(|condition| condition.status.as_str()) {
         Some("True") => "Ready",
         Some("False") => "NotReady",

@@ -13,10 +13,8 @@ use super::*;
 
 /// Answers the n-th request with the n-th script of watch frames, and all further ones with a watch that stays silent.
 fn client(scripts: Vec<Vec<Value>>) -> Client {
-    let scripts: Vec<String> = scripts
-        .into_iter()
-        .map(|frames| frames.iter().map(|frame| format!("{frame}\n")).collect())
-        .collect();
+    let scripts: Vec<String> =
+        scripts.into_iter().map(|frames| frames.iter().map(|frame| format!("{frame}\n")).collect()).collect();
     let request = Arc::new(AtomicUsize::new(0));
     let service = tower::service_fn(move |_: Request<Body>| {
         let script = scripts.get(request.fetch_add(1, Ordering::SeqCst)).cloned();
@@ -81,10 +79,7 @@ async fn changes(informer: &Informer<ConfigMap>, count: usize) -> Vec<String> {
 }
 
 fn names(objects: &[Arc<ConfigMap>]) -> Vec<&str> {
-    objects
-        .iter()
-        .filter_map(|object| object.metadata.name.as_deref())
-        .collect()
+    objects.iter().filter_map(|object| object.metadata.name.as_deref()).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,11 +91,7 @@ async fn objects_changes_and_indexes_follow_the_watch() {
         event("MODIFIED", &config_map("a", 3, "db")),
         event("DELETED", &config_map("b", 4, "web")),
     ]]);
-    assert_eq!(
-        changes(&informer, 4).await,
-        ["+a", "+b", "~a", "-b"],
-        "in the order of the watch"
-    );
+    assert_eq!(changes(&informer, 4).await, ["+a", "+b", "~a", "-b"], "in the order of the watch");
     assert!(informer.is_synced());
     assert_eq!(names(&informer.by_index("tier", "db")), ["a"]);
     assert!(informer.by_index("tier", "web").is_empty());
@@ -118,31 +109,18 @@ async fn what_a_new_list_lacks_was_deleted() {
             initial_end(2),
             event("ERROR", &gone),
         ],
-        vec![
-            event("ADDED", &config_map("b", 2, "web")),
-            event("ADDED", &config_map("c", 7, "web")),
-            initial_end(7),
-        ],
+        vec![event("ADDED", &config_map("b", 2, "web")), event("ADDED", &config_map("c", 7, "web")), initial_end(7)],
     ]);
     let mut seen = changes(&informer, 4).await;
     seen[..2].sort();
-    assert_eq!(
-        seen,
-        ["+a", "+b", "-a", "+c"],
-        "b did not change, so nobody hears of it"
-    );
+    assert_eq!(seen, ["+a", "+b", "-a", "+c"], "b did not change, so nobody hears of it");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_late_handler_and_a_late_index_see_what_is_known() {
-    let informer = start(vec![vec![
-        event("ADDED", &config_map("a", 1, "web")),
-        initial_end(1),
-    ]]);
+    let informer = start(vec![vec![event("ADDED", &config_map("a", 1, "web")), initial_end(1)]]);
     informer.synced().await;
     assert_eq!(changes(&informer, 1).await, ["+a"]);
-    informer.index("name", |object: &ConfigMap| {
-        object.metadata.name.clone().into_iter().collect()
-    });
+    informer.index("name", |object: &ConfigMap| object.metadata.name.clone().into_iter().collect());
     assert_eq!(names(&informer.by_index("name", "a")), ["a"]);
 }

@@ -100,11 +100,6 @@ async fn a_panic_harms_no_other_key_and_is_tried_again() {
             Ok::<_, std::convert::Infallible>(Outcome::Done)
         }
     });
-    tokio::time::timeout(Duration::from_secs(60), running)
-        .await
-        .expect("the workers end when cancelled");
-    assert_eq!(
-        (bad.load(Ordering::SeqCst), good.load(Ordering::SeqCst)),
-        (2, 1)
-    );
+    tokio::time::timeout(Duration::from_secs(60), running).await.expect("the workers end when cancelled");
+    assert_eq!((bad.load(Ordering::SeqCst), good.load(Ordering::SeqCst)), (2, 1));
 }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    NodeAffinity as Affinity, NodeSelectorRequirement, NodeSelectorTerm,
-};
+use k8s_openapi::api::core::v1::{NodeAffinity as Affinity, NodeSelectorRequirement, NodeSelectorTerm};
 
 use crate::framework::{self, ClusterEvent, Filter, NodeInfo, PodInfo, Refusal, Score};
 
@@ -17,28 +15,17 @@ impl Filter for NodeAffinity {
 
     fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
         let labels = node.node.metadata.labels.as_ref();
-        let has = |(key, value): (&String, &String)| {
-            labels.and_then(|labels| labels.get(key)) == Some(value)
-        };
+        let has = |(key, value): (&String, &String)| labels.and_then(|labels| labels.get(key)) == Some(value);
         let selected = pod.spec().node_selector.iter().flatten().all(has);
-        let required = affinity(pod).and_then(|affinity| {
-            affinity
-                .required_during_scheduling_ignored_during_execution
-                .as_ref()
-        });
+        let required =
+            affinity(pod).and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
         // Terms are alternatives.
-        let wanted = required.is_none_or(|required| {
-            required
-                .node_selector_terms
-                .iter()
-                .any(|term| matches(term, node))
-        });
+        let wanted =
+            required.is_none_or(|required| required.node_selector_terms.iter().any(|term| matches(term, node)));
         if selected && wanted {
             return Ok(());
         }
-        Err(Refusal::unresolvable(
-            "node(s) didn't match Pod's node affinity/selector",
-        ))
+        Err(Refusal::unresolvable("node(s) didn't match Pod's node affinity/selector"))
     }
 
     fn healed_by(&self, event: ClusterEvent) -> bool {
@@ -57,11 +44,8 @@ impl Score for NodeAffinity {
 
     /// The sum of the weights of the preferences that the node meets.
     fn score(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let preferred = affinity(pod).and_then(|affinity| {
-            affinity
-                .preferred_during_scheduling_ignored_during_execution
-                .as_ref()
-        });
+        let preferred =
+            affinity(pod).and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.as_ref());
         preferred
             .into_iter()
             .flatten()
@@ -88,9 +72,7 @@ fn matches(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
     }
     let empty = BTreeMap::new();
     let labels = node.node.metadata.labels.as_ref().unwrap_or(&empty);
-    expressions
-        .iter()
-        .all(|demand| meets(demand, labels.get(&demand.key).map(String::as_str)))
+    expressions.iter().all(|demand| meets(demand, labels.get(&demand.key).map(String::as_str)))
         && fields.iter().all(|demand| {
             // The API knows one field that nodes can be selected by.
             demand.key == "metadata.name" && meets(demand, Some(node.name()))

@@ -13,9 +13,7 @@ impl Filter for NodeName {
         match pod.spec().node_name.as_deref() {
             None | Some("") => Ok(()),
             Some(wanted) if wanted == node.name() => Ok(()),
-            Some(_) => Err(Refusal::unresolvable(
-                "node(s) didn't match the requested node name",
-            )),
+            Some(_) => Err(Refusal::unresolvable("node(s) didn't match the requested node name")),
         }
     }
 

@@ -10,14 +10,9 @@ impl Filter for NodePorts {
     }
 
     fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
-        let taken = pod
-            .host_ports
-            .iter()
-            .any(|wanted| node.host_ports.iter().any(|held| held.conflicts(wanted)));
+        let taken = pod.host_ports.iter().any(|wanted| node.host_ports.iter().any(|held| held.conflicts(wanted)));
         if taken {
-            return Err(Refusal::resolvable(
-                "node(s) didn't have free ports for the requested pod ports",
-            ));
+            return Err(Refusal::resolvable("node(s) didn't have free ports for the requested pod ports"));
         }
         Ok(())
     }

@@ -23,18 +23,8 @@ impl Filter for NodeResourcesFit {
             }
         };
         check(1, used.pods, offered.pods, "Too many pods".into());
-        check(
-            wanted.milli_cpu,
-            used.milli_cpu,
-            offered.milli_cpu,
-            "Insufficient cpu".into(),
-        );
-        check(
-            wanted.memory,
-            used.memory,
-            offered.memory,
-            "Insufficient memory".into(),
-        );
+        check(wanted.milli_cpu, used.milli_cpu, offered.milli_cpu, "Insufficient cpu".into());
+        check(wanted.memory, used.memory, offered.memory, "Insufficient memory".into());
         check(
             wanted.ephemeral_storage,
             used.ephemeral_storage,
@@ -42,23 +32,13 @@ impl Filter for NodeResourcesFit {
             "Insufficient ephemeral-storage".into(),
         );
         for (name, amount) in &wanted.extended {
-            let of = |amounts: &crate::resources::Resources| {
-                amounts.extended.get(name).copied().unwrap_or(0)
-            };
-            check(
-                *amount,
-                of(used),
-                of(offered),
-                format!("Insufficient {name}").into(),
-            );
+            let of = |amounts: &crate::resources::Resources| amounts.extended.get(name).copied().unwrap_or(0);
+            check(*amount, of(used), of(offered), format!("Insufficient {name}").into());
         }
         if reasons.is_empty() {
             return Ok(());
         }
-        Err(Refusal {
-            reasons,
-            resolvable,
-        })
+        Err(Refusal { reasons, resolvable })
     }
 
     fn healed_by(&self, _event: ClusterEvent) -> bool {
@@ -84,16 +64,8 @@ impl Score for NodeResourcesFit {
             }
             (offered - used).saturating_mul(MAX_SCORE) / offered
         };
-        let cpu = left(
-            node.nonzero.milli_cpu,
-            pod.nonzero.milli_cpu,
-            node.allocatable.milli_cpu,
-        );
-        let memory = left(
-            node.nonzero.memory,
-            pod.nonzero.memory,
-            node.allocatable.memory,
-        );
+        let cpu = left(node.nonzero.milli_cpu, pod.nonzero.milli_cpu, node.allocatable.milli_cpu);
+        let memory = left(node.nonzero.memory, pod.nonzero.memory, node.allocatable.memory);
         (cpu + memory) / 2
     }
 }

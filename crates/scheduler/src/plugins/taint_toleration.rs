@@ -13,8 +13,7 @@ impl Filter for TaintToleration {
 
     fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
         let repels = |taint: &&Taint| {
-            matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
-                && !tolerates(pod.spec(), taint)
+            matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !tolerates(pod.spec(), taint)
         };
         match taints(node).find(repels) {
             None => Ok(()),
@@ -38,8 +37,7 @@ impl Score for TaintToleration {
 
     /// How many taints ask the pod, politely, to stay away.
     fn score(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let repels =
-            |taint: &&Taint| taint.effect == "PreferNoSchedule" && !tolerates(pod.spec(), taint);
+        let repels = |taint: &&Taint| taint.effect == "PreferNoSchedule" && !tolerates(pod.spec(), taint);
         i64::try_from(taints(node).filter(repels).count()).unwrap_or(i64::MAX)
     }
 
@@ -49,11 +47,7 @@ impl Score for TaintToleration {
 }
 
 fn taints(node: &NodeInfo) -> impl Iterator<Item = &Taint> {
-    let taints = node
-        .node
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.taints.as_ref());
+    let taints = node.node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
     taints.into_iter().flatten()
 }
 

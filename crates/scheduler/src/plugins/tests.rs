@@ -30,20 +30,13 @@ fn node(spec: &Value, labels: &Value) -> NodeInfo {
 fn check(name: &str, pod_spec: &Value, node: &NodeInfo, reasons: &[&str]) {
     let filter = filter(name).expect("a filter of that name");
     let refused = filter.filter(&pod(pod_spec), node).err();
-    let actual: Vec<String> = refused
-        .into_iter()
-        .flat_map(|refusal| refusal.reasons)
-        .map(String::from)
-        .collect();
+    let actual: Vec<String> = refused.into_iter().flat_map(|refusal| refusal.reasons).map(String::from).collect();
     assert_eq!(actual, reasons, "{pod_spec}");
 }
 
 #[track_caller]
 fn score(name: &str, pod_spec: &Value, nodes: &[NodeInfo]) -> Vec<i64> {
-    let plugin = SCORES
-        .iter()
-        .find(|plugin| plugin.name() == name)
-        .expect("a score of that name");
+    let plugin = SCORES.iter().find(|plugin| plugin.name() == name).expect("a score of that name");
     let pod = pod(pod_spec);
     let mut scores: Vec<i64> = nodes.iter().map(|node| plugin.score(&pod, node)).collect();
     plugin.normalize(&mut scores);
@@ -64,17 +57,13 @@ fn node_name() {
     let check = |spec: Value, reasons: &[&str]| check("NodeName", &spec, &node, reasons);
     check(json!({}), &[]);
     check(json!({ "nodeName": "n" }), &[]);
-    check(
-        json!({ "nodeName": "m" }),
-        &["node(s) didn't match the requested node name"],
-    );
+    check(json!({ "nodeName": "m" }), &["node(s) didn't match the requested node name"]);
 }
 
 #[test]
 fn node_unschedulable() {
     let cordoned = node(&json!({ "unschedulable": true }), &json!({}));
-    let check =
-        |spec: Value, reasons: &[&str]| check("NodeUnschedulable", &spec, &cordoned, reasons);
+    let check = |spec: Value, reasons: &[&str]| check("NodeUnschedulable", &spec, &cordoned, reasons);
     check(json!({}), &["node(s) were unschedulable"]);
     let toleration = json!({ "key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule" });
     check(json!({ "tolerations": [toleration] }), &[]);
@@ -82,59 +71,26 @@ fn node_unschedulable() {
 
 #[test]
 fn taint_toleration() {
-    let tainted = node(
-        &json!({ "taints": [{ "key": "gpu", "value": "a100", "effect": "NoSchedule" }] }),
-        &json!({}),
-    );
+    let tainted = node(&json!({ "taints": [{ "key": "gpu", "value": "a100", "effect": "NoSchedule" }] }), &json!({}));
     let refused: &[&str] = &["node(s) had untolerated taint(s)"];
     let check = |toleration: Value, reasons: &[&str]| {
-        check(
-            "TaintToleration",
-            &json!({ "tolerations": [toleration] }),
-            &tainted,
-            reasons,
-        );
+        check("TaintToleration", &json!({ "tolerations": [toleration] }), &tainted, reasons);
     };
-    check(
-        json!({ "key": "gpu", "value": "a100", "effect": "NoSchedule" }),
-        &[],
-    );
+    check(json!({ "key": "gpu", "value": "a100", "effect": "NoSchedule" }), &[]);
     check(json!({ "key": "gpu", "operator": "Exists" }), &[]);
     check(json!({ "operator": "Exists" }), &[]);
-    check(
-        json!({ "key": "gpu", "operator": "Equal", "value": "a100" }),
-        &[],
-    );
-    check(
-        json!({ "key": "gpu", "operator": "Equal", "value": "v100" }),
-        refused,
-    );
-    check(
-        json!({ "key": "gpu", "operator": "Exists", "effect": "NoExecute" }),
-        refused,
-    );
+    check(json!({ "key": "gpu", "operator": "Equal", "value": "a100" }), &[]);
+    check(json!({ "key": "gpu", "operator": "Equal", "value": "v100" }), refused);
+    check(json!({ "key": "gpu", "operator": "Exists", "effect": "NoExecute" }), refused);
     check(json!({ "key": "cpu", "operator": "Exists" }), refused);
     check(json!({ "value": "a100" }), refused);
 
-    let soft = node(
-        &json!({ "taints": [{ "key": "slow", "effect": "PreferNoSchedule" }] }),
-        &json!({}),
-    );
+    let soft = node(&json!({ "taints": [{ "key": "slow", "effect": "PreferNoSchedule" }] }), &json!({}));
     let clean = node(&json!({}), &json!({}));
     self::check("TaintToleration", &json!({}), &soft, &[]);
-    assert_eq!(
-        score(
-            "TaintToleration",
-            &json!({}),
-            &[soft.clone(), clean.clone()]
-        ),
-        [0, 100]
-    );
+    assert_eq!(score("TaintToleration", &json!({}), &[soft.clone(), clean.clone()]), [0, 100]);
     let patient = json!({ "tolerations": [{ "operator": "Exists" }] });
-    assert_eq!(
-        score("TaintToleration", &patient, &[soft, clean]),
-        [100, 100]
-    );
+    assert_eq!(score("TaintToleration", &patient, &[soft, clean]), [100, 100]);
 }
 
 #[test]
@@ -142,12 +98,7 @@ fn node_affinity() {
     let node = node(&json!({}), &json!({ "zone": "a", "cores": "8" }));
     let refused: &[&str] = &["node(s) didn't match Pod's node affinity/selector"];
     let selector = |selector: Value, reasons: &[&str]| {
-        check(
-            "NodeAffinity",
-            &json!({ "nodeSelector": selector }),
-            &node,
-            reasons,
-        );
+        check("NodeAffinity", &json!({ "nodeSelector": selector }), &node, reasons);
     };
     selector(json!({ "zone": "a" }), &[]);
     selector(json!({ "zone": "b" }), refused);
@@ -156,12 +107,7 @@ fn node_affinity() {
     let terms = |terms: Value, reasons: &[&str]| {
         let required = json!({ "nodeSelectorTerms": terms });
         let affinity = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": required } });
-        check(
-            "NodeAffinity",
-            &json!({ "affinity": affinity }),
-            &node,
-            reasons,
-        );
+        check("NodeAffinity", &json!({ "affinity": affinity }), &node, reasons);
     };
     let label = |key: &str, operator: &str, values: Value| json!({ "matchExpressions": [{ "key": key, "operator": operator, "values": values }] });
     terms(json!([label("zone", "In", json!(["a", "b"]))]), &[]);
@@ -172,13 +118,7 @@ fn node_affinity() {
     terms(json!([label("cores", "Gt", json!(["4"]))]), &[]);
     terms(json!([label("cores", "Lt", json!(["8"]))]), refused);
     terms(json!([label("zone", "Gt", json!(["4"]))]), refused);
-    terms(
-        json!([
-            label("zone", "In", json!(["b"])),
-            label("cores", "Exists", json!([]))
-        ]),
-        &[],
-    );
+    terms(json!([label("zone", "In", json!(["b"])), label("cores", "Exists", json!([]))]), &[]);
     terms(json!([{}]), refused);
     let field = |name: &str| json!({ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": [name] }] });
     terms(json!([field("n")]), &[]);
@@ -189,7 +129,8 @@ fn node_affinity() {
 fn node_affinity_preferences() {
     let fast = node(&json!({}), &json!({ "disk": "ssd" }));
     let slow = node(&json!({}), &json!({}));
-    let preference = json!({ "weight": 7, "preference": { "matchExpressions": [{ "key": "disk", "operator": "Exists" }] } });
+    let preference =
+        json!({ "weight": 7, "preference": { "matchExpressions": [{ "key": "disk", "operator": "Exists" }] } });
     let affinity = json!({ "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [preference] } });
     let spec = json!({ "affinity": affinity });
     assert_eq!(score("NodeAffinity", &spec, &[fast, slow]), [100, 0]);
@@ -210,10 +151,7 @@ fn node_ports() {
     check(port(8080, "127.0.0.2", "TCP"), &[]);
     check(port(8080, "127.0.0.1", "UDP"), &[]);
     check(port(8081, "127.0.0.1", "TCP"), &[]);
-    check(
-        json!({ "containers": [{ "name": "c", "ports": [{ "containerPort": 8080 }] }] }),
-        &[],
-    );
+    check(json!({ "containers": [{ "name": "c", "ports": [{ "containerPort": 8080 }] }] }), &[]);
 }
 
 #[test]
@@ -223,20 +161,11 @@ fn node_resources_fit() {
     let check = |node: &NodeInfo, requests: Value, reasons: &[&str]| {
         check("NodeResourcesFit", &asks(requests), node, reasons);
     };
-    check(
-        &node,
-        json!({ "cpu": "2", "memory": "4Gi", "nvidia.com/gpu": "1" }),
-        &[],
-    );
+    check(&node, json!({ "cpu": "2", "memory": "4Gi", "nvidia.com/gpu": "1" }), &[]);
     check(
         &node,
         json!({ "cpu": "2001m", "memory": "5Gi", "nvidia.com/gpu": "2", "example.com/fpga": "1" }),
-        &[
-            "Insufficient cpu",
-            "Insufficient memory",
-            "Insufficient example.com/fpga",
-            "Insufficient nvidia.com/gpu",
-        ],
+        &["Insufficient cpu", "Insufficient memory", "Insufficient example.com/fpga", "Insufficient nvidia.com/gpu"],
     );
     node.add(&pod(&asks(json!({ "cpu": "1500m" }))));
     check(&node, json!({ "cpu": "500m" }), &[]);
@@ -251,16 +180,8 @@ fn scores_prefer_room_and_balance() {
     let mut half = empty.clone();
     let asks = |cpu: &str, memory: &str| json!({ "containers": [{ "name": "c", "resources": { "requests": { "cpu": cpu, "memory": memory } } }] });
     half.add(&pod(&asks("1", "0")));
-    let fit = score(
-        "NodeResourcesFit",
-        &asks("1", "1Gi"),
-        &[empty.clone(), half.clone()],
-    );
+    let fit = score("NodeResourcesFit", &asks("1", "1Gi"), &[empty.clone(), half.clone()]);
     assert_eq!(fit, [62, 35]);
-    let balance = score(
-        "NodeResourcesBalancedAllocation",
-        &asks("1", "2Gi"),
-        &[empty, half],
-    );
+    let balance = score("NodeResourcesBalancedAllocation", &asks("1", "2Gi"), &[empty, half]);
     assert_eq!(balance, [100, 75]);
 }

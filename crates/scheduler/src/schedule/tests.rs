@@ -32,11 +32,7 @@ fn the_refusal_reads_as_upstreams() {
     };
     check(&[], "1", "no nodes available to schedule pods");
     check(
-        &[
-            node("a", "4", &json!({})),
-            node("b", "4", &tainted),
-            node("c", "4", &tainted),
-        ],
+        &[node("a", "4", &json!({})), node("b", "4", &tainted), node("c", "4", &tainted)],
         "8",
         "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). \
          preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
@@ -63,10 +59,7 @@ fn the_emptier_node_wins() {
 
 #[test]
 fn equal_nodes_share_the_pods_and_the_answer_is_stable() {
-    let nodes: Vec<NodeInfo> = ["a", "b", "c", "d"]
-        .iter()
-        .map(|name| node(name, "4", &json!({})))
-        .collect();
+    let nodes: Vec<NodeInfo> = ["a", "b", "c", "d"].iter().map(|name| node(name, "4", &json!({}))).collect();
     let mut chosen = BTreeSet::new();
     for uid in 0..64 {
         let mut pod = (*pod("1").pod).clone();

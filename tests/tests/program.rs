@@ -1,0 +1,139 @@
+//! The program itself: starting, stopping, dying, and saying what is wrong.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+
+use coracle_tests::{Cluster, run};
+use serde_json::Value;
+
+#[test]
+fn a_cluster_survives_stop_and_kill() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    kubectl(&["create", "deployment", "web", "--image=nginx:latest", "--replicas=2"]);
+    kubectl(&["wait", "--for=condition=Available", "deployment/web", "--timeout=60s"]);
+    cluster.wait_for("deployment/web", "{.status.readyReplicas}", "2");
+    let before = cluster.containers();
+    assert_eq!(before.len(), 2);
+
+    // Starting twice is fine.
+    cluster.coracle(&["start"]).ok();
+
+    // stop and start: the containers are adopted, not restarted.
+    cluster.coracle(&["stop"]).ok();
+    assert_eq!(cluster.coracle(&["status"]).code, 3);
+    assert_eq!(cluster.containers(), before, "they keep running");
+    cluster.coracle(&["start"]).ok();
+    cluster.wait_for("deployment/web", "{.status.readyReplicas}", "2");
+    assert_eq!(cluster.containers(), before);
+
+    // kill -9 and start: the same, and nothing acknowledged is lost.
+    for number in 0..50 {
+        kubectl(&["create", "configmap", &format!("c{number}"), "--from-literal=a=b"]);
+    }
+    run("kill", &["-9", &cluster.pid()]).ok();
+    cluster.wait("the daemon is dead", || (cluster.coracle(&["status"]).code == 3).then_some(()));
+    cluster.coracle(&["start"]).ok();
+    let maps = kubectl(&["get", "configmaps", "-o", "name"]);
+    let kept = maps.lines().filter(|line| line.starts_with("configmap/c")).count();
+    assert_eq!(kept, 50, "{maps}");
+    cluster.wait_for("deployment/web", "{.status.readyReplicas}", "2");
+    assert_eq!(cluster.containers(), before);
+    let restarts = "{.items[*].status.containerStatuses[0].restartCount}";
+    assert_eq!(cluster.field("pods", restarts), "0 0");
+
+    // What happened to the containers meanwhile is seen.
+    cluster.coracle(&["stop"]).ok();
+    run("docker", &["kill", &before[0]]).ok();
+    cluster.coracle(&["start"]).ok();
+    cluster.wait("the dead container is replaced", || {
+        let now = cluster.containers();
+        (now.len() == 2 && now != before).then_some(())
+    });
+}
+
+#[test]
+fn status_and_its_exit_codes() {
+    let cluster = Cluster::new();
+    assert_eq!(cluster.coracle(&["status"]).code, 4, "there is none");
+    assert!(cluster.coracle(&["kubectl", "--", "get", "pods"]).fails().contains("coracle start"));
+    cluster.coracle(&["start"]).ok();
+    let status: Value = serde_json::from_str(&cluster.coracle(&["status", "-o", "json"]).ok()).expect("JSON");
+    assert_eq!(status["node"], "Ready");
+    assert_eq!(status["kubeconfig"], "Configured");
+    assert!(cluster.coracle(&["kubectl", "--", "get", "nodes"]).ok().contains("Ready"));
+    assert!(!cluster.coracle(&["ip"]).ok().trim().is_empty());
+    assert!(cluster.coracle(&["version"]).ok().contains("Kubernetes v1.36"));
+    assert!(cluster.coracle(&["completion", "bash"]).ok().contains("coracle"));
+    assert!(cluster.coracle(&["service", "absent"]).fails().contains("no service absent"));
+    assert!(cluster.coracle(&["service", "kubernetes"]).fails().contains("no node port"));
+    assert!(cluster.coracle(&["logs", "-n", "5"]).ok().lines().count() <= 5);
+
+    // State is its owner's alone.
+    let folder = cluster.home().join("home").join(&cluster.profile);
+    for (path, mode) in [("", 0o700), ("kubeconfig", 0o600), ("pki/ca.key", 0o600), ("store", 0o700)] {
+        let actual = fs::metadata(folder.join(path)).expect(path).permissions().mode() & 0o777;
+        assert_eq!(actual, mode, "{path}");
+    }
+    cluster.coracle(&["delete"]).ok();
+    assert_eq!(cluster.coracle(&["status"]).code, 4);
+    assert!(!folder.exists());
+    assert!(!fs::read_to_string(cluster.kubeconfig()).expect("there").contains(&cluster.profile));
+}
+
+#[test]
+fn two_clusters_side_by_side() {
+    let (one, two) = (Cluster::start(), Cluster::start());
+    for cluster in [&one, &two] {
+        cluster.kubectl(&["create", "configmap", "whose", &format!("--from-literal=name={}", cluster.profile)]).ok();
+    }
+    for cluster in [&one, &two] {
+        assert_eq!(cluster.field("configmap/whose", "{.data.name}"), cluster.profile);
+    }
+    one.coracle(&["delete"]).ok();
+    assert_eq!(two.field("configmap/whose", "{.data.name}"), two.profile);
+}
+
+#[test]
+fn what_is_wrong_is_said_in_one_line() {
+    let check = |ran: coracle_tests::Ran, part: &str| {
+        let code = ran.code;
+        let text = ran.fails();
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains(part), "{part:?} is missing in {text}");
+        assert_eq!(text.trim().lines().count(), 1, "{text}");
+    };
+    let cluster = Cluster::new();
+
+    // Docker cannot be reached.
+    let mut command = cluster.coracle_command(&["start"]);
+    let output = command.env("DOCKER_HOST", "unix:///no/such/docker.sock").output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("docker.sock"), "{text}");
+    assert!(!cluster.kubeconfig().exists(), "nothing was changed");
+
+    // A name that cannot be one, a home that cannot be written.
+    check(cluster.coracle(&["start", "-p", "No_Good"]), "No_Good");
+    check(cluster.coracle(&["start", "--home", "/proc/nowhere"]), "/proc/nowhere");
+    check(cluster.coracle(&["ip"]), "not running");
+
+    // A store that is damaged.
+    cluster.coracle(&["start"]).ok();
+    cluster.coracle(&["stop"]).ok();
+    let store = cluster.home().join("home").join(&cluster.profile).join("store");
+    let current = store.join("CURRENT");
+    let kept = fs::read(&current).expect("RocksDB has one");
+    fs::write(&current, "garbage\n").expect("written");
+    check(cluster.coracle(&["start"]), "damaged");
+    fs::write(&current, kept).expect("written");
+
+    // A port that is taken: another one is chosen.
+    let settings = cluster.home().join("home").join(&cluster.profile).join("settings.json");
+    let settings: Value = serde_json::from_str(&fs::read_to_string(settings).expect("there")).expect("JSON");
+    let port = settings["apiPort"].as_u64().expect("a port");
+    let _taken = TcpListener::bind(format!("127.0.0.1:{port}")).expect("free while stopped");
+    cluster.coracle(&["start"]).ok();
+    cluster.kubectl(&["get", "nodes"]).ok();
+}
