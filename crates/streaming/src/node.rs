@@ -105,12 +105,7 @@ pub type LogChunks = BoxStream<'static, io::Result<Bytes>>;
 #[async_trait]
 pub trait NodeApi: Send + Sync {
     /// The log of a container.
-    async fn logs(
-        &self,
-        pod: &PodRef,
-        container: &str,
-        options: LogOptions,
-    ) -> Result<LogChunks, NodeError>;
+    async fn logs(&self, pod: &PodRef, container: &str, options: LogOptions) -> Result<LogChunks, NodeError>;
 
     /// Runs a command in a container to its end and returns its exit code.
     async fn exec(
@@ -132,12 +127,7 @@ pub trait NodeApi: Send + Sync {
     ) -> Result<i32, NodeError>;
 
     /// Connects to a port of a pod and copies both ways until either side closes.
-    async fn port_forward(
-        &self,
-        pod: &PodRef,
-        port: u16,
-        io: Box<dyn Duplex>,
-    ) -> Result<(), NodeError>;
+    async fn port_forward(&self, pod: &PodRef, port: u16, io: Box<dyn Duplex>) -> Result<(), NodeError>;
 }
 
 /// Why a node could not do it. The messages reach the user as they are.
