@@ -1,1 +1,50 @@
-//! (scaffold)
+//! The API server: HTTP(S) in front of the [`registry`].
+//!
+//! It turns requests into calls of the registry and what comes back into responses: TLS, who is asking, whether they may,
+//! which handler, in which form. It must not know how objects are stored (RocksDB) or how containers are run (Docker), and
+//! it has no code that is about one kind: everything about a kind comes out of the registry's table.
+//!
+//! # The way of a request
+//!
+//! 1. [`serve`]: TCP → TLS → HTTP/1.1 or HTTP/2, or [`local`]: a client in this process.
+//! 2. [`server`]: what the path means ([`path`]) → who is asking ([`authn`], 401) → may they ([`authz`], 403).
+//! 3. [`resource`]: the one set of handlers for objects of every kind (get, list, watch, create, update, patch, delete,
+//!    subresources, logs and exec through the node); or one of [`discovery`], [`openapi`], [`health`], [`metrics`],
+//!    [`reviews`].
+//! 4. [`respond`]: JSON, YAML, Table or metadata, as [`negotiate`]d; an error becomes a `Status` there and nowhere else.
+//!
+//! # Use
+//!
+//! [`ApiServer::start`] with a [`Config`] and [`Dependencies`]; the [`Handle`] knows the bound addresses and ends it.
+//! Certificates come from [`pki::Pki`]. Components in the process call through [`ApiServer::client`].
+
+pub mod authn;
+pub mod authz;
+mod body;
+mod catalog;
+mod discovery;
+mod endpoints;
+mod handle;
+mod health;
+mod local;
+mod metrics;
+mod negotiate;
+mod openapi;
+mod path;
+pub mod pki;
+mod query;
+mod resource;
+mod respond;
+mod reviews;
+mod serve;
+mod server;
+pub mod version;
+
+pub use authn::User;
+pub use handle::{Config, Handle, StartError};
+pub use serve::Limits;
+pub use serve::tls::TlsError;
+pub use server::{ApiServer, Dependencies, NodeConnector};
+
+#[cfg(test)]
+mod tests;

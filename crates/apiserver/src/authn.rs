@@ -1,0 +1,151 @@
+//! Who is asking: the user behind a client certificate.
+//!
+//! TLS itself lets every client in, with a certificate or without; what a certificate proves is decided here, after the
+//! handshake. A certificate that is expired or comes from elsewhere so leads to an answer the client can read (401),
+//! instead of an aborted handshake.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Everyone who is authenticated belongs to this group.
+pub const AUTHENTICATED: &str = "system:authenticated";
+/// The group that may do everything.
+pub const MASTERS: &str = "system:masters";
+
+/// An authenticated user.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct User {
+    /// The name, `kubernetes-admin` or `system:node:laptop`.
+    pub name: String,
+    /// A unique id, where the way of authentication has one.
+    pub uid: String,
+    /// The groups.
+    pub groups: Vec<String>,
+    /// What else is known, by key.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// A user of these groups, and of `system:authenticated`.
+    #[must_use]
+    pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {
+        let mut groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
+        if !groups.iter().any(|group| group == AUTHENTICATED) {
+            groups.push(AUTHENTICATED.to_owned());
+        }
+        Self { name: name.into(), groups, ..Self::default() }
+    }
+
+    /// The identity of a component: `system:kube-scheduler`, `system:kube-controller-manager`, `system:kube-proxy`.
+    #[must_use]
+    pub fn component(name: &str) -> Self {
+        Self::new(name, &[])
+    }
+
+    /// The identity of the kubelet of a node.
+    #[must_use]
+    pub fn node(name: &str) -> Self {
+        Self::new(format!("system:node:{name}"), &["system:nodes"])
+    }
+
+    /// One who may do everything.
+    #[must_use]
+    pub fn master(name: &str) -> Self {
+        Self::new(name, &[MASTERS])
+    }
+
+    /// Whether the user belongs to a group.
+    #[must_use]
+    pub fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|have| have == group)
+    }
+}
+
+/// Judges client certificates.
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    trusted: Arc<dyn ClientCertVerifier>,
+}
+
+impl Certificates {
+    /// `trusted` knows the authority whose certificates are believed.
+    pub(crate) fn new(trusted: Arc<dyn ClientCertVerifier>) -> Self {
+        Self { trusted }
+    }
+
+    /// The user a certificate chain proves; `None` when it proves nothing (wrong authority, expired, no name).
+    pub(crate) fn user(&self, chain: &[CertificateDer<'_>]) -> Option<User> {
+        let (leaf, intermediates) = chain.split_first()?;
+        if let Err(error) = self.trusted.verify_client_cert(leaf, intermediates, UnixTime::now()) {
+            tracing::debug!(%error, "client certificate not accepted");
+            return None;
+        }
+        let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+        let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+        if name.is_empty() {
+            return None;
+        }
+        let groups: Vec<&str> =
+            certificate.subject().iter_organization().filter_map(|group| group.as_str().ok()).collect();
+        let mut user = User::new(name, &groups);
+        // Upstream names the credential, so that an audit can tell two certificates of one user apart.
+        let mut digest = String::with_capacity(80);
+        digest.push_str("X509SHA256=");
+        for byte in Sha256::digest(leaf) {
+            // Writing to a String cannot fail.
+            let _ = write!(digest, "{byte:02x}");
+        }
+        user.extra.insert("authentication.kubernetes.io/credential-id".to_owned(), vec![digest]);
+        Some(user)
+    }
+}
+
+/// As far as TLS goes, a client certificate is optional and its issuer does not matter; that the client holds its key does.
+impl ClientCertVerifier for Certificates {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.trusted.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.trusted.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.trusted.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.trusted.supported_verify_schemes()
+    }
+}

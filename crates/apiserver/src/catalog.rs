@@ -1,0 +1,157 @@
+//! Everything that is served, as discovery and OpenAPI describe it: the registry's resources, and the few that only
+//! answer a question and store nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use registry::{Resources, Subresource};
+use schemars::{Schema, SchemaGenerator};
+use sha2::{Digest, Sha256};
+
+use crate::reviews;
+
+/// One resource.
+pub(crate) struct Served<'a> {
+    pub(crate) group: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) plural: &'a str,
+    pub(crate) singular: &'a str,
+    pub(crate) kind: &'a str,
+    /// Kind of a list; empty for what cannot be listed.
+    pub(crate) list_kind: &'a str,
+    pub(crate) namespaced: bool,
+    pub(crate) verbs: &'a [&'static str],
+    pub(crate) short_names: &'a [String],
+    pub(crate) categories: &'a [String],
+    pub(crate) subresources: &'a [Subresource],
+    /// Name of the type in OpenAPI.
+    pub(crate) definition: &'a str,
+    schema: SchemaOf<'a>,
+}
+
+enum SchemaOf<'a> {
+    Registered(&'a registry::Resource),
+    Review(&'a reviews::Review),
+}
+
+impl Served<'_> {
+    /// The schema of the kind; what it refers to is added to the generator.
+    pub(crate) fn schema(&self, generator: &mut SchemaGenerator) -> Option<Schema> {
+        match self.schema {
+            SchemaOf::Registered(resource) => resource.schema(generator),
+            SchemaOf::Review(review) => Some((review.schema)(generator)),
+        }
+    }
+}
+
+/// All of them, in the order of the table.
+pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
+    let registered = resources.iter().map(|resource| {
+        let info = resource.info();
+        Served {
+            group: &info.group,
+            version: &info.version,
+            plural: &info.plural,
+            singular: &info.singular,
+            kind: &info.kind,
+            list_kind: &info.list_kind,
+            namespaced: info.namespaced(),
+            verbs: info.verbs(),
+            short_names: &info.short_names,
+            categories: &info.categories,
+            subresources: &info.subresources,
+            definition: &info.definition,
+            schema: SchemaOf::Registered(resource),
+        }
+    });
+    let reviews = reviews::ALL.iter().map(|review| Served {
+        group: review.group,
+        version: "v1",
+        plural: review.plural,
+        singular: review.singular,
+        kind: review.kind,
+        list_kind: "",
+        namespaced: false,
+        verbs: &["create"],
+        short_names: &[],
+        categories: &[],
+        subresources: &[],
+        definition: review.definition,
+        schema: SchemaOf::Review(review),
+    });
+    registered.chain(reviews).collect()
+}
+
+/// The groups with their versions, in the order in which they first appear; the core group is `""` and comes first.
+pub(crate) fn groups<'a>(served: &[Served<'a>]) -> Vec<(&'a str, Vec<&'a str>)> {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for entry in served {
+        let index = groups.iter().position(|(group, _)| *group == entry.group).unwrap_or_else(|| {
+            groups.push((entry.group, Vec::new()));
+            groups.len() - 1
+        });
+        let versions = &mut groups[index].1;
+        if !versions.contains(&entry.version) {
+            versions.push(entry.version);
+        }
+    }
+    groups.sort_by_key(|(group, _)| !group.is_empty());
+    groups
+}
+
+/// `GROUP/VERSION`, or the version alone for the core group.
+pub(crate) fn api_version(group: &str, version: &str) -> String {
+    registry::table::api_version(group, version)
+}
+
+/// A generated document.
+#[derive(Clone)]
+pub(crate) struct Document {
+    pub(crate) bytes: Bytes,
+    /// Hash of the content, in upper-case hex.
+    pub(crate) hash: Arc<str>,
+}
+
+impl Document {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        use std::fmt::Write as _;
+        let mut hash = String::with_capacity(64);
+        for byte in Sha256::digest(&bytes) {
+            // Writing to a String cannot fail.
+            let _ = write!(hash, "{byte:02X}");
+        }
+        let mut bytes = bytes;
+        bytes.shrink_to_fit();
+        Self { bytes: bytes.into(), hash: hash.into() }
+    }
+}
+
+/// Generated documents, kept as bytes for as long as the resource table stays the same.
+#[derive(Default)]
+pub(crate) struct Documents(Mutex<(Arc<Resources>, HashMap<String, Document>)>);
+
+impl Documents {
+    /// The document of that name, built now if it is not there. Two who ask at once may both build it.
+    pub(crate) fn get(
+        &self,
+        resources: &Arc<Resources>,
+        name: &str,
+        build: impl FnOnce(&Resources) -> Vec<u8>,
+    ) -> Document {
+        if let Some(document) = self.locked(resources, |documents| documents.get(name).cloned()) {
+            return document;
+        }
+        let document = Document::new(build(resources));
+        self.locked(resources, |documents| documents.insert(name.to_owned(), document.clone()));
+        document
+    }
+
+    fn locked<T>(&self, resources: &Arc<Resources>, act: impl FnOnce(&mut HashMap<String, Document>) -> T) -> T {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&state.0, resources) {
+            *state = (Arc::clone(resources), HashMap::new());
+        }
+        act(&mut state.1)
+    }
+}

@@ -1,0 +1,292 @@
+//! Discovery: what is served, in upstream's classic form and in the aggregated one.
+//!
+//! kubectl asks for the aggregated form first (two requests tell it everything, and an `ETag` saves it even those), and
+//! falls back to the classic one, a document per group and version.
+
+use serde::Serialize;
+
+use crate::catalog::{Served, api_version, groups};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApiVersions<'a> {
+    kind: &'static str,
+    versions: Vec<&'a str>,
+    #[serde(rename = "serverAddressByClientCIDRs")]
+    server_address_by_client_cidrs: [ServerAddress<'a>; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ServerAddress<'a> {
+    #[serde(rename = "clientCIDR")]
+    client_cidr: &'static str,
+    server_address: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApiGroupList<'a> {
+    kind: &'static str,
+    api_version: &'static str,
+    groups: Vec<ApiGroup<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApiGroup<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_version: Option<&'static str>,
+    name: &'a str,
+    versions: Vec<GroupVersion<'a>>,
+    preferred_version: GroupVersion<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GroupVersion<'a> {
+    group_version: String,
+    version: &'a str,
+}
+
+impl<'a> GroupVersion<'a> {
+    fn new(group: &str, version: &'a str) -> Self {
+        Self { group_version: api_version(group, version), version }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApiResourceList<'a> {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_version: Option<&'static str>,
+    group_version: String,
+    resources: Vec<ApiResource<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApiResource<'a> {
+    name: String,
+    singular_name: &'a str,
+    namespaced: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    group: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    version: &'a str,
+    kind: &'a str,
+    verbs: &'a [&'static str],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    short_names: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    categories: &'a [String],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GroupDiscoveryList<'a> {
+    kind: &'static str,
+    api_version: String,
+    metadata: Empty,
+    items: Vec<GroupDiscovery<'a>>,
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+#[derive(Serialize)]
+struct GroupDiscovery<'a> {
+    metadata: GroupName<'a>,
+    versions: Vec<VersionDiscovery<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GroupName<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    creation_timestamp: (),
+}
+
+#[derive(Serialize)]
+struct VersionDiscovery<'a> {
+    version: &'a str,
+    resources: Vec<ResourceDiscovery<'a>>,
+    freshness: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ResourceDiscovery<'a> {
+    resource: &'a str,
+    response_kind: GroupVersionKind<'a>,
+    scope: &'static str,
+    singular_resource: &'a str,
+    verbs: &'a [&'static str],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    short_names: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    categories: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    subresources: Vec<SubresourceDiscovery<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SubresourceDiscovery<'a> {
+    subresource: &'static str,
+    response_kind: GroupVersionKind<'a>,
+    verbs: &'static [&'static str],
+}
+
+#[derive(Serialize)]
+struct GroupVersionKind<'a> {
+    group: &'a str,
+    version: &'a str,
+    kind: &'a str,
+}
+
+/// `/api` in the classic form; `address` is where the client reached us.
+pub(crate) fn core_versions(served: &[Served<'_>], address: &str) -> Vec<u8> {
+    let versions = groups(served).into_iter().find(|(group, _)| group.is_empty()).map(|(_, versions)| versions);
+    encode(&ApiVersions {
+        kind: "APIVersions",
+        versions: versions.unwrap_or_default(),
+        server_address_by_client_cidrs: [ServerAddress { client_cidr: "0.0.0.0/0", server_address: address }],
+    })
+}
+
+/// `/apis` in the classic form.
+pub(crate) fn group_list(served: &[Served<'_>]) -> Vec<u8> {
+    let named = groups(served).into_iter().filter(|(group, _)| !group.is_empty());
+    let groups = named.map(|(group, versions)| api_group(group, &versions)).collect();
+    encode(&ApiGroupList { kind: "APIGroupList", api_version: "v1", groups })
+}
+
+/// `/apis/GROUP`; `None` when there is no such group.
+pub(crate) fn group(served: &[Served<'_>], name: &str) -> Option<Vec<u8>> {
+    let (group, versions) = groups(served).into_iter().find(|(group, _)| *group == name && !name.is_empty())?;
+    let group = api_group(group, &versions);
+    Some(encode(&ApiGroup { kind: Some("APIGroup"), api_version: Some("v1"), ..group }))
+}
+
+fn api_group<'a>(group: &'a str, versions: &[&'a str]) -> ApiGroup<'a> {
+    ApiGroup {
+        kind: None,
+        api_version: None,
+        name: group,
+        versions: versions.iter().map(|version| GroupVersion::new(group, version)).collect(),
+        preferred_version: GroupVersion::new(group, versions.first().copied().unwrap_or_default()),
+    }
+}
+
+/// `/api/v1`, `/apis/GROUP/VERSION`; `None` when there is no such version.
+pub(crate) fn resource_list(served: &[Served<'_>], group: &str, version: &str) -> Option<Vec<u8>> {
+    let mut resources = Vec::new();
+    for entry in served.iter().filter(|entry| entry.group == group && entry.version == version) {
+        resources.push(ApiResource {
+            name: entry.plural.to_owned(),
+            singular_name: entry.singular,
+            namespaced: entry.namespaced,
+            group: "",
+            version: "",
+            kind: entry.kind,
+            verbs: entry.verbs,
+            short_names: entry.short_names,
+            categories: entry.categories,
+        });
+        for subresource in entry.subresources {
+            let (group, version, kind) = subresource.kind().unwrap_or(("", "", ""));
+            // Upstream names group and version only where they differ from those of the document.
+            let foreign = group != entry.group || version != entry.version;
+            resources.push(ApiResource {
+                name: format!("{}/{}", entry.plural, subresource.name()),
+                singular_name: "",
+                namespaced: entry.namespaced,
+                group: if foreign { group } else { "" },
+                version: if foreign { version } else { "" },
+                kind: if kind.is_empty() { entry.kind } else { kind },
+                verbs: subresource.verbs(),
+                short_names: &[],
+                categories: &[],
+            });
+        }
+    }
+    if resources.is_empty() {
+        return None;
+    }
+    Some(encode(&ApiResourceList {
+        kind: "APIResourceList",
+        // The core group's document has none upstream; clients do not look.
+        api_version: (!group.is_empty()).then_some("v1"),
+        group_version: api_version(group, version),
+        resources,
+    }))
+}
+
+/// The aggregated form: of the core group for `/api`, of all others for `/apis`.
+pub(crate) fn aggregated(served: &[Served<'_>], core: bool, version: &str) -> Vec<u8> {
+    let wanted = groups(served).into_iter().filter(|(group, _)| group.is_empty() == core);
+    let items = wanted.map(|(group, versions)| GroupDiscovery {
+        metadata: GroupName { name: group, creation_timestamp: () },
+        versions: versions
+            .into_iter()
+            .map(|version| VersionDiscovery {
+                version,
+                resources: served
+                    .iter()
+                    .filter(|entry| entry.group == group && entry.version == version)
+                    .map(resource_discovery)
+                    .collect(),
+                freshness: "Current",
+            })
+            .collect(),
+    });
+    encode(&GroupDiscoveryList {
+        kind: "APIGroupDiscoveryList",
+        api_version: format!("apidiscovery.k8s.io/{version}"),
+        metadata: Empty {},
+        items: items.collect(),
+    })
+}
+
+/// The media type of [`aggregated`].
+pub(crate) fn content_type(version: &str) -> &'static str {
+    match version {
+        "v2beta1" => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+        _ => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+    }
+}
+
+fn resource_discovery<'a>(entry: &'a Served<'_>) -> ResourceDiscovery<'a> {
+    let own = |kind| GroupVersionKind { group: entry.group, version: entry.version, kind };
+    ResourceDiscovery {
+        resource: entry.plural,
+        response_kind: own(entry.kind),
+        scope: if entry.namespaced { "Namespaced" } else { "Cluster" },
+        singular_resource: entry.singular,
+        verbs: entry.verbs,
+        short_names: entry.short_names,
+        categories: entry.categories,
+        subresources: entry
+            .subresources
+            .iter()
+            .map(|subresource| SubresourceDiscovery {
+                subresource: subresource.name(),
+                response_kind: subresource.kind().map_or_else(
+                    || own(entry.kind),
+                    |(group, version, kind)| GroupVersionKind { group, version, kind },
+                ),
+                verbs: subresource.verbs(),
+            })
+            .collect(),
+    }
+}
+
+/// These types hold nothing that could fail to encode.
+fn encode(document: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(document).unwrap_or_default()
+}

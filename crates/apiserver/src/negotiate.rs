@@ -1,0 +1,238 @@
+//! Content negotiation: what a client wants to get, and what it sends.
+//!
+//! JSON and YAML are spoken; protobuf is not, so a client that prefers it gets the JSON it also accepts, or 406. The
+//! representation (`as=Table`, `as=PartialObjectMetadata`) is a parameter of the media type; where a range asks for one an
+//! endpoint does not have, the next range of the list is tried.
+
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use machinery::status::ApiError;
+
+/// What objects are offered as.
+pub(crate) const OFFERED: [&str; 2] = ["application/json", "application/yaml"];
+
+/// How the answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Encoding {
+    /// `application/json`.
+    #[default]
+    Json,
+    /// `application/yaml`.
+    Yaml,
+}
+
+impl Encoding {
+    pub(crate) const fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Yaml => "application/yaml",
+        }
+    }
+}
+
+/// What the answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Shape {
+    /// The object or list itself.
+    #[default]
+    Object,
+    /// A `meta.k8s.io/v1` Table.
+    Table,
+    /// `meta.k8s.io/v1` metadata only.
+    Metadata,
+    /// Aggregated discovery, under this version of `apidiscovery.k8s.io`.
+    Discovery(&'static str),
+}
+
+/// The outcome of a negotiation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Output {
+    pub(crate) encoding: Encoding,
+    pub(crate) shape: Shape,
+}
+
+/// What an endpoint can answer besides the object itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// Nothing.
+    Plain,
+    /// Tables and metadata.
+    Objects,
+    /// Aggregated discovery.
+    Discovery,
+}
+
+/// Chooses the answer's form by the `Accept` header.
+///
+/// # Errors
+/// 406 when nothing acceptable can be offered.
+pub(crate) fn output(headers: &HeaderMap, offer: Offer) -> Result<Output, ApiError> {
+    let mut ranges = headers.get_all(ACCEPT).iter();
+    let (first, more) = (ranges.next(), ranges.next());
+    match (first.map(http::HeaderValue::as_bytes), more) {
+        // Three out of four requests.
+        (None | Some(b"application/json" | b"*/*" | b""), None) => return Ok(Output::default()),
+        _ => {}
+    }
+    let mut best: Option<(u16, Output)> = None;
+    for value in headers.get_all(ACCEPT) {
+        let Ok(value) = value.to_str() else { continue };
+        for range in value.split(',') {
+            let Some((quality, output)) = accept(range, offer) else { continue };
+            // Equal quality: the client's order.
+            if best.is_none_or(|(so_far, _)| quality > so_far) {
+                best = Some((quality, output));
+            }
+        }
+    }
+    best.map(|(_, output)| output).ok_or_else(|| ApiError::not_acceptable(&OFFERED))
+}
+
+/// What can be offered for one media range, and how much the client wants it (0 to 1000).
+fn accept(range: &str, offer: Offer) -> Option<(u16, Output)> {
+    let mut parts = range.split(';').map(str::trim);
+    let encoding = match parts.next()? {
+        "application/json" | "application/*" | "*/*" => Encoding::Json,
+        "application/yaml" | "application/x-yaml" | "text/yaml" => Encoding::Yaml,
+        _ => return None,
+    };
+    let (mut quality, mut kind, mut group, mut version) = (1000, "", "", "");
+    for (name, value) in parts.filter_map(|parameter| parameter.split_once('=')) {
+        let value = value.trim().trim_matches('"');
+        match name.trim() {
+            "q" => quality = quality_of(value)?,
+            "as" => kind = value,
+            "g" => group = value,
+            "v" => version = value,
+            _ => {}
+        }
+    }
+    if quality == 0 {
+        return None;
+    }
+    let shape = match (offer, kind, group, version) {
+        (_, "", ..) => Shape::Object,
+        (Offer::Objects, "Table", "meta.k8s.io", "v1") => Shape::Table,
+        (Offer::Objects, "PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => {
+            Shape::Metadata
+        }
+        (Offer::Discovery, "APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => Shape::Discovery("v2"),
+        (Offer::Discovery, "APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2beta1") => Shape::Discovery("v2beta1"),
+        _ => return None,
+    };
+    Some((quality, Output { encoding, shape }))
+}
+
+/// `0.8` as 800; `None` when it is no number.
+fn quality_of(text: &str) -> Option<u16> {
+    let quality: f32 = text.parse().ok()?;
+    // Between 0 and 1000 after the clamp; a NaN becomes 0.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=1000")]
+    let thousandths = (quality * 1000.0).clamp(0.0, 1000.0) as u16;
+    Some(thousandths)
+}
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Input {
+    Json,
+    Yaml,
+}
+
+/// Reads the `Content-Type` of an object; none at all means JSON, as upstream has it.
+///
+/// # Errors
+/// 415 for anything but JSON and YAML.
+pub(crate) fn input(headers: &HeaderMap) -> Result<Input, ApiError> {
+    match media_type(headers) {
+        "" | "application/json" | "*/*" => Ok(Input::Json),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Input::Yaml),
+        _ => Err(ApiError::unsupported_media_type(&OFFERED)),
+    }
+}
+
+/// The media type of the body, without its parameters.
+pub(crate) fn media_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    value.split(';').next().unwrap_or("").trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn check(accept: &str, offer: Offer) -> String {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_str(accept).unwrap());
+        match output(&headers, offer) {
+            Ok(output) => format!("{:?} {:?}", output.encoding, output.shape),
+            Err(error) => error.code.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_clients_send() {
+        let kubectl_get = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        let kubectl_discovery = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+        for (accept, offer, expect) in [
+            ("", Offer::Objects, "Json Object"),
+            ("*/*", Offer::Objects, "Json Object"),
+            ("application/json", Offer::Objects, "Json Object"),
+            ("application/json, */*", Offer::Objects, "Json Object"),
+            ("application/yaml", Offer::Objects, "Yaml Object"),
+            (kubectl_get, Offer::Objects, "Json Table"),
+            (kubectl_get, Offer::Plain, "Json Object"),
+            ("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", Offer::Objects, "Json Object"),
+            ("application/json;as=Table;v=v9;g=meta.k8s.io", Offer::Objects, "406"),
+            (
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
+                Offer::Objects,
+                "Json Metadata",
+            ),
+            (kubectl_discovery, Offer::Discovery, "Json Discovery(\"v2\")"),
+            (
+                "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json",
+                Offer::Discovery,
+                "Json Discovery(\"v2beta1\")",
+            ),
+            ("application/vnd.kubernetes.protobuf", Offer::Objects, "406"),
+            ("application/vnd.kubernetes.protobuf,application/json", Offer::Objects, "Json Object"),
+            (
+                "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io",
+                Offer::Objects,
+                "Json Table",
+            ),
+            ("application/json;q=0.1,application/yaml;q=0.9", Offer::Objects, "Yaml Object"),
+            ("application/yaml;q=0,application/json", Offer::Objects, "Json Object"),
+            ("application/json;q=0", Offer::Objects, "406"),
+            ("application/json;q=x", Offer::Objects, "406"),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", Offer::Objects, "Json Object"),
+            ("text/html", Offer::Objects, "406"),
+            ("application/json;stream=watch", Offer::Objects, "Json Object"),
+            ("application/json;charset=utf-8", Offer::Objects, "Json Object"),
+        ] {
+            assert_eq!(check(accept, offer), expect, "{accept}");
+        }
+    }
+
+    #[test]
+    fn what_bodies_are_written_in() {
+        for (kind, expect) in [
+            ("", Some(Input::Json)),
+            ("application/json", Some(Input::Json)),
+            ("application/json; charset=utf-8", Some(Input::Json)),
+            ("application/yaml", Some(Input::Yaml)),
+            ("application/vnd.kubernetes.protobuf", None),
+            ("text/plain", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            let found = input(&headers);
+            assert_eq!(found.as_ref().ok().copied(), expect, "{kind}");
+            if let Err(error) = found {
+                assert_eq!(error.code, 415);
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The profile's own certificate authority and the certificates it issues.
+//!
+//! One directory per profile holds `ca.crt`, the server's certificate, those of the clients, and a key (ECDSA P-256) for
+//! each. What is there is used again; what is missing, damaged, near its end, from the future (a clock was set back) or made for
+//! other names is issued anew. Files are readable by their owner only and are replaced by a rename, so that a crash
+//! leaves either the old or the new one.
+
+mod certificate;
+mod files;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType, SerialNumber,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use certificate::Facts;
+
+/// The authority's certificate lives for ten years, and is renewed (same key, same name) in its last.
+const AUTHORITY_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+const AUTHORITY_RENEWAL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// All others live for a year, and are renewed in their last thirty days.
+const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const LEAF_RENEWAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// A certificate is valid a little before it is issued: the clocks of containers and laptops jump.
+const SKEW: Duration = Duration::from_secs(60 * 60);
+
+/// Why the certificates could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// A file or directory could not be read or written.
+    #[error("cannot use {path}: {source}; check its owner and permissions")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The authority's files exist and are not a certificate and its key. Replacing them would lock out every client,
+    /// so that is left to a person.
+    #[error("{path} does not hold a usable certificate authority; delete the directory to have new certificates issued")]
+    Authority {
+        /// The certificate.
+        path: PathBuf,
+    },
+    /// A key or certificate could not be made.
+    #[error("cannot issue a certificate")]
+    Issue(#[from] rcgen::Error),
+}
+
+/// A certificate and its key, both in PEM.
+#[derive(Clone)]
+pub struct Credential {
+    /// The certificate.
+    pub certificate_pem: String,
+    /// Its private key, PKCS#8.
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential").field("certificate_pem", &self.certificate_pem).finish_non_exhaustive()
+    }
+}
+
+impl Credential {
+    /// The certificate chain and the key as rustls takes them; `None` when the PEM holds neither.
+    pub(crate) fn to_der(&self) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+        let chain = CertificateDer::pem_slice_iter(self.certificate_pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes());
+        Some((chain.ok().filter(|chain| !chain.is_empty())?, key.ok()?))
+    }
+}
+
+/// The certificate authority of one profile, with its directory.
+pub struct Pki {
+    directory: PathBuf,
+    authority: Issuer<'static, KeyPair>,
+    authority_pem: String,
+    authority_ends: SystemTime,
+}
+
+impl Pki {
+    /// Opens the authority kept in `directory`, or founds one there.
+    ///
+    /// # Errors
+    /// When the directory cannot be written, or holds something that is not an authority.
+    pub fn open(directory: &Path) -> Result<Self, PkiError> {
+        Self::open_at(directory, SystemTime::now())
+    }
+
+    fn open_at(directory: &Path, now: SystemTime) -> Result<Self, PkiError> {
+        files::make_private_directory(directory)?;
+        let (certificate_path, key_path) = (directory.join("ca.crt"), directory.join("ca.key"));
+        let broken = || PkiError::Authority { path: certificate_path.clone() };
+
+        let stored = match (files::read(&certificate_path)?, files::read(&key_path)?) {
+            (Some(certificate), Some(key)) => {
+                let key = KeyPair::from_pem(&key).map_err(|_| broken())?;
+                let facts = Facts::of_pem(&certificate).filter(|facts| facts.belongs_to(&key)).ok_or_else(broken)?;
+                Some((certificate, key, facts))
+            }
+            // A certificate without its key, or the other way round, signs nothing.
+            (Some(_), None) | (None, Some(_)) => return Err(broken()),
+            (None, None) => None,
+        };
+        let (pem, key, ends) = match stored {
+            Some((pem, key, facts)) if !facts.due_at(now, AUTHORITY_RENEWAL) => (pem, key, facts.not_after),
+            Some((_, key, _)) => {
+                // The same key and name: what it has issued stays valid.
+                let (pem, ends) = Self::found(&key, now)?;
+                files::write_private(&certificate_path, &pem)?;
+                (pem, key, ends)
+            }
+            None => {
+                let key = KeyPair::generate()?;
+                let (pem, ends) = Self::found(&key, now)?;
+                files::write_private(&key_path, &key.serialize_pem())?;
+                files::write_private(&certificate_path, &pem)?;
+                (pem, key, ends)
+            }
+        };
+        let authority = Issuer::from_ca_cert_pem(&pem, key).map_err(|_| broken())?;
+        Ok(Self { directory: directory.to_owned(), authority, authority_pem: pem, authority_ends: ends })
+    }
+
+    fn found(key: &KeyPair, now: SystemTime) -> Result<(String, SystemTime), PkiError> {
+        let mut params = CertificateParams::default();
+        let ends = now + AUTHORITY_LIFETIME;
+        params.not_before = (now - SKEW).into();
+        params.not_after = ends.into();
+        params.serial_number = Some(random_serial());
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "coracle");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages =
+            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Ok((params.self_signed(key)?.pem(), ends))
+    }
+
+    /// The authority's certificate in PEM: what clients trust.
+    #[must_use]
+    pub fn authority_pem(&self) -> &str {
+        &self.authority_pem
+    }
+
+    /// The server's certificate for `names` (DNS names and IP addresses); the one on disk if it is good for exactly
+    /// these.
+    ///
+    /// # Errors
+    /// When the files cannot be read or written, or a name is not one a certificate can carry.
+    pub fn server(&self, names: &[String]) -> Result<Credential, PkiError> {
+        self.server_at(names, SystemTime::now())
+    }
+
+    fn server_at(&self, names: &[String], now: SystemTime) -> Result<Credential, PkiError> {
+        let mut params = CertificateParams::new(names.to_vec())?;
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.leaf("apiserver", params, now)
+    }
+
+    /// The certificate of a client: `user` and the one group it belongs to. `file` names it on disk.
+    ///
+    /// # Errors
+    /// When the files cannot be read or written.
+    pub fn client(&self, file: &str, user: &str, group: &str) -> Result<Credential, PkiError> {
+        self.client_at(file, user, group, SystemTime::now())
+    }
+
+    fn client_at(&self, file: &str, user: &str, group: &str, now: SystemTime) -> Result<Credential, PkiError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, group);
+        params.distinguished_name.push(DnType::CommonName, user);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.leaf(file, params, now)
+    }
+
+    /// The certificate for a kubeconfig: kubernetes-admin, of the group that may do everything.
+    ///
+    /// # Errors
+    /// As [`Pki::client`].
+    pub fn admin(&self) -> Result<Credential, PkiError> {
+        self.client("admin", "kubernetes-admin", "system:masters")
+    }
+
+    fn leaf(&self, file: &str, mut params: CertificateParams, now: SystemTime) -> Result<Credential, PkiError> {
+        let certificate_path = self.directory.join(format!("{file}.crt"));
+        let key_path = self.directory.join(format!("{file}.key"));
+        if let (Some(certificate_pem), Some(key_pem)) = (files::read(&certificate_path)?, files::read(&key_path)?) {
+            let good = Facts::of_pem(&certificate_pem).zip(KeyPair::from_pem(&key_pem).ok()).is_some_and(
+                |(facts, key)| {
+                    facts.belongs_to(&key)
+                        && !facts.due_at(now, LEAF_RENEWAL)
+                        && facts.names == wanted_names(&params)
+                        && facts.subject == wanted_subject(&params)
+                        && facts.signed_by(&self.authority_pem)
+                },
+            );
+            if good {
+                return Ok(Credential { certificate_pem, key_pem });
+            }
+        }
+        let key = KeyPair::generate()?;
+        params.not_before = (now - SKEW).into();
+        params.not_after = (now + LEAF_LIFETIME).min(self.authority_ends).into();
+        params.serial_number = Some(random_serial());
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        let certificate_pem = params.signed_by(&key, &self.authority)?.pem();
+        let key_pem = key.serialize_pem();
+        files::write_private(&key_path, &key_pem)?;
+        files::write_private(&certificate_path, &certificate_pem)?;
+        Ok(Credential { certificate_pem, key_pem })
+    }
+}
+
+/// How often to ask [`Pki::server`] again while running, so that nothing ever expires.
+pub(crate) const RENEWAL_CHECK: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// The names and addresses the server answers to: those every cluster has, and `more`.
+#[must_use]
+pub fn server_names(more: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut names: Vec<String> = [
+        "127.0.0.1",
+        "::1",
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ]
+    .map(str::to_owned)
+    .into();
+    for name in more {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn wanted_names(params: &CertificateParams) -> Vec<String> {
+    let mut names: Vec<String> = params
+        .subject_alt_names
+        .iter()
+        .map(|name| match name {
+            SanType::DnsName(name) => name.as_str().to_owned(),
+            SanType::IpAddress(address) => IpAddr::to_string(address),
+            _ => String::new(),
+        })
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+fn wanted_subject(params: &CertificateParams) -> Vec<String> {
+    params
+        .distinguished_name
+        .iter()
+        .map(|(_, value)| match value {
+            rcgen::DnValue::Utf8String(value) => value.clone(),
+            _ => String::new(),
+        })
+        .collect()
+}
+
+/// 127 random bits: positive, as X.509 wants serial numbers to be.
+fn random_serial() -> SerialNumber {
+    let mut bytes: [u8; 16] = rand::random();
+    bytes[0] &= 0x7f;
+    bytes[0] |= 0x01;
+    SerialNumber::from_slice(&bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Get and list.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use http::StatusCode;
+use machinery::GroupKind;
+use machinery::field::{ErrorList, FieldError, Path};
+use machinery::status::ApiError;
+use registry::{ListPage, ListRequest, Selection, Subresource, VersionMatch};
+use serde_json::json;
+
+use super::{Call, table};
+use crate::body::ResponseBody;
+use crate::negotiate::{self, Encoding, Offer, Output, Shape};
+use crate::respond::{self, Answer};
+
+pub(super) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
+    let output = negotiate::output(&call.parts.headers, Offer::Objects)?;
+    let entry = call.registry().get(&call.target, call.query.text("resourceVersion")).await?;
+    match output.shape {
+        Shape::Object | Shape::Discovery(_) => {
+            let body = call.registry().body(call.resource(), &entry)?;
+            respond::json(StatusCode::OK, output.encoding, call.pretty(), body)
+        }
+        _ => shaped(call, StatusCode::OK, output, &entry.value),
+    }
+}
+
+pub(super) async fn subresource(call: &Call<'_>, subresource: Subresource) -> Result<Answer, ApiError> {
+    let output = negotiate::output(&call.parts.headers, Offer::Plain)?;
+    let version = call.query.text("resourceVersion");
+    let body = call.registry().get_subresource(&call.target, subresource, version).await?;
+    respond::json(StatusCode::OK, output.encoding, call.pretty(), body)
+}
+
+/// One object as it was asked for, from the bytes in the store.
+pub(super) fn shaped(call: &Call<'_>, status: StatusCode, output: Output, stored: &[u8]) -> Result<Answer, ApiError> {
+    let body = match output.shape {
+        Shape::Table => {
+            let metadata = json!({ "resourceVersion": table::resource_version(stored) });
+            let include = table::Include::of(call.query)?;
+            let mut table = table::Writer::new(call.registry(), call.resource(), include);
+            table.begin(&metadata, true)?;
+            table.row(stored)?;
+            table.end()
+        }
+        _ => call.registry().partial_metadata(stored),
+    };
+    respond::json(status, output.encoding, call.pretty(), body)
+}
+
+pub(super) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
+    let output = negotiate::output(&call.parts.headers, Offer::Objects)?;
+    let include = table::Include::of(call.query)?;
+    let page = call.registry().list(&call.target, &list_request(call)?).await?;
+    let pieces = match output.shape {
+        Shape::Object | Shape::Discovery(_) => objects(call, &page)?,
+        Shape::Metadata => metadata(call, &page),
+        Shape::Table => {
+            let mut table = table::Writer::new(call.registry(), call.resource(), include);
+            table.begin(&list_metadata(&page), true)?;
+            for entry in &page.entries {
+                table.row(&entry.value)?;
+            }
+            VecDeque::from([table.end()])
+        }
+    };
+    if output.encoding == Encoding::Json && !call.pretty() {
+        let kind = output.encoding.content_type();
+        return Ok(respond::with_type(StatusCode::OK, kind, ResponseBody::pieces(pieces)));
+    }
+    let whole: Vec<u8> = pieces.iter().flatten().copied().collect();
+    respond::json(StatusCode::OK, output.encoding, call.pretty(), whole.into())
+}
+
+/// Reads the query of a list.
+pub(super) fn list_request(call: &Call<'_>) -> Result<ListRequest, ApiError> {
+    let query = call.query;
+    if query.optional_flag("sendInitialEvents").is_some() {
+        let path = Path::new("sendInitialEvents");
+        let error = FieldError::forbidden(&path, "sendInitialEvents is forbidden for list");
+        let kind = GroupKind::from_static("meta.k8s.io", "ListOptions");
+        return Err(ApiError::invalid(&kind, "", &ErrorList(vec![error])));
+    }
+    Ok(ListRequest {
+        selection: Selection::parse(query.text("labelSelector"), query.text("fieldSelector"))?,
+        // Upstream takes a negative limit as none.
+        limit: query.integer("limit")?.and_then(|limit| u64::try_from(limit).ok()).unwrap_or(0),
+        continue_token: query.text("continue").to_owned(),
+        resource_version: query.text("resourceVersion").to_owned(),
+        version_match: VersionMatch::parse(query.text("resourceVersionMatch"))?,
+    })
+}
+
+fn list_metadata(page: &ListPage) -> serde_json::Value {
+    let mut metadata = json!({ "resourceVersion": page.revision.to_string() });
+    if let Some(token) = &page.continue_token {
+        metadata["continue"] = token.as_str().into();
+    }
+    if let Some(remaining) = page.remaining {
+        metadata["remainingItemCount"] = remaining.into();
+    }
+    metadata
+}
+
+/// The list's kind and metadata, up to the first item.
+fn list_head(kind: &str, api_version: &str, page: &ListPage) -> Bytes {
+    let metadata = list_metadata(page);
+    Bytes::from(format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#))
+}
+
+/// A list as its objects' own bytes, which are not copied.
+fn objects(call: &Call<'_>, page: &ListPage) -> Result<VecDeque<Bytes>, ApiError> {
+    let info = call.resource().info();
+    let mut pieces = VecDeque::with_capacity(page.entries.len() * 2 + 2);
+    pieces.push_back(list_head(&info.list_kind, &info.api_version, page));
+    for (index, entry) in page.entries.iter().enumerate() {
+        if index > 0 {
+            pieces.push_back(Bytes::from_static(b","));
+        }
+        pieces.push_back(call.registry().body(call.resource(), entry)?);
+    }
+    pieces.push_back(Bytes::from_static(b"]}"));
+    Ok(pieces)
+}
+
+fn metadata(call: &Call<'_>, page: &ListPage) -> VecDeque<Bytes> {
+    let mut pieces = VecDeque::with_capacity(page.entries.len() * 2 + 2);
+    pieces.push_back(list_head("PartialObjectMetadataList", "meta.k8s.io/v1", page));
+    for (index, entry) in page.entries.iter().enumerate() {
+        if index > 0 {
+            pieces.push_back(Bytes::from_static(b","));
+        }
+        pieces.push_back(call.registry().partial_metadata(&entry.value));
+    }
+    pieces.push_back(Bytes::from_static(b"]}"));
+    pieces
+}

@@ -1,0 +1,116 @@
+//! The Table representation: what `kubectl get` prints.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use machinery::status::ApiError;
+use registry::{Registry, Resource};
+use serde_json::Value;
+
+use crate::query::Query;
+
+/// What comes along with each row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Include {
+    /// Nothing.
+    None,
+    /// The object's metadata.
+    Metadata,
+    /// The object.
+    Object,
+}
+
+impl Include {
+    /// Reads `includeObject`.
+    ///
+    /// # Errors
+    /// 400 for an unknown word.
+    pub(super) fn of(query: &Query<'_>) -> Result<Self, ApiError> {
+        match query.text("includeObject") {
+            "" | "Metadata" => Ok(Self::Metadata),
+            "None" => Ok(Self::None),
+            "Object" => Ok(Self::Object),
+            other => Err(ApiError::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+        }
+    }
+}
+
+/// Writes a Table piece by piece.
+pub(super) struct Writer<'a> {
+    registry: &'a Registry,
+    resource: &'a Resource,
+    include: Include,
+    now: Timestamp,
+    rows: usize,
+    out: Vec<u8>,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(registry: &'a Registry, resource: &'a Resource, include: Include) -> Self {
+        Self { registry, resource, include, now: Timestamp::now(), rows: 0, out: Vec::with_capacity(4096) }
+    }
+
+    /// Everything before the rows. In a watch only the first Table has columns.
+    pub(super) fn begin(&mut self, metadata: &Value, columns: bool) -> Result<(), ApiError> {
+        self.text(r#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":"#);
+        self.json(metadata)?;
+        self.text(r#","columnDefinitions":"#);
+        let columns = if columns { self.resource.columns() } else { Vec::new() };
+        self.json(&columns)?;
+        self.text(r#","rows":["#);
+        Ok(())
+    }
+
+    /// The row of an object, from the bytes in the store.
+    pub(super) fn row(&mut self, stored: &[u8]) -> Result<(), ApiError> {
+        if self.rows > 0 {
+            self.text(",");
+        }
+        self.rows += 1;
+        let cells = self.registry.row(self.resource, stored, self.now)?;
+        self.text(r#"{"cells":"#);
+        self.json(&cells)?;
+        match self.include {
+            Include::None => {}
+            Include::Metadata => {
+                self.text(r#","object":"#);
+                self.out.extend_from_slice(&self.registry.partial_metadata(stored));
+            }
+            Include::Object => {
+                self.text(r#","object":"#);
+                let served = self.resource.served(&Bytes::copy_from_slice(stored)).map_err(ApiError::internal)?;
+                self.out.extend_from_slice(&served);
+            }
+        }
+        self.text("}");
+        Ok(())
+    }
+
+    /// The finished Table.
+    pub(super) fn end(mut self) -> Bytes {
+        self.text("]}");
+        self.out.into()
+    }
+
+    fn text(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    fn json(&mut self, value: &impl serde::Serialize) -> Result<(), ApiError> {
+        serde_json::to_writer(&mut self.out, value).map_err(ApiError::internal)
+    }
+}
+
+/// The resourceVersion within the bytes of an object.
+pub(super) fn resource_version(stored: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Version {
+        resource_version: Option<String>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Head {
+        metadata: Option<Version>,
+    }
+    let head = serde_json::from_slice::<Head>(stored).ok();
+    head.and_then(|head| head.metadata?.resource_version).unwrap_or_default()
+}

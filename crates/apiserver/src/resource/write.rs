@@ -1,0 +1,131 @@
+//! Create, update, patch and delete: bodies and options in, the outcome out.
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use machinery::status::ApiError;
+use registry::{DeleteRequest, FieldValidation, PatchType, Subresource, WriteOptions, Written};
+
+use super::{Call, read};
+use crate::body::RequestBody;
+use crate::negotiate::{self, Input, Offer, Output, Shape};
+use crate::respond::{self, Answer};
+
+pub(super) async fn create(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
+    let (output, options) = prepare(call, "CreateOptions")?;
+    let body = object(&call.parts.headers, body).await?;
+    let written = call.registry().create(&call.target, &body, &options).await?;
+    answer(call, output, &written)
+}
+
+pub(super) async fn update(
+    call: &Call<'_>,
+    subresource: Option<Subresource>,
+    body: RequestBody,
+) -> Result<Answer, ApiError> {
+    let (output, options) = prepare(call, "UpdateOptions")?;
+    let body = object(&call.parts.headers, body).await?;
+    let written = call.registry().update(&call.target, subresource, &body, &options).await?;
+    answer(call, output, &written)
+}
+
+pub(super) async fn patch(
+    call: &Call<'_>,
+    subresource: Option<Subresource>,
+    body: RequestBody,
+) -> Result<Answer, ApiError> {
+    let kind = PatchType::from_media_type(negotiate::media_type(&call.parts.headers))?;
+    let (output, options) = prepare(call, "PatchOptions")?;
+    let body = body.read().await?;
+    let written = call.registry().patch(&call.target, subresource, kind, &body, &options).await?;
+    answer(call, output, &written)
+}
+
+pub(super) async fn bind(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
+    let (output, options) = prepare(call, "CreateOptions")?;
+    let body = object(&call.parts.headers, body).await?;
+    let status = call.registry().bind(&call.target, &body, &options).await?;
+    respond::json(StatusCode::CREATED, output.encoding, call.pretty(), status)
+}
+
+pub(super) async fn delete(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
+    let output = negotiate::output(&call.parts.headers, Offer::Plain)?;
+    let request = delete_request(call, body).await?;
+    let deleted = call.registry().delete(&call.target, &request).await?;
+    let status = if deleted.accepted { StatusCode::ACCEPTED } else { StatusCode::OK };
+    respond::json(status, output.encoding, call.pretty(), deleted.body)
+}
+
+pub(super) async fn delete_collection(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
+    let output = negotiate::output(&call.parts.headers, Offer::Plain)?;
+    let request = delete_request(call, body).await?;
+    let listed = read::list_request(call)?;
+    let body = call.registry().delete_collection(&call.target, &listed, &request).await?;
+    respond::json(StatusCode::OK, output.encoding, call.pretty(), body)
+}
+
+/// What every write has to say before its body is read.
+fn prepare(call: &Call<'_>, kind: &'static str) -> Result<(Output, WriteOptions), ApiError> {
+    let output = negotiate::output(&call.parts.headers, Offer::Objects)?;
+    let options = WriteOptions {
+        dry_run: call.query.dry_run(kind)?,
+        field_validation: FieldValidation::parse(call.query.text("fieldValidation"))?,
+        field_manager: call.field_manager(),
+        user: call.user.name.clone(),
+    };
+    Ok((output, options))
+}
+
+fn answer(call: &Call<'_>, output: Output, written: &Written) -> Result<Answer, ApiError> {
+    let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+    let mut response = match output.shape {
+        Shape::Object | Shape::Discovery(_) => {
+            respond::json(status, output.encoding, call.pretty(), written.body.clone())
+        }
+        _ => read::shaped(call, status, output, &written.stored),
+    }?;
+    respond::warn(&mut response, &written.warnings);
+    Ok(response)
+}
+
+/// The body of a write as JSON.
+///
+/// # Errors
+/// 415 for a format that is not read, 400 for YAML that is none, 413 for too much.
+pub(super) async fn object(headers: &HeaderMap, body: RequestBody) -> Result<Bytes, ApiError> {
+    let input = negotiate::input(headers)?;
+    let body = body.read().await?;
+    match input {
+        Input::Json => Ok(body),
+        Input::Yaml => {
+            let value: serde_json::Value = serde_saphyr::from_slice(&body).map_err(|error| {
+                ApiError::bad_request(format!("error converting YAML to JSON: {}", error.without_snippet()))
+            })?;
+            serde_json::to_vec(&value).map(Bytes::from).map_err(ApiError::internal)
+        }
+    }
+}
+
+/// The options of a DELETE: those of the body, or, when there is none, those of the query.
+async fn delete_request(call: &Call<'_>, body: RequestBody) -> Result<DeleteRequest, ApiError> {
+    let body = object(&call.parts.headers, body).await?;
+    let mut request = if body.iter().all(u8::is_ascii_whitespace) {
+        let query = call.query;
+        let request = DeleteRequest {
+            grace_period: query.integer("gracePeriodSeconds")?,
+            propagation: query
+                .get("propagationPolicy")
+                .filter(|policy| !policy.is_empty())
+                .map(DeleteRequest::parse_propagation)
+                .transpose()?,
+            orphan_dependents: query.optional_flag("orphanDependents"),
+            dry_run: query.dry_run("DeleteOptions")?,
+            ..DeleteRequest::default()
+        };
+        request.check()?;
+        request
+    } else {
+        DeleteRequest::from_body(&body)?
+    };
+    request.user.clone_from(&call.user.name);
+    Ok(request)
+}

@@ -1,0 +1,161 @@
+//! Responses. This is the one place where an [`ApiError`] becomes a `Status`.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WARNING};
+use http::{HeaderValue, Response, StatusCode};
+use machinery::status::ApiError;
+use serde_json::Value;
+
+use crate::body::ResponseBody;
+use crate::negotiate::Encoding;
+
+/// A response of the server.
+pub(crate) type Answer = Response<ResponseBody>;
+
+/// A body with its media type.
+pub(crate) fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<ResponseBody>) -> Answer {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// Plain text.
+pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    with_type(status, "text/plain; charset=utf-8", text.into())
+}
+
+/// What upstream says where it knows nothing of the path at all.
+pub(crate) fn page_not_found() -> Answer {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+/// JSON, in the form asked for.
+///
+/// # Errors
+/// 500 when the JSON cannot be read again in order to write it as YAML.
+pub(crate) fn json(status: StatusCode, encoding: Encoding, pretty: bool, json: Bytes) -> Result<Answer, ApiError> {
+    let body = match encoding {
+        Encoding::Json if pretty => indented(&json).into(),
+        Encoding::Json => json,
+        Encoding::Yaml => {
+            let value: Value = serde_json::from_slice(&json).map_err(ApiError::internal)?;
+            serde_saphyr::to_string(&value).map_err(ApiError::internal)?.into()
+        }
+    };
+    Ok(with_type(status, encoding.content_type(), body))
+}
+
+/// A failure.
+pub(crate) fn error(error: &ApiError) -> Answer {
+    let status = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    // Strings and numbers always encode.
+    let body = serde_json::to_vec(error).unwrap_or_default();
+    let mut response = with_type(status, Encoding::Json.content_type(), Bytes::from(body));
+    let retry_after = error.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    if retry_after > 0 {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
+    }
+    response
+}
+
+/// Adds `Warning` headers: code 299, no agent, the text in quotes.
+pub(crate) fn warn(response: &mut Answer, warnings: &[String]) {
+    for warning in warnings {
+        let mut header = String::with_capacity(warning.len() + 10);
+        header.push_str("299 - \"");
+        for character in warning.chars() {
+            match character {
+                '"' | '\\' => {
+                    header.push('\\');
+                    header.push(character);
+                }
+                // A header is one line.
+                control if control.is_control() => header.push(' '),
+                other => header.push(other),
+            }
+        }
+        header.push('"');
+        if let Ok(value) = HeaderValue::from_bytes(header.as_bytes()) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+}
+
+/// JSON with line breaks and two spaces for each level, as Go writes it; the order of the members stays.
+fn indented(json: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(json.len() * 2);
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    let break_line = |out: &mut Vec<u8>, depth: usize| {
+        out.push(b'\n');
+        out.extend(std::iter::repeat_n(b' ', depth * 2));
+    };
+    let mut bytes = json.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        if in_string {
+            out.push(byte);
+            (in_string, escaped) = match (byte, escaped) {
+                (b'"', false) => (false, false),
+                (b'\\', false) => (true, true),
+                _ => (true, false),
+            };
+            continue;
+        }
+        match byte {
+            b'"' => {
+                in_string = true;
+                out.push(byte);
+            }
+            b'{' | b'[' => {
+                out.push(byte);
+                while bytes.next_if(u8::is_ascii_whitespace).is_some() {}
+                if let Some(close) = bytes.next_if(|next| matches!(next, b'}' | b']')) {
+                    out.push(close);
+                } else {
+                    depth += 1;
+                    break_line(&mut out, depth);
+                }
+            }
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                break_line(&mut out, depth);
+                out.push(byte);
+            }
+            b',' => {
+                out.push(byte);
+                break_line(&mut out, depth);
+            }
+            b':' => out.extend_from_slice(b": "),
+            space if space.is_ascii_whitespace() => {}
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indented_as_go_does() {
+        let json = r#"{"b":[1,2,{}],"a":{"x":"q\"{,:","y":[ ]},"c":null}"#;
+        let expect = "{\n  \"b\": [\n    1,\n    2,\n    {}\n  ],\n  \"a\": {\n    \"x\": \"q\\\"{,:\",\n    \"y\": []\n  },\n  \"c\": null\n}";
+        assert_eq!(String::from_utf8(indented(json.as_bytes())).unwrap(), expect);
+    }
+
+    #[test]
+    fn warnings_fit_into_a_header() {
+        let mut response = page_not_found();
+        warn(&mut response, &["unknown field \"spec.foo\"".to_owned(), "two\nlines\\ é".to_owned()]);
+        let found: Vec<_> =
+            response.headers().get_all(WARNING).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        assert_eq!(found, [r#"299 - "unknown field \"spec.foo\"""#, r#"299 - "two lines\\ é""#]);
+    }
+
+    #[test]
+    fn yaml() {
+        let response = json(StatusCode::OK, Encoding::Yaml, false, Bytes::from_static(b"{\"a\":{\"b\":[1,\"2\"]}}"));
+        assert_eq!(response.unwrap().headers()[CONTENT_TYPE], "application/yaml");
+    }
+}

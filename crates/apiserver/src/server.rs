@@ -1,0 +1,382 @@
+//! The server without its sockets: takes a request and who sent it, answers.
+//!
+//! The steps of a request, in order: path → who (401) → may they (403) → what is there (404, 405) → the handler. Whatever
+//! comes in, over TLS or from the in-process client, takes them all.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION, VARY};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use machinery::status::ApiError;
+use registry::Registry;
+use streaming::NodeApi;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::authn::User;
+use crate::authz::{self, Attributes, Authorizer, Decision, Target};
+use crate::body::{RequestBody, ResponseBody};
+use crate::catalog::{self, Document, Documents};
+use crate::metrics::{self, Labels, Metrics};
+use crate::negotiate::{self, Encoding, Offer, Shape};
+use crate::path::Route;
+use crate::query::Query;
+use crate::respond::{self, Answer};
+use crate::{discovery, health, openapi, resource, version};
+
+/// Finds the kubelet of a node, for logs, exec, attach and port-forward.
+#[async_trait]
+pub trait NodeConnector: Send + Sync + 'static {
+    /// The node of that name, or `None` when it cannot be reached.
+    async fn connect(&self, node: &str) -> Option<Arc<dyn NodeApi>>;
+}
+
+/// What the server works with.
+#[derive(Clone)]
+pub struct Dependencies {
+    /// The objects.
+    pub registry: Registry,
+    /// The nodes.
+    pub nodes: Arc<dyn NodeConnector>,
+    /// Who may do what; [`Bootstrap`](crate::authz::Bootstrap) to begin with.
+    pub authorizer: Arc<dyn Authorizer>,
+}
+
+/// The server. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiServer(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) registry: Registry,
+    pub(crate) nodes: Arc<dyn NodeConnector>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) metrics: Metrics,
+    documents: Documents,
+    /// Where clients reach us, for discovery; set once a listener is there.
+    pub(crate) address: OnceLock<String>,
+    /// Cancelled when watches and streams are to end.
+    pub(crate) stopping: CancellationToken,
+    /// Cancelled when what has not ended is dropped.
+    pub(crate) killed: CancellationToken,
+    /// Connections and streams.
+    pub(crate) tasks: TaskTracker,
+}
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
+
+impl ApiServer {
+    /// A server nobody can connect to yet: it answers [`ApiServer::client`]s.
+    #[must_use]
+    pub fn new(dependencies: Dependencies) -> Self {
+        let Dependencies { registry, nodes, authorizer } = dependencies;
+        let metrics = Metrics::new(registry.store());
+        Self(Arc::new(Inner {
+            registry,
+            nodes,
+            authorizer,
+            metrics,
+            documents: Documents::default(),
+            address: OnceLock::new(),
+            stopping: CancellationToken::new(),
+            killed: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// Answers one request. Never fails and never panics: whatever goes wrong is in the response.
+    pub(crate) async fn handle(
+        &self,
+        request: Request<RequestBody>,
+        user: Option<Arc<User>>,
+    ) -> Response<ResponseBody> {
+        let started = Instant::now();
+        let _in_flight = self.0.metrics.begin();
+        let audit_id = audit_id(request.headers());
+        let mut labels =
+            Labels { verb: method_name(request.method()), resource: None, subresource: "", code: 200 };
+        let outcome = AssertUnwindSafe(self.dispatch(request, user, &mut labels)).catch_unwind().await;
+        let mut response = match outcome {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => respond::error(&error),
+            Err(panic) => {
+                self.0.metrics.panicked();
+                tracing::error!(verb = labels.verb, resource = ?labels.resource, panic = panic_text(&*panic), "a request handler panicked");
+                respond::error(&ApiError::internal("this request caused apiserver to panic. Look in the logs for details."))
+            }
+        };
+        let headers = response.headers_mut();
+        headers.insert(AUDIT_ID, audit_id);
+        headers.entry(CACHE_CONTROL).or_insert(NO_CACHE);
+        labels.code = response.status().as_u16();
+        self.0.metrics.answered(&labels, started.elapsed());
+        response
+    }
+
+    async fn dispatch(
+        &self,
+        request: Request<RequestBody>,
+        user: Option<Arc<User>>,
+        labels: &mut Labels,
+    ) -> Result<Answer, ApiError> {
+        let (parts, body) = request.into_parts();
+        // A second handle on the same bytes, since the parts move on.
+        let uri = parts.uri.clone();
+        let path = uri.path();
+        let route = Route::parse(path);
+        let query = Query::parse(uri.query());
+
+        let user = match user {
+            Some(user) => user,
+            // What everyone may know: whether we live, and who we are.
+            None if authz::is_public(path) => return self.about(&route, &parts, &query),
+            None => return Err(ApiError::unauthorized()),
+        };
+        let Route::Resource(place) = &route else {
+            let verb = method_name(&parts.method);
+            self.permit(&Attributes { user: &user, verb, target: Target::Path(path) })?;
+            return self.about(&route, &parts, &query);
+        };
+        let Some(verb) = resource::verb(&parts.method, place, &query) else {
+            return Err(method_not_allowed());
+        };
+        labels.verb = verb;
+        let name = resource::authorized_name(place, &query, verb);
+        self.permit(&Attributes {
+            user: &user,
+            verb,
+            target: Target::Resource {
+                group: place.group,
+                version: place.version,
+                resource: place.resource,
+                subresource: place.subresource,
+                namespace: &place.namespace,
+                name: &name,
+            },
+        })?;
+        resource::serve(resource::Request { server: self, place, verb, query: &query, parts, user }, body, labels).await
+    }
+
+    fn permit(&self, attributes: &Attributes<'_>) -> Result<(), ApiError> {
+        match self.0.authorizer.authorize(attributes) {
+            Decision::Allow => Ok(()),
+            Decision::Deny(reason) => Err(authz::forbidden(attributes, &reason)),
+        }
+    }
+
+    /// Everything that is not about objects, and can only be read.
+    fn about(&self, route: &Route<'_>, parts: &Parts, query: &Query<'_>) -> Result<Answer, ApiError> {
+        if matches!(route, Route::Unknown) {
+            return Ok(respond::page_not_found());
+        }
+        if parts.method != Method::GET && parts.method != Method::HEAD {
+            return Err(method_not_allowed());
+        }
+        let resources = self.0.registry.resources();
+        let documents = &self.0.documents;
+        let plain = |document: Option<Document>| match document {
+            Some(document) => {
+                let output = negotiate::output(&parts.headers, Offer::Plain)?;
+                respond::json(StatusCode::OK, output.encoding, query.flag("pretty"), document.bytes)
+            }
+            None => Ok(respond::page_not_found()),
+        };
+        let listed = |name: &str, build: &dyn Fn(&[catalog::Served<'_>]) -> Option<Vec<u8>>| {
+            let document = documents.get(&resources, name, |resources| {
+                build(&catalog::all(resources)).unwrap_or_default()
+            });
+            (!document.bytes.is_empty()).then_some(document)
+        };
+        match *route {
+            Route::Health { endpoint, check } => {
+                let answer = health::answer(endpoint, check, query, self.is_stopping());
+                Ok(answer.map_or_else(respond::page_not_found, |(status, text)| respond::text(status, text)))
+            }
+            Route::Version => plain(Some(Document::new(version::document()))),
+            Route::Metrics => {
+                Ok(respond::with_type(StatusCode::OK, metrics::CONTENT_TYPE, bytes::Bytes::from(self.0.metrics.text())))
+            }
+            Route::Api | Route::Apis => {
+                let core = matches!(route, Route::Api);
+                match negotiate::output(&parts.headers, Offer::Discovery)?.shape {
+                    Shape::Discovery(version) => {
+                        let name = format!("aggregated {core} {version}");
+                        let document = documents.get(&resources, &name, |resources| {
+                            discovery::aggregated(&catalog::all(resources), core, version)
+                        });
+                        Ok(tagged(&parts.headers, document, discovery::content_type(version)))
+                    }
+                    _ if core => {
+                        let address = self.0.address.get().map_or("", String::as_str);
+                        plain(listed("/api", &|served| Some(discovery::core_versions(served, address))))
+                    }
+                    _ => plain(listed("/apis", &|served| Some(discovery::group_list(served)))),
+                }
+            }
+            Route::Group(group) => {
+                plain(listed(&format!("/apis/{group}"), &|served| discovery::group(served, group)))
+            }
+            Route::GroupVersion { group, version } => plain(listed(&format!("/apis/{group}/{version}"), &|served| {
+                discovery::resource_list(served, group, version)
+            })),
+            Route::OpenApiV2 => {
+                let accept = parts.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+                let protobuf = openapi::PROTOBUF_V2.iter().find(|kind| accept.contains(*kind));
+                Ok(match protobuf {
+                    Some(kind) => {
+                        let document = documents.get(&resources, "openapi v2 protobuf", openapi::v2_protobuf);
+                        tagged(&parts.headers, document, kind)
+                    }
+                    None => {
+                        negotiate::output(&parts.headers, Offer::Plain)?;
+                        let document = documents.get(&resources, "openapi v2", openapi::v2);
+                        tagged(&parts.headers, document, Encoding::Json.content_type())
+                    }
+                })
+            }
+            Route::OpenApiV3 => {
+                negotiate::output(&parts.headers, Offer::Plain)?;
+                let document = documents.get(&resources, "openapi v3", |table| {
+                    openapi::v3_index(openapi::v3_names(table).into_iter().map(|name| {
+                        let hash = self.openapi_v3(&resources, &name).hash.to_string();
+                        (name, hash)
+                    }))
+                });
+                Ok(tagged(&parts.headers, document, Encoding::Json.content_type()))
+            }
+            Route::OpenApiV3Document(name) => {
+                negotiate::output(&parts.headers, Offer::Plain)?;
+                if !openapi::v3_names(&resources).iter().any(|known| known == name) {
+                    return Ok(respond::page_not_found());
+                }
+                let document = self.openapi_v3(&resources, name);
+                Ok(versioned(&parts.headers, document, name, query.text("hash")))
+            }
+            Route::Resource(_) | Route::Unknown => Ok(respond::page_not_found()),
+        }
+    }
+
+    fn openapi_v3(&self, resources: &Arc<registry::Resources>, name: &str) -> Document {
+        self.0.documents.get(resources, &format!("openapi v3 {name}"), |resources| openapi::v3(resources, name))
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.0.stopping.is_cancelled()
+    }
+}
+
+/// A document with its `ETag`; 304 to who has it already.
+fn tagged(headers: &HeaderMap, document: Document, content_type: &'static str) -> Answer {
+    let tag = format!("\"{}\"", document.hash);
+    let known = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
+    let mut response = if known {
+        let mut response = Response::new(ResponseBody::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        respond::with_type(StatusCode::OK, content_type, document.bytes)
+    };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+/// An OpenAPI document. Under its present hash it may be kept for ever; under any other the client is sent there.
+fn versioned(headers: &HeaderMap, document: Document, name: &str, hash: &str) -> Answer {
+    if !hash.is_empty() && hash != &*document.hash {
+        let mut response = Response::new(ResponseBody::empty());
+        *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+        if let Ok(place) = HeaderValue::from_str(&format!("/openapi/v3/{name}?hash={}", document.hash)) {
+            response.headers_mut().insert(LOCATION, place);
+        }
+        return response;
+    }
+    let mut response = tagged(headers, document, Encoding::Json.content_type());
+    if !hash.is_empty() {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable, max-age=31536000"));
+    }
+    response
+}
+
+pub(crate) fn method_not_allowed() -> ApiError {
+    let mut error = ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED.as_u16(),
+        machinery::status::Reason::MethodNotAllowed,
+        "the server does not allow this method on the requested resource",
+    );
+    error.details = Some(Box::default());
+    error
+}
+
+/// The client's own id, if it sent one that is fit for a header, else a new one in the form of a UUID.
+fn audit_id(headers: &HeaderMap) -> HeaderValue {
+    if let Some(id) = headers.get(&AUDIT_ID).filter(|id| id.len() <= 64) {
+        return id.clone();
+    }
+    let mut bytes: [u8; 16] = rand::random();
+    // RFC 9562: version 4, variant 10.
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut text = [b'-'; 36];
+    let mut at = 0;
+    for (index, byte) in bytes.into_iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            at += 1;
+        }
+        text[at] = HEX[usize::from(byte >> 4)];
+        text[at + 1] = HEX[usize::from(byte & 15)];
+        at += 2;
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// A method as authorizers and metrics call it.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "get",
+        Method::HEAD => "head",
+        Method::POST => "post",
+        Method::PUT => "put",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        Method::OPTIONS => "options",
+        _ => "other",
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no text)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audit_ids() {
+        let fresh = audit_id(&HeaderMap::new());
+        let text = fresh.to_str().unwrap();
+        let lengths: Vec<usize> = text.split('-').map(str::len).collect();
+        assert_eq!(lengths, [8, 4, 4, 4, 12], "{text}");
+        assert_ne!(fresh, audit_id(&HeaderMap::new()));
+
+        let mut headers = HeaderMap::new();
+        headers.insert(AUDIT_ID, HeaderValue::from_static("mine"));
+        assert_eq!(audit_id(&headers), "mine");
+        headers.insert(AUDIT_ID, HeaderValue::from_str(&"x".repeat(65)).unwrap());
+        assert_ne!(audit_id(&headers).len(), 65);
+    }
+}

@@ -1,0 +1,8 @@
+//! The whole server on a store in a temporary directory: in-process, and over TLS on port 0.
+
+mod access;
+mod documents;
+mod network;
+mod objects;
+mod support;
+mod watching;

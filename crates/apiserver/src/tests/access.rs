@@ -1,0 +1,109 @@
+//! Who may do what: every endpoint there is, asked by nobody and by somebody without rights.
+
+use serde_json::Value;
+
+use super::support::Fixture;
+use crate::User;
+
+/// Method and path of everything the OpenAPI document and discovery know.
+async fn endpoints(fixture: &Fixture) -> Vec<String> {
+    let document = fixture.json("GET /openapi/v2", 200, &Value::Null).await;
+    let mut endpoints = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let path = path.replace("{namespace}", "default").replace("{name}", "x");
+        let methods = item.as_object().unwrap().keys().filter(|key| *key != "parameters");
+        endpoints.extend(methods.map(|method| format!("{} {path}", method.to_uppercase())));
+    }
+    let pod = "/api/v1/namespaces/default/pods/x";
+    endpoints.extend(["exec", "attach", "portforward", "binding"].map(|name| format!("POST {pod}/{name}")));
+    endpoints.extend(["log", "exec"].map(|name| format!("GET {pod}/{name}")));
+    endpoints.push("GET /apis/apps/v1/namespaces/default/deployments/x/scale".to_owned());
+    endpoints.push("GET /metrics".to_owned());
+    endpoints
+}
+
+const DISCOVERY: [&str; 8] = [
+    "GET /api",
+    "GET /apis",
+    "GET /apis/apps",
+    "GET /api/v1",
+    "GET /apis/apps/v1",
+    "GET /openapi/v2",
+    "GET /openapi/v3",
+    "GET /openapi/v3/api/v1",
+];
+
+#[tokio::test]
+async fn nobody_gets_anywhere() {
+    let fixture = Fixture::new().await;
+    let endpoints = endpoints(&fixture).await;
+    assert!(endpoints.len() > 80, "{}", endpoints.len());
+    let others = DISCOVERY.into_iter().chain(["GET /", "GET /nonsense", "POST /api/v1/nonsense"]);
+    for line in endpoints.iter().map(String::as_str).chain(others) {
+        let reply = fixture.ask_as(None, line, &[], "").await;
+        assert_eq!(reply.status, 401, "{line}");
+        assert_eq!(reply.json()["message"], "Unauthorized", "{line}");
+    }
+}
+
+#[tokio::test]
+async fn somebody_without_rights_may_look_around_and_nothing_else() {
+    let fixture = Fixture::new().await;
+    let user = || Some(User::new("x", &["developers"]));
+    for line in endpoints(&fixture).await {
+        let reply = fixture.ask_as(user(), &line, &[], "{}").await;
+        let about_oneself = line.contains("/selfsubject");
+        assert_eq!(reply.status == 403, !about_oneself, "{line}: {}", reply.text);
+    }
+    for line in DISCOVERY {
+        assert_eq!(fixture.ask_as(user(), line, &[], "").await.status, 200, "{line}");
+    }
+    let reply = fixture.ask_as(user(), "GET /api/v1/namespaces/default/pods", &[], "").await;
+    let expect = r#"pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "default""#;
+    assert_eq!(reply.json()["message"], expect);
+    let reply = fixture.ask_as(user(), "GET /api/v1/nodes?watch=true", &[], "").await;
+    let expect = r#"nodes is forbidden: User "x" cannot watch resource "nodes" in API group "" at the cluster scope"#;
+    assert_eq!(reply.json()["message"], expect);
+}
+
+#[tokio::test]
+async fn health_and_version_are_for_everybody() {
+    let fixture = Fixture::new().await;
+    for (path, status, expect) in [
+        ("/healthz", 200, "ok"),
+        ("/livez?verbose", 200, "[+]ping ok\nlivez check passed\n"),
+        ("/readyz/ping", 200, "ok"),
+        ("/readyz/nonsense", 404, "404 page not found\n"),
+    ] {
+        let reply = fixture.ask_as(None, &format!("GET {path}"), &[], "").await;
+        assert_eq!((reply.status.as_u16(), reply.text.as_str()), (status, expect), "{path}");
+    }
+    let version = fixture.ask_as(None, "GET /version", &[], "").await.json();
+    assert_eq!((version["major"].as_str(), version["minor"].as_str()), (Some("1"), Some("36")));
+    assert!(version["gitVersion"].as_str().unwrap().starts_with("v1.36.0+coracle"));
+}
+
+#[tokio::test]
+async fn questions_about_oneself() {
+    let fixture = Fixture::new().await;
+    let can_i = |user: User, spec: Value| {
+        let fixture = &fixture;
+        async move {
+            let body = serde_json::json!({ "spec": spec }).to_string();
+            let line = "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+            let reply = fixture.ask_as(Some(user), line, &[], body).await;
+            (reply.status.as_u16(), reply.json()["status"]["allowed"].clone())
+        }
+    };
+    let pods = serde_json::json!({ "resourceAttributes": { "verb": "list", "resource": "pods" } });
+    let path = serde_json::json!({ "nonResourceAttributes": { "verb": "get", "path": "/apis" } });
+    assert_eq!(can_i(User::master("admin"), pods.clone()).await, (201, true.into()));
+    assert_eq!(can_i(User::new("x", &[]), pods).await, (201, false.into()));
+    assert_eq!(can_i(User::new("x", &[]), path).await, (201, true.into()));
+    assert_eq!(can_i(User::new("x", &[]), serde_json::json!({})).await.0, 422);
+
+    let line = "POST /apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let reply = fixture.ask_as(Some(User::new("x", &["developers"])), line, &[], "{}").await;
+    let info = &reply.json()["status"]["userInfo"];
+    assert_eq!(*info, serde_json::json!({ "username": "x", "groups": ["developers", "system:authenticated"] }));
+}

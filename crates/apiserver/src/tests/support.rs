@@ -1,0 +1,154 @@
+//! A server to ask, and what it answered.
+
+use std::io;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use registry::Registry;
+use serde_json::Value;
+use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeError, PodRef, Streams};
+
+use crate::authz::Bootstrap;
+use crate::body::RequestBody;
+use crate::{ApiServer, Dependencies, NodeConnector, User};
+
+/// A server with what it needs.
+pub(super) struct Fixture {
+    pub(super) home: tempfile::TempDir,
+    pub(super) server: ApiServer,
+    pub(super) registry: Registry,
+}
+
+/// A response, read to its end.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
+}
+
+impl Reply {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl Fixture {
+    pub(super) async fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let store = store::Options { fsync: false, ..store::Options::new(home.path().join("store")) };
+        let registry = Registry::open(registry::Options { store, allocators: Default::default() }).unwrap();
+        registry.bootstrap(6443).await.unwrap();
+        let server = ApiServer::new(Dependencies {
+            registry: registry.clone(),
+            nodes: Arc::new(Nodes),
+            authorizer: Bootstrap::shared(),
+        });
+        Self { home, server, registry }
+    }
+
+    /// Asks as an administrator.
+    pub(super) async fn ask(&self, line: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+        self.ask_as(Some(User::master("kubernetes-admin")), line, headers, body).await
+    }
+
+    /// Asks as somebody; `line` is method and path.
+    pub(super) async fn ask_as(
+        &self,
+        user: Option<User>,
+        line: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Reply {
+        let (method, path) = line.split_once(' ').unwrap();
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = RequestBody::Local(kube::client::Body::from(body.into()));
+        let response = self.server.handle(request.body(body).unwrap(), user.map(Arc::new)).await;
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+        }
+    }
+
+    /// Asks for JSON with a JSON body, and checks the status.
+    pub(super) async fn json(&self, line: &str, status: u16, body: &Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let reply = self.ask(line, &[("content-type", "application/json")], body).await;
+        assert_eq!(reply.status.as_u16(), status, "{line}: {}", reply.text);
+        reply.json()
+    }
+}
+
+/// A pod which the fake node knows.
+pub(super) fn pod(name: &str, node: &str) -> Value {
+    serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": name, "labels": { "app": name } },
+        "spec": { "nodeName": node, "containers": [{ "name": "main", "image": "nginx" }] },
+    })
+}
+
+/// Every node whose name begins with `node` is there.
+struct Nodes;
+
+#[async_trait]
+impl NodeConnector for Nodes {
+    async fn connect(&self, node: &str) -> Option<Arc<dyn NodeApi>> {
+        node.starts_with("node").then(|| Arc::new(Node) as Arc<dyn NodeApi>)
+    }
+}
+
+struct Node;
+
+#[async_trait]
+impl NodeApi for Node {
+    async fn logs(&self, pod: &PodRef, container: &str, options: LogOptions) -> Result<LogChunks, NodeError> {
+        if options.previous {
+            return Err(NodeError::BadRequest(format!("previous terminated container \"{container}\" not found")));
+        }
+        let text = format!("{}/{container} tail={:?}\n", pod.name, options.tail_lines);
+        let chunks = futures::stream::iter([io::Result::Ok(Bytes::from(text))]);
+        if options.follow { Ok(chunks.chain(futures::stream::pending()).boxed()) } else { Ok(chunks.boxed()) }
+    }
+
+    async fn exec(
+        &self,
+        _pod: &PodRef,
+        _container: &str,
+        command: Vec<String>,
+        _options: CommandOptions,
+        streams: Streams,
+    ) -> Result<i32, NodeError> {
+        let Some(stdout) = streams.stdout else { return Ok(0) };
+        let _ = stdout.send(Bytes::from(command.join(" "))).await;
+        Ok(i32::from(command.first().is_some_and(|word| word == "false")))
+    }
+
+    async fn attach(
+        &self,
+        _pod: &PodRef,
+        _container: &str,
+        _options: CommandOptions,
+        _streams: Streams,
+    ) -> Result<i32, NodeError> {
+        Ok(0)
+    }
+
+    async fn port_forward(&self, _pod: &PodRef, _port: u16, _io: Box<dyn Duplex>) -> Result<(), NodeError> {
+        Ok(())
+    }
+}
