@@ -1,1 +1,161 @@
-//! (scaffold)
+//! The registry: everything the API knows about its resources, and the one way in which an object is written.
+//!
+//! It sits between the API server, which speaks HTTP, and the [`store`], which keeps bytes under keys. It must not
+//! know HTTP: it takes bodies and options, and answers with bytes and [`ApiError`]s.
+//!
+//! # The life of a write
+//!
+//! 1. **Decode** the body ([`decode`]); unknown and duplicate fields are reported as `fieldValidation` asks.
+//!    A patch is first applied to the stored object.
+//! 2. Check that it is meant for this path: kind, version, name, namespace ([`mod@write`]).
+//! 3. Set **defaults**.
+//! 4. **Prepare** for create or update: the metadata all kinds have in common ([`meta`]), then the kind's own hook
+//!    (status stripped, generation counted).
+//! 5. **Validate** metadata and object.
+//! 6. **Allocate** what can be had once only: cluster IPs, node ports.
+//! 7. **Encode** once. An update that changes nothing ends here.
+//! 8. **Commit** with the expected revision, on condition that the namespace is still there. On a conflict, begin
+//!    again from the stored object, as long as the client did not ask for a particular version of it.
+//!
+//! Reads decode nothing: a get is a copy of bytes, a list a concatenation, a watch event is encoded once for all
+//! watchers ([`read`], [`mod@watch`]).
+//!
+//! # The front door
+//!
+//! | verb | method of [`Registry`] |
+//! |---|---|
+//! | get | `get(&Target, resource_version: &str) -> Arc<Entry>`, then `body(&Resource, &Entry) -> Bytes` |
+//! | list | `list(&Target, &ListRequest) -> ListPage`, then `list_body(&Resource, &ListPage) -> Bytes` |
+//! | watch | `watch(&Target, &WatchRequest) -> Watch`, then `Watch::next() -> Option<Vec<WatchEvent>>` |
+//! | create | `create(&Target, body, &WriteOptions) -> Written` |
+//! | update | `update(&Target, Option<Subresource>, body, &WriteOptions) -> Written` |
+//! | patch | `patch(&Target, Option<Subresource>, PatchType, body, &WriteOptions) -> Written` |
+//! | delete | `delete(&Target, &DeleteRequest) -> Deleted` |
+//! | deletecollection | `delete_collection(&Target, &ListRequest, &DeleteRequest) -> Bytes` |
+//! | get scale | `scale(&Target) -> Bytes` |
+//! | create pods/binding | `bind(&Target, body, &WriteOptions) -> Bytes` |
+//! | other forms of an object | `row(&Resource, stored, now) -> Vec<Value>`, `partial_metadata(stored) -> Bytes` |
+//! | for log, exec, attach, portforward | `pod_location(namespace, name, container) -> PodLocation` |
+//! | for components of the server | `bootstrap(port)`, `upsert(&Target, Value)`, `ensure(&Target, Value)` |
+//!
+//! Methods which may wait are `async`; all answer with `Result<_, ApiError>`.
+//!
+//! # Adding a kind
+//!
+//! One file under `kinds/` with a type that implements [`Kind`], and a row in `kinds::all`. See [`kind`] for when
+//! which hook runs.
+
+pub mod allocate;
+pub mod decode;
+pub mod kind;
+mod kinds;
+pub mod meta;
+pub mod ops;
+pub mod request;
+pub mod table;
+
+pub mod watch;
+pub mod write;
+
+mod bootstrap;
+mod delete;
+mod read;
+mod scan;
+mod subresource;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use store::{OpenError, Store};
+
+pub use kind::{Column, Descriptor, Kind, NameRule, ScaleView, Scope, Subresource, View};
+pub use machinery::status::ApiError;
+pub use ops::{Object, ResourceOps};
+pub use request::{
+    DeleteRequest, Deleted, FieldValidation, ListPage, ListRequest, PatchType, Propagation, Selection, Target,
+    VersionMatch, WatchRequest, WriteOptions, Written,
+};
+pub use subresource::PodLocation;
+pub use table::{Resource, ResourceInfo, ResourceTable, Resources};
+pub use watch::{Watch, WatchEvent, WatchKind};
+
+use allocate::{AllocatorConfig, Allocators};
+
+/// How a registry is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where and how objects are kept.
+    pub store: store::Options,
+    /// What may be handed out to Services.
+    pub allocators: AllocatorConfig,
+}
+
+/// All resources and their objects. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry(Arc<Inner>);
+
+struct Inner {
+    table: Arc<ResourceTable>,
+    store: Store,
+    allocators: Allocators,
+}
+
+impl Registry {
+    /// Opens the store and reads what it holds into the allocators.
+    ///
+    /// # Errors
+    /// When the store cannot be opened; each error says in one line what to do.
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        let table = Arc::new(ResourceTable::new(Resources::new(kinds::all())));
+        let describing = Arc::clone(&table);
+        let store =
+            Store::open(options.store, move |key, value| read::describe(&describing.load(), key, value))?;
+        let allocators = Allocators::new(&options.allocators);
+        let registry = Self(Arc::new(Inner { table, store, allocators }));
+        registry.occupy();
+        Ok(registry)
+    }
+
+    /// The resources as they are now.
+    #[must_use]
+    pub fn resources(&self) -> Arc<Resources> {
+        self.0.table.load()
+    }
+
+    /// The replaceable table itself.
+    #[must_use]
+    pub fn table(&self) -> &ResourceTable {
+        &self.0.table
+    }
+
+    /// The store below; for its statistics, compaction, and revision. Nothing but the registry writes to it.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// What may be handed out once only; says which ranges are in use.
+    #[must_use]
+    pub fn allocators(&self) -> &Allocators {
+        &self.0.allocators
+    }
+
+    /// Ends all watches and closes the store once what is being written is durable.
+    pub async fn close(&self) {
+        self.0.store.close().await;
+    }
+
+    /// Tells the allocators what the stored objects hold.
+    fn occupy(&self) {
+        for resource in self.resources().iter().filter(|resource| !resource.is_view()) {
+            for entry in self.0.store.snapshot(&resource.info().storage).iter() {
+                match resource.load(&entry.value) {
+                    Ok(object) => resource.occupy(object.as_ref(), &self.0.allocators),
+                    Err(error) => tracing::warn!(key = ?entry.key, %error, "a stored object cannot be read"),
+                }
+            }
+        }
+    }
+}

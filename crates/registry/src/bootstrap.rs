@@ -1,0 +1,117 @@
+//! The objects every cluster has from its first moment, and how components of the server write objects of their own:
+//! through the same path as everybody.
+
+use serde_json::{Value, json};
+
+use crate::Registry;
+use crate::request::{FieldValidation, Target, WriteOptions, Written};
+use machinery::status::ApiError;
+
+/// The namespaces there always are.
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// How often an upsert is tried when the object comes and goes.
+const ATTEMPTS: usize = 10;
+
+impl Registry {
+    /// Creates what is missing of the objects every cluster has: the namespaces, and the Service `kubernetes`, whose
+    /// endpoints are kept by whoever serves the API, on `port`.
+    ///
+    /// # Errors
+    /// When the store takes no writes.
+    pub async fn bootstrap(&self, port: u16) -> Result<(), ApiError> {
+        let resources = self.resources();
+        if let Some(namespaces) = resources.get("", "v1", "namespaces") {
+            for name in NAMESPACES {
+                let target = Target::object(namespaces, "", name);
+                self.ensure(&target, json!({ "metadata": { "name": name } })).await?;
+            }
+        }
+        if let Some(services) = resources.get("", "v1", "services") {
+            let target = Target::object(services, "default", "kubernetes");
+            let address = self.allocators().services().kubernetes();
+            self.ensure(&target, kubernetes_service(&address.to_string(), port)).await?;
+        }
+        Ok(())
+    }
+
+    /// Creates the object at `target`, or replaces it whatever its version. `object` needs no more than what
+    /// differs from the defaults: kind, version, name and namespace are filled in.
+    ///
+    /// # Errors
+    /// As [`Registry::create`] and [`Registry::update`].
+    pub async fn upsert(&self, target: &Target, object: Value) -> Result<Written, ApiError> {
+        let body = complete(target, object).to_string();
+        let options = internal();
+        let collection = Target::collection(&target.resource, target.namespace.clone());
+        for _ in 0..ATTEMPTS {
+            let result = match self.lookup(target) {
+                Some(_) => self.update(target, None, body.as_bytes(), &options).await,
+                None => self.create(&collection, body.as_bytes(), &options).await,
+            };
+            match result {
+                Err(error) if error.code == 404 && self.lookup(target).is_none() && error_is_about(&error, target) => {}
+                Err(error) if error.code == 409 => {}
+                result => return result,
+            }
+        }
+        Err(ApiError::server_timeout(&target.resource.info().group_resource, "update", 1))
+    }
+
+    /// Creates the object at `target` unless there is one.
+    ///
+    /// # Errors
+    /// As [`Registry::create`].
+    pub async fn ensure(&self, target: &Target, object: Value) -> Result<(), ApiError> {
+        if self.lookup(target).is_some() {
+            return Ok(());
+        }
+        let body = complete(target, object).to_string();
+        let collection = Target::collection(&target.resource, target.namespace.clone());
+        match self.create(&collection, body.as_bytes(), &internal()).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code == 409 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A 404 may also be about the namespace, which will not come by trying again.
+fn error_is_about(error: &ApiError, target: &Target) -> bool {
+    let details = error.details.as_ref();
+    details.is_some_and(|details| details.kind == target.resource.info().plural && details.name == target.name)
+}
+
+fn internal() -> WriteOptions {
+    WriteOptions {
+        field_validation: FieldValidation::Strict,
+        field_manager: "coracle".into(),
+        user: "system:apiserver".into(),
+        ..WriteOptions::default()
+    }
+}
+
+fn complete(target: &Target, mut object: Value) -> Value {
+    let info = target.resource.info();
+    object["apiVersion"] = info.api_version.as_str().into();
+    object["kind"] = info.kind.as_str().into();
+    object["metadata"]["name"] = target.name.as_str().into();
+    if !target.namespace.is_empty() {
+        object["metadata"]["namespace"] = target.namespace.as_str().into();
+    }
+    object
+}
+
+fn kubernetes_service(address: &str, port: u16) -> Value {
+    json!({
+        "metadata": { "labels": { "component": "apiserver", "provider": "kubernetes" } },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": address,
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+            "sessionAffinity": "None",
+            "ports": [{ "name": "https", "protocol": "TCP", "port": 443, "targetPort": port }],
+        },
+    })
+}

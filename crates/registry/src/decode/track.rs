@@ -1,0 +1,542 @@
+//! A serde deserializer around another one, which knows where it is.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
+
+use machinery::quantity::Quantity;
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor,
+};
+use serde::forward_to_deserialize_any;
+
+use super::{Report, go};
+
+/// Objects with more keys than this are searched for duplicates with a hash set.
+const LINEAR: usize = 16;
+
+/// What is noted on the way.
+pub(super) struct Notes<'r> {
+    pub(super) report: RefCell<&'r mut Report>,
+    /// The first value that did not fit, in upstream's words. serde's own error goes on to end the decoding.
+    pub(super) failure: RefCell<Option<String>>,
+}
+
+impl Notes<'_> {
+    fn collecting(&self) -> bool {
+        self.report.borrow().collect
+    }
+
+    fn fail(&self, message: String) {
+        self.failure.borrow_mut().get_or_insert(message);
+    }
+}
+
+/// Where a value is: a list of steps that lives on the stack of the recursion.
+#[derive(Clone, Copy)]
+enum Path<'a> {
+    Root,
+    /// A field of a struct, whose name is given, or (`None`) a key of a map.
+    Key { parent: &'a Path<'a>, key: &'a str, owner: Option<&'static str> },
+    Index { parent: &'a Path<'a>, index: usize },
+}
+
+/// `spec.containers[0].name`, as strict errors have it.
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Key { parent: Path::Root, key, .. } => f.write_str(key),
+            Self::Key { parent, key, .. } => write!(f, "{parent}.{key}"),
+            Self::Index { parent, index } => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+impl Path<'_> {
+    /// `PodSpec.spec.containers.name`, as Go's type errors have it: the innermost struct, then the struct fields on
+    /// the way, without indexes and keys of maps.
+    fn go_field(&self) -> Option<String> {
+        let mut owner = None;
+        let mut fields = Vec::new();
+        let mut path = self;
+        loop {
+            match path {
+                Self::Root => break,
+                Self::Key { parent, key, owner: step } => {
+                    if let Some(step) = step {
+                        owner = owner.or(Some(*step));
+                        fields.push(*key);
+                    }
+                    path = parent;
+                }
+                Self::Index { parent, .. } => path = parent,
+            }
+        }
+        fields.reverse();
+        owner.map(|owner| format!("{owner}.{}", fields.join(".")))
+    }
+}
+
+/// What the type asked for, which matters for `null`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Text,
+    Number,
+    Bool,
+    Other,
+}
+
+/// The deserializer: `inner` at `path`.
+pub(super) struct Track<'a, 'r, D> {
+    inner: D,
+    path: Path<'a>,
+    notes: &'a Notes<'r>,
+    /// Set inside a newtype struct; how quantities are told from other strings.
+    newtype: Option<&'static str>,
+}
+
+impl<'a, 'r, D> Track<'a, 'r, D> {
+    pub(super) fn root(inner: D, notes: &'a Notes<'r>) -> Self {
+        Self { inner, path: Path::Root, notes, newtype: None }
+    }
+}
+
+impl<'a, 'r, 'de, D: Deserializer<'de>> Track<'a, 'r, D> {
+    fn any<V: Visitor<'de>>(self, visitor: V, wish: Wish) -> Result<V::Value, D::Error> {
+        self.visit(visitor, wish, None)
+    }
+
+    fn visit<V: Visitor<'de>>(
+        self,
+        visitor: V,
+        wish: Wish,
+        strukt: Option<&'static str>,
+    ) -> Result<V::Value, D::Error> {
+        let Self { inner, path, notes, newtype } = self;
+        inner.deserialize_any(Watched { visitor, path, notes, wish, strukt, newtype })
+    }
+}
+
+macro_rules! wish {
+    ($($method:ident => $wish:expr,)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+            self.any(visitor, $wish)
+        })*
+    };
+}
+
+/// serde_json finds out by itself what a value is; asking it for "any" means that the wrong kind of value reaches the
+/// visitor below, which can say so in upstream's words.
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Track<'_, '_, D> {
+    type Error = D::Error;
+
+    wish! {
+        deserialize_any => Wish::Other,
+        deserialize_bool => Wish::Bool,
+        deserialize_i8 => Wish::Number,
+        deserialize_i16 => Wish::Number,
+        deserialize_i32 => Wish::Number,
+        deserialize_i64 => Wish::Number,
+        deserialize_u8 => Wish::Number,
+        deserialize_u16 => Wish::Number,
+        deserialize_u32 => Wish::Number,
+        deserialize_u64 => Wish::Number,
+        deserialize_f32 => Wish::Number,
+        deserialize_f64 => Wish::Number,
+        deserialize_char => Wish::Text,
+        deserialize_str => Wish::Text,
+        deserialize_string => Wish::Text,
+        deserialize_bytes => Wish::Other,
+        deserialize_byte_buf => Wish::Other,
+        deserialize_unit => Wish::Other,
+        deserialize_seq => Wish::Other,
+        deserialize_map => Wish::Other,
+        deserialize_identifier => Wish::Text,
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let Self { inner, path, notes, newtype } = self;
+        inner.deserialize_option(Watched { visitor, path, notes, wish: Wish::Other, strukt: None, newtype })
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        mut self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.newtype = Some(name);
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, D::Error> {
+        self.any(visitor, Wish::Other)
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, D::Error> {
+        self.any(visitor, Wish::Other)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.any(visitor, Wish::Other)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.visit(visitor, Wish::Other, Some(name))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_enum(name, variants, visitor)
+    }
+
+    /// A type that skips a value does so because it does not know the field.
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        if self.notes.collecting() {
+            self.notes.report.borrow_mut().note(format!("unknown field \"{}\"", self.path));
+        }
+        self.inner.deserialize_ignored_any(visitor)
+    }
+}
+
+/// The visitor: passes on what it is told, with children tracked too.
+struct Watched<'a, 'r, V> {
+    visitor: V,
+    path: Path<'a>,
+    notes: &'a Notes<'r>,
+    wish: Wish,
+    strukt: Option<&'static str>,
+    newtype: Option<&'static str>,
+}
+
+impl<'de, V: Visitor<'de>> Watched<'_, '_, V> {
+    fn is_quantity(&self) -> bool {
+        self.newtype == Some("Quantity")
+    }
+
+    /// A quantity in its canonical form.
+    fn quantity<E: Error>(self, text: &str) -> Result<V::Value, E> {
+        match Quantity::from_str(text) {
+            Ok(quantity) => self.visitor.visit_string(quantity.to_string()),
+            Err(error) => {
+                self.notes.fail(error.to_string());
+                Err(E::custom(error))
+            }
+        }
+    }
+}
+
+/// Notes what is wrong with a value of kind `found` when `result` is an error.
+fn checked<T, E>(
+    result: Result<T, E>,
+    notes: &Notes<'_>,
+    path: Path<'_>,
+    found: impl FnOnce() -> String,
+) -> Result<T, E> {
+    if result.is_err() {
+        let into = go::type_name(std::any::type_name::<T>());
+        notes.fail(match path.go_field() {
+            Some(field) => {
+                format!("json: cannot unmarshal {} into Go struct field {field} of type {into}", found())
+            }
+            None => format!("json: cannot unmarshal {} into Go value of type {into}", found()),
+        });
+    }
+    result
+}
+
+/// What is wrong with a text that a type refused: most take any text or none, a few look inside.
+fn checked_text<T, E>(result: Result<T, E>, notes: &Notes<'_>, path: Path<'_>, text: impl FnOnce() -> String) -> Result<T, E> {
+    let into = std::any::type_name::<T>();
+    if result.is_err() && into.ends_with("::ByteString") {
+        notes.fail(go::base64_error(&text()));
+    } else if result.is_err() && into.ends_with("::Timestamp") {
+        notes.fail(go::time_error(&text()));
+    }
+    checked(result, notes, path, || "string".into())
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, '_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.visitor.expecting(f)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<V::Value, E> {
+        checked(self.visitor.visit_bool(value), self.notes, self.path, || "bool".into())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<V::Value, E> {
+        if self.is_quantity() {
+            return self.quantity(&value.to_string());
+        }
+        let wish = self.wish;
+        checked(self.visitor.visit_i64(value), self.notes, self.path, || number(wish, &value.to_string()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<V::Value, E> {
+        if self.is_quantity() {
+            return self.quantity(&value.to_string());
+        }
+        let wish = self.wish;
+        checked(self.visitor.visit_u64(value), self.notes, self.path, || number(wish, &value.to_string()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
+        if self.is_quantity() {
+            return self.quantity(&value.to_string());
+        }
+        let wish = self.wish;
+        checked(self.visitor.visit_f64(value), self.notes, self.path, || number(wish, &value.to_string()))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<V::Value, E> {
+        if self.is_quantity() {
+            return self.quantity(value);
+        }
+        checked_text(self.visitor.visit_str(value), self.notes, self.path, || value.to_owned())
+    }
+
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<V::Value, E> {
+        if self.is_quantity() {
+            return self.quantity(value);
+        }
+        checked_text(self.visitor.visit_borrowed_str(value), self.notes, self.path, || value.to_owned())
+    }
+
+    fn visit_string<E: Error>(self, value: String) -> Result<V::Value, E> {
+        self.visit_str(&value)
+    }
+
+    /// `null`: Go leaves the zero value where it is.
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        if self.is_quantity() {
+            return self.visitor.visit_str("0");
+        }
+        match self.wish {
+            Wish::Text => self.visitor.visit_str(""),
+            Wish::Number => self.visitor.visit_u64(0),
+            Wish::Bool => self.visitor.visit_bool(false),
+            Wish::Other => checked(self.visitor.visit_unit(), self.notes, self.path, || "null".into()),
+        }
+    }
+
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        self.visitor.visit_none()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        let Self { visitor, path, notes, newtype, .. } = self;
+        visitor.visit_some(Track { inner, path, notes, newtype })
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        let Self { visitor, path, notes, newtype, .. } = self;
+        visitor.visit_newtype_struct(Track { inner, path, notes, newtype })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        let entered = Cell::new(false);
+        let sequence =
+            Sequence { inner, parent: &self.path, index: 0, notes: self.notes, entered: &entered };
+        let result = self.visitor.visit_seq(sequence);
+        if entered.get() { result } else { checked(result, self.notes, self.path, || "array".into()) }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        let entered = Cell::new(false);
+        let map = Map {
+            inner,
+            parent: &self.path,
+            strukt: self.strukt,
+            notes: self.notes,
+            collecting: self.notes.collecting(),
+            keys: Keys::default(),
+            key: Cow::Borrowed(""),
+            entered: &entered,
+        };
+        let result = self.visitor.visit_map(map);
+        if entered.get() { result } else { checked(result, self.notes, self.path, || "object".into()) }
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        self.visitor.visit_enum(inner)
+    }
+}
+
+/// Go shows the number only to a type that takes numbers, just not this one.
+fn number(wish: Wish, digits: &str) -> String {
+    if wish == Wish::Number { format!("number {digits}") } else { "number".into() }
+}
+
+struct Sequence<'a, 'r, A> {
+    inner: A,
+    parent: &'a Path<'a>,
+    index: usize,
+    notes: &'a Notes<'r>,
+    entered: &'a Cell<bool>,
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Sequence<'_, '_, A> {
+    type Error = A::Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        self.entered.set(true);
+        let path = Path::Index { parent: self.parent, index: self.index };
+        self.index += 1;
+        self.inner.next_element_seed(Seed { seed, path, notes: self.notes })
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.inner.size_hint()
+    }
+}
+
+struct Map<'a, 'r, 'de, A> {
+    inner: A,
+    parent: &'a Path<'a>,
+    strukt: Option<&'static str>,
+    notes: &'a Notes<'r>,
+    collecting: bool,
+    keys: Keys<'de>,
+    /// The key whose value comes next.
+    key: Cow<'de, str>,
+    entered: &'a Cell<bool>,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Map<'_, '_, 'de, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        self.entered.set(true);
+        if !self.collecting {
+            return self.inner.next_key_seed(seed);
+        }
+        let found = self.inner.next_key_seed(KeySeed { seed, key: &mut self.key })?;
+        if found.is_some() && !self.keys.insert(&self.key) {
+            let path = Path::Key { parent: self.parent, key: &self.key, owner: self.strukt };
+            self.notes.report.borrow_mut().note(format!("duplicate field \"{path}\""));
+        }
+        Ok(found)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        let path = Path::Key { parent: self.parent, key: &self.key, owner: self.strukt };
+        self.inner.next_value_seed(Seed { seed, path, notes: self.notes })
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.inner.size_hint()
+    }
+}
+
+/// The keys of an object so far.
+#[derive(Default)]
+struct Keys<'de> {
+    few: Vec<Cow<'de, str>>,
+    many: HashSet<Cow<'de, str>>,
+}
+
+impl<'de> Keys<'de> {
+    /// Whether the key is new.
+    fn insert(&mut self, key: &Cow<'de, str>) -> bool {
+        if !self.many.is_empty() {
+            return self.many.insert(key.clone());
+        }
+        if self.few.contains(key) {
+            return false;
+        }
+        self.few.push(key.clone());
+        if self.few.len() > LINEAR {
+            self.many = self.few.drain(..).collect();
+        }
+        true
+    }
+}
+
+/// The value at `path`.
+struct Seed<'a, 'r, S> {
+    seed: S,
+    path: Path<'a>,
+    notes: &'a Notes<'r>,
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Seed<'_, '_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
+        self.seed.deserialize(Track { inner, path: self.path, notes: self.notes, newtype: None })
+    }
+}
+
+/// A key, of which a copy is kept.
+struct KeySeed<'k, 'de, S> {
+    seed: S,
+    key: &'k mut Cow<'de, str>,
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for KeySeed<'_, 'de, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
+        self.seed.deserialize(KeyTrack { inner, key: self.key })
+    }
+}
+
+struct KeyTrack<'k, 'de, D> {
+    inner: D,
+    key: &'k mut Cow<'de, str>,
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for KeyTrack<'_, 'de, D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_any(KeyVisitor { visitor, key: self.key })
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+struct KeyVisitor<'k, 'de, V> {
+    visitor: V,
+    key: &'k mut Cow<'de, str>,
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for KeyVisitor<'_, 'de, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.visitor.expecting(f)
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<V::Value, E> {
+        *self.key = Cow::Owned(value.to_owned());
+        self.visitor.visit_str(value)
+    }
+
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<V::Value, E> {
+        *self.key = Cow::Borrowed(value);
+        self.visitor.visit_borrowed_str(value)
+    }
+}

@@ -1,0 +1,184 @@
+//! Delete: at once, gracefully, or when the last finalizer has gone.
+//!
+//! [`plan`] decides, without IO, what a DELETE makes of an object; it is committed like any other change.
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use machinery::status::ApiError;
+use serde_json::json;
+
+use crate::Registry;
+use crate::kind::Reservation;
+use crate::meta::{self, FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
+use crate::ops::Object;
+use crate::request::{DeleteRequest, Deleted, ListPage, ListRequest, Propagation, Target};
+use crate::table::{Resource, ResourceInfo};
+use crate::write::{ATTEMPTS, Change, may_go, uid_mismatch};
+
+/// How many objects of a collection are deleted at a time; the store syncs once for all that wait.
+const CONCURRENT: usize = 32;
+
+impl Registry {
+    /// Deletes an object, or notes in it that it is to go.
+    ///
+    /// # Errors
+    /// 404 when it does not exist, 409 when a precondition does not hold, 422 for options that contradict each other.
+    pub async fn delete(&self, target: &Target, request: &DeleteRequest) -> Result<Deleted, ApiError> {
+        request.check()?;
+        let resource = &target.resource;
+        let now = Timestamp::now();
+        let mut uid = None;
+        let outcome = self
+            .rewrite(target, ATTEMPTS, request.dry_run, |entry, old| {
+                check_preconditions(resource.info(), old.meta(), &entry.revision.to_string(), request)?;
+                if let Some(why) = resource.undeletable(old) {
+                    return Err(ApiError::forbidden(&resource.info().group_resource, &target.name, why));
+                }
+                uid.clone_from(&old.meta().uid);
+                Ok(plan(resource, old.boxed_clone(), request, now))
+            })
+            .await?;
+        let info = resource.info();
+        let body = if outcome.gone && !info.answers_deleted {
+            success(info, &target.name, uid.as_deref())
+        } else {
+            resource.served(&outcome.stored).map_err(ApiError::internal)?
+        };
+        // Upstream: 202 only for the older way of asking for a foreground deletion.
+        let accepted = !outcome.gone && request.orphan_dependents == Some(false);
+        Ok(Deleted { body, gone: outcome.gone, accepted })
+    }
+
+    /// Deletes all objects of a collection that are selected; answers with the list of them.
+    ///
+    /// # Errors
+    /// As [`Registry::list`] and [`Registry::delete`]; the first error ends it, except that objects which are gone
+    /// meanwhile are passed over.
+    pub async fn delete_collection(
+        &self,
+        target: &Target,
+        selected: &ListRequest,
+        request: &DeleteRequest,
+    ) -> Result<Bytes, ApiError> {
+        request.check()?;
+        let resource = &target.resource;
+        let page = self.list(target, selected).await?;
+        let revision = page.revision;
+        let entries: Vec<_> = stream::iter(page.entries)
+            .map(|entry| async move {
+                let object = Target::object(resource, &*entry.key.namespace, &*entry.key.name);
+                match self.delete(&object, request).await {
+                    Ok(_) => Ok(Some(entry)),
+                    Err(error) if error.code == 404 => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
+            .buffered(CONCURRENT)
+            .try_filter_map(|deleted| async move { Ok::<_, ApiError>(deleted) })
+            .try_collect()
+            .await?;
+        let list = ListPage { entries, revision, continue_token: None, remaining: None };
+        self.list_body(resource, &list)
+    }
+}
+
+/// What a DELETE makes of an object.
+fn plan(resource: &Resource, mut object: Box<dyn Object>, request: &DeleteRequest, now: Timestamp) -> Change {
+    // Upstream: a negative grace period means a second.
+    let requested = request.grace_period.map(|seconds| if seconds < 0 { 1 } else { seconds });
+    let grace = resource.grace_period(object.as_ref(), requested);
+    let meta = object.meta_mut();
+    let deleting = meta.deletion_timestamp.clone();
+    match (&deleting, grace, meta.deletion_grace_period_seconds) {
+        // The object is already ending in good order: that may only be made shorter.
+        (Some(ends), Some(_), Some(current)) => match requested {
+            Some(shorter) if shorter < current => {
+                meta.deletion_timestamp = Some(moved(ends, shorter - current));
+                meta.deletion_grace_period_seconds = Some(shorter);
+            }
+            _ => return Change::Keep,
+        },
+        (Some(_), _, _) => {
+            meta.finalizers = finalizers(meta, request, resource.info());
+        }
+        (None, grace, _) => {
+            meta.finalizers = finalizers(meta, request, resource.info());
+            let seconds = grace.unwrap_or_default();
+            meta.deletion_timestamp = Some(moved(&meta::time(now), seconds));
+            meta.deletion_grace_period_seconds = Some(seconds);
+            // Upstream: who acts on an object must act differently now, so this counts as a change of the wish.
+            if let Some(generation) = meta.generation.as_mut().filter(|generation| **generation > 0) {
+                *generation += 1;
+            }
+            resource.mark_deleted(object.as_mut());
+            if resource.held(object.as_ref()) {
+                object.meta_mut().deletion_grace_period_seconds = None;
+            }
+        }
+    }
+    if may_go(resource, object.as_ref()) {
+        return Change::Remove { last: object };
+    }
+    Change::Put { new: object, reservation: Reservation::none() }
+}
+
+fn moved(time: &Time, seconds: i64) -> Time {
+    let moved = time.0.checked_add(SignedDuration::from_secs(seconds));
+    Time(moved.unwrap_or(Timestamp::MAX))
+}
+
+/// The finalizers of an object once the garbage collector has been told what to do about its dependents.
+fn finalizers(meta: &ObjectMeta, request: &DeleteRequest, info: &ResourceInfo) -> Option<Vec<String>> {
+    let present = meta.finalizers.as_deref().unwrap_or_default();
+    let has = |name: &str| present.iter().any(|finalizer| finalizer == name);
+    // What the request says goes before what the object says, and that before the kind's default.
+    let wish = match (request.orphan_dependents, request.propagation) {
+        (Some(true), _) => Propagation::Orphan,
+        (Some(false), _) => Propagation::Background,
+        (None, Some(policy)) => policy,
+        (None, None) if has(FINALIZER_ORPHAN) => Propagation::Orphan,
+        (None, None) if has(FINALIZER_FOREGROUND) => Propagation::Foreground,
+        (None, None) if info.orphan_by_default => Propagation::Orphan,
+        (None, None) => Propagation::Background,
+    };
+    let ours = |name: &String| name == FINALIZER_ORPHAN || name == FINALIZER_FOREGROUND;
+    let mut finalizers: Vec<String> = present.iter().filter(|name| !ours(name)).cloned().collect();
+    match wish {
+        Propagation::Orphan => finalizers.push(FINALIZER_ORPHAN.into()),
+        Propagation::Foreground => finalizers.push(FINALIZER_FOREGROUND.into()),
+        Propagation::Background => {}
+    }
+    (!finalizers.is_empty()).then_some(finalizers)
+}
+
+fn check_preconditions(
+    info: &ResourceInfo,
+    meta: &ObjectMeta,
+    version: &str,
+    request: &DeleteRequest,
+) -> Result<(), ApiError> {
+    let name = meta.name.as_deref().unwrap_or_default();
+    let uid = meta.uid.as_deref().unwrap_or_default();
+    let why = match (&request.uid, &request.resource_version) {
+        (Some(asked), _) if asked != uid => uid_mismatch(asked, uid),
+        (_, Some(asked)) if asked != version => format!(
+            "Precondition failed: ResourceVersion in precondition: {asked}, ResourceVersion in object meta: {version}"
+        ),
+        _ => return Ok(()),
+    };
+    Err(ApiError::conflict(&info.group_resource, name, why))
+}
+
+/// The `Status` that answers a DELETE of an object which is gone.
+fn success(info: &ResourceInfo, name: &str, uid: Option<&str>) -> Bytes {
+    let mut details = json!({ "name": name, "kind": info.plural, "uid": uid });
+    if !info.group.is_empty() {
+        details["group"] = info.group.as_str().into();
+    }
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
+    });
+    status.to_string().into()
+}

@@ -1,0 +1,558 @@
+//! What a kind brings along: its row in the resource table and the hooks the write path calls.
+//!
+//! A built-in kind is a zero-sized type in a file of its own under `kinds/` which implements [`Kind`]. The write
+//! path never names a kind: it works on the erased [`ResourceOps`](crate::ops::ResourceOps), to which
+//! [`Typed`](crate::ops::Typed) adapts every `Kind`.
+//!
+//! # When which hook runs
+//!
+//! | write | hooks, in order |
+//! |---|---|
+//! | create | `default` → `prepare_create` → `validate` → `allocate(new, None)` → commit |
+//! | update, patch | `default` → `prepare_update` → `validate` and `validate_update` → `allocate(new, Some(old))` → commit |
+//! | `/status` | `default` → `prepare_status` → `validate_status` → commit |
+//! | `/finalize`, `/resize`, ... | `default` → `prepare_subresource` → `validate_update` → commit |
+//! | `/scale` | `scale`, `set_scale`, then as an update |
+//! | delete | `undeletable`, `grace_period`, `mark_deleted`, `held`; once the object is gone: `release` |
+//!
+//! Hooks are synchronous and have no clock: the time of the write is in the [`Context`].
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use machinery::field::ErrorList;
+use machinery::status::ApiError;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use store::Store;
+
+use crate::allocate::Allocators;
+
+/// A built-in kind of the API: a type without data, whose hooks say how the write path treats its objects.
+///
+/// Every hook but the first few has a default which is right for the simplest kinds (a ConfigMap needs little more
+/// than its descriptor, `validate` and its columns).
+pub trait Kind: Send + Sync + Sized + 'static {
+    /// The type an object of this kind decodes to.
+    type Object: k8s_openapi::Metadata<Ty = ObjectMeta>
+        + Serialize
+        + DeserializeOwned
+        + schemars::JsonSchema
+        + Clone
+        + Send
+        + Sync
+        + 'static;
+
+    /// The row in the resource table.
+    const DESCRIPTOR: Descriptor;
+
+    /// Sets what the client left out, as upstream's defaulting does. Runs on create and on every update, before
+    /// anything else sees the object; must be idempotent.
+    fn default(_object: &mut Self::Object) {}
+
+    /// Makes a decoded object one that can be created: status dropped, `metadata.generation` set to 1 where the kind
+    /// counts generations, fields set which upstream sets by its built-in admission (a pod's service account,
+    /// tolerations and so on). The metadata every kind has in common (uid, creationTimestamp, generateName,
+    /// namespace) is already in place; `metadata.generation` is `None`.
+    fn prepare_create(_object: &mut Self::Object, _context: &Context<'_>) {}
+
+    /// Makes a decoded object one that can replace `old`: status taken from `old`, and `metadata.generation` raised
+    /// by one when the spec changed ([`bump_generation`] does that). It arrives with the generation of `old`.
+    fn prepare_update(_new: &mut Self::Object, _old: &Self::Object) {}
+
+    /// Makes a decoded object a write to `/status`: everything but the status is taken from `old`. The metadata is
+    /// taken care of (only `managedFields` and what the store sets may differ), so spec-like fields are what is left.
+    fn prepare_status(_new: &mut Self::Object, _old: &Self::Object) {}
+
+    /// As [`Kind::prepare_status`], for the other subresources that take the whole object: `finalize` of a Namespace
+    /// keeps all but `spec.finalizers`, `resize` and `ephemeralcontainers` of a Pod all but what they are for.
+    fn prepare_subresource(_subresource: Subresource, _new: &mut Self::Object, _old: &Self::Object) {}
+
+    /// What is wrong with an object about to be stored, beyond its metadata, which is validated for all kinds alike.
+    /// Runs on create and, before [`Kind::validate_update`], on update.
+    fn validate(object: &Self::Object) -> ErrorList;
+
+    /// What is wrong with the step from `old` to `new`: immutable fields, illegal transitions. Runs in addition to
+    /// [`Kind::validate`].
+    fn validate_update(_new: &Self::Object, _old: &Self::Object) -> ErrorList {
+        ErrorList::default()
+    }
+
+    /// What is wrong with a write to `/status`. [`Kind::validate`] does not run for these.
+    fn validate_status(_new: &Self::Object, _old: &Self::Object) -> ErrorList {
+        ErrorList::default()
+    }
+
+    /// Things worth telling the client which do not refuse the write; sent as `Warning` headers.
+    fn warnings(_new: &Self::Object, _old: Option<&Self::Object>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Takes what is shared by the whole cluster and must not be handed out twice: cluster IPs, node ports. Runs last
+    /// before the commit, on an object which is already valid, and may write what it allocated into it. What the
+    /// [`Reservation`] says happens when the fate of the write is known; a dry run always abandons it.
+    ///
+    /// # Errors
+    /// Whatever the client is to be told when nothing suitable is free.
+    fn allocate(
+        _new: &mut Self::Object,
+        _old: Option<&Self::Object>,
+        _context: &Context<'_>,
+    ) -> Result<Reservation, ApiError> {
+        Ok(Reservation::none())
+    }
+
+    /// Marks as taken what a stored object holds. Runs for every object when the registry opens.
+    fn occupy(_object: &Self::Object, _allocators: &Allocators) {}
+
+    /// Gives back what an object held; runs once it is gone from the store.
+    fn release(_object: &Self::Object, _allocators: &Allocators) {}
+
+    /// The values of [`Descriptor::selectable`], in that order; `""` where the object has none.
+    fn fields(_object: &Self::Object) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// The columns of the Table representation, upstream's, those of `-o wide` with priority 1.
+    fn columns() -> Vec<Column> {
+        vec![Column::name(), Column::age()]
+    }
+
+    /// The cells of one object, as many as there are [`Kind::columns`]; `now` is what ages are counted from.
+    fn row(object: &Self::Object, now: Timestamp) -> Vec<Value> {
+        use k8s_openapi::Metadata;
+        vec![cell_name(object.metadata()), cell_age(object.metadata(), now)]
+    }
+
+    /// The object seen through its `scale` subresource; `None` where the kind has none.
+    fn scale(_object: &Self::Object) -> Option<ScaleView> {
+        None
+    }
+
+    /// Sets the wished number of replicas; called only for kinds whose [`Kind::scale`] answers.
+    fn set_scale(_object: &mut Self::Object, _replicas: i32) {}
+
+    /// Why an object may never be deleted (the namespaces `default`, `kube-system` and `kube-public`: upstream's words
+    /// are `this namespace may not be deleted`), as the end of a 403.
+    fn undeletable(_object: &Self::Object) -> Option<&'static str> {
+        None
+    }
+
+    /// How long, in seconds, an object stays after a DELETE so that somebody can end it in good order. `None`: the
+    /// kind knows no graceful deletion (all but Pods). `Some(0)`: it goes at once. `requested` is what the client
+    /// asked for, never negative.
+    fn grace_period(_object: &Self::Object, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Notes in the object itself that it is being deleted (a Namespace becomes `Terminating`). Runs when
+    /// `metadata.deletionTimestamp` has just been set.
+    fn mark_deleted(_object: &mut Self::Object) {}
+
+    /// Whether something besides `metadata.finalizers` keeps a deleted object (a Namespace: `spec.finalizers`).
+    fn held(_object: &Self::Object) -> bool {
+        false
+    }
+}
+
+/// A second group-version under which the objects of another kind are served, from the same storage.
+///
+/// Events are the case: stored as `v1`, served as `v1` and as `events.k8s.io/v1`. Defaults, validation, columns and
+/// everything else are those of the stored kind; only the shape on the wire differs.
+pub trait View: Send + Sync + Sized + 'static {
+    /// The kind the objects are stored as.
+    type Stored: Kind;
+
+    /// The type an object decodes to under this group and version.
+    type Object: k8s_openapi::Metadata<Ty = ObjectMeta>
+        + Serialize
+        + DeserializeOwned
+        + schemars::JsonSchema
+        + Clone
+        + Send
+        + Sync
+        + 'static;
+
+    /// The row in the resource table; its `storage` is that of the stored kind.
+    const DESCRIPTOR: Descriptor;
+
+    /// From the wire to the store.
+    fn to_stored(object: Self::Object) -> <Self::Stored as Kind>::Object;
+
+    /// From the store to the wire.
+    fn from_stored(object: <Self::Stored as Kind>::Object) -> Self::Object;
+
+    /// Columns of the Table representation, which upstream has per group.
+    fn columns() -> Vec<Column> {
+        Self::Stored::columns()
+    }
+
+    /// The cells of one object.
+    fn row(object: &<Self::Stored as Kind>::Object, now: Timestamp) -> Vec<Value> {
+        Self::Stored::row(object, now)
+    }
+
+    /// The names of the fields of [`Kind::fields`] as this group calls them: pairs of (served, stored).
+    const FIELD_LABELS: &'static [(&'static str, &'static str)] = &[];
+}
+
+/// The static part of a kind: its names, its scope, what can be done with it.
+///
+/// Written with one of the constructors and struct update:
+/// `Descriptor { short_names: &["deploy"], ..Descriptor::namespaced("apps", "v1", "Deployment", "deployments") }`.
+#[derive(Debug, Clone, Copy)]
+pub struct Descriptor {
+    /// API group, empty for the core group.
+    pub group: &'static str,
+    /// API version.
+    pub version: &'static str,
+    /// Kind, as in manifests.
+    pub kind: &'static str,
+    /// Kind of a list of these; empty means [`Descriptor::kind`] followed by `List`.
+    pub list_kind: &'static str,
+    /// The resource name in paths.
+    pub plural: &'static str,
+    /// The name kubectl accepts for one of them; empty means the kind in lower case.
+    pub singular: &'static str,
+    /// Abbreviations kubectl accepts.
+    pub short_names: &'static [&'static str],
+    /// Groups of resources kubectl accepts as one name (`all`).
+    pub categories: &'static [&'static str],
+    /// Whether objects live in namespaces.
+    pub scope: Scope,
+    /// What is served below an object.
+    pub subresources: &'static [Subresource],
+    /// Name of the type in OpenAPI, `io.k8s.api.core.v1.Pod`: the key of the merge rules.
+    pub definition: &'static str,
+    /// Resource part of the store's keys, `GROUP/RESOURCE` with `core` for the core group.
+    pub storage: &'static str,
+    /// What is legal as `metadata.name`.
+    pub names: NameRule,
+    /// Field labels a selector may use besides `metadata.name` and `metadata.namespace`.
+    pub selectable: &'static [&'static str],
+    /// Whether a PUT to a name that does not exist creates the object.
+    pub create_on_update: bool,
+    /// Whether a PUT without a resourceVersion replaces whatever is there.
+    pub unconditional_update: bool,
+    /// What is done with dependents when DELETE does not say: upstream's default for its oldest kinds is to orphan them.
+    pub orphan_by_default: bool,
+    /// Whether a DELETE answers with the object instead of a `Status` (upstream: Pods, Services, ServiceAccounts and
+    /// a few more of the core group).
+    pub answers_deleted: bool,
+}
+
+impl Descriptor {
+    const fn new(
+        group: &'static str,
+        version: &'static str,
+        kind: &'static str,
+        plural: &'static str,
+        scope: Scope,
+    ) -> Self {
+        Self {
+            group,
+            version,
+            kind,
+            list_kind: "",
+            plural,
+            singular: "",
+            short_names: &[],
+            categories: &[],
+            scope,
+            subresources: &[],
+            definition: "",
+            storage: "",
+            names: NameRule::Subdomain,
+            selectable: &[],
+            create_on_update: false,
+            unconditional_update: true,
+            orphan_by_default: false,
+            answers_deleted: false,
+        }
+    }
+
+    /// A kind whose objects live in namespaces. An empty `definition` or `storage` is completed from the names.
+    #[must_use]
+    pub const fn namespaced(
+        group: &'static str,
+        version: &'static str,
+        kind: &'static str,
+        plural: &'static str,
+    ) -> Self {
+        Self::new(group, version, kind, plural, Scope::Namespaced)
+    }
+
+    /// A kind whose objects live beside the namespaces.
+    #[must_use]
+    pub const fn cluster(
+        group: &'static str,
+        version: &'static str,
+        kind: &'static str,
+        plural: &'static str,
+    ) -> Self {
+        Self::new(group, version, kind, plural, Scope::Cluster)
+    }
+}
+
+/// Where the objects of a kind live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// In a namespace.
+    Namespaced,
+    /// Beside the namespaces.
+    Cluster,
+}
+
+/// Upstream's rules for names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameRule {
+    /// RFC 1123 subdomain: dots allowed, up to 253 characters. Most kinds.
+    Subdomain,
+    /// RFC 1123 label, up to 63 characters: Namespaces.
+    Label,
+    /// RFC 1035 label, starts with a letter: Services.
+    Label1035,
+    /// Anything that fits in one path segment: RBAC.
+    PathSegment,
+}
+
+/// What is served below an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subresource {
+    /// `status`: the same object, of which only the status is written.
+    Status,
+    /// `scale`: an autoscaling/v1 Scale.
+    Scale,
+    /// `finalize` of Namespaces: only `spec.finalizers` is written.
+    Finalize,
+    /// `binding` of Pods: POST a v1 Binding to assign the pod to a node.
+    Binding,
+    /// `eviction` of Pods.
+    Eviction,
+    /// `ephemeralcontainers` of Pods.
+    EphemeralContainers,
+    /// `resize` of Pods.
+    Resize,
+    /// `token` of ServiceAccounts.
+    Token,
+    /// `log` of Pods.
+    Log,
+    /// `exec` of Pods.
+    Exec,
+    /// `attach` of Pods.
+    Attach,
+    /// `portforward` of Pods.
+    PortForward,
+    /// `proxy` of Pods, Services and Nodes.
+    Proxy,
+}
+
+impl Subresource {
+    /// Every subresource there is.
+    pub const ALL: [Self; 13] = [
+        Self::Status,
+        Self::Scale,
+        Self::Finalize,
+        Self::Binding,
+        Self::Eviction,
+        Self::EphemeralContainers,
+        Self::Resize,
+        Self::Token,
+        Self::Log,
+        Self::Exec,
+        Self::Attach,
+        Self::PortForward,
+        Self::Proxy,
+    ];
+
+    /// The path segment.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Scale => "scale",
+            Self::Finalize => "finalize",
+            Self::Binding => "binding",
+            Self::Eviction => "eviction",
+            Self::EphemeralContainers => "ephemeralcontainers",
+            Self::Resize => "resize",
+            Self::Token => "token",
+            Self::Log => "log",
+            Self::Exec => "exec",
+            Self::Attach => "attach",
+            Self::PortForward => "portforward",
+            Self::Proxy => "proxy",
+        }
+    }
+
+    /// The subresource of that path segment.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|candidate| candidate.name() == name)
+    }
+
+    /// The verbs discovery lists for it.
+    #[must_use]
+    pub const fn verbs(self) -> &'static [&'static str] {
+        match self {
+            Self::Status | Self::Scale | Self::EphemeralContainers | Self::Resize => &["get", "patch", "update"],
+            Self::Finalize => &["update"],
+            Self::Binding | Self::Eviction | Self::Token => &["create"],
+            Self::Log => &["get"],
+            Self::Exec | Self::Attach | Self::PortForward => &["create", "get"],
+            Self::Proxy => &["create", "delete", "get", "patch", "update"],
+        }
+    }
+
+    /// Group, version and kind of what it takes and answers, where that is not the kind of the object itself.
+    #[must_use]
+    pub const fn kind(self) -> Option<(&'static str, &'static str, &'static str)> {
+        match self {
+            Self::Status | Self::Finalize | Self::EphemeralContainers | Self::Resize | Self::Log => None,
+            Self::Scale => Some(("autoscaling", "v1", "Scale")),
+            Self::Binding => Some(("", "v1", "Binding")),
+            Self::Eviction => Some(("policy", "v1", "Eviction")),
+            Self::Token => Some(("authentication.k8s.io", "v1", "TokenRequest")),
+            Self::Exec => Some(("", "v1", "PodExecOptions")),
+            Self::Attach => Some(("", "v1", "PodAttachOptions")),
+            Self::PortForward => Some(("", "v1", "PodPortForwardOptions")),
+            Self::Proxy => Some(("", "v1", "PodProxyOptions")),
+        }
+    }
+}
+
+/// What a hook may know about the write it takes part in.
+pub struct Context<'a> {
+    /// The time of the write.
+    pub now: Timestamp,
+    /// Who writes.
+    pub user: &'a str,
+    /// Namespace of the request; empty for cluster scope.
+    pub namespace: &'a str,
+    /// Nothing will be stored.
+    pub dry_run: bool,
+    /// Cluster IPs and node ports.
+    pub allocators: &'a Allocators,
+    /// The stored objects, for the rare hook that looks at another kind.
+    pub store: &'a Store,
+}
+
+/// Something taken for a write that may still fail. Dropped without [`Reservation::committed`] it is given back.
+#[derive(Default)]
+#[must_use]
+pub struct Reservation {
+    commit: Option<Box<dyn FnOnce() + Send>>,
+    abandon: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Reservation {
+    /// Nothing was taken.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// `commit` runs when the write is stored (it gives back what the old object held and the new one does not);
+    /// `abandon` when it is not (it gives back what was taken for it).
+    pub fn new(commit: impl FnOnce() + Send + 'static, abandon: impl FnOnce() + Send + 'static) -> Self {
+        Self { commit: Some(Box::new(commit)), abandon: Some(Box::new(abandon)) }
+    }
+
+    /// The write is stored.
+    pub fn committed(mut self) {
+        self.abandon = None;
+        if let Some(commit) = self.commit.take() {
+            commit();
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(abandon) = self.abandon.take() {
+            abandon();
+        }
+    }
+}
+
+/// A workload seen through `scale`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScaleView {
+    /// `spec.replicas`.
+    pub replicas: i32,
+    /// `status.replicas`.
+    pub current: i32,
+    /// The label selector in its string form, for `status.selector`; empty when there is none.
+    pub selector: String,
+}
+
+/// A column of the Table representation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Column {
+    /// Title; kubectl prints it in upper case.
+    pub name: String,
+    /// OpenAPI type: `string`, `integer`, `number`, `boolean`, `date`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// OpenAPI format; `name` marks the column that holds the name.
+    pub format: String,
+    /// What it shows.
+    pub description: String,
+    /// 0 is always shown, 1 with `-o wide`.
+    pub priority: i32,
+}
+
+impl Column {
+    /// A column of text.
+    #[must_use]
+    pub fn string(name: &str, description: &str) -> Self {
+        Self {
+            name: name.into(),
+            kind: "string".into(),
+            format: String::new(),
+            description: description.into(),
+            priority: 0,
+        }
+    }
+
+    /// A column of whole numbers.
+    #[must_use]
+    pub fn integer(name: &str, description: &str) -> Self {
+        Self { kind: "integer".into(), ..Self::string(name, description) }
+    }
+
+    /// A column of text, shown with `-o wide` only.
+    #[must_use]
+    pub fn wide(name: &str, description: &str) -> Self {
+        Self { priority: 1, ..Self::string(name, description) }
+    }
+
+    /// The first column of every table.
+    #[must_use]
+    pub fn name() -> Self {
+        Self { format: "name".into(), ..Self::string("Name", "Name must be unique within a namespace.") }
+    }
+
+    /// The age, last or nearly last in every table.
+    #[must_use]
+    pub fn age() -> Self {
+        Self::string("Age", "Time since the server created the object.")
+    }
+}
+
+/// The cell of [`Column::name`].
+#[must_use]
+pub fn cell_name(meta: &ObjectMeta) -> Value {
+    Value::String(meta.name.clone().unwrap_or_default())
+}
+
+/// The cell of [`Column::age`]; `<unknown>` for an object without a creationTimestamp.
+#[must_use]
+pub fn cell_age(meta: &ObjectMeta, now: Timestamp) -> Value {
+    Value::String(machinery::age::since(meta.creation_timestamp.as_ref(), now))
+}
+
+/// Raises the generation by one when `changed`: for [`Kind::prepare_update`], with the comparison of the specs.
+pub fn bump_generation(meta: &mut ObjectMeta, changed: bool) {
+    if changed {
+        meta.generation = Some(meta.generation.unwrap_or_default().saturating_add(1));
+    }
+}

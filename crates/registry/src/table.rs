@@ -1,0 +1,260 @@
+//! The resource table: every resource the server knows, by group, version and plural.
+//!
+//! Readers take an `Arc` of the whole table and keep it for as long as they like; adding or removing a custom
+//! resource replaces the table. Order is kept: discovery lists resources in the order of the rows.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use machinery::gvk::{GroupKind, GroupResource, GroupVersionKind};
+
+use crate::kind::{Descriptor, NameRule, Scope, Subresource};
+use crate::ops::ResourceOps;
+
+/// The row of one resource: [`Descriptor`] with owned strings, so that a custom resource can have one.
+#[derive(Debug, Clone)]
+pub struct ResourceInfo {
+    /// API group, empty for the core group.
+    pub group: String,
+    /// API version.
+    pub version: String,
+    /// Kind, as in manifests.
+    pub kind: String,
+    /// Kind of a list of these.
+    pub list_kind: String,
+    /// The resource name in paths.
+    pub plural: String,
+    /// The name kubectl accepts for one of them.
+    pub singular: String,
+    /// Abbreviations kubectl accepts.
+    pub short_names: Vec<String>,
+    /// Groups of resources kubectl accepts as one name.
+    pub categories: Vec<String>,
+    /// Whether objects live in namespaces.
+    pub scope: Scope,
+    /// What is served below an object.
+    pub subresources: Vec<Subresource>,
+    /// Name of the type in OpenAPI, the key of the merge rules.
+    pub definition: String,
+    /// Resource part of the store's keys.
+    pub storage: Arc<str>,
+    /// What is legal as `metadata.name`.
+    pub names: NameRule,
+    /// Field labels a selector may use besides `metadata.name` and `metadata.namespace`.
+    pub selectable: Vec<String>,
+    /// Whether a PUT to a name that does not exist creates the object.
+    pub create_on_update: bool,
+    /// Whether a PUT without a resourceVersion replaces whatever is there.
+    pub unconditional_update: bool,
+    /// What is done with dependents when DELETE does not say.
+    pub orphan_by_default: bool,
+    /// Whether a DELETE answers with the object instead of a `Status`.
+    pub answers_deleted: bool,
+    /// As errors name the resource: `deployments.apps`.
+    pub group_resource: GroupResource,
+    /// As validation errors name the kind: `Deployment.apps`.
+    pub group_kind: GroupKind,
+    /// `GROUP/VERSION`, or the version alone for the core group.
+    pub api_version: String,
+}
+
+impl ResourceInfo {
+    /// The row of a built-in kind. `definition` fills in for an empty one in the descriptor.
+    #[must_use]
+    pub fn from_descriptor(descriptor: &Descriptor, definition: &str) -> Self {
+        let or = |value: &str, other: String| if value.is_empty() { other } else { value.to_owned() };
+        let group_part = if descriptor.group.is_empty() { "core" } else { descriptor.group };
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Self {
+            group: descriptor.group.to_owned(),
+            version: descriptor.version.to_owned(),
+            kind: descriptor.kind.to_owned(),
+            list_kind: or(descriptor.list_kind, format!("{}List", descriptor.kind)),
+            plural: descriptor.plural.to_owned(),
+            singular: or(descriptor.singular, descriptor.kind.to_lowercase()),
+            short_names: owned(descriptor.short_names),
+            categories: owned(descriptor.categories),
+            scope: descriptor.scope,
+            subresources: descriptor.subresources.to_vec(),
+            definition: or(descriptor.definition, definition.to_owned()),
+            storage: or(descriptor.storage, format!("{group_part}/{}", descriptor.plural)).into(),
+            names: descriptor.names,
+            selectable: owned(descriptor.selectable),
+            create_on_update: descriptor.create_on_update,
+            unconditional_update: descriptor.unconditional_update,
+            orphan_by_default: descriptor.orphan_by_default,
+            answers_deleted: descriptor.answers_deleted,
+            group_resource: GroupResource::from_static(descriptor.group, descriptor.plural),
+            group_kind: GroupKind::from_static(descriptor.group, descriptor.kind),
+            api_version: api_version(descriptor.group, descriptor.version),
+        }
+    }
+
+    /// Whether objects live in namespaces.
+    #[must_use]
+    pub fn namespaced(&self) -> bool {
+        self.scope == Scope::Namespaced
+    }
+
+    /// Whether that subresource is served.
+    #[must_use]
+    pub fn has(&self, subresource: Subresource) -> bool {
+        self.subresources.contains(&subresource)
+    }
+
+    /// The verbs discovery lists.
+    #[must_use]
+    pub fn verbs(&self) -> &'static [&'static str] {
+        &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+    }
+
+    /// Group, version and kind.
+    #[must_use]
+    pub fn group_version_kind(&self) -> GroupVersionKind {
+        GroupVersionKind::new(self.group.clone(), self.version.clone(), self.kind.clone())
+    }
+}
+
+/// `GROUP/VERSION`, or the version alone for the core group.
+#[must_use]
+pub fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// A resource: its row and its behaviour. Cheap to clone.
+pub type Resource = Arc<dyn ResourceOps>;
+
+/// One state of the resource table.
+#[derive(Default, Clone)]
+pub struct Resources {
+    rows: Vec<Resource>,
+    by_path: HashMap<(String, String, String), usize>,
+    by_kind: HashMap<(String, String, String), usize>,
+    by_storage: HashMap<Arc<str>, usize>,
+}
+
+impl Resources {
+    /// A table of these rows; of two rows for one path the later one wins.
+    #[must_use]
+    pub fn new(rows: Vec<Resource>) -> Self {
+        let mut table = Self::default();
+        for row in rows {
+            table.insert(row);
+        }
+        table
+    }
+
+    /// Adds a row, or replaces the one with the same group, version and plural.
+    pub fn insert(&mut self, row: Resource) {
+        let info = row.info();
+        let path = (info.group.clone(), info.version.clone(), info.plural.clone());
+        let kind = (info.group.clone(), info.version.clone(), info.kind.clone());
+        let storage = info.storage.clone();
+        let index = match self.by_path.get(&path) {
+            Some(&index) => {
+                self.rows[index] = row;
+                index
+            }
+            None => {
+                self.rows.push(row);
+                self.rows.len() - 1
+            }
+        };
+        self.by_path.insert(path, index);
+        self.by_kind.insert(kind, index);
+        // Views come and go beside the kind they show: the stored kind's own row describes what is in the store.
+        if !self.rows[index].is_view() {
+            self.by_storage.insert(storage, index);
+        }
+    }
+
+    /// Keeps only the rows for which `keep` says so.
+    pub fn retain(&mut self, keep: impl Fn(&ResourceInfo) -> bool) {
+        let rows = std::mem::take(&mut self.rows);
+        *self = Self::new(rows.into_iter().filter(|row| keep(row.info())).collect());
+    }
+
+    /// The resource of a path.
+    #[must_use]
+    pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Resource> {
+        self.find(&self.by_path, group, version, plural)
+    }
+
+    /// The resource of a manifest's `apiVersion` (split) and `kind`.
+    #[must_use]
+    pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Resource> {
+        self.find(&self.by_kind, group, version, kind)
+    }
+
+    /// The resource whose objects are stored under that key (`core/pods`).
+    #[must_use]
+    pub fn by_storage(&self, storage: &str) -> Option<&Resource> {
+        self.by_storage.get(storage).map(|&index| &self.rows[index])
+    }
+
+    /// All rows, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = &Resource> {
+        self.rows.iter()
+    }
+
+    /// The groups and their versions, in the order in which they appear; the core group first as `""`.
+    #[must_use]
+    pub fn groups(&self) -> Vec<(String, Vec<String>)> {
+        let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+        for info in self.rows.iter().map(|row| row.info()) {
+            let position = groups.iter().position(|(group, _)| *group == info.group);
+            let index = position.unwrap_or_else(|| {
+                groups.push((info.group.clone(), Vec::new()));
+                groups.len() - 1
+            });
+            let versions = &mut groups[index].1;
+            if !versions.contains(&info.version) {
+                versions.push(info.version.clone());
+            }
+        }
+        groups.sort_by_key(|(group, _)| !group.is_empty());
+        groups
+    }
+
+    /// The rows of one group and version.
+    pub fn of_version<'a>(&'a self, group: &'a str, version: &'a str) -> impl Iterator<Item = &'a Resource> {
+        self.rows.iter().filter(move |row| row.info().group == group && row.info().version == version)
+    }
+
+    fn find(
+        &self,
+        index: &HashMap<(String, String, String), usize>,
+        group: &str,
+        version: &str,
+        name: &str,
+    ) -> Option<&Resource> {
+        let key = (group.to_owned(), version.to_owned(), name.to_owned());
+        index.get(&key).map(|&index| &self.rows[index])
+    }
+}
+
+/// The table in use, replaceable while the server runs.
+#[derive(Default)]
+pub struct ResourceTable(RwLock<Arc<Resources>>);
+
+impl ResourceTable {
+    /// A table that starts with these rows.
+    #[must_use]
+    pub fn new(resources: Resources) -> Self {
+        Self(RwLock::new(Arc::new(resources)))
+    }
+
+    /// The table as it is now.
+    #[must_use]
+    pub fn load(&self) -> Arc<Resources> {
+        Arc::clone(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Replaces the table by a changed copy.
+    pub fn change(&self, change: impl FnOnce(&mut Resources)) {
+        let mut current = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut next = Resources::clone(&current);
+        change(&mut next);
+        *current = Arc::new(next);
+    }
+}

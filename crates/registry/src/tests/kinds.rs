@@ -1,0 +1,150 @@
+//! What must hold of every kind there is, so that nobody forgets it for the next one.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use machinery::merge_keys;
+use serde_json::{Map, Value, json};
+
+use super::Fixture;
+use crate::decode::Report;
+use crate::kinds;
+use crate::table::Resource;
+
+fn minimal(resource: &Resource) -> Value {
+    let info = resource.info();
+    let mut object =
+        json!({ "apiVersion": info.api_version, "kind": info.kind, "metadata": { "name": "x", "resourceVersion": "1" } });
+    if info.namespaced() {
+        object["metadata"]["namespace"] = "default".into();
+    }
+    object
+}
+
+#[test]
+fn hooks_take_an_empty_object() {
+    for resource in kinds::all() {
+        let info = resource.info();
+        let mut report = Report::collect();
+        let body = minimal(&resource).to_string();
+        let mut object = resource.decode(body.as_bytes(), &mut report).unwrap();
+        assert_eq!(report.findings(), [""; 0], "{}", info.kind);
+        let now = Timestamp::UNIX_EPOCH;
+        let check = |object: &dyn crate::Object, state: &str| {
+            let _ = resource.validate(object);
+            let _ = resource.validate_update(object, object);
+            let _ = resource.validate_status(object, object);
+            let _ = resource.warnings(object, None);
+            assert_eq!(resource.row(object, now).len(), resource.columns().len(), "{} {state}", info.kind);
+            let labels: Vec<&str> = resource.fields(object).into_iter().map(|(label, _)| label).collect();
+            let selectable: Vec<&str> = info.selectable.iter().map(|label| resource.stored_label(label)).collect();
+            assert_eq!(labels, selectable, "{} {state}", info.kind);
+            assert_eq!(resource.columns()[0].format, "name", "{}", info.kind);
+            let _ = (resource.held(object), resource.grace_period(object, None), resource.undeletable(object));
+        };
+        check(object.as_ref(), "as sent");
+        resource.default(object.as_mut());
+        check(object.as_ref(), "with defaults");
+
+        let mut once = Vec::new();
+        resource.encode(object.as_ref(), &mut once).unwrap();
+        let old = object.boxed_clone();
+        resource.default(object.as_mut());
+        let mut twice = Vec::new();
+        resource.encode(object.as_ref(), &mut twice).unwrap();
+        assert_eq!(String::from_utf8(once).unwrap(), String::from_utf8(twice).unwrap(), "{}: defaults twice", info.kind);
+        resource.prepare_update(object.as_mut(), old.as_ref());
+        resource.mark_deleted(object.as_mut());
+        for subresource in &info.subresources {
+            resource.prepare_subresource(*subresource, object.as_mut(), old.as_ref());
+        }
+        assert_eq!(
+            info.has(crate::Subresource::Scale),
+            resource.scale(object.as_ref()).is_some(),
+            "{}: scale is declared and offered",
+            info.kind
+        );
+    }
+}
+
+#[test]
+fn objects_survive_the_store() {
+    for resource in kinds::all() {
+        let body = minimal(&resource).to_string();
+        let mut object = resource.decode(body.as_bytes(), &mut Report::ignore()).unwrap();
+        resource.default(object.as_mut());
+        let mut stored = Vec::new();
+        resource.encode(object.as_ref(), &mut stored).unwrap();
+        let again = resource.load(&stored).unwrap();
+        let mut twice = Vec::new();
+        resource.encode(again.as_ref(), &mut twice).unwrap();
+        assert_eq!(stored, twice, "{}", resource.info().kind);
+        let served = resource.served(&stored.into()).unwrap();
+        let served: Value = serde_json::from_slice(&served).unwrap();
+        assert_eq!(served["apiVersion"], resource.info().api_version);
+        assert_eq!(served["kind"], resource.info().kind);
+    }
+}
+
+#[test]
+fn names_are_told_apart() {
+    let mut seen = BTreeMap::new();
+    for resource in kinds::all() {
+        let info = resource.info();
+        let mut names = vec![info.plural.clone(), info.singular.clone()];
+        names.extend(info.short_names.clone());
+        for name in names {
+            let other = seen.insert((info.group.clone(), name.clone()), info.kind.clone());
+            assert_eq!(other, None, "{name} names two kinds of one group");
+        }
+        assert!(!info.definition.is_empty());
+        assert!(info.storage.contains('/'));
+    }
+}
+
+/// Types that are strings or open maps on the wire, and so have no fields to merge.
+const SCALARS: [&str; 6] = ["Quantity", "Time", "MicroTime", "IntOrString", "ByteString", "FieldsV1"];
+
+#[test]
+fn every_list_of_objects_has_a_merge_rule() {
+    let mut generator = schemars::SchemaGenerator::default();
+    for resource in kinds::all() {
+        resource.schema(&mut generator);
+    }
+    let definitions: Map<String, Value> = generator.take_definitions(true);
+    assert!(definitions.len() > 100);
+    let mut missing = Vec::new();
+    for (definition, schema) in &definitions {
+        for (field, property) in schema["properties"].as_object().into_iter().flatten() {
+            let Some(target) = reference(property).filter(|target| !SCALARS.iter().any(|s| target.ends_with(s))) else {
+                continue;
+            };
+            let known = merge_keys::field(definition, field).and_then(|rule| rule.definition);
+            if known != Some(target) {
+                missing.push(format!("{definition}.{field}: {target}"));
+            }
+        }
+    }
+    assert_eq!(missing, [""; 0]);
+}
+
+/// The definition a property, or the items of one, refers to.
+fn reference(property: &Value) -> Option<&str> {
+    let direct = property["$ref"].as_str();
+    let items = property["items"]["$ref"].as_str();
+    direct.or(items)?.rsplit('/').next()
+}
+
+#[tokio::test]
+async fn every_kind_is_listed_and_watched() {
+    let fixture = Fixture::open().await;
+    for resource in fixture.registry.resources().iter() {
+        let target = crate::Target::collection(resource, "");
+        let page = fixture.registry.list(&target, &Default::default()).await.unwrap();
+        fixture.registry.list_body(resource, &page).unwrap();
+        for entry in &page.entries {
+            fixture.registry.row(resource, &entry.value, Timestamp::now()).unwrap();
+        }
+        fixture.registry.watch(&target, &Default::default()).await.unwrap();
+    }
+}

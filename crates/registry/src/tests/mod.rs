@@ -1,0 +1,134 @@
+//! The registry on a real store in a directory of its own.
+
+mod deletes;
+mod kinds;
+mod reads;
+mod watches;
+mod writes;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::request::{DeleteRequest, ListRequest, PatchType, Target, WriteOptions, Written};
+use crate::{ApiError, Options, Registry, Subresource};
+
+pub(super) struct Fixture {
+    pub(super) registry: Registry,
+    pub(super) dir: TempDir,
+}
+
+impl Fixture {
+    pub(super) async fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Self::open_in(&dir);
+        registry.bootstrap(6443).await.unwrap();
+        Self { registry, dir }
+    }
+
+    pub(super) fn open_in(dir: &TempDir) -> Registry {
+        let store = store::Options { fsync: false, ..store::Options::new(dir.path()) };
+        Registry::open(Options { store, allocators: Default::default() }).unwrap()
+    }
+
+    /// `apps/v1/deployments`, `v1/pods`.
+    pub(super) fn target(&self, path: &str, namespace: &str, name: &str) -> Target {
+        let (api_version, plural) = path.rsplit_once('/').unwrap();
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let resources = self.registry.resources();
+        Target::object(resources.get(group, version, plural).unwrap(), namespace, name)
+    }
+
+    pub(super) async fn create(&self, path: &str, namespace: &str, body: Value) -> Result<Value, ApiError> {
+        let written = self.create_with(path, namespace, body, &WriteOptions::default()).await?;
+        assert!(written.created);
+        Ok(object(&written))
+    }
+
+    pub(super) async fn create_with(
+        &self,
+        path: &str,
+        namespace: &str,
+        body: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, ApiError> {
+        let target = self.target(path, namespace, "");
+        self.registry.create(&target, body.to_string().as_bytes(), options).await
+    }
+
+    pub(super) async fn update(&self, target: &Target, body: &Value) -> Result<Value, ApiError> {
+        let options = WriteOptions::default();
+        let written = self.registry.update(target, None, body.to_string().as_bytes(), &options).await?;
+        Ok(object(&written))
+    }
+
+    pub(super) async fn update_sub(
+        &self,
+        target: &Target,
+        subresource: Subresource,
+        body: &Value,
+    ) -> Result<Value, ApiError> {
+        let options = WriteOptions::default();
+        let body = body.to_string();
+        let written = self.registry.update(target, Some(subresource), body.as_bytes(), &options).await?;
+        Ok(object(&written))
+    }
+
+    pub(super) async fn merge(&self, target: &Target, patch: Value) -> Result<Value, ApiError> {
+        self.patch(target, PatchType::Merge, patch).await
+    }
+
+    pub(super) async fn patch(&self, target: &Target, kind: PatchType, patch: Value) -> Result<Value, ApiError> {
+        let options = WriteOptions::default();
+        let patch = patch.to_string();
+        let written = self.registry.patch(target, None, kind, patch.as_bytes(), &options).await?;
+        Ok(object(&written))
+    }
+
+    pub(super) async fn get(&self, target: &Target) -> Result<Value, ApiError> {
+        let entry = self.registry.get(target, "").await?;
+        Ok(serde_json::from_slice(&self.registry.body(&target.resource, &entry)?).unwrap())
+    }
+
+    pub(super) async fn delete(&self, target: &Target, request: &DeleteRequest) -> Result<(Value, bool), ApiError> {
+        let deleted = self.registry.delete(target, request).await?;
+        Ok((serde_json::from_slice(&deleted.body).unwrap(), deleted.gone))
+    }
+
+    pub(super) async fn names(&self, target: &Target, request: &ListRequest) -> Result<Vec<String>, ApiError> {
+        let page = self.registry.list(target, request).await?;
+        Ok(page.entries.iter().map(|entry| entry.key.name.to_string()).collect())
+    }
+}
+
+pub(super) fn object(written: &Written) -> Value {
+    serde_json::from_slice(&written.body).unwrap()
+}
+
+pub(super) fn config_map(name: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "a": "1" } })
+}
+
+pub(super) fn labelled(name: &str, app: &str) -> Value {
+    json!({ "metadata": { "name": name, "labels": { "app": app } } })
+}
+
+pub(super) fn pod(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name },
+        "spec": { "containers": [{ "name": "main", "image": "nginx" }] },
+    })
+}
+
+pub(super) fn deployment(name: &str, replicas: Value) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name },
+        "spec": {
+            "replicas": replicas,
+            "selector": { "matchLabels": { "app": name } },
+            "template": {
+                "metadata": { "labels": { "app": name } },
+                "spec": { "containers": [{ "name": "main", "image": "nginx" }] },
+            },
+        },
+    })
+}

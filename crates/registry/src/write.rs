@@ -1,0 +1,384 @@
+//! Create, update and patch: the write path, in the order of the steps at the front door.
+//!
+//! A create tries until its name is free and its namespace holds still; an update reads, changes and commits until
+//! nobody was faster ([`Registry::rewrite`]).
+
+mod body;
+mod commit;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use machinery::field::{ErrorList, FieldError, Path};
+use machinery::gvk::GroupKind;
+use machinery::patch;
+use machinery::status::{ApiError, Cause, MODIFIED};
+use serde_json::Value;
+use store::{Entry, Expect, Op};
+
+use crate::Registry;
+use crate::decode::Report;
+use crate::kind::{Context, Reservation, Subresource};
+use crate::meta;
+use crate::ops::Object;
+use crate::request::{FieldValidation, PatchType, Target, WriteOptions, Written};
+use crate::table::{Resource, ResourceInfo};
+
+pub(crate) use body::{decode_other, report_for};
+pub(crate) use commit::Change;
+
+/// How often a patch is applied again when somebody was faster; upstream's figure.
+const PATCH_ATTEMPTS: usize = 5;
+
+/// How often an unconditional update, or a create in a namespace that is being changed, is tried.
+pub(crate) const ATTEMPTS: usize = 100;
+
+/// How often a name is made up before the client is told that none was free; upstream's figure.
+const NAME_ATTEMPTS: usize = 8;
+
+impl Registry {
+    /// Creates an object.
+    ///
+    /// # Errors
+    /// 400 for a body that cannot be read or is meant for somewhere else, 404 and 403 for a namespace that does not
+    /// exist or is going away, 409 for a name that is taken, 422 for an object that breaks rules.
+    pub async fn create(&self, target: &Target, body: &[u8], options: &WriteOptions) -> Result<Written, ApiError> {
+        let resource = &target.resource;
+        // 1. Decode.
+        let mut report = report_for(options);
+        let mut object = body::decode(resource, body, &mut report, options)?;
+        // 2. Check that it is meant for this path.
+        body::check_namespace(object.meta(), target)?;
+        body::check_no_version(object.meta())?;
+        let mut warnings = report.into_findings();
+        // 3. Defaults.
+        resource.default(object.as_mut());
+        // 4. Prepare.
+        let now = Timestamp::now();
+        let context = self.context(target, options, now);
+        let generated = meta::wants_generated_name(object.meta());
+        meta::prepare_create(object.meta_mut(), &target.namespace, now);
+        resource.prepare_create(object.as_mut(), &context);
+        // 5. Validate.
+        let mut errors = meta::validate(object.meta(), resource.info());
+        errors.extend(resource.validate(object.as_ref()));
+        refuse_invalid(resource.info(), object.as_ref(), &errors)?;
+        warnings.extend(resource.warnings(object.as_ref(), None));
+
+        let mut names_tried = 1;
+        for _ in 0..ATTEMPTS {
+            let namespace = self.check_namespace(target, object.as_ref())?;
+            // 6. Allocate. 7. Encode. 8. Commit.
+            let reservation = resource.allocate(object.as_mut(), None, &context)?;
+            let outcome = self.insert(target, object.as_mut(), namespace, reservation, options).await?;
+            match outcome {
+                Inserted::Done(stored) => {
+                    return Ok(Written {
+                        body: resource.served(&stored).map_err(ApiError::internal)?,
+                        stored,
+                        created: true,
+                        warnings,
+                    });
+                }
+                Inserted::NameTaken if generated && names_tried < NAME_ATTEMPTS => {
+                    names_tried += 1;
+                    meta::generate_name(object.meta_mut());
+                }
+                Inserted::NameTaken => {
+                    let name = object.meta().name.as_deref().unwrap_or_default();
+                    let info = resource.info();
+                    return Err(if generated {
+                        ApiError::generate_name_conflict(&info.group_resource, name, 1)
+                    } else {
+                        ApiError::already_exists(&info.group_resource, name)
+                    });
+                }
+                Inserted::NamespaceChanged => {}
+            }
+        }
+        Err(ApiError::server_timeout(&resource.info().group_resource, "create", 1))
+    }
+
+    /// Replaces an object, or what one of its subresources is for.
+    ///
+    /// # Errors
+    /// As [`Registry::create`]; 404 when the object does not exist and its kind is not created by PUT, 409 when the
+    /// body asks for another version of the object than there is.
+    pub async fn update(
+        &self,
+        target: &Target,
+        subresource: Option<Subresource>,
+        body: &[u8],
+        options: &WriteOptions,
+    ) -> Result<Written, ApiError> {
+        let resource = &target.resource;
+        if subresource == Some(Subresource::Scale) {
+            return self.update_scale(target, body, options).await;
+        }
+        let mut report = report_for(options);
+        let mut decoded = Some(body::decode(resource, body, &mut report, options)?);
+        if let Some(object) = &decoded {
+            body::check_name(object.meta(), target)?;
+        }
+        let mut warnings = report.into_findings();
+        if resource.info().create_on_update && subresource.is_none() && self.lookup(target).is_none() {
+            let collection = Target::collection(resource, target.namespace.clone());
+            return self.create(&collection, body, options).await;
+        }
+        let now = Timestamp::now();
+        let outcome = self
+            .rewrite(target, ATTEMPTS, options.dry_run, |entry, old| {
+                let new = match decoded.take() {
+                    Some(first) => first,
+                    None => body::decode(resource, body, &mut Report::ignore(), options)?,
+                };
+                self.replace(target, subresource, new, entry, old, options, now, &mut warnings)
+            })
+            .await?;
+        outcome.written(resource, warnings)
+    }
+
+    /// Applies a patch to an object, or to what one of its subresources is for.
+    ///
+    /// # Errors
+    /// As [`Registry::update`]; 404 when the object does not exist, 400 for a patch that cannot be read, 422 for one
+    /// that does not fit the object, 415 for a strategic patch of a custom resource.
+    pub async fn patch(
+        &self,
+        target: &Target,
+        subresource: Option<Subresource>,
+        patch_type: PatchType,
+        patch: &[u8],
+        options: &WriteOptions,
+    ) -> Result<Written, ApiError> {
+        let resource = &target.resource;
+        let patch: Value = serde_json::from_slice(patch)
+            .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
+        let patch = Patch { patch_type, patch };
+        if subresource == Some(Subresource::Scale) {
+            return self.patch_scale(target, &patch, options).await;
+        }
+        let now = Timestamp::now();
+        let attempts = if patch.is_conditional() { 1 } else { PATCH_ATTEMPTS };
+        let mut warnings = Vec::new();
+        let outcome = self
+            .rewrite(target, attempts, options.dry_run, |entry, old| {
+                let current = resource.served(&entry.value).map_err(ApiError::internal)?;
+                let patched = patch.apply(&current, &resource.info().definition)?;
+                let mut report = report_for(options);
+                let new = body::decode_patched(resource, &patched, &mut report, options)?;
+                body::check_name(new.meta(), target)?;
+                warnings = report.into_findings();
+                self.replace(target, subresource, new, entry, old, options, now, &mut warnings)
+            })
+            .await?;
+        outcome.written(resource, warnings)
+    }
+
+    /// Steps 2 to 6 of an update: what becomes of the stored object when `new` is to take the place of `old`.
+    #[expect(clippy::too_many_arguments, reason = "it is the body of the closures above")]
+    pub(crate) fn replace(
+        &self,
+        target: &Target,
+        subresource: Option<Subresource>,
+        mut new: Box<dyn Object>,
+        entry: &Entry,
+        old: &dyn Object,
+        options: &WriteOptions,
+        now: Timestamp,
+        warnings: &mut Vec<String>,
+    ) -> Result<Change, ApiError> {
+        let resource = &target.resource;
+        let info = resource.info();
+        check_preconditions(info, new.as_ref(), old, entry)?;
+        resource.default(new.as_mut());
+        meta::prepare_update(new.meta_mut(), old.meta());
+        let mut errors = ErrorList::new();
+        match subresource {
+            None => {
+                resource.prepare_update(new.as_mut(), old);
+                errors.extend(meta::validate(new.meta(), info));
+                errors.extend(meta::validate_update(new.meta(), old.meta()));
+                errors.extend(resource.validate(new.as_ref()));
+                errors.extend(resource.validate_update(new.as_ref(), old));
+            }
+            Some(subresource) => {
+                *new.meta_mut() = old.meta().clone();
+                resource.prepare_subresource(subresource, new.as_mut(), old);
+                errors.extend(match subresource {
+                    Subresource::Status => resource.validate_status(new.as_ref(), old),
+                    _ => resource.validate_update(new.as_ref(), old),
+                });
+            }
+        }
+        refuse_invalid(info, new.as_ref(), &errors)?;
+        warnings.extend(resource.warnings(new.as_ref(), Some(old)));
+        if may_go(resource, new.as_ref()) {
+            return Ok(Change::Remove { last: new });
+        }
+        let context = self.context(target, options, now);
+        let reservation = match subresource {
+            None => resource.allocate(new.as_mut(), Some(old), &context)?,
+            Some(_) => Reservation::none(),
+        };
+        Ok(Change::Put { new, reservation })
+    }
+
+    /// What the hooks may know.
+    pub(crate) fn context<'a>(&'a self, target: &'a Target, options: &'a WriteOptions, now: Timestamp) -> Context<'a> {
+        Context {
+            now,
+            user: &options.user,
+            namespace: &target.namespace,
+            dry_run: options.dry_run,
+            allocators: &self.0.allocators,
+            store: &self.0.store,
+        }
+    }
+
+    /// The condition on the namespace under which an object may be created in it; none for cluster scope.
+    fn check_namespace(&self, target: &Target, object: &dyn Object) -> Result<Option<Op>, ApiError> {
+        if target.namespace.is_empty() {
+            return Ok(None);
+        }
+        let resources = self.resources();
+        let Some(namespaces) = resources.get("", "v1", "namespaces") else { return Ok(None) };
+        let place = Target::object(namespaces, "", target.namespace.clone());
+        let namespace = self.find(&place)?;
+        if namespace.attributes.field("status.phase") == Some("Terminating") {
+            return Err(terminating(target, object));
+        }
+        Ok(Some(Op::Check { key: namespace.key.clone(), expect: Expect::Revision(namespace.revision) }))
+    }
+}
+
+/// How an attempt to create ended.
+pub(crate) enum Inserted {
+    /// The object is stored, or would be.
+    Done(Bytes),
+    /// There is an object of that name.
+    NameTaken,
+    /// Somebody wrote to the namespace meanwhile.
+    NamespaceChanged,
+}
+
+/// A patch as it was sent.
+pub(crate) struct Patch {
+    patch_type: PatchType,
+    patch: Value,
+}
+
+impl Patch {
+    /// Whether the patch asks for a version of the object: then a conflict is the answer, and trying again useless.
+    fn is_conditional(&self) -> bool {
+        let pointer = "/metadata/resourceVersion";
+        match self.patch_type {
+            PatchType::Merge | PatchType::Strategic => self.patch.pointer(pointer).is_some_and(Value::is_string),
+            PatchType::Json => self
+                .patch
+                .as_array()
+                .is_some_and(|operations| operations.iter().any(|operation| operation["path"] == pointer)),
+        }
+    }
+
+    /// The patched document.
+    pub(crate) fn apply(&self, current: &[u8], definition: &str) -> Result<Vec<u8>, ApiError> {
+        let current: Value = serde_json::from_slice(current).map_err(ApiError::internal)?;
+        let patched = match self.patch_type {
+            PatchType::Json => patch::json_patch(&current, &self.patch),
+            PatchType::Merge => patch::merge_patch(&current, &self.patch),
+            PatchType::Strategic => patch::strategic_merge_patch(&current, &self.patch, definition),
+        };
+        let patched = patched.map_err(ApiError::from)?;
+        serde_json::to_vec(&patched).map_err(ApiError::internal)
+    }
+}
+
+/// Whether nothing keeps an object that is being deleted any longer.
+pub(crate) fn may_go(resource: &Resource, object: &dyn Object) -> bool {
+    let meta = object.meta();
+    meta.deletion_timestamp.is_some()
+        && meta.finalizers.as_ref().is_none_or(Vec::is_empty)
+        && meta.deletion_grace_period_seconds.unwrap_or_default() == 0
+        && !resource.held(object)
+}
+
+/// 422 when there is something wrong.
+pub(crate) fn refuse_invalid(info: &ResourceInfo, object: &dyn Object, errors: &ErrorList) -> Result<(), ApiError> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let meta = object.meta();
+    let name = meta.name.as_deref().or(meta.generate_name.as_deref()).unwrap_or_default();
+    Err(ApiError::invalid(&info.group_kind, name, errors))
+}
+
+/// The conditions a body makes by its uid and resourceVersion.
+fn check_preconditions(
+    info: &ResourceInfo,
+    new: &dyn Object,
+    old: &dyn Object,
+    entry: &Entry,
+) -> Result<(), ApiError> {
+    let name = &entry.key.name;
+    let (asked, found) = (new.meta().uid.as_deref(), old.meta().uid.as_deref());
+    if let Some(asked) = asked.filter(|asked| !asked.is_empty() && Some(*asked) != found) {
+        let why = uid_mismatch(asked, found.unwrap_or_default());
+        return Err(ApiError::conflict(&info.group_resource, name, why));
+    }
+    match new.meta().resource_version.as_deref().unwrap_or_default() {
+        "" | "0" if info.unconditional_update => Ok(()),
+        "" | "0" => {
+            let error = FieldError::invalid(
+                &Path::new("metadata").child("resourceVersion"),
+                0,
+                "must be specified for an update",
+            );
+            Err(ApiError::invalid(&info.group_kind, name, &ErrorList(vec![error])))
+        }
+        asked if asked == entry.revision.to_string() => Ok(()),
+        asked if asked.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(ApiError::conflict(&info.group_resource, name, MODIFIED))
+        }
+        asked => {
+            let error = FieldError::invalid(
+                &Path::new("metadata").child("resourceVersion"),
+                asked,
+                format!("strconv.ParseUint: parsing {asked:?}: invalid syntax"),
+            );
+            Err(ApiError::invalid(&info.group_kind, name, &ErrorList(vec![error])))
+        }
+    }
+}
+
+/// Upstream's words for a precondition on the uid that does not hold.
+pub(crate) fn uid_mismatch(asked: &str, found: &str) -> String {
+    format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {found}")
+}
+
+/// 403: nothing new is created in a namespace that is going away.
+fn terminating(target: &Target, object: &dyn Object) -> ApiError {
+    let namespace = &target.namespace;
+    let name = object.meta().name.as_deref().unwrap_or_default();
+    ApiError::forbidden(
+        &target.resource.info().group_resource,
+        name,
+        format!("unable to create new content in namespace {namespace} because it is being terminated"),
+    )
+    .with_cause(Cause {
+        reason: "NamespaceTerminating".into(),
+        message: format!("namespace {namespace} is being terminated"),
+        field: "metadata.namespace".into(),
+    })
+}
+
+/// What strict validation says about the result of a patch: 422 with the whole document, as upstream.
+pub(crate) fn invalid_patch(patched: &[u8], why: &str) -> ApiError {
+    let document = String::from_utf8_lossy(patched);
+    let error = FieldError::invalid(&Path::new("patch"), document.as_ref(), why);
+    ApiError::invalid(&GroupKind::from_static("", ""), "", &ErrorList(vec![error]))
+}
+
+/// Whether findings refuse the request.
+pub(crate) fn is_strict(options: &WriteOptions) -> bool {
+    options.field_validation == FieldValidation::Strict
+}

@@ -1,0 +1,196 @@
+//! Steps 7 and 8 of a write: encode, commit, and begin again when somebody was faster.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use machinery::status::{ApiError, MODIFIED};
+use store::{CommitError, Encoded, Entry, Expect, Op};
+
+use super::Inserted;
+use crate::Registry;
+use crate::kind::Reservation;
+use crate::ops::{Object, ResourceOps};
+use crate::read::{attributes, key_of};
+use crate::request::{Target, WriteOptions, Written};
+use crate::scan;
+use crate::table::Resource;
+
+/// What becomes of a stored object.
+pub(crate) enum Change {
+    /// It stays as it is.
+    Keep,
+    /// Another state takes its place.
+    Put {
+        /// The new state.
+        new: Box<dyn Object>,
+        /// What was taken for it.
+        reservation: Reservation,
+    },
+    /// It goes.
+    Remove {
+        /// Its last state, as watchers see it.
+        last: Box<dyn Object>,
+    },
+}
+
+/// What became of a stored object.
+pub(crate) struct Outcome {
+    /// Its state, the last one when it is gone.
+    pub(crate) stored: Bytes,
+    /// Whether it is gone.
+    pub(crate) gone: bool,
+}
+
+impl Outcome {
+    /// The answer to an update.
+    pub(crate) fn written(self, resource: &Resource, warnings: Vec<String>) -> Result<Written, ApiError> {
+        let body = resource.served(&self.stored).map_err(ApiError::internal)?;
+        Ok(Written { body, stored: self.stored, created: false, warnings })
+    }
+}
+
+/// How an attempt to commit ended.
+enum Attempt {
+    Done(Outcome),
+    Conflict,
+}
+
+impl Registry {
+    /// Reads the object at `target`, lets `change` decide what becomes of it, and commits that; again, up to
+    /// `attempts` times, when somebody else wrote to the object meanwhile.
+    pub(crate) async fn rewrite(
+        &self,
+        target: &Target,
+        attempts: usize,
+        dry_run: bool,
+        mut change: impl FnMut(&Entry, &dyn Object) -> Result<Change, ApiError>,
+    ) -> Result<Outcome, ApiError> {
+        let resource = &target.resource;
+        for _ in 0..attempts {
+            let entry = self.find(target)?;
+            let old = resource.load(&entry.value).map_err(ApiError::internal)?;
+            let change = change(&entry, old.as_ref())?;
+            match self.apply(resource.as_ref(), &entry, change, dry_run).await? {
+                Attempt::Done(outcome) => return Ok(outcome),
+                Attempt::Conflict => {}
+            }
+        }
+        Err(ApiError::conflict(&resource.info().group_resource, &target.name, MODIFIED))
+    }
+
+    async fn apply(
+        &self,
+        resource: &dyn ResourceOps,
+        entry: &Arc<Entry>,
+        change: Change,
+        dry_run: bool,
+    ) -> Result<Attempt, ApiError> {
+        let expect = Expect::Revision(entry.revision);
+        let key = entry.key.clone();
+        let unchanged = || Attempt::Done(Outcome { stored: entry.value.clone(), gone: false });
+        match change {
+            Change::Keep => Ok(unchanged()),
+            Change::Put { mut new, reservation } => {
+                let value = encode(resource, new.as_mut())?;
+                if is_spliced(&entry.value, &value, entry) {
+                    return Ok(unchanged());
+                }
+                if dry_run {
+                    let stored = splice(&value, &entry.revision.to_string());
+                    return Ok(Attempt::Done(Outcome { stored, gone: false }));
+                }
+                let attributes = attributes(resource, new.as_ref());
+                let done = self.commit(vec![Op::Put { key, value, attributes, expect }]).await?;
+                Ok(done.map_or(Attempt::Conflict, |stored| {
+                    reservation.committed();
+                    Attempt::Done(Outcome { stored, gone: false })
+                }))
+            }
+            Change::Remove { mut last } => {
+                let encoded = encode(resource, last.as_mut())?;
+                if dry_run {
+                    let stored = splice(&encoded, &entry.revision.to_string());
+                    return Ok(Attempt::Done(Outcome { stored, gone: true }));
+                }
+                let done = self.commit(vec![Op::Delete { key, last: encoded, expect }]).await?;
+                Ok(done.map_or(Attempt::Conflict, |stored| {
+                    resource.release(last.as_ref(), &self.0.allocators);
+                    Attempt::Done(Outcome { stored, gone: true })
+                }))
+            }
+        }
+    }
+
+    /// Commits a new object, under the condition on its namespace.
+    pub(super) async fn insert(
+        &self,
+        target: &Target,
+        object: &mut dyn Object,
+        namespace: Option<Op>,
+        reservation: Reservation,
+        options: &WriteOptions,
+    ) -> Result<Inserted, ApiError> {
+        let resource = target.resource.as_ref();
+        let key = key_of(resource, &target.namespace, object.meta().name.as_deref().unwrap_or_default());
+        if options.dry_run {
+            if self.store().get(&key).is_some() {
+                return Ok(Inserted::NameTaken);
+            }
+            object.meta_mut().resource_version = None;
+            let mut stored = Vec::new();
+            resource.encode(object, &mut stored).map_err(ApiError::internal)?;
+            return Ok(Inserted::Done(stored.into()));
+        }
+        let value = encode(resource, object)?;
+        let mut ops = vec![Op::Put { key, value, attributes: attributes(resource, object), expect: Expect::Absent }];
+        ops.extend(namespace);
+        match self.store().commit(ops).await {
+            Ok(committed) => {
+                reservation.committed();
+                let stored = committed.entries.first().map(|entry| entry.value.clone());
+                stored.map(Inserted::Done).ok_or_else(|| ApiError::internal("the store kept nothing"))
+            }
+            Err(CommitError::Conflict { op: 0, .. }) => Ok(Inserted::NameTaken),
+            Err(CommitError::Conflict { .. }) => Ok(Inserted::NamespaceChanged),
+            Err(error) => Err(commit_error(error)),
+        }
+    }
+
+    /// Commits; answers with the new state, or with `None` when somebody was faster.
+    async fn commit(&self, ops: Vec<Op>) -> Result<Option<Bytes>, ApiError> {
+        match self.store().commit(ops).await {
+            Ok(committed) => Ok(committed.entries.first().map(|entry| entry.value.clone())),
+            Err(CommitError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(commit_error(error)),
+        }
+    }
+}
+
+fn commit_error(error: CommitError) -> ApiError {
+    match error {
+        CommitError::Closed => ApiError::service_unavailable("the server is shutting down"),
+        other => ApiError::internal(other),
+    }
+}
+
+/// Encodes an object, with room for its revision.
+fn encode(resource: &dyn ResourceOps, object: &mut dyn Object) -> Result<Encoded, ApiError> {
+    object.meta_mut().resource_version = Some(String::new());
+    let mut bytes = Vec::with_capacity(1024);
+    resource.encode(object, &mut bytes).map_err(ApiError::internal)?;
+    let at = scan::resource_version(&bytes).ok_or_else(|| ApiError::internal("the object has no metadata"))?;
+    Ok(Encoded::new(bytes, at.start))
+}
+
+/// Whether `stored` is the encoded object with the revision of the entry in it: then nothing has changed.
+fn is_spliced(stored: &[u8], encoded: &Encoded, entry: &Entry) -> bool {
+    let (head, tail) = encoded.bytes.split_at(encoded.revision_at);
+    let Some(rest) = stored.strip_prefix(head) else { return false };
+    let Some(rest) = rest.strip_prefix(entry.revision.to_string().as_bytes()) else { return false };
+    rest == tail
+}
+
+fn splice(encoded: &Encoded, digits: &str) -> Bytes {
+    let (head, tail) = encoded.bytes.split_at(encoded.revision_at);
+    [head, digits.as_bytes(), tail].concat().into()
+}
