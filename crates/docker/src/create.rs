@@ -4,12 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
-    MountBindOptions, MountBindOptionsPropagationEnum, MountType, PortBinding, PortMap,
+    ContainerCreateBody, DeviceMapping, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
+    MountBindOptionsPropagationEnum, MountType, PortBinding, PortMap,
 };
-use runtime::{
-    ContainerConfig, Error, Propagation, Resources, Sandbox, SandboxConfig, Seccomp, labels,
-};
+use runtime::{ContainerConfig, Error, Propagation, Resources, Sandbox, SandboxConfig, Seccomp, labels};
 
 use crate::{network_name, pause};
 
@@ -37,29 +35,16 @@ impl Default for Settings {
 pub(crate) const SANDBOX_OOM_SCORE: i32 = -998;
 
 /// A sandbox; `oom_score` as far as it is allowed.
-pub(crate) fn sandbox(
-    settings: &Settings,
-    config: &SandboxConfig,
-    oom_score: i32,
-) -> ContainerCreateBody {
+pub(crate) fn sandbox(settings: &Settings, config: &SandboxConfig, oom_score: i32) -> ContainerCreateBody {
     let (exposed, bindings) = ports(settings, config);
     let host = HostConfig {
-        network_mode: Some(if config.host_network {
-            "host".to_owned()
-        } else {
-            network_name(&settings.profile)
-        }),
+        network_mode: Some(if config.host_network { "host".to_owned() } else { network_name(&settings.profile) }),
         uts_mode: config.host_network.then(|| "host".to_owned()),
         ipc_mode: Some(if config.host_ipc { "host" } else { "shareable" }.to_owned()),
         pid_mode: config.host_pid.then(|| "host".to_owned()),
         port_bindings: (!bindings.is_empty()).then_some(bindings),
-        sysctls: (!config.sysctls.is_empty()).then(|| {
-            config
-                .sysctls
-                .iter()
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect()
-        }),
+        sysctls: (!config.sysctls.is_empty())
+            .then(|| config.sysctls.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),
         oom_score_adj: Some(oom_score.into()),
         cap_drop: Some(vec!["ALL".to_owned()]),
         readonly_rootfs: Some(true),
@@ -67,21 +52,13 @@ pub(crate) fn sandbox(
         cpu_shares: Some(Resources::MIN_SHARES),
         init: Some(false),
         // It never writes anything.
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("none".to_owned()),
-            config: None,
-        }),
+        log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
         ..HostConfig::default()
     };
     ContainerCreateBody {
-        hostname: (!config.host_network && !config.hostname.is_empty())
-            .then(|| config.hostname.clone()),
+        hostname: (!config.host_network && !config.hostname.is_empty()).then(|| config.hostname.clone()),
         image: Some(pause::image().to_owned()),
-        labels: Some(
-            labels::of_sandbox(&settings.profile, config)
-                .into_iter()
-                .collect(),
-        ),
+        labels: Some(labels::of_sandbox(&settings.profile, config).into_iter().collect()),
         exposed_ports: (!exposed.is_empty()).then_some(exposed),
         host_config: Some(host),
         ..ContainerCreateBody::default()
@@ -97,16 +74,9 @@ pub(crate) fn container(
 ) -> Result<ContainerCreateBody, Error> {
     let of_sandbox = format!("container:{}", sandbox.id);
     let namespace = |host: bool| if host { "host" } else { &of_sandbox }.to_owned();
-    let pid_mode =
-        (sandbox.host_pid || sandbox.share_process_namespace).then(|| namespace(sandbox.host_pid));
+    let pid_mode = (sandbox.host_pid || sandbox.share_process_namespace).then(|| namespace(sandbox.host_pid));
     let resources = &config.resources;
-    let oom_score = config.oom_score_adj.map(|score| {
-        if negative_oom_score {
-            score
-        } else {
-            score.max(0)
-        }
-    });
+    let oom_score = config.oom_score_adj.map(|score| if negative_oom_score { score } else { score.max(0) });
     let host = HostConfig {
         network_mode: Some(of_sandbox.clone()),
         uts_mode: sandbox.host_network.then(|| "host".to_owned()),
@@ -124,13 +94,8 @@ pub(crate) fn container(
                 })
                 .collect()
         }),
-        group_add: (!config.supplemental_groups.is_empty()).then(|| {
-            config
-                .supplemental_groups
-                .iter()
-                .map(ToString::to_string)
-                .collect()
-        }),
+        group_add: (!config.supplemental_groups.is_empty())
+            .then(|| config.supplemental_groups.iter().map(ToString::to_string).collect()),
         privileged: config.privileged.then_some(true),
         cap_add: non_empty(&config.capabilities_add),
         cap_drop: non_empty(&config.capabilities_drop),
@@ -138,9 +103,7 @@ pub(crate) fn container(
         security_opt: security(config),
         cpu_shares: resources.cpu_shares,
         cpu_quota: resources.cpu_quota_us,
-        cpu_period: resources
-            .cpu_quota_us
-            .map(|_| resources.cpu_period_us.unwrap_or(Resources::PERIOD_US)),
+        cpu_period: resources.cpu_quota_us.map(|_| resources.cpu_period_us.unwrap_or(Resources::PERIOD_US)),
         memory: resources.memory_limit_bytes,
         // Equal to the memory limit: no swap on top.
         memory_swap: resources.memory_limit_bytes,
@@ -167,16 +130,9 @@ pub(crate) fn container(
         stdin_once: Some(config.stdin_once),
         tty: Some(config.tty),
         stop_signal: config.stop_signal.clone(),
-        labels: Some(
-            labels::of_container(&settings.profile, &sandbox.id, config)
-                .into_iter()
-                .collect(),
-        ),
+        labels: Some(labels::of_container(&settings.profile, &sandbox.id, config).into_iter().collect()),
         // Health is the kubelet's business; the image's own check would only cost.
-        healthcheck: Some(HealthConfig {
-            test: Some(vec!["NONE".to_owned()]),
-            ..HealthConfig::default()
-        }),
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
         host_config: Some(host),
         ..ContainerCreateBody::default()
     })
@@ -185,10 +141,7 @@ pub(crate) fn container(
 fn ports(settings: &Settings, config: &SandboxConfig) -> (Vec<String>, PortMap) {
     let (mut exposed, mut bindings) = (Vec::new(), PortMap::new());
     // The host's own network has nothing to map.
-    let mapped = config
-        .ports
-        .iter()
-        .filter(|port| !config.host_network && port.host_port != 0);
+    let mapped = config.ports.iter().filter(|port| !config.host_network && port.host_port != 0);
     for port in mapped {
         let key = format!("{}/{}", port.container_port, port.protocol.as_str());
         if !exposed.contains(&key) {
@@ -199,10 +152,7 @@ fn ports(settings: &Settings, config: &SandboxConfig) -> (Vec<String>, PortMap) 
             .entry(key)
             .or_default()
             .get_or_insert_default()
-            .push(PortBinding {
-                host_ip: Some(address.to_string()),
-                host_port: Some(port.host_port.to_string()),
-            });
+            .push(PortBinding { host_ip: Some(address.to_string()), host_port: Some(port.host_port.to_string()) });
     }
     (exposed, bindings)
 }
@@ -218,10 +168,7 @@ fn mount(mount: &runtime::Mount) -> Mount {
             Propagation::HostToContainer => Some(MountBindOptionsPropagationEnum::RSLAVE),
             Propagation::Bidirectional => Some(MountBindOptionsPropagationEnum::RSHARED),
         }
-        .map(|propagation| MountBindOptions {
-            propagation: Some(propagation),
-            ..MountBindOptions::default()
-        }),
+        .map(|propagation| MountBindOptions { propagation: Some(propagation), ..MountBindOptions::default() }),
         ..Mount::default()
     }
 }
@@ -229,12 +176,8 @@ fn mount(mount: &runtime::Mount) -> Mount {
 /// `NAME=value` without duplicates: of two, most programs would see the first, but the later one is meant.
 fn environment(env: &[(String, String)]) -> Vec<String> {
     let mut seen = HashSet::new();
-    let mut list: Vec<String> = env
-        .iter()
-        .rev()
-        .filter(|(name, _)| seen.insert(name))
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let mut list: Vec<String> =
+        env.iter().rev().filter(|(name, _)| seen.insert(name)).map(|(name, value)| format!("{name}={value}")).collect();
     list.reverse();
     list
 }
@@ -244,9 +187,7 @@ fn user(config: &ContainerConfig) -> Result<Option<String>, Error> {
         (Some(user), Some(group)) => Ok(Some(format!("{user}:{group}"))),
         (Some(user), None) => Ok(Some(user.to_string())),
         (None, None) => Ok(None),
-        (None, Some(_)) => Err(Error::Invalid(
-            "runAsGroup is specified without a runAsUser".to_owned(),
-        )),
+        (None, Some(_)) => Err(Error::Invalid("runAsGroup is specified without a runAsUser".to_owned())),
     }
 }
 
@@ -275,21 +216,14 @@ mod tests {
     use super::*;
 
     fn settings() -> Settings {
-        Settings {
-            profile: "p".to_owned(),
-            ..Settings::default()
-        }
+        Settings { profile: "p".to_owned(), ..Settings::default() }
     }
 
     /// What Docker is sent, at a JSON pointer.
     fn check(body: &ContainerCreateBody, expect: &[(&str, Value)]) {
         let body = serde_json::to_value(body).unwrap();
         for (pointer, value) in expect {
-            assert_eq!(
-                body.pointer(pointer).unwrap_or(&Value::Null),
-                value,
-                "{pointer}"
-            );
+            assert_eq!(body.pointer(pointer).unwrap_or(&Value::Null), value, "{pointer}");
         }
     }
 
@@ -297,12 +231,7 @@ mod tests {
     fn sandboxes() {
         let mut config = SandboxConfig {
             hostname: "web".to_owned(),
-            ports: vec![PortMapping {
-                host_ip: None,
-                host_port: 8080,
-                container_port: 80,
-                protocol: Protocol::Tcp,
-            }],
+            ports: vec![PortMapping { host_ip: None, host_port: 8080, container_port: 80, protocol: Protocol::Tcp }],
             sysctls: [("net.core.somaxconn".to_owned(), "1024".to_owned())].into(),
             ..SandboxConfig::default()
         };
@@ -340,11 +269,7 @@ mod tests {
 
     #[test]
     fn containers() {
-        let sandbox = Sandbox {
-            id: "s1".to_owned(),
-            share_process_namespace: true,
-            ..Sandbox::default()
-        };
+        let sandbox = Sandbox { id: "s1".to_owned(), share_process_namespace: true, ..Sandbox::default() };
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         let config = ContainerConfig {
             image: "nginx".to_owned(),
@@ -376,10 +301,7 @@ mod tests {
                 ("/HostConfig/PidMode", json!("container:s1")),
                 ("/HostConfig/Mounts/0/Source", json!("/a:b")),
                 ("/HostConfig/Mounts/0/ReadOnly", json!(true)),
-                (
-                    "/HostConfig/Mounts/0/BindOptions/Propagation",
-                    json!("rslave"),
-                ),
+                ("/HostConfig/Mounts/0/BindOptions/Propagation", json!("rslave")),
                 ("/HostConfig/CpuShares", json!(256)),
                 ("/HostConfig/CpuQuota", json!(50_000)),
                 ("/HostConfig/CpuPeriod", json!(100_000)),
@@ -397,10 +319,7 @@ mod tests {
 
     #[test]
     fn a_group_needs_a_user() {
-        let config = ContainerConfig {
-            group: Some(1),
-            ..ContainerConfig::default()
-        };
+        let config = ContainerConfig { group: Some(1), ..ContainerConfig::default() };
         assert!(container(&settings(), &Sandbox::default(), &config, true).is_err());
     }
 }

@@ -46,9 +46,7 @@ impl Decoder for Demux {
             // Docker never sends what was typed (0), but the protocol allows it.
             0 | 1 => Ok(Some((Source::Stdout, data))),
             2 => Ok(Some((Source::Stderr, data))),
-            3 => Err(io::Error::other(
-                String::from_utf8_lossy(&data).into_owned(),
-            )),
+            3 => Err(io::Error::other(String::from_utf8_lossy(&data).into_owned())),
             _ => Err(invalid("a stream of Docker's is not framed")),
         }
     }
@@ -70,11 +68,7 @@ mod tests {
     #[test]
     fn frames_in_any_pieces() {
         let input = [frame(1, b"out"), frame(2, b""), frame(2, b"err")].concat();
-        let expect = [
-            (Source::Stdout, "out".into()),
-            (Source::Stderr, Bytes::new()),
-            (Source::Stderr, "err".into()),
-        ];
+        let expect = [(Source::Stdout, "out".into()), (Source::Stderr, Bytes::new()), (Source::Stderr, "err".into())];
         for size in 1..=input.len() {
             let (mut buffer, mut got) = (BytesMut::new(), Vec::new());
             for piece in input.chunks(size) {
@@ -91,10 +85,7 @@ mod tests {
     #[test]
     fn what_is_not_framed_is_an_error() {
         for input in [b"hello world".as_slice(), &[1, 0, 0, 0, 255, 255, 255, 255]] {
-            assert!(
-                Demux.decode(&mut BytesMut::from(input)).is_err(),
-                "{input:?}"
-            );
+            assert!(Demux.decode(&mut BytesMut::from(input)).is_err(), "{input:?}");
         }
         let failed = Demux.decode(&mut BytesMut::from(&frame(3, b"boom")[..]));
         assert_eq!(failed.unwrap_err().to_string(), "boom");

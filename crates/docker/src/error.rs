@@ -9,17 +9,12 @@ use runtime::Error;
 /// An error of bollard's.
 pub(crate) fn map(error: &Bollard, host: &str) -> Error {
     match error {
-        Bollard::DockerResponseServerError {
-            status_code,
-            message,
-        } => of_status(*status_code, message.clone()),
+        Bollard::DockerResponseServerError { status_code, message } => of_status(*status_code, message.clone()),
         Bollard::DockerStreamError { error } => Error::Other(error.clone()),
-        Bollard::RequestTimeoutError => {
-            Error::Timeout("the Docker daemon did not answer in time".to_owned())
+        Bollard::RequestTimeoutError => Error::Timeout("the Docker daemon did not answer in time".to_owned()),
+        Bollard::HyperLegacyError { .. } | Bollard::HyperResponseError { .. } | Bollard::IOError { .. } => {
+            unavailable(error, host)
         }
-        Bollard::HyperLegacyError { .. }
-        | Bollard::HyperResponseError { .. }
-        | Bollard::IOError { .. } => unavailable(error, host),
         other => Error::Other(other.to_string()),
     }
 }
@@ -29,9 +24,7 @@ pub(crate) fn of_status(status: u16, message: String) -> Error {
     let message = message.trim().to_owned();
     match status {
         404 => match message.strip_prefix("No such image: ") {
-            Some(image) => Error::ImageNotFound {
-                image: image.to_owned(),
-            },
+            Some(image) => Error::ImageNotFound { image: image.to_owned() },
             None => Error::NotFound(message),
         },
         409 => Error::Conflict(message),
@@ -93,18 +86,8 @@ mod tests {
     #[test]
     fn statuses() {
         let cases = [
-            (
-                404,
-                "No such container: x",
-                Error::NotFound("No such container: x".to_owned()),
-            ),
-            (
-                404,
-                "No such image: x:latest",
-                Error::ImageNotFound {
-                    image: "x:latest".to_owned(),
-                },
-            ),
+            (404, "No such container: x", Error::NotFound("No such container: x".to_owned())),
+            (404, "No such image: x:latest", Error::ImageNotFound { image: "x:latest".to_owned() }),
             (409, "in use\n", Error::Conflict("in use".to_owned())),
             (400, "bad", Error::Invalid("bad".to_owned())),
             (500, "boom", Error::Other("boom".to_owned())),
@@ -117,22 +100,10 @@ mod tests {
     #[test]
     fn start_failures_get_dockers_exit_codes() {
         let cases = [
-            (
-                Error::Invalid("exec: \"x\": executable file not found in $PATH".to_owned()),
-                Some(127),
-            ),
-            (
-                Error::NotFound("exec: \"/x\": stat /x: no such file or directory".to_owned()),
-                Some(127),
-            ),
-            (
-                Error::Other("exec: \"/etc\": permission denied".to_owned()),
-                Some(126),
-            ),
-            (
-                Error::Other("port is already allocated".to_owned()),
-                Some(128),
-            ),
+            (Error::Invalid("exec: \"x\": executable file not found in $PATH".to_owned()), Some(127)),
+            (Error::NotFound("exec: \"/x\": stat /x: no such file or directory".to_owned()), Some(127)),
+            (Error::Other("exec: \"/etc\": permission denied".to_owned()), Some(126)),
+            (Error::Other("port is already allocated".to_owned()), Some(128)),
             (Error::NotFound("No such container: y".to_owned()), None),
             (Error::Unavailable("gone".to_owned()), None),
         ];

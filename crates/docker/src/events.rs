@@ -19,25 +19,13 @@ pub(crate) fn subscribe(docker: &Docker) -> EventStream {
     let filters = HashMap::from([
         ("type", vec!["container".to_owned()]),
         ("label", vec![label]),
-        (
-            "event",
-            ["start", "die", "oom", "destroy"]
-                .map(str::to_owned)
-                .to_vec(),
-        ),
+        ("event", ["start", "die", "oom", "destroy"].map(str::to_owned).to_vec()),
     ]);
     let options = EventsOptionsBuilder::new()
-        .since(&format!(
-            "{}.{:09}",
-            since.as_second(),
-            since.subsec_nanosecond()
-        ))
+        .since(&format!("{}.{:09}", since.as_second(), since.subsec_nanosecond()))
         .filters(&filters)
         .build();
-    let lost = Error::Unavailable(format!(
-        "lost the Docker daemon at {}: its event stream ended",
-        docker.host()
-    ));
+    let lost = Error::Unavailable(format!("lost the Docker daemon at {}: its event stream ended", docker.host()));
     let docker = docker.clone();
     docker
         .client()
@@ -62,27 +50,20 @@ fn event(message: EventMessage) -> Option<Event> {
     let attributes = actor.attributes.unwrap_or_default();
     let kind = match message.action?.as_str() {
         "start" => EventKind::Started,
-        "die" => EventKind::Died {
-            exit_code: attributes
-                .get("exitCode")
-                .and_then(|code| code.parse().ok())
-                .unwrap_or(-1),
-        },
+        "die" => {
+            EventKind::Died { exit_code: attributes.get("exitCode").and_then(|code| code.parse().ok()).unwrap_or(-1) }
+        }
         "oom" => EventKind::OutOfMemory,
         "destroy" => EventKind::Removed,
         _ => return None,
     };
-    let is_container =
-        attributes.get(labels::TYPE).map(String::as_str) == Some(labels::TYPE_CONTAINER);
+    let is_container = attributes.get(labels::TYPE).map(String::as_str) == Some(labels::TYPE_CONTAINER);
     Some(Event {
         id: actor.id?,
         container: is_container.then(|| inspect::label(&attributes, labels::CONTAINER_NAME)),
         pod: inspect::pod(&attributes),
         kind,
-        time: message
-            .time_nano
-            .and_then(|nanos| Timestamp::from_nanosecond(nanos.into()).ok())
-            .unwrap_or_default(),
+        time: message.time_nano.and_then(|nanos| Timestamp::from_nanosecond(nanos.into()).ok()).unwrap_or_default(),
     })
 }
 
@@ -98,10 +79,7 @@ mod tests {
             actor: Some(EventActor {
                 id: Some("c1".to_owned()),
                 attributes: Some(
-                    attributes
-                        .iter()
-                        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                        .collect(),
+                    attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
                 ),
             }),
             time_nano: Some(1_000_000_001),
@@ -121,15 +99,9 @@ mod tests {
         assert_eq!(died.kind, EventKind::Died { exit_code: 137 });
         assert_eq!(died.container.as_deref(), Some("web"));
         assert_eq!(died.pod.uid, "u1");
-        let sandbox = [
-            (labels::TYPE, labels::TYPE_SANDBOX),
-            (labels::CONTAINER_NAME, "POD"),
-        ];
+        let sandbox = [(labels::TYPE, labels::TYPE_SANDBOX), (labels::CONTAINER_NAME, "POD")];
         let started = event(message("start", &sandbox)).unwrap();
-        assert_eq!(
-            (started.kind, started.container),
-            (EventKind::Started, None)
-        );
+        assert_eq!((started.kind, started.container), (EventKind::Started, None));
         assert!(event(message("exec_create: ls", &container)).is_none());
         assert!(event(EventMessage::default()).is_none());
     }

@@ -50,10 +50,7 @@ pub(crate) async fn exec(
         async move {
             // Docker refuses until the process exists, which may be a moment after the connection is there.
             for _ in 0..RETRIES {
-                let options = ResizeExecOptionsBuilder::new()
-                    .w(size.width.into())
-                    .h(size.height.into())
-                    .build();
+                let options = ResizeExecOptionsBuilder::new().w(size.width.into()).h(size.height.into()).build();
                 if docker.client().resize_exec(&exec, options).await.is_ok() {
                     break;
                 }
@@ -64,9 +61,7 @@ pub(crate) async fn exec(
     match relay(io, options.tty, streams, resize).await {
         Ok(End::Finished) => exit_code(docker, &exec).await,
         Ok(End::CallerLeft) => Err(Error::Other("the caller left".to_owned())),
-        Err(error) => Err(Error::Other(format!(
-            "lost the connection to the command: {error}"
-        ))),
+        Err(error) => Err(Error::Other(format!("lost the connection to the command: {error}"))),
     }
 }
 
@@ -78,11 +73,7 @@ pub(crate) async fn exec_sync(
     timeout: Duration,
 ) -> Result<ExecOutput, Error> {
     let shown = command.join(" ");
-    let options = CommandOptions {
-        stdout: true,
-        stderr: true,
-        ..CommandOptions::default()
-    };
+    let options = CommandOptions { stdout: true, stderr: true, ..CommandOptions::default() };
     let exec = create(docker, id, command, options).await?;
     let run = async {
         let io = start(docker, &exec, false).await?;
@@ -93,30 +84,19 @@ pub(crate) async fn exec_sync(
             let room = ExecOutput::LIMIT - output.len();
             output.extend_from_slice(&data[..data.len().min(room)]);
         }
-        Ok(ExecOutput {
-            exit_code: exit_code(docker, &exec).await?,
-            output: output.freeze(),
-        })
+        Ok(ExecOutput { exit_code: exit_code(docker, &exec).await?, output: output.freeze() })
     };
     match tokio::time::timeout(timeout, run).await {
         Ok(result) => result,
         Err(_) => {
             kill(docker, id, &exec).await;
-            Err(Error::Timeout(format!(
-                "command {shown:?} timed out after {}s",
-                timeout.as_secs_f64()
-            )))
+            Err(Error::Timeout(format!("command {shown:?} timed out after {}s", timeout.as_secs_f64())))
         }
     }
 }
 
 /// Connects `streams` to the container's main process.
-pub(crate) async fn attach(
-    docker: &Docker,
-    id: &str,
-    options: CommandOptions,
-    streams: Streams,
-) -> Result<i32, Error> {
+pub(crate) async fn attach(docker: &Docker, id: &str, options: CommandOptions, streams: Streams) -> Result<i32, Error> {
     let tty = docker.terminal(id).await?;
     let flag = u8::from;
     let path = format!(
@@ -130,10 +110,7 @@ pub(crate) async fn attach(
     let resize = |size: TerminalSize| {
         let (docker, id) = (docker.clone(), id.to_owned());
         async move {
-            let options = ResizeContainerTTYOptionsBuilder::new()
-                .w(size.width.into())
-                .h(size.height.into())
-                .build();
+            let options = ResizeContainerTTYOptionsBuilder::new().w(size.width.into()).h(size.height.into()).build();
             if let Err(error) = docker.client().resize_container_tty(&id, options).await {
                 tracing::debug!(%error, container = id, "cannot resize the terminal");
             }
@@ -152,9 +129,7 @@ pub(crate) async fn attach(
             }
             Ok(0)
         }
-        Err(error) => Err(Error::Other(format!(
-            "lost the connection to the container: {error}"
-        ))),
+        Err(error) => Err(Error::Other(format!("lost the connection to the container: {error}"))),
     }
 }
 
@@ -174,9 +149,7 @@ pub(crate) async fn create(
         cmd: Some(command),
         ..ExecConfig::default()
     };
-    let created = docker
-        .call(CALL_TIMEOUT, docker.client().create_exec(id, config))
-        .await?;
+    let created = docker.call(CALL_TIMEOUT, docker.client().create_exec(id, config)).await?;
     Ok(created.id)
 }
 
@@ -187,22 +160,16 @@ pub(crate) async fn start(
     tty: bool,
 ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, Error> {
     let body = json!({ "Detach": false, "Tty": tty }).to_string();
-    docker
-        .transport()
-        .hijack(&format!("/exec/{exec}/start"), body.into())
-        .await
-        .map_err(|error| match error {
-            Error::Invalid(message) => Error::Other(message),
-            error => error,
-        })
+    docker.transport().hijack(&format!("/exec/{exec}/start"), body.into()).await.map_err(|error| match error {
+        Error::Invalid(message) => Error::Other(message),
+        error => error,
+    })
 }
 
 /// The exit code of a command whose outputs are closed.
 pub(crate) async fn exit_code(docker: &Docker, exec: &str) -> Result<i32, Error> {
     for _ in 0..RETRIES {
-        let found = docker
-            .call(CALL_TIMEOUT, docker.client().inspect_exec(exec))
-            .await?;
+        let found = docker.call(CALL_TIMEOUT, docker.client().inspect_exec(exec)).await?;
         match found.exit_code {
             Some(code) if found.running != Some(true) => {
                 return Ok(i32::try_from(code).unwrap_or(-1));
@@ -211,16 +178,12 @@ pub(crate) async fn exit_code(docker: &Docker, exec: &str) -> Result<i32, Error>
             _ => tokio::time::sleep(RETRY_PAUSE).await,
         }
     }
-    Err(Error::Other(
-        "the command closed its outputs but goes on".to_owned(),
-    ))
+    Err(Error::Other("the command closed its outputs but goes on".to_owned()))
 }
 
 /// Docker cannot end a command by its id. Its process can be killed when it is on this machine.
 async fn kill(docker: &Docker, container: &str, exec: &str) {
-    let found = docker
-        .call(CALL_TIMEOUT, docker.client().inspect_exec(exec))
-        .await;
+    let found = docker.call(CALL_TIMEOUT, docker.client().inspect_exec(exec)).await;
     let pid = match found {
         Ok(found) if found.running == Some(true) => found.pid,
         _ => None,
@@ -239,12 +202,7 @@ pub(crate) async fn relay<F: Future<Output = ()>>(
     streams: Streams,
     resize: impl Fn(TerminalSize) -> F,
 ) -> io::Result<End> {
-    let Streams {
-        stdin,
-        stdout,
-        stderr,
-        resize: mut sizes,
-    } = streams;
+    let Streams { stdin, stdout, stderr, resize: mut sizes } = streams;
     let (reader, mut writer) = tokio::io::split(io);
     let input = async {
         if let Some(mut stdin) = stdin {
@@ -334,18 +292,8 @@ mod tests {
         let (stdout, stdout_end) = mpsc::channel(4);
         let (stderr, stderr_end) = mpsc::channel(4);
         let (sizes, sizes_end) = mpsc::channel(4);
-        let streams = Streams {
-            stdin: Some(stdin_end),
-            stdout: Some(stdout),
-            stderr: Some(stderr),
-            resize: sizes_end,
-        };
-        let caller = Caller {
-            stdin: Some(stdin),
-            stdout: stdout_end,
-            stderr: stderr_end,
-            sizes,
-        };
+        let streams = Streams { stdin: Some(stdin_end), stdout: Some(stdout), stderr: Some(stderr), resize: sizes_end };
+        let caller = Caller { stdin: Some(stdin), stdout: stdout_end, stderr: stderr_end, sizes };
         (streams, caller)
     }
 
@@ -354,20 +302,12 @@ mod tests {
         let (streams, mut caller) = pair();
         let (near, mut far) = tokio::io::duplex(1024);
         let relay = tokio::spawn(relay(near, false, streams, async |_| {}));
-        caller
-            .stdin
-            .take()
-            .unwrap()
-            .send("typed".into())
-            .await
-            .unwrap();
+        caller.stdin.take().unwrap().send("typed".into()).await.unwrap();
         let mut typed = String::new();
         // The sender is gone, so this sees the end of file that follows.
         far.read_to_string(&mut typed).await.unwrap();
         assert_eq!(typed, "typed");
-        far.write_all(b"\x01\0\0\0\0\0\0\x03out\x02\0\0\0\0\0\0\x03err")
-            .await
-            .unwrap();
+        far.write_all(b"\x01\0\0\0\0\0\0\x03out\x02\0\0\0\0\0\0\x03err").await.unwrap();
         assert_eq!(caller.stdout.recv().await.unwrap(), "out");
         assert_eq!(caller.stderr.recv().await.unwrap(), "err");
         drop(far);
@@ -379,26 +319,16 @@ mod tests {
         let (streams, mut caller) = pair();
         let (near, mut far) = tokio::io::duplex(1024);
         let (seen, mut sizes) = mpsc::channel(1);
-        let relay = tokio::spawn(relay(
-            near,
-            true,
-            streams,
-            async move |size: TerminalSize| {
-                seen.send(size).await.unwrap();
-            },
-        ));
-        let size = TerminalSize {
-            width: 80,
-            height: 24,
-        };
+        let relay = tokio::spawn(relay(near, true, streams, move |size: TerminalSize| {
+            let seen = seen.clone();
+            async move { seen.send(size).await.unwrap() }
+        }));
+        let size = TerminalSize { width: 80, height: 24 };
         caller.sizes.send(size).await.unwrap();
         assert_eq!(sizes.recv().await, Some(size));
         // Looks like a frame's header, but is what the program printed.
         far.write_all(b"\x01\0\0\0\0\0\0\x09").await.unwrap();
-        assert_eq!(
-            &caller.stdout.recv().await.unwrap()[..],
-            b"\x01\0\0\0\0\0\0\x09"
-        );
+        assert_eq!(&caller.stdout.recv().await.unwrap()[..], b"\x01\0\0\0\0\0\0\x09");
         drop(caller.stdout);
         assert_eq!(relay.await.unwrap().unwrap(), End::CallerLeft);
     }

@@ -17,26 +17,14 @@ use crate::demux::{Demux, Source};
 use crate::{CALL_TIMEOUT, Docker, exec, host, pause};
 
 /// Connects `io` to the port until either side closes.
-pub(crate) async fn forward(
-    docker: &Docker,
-    sandbox: &str,
-    port: u16,
-    io: Box<dyn Duplex>,
-) -> Result<(), Error> {
-    let found = docker
-        .call(
-            CALL_TIMEOUT,
-            docker.client().inspect_container(sandbox, None),
-        )
-        .await?;
+pub(crate) async fn forward(docker: &Docker, sandbox: &str, port: u16, io: Box<dyn Duplex>) -> Result<(), Error> {
+    let found = docker.call(CALL_TIMEOUT, docker.client().inspect_container(sandbox, None)).await?;
     let pid = found.state.and_then(|state| state.pid).unwrap_or_default();
     let id = found.id.unwrap_or_default();
     match host::connect_in(&id, pid, port).await {
         Ok(Ok(stream)) => {
             let stream = TcpStream::from_std(stream).map_err(|error| failed(port, &error))?;
-            direct(stream, io)
-                .await
-                .map_err(|error| failed(port, &error))
+            direct(stream, io).await.map_err(|error| failed(port, &error))
         }
         Ok(Err(error)) => Err(failed(port, &error)),
         Err(reason) => {
@@ -47,9 +35,7 @@ pub(crate) async fn forward(
 }
 
 fn failed(port: u16, error: &io::Error) -> Error {
-    Error::Other(format!(
-        "failed to connect to localhost:{port} inside the pod: {error}"
-    ))
+    Error::Other(format!("failed to connect to localhost:{port} inside the pod: {error}"))
 }
 
 /// The far end decides when it is over: the near end may have sent all it wants long before it got the answer.
@@ -68,23 +54,9 @@ async fn direct(stream: TcpStream, io: Box<dyn Duplex>) -> io::Result<()> {
     tokio::select! { result = up => result, result = down => result }
 }
 
-async fn through_exec(
-    docker: &Docker,
-    sandbox: &str,
-    port: u16,
-    io: Box<dyn Duplex>,
-) -> Result<(), Error> {
-    let options = CommandOptions {
-        stdin: true,
-        stdout: true,
-        stderr: true,
-        tty: false,
-    };
-    let command = [
-        pause::PATH.to_owned(),
-        "forward".to_owned(),
-        port.to_string(),
-    ];
+async fn through_exec(docker: &Docker, sandbox: &str, port: u16, io: Box<dyn Duplex>) -> Result<(), Error> {
+    let options = CommandOptions { stdin: true, stdout: true, stderr: true, tty: false };
+    let command = [pause::PATH.to_owned(), "forward".to_owned(), port.to_string()];
     let exec = exec::create(docker, sandbox, command.to_vec(), options).await?;
     let stream = exec::start(docker, &exec, false).await?;
     let (far_read, mut far_write) = tokio::io::split(stream);
@@ -95,11 +67,7 @@ async fn through_exec(
         std::future::pending().await
     };
     let mut complaint = Vec::new();
-    let down = copy_frames(
-        FramedRead::new(far_read, Demux),
-        &mut near_write,
-        &mut complaint,
-    );
+    let down = copy_frames(FramedRead::new(far_read, Demux), &mut near_write, &mut complaint);
     let result = tokio::select! { result = up => result, result = down => result };
     if !complaint.is_empty() {
         let text = String::from_utf8_lossy(&complaint).trim().to_owned();

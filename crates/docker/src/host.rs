@@ -25,20 +25,13 @@ pub(crate) fn kill_in(container: &str, pid: i64) -> io::Result<()> {
 ///
 /// Entering the namespace takes a thread of its own, which ends with it. The outer error means that this way is not
 /// available here, the inner one that nobody listens.
-pub(crate) async fn connect_in(
-    container: &str,
-    pid: i64,
-    port: u16,
-) -> io::Result<io::Result<TcpStream>> {
+pub(crate) async fn connect_in(container: &str, pid: i64, port: u16) -> io::Result<io::Result<TcpStream>> {
     let pid = checked(container, pid)?;
     let (send, receive) = tokio::sync::oneshot::channel();
-    thread::Builder::new()
-        .name("port-forward".to_owned())
-        .stack_size(64 * 1024)
-        .spawn(move || {
-            // Nobody waits any more: the caller left.
-            let _ = send.send(enter_and_connect(pid, port));
-        })?;
+    thread::Builder::new().name("port-forward".to_owned()).stack_size(64 * 1024).spawn(move || {
+        // Nobody waits any more: the caller left.
+        let _ = send.send(enter_and_connect(pid, port));
+    })?;
     receive.await.map_err(io::Error::other)?
 }
 
@@ -57,7 +50,8 @@ fn enter_and_connect(pid: Pid, port: u16) -> io::Result<io::Result<TcpStream>> {
 
 fn checked(container: &str, pid: i64) -> io::Result<Pid> {
     let number = i32::try_from(pid).map_err(io::Error::other)?;
-    let pid = Pid::from_raw(number).ok_or_else(|| io::Error::other("not running"))?;
+    // `from_raw` takes no negative number.
+    let pid = (number > 0).then(|| Pid::from_raw(number)).flatten().ok_or_else(|| io::Error::other("not running"))?;
     let groups = fs::read_to_string(format!("/proc/{number}/cgroup"))?;
     if container.is_empty() || !groups.contains(container) {
         return Err(io::Error::other("not a process of this machine"));

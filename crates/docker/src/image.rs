@@ -29,14 +29,11 @@ pub struct PullProgress {
 impl Docker {
     pub(crate) async fn find_image(&self, reference: &str) -> Result<Option<Image>, Error> {
         let name = canonical(reference)?;
-        let found = self
-            .call(CALL_TIMEOUT, self.client().inspect_image(&name))
-            .await;
+        let found = self.call(CALL_TIMEOUT, self.client().inspect_image(&name)).await;
         match found {
             Ok(found) => {
                 let image = of_inspect(found);
-                self.known()
-                    .set_digests(&image.id, image.repo_digests.clone());
+                self.known().set_digests(&image.id, image.repo_digests.clone());
                 Ok(Some(image))
             }
             Err(Error::NotFound(_) | Error::ImageNotFound { .. }) => Ok(None),
@@ -55,13 +52,8 @@ impl Docker {
         mut progress: impl FnMut(&PullProgress) + Send,
     ) -> Result<String, Error> {
         let parsed = Reference::parse(reference)?;
-        let options = CreateImageOptionsBuilder::new()
-            .from_image(&parsed.repository)
-            .tag(parsed.version())
-            .build();
-        let mut steps = self
-            .client()
-            .create_image(Some(options), None, auth.map(credentials));
+        let options = CreateImageOptionsBuilder::new().from_image(&parsed.repository).tag(parsed.version()).build();
+        let mut steps = self.client().create_image(Some(options), None, auth.map(credentials));
         let mut layers = Layers::default();
         loop {
             let step = tokio::time::timeout(PULL_PATIENCE, steps.next()).await;
@@ -85,31 +77,19 @@ impl Docker {
         self.known().forget_images();
         match self.find_image(reference).await? {
             Some(image) => Ok(image.id),
-            None => Err(Error::ImageNotFound {
-                image: reference.to_owned(),
-            }),
+            None => Err(Error::ImageNotFound { image: reference.to_owned() }),
         }
     }
 
     pub(crate) async fn list_images(&self) -> Result<Vec<Image>, Error> {
-        let found = self
-            .call(
-                CALL_TIMEOUT,
-                self.client().list_images(None::<ListImagesOptions>),
-            )
-            .await?;
+        let found = self.call(CALL_TIMEOUT, self.client().list_images(None::<ListImagesOptions>)).await?;
         Ok(found.into_iter().map(of_summary).collect())
     }
 
     pub(crate) async fn delete_image(&self, reference: &str) -> Result<(), Error> {
         let name = canonical(reference)?;
-        let removed = self
-            .call(
-                CALL_TIMEOUT,
-                self.client()
-                    .remove_image(&name, None::<RemoveImageOptions>, None),
-            )
-            .await;
+        let removed =
+            self.call(CALL_TIMEOUT, self.client().remove_image(&name, None::<RemoveImageOptions>, None)).await;
         self.known().forget_images();
         match removed {
             Ok(_) | Err(Error::NotFound(_) | Error::ImageNotFound { .. }) => Ok(()),
@@ -162,10 +142,7 @@ fn of_inspect(found: ImageInspect) -> Image {
         id: found.id.unwrap_or_default(),
         repo_tags: named(found.repo_tags.unwrap_or_default()),
         repo_digests: named(found.repo_digests.unwrap_or_default()),
-        size: found
-            .size
-            .and_then(|size| size.try_into().ok())
-            .unwrap_or_default(),
+        size: found.size.and_then(|size| size.try_into().ok()).unwrap_or_default(),
         user: config.user.unwrap_or_default(),
         entrypoint: config.entrypoint.unwrap_or_default(),
         cmd: config.cmd.unwrap_or_default(),
@@ -185,10 +162,7 @@ fn of_summary(found: ImageSummary) -> Image {
 
 /// Without Docker's stand-ins for "no name".
 fn named(names: Vec<String>) -> Vec<String> {
-    names
-        .into_iter()
-        .filter(|name| !name.starts_with("<none>"))
-        .collect()
+    names.into_iter().filter(|name| !name.starts_with("<none>")).collect()
 }
 
 fn credentials(auth: Auth) -> DockerCredentials {
@@ -218,21 +192,14 @@ fn pull_failed(image: &str, error: Error) -> Error {
         "server misbehaving",
     ];
     let message = match error {
-        Error::NotFound(text)
-        | Error::Other(text)
-        | Error::Invalid(text)
-        | Error::Conflict(text) => text,
+        Error::NotFound(text) | Error::Other(text) | Error::Invalid(text) | Error::Conflict(text) => text,
         Error::ImageNotFound { image } => format!("No such image: {image}"),
         other => return other,
     };
     let image = image.to_owned();
     let out_of_reach = OUT_OF_REACH.iter().any(|sign| message.contains(sign));
     let message = format!("Error response from daemon: {message}");
-    if out_of_reach {
-        Error::RegistryUnavailable { image, message }
-    } else {
-        Error::PullFailed { image, message }
-    }
+    if out_of_reach { Error::RegistryUnavailable { image, message } } else { Error::PullFailed { image, message } }
 }
 
 /// The layers of a pull, summed up.
@@ -270,26 +237,11 @@ mod tests {
 
     #[test]
     fn image_ids_of_a_status() {
-        let digests = [
-            "mirror/nginx@sha256:1".to_owned(),
-            "nginx@sha256:2".to_owned(),
-        ];
+        let digests = ["mirror/nginx@sha256:1".to_owned(), "nginx@sha256:2".to_owned()];
         let cases = [
-            (
-                "nginx:latest",
-                &digests[..],
-                "docker-pullable://nginx@sha256:2",
-            ),
-            (
-                "docker.io/library/nginx",
-                &digests[..],
-                "docker-pullable://nginx@sha256:2",
-            ),
-            (
-                "other",
-                &digests[..],
-                "docker-pullable://mirror/nginx@sha256:1",
-            ),
+            ("nginx:latest", &digests[..], "docker-pullable://nginx@sha256:2"),
+            ("docker.io/library/nginx", &digests[..], "docker-pullable://nginx@sha256:2"),
+            ("other", &digests[..], "docker-pullable://mirror/nginx@sha256:1"),
             ("nginx", &[], "docker://sha256:0"),
         ];
         for (asked, digests, expect) in cases {
@@ -300,12 +252,8 @@ mod tests {
     #[test]
     fn pull_errors() {
         let offline = "Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host";
-        let denied =
-            "pull access denied for x, repository does not exist or may require 'docker login'";
-        assert!(matches!(
-            pull_failed("x", Error::Other(offline.to_owned())),
-            Error::RegistryUnavailable { .. }
-        ));
+        let denied = "pull access denied for x, repository does not exist or may require 'docker login'";
+        assert!(matches!(pull_failed("x", Error::Other(offline.to_owned())), Error::RegistryUnavailable { .. }));
         match pull_failed("x", Error::NotFound(denied.to_owned())) {
             Error::PullFailed { message, .. } => {
                 assert_eq!(message, format!("Error response from daemon: {denied}"));

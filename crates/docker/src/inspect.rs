@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerState as DockerState, ContainerSummary,
-    ContainerSummaryStateEnum, EndpointSettings,
+    ContainerInspectResponse, ContainerState as DockerState, ContainerSummary, ContainerSummaryStateEnum,
+    EndpointSettings,
 };
 use jiff::Timestamp;
 use runtime::{Container, ContainerState, PodIdentity, Sandbox, labels};
@@ -40,9 +40,7 @@ pub(crate) fn state(state: &DockerState, created: Option<Timestamp>) -> Containe
     let exit_code = i32::try_from(state.exit_code.unwrap_or_default()).unwrap_or(-1);
     let message = state.error.clone().unwrap_or_default();
     if state.running.unwrap_or_default() {
-        return ContainerState::Running {
-            started: started.or(created).unwrap_or_default(),
-        };
+        return ContainerState::Running { started: started.or(created).unwrap_or_default() };
     }
     if let Some(finished) = state.finished_at.as_deref().and_then(time) {
         let reason = if state.oom_killed.unwrap_or_default() {
@@ -52,13 +50,7 @@ pub(crate) fn state(state: &DockerState, created: Option<Timestamp>) -> Containe
         } else {
             "Error"
         };
-        return ContainerState::Exited {
-            exit_code,
-            reason: reason.to_owned(),
-            message,
-            started,
-            finished,
-        };
+        return ContainerState::Exited { exit_code, reason: reason.to_owned(), message, started, finished };
     }
     if exit_code != 0 || !message.is_empty() {
         return ContainerState::Exited {
@@ -77,21 +69,12 @@ pub(crate) fn sandbox(found: &ContainerSummary) -> Sandbox {
     let none = HashMap::new();
     let all = found.labels.as_ref().unwrap_or(&none);
     let ready = found.state == Some(ContainerSummaryStateEnum::RUNNING);
-    let networks = found
-        .network_settings
-        .as_ref()
-        .and_then(|settings| settings.networks.as_ref());
+    let networks = found.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
     Sandbox {
         id: found.id.clone().unwrap_or_default(),
-        created: found
-            .created
-            .and_then(|seconds| Timestamp::from_second(seconds).ok()),
+        created: found.created.and_then(|seconds| Timestamp::from_second(seconds).ok()),
         ready,
-        ips: if ready {
-            addresses(networks)
-        } else {
-            Vec::new()
-        },
+        ips: if ready { addresses(networks) } else { Vec::new() },
         ..sandbox_of_labels(all)
     }
 }
@@ -116,12 +99,9 @@ pub(crate) fn sandbox_of_labels(all: &HashMap<String, String>) -> Sandbox {
 
 /// The addresses of a container on its networks, IPv4 first.
 pub(crate) fn addresses(networks: Option<&HashMap<String, EndpointSettings>>) -> Vec<IpAddr> {
-    let endpoints: Vec<&EndpointSettings> =
-        networks.into_iter().flatten().map(|(_, e)| e).collect();
+    let endpoints: Vec<&EndpointSettings> = networks.into_iter().flatten().map(|(_, e)| e).collect();
     let v4 = endpoints.iter().filter_map(|e| e.ip_address.as_deref());
-    let v6 = endpoints
-        .iter()
-        .filter_map(|e| e.global_ipv6_address.as_deref());
+    let v6 = endpoints.iter().filter_map(|e| e.global_ipv6_address.as_deref());
     v4.chain(v6).filter_map(|text| text.parse().ok()).collect()
 }
 
@@ -139,16 +119,12 @@ pub(crate) fn label(all: &HashMap<String, String>, key: &str) -> String {
 }
 
 fn attempt(all: &HashMap<String, String>) -> u32 {
-    all.get(labels::RESTART_COUNT)
-        .and_then(|count| count.parse().ok())
-        .unwrap_or_default()
+    all.get(labels::RESTART_COUNT).and_then(|count| count.parse().ok()).unwrap_or_default()
 }
 
 /// A time of Docker's; `0001-01-01T00:00:00Z` stands for none.
 pub(crate) fn time(text: &str) -> Option<Timestamp> {
-    text.parse::<Timestamp>()
-        .ok()
-        .filter(|time| time.as_second() > 0)
+    text.parse::<Timestamp>().ok().filter(|time| time.as_second() > 0)
 }
 
 #[cfg(test)]
@@ -185,25 +161,11 @@ mod tests {
         oom.oom_killed = Some(true);
         let cases = [
             (docker(false, 0, "", NEVER, NEVER), ContainerState::Created),
-            (
-                docker(true, 0, "", THEN, NEVER),
-                ContainerState::Running {
-                    started: time(THEN).unwrap(),
-                },
-            ),
-            (
-                docker(false, 0, "", THEN, THEN),
-                exited(0, "Completed", "", true),
-            ),
-            (
-                docker(false, 3, "", THEN, THEN),
-                exited(3, "Error", "", true),
-            ),
+            (docker(true, 0, "", THEN, NEVER), ContainerState::Running { started: time(THEN).unwrap() }),
+            (docker(false, 0, "", THEN, THEN), exited(0, "Completed", "", true)),
+            (docker(false, 3, "", THEN, THEN), exited(3, "Error", "", true)),
             (oom, exited(137, "OOMKilled", "", true)),
-            (
-                docker(false, 127, "not found", NEVER, NEVER),
-                exited(127, "ContainerCannotRun", "not found", false),
-            ),
+            (docker(false, 127, "not found", NEVER, NEVER), exited(127, "ContainerCannotRun", "not found", false)),
         ];
         for (found, expect) in cases {
             assert_eq!(state(&found, time(THEN)), expect, "{found:?}");

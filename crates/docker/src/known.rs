@@ -18,10 +18,7 @@ impl Known {
     /// A container as it was when the list last showed it in this state. Running and exited containers do not change until
     /// the list shows another state: they are started once.
     pub(crate) fn container(&self, id: &str, state: ListState) -> Option<Container> {
-        lock(&self.containers)
-            .get(id)
-            .filter(|(then, _)| *then == state)
-            .map(|(_, container)| container.clone())
+        lock(&self.containers).get(id).filter(|(then, _)| *then == state).map(|(_, container)| container.clone())
     }
 
     /// Remembers an inspected container, if what was seen is as final as the listed state.

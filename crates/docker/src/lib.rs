@@ -43,8 +43,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use runtime::{
-    Auth, Container, ContainerConfig, Error, EventStream, ExecOutput, Image, Runtime, RuntimeInfo,
-    Sandbox, SandboxConfig, Stats,
+    Auth, Container, ContainerConfig, Error, EventStream, ExecOutput, Image, Runtime, RuntimeInfo, Sandbox,
+    SandboxConfig, Stats,
 };
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, Streams};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
@@ -214,12 +214,7 @@ impl Docker {
 /// Ids come from Docker or from the API; what cannot be one must not get into a path.
 fn checked(id: &str) -> Result<&str, Error> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    if id
-        .bytes()
-        .next()
-        .is_some_and(|byte| byte.is_ascii_alphanumeric())
-        && id.bytes().all(fits)
-    {
+    if id.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric()) && id.bytes().all(fits) {
         Ok(id)
     } else {
         Err(Error::NotFound(format!("No such container: {id}")))
@@ -246,14 +241,8 @@ impl Runtime for Docker {
             operating_system: info.os_type.unwrap_or_default(),
             cpus: number(info.ncpu).unwrap_or_default(),
             memory_bytes: number(info.mem_total).unwrap_or_default(),
-            cgroup_driver: info
-                .cgroup_driver
-                .map(|driver| driver.to_string())
-                .unwrap_or_default(),
-            cgroup_version: info
-                .cgroup_version
-                .map(|version| version.to_string())
-                .unwrap_or_default(),
+            cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
+            cgroup_version: info.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
             root_dir: info.docker_root_dir.unwrap_or_default(),
         })
     }
@@ -274,11 +263,7 @@ impl Runtime for Docker {
         self.delete_sandbox(checked(id)?).await
     }
 
-    async fn create_container(
-        &self,
-        sandbox: &Sandbox,
-        config: &ContainerConfig,
-    ) -> Result<String, Error> {
+    async fn create_container(&self, sandbox: &Sandbox, config: &ContainerConfig) -> Result<String, Error> {
         self.make_container(sandbox, config).await
     }
 
@@ -336,30 +321,15 @@ impl Runtime for Docker {
         exec::exec(self, checked(id)?, command, options, streams).await
     }
 
-    async fn exec_sync(
-        &self,
-        id: &str,
-        command: Vec<String>,
-        timeout: Duration,
-    ) -> Result<ExecOutput, Error> {
+    async fn exec_sync(&self, id: &str, command: Vec<String>, timeout: Duration) -> Result<ExecOutput, Error> {
         exec::exec_sync(self, checked(id)?, command, timeout).await
     }
 
-    async fn attach(
-        &self,
-        id: &str,
-        options: CommandOptions,
-        streams: Streams,
-    ) -> Result<i32, Error> {
+    async fn attach(&self, id: &str, options: CommandOptions, streams: Streams) -> Result<i32, Error> {
         exec::attach(self, checked(id)?, options, streams).await
     }
 
-    async fn port_forward(
-        &self,
-        sandbox_id: &str,
-        port: u16,
-        io: Box<dyn Duplex>,
-    ) -> Result<(), Error> {
+    async fn port_forward(&self, sandbox_id: &str, port: u16, io: Box<dyn Duplex>) -> Result<(), Error> {
         forward::forward(self, checked(sandbox_id)?, port, io).await
     }
 

@@ -18,28 +18,16 @@ use crate::Docker;
 use crate::demux::{Demux, Source};
 
 /// Opens the log.
-pub(crate) async fn open(
-    docker: &Docker,
-    id: &str,
-    options: &LogOptions,
-) -> Result<LogChunks, Error> {
+pub(crate) async fn open(docker: &Docker, id: &str, options: &LogOptions) -> Result<LogChunks, Error> {
     let tty = docker.terminal(id).await?;
-    let path = format!(
-        "/containers/{id}/logs?{}",
-        query(options, SystemTime::now())?
-    );
-    let response = docker
-        .transport()
-        .send(Method::GET, &path, Bytes::new(), false)
-        .await?;
+    let path = format!("/containers/{id}/logs?{}", query(options, SystemTime::now())?);
+    let response = docker.transport().send(Method::GET, &path, Bytes::new(), false).await?;
     let body = BodyDataStream::new(response.into_body()).map_err(io::Error::other);
     let chunks = if tty {
         body.boxed()
     } else {
         let mut lines = Lines::new(options.timestamps);
-        FramedRead::new(StreamReader::new(body), Demux)
-            .map_ok(move |(source, data)| lines.clean(source, data))
-            .boxed()
+        FramedRead::new(StreamReader::new(body), Demux).map_ok(move |(source, data)| lines.clean(source, data)).boxed()
     };
     Ok(match options.limit_bytes {
         Some(limit) => limited(chunks, u64::try_from(limit).unwrap_or(0)),
@@ -59,19 +47,14 @@ fn query(options: &LogOptions, now: SystemTime) -> Result<String, Error> {
     );
     let since = match (&options.since_time, options.since_seconds) {
         (Some(text), _) => {
-            let time: Timestamp = text
-                .parse()
-                .map_err(|_| Error::Invalid(format!("{text:?} is not an RFC 3339 time")))?;
+            let time: Timestamp =
+                text.parse().map_err(|_| Error::Invalid(format!("{text:?} is not an RFC 3339 time")))?;
             Some(u128::try_from(time.as_nanosecond()).unwrap_or(0))
         }
         (None, Some(seconds)) => {
             let age = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
             let time = now.checked_sub(age).unwrap_or(UNIX_EPOCH);
-            Some(
-                time.duration_since(UNIX_EPOCH)
-                    .unwrap_or_default()
-                    .as_nanos(),
-            )
+            Some(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos())
         }
         (None, None) => None,
     };
@@ -94,10 +77,7 @@ struct Lines {
 
 impl Lines {
     fn new(timestamps: bool) -> Self {
-        Self {
-            timestamps,
-            within: [false; 2],
-        }
+        Self { timestamps, within: [false; 2] }
     }
 
     fn clean(&mut self, source: Source, data: Bytes) -> Bytes {
@@ -142,10 +122,7 @@ mod tests {
     fn queries() {
         let now = UNIX_EPOCH + Duration::from_millis(10_500);
         let cases = [
-            (
-                LogOptions::default(),
-                "stdout=1&stderr=1&follow=0&timestamps=0",
-            ),
+            (LogOptions::default(), "stdout=1&stderr=1&follow=0&timestamps=0"),
             (
                 LogOptions {
                     follow: true,
@@ -157,34 +134,22 @@ mod tests {
                 "stdout=0&stderr=1&follow=1&timestamps=1&tail=5",
             ),
             (
-                LogOptions {
-                    since_seconds: Some(10),
-                    ..LogOptions::default()
-                },
+                LogOptions { since_seconds: Some(10), ..LogOptions::default() },
                 "stdout=1&stderr=1&follow=0&timestamps=0&since=0.500000000",
             ),
             (
-                LogOptions {
-                    since_seconds: Some(i64::MAX),
-                    ..LogOptions::default()
-                },
+                LogOptions { since_seconds: Some(i64::MAX), ..LogOptions::default() },
                 "stdout=1&stderr=1&follow=0&timestamps=0&since=0.000000000",
             ),
             (
-                LogOptions {
-                    since_time: Some("1970-01-01T01:00:01.5+01:00".to_owned()),
-                    ..LogOptions::default()
-                },
+                LogOptions { since_time: Some("1970-01-01T01:00:01.5+01:00".to_owned()), ..LogOptions::default() },
                 "stdout=1&stderr=1&follow=0&timestamps=0&since=1.500000000",
             ),
         ];
         for (options, expect) in cases {
             assert_eq!(query(&options, now).unwrap(), expect);
         }
-        let wrong = LogOptions {
-            since_time: Some("yesterday".to_owned()),
-            ..LogOptions::default()
-        };
+        let wrong = LogOptions { since_time: Some("yesterday".to_owned()), ..LogOptions::default() };
         assert!(query(&wrong, now).is_err());
     }
 

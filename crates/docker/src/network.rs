@@ -40,9 +40,7 @@ pub fn network_name(profile: &str) -> String {
 #[must_use]
 pub fn bridge_name(profile: &str) -> String {
     let plain = !profile.is_empty()
-        && profile
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        && profile.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     let name = format!("cor-{profile}");
     if plain && name.len() <= INTERFACE_NAME {
         return name;
@@ -50,9 +48,7 @@ pub fn bridge_name(profile: &str) -> String {
     // FNV-1a: stable for ever, unlike the standard library's hasher. The other prefix keeps hashes apart from names.
     let hash = profile
         .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("coh-{:011x}", hash & 0xfff_ffff_ffff)
 }
 
@@ -63,9 +59,7 @@ impl Docker {
     /// [`Error::Conflict`] when the name is taken by a network of somebody else's.
     pub async fn network(&self) -> Result<Option<Network>, Error> {
         let name = network_name(self.profile());
-        let found = self
-            .call(CALL_TIMEOUT, self.client().inspect_network(&name, None))
-            .await;
+        let found = self.call(CALL_TIMEOUT, self.client().inspect_network(&name, None)).await;
         match found {
             Ok(found) => self.ours(found).map(Some),
             Err(Error::NotFound(_)) => Ok(None),
@@ -91,8 +85,7 @@ impl Docker {
             }
             self.remove_network().await?;
         }
-        let option =
-            |key: &str, value: &str| (format!("com.docker.network.{key}"), value.to_owned());
+        let option = |key: &str, value: &str| (format!("com.docker.network.{key}"), value.to_owned());
         let request = NetworkCreateRequest {
             name: network_name(self.profile()),
             driver: Some("bridge".to_owned()),
@@ -110,15 +103,10 @@ impl Docker {
                 option("bridge.enable_ip_masquerade", "true"),
                 option("bridge.host_binding_ipv4", "127.0.0.1"),
             ])),
-            labels: Some(HashMap::from([(
-                labels::PROFILE.to_owned(),
-                self.profile().to_owned(),
-            )])),
+            labels: Some(HashMap::from([(labels::PROFILE.to_owned(), self.profile().to_owned())])),
             ..NetworkCreateRequest::default()
         };
-        let created = self
-            .call(CALL_TIMEOUT, self.client().create_network(request))
-            .await;
+        let created = self.call(CALL_TIMEOUT, self.client().create_network(request)).await;
         if let Err(error) = created {
             return Err(match error {
                 Error::Other(message) | Error::Invalid(message) if message.contains("overlap") => {
@@ -127,9 +115,7 @@ impl Docker {
                 error => error,
             });
         }
-        self.network()
-            .await?
-            .ok_or_else(|| Error::Other("the network vanished after it was created".to_owned()))
+        self.network().await?.ok_or_else(|| Error::Other("the network vanished after it was created".to_owned()))
     }
 
     /// Removes the profile's network. Idempotent.
@@ -140,18 +126,11 @@ impl Docker {
         let Some(network) = self.network().await? else {
             return Ok(());
         };
-        let removed = self
-            .call(
-                Duration::from_secs(60),
-                self.client().remove_network(&network.id),
-            )
-            .await;
+        let removed = self.call(Duration::from_secs(60), self.client().remove_network(&network.id)).await;
         match removed {
             Err(Error::NotFound(_)) => Ok(()),
             // Docker says 403 for a network in use.
-            Err(Error::Other(message)) if message.contains("active endpoints") => {
-                Err(Error::Conflict(message))
-            }
+            Err(Error::Other(message)) if message.contains("active endpoints") => Err(Error::Conflict(message)),
             other => other,
         }
     }
@@ -162,21 +141,14 @@ impl Docker {
     /// # Errors
     /// [`Error::Unavailable`] when Docker cannot be reached.
     pub async fn taken_subnets(&self) -> Result<Vec<Subnet>, Error> {
-        let networks = self
-            .call(CALL_TIMEOUT, self.client().list_networks(None))
-            .await?;
+        let networks = self.call(CALL_TIMEOUT, self.client().list_networks(None)).await?;
         let own = network_name(self.profile());
         let mut own_subnets = Vec::new();
         let mut taken = Vec::new();
         for network in networks {
             let is_own = network.name.as_deref() == Some(&own);
-            let configs = network
-                .ipam
-                .and_then(|ipam| ipam.config)
-                .unwrap_or_default();
-            let subnets = configs
-                .iter()
-                .filter_map(|config| config.subnet.as_deref()?.parse::<Subnet>().ok());
+            let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+            let subnets = configs.iter().filter_map(|config| config.subnet.as_deref()?.parse::<Subnet>().ok());
             if is_own {
                 own_subnets.extend(subnets);
             } else {
@@ -184,23 +156,14 @@ impl Docker {
             }
         }
         // Not there on another kind of machine, or unreadable in a sandbox: Docker then refuses what overlaps.
-        let table = tokio::fs::read_to_string("/proc/net/route")
-            .await
-            .unwrap_or_default();
-        taken.extend(
-            subnet::routes(&table)
-                .into_iter()
-                .filter(|route| !own_subnets.contains(route)),
-        );
+        let table = tokio::fs::read_to_string("/proc/net/route").await.unwrap_or_default();
+        taken.extend(subnet::routes(&table).into_iter().filter(|route| !own_subnets.contains(route)));
         Ok(taken)
     }
 
     fn ours(&self, found: NetworkInspect) -> Result<Network, Error> {
         let name = found.name.unwrap_or_default();
-        let label = found
-            .labels
-            .as_ref()
-            .and_then(|all| all.get(labels::PROFILE));
+        let label = found.labels.as_ref().and_then(|all| all.get(labels::PROFILE));
         if label.map(String::as_str) != Some(self.profile()) {
             return Err(Error::Conflict(format!(
                 "there is a Docker network {name} that coracle did not make: rename it, or choose another profile name"
@@ -220,14 +183,9 @@ impl Docker {
         Ok(Network {
             name,
             id: found.id.unwrap_or_default(),
-            bridge: found
-                .options
-                .and_then(|mut options| options.remove(BRIDGE_NAME))
-                .unwrap_or_default(),
+            bridge: found.options.and_then(|mut options| options.remove(BRIDGE_NAME)).unwrap_or_default(),
             subnet,
-            gateway: gateway
-                .and_then(|gateway| gateway.parse().ok())
-                .unwrap_or_else(|| subnet.nth(1)),
+            gateway: gateway.and_then(|gateway| gateway.parse().ok()).unwrap_or_else(|| subnet.nth(1)),
             endpoints: found.containers.map_or(0, |containers| containers.len()),
         })
     }
@@ -241,12 +199,7 @@ mod tests {
     fn bridge_names_fit_and_differ() {
         assert_eq!(bridge_name("coracle"), "cor-coracle");
         assert_eq!(bridge_name("elevenchars"), "cor-elevenchars");
-        let long = [
-            "a-name-longer-than-that",
-            "a-name-longer-than-this",
-            "Upper",
-            "",
-        ];
+        let long = ["a-name-longer-than-that", "a-name-longer-than-this", "Upper", ""];
         for profile in long {
             let name = bridge_name(profile);
             assert_eq!(name.len(), INTERFACE_NAME, "{name}");

@@ -52,11 +52,7 @@ async fn load(docker: &Docker) -> Result<(), Error> {
 /// The image as `docker save` would write it. The same bytes every time, so the same image id.
 fn archive() -> io::Result<Vec<u8>> {
     let layer = tar(&[(PATH.trim_start_matches('/'), PROGRAM, 0o555)])?;
-    let architecture = if cfg!(target_arch = "aarch64") {
-        "arm64"
-    } else {
-        "amd64"
-    };
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let config = json!({
         "architecture": architecture,
         "os": "linux",
@@ -94,10 +90,7 @@ fn tar(files: &[(&str, &[u8], u32)]) -> io::Result<Vec<u8>> {
 }
 
 fn hash(data: &[u8]) -> String {
-    Sha256::digest(data)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, KillContainerOptions, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, KillContainerOptions, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+    StopContainerOptionsBuilder,
 };
 use futures::stream::{self, StreamExt, TryStreamExt};
 use runtime::{Container, ContainerConfig, Error, Sandbox, SandboxConfig, labels};
@@ -20,40 +20,27 @@ const INSPECTIONS: usize = 8;
 impl Docker {
     pub(crate) async fn list_pods(&self) -> Result<Vec<Sandbox>, Error> {
         let listed = self.list(vec![self.profile_label()]).await?;
-        let ids: HashSet<&str> = listed
-            .iter()
-            .filter_map(|found| found.id.as_deref())
-            .collect();
+        let ids: HashSet<&str> = listed.iter().filter_map(|found| found.id.as_deref()).collect();
         self.known().retain(&ids);
         let (sandboxes, others): (Vec<_>, Vec<_>) = listed.into_iter().partition(is_sandbox);
-        let containers: Vec<Option<Container>> = stream::iter(others)
-            .map(|found| self.listed_container(found))
-            .buffered(INSPECTIONS)
-            .try_collect()
-            .await?;
+        let containers: Vec<Option<Container>> =
+            stream::iter(others).map(|found| self.listed_container(found)).buffered(INSPECTIONS).try_collect().await?;
         let mut pods: Vec<Sandbox> = sandboxes.iter().map(inspect::sandbox).collect();
-        let mut index: HashMap<String, usize> = pods
-            .iter()
-            .enumerate()
-            .map(|(position, sandbox)| (sandbox.id.clone(), position))
-            .collect();
+        let mut index: HashMap<String, usize> =
+            pods.iter().enumerate().map(|(position, sandbox)| (sandbox.id.clone(), position)).collect();
         for container in containers.into_iter().flatten() {
-            let position = *index
-                .entry(container.sandbox_id.clone())
-                .or_insert_with(|| {
-                    pods.push(Sandbox {
-                        id: container.sandbox_id.clone(),
-                        pod: container.pod.clone(),
-                        ..Sandbox::default()
-                    });
-                    pods.len() - 1
+            let position = *index.entry(container.sandbox_id.clone()).or_insert_with(|| {
+                pods.push(Sandbox {
+                    id: container.sandbox_id.clone(),
+                    pod: container.pod.clone(),
+                    ..Sandbox::default()
                 });
+                pods.len() - 1
+            });
             pods[position].containers.push(container);
         }
         for sandbox in &mut pods {
-            sandbox
-                .containers
-                .sort_by_key(|container| container.created);
+            sandbox.containers.sort_by_key(|container| container.created);
         }
         Ok(pods)
     }
@@ -61,40 +48,22 @@ impl Docker {
     pub(crate) async fn make_sandbox(&self, config: &SandboxConfig) -> Result<Sandbox, Error> {
         let name = labels::sandbox_name(&config.pod, config.attempt);
         let permit = self.start_permit().await;
-        let id = loop {
-            let allowed = self.negative_oom_score().get().copied();
-            let score = if allowed == Some(false) {
-                0
-            } else {
-                create::SANDBOX_OOM_SCORE
-            };
-            let body = create::sandbox(self.settings(), config, score);
-            let id = match self.create(&name, &body).await {
-                Err(Error::ImageNotFound { .. }) => {
-                    pause::ensure(self).await?;
-                    self.create(&name, &body).await?
-                }
-                created => created?,
-            };
-            let Err(failure) = self.start(&id).await else {
-                if score < 0 {
-                    // Another sandbox may have found out first; it found the same.
-                    let _ = self.negative_oom_score().set(true);
-                }
-                break id;
-            };
-            if let Err(error) = self.remove(&id).await {
-                tracing::warn!(%error, sandbox = id, "cannot remove a sandbox that did not start");
+        let known = self.negative_oom_score().get().copied();
+        let score = if known == Some(false) { 0 } else { create::SANDBOX_OOM_SCORE };
+        let id = match self.try_sandbox(&name, config, score).await {
+            // runc gives no reason when it may not set the score, so try without. If that works, that was it.
+            Err(Error::StartFailed { message, .. })
+                if known.is_none() && message.contains("OCI runtime create failed") =>
+            {
+                let id = self.try_sandbox(&name, config, 0).await?;
+                self.settle_negative_oom_score(false);
+                id
             }
-            if score < 0 && failure.to_string().contains("oom_score_adj") {
-                tracing::warn!(
-                    "Docker may not set a negative oom_score_adj (CAP_SYS_RESOURCE is missing): pods run with 0, so \
-                     when memory is short the kernel does not spare the important ones"
-                );
-                let _ = self.negative_oom_score().set(false);
-                continue;
+            Err(error) => return Err(error),
+            Ok(id) => {
+                self.settle_negative_oom_score(score < 0);
+                id
             }
-            return Err(failure);
         };
         drop(permit);
         let mut sandbox = Sandbox {
@@ -112,25 +81,45 @@ impl Docker {
             ..Sandbox::default()
         };
         if !config.host_network {
-            let found = self
-                .call(
-                    CALL_TIMEOUT,
-                    self.client().inspect_container(&sandbox.id, None),
-                )
-                .await?;
-            let networks = found
-                .network_settings
-                .and_then(|settings| settings.networks);
+            let found = self.call(CALL_TIMEOUT, self.client().inspect_container(&sandbox.id, None)).await?;
+            let networks = found.network_settings.and_then(|settings| settings.networks);
             sandbox.ips = inspect::addresses(networks.as_ref());
         }
         Ok(sandbox)
     }
 
+    /// Creates and starts a sandbox; leaves nothing behind when that fails.
+    async fn try_sandbox(&self, name: &str, config: &SandboxConfig, oom_score: i32) -> Result<String, Error> {
+        let body = create::sandbox(self.settings(), config, oom_score);
+        let id = match self.create(name, &body).await {
+            Err(Error::ImageNotFound { .. }) => {
+                pause::ensure(self).await?;
+                self.create(name, &body).await?
+            }
+            created => created?,
+        };
+        if let Err(failure) = self.start(&id).await {
+            if let Err(error) = self.remove(&id).await {
+                tracing::warn!(%error, sandbox = id, "cannot remove a sandbox that did not start");
+            }
+            return Err(failure);
+        }
+        Ok(id)
+    }
+
+    /// Remembers whether a negative score may be set, and says once when not.
+    fn settle_negative_oom_score(&self, allowed: bool) {
+        // Fails when another sandbox found out first: it found the same.
+        if self.negative_oom_score().set(allowed).is_ok() && !allowed {
+            tracing::warn!(
+                "Docker may not set a negative oom_score_adj (CAP_SYS_RESOURCE is missing): pods run with 0, so when \
+                 memory is short the kernel does not spare the important ones"
+            );
+        }
+    }
+
     pub(crate) async fn end_sandbox(&self, id: &str) -> Result<(), Error> {
-        let running = [
-            ContainerSummaryStateEnum::RUNNING,
-            ContainerSummaryStateEnum::PAUSED,
-        ];
+        let running = [ContainerSummaryStateEnum::RUNNING, ContainerSummaryStateEnum::PAUSED];
         for found in self.containers_of(id).await? {
             if let (Some(id), Some(state)) = (found.id, found.state)
                 && running.contains(&state)
@@ -150,11 +139,7 @@ impl Docker {
         self.remove(id).await
     }
 
-    pub(crate) async fn make_container(
-        &self,
-        sandbox: &Sandbox,
-        config: &ContainerConfig,
-    ) -> Result<String, Error> {
+    pub(crate) async fn make_container(&self, sandbox: &Sandbox, config: &ContainerConfig) -> Result<String, Error> {
         let negative = match config.oom_score_adj {
             Some(score) if score < 0 => self.negative_oom_score_allowed(sandbox).await?,
             _ => true,
@@ -169,9 +154,7 @@ impl Docker {
     }
 
     pub(crate) async fn start(&self, id: &str) -> Result<(), Error> {
-        self.call(CALL_TIMEOUT, self.client().start_container(id, None))
-            .await
-            .map_err(error::start_failed)
+        self.call(CALL_TIMEOUT, self.client().start_container(id, None)).await.map_err(error::start_failed)
     }
 
     pub(crate) async fn stop(&self, id: &str, grace: Duration) -> Result<(), Error> {
@@ -179,23 +162,15 @@ impl Docker {
             return self.kill(id).await;
         }
         let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
-        let options = StopContainerOptionsBuilder::new()
-            .t(i32::try_from(seconds).unwrap_or(i32::MAX))
-            .build();
+        let options = StopContainerOptionsBuilder::new().t(i32::try_from(seconds).unwrap_or(i32::MAX)).build();
         let limit = grace.saturating_add(CALL_TIMEOUT);
-        idempotent(
-            self.call(limit, self.client().stop_container(id, Some(options)))
-                .await,
-        )
+        idempotent(self.call(limit, self.client().stop_container(id, Some(options))).await)
     }
 
     /// Ends a container at once; answers when it has ended.
     async fn kill(&self, id: &str) -> Result<(), Error> {
         let options = None::<KillContainerOptions>;
-        match self
-            .call(CALL_TIMEOUT, self.client().kill_container(id, options))
-            .await
-        {
+        match self.call(CALL_TIMEOUT, self.client().kill_container(id, options)).await {
             // Docker calls a container that does not run a conflict.
             Err(Error::Conflict(message)) if message.contains("is not running") => Ok(()),
             other => idempotent(other),
@@ -204,17 +179,8 @@ impl Docker {
 
     /// Kills and removes a container with its anonymous volumes.
     pub(crate) async fn remove(&self, id: &str) -> Result<(), Error> {
-        let options = RemoveContainerOptionsBuilder::new()
-            .force(true)
-            .v(true)
-            .build();
-        match self
-            .call(
-                CALL_TIMEOUT,
-                self.client().remove_container(id, Some(options)),
-            )
-            .await
-        {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match self.call(CALL_TIMEOUT, self.client().remove_container(id, Some(options))).await {
             Err(Error::Conflict(message)) if message.contains("already in progress") => Ok(()),
             other => idempotent(other),
         }
@@ -222,24 +188,18 @@ impl Docker {
 
     /// A container of this profile; `None` when it is gone or somebody else's.
     pub(crate) async fn inspect(&self, id: &str) -> Result<Option<Container>, Error> {
-        let found = self
-            .call(CALL_TIMEOUT, self.client().inspect_container(id, None))
-            .await;
+        let found = self.call(CALL_TIMEOUT, self.client().inspect_container(id, None)).await;
         let found = match found {
             Ok(found) => found,
             Err(Error::NotFound(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
         let config = found.config.as_ref();
-        let profile = config
-            .and_then(|config| config.labels.as_ref())
-            .and_then(|labels| labels.get(labels::PROFILE));
+        let profile = config.and_then(|config| config.labels.as_ref()).and_then(|labels| labels.get(labels::PROFILE));
         if profile.map(String::as_str) != Some(self.profile()) {
             return Ok(None);
         }
-        let asked = config
-            .and_then(|config| config.image.clone())
-            .unwrap_or_default();
+        let asked = config.and_then(|config| config.image.clone()).unwrap_or_default();
         let image = found.image.clone().unwrap_or_default();
         let image_id = self.image_id(&asked, &image).await;
         let container = inspect::container(found, image_id);
@@ -261,12 +221,8 @@ impl Docker {
     /// Containers with all these labels, whatever their state.
     pub(crate) async fn list(&self, labels: Vec<String>) -> Result<Vec<ContainerSummary>, Error> {
         let filters = HashMap::from([("label", labels)]);
-        let options = ListContainersOptionsBuilder::new()
-            .all(true)
-            .filters(&filters)
-            .build();
-        self.call(CALL_TIMEOUT, self.client().list_containers(Some(options)))
-            .await
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        self.call(CALL_TIMEOUT, self.client().list_containers(Some(options))).await
     }
 
     pub(crate) fn profile_label(&self) -> String {
@@ -314,12 +270,7 @@ impl Docker {
 
     async fn create_once(&self, name: &str, body: &ContainerCreateBody) -> Result<String, Error> {
         let options = CreateContainerOptionsBuilder::new().name(name).build();
-        let created = self
-            .call(
-                CALL_TIMEOUT,
-                self.client().create_container(Some(options), body.clone()),
-            )
-            .await?;
+        let created = self.call(CALL_TIMEOUT, self.client().create_container(Some(options), body.clone())).await?;
         for warning in created.warnings {
             tracing::debug!(name, warning, "Docker warns");
         }
@@ -331,12 +282,7 @@ impl Docker {
     async fn negative_oom_score_allowed(&self, sandbox: &Sandbox) -> Result<bool, Error> {
         self.negative_oom_score()
             .get_or_try_init(|| async {
-                let found = self
-                    .call(
-                        CALL_TIMEOUT,
-                        self.client().inspect_container(&sandbox.id, None),
-                    )
-                    .await?;
+                let found = self.call(CALL_TIMEOUT, self.client().inspect_container(&sandbox.id, None)).await?;
                 let score = found.host_config.and_then(|host| host.oom_score_adj);
                 Ok(score.unwrap_or_default() < 0)
             })
@@ -346,11 +292,7 @@ impl Docker {
 }
 
 fn is_sandbox(found: &ContainerSummary) -> bool {
-    found
-        .labels
-        .as_ref()
-        .and_then(|all| all.get(labels::TYPE))
-        .is_some_and(|kind| kind == labels::TYPE_SANDBOX)
+    found.labels.as_ref().and_then(|all| all.get(labels::TYPE)).is_some_and(|kind| kind == labels::TYPE_SANDBOX)
 }
 
 fn idempotent(result: Result<(), Error>) -> Result<(), Error> {

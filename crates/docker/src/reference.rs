@@ -18,10 +18,7 @@ const DEFAULT_DOMAIN: &str = "docker.io";
 impl Reference {
     /// Parses a reference.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
-        let invalid = |message: &str| Error::InvalidImageName {
-            image: text.to_owned(),
-            message: message.to_owned(),
-        };
+        let invalid = |message: &str| Error::InvalidImageName { image: text.to_owned(), message: message.to_owned() };
         if text.len() == 64 && text.bytes().all(is_hex) {
             return Err(invalid(&format!(
                 "invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
@@ -37,9 +34,7 @@ impl Reference {
             None => (name, None),
         };
         if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(invalid(&format!(
-                "invalid reference format: repository name ({path}) must be lowercase"
-            )));
+            return Err(invalid(&format!("invalid reference format: repository name ({path}) must be lowercase")));
         }
         let well_formed = is_domain(&domain)
             && path.split('/').all(is_component)
@@ -49,28 +44,19 @@ impl Reference {
             return Err(invalid("invalid reference format"));
         }
         if domain.len() + 1 + path.len() > 255 {
-            return Err(invalid(
-                "repository name must not be more than 255 characters",
-            ));
+            return Err(invalid("repository name must not be more than 255 characters"));
         }
         let repository = if domain == DEFAULT_DOMAIN {
             path.strip_prefix("library/").unwrap_or(path).to_owned()
         } else {
             format!("{domain}/{path}")
         };
-        Ok(Self {
-            repository,
-            tag: tag.map(str::to_owned),
-            digest: digest.map(str::to_owned),
-        })
+        Ok(Self { repository, tag: tag.map(str::to_owned), digest: digest.map(str::to_owned) })
     }
 
     /// What to ask a registry for: the digest, else the tag, else `latest`.
     pub(crate) fn version(&self) -> &str {
-        self.digest
-            .as_deref()
-            .or(self.tag.as_deref())
-            .unwrap_or("latest")
+        self.digest.as_deref().or(self.tag.as_deref()).unwrap_or("latest")
     }
 }
 
@@ -91,11 +77,7 @@ fn split_domain(text: &str) -> (String, String) {
         }
         _ => (DEFAULT_DOMAIN, text),
     };
-    let domain = if domain == "index.docker.io" {
-        DEFAULT_DOMAIN
-    } else {
-        domain
-    };
+    let domain = if domain == "index.docker.io" { DEFAULT_DOMAIN } else { domain };
     if domain == DEFAULT_DOMAIN && !remainder.contains('/') {
         return (domain.to_owned(), format!("library/{remainder}"));
     }
@@ -112,23 +94,13 @@ fn is_domain(text: &str) -> bool {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (text, None),
     };
-    let host_ok = match host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
-        Some(address) => {
-            !address.is_empty()
-                && address
-                    .bytes()
-                    .all(|byte| byte.is_ascii_hexdigit() || byte == b':')
-        }
+    let host_ok = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => !address.is_empty() && address.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':'),
         None => host.split('.').all(|label| {
             !label.is_empty()
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         }),
     };
     host_ok && port.is_none_or(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
@@ -143,26 +115,20 @@ fn is_component(text: &str) -> bool {
         && ends(bytes.last())
         && text
             .split(|c: char| word(u8::try_from(c).unwrap_or(0)))
-            .all(|joint| {
-                matches!(joint, "" | "." | "_" | "__") || joint.bytes().all(|byte| byte == b'-')
-            })
+            .all(|joint| matches!(joint, "" | "." | "_" | "__") || joint.bytes().all(|byte| byte == b'-'))
 }
 
 fn is_tag(text: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     text.len() <= 128
         && text.bytes().next().is_some_and(word)
-        && text
-            .bytes()
-            .all(|byte| word(byte) || byte == b'.' || byte == b'-')
+        && text.bytes().all(|byte| word(byte) || byte == b'.' || byte == b'-')
 }
 
 fn is_digest(text: &str) -> bool {
     text.split_once(':').is_some_and(|(algorithm, hex)| {
         !algorithm.is_empty()
-            && algorithm
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"+.-_".contains(&byte))
+            && algorithm.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+.-_".contains(&byte))
             && hex.len() >= 32
             && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
             && (algorithm != "sha256" || hex.len() == 64)
@@ -192,11 +158,7 @@ mod tests {
         ];
         for (text, repository, version) in cases {
             let reference = Reference::parse(text).expect(text);
-            assert_eq!(
-                (reference.repository.as_str(), reference.version()),
-                (repository, version),
-                "{text}"
-            );
+            assert_eq!((reference.repository.as_str(), reference.version()), (repository, version), "{text}");
         }
     }
 
@@ -204,10 +166,7 @@ mod tests {
     fn mistakes_get_dockers_words() {
         let cases = [
             ("", "invalid reference format"),
-            (
-                "NGINX",
-                "invalid reference format: repository name (library/NGINX) must be lowercase",
-            ),
+            ("NGINX", "invalid reference format: repository name (library/NGINX) must be lowercase"),
             ("nginx:", "invalid reference format"),
             ("nginx latest", "invalid reference format"),
             ("nginx@sha256:12", "invalid reference format"),

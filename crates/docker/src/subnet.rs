@@ -17,11 +17,7 @@ pub struct ParseSubnetError(String);
 
 impl fmt::Display for ParseSubnetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} is not an IPv4 subnet such as 10.244.0.0/16",
-            self.0
-        )
+        write!(f, "{:?} is not an IPv4 subnet such as 10.244.0.0/16", self.0)
     }
 }
 
@@ -32,10 +28,7 @@ impl Subnet {
     #[must_use]
     pub fn new(address: Ipv4Addr, prefix: u8) -> Self {
         let prefix = prefix.min(32);
-        Self {
-            address: Ipv4Addr::from_bits(address.to_bits() & mask(prefix)),
-            prefix,
-        }
+        Self { address: Ipv4Addr::from_bits(address.to_bits() & mask(prefix)), prefix }
     }
 
     /// Its first address, that of the network itself.
@@ -90,13 +83,8 @@ impl FromStr for Subnet {
 
 /// The first candidate that overlaps nothing taken.
 #[must_use]
-pub fn first_free(
-    candidates: impl IntoIterator<Item = Subnet>,
-    taken: &[Subnet],
-) -> Option<Subnet> {
-    candidates
-        .into_iter()
-        .find(|candidate| !taken.iter().any(|subnet| subnet.overlaps(*candidate)))
+pub fn first_free(candidates: impl IntoIterator<Item = Subnet>, taken: &[Subnet]) -> Option<Subnet> {
+    candidates.into_iter().find(|candidate| !taken.iter().any(|subnet| subnet.overlaps(*candidate)))
 }
 
 /// Subnets for pods, in order of preference: the customary one first, then others that are rarely used.
@@ -167,20 +155,11 @@ mod tests {
     #[test]
     fn the_first_free_candidate_wins() {
         let taken = [subnet("10.244.0.0/20"), subnet("10.245.0.0/16")];
-        assert_eq!(
-            first_free(pod_candidates(), &[]),
-            Some(subnet("10.244.0.0/16"))
-        );
-        assert_eq!(
-            first_free(pod_candidates(), &taken),
-            Some(subnet("10.246.0.0/16"))
-        );
+        assert_eq!(first_free(pod_candidates(), &[]), Some(subnet("10.244.0.0/16")));
+        assert_eq!(first_free(pod_candidates(), &taken), Some(subnet("10.246.0.0/16")));
         // A machine in a company's 10.0.0.0/8.
         let company = [subnet("10.0.0.0/8"), subnet("172.17.0.0/16")];
-        assert_eq!(
-            first_free(pod_candidates(), &company),
-            Some(subnet("172.16.0.0/16"))
-        );
+        assert_eq!(first_free(pod_candidates(), &company), Some(subnet("172.16.0.0/16")));
         assert_eq!(first_free(pod_candidates(), &[subnet("0.0.0.0/0")]), None);
     }
 

@@ -31,10 +31,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::error;
 
 /// bollard's request body, spelled out: its own alias is not public.
-type Body = Either<
-    Full<Bytes>,
-    StreamBody<Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, io::Error>> + Send>>>,
->;
+type Body = Either<Full<Bytes>, StreamBody<Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, io::Error>> + Send>>>>;
 
 /// The newest version of the API this crate was written for.
 const NEWEST: Version = Version(1, 51);
@@ -69,10 +66,7 @@ impl Endpoint {
         if let Some(path) = host.strip_prefix("unix://") {
             return Ok(Self::Unix(path.into()));
         }
-        if let Some(address) = host
-            .strip_prefix("tcp://")
-            .or_else(|| host.strip_prefix("http://"))
-        {
+        if let Some(address) = host.strip_prefix("tcp://").or_else(|| host.strip_prefix("http://")) {
             return Ok(Self::Tcp(address.trim_end_matches('/').to_owned()));
         }
         Err(Error::Unavailable(format!(
@@ -85,21 +79,13 @@ impl Endpoint {
 pub(crate) struct Socket(Box<dyn Duplex>);
 
 impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut *self.0).poll_write(cx, data)
     }
 
@@ -174,31 +160,21 @@ impl Transport {
             .pool_idle_timeout(Duration::from_secs(60))
             .pool_timer(TokioTimer::new())
             .build(Connector(Arc::new(endpoint)));
-        Ok(Self {
-            client,
-            host: host.into(),
-            version: Arc::default(),
-        })
+        Ok(Self { client, host: host.into(), version: Arc::default() })
     }
 
     /// Asks the daemon which versions it speaks and settles on the newest common one.
     pub(crate) async fn negotiate(&self) -> Result<(), Error> {
-        let response = tokio::time::timeout(
-            CONNECT_TIMEOUT,
-            self.send(Method::GET, "/_ping", Bytes::new(), false),
-        )
-        .await
-        .map_err(|_| {
-            Error::Unavailable(format!(
-                "the Docker daemon at {} does not answer: restart it (`sudo systemctl restart docker`)",
-                self.host
-            ))
-        })??;
-        let offered = response
-            .headers()
-            .get("api-version")
-            .and_then(|version| version.to_str().ok())
-            .and_then(Version::parse);
+        let response = tokio::time::timeout(CONNECT_TIMEOUT, self.send(Method::GET, "/_ping", Bytes::new(), false))
+            .await
+            .map_err(|_| {
+                Error::Unavailable(format!(
+                    "the Docker daemon at {} does not answer: restart it (`sudo systemctl restart docker`)",
+                    self.host
+                ))
+            })??;
+        let offered =
+            response.headers().get("api-version").and_then(|version| version.to_str().ok()).and_then(Version::parse);
         match offered {
             Some(version) if version >= OLDEST => {
                 // A second negotiation, after the daemon was upgraded, keeps the first result.
@@ -236,8 +212,7 @@ impl Transport {
                 let transport = transport.clone();
                 async move {
                     let (mut parts, body) = request.into_parts();
-                    parts.uri = transport
-                        .uri(parts.uri.path_and_query().map_or("/", |path| path.as_str()))?;
+                    parts.uri = transport.uri(parts.uri.path_and_query().map_or("/", |path| path.as_str()))?;
                     let request = Request::from_parts(parts, body);
                     Ok(transport.client.request(request).await?)
                 }
@@ -257,36 +232,22 @@ impl Transport {
         body: Bytes,
         upgrade: bool,
     ) -> Result<Response<Incoming>, Error> {
-        let mut request = Request::builder().method(method).uri(
-            self.uri(path)
-                .map_err(|error| Error::Invalid(error.to_string()))?,
-        );
+        let mut request =
+            Request::builder().method(method).uri(self.uri(path).map_err(|error| Error::Invalid(error.to_string()))?);
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         if upgrade {
-            request = request
-                .header(header::CONNECTION, "Upgrade")
-                .header(header::UPGRADE, "tcp");
+            request = request.header(header::CONNECTION, "Upgrade").header(header::UPGRADE, "tcp");
         }
-        let request = request
-            .body(Either::Left(Full::new(body)))
-            .map_err(|error| Error::Invalid(error.to_string()))?;
-        let response = self
-            .client
-            .request(request)
-            .await
-            .map_err(|error| error::unavailable(&error, &self.host))?;
+        let request = request.body(Either::Left(Full::new(body))).map_err(|error| Error::Invalid(error.to_string()))?;
+        let response = self.client.request(request).await.map_err(|error| error::unavailable(&error, &self.host))?;
         let status = response.status();
         if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| error::unavailable(&error, &self.host))?
-            .to_bytes();
+        let body =
+            response.into_body().collect().await.map_err(|error| error::unavailable(&error, &self.host))?.to_bytes();
         let message = serde_json::from_slice::<serde_json::Value>(&body)
             .ok()
             .and_then(|value| Some(value.get("message")?.as_str()?.to_owned()))
@@ -297,18 +258,13 @@ impl Transport {
     /// Makes a request that turns the connection into a raw stream.
     pub(crate) async fn hijack(&self, path: &str, body: Bytes) -> Result<TokioIo<Upgraded>, Error> {
         let response = self.send(Method::POST, path, body, true).await?;
-        let upgraded = hyper::upgrade::on(response)
-            .await
-            .map_err(|error| error::unavailable(&error, &self.host))?;
+        let upgraded = hyper::upgrade::on(response).await.map_err(|error| error::unavailable(&error, &self.host))?;
         Ok(TokioIo::new(upgraded))
     }
 
     /// bollard's paths may or may not carry a version of its own choice; ours is the negotiated one.
     fn uri(&self, path: &str) -> Result<Uri, http::Error> {
-        let path = match path
-            .strip_prefix("/v1.")
-            .and_then(|rest| rest.split_once('/'))
-        {
+        let path = match path.strip_prefix("/v1.").and_then(|rest| rest.split_once('/')) {
             Some((_, rest)) => rest,
             None => path.trim_start_matches('/'),
         };
@@ -316,11 +272,7 @@ impl Transport {
             Some(Version(major, minor)) => format!("/v{major}.{minor}"),
             None => String::new(),
         };
-        Uri::builder()
-            .scheme("http")
-            .authority("docker")
-            .path_and_query(format!("{version}/{path}"))
-            .build()
+        Uri::builder().scheme("http").authority("docker").path_and_query(format!("{version}/{path}")).build()
     }
 }
 
@@ -331,14 +283,8 @@ mod tests {
     #[test]
     fn endpoints() {
         let cases = [
-            (
-                "unix:///run/docker.sock",
-                Some(Endpoint::Unix("/run/docker.sock".into())),
-            ),
-            (
-                "tcp://host:2375",
-                Some(Endpoint::Tcp("host:2375".to_owned())),
-            ),
+            ("unix:///run/docker.sock", Some(Endpoint::Unix("/run/docker.sock".into()))),
+            ("tcp://host:2375", Some(Endpoint::Tcp("host:2375".to_owned()))),
             ("ssh://host", None),
             ("/run/docker.sock", None),
         ];
@@ -354,19 +300,14 @@ mod tests {
         transport.version.set(Version(1, 41)).unwrap();
         for path in ["/v1.53/containers/json?all=1", "/containers/json?all=1"] {
             let uri = transport.uri(path).unwrap();
-            assert_eq!(
-                uri.path_and_query().unwrap(),
-                "/v1.41/containers/json?all=1"
-            );
+            assert_eq!(uri.path_and_query().unwrap(), "/v1.41/containers/json?all=1");
         }
     }
 
     #[tokio::test]
     async fn an_unreachable_daemon_is_one_line_that_says_what_to_do() {
         let transport = Transport::new(Some("unix:///nowhere/docker.sock")).unwrap();
-        let Err(Error::Unavailable(message)) = transport.negotiate().await else {
-            panic!("connected to nothing")
-        };
+        let Err(Error::Unavailable(message)) = transport.negotiate().await else { panic!("connected to nothing") };
         assert!(message.contains("unix:///nowhere/docker.sock"), "{message}");
         assert!(message.contains("systemctl start docker"), "{message}");
         assert!(!message.contains('\n'), "{message}");
