@@ -1,0 +1,199 @@
+//! What the kubelet answers to `logs`, `exec`, `attach` and `port-forward`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
+use runtime::Error;
+use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeError, PodRef, Streams};
+
+use crate::pod::View;
+use crate::pods::Pods;
+use crate::shared::Shared;
+
+/// The kubelet's answers.
+pub(crate) struct Api {
+    shared: Arc<Shared>,
+    pods: Arc<Pods>,
+}
+
+impl Api {
+    /// Answers for `pods`.
+    pub(crate) fn new(shared: Arc<Shared>, pods: Arc<Pods>) -> Self {
+        Self { shared, pods }
+    }
+
+    fn view(&self, pod: &PodRef) -> Result<View, NodeError> {
+        self.pods.view(&pod.uid).ok_or_else(|| {
+            let name = &pod.name;
+            let namespace = &pod.namespace;
+            NodeError::NotFound(format!("pod \"{name}_{namespace}\" does not exist"))
+        })
+    }
+
+    /// The id of a running container.
+    fn running(&self, pod: &PodRef, name: &str) -> Result<String, NodeError> {
+        let view = self.view(pod)?;
+        let latest = view.runtime.latest(name);
+        match latest.filter(|container| container.state.is_running()) {
+            Some(container) => Ok(container.id.clone()),
+            None => Err(NodeError::NotFound(format!("container not found (\"{name}\")"))),
+        }
+    }
+}
+
+#[async_trait]
+impl NodeApi for Api {
+    async fn logs(&self, pod: &PodRef, container: &str, options: LogOptions) -> Result<LogChunks, NodeError> {
+        let view = self.view(pod)?;
+        let statuses = [
+            &view.status.init_container_statuses,
+            &view.status.container_statuses,
+            &view.status.ephemeral_container_statuses,
+        ];
+        let status =
+            statuses.into_iter().flat_map(|statuses| statuses.iter().flatten()).find(|status| status.name == container);
+        let id = log_source(&pod.name, container, status, options.previous).map_err(NodeError::BadRequest)?;
+        self.shared.runtime.logs(&id, &options).await.map_err(failed)
+    }
+
+    async fn exec(
+        &self,
+        pod: &PodRef,
+        container: &str,
+        command: Vec<String>,
+        options: CommandOptions,
+        streams: Streams,
+    ) -> Result<i32, NodeError> {
+        let id = self.running(pod, container)?;
+        let exec = self.shared.runtime.exec(&id, command, options, streams);
+        exec.await.map_err(failed)
+    }
+
+    async fn attach(
+        &self,
+        pod: &PodRef,
+        container: &str,
+        options: CommandOptions,
+        streams: Streams,
+    ) -> Result<i32, NodeError> {
+        let id = self.running(pod, container)?;
+        let attach = self.shared.runtime.attach(&id, options, streams);
+        attach.await.map_err(failed)
+    }
+
+    async fn port_forward(&self, pod: &PodRef, port: u16, io: Box<dyn Duplex>) -> Result<(), NodeError> {
+        let view = self.view(pod)?;
+        let Some(sandbox) = view.runtime.ready_sandbox() else {
+            let pod = view.wish.describe();
+            return Err(NodeError::NotFound(format!("not found pod sandbox for pod \"{pod}\"")));
+        };
+        let forward = self.shared.runtime.port_forward(&sandbox.id, port, io);
+        forward.await.map_err(failed)
+    }
+}
+
+fn failed(error: Error) -> NodeError {
+    match error {
+        Error::NotFound(message) => NodeError::NotFound(message),
+        Error::Invalid(message) | Error::Conflict(message) => NodeError::BadRequest(message),
+        error => NodeError::Internal(error.to_string()),
+    }
+}
+
+/// The id of the container whose log is meant; else upstream's words for why there is none.
+fn log_source(pod: &str, name: &str, status: Option<&ContainerStatus>, previous: bool) -> Result<String, String> {
+    let place = format!("container \"{name}\" in pod \"{pod}\"");
+    let Some(status) = status else {
+        return Err(format!("{place} is not available"));
+    };
+    let state = status.state.clone().unwrap_or_default();
+    let ended = |state: Option<&ContainerState>| {
+        let ended = state.and_then(|state| state.terminated.as_ref());
+        ended.map(|ended| bare(ended.container_id.as_deref()))
+    };
+    let last = ended(status.last_state.as_ref());
+    if previous {
+        return last.flatten().ok_or_else(|| format!("previous terminated {place} not found"));
+    }
+    if state.running.is_some() {
+        return bare(status.container_id.as_deref())
+            .ok_or_else(|| format!("{place} is waiting to start - no logs yet"));
+    }
+    let own = ended(Some(&state));
+    if own.is_some() || last.is_some() {
+        return own.flatten().or(last.flatten()).ok_or_else(|| format!("{place} is terminated"));
+    }
+    Err(match state.waiting {
+        Some(waiting) => match waiting.reason.as_deref().unwrap_or_default() {
+            "ErrImagePull" => format!("{place} is waiting to start: image can't be pulled"),
+            "ImagePullBackOff" => {
+                format!("{place} is waiting to start: trying and failing to pull image")
+            }
+            reason => format!("{place} is waiting to start: {reason}"),
+        },
+        None => format!("{place} is waiting to start - no logs yet"),
+    })
+}
+
+/// `docker://ID` → `ID`.
+fn bare(id: Option<&str>) -> Option<String> {
+    let (_, id) = id?.split_once("://")?;
+    Some(id.to_owned()).filter(|id| !id.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn which_log() {
+        let check = |status: Value, previous: bool, expect: Result<&str, &str>| {
+            let mut status = status;
+            for (field, value) in [
+                ("name", json!("c")),
+                ("image", json!("")),
+                ("imageID", json!("")),
+                ("ready", json!(false)),
+                ("restartCount", json!(0)),
+            ] {
+                status[field] = value;
+            }
+            let status: ContainerStatus = serde_json::from_value(status).unwrap();
+            let result = log_source("p", "c", Some(&status), previous);
+            assert_eq!(result, expect.map(str::to_owned).map_err(str::to_owned));
+        };
+        let ended = |id: &str| json!({"terminated": {"exitCode": 1, "containerID": id}});
+        let waiting = |reason: &str| json!({"state": {"waiting": {"reason": reason}}});
+        check(json!({"containerID": "docker://a", "state": {"running": {}}}), false, Ok("a"));
+        check(json!({"state": ended("docker://a")}), false, Ok("a"));
+        check(
+            json!({"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended("docker://b")}),
+            false,
+            Ok("b"),
+        );
+        check(json!({"state": {"running": {}}, "lastState": ended("docker://b")}), true, Ok("b"));
+        check(
+            json!({"state": {"running": {}}}),
+            true,
+            Err("previous terminated container \"c\" in pod \"p\" not found"),
+        );
+        check(
+            waiting("ContainerCreating"),
+            false,
+            Err("container \"c\" in pod \"p\" is waiting to start: ContainerCreating"),
+        );
+        check(
+            waiting("ErrImagePull"),
+            false,
+            Err("container \"c\" in pod \"p\" is waiting to start: image can't be pulled"),
+        );
+        check(
+            waiting("ImagePullBackOff"),
+            false,
+            Err("container \"c\" in pod \"p\" is waiting to start: trying and failing to pull image"),
+        );
+        assert_eq!(log_source("p", "x", None, false), Err("container \"x\" in pod \"p\" is not available".to_owned()));
+    }
+}

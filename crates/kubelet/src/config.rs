@@ -1,0 +1,69 @@
+//! What a kubelet is told from outside.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of one kubelet. [`Config::new`] fills in upstream's defaults.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name of the Node object, and value of `spec.nodeName` of the pods to run.
+    pub node_name: String,
+    /// The node's `InternalIP`, which is also a pod's `hostIP`.
+    pub node_ip: IpAddr,
+    /// Directory for volumes and the other files that pods see. Created with mode 0700 if it is missing.
+    pub state_dir: PathBuf,
+    /// `spec.podCIDR` of the node, where it is known.
+    pub pod_cidr: Option<String>,
+    /// Addresses of the cluster's DNS server. While there is none, pods with `dnsPolicy: ClusterFirst` use the
+    /// machine's resolvers.
+    pub cluster_dns: Vec<IpAddr>,
+    /// The cluster's domain: `cluster.local`.
+    pub cluster_domain: String,
+    /// Version to report in `status.nodeInfo`, such as `v1.36.0`.
+    pub kubelet_version: String,
+    /// Labels for the node beyond those every kubelet sets.
+    pub labels: BTreeMap<String, String>,
+    /// Most pods on this node.
+    pub max_pods: u32,
+    /// Resources to announce beyond processors, memory and disk: name → quantity (`nvidia.com/gpu` → `4`).
+    pub extended_resources: BTreeMap<String, String>,
+    /// How many sandboxes and containers are created at the same time.
+    pub parallel_starts: usize,
+    /// Whether a local image serves when `imagePullPolicy: Always` meets a registry that is out of reach.
+    pub run_local_image_when_offline: bool,
+    /// The machine's resolver configuration.
+    pub resolv_conf: PathBuf,
+    /// How often the node's Lease is renewed.
+    pub lease_period: Duration,
+    /// How often an unchanged node status is written.
+    pub status_period: Duration,
+    /// How often the runtime is listed in case an event was lost.
+    pub relist_period: Duration,
+}
+
+impl Config {
+    /// The settings upstream uses, for a node called `node_name` at `node_ip` that keeps its files in `state_dir`.
+    pub fn new(node_name: impl Into<String>, node_ip: IpAddr, state_dir: impl Into<PathBuf>) -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            node_name: node_name.into(),
+            node_ip,
+            state_dir: state_dir.into(),
+            pod_cidr: None,
+            cluster_dns: Vec::new(),
+            cluster_domain: "cluster.local".to_owned(),
+            kubelet_version: "v1.36.0".to_owned(),
+            labels: BTreeMap::new(),
+            max_pods: 110,
+            extended_resources: BTreeMap::new(),
+            parallel_starts: (cpus * 2).max(4),
+            run_local_image_when_offline: true,
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            lease_period: Duration::from_secs(10),
+            status_period: Duration::from_secs(300),
+            relist_period: Duration::from_secs(60),
+        }
+    }
+}

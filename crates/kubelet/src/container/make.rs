@@ -1,0 +1,173 @@
+//! The whole of a container, as the runtime is asked for it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::PodSpec;
+use runtime::{ContainerConfig, Image, Mount, Propagation, Sandbox};
+
+use super::env::{self, References};
+use super::fields::Addresses;
+use super::files::{Resolver, hostname, hosts};
+use super::resources::{self, Allocatable};
+use super::{expand, security};
+use crate::pod::wish::{ContainerWish, PodWish};
+use crate::volumes::{Mounted, PodDirectory, mounts};
+
+/// Where a container that does not say otherwise leaves its last words.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// What a container is made from, beyond its specification.
+#[derive(Debug, Clone)]
+pub(crate) struct Material {
+    /// The pod.
+    pub(crate) wish: Arc<PodWish>,
+    /// The sandbox it comes into.
+    pub(crate) sandbox: Sandbox,
+    /// Its image.
+    pub(crate) image: Image,
+    /// The pod's volumes.
+    pub(crate) volumes: Mounted,
+    /// What the pod refers to.
+    pub(crate) references: References,
+    /// Variables that tell of services.
+    pub(crate) services: BTreeMap<String, String>,
+    /// The pod's files.
+    pub(crate) directory: PodDirectory,
+    /// The machine's resolvers.
+    pub(crate) resolver: Resolver,
+    /// The cluster's DNS server.
+    pub(crate) cluster_dns: Vec<IpAddr>,
+    /// The cluster's domain.
+    pub(crate) cluster_domain: String,
+    /// The node's address.
+    pub(crate) node_ip: IpAddr,
+    /// What the node can give.
+    pub(crate) allocatable: Allocatable,
+    /// Bytes of memory of the machine.
+    pub(crate) memory_capacity: i64,
+}
+
+/// Makes the configuration of `container`, and the files it needs. Blocks. The error is the message of
+/// `CreateContainerConfigError`.
+pub(crate) fn config(material: &Material, container: &ContainerWish, attempt: u32) -> Result<ContainerConfig, String> {
+    let empty = PodSpec::default();
+    let wish = &material.wish;
+    let spec = wish.spec().unwrap_or(&empty);
+    let own = &container.spec;
+    let ips = match material.sandbox.host_network {
+        true => vec![material.node_ip],
+        false => material.sandbox.ips.clone(),
+    };
+    let environment = env::environment(
+        env::Sources {
+            pod: &wish.pod,
+            addresses: &Addresses { pod: ips.clone(), host: material.node_ip },
+            allocatable: material.allocatable,
+            references: &material.references,
+            services: &material.services,
+        },
+        own,
+    )?;
+    let lookup = |name: &str| {
+        let variable = environment.iter().find(|(key, _)| key == name);
+        variable.map(|(_, value)| value.clone())
+    };
+    let expanded = |words: &Option<Vec<String>>| -> Vec<String> {
+        let words = words.iter().flatten();
+        words.map(|word| expand(word, lookup)).collect()
+    };
+    let mut config = ContainerConfig {
+        pod: wish.identity.clone(),
+        name: own.name.clone(),
+        attempt,
+        image: own.image.clone().unwrap_or_default(),
+        hash: container.hash.clone(),
+        command: expanded(&own.command),
+        args: expanded(&own.args),
+        working_dir: own.working_dir.clone().filter(|dir| !dir.is_empty()),
+        mounts: mounts(own, &material.volumes, &environment)?,
+        resources: resources::kernel(own),
+        stdin: own.stdin == Some(true),
+        stdin_once: own.stdin_once == Some(true),
+        tty: own.tty == Some(true),
+        oom_score_adj: Some(resources::oom_score_adj(spec, own, material.memory_capacity)),
+        stop_signal: own.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
+        ..ContainerConfig::default()
+    };
+    security::apply(spec, own, &material.image, &wish.describe(), &mut config)?;
+    files(material, container, attempt, &ips, &mut config.mounts)
+        .map_err(|error| format!("cannot write the pod's files: {error}"))?;
+    config.env = environment;
+    Ok(config)
+}
+
+/// Writes the files that every container has, and mounts those that the container does not mount itself.
+fn files(
+    material: &Material,
+    container: &ContainerWish,
+    attempt: u32,
+    ips: &[IpAddr],
+    mounts: &mut Vec<Mount>,
+) -> io::Result<()> {
+    let empty = PodSpec::default();
+    let wish = &material.wish;
+    let spec = wish.spec().unwrap_or(&empty);
+    let directory = &material.directory;
+    directory.create()?;
+    let mut add = |host_path: PathBuf, container_path: &Path| {
+        if !mounts.iter().any(|mount| mount.container_path == container_path) {
+            mounts.push(Mount {
+                host_path,
+                container_path: container_path.to_owned(),
+                read_only: false,
+                propagation: Propagation::Private,
+            });
+        }
+    };
+
+    let namespace = &wish.identity.namespace;
+    let name = hostname(spec, &wish.identity.name);
+    let domain =
+        spec.subdomain.as_ref().map(|subdomain| format!("{subdomain}.{namespace}.svc.{}", material.cluster_domain));
+    let of_host = match spec.host_network {
+        Some(true) => fs::read_to_string("/etc/hosts").unwrap_or_default(),
+        _ => String::new(),
+    };
+    let text = hosts(spec, &name, domain.as_deref(), ips, &of_host);
+    let path = directory.path().join("etc-hosts");
+    write_if_new(&path, &text)?;
+    add(path, Path::new("/etc/hosts"));
+
+    let resolver =
+        Resolver::of_pod(spec, namespace, &material.resolver, &material.cluster_dns, &material.cluster_domain);
+    let path = directory.path().join("etc-resolv.conf");
+    write_if_new(&path, &resolver.to_text())?;
+    add(path, Path::new("/etc/resolv.conf"));
+
+    let path = directory.termination_log(container.name(), attempt);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::write(&path, [])?;
+    // Whoever the container runs as must be able to write it.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
+    let inside = container.spec.termination_message_path.as_deref();
+    add(path, Path::new(inside.unwrap_or(TERMINATION_LOG)));
+    Ok(())
+}
+
+/// A file that containers share is left alone when nothing changed: they may have added to it.
+fn write_if_new(path: &Path, text: &str) -> io::Result<()> {
+    if fs::read_to_string(path).is_ok_and(|old| old.starts_with(text)) {
+        return Ok(());
+    }
+    // Written in place: a container that runs sees the file by its inode.
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+}

@@ -1,0 +1,57 @@
+//! A pod's sandbox, as the runtime is asked for it. Pure.
+
+use k8s_openapi::api::core::v1::PodSpec;
+use runtime::{PortMapping, Protocol, SandboxConfig};
+
+use super::files::hostname;
+use crate::pod::wish::PodWish;
+
+/// How to make the sandbox of a pod.
+pub(crate) fn config(wish: &PodWish, attempt: u32) -> SandboxConfig {
+    let empty = PodSpec::default();
+    let spec = wish.spec().unwrap_or(&empty);
+    let host_network = spec.host_network == Some(true);
+    let sysctls = spec
+        .security_context
+        .iter()
+        .flat_map(|context| context.sysctls.iter().flatten())
+        .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
+        .collect();
+    SandboxConfig {
+        pod: wish.identity.clone(),
+        attempt,
+        hostname: hostname(spec, &wish.identity.name),
+        host_network,
+        host_pid: spec.host_pid == Some(true),
+        host_ipc: spec.host_ipc == Some(true),
+        share_process_namespace: spec.share_process_namespace == Some(true),
+        ports: match host_network {
+            true => Vec::new(),
+            false => ports(spec),
+        },
+        sysctls,
+        labels: wish.pod.metadata.labels.clone().unwrap_or_default(),
+        ..SandboxConfig::default()
+    }
+}
+
+fn ports(spec: &PodSpec) -> Vec<PortMapping> {
+    let sidecars =
+        spec.init_containers.iter().flatten().filter(|init| init.restart_policy.as_deref() == Some("Always"));
+    sidecars
+        .chain(&spec.containers)
+        .flat_map(|container| container.ports.iter().flatten())
+        .filter_map(|port| {
+            Some(PortMapping {
+                host_ip: port.host_ip.as_deref().and_then(|ip| ip.parse().ok()),
+                host_port: u16::try_from(port.host_port?).ok().filter(|port| *port > 0)?,
+                container_port: u16::try_from(port.container_port).ok()?,
+                protocol: match port.protocol.as_deref() {
+                    Some("UDP") => Protocol::Udp,
+                    Some("SCTP") => Protocol::Sctp,
+                    _ => Protocol::Tcp,
+                },
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,310 @@
+//! The ConfigMaps, Secrets and tokens that pods refer to.
+//!
+//! As upstream's kubelet, each object is watched on its own, as long as some pod here refers to it: a node needs to know
+//! what its pods use, and may know no more.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use informer::{Informer, Object, ObjectKey};
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret, ServiceAccount};
+use kube::api::PostParams;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio_util::sync::CancellationToken;
+
+use crate::container::References;
+use crate::time::{after, between};
+
+/// Called when an object changed that a pod refers to.
+pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// The objects that the pods of this node refer to.
+pub(crate) struct Objects {
+    client: Client,
+    config_maps: Watched<ConfigMap>,
+    secrets: Watched<Secret>,
+    tokens: Mutex<HashMap<TokenKey, Token>>,
+}
+
+/// Pod uid, audience.
+type TokenKey = (String, String);
+
+#[derive(Clone)]
+struct Token {
+    text: String,
+    renew: Timestamp,
+}
+
+/// What a pod refers to, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// ConfigMaps.
+    pub(crate) config_maps: BTreeSet<String>,
+    /// Secrets.
+    pub(crate) secrets: BTreeSet<String>,
+    /// Secrets with credentials for registries; among `secrets`, too.
+    pub(crate) pull_secrets: BTreeSet<String>,
+    /// Audiences of tokens, with their life in seconds.
+    pub(crate) tokens: Vec<(String, i64)>,
+}
+
+impl Names {
+    /// What `pod` refers to.
+    pub(crate) fn of(pod: &Pod) -> Self {
+        let mut names = Self::default();
+        let Some(spec) = &pod.spec else { return names };
+        let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+        for container in containers {
+            names.container(container);
+        }
+        for volume in spec.volumes.iter().flatten() {
+            if let Some(source) = &volume.config_map {
+                names.config_maps.insert(source.name.clone());
+            }
+            if let Some(source) = &volume.secret {
+                names.secrets.extend(source.secret_name.clone());
+            }
+            let projected = volume.projected.iter();
+            for source in projected.flat_map(|projected| projected.sources.iter().flatten()) {
+                if let Some(source) = &source.config_map {
+                    names.config_maps.insert(source.name.clone());
+                }
+                if let Some(source) = &source.secret {
+                    names.secrets.insert(source.name.clone());
+                }
+                if let Some(source) = &source.service_account_token {
+                    let audience = source.audience.clone().unwrap_or_default();
+                    let seconds = source.expiration_seconds.unwrap_or(3600);
+                    names.tokens.push((audience, seconds));
+                }
+            }
+        }
+        for secret in spec.image_pull_secrets.iter().flatten() {
+            names.pull_secrets.insert(secret.name.clone());
+        }
+        names.secrets.extend(names.pull_secrets.iter().cloned());
+        names
+    }
+
+    fn container(&mut self, container: &Container) {
+        for source in container.env_from.iter().flatten() {
+            let config_map = source.config_map_ref.as_ref();
+            self.config_maps.extend(config_map.map(|source| source.name.clone()));
+            let secret = source.secret_ref.as_ref();
+            self.secrets.extend(secret.map(|source| source.name.clone()));
+        }
+        let variables = container.env.iter().flatten();
+        for source in variables.filter_map(|variable| variable.value_from.as_ref()) {
+            let config_map = source.config_map_key_ref.as_ref();
+            self.config_maps.extend(config_map.map(|source| source.name.clone()));
+            let secret = source.secret_key_ref.as_ref();
+            self.secrets.extend(secret.map(|source| source.name.clone()));
+        }
+    }
+}
+
+impl Objects {
+    /// Watches through `client` until `cancel` is triggered.
+    pub(crate) fn new(client: Client, cancel: CancellationToken) -> Self {
+        Self {
+            config_maps: Watched::new(client.clone(), cancel.clone()),
+            secrets: Watched::new(client.clone(), cancel),
+            tokens: Mutex::default(),
+            client,
+        }
+    }
+
+    /// Watches what `pod` refers to, and calls `wake` when it changes.
+    pub(crate) fn track(&self, pod: &Pod, wake: &Wake) {
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        let names = Names::of(pod);
+        self.config_maps.track(&uid, &namespace, &names.config_maps, wake);
+        self.secrets.track(&uid, &namespace, &names.secrets, wake);
+    }
+
+    /// Stops watching on behalf of the pod.
+    pub(crate) fn release(&self, uid: &str) {
+        self.config_maps.release(uid);
+        self.secrets.release(uid);
+        self.tokens().retain(|(owner, _), _| owner != uid);
+    }
+
+    /// What `pod` refers to, as far as it exists. Waits until that is known. With it the time when a token must be
+    /// renewed.
+    pub(crate) async fn references(&self, pod: &Pod) -> (References, Option<Timestamp>) {
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        let names = Names::of(pod);
+        let mut references = References::default();
+        for name in &names.config_maps {
+            if let Some(object) = self.config_maps.get(&namespace, name).await {
+                references.config_maps.insert(name.clone(), object);
+            }
+        }
+        for name in &names.secrets {
+            if let Some(object) = self.secrets.get(&namespace, name).await {
+                references.secrets.insert(name.clone(), object);
+            }
+        }
+        let mut renew: Option<Timestamp> = None;
+        for (audience, seconds) in names.tokens {
+            match self.token(pod, &namespace, &audience, seconds).await {
+                Ok(token) => {
+                    renew = Some(renew.map_or(token.renew, |renew| renew.min(token.renew)));
+                    references.tokens.insert(audience, token.text);
+                }
+                Err(error) => tracing::warn!(%error, namespace, "no token for a pod"),
+            }
+        }
+        (references, renew)
+    }
+
+    /// The pod's credentials for registries.
+    pub(crate) async fn pull_secrets(&self, pod: &Pod) -> Vec<Arc<Secret>> {
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        let mut secrets = Vec::new();
+        for name in Names::of(pod).pull_secrets {
+            secrets.extend(self.secrets.get(&namespace, &name).await);
+        }
+        secrets
+    }
+
+    /// A token bound to the pod, renewed after four fifths of its life, as upstream does.
+    async fn token(&self, pod: &Pod, namespace: &str, audience: &str, seconds: i64) -> Result<Token, kube::Error> {
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let key = (uid, audience.to_owned());
+        let now = Timestamp::now();
+        if let Some(token) = self.tokens().get(&key)
+            && token.renew > now
+        {
+            return Ok(token.clone());
+        }
+        let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+        let request = TokenRequest {
+            spec: Some(TokenRequestSpec {
+                audiences: Some(audience.to_owned())
+                    .filter(|text| !text.is_empty())
+                    .into_iter()
+                    .collect::<Vec<_>>()
+                    .into(),
+                expiration_seconds: Some(seconds),
+                bound_object_ref: Some(BoundObjectReference {
+                    api_version: Some("v1".to_owned()),
+                    kind: Some("Pod".to_owned()),
+                    name: pod.metadata.name.clone(),
+                    uid: pod.metadata.uid.clone(),
+                }),
+            }),
+            ..TokenRequest::default()
+        };
+        let account = account.filter(|account| !account.is_empty());
+        let account = account.unwrap_or_else(|| "default".to_owned());
+        let parameters = PostParams::default();
+        let answer = api.create_token_request(&account, &parameters, &request).await?;
+        let status = answer.status.unwrap_or_default();
+        let expires = status.expiration_timestamp.map_or(now, |time| time.0);
+        let token = Token { text: status.token.unwrap_or_default(), renew: after(now, between(now, expires) * 4 / 5) };
+        self.tokens().insert(key, token.clone());
+        Ok(token)
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, HashMap<TokenKey, Token>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Objects of one kind, each watched on its own.
+struct Watched<K> {
+    client: Client,
+    cancel: CancellationToken,
+    entries: Mutex<HashMap<ObjectKey, Entry<K>>>,
+}
+
+struct Entry<K> {
+    informer: Informer<K>,
+    cancel: CancellationToken,
+    /// By uid of the pod.
+    users: Arc<Mutex<HashMap<String, Wake>>>,
+    /// Whether somebody has read the object: what was known before is no news.
+    read: Arc<AtomicBool>,
+}
+
+impl<K> Watched<K>
+where
+    K: Object + kube::Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default + Clone,
+{
+    fn new(client: Client, cancel: CancellationToken) -> Self {
+        Self { client, cancel, entries: Mutex::default() }
+    }
+
+    fn track(&self, uid: &str, namespace: &str, names: &BTreeSet<String>, wake: &Wake) {
+        let mut entries = self.entries();
+        for name in names {
+            let key = ObjectKey::new(namespace, name.as_str());
+            let entry = entries.entry(key).or_insert_with(|| self.watch(namespace, name));
+            lock(&entry.users).insert(uid.to_owned(), Arc::clone(wake));
+        }
+        drop_unused(&mut entries, uid, |key| key.namespace == namespace && names.contains(&key.name));
+    }
+
+    fn release(&self, uid: &str) {
+        drop_unused(&mut self.entries(), uid, |_| false);
+    }
+
+    async fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        let key = ObjectKey::new(namespace, name);
+        let (informer, read) = {
+            let entries = self.entries();
+            let entry = entries.get(&key)?;
+            (entry.informer.clone(), Arc::clone(&entry.read))
+        };
+        informer.synced().await;
+        read.store(true, Ordering::SeqCst);
+        informer.get(&key)
+    }
+
+    fn watch(&self, namespace: &str, name: &str) -> Entry<K> {
+        let cancel = self.cancel.child_token();
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let informer = Informer::start(api, config, cancel.clone());
+        let users: Arc<Mutex<HashMap<String, Wake>>> = Arc::default();
+        let (woken, read) = (Arc::clone(&users), Arc::<AtomicBool>::default());
+        let news = Arc::clone(&read);
+        informer.on_change(move |_| {
+            if news.load(Ordering::SeqCst) {
+                lock(&woken).values().for_each(|wake| wake());
+            }
+        });
+        Entry { informer, cancel, users, read }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<ObjectKey, Entry<K>>> {
+        lock(&self.entries)
+    }
+}
+
+/// Takes the user `uid` off all entries but those to `keep`, and ends the watches that nobody uses any more.
+fn drop_unused<K>(entries: &mut HashMap<ObjectKey, Entry<K>>, uid: &str, keep: impl Fn(&ObjectKey) -> bool) {
+    entries.retain(|key, entry| {
+        let mut users = lock(&entry.users);
+        if !keep(key) {
+            users.remove(uid);
+        }
+        if users.is_empty() {
+            entry.cancel.cancel();
+        }
+        !users.is_empty()
+    });
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,337 @@
+//! The doing: one function per action, without decisions. What comes of it is an [`Outcome`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use runtime::{Error, Image};
+use tokio_util::sync::CancellationToken;
+
+use super::memory::Waiting;
+use super::status;
+use super::wish::{ContainerWish, PodWish};
+use crate::container::References;
+use crate::container::make::{self, Material};
+use crate::container::sandbox;
+use crate::hooks;
+use crate::probes::Target;
+use crate::shared::Shared;
+use crate::volumes::{self, Mounted, PodDirectory, Sources};
+
+/// How long a post-start hook may take. Upstream has no limit; a worker that waits for ever helps nobody.
+const POST_START: Duration = Duration::from_secs(600);
+
+/// What came of an operation.
+pub(super) enum Outcome {
+    /// Volumes are in place, or not; what the pod refers to is known.
+    Volumes { result: Result<Mounted, volumes::Error>, references: References, renew: Option<Timestamp> },
+    /// The sandbox was made and noted in the cache.
+    Sandbox(Result<(), Error>),
+    /// The image of a container is present, or why not.
+    Image { container: String, result: Result<Image, Option<Waiting>> },
+    /// A container was started, or why not.
+    Started { container: String, result: Result<(), NotStarted> },
+    /// A pre-stop hook has ended.
+    HookDone { id: String },
+    /// A container was stopped.
+    Stopped { id: String, result: Result<(), Error> },
+    /// A sandbox was stopped, a sandbox or container removed.
+    Removed { id: String, result: Result<(), Error> },
+    /// The volumes are gone.
+    TornDown(Result<(), String>),
+    /// The API has let go of the pod.
+    Released(Result<(), kube::Error>),
+    /// The status was written; the API's pod after that, none if it is gone.
+    Written(Result<Option<Arc<Pod>>, kube::Error>),
+}
+
+/// Why a container was not started.
+pub(super) enum NotStarted {
+    /// The attempt was called off.
+    Cancelled,
+    /// It failed.
+    Failed(Waiting),
+    /// It runs, but its post-start hook failed, so it must end.
+    Hook { id: String, waiting: Waiting },
+}
+
+fn failed(reason: &str, message: impl Into<String>) -> NotStarted {
+    NotStarted::Failed(Waiting { reason: reason.to_owned(), message: message.into() })
+}
+
+pub(super) async fn set_up_volumes(shared: Arc<Shared>, wish: Arc<PodWish>) -> Outcome {
+    let (references, renew) = shared.objects.references(&wish.pod).await;
+    let directory = PodDirectory::new(&shared.config.state_dir, &wish.identity.uid);
+    let allocatable = shared.machine().allocatable();
+    let (references, result) = tokio::task::spawn_blocking(move || {
+        let result = directory
+            .create()
+            .map_err(|error| volumes::Error {
+                volume: String::new(),
+                message: format!("{}: {error}", directory.path().display()),
+            })
+            .and_then(|()| directory.set_up(Sources { pod: &wish.pod, references: &references, allocatable }));
+        (references, result)
+    })
+    .await
+    .unwrap_or_else(|error| {
+        let error = volumes::Error { volume: String::new(), message: error.to_string() };
+        (References::default(), Err(error))
+    });
+    Outcome::Volumes { result, references, renew }
+}
+
+pub(super) async fn create_sandbox(
+    shared: Arc<Shared>,
+    wish: Arc<PodWish>,
+    attempt: u32,
+    cancel: CancellationToken,
+) -> Outcome {
+    let Some(_permit) = permit(&shared, &cancel).await else {
+        return Outcome::Sandbox(Err(Error::Other("called off".to_owned())));
+    };
+    if attempt > 0 {
+        let message = "Pod sandbox changed, it will be killed and re-created.";
+        shared.reporter.pod(&wish, None, "SandboxChanged", message);
+    }
+    let result = shared.runtime.run_sandbox(&sandbox::config(&wish, attempt)).await;
+    Outcome::Sandbox(match result {
+        Ok(sandbox) => {
+            shared.cache.update(&wish.identity, |observed| observed.with_sandbox(sandbox.clone()));
+            Ok(())
+        }
+        Err(error) => {
+            let message = format!("Failed to create pod sandbox: {error}");
+            let reason = "FailedCreatePodSandBox";
+            shared.reporter.pod_warning(&wish, None, reason, &message);
+            Err(error)
+        }
+    })
+}
+
+pub(super) async fn ensure_image(
+    shared: Arc<Shared>,
+    wish: Arc<PodWish>,
+    container: ContainerWish,
+    cancel: CancellationToken,
+) -> Outcome {
+    let name = container.name().to_owned();
+    let secrets = tokio::select! {
+        () = cancel.cancelled() => Vec::new(),
+        secrets = shared.objects.pull_secrets(&wish.pod) => secrets,
+    };
+    let tell = |note: crate::images::Note| match note.warning {
+        true => shared.reporter.pod_warning(&wish, Some(&name), note.reason, &note.message),
+        false => shared.reporter.pod(&wish, Some(&name), note.reason, &note.message),
+    };
+    let result = shared.images.ensure(&container.spec, &secrets, &cancel, tell).await;
+    Outcome::Image { container: name, result }
+}
+
+pub(super) async fn start_container(
+    shared: Arc<Shared>,
+    material: Material,
+    container: ContainerWish,
+    attempt: u32,
+    cancel: CancellationToken,
+) -> Outcome {
+    let name = container.name().to_owned();
+    let result = start(&shared, material, container, attempt, &cancel).await;
+    Outcome::Started { container: name, result }
+}
+
+async fn start(
+    shared: &Shared,
+    mut material: Material,
+    container: ContainerWish,
+    attempt: u32,
+    cancel: &CancellationToken,
+) -> Result<(), NotStarted> {
+    let wish = Arc::clone(&material.wish);
+    let sandbox = material.sandbox.clone();
+    let permit = permit(shared, cancel).await.ok_or(NotStarted::Cancelled)?;
+    let links = wish.spec().and_then(|spec| spec.enable_service_links) != Some(false);
+    material.services = tokio::select! {
+        () = cancel.cancelled() => return Err(NotStarted::Cancelled),
+        services = shared.service_environment(&wish.identity.namespace, links) => services,
+    };
+    let name = container.name().to_owned();
+    let spec = Arc::new(container.spec.clone());
+    let warn = |message: &str| {
+        let message = format!("Error: {message}");
+        shared.reporter.pod_warning(&wish, Some(&name), "Failed", &message);
+    };
+    let tell = |reason, message| shared.reporter.pod(&wish, Some(&name), reason, message);
+
+    let config = tokio::task::spawn_blocking(move || make::config(&material, &container, attempt))
+        .await
+        .unwrap_or_else(|error| Err(error.to_string()))
+        .map_err(|message| {
+            warn(&message);
+            failed("CreateContainerConfigError", message)
+        })?;
+    let created = shared.runtime.create_container(&sandbox, &config).await;
+    let id = created.map_err(|error| {
+        warn(&error.to_string());
+        failed("CreateContainerError", error.to_string())
+    })?;
+    tell("Created", "Container created");
+    let started = shared.runtime.start_container(&id).await;
+    if let Err(error) = started {
+        warn(&error.to_string());
+        // Best effort: the event stream brings it, too.
+        let _ = shared.cache.refresh(&wish.identity, &id).await;
+        return Err(failed("RunContainerError", error.to_string()));
+    }
+    tell("Started", "Container started");
+    if let Err(error) = shared.cache.refresh(&wish.identity, &id).await {
+        tracing::debug!(%error, "a started container could not be looked at");
+    }
+    drop(permit);
+
+    let lifecycle = spec.lifecycle.as_ref();
+    let Some(handler) = lifecycle.and_then(|lifecycle| lifecycle.post_start.as_ref()) else {
+        return Ok(());
+    };
+    let target = Target {
+        id: id.clone(),
+        container: Arc::clone(&spec),
+        ip: sandbox.ip().unwrap_or(shared.config.node_ip),
+        user_agent: shared.probe_agent(),
+    };
+    let hook = tokio::select! {
+        () = cancel.cancelled() => return Ok(()),
+        hook = hooks::run(&shared.runtime, &target, handler, POST_START) => hook,
+    };
+    hook.map_err(|error| {
+        tracing::debug!(%error, container = name, "post-start hook failed");
+        let message = "PostStartHook failed";
+        let reason = "FailedPostStartHook";
+        shared.reporter.pod_warning(&wish, Some(&name), reason, message);
+        NotStarted::Hook { id, waiting: Waiting { reason: "PostStartHookError".to_owned(), message: error } }
+    })
+}
+
+async fn permit<'a>(shared: &'a Shared, cancel: &CancellationToken) -> Option<tokio::sync::SemaphorePermit<'a>> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => None,
+        permit = shared.starts.acquire() => permit.ok(),
+    }
+}
+
+pub(super) async fn pre_stop(shared: Arc<Shared>, wish: Arc<PodWish>, target: Target, grace: Duration) -> Outcome {
+    let lifecycle = target.container.lifecycle.as_ref();
+    if let Some(handler) = lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref()) {
+        let hook = hooks::run(&shared.runtime, &target, handler, grace);
+        let result = tokio::time::timeout(grace, hook).await;
+        if !matches!(result, Ok(Ok(()))) {
+            let name = &target.container.name;
+            let message = "PreStopHook failed";
+            shared.reporter.pod_warning(&wish, Some(name), "FailedPreStopHook", message);
+        }
+    }
+    Outcome::HookDone { id: target.id }
+}
+
+pub(super) async fn stop_container(shared: Arc<Shared>, wish: Arc<PodWish>, id: String, grace: Duration) -> Outcome {
+    let mut result = shared.runtime.stop_container(&id, grace).await;
+    if result.is_ok() {
+        result = shared.cache.refresh(&wish.identity, &id).await;
+    }
+    Outcome::Stopped { id, result }
+}
+
+pub(super) async fn remove_container(shared: Arc<Shared>, wish: Arc<PodWish>, id: String) -> Outcome {
+    let result = shared.runtime.remove_container(&id).await;
+    if result.is_ok() {
+        shared.cache.update(&wish.identity, |observed| observed.with_container(&id, None));
+    }
+    Outcome::Removed { id, result }
+}
+
+pub(super) async fn stop_sandbox(shared: Arc<Shared>, wish: Arc<PodWish>, id: String) -> Outcome {
+    let result = shared.runtime.stop_sandbox(&id).await;
+    if result.is_ok() {
+        shared.cache.update(&wish.identity, |observed| observed.with_sandbox_stopped(&id));
+    }
+    Outcome::Removed { id, result }
+}
+
+pub(super) async fn remove_sandbox(shared: Arc<Shared>, wish: Arc<PodWish>, id: String) -> Outcome {
+    let result = shared.runtime.remove_sandbox(&id).await;
+    if result.is_ok() {
+        shared.cache.update(&wish.identity, |observed| observed.without_sandbox(&id));
+    }
+    Outcome::Removed { id, result }
+}
+
+/// Takes the volumes away; all of the pod's files when it is being deleted.
+pub(super) async fn tear_down(shared: Arc<Shared>, wish: Arc<PodWish>) -> Outcome {
+    let directory = PodDirectory::new(&shared.config.state_dir, &wish.identity.uid);
+    let everything = wish.deleting();
+    let result = tokio::task::spawn_blocking(move || {
+        let result = match everything {
+            true => directory.remove(),
+            false => directory.tear_down(),
+        };
+        match result {
+            // Files that containers made as another user, when this process may not remove those: not worth keeping
+            // the pod for.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                let directory = directory.path().display().to_string();
+                tracing::warn!(%error, directory, "files of a pod are left behind");
+                Ok(())
+            }
+            result => result.map_err(|error| error.to_string()),
+        }
+    });
+    Outcome::TornDown(result.await.unwrap_or_else(|error| Err(error.to_string())))
+}
+
+/// Writes the difference between two statuses.
+pub(super) async fn write_status(shared: Arc<Shared>, wish: Arc<PodWish>, known: PodStatus, new: PodStatus) -> Outcome {
+    Outcome::Written(write(&shared, &wish, &known, &new).await)
+}
+
+async fn write(
+    shared: &Shared,
+    wish: &PodWish,
+    known: &PodStatus,
+    new: &PodStatus,
+) -> Result<Option<Arc<Pod>>, kube::Error> {
+    let api: Api<Pod> = Api::namespaced(shared.client.clone(), &wish.identity.namespace);
+    let patch = status::patch(&wish.identity.uid, known, new);
+    let parameters = PatchParams::default();
+    let patch = Patch::Strategic(patch);
+    match api.patch_status(&wish.identity.name, &parameters, &patch).await {
+        Ok(pod) => Ok(Some(Arc::new(pod))),
+        // Gone, or another pod of that name: nobody to tell.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes the last status, then deletes the API's pod, this one and no namesake.
+pub(super) async fn release(shared: Arc<Shared>, wish: Arc<PodWish>, known: PodStatus, new: PodStatus) -> Outcome {
+    let result = async {
+        if status::differs(&known, &new) {
+            write(&shared, &wish, &known, &new).await?;
+        }
+        let api: Api<Pod> = Api::namespaced(shared.client.clone(), &wish.identity.namespace);
+        let parameters = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(Preconditions { uid: Some(wish.identity.uid.clone()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        match api.delete(&wish.identity.name, &parameters).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(error),
+        }
+    };
+    Outcome::Released(result.await)
+}

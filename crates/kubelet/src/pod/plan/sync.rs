@@ -1,0 +1,252 @@
+//! Making a pod be as wished: sandbox, init containers in their order, then all others at once.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Probe;
+use runtime::{Container, ContainerState};
+
+use super::{Action, Initialization, Inputs, Plan, end, has_started, initialization, is_over};
+use crate::pod::memory::{ContainerMemory, Step};
+use crate::pod::wish::{ContainerWish, Kind};
+use crate::probes::ProbeKind;
+use crate::time::{after, between, go_duration};
+
+/// What a process killed by the kernel exits with.
+const KILLED: i32 = 137;
+
+pub(super) fn plan(inputs: Inputs<'_>, plan: &mut Plan) {
+    let Inputs { wish, memory, now, .. } = inputs;
+    if let Some(deadline) = memory.start_time.and_then(|start| wish.deadline(start)) {
+        if deadline <= now {
+            plan.act(Action::ExceedDeadline);
+            return;
+        }
+        plan.wake(Some(deadline));
+    }
+
+    let ready = sandbox(inputs, plan);
+    if memory.volumes.is_due(now) {
+        plan.act(Action::SetUpVolumes);
+    }
+    plan.wake(memory.volumes.wake_at(now));
+
+    let initialized = initialization(inputs) == Initialization::Done;
+    for init in wish.inits() {
+        let current = inputs.runtime.current(init.name());
+        let passed = match init.kind {
+            // Once all is initialized, what has run to its end is never looked at again.
+            Kind::Init => initialized || current.is_some_and(|init| is_completed(&init.state)),
+            _ => {
+                container(inputs, plan, init, ready);
+                initialized || current.is_some_and(|sidecar| has_started(inputs, init, sidecar))
+            }
+        };
+        if !passed {
+            if init.kind == Kind::Init {
+                container(inputs, plan, init, ready);
+            }
+            break;
+        }
+    }
+    if initialized {
+        // Upstream starts containers one after the other, hooks included, and people use that to order them. Without
+        // hooks nobody can tell, so the others start together.
+        let mut held = false;
+        for app in wish.apps() {
+            let made = inputs.runtime.current(app.name());
+            if !held || made.is_some() {
+                container(inputs, plan, app, ready);
+            }
+            let hook = app.spec.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some());
+            let starting = memory.container(app.name()).is_some_and(|memory| memory.start.is_busy());
+            held |= hook && (made.is_none() || starting);
+        }
+    }
+    end::collect(inputs, plan);
+}
+
+fn is_completed(state: &ContainerState) -> bool {
+    matches!(state, ContainerState::Exited { exit_code: 0, .. })
+}
+
+/// Makes a sandbox if there is none that runs. Answers whether containers can be created.
+fn sandbox(inputs: Inputs<'_>, plan: &mut Plan) -> bool {
+    let Inputs { runtime, memory, now, .. } = inputs;
+    if memory.sandbox.is_busy() {
+        return false;
+    }
+    if runtime.ready_sandbox().is_some() {
+        return true;
+    }
+    // What survived its sandbox is ended first: it has lost its network.
+    let mut survivors = runtime.running().peekable();
+    if survivors.peek().is_some() {
+        survivors.for_each(|left| end::stop(inputs, plan, left, None, inputs.wish.grace()));
+    } else if !matches!(memory.sandbox, Step::Failed(until) if until > now) {
+        let attempt = runtime.sandbox().map_or(0, |sandbox| sandbox.attempt + 1);
+        plan.act(Action::CreateSandbox { attempt });
+    }
+    plan.wake(memory.sandbox.wake_at(now));
+    false
+}
+
+/// Brings one container to run, and keeps it so.
+fn container(inputs: Inputs<'_>, plan: &mut Plan, wish: &ContainerWish, ready: bool) {
+    let Inputs { runtime, memory, .. } = inputs;
+    let name = wish.name();
+    if memory.container(name).is_some_and(|memory| memory.start.is_busy()) {
+        trouble(inputs, plan, name);
+        return;
+    }
+    // An init container counts only in the sandbox it ran in; its predecessors are history.
+    let latest = match wish.kind {
+        Kind::Init => runtime.current(name),
+        _ => runtime.latest(name),
+    };
+    let Some(container) = latest else {
+        return start(inputs, plan, wish, ready, None);
+    };
+    match &container.state {
+        ContainerState::Running { .. } => watch(inputs, plan, wish, container),
+        ContainerState::Unknown => end::stop(inputs, plan, container, None, inputs.wish.grace()),
+        // Left behind by an interrupted start: what it was made from may be stale.
+        ContainerState::Created => end::discard(inputs, plan, &container.id),
+        ContainerState::Exited { .. } if is_over(wish, container) => {}
+        ContainerState::Exited { .. } => start(inputs, plan, wish, ready, Some(container)),
+    }
+}
+
+/// Starts a container, or says what it waits for.
+fn start(inputs: Inputs<'_>, plan: &mut Plan, wish: &ContainerWish, ready: bool, ended: Option<&Container>) {
+    let Inputs { runtime, memory, now, .. } = inputs;
+    let name = wish.name();
+    let nothing = ContainerMemory::default();
+    let remembered = memory.container(name).unwrap_or(&nothing);
+
+    if ended.is_some_and(|ended| crash_back_off(inputs, plan, wish, remembered, ended)) {
+        return;
+    }
+    trouble(inputs, plan, name);
+    if let Step::Failed(until) = remembered.start
+        && until > now
+    {
+        plan.wake(Some(until));
+        return;
+    }
+    match remembered.image {
+        Step::Failed(until) if until > now => {
+            pull_back_off(inputs, plan, wish, remembered, until);
+        }
+        Step::Idle | Step::Failed(_) => plan.act(Action::EnsureImage { container: name.to_owned() }),
+        Step::Done(_) if ready && memory.volumes.is_done() => plan.act(Action::StartContainer {
+            container: name.to_owned(),
+            attempt: next_attempt(inputs, name, runtime.latest(name)),
+        }),
+        Step::Busy | Step::Done(_) => {}
+    }
+}
+
+/// Shows what went wrong last.
+fn trouble(inputs: Inputs<'_>, plan: &mut Plan, name: &str) {
+    let memory = inputs.memory.container(name);
+    if let Some(trouble) = memory.and_then(|memory| memory.trouble.as_ref()) {
+        plan.wait(name, &trouble.reason, &trouble.message);
+    }
+}
+
+/// Whether a container that ended must wait; if so, says how long.
+fn crash_back_off(
+    inputs: Inputs<'_>,
+    plan: &mut Plan,
+    wish: &ContainerWish,
+    remembered: &ContainerMemory,
+    ended: &Container,
+) -> bool {
+    let ContainerState::Exited { finished, .. } = &ended.state else {
+        return false;
+    };
+    let Some(until) = remembered.crashes.wait_until(*finished, inputs.now) else {
+        return false;
+    };
+    let (name, pod) = (wish.name(), inputs.wish.describe());
+    let delay = go_duration(remembered.crashes.delay());
+    let message = format!("back-off {delay} restarting failed container={name} pod={pod}");
+    plan.wait(name, "CrashLoopBackOff", &message);
+    plan.wake(Some(until));
+    if remembered.reported.as_ref() != Some(&ended.id) {
+        plan.act(Action::ReportBackOff { container: name.to_owned(), ended: ended.id.clone(), message });
+    }
+    true
+}
+
+/// For the first half of the delay a pull's own error is shown, then that the next attempt is waited for.
+fn pull_back_off(
+    inputs: Inputs<'_>,
+    plan: &mut Plan,
+    wish: &ContainerWish,
+    remembered: &ContainerMemory,
+    until: jiff::Timestamp,
+) {
+    plan.wake(Some(until));
+    let Some(trouble) = &remembered.trouble else {
+        return;
+    };
+    if trouble.reason != "ErrImagePull" || remembered.pull_reported {
+        return;
+    }
+    let (left, half) = (between(inputs.now, until), remembered.pulls.delay() / 2);
+    if left > half {
+        plan.wake(Some(after(inputs.now, left - half)));
+        return;
+    }
+    let image = wish.spec.image.as_deref().unwrap_or_default();
+    let error = &trouble.message;
+    let message = format!("Back-off pulling image \"{image}\": ErrImagePull: {error}");
+    plan.wait(wish.name(), "ImagePullBackOff", &message);
+    plan.act(Action::ReportPullBackOff { container: wish.name().to_owned(), message });
+}
+
+/// The restart count of the next container called `name`. If the runtime has forgotten its predecessors, the API's
+/// status has not.
+fn next_attempt(inputs: Inputs<'_>, name: &str, latest: Option<&Container>) -> u32 {
+    if let Some(latest) = latest {
+        return latest.attempt + 1;
+    }
+    let known = inputs.wish.container_status(name);
+    known
+        .filter(|status| status.container_id.is_some())
+        .and_then(|status| u32::try_from(status.restart_count).ok())
+        .map_or(0, |count| count + 1)
+}
+
+/// Ends a running container that is not as it should be.
+fn watch(inputs: Inputs<'_>, plan: &mut Plan, wish: &ContainerWish, container: &Container) {
+    let name = wish.name();
+    let failed = |kind| inputs.probes.get(&container.id, kind) == Some(false);
+    let again = wish.restarts_after(KILLED);
+    let (what, grace, again) = if container.hash != wish.hash && wish.kind != Kind::Init {
+        ("definition changed", inputs.wish.grace(), true)
+    } else if failed(ProbeKind::Liveness) {
+        let grace = probe_grace(inputs, wish.spec.liveness_probe.as_ref());
+        ("failed liveness probe", grace, again)
+    } else if failed(ProbeKind::Startup) {
+        let grace = probe_grace(inputs, wish.spec.startup_probe.as_ref());
+        ("failed startup probe", grace, again)
+    } else {
+        // Whatever made it end, goes on.
+        if inputs.memory.stopping.contains_key(&container.id) {
+            end::stop(inputs, plan, container, None, inputs.wish.grace());
+        }
+        return;
+    };
+    let suffix = if again { ", will be restarted" } else { "" };
+    let message = format!("Container {name} {what}{suffix}");
+    end::stop(inputs, plan, container, Some(message), grace);
+}
+
+fn probe_grace(inputs: Inputs<'_>, probe: Option<&Probe>) -> Duration {
+    probe
+        .and_then(|probe| probe.termination_grace_period_seconds)
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .map_or(inputs.wish.grace(), Duration::from_secs)
+}

@@ -1,0 +1,416 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::pod::memory::{Step, Stopping};
+use crate::testing::{World, at};
+
+/// The plan in a few words: the stage, then what to do.
+fn words(world: &World) -> String {
+    let plan = plan(world.inputs());
+    let mut words = vec![format!("{:?}:", plan.stage)];
+    words.extend(plan.actions.iter().map(|action| match action {
+        Action::SetUpVolumes => "volumes".to_owned(),
+        Action::CreateSandbox { attempt } => format!("sandbox#{attempt}"),
+        Action::EnsureImage { container } => format!("image({container})"),
+        Action::StartContainer { container, attempt } => format!("start({container}#{attempt})"),
+        Action::ReportBackOff { ended, .. } => format!("back-off({ended})"),
+        Action::ReportPullBackOff { container, .. } => format!("pull-back-off({container})"),
+        Action::BeginStop { id, message, grace, .. } => {
+            format!("end({id}, {}s, {message})", grace.as_secs())
+        }
+        Action::StopContainer { id, left, .. } => format!("stop({id}, {}s)", left.as_secs()),
+        Action::RemoveContainer { id } => format!("remove({id})"),
+        Action::StopSandbox { id } => format!("stop-sandbox({id})"),
+        Action::RemoveSandbox { id } => format!("remove-sandbox({id})"),
+        Action::ExceedDeadline => "deadline".to_owned(),
+        Action::TearDownVolumes => "tear-down".to_owned(),
+        Action::Release => "release".to_owned(),
+    }));
+    words.extend(plan.waiting.iter().map(|(name, waiting)| format!("[{name} {}]", waiting.reason)));
+    words.join(" ")
+}
+
+fn check(world: &World, expect: &str) {
+    assert_eq!(words(world), expect);
+}
+
+fn one() -> Value {
+    json!({"containers": [{"name": "a", "image": "nginx"}]})
+}
+
+fn two() -> Value {
+    json!({"containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "y"}]})
+}
+
+fn with_policy(policy: &str) -> Value {
+    json!({"restartPolicy": policy, "containers": [{"name": "a", "image": "nginx"}]})
+}
+
+fn with_inits() -> Value {
+    json!({"containers": [{"name": "a", "image": "x"}],
+        "initContainers": [{"name": "i1", "image": "x"}, {"name": "side", "image": "x", "restartPolicy": "Always"},
+            {"name": "i2", "image": "x"}]})
+}
+
+#[test]
+fn a_new_pod_gets_everything_at_once() {
+    let mut world = World::new(two());
+    world.memory.volumes = Step::Idle;
+    world.memory.containers.clear();
+    check(&world, "Syncing: sandbox#0 volumes image(a) image(b)");
+    // What is under way is not begun again.
+    world.memory.volumes = Step::Busy;
+    world.memory.sandbox = Step::Busy;
+    world.memory.container_mut("a").image = Step::Busy;
+    world.memory.container_mut("b").image = Step::Done("y".to_owned());
+    check(&world, "Syncing:");
+}
+
+#[test]
+fn containers_start_together_when_all_is_there() {
+    let mut world = World::new(two());
+    world.sandbox(0, true);
+    check(&world, "Syncing: start(a#0) start(b#0)");
+    world.memory.volumes = Step::Failed(at(200));
+    check(&world, "Syncing:");
+    assert_eq!(plan(world.inputs()).wake_at, Some(at(200)));
+    world.memory.volumes = Step::Done(());
+    world.container("a", 0, "running");
+    world.memory.container_mut("b").start = Step::Busy;
+    check(&world, "Syncing:");
+}
+
+#[test]
+fn a_post_start_hook_holds_what_comes_after() {
+    let hook = json!({"postStart": {"exec": {"command": ["true"]}}});
+    let mut world = World::new(json!({"containers": [
+        {"name": "a", "image": "x", "lifecycle": hook}, {"name": "b", "image": "y"}]}));
+    world.sandbox(0, true);
+    check(&world, "Syncing: start(a#0)");
+    world.memory.container_mut("a").start = Step::Busy;
+    world.container("a", 0, "running");
+    check(&world, "Syncing:");
+    world.memory.container_mut("a").start = Step::Done(());
+    check(&world, "Syncing: start(b#0)");
+}
+
+#[test]
+fn init_containers_run_in_order() {
+    let mut world = World::new(with_inits());
+    check(&world, "Syncing: sandbox#0");
+    world.sandbox(0, true);
+    check(&world, "Syncing: start(i1#0)");
+    world.container("i1", 0, "running");
+    check(&world, "Syncing:");
+    world.container("i1", 0, "exited 0");
+    check(&world, "Syncing: start(side#0)");
+    world.container("side", 0, "running");
+    check(&world, "Syncing: start(i2#0)");
+    world.container("i2", 0, "exited 1");
+    check(&world, "Syncing: start(i2#1)");
+    world.container("i2", 1, "exited 0");
+    check(&world, "Syncing: start(a#0)");
+    world.container("a", 0, "running");
+    check(&world, "Syncing:");
+    // A sidecar is kept running; init containers are not run again.
+    world.container("side", 0, "exited 0");
+    check(&world, "Syncing: start(side#1)");
+}
+
+#[test]
+fn a_sidecar_with_a_startup_probe_is_waited_for() {
+    let probe = json!({"tcpSocket": {"port": 1}});
+    let mut world = World::new(json!({"containers": [{"name": "a", "image": "x"}],
+        "initContainers": [{"name": "side", "image": "x", "restartPolicy": "Always", "startupProbe": probe}]}));
+    world.sandbox(0, true).container("side", 0, "running");
+    check(&world, "Syncing:");
+    world.verdict("side0", ProbeKind::Startup, true);
+    check(&world, "Syncing: start(a#0)");
+}
+
+#[test]
+fn a_failed_init_container_ends_a_pod_that_never_restarts() {
+    let mut world = World::new(json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "x"}],
+        "initContainers": [{"name": "i", "image": "x"}]}));
+    world.sandbox(0, true).container("i", 0, "exited 3");
+    check(&world, "Terminating: stop-sandbox(s0)");
+    world.runtime = world.runtime.with_sandbox_stopped("s0");
+    check(&world, "Terminated: tear-down");
+}
+
+#[test]
+fn restart_policies() {
+    for (policy, state, expect) in [
+        ("Always", "exited 0", "Syncing: start(a#1)"),
+        ("Always", "exited 1", "Syncing: start(a#1)"),
+        ("OnFailure", "exited 0", "Terminating: stop-sandbox(s0)"),
+        ("OnFailure", "exited 1", "Syncing: start(a#1)"),
+        ("Never", "exited 0", "Terminating: stop-sandbox(s0)"),
+        ("Never", "exited 1", "Terminating: stop-sandbox(s0)"),
+    ] {
+        let mut world = World::new(with_policy(policy));
+        world.sandbox(0, true).container("a", 0, state);
+        check(&world, expect);
+    }
+}
+
+#[test]
+fn a_container_can_have_rules_of_its_own() {
+    let mut world = World::new(json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "x",
+        "restartPolicy": "Never",
+        "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]}]}));
+    world.sandbox(0, true).container("a", 0, "exited 42");
+    check(&world, "Syncing: start(a#1)");
+    world.container("a", 0, "exited 1");
+    check(&world, "Terminating: stop-sandbox(s0)");
+}
+
+#[test]
+fn crashes_back_off() {
+    let mut world = World::new(one());
+    world.sandbox(0, true).container("a", 1, "exited 1 at 95");
+    let memory = world.memory.container_mut("a");
+    memory.crashes.next(at(60), at(60));
+    check(&world, "Syncing: back-off(a1) [a CrashLoopBackOff]");
+    let planned = plan(world.inputs());
+    assert_eq!(planned.wake_at, Some(at(105)));
+    assert_eq!(planned.waiting["a"].message, "back-off 10s restarting failed container=a pod=web_default(u)");
+    world.memory.container_mut("a").reported = Some("a1".to_owned());
+    check(&world, "Syncing: [a CrashLoopBackOff]");
+    world.now = at(105);
+    check(&world, "Syncing: start(a#2)");
+}
+
+#[test]
+fn pulls_back_off() {
+    let mut world = World::new(one());
+    world.sandbox(0, true);
+    let memory = world.memory.container_mut("a");
+    memory.pulls.next(at(100), at(100));
+    memory.image = Step::Failed(at(110));
+    memory.trouble = Some(Waiting { reason: "ErrImagePull".to_owned(), message: "no such host".to_owned() });
+    check(&world, "Syncing: [a ErrImagePull]");
+    assert_eq!(plan(world.inputs()).wake_at, Some(at(105)));
+    world.now = at(105);
+    check(&world, "Syncing: pull-back-off(a) [a ImagePullBackOff]");
+    assert_eq!(
+        plan(world.inputs()).waiting["a"].message,
+        "Back-off pulling image \"nginx\": ErrImagePull: no such host"
+    );
+    world.now = at(110);
+    check(&world, "Syncing: image(a) [a ErrImagePull]");
+}
+
+#[test]
+fn unwell_containers_are_ended_and_come_back() {
+    let probe = json!({"tcpSocket": {"port": 1}, "terminationGracePeriodSeconds": 3});
+    let spec = |policy: &str| {
+        json!({"restartPolicy": policy, "containers": [
+            {"name": "a", "image": "x", "livenessProbe": probe, "startupProbe": probe}]})
+    };
+    for (policy, kind, expect) in [
+        ("Always", ProbeKind::Liveness, "Syncing: end(a0, 3s, Container a failed liveness probe, will be restarted)"),
+        ("Always", ProbeKind::Startup, "Syncing: end(a0, 3s, Container a failed startup probe, will be restarted)"),
+        ("Never", ProbeKind::Liveness, "Syncing: end(a0, 3s, Container a failed liveness probe)"),
+    ] {
+        let mut world = World::new(spec(policy));
+        world.sandbox(0, true).container("a", 0, "running");
+        world.verdict("a0", kind, false);
+        check(&world, expect);
+        world.memory.stopping.insert("a0".to_owned(), stopping(3));
+        check(&world, "Syncing: stop(a0, 3s)");
+    }
+}
+
+#[test]
+fn a_changed_image_needs_a_new_container() {
+    let mut world = World::new(one());
+    world.sandbox(0, true).container("a", 0, "running");
+    check(&world, "Syncing:");
+    world.api(|pod| {
+        let spec = pod.spec.as_mut().unwrap();
+        spec.containers[0].image = Some("nginx:2".to_owned());
+    });
+    check(&world, "Syncing: end(a0, 30s, Container a definition changed, will be restarted)");
+}
+
+#[test]
+fn a_dead_sandbox_is_replaced() {
+    let mut world = World::new(one());
+    world.sandbox(0, false).container("a", 0, "running");
+    check(&world, "Syncing: end(a0, 30s, Stopping container a)");
+    world.container("a", 0, "exited 137");
+    check(&world, "Syncing: sandbox#1");
+    world.sandbox(1, true);
+    check(&world, "Syncing: start(a#1)");
+    // A pod that never restarts does not get a new one.
+    let mut world = World::new(with_policy("Never"));
+    world.sandbox(0, false).container("a", 0, "exited 137");
+    check(&world, "Terminated: tear-down");
+}
+
+#[test]
+fn init_containers_run_again_in_a_new_sandbox() {
+    let mut world = World::new(with_inits());
+    world.sandbox(0, true).container("i1", 0, "exited 0");
+    world.container("side", 0, "exited 137").container("i2", 0, "exited 0");
+    world.container("a", 0, "exited 137");
+    world.sandbox(0, false).sandbox(1, true);
+    check(&world, "Syncing: start(i1#1)");
+}
+
+#[test]
+fn leftovers_of_an_interrupted_start_are_discarded() {
+    let mut world = World::new(one());
+    world.sandbox(0, true).container("a", 0, "created");
+    check(&world, "Syncing: remove(a0)");
+    world.memory.container_mut("a").start = Step::Busy;
+    check(&world, "Syncing:");
+}
+
+#[test]
+fn only_the_last_two_containers_are_kept() {
+    let mut world = World::new(one());
+    world.sandbox(0, true);
+    world.container("a", 0, "exited 1").container("a", 1, "exited 1");
+    world.container("a", 2, "running");
+    check(&world, "Syncing: remove(a0)");
+}
+
+#[test]
+fn restart_counts_survive_the_runtime() {
+    let mut world = World::new(one());
+    world.sandbox(0, true).api(|pod| {
+        let status = json!({"containerStatuses": [{"name": "a", "image": "", "imageID": "", "ready": true,
+            "restartCount": 4, "containerID": "docker://x", "state": {"running": {}}}]});
+        pod.status = Some(serde_json::from_value(status).unwrap());
+    });
+    check(&world, "Syncing: start(a#5)");
+}
+
+fn stopping(grace: u64) -> Stopping {
+    Stopping { since: at(100), grace: Duration::from_secs(grace), hook: false, stop: None, retry: None }
+}
+
+#[test]
+fn deletion_ends_everything_in_order() {
+    let mut world = World::new(with_inits());
+    world.sandbox(0, true).container("i1", 0, "exited 0");
+    world.container("side", 0, "running").container("a", 0, "running");
+    world.container("i2", 0, "exited 0");
+    world.delete(30);
+    let end = |id: &str, name: &str| format!("end({id}, 30s, Stopping container {name})");
+    let plan = words(&world);
+    assert!(plan.contains(&end("a0", "a")) && plan.contains(&end("side0", "side")), "{plan}");
+    for id in ["a0", "side0"] {
+        world.memory.stopping.insert(id.to_owned(), stopping(30));
+    }
+    check(&world, "Terminating: stop(a0, 30s)");
+    world.now = at(110);
+    world.container("a", 0, "exited 0");
+    check(&world, "Terminating: stop(side0, 20s)");
+    world.container("side", 0, "exited 0");
+    check(&world, "Terminating: stop-sandbox(s0)");
+    world.memory.busy.insert("s0".to_owned());
+    check(&world, "Terminating:");
+    world.memory.busy.clear();
+    world.runtime = world.runtime.with_sandbox_stopped("s0");
+    check(&world, "Terminated: tear-down");
+    world.memory.torn_down = Step::Done(());
+    check(&world, "Terminated: release");
+    world.memory.released = Step::Done(());
+    check(&world, "Removing: remove-sandbox(s0)");
+    world.runtime = Observed::default();
+    check(&world, "Gone:");
+}
+
+#[test]
+fn a_pre_stop_hook_comes_before_the_signal_and_uses_up_the_grace() {
+    let mut world = World::new(one());
+    world.sandbox(0, true).container("a", 0, "running").delete(30);
+    let mut hook = stopping(30);
+    hook.hook = true;
+    world.memory.stopping.insert("a0".to_owned(), hook.clone());
+    check(&world, "Terminating:");
+    assert_eq!(plan(world.inputs()).wake_at, Some(at(130)));
+    world.now = at(129);
+    hook.hook = false;
+    world.memory.stopping.insert("a0".to_owned(), hook.clone());
+    // However little is left, the signal comes before the kill.
+    check(&world, "Terminating: stop(a0, 2s)");
+    hook.hook = true;
+    world.now = at(130);
+    world.memory.stopping.insert("a0".to_owned(), hook);
+    check(&world, "Terminating: stop(a0, 2s)");
+}
+
+#[test]
+fn a_second_deletion_may_be_in_a_greater_hurry() {
+    let mut world = World::new(one());
+    world.sandbox(0, true).container("a", 0, "running").delete(30);
+    let mut under_way = stopping(30);
+    under_way.stop = Some(Duration::from_secs(30));
+    world.memory.stopping.insert("a0".to_owned(), under_way.clone());
+    check(&world, "Terminating:");
+    world.delete(5);
+    check(&world, "Terminating: stop(a0, 5s)");
+    under_way.stop = Some(Duration::from_secs(5));
+    world.memory.stopping.insert("a0".to_owned(), under_way);
+    check(&world, "Terminating:");
+}
+
+#[test]
+fn a_start_under_way_is_waited_for() {
+    let mut world = World::new(one());
+    world.sandbox(0, true).delete(30);
+    world.memory.container_mut("a").start = Step::Busy;
+    check(&world, "Terminating:");
+}
+
+#[test]
+fn a_pod_that_never_ran_goes_at_once() {
+    let mut world = World::new(one());
+    world.delete(30);
+    check(&world, "Terminated: tear-down");
+    world.memory.torn_down = Step::Done(());
+    check(&world, "Terminated: release");
+    world.memory.released = Step::Done(());
+    check(&world, "Gone:");
+}
+
+#[test]
+fn orphans_are_ended_and_removed() {
+    let mut world = World::new(one());
+    world.sandbox(0, true).container("a", 0, "running");
+    world.wish = PodWish::orphan(runtime::PodIdentity::default());
+    check(&world, "Terminating: end(a0, 1s, Stopping container a)");
+    world.container("a", 0, "exited 0");
+    world.runtime = world.runtime.with_sandbox_stopped("s0");
+    world.memory.torn_down = Step::Done(());
+    check(&world, "Removing: remove-sandbox(s0)");
+}
+
+#[test]
+fn a_completed_pod_keeps_its_containers() {
+    let mut world = World::new(with_policy("Never"));
+    world.sandbox(0, false).container("a", 0, "exited 0");
+    world.memory.torn_down = Step::Done(());
+    check(&world, "Terminated:");
+    world.delete(30);
+    check(&world, "Terminated: release");
+}
+
+#[test]
+fn the_deadline_of_a_pod() {
+    let mut world = World::new(json!({"activeDeadlineSeconds": 60, "containers": [{"name": "a", "image": "x"}]}));
+    world.now = at(59);
+    world.sandbox(0, true).container("a", 0, "running");
+    check(&world, "Syncing:");
+    assert_eq!(plan(world.inputs()).wake_at, Some(at(60)));
+    world.now = at(60);
+    check(&world, "Syncing: deadline");
+    world.memory.deadline_exceeded = true;
+    check(&world, "Terminating: end(a0, 30s, Stopping container a)");
+}

@@ -1,0 +1,128 @@
+//! The probes of one pod: which run, and who hears their verdicts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Probe;
+use runtime::ContainerState;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use super::memory::Memory;
+use super::observed::Observed;
+use super::plan::Stage;
+use super::wish::{Kind, PodWish};
+use super::worker::Message;
+use crate::probes::{self, Assignment, ProbeKind, ProbeResults, Target};
+use crate::shared::Shared;
+
+/// The running probes, by container id.
+#[derive(Default)]
+pub(super) struct Probing {
+    tasks: HashMap<(String, ProbeKind), Task>,
+}
+
+struct Task {
+    handle: JoinHandle<()>,
+    again: Arc<Notify>,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+impl Probing {
+    /// Starts and stops probes so that those run which should.
+    pub(super) fn update(
+        &mut self,
+        shared: &Arc<Shared>,
+        wish: &Arc<PodWish>,
+        runtime: &Observed,
+        memory: &Memory,
+        results: &ProbeResults,
+        stage: Stage,
+        inbox: &mpsc::UnboundedSender<Message>,
+    ) {
+        let mut wanted = Vec::new();
+        for container in wish.containers.iter().filter(|container| container.kind != Kind::Init) {
+            let Some(running) = runtime.latest(container.name()) else {
+                continue;
+            };
+            let ContainerState::Running { started } = running.state else {
+                continue;
+            };
+            let started_up =
+                container.spec.startup_probe.is_none() || results.get(&running.id, ProbeKind::Startup) == Some(true);
+            let spec = &container.spec;
+            // A container that is being ended need not be alive; whether it takes traffic still matters.
+            let ending = stage != Stage::Syncing || memory.stopping.contains_key(&running.id);
+            for (kind, probe, due) in [
+                (ProbeKind::Startup, &spec.startup_probe, !started_up && !ending),
+                (ProbeKind::Liveness, &spec.liveness_probe, started_up && !ending),
+                (ProbeKind::Readiness, &spec.readiness_probe, started_up),
+            ] {
+                if let (Some(probe), true) = (probe, due) {
+                    wanted.push((running.id.clone(), kind, probe, started, container));
+                }
+            }
+        }
+        self.tasks.retain(|(id, kind), _| {
+            wanted.iter().any(|(wanted_id, wanted_kind, ..)| wanted_id == id && wanted_kind == kind)
+        });
+        for (id, kind, probe, started, container) in wanted {
+            let key = (id.clone(), kind);
+            if self.tasks.contains_key(&key) {
+                continue;
+            }
+            let ip = runtime.ready_sandbox().and_then(runtime::Sandbox::ip);
+            let target = Target {
+                id,
+                container: Arc::new(container.spec.clone()),
+                ip: ip.unwrap_or(shared.config.node_ip),
+                user_agent: shared.probe_agent(),
+            };
+            let assignment =
+                Assignment { kind, probe: Probe::clone(probe), started, last: results.get(&target.id, kind) };
+            let task = spawn(shared, wish, target, assignment, inbox);
+            self.tasks.insert(key, task);
+        }
+    }
+
+    /// Asks for an attempt of the container's readiness probe now.
+    pub(super) fn again(&self, id: &str) {
+        if let Some(task) = self.tasks.get(&(id.to_owned(), ProbeKind::Readiness)) {
+            task.again.notify_one();
+        }
+    }
+}
+
+fn spawn(
+    shared: &Arc<Shared>,
+    wish: &Arc<PodWish>,
+    target: Target,
+    assignment: Assignment,
+    inbox: &mpsc::UnboundedSender<Message>,
+) -> Task {
+    let again = Arc::new(Notify::new());
+    let (shared, wish, inbox) = (Arc::clone(shared), Arc::clone(wish), inbox.clone());
+    let notified = Arc::clone(&again);
+    let kind = assignment.kind;
+    let handle = tokio::spawn(async move {
+        let (probe, timeout) = (assignment.probe.clone(), assignment.timeout());
+        let attempt = || probes::attempt(&shared.runtime, &target, &probe, timeout);
+        let name = target.container.name.as_str();
+        let tell = |reason: &'static str, message: String| {
+            shared.reporter.pod_warning(&wish, Some(name), reason, &message);
+        };
+        let verdict = |success| {
+            // A worker that has ended needs no verdicts.
+            let _ = inbox.send(Message::Verdict { id: target.id.clone(), kind, success });
+        };
+        probes::run(assignment, &notified, attempt, tell, verdict).await;
+        // The duty is done; the task stays in the table, so that it is not begun again.
+        std::future::pending::<()>().await;
+    });
+    Task { handle, again }
+}

@@ -1,0 +1,150 @@
+//! A pod's status, computed as upstream's kubelet writes it. Pure.
+
+mod conditions;
+mod containers;
+mod patch;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, PodIP, PodStatus};
+
+use super::memory::Waiting;
+use super::plan::{Inputs, Stage};
+use super::wish::{ContainerWish, Kind, RestartPolicy};
+use crate::container::resources::qos_class;
+use crate::time::api_time;
+
+pub(crate) use patch::{differs, patch, urgent};
+
+/// What else a status depends on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    /// Where the pod is.
+    pub(crate) stage: Stage,
+    /// By name of container: why it does not run.
+    pub(crate) waiting: &'a BTreeMap<String, Waiting>,
+    /// By id of an ended container: its last words.
+    pub(crate) messages: &'a BTreeMap<String, String>,
+    /// The node's address.
+    pub(crate) node_ip: IpAddr,
+    /// Scheme of container ids: `docker`.
+    pub(crate) runtime: &'a str,
+}
+
+/// Computes the status.
+pub(crate) fn compute(inputs: Inputs<'_>, facts: Facts<'_>) -> PodStatus {
+    let Inputs { wish, memory, .. } = inputs;
+    let old = wish.status().cloned().unwrap_or_default();
+    let container = |container: &ContainerWish| containers::status(inputs, facts, container);
+    let inits: Vec<ContainerStatus> = wish.inits().map(container).collect();
+    let apps: Vec<ContainerStatus> = wish.apps().map(container).collect();
+
+    let mut status = PodStatus {
+        observed_generation: wish.pod.metadata.generation,
+        qos_class: wish.spec().map(|spec| qos_class(spec).to_owned()),
+        host_ip: Some(facts.node_ip.to_string()),
+        host_ips: Some(vec![HostIP { ip: facts.node_ip.to_string() }]),
+        start_time: old.start_time.clone().or(memory.start_time.map(api_time)),
+        reason: old.reason.clone(),
+        message: old.message.clone(),
+        ..PodStatus::default()
+    };
+    status.phase = Some(if wish.ended() {
+        // A pod never comes back from its end.
+        old.phase.clone().unwrap_or_default()
+    } else if memory.deadline_exceeded {
+        status.reason = Some("DeadlineExceeded".to_owned());
+        let message = "Pod was active on the node longer than the specified deadline";
+        status.message = Some(message.to_owned());
+        "Failed".to_owned()
+    } else {
+        let ended = facts.stage >= Stage::Terminated;
+        phase(inputs, &inits, &apps, ended).to_owned()
+    });
+    addresses(inputs, facts, &old, &mut status);
+    status.conditions = Some(conditions::compute(inputs, facts, &old, &status, &inits, &apps));
+    status.init_container_statuses = Some(inits).filter(|inits| !inits.is_empty());
+    status.container_statuses = Some(apps).filter(|apps| !apps.is_empty());
+    status
+}
+
+/// A pod keeps its addresses in its status after its sandbox has gone.
+fn addresses(inputs: Inputs<'_>, facts: Facts<'_>, old: &PodStatus, status: &mut PodStatus) {
+    let sandbox = inputs.runtime.ready_sandbox();
+    let ips: Vec<IpAddr> = match sandbox {
+        Some(sandbox) if sandbox.host_network => vec![facts.node_ip],
+        Some(sandbox) => sandbox.ips.clone(),
+        None => Vec::new(),
+    };
+    if ips.is_empty() {
+        status.pod_ip.clone_from(&old.pod_ip);
+        status.pod_ips.clone_from(&old.pod_ips);
+        return;
+    }
+    status.pod_ip = ips.first().map(ToString::to_string);
+    let pod_ip = |ip: &IpAddr| PodIP { ip: ip.to_string() };
+    status.pod_ips = Some(ips.iter().map(pod_ip).collect());
+}
+
+/// The phase, from the containers' states (upstream: `getPhase`).
+fn phase(inputs: Inputs<'_>, inits: &[ContainerStatus], apps: &[ContainerStatus], ended: bool) -> &'static str {
+    let wish = inputs.wish;
+    let mut initializing = false;
+    for (init, status) in wish.inits().zip(inits) {
+        let state = status.state.clone().unwrap_or_default();
+        let last = status.last_state.clone().unwrap_or_default();
+        let ended = state.terminated.or(state.waiting.as_ref().and(last.terminated));
+        match (init.kind, ended) {
+            (Kind::Init, Some(ended)) if ended.exit_code == 0 => {}
+            (Kind::Init, Some(_)) if wish.restart_policy == RestartPolicy::Never => return "Failed",
+            (Kind::Init, _) => initializing = true,
+            _ => initializing |= status.started != Some(true),
+        }
+    }
+    let has_run = |status: &ContainerStatus| {
+        let ran = status.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some());
+        ran || status.last_state.as_ref().is_some_and(|last| last.terminated.is_some())
+    };
+    // A sidecar that restarts does not take an initialized pod back.
+    if initializing && !apps.iter().any(has_run) {
+        return match ended {
+            true => "Failed",
+            false => "Pending",
+        };
+    }
+    let (mut running, mut waiting, mut stopped, mut succeeded) = (0, 0, 0, 0);
+    for status in apps {
+        let state = status.state.clone().unwrap_or_default();
+        let last = status.last_state.clone().unwrap_or_default();
+        if state.running.is_some() {
+            running += 1;
+        } else if let Some(ended) = state.terminated {
+            stopped += 1;
+            succeeded += usize::from(ended.exit_code == 0);
+        } else if last.terminated.is_some() {
+            stopped += 1;
+        } else {
+            waiting += 1;
+        }
+    }
+    if ended && running == 0 {
+        // What never ran has not succeeded.
+        return match waiting == 0 && stopped == succeeded && stopped > 0 {
+            true => "Succeeded",
+            false => "Failed",
+        };
+    }
+    match wish.restart_policy {
+        _ if waiting > 0 => "Pending",
+        _ if running > 0 => "Running",
+        _ if stopped == 0 => "Pending",
+        RestartPolicy::Always => "Running",
+        _ if stopped == succeeded => "Succeeded",
+        RestartPolicy::Never => "Failed",
+        RestartPolicy::OnFailure => "Running",
+    }
+}
+
+#[cfg(test)]
+mod tests;

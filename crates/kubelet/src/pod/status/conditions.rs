@@ -1,0 +1,163 @@
+//! A pod's conditions.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
+
+use super::Facts;
+use crate::pod::plan::Inputs;
+use crate::pod::wish::Kind;
+use crate::time::api_time;
+
+/// One condition without its times.
+struct Verdict {
+    type_: &'static str,
+    /// `None` when true, else reason and message.
+    obstacle: Option<(&'static str, String)>,
+    /// The reason shown although it is true.
+    reason: Option<&'static str>,
+}
+
+pub(super) fn compute(
+    inputs: Inputs<'_>,
+    _facts: Facts<'_>,
+    old: &PodStatus,
+    new: &PodStatus,
+    inits: &[ContainerStatus],
+    apps: &[ContainerStatus],
+) -> Vec<PodCondition> {
+    let phase = new.phase.as_deref().unwrap_or_default();
+    let containers_ready = containers_ready(phase, inputs, inits, apps);
+    let ready = match &containers_ready {
+        Some(obstacle) => Some(obstacle.clone()),
+        None => readiness_gates(inputs, old),
+    };
+    let initialized = initialized(phase, inputs, inits, apps);
+    let verdicts = [
+        Verdict {
+            type_: "PodReadyToStartContainers",
+            obstacle: match inputs.runtime.ready_sandbox() {
+                Some(_) => None,
+                None => Some(("", String::new())),
+            },
+            reason: None,
+        },
+        Verdict {
+            type_: "Initialized",
+            reason: (phase == "Succeeded").then_some("PodCompleted"),
+            obstacle: initialized,
+        },
+        Verdict { type_: "Ready", obstacle: ready, reason: None },
+        Verdict { type_: "ContainersReady", obstacle: containers_ready, reason: None },
+        Verdict { type_: "PodScheduled", obstacle: None, reason: None },
+    ];
+    let mut conditions: Vec<PodCondition> =
+        verdicts.into_iter().map(|verdict| condition(inputs, old, verdict)).collect();
+    // Conditions of others stay as they are.
+    let others = old
+        .conditions
+        .iter()
+        .flatten()
+        .filter(|other| conditions.iter().all(|condition| condition.type_ != other.type_));
+    let others: Vec<PodCondition> = others.cloned().collect();
+    conditions.extend(others);
+    conditions
+}
+
+/// The time of a condition moves only when its status does.
+fn condition(inputs: Inputs<'_>, old: &PodStatus, verdict: Verdict) -> PodCondition {
+    let (status, reason, message) = match verdict.obstacle {
+        None => ("True", verdict.reason.unwrap_or_default(), String::new()),
+        Some((reason, message)) => ("False", reason, message),
+    };
+    let known = old.conditions.iter().flatten().find(|known| known.type_ == verdict.type_ && known.status == status);
+    PodCondition {
+        type_: verdict.type_.to_owned(),
+        status: status.to_owned(),
+        reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
+        message: Some(message).filter(|message| !message.is_empty()),
+        last_probe_time: None,
+        last_transition_time: known
+            .and_then(|known| known.last_transition_time.clone())
+            .or_else(|| Some(api_time(inputs.now))),
+        observed_generation: inputs.wish.pod.metadata.generation,
+    }
+}
+
+fn names(statuses: &[&ContainerStatus]) -> String {
+    let names: Vec<&str> = statuses.iter().map(|status| status.name.as_str()).collect();
+    format!("[{}]", names.join(" "))
+}
+
+fn initialized(
+    phase: &str,
+    inputs: Inputs<'_>,
+    inits: &[ContainerStatus],
+    apps: &[ContainerStatus],
+) -> Option<(&'static str, String)> {
+    let started = |status: &ContainerStatus| {
+        status.restart_count > 0
+            || status.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    };
+    if phase == "Succeeded" || apps.iter().any(started) {
+        return None;
+    }
+    let incomplete: Vec<&ContainerStatus> = inputs
+        .wish
+        .inits()
+        .zip(inits)
+        .filter(|(wish, status)| match wish.kind {
+            Kind::Init => !status.ready,
+            _ => status.started != Some(true),
+        })
+        .map(|(_, status)| status)
+        .collect();
+    (!incomplete.is_empty()).then(|| {
+        let names = names(&incomplete);
+        ("ContainersNotInitialized", format!("containers with incomplete status: {names}"))
+    })
+}
+
+fn containers_ready(
+    phase: &str,
+    inputs: Inputs<'_>,
+    inits: &[ContainerStatus],
+    apps: &[ContainerStatus],
+) -> Option<(&'static str, String)> {
+    match phase {
+        "Succeeded" => return Some(("PodCompleted", String::new())),
+        "Failed" => return Some(("PodFailed", String::new())),
+        _ => {}
+    }
+    let sidecars =
+        inputs.wish.inits().zip(inits).filter(|(wish, _)| wish.kind == Kind::Sidecar).map(|(_, status)| status);
+    let unready: Vec<&ContainerStatus> = sidecars.chain(apps).filter(|status| !status.ready).collect();
+    (!unready.is_empty()).then(|| {
+        let names = names(&unready);
+        ("ContainersNotReady", format!("containers with unready status: {names}"))
+    })
+}
+
+fn readiness_gates(inputs: Inputs<'_>, old: &PodStatus) -> Option<(&'static str, String)> {
+    let gates = inputs.wish.spec().and_then(|spec| spec.readiness_gates.as_ref())?;
+    let obstacles: Vec<String> = gates
+        .iter()
+        .filter_map(|gate| {
+            let gate = &gate.condition_type;
+            let mut conditions = old.conditions.iter().flatten();
+            match conditions.find(|condition| condition.type_ == *gate) {
+                None => Some(format!("corresponding condition of pod readiness gate \"{gate}\" does not exist.")),
+                Some(condition) if condition.status != "True" => Some(format!(
+                    "the status of pod readiness gate \"{gate}\" is not \"True\", but {}",
+                    condition.status
+                )),
+                Some(_) => None,
+            }
+        })
+        .collect();
+    (!obstacles.is_empty()).then(|| {
+        let mut message = obstacles.join(", ");
+        if obstacles.len() > 1 {
+            message = format!("[{message}]");
+        }
+        ("ReadinessGatesNotReady", message)
+    })
+}

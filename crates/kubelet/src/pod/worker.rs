@@ -1,0 +1,415 @@
+//! The worker of one pod: it waits for news, plans, and has the plan carried out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use runtime::{ContainerState, Image};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::memory::{Memory, Step};
+use super::observed::Observed;
+use super::operations::{self, Outcome};
+use super::plan::{self, Inputs, Plan, Stage};
+use super::probing::Probing;
+use super::status::{self, Facts};
+use super::wish::PodWish;
+use super::words::last_words;
+use crate::cache::Health;
+use crate::container::References;
+use crate::objects::Wake;
+use crate::probes::{ProbeKind, ProbeResults};
+use crate::shared::Shared;
+use crate::time::{after, between};
+use crate::volumes::{Mounted, PodDirectory};
+
+/// A change nobody waits for is written together with what follows within this time.
+const COALESCE: Duration = Duration::from_millis(100);
+/// A write that failed is tried again after this time.
+const RETRY_WRITE: Duration = Duration::from_secs(1);
+/// How long an ending worker lets the runtime finish what it is making.
+const FINISH: Duration = Duration::from_secs(2);
+
+/// News for a worker.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// The API's pod changed.
+    Wish(Arc<Pod>),
+    /// The API's pod is gone.
+    Gone,
+    /// The runtime's state changed.
+    Runtime,
+    /// An object that the pod refers to changed.
+    Objects,
+    /// A probe has come to a verdict.
+    Verdict {
+        /// The container.
+        id: String,
+        /// Which probe.
+        kind: ProbeKind,
+        /// The verdict.
+        success: bool,
+    },
+}
+
+/// What others may know of a pod.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    /// The pod.
+    pub(crate) wish: Arc<PodWish>,
+    /// What the runtime has of it.
+    pub(crate) runtime: Arc<Observed>,
+    /// Its status, as computed last.
+    pub(crate) status: Arc<PodStatus>,
+}
+
+/// The worker of one pod.
+pub(crate) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) wish: Arc<PodWish>,
+    pub(super) runtime: Arc<Observed>,
+    pub(super) memory: Memory,
+    pub(super) results: ProbeResults,
+    pub(super) directory: PodDirectory,
+    pub(super) mounted: Mounted,
+    pub(super) references: References,
+    pub(super) images: HashMap<String, Image>,
+    pub(super) volume_failures: u32,
+    pub(super) sandbox_failures: u32,
+    /// Cancelled when nothing more is to be made.
+    pub(super) making: CancellationToken,
+    pub(super) operations: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    pub(super) status: PodStatus,
+    pub(super) renew: Option<Timestamp>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    sender: mpsc::UnboundedSender<Message>,
+    wake: Wake,
+    probing: Probing,
+    words: BTreeMap<String, String>,
+    writing: bool,
+    /// Since when a difference waits to be written.
+    unwritten: Option<Timestamp>,
+    retry_write: Option<Timestamp>,
+    view: watch::Sender<View>,
+}
+
+impl Worker {
+    /// A worker for `wish`, the sender for its news, and the view it keeps current.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        wish: PodWish,
+    ) -> (Self, mpsc::UnboundedSender<Message>, watch::Receiver<View>) {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let wish = Arc::new(wish);
+        let status = wish.status().cloned().unwrap_or_default();
+        let (view, views) =
+            watch::channel(View { wish: Arc::clone(&wish), runtime: Arc::default(), status: Arc::new(status.clone()) });
+        let news = sender.clone();
+        let wake: Wake = Arc::new(move || {
+            // A worker that has ended needs no news.
+            let _ = news.send(Message::Objects);
+        });
+        let directory = PodDirectory::new(&shared.config.state_dir, &wish.identity.uid);
+        let worker = Self {
+            shared,
+            wish,
+            runtime: Arc::default(),
+            memory: Memory::default(),
+            results: ProbeResults::default(),
+            directory,
+            mounted: Mounted::new(),
+            references: References::default(),
+            images: HashMap::new(),
+            volume_failures: 0,
+            sandbox_failures: 0,
+            making: CancellationToken::new(),
+            operations: FuturesUnordered::new(),
+            status,
+            renew: None,
+            inbox,
+            sender: sender.clone(),
+            wake,
+            probing: Probing::default(),
+            words: BTreeMap::new(),
+            writing: false,
+            unwritten: None,
+            retry_write: None,
+            view,
+        };
+        (worker, sender, views)
+    }
+
+    /// Works until nothing of the pod is left, or `cancel` is triggered; containers go on running then.
+    pub(crate) async fn run(mut self, cancel: CancellationToken) {
+        let news = self.sender.clone();
+        let notify = Box::new(move || {
+            let _ = news.send(Message::Runtime);
+        });
+        self.shared.cache.subscribe(&self.wish.identity, notify);
+        self.shared.objects.track(&self.wish.pod, &self.wake);
+        self.memory.start_time = Some(match self.status.start_time.clone() {
+            Some(start) => start.0,
+            None => Timestamp::now(),
+        });
+        self.runtime = self.shared.cache.observed(&self.wish.identity.uid);
+        self.adopt();
+        let mut health = self.shared.cache.health();
+        loop {
+            self.observe().await;
+            let now = Timestamp::now();
+            let well = *health.borrow_and_update() == Health::Well;
+            let plan = plan::plan(self.inputs(now));
+            if plan.stage == Stage::Gone {
+                break;
+            }
+            if plan.stage != Stage::Syncing {
+                self.making.cancel();
+            }
+            // Without the runtime nothing can be done, and what is known stays as it is.
+            let again = well && self.act(&plan.actions, now);
+            let wake_at = match well {
+                true => {
+                    self.probe(plan.stage);
+                    let write_at = self.report(&plan, now);
+                    let times = [plan.wake_at, write_at, self.renew];
+                    times.into_iter().flatten().min()
+                }
+                false => None,
+            };
+            if again {
+                continue;
+            }
+            let sleep = wake_at.map_or(Duration::from_secs(86_400), |at| between(now, at));
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => {
+                    self.finish().await;
+                    return;
+                }
+                Some(message) = self.inbox.recv() => self.hear(message),
+                Some(outcome) = self.operations.next(), if !self.operations.is_empty() => {
+                    self.note(outcome);
+                }
+                _ = health.changed() => {}
+                () = tokio::time::sleep(sleep) => {}
+            }
+            while let Ok(message) = self.inbox.try_recv() {
+                self.hear(message);
+            }
+            while let Some(Some(outcome)) = self.operations.next().now_or_never() {
+                self.note(outcome);
+            }
+        }
+        self.shared.objects.release(&self.wish.identity.uid);
+        self.shared.cache.unsubscribe(&self.wish.identity.uid);
+        let directory = self.directory.clone();
+        // What is left behind is found at the next start.
+        let _ = tokio::task::spawn_blocking(move || directory.remove()).await;
+    }
+
+    /// Lets the runtime finish what it is making; what is under way else goes on without this process.
+    async fn finish(&mut self) {
+        self.making.cancel();
+        let finish = async {
+            while self.memory.making() {
+                match self.operations.next().await {
+                    Some(outcome) => self.note(outcome),
+                    None => break,
+                }
+            }
+        };
+        // Whatever is half made then is discarded at the next start.
+        let _ = tokio::time::timeout(FINISH, finish).await;
+    }
+
+    /// Takes over what runs from an earlier life of this process: it was ready then, and need not prove it first.
+    fn adopt(&mut self) {
+        let wish = Arc::clone(&self.wish);
+        for container in &wish.containers {
+            let Some(running) = self.runtime.latest(container.name()) else {
+                continue;
+            };
+            let Some(known) = wish.container_status(container.name()) else {
+                continue;
+            };
+            let id = known.container_id.as_deref().and_then(|id| id.split_once("://"));
+            if id.is_none_or(|(_, id)| id != running.id) {
+                continue;
+            }
+            if known.started == Some(true) {
+                self.results.set(&running.id, ProbeKind::Startup, true);
+            }
+            if known.ready {
+                self.results.set(&running.id, ProbeKind::Readiness, true);
+            }
+        }
+    }
+
+    /// Reads the runtime's present state, and the last words of what has ended.
+    async fn observe(&mut self) {
+        self.runtime = self.shared.cache.observed(&self.wish.identity.uid);
+        let runtime = Arc::clone(&self.runtime);
+        self.words.retain(|id, _| runtime.container(id).is_some());
+        self.results.retain(|id| runtime.container(id).is_some());
+        self.memory
+            .stopping
+            .retain(|id, _| runtime.container(id).is_some_and(|container| !container.state.is_exited()));
+        for container in runtime.containers() {
+            let ended = matches!(container.state, ContainerState::Exited { .. });
+            if !ended || self.words.contains_key(&container.id) {
+                continue;
+            }
+            let policy =
+                self.wish.container(&container.name).and_then(|wish| wish.spec.termination_message_policy.as_deref());
+            let fall_back = policy == Some("FallbackToLogsOnError");
+            let words = last_words(self.shared.runtime.as_ref(), &self.directory, container, fall_back);
+            let words = words.await;
+            self.words.insert(container.id.clone(), words);
+        }
+    }
+
+    pub(super) fn inputs(&self, now: Timestamp) -> Inputs<'_> {
+        Inputs { wish: &self.wish, runtime: &self.runtime, probes: &self.results, memory: &self.memory, now }
+    }
+
+    fn probe(&mut self, stage: Stage) {
+        self.probing.update(&self.shared, &self.wish, &self.runtime, &self.memory, &self.results, stage, &self.sender);
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Wish(pod) => self.adopt_wish(pod),
+            Message::Gone => {
+                let mut wish = PodWish::clone(&self.wish);
+                wish.gone = true;
+                self.wish = Arc::new(wish);
+            }
+            // The state is read before every plan.
+            Message::Runtime => {}
+            Message::Objects => self.refresh_volumes(),
+            Message::Verdict { id, kind, success } => {
+                self.results.set(&id, kind, success);
+                if kind == ProbeKind::Startup && success {
+                    self.probing.again(&id);
+                }
+            }
+        }
+    }
+
+    /// Takes a newer state of the API's pod. An older one, overtaken by the answer to an own write, is left aside.
+    fn adopt_wish(&mut self, pod: Arc<Pod>) {
+        let version = |pod: &Pod| pod.metadata.resource_version.as_ref()?.parse::<u64>().ok();
+        if let (Some(old), Some(new)) = (version(&self.wish.pod), version(&pod))
+            && new < old
+        {
+            return;
+        }
+        let (old, new) = (&self.wish.pod.metadata, &pod.metadata);
+        let described = old.labels != new.labels || old.annotations != new.annotations;
+        let gone = self.wish.gone;
+        let mut wish = PodWish::new(pod);
+        wish.gone = gone;
+        if wish.spec() != self.wish.spec() {
+            self.shared.objects.track(&wish.pod, &self.wake);
+            // A corrected image is tried at once.
+            for (name, memory) in &mut self.memory.containers {
+                let image = |wish: &PodWish| Some(wish.container(name)?.spec.image.clone());
+                if image(&wish) != image(&self.wish) && !memory.image.is_busy() {
+                    memory.image = Step::Idle;
+                    memory.pulls.reset();
+                }
+            }
+        }
+        self.wish = Arc::new(wish);
+        if described {
+            self.refresh_volumes();
+        }
+    }
+
+    /// Has volumes brought up to date, and everything tried again that failed for want of an object.
+    fn refresh_volumes(&mut self) {
+        if !self.memory.volumes.is_busy() {
+            self.memory.volumes = Step::Idle;
+        }
+        for memory in self.memory.containers.values_mut() {
+            let config = memory.trouble.as_ref().is_some_and(|trouble| trouble.reason == "CreateContainerConfigError");
+            if config && matches!(memory.start, Step::Failed(_)) {
+                memory.start = Step::Idle;
+            }
+        }
+    }
+
+    /// Computes the status and has it written when it differs. The answer is when to look again.
+    fn report(&mut self, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
+        if plan.stage >= Stage::Removing || self.wish.spec().is_none() {
+            return None;
+        }
+        if self.renew.is_some_and(|renew| renew <= now) {
+            self.renew = None;
+            self.refresh_volumes();
+        }
+        self.status = self.compute(plan, now);
+        let known = self.wish.status().cloned().unwrap_or_default();
+        self.view.send_replace(View {
+            wish: Arc::clone(&self.wish),
+            runtime: Arc::clone(&self.runtime),
+            status: Arc::new(self.status.clone()),
+        });
+        if self.wish.gone || self.writing || !status::differs(&known, &self.status) {
+            self.unwritten = None;
+            return None;
+        }
+        // The release writes the last status itself.
+        if self.memory.released != Step::Idle {
+            return None;
+        }
+        let since = *self.unwritten.get_or_insert(now);
+        let due = match status::urgent(&known, &self.status) {
+            true => now,
+            false => after(since, COALESCE),
+        };
+        let due = self.retry_write.map_or(due, |retry| due.max(retry));
+        if due > now {
+            return Some(due);
+        }
+        self.unwritten = None;
+        self.retry_write = None;
+        self.writing = true;
+        let write =
+            operations::write_status(Arc::clone(&self.shared), Arc::clone(&self.wish), known, self.status.clone());
+        self.operations.push(write.boxed());
+        None
+    }
+
+    fn compute(&self, plan: &Plan, now: Timestamp) -> PodStatus {
+        let machine = self.shared.machine();
+        let facts = Facts {
+            stage: plan.stage,
+            waiting: &plan.waiting,
+            messages: &self.words,
+            node_ip: self.shared.config.node_ip,
+            runtime: &machine.info.name,
+        };
+        status::compute(self.inputs(now), facts)
+    }
+
+    /// Notes the answer to a write.
+    pub(super) fn written(&mut self, result: Result<Option<Arc<Pod>>, kube::Error>) {
+        self.writing = false;
+        match result {
+            Ok(Some(pod)) => self.adopt_wish(pod),
+            // The pod is gone; the watch will say so.
+            Ok(None) => self.retry_write = Some(after(Timestamp::now(), RETRY_WRITE)),
+            Err(error) => {
+                tracing::debug!(%error, pod = self.wish.describe(), "status not written");
+                self.retry_write = Some(after(Timestamp::now(), RETRY_WRITE));
+            }
+        }
+    }
+}

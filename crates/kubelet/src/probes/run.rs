@@ -1,0 +1,156 @@
+//! The task of one probe of one container: one timer, no thread.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Probe;
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use super::{Outcome, ProbeKind, Tally};
+use crate::time::between;
+
+/// A failed attempt (not: an unwell container) is made again so often before it is given up, as upstream does.
+const ATTEMPTS: usize = 3;
+
+/// What to probe, and how often.
+#[derive(Debug, Clone)]
+pub(crate) struct Assignment {
+    /// Which probe.
+    pub(crate) kind: ProbeKind,
+    /// Its settings.
+    pub(crate) probe: Probe,
+    /// When the container started.
+    pub(crate) started: Timestamp,
+    /// The last verdict on this container, for a task that goes on where another ended.
+    pub(crate) last: Option<bool>,
+}
+
+impl Assignment {
+    fn seconds(value: Option<i32>, default: u64) -> Duration {
+        let value = value.and_then(|value| u64::try_from(value).ok());
+        Duration::from_secs(value.unwrap_or(default))
+    }
+
+    /// How long one attempt may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        Self::seconds(self.probe.timeout_seconds, 1).max(Duration::from_secs(1))
+    }
+}
+
+/// Probes until a verdict ends the probe's duty: success for a startup probe, failure for startup and liveness. Drop the
+/// future to stop it. `attempt` makes one attempt; `tell` passes on what it says to people, `verdict` to the worker.
+///
+/// `again` asks for an attempt right now: a container that has just started need not wait a period for its readiness.
+pub(crate) async fn run<F: Future<Output = Outcome>>(
+    assignment: Assignment,
+    again: &Notify,
+    attempt: impl Fn() -> F,
+    tell: impl Fn(&'static str, String),
+    verdict: impl Fn(bool),
+) {
+    let Assignment { kind, probe, started, last } = assignment;
+    let delay = Assignment::seconds(probe.initial_delay_seconds, 0);
+    let period = Assignment::seconds(probe.period_seconds, 10).max(Duration::from_secs(1));
+    let passed = between(started, Timestamp::now());
+    let mut timer = interval_at(Instant::now() + delay.saturating_sub(passed), period);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tally = Tally::new(&probe);
+    let mut known = last;
+    loop {
+        tokio::select! {
+            _ = timer.tick() => {}
+            () = again.notified() => timer.reset(),
+        }
+        let mut outcome = attempt().await;
+        for _ in 1..ATTEMPTS {
+            if !matches!(outcome, Outcome::Error(_)) {
+                break;
+            }
+            outcome = attempt().await;
+        }
+        let title = kind.title();
+        let success = match outcome {
+            Outcome::Success => true,
+            Outcome::Warning(message) => {
+                tell("ProbeWarning", format!("{title} probe warning: {message}"));
+                true
+            }
+            Outcome::Failure(message) => {
+                tell("Unhealthy", format!("{title} probe failed: {message}"));
+                false
+            }
+            Outcome::Error(message) => {
+                let what = "probe errored and resulted in unknown state";
+                tell("Unhealthy", format!("{title} {what}: {message}"));
+                continue;
+            }
+        };
+        let Some(verdict_now) = tally.count(success) else {
+            continue;
+        };
+        if known != Some(verdict_now) {
+            known = Some(verdict_now);
+            verdict(verdict_now);
+        }
+        match (kind, verdict_now) {
+            (ProbeKind::Startup, _) | (ProbeKind::Liveness, false) => return,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Runs a probe on a scripted container: `+` well, `-` unwell, `?` the attempt fails; answers verdicts and events.
+    async fn check(kind: ProbeKind, script: &'static str) -> (String, Vec<String>) {
+        let assignment = Assignment {
+            kind,
+            probe: Probe { failure_threshold: Some(2), period_seconds: Some(1), ..Probe::default() },
+            started: Timestamp::now(),
+            last: None,
+        };
+        let next = AtomicUsize::new(0);
+        let (verdicts, events) = (Mutex::new(String::new()), Mutex::new(Vec::new()));
+        let attempt = || async {
+            match script.as_bytes().get(next.fetch_add(1, Ordering::Relaxed)) {
+                Some(b'+') => Outcome::Success,
+                Some(b'-') => Outcome::Failure("unwell".to_owned()),
+                Some(_) => Outcome::Error("broken".to_owned()),
+                None => std::future::pending().await,
+            }
+        };
+        let tell = |reason, message| events.lock().unwrap().push(format!("{reason}: {message}"));
+        let verdict = |well| verdicts.lock().unwrap().push(if well { '+' } else { '-' });
+        let again = Notify::new();
+        let probe = run(assignment, &again, attempt, tell, verdict);
+        let _ = tokio::time::timeout(Duration::from_secs(60), probe).await;
+        (verdicts.into_inner().unwrap(), events.into_inner().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn verdicts_are_told_when_they_change() {
+        let (verdicts, events) = check(ProbeKind::Readiness, "++--++").await;
+        assert_eq!(verdicts, "+-+");
+        assert_eq!(events, ["Unhealthy: Readiness probe failed: unwell"; 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_container_is_probed_no_more() {
+        assert_eq!(check(ProbeKind::Liveness, "+--+").await.0, "+-");
+        assert_eq!(check(ProbeKind::Startup, "-+-").await.0, "+");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_fails_says_nothing() {
+        let (verdicts, events) = check(ProbeKind::Liveness, "-???-").await;
+        assert_eq!(verdicts, "-");
+        assert_eq!(events.len(), 3);
+        // Twice made again, and then it worked.
+        assert_eq!(check(ProbeKind::Readiness, "??+").await.0, "+");
+    }
+}

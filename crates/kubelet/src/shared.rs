@@ -1,0 +1,141 @@
+//! What all parts of one kubelet share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use informer::Informer;
+use k8s_openapi::api::core::v1::Service;
+use kube::Client;
+use runtime::{Runtime, RuntimeInfo};
+use tokio::sync::Semaphore;
+
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::container::files::Resolver;
+use crate::container::resources::Allocatable;
+use crate::container::services;
+use crate::images::Images;
+use crate::objects::Objects;
+use crate::report::Reporter;
+
+/// Name of the index of services by namespace.
+const BY_NAMESPACE: &str = "namespace";
+
+/// What all parts of one kubelet share.
+pub(crate) struct Shared {
+    /// Settings.
+    pub(crate) config: Config,
+    /// The API.
+    pub(crate) client: Client,
+    /// The runtime.
+    pub(crate) runtime: Arc<dyn Runtime>,
+    /// What the runtime has.
+    pub(crate) cache: Cache,
+    /// Images.
+    pub(crate) images: Images,
+    /// What pods refer to.
+    pub(crate) objects: Objects,
+    /// Events.
+    pub(crate) reporter: Reporter,
+    /// All services.
+    pub(crate) services: Informer<Service>,
+    /// How many sandboxes and containers may be made at the same time.
+    pub(crate) starts: Semaphore,
+    machine: Mutex<Machine>,
+}
+
+/// The machine, as far as pods depend on it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Machine {
+    /// What the runtime says.
+    pub(crate) info: RuntimeInfo,
+    /// Size of the disk that holds the state directory, in bytes.
+    pub(crate) storage: u64,
+}
+
+impl Machine {
+    /// What pods can have of it.
+    pub(crate) fn allocatable(&self) -> Allocatable {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        Allocatable {
+            milli_cpu: number(self.info.cpus).saturating_mul(1000),
+            memory: number(self.info.memory_bytes),
+            storage: number(self.storage),
+        }
+    }
+}
+
+impl Shared {
+    /// Puts the parts together.
+    pub(crate) fn new(
+        config: Config,
+        client: Client,
+        runtime: Arc<dyn Runtime>,
+        services: Informer<Service>,
+        objects: Objects,
+        reporter: Reporter,
+    ) -> Self {
+        services.index(BY_NAMESPACE, |service| service.metadata.namespace.clone().into_iter().collect());
+        Self {
+            cache: Cache::new(Arc::clone(&runtime)),
+            images: Images::new(Arc::clone(&runtime), config.run_local_image_when_offline),
+            starts: Semaphore::new(config.parallel_starts.max(1)),
+            machine: Mutex::default(),
+            config,
+            client,
+            runtime,
+            objects,
+            reporter,
+            services,
+        }
+    }
+
+    /// The machine as last seen.
+    pub(crate) fn machine(&self) -> Machine {
+        let machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        machine.clone()
+    }
+
+    /// Notes how the machine is.
+    pub(crate) fn set_machine(&self, machine: Machine) {
+        *self.machine.lock().unwrap_or_else(PoisonError::into_inner) = machine;
+    }
+
+    /// The machine's resolvers. Behind a local stub, those that the stub asks.
+    pub(crate) fn resolver(&self) -> Resolver {
+        let read = |path: &std::path::Path| Resolver::parse(&std::fs::read_to_string(path).unwrap_or_default());
+        let resolver = read(&self.config.resolv_conf);
+        match resolver.servers.is_empty() {
+            true => {
+                let behind = read("/run/systemd/resolve/resolv.conf".as_ref());
+                match behind.servers.is_empty() {
+                    true => resolver,
+                    false => behind,
+                }
+            }
+            false => resolver,
+        }
+    }
+
+    /// The environment that tells of services, for pods in `namespace`: those of the namespace where `links` asks for
+    /// them, and the API server itself always. Waits until services are known.
+    pub(crate) async fn service_environment(&self, namespace: &str, links: bool) -> BTreeMap<String, String> {
+        self.services.synced().await;
+        let master = |name: Option<&str>| name == Some("kubernetes");
+        let all = self.services.by_index(BY_NAMESPACE, "default");
+        let api = all.iter().filter(|service| master(service.metadata.name.as_deref()));
+        let mut environment = services::environment(api.map(Arc::as_ref));
+        if links {
+            let own = self.services.by_index(BY_NAMESPACE, namespace);
+            environment.extend(services::environment(own.iter().map(Arc::as_ref)));
+        }
+        environment
+    }
+
+    /// `User-Agent` of probes and hooks.
+    pub(crate) fn probe_agent(&self) -> String {
+        let version = self.config.kubelet_version.trim_start_matches('v');
+        let short: Vec<&str> = version.split('.').take(2).collect();
+        format!("kube-probe/{}", short.join("."))
+    }
+}

@@ -1,0 +1,161 @@
+//! Volumes: what a pod's containers see of the machine and of the API.
+//!
+//! Everything lives in `STATE/pods/UID/`, laid out as upstream does:
+//!
+//! ```text
+//! volumes/kubernetes.io~empty-dir/NAME
+//! volumes/kubernetes.io~configmap|secret|downward-api|projected/NAME
+//! containers/NAME/ATTEMPT      termination log
+//! etc-hosts, etc-resolv.conf
+//! ```
+
+mod atomic;
+mod local;
+mod mounts;
+mod payload;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Pod, Volume};
+
+pub(crate) use mounts::mounts;
+pub(crate) use payload::Sources;
+
+/// Host paths of a pod's volumes, by name.
+pub(crate) type Mounted = BTreeMap<String, PathBuf>;
+
+/// Why a volume could not be put in place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("MountVolume.SetUp failed for volume \"{volume}\" : {message}")]
+pub(crate) struct Error {
+    /// Name of the volume.
+    pub(crate) volume: String,
+    /// What is wrong.
+    pub(crate) message: String,
+}
+
+/// The directory of one pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PodDirectory(PathBuf);
+
+impl PodDirectory {
+    /// The directory of the pod `uid` below the kubelet's own.
+    pub(crate) fn new(state_dir: &Path, uid: &str) -> Self {
+        Self(state_dir.join("pods").join(uid))
+    }
+
+    /// The directory itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where a container's termination log is.
+    pub(crate) fn termination_log(&self, container: &str, attempt: u32) -> PathBuf {
+        let directory = self.0.join("containers").join(container);
+        directory.join(attempt.to_string())
+    }
+
+    /// Makes the directory, closed to others: containers enter by their mounts, not by the path.
+    pub(crate) fn create(&self) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)
+    }
+
+    /// Puts all volumes of the pod in place, or brings them up to date. Blocks.
+    pub(crate) fn set_up(&self, sources: Sources<'_>) -> Result<Mounted, Error> {
+        let mut mounted = Mounted::new();
+        let Some(spec) = &sources.pod.spec else {
+            return Ok(mounted);
+        };
+        for volume in spec.volumes.iter().flatten() {
+            let path =
+                self.set_up_one(sources, volume).map_err(|message| Error { volume: volume.name.clone(), message })?;
+            mounted.insert(volume.name.clone(), path);
+        }
+        Ok(mounted)
+    }
+
+    fn set_up_one(&self, sources: Sources<'_>, volume: &Volume) -> Result<PathBuf, String> {
+        let text = |error: io::Error| error.to_string();
+        if let Some(source) = &volume.host_path {
+            local::host_path(source)?;
+            return Ok(PathBuf::from(&source.path));
+        }
+        let group = fs_group(sources.pod);
+        if let Some(source) = &volume.empty_dir {
+            let path = self.volume("empty-dir", &volume.name);
+            let fresh = !path.exists();
+            local::empty_dir(&path, source).map_err(text)?;
+            if let (Some(group), true) = (group, fresh) {
+                local::give_to_group(&path, group, false).map_err(text)?;
+            }
+            return Ok(path);
+        }
+        let Some(payload) = payload::payload(sources, volume) else {
+            return Err("this node cannot provide volumes of this type".to_owned());
+        };
+        let kind = match volume {
+            Volume { config_map: Some(_), .. } => "configmap",
+            Volume { secret: Some(_), .. } => "secret",
+            Volume { downward_api: Some(_), .. } => "downward-api",
+            _ => "projected",
+        };
+        let path = self.volume(kind, &volume.name);
+        let changed = atomic::write(&path, &payload?).map_err(text)?;
+        if changed {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(text)?;
+            if let Some(group) = group {
+                local::give_to_group(&path, group, true).map_err(text)?;
+            }
+        }
+        Ok(path)
+    }
+
+    fn volume(&self, kind: &str, name: &str) -> PathBuf {
+        let volumes = self.0.join("volumes");
+        volumes.join(format!("kubernetes.io~{kind}")).join(name)
+    }
+
+    /// Takes the volumes away, with what is in them. Blocks.
+    pub(crate) fn tear_down(&self) -> io::Result<()> {
+        self.unmount();
+        remove(&self.0.join("volumes"))
+    }
+
+    /// Removes all files of the pod. Blocks.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        self.unmount();
+        remove(&self.0)
+    }
+
+    fn unmount(&self) {
+        let empty_dirs = self.0.join("volumes").join("kubernetes.io~empty-dir");
+        for entry in fs::read_dir(empty_dirs).into_iter().flatten().flatten() {
+            local::unmount(&entry.path());
+        }
+    }
+}
+
+/// The uids of the pods that have a directory.
+pub(crate) fn directories(state_dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(state_dir.join("pods")).into_iter().flatten();
+    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn fs_group(pod: &Pod) -> Option<u32> {
+    let context = pod.spec.as_ref()?.security_context.as_ref()?;
+    u32::try_from(context.fs_group?).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! Volumes that are directories or files of the machine: `hostPath` and `emptyDir`.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource};
+use machinery::quantity::Quantity;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+/// Checks that a `hostPath` is what it says to be, and creates what it allows to be created.
+pub(crate) fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
+    let path = Path::new(&source.path);
+    let kind = source.type_.as_deref().unwrap_or_default();
+    let metadata = fs::metadata(path);
+    let failed = |what: &str| Err(format!("hostPath type check failed: {} is not {what}", source.path));
+    let exists = |is: fn(&fs::FileType) -> bool| metadata.as_ref().is_ok_and(|metadata| is(&metadata.file_type()));
+    let missing = matches!(&metadata, Err(error) if error.kind() == ErrorKind::NotFound);
+    let create = |result: io::Result<()>| result.map_err(|error| format!("{}: {error}", source.path));
+    match kind {
+        // Without a type nothing is checked; the runtimes upstream knows create a directory.
+        "" if missing => create(fs::create_dir_all(path)),
+        "" => Ok(()),
+        "DirectoryOrCreate" if missing => create(fs::create_dir_all(path)),
+        "Directory" | "DirectoryOrCreate" if exists(fs::FileType::is_dir) => Ok(()),
+        "Directory" | "DirectoryOrCreate" => failed("a directory"),
+        "FileOrCreate" if missing => create(fs::write(path, [])),
+        "File" | "FileOrCreate" if exists(fs::FileType::is_file) => Ok(()),
+        "File" | "FileOrCreate" => failed("a file"),
+        "Socket" if exists(FileTypeExt::is_socket) => Ok(()),
+        "Socket" => failed("a socket file"),
+        "CharDevice" if exists(FileTypeExt::is_char_device) => Ok(()),
+        "CharDevice" => failed("a character device"),
+        "BlockDevice" if exists(FileTypeExt::is_block_device) => Ok(()),
+        "BlockDevice" => failed("a block device"),
+        other => Err(format!("unknown hostPath type {other}")),
+    }
+}
+
+/// Makes the directory of an `emptyDir`. `medium: Memory` is a tmpfs where the privilege to mount one is there, else a
+/// directory like any other. A size limit holds for a tmpfs only.
+pub(crate) fn empty_dir(directory: &Path, source: &EmptyDirVolumeSource) -> io::Result<()> {
+    if directory.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(directory)?;
+    if source.medium.as_deref() == Some("Memory") {
+        let size = source
+            .size_limit
+            .as_ref()
+            .and_then(|limit| limit.0.parse::<Quantity>().ok())
+            .map(|limit| limit.value())
+            .filter(|bytes| *bytes > 0);
+        if let Err(error) = mount_tmpfs(directory, size) {
+            tracing::debug!(%error, "no tmpfs for an emptyDir, using the disk");
+        }
+    }
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o777))
+}
+
+fn mount_tmpfs(directory: &Path, size: Option<i64>) -> io::Result<()> {
+    let options = size.map_or_else(|| "mode=0777".to_owned(), |size| format!("mode=0777,size={size}"));
+    let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("tmpfs", directory, "tmpfs", flags, options.as_c_str())?;
+    Ok(())
+}
+
+/// Unmounts what [`empty_dir`] may have mounted.
+pub(crate) fn unmount(directory: &Path) {
+    // That nothing is mounted there is the usual case, and told as an error.
+    let _ = rustix::mount::unmount(directory, UnmountFlags::DETACH);
+}
+
+/// Gives a volume to a group: it owns everything in it, and what is created in it later belongs to it, too.
+/// Without the privilege to do so the volume stays as it is, and the answer is false.
+pub(crate) fn give_to_group(path: &Path, group: u32, read_only: bool) -> io::Result<bool> {
+    let metadata = fs::symlink_metadata(path)?;
+    if metadata.is_symlink() {
+        return Ok(true);
+    }
+    match std::os::unix::fs::lchown(path, None, Some(group)) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(false),
+        result => result?,
+    }
+    let mode = metadata.permissions().mode();
+    let mask = if read_only { 0o440 } else { 0o660 };
+    let mode = match metadata.is_dir() {
+        true => mode | mask | 0o2110,
+        false => mode | mask,
+    };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path)? {
+            if !give_to_group(&entry?.path(), group, read_only)? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_path_types() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().to_str().unwrap();
+        fs::write(format!("{root}/file"), "").unwrap();
+        for (path, kind, error) in [
+            ("new/deep", "", None),
+            ("new/deep", "Directory", None),
+            ("dir", "DirectoryOrCreate", None),
+            ("dir", "File", Some("a file")),
+            ("file", "File", None),
+            ("file", "Directory", Some("a directory")),
+            ("file2", "FileOrCreate", None),
+            ("file2", "File", None),
+            ("none", "File", Some("a file")),
+            ("none", "Directory", Some("a directory")),
+            ("none", "Socket", Some("a socket file")),
+            ("file", "CharDevice", Some("a character device")),
+            ("file", "BlockDevice", Some("a block device")),
+        ] {
+            let path = format!("{root}/{path}");
+            let source = HostPathVolumeSource { path: path.clone(), type_: Some(kind.to_owned()) };
+            let expect = error.map_or(Ok(()), |what| Err(format!("hostPath type check failed: {path} is not {what}")));
+            assert_eq!(host_path(&source), expect, "{path} {kind}");
+        }
+        let device = HostPathVolumeSource { path: "/dev/null".to_owned(), type_: Some("CharDevice".to_owned()) };
+        assert_eq!(host_path(&device), Ok(()));
+    }
+
+    #[test]
+    fn empty_dirs_are_for_everyone() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("v");
+        empty_dir(&directory, &EmptyDirVolumeSource::default()).unwrap();
+        let mode = fs::metadata(&directory).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o777);
+    }
+}

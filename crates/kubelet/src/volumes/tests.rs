@@ -1,0 +1,96 @@
+use std::os::unix::fs::symlink;
+
+use super::*;
+use crate::container::References;
+use crate::container::resources::Allocatable;
+use k8s_openapi::api::core::v1::{ConfigMap, Container};
+use serde_json::json;
+use std::sync::Arc;
+
+fn pod(volumes: serde_json::Value) -> Pod {
+    serde_json::from_value(
+        json!({"metadata": {"name": "p", "uid": "u"}, "spec": {"containers": [], "volumes": volumes}}),
+    )
+    .unwrap()
+}
+
+fn set_up(directory: &PodDirectory, pod: &Pod, references: &References) -> Result<Mounted, String> {
+    let allocatable = Allocatable { milli_cpu: 1000, memory: 1 << 30, storage: 0 };
+    directory.set_up(Sources { pod, references, allocatable }).map_err(|error| error.to_string())
+}
+
+#[test]
+fn config_map_appears_changes_and_goes() {
+    let state = tempfile::tempdir().unwrap();
+    let directory = PodDirectory::new(state.path(), "u");
+    let pod = pod(json!([{"name": "v", "configMap": {"name": "cm"}}]));
+    let mut references = References::default();
+    assert_eq!(
+        set_up(&directory, &pod, &references).unwrap_err(),
+        "MountVolume.SetUp failed for volume \"v\" : configmap \"cm\" not found"
+    );
+    for value in ["1", "2"] {
+        let object: ConfigMap = serde_json::from_value(json!({"data": {"key": value}})).unwrap();
+        references.config_maps.insert("cm".to_owned(), Arc::new(object));
+        let mounted = set_up(&directory, &pod, &references).unwrap();
+        let path = mounted["v"].join("key");
+        assert_eq!(fs::read_to_string(path).unwrap(), value);
+    }
+    assert_eq!(directories(state.path()), ["u"]);
+    directory.tear_down().unwrap();
+    assert!(!directory.path().join("volumes").exists());
+    directory.remove().unwrap();
+    directory.remove().unwrap();
+    assert!(directories(state.path()).is_empty());
+}
+
+#[test]
+fn an_empty_dir_keeps_its_content_until_the_pod_ends() {
+    let state = tempfile::tempdir().unwrap();
+    let directory = PodDirectory::new(state.path(), "u");
+    let pod = pod(json!([{"name": "v", "emptyDir": {}}]));
+    let references = References::default();
+    let path = set_up(&directory, &pod, &references).unwrap()["v"].clone();
+    fs::write(path.join("file"), "kept").unwrap();
+    set_up(&directory, &pod, &references).unwrap();
+    assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "kept");
+}
+
+#[test]
+fn sub_paths_stay_within_their_volume() {
+    let root = tempfile::tempdir().unwrap();
+    let volume = root.path().join("v");
+    fs::create_dir(&volume).unwrap();
+    fs::write(volume.join("file"), "").unwrap();
+    symlink("/etc", volume.join("escape")).unwrap();
+    let volumes: Mounted = [("v".to_owned(), volume.clone())].into();
+    let env = [("NAME".to_owned(), "me".to_owned())];
+    for (mount, expect) in [
+        (json!({}), Ok("")),
+        (json!({"subPath": "a/b"}), Ok("a/b")),
+        (json!({"subPath": "file"}), Ok("file")),
+        (json!({"subPathExpr": "logs/$(NAME)"}), Ok("logs/me")),
+        (json!({"subPathExpr": "$(NONE)"}), Err("missing value for \"NONE\"")),
+        (json!({"subPath": "../x"}), Err("must not contain '..'")),
+        (json!({"subPath": "/etc"}), Err("must be relative")),
+        (json!({"subPath": "escape/x"}), Err("leads out of the volume")),
+    ] {
+        let mut mount = mount;
+        mount["name"] = json!("v");
+        mount["mountPath"] = json!("data");
+        let container: Container = serde_json::from_value(json!({"name": "c", "volumeMounts": [mount]})).unwrap();
+        let result = mounts(&container, &volumes, &env);
+        match expect {
+            Ok(path) => {
+                let mounts = result.unwrap();
+                let real = fs::canonicalize(volume.join(path)).unwrap();
+                assert_eq!(fs::canonicalize(&mounts[0].host_path).unwrap(), real);
+                assert_eq!(mounts[0].container_path, Path::new("/data"));
+            }
+            Err(part) => {
+                let message = result.unwrap_err();
+                assert!(message.contains(part), "{message}");
+            }
+        }
+    }
+}
