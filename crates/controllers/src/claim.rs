@@ -25,11 +25,7 @@ pub(crate) enum Claim {
 }
 
 /// How `object` stands to `owner`, whose selector is `matches`.
-pub(crate) fn claim<O, K>(
-    owner: &O,
-    matches: impl Fn(&BTreeMap<String, String>) -> bool,
-    object: &K,
-) -> Claim
+pub(crate) fn claim<O, K>(owner: &O, matches: impl Fn(&BTreeMap<String, String>) -> bool, object: &K) -> Claim
 where
     O: Metadata<Ty = ObjectMeta>,
     K: Metadata<Ty = ObjectMeta>,
@@ -73,10 +69,11 @@ mod tests {
 
     #[test]
     fn claims() {
-        let mine = json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rs", "uid": "1", "controller": true }]);
-        let theirs = json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": "2", "controller": true }]);
-        let owned_only =
-            json!([{ "apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "1" }]);
+        let mine =
+            json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rs", "uid": "1", "controller": true }]);
+        let theirs =
+            json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": "2", "controller": true }]);
+        let owned_only = json!([{ "apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "1" }]);
         let web = json!({ "app": "web" });
         let other = json!({ "app": "other" });
         let long_ago = json!("2020-01-01T00:00:00Z");
@@ -86,27 +83,9 @@ mod tests {
             (Value::Null, &theirs, &web, Value::Null, Claim::Foreign),
             (Value::Null, &Value::Null, &web, Value::Null, Claim::Adopt),
             (Value::Null, &owned_only, &web, Value::Null, Claim::Adopt),
-            (
-                Value::Null,
-                &Value::Null,
-                &other,
-                Value::Null,
-                Claim::Foreign,
-            ),
-            (
-                Value::Null,
-                &Value::Null,
-                &web,
-                long_ago.clone(),
-                Claim::Foreign,
-            ),
-            (
-                long_ago.clone(),
-                &Value::Null,
-                &web,
-                Value::Null,
-                Claim::Foreign,
-            ),
+            (Value::Null, &Value::Null, &other, Value::Null, Claim::Foreign),
+            (Value::Null, &Value::Null, &web, long_ago.clone(), Claim::Foreign),
+            (long_ago.clone(), &Value::Null, &web, Value::Null, Claim::Foreign),
             (long_ago.clone(), &mine, &web, Value::Null, Claim::Owned),
             (long_ago, &mine, &other, Value::Null, Claim::Foreign),
         ];
@@ -119,9 +98,7 @@ mod tests {
                 "name": "p", "ownerReferences": owners, "labels": labels, "deletionTimestamp": deleted
             } }))
             .expect("pod");
-            let matches = |labels: &BTreeMap<String, String>| {
-                labels.get("app").is_some_and(|app| app == "web")
-            };
+            let matches = |labels: &BTreeMap<String, String>| labels.get("app").is_some_and(|app| app == "web");
             assert_eq!(claim(&owner, matches, &pod), expect, "{pod:?}");
         }
     }

@@ -1,5 +1,8 @@
 //! How controllers read the answers of the API server.
 
+use std::time::Duration;
+
+use informer::Outcome;
 use kube::core::Status;
 
 /// Why a reconciliation did not come to its end. It is tried again after a back-off.
@@ -74,5 +77,17 @@ pub(crate) fn if_found<T>(answer: kube::Result<T>) -> Result<Option<T>, Error> {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// The time after which something is tried again that changed under the controller's hands.
+const AFTER_CONFLICT: Duration = Duration::from_millis(5);
+
+/// What becomes of a key after a reconciliation with this result. A conflict is nothing to report: somebody else was
+/// faster, and what they did is looked at in a moment.
+pub(crate) fn settle(result: Result<Outcome, Error>) -> Result<Outcome, Error> {
+    match result {
+        Err(error) if error.is_conflict() => Ok(Outcome::After(AFTER_CONFLICT)),
+        result => result,
     }
 }

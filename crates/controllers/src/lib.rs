@@ -7,6 +7,10 @@
 //! | [`endpoints`] | Services, Pods, Nodes | EndpointSlices, Endpoints |
 //! | [`serviceaccount`] | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | [`root_ca`] | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |
+//! | [`namespace`] | Namespaces, Pods, all kinds by discovery | the content and the finalizer of Namespaces that go |
+//! | [`garbage`] | the metadata of all kinds | what has no owner left; the finalizers `foregroundDeletion` and `orphan` |
+//! | [`node_lifecycle`] | Nodes, their Leases, Pods | conditions of silent Nodes, taints `node.kubernetes.io/...` |
+//! | [`pod_gc`] | Pods, Nodes | Pods of Nodes that are gone; finished Pods beyond a number |
 //!
 //! Each controller is a pure `plan` (objects and a time in, actions out; no IO and no clock) and a thin shell that
 //! carries the plan out through a [`kube::Client`]. A reconciler gets a key, never an event. What an informer does not
@@ -17,14 +21,20 @@
 mod claim;
 mod client;
 mod deployment;
+mod discovery;
 mod endpoints;
+mod garbage;
 mod ledger;
 mod meta;
 mod namespace;
+mod node_lifecycle;
+mod pod_gc;
 mod pods;
 mod replicaset;
 mod root_ca;
 mod serviceaccount;
+#[cfg(test)]
+mod simulation;
 
 use informer::Informers;
 use kube::Client;
@@ -40,15 +50,14 @@ pub struct Config {
     pub ca_certificate: String,
     /// How many objects of one kind each controller works on at once.
     pub workers: usize,
+    /// How many finished Pods are kept.
+    pub finished_pods: usize,
 }
 
 impl Config {
     /// The defaults, with this certificate of the cluster's authority.
     pub fn new(ca_certificate: String) -> Self {
-        Self {
-            ca_certificate,
-            workers: 8,
-        }
+        Self { ca_certificate, workers: 8, finished_pods: 12_500 }
     }
 }
 
@@ -70,43 +79,31 @@ pub struct Handle {
 
 /// Starts all controllers. Must be called within a tokio runtime.
 pub fn start(config: Config, deps: Deps) -> Handle {
-    let Deps { client, informers } = deps;
+    let Config { ca_certificate, workers, finished_pods } = config;
     let cancel = CancellationToken::new();
     let mut controllers = JoinSet::new();
-    let workers = config.workers;
-    controllers.spawn(deployment::run(
-        client.clone(),
-        informers.clone(),
-        workers,
-        cancel.clone(),
-    ));
-    controllers.spawn(replicaset::run(
-        client.clone(),
-        informers.clone(),
-        workers,
-        cancel.clone(),
-    ));
-    controllers.spawn(endpoints::run(
-        client.clone(),
-        informers.clone(),
-        workers,
-        cancel.clone(),
-    ));
-    controllers.spawn(serviceaccount::run(
-        client.clone(),
-        informers.clone(),
-        cancel.clone(),
-    ));
-    controllers.spawn(root_ca::run(
-        client,
-        informers,
-        config.ca_certificate,
-        cancel.clone(),
-    ));
-    Handle {
-        cancel,
-        controllers,
-    }
+    let with = || (deps.client.clone(), deps.informers.clone(), cancel.clone());
+
+    let (client, informers, stop) = with();
+    controllers.spawn(deployment::run(client, informers, workers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(replicaset::run(client, informers, workers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(endpoints::run(client, informers, workers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(serviceaccount::run(client, informers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(root_ca::run(client, informers, ca_certificate, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(namespace::run(client, informers, workers, stop));
+    let (client, _, stop) = with();
+    // Garbage is many objects, and one small request for each.
+    controllers.spawn(garbage::run(client, workers.saturating_mul(2), stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(node_lifecycle::run(client, informers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(pod_gc::run(client, informers, finished_pods, stop));
+    Handle { cancel, controllers }
 }
 
 impl Handle {

@@ -18,10 +18,7 @@ pub(crate) const BY_NAMESPACE: &str = "controllers/namespace";
 
 /// The values for [`BY_CONTROLLER`].
 pub(crate) fn controller_uids<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<String> {
-    controller_of(object.metadata())
-        .map(|owner| owner.uid.clone())
-        .into_iter()
-        .collect()
+    controller_of(object.metadata()).map(|owner| owner.uid.clone()).into_iter().collect()
 }
 
 /// The values for [`ORPHANS`].
@@ -58,21 +55,14 @@ pub(crate) fn is_deleting<K: Metadata<Ty = ObjectMeta>>(object: &K) -> bool {
 }
 
 /// The value of an annotation.
-pub(crate) fn annotation<'a, K: Metadata<Ty = ObjectMeta>>(
-    object: &'a K,
-    key: &str,
-) -> Option<&'a str> {
+pub(crate) fn annotation<'a, K: Metadata<Ty = ObjectMeta>>(object: &'a K, key: &str) -> Option<&'a str> {
     let annotations = object.metadata().annotations.as_ref()?;
     annotations.get(key).map(String::as_str)
 }
 
 /// When `object` was created; the epoch if it does not say.
 pub(crate) fn created<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Timestamp {
-    object
-        .metadata()
-        .creation_timestamp
-        .as_ref()
-        .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+    object.metadata().creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
 /// The owner reference that names the controller of an object.
@@ -128,18 +118,14 @@ pub(crate) fn until(then: Timestamp, now: Timestamp) -> Duration {
 
 /// `time` moved by so many seconds; `time` itself where that leaves the calendar.
 pub(crate) fn plus_seconds(time: Timestamp, seconds: i64) -> Timestamp {
-    time.checked_add(jiff::SignedDuration::from_secs(seconds))
-        .unwrap_or(time)
+    time.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(time)
 }
 
 /// The merge patch for the status subresource that turns `old` into `new`; nothing if they are the same.
 ///
 /// Only members that differ are named, those that went away as null: a status has one writer, and what it did not mean
 /// to change it does not touch.
-pub(crate) fn status_patch<S: Serialize>(
-    old: &S,
-    new: &S,
-) -> Result<Option<Value>, serde_json::Error> {
+pub(crate) fn status_patch<S: Serialize>(old: &S, new: &S) -> Result<Option<Value>, serde_json::Error> {
     let (old, new) = (members(old)?, members(new)?);
     let mut changes = Map::new();
     for (key, value) in &new {
@@ -177,11 +163,7 @@ mod tests {
             observed_generation: Some(1),
             ..ReplicaSetStatus::default()
         };
-        let new = ReplicaSetStatus {
-            replicas: 3,
-            ready_replicas: None,
-            ..old.clone()
-        };
+        let new = ReplicaSetStatus { replicas: 3, ready_replicas: None, ..old.clone() };
         assert_eq!(
             status_patch(&old, &new).ok().flatten(),
             Some(json!({ "status": { "replicas": 3, "readyReplicas": null } }))

@@ -20,9 +20,7 @@ pub(crate) fn node_names(pod: &Pod) -> Vec<String> {
 /// The values for [`BY_LABEL`].
 pub(crate) fn label_values(pod: &Pod) -> Vec<String> {
     let labels = pod.metadata.labels.iter().flatten();
-    labels
-        .map(|(key, value)| label_value(meta::namespace(pod), key, value))
-        .collect()
+    labels.map(|(key, value)| label_value(meta::namespace(pod), key, value)).collect()
 }
 
 /// What a Pod with this label in this namespace is found under in [`BY_LABEL`].
@@ -40,9 +38,7 @@ pub(crate) fn node_name(pod: &Pod) -> Option<&str> {
 /// The Pod's phase; empty if nobody has set it.
 pub(crate) fn phase(pod: &Pod) -> &str {
     let status = pod.status.as_ref();
-    status
-        .and_then(|status| status.phase.as_deref())
-        .unwrap_or_default()
+    status.and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
 /// Whether all containers have ended for good.
@@ -55,11 +51,6 @@ pub(crate) fn is_active(pod: &Pod) -> bool {
     !is_finished(pod) && !meta::is_deleting(pod)
 }
 
-/// Whether the Pod is being deleted and still runs.
-pub(crate) fn is_terminating(pod: &Pod) -> bool {
-    !is_finished(pod) && meta::is_deleting(pod)
-}
-
 /// The condition of this type.
 pub(crate) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
     let conditions = pod.status.as_ref()?.conditions.as_deref()?;
@@ -69,12 +60,7 @@ pub(crate) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodConditio
 /// Since when the Pod is ready: nothing if it is not. A Pod whose condition has no time is ready since its creation.
 pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
     let ready = condition(pod, "Ready").filter(|condition| condition.status == "True")?;
-    Some(
-        ready
-            .last_transition_time
-            .as_ref()
-            .map_or_else(|| meta::created(pod), |time| time.0),
-    )
+    Some(ready.last_transition_time.as_ref().map_or_else(|| meta::created(pod), |time| time.0))
 }
 
 /// Whether the Pod is ready.

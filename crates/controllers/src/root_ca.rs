@@ -13,7 +13,7 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Error;
+use crate::client::{Error, settle};
 use crate::{meta, namespace};
 
 const NAME: &str = "kube-root-ca.crt";
@@ -42,37 +42,22 @@ pub(crate) fn plan(namespace: &Namespace, current: Option<&ConfigMap>, ca: &str)
             metadata: ObjectMeta {
                 name: Some(NAME.to_owned()),
                 namespace: namespace.metadata.name.clone(),
-                annotations: Some(BTreeMap::from([(
-                    "kubernetes.io/description".to_owned(),
-                    description.to_owned(),
-                )])),
+                annotations: Some(BTreeMap::from([("kubernetes.io/description".to_owned(), description.to_owned())])),
                 ..ObjectMeta::default()
             },
             data,
             ..ConfigMap::default()
         }));
     };
-    (current.data != data && !meta::is_deleting(current)).then(|| {
-        Action::Replace(ConfigMap {
-            data,
-            ..current.clone()
-        })
-    })
+    (current.data != data && !meta::is_deleting(current))
+        .then(|| Action::Replace(ConfigMap { data, ..current.clone() }))
 }
 
 /// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(
-    client: Client,
-    informers: Informers,
-    ca: String,
-    cancel: CancellationToken,
-) {
+pub(crate) async fn run(client: Client, informers: Informers, ca: String, cancel: CancellationToken) {
     let namespaces: Informer<Namespace> = informers.informer();
-    let config = watcher::Config::default()
-        .streaming_lists()
-        .fields(&format!("metadata.name={NAME}"));
-    let maps: Informer<ConfigMap> =
-        Informer::start(Api::all(client.clone()), config, cancel.clone());
+    let config = watcher::Config::default().streaming_lists().fields(&format!("metadata.name={NAME}"));
+    let maps: Informer<ConfigMap> = Informer::start(Api::all(client.clone()), config, cancel.clone());
     let queue = WorkQueue::new();
     let wake = queue.clone();
     namespaces.on_change(move |change| wake.add(change.key().name));
@@ -91,7 +76,7 @@ pub(crate) async fn run(
         let state = Arc::clone(&state);
         async move {
             let (client, namespaces, maps, ca) = &*state;
-            reconcile(client, namespaces, maps, ca, &name).await
+            settle(reconcile(client, namespaces, maps, ca, &name).await)
         }
     })
     .await;
@@ -117,11 +102,7 @@ async fn reconcile(
     match answer.map_err(Error::from) {
         Ok(_) => Ok(Outcome::Done),
         // The informer is behind, or the namespace is.
-        Err(error)
-            if error.is_already_exists()
-                || error.is_namespace_terminating()
-                || error.is_not_found() =>
-        {
+        Err(error) if error.is_already_exists() || error.is_namespace_terminating() || error.is_not_found() => {
             Ok(Outcome::Done)
         }
         Err(error) => Err(error),
@@ -136,8 +117,7 @@ mod tests {
 
     #[test]
     fn the_certificate_is_in_every_active_namespace() {
-        let map =
-            |data: &str| json!({ "metadata": { "name": NAME, "uid": "u" }, "data": { KEY: data } });
+        let map = |data: &str| json!({ "metadata": { "name": NAME, "uid": "u" }, "data": { KEY: data } });
         let table = [
             ("Active", Value::Null, "create"),
             ("Active", map("ca"), "none"),
@@ -146,8 +126,7 @@ mod tests {
         ];
         for (phase, current, expect) in table {
             let namespace: Namespace =
-                from_value(json!({ "metadata": { "name": "ns" }, "status": { "phase": phase } }))
-                    .expect("namespace");
+                from_value(json!({ "metadata": { "name": "ns" }, "status": { "phase": phase } })).expect("namespace");
             let current: Option<ConfigMap> = from_value(current).expect("map");
             let (found, map) = match plan(&namespace, current.as_ref(), "ca") {
                 None => ("none", None),

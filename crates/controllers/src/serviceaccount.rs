@@ -71,22 +71,13 @@ async fn reconcile(
     let Some(namespace) = namespaces.get(&ObjectKey::new("", name)) else {
         return Ok(Outcome::Done);
     };
-    let present = accounts
-        .get(&ObjectKey::new(name, DEFAULT))
-        .is_some_and(|account| !meta::is_deleting(&*account));
+    let present = accounts.get(&ObjectKey::new(name, DEFAULT)).is_some_and(|account| !meta::is_deleting(&*account));
     if let Some(account) = plan(&namespace, present) {
         let api: Api<ServiceAccount> = Api::namespaced(client.clone(), name);
-        match api
-            .create(&PostParams::default(), &account)
-            .await
-            .map_err(Error::from)
-        {
+        match api.create(&PostParams::default(), &account).await.map_err(Error::from) {
             Ok(_) => {}
             // The informer is behind, or the namespace is.
-            Err(error)
-                if error.is_already_exists()
-                    || error.is_namespace_terminating()
-                    || error.is_not_found() => {}
+            Err(error) if error.is_already_exists() || error.is_namespace_terminating() || error.is_not_found() => {}
             Err(error) => return Err(error),
         }
     }
@@ -101,22 +92,15 @@ mod tests {
 
     #[test]
     fn every_active_namespace_gets_its_account() {
-        for (phase, present, expect) in [
-            ("Active", false, true),
-            ("Active", true, false),
-            ("Terminating", false, false),
-            ("", false, true),
-        ] {
+        for (phase, present, expect) in
+            [("Active", false, true), ("Active", true, false), ("Terminating", false, false), ("", false, true)]
+        {
             let namespace: Namespace =
-                from_value(json!({ "metadata": { "name": "ns" }, "status": { "phase": phase } }))
-                    .expect("namespace");
+                from_value(json!({ "metadata": { "name": "ns" }, "status": { "phase": phase } })).expect("namespace");
             let account = plan(&namespace, present);
             assert_eq!(account.is_some(), expect, "{phase} {present}");
             if let Some(account) = account {
-                assert_eq!(
-                    (meta::namespace(&account), meta::name(&account)),
-                    ("ns", "default")
-                );
+                assert_eq!((meta::namespace(&account), meta::name(&account)), ("ns", "default"));
             }
         }
     }

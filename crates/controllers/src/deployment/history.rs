@@ -30,26 +30,13 @@ const HISTORY_MAX: usize = 2_000;
 
 /// Objects within a template where an empty one means as much as none. An empty object elsewhere does mean something
 /// (`emptyDir: {}`).
-const MAPS: [&str; 9] = [
-    "annotations",
-    "labels",
-    "limits",
-    "matchLabels",
-    "metadata",
-    "nodeSelector",
-    "overhead",
-    "requests",
-    "resources",
-];
+const MAPS: [&str; 9] =
+    ["annotations", "labels", "limits", "matchLabels", "metadata", "nodeSelector", "overhead", "requests", "resources"];
 
 /// The template without its hash label, and without what makes no difference.
 fn canonical(template: &PodTemplateSpec) -> Value {
     let mut template = template.clone();
-    if let Some(labels) = template
-        .metadata
-        .as_mut()
-        .and_then(|meta| meta.labels.as_mut())
-    {
+    if let Some(labels) = template.metadata.as_mut().and_then(|meta| meta.labels.as_mut()) {
         labels.remove(HASH_LABEL);
     }
     // What cannot be encoded cannot have come through the API.
@@ -91,20 +78,13 @@ pub(crate) fn template(rs: &ReplicaSet) -> Option<&PodTemplateSpec> {
 
 /// The order in which ReplicaSets were created.
 pub(crate) fn by_age(a: &ReplicaSet, b: &ReplicaSet) -> Ordering {
-    meta::created(a)
-        .cmp(&meta::created(b))
-        .then_with(|| meta::name(a).cmp(meta::name(b)))
+    meta::created(a).cmp(&meta::created(b)).then_with(|| meta::name(a).cmp(meta::name(b)))
 }
 
 /// The oldest of `sets` with the template of `deployment`. Upstream: with several, the choice must be a stable one.
-pub(crate) fn current<'a>(
-    deployment: &Deployment,
-    sets: &'a [Arc<ReplicaSet>],
-) -> Option<&'a Arc<ReplicaSet>> {
+pub(crate) fn current<'a>(deployment: &Deployment, sets: &'a [Arc<ReplicaSet>]) -> Option<&'a Arc<ReplicaSet>> {
     let wanted = &deployment.spec.as_ref()?.template;
-    let same = |rs: &&Arc<ReplicaSet>| {
-        template(rs).is_some_and(|template| same_template(template, wanted))
-    };
+    let same = |rs: &&Arc<ReplicaSet>| template(rs).is_some_and(|template| same_template(template, wanted));
     sets.iter().filter(same).min_by(|a, b| by_age(a, b))
 }
 
@@ -142,23 +122,13 @@ pub(crate) fn set_revision(deployment: &Deployment, rs: &mut ReplicaSet, revisio
     let mut changed = false;
     let annotations = annotations(rs);
     for (key, value) in deployment.metadata.annotations.iter().flatten() {
-        let own = [
-            LAST_APPLIED,
-            ROLLBACK_TO,
-            REVISION,
-            REVISION_HISTORY,
-            DESIRED_REPLICAS,
-            MAX_REPLICAS,
-        ];
+        let own = [LAST_APPLIED, ROLLBACK_TO, REVISION, REVISION_HISTORY, DESIRED_REPLICAS, MAX_REPLICAS];
         if !own.contains(&key.as_str()) {
             changed |= set(annotations, key, value.clone());
         }
     }
     let old = annotations.get(REVISION).cloned();
-    let old_number: i64 = old
-        .as_deref()
-        .and_then(|old| old.parse().ok())
-        .unwrap_or_default();
+    let old_number: i64 = old.as_deref().and_then(|old| old.parse().ok()).unwrap_or_default();
     if old_number >= revision {
         return changed;
     }
@@ -192,24 +162,14 @@ fn set(map: &mut BTreeMap<String, String>, key: &str, value: String) -> bool {
 /// The ReplicaSet for the present template of `deployment`, with no replicas yet.
 pub(crate) fn new_replica_set(deployment: &Deployment) -> ReplicaSet {
     let spec = deployment.spec.clone().unwrap_or_default();
-    let collisions = deployment
-        .status
-        .as_ref()
-        .and_then(|status| status.collision_count);
+    let collisions = deployment.status.as_ref().and_then(|status| status.collision_count);
     let hash = hash(&spec.template, collisions);
     let mut template = spec.template;
-    let labels = template
-        .metadata
-        .get_or_insert_default()
-        .labels
-        .get_or_insert_default();
+    let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
     labels.insert(HASH_LABEL.to_owned(), hash.clone());
     let labels = labels.clone();
     let mut selector = spec.selector;
-    selector
-        .match_labels
-        .get_or_insert_default()
-        .insert(HASH_LABEL.to_owned(), hash.clone());
+    selector.match_labels.get_or_insert_default().insert(HASH_LABEL.to_owned(), hash.clone());
     ReplicaSet {
         metadata: ObjectMeta {
             // The name follows from the template, so that creating it twice is refused.

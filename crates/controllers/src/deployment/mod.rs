@@ -28,17 +28,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::plan::{Action, Snapshot, Update};
 use crate::claim::{self, Claim};
-use crate::client::{Error, if_found};
+use crate::client::{Error, if_found, settle};
 use crate::ledger::{Ledger, PATIENCE};
 use crate::{meta, pods};
 
 /// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(
-    client: Client,
-    informers: Informers,
-    workers: usize,
-    cancel: CancellationToken,
-) {
+pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
     let controller = Arc::new(Controller::new(client, &informers));
     controller.watch();
     let synced = async {
@@ -53,7 +48,7 @@ pub(crate) async fn run(
     let queue = controller.queue.clone();
     informer::run("deployment", queue, workers, cancel, |key| {
         let controller = Arc::clone(&controller);
-        async move { controller.reconcile(&key).await }
+        async move { settle(controller.reconcile(&key).await) }
     })
     .await;
 }
@@ -74,10 +69,7 @@ struct Controller {
 impl Controller {
     fn new(client: Client, informers: &Informers) -> Self {
         let deployments = informers.informer::<Deployment>();
-        let (sets, pods) = (
-            informers.informer::<ReplicaSet>(),
-            informers.informer::<Pod>(),
-        );
+        let (sets, pods) = (informers.informer::<ReplicaSet>(), informers.informer::<Pod>());
         deployments.index(meta::BY_NAMESPACE, meta::namespaces);
         sets.index(meta::BY_CONTROLLER, meta::controller_uids);
         sets.index(meta::ORPHANS, meta::orphan_namespaces);
@@ -106,23 +98,18 @@ impl Controller {
             controller.wake_owners(change);
         });
         let controller = Arc::clone(self);
-        self.pods
-            .on_change(move |change| controller.wake_recreate(change));
+        self.pods.on_change(move |change| controller.wake_recreate(change));
     }
 
     fn wake_owners(&self, change: &Change<ReplicaSet>) {
         for rs in [&change.old, &change.new].into_iter().flatten() {
             if let Some(owner) = meta::controller_of(&rs.metadata) {
                 if owner.kind == "Deployment" {
-                    self.queue
-                        .add(ObjectKey::new(meta::namespace(&**rs), &owner.name));
+                    self.queue.add(ObjectKey::new(meta::namespace(&**rs), &owner.name));
                 }
             } else if change.new.is_some() {
                 let labels = rs.metadata.labels.clone().unwrap_or_default();
-                for deployment in self
-                    .deployments
-                    .by_index(meta::BY_NAMESPACE, meta::namespace(&**rs))
-                {
+                for deployment in self.deployments.by_index(meta::BY_NAMESPACE, meta::namespace(&**rs)) {
                     if selector(&deployment).is_ok_and(|selector| selector.matches(&labels)) {
                         self.queue.add(ObjectKey::of(&*deployment));
                     }
@@ -142,10 +129,7 @@ impl Controller {
         }
         let deployment = meta::controller_of(&old.metadata)
             .filter(|owner| owner.kind == "ReplicaSet")
-            .and_then(|owner| {
-                self.sets
-                    .get(&ObjectKey::new(meta::namespace(&**old), &owner.name))
-            })
+            .and_then(|owner| self.sets.get(&ObjectKey::new(meta::namespace(&**old), &owner.name)))
             .and_then(|rs| {
                 let owner = meta::controller_of(&rs.metadata)?;
                 let key = ObjectKey::new(meta::namespace(&*rs), &owner.name);
@@ -160,6 +144,8 @@ impl Controller {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some(deployment) = self.deployments.get(key) else {
+            self.own_ledger.forget(key);
+            self.set_ledger.forget(key);
             return Ok(Outcome::Done);
         };
         if !self.own_ledger.open(key).is_empty() || !self.set_ledger.open(key).is_empty() {
@@ -191,15 +177,9 @@ impl Controller {
     }
 
     /// The ReplicaSets that are the Deployment's, after orphans were taken in and strangers let go.
-    async fn claim(
-        &self,
-        key: &ObjectKey,
-        deployment: &Deployment,
-    ) -> Result<Vec<Arc<ReplicaSet>>, Error> {
+    async fn claim(&self, key: &ObjectKey, deployment: &Deployment) -> Result<Vec<Arc<ReplicaSet>>, Error> {
         let selector = selector(deployment)?;
-        let mut candidates = self
-            .sets
-            .by_index(meta::BY_CONTROLLER, meta::uid(deployment));
+        let mut candidates = self.sets.by_index(meta::BY_CONTROLLER, meta::uid(deployment));
         candidates.extend(self.sets.by_index(meta::ORPHANS, &key.namespace));
         let mut owned = Vec::with_capacity(candidates.len());
         let mut may_adopt = None;
@@ -208,8 +188,7 @@ impl Controller {
                 Claim::Owned => owned.push(rs),
                 Claim::Foreign => {}
                 Claim::Release => {
-                    self.patch_set(key, &rs, claim::release(meta::uid(deployment), &*rs))
-                        .await?;
+                    self.patch_set(key, &rs, claim::release(meta::uid(deployment), &*rs)).await?;
                 }
                 Claim::Adopt => {
                     let may = match may_adopt {
@@ -218,9 +197,7 @@ impl Controller {
                     };
                     if may {
                         let owner = meta::controller_ref(deployment);
-                        let adopted = self
-                            .patch_set(key, &rs, claim::adoption(&owner, &*rs))
-                            .await?;
+                        let adopted = self.patch_set(key, &rs, claim::adoption(&owner, &*rs)).await?;
                         owned.extend(adopted.map(Arc::new));
                     }
                 }
@@ -229,33 +206,21 @@ impl Controller {
         Ok(owned)
     }
 
-    async fn patch_set(
-        &self,
-        key: &ObjectKey,
-        rs: &ReplicaSet,
-        patch: Value,
-    ) -> Result<Option<ReplicaSet>, Error> {
+    async fn patch_set(&self, key: &ObjectKey, rs: &ReplicaSet, patch: Value) -> Result<Option<ReplicaSet>, Error> {
         let patch = Patch::Strategic(patch);
-        let answer = self
-            .sets_api(key)
-            .patch(meta::name(rs), &PatchParams::default(), &patch)
-            .await;
+        let answer = self.sets_api(key).patch(meta::name(rs), &PatchParams::default(), &patch).await;
         let written = if_found(answer)?;
         if let Some(written) = &written {
-            self.set_ledger
-                .wrote(key, written, |key| self.sets.get(key));
+            self.set_ledger.wrote(key, written, |key| self.sets.get(key));
         }
         Ok(written)
     }
 
     /// Upstream: who adopts must be sure that it is not being deleted itself.
     async fn is_alive(&self, deployment: &Deployment) -> Result<bool, Error> {
-        let api: Api<Deployment> =
-            Api::namespaced(self.client.clone(), meta::namespace(deployment));
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), meta::namespace(deployment));
         let live = if_found(api.get(meta::name(deployment)).await)?;
-        Ok(live.is_some_and(|live| {
-            meta::uid(&live) == meta::uid(deployment) && !meta::is_deleting(&live)
-        }))
+        Ok(live.is_some_and(|live| meta::uid(&live) == meta::uid(deployment) && !meta::is_deleting(&live)))
     }
 
     /// Carries one action out. False if the rest of the plan has lost its ground.
@@ -281,15 +246,11 @@ impl Controller {
                     "uid": meta::uid(deployment), "annotations": { history::REVISION: revision }
                 } });
                 let api = self.api(key);
-                let answer = api
-                    .patch(&key.name, &PatchParams::default(), &Patch::Merge(patch))
-                    .await;
+                let answer = api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await;
                 self.wrote(key, if_found(answer)?);
             }
             Action::UpdateStatus(status) => self.update_status(key, deployment, &status).await?,
-            Action::Warn { reason, message } => {
-                self.event(deployment, EventType::Warning, reason, message)
-            }
+            Action::Warn { reason, message } => self.event(deployment, EventType::Warning, reason, message),
         }
         Ok(true)
     }
@@ -316,14 +277,8 @@ impl Controller {
             return Ok(false);
         }
         if !error.is_already_exists() {
-            let (status, message) =
-                plan::creation_failed(deployment, &set_key.name, &error.to_string(), now);
-            self.event(
-                deployment,
-                EventType::Warning,
-                status::reason::CREATE_FAILED,
-                message,
-            );
+            let (status, message) = plan::creation_failed(deployment, &set_key.name, &error.to_string(), now);
+            self.event(deployment, EventType::Warning, status::reason::CREATE_FAILED, message);
             self.update_status(key, deployment, &status).await?;
             return Err(error);
         }
@@ -331,26 +286,18 @@ impl Controller {
         let is_ours = live.as_ref().is_some_and(|live| {
             let controller = meta::controller_of(&live.metadata);
             controller.is_some_and(|owner| owner.uid == meta::uid(deployment))
-                && history::template(live)
-                    .zip(history::template(rs))
-                    .is_some_and(|(a, b)| history::same_template(a, b))
+                && history::template(live).zip(history::template(rs)).is_some_and(|(a, b)| history::same_template(a, b))
         });
         if let Some(live) = live.filter(|_| is_ours) {
             // The informer is behind; what it will show brings the key back.
             self.set_ledger.wrote(key, &live, |key| self.sets.get(key));
             return Ok(false);
         }
-        self.update_status(key, deployment, &plan::collided(deployment))
-            .await?;
+        self.update_status(key, deployment, &plan::collided(deployment)).await?;
         Err(error)
     }
 
-    async fn update(
-        &self,
-        key: &ObjectKey,
-        deployment: &Deployment,
-        update: Update,
-    ) -> Result<bool, Error> {
+    async fn update(&self, key: &ObjectKey, deployment: &Deployment, update: Update) -> Result<bool, Error> {
         let mut spec = Map::new();
         if let Some((_, size)) = update.scale {
             spec.insert("replicas".to_owned(), size.into());
@@ -362,15 +309,11 @@ impl Controller {
             "metadata": { "uid": update.uid, "annotations": update.annotations },
             "spec": spec,
         });
-        let answer = self
-            .sets_api(key)
-            .patch(&update.name, &PatchParams::default(), &Patch::Merge(patch))
-            .await;
+        let answer = self.sets_api(key).patch(&update.name, &PatchParams::default(), &Patch::Merge(patch)).await;
         let Some(written) = if_found(answer)? else {
             return Ok(false);
         };
-        self.set_ledger
-            .wrote(key, &written, |key| self.sets.get(key));
+        self.set_ledger.wrote(key, &written, |key| self.sets.get(key));
         if let Some((from, to)) = update.scale {
             self.scaled(deployment, &update.name, from, to);
         }
@@ -386,9 +329,7 @@ impl Controller {
         let old = deployment.status.clone().unwrap_or_default();
         if let Some(patch) = meta::status_patch(&old, status)? {
             let api = self.api(key);
-            let answer = api
-                .patch_status(&key.name, &PatchParams::default(), &Patch::Merge(patch))
-                .await;
+            let answer = api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await;
             self.wrote(key, if_found(answer)?);
         }
         Ok(())
@@ -396,8 +337,7 @@ impl Controller {
 
     fn wrote(&self, key: &ObjectKey, written: Option<Deployment>) {
         if let Some(written) = written {
-            self.own_ledger
-                .wrote(key, &written, |key| self.deployments.get(key));
+            self.own_ledger.wrote(key, &written, |key| self.deployments.get(key));
         }
     }
 
@@ -408,8 +348,7 @@ impl Controller {
     }
 
     fn event(&self, deployment: &Deployment, type_: EventType, reason: &str, message: String) {
-        self.recorder
-            .event(&meta::reference(deployment), type_, reason, message);
+        self.recorder.event(&meta::reference(deployment), type_, reason, message);
     }
 
     fn api(&self, key: &ObjectKey) -> Api<Deployment> {

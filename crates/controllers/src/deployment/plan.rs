@@ -1,8 +1,6 @@
 //! What a Deployment needs next: a ReplicaSet for its template, other sizes for those it has, and its status.
 //!
-//! One call makes one step, as upstream's sync does: the ReplicaSets' answers to a step lead to the next. A step of a
-//! rolling update either grows the new ReplicaSet or shrinks old ones, so that a stale view of the one can never let
-//! the other go too far.
+//! One call makes one step, as upstream's sync does: the ReplicaSets' answers to a step lead to the next.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -105,26 +103,15 @@ pub(crate) fn plan(snapshot: &Snapshot, deployment: &Deployment, now: Timestamp)
     rollout.finish()
 }
 
-fn selects_everything(
-    selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector,
-) -> bool {
-    selector
-        .match_labels
-        .as_ref()
-        .is_none_or(BTreeMap::is_empty)
-        && selector
-            .match_expressions
-            .as_ref()
-            .is_none_or(Vec::is_empty)
+fn selects_everything(selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector) -> bool {
+    selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
+        && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
 }
 
 fn refuse_to_select_all(deployment: &Deployment) -> Plan {
     let mut plan = Plan::default();
     let message = "This deployment is selecting all pods. A non-empty selector is required.";
-    plan.actions.push(Action::Warn {
-        reason: "SelectingAll",
-        message: message.to_owned(),
-    });
+    plan.actions.push(Action::Warn { reason: "SelectingAll", message: message.to_owned() });
     let mut status = deployment.status.clone().unwrap_or_default();
     if status.observed_generation < deployment.metadata.generation {
         status.observed_generation = deployment.metadata.generation;
@@ -153,12 +140,7 @@ impl<'a> Rollout<'a> {
     fn new(snapshot: &'a Snapshot, deployment: &'a Deployment, now: Timestamp) -> Self {
         let new = history::current(deployment, &snapshot.sets).cloned();
         let is_new = |rs: &Arc<ReplicaSet>| new.as_ref().is_some_and(|new| Arc::ptr_eq(new, rs));
-        let mut old: Vec<_> = snapshot
-            .sets
-            .iter()
-            .filter(|rs| !is_new(rs))
-            .cloned()
-            .collect();
+        let mut old: Vec<_> = snapshot.sets.iter().filter(|rs| !is_new(rs)).cloned().collect();
         old.sort_by(|a, b| history::by_age(a, b));
         Self {
             original: deployment,
@@ -181,9 +163,7 @@ impl<'a> Rollout<'a> {
     /// Whether the Deployment was scaled since its ReplicaSets were: then that comes first, in proportion.
     fn is_scaling(&self) -> bool {
         let mut active = self.sets().filter(|rs| wanted(rs) > 0);
-        active.any(|rs| {
-            history::desired_replicas(rs).is_some_and(|desired| desired != self.bounds.replicas)
-        })
+        active.any(|rs| history::desired_replicas(rs).is_some_and(|desired| desired != self.bounds.replicas))
     }
 
     /// Makes the current ReplicaSet the latest revision, if it is there.
@@ -195,11 +175,7 @@ impl<'a> Rollout<'a> {
         // Tried on a copy, because most of the time nothing changes.
         let mut changed = ReplicaSet::clone(new);
         let mut differs = history::set_revision(&self.deployment, &mut changed, revision);
-        let min_ready = self
-            .deployment
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.min_ready_seconds);
+        let min_ready = self.deployment.spec.as_ref().and_then(|spec| spec.min_ready_seconds);
         if let Some(spec) = &mut changed.spec
             && spec.min_ready_seconds.unwrap_or_default() != min_ready.unwrap_or_default()
         {
@@ -211,13 +187,7 @@ impl<'a> Rollout<'a> {
         }
         if status::is_unjudged(&self.deployment) {
             let message = format!("Found new replica set {:?}", meta::name(&**new));
-            status::note(
-                &mut self.deployment,
-                "True",
-                reason::FOUND_REPLICA_SET,
-                message,
-                self.now,
-            );
+            status::note(&mut self.deployment, "True", reason::FOUND_REPLICA_SET, message, self.now);
         }
     }
 
@@ -229,14 +199,8 @@ impl<'a> Rollout<'a> {
         let mut new = history::new_replica_set(&self.deployment);
         history::set_revision(&self.deployment, &mut new, self.next_revision());
         history::set_scale(&mut new, self.bounds);
-        let total = replicas::total_wanted(self.sets());
-        let size = if self
-            .deployment
-            .spec
-            .as_ref()
-            .is_some_and(replicas::is_rolling)
-        {
-            replicas::new_size(self.bounds, 0, total)
+        let size = if self.deployment.spec.as_ref().is_some_and(replicas::is_rolling) {
+            self.room_for(0)
         } else {
             self.bounds.replicas
         };
@@ -244,14 +208,17 @@ impl<'a> Rollout<'a> {
             spec.replicas = Some(size);
         }
         let message = format!("Created new replica set {:?}", meta::name(&new));
-        status::note(
-            &mut self.deployment,
-            "True",
-            reason::NEW_REPLICA_SET,
-            message,
-            self.now,
-        );
+        status::note(&mut self.deployment, "True", reason::NEW_REPLICA_SET, message, self.now);
         self.new = Some(Arc::new(new));
+    }
+
+    /// The size to which the new ReplicaSet, which is asked for `current` now, may grow.
+    pub(super) fn room_for(&self, current: i32) -> i32 {
+        if !self.old.iter().all(|rs| replicas::is_settled(rs)) {
+            return current;
+        }
+        let present = self.sets().map(replicas::present).sum();
+        replicas::new_size(self.bounds, current, present)
     }
 
     fn next_revision(&self) -> i64 {
@@ -288,27 +255,15 @@ impl<'a> Rollout<'a> {
             return;
         }
         if self.is_saturated() {
-            let old: Vec<String> = self
-                .active_old()
-                .map(|rs| meta::name(rs).to_owned())
-                .collect();
+            let old: Vec<String> = self.active_old().map(|rs| meta::name(rs).to_owned()).collect();
             for name in old {
                 self.resize(&name, 0);
             }
             return;
         }
-        if self
-            .deployment
-            .spec
-            .as_ref()
-            .is_some_and(replicas::is_rolling)
-        {
+        if self.deployment.spec.as_ref().is_some_and(replicas::is_rolling) {
             let active: Vec<&ReplicaSet> = self.sets().filter(|rs| wanted(rs) > 0).collect();
-            let deployed = self
-                .deployment
-                .status
-                .as_ref()
-                .and_then(|status| status.replicas);
+            let deployed = self.deployment.status.as_ref().and_then(|status| status.replicas);
             let sizes = replicas::proportional(self.bounds, deployed.unwrap_or_default(), &active);
             for (name, size) in sizes {
                 self.resize(&name, size);
@@ -330,9 +285,7 @@ impl<'a> Rollout<'a> {
     fn is_saturated(&self) -> bool {
         let all = self.bounds.replicas;
         self.new.as_deref().is_some_and(|new| {
-            history::desired_replicas(new) == Some(all)
-                && wanted(new) == all
-                && replicas::available(new) == all
+            history::desired_replicas(new) == Some(all) && wanted(new) == all && replicas::available(new) == all
         })
     }
 
@@ -349,32 +302,16 @@ impl<'a> Rollout<'a> {
 
     /// Drops the oldest of the old ReplicaSets beyond `revisionHistoryLimit`, as far as they are out of use.
     pub(super) fn clean_up(&mut self) {
-        let limit = self
-            .deployment
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.revision_history_limit);
+        let limit = self.deployment.spec.as_ref().and_then(|spec| spec.revision_history_limit);
         let Some(limit) = limit.filter(|limit| *limit != i32::MAX) else {
             return;
         };
-        let mut candidates: Vec<_> = self
-            .old
-            .iter()
-            .filter(|rs| !meta::is_deleting(&***rs))
-            .collect();
-        candidates.sort_by(|a, b| {
-            history::revision(a)
-                .cmp(&history::revision(b))
-                .then(history::by_age(a, b))
-        });
-        let surplus = candidates
-            .len()
-            .saturating_sub(usize::try_from(limit).unwrap_or_default());
+        let mut candidates: Vec<_> = self.old.iter().filter(|rs| !meta::is_deleting(&***rs)).collect();
+        candidates.sort_by(|a, b| history::revision(a).cmp(&history::revision(b)).then(history::by_age(a, b)));
+        let surplus = candidates.len().saturating_sub(usize::try_from(limit).unwrap_or_default());
         let unused = |rs: &ReplicaSet| {
             let status = rs.status.clone().unwrap_or_default();
-            wanted(rs) == 0
-                && status.replicas == 0
-                && rs.metadata.generation <= status.observed_generation
+            wanted(rs) == 0 && status.replicas == 0 && rs.metadata.generation <= status.observed_generation
         };
         let oldest = candidates.into_iter().take(surplus);
         self.deleted = oldest.filter(|rs| unused(rs)).cloned().collect();
@@ -382,15 +319,13 @@ impl<'a> Rollout<'a> {
 
     /// Brings the numbers of the status up to date.
     fn judge_numbers(&mut self) {
-        let status =
-            status::calculate(&self.deployment, self.sets(), self.new.as_deref(), self.now);
+        let status = status::calculate(&self.deployment, self.sets(), self.new.as_deref(), self.now);
         self.status = Some(status);
     }
 
     /// Brings the whole status up to date.
     fn judge(&mut self) {
-        let mut status =
-            status::calculate(&self.deployment, self.sets(), self.new.as_deref(), self.now);
+        let mut status = status::calculate(&self.deployment, self.sets(), self.new.as_deref(), self.now);
         let before = self.deployment.status.clone().unwrap_or_default();
         let (sets, new) = (self.sets(), self.new.as_deref());
         status::judge_progress(&self.deployment, &before, &mut status, sets, new, self.now);
@@ -400,18 +335,10 @@ impl<'a> Rollout<'a> {
     fn finish(self) -> Plan {
         let mut plan = Plan::default();
         for rs in self.new.iter().chain(&self.old) {
-            match self
-                .before
-                .iter()
-                .find(|before| meta::name(&***before) == meta::name(&**rs))
-            {
+            match self.before.iter().find(|before| meta::name(&***before) == meta::name(&**rs)) {
                 Some(before) if Arc::ptr_eq(before, rs) => {}
-                Some(before) => plan
-                    .actions
-                    .push(Action::Update(Update::between(before, rs))),
-                None => plan
-                    .actions
-                    .push(Action::Create(Box::new(ReplicaSet::clone(rs)))),
+                Some(before) => plan.actions.push(Action::Update(Update::between(before, rs))),
+                None => plan.actions.push(Action::Create(Box::new(ReplicaSet::clone(rs)))),
             }
         }
         if let Some(new) = self.new.as_deref()
@@ -420,8 +347,7 @@ impl<'a> Rollout<'a> {
         {
             plan.actions.push(Action::SetRevision(revision.to_owned()));
         }
-        plan.actions
-            .extend(self.deleted.into_iter().map(Action::Delete));
+        plan.actions.extend(self.deleted.into_iter().map(Action::Delete));
         if let Some(status) = self.status {
             plan.look_again = status::look_again(&self.deployment, &status, self.now);
             if Some(&status) != self.original.status.as_ref() {
@@ -458,13 +384,7 @@ pub(crate) fn creation_failed(
 ) -> (DeploymentStatus, String) {
     let mut deployment = deployment.clone();
     let message = format!("Failed to create new replica set {name:?}: {error}");
-    status::note(
-        &mut deployment,
-        "False",
-        reason::CREATE_FAILED,
-        message.clone(),
-        now,
-    );
+    status::note(&mut deployment, "False", reason::CREATE_FAILED, message.clone(), now);
     (deployment.status.unwrap_or_default(), message)
 }
 

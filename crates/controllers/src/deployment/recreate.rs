@@ -6,10 +6,7 @@ use crate::meta;
 /// One step: take the old ReplicaSets down; once the last of their Pods has ended, bring the new one up.
 pub(super) fn step(rollout: &mut Rollout<'_>, snapshot: &Snapshot) {
     rollout.sync_revision();
-    let active: Vec<String> = rollout
-        .active_old()
-        .map(|rs| meta::name(rs).to_owned())
-        .collect();
+    let active: Vec<String> = rollout.active_old().map(|rs| meta::name(rs).to_owned()).collect();
     for name in &active {
         rollout.resize(name, 0);
     }
@@ -18,10 +15,7 @@ pub(super) fn step(rollout: &mut Rollout<'_>, snapshot: &Snapshot) {
     }
     rollout.sync_or_create();
     let replicas = rollout.bounds.replicas;
-    let new = rollout
-        .new
-        .as_deref()
-        .map(|new| (meta::name(new).to_owned(), super::replicas::wanted(new)));
+    let new = rollout.new.as_deref().map(|new| (meta::name(new).to_owned(), super::replicas::wanted(new)));
     if let Some((name, size)) = new
         && size != replicas
     {
@@ -34,13 +28,13 @@ pub(super) fn step(rollout: &mut Rollout<'_>, snapshot: &Snapshot) {
 }
 
 /// Whether old Pods may still run, going by the ReplicaSets and by the Pods themselves. One that is being deleted
-/// still holds its volumes and ports.
+/// still holds its volumes and ports; and a ReplicaSet that has not heard yet that it is to have none may create more.
 fn old_pods_run(rollout: &Rollout<'_>, snapshot: &Snapshot) -> bool {
     rollout.old.iter().any(|rs| {
-        rs.status.as_ref().is_some_and(|status| status.replicas > 0)
-            || snapshot
-                .running
-                .get(meta::uid(&**rs))
-                .is_some_and(|pods| *pods > 0)
+        let status = rs.status.clone().unwrap_or_default();
+        status.replicas > 0
+            || status.terminating_replicas.is_some_and(|pods| pods > 0)
+            || status.observed_generation < rs.metadata.generation
+            || snapshot.running.get(meta::uid(&**rs)).is_some_and(|pods| *pods > 0)
     })
 }

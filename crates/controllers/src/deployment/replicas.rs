@@ -26,15 +26,7 @@ impl Bounds {
             Some(margins) => fenceposts(&margins, replicas),
             None => (0, 0),
         };
-        Self {
-            replicas,
-            max_surge,
-            max_unavailable: if replicas == 0 {
-                0
-            } else {
-                max_unavailable.min(replicas)
-            },
-        }
+        Self { replicas, max_surge, max_unavailable: if replicas == 0 { 0 } else { max_unavailable.min(replicas) } }
     }
 
     /// The most Pods there may be.
@@ -50,10 +42,7 @@ impl Bounds {
 
 /// Whether the strategy is to replace Pods step by step. That is the default.
 pub(crate) fn is_rolling(spec: &DeploymentSpec) -> bool {
-    let type_ = spec
-        .strategy
-        .as_ref()
-        .and_then(|strategy| strategy.type_.as_deref());
+    let type_ = spec.strategy.as_ref().and_then(|strategy| strategy.type_.as_deref());
     type_.is_none_or(|type_| type_ == "RollingUpdate")
 }
 
@@ -64,18 +53,11 @@ fn rolling(spec: &DeploymentSpec) -> Option<Margins> {
     if !is_rolling(spec) {
         return None;
     }
-    let rolling = spec
-        .strategy
-        .as_ref()
-        .and_then(|strategy| strategy.rolling_update.as_ref());
+    let rolling = spec.strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
     let quarter = || IntOrString::String("25%".to_owned());
     Some((
-        rolling
-            .and_then(|rolling| rolling.max_surge.clone())
-            .unwrap_or_else(quarter),
-        rolling
-            .and_then(|rolling| rolling.max_unavailable.clone())
-            .unwrap_or_else(quarter),
+        rolling.and_then(|rolling| rolling.max_surge.clone()).unwrap_or_else(quarter),
+        rolling.and_then(|rolling| rolling.max_unavailable.clone()).unwrap_or_else(quarter),
     ))
 }
 
@@ -84,11 +66,7 @@ fn fenceposts((surge, unavailable): &Margins, replicas: i32) -> (i32, i32) {
     // Validation refuses what is no number and no percentage.
     let surge = int_or_string::scaled(surge, replicas, true).unwrap_or_default();
     let unavailable = int_or_string::scaled(unavailable, replicas, false).unwrap_or_default();
-    if surge == 0 && unavailable == 0 {
-        (0, 1)
-    } else {
-        (surge, unavailable)
-    }
+    if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable) }
 }
 
 /// What `rs` is asked to have.
@@ -104,9 +82,19 @@ pub(crate) fn total_wanted<'a>(sets: impl IntoIterator<Item = &'a ReplicaSet>) -
 /// How many Pods of `rs` are available.
 pub(crate) fn available(rs: &ReplicaSet) -> i32 {
     let status = rs.status.as_ref();
-    status
-        .and_then(|status| status.available_replicas)
-        .unwrap_or_default()
+    status.and_then(|status| status.available_replicas).unwrap_or_default()
+}
+
+/// How many Pods `rs` may have at this moment: what it is asked for, or what it still has of before. Pods that are being
+/// deleted do not count.
+pub(crate) fn present(rs: &ReplicaSet) -> i32 {
+    wanted(rs).max(rs.status.as_ref().map_or(0, |status| status.replicas))
+}
+
+/// Whether the size that `rs` is asked for has come through: before, it may still create Pods of an earlier wish.
+pub(crate) fn is_settled(rs: &ReplicaSet) -> bool {
+    let observed = rs.status.as_ref().and_then(|status| status.observed_generation);
+    observed.unwrap_or_default() >= rs.metadata.generation.unwrap_or_default()
 }
 
 /// The size to which a rolling update may bring the new ReplicaSet, while all ReplicaSets together have `total` Pods.
@@ -119,16 +107,8 @@ pub(crate) fn new_size(bounds: Bounds, current: i32, total: i32) -> i32 {
 ///
 /// Every ReplicaSet changes in proportion to its size, so that a bad new version does not get all the new Pods; what
 /// rounding leaves over goes to the largest. Upstream's rules, in its order.
-pub(crate) fn proportional(
-    bounds: Bounds,
-    deployed: i32,
-    sets: &[&ReplicaSet],
-) -> Vec<(String, i32)> {
-    let allowed = if bounds.replicas > 0 {
-        bounds.max_total()
-    } else {
-        0
-    };
+pub(crate) fn proportional(bounds: Bounds, deployed: i32, sets: &[&ReplicaSet]) -> Vec<(String, i32)> {
+    let allowed = if bounds.replicas > 0 { bounds.max_total() } else { 0 };
     let to_add = allowed - total_wanted(sets.iter().copied());
     let mut sets = sets.to_vec();
     // Larger ones first; of the same size, the newer ones grow first and the older ones shrink first.
@@ -140,11 +120,7 @@ pub(crate) fn proportional(
     let mut added = 0;
     let mut sizes = Vec::with_capacity(sets.len());
     for rs in &sets {
-        let share = if to_add == 0 {
-            0
-        } else {
-            share(bounds, deployed, rs, to_add, added)
-        };
+        let share = if to_add == 0 { 0 } else { share(bounds, deployed, rs, to_add, added) };
         added += share;
         sizes.push((crate::meta::name(*rs).to_owned(), wanted(rs) + share));
     }
@@ -159,11 +135,7 @@ fn share(bounds: Bounds, deployed: i32, rs: &ReplicaSet, to_add: i32, added: i32
         return 0;
     }
     let fraction = fraction(bounds, deployed, rs);
-    if to_add > 0 {
-        fraction.min(to_add - added)
-    } else {
-        fraction.max(to_add - added)
-    }
+    if to_add > 0 { fraction.min(to_add - added) } else { fraction.max(to_add - added) }
 }
 
 fn fraction(bounds: Bounds, deployed: i32, rs: &ReplicaSet) -> i32 {
@@ -171,9 +143,7 @@ fn fraction(bounds: Bounds, deployed: i32, rs: &ReplicaSet) -> i32 {
         return -wanted(rs);
     }
     // What the Deployment might have before: if the annotation is lost, what it has is the best guess.
-    let before = history::max_replicas(rs)
-        .filter(|max| *max != 0)
-        .unwrap_or(deployed);
+    let before = history::max_replicas(rs).filter(|max| *max != 0).unwrap_or(deployed);
     if before == 0 {
         return 0;
     }

@@ -33,11 +33,7 @@ pub(crate) fn calculate<'a>(
     let bounds = Bounds::of(deployment);
     let actual = |rs: &ReplicaSet| rs.status.as_ref().map_or(0, |status| status.replicas);
     let ready = |rs: &ReplicaSet| rs.status.as_ref().and_then(|status| status.ready_replicas);
-    let terminating = |rs: &ReplicaSet| {
-        rs.status
-            .as_ref()
-            .and_then(|status| status.terminating_replicas)
-    };
+    let terminating = |rs: &ReplicaSet| rs.status.as_ref().and_then(|status| status.terminating_replicas);
     let available: i32 = sets.clone().map(replicas::available).sum();
     let old = deployment.status.clone().unwrap_or_default();
     let mut status = DeploymentStatus {
@@ -46,31 +42,18 @@ pub(crate) fn calculate<'a>(
         updated_replicas: meta::count(new.map(actual).unwrap_or_default()),
         ready_replicas: meta::count(sets.clone().filter_map(ready).sum()),
         available_replicas: meta::count(available),
-        unavailable_replicas: meta::count(
-            (replicas::total_wanted(sets.clone()) - available).max(0),
-        ),
+        unavailable_replicas: meta::count((replicas::total_wanted(sets.clone()) - available).max(0)),
         // Upstream: not known as long as one of the ReplicaSets does not say.
         terminating_replicas: sets.map(terminating).sum(),
         collision_count: old.collision_count,
         conditions: old.conditions,
     };
     let (value, reason, message) = if available >= bounds.min_available() {
-        (
-            "True",
-            "MinimumReplicasAvailable",
-            "Deployment has minimum availability.",
-        )
+        ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
     } else {
-        (
-            "False",
-            "MinimumReplicasUnavailable",
-            "Deployment does not have minimum availability.",
-        )
+        ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
     };
-    set(
-        &mut status,
-        new_condition("Available", value, reason, message.to_owned(), now),
-    );
+    set(&mut status, new_condition("Available", value, reason, message.to_owned(), now));
     status
 }
 
@@ -89,9 +72,7 @@ pub(crate) fn judge_progress<'a>(
         estimate(deployment, before, status, new, now);
     }
     // The new ReplicaSet's failure says more than that of an old one.
-    let failure = new
-        .and_then(failure_of)
-        .or_else(|| sets.find_map(failure_of));
+    let failure = new.and_then(failure_of).or_else(|| sets.find_map(failure_of));
     match failure {
         Some(failure) => set(status, failure),
         None => remove(status, "ReplicaFailure"),
@@ -106,9 +87,7 @@ fn estimate(
     now: Timestamp,
 ) {
     let current = progressing(before).cloned();
-    let was_complete = current
-        .as_ref()
-        .is_some_and(|current| is(current, reason::COMPLETE));
+    let was_complete = current.as_ref().is_some_and(|current| is(current, reason::COMPLETE));
     // The rollout has ended: what happens to Pods afterwards is no rollout.
     if was_complete && status.replicas == status.updated_replicas {
         return;
@@ -118,19 +97,10 @@ fn estimate(
         None => format!("Deployment {:?}", meta::name(deployment)),
     };
     let verdict = |value: &str, reason: &str, what: &str| {
-        new_condition(
-            "Progressing",
-            value,
-            reason,
-            format!("{subject} {what}"),
-            now,
-        )
+        new_condition("Progressing", value, reason, format!("{subject} {what}"), now)
     };
     if is_complete(deployment, status) {
-        set(
-            status,
-            verdict("True", reason::COMPLETE, "has successfully progressed."),
-        );
+        set(status, verdict("True", reason::COMPLETE, "has successfully progressed."));
     } else if has_progressed(before, status) {
         let mut condition = verdict("True", reason::UPDATED, "is progressing.");
         if let Some(current) = current.filter(|current| current.status == "True") {
@@ -140,30 +110,22 @@ fn estimate(
         remove(status, "Progressing");
         set(status, condition);
     } else if is_late(deployment, status, now) {
-        set(
-            status,
-            verdict("False", reason::TIMED_OUT, "has timed out progressing."),
-        );
+        set(status, verdict("False", reason::TIMED_OUT, "has timed out progressing."));
     }
 }
 
 /// Whether the rollout of `deployment` has ended, going by `status`.
 pub(crate) fn is_complete(deployment: &Deployment, status: &DeploymentStatus) -> bool {
     let wanted = Bounds::of(deployment).replicas;
-    [
-        status.updated_replicas,
-        status.replicas,
-        status.available_replicas,
-    ]
-    .into_iter()
-    .all(|number| number.unwrap_or_default() == wanted)
+    [status.updated_replicas, status.replicas, status.available_replicas]
+        .into_iter()
+        .all(|number| number.unwrap_or_default() == wanted)
         && status.observed_generation >= deployment.metadata.generation
 }
 
 fn has_progressed(before: &DeploymentStatus, status: &DeploymentStatus) -> bool {
-    let old = |status: &DeploymentStatus| {
-        status.replicas.unwrap_or_default() - status.updated_replicas.unwrap_or_default()
-    };
+    let old =
+        |status: &DeploymentStatus| status.replicas.unwrap_or_default() - status.updated_replicas.unwrap_or_default();
     status.updated_replicas > before.updated_replicas
         || old(status) < old(before)
         || status.ready_replicas > before.ready_replicas
@@ -180,16 +142,9 @@ fn is_late(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -
 }
 
 /// When to look again whether the deadline has passed; nothing if no rollout is under way or it has none.
-pub(crate) fn look_again(
-    deployment: &Deployment,
-    status: &DeploymentStatus,
-    now: Timestamp,
-) -> Option<Duration> {
+pub(crate) fn look_again(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<Duration> {
     let condition = progressing(status)?;
-    if is_complete(deployment, status)
-        || is(condition, reason::COMPLETE)
-        || is(condition, reason::TIMED_OUT)
-    {
+    if is_complete(deployment, status) || is(condition, reason::COMPLETE) || is(condition, reason::TIMED_OUT) {
         return None;
     }
     let due = due(deployment, condition)?;
@@ -226,19 +181,10 @@ pub(crate) fn note_pause(deployment: &mut Deployment, now: Timestamp) {
 }
 
 /// Sets the condition Progressing of `deployment`, if it has a deadline: without one nobody asks.
-pub(crate) fn note(
-    deployment: &mut Deployment,
-    value: &str,
-    reason: &str,
-    message: String,
-    now: Timestamp,
-) {
+pub(crate) fn note(deployment: &mut Deployment, value: &str, reason: &str, message: String, now: Timestamp) {
     if deadline(deployment).is_some() {
         let status = deployment.status.get_or_insert_default();
-        set(
-            status,
-            new_condition("Progressing", value, reason, message, now),
-        );
+        set(status, new_condition("Progressing", value, reason, message, now));
     }
 }
 
@@ -269,13 +215,7 @@ fn failure_of(rs: &ReplicaSet) -> Option<DeploymentCondition> {
     })
 }
 
-fn new_condition(
-    type_: &str,
-    value: &str,
-    reason: &str,
-    message: String,
-    now: Timestamp,
-) -> DeploymentCondition {
+fn new_condition(type_: &str, value: &str, reason: &str, message: String, now: Timestamp) -> DeploymentCondition {
     DeploymentCondition {
         type_: type_.to_owned(),
         status: value.to_owned(),
@@ -290,10 +230,7 @@ fn new_condition(
 /// time of the last transition stays.
 fn set(status: &mut DeploymentStatus, mut condition: DeploymentCondition) {
     let conditions = status.conditions.get_or_insert_default();
-    if let Some(at) = conditions
-        .iter()
-        .position(|old| old.type_ == condition.type_)
-    {
+    if let Some(at) = conditions.iter().position(|old| old.type_ == condition.type_) {
         let old = &conditions[at];
         if old.status == condition.status {
             if old.reason == condition.reason {

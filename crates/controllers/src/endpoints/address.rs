@@ -1,8 +1,6 @@
 //! What both forms of endpoints share: which Pods a Service reaches, at which addresses and ports.
 
-use k8s_openapi::api::core::v1::{
-    Container, ObjectReference, Pod, Service, ServicePort, ServiceSpec,
-};
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::{meta, pods};
@@ -17,11 +15,7 @@ pub(crate) fn is_managed(service: &Service) -> bool {
     let Some(spec) = &service.spec else {
         return false;
     };
-    spec.type_.as_deref() != Some("ExternalName")
-        && spec
-            .selector
-            .as_ref()
-            .is_some_and(|selector| !selector.is_empty())
+    spec.type_.as_deref() != Some("ExternalName") && spec.selector.as_ref().is_some_and(|selector| !selector.is_empty())
 }
 
 /// Whether `service` has no cluster IP, so that clients find the Pods themselves.
@@ -40,15 +34,8 @@ pub(crate) fn addresses(pod: &Pod, ipv6: bool) -> Vec<String> {
         return Vec::new();
     };
     let all = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
-    let mut found: Vec<String> = all
-        .filter(|ip| of_family(ip, ipv6))
-        .map(str::to_owned)
-        .collect();
-    if let Some(ip) = status
-        .pod_ip
-        .as_deref()
-        .filter(|ip| found.is_empty() && of_family(ip, ipv6))
-    {
+    let mut found: Vec<String> = all.filter(|ip| of_family(ip, ipv6)).map(str::to_owned).collect();
+    if let Some(ip) = status.pod_ip.as_deref().filter(|ip| found.is_empty() && of_family(ip, ipv6)) {
         found.push(ip.to_owned());
     }
     found
@@ -61,10 +48,7 @@ fn of_family(ip: &str, ipv6: bool) -> bool {
 /// The name by which DNS knows `pod` within `service`: its `hostname`, if its `subdomain` is this Service.
 pub(crate) fn hostname(pod: &Pod, service: &Service) -> Option<String> {
     let spec = pod.spec.as_ref()?;
-    let hostname = spec
-        .hostname
-        .clone()
-        .filter(|hostname| !hostname.is_empty())?;
+    let hostname = spec.hostname.clone().filter(|hostname| !hostname.is_empty())?;
     (spec.subdomain.as_deref() == service.metadata.name.as_deref()).then_some(hostname)
 }
 
@@ -91,40 +75,24 @@ pub(crate) fn target_port(pod: &Pod, port: &ServicePort) -> Option<i32> {
     let spec = pod.spec.as_ref()?;
     let sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
     let sidecars = spec.init_containers.iter().flatten().filter(sidecar);
-    let ports = spec
-        .containers
-        .iter()
-        .chain(sidecars)
-        .flat_map(|container| container.ports.iter().flatten());
+    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
     let mut named = ports.filter(|candidate| {
-        candidate.name.as_deref() == Some(name)
-            && candidate.protocol.as_deref().unwrap_or("TCP") == protocol
+        candidate.name.as_deref() == Some(name) && candidate.protocol.as_deref().unwrap_or("TCP") == protocol
     });
     named.next().map(|port| port.container_port)
 }
 
 /// When `pod` last changed in a way that matters: when it became ready or ceased to be.
 pub(crate) fn changed_at(pod: &Pod) -> Option<jiff::Timestamp> {
-    Some(
-        pods::condition(pod, "Ready")?
-            .last_transition_time
-            .as_ref()?
-            .0,
-    )
+    Some(pods::condition(pod, "Ready")?.last_transition_time.as_ref()?.0)
 }
 
 /// Whether a change of a Pod from `old` to `new` can change the endpoints of a Service that selects it.
 pub(crate) fn matters(old: &Pod, new: &Pod) -> bool {
     let spec = |pod: &Pod| {
         let spec = pod.spec.as_ref();
-        spec.map(|spec| {
-            (
-                spec.node_name.clone(),
-                spec.hostname.clone(),
-                spec.subdomain.clone(),
-            )
-        })
+        spec.map(|spec| (spec.node_name.clone(), spec.hostname.clone(), spec.subdomain.clone()))
     };
     let ips = |pod: &Pod| {
         let status = pod.status.as_ref();

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{
-    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service,
-};
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::address::{self, HEADLESS_LABEL, TRIGGER_TIME};
@@ -21,11 +19,7 @@ const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 const MAX_ADDRESSES: usize = 1_000;
 
 /// The Endpoints object as it ought to be; nothing if `current` is that already. To be created if there is none.
-pub(crate) fn plan(
-    pods: &[Arc<Pod>],
-    service: &Service,
-    current: Option<&Endpoints>,
-) -> Option<Endpoints> {
+pub(crate) fn plan(pods: &[Arc<Pod>], service: &Service, current: Option<&Endpoints>) -> Option<Endpoints> {
     let spec = service.spec.as_ref()?;
     let mut labels = service.metadata.labels.clone().unwrap_or_default();
     labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
@@ -38,8 +32,7 @@ pub(crate) fn plan(
     let truncated = truncate(&mut subsets);
 
     let old = current.map(|current| current.subsets.as_deref().unwrap_or_default());
-    let was_truncated =
-        current.is_some_and(|current| meta::annotation(current, OVER_CAPACITY).is_some());
+    let was_truncated = current.is_some_and(|current| meta::annotation(current, OVER_CAPACITY).is_some());
     if old == Some(subsets.as_slice())
         && current.is_some_and(|current| current.metadata.labels.as_ref() == Some(&labels))
         && truncated == was_truncated
@@ -66,18 +59,13 @@ pub(crate) fn plan(
     metadata.annotations = (!annotations.is_empty()).then_some(annotations);
     metadata.labels = Some(labels);
     metadata.managed_fields = None;
-    Some(Endpoints {
-        metadata,
-        subsets: (!subsets.is_empty()).then_some(subsets),
-    })
+    Some(Endpoints { metadata, subsets: (!subsets.is_empty()).then_some(subsets) })
 }
 
 /// Whether `endpoints` was made by this controller, so that it goes when its Service goes.
 pub(crate) fn is_managed(endpoints: &Endpoints) -> bool {
     let labels = endpoints.metadata.labels.as_ref();
-    labels
-        .and_then(|labels| labels.get(MANAGED_BY_LABEL))
-        .is_some_and(|manager| manager == MANAGER)
+    labels.and_then(|labels| labels.get(MANAGED_BY_LABEL)).is_some_and(|manager| manager == MANAGER)
 }
 
 type AddressKey = (String, Option<String>);
@@ -111,16 +99,8 @@ fn subsets(pods: &[Arc<Pod>], service: &Service) -> Vec<EndpointSubset> {
                 continue;
             };
             let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-            let port = (
-                port.name.clone(),
-                number,
-                Some(protocol),
-                port.app_protocol.clone(),
-            );
-            ports
-                .entry(Some(port))
-                .or_default()
-                .insert((key.clone(), ready));
+            let port = (port.name.clone(), number, Some(protocol), port.app_protocol.clone());
+            ports.entry(Some(port)).or_default().insert((key.clone(), ready));
         }
         addresses.insert(
             key,
@@ -132,24 +112,19 @@ fn subsets(pods: &[Arc<Pod>], service: &Service) -> Vec<EndpointSubset> {
             },
         );
     }
-    let mut by_addresses: BTreeMap<BTreeSet<(AddressKey, bool)>, Vec<EndpointPort>> =
-        BTreeMap::new();
+    let mut by_addresses: BTreeMap<BTreeSet<(AddressKey, bool)>, Vec<EndpointPort>> = BTreeMap::new();
     for (port, addresses) in ports {
         let ports = by_addresses.entry(addresses).or_default();
-        ports.extend(
-            port.map(|(name, port, protocol, app_protocol)| EndpointPort {
-                name,
-                port,
-                protocol,
-                app_protocol,
-            }),
-        );
+        ports.extend(port.map(|(name, port, protocol, app_protocol)| EndpointPort {
+            name,
+            port,
+            protocol,
+            app_protocol,
+        }));
     }
     let of = |keys: &BTreeSet<(AddressKey, bool)>, wanted: bool| {
         let keys = keys.iter().filter(|(_, ready)| *ready == wanted);
-        let found: Vec<EndpointAddress> = keys
-            .filter_map(|(key, _)| addresses.get(key).cloned())
-            .collect();
+        let found: Vec<EndpointAddress> = keys.filter_map(|(key, _)| addresses.get(key).cloned()).collect();
         (!found.is_empty()).then_some(found)
     };
     by_addresses
@@ -176,12 +151,8 @@ fn truncate(subsets: &mut Vec<EndpointSubset>) -> bool {
             }
         }
     };
-    subsets
-        .iter_mut()
-        .for_each(|subset| shorten(&mut subset.addresses));
-    subsets
-        .iter_mut()
-        .for_each(|subset| shorten(&mut subset.not_ready_addresses));
+    subsets.iter_mut().for_each(|subset| shorten(&mut subset.addresses));
+    subsets.iter_mut().for_each(|subset| shorten(&mut subset.not_ready_addresses));
     subsets.retain(|subset| subset.addresses.is_some() || subset.not_ready_addresses.is_some());
     cut
 }
@@ -196,48 +167,16 @@ fn trigger(
     let flat = |subsets: &[EndpointSubset]| {
         let mut all = BTreeSet::new();
         for subset in subsets {
-            let uid = |address: &EndpointAddress| {
-                address
-                    .target_ref
-                    .as_ref()
-                    .and_then(|target| target.uid.clone())
-            };
-            all.extend(
-                subset
-                    .addresses
-                    .iter()
-                    .flatten()
-                    .map(|address| (uid(address), true)),
-            );
-            all.extend(
-                subset
-                    .not_ready_addresses
-                    .iter()
-                    .flatten()
-                    .map(|address| (uid(address), false)),
-            );
+            let uid = |address: &EndpointAddress| address.target_ref.as_ref().and_then(|target| target.uid.clone());
+            all.extend(subset.addresses.iter().flatten().map(|address| (uid(address), true)));
+            all.extend(subset.not_ready_addresses.iter().flatten().map(|address| (uid(address), false)));
         }
         all
     };
-    let old = flat(
-        current
-            .and_then(|current| current.subsets.as_deref())
-            .unwrap_or_default(),
-    );
+    let old = flat(current.and_then(|current| current.subsets.as_deref()).unwrap_or_default());
     let new = flat(subsets);
-    let changed: BTreeSet<_> = new
-        .difference(&old)
-        .filter_map(|(uid, _)| uid.as_deref())
-        .collect();
-    let pods = pods
-        .iter()
-        .filter(|pod| changed.contains(meta::uid(&***pod)));
-    let created = service
-        .metadata
-        .creation_timestamp
-        .as_ref()
-        .filter(|_| current.is_none());
-    pods.filter_map(|pod| address::changed_at(pod))
-        .chain(created.map(|time| time.0))
-        .min()
+    let changed: BTreeSet<_> = new.difference(&old).filter_map(|(uid, _)| uid.as_deref()).collect();
+    let pods = pods.iter().filter(|pod| changed.contains(meta::uid(&***pod)));
+    let created = service.metadata.creation_timestamp.as_ref().filter(|_| current.is_none());
+    pods.filter_map(|pod| address::changed_at(pod)).chain(created.map(|time| time.0)).min()
 }

@@ -23,7 +23,7 @@ use machinery::selector::LabelSelector;
 use tokio_util::sync::CancellationToken;
 
 use self::slices::{Action, MANAGED_BY_LABEL, MANAGER, SERVICE_LABEL, Snapshot};
-use crate::client::{Error, if_found};
+use crate::client::{Error, if_found, settle};
 use crate::ledger::{Ledger, PATIENCE};
 use crate::{meta, pods};
 
@@ -37,12 +37,7 @@ const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 const GATHER: Duration = Duration::from_millis(2);
 
 /// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(
-    client: Client,
-    informers: Informers,
-    workers: usize,
-    cancel: CancellationToken,
-) {
+pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
     let controller = Arc::new(Controller::new(client, &informers));
     controller.watch();
     let synced = async {
@@ -59,7 +54,7 @@ pub(crate) async fn run(
     let queue = controller.queue.clone();
     informer::run("endpoints", queue, workers, cancel, |key| {
         let controller = Arc::clone(&controller);
-        async move { controller.reconcile(&key).await }
+        async move { settle(controller.reconcile(&key).await) }
     })
     .await;
 }
@@ -92,34 +87,22 @@ impl Controller {
         controller.pods.index(pods::BY_LABEL, pods::label_values);
         controller.services.index(BY_SELECTOR, |service: &Service| {
             let first = first_pair(service);
-            first
-                .map(|(key, value)| pods::label_value(meta::namespace(service), key, value))
-                .into_iter()
-                .collect()
+            first.map(|(key, value)| pods::label_value(meta::namespace(service), key, value)).into_iter().collect()
         });
-        controller.slices.index(BY_SERVICE, |slice| {
-            service_of(slice)
-                .map(|key| key.to_string())
-                .into_iter()
-                .collect()
-        });
+        controller.slices.index(BY_SERVICE, |slice| service_of(slice).map(|key| key.to_string()).into_iter().collect());
         controller
     }
 
     fn watch(self: &Arc<Self>) {
         let controller = Arc::clone(self);
-        self.services
-            .on_change(move |change| controller.wake(change.key()));
+        self.services.on_change(move |change| controller.wake(change.key()));
         let controller = Arc::clone(self);
-        self.pods
-            .on_change(move |change| controller.wake_selectors(change));
+        self.pods.on_change(move |change| controller.wake_selectors(change));
         let controller = Arc::clone(self);
         self.slices.on_change(move |change| {
             controller.slice_ledger.seen(change);
             let slices = [&change.old, &change.new].into_iter().flatten();
-            slices
-                .filter_map(|slice| service_of(slice))
-                .for_each(|key| controller.wake(key));
+            slices.filter_map(|slice| service_of(slice)).for_each(|key| controller.wake(key));
         });
         let controller = Arc::clone(self);
         self.endpoints.on_change(move |change| {
@@ -130,11 +113,7 @@ impl Controller {
         self.nodes.on_change(move |change| {
             let zone = |node: &Option<Arc<Node>>| node.as_deref().and_then(zone).map(str::to_owned);
             if zone(&change.old) != zone(&change.new) {
-                controller
-                    .services
-                    .list()
-                    .iter()
-                    .for_each(|service| controller.wake(ObjectKey::of(&**service)));
+                controller.services.list().iter().for_each(|service| controller.wake(ObjectKey::of(&**service)));
             }
         });
     }
@@ -161,17 +140,9 @@ impl Controller {
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let Some(service) = self
-            .services
-            .get(key)
-            .filter(|service| !meta::is_deleting(&**service))
-        else {
+        let Some(service) = self.services.get(key).filter(|service| !meta::is_deleting(&**service)) else {
             // Slices go with their owner; Endpoints have none.
-            if let Some(endpoints) = self
-                .endpoints
-                .get(key)
-                .filter(|endpoints| legacy::is_managed(endpoints))
-            {
+            if let Some(endpoints) = self.endpoints.get(key).filter(|endpoints| legacy::is_managed(endpoints)) {
                 let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
                 if_found(api.delete(&key.name, &only(&*endpoints)).await)?;
             }
@@ -187,8 +158,7 @@ impl Controller {
         let snapshot = self.snapshot(key, &service);
         let actions = slices::plan(&snapshot, &service);
         let legacy = legacy::plan(&snapshot.pods, &service, self.endpoints.get(key).as_deref());
-        let (slices, legacy) =
-            futures::join!(self.apply(key, actions), self.apply_legacy(key, legacy));
+        let (slices, legacy) = futures::join!(self.apply(key, actions), self.apply_legacy(key, legacy));
         slices?;
         legacy?;
         Ok(Outcome::Done)
@@ -196,10 +166,9 @@ impl Controller {
 
     fn snapshot(&self, key: &ObjectKey, service: &Service) -> Snapshot {
         let mut pods = match first_pair(service) {
-            Some((label, value)) => self.pods.by_index(
-                pods::BY_LABEL,
-                &pods::label_value(&key.namespace, label, value),
-            ),
+            Some((label, value)) => {
+                self.pods.by_index(pods::BY_LABEL, &pods::label_value(&key.namespace, label, value))
+            }
             None => Vec::new(),
         };
         pods.retain(|pod| selects(service, pod));
@@ -213,11 +182,7 @@ impl Controller {
             }
         }
         let slices = self.slices.by_index(BY_SERVICE, &key.to_string());
-        Snapshot {
-            pods,
-            zones,
-            slices,
-        }
+        Snapshot { pods, zones, slices }
     }
 
     async fn apply(&self, key: &ObjectKey, actions: Vec<Action>) -> Result<(), Error> {
@@ -230,11 +195,7 @@ impl Controller {
                     let slice_key = ObjectKey::new(&key.namespace, &name);
                     slice.metadata.name = Some(name);
                     self.slice_ledger.creating(key, slice_key.clone());
-                    if let Err(error) = api
-                        .create(&PostParams::default(), &slice)
-                        .await
-                        .map_err(Error::from)
-                    {
+                    if let Err(error) = api.create(&PostParams::default(), &slice).await.map_err(Error::from) {
                         self.slice_ledger.strike(&slice_key);
                         if error.is_namespace_terminating() {
                             return Ok(());
@@ -243,19 +204,14 @@ impl Controller {
                     }
                 }
                 Action::Replace(slice) => {
-                    let answer = api
-                        .replace(meta::name(&*slice), &PostParams::default(), &slice)
-                        .await;
+                    let answer = api.replace(meta::name(&*slice), &PostParams::default(), &slice).await;
                     if let Some(written) = if_found(answer)? {
-                        self.slice_ledger
-                            .wrote(key, &written, |key| self.slices.get(key));
+                        self.slice_ledger.wrote(key, &written, |key| self.slices.get(key));
                     }
                 }
                 Action::Delete(slice) => {
                     self.slice_ledger.deleting(key, &*slice);
-                    if let Err(error) =
-                        if_found(api.delete(meta::name(&*slice), &only(&*slice)).await)
-                    {
+                    if let Err(error) = if_found(api.delete(meta::name(&*slice), &only(&*slice)).await) {
                         self.slice_ledger.strike(&ObjectKey::of(&*slice));
                         return Err(error);
                     }
@@ -265,25 +221,19 @@ impl Controller {
         Ok(())
     }
 
-    async fn apply_legacy(
-        &self,
-        key: &ObjectKey,
-        endpoints: Option<Endpoints>,
-    ) -> Result<(), Error> {
+    async fn apply_legacy(&self, key: &ObjectKey, endpoints: Option<Endpoints>) -> Result<(), Error> {
         let Some(endpoints) = endpoints else {
             return Ok(());
         };
         let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
         let answer = if endpoints.metadata.resource_version.is_some() {
-            api.replace(&key.name, &PostParams::default(), &endpoints)
-                .await
+            api.replace(&key.name, &PostParams::default(), &endpoints).await
         } else {
             api.create(&PostParams::default(), &endpoints).await
         };
         match answer.map_err(Error::from) {
             Ok(written) => {
-                self.endpoints_ledger
-                    .wrote(key, &written, |key| self.endpoints.get(key));
+                self.endpoints_ledger.wrote(key, &written, |key| self.endpoints.get(key));
                 Ok(())
             }
             Err(error) if error.is_namespace_terminating() => Ok(()),
@@ -293,9 +243,7 @@ impl Controller {
 }
 
 /// Deletes this very object, as it is, and no other of its name.
-fn only<
-    K: k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>,
->(
+fn only<K: k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>>(
     object: &K,
 ) -> DeleteParams {
     DeleteParams::default().preconditions(Preconditions {
@@ -309,32 +257,20 @@ fn first_pair(service: &Service) -> Option<(&String, &String)> {
 }
 
 fn selects(service: &Service, pod: &Pod) -> bool {
-    let selector = service
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.selector.as_ref());
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
     match (selector, &pod.metadata.labels) {
-        (Some(selector), Some(labels)) if !selector.is_empty() => {
-            LabelSelector::from_map(selector).matches(labels)
-        }
+        (Some(selector), Some(labels)) if !selector.is_empty() => LabelSelector::from_map(selector).matches(labels),
         _ => false,
     }
 }
 
 fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
     let labels = slice.metadata.labels.as_ref()?;
-    let service = labels.get(SERVICE_LABEL).filter(|_| {
-        labels
-            .get(MANAGED_BY_LABEL)
-            .is_some_and(|manager| manager == MANAGER)
-    })?;
+    let service =
+        labels.get(SERVICE_LABEL).filter(|_| labels.get(MANAGED_BY_LABEL).is_some_and(|manager| manager == MANAGER))?;
     Some(ObjectKey::new(meta::namespace(slice), service))
 }
 
 fn zone(node: &Node) -> Option<&str> {
-    node.metadata
-        .labels
-        .as_ref()?
-        .get(ZONE_LABEL)
-        .map(String::as_str)
+    node.metadata.labels.as_ref()?.get(ZONE_LABEL).map(String::as_str)
 }

@@ -50,22 +50,11 @@ pub(crate) fn plan(snapshot: &Snapshot, service: &Service) -> Vec<Action> {
     };
     let mut actions = Vec::new();
     for family in families(spec) {
-        actions.extend(
-            Family {
-                snapshot,
-                service,
-                spec,
-                family,
-            }
-            .plan(),
-        );
+        actions.extend(Family { snapshot, service, spec, family }.plan());
     }
     // Of a family that the Service no longer has, nothing stays.
     let wanted = families(spec);
-    let stale = snapshot
-        .slices
-        .iter()
-        .filter(|slice| !wanted.contains(&slice.address_type.as_str()));
+    let stale = snapshot.slices.iter().filter(|slice| !wanted.contains(&slice.address_type.as_str()));
     actions.extend(stale.map(|slice| Action::Delete(Arc::clone(slice))));
     actions
 }
@@ -103,13 +92,8 @@ struct Draft {
 
 impl Family<'_> {
     fn plan(&self) -> Vec<Action> {
-        let mut spare: Vec<Arc<EndpointSlice>> = self
-            .snapshot
-            .slices
-            .iter()
-            .filter(|slice| slice.address_type == self.family)
-            .cloned()
-            .collect();
+        let mut spare: Vec<Arc<EndpointSlice>> =
+            self.snapshot.slices.iter().filter(|slice| slice.address_type == self.family).cloned().collect();
         spare.sort_by(|a, b| meta::name(&**a).cmp(meta::name(&**b)));
         let mut changed_pods = Vec::new();
         let mut drafts = Vec::new();
@@ -118,12 +102,7 @@ impl Family<'_> {
         }
         // A Service without endpoints has one empty slice: it says that there are none.
         if drafts.is_empty() {
-            drafts.push(Draft {
-                existing: None,
-                ports: Vec::new(),
-                endpoints: Vec::new(),
-                changed: true,
-            });
+            drafts.push(Draft { existing: None, ports: Vec::new(), endpoints: Vec::new(), changed: true });
         }
         // Rather than to delete one slice and create another, the one becomes the other.
         for draft in drafts.iter_mut().filter(|draft| draft.existing.is_none()) {
@@ -148,18 +127,12 @@ impl Family<'_> {
             }
             let ports = self.ports(pod);
             let endpoint = self.endpoint(pod, addresses);
-            let (identity, group) = (
-                identity(&endpoint),
-                groups.iter_mut().find(|group| group.ports == ports),
-            );
+            let (identity, group) = (identity(&endpoint), groups.iter_mut().find(|group| group.ports == ports));
             match group {
                 Some(group) => {
                     group.endpoints.insert(identity, endpoint);
                 }
-                None => groups.push(Group {
-                    ports,
-                    endpoints: BTreeMap::from([(identity, endpoint)]),
-                }),
+                None => groups.push(Group { ports, endpoints: BTreeMap::from([(identity, endpoint)]) }),
             }
         }
         groups
@@ -200,10 +173,7 @@ impl Family<'_> {
 
     fn labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.service.metadata.labels.clone().unwrap_or_default();
-        labels.insert(
-            SERVICE_LABEL.to_owned(),
-            meta::name(self.service).to_owned(),
-        );
+        labels.insert(SERVICE_LABEL.to_owned(), meta::name(self.service).to_owned());
         labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
         if address::is_headless(self.spec) {
             labels.insert(HEADLESS_LABEL.to_owned(), String::new());
@@ -221,20 +191,11 @@ impl Family<'_> {
         };
         let pods = self.snapshot.pods.iter().filter(is_changed);
         let service = self.service.metadata.creation_timestamp.as_ref();
-        let created = service
-            .filter(|_| self.snapshot.slices.is_empty())
-            .map(|time| time.0);
-        pods.filter_map(|pod| address::changed_at(pod))
-            .chain(created)
-            .min()
+        let created = service.filter(|_| self.snapshot.slices.is_empty()).map(|time| time.0);
+        pods.filter_map(|pod| address::changed_at(pod)).chain(created).min()
     }
 
-    fn finish(
-        &self,
-        draft: Draft,
-        labels: &BTreeMap<String, String>,
-        trigger: Option<Timestamp>,
-    ) -> Option<Action> {
+    fn finish(&self, draft: Draft, labels: &BTreeMap<String, String>, trigger: Option<Timestamp>) -> Option<Action> {
         let mut slice = EndpointSlice {
             address_type: self.family.to_owned(),
             endpoints: Some(draft.endpoints),
@@ -255,10 +216,8 @@ impl Family<'_> {
         let same_meta = existing.metadata.labels.as_ref() == Some(labels)
             && existing.metadata.owner_references == slice.metadata.owner_references;
         // A slice that became another (an empty one stays empty, say) may have become itself.
-        let same_content = existing.ports.as_deref().unwrap_or_default()
-            == slice.ports.as_deref().unwrap_or_default()
-            && existing.endpoints.as_deref().unwrap_or_default()
-                == slice.endpoints.as_deref().unwrap_or_default();
+        let same_content = existing.ports.as_deref().unwrap_or_default() == slice.ports.as_deref().unwrap_or_default()
+            && existing.endpoints.as_deref().unwrap_or_default() == slice.endpoints.as_deref().unwrap_or_default();
         let same = same_meta && (!draft.changed || same_content);
         if same {
             return None;
@@ -280,34 +239,18 @@ impl Family<'_> {
 
 fn identity(endpoint: &Endpoint) -> Identity {
     let target = endpoint.target_ref.as_ref();
-    (
-        endpoint.addresses.clone(),
-        target.and_then(|target| target.uid.clone()),
-    )
+    (endpoint.addresses.clone(), target.and_then(|target| target.uid.clone()))
 }
 
 /// Shares the endpoints of `group` out among those of `spare` that have its ports, which it takes, and as many new
 /// slices as are needed. Endpoints stay where they are; new ones go into slices that change anyway, then into the
 /// fullest that have room. What is new or different is noted in `changed`.
-fn pack(
-    group: Group,
-    spare: &mut Vec<Arc<EndpointSlice>>,
-    changed: &mut Vec<Identity>,
-) -> Vec<Draft> {
-    let Group {
-        ports,
-        mut endpoints,
-    } = group;
+fn pack(group: Group, spare: &mut Vec<Arc<EndpointSlice>>, changed: &mut Vec<Identity>) -> Vec<Draft> {
+    let Group { ports, mut endpoints } = group;
     let mut drafts = Vec::new();
-    let matching =
-        |slice: &mut Arc<EndpointSlice>| slice.ports.as_deref().unwrap_or_default() == ports;
+    let matching = |slice: &mut Arc<EndpointSlice>| slice.ports.as_deref().unwrap_or_default() == ports;
     for slice in spare.extract_if(.., matching) {
-        let mut draft = Draft {
-            existing: None,
-            ports: ports.clone(),
-            endpoints: Vec::new(),
-            changed: false,
-        };
+        let mut draft = Draft { existing: None, ports: ports.clone(), endpoints: Vec::new(), changed: false };
         for old in slice.endpoints.iter().flatten() {
             let identity = identity(old);
             match endpoints.remove(&identity) {
@@ -337,12 +280,7 @@ fn pack(
     }
     while new.peek().is_some() {
         let endpoints = new.by_ref().take(MAX_ENDPOINTS).collect();
-        drafts.push(Draft {
-            existing: None,
-            ports: ports.clone(),
-            endpoints,
-            changed: true,
-        });
+        drafts.push(Draft { existing: None, ports: ports.clone(), endpoints, changed: true });
     }
     // An empty slice is of no use, unless as the beginning of another.
     for draft in drafts.extract_if(.., |draft| draft.endpoints.is_empty()) {

@@ -1,14 +1,178 @@
-//! Namespaces.
+//! Namespaces: empties those that are being deleted, and lets them go.
+//!
+//! Watches Namespaces, and Pods for the moment the last one ends; owns the finalizer `kubernetes` of a namespace. What
+//! there may be in a namespace is asked of discovery each time, so that kinds that came later are found too. Pods go
+//! first: while they run, their configuration and network policies are of use.
 
-use k8s_openapi::api::core::v1::Namespace;
+pub(crate) mod plan;
 
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use tokio_util::sync::CancellationToken;
+
+use self::plan::{FINALIZER, Survey};
+use crate::client::{Error, if_found, settle};
+use crate::discovery::{self, Kind};
 use crate::meta;
+
+/// So many requests for one namespace are under way at once.
+const CONCURRENT: usize = 8;
+/// So many objects are read at once.
+const PAGE: u32 = 500;
 
 /// Whether things may be created in `namespace`.
 pub(crate) fn is_active(namespace: &Namespace) -> bool {
-    let phase = namespace
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
+    let phase = namespace.status.as_ref().and_then(|status| status.phase.as_deref());
     !meta::is_deleting(namespace) && phase != Some("Terminating")
+}
+
+/// Runs the controller until `cancel` is triggered.
+pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
+    let namespaces: Informer<Namespace> = informers.informer();
+    let pods: Informer<Pod> = informers.informer();
+    let queue = WorkQueue::new();
+    let wake = queue.clone();
+    namespaces.on_change(move |change| wake.add(change.key().name));
+    let (wake, known) = (queue.clone(), namespaces.clone());
+    pods.on_change(move |change| {
+        let namespace = change.key().namespace;
+        let gone = change.new.is_none();
+        if gone && known.get(&ObjectKey::new("", &namespace)).is_some_and(|namespace| plan::is_due(&namespace)) {
+            wake.add(namespace);
+        }
+    });
+    tokio::select! {
+        () = cancel.cancelled() => return,
+        () = namespaces.synced() => {}
+    }
+    let state = Arc::new((client, namespaces));
+    informer::run("namespace", queue, workers, cancel, |name: String| {
+        let state = Arc::clone(&state);
+        async move { settle(reconcile(&state.0, &state.1, &name).await) }
+    })
+    .await;
+}
+
+async fn reconcile(client: &Client, namespaces: &Informer<Namespace>, name: &str) -> Result<Outcome, Error> {
+    let Some(namespace) = namespaces.get(&ObjectKey::new("", name)).filter(|namespace| plan::is_due(namespace)) else {
+        return Ok(Outcome::Done);
+    };
+    let survey = empty(client, name).await;
+    let plan = plan::plan(&namespace, &survey, Timestamp::now());
+    let api: Api<Namespace> = Api::all(client.clone());
+    if let Some(status) = &plan.status {
+        let old = namespace.status.clone().unwrap_or_default();
+        if let Some(patch) = meta::status_patch(&old, status)? {
+            if_found(api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
+        }
+    }
+    if plan.finalize {
+        finalize(&api, &namespace).await?;
+    }
+    Ok(plan.look_again.map_or(Outcome::Done, Outcome::After))
+}
+
+/// Asks everything in the namespace to go, Pods first, and says what is left.
+async fn empty(client: &Client, namespace: &str) -> Survey {
+    let mut survey = Survey::default();
+    let kinds = match discovery::kinds(client).await {
+        Ok(kinds) => kinds,
+        Err(error) => {
+            survey.discovery_errors.push(Error::from(error).to_string());
+            return survey;
+        }
+    };
+    let kinds = kinds.into_iter().filter(|kind| kind.namespaced);
+    let (pods, others): (Vec<_>, Vec<_>) = kinds.partition(|kind| kind.name() == "pods.");
+    for kinds in [pods, others] {
+        let emptied = stream::iter(kinds.into_iter().map(|kind| empty_kind(client, namespace, kind)));
+        let parts: Vec<Survey> = emptied.buffer_unordered(CONCURRENT).collect().await;
+        parts.into_iter().for_each(|part| survey.add(part));
+        if !survey.is_empty() {
+            break;
+        }
+    }
+    survey
+}
+
+async fn empty_kind(client: &Client, namespace: &str, kind: Kind) -> Survey {
+    let mut survey = Survey::default();
+    if let Err(error) = try_empty_kind(client, namespace, &kind, &mut survey).await {
+        survey.deletion_errors.push(format!("{}: {error}", kind.name()));
+    }
+    survey
+}
+
+async fn try_empty_kind(client: &Client, namespace: &str, kind: &Kind, survey: &mut Survey) -> Result<(), Error> {
+    let api: Api<PartialObjectMeta<DynamicObject>> = Api::namespaced_with(client.clone(), namespace, &kind.resource);
+    let objects: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind.resource);
+    if list(&api).await?.is_empty() {
+        return Ok(());
+    }
+    let params = DeleteParams::background();
+    if kind.delete_collection {
+        if_found(objects.delete_collection(&params, &ListParams::default()).await)?;
+    } else {
+        for object in list(&api).await? {
+            if_found(objects.delete(object.metadata.name.as_deref().unwrap_or_default(), &params).await)?;
+        }
+    }
+    let left = list(&api).await?;
+    if !left.is_empty() {
+        survey.remaining.insert(kind.name(), left.len());
+    }
+    for finalizer in left.iter().flat_map(|object| object.metadata.finalizers.iter().flatten()) {
+        *survey.finalizers.entry(finalizer.clone()).or_default() += 1;
+    }
+    Ok(())
+}
+
+async fn list(api: &Api<PartialObjectMeta<DynamicObject>>) -> Result<Vec<PartialObjectMeta<DynamicObject>>, Error> {
+    let mut all = Vec::new();
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let Some(page) = if_found(api.list(&params).await)? else {
+            // The kind itself went away.
+            return Ok(all);
+        };
+        all.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(all),
+        }
+    }
+}
+
+/// Gives up the finalizer: only the subresource `finalize` may.
+async fn finalize(api: &Api<Namespace>, namespace: &Namespace) -> Result<(), Error> {
+    let name = meta::name(namespace);
+    // Fresh, since its status was just written.
+    let Some(mut live) = if_found(api.get(name).await)? else {
+        return Ok(());
+    };
+    if meta::uid(&live) != meta::uid(namespace) || !plan::is_due(&live) {
+        return Ok(());
+    }
+    if let Some(finalizers) = live.spec.as_mut().and_then(|spec| spec.finalizers.as_mut()) {
+        finalizers.retain(|finalizer| finalizer != FINALIZER);
+    }
+    if_found(api.replace_subresource("finalize", name, &PostParams::default(), &live).await)?;
+    Ok(())
+}
+
+impl Survey {
+    fn add(&mut self, other: Self) {
+        self.discovery_errors.extend(other.discovery_errors);
+        self.deletion_errors.extend(other.deletion_errors);
+        self.remaining.extend(other.remaining);
+        for (finalizer, count) in other.finalizers {
+            *self.finalizers.entry(finalizer).or_default() += count;
+        }
+    }
 }

@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use self::plan::{Failure, Plan, Snapshot};
-use crate::client::{Error, if_found};
+use crate::client::{Error, if_found, settle};
 use crate::ledger::{Ledger, PATIENCE};
 use crate::{meta, pods};
 
@@ -33,12 +33,7 @@ const CONCURRENT: usize = 32;
 const NAME_ATTEMPTS: usize = 8;
 
 /// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(
-    client: Client,
-    informers: Informers,
-    workers: usize,
-    cancel: CancellationToken,
-) {
+pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
     let controller = Arc::new(Controller::new(client, &informers));
     controller.watch();
     tokio::select! {
@@ -52,7 +47,7 @@ pub(crate) async fn run(
     let queue = controller.queue.clone();
     informer::run("replicaset", queue, workers, cancel, |key| {
         let controller = Arc::clone(&controller);
-        async move { controller.reconcile(&key).await }
+        async move { settle(controller.reconcile(&key).await) }
     })
     .await;
 }
@@ -68,10 +63,7 @@ struct Controller {
 
 impl Controller {
     fn new(client: Client, informers: &Informers) -> Self {
-        let (sets, pods) = (
-            informers.informer::<ReplicaSet>(),
-            informers.informer::<Pod>(),
-        );
+        let (sets, pods) = (informers.informer::<ReplicaSet>(), informers.informer::<Pod>());
         sets.index(meta::BY_NAMESPACE, meta::namespaces);
         sets.index(meta::BY_CONTROLLER, meta::controller_uids);
         pods.index(meta::BY_CONTROLLER, meta::controller_uids);
@@ -106,15 +98,11 @@ impl Controller {
         for pod in [&change.old, &change.new].into_iter().flatten() {
             if let Some(owner) = meta::controller_of(&pod.metadata) {
                 if owner.kind == "ReplicaSet" {
-                    self.queue
-                        .add(ObjectKey::new(meta::namespace(&**pod), &owner.name));
+                    self.queue.add(ObjectKey::new(meta::namespace(&**pod), &owner.name));
                 }
             } else if change.new.is_some() {
                 let labels = pod.metadata.labels.clone().unwrap_or_default();
-                for set in self
-                    .sets
-                    .by_index(meta::BY_NAMESPACE, meta::namespace(&**pod))
-                {
+                for set in self.sets.by_index(meta::BY_NAMESPACE, meta::namespace(&**pod)) {
                     if selector(&set).is_ok_and(|selector| selector.matches(&labels)) {
                         self.queue.add(ObjectKey::of(&*set));
                     }
@@ -125,6 +113,7 @@ impl Controller {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some(rs) = self.sets.get(key) else {
+            self.ledger.forget(key);
             return Ok(Outcome::Done);
         };
         let selector = selector(&rs)?;
@@ -135,14 +124,8 @@ impl Controller {
         let created = self.create(key, &rs, plan.create).await;
         let deleted = self.delete(key, &rs, &plan.delete).await;
         let failure = match (&created.error, &deleted) {
-            (Some(error), _) => Some(Failure {
-                reason: "FailedCreate",
-                message: error.to_string(),
-            }),
-            (None, Err(error)) => Some(Failure {
-                reason: "FailedDelete",
-                message: error.to_string(),
-            }),
+            (Some(error), _) => Some(Failure { reason: "FailedCreate", message: error.to_string() }),
+            (None, Err(error)) => Some(Failure { reason: "FailedDelete", message: error.to_string() }),
             (None, Ok(())) => None,
         };
         let mut counts = plan.counts.clone();
@@ -152,10 +135,7 @@ impl Controller {
         let status = plan::status(&rs, &counts, failure.as_ref(), now);
         if let Some(patch) = meta::status_patch(&rs.status.clone().unwrap_or_default(), &status)? {
             let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &key.namespace);
-            if_found(
-                api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(patch))
-                    .await,
-            )?;
+            if_found(api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
         }
         if let Some(error) = created.error {
             return Err(error);
@@ -173,17 +153,9 @@ impl Controller {
         let open = self.ledger.open(key);
         let mut pods = self.pods.by_index(meta::BY_CONTROLLER, meta::uid(rs));
         let surplus = i64::try_from(pods.len()).unwrap_or(i64::MAX) > i64::from(plan::replicas(rs));
-        let related = if surplus {
-            self.related(rs)
-        } else {
-            Vec::new()
-        };
+        let related = if surplus { self.related(rs) } else { Vec::new() };
         pods.extend(self.pods.by_index(meta::ORPHANS, &key.namespace));
-        Snapshot {
-            pods,
-            related,
-            open,
-        }
+        Snapshot { pods, related, open }
     }
 
     /// The Pods of all ReplicaSets that have the same controller.
@@ -192,9 +164,7 @@ impl Controller {
             Some(owner) => self.sets.by_index(meta::BY_CONTROLLER, &owner.uid),
             None => return self.pods.by_index(meta::BY_CONTROLLER, meta::uid(rs)),
         };
-        let pods = siblings
-            .iter()
-            .map(|set| self.pods.by_index(meta::BY_CONTROLLER, meta::uid(&**set)));
+        let pods = siblings.iter().map(|set| self.pods.by_index(meta::BY_CONTROLLER, meta::uid(&**set)));
         pods.flatten().collect()
     }
 
@@ -253,10 +223,7 @@ impl Controller {
             let pod_key = ObjectKey::new(&key.namespace, &name);
             self.ledger.creating(key, pod_key.clone());
             let pod = plan::pod(rs, name);
-            let answer = api
-                .create(&PostParams::default(), &pod)
-                .await
-                .map_err(Error::from);
+            let answer = api.create(&PostParams::default(), &pod).await.map_err(Error::from);
             let Err(error) = answer else {
                 let message = format!("Created pod: {}", pod_key.name);
                 self.event(rs, EventType::Normal, "SuccessfulCreate", message);
@@ -268,75 +235,44 @@ impl Controller {
                 continue;
             }
             if !error.is_namespace_terminating() {
-                self.event(
-                    rs,
-                    EventType::Warning,
-                    "FailedCreate",
-                    format!("Error creating: {error}"),
-                );
+                self.event(rs, EventType::Warning, "FailedCreate", format!("Error creating: {error}"));
             }
             return Err(error);
         }
     }
 
-    async fn delete(
-        &self,
-        key: &ObjectKey,
-        rs: &ReplicaSet,
-        pods: &[Arc<Pod>],
-    ) -> Result<(), Error> {
+    async fn delete(&self, key: &ObjectKey, rs: &ReplicaSet, pods: &[Arc<Pod>]) -> Result<(), Error> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
         let delete = |pod: Arc<Pod>| {
             let api = api.clone();
             async move { self.delete_one(&api, key, rs, &pod).await }
         };
-        let answers = stream::iter(pods.iter().cloned().map(delete))
-            .buffer_unordered(CONCURRENT)
-            .collect::<Vec<_>>()
-            .await;
+        let answers =
+            stream::iter(pods.iter().cloned().map(delete)).buffer_unordered(CONCURRENT).collect::<Vec<_>>().await;
         answers.into_iter().collect()
     }
 
-    async fn delete_one(
-        &self,
-        api: &Api<Pod>,
-        key: &ObjectKey,
-        rs: &ReplicaSet,
-        pod: &Pod,
-    ) -> Result<(), Error> {
+    async fn delete_one(&self, api: &Api<Pod>, key: &ObjectKey, rs: &ReplicaSet, pod: &Pod) -> Result<(), Error> {
         self.ledger.deleting(key, pod);
-        let params = DeleteParams::default().preconditions(Preconditions {
-            uid: pod.metadata.uid.clone(),
-            resource_version: None,
-        });
+        let params = DeleteParams::default()
+            .preconditions(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
         let name = meta::name(pod);
         match if_found(api.delete(name, &params).await) {
             Ok(Some(_)) => {
-                self.event(
-                    rs,
-                    EventType::Normal,
-                    "SuccessfulDelete",
-                    format!("Deleted pod: {name}"),
-                );
+                self.event(rs, EventType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"));
                 Ok(())
             }
             Ok(None) => Ok(()),
             Err(error) => {
                 self.ledger.strike(&ObjectKey::of(pod));
-                self.event(
-                    rs,
-                    EventType::Warning,
-                    "FailedDelete",
-                    format!("Error deleting: {error}"),
-                );
+                self.event(rs, EventType::Warning, "FailedDelete", format!("Error deleting: {error}"));
                 Err(error)
             }
         }
     }
 
     fn event(&self, rs: &ReplicaSet, type_: EventType, reason: &str, message: String) {
-        self.recorder
-            .event(&meta::reference(rs), type_, reason, message);
+        self.recorder.event(&meta::reference(rs), type_, reason, message);
     }
 }
 
@@ -348,10 +284,7 @@ struct Created {
 
 async fn patch(api: &Api<Pod>, pod: &Pod, patch: Value) -> Result<(), Error> {
     let patch = Patch::Strategic(patch);
-    if_found(
-        api.patch(meta::name(pod), &PatchParams::default(), &patch)
-            .await,
-    )?;
+    if_found(api.patch(meta::name(pod), &PatchParams::default(), &patch).await)?;
     Ok(())
 }
 

@@ -69,12 +69,7 @@ pub(crate) struct Failure {
 }
 
 /// Decides what `rs` needs. Whoever carries the plan out makes no choices.
-pub(crate) fn plan(
-    snapshot: &Snapshot,
-    rs: &ReplicaSet,
-    selector: &LabelSelector,
-    now: Timestamp,
-) -> Plan {
+pub(crate) fn plan(snapshot: &Snapshot, rs: &ReplicaSet, selector: &LabelSelector, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let open = &snapshot.open;
     let mut active = Vec::new();
@@ -122,10 +117,7 @@ pub(crate) fn plan(
 impl Plan {
     fn count(&mut self, rs: &ReplicaSet, active: &[Arc<Pod>], unseen: usize, now: Timestamp) {
         let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-        let labeled = active
-            .iter()
-            .filter(|pod| has_template_labels(rs, pod))
-            .count();
+        let labeled = active.iter().filter(|pod| has_template_labels(rs, pod)).count();
         self.counts.replicas = number(active.len() + unseen + self.create);
         self.counts.fully_labeled = number(labeled + unseen + self.create);
         self.counts.terminating += number(self.delete.len());
@@ -151,32 +143,19 @@ pub(crate) fn replicas(rs: &ReplicaSet) -> i32 {
 
 fn has_template_labels(rs: &ReplicaSet, pod: &Pod) -> bool {
     let template = rs.spec.as_ref().and_then(|spec| spec.template.as_ref());
-    let wanted = template
-        .and_then(|template| template.metadata.as_ref())
-        .and_then(|meta| meta.labels.as_ref());
+    let wanted = template.and_then(|template| template.metadata.as_ref()).and_then(|meta| meta.labels.as_ref());
     let labels = pod.metadata.labels.as_ref();
-    wanted.into_iter().flatten().all(|(key, value)| {
-        labels
-            .and_then(|labels| labels.get(key))
-            .is_some_and(|label| label == value)
-    })
+    wanted
+        .into_iter()
+        .flatten()
+        .all(|(key, value)| labels.and_then(|labels| labels.get(key)).is_some_and(|label| label == value))
 }
 
 /// The status of `rs` after a plan with these counts was carried out, with or without `failure`.
-pub(crate) fn status(
-    rs: &ReplicaSet,
-    counts: &Counts,
-    failure: Option<&Failure>,
-    now: Timestamp,
-) -> ReplicaSetStatus {
-    let mut conditions: Vec<ReplicaSetCondition> = rs
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.clone())
-        .unwrap_or_default();
-    let failed = conditions
-        .iter()
-        .any(|condition| condition.type_ == "ReplicaFailure");
+pub(crate) fn status(rs: &ReplicaSet, counts: &Counts, failure: Option<&Failure>, now: Timestamp) -> ReplicaSetStatus {
+    let mut conditions: Vec<ReplicaSetCondition> =
+        rs.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let failed = conditions.iter().any(|condition| condition.type_ == "ReplicaFailure");
     match failure {
         // Upstream: the first failure stands until all is well again.
         Some(failure) if !failed => conditions.push(ReplicaSetCondition {

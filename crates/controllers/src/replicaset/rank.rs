@@ -111,13 +111,7 @@ fn magnitude(since: Timestamp, now: Timestamp) -> i64 {
 }
 
 fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_deref());
-    let counts = statuses
-        .unwrap_or_default()
-        .iter()
-        .map(|container| container.restart_count);
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref());
+    let counts = statuses.unwrap_or_default().iter().map(|container| container.restart_count);
     counts.max().unwrap_or_default()
 }

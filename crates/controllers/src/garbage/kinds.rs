@@ -1,0 +1,247 @@
+//! The watches that fill the graph: one for the metadata of each kind that discovery knows, now and later.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use informer::WorkQueue;
+use kube::api::{DynamicObject, PartialObjectMeta};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::absent::Absent;
+use super::graph::{Graph, Text};
+use crate::client::Error;
+use crate::discovery::{self, Kind};
+
+/// So long after a CustomResourceDefinition changed the API may take to serve its kind.
+const SETTLE: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+/// The list of kinds is read again after this time, whatever happened.
+const REFRESH: Duration = Duration::from_secs(300);
+/// Kinds are waited for at most so long before garbage is collected. What is missing then is verified one by one.
+const FIRST_SYNC: Duration = Duration::from_secs(10);
+
+/// Metadata of an object of any kind.
+pub(crate) type Partial = PartialObjectMeta<DynamicObject>;
+
+/// The graph and the kinds of the objects in it.
+#[derive(Default)]
+pub(crate) struct Known {
+    pub(crate) graph: Graph,
+    kinds: Vec<Arc<Kind>>,
+}
+
+impl Known {
+    /// The kind with this number.
+    pub(crate) fn kind(&self, number: u32) -> Option<Arc<Kind>> {
+        self.kinds.get(usize::try_from(number).ok()?).cloned()
+    }
+
+    /// The kind that an owner reference names, in whatever version.
+    pub(crate) fn kind_named(&self, api_version: &str, kind: &str) -> Option<Arc<Kind>> {
+        let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+        // The last of several that look the same is the one that is served now.
+        let mut kinds = self.kinds.iter().rev();
+        kinds.find(|known| known.resource.group == group && known.resource.kind == kind).cloned()
+    }
+}
+
+/// What the watches share with the workers.
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    known: Mutex<Known>,
+    pub(crate) queue: WorkQueue<Text>,
+    /// A kind was not known, or those there are have changed.
+    pub(crate) refresh: Notify,
+    /// So much time has passed since that the API should serve them.
+    settled: Notify,
+    absent: Mutex<Absent>,
+}
+
+impl Shared {
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            client,
+            known: Mutex::default(),
+            queue: WorkQueue::new(),
+            refresh: Notify::new(),
+            settled: Notify::new(),
+            absent: Mutex::default(),
+        }
+    }
+
+    /// The graph. A lock of the standard library: never held across an await.
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known to be gone.
+    pub(crate) fn absent(&self) -> MutexGuard<'_, Absent> {
+        self.absent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply(&self, kind: u32, object: &Partial) {
+        let Some(uid) = &object.metadata.uid else {
+            return;
+        };
+        let mut known = self.known();
+        let node = known.graph.node(kind, &object.metadata);
+        let look = known.graph.apply(uid, Some(node));
+        drop(known);
+        look.into_iter().for_each(|uid| self.queue.add(uid));
+    }
+
+    fn remove(&self, uid: &str) {
+        let mut known = self.known();
+        let namespace = known.graph.get(uid).map(|node| node.namespace.clone());
+        let look = known.graph.apply(uid, None);
+        drop(known);
+        if let Some(namespace) = namespace {
+            self.absent().remember(uid.into(), namespace);
+        }
+        look.into_iter().for_each(|uid| self.queue.add(uid));
+    }
+
+    /// What a fresh list lacks was deleted while nobody watched.
+    fn remove_all_but(&self, kind: u32, listed: &HashSet<String>) {
+        let all = self.known().graph.of_kind(kind);
+        all.iter().filter(|uid| !listed.contains(&***uid)).for_each(|uid| self.remove(uid));
+    }
+}
+
+/// Watches all kinds until `cancel` is triggered, and triggers `synced` once the first list of each has arrived.
+pub(crate) async fn watch_all(shared: Arc<Shared>, synced: CancellationToken, cancel: CancellationToken) {
+    let mut watches = Watches { shared: Arc::clone(&shared), running: HashMap::new(), tasks: JoinSet::new() };
+    let mut first = true;
+    loop {
+        match discovery::kinds(&shared.client).await {
+            Ok(kinds) => {
+                let listed = watches.follow(kinds);
+                if std::mem::take(&mut first) {
+                    let all = futures::future::join_all(listed.into_iter().map(CancellationToken::cancelled_owned));
+                    tokio::select! {
+                        () = cancel.cancelled() => {}
+                        _ = tokio::time::timeout(FIRST_SYNC, all) => {}
+                    }
+                    synced.cancel();
+                }
+            }
+            Err(error) => warn!(error = %Error::from(error), "cannot discover the kinds of the API"),
+        }
+        let wait = if first { SETTLE[1] } else { REFRESH };
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            () = tokio::time::sleep(wait) => {}
+            () = shared.settled.notified() => {}
+            () = shared.refresh.notified() => {
+                tokio::select! {
+                    () = cancel.cancelled() => break,
+                    () = tokio::time::sleep(SETTLE[0]) => {}
+                }
+                let later = Arc::clone(&shared);
+                watches.tasks.spawn(async move {
+                    tokio::time::sleep(SETTLE[1]).await;
+                    // Only whoever waits by then: this is no reason to come back once more.
+                    later.settled.notify_waiters();
+                });
+            }
+        }
+    }
+    watches.tasks.shutdown().await;
+}
+
+struct Watches {
+    shared: Arc<Shared>,
+    running: HashMap<Kind, (u32, CancellationToken)>,
+    tasks: JoinSet<()>,
+}
+
+impl Watches {
+    /// Starts the watches of kinds that are new and stops those of kinds that are gone. The answer is triggered, one by
+    /// one, as the first lists of the new ones arrive.
+    fn follow(&mut self, kinds: Vec<Kind>) -> Vec<CancellationToken> {
+        let kinds: HashSet<Kind> = kinds.into_iter().filter(is_collected).collect();
+        let gone: Vec<Kind> = self.running.keys().filter(|kind| !kinds.contains(kind)).cloned().collect();
+        for kind in gone {
+            if let Some((number, cancel)) = self.running.remove(&kind) {
+                cancel.cancel();
+                self.shared.remove_all_but(number, &HashSet::new());
+            }
+        }
+        let mut listed = Vec::new();
+        for kind in kinds {
+            if self.running.contains_key(&kind) {
+                continue;
+            }
+            let mut known = self.shared.known();
+            let number = u32::try_from(known.kinds.len()).unwrap_or(u32::MAX);
+            known.kinds.push(Arc::new(kind.clone()));
+            drop(known);
+            let (cancel, first_list) = (CancellationToken::new(), CancellationToken::new());
+            let watch = watch(Arc::clone(&self.shared), kind.clone(), number, first_list.clone());
+            let stop = cancel.clone();
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = watch => {}
+                }
+            });
+            self.running.insert(kind, (number, cancel));
+            listed.push(first_list);
+        }
+        listed
+    }
+}
+
+/// Events own nothing and are owned by nobody, and there are many of them.
+fn is_collected(kind: &Kind) -> bool {
+    kind.resource.plural != "events"
+}
+
+/// Whether a change of such an object may change the list of kinds.
+fn makes_kinds(kind: &Kind) -> bool {
+    matches!(
+        (kind.resource.group.as_str(), kind.resource.plural.as_str()),
+        ("apiextensions.k8s.io", "customresourcedefinitions") | ("apiregistration.k8s.io", "apiservices")
+    )
+}
+
+async fn watch(shared: Arc<Shared>, kind: Kind, number: u32, first_list: CancellationToken) {
+    let api: Api<Partial> = Api::all_with(shared.client.clone(), &kind.resource);
+    let config = watcher::Config::default().streaming_lists();
+    let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
+    let mut listed = HashSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(object)) => {
+                shared.apply(number, &object);
+                listed.extend(object.metadata.uid);
+            }
+            Ok(Event::InitDone) => {
+                shared.remove_all_but(number, &std::mem::take(&mut listed));
+                first_list.cancel();
+                continue;
+            }
+            Ok(Event::Apply(object)) => shared.apply(number, &object),
+            Ok(Event::Delete(object)) => {
+                if let Some(uid) = &object.metadata.uid {
+                    shared.remove(uid);
+                }
+            }
+            Err(error) => {
+                debug!(kind = kind.name(), %error, "watch starts over");
+                continue;
+            }
+        }
+        if makes_kinds(&kind) && first_list.is_cancelled() {
+            shared.refresh.notify_one();
+        }
+    }
+}

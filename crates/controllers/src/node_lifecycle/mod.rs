@@ -1,0 +1,287 @@
+//! Nodes: gives up those that fall silent, and moves their Pods elsewhere.
+//!
+//! Watches Nodes, their Leases and Pods; owns the conditions of silent nodes and the taints `node.kubernetes.io/...`.
+//! What counts is when this process last saw a sign of life, by a clock that does not run while the machine sleeps, and
+//! never what is written in it: a laptop that was closed over night evicts nothing. The decisions are [`plan::plan`],
+//! [`evict::plan`] and [`sleep::Detector`].
+
+mod evict;
+mod plan;
+mod sleep;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use informer::{Change, EventType, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::evict::Verdict;
+use self::plan::{GRACE, Plan};
+use crate::client::{Error, if_found, settle};
+use crate::{meta, pods};
+
+/// Where nodes keep their leases.
+const LEASES: &str = "kube-node-lease";
+
+/// Runs the controller until `cancel` is triggered.
+pub(crate) async fn run(client: Client, informers: Informers, cancel: CancellationToken) {
+    let leases = Informer::start(
+        Api::namespaced(client.clone(), LEASES),
+        watcher::Config::default().streaming_lists(),
+        cancel.clone(),
+    );
+    let controller = Arc::new(Controller::new(client, &informers));
+    controller.watch(&leases);
+    let synced = async {
+        controller.nodes.synced().await;
+        controller.pods.synced().await;
+        leases.synced().await;
+    };
+    tokio::select! {
+        () = cancel.cancelled() => return,
+        () = synced => {}
+    }
+    let queue = controller.queue.clone();
+    let reconcile = informer::run("node-lifecycle", queue, 1, cancel.clone(), |name: String| {
+        let controller = Arc::clone(&controller);
+        async move { settle(controller.reconcile(&name).await) }
+    });
+    let watch_clocks = async {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = controller.watch_clocks() => {}
+        }
+    };
+    futures::join!(reconcile, watch_clocks);
+}
+
+/// A sign of life: when the lease was renewed and when the status was written, as the node says.
+type Sign = (Option<MicroTime>, Option<Time>);
+
+#[derive(Debug, Default, Clone)]
+struct Heartbeat {
+    sign: Sign,
+    /// When the sign was last seen to change.
+    seen: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    heartbeats: HashMap<String, Heartbeat>,
+    /// Since when each Pod is known to be on a node that drives it away, by UID.
+    driven: HashMap<String, Instant>,
+}
+
+struct Controller {
+    client: Client,
+    nodes: Informer<Node>,
+    pods: Informer<Pod>,
+    recorder: Recorder,
+    queue: WorkQueue<String>,
+    memory: Mutex<Memory>,
+}
+
+impl Controller {
+    fn new(client: Client, informers: &Informers) -> Self {
+        let (nodes, pods) = (informers.informer::<Node>(), informers.informer::<Pod>());
+        pods.index(pods::BY_NODE, pods::node_names);
+        Self {
+            recorder: Recorder::new(client.clone(), "node-controller", None),
+            client,
+            nodes,
+            pods,
+            queue: WorkQueue::new(),
+            memory: Mutex::default(),
+        }
+    }
+
+    fn watch(self: &Arc<Self>, leases: &Informer<Lease>) {
+        let controller = Arc::clone(self);
+        self.nodes.on_change(move |change| controller.node_changed(change));
+        let controller = Arc::clone(self);
+        leases.on_change(move |change| {
+            if let Some(lease) = &change.new {
+                let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
+                controller.heard(&change.key().name, |sign| sign.0 = renewed);
+            }
+        });
+        let controller = Arc::clone(self);
+        self.pods.on_change(move |change| {
+            let Some(pod) = &change.new else {
+                return;
+            };
+            if let Some(node) = pods::node_name(pod)
+                && let Some(known) = controller.nodes.get(&ObjectKey::new("", node))
+                && !evict::driving(taints(&known)).is_empty()
+            {
+                controller.queue.add(node.to_owned());
+            }
+        });
+    }
+
+    fn node_changed(&self, change: &Change<Node>) {
+        let name = change.key().name;
+        let Some(node) = &change.new else {
+            self.memory().heartbeats.remove(&name);
+            return;
+        };
+        let heard = plan::condition(node, "Ready").and_then(|ready| ready.last_heartbeat_time.clone());
+        self.heard(&name, |sign| sign.1 = heard);
+        let was_ready = change.old.as_deref().map(plan::is_ready);
+        if change.old.is_none() {
+            let message = format!("Node {name} event: Registered Node {name} in Controller");
+            self.recorder.event(&meta::reference(&**node), EventType::Normal, "RegisteredNode", message);
+        }
+        if was_ready != Some(plan::is_ready(node)) {
+            // Whether others may evict depends on this one too.
+            self.nodes.list().iter().for_each(|node| self.queue.add(meta::name(&**node).to_owned()));
+        }
+        self.queue.add(name);
+    }
+
+    fn heard(&self, node: &str, change: impl FnOnce(&mut Sign)) {
+        let mut memory = self.memory();
+        let heartbeat = memory.heartbeats.entry(node.to_owned()).or_default();
+        let before = heartbeat.sign.clone();
+        change(&mut heartbeat.sign);
+        if heartbeat.sign != before || heartbeat.seen.is_none() {
+            heartbeat.seen = Some(Instant::now());
+        }
+    }
+
+    /// Everybody starts afresh after a sleep.
+    async fn watch_clocks(&self) {
+        let start = Instant::now();
+        let mut detector = sleep::Detector::new(Timestamp::now(), Duration::ZERO);
+        loop {
+            tokio::time::sleep(sleep::PERIOD).await;
+            if detector.observe(Timestamp::now(), start.elapsed()) {
+                tracing::info!("the machine slept: every node has a full grace period again");
+                let now = Instant::now();
+                let mut memory = self.memory();
+                memory.heartbeats.values_mut().for_each(|heartbeat| heartbeat.seen = Some(now));
+                memory.driven.values_mut().for_each(|since| *since = now);
+            }
+        }
+    }
+
+    async fn reconcile(&self, name: &str) -> Result<Outcome, Error> {
+        let Some(node) = self.nodes.get(&ObjectKey::new("", name)) else {
+            return Ok(Outcome::Done);
+        };
+        let silent_for = {
+            let mut memory = self.memory();
+            let seen = memory.heartbeats.entry(name.to_owned()).or_default().seen.get_or_insert_with(Instant::now);
+            seen.elapsed()
+        };
+        let others = self.nodes.list();
+        let others_down = others.iter().all(|other| meta::name(&**other) == name || !plan::is_ready(other));
+        let plan = plan::plan(&node, silent_for, others_down, Timestamp::now());
+        let drives = plan.taints.clone().unwrap_or_else(|| taints(&node).to_vec());
+        self.apply(&node, plan).await?;
+        let next_eviction = self.evict(name, &drives).await?;
+        // A node that is given up speaks when it comes back.
+        let next_look = (silent_for < GRACE).then(|| GRACE - silent_for);
+        Ok(next_eviction.into_iter().chain(next_look).min().map_or(Outcome::Done, Outcome::After))
+    }
+
+    async fn apply(&self, node: &Node, plan: Plan) -> Result<(), Error> {
+        let (api, name) = (Api::<Node>::all(self.client.clone()), meta::name(node));
+        if !plan.conditions.is_empty() {
+            let patch = json!({ "status": { "conditions": plan.conditions } });
+            if_found(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await)?;
+            let message = format!("Node {name} status is now: NodeNotReady");
+            self.recorder.event(&meta::reference(node), EventType::Normal, "NodeNotReady", message);
+        }
+        if let Some(taints) = plan.taints {
+            // Whoever changes taints at the same time must not lose them.
+            let conditions_written = !plan.conditions.is_empty();
+            let version = if conditions_written { None } else { node.metadata.resource_version.clone() };
+            let patch = json!({ "metadata": { "resourceVersion": version }, "spec": { "taints": taints } });
+            if_found(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
+        }
+        if plan.unready_pods {
+            for pod in self.pods.by_index(pods::BY_NODE, name) {
+                if pods::is_ready(&pod) && !pods::is_finished(&pod) {
+                    self.mark_unready(&pod).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn mark_unready(&self, pod: &Pod) -> Result<(), Error> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), meta::namespace(pod));
+        let patch = json!({
+            "metadata": { "uid": meta::uid(pod) },
+            "status": { "conditions": [{
+                "type": "Ready", "status": "False", "lastTransitionTime": meta::seconds(Timestamp::now()),
+            }] },
+        });
+        if_found(api.patch_status(meta::name(pod), &PatchParams::default(), &Patch::Strategic(patch)).await)?;
+        self.recorder.event(&meta::reference(pod), EventType::Warning, "NodeNotReady", "Node is not ready");
+        Ok(())
+    }
+
+    /// Deletes the Pods that the node drives away and whose time has come; the answer is when the next one's comes.
+    async fn evict(&self, node: &str, taints: &[Taint]) -> Result<Option<Duration>, Error> {
+        let taints = evict::driving(taints);
+        let mut next: Option<Duration> = None;
+        for pod in self.pods.by_index(pods::BY_NODE, node) {
+            let uid = meta::uid(&*pod);
+            if taints.is_empty() || meta::is_deleting(&*pod) || pods::is_finished(&pod) {
+                self.memory().driven.remove(uid);
+                continue;
+            }
+            let since = self.memory().driven.entry(uid.to_owned()).or_insert_with(Instant::now).elapsed();
+            match evict::plan(&pod, &taints, since) {
+                Verdict::Stays => {}
+                Verdict::Leaves(Duration::ZERO) => self.evict_one(&pod).await?,
+                Verdict::Leaves(wait) => next = Some(next.map_or(wait, |next| next.min(wait))),
+            }
+        }
+        Ok(next)
+    }
+
+    async fn evict_one(&self, pod: &Pod) -> Result<(), Error> {
+        let (namespace, name) = (meta::namespace(pod), meta::name(pod));
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let message = format!("Marking for deletion Pod {namespace}/{name}");
+        self.recorder.event(&meta::reference(pod), EventType::Normal, "TaintManagerEviction", message);
+        let patch = json!({
+            "metadata": { "uid": meta::uid(pod) },
+            "status": { "conditions": [{
+                "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+                "message": "Taint manager: deleting due to NoExecute taint",
+                "lastTransitionTime": meta::seconds(Timestamp::now()),
+            }] },
+        });
+        if_found(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await)?;
+        let params = DeleteParams::default()
+            .preconditions(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
+        if_found(api.delete(name, &params).await)?;
+        self.memory().driven.remove(meta::uid(pod));
+        Ok(())
+    }
+
+    /// What is remembered. A lock of the standard library: never held across an await.
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn taints(node: &Node) -> &[Taint] {
+    node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
+}
