@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use machinery::selector::LabelSelector;
-use serde_json::{from_value, json};
+use serde_json::{Value, from_value, json};
 
 use crate::deployment::plan::{self as deployments, Action};
 use crate::ledger::Open;
@@ -98,12 +98,17 @@ struct Cluster {
 
 const NAME: &str = "web";
 
+/// A number, or a percentage.
+fn margin(text: &str) -> Value {
+    text.parse::<i32>().map_or_else(|_| json!(text), |number| json!(number))
+}
+
 impl Cluster {
     fn new(seed: u64, replicas: i32, surge: &str, unavailable: &str, strategy: &str, faults: bool) -> Self {
         let strategy = match strategy {
             "Recreate" => json!({ "type": "Recreate" }),
             _ => {
-                json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": surge, "maxUnavailable": unavailable } })
+                json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": margin(surge), "maxUnavailable": margin(unavailable) } })
             }
         };
         let deployment: Deployment = from_value(json!({

@@ -275,7 +275,8 @@ fn too_many_addresses_are_cut_and_it_is_said() {
 
 #[test]
 fn only_changes_that_matter_wake_a_service() {
-    let table: [(fn(&mut Value), bool); 6] = [
+    type Case = (fn(&mut Value), bool);
+    let table: [Case; 6] = [
         (unready, true),
         (deleting, true),
         (|pod| pod["metadata"]["labels"]["app"] = json!("x"), true),

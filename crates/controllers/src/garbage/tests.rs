@@ -76,6 +76,8 @@ fn the_fate_is_in_the_metadata() {
     }
 }
 
+type Case<'a> = (Fate, Wishes, &'a [Standing], Vec<Dependent>, Vec<Action>);
+
 #[test]
 fn objects_go_with_the_last_of_their_owners() {
     use Standing::{Absent, Impossible, Solid, Waiting};
@@ -93,7 +95,7 @@ fn objects_go_with_the_last_of_their_owners() {
     let foreground = Wishes { foreground: true, ..none };
     let background = || vec![Action::Delete(Policy::Background)];
 
-    let table: Vec<(Fate, Wishes, &[Standing], Vec<Dependent>, Vec<Action>)> = vec![
+    let table: Vec<Case> = vec![
         // What stays, by the standing of its owners.
         (Fate::Stays, none, &[], vec![], vec![]),
         (Fate::Stays, none, &[Solid], vec![], vec![]),

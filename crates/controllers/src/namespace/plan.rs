@@ -69,8 +69,13 @@ fn wait(survey: &Survey) -> Duration {
     Duration::from_millis(if only_pods && survey.deletion_errors.is_empty() { 1_000 } else { 100 })
 }
 
-/// Type, reason if it holds, message if it holds, reason and message if it does not.
-fn conditions(survey: &Survey) -> [(&'static str, Option<(&'static str, String)>, &'static str, &'static str); 5] {
+/// A problem that holds: its reason and message.
+type Problem = Option<(&'static str, String)>;
+
+/// A condition: its type, the problem, and the reason and message of there being none.
+type Finding = (&'static str, Problem, &'static str, &'static str);
+
+fn conditions(survey: &Survey) -> [Finding; 5] {
     let list = |errors: &[String]| errors.join(", ");
     let some = |errors: &[String]| !errors.is_empty();
     let counts = |counts: &BTreeMap<String, usize>, what: &str| {
@@ -131,11 +136,7 @@ fn conditions(survey: &Survey) -> [(&'static str, Option<(&'static str, String)>
     ]
 }
 
-fn set(
-    status: &mut NamespaceStatus,
-    (type_, problem, well, all_is_well): (&'static str, Option<(&'static str, String)>, &'static str, &'static str),
-    now: Timestamp,
-) {
+fn set(status: &mut NamespaceStatus, (type_, problem, well, all_is_well): Finding, now: Timestamp) {
     let value = if problem.is_some() { "True" } else { "False" };
     let (reason, message) = problem.unwrap_or_else(|| (well, all_is_well.to_owned()));
     let mut condition = NamespaceCondition {

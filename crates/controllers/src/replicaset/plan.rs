@@ -103,9 +103,9 @@ pub(crate) fn plan(snapshot: &Snapshot, rs: &ReplicaSet, selector: &LabelSelecto
         let present = active.len() + unseen;
         if present < wanted {
             plan.create = (wanted - present).min(BURST);
-        } else if present > wanted {
-            // A Pod that was just created cannot be chosen: it is not known yet. The next look will.
-            let surplus = (present - wanted).min(BURST).min(active.len());
+        } else if present > wanted && unseen == 0 {
+            // Pods that are not shown yet would be the first to go, and must not cost older ones their place.
+            let surplus = (present - wanted).min(BURST);
             plan.delete = rank::to_delete(active.clone(), &snapshot.related, surplus, now);
         }
     }

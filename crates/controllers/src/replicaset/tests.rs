@@ -74,7 +74,8 @@ fn noted(name: &str) -> BTreeSet<String> {
 #[test]
 fn creates_what_is_missing_and_deletes_what_is_too_much() {
     let finished = |name| pod_with(name, |pod| pod["status"]["phase"] = json!("Failed"));
-    let table: [(i32, Vec<Arc<Pod>>, usize, Vec<&str>); 6] = [
+    type Case = (i32, Vec<Arc<Pod>>, usize, Vec<&'static str>);
+    let table: [Case; 6] = [
         (3, vec![], 3, vec![]),
         (3, vec![pod("a")], 2, vec![]),
         (2, vec![pod("a"), pod("b")], 0, vec![]),
@@ -98,7 +99,7 @@ fn what_is_not_shown_yet_counts() {
     let plan = decide(&set(3, 0), vec![pod("a"), pod("b")], created());
     assert_eq!(plan.create, 1, "it is shown now: not counted twice");
     let plan = decide(&set(1, 0), vec![pod("a")], created());
-    assert_eq!(names(&plan.delete), ["a"], "the one that is known");
+    assert_eq!(names(&plan.delete), Vec::<&str>::new(), "the new one may be the one to go: wait for it");
 
     let deleted = Open { gone: noted("a"), ..Open::default() };
     let plan = decide(&set(2, 0), vec![pod("a"), pod("b")], deleted);
@@ -161,7 +162,7 @@ fn the_least_useful_pods_go_first() {
         pod_with("g-doubled-old", |pod| pod["metadata"]["creationTimestamp"] = json!("2025-01-01T00:00:00Z")),
         pod("z-alone-on-n2"),
         pod_with("d-cheap", |pod| {
-            pod["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"] = json!("-5")
+            pod["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"] = json!("-5");
         }),
         pod_with("c-unready", unready),
         pod_with("b-pending", |pod| pod["status"]["phase"] = json!("Pending")),
@@ -171,7 +172,7 @@ fn the_least_useful_pods_go_first() {
                 json!([{ "name": "c", "ready": true, "restartCount": 3, "image": "", "imageID": "" }]);
         }),
         pod_with("e-ready-lately", |pod| {
-            pod["status"]["conditions"][0]["lastTransitionTime"] = json!("2026-01-01T00:59:58Z")
+            pod["status"]["conditions"][0]["lastTransitionTime"] = json!("2026-01-01T00:59:58Z");
         }),
     ];
     let mut pods = pods;
