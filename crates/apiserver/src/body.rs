@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::Stream;
 use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -86,7 +87,7 @@ fn too_large() -> ApiError {
 }
 
 /// The body of a response.
-pub struct ResponseBody(Kind);
+pub(crate) struct ResponseBody(Kind);
 
 enum Kind {
     Empty,
@@ -102,27 +103,33 @@ const FRAME: usize = 64 * 1024;
 impl ResponseBody {
     /// No body.
     #[must_use]
-    pub const fn empty() -> Self {
+    pub(crate) const fn empty() -> Self {
         Self(Kind::Empty)
     }
 
     /// One piece.
     #[must_use]
-    pub fn once(bytes: impl Into<Bytes>) -> Self {
+    pub(crate) fn once(bytes: impl Into<Bytes>) -> Self {
         Self(Kind::Once(bytes.into()))
     }
 
     /// Many pieces, one after the other: a list, without a copy of it in memory.
     #[must_use]
-    pub fn pieces(pieces: VecDeque<Bytes>) -> Self {
+    pub(crate) fn pieces(pieces: VecDeque<Bytes>) -> Self {
         let left = pieces.iter().map(|piece| piece.len() as u64).sum();
         Self(Kind::Pieces { pieces, left })
     }
 
-    /// What comes, as it comes.
+    /// What comes, as it comes. A panic on the way ends this body and nothing else.
     #[must_use]
-    pub fn stream(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
-        Self(Kind::Stream(Box::pin(stream)))
+    pub(crate) fn stream(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
+        let caught = AssertUnwindSafe(stream).catch_unwind().map(|item| {
+            item.unwrap_or_else(|panic| {
+                tracing::error!(panic = crate::respond::panic_text(&*panic), "the stream of a response panicked");
+                Err(io::Error::other("the server failed"))
+            })
+        });
+        Self(Kind::Stream(caught.boxed()))
     }
 }
 

@@ -106,7 +106,7 @@ impl ApiServer {
             Ok(Err(error)) => respond::error(&error),
             Err(panic) => {
                 self.0.metrics.panicked();
-                tracing::error!(verb = labels.verb, resource = ?labels.resource, panic = panic_text(&*panic), "a request handler panicked");
+                tracing::error!(verb = labels.verb, resource = ?labels.resource, panic = respond::panic_text(&*panic), "a request handler panicked");
                 respond::error(&ApiError::internal("this request caused apiserver to panic. Look in the logs for details."))
             }
         };
@@ -351,14 +351,6 @@ fn method_name(method: &Method) -> &'static str {
         Method::OPTIONS => "options",
         _ => "other",
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(no text)")
 }
 
 #[cfg(test)]

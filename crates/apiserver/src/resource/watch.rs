@@ -30,6 +30,10 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Answer, ApiError> {
     if output.encoding != Encoding::Json {
         return Err(ApiError::not_acceptable(&[Encoding::Json.content_type()]));
     }
+    if call.server.is_stopping() {
+        // The watch would end at once, and its client come back at once.
+        return Err(ApiError::service_unavailable("the server is shutting down"));
+    }
     let query = call.query;
     let request = WatchRequest {
         selection: Selection::parse(query.text("labelSelector"), query.text("fieldSelector"))?,

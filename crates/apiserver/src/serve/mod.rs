@@ -50,7 +50,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             handshake: Duration::from_secs(10),
-            head: Duration::from_secs(60),
+            // Longer than the 90 s after which the usual clients give up an idle connection: they close it, not we.
+            head: Duration::from_secs(100),
             head_bytes: 64 * 1024,
             connections: 10_000,
             streams: 1_000,

@@ -242,3 +242,29 @@ async fn a_request_that_hangs_does_not_hold_up_the_shutdown() {
     tokio::time::timeout(PATIENCE, served.handle.shutdown()).await.expect("the server did not stop");
     read_all(&mut stream).await;
 }
+
+#[tokio::test]
+async fn a_command_runs_over_a_web_socket() {
+    let served = Served::new(Limits::default()).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    served.fixture.json(&format!("POST {pods}"), 201, &super::support::pod("a", "node1")).await;
+    let admin = served.pki.admin().unwrap();
+    let mut stream = served.tls(Some(&admin), b"http/1.1").await;
+    let request = format!(
+        "GET {pods}/a/exec?command=echo&command=hello&stdout=true HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut got = String::new();
+    let mut chunk = [0; 4096];
+    let read = async {
+        while !got.contains(r#""status":"Success""#) {
+            let count = stream.read(&mut chunk).await.unwrap();
+            assert_ne!(count, 0, "{got}");
+            got.push_str(&String::from_utf8_lossy(&chunk[..count]));
+        }
+    };
+    tokio::time::timeout(PATIENCE, read).await.expect("no end of the command");
+    assert!(got.starts_with("HTTP/1.1 101") && got.contains("\u{1}echo hello"), "{got}");
+}

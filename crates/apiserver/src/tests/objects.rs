@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{Fixture, pod};
+use super::support::{Fixture, PANICS, pod};
 use crate::body::LIMIT;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -26,12 +26,10 @@ async fn the_life_of_an_object() {
     changed["data"]["k"] = "2".into();
     let updated = fixture.json(&format!("PUT {MAPS}/a"), 200, &changed).await;
     assert_ne!(updated["metadata"]["resourceVersion"], got["metadata"]["resourceVersion"]);
-    let stale = fixture.json(&format!("PUT {MAPS}/a"), 409, &{
-        let mut stale = got.clone();
-        stale["data"]["k"] = "3".into();
-        stale
-    });
-    assert!(stale.await["message"].as_str().unwrap().contains("the object has been modified"));
+    let mut stale = got.clone();
+    stale["data"]["k"] = "3".into();
+    let refused = fixture.json(&format!("PUT {MAPS}/a"), 409, &stale).await;
+    assert!(refused["message"].as_str().unwrap().contains("the object has been modified"));
 
     for (kind, patch, status) in [
         ("application/merge-patch+json", r#"{"data":{"m":"x"}}"#, 200),
@@ -300,4 +298,34 @@ async fn the_servers_own_endpoints() {
     let slice = fixture.json(&format!("GET {path}"), 200, &Value::Null).await;
     assert_eq!(slice["metadata"]["labels"]["kubernetes.io/service-name"], "kubernetes");
     fixture.registry.close().await;
+}
+
+#[tokio::test]
+async fn a_panic_is_an_answer() {
+    let fixture = Fixture::new().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    fixture.json(&format!("POST {pods}"), 201, &pod("a", "node1")).await;
+    let answer = fixture.json(&format!("GET {pods}/a/log?tailLines={PANICS}"), 500, &Value::Null).await;
+    assert_eq!(answer["reason"], "InternalError");
+    fixture.json(&format!("GET {pods}/a"), 200, &Value::Null).await;
+    let metrics = fixture.ask("GET /metrics", &[], "").await.text;
+    assert!(metrics.contains("apiserver_request_panics_total 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn streams_need_an_upgrade() {
+    let fixture = Fixture::new().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    fixture.json(&format!("POST {pods}"), 201, &pod("a", "node1")).await;
+    for (line, message) in [
+        (format!("GET {pods}/a/exec?command=ls&stdout=true"), "Upgrade request required"),
+        (format!("POST {pods}/a/attach?stdout=true"), "Upgrade request required"),
+        (format!("POST {pods}/a/portforward"), "Upgrade request required"),
+        (format!("GET {pods}/a/exec?stdout=true"), "you must specify at least one command for the container"),
+        (format!("GET {pods}/a/exec?command=ls"), "you must specify at least 1 of stdin, stdout, stderr"),
+        (format!("GET {pods}/a/exec?command=ls&stdout=true&container=x"), "container x is not valid for pod a"),
+    ] {
+        let answer = fixture.json(&line, 400, &Value::Null).await;
+        assert_eq!(answer["message"], message, "{line}");
+    }
 }
