@@ -1,1 +1,156 @@
-//! (scaffold)
+//! The service proxy: Services and EndpointSlices become rules of the kernel, and listeners on loopback.
+//!
+//! ```text
+//!   Services ─┐                                      ┌─► nftables table `coracle-PROFILE`: cluster IPs, and node
+//!             ├─► Ruleset (pure) ──► what changed ───┤   ports on the bridge's address, for pods and the machine
+//!   Slices ───┘                                      └─► node ports on loopback: a listener per port in this process
+//! ```
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `service` | pure: a Service and its slices → ports with endpoints |
+//! | `ruleset` | pure: ports → what must be in the kernel; what to change; as a transaction for `nft` |
+//! | `table` | pure: the table's fixed part: hooks, and the refusal of what is left |
+//! | `sync` | the task that follows the informers and applies transactions |
+//! | `nft`, `host` | running `nft`; forwarding, the route, the bridge's settings |
+//! | `listeners`, `tcp`, `udp` | node ports on loopback |
+//!
+//! Packets for the service range never leave the machine: it is routed to the pod bridge, and whatever no rule translates
+//! is refused there, so that a service without endpoints is a refused connection at once.
+//!
+//! Everything added to the host's network is removed by [`Handle::shutdown`], or after a crash by [`cleanup`]; a start
+//! replaces leftovers. Left as they are: `net.ipv4.ip_forward` (Docker needs it too) and settings of the bridge itself,
+//! which go with it.
+//!
+//! This crate must not know where the API server is, nor Docker.
+
+mod host;
+mod listeners;
+mod nft;
+mod ruleset;
+mod service;
+mod sync;
+mod table;
+mod tcp;
+mod udp;
+
+#[cfg(test)]
+mod kernel_tests;
+
+use std::net::Ipv4Addr;
+
+use informer::{Informers, Recorder};
+use kube::Client;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::table::Table;
+
+/// Where node ports are reachable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NodePorts {
+    /// On loopback and on the bridge's address, for the machine and its pods alone.
+    #[default]
+    Local,
+    /// On all addresses of the machine.
+    All,
+}
+
+/// What to proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The profile: names the table.
+    pub profile: String,
+    /// The interface of the bridge that pods are on.
+    pub bridge: String,
+    /// The pods' addresses, `10.244.0.0/16`. Its first address is the bridge's own.
+    pub pod_cidr: String,
+    /// The services' addresses, `10.96.0.0/16`.
+    pub service_cidr: String,
+    /// Where node ports are reachable.
+    pub node_ports: NodePorts,
+}
+
+impl Config {
+    /// The defaults for a profile.
+    #[must_use]
+    pub fn new(profile: &str, bridge: &str, pod_cidr: &str, service_cidr: &str) -> Self {
+        Self {
+            profile: profile.to_owned(),
+            bridge: bridge.to_owned(),
+            pod_cidr: pod_cidr.to_owned(),
+            service_cidr: service_cidr.to_owned(),
+            node_ports: NodePorts::default(),
+        }
+    }
+}
+
+/// Why there is no proxy.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting is malformed.
+    #[error("{what} {value:?} is malformed")]
+    Config {
+        /// Which one.
+        what: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// `nft` refused.
+    #[error("nftables: {0}")]
+    Nft(String),
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Handle {
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Handle {
+    /// Stops it and removes what it added to the host's network.
+    pub async fn shutdown(self) {
+        self.cancel.cancel();
+        // It fails only if the task panicked; then its leftovers are replaced by the next start.
+        let _ = self.task.await;
+    }
+}
+
+/// Starts to proxy. Where `nft` or the privilege for it is missing, node ports work and cluster IPs do not: the log says so.
+///
+/// # Errors
+/// [`Error::Config`] only: what the host lacks is no error.
+// An `async fn` although it waits for nothing: it must run within a tokio runtime.
+#[allow(clippy::unused_async)]
+pub async fn start(config: Config, informers: &Informers, client: Client) -> Result<Handle, Error> {
+    let table = Table::new(&config)?;
+    let cancel = CancellationToken::new();
+    let services = informers.informer();
+    let slices = informers.informer();
+    let recorder = Recorder::new(client, "kube-proxy", None);
+    let task = tokio::spawn(sync::run(table, config.node_ports, services, slices, recorder, cancel.clone()));
+    Ok(Handle { cancel, task })
+}
+
+/// Removes what a proxy of this profile left behind. Idempotent. The route goes with the bridge.
+///
+/// # Errors
+/// When `nft` refuses. A machine without `nft` has nothing to remove.
+pub async fn cleanup(profile: &str) -> Result<(), Error> {
+    match nft::run(&table::removal(&table::name(profile)?)).await {
+        Ok(()) | Err(nft::Failure::Unavailable(_)) => Ok(()),
+        Err(nft::Failure::Refused(message)) => Err(Error::Nft(message)),
+    }
+}
+
+/// `ADDRESS/PREFIX`, as its first address and the length of its prefix.
+pub(crate) fn parse_cidr(what: &'static str, value: &str) -> Result<(Ipv4Addr, u8), Error> {
+    let parse = || {
+        let (address, prefix) = value.split_once('/')?;
+        let address: Ipv4Addr = address.parse().ok()?;
+        let prefix: u8 = prefix.parse().ok().filter(|prefix| (1..=30).contains(prefix))?;
+        Some((Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << (32 - prefix))), prefix))
+    };
+    parse().ok_or_else(|| Error::Config { what, value: value.to_owned() })
+}

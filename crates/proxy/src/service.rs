@@ -1,0 +1,246 @@
+//! From a Service and its EndpointSlices to ports with endpoints. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+
+use informer::ObjectKey;
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+
+/// The label by which a slice names its service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// A service with this label is somebody else's to proxy.
+const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
+/// Upstream's default for how long a client stays with its endpoint, in seconds.
+const AFFINITY_TIMEOUT: u32 = 10_800;
+
+/// Transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    fn parse(name: Option<&str>) -> Option<Self> {
+        match name.unwrap_or("TCP") {
+            "TCP" => Some(Self::Tcp),
+            "UDP" => Some(Self::Udp),
+            "SCTP" => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+}
+
+/// As nftables writes it.
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
+    }
+}
+
+/// One port of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Port {
+    pub(crate) service: ObjectKey,
+    pub(crate) protocol: Protocol,
+    pub(crate) cluster_ip: Ipv4Addr,
+    pub(crate) port: u16,
+    pub(crate) node_port: Option<u16>,
+    /// How long a client stays with its endpoint, in seconds; `None` for every connection anew.
+    pub(crate) affinity: Option<u32>,
+    /// In order, without duplicates.
+    pub(crate) endpoints: Vec<SocketAddrV4>,
+}
+
+/// Key of the service that a slice belongs to.
+pub(crate) fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
+    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+    Some(ObjectKey::new(slice.metadata.namespace.clone().unwrap_or_default(), name.clone()))
+}
+
+/// The ports of a service; none when it is not for this proxy: headless, an alias, or another proxy's.
+pub(crate) fn ports(service: &Service, slices: &[Arc<EndpointSlice>]) -> Vec<Port> {
+    let other = service.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(OTHER_PROXY));
+    let Some(spec) = service.spec.as_ref().filter(|_| !other) else {
+        return Vec::new();
+    };
+    let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
+    let mut addresses = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
+    let Some(cluster_ip) = addresses.find_map(|ip| ip.parse().ok()).filter(|_| kind != "ExternalName") else {
+        return Vec::new();
+    };
+    let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
+        spec.session_affinity_config
+            .as_ref()
+            .and_then(|config| config.client_ip.as_ref()?.timeout_seconds)
+            .and_then(|seconds| u32::try_from(seconds).ok())
+            .unwrap_or(AFFINITY_TIMEOUT)
+    });
+    let has_node_ports = kind == "NodePort" || kind == "LoadBalancer";
+    let node_port = |port: &ServicePort| {
+        let number = port.node_port.filter(|_| has_node_ports)?;
+        u16::try_from(number).ok().filter(|number| *number > 0)
+    };
+    let of_port = |port: &ServicePort| {
+        Some(Port {
+            service: ObjectKey::of(service),
+            protocol: Protocol::parse(port.protocol.as_deref())?,
+            cluster_ip,
+            port: u16::try_from(port.port).ok()?,
+            node_port: node_port(port),
+            affinity,
+            endpoints: endpoints(port, slices),
+        })
+    };
+    spec.ports.iter().flatten().filter_map(of_port).collect()
+}
+
+/// The ready endpoints of a port. When there is none, those that are going away but still serve, as upstream has it: a
+/// rollout of a single pod then loses no connection.
+fn endpoints(port: &ServicePort, slices: &[Arc<EndpointSlice>]) -> Vec<SocketAddrV4> {
+    let select = |wanted: fn(&Endpoint) -> bool| {
+        let mut found = BTreeSet::new();
+        for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
+            let Some(number) = target(port, slice) else { continue };
+            for endpoint in slice.endpoints.iter().flatten().filter(|endpoint| wanted(endpoint)) {
+                // All addresses of an endpoint are equal; upstream uses the first.
+                let address = endpoint.addresses.first().and_then(|address| address.parse::<Ipv4Addr>().ok());
+                found.extend(address.map(|address| SocketAddrV4::new(address, number)));
+            }
+        }
+        found.into_iter().collect::<Vec<_>>()
+    };
+    let ready = select(is_ready);
+    if ready.is_empty() { select(still_serves) } else { ready }
+}
+
+/// The endpoints' number of a service's port: slices name ports as the service does.
+fn target(port: &ServicePort, slice: &EndpointSlice) -> Option<u16> {
+    let name = port.name.as_deref().unwrap_or_default();
+    let protocol = Protocol::parse(port.protocol.as_deref());
+    let mut ports = slice.ports.iter().flatten();
+    let found = ports.find(|found| {
+        found.name.as_deref().unwrap_or_default() == name && Protocol::parse(found.protocol.as_deref()) == protocol
+    })?;
+    u16::try_from(found.port?).ok().filter(|number| *number > 0)
+}
+
+/// Unknown counts as ready.
+fn is_ready(endpoint: &Endpoint) -> bool {
+    endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+}
+
+fn still_serves(endpoint: &Endpoint) -> bool {
+    let conditions = endpoint.conditions.clone().unwrap_or_default();
+    conditions.terminating == Some(true) && conditions.serving == Some(true)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    pub(crate) fn service(name: &str, spec: Value) -> Service {
+        serde_json::from_value(json!({ "metadata": { "namespace": "default", "name": name }, "spec": spec })).unwrap()
+    }
+
+    /// A slice whose endpoints are `ADDRESS`, `ADDRESS unready` or `ADDRESS going`.
+    pub(crate) fn slice(service: &str, port: (&str, u16), endpoints: &[&str]) -> Arc<EndpointSlice> {
+        let endpoints: Vec<Value> = endpoints
+            .iter()
+            .map(|text| {
+                let (address, state) = text.split_once(' ').unwrap_or((text, ""));
+                let conditions = match state {
+                    "" => json!({}),
+                    "unready" => json!({ "ready": false, "serving": false, "terminating": false }),
+                    _ => json!({ "ready": false, "serving": true, "terminating": true }),
+                };
+                json!({ "addresses": [address], "conditions": conditions })
+            })
+            .collect();
+        let slice = json!({
+            "metadata": { "namespace": "default", "name": format!("{service}-x"), "labels": { SERVICE_NAME: service } },
+            "addressType": "IPv4",
+            "ports": [{ "name": port.0, "port": port.1, "protocol": "TCP" }],
+            "endpoints": endpoints,
+        });
+        Arc::new(serde_json::from_value(slice).unwrap())
+    }
+
+    fn check(spec: Value, slices: &[Arc<EndpointSlice>], expect: &[(u16, Option<u16>, &[&str])]) {
+        let ports = ports(&service("web", spec.clone()), slices);
+        let got: Vec<(u16, Option<u16>, Vec<String>)> = ports
+            .iter()
+            .map(|port| (port.port, port.node_port, port.endpoints.iter().map(ToString::to_string).collect()))
+            .collect();
+        let expect: Vec<(u16, Option<u16>, Vec<String>)> = expect
+            .iter()
+            .map(|(port, node, endpoints)| (*port, *node, endpoints.iter().map(ToString::to_string).collect()))
+            .collect();
+        assert_eq!(got, expect, "{spec}");
+    }
+
+    #[test]
+    fn kinds_of_services() {
+        let slices = [slice("web", ("", 8080), &["10.0.0.2", "10.0.0.1"])];
+        let both: &[&str] = &["10.0.0.1:8080", "10.0.0.2:8080"];
+        let ports = json!([{ "port": 80, "nodePort": 30080 }]);
+        let ip = "10.96.0.1";
+        check(json!({ "clusterIP": ip, "ports": ports }), &slices, &[(80, None, both)]);
+        check(json!({ "clusterIP": ip, "type": "NodePort", "ports": ports }), &slices, &[(80, Some(30080), both)]);
+        check(json!({ "clusterIP": ip, "type": "LoadBalancer", "ports": ports }), &slices, &[(80, Some(30080), both)]);
+        check(
+            json!({ "clusterIP": ip, "type": "LoadBalancer", "ports": [{ "port": 80 }] }),
+            &slices,
+            &[(80, None, both)],
+        );
+        check(json!({ "clusterIP": "None", "ports": ports }), &slices, &[]);
+        check(json!({ "type": "ExternalName", "externalName": "x", "ports": ports }), &slices, &[]);
+        check(json!({ "ports": ports }), &slices, &[]);
+        check(
+            json!({ "clusterIPs": ["fd00::1", ip], "clusterIP": "fd00::1", "ports": ports }),
+            &slices,
+            &[(80, None, both)],
+        );
+        check(json!({ "clusterIP": ip, "ports": [{ "port": 99999 }] }), &slices, &[]);
+    }
+
+    #[test]
+    fn which_endpoints_serve() {
+        let spec = json!({ "clusterIP": "10.96.0.1", "ports": [{ "name": "http", "port": 80 }] });
+        let cases: [(&[&str], &[&str]); 5] = [
+            (&[], &[]),
+            (&["10.0.0.1", "10.0.0.2 unready", "10.0.0.3 going"], &["10.0.0.1:80"]),
+            (&["10.0.0.2 unready", "10.0.0.3 going"], &["10.0.0.3:80"]),
+            (&["10.0.0.2 unready"], &[]),
+            (&["not an address", "10.0.0.1", "10.0.0.1"], &["10.0.0.1:80"]),
+        ];
+        for (endpoints, expect) in cases {
+            check(spec.clone(), &[slice("web", ("http", 80), endpoints)], &[(80, None, expect)]);
+        }
+        check(spec, &[slice("web", ("other", 80), &["10.0.0.1"])], &[(80, None, &[])]);
+    }
+
+    #[test]
+    fn affinity_and_other_proxies() {
+        let spec = json!({
+            "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }], "sessionAffinity": "ClientIP",
+        });
+        let mut service = service("web", spec.clone());
+        assert_eq!(ports(&service, &[])[0].affinity, Some(AFFINITY_TIMEOUT));
+        service.metadata.labels = Some([(OTHER_PROXY.to_owned(), "theirs".to_owned())].into());
+        assert_eq!(ports(&service, &[]), []);
+        let mut spec = spec;
+        spec["sessionAffinityConfig"] = json!({ "clientIP": { "timeoutSeconds": 60 } });
+        assert_eq!(ports(&super::tests::service("web", spec), &[])[0].affinity, Some(60));
+    }
+}

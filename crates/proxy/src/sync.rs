@@ -1,0 +1,233 @@
+//! The task that follows Services and EndpointSlices and keeps the kernel and the listeners as they ask.
+//!
+//! Changes gather for a few milliseconds, then all of them are one transaction: a rollout of many pods does not run `nft` as
+//! many times. What a transaction did is remembered, and only differences are sent; when one is refused (somebody flushed
+//! the table), everything is made anew.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use informer::{EventType, Informer, ObjectKey, Recorder};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Resource;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::listeners::{Listeners, Taken};
+use crate::nft::Failure;
+use crate::ruleset::{Installed, NodePort, Ruleset, Touched, transaction};
+use crate::service::{ports, service_of};
+use crate::table::Table;
+use crate::{NodePorts, host, nft, table};
+
+/// Changes gather for so long.
+const GATHER: Duration = Duration::from_millis(5);
+/// How often it is checked that all is still there.
+const CHECK: Duration = Duration::from_secs(60);
+/// Pause after a refused transaction, doubled each time up to the longer one.
+const RETRY: Duration = Duration::from_millis(500);
+const RETRY_MOST: Duration = Duration::from_secs(30);
+/// Index of the slices by their service.
+const BY_SERVICE: &str = "proxy/service";
+
+/// Services that changed, by themselves or in their slices.
+#[derive(Default)]
+struct Changed {
+    keys: Mutex<HashSet<ObjectKey>>,
+    notify: Notify,
+}
+
+impl Changed {
+    fn add(&self, key: ObjectKey) {
+        self.lock().insert(key);
+        self.notify.notify_one();
+    }
+
+    fn take(&self) -> HashSet<ObjectKey> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// Held for a single operation on the set.
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<ObjectKey>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs until cancelled, then removes what it added.
+pub(crate) async fn run(
+    table: Table,
+    node_ports: NodePorts,
+    services: Informer<Service>,
+    slices: Informer<EndpointSlice>,
+    recorder: Recorder,
+    cancel: CancellationToken,
+) {
+    let mut kernel = Kernel::new(table).await;
+    let mut ruleset = Ruleset::default();
+    let mut listeners = Listeners::new(node_ports);
+    let mut taken = BTreeSet::new();
+
+    let changed = follow(&services, &slices);
+    let synced = async {
+        services.synced().await;
+        slices.synced().await;
+    };
+    let cancelled = tokio::select! { () = cancel.cancelled() => true, () = synced => false };
+    let mut check = Instant::now() + CHECK;
+    while !cancelled && !cancel.is_cancelled() {
+        let deadline = kernel.retry_at().map_or(check, |retry| retry.min(check));
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            () = changed.notify.notified() => tokio::time::sleep(GATHER).await,
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+        let mut touched = Touched::default();
+        for key in changed.take() {
+            let ports =
+                services.get(&key).map(|service| ports(&service, &slices.by_index(BY_SERVICE, &key.to_string())));
+            ruleset.set(&key, ports.unwrap_or_default(), &mut touched);
+        }
+        let mut to_open: BTreeSet<NodePort> = touched.node_ports.clone();
+        if Instant::now() >= check {
+            check = Instant::now() + CHECK;
+            kernel.check().await;
+            // Whoever had them may be gone.
+            to_open.append(&mut taken);
+        }
+        kernel.update(&ruleset, &touched).await;
+        for node_port in to_open {
+            let port = ruleset.node_port(node_port);
+            match listeners.set(node_port, port).await {
+                Ok(()) => drop(taken.remove(&node_port)),
+                Err(failure) => {
+                    let service = port.and_then(|port| services.get(&port.service));
+                    report(&failure, service.as_deref(), &recorder);
+                    taken.insert(node_port);
+                }
+            }
+        }
+    }
+    listeners.close().await;
+    kernel.remove().await;
+}
+
+/// Collects the keys of services that change from now on; all present ones are among them.
+fn follow(services: &Informer<Service>, slices: &Informer<EndpointSlice>) -> Arc<Changed> {
+    let changed = Arc::new(Changed::default());
+    slices.index(BY_SERVICE, |slice| service_of(slice).iter().map(ToString::to_string).collect());
+    let for_slices = Arc::clone(&changed);
+    slices.on_change(move |change| {
+        for slice in [&change.old, &change.new].into_iter().flatten() {
+            service_of(slice).into_iter().for_each(|key| for_slices.add(key));
+        }
+    });
+    let for_services = Arc::clone(&changed);
+    services.on_change(move |change| for_services.add(change.key()));
+    changed
+}
+
+fn report(taken: &Taken, service: Option<&Service>, recorder: &Recorder) {
+    let Taken { node_port: (protocol, port), address, reason } = taken;
+    let message = format!(
+        "node port {port}/{protocol} cannot be opened at {address} ({reason}): free it, or choose another nodePort"
+    );
+    warn!("{message}");
+    if let Some(service) = service {
+        recorder.event(&service.object_ref(&()), EventType::Warning, "NodePortNotAvailable", message);
+    }
+}
+
+/// The kernel's side: what is in it, and how to change it.
+struct Kernel {
+    table: Table,
+    /// `None` when the machine cannot do it at all.
+    installed: Option<Installed>,
+    /// The next update is to make everything anew.
+    stale: bool,
+    retry: Option<(Instant, Duration)>,
+}
+
+impl Kernel {
+    /// Makes the machine ready and the table anew, without services yet.
+    async fn new(mut table: Table) -> Self {
+        table.masquerade_pods = !host::prepare(&table).await;
+        let mut kernel = Self { table, installed: Some(Installed::default()), stale: true, retry: None };
+        kernel.update(&Ruleset::default(), &Touched::default()).await;
+        kernel
+    }
+
+    fn retry_at(&self) -> Option<Instant> {
+        self.retry.map(|(at, _)| at)
+    }
+
+    /// Brings the kernel to what the ruleset asks, looking at what was touched, or at everything after a failure.
+    async fn update(&mut self, ruleset: &Ruleset, touched: &Touched) {
+        let Some(installed) = &mut self.installed else { return };
+        if !self.stale && touched.is_empty() {
+            return;
+        }
+        // A pod that is a new endpoint has a new port on the bridge.
+        if ruleset.has_endpoints() {
+            host::allow_hairpin(&self.table.bridge);
+        }
+        if !self.stale {
+            let changes = installed.changes(ruleset, touched);
+            if changes.is_empty() {
+                return;
+            }
+            match nft::run(&transaction(&self.table.name, &changes)).await {
+                Ok(()) => return installed.apply(changes),
+                Err(failure) => {
+                    info!(?failure, "making the rules of services anew");
+                    self.stale = true;
+                }
+            }
+        }
+        *installed = Installed::default();
+        let changes = installed.changes(ruleset, &ruleset.all());
+        let script = self.table.base() + &transaction(&self.table.name, &changes);
+        match nft::run(&script).await {
+            Ok(()) => {
+                installed.apply(changes);
+                self.stale = false;
+                self.retry = None;
+            }
+            Err(Failure::Unavailable(what)) => {
+                warn!("cluster IPs do not work on this machine, node ports on localhost do: {what}");
+                self.installed = None;
+                self.retry = None;
+            }
+            Err(Failure::Refused(message)) => {
+                let pause = self.retry.map_or(RETRY, |(_, pause)| (pause * 2).min(RETRY_MOST));
+                warn!(message, ?pause, "cannot set the rules of services; trying again");
+                self.retry = Some((Instant::now() + pause, pause));
+            }
+        }
+    }
+
+    /// Looks whether somebody removed what was made here: then the next update makes it anew.
+    async fn check(&mut self) {
+        if self.installed.is_some() && !self.stale {
+            host::prepare(&self.table).await;
+            if !nft::has(&self.table.name, "prerouting").await {
+                info!(table = self.table.name, "the table of services is gone; making it anew");
+                self.stale = true;
+            }
+        }
+    }
+
+    async fn remove(self) {
+        if self.installed.is_some() {
+            if let Err(failure) = nft::run(&table::removal(&self.table.name)).await {
+                warn!(?failure, "cannot remove the rules of services");
+            }
+            host::remove_route(&self.table).await;
+        } else {
+            debug!("nothing to remove from the kernel");
+        }
+    }
+}
