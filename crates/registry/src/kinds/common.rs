@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
-    LabelSelector, MicroTime, ObjectMeta, OwnerReference, Time,
-};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, MicroTime, ObjectMeta, OwnerReference, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use machinery::age;
 use machinery::quantity::Quantity;
@@ -72,9 +70,7 @@ pub(crate) fn canonical_quantity(wire: &mut WireQuantity) {
 
 /// The owner that manages the object, if any.
 pub(crate) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    list(&meta.owner_references)
-        .iter()
-        .find(|owner| owner.controller == Some(true))
+    list(&meta.owner_references).iter().find(|owner| owner.controller == Some(true))
 }
 
 /// As [`machinery::age::since`], of a time with microseconds.

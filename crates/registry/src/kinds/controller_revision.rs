@@ -15,8 +15,7 @@ pub(crate) struct ControllerRevision;
 impl Kind for ControllerRevision {
     type Object = Object;
 
-    const DESCRIPTOR: Descriptor =
-        Descriptor::namespaced("apps", "v1", "ControllerRevision", "controllerrevisions");
+    const DESCRIPTOR: Descriptor = Descriptor::namespaced("apps", "v1", "ControllerRevision", "controllerrevisions");
 
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
@@ -53,11 +52,6 @@ impl Kind for ControllerRevision {
                 }
             },
         );
-        vec![
-            cell_name(&object.metadata),
-            controller.into(),
-            object.revision.into(),
-            cell_age(&object.metadata, now),
-        ]
+        vec![cell_name(&object.metadata), controller.into(), object.revision.into(), cell_age(&object.metadata, now)]
     }
 }

@@ -97,11 +97,7 @@ impl Kind for Deployment {
         let Some(status) = &new.status else { return errors };
         let path = Path::new("status");
         non_negative(&mut errors, &path.child("observedGeneration"), status.observed_generation.unwrap_or_default());
-        non_negative(
-            &mut errors,
-            &path.child("unavailableReplicas"),
-            status.unavailable_replicas.unwrap_or_default(),
-        );
+        non_negative(&mut errors, &path.child("unavailableReplicas"), status.unavailable_replicas.unwrap_or_default());
         validate_counts(
             &mut errors,
             status.replicas.unwrap_or_default(),

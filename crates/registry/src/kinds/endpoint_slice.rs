@@ -27,8 +27,7 @@ pub(crate) struct EndpointSlice;
 impl Kind for EndpointSlice {
     type Object = Object;
 
-    const DESCRIPTOR: Descriptor =
-        Descriptor::namespaced("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices");
+    const DESCRIPTOR: Descriptor = Descriptor::namespaced("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices");
 
     fn default(object: &mut Object) {
         for port in object.ports.iter_mut().flatten() {
@@ -43,7 +42,8 @@ impl Kind for EndpointSlice {
 
     fn prepare_update(new: &mut Object, old: &Object) {
         let labels = |object: &Object| object.metadata.labels.clone();
-        let changed = (&new.endpoints, &new.ports, &new.address_type) != (&old.endpoints, &old.ports, &old.address_type)
+        let changed = (&new.endpoints, &new.ports, &new.address_type)
+            != (&old.endpoints, &old.ports, &old.address_type)
             || labels(new) != labels(old);
         bump_generation(&mut new.metadata, changed);
     }

@@ -60,11 +60,7 @@ impl Kind for Event {
             (Some(_), _) => true,
         };
         if !agrees {
-            errors.invalid(
-                &Path::new("involvedObject").child("namespace"),
-                involved,
-                "does not match event.namespace",
-            );
+            errors.invalid(&Path::new("involvedObject").child("namespace"), involved, "does not match event.namespace");
         }
         if object.event_time.is_some() {
             validate_new_fields(&mut errors, object);
@@ -114,11 +110,8 @@ impl Kind for Event {
         } else {
             since_micro(object.event_time.as_ref(), now)
         };
-        let mut last = if object.last_timestamp.is_some() {
-            since(object.last_timestamp.as_ref(), now)
-        } else {
-            first.clone()
-        };
+        let mut last =
+            if object.last_timestamp.is_some() { since(object.last_timestamp.as_ref(), now) } else { first.clone() };
         // An event of the newer sort that was seen once has no count.
         let mut count = object.count.filter(|count| *count != 0).unwrap_or(1);
         if let Some(series) = &object.series {
@@ -149,9 +142,7 @@ impl Kind for Event {
 fn source(object: &Object) -> String {
     let empty = EventSource::default();
     let old = object.source.as_ref().unwrap_or(&empty);
-    let first = |one: &Option<String>, other: &Option<String>| {
-        text(if blank(one) { other } else { one }).to_owned()
-    };
+    let first = |one: &Option<String>, other: &Option<String>| text(if blank(one) { other } else { one }).to_owned();
     let component = first(&old.component, &object.reporting_component);
     let instance = first(&old.host, &object.reporting_instance);
     if instance.is_empty() { component } else { format!("{component}, {instance}") }
@@ -165,11 +156,9 @@ fn validate_new_fields(errors: &mut ErrorList, object: &Object) {
         errors.required(&path, "");
     }
     qualified_name(errors, &path, controller);
-    for (name, value) in [
-        ("reportingInstance", &object.reporting_instance),
-        ("action", &object.action),
-        ("reason", &object.reason),
-    ] {
+    for (name, value) in
+        [("reportingInstance", &object.reporting_instance), ("action", &object.action), ("reason", &object.reason)]
+    {
         let (path, value) = (Path::new(name), text(value));
         if value.is_empty() {
             errors.required(&path, "");

@@ -8,6 +8,7 @@ mod check;
 mod common;
 mod config_map;
 mod controller_revision;
+mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
@@ -16,10 +17,14 @@ mod lease;
 mod namespace;
 mod node;
 mod pod;
+mod pod_template;
+mod priority_class;
 mod replica_set;
+mod replication_controller;
 mod secret;
 mod service;
 mod service_account;
+mod stateful_set;
 mod workload;
 
 #[cfg(test)]
@@ -39,14 +44,19 @@ pub(crate) fn all() -> Vec<Resource> {
         Typed::<namespace::Namespace>::shared(),
         Typed::<node::Node>::shared(),
         Typed::<pod::Pod>::shared(),
+        Typed::<pod_template::PodTemplate>::shared(),
+        Typed::<replication_controller::ReplicationController>::shared(),
         Typed::<secret::Secret>::shared(),
         Typed::<service_account::ServiceAccount>::shared(),
         Typed::<service::Service>::shared(),
         Typed::<controller_revision::ControllerRevision>::shared(),
+        Typed::<daemon_set::DaemonSet>::shared(),
         Typed::<deployment::Deployment>::shared(),
         Typed::<replica_set::ReplicaSet>::shared(),
+        Typed::<stateful_set::StatefulSet>::shared(),
         Typed::<lease::Lease>::shared(),
         Typed::<endpoint_slice::EndpointSlice>::shared(),
         Viewed::<event::EventView>::shared(),
+        Typed::<priority_class::PriorityClass>::shared(),
     ]
 }

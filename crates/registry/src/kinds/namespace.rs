@@ -16,6 +16,8 @@ use crate::kind::{Column, Context, Descriptor, Kind, NameRule, Subresource, cell
 const FINALIZER: &str = "kubernetes";
 /// Finalizers that have a meaning without a prefix.
 const STANDARD_FINALIZERS: [&str; 3] = [FINALIZER, "orphan", "foregroundDeletion"];
+/// The cluster does not work without these.
+const INDISPENSABLE: [&str; 3] = ["default", "kube-system", "kube-public"];
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// Namespaces.
@@ -110,6 +112,10 @@ impl Kind for Namespace {
         vec![cell_name(&object.metadata), phase(object).into(), cell_age(&object.metadata, now)]
     }
 
+    fn undeletable(object: &Object) -> Option<&'static str> {
+        INDISPENSABLE.contains(&text(&object.metadata.name)).then_some("this namespace may not be deleted")
+    }
+
     fn mark_deleted(object: &mut Object) {
         object.status.get_or_insert_default().phase = Some("Terminating".to_owned());
     }
@@ -134,10 +140,6 @@ fn label_with_name(object: &mut Object) {
 fn validate_finalizer(errors: &mut ErrorList, path: &Path, finalizer: &str) {
     errors.messages(path, finalizer, validate::qualified_name(finalizer));
     if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
-        errors.invalid(
-            path,
-            finalizer,
-            "name is neither a standard finalizer name nor is it fully qualified",
-        );
+        errors.invalid(path, finalizer, "name is neither a standard finalizer name nor is it fully qualified");
     }
 }

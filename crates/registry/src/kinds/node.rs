@@ -73,10 +73,7 @@ impl Kind for Node {
         let empty = NodeSpec::default();
         let (new, old) = (new.spec.as_ref().unwrap_or(&empty), old.spec.as_ref().unwrap_or(&empty));
         if !list(&old.pod_cidrs).is_empty() && new.pod_cidrs != old.pod_cidrs {
-            errors.forbidden(
-                &path.child("podCIDRs"),
-                "node updates may not change podCIDR except from \"\" to valid",
-            );
+            errors.forbidden(&path.child("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid");
         }
         if !blank(&old.provider_id) && new.provider_id != old.provider_id {
             errors.forbidden(

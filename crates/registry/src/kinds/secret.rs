@@ -89,10 +89,10 @@ fn validate_type(errors: &mut ErrorList, object: &Object) {
     let path = Path::new("data");
     let has = |key: &str| entry(&object.data, key).is_some();
     match text(&object.type_) {
-        "kubernetes.io/service-account-token" => {
-            if entry(&object.metadata.annotations, ACCOUNT_ANNOTATION).is_none_or(String::is_empty) {
-                errors.required(&Path::new("metadata").child("annotations").key(ACCOUNT_ANNOTATION), "");
-            }
+        "kubernetes.io/service-account-token"
+            if entry(&object.metadata.annotations, ACCOUNT_ANNOTATION).is_none_or(String::is_empty) =>
+        {
+            errors.required(&Path::new("metadata").child("annotations").key(ACCOUNT_ANNOTATION), "");
         }
         "kubernetes.io/dockercfg" => json_object(errors, object, ".dockercfg"),
         "kubernetes.io/dockerconfigjson" => json_object(errors, object, ".dockerconfigjson"),
@@ -100,10 +100,8 @@ fn validate_type(errors: &mut ErrorList, object: &Object) {
             errors.required(&path.key("username"), "");
             errors.required(&path.key("password"), "");
         }
-        "kubernetes.io/ssh-auth" => {
-            if entry(&object.data, "ssh-privatekey").is_none_or(|value| value.0.is_empty()) {
-                errors.required(&path.key("ssh-privatekey"), "");
-            }
+        "kubernetes.io/ssh-auth" if entry(&object.data, "ssh-privatekey").is_none_or(|value| value.0.is_empty()) => {
+            errors.required(&path.key("ssh-privatekey"), "");
         }
         "kubernetes.io/tls" => {
             for key in ["tls.crt", "tls.key"] {

@@ -22,6 +22,19 @@ pub(crate) fn validate_selected_template(
     template: &PodTemplateSpec,
     kind: &str,
 ) {
+    validate_selector(errors, path, selector, template);
+    let path = path.child("template");
+    validate_template(errors, &path, template);
+    validate_restart(errors, &path, template, kind);
+}
+
+/// Validates the selector of a workload, and that it selects the pods made of the template.
+pub(crate) fn validate_selector(
+    errors: &mut ErrorList,
+    path: &Path,
+    selector: &LabelSelector,
+    template: &PodTemplateSpec,
+) {
     // On the wire a missing selector and one that says nothing are told apart, here they are not: both select nothing.
     let missing = selector_is_empty(selector);
     if missing {
@@ -29,26 +42,17 @@ pub(crate) fn validate_selected_template(
     } else {
         label_selector(errors, &path.child("selector"), Some(selector));
     }
-    let path = path.child("template");
     let labels = template_labels(template);
     match Selector::from_object(Some(selector)) {
-        Ok(parsed) if missing || !parsed.matches(&labels) => {
-            mismatch(errors, &path, &labels);
-        }
+        Ok(parsed) if missing || !parsed.matches(&labels) => mismatch(errors, &path.child("template"), &labels),
         Ok(_) => {}
         Err(error) => errors.invalid(&path.child("selector"), selector, error.to_string()),
     }
-    validate_template(errors, &path, template);
-    validate_restart(errors, &path, template, kind);
 }
 
 /// The template's labels do not match the selector.
 pub(crate) fn mismatch(errors: &mut ErrorList, template: &Path, labels: &BTreeMap<String, String>) {
-    errors.invalid(
-        &template.child("metadata").child("labels"),
-        labels,
-        "`selector` does not match template `labels`",
-    );
+    errors.invalid(&template.child("metadata").child("labels"), labels, "`selector` does not match template `labels`");
 }
 
 /// A workload that keeps pods running takes only pods that keep running.

@@ -18,6 +18,7 @@ use store::Key;
 use crate::kind::Context;
 use crate::kinds::check::Report;
 use crate::kinds::common::{blank, default_text, entry, list, text};
+use crate::kinds::priority_class::SYSTEM_CLASSES;
 
 const DEFAULT_ACCOUNT: &str = "default";
 /// Marks a pod that mirrors a file on the node: it is nobody's business but the kubelet's.
@@ -25,10 +26,6 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// How long a pod stays on a node that is in trouble.
 const NODE_TROUBLE_SECONDS: i64 = 300;
 const NODE_TROUBLES: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
-/// The classes every cluster has.
-const SYSTEM_CLASSES: [(&str, i32); 2] =
-    [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
-
 /// Fills in what a new Pod gets.
 pub(super) fn admit(pod: &mut Pod, context: &Context<'_>) {
     let mirror = entry(&pod.metadata.annotations, MIRROR).is_some();
@@ -69,9 +66,8 @@ fn pull_secrets_of_account(spec: &mut PodSpec, context: &Context<'_>) {
         return;
     }
     let key = Key::new("core/serviceaccounts", context.namespace, text(&spec.service_account_name));
-    let secrets: Vec<LocalObjectReference> = stored::<ServiceAccount>(context, &key)
-        .and_then(|account| account.image_pull_secrets)
-        .unwrap_or_default();
+    let secrets: Vec<LocalObjectReference> =
+        stored::<ServiceAccount>(context, &key).and_then(|account| account.image_pull_secrets).unwrap_or_default();
     if !secrets.is_empty() {
         spec.image_pull_secrets = Some(secrets);
     }

@@ -122,8 +122,7 @@ impl<'a> Summary<'a> {
         let mut sidecars = Restarts::default();
         for (index, container) in list(&status.init_container_statuses).iter().enumerate() {
             self.restarts.add(container);
-            let sidecar =
-                containers.iter().any(|candidate| candidate.name == container.name && is_sidecar(candidate));
+            let sidecar = containers.iter().any(|candidate| candidate.name == container.name && is_sidecar(candidate));
             if sidecar {
                 sidecars.add(container);
             }

@@ -54,8 +54,7 @@ pub(super) fn validate_regular(errors: &mut ErrorList, path: &Path, around: &Sur
 
 /// Validates the init containers.
 pub(super) fn validate_init(errors: &mut ErrorList, path: &Path, around: &Surroundings<'_>) {
-    let mut names: BTreeSet<&str> =
-        around.spec.containers.iter().map(|container| container.name.as_str()).collect();
+    let mut names: BTreeSet<&str> = around.spec.containers.iter().map(|container| container.name.as_str()).collect();
     for (index, container) in list(&around.spec.init_containers).iter().enumerate() {
         let item = path.index(index);
         common(errors, &item, container, around);
@@ -225,11 +224,7 @@ fn resize_policy(errors: &mut ErrorList, path: &Path, container: &Container, spe
         one_of(errors, path, &policy.resource_name, &["cpu", "memory"]);
         one_of(errors, path, &policy.restart_policy, &["NotRequired", "RestartContainer"]);
         if text(&spec.restart_policy) == "Never" && policy.restart_policy != "NotRequired" {
-            errors.invalid(
-                path,
-                &policy.restart_policy,
-                "must be 'NotRequired' when `restartPolicy` is 'Never'",
-            );
+            errors.invalid(path, &policy.restart_policy, "must be 'NotRequired' when `restartPolicy` is 'Never'");
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, EnvVar, EphemeralContainer, HTTPGetAction,
-    LifecycleHandler, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceFieldSelector,
-    ResourceRequirements, Volume, VolumeProjection,
+    LifecycleHandler, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceFieldSelector, ResourceRequirements,
+    Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -73,10 +73,7 @@ fn mirror_service_account(spec: &mut PodSpec) {
 }
 
 fn container(container: &mut Container) {
-    default_text(
-        &mut container.image_pull_policy,
-        pull_policy(container.image.as_deref().unwrap_or_default()),
-    );
+    default_text(&mut container.image_pull_policy, pull_policy(container.image.as_deref().unwrap_or_default()));
     default_text(&mut container.termination_message_path, "/dev/termination-log");
     default_text(&mut container.termination_message_policy, "File");
     canonical(container.resources.get_or_insert_default());
@@ -96,10 +93,7 @@ fn container(container: &mut Container) {
 }
 
 fn ephemeral_container(container: &mut EphemeralContainer) {
-    default_text(
-        &mut container.image_pull_policy,
-        pull_policy(container.image.as_deref().unwrap_or_default()),
-    );
+    default_text(&mut container.image_pull_policy, pull_policy(container.image.as_deref().unwrap_or_default()));
     default_text(&mut container.termination_message_path, "/dev/termination-log");
     default_text(&mut container.termination_message_policy, "File");
     canonical(container.resources.get_or_insert_default());

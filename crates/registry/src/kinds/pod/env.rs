@@ -10,8 +10,15 @@ use crate::kinds::check::{Report, qualified_name, unreserved_path};
 use crate::kinds::common::{blank, quantity, text};
 
 const ENV_FIELDS: [&str; 9] = [
-    "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP",
-    "status.hostIPs", "status.podIP", "status.podIPs",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
 ];
 
 const VOLUME_FIELDS: [&str; 5] =
@@ -19,18 +26,30 @@ const VOLUME_FIELDS: [&str; 5] =
 
 /// Fields the downward API knows at all.
 const KNOWN_FIELDS: [&str; 12] = [
-    "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName",
-    "spec.restartPolicy", "spec.serviceAccountName", "spec.schedulerName", "status.phase", "status.hostIP",
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.serviceAccountName",
+    "spec.schedulerName",
+    "status.phase",
+    "status.hostIP",
     "status.hostIPs",
 ];
 
 const RESOURCES: [&str; 6] = [
-    "limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "requests.cpu",
+    "requests.ephemeral-storage",
     "requests.memory",
 ];
 
-const BYTE_DIVISORS: [&str; 13] =
-    ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+const BYTE_DIVISORS: [&str; 13] = ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
 
 /// Validates `env`.
 pub(super) fn validate(errors: &mut ErrorList, path: &Path, variables: &[EnvVar], volumes: &Volumes<'_>) {
@@ -83,13 +102,7 @@ fn mask_trailing_dash(name: &str) -> String {
     name.strip_suffix('-').map_or_else(|| name.to_owned(), |stem| format!("{stem}a"))
 }
 
-fn validate_source(
-    errors: &mut ErrorList,
-    path: &Path,
-    source: &EnvVarSource,
-    has_value: bool,
-    volumes: &Volumes<'_>,
-) {
+fn validate_source(errors: &mut ErrorList, path: &Path, source: &EnvVarSource, has_value: bool, volumes: &Volumes<'_>) {
     let mut seen = 0;
     if let Some(field) = &source.field_ref {
         seen += 1;
@@ -231,4 +244,3 @@ pub(super) fn validate_resource(errors: &mut ErrorList, path: &Path, selector: &
         );
     }
 }
-

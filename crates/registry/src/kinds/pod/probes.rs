@@ -1,6 +1,8 @@
 //! Probes and lifecycle hooks.
 
-use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, Lifecycle, LifecycleHandler, Probe, SleepAction, TCPSocketAction};
+use k8s_openapi::api::core::v1::{
+    Container, ExecAction, HTTPGetAction, Lifecycle, LifecycleHandler, Probe, SleepAction, TCPSocketAction,
+};
 use machinery::field::{ErrorList, Path};
 use machinery::validate;
 

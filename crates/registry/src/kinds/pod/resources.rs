@@ -17,16 +17,41 @@ const HUGE_PAGES: &str = "hugepages-";
 
 /// Resources that have a meaning without a prefix.
 const STANDARD: [&str; 22] = [
-    "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage", "limits.cpu",
-    "limits.memory", "limits.ephemeral-storage", "pods", "resourcequotas", "services", "replicationcontrollers",
-    "secrets", "persistentvolumeclaims", "configmaps", "services.nodeports", "services.loadbalancers",
-    "requests.storage", "storage", "count", "resourceclaims",
+    "cpu",
+    "memory",
+    "ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "persistentvolumeclaims",
+    "configmaps",
+    "services.nodeports",
+    "services.loadbalancers",
+    "requests.storage",
+    "storage",
+    "count",
+    "resourceclaims",
 ];
 
 /// Resources of which there are only whole ones.
 const COUNTED: [&str; 9] = [
-    "pods", "resourcequotas", "services", "replicationcontrollers", "secrets", "configmaps", "persistentvolumeclaims",
-    "services.nodeports", "services.loadbalancers",
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "services.nodeports",
+    "services.loadbalancers",
 ];
 
 /// Validates the requests and limits of a container; `claims` are the names of the pod's resource claims.
@@ -118,10 +143,7 @@ pub(crate) fn container_resource_name(errors: &mut ErrorList, path: &Path, name:
 }
 
 fn pod_resource_name(errors: &mut ErrorList, path: &Path, name: &str) {
-    if resource_name(errors, path, name)
-        && !QOS_RESOURCES.contains(&name)
-        && !name.starts_with(HUGE_PAGES)
-    {
+    if resource_name(errors, path, name) && !QOS_RESOURCES.contains(&name) && !name.starts_with(HUGE_PAGES) {
         errors.not_supported(path, name, &["cpu", "hugepages-", "memory"]);
     }
 }
@@ -205,7 +227,9 @@ fn is_native(name: &str) -> bool {
 
 /// A resource of somebody else's making, such as `nvidia.com/gpu`.
 fn is_extended(name: &str) -> bool {
-    !is_native(name) && !name.starts_with("requests.") && validate::qualified_name(&format!("requests.{name}")).is_empty()
+    !is_native(name)
+        && !name.starts_with("requests.")
+        && validate::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
 fn is_multiple(wire: &WireQuantity, page: &str) -> bool {

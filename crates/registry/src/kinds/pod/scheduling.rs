@@ -33,11 +33,7 @@ pub(super) fn validate_tolerations(errors: &mut ErrorList, path: &Path, tolerati
             );
         }
         if toleration.toleration_seconds.is_some() && effect != "NoExecute" {
-            errors.invalid(
-                &path.child("effect"),
-                effect,
-                "effect must be 'NoExecute' when `tolerationSeconds` is set",
-            );
+            errors.invalid(&path.child("effect"), effect, "effect must be 'NoExecute' when `tolerationSeconds` is set");
         }
         match operator {
             "Equal" | "" => {

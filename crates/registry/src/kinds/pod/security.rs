@@ -87,9 +87,7 @@ pub(super) fn validate_host_users(errors: &mut ErrorList, path: &Path, spec: &Po
     if spec.host_users != Some(false) {
         return;
     }
-    for (set, name) in
-        [(spec.host_network, "hostNetwork"), (spec.host_pid, "HostPID"), (spec.host_ipc, "HostIPC")]
-    {
+    for (set, name) in [(spec.host_network, "hostNetwork"), (spec.host_pid, "HostPID"), (spec.host_ipc, "HostIPC")] {
         if set == Some(true) {
             errors.forbidden(&path.child(name), "when `pod.Spec.HostUsers` is false");
         }

@@ -68,12 +68,7 @@ pub(crate) fn validate(errors: &mut ErrorList, path: &Path, spec: &PodSpec, pod:
     containers::validate_ephemeral(errors, &path.child("ephemeralContainers"), &around);
     resources::validate_pod(errors, &path.child("resources"), spec);
     host_network_ports(errors, path, spec, pod.is_some());
-    one_of(
-        errors,
-        &path.child("restartPolicy"),
-        text(&spec.restart_policy),
-        &["Always", "OnFailure", "Never"],
-    );
+    one_of(errors, &path.child("restartPolicy"), text(&spec.restart_policy), &["Always", "OnFailure", "Never"]);
     one_of(errors, &path.child("dnsPolicy"), text(&spec.dns_policy), &DNS_POLICIES);
     labels(errors, &path.child("nodeSelector"), &spec.node_selector);
     if let Some(context) = &spec.security_context {
@@ -84,11 +79,7 @@ pub(crate) fn validate(errors: &mut ErrorList, path: &Path, spec: &PodSpec, pod:
     }
     dns_config(errors, &path.child("dnsConfig"), spec);
     for (index, gate) in list(&spec.readiness_gates).iter().enumerate() {
-        qualified_name(
-            errors,
-            &path.child("readinessGates").index(index).child("conditionType"),
-            &gate.condition_type,
-        );
+        qualified_name(errors, &path.child("readinessGates").index(index).child("conditionType"), &gate.condition_type);
     }
     scheduling::validate_gates(errors, &path.child("schedulingGates"), list(&spec.scheduling_gates));
     scheduling::validate_spread(
@@ -137,11 +128,7 @@ fn names(errors: &mut ErrorList, path: &Path, spec: &PodSpec) {
     if let Some(seconds) = spec.active_deadline_seconds
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
-        errors.invalid(
-            &path.child("activeDeadlineSeconds"),
-            seconds,
-            validate::between(1, i64::from(i32::MAX)),
-        );
+        errors.invalid(&path.child("activeDeadlineSeconds"), seconds, validate::between(1, i64::from(i32::MAX)));
     }
     for (field, name) in [("hostname", &spec.hostname), ("subdomain", &spec.subdomain)] {
         if !blank(name) {
@@ -181,11 +168,9 @@ fn resource_claims<'a>(errors: &mut ErrorList, path: &Path, claims: &'a [PodReso
                 claim,
                 "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
             ),
-            (None, None) => errors.invalid(
-                &path,
-                claim,
-                "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
-            ),
+            (None, None) => {
+                errors.invalid(&path, claim, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`")
+            }
             (Some(name), None) => dns_subdomain(errors, &path.child("resourceClaimName"), name),
             (None, Some(name)) => dns_subdomain(errors, &path.child("resourceClaimTemplateName"), name),
         }

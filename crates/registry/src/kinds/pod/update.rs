@@ -122,12 +122,7 @@ fn mask_gated(errors: &mut ErrorList, path: &Path, masked: &mut PodSpec, old: &P
     let before = old.affinity.as_ref().and_then(|affinity| affinity.node_affinity.clone());
     let after = masked.affinity.as_ref().and_then(|affinity| affinity.node_affinity.clone());
     if before != after {
-        narrowed_affinity(
-            errors,
-            &path.child("affinity").child("nodeAffinity"),
-            after.as_ref(),
-            before.as_ref(),
-        );
+        narrowed_affinity(errors, &path.child("affinity").child("nodeAffinity"), after.as_ref(), before.as_ref());
         masked.affinity.get_or_insert_default().node_affinity = before;
         if old.affinity.is_none() && masked.affinity == Some(Default::default()) {
             masked.affinity = None;
@@ -250,9 +245,9 @@ fn transitions(
         if terminated.exit_code != 0 && policy == "OnFailure" || restarts_on_its_own(spec, &old.name) {
             continue;
         }
-        let revived = new.iter().any(|new| {
-            new.name == old.name && new.state.as_ref().is_none_or(|state| state.terminated.is_none())
-        });
+        let revived = new
+            .iter()
+            .any(|new| new.name == old.name && new.state.as_ref().is_none_or(|state| state.terminated.is_none()));
         if revived {
             errors.forbidden(&path.index(index).child("state"), "may not be transitioned to non-terminated state");
         }
@@ -261,8 +256,7 @@ fn transitions(
 
 /// Whether a container has a restart policy of its own: sidecars, and containers with restart rules.
 fn restarts_on_its_own(spec: &PodSpec, name: &str) -> bool {
-    spec.containers
-        .iter()
-        .chain(list(&spec.init_containers))
-        .any(|container| container.name == name && container.restart_policy.as_deref().is_some_and(|own| own != "Never"))
+    spec.containers.iter().chain(list(&spec.init_containers)).any(|container| {
+        container.name == name && container.restart_policy.as_deref().is_some_and(|own| own != "Never")
+    })
 }

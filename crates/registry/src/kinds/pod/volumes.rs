@@ -13,8 +13,8 @@ use machinery::validate;
 use super::env;
 use super::network_volumes;
 use crate::kinds::check::{
-    Report, descending_path, dns_label, file_mode, has_backsteps, label_selector, no_backsteps, one_of, optional_one_of,
-    unreserved_path,
+    Report, descending_path, dns_label, file_mode, has_backsteps, label_selector, no_backsteps, one_of,
+    optional_one_of, unreserved_path,
 };
 use crate::kinds::common::{blank, list, quantity, text};
 

@@ -50,7 +50,11 @@ fn held(object: &Service) -> Holdings {
     let health_check = spec.health_check_node_port.filter(|_| needs_health_check(spec));
     Holdings {
         addresses: addresses.filter_map(|address| address.parse().ok()).collect(),
-        ports: numbers.chain(health_check).filter_map(|number| u16::try_from(number).ok()).filter(|number| *number != 0).collect(),
+        ports: numbers
+            .chain(health_check)
+            .filter_map(|number| u16::try_from(number).ok())
+            .filter(|number| *number != 0)
+            .collect(),
     }
 }
 

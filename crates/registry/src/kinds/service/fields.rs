@@ -1,12 +1,11 @@
 //! Fields of a Service that depend on each other, on its type, or on what was allocated before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::ServiceSpec;
 
 use super::{
-    HEADLESS, externally_accessible, has_cluster_ip, has_node_ports, is_headless, is_load_balancer,
-    needs_health_check,
+    HEADLESS, externally_accessible, has_cluster_ip, has_node_ports, is_headless, is_load_balancer, needs_health_check,
 };
 use crate::kinds::common::{blank, list, text};
 
@@ -98,10 +97,7 @@ pub(super) fn drop_by_type(new: &mut ServiceSpec, old: &ServiceSpec) {
             }
         }
     }
-    if needs_health_check(old)
-        && !needs_health_check(new)
-        && new.health_check_node_port == old.health_check_node_port
-    {
+    if needs_health_check(old) && !needs_health_check(new) && new.health_check_node_port == old.health_check_node_port {
         new.health_check_node_port = None;
     }
     if is_load_balancer(old) && !is_load_balancer(new) {
@@ -127,10 +123,9 @@ pub(super) fn default_families(spec: &mut ServiceSpec) {
         return;
     }
     let free = (is_headless(spec) || text(&spec.cluster_ip) == HEADLESS)
-        && spec.selector.as_ref().is_none_or(|selector| selector.is_empty());
-    let policy = spec
-        .ip_family_policy
-        .get_or_insert_with(|| if free { "RequireDualStack" } else { "SingleStack" }.to_owned());
+        && spec.selector.as_ref().is_none_or(BTreeMap::is_empty);
+    let policy =
+        spec.ip_family_policy.get_or_insert_with(|| if free { "RequireDualStack" } else { "SingleStack" }.to_owned());
     let families = spec.ip_families.get_or_insert_default();
     if families.is_empty() {
         let six = list(&spec.cluster_ips).first().is_some_and(|ip| ip.contains(':'));

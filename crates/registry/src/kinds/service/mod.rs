@@ -25,9 +25,7 @@ use serde_json::Value;
 
 use super::common::{default_text, format_labels, list, or_none, port_unset, text};
 use crate::allocate::Allocators;
-use crate::kind::{
-    Column, Context, Descriptor, Kind, NameRule, Reservation, Subresource, cell_age, cell_name,
-};
+use crate::kind::{Column, Context, Descriptor, Kind, NameRule, Reservation, Subresource, cell_age, cell_name};
 
 /// How long, in seconds, a client sticks to an endpoint by default: three hours.
 const AFFINITY_SECONDS: i32 = 10_800;
@@ -231,8 +229,7 @@ fn has_node_ports(spec: &ServiceSpec) -> bool {
 
 /// Whether node ports are to be found for ports that name none.
 fn wants_node_ports(spec: &ServiceSpec) -> bool {
-    text(&spec.type_) == "NodePort"
-        || (is_load_balancer(spec) && spec.allocate_load_balancer_node_ports != Some(false))
+    text(&spec.type_) == "NodePort" || (is_load_balancer(spec) && spec.allocate_load_balancer_node_ports != Some(false))
 }
 
 fn externally_accessible(spec: &ServiceSpec) -> bool {

@@ -9,9 +9,7 @@ use machinery::field::{ErrorList, Path};
 use machinery::validate;
 use serde_json::{Value, json};
 
-use super::{
-    HEADLESS, externally_accessible, has_cluster_ip, is_headless, is_load_balancer, needs_health_check,
-};
+use super::{HEADLESS, externally_accessible, has_cluster_ip, is_headless, is_load_balancer, needs_health_check};
 use crate::kinds::check::{
     IMMUTABLE, Report, cidr, dns_label, dns_subdomain, ip, labels, one_of, ordinary_ip, port, port_or_name, protocol,
     qualified_name,
@@ -116,10 +114,7 @@ fn unique_ports(errors: &mut ErrorList, path: &Path, kind: &str, ports: &[Servic
     let number = |item: &ServicePort| item.node_port.unwrap_or_default();
     for (index, item) in ports.iter().enumerate() {
         if kind == "ClusterIP" && number(item) != 0 {
-            errors.forbidden(
-                &path.index(index).child("nodePort"),
-                "may not be used when `type` is 'ClusterIP'",
-            );
+            errors.forbidden(&path.index(index).child("nodePort"), "may not be used when `type` is 'ClusterIP'");
         }
     }
     for (index, item) in ports.iter().enumerate() {
@@ -146,11 +141,9 @@ fn affinity(errors: &mut ErrorList, path: &Path, spec: &ServiceSpec) {
             let field = path.child("clientIP").child("timeoutSeconds");
             match timeout {
                 None => errors.required(&field, "when session affinity type is ClientIP"),
-                Some(seconds) if !(1..=LONGEST_AFFINITY).contains(&seconds) => errors.invalid(
-                    &field,
-                    seconds,
-                    format!("must be greater than 0 and less than {LONGEST_AFFINITY}"),
-                ),
+                Some(seconds) if !(1..=LONGEST_AFFINITY).contains(&seconds) => {
+                    errors.invalid(&field, seconds, format!("must be greater than 0 and less than {LONGEST_AFFINITY}"))
+                }
                 Some(_) => {}
             }
         }
@@ -305,10 +298,7 @@ pub(super) fn validate_update(new: &Service, old: &Service) -> ErrorList {
         let class = new.load_balancer_class.as_ref().map_or(Value::Null, |class| class.as_str().into());
         errors.invalid(&path.child("loadBalancerClass"), class, "may not change once set");
     }
-    if needs_health_check(new)
-        && needs_health_check(old)
-        && new.health_check_node_port != old.health_check_node_port
-    {
+    if needs_health_check(new) && needs_health_check(old) && new.health_check_node_port != old.health_check_node_port {
         errors.forbidden(&path.child("healthCheckNodePort"), IMMUTABLE);
     }
     errors
@@ -388,11 +378,7 @@ pub(super) fn validate_status(object: &Service) -> ErrorList {
             let hostname = text(&item.hostname);
             dns_subdomain(&mut errors, &path.child("hostname"), hostname);
             if hostname.parse::<IpAddr>().is_ok() {
-                errors.invalid(
-                    &path.child("hostname"),
-                    hostname,
-                    "must be a DNS name, not an IP address",
-                );
+                errors.invalid(&path.child("hostname"), hostname, "must be a DNS name, not an IP address");
             }
         }
     }
