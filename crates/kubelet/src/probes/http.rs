@@ -175,14 +175,17 @@ async fn exchange(
         let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         Ok((status, location, body))
     };
-    tokio::pin!(connection);
+    // A connection that ended well may have left an answer to be read.
+    let driven = async {
+        match connection.await {
+            Ok(()) => std::future::pending().await,
+            Err(error) => error,
+        }
+    };
     tokio::select! {
         biased;
         answer = exchange => answer,
-        result = &mut connection => match result {
-            Ok(()) => Err("EOF".to_owned()),
-            Err(error) => Err(text(error)),
-        },
+        error = driven => Err(text(error)),
     }
 }
 
@@ -299,7 +302,8 @@ mod tests {
             user_agent: "kube-probe/1.36".to_owned(),
         };
         let outcome = get(&request, Duration::from_secs(5)).await;
-        (outcome, server.await.unwrap())
+        let requests = tokio::time::timeout(Duration::from_secs(5), server).await;
+        (outcome, requests.unwrap().unwrap())
     }
 
     fn answer(head: &str) -> String {
