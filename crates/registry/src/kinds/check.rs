@@ -137,7 +137,7 @@ pub(crate) fn label_selector(errors: &mut ErrorList, path: &Path, selector: Opti
         let values = list(&requirement.values);
         match requirement.operator.as_str() {
             "In" | "NotIn" if values.is_empty() => {
-                errors.required(&path.child("values"), "must be specified when `operator` is 'In' or 'NotIn'")
+                errors.required(&path.child("values"), "must be specified when `operator` is 'In' or 'NotIn'");
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => errors
                 .forbidden(&path.child("values"), "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"),

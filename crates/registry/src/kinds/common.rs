@@ -61,10 +61,11 @@ pub(crate) fn canonical_quantities(list: &mut Option<BTreeMap<String, WireQuanti
     }
 }
 
-/// Rewrites one quantity in its canonical form.
+/// Rewrites one quantity in its canonical form, rounded up to thousandths.
 pub(crate) fn canonical_quantity(wire: &mut WireQuantity) {
     if let Some(exact) = quantity(wire) {
-        wire.0 = exact.to_string();
+        let rounded = Quantity::from_milli(exact.milli_value());
+        wire.0 = if rounded > exact { rounded } else { exact }.to_string();
     }
 }
 

@@ -162,7 +162,7 @@ fn validate_strategy(errors: &mut ErrorList, path: &Path, strategy: &DaemonSetUp
             }
             match (is_nothing(unavailable), is_nothing(surge)) {
                 (false, false) => {
-                    errors.invalid(&field.child("maxSurge"), surge, "may not be set when maxUnavailable is non-zero")
+                    errors.invalid(&field.child("maxSurge"), surge, "may not be set when maxUnavailable is non-zero");
                 }
                 (true, true) => {
                     errors.required(&field.child("maxUnavailable"), "cannot be 0 when maxSurge is 0");

@@ -169,7 +169,7 @@ fn resource_claims<'a>(errors: &mut ErrorList, path: &Path, claims: &'a [PodReso
                 "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
             ),
             (None, None) => {
-                errors.invalid(&path, claim, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`")
+                errors.invalid(&path, claim, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`");
             }
             (Some(name), None) => dns_subdomain(errors, &path.child("resourceClaimName"), name),
             (None, Some(name)) => dns_subdomain(errors, &path.child("resourceClaimTemplateName"), name),

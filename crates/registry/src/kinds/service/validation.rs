@@ -142,7 +142,7 @@ fn affinity(errors: &mut ErrorList, path: &Path, spec: &ServiceSpec) {
             match timeout {
                 None => errors.required(&field, "when session affinity type is ClientIP"),
                 Some(seconds) if !(1..=LONGEST_AFFINITY).contains(&seconds) => {
-                    errors.invalid(&field, seconds, format!("must be greater than 0 and less than {LONGEST_AFFINITY}"))
+                    errors.invalid(&field, seconds, format!("must be greater than 0 and less than {LONGEST_AFFINITY}"));
                 }
                 Some(_) => {}
             }
