@@ -11,11 +11,7 @@ pub const UNKNOWN: &str = "<unknown>";
 /// A time slightly in the future, by clocks that differ, counts as now; one further ahead is `<invalid>`.
 pub fn human_duration(seconds: i64) -> String {
     let two = |big: i64, big_unit: &str, small: i64, small_unit: &str| {
-        if small == 0 {
-            format!("{big}{big_unit}")
-        } else {
-            format!("{big}{big_unit}{small}{small_unit}")
-        }
+        if small == 0 { format!("{big}{big_unit}") } else { format!("{big}{big_unit}{small}{small_unit}") }
     };
     let (minutes, hours) = (seconds / 60, seconds / 3600);
     let days = hours / 24;

@@ -33,10 +33,7 @@ enum Step {
 impl Path {
     /// A path of one field name.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
-        Self(Arc::new(Node {
-            parent: None,
-            step: Step::Name(name.into()),
-        }))
+        Self(Arc::new(Node { parent: None, step: Step::Name(name.into()) }))
     }
 
     /// A field of the object at this path.
@@ -58,10 +55,7 @@ impl Path {
     }
 
     fn then(&self, step: Step) -> Self {
-        Self(Arc::new(Node {
-            parent: Some(self.clone()),
-            step,
-        }))
+        Self(Arc::new(Node { parent: Some(self.clone()), step }))
     }
 }
 
@@ -142,12 +136,7 @@ impl ErrorKind {
     const fn shows_value(self) -> bool {
         matches!(
             self,
-            Self::NotFound
-                | Self::Duplicate
-                | Self::Invalid
-                | Self::NotSupported
-                | Self::TooMany
-                | Self::TypeInvalid
+            Self::NotFound | Self::Duplicate | Self::Invalid | Self::NotSupported | Self::TooMany | Self::TypeInvalid
         )
     }
 }
@@ -167,12 +156,7 @@ pub struct FieldError {
 
 impl FieldError {
     fn make(kind: ErrorKind, path: &Path, value: Option<Value>, detail: impl Into<String>) -> Self {
-        Self {
-            kind,
-            field: path.to_string(),
-            value,
-            detail: detail.into(),
-        }
+        Self { kind, field: path.to_string(), value, detail: detail.into() }
     }
 
     /// The field is missing.
@@ -214,23 +198,13 @@ impl FieldError {
     /// The value is longer than `max` bytes. Upstream no longer shows such a value, so it is not kept.
     pub fn too_long(path: &Path, _value: impl Serialize, max: usize) -> Self {
         let unit = if max == 1 { "byte" } else { "bytes" };
-        Self::make(
-            ErrorKind::TooLong,
-            path,
-            None,
-            format!("may not be more than {max} {unit}"),
-        )
+        Self::make(ErrorKind::TooLong, path, None, format!("may not be more than {max} {unit}"))
     }
 
     /// The list or map has `actual` items where at most `max` are allowed.
     pub fn too_many(path: &Path, actual: usize, max: usize) -> Self {
         let unit = if max == 1 { "item" } else { "items" };
-        Self::make(
-            ErrorKind::TooMany,
-            path,
-            Some(Value::from(actual)),
-            format!("must have at most {max} {unit}"),
-        )
+        Self::make(ErrorKind::TooMany, path, Some(Value::from(actual)), format!("must have at most {max} {unit}"))
     }
 
     /// The value names something that does not exist.
@@ -296,17 +270,8 @@ impl ErrorList {
     }
 
     /// Adds an `Invalid` finding for every message of a rule of [`crate::validate`].
-    pub fn push_messages(
-        &mut self,
-        path: &Path,
-        value: &str,
-        messages: impl IntoIterator<Item = String>,
-    ) {
-        self.0.extend(
-            messages
-                .into_iter()
-                .map(|message| FieldError::invalid(path, value, message)),
-        );
+    pub fn push_messages(&mut self, path: &Path, value: &str, messages: impl IntoIterator<Item = String>) {
+        self.0.extend(messages.into_iter().map(|message| FieldError::invalid(path, value, message)));
     }
 
     /// Iterates over the findings.
@@ -319,12 +284,8 @@ impl ErrorList {
 impl fmt::Display for ErrorList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut seen = BTreeSet::new();
-        let texts: Vec<String> = self
-            .0
-            .iter()
-            .map(ToString::to_string)
-            .filter(|text| seen.insert(text.clone()))
-            .collect();
+        let texts: Vec<String> =
+            self.0.iter().map(ToString::to_string).filter(|text| seen.insert(text.clone())).collect();
         match texts.as_slice() {
             [one] => f.write_str(one),
             many => write!(f, "[{}]", many.join(", ")),
@@ -387,9 +348,7 @@ pub fn quote(text: &str) -> String {
             '\u{08}' => quoted.push_str("\\b"),
             '\u{0b}' => quoted.push_str("\\v"),
             '\u{0c}' => quoted.push_str("\\f"),
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
-                quoted.push_str(&format!("\\x{:02x}", c as u32))
-            }
+            c if (c as u32) < 0x20 || c as u32 == 0x7f => quoted.push_str(&format!("\\x{:02x}", c as u32)),
             c => quoted.push(c),
         }
     }
@@ -405,10 +364,7 @@ mod tests {
     fn paths() {
         let path = Path::new("spec").child("containers").index(0).child("name");
         assert_eq!(path.to_string(), "spec.containers[0].name");
-        assert_eq!(
-            Path::new("metadata").child("labels").key("a/b").to_string(),
-            "metadata.labels[a/b]"
-        );
+        assert_eq!(Path::new("metadata").child("labels").key("a/b").to_string(), "metadata.labels[a/b]");
     }
 
     #[test]
@@ -419,54 +375,24 @@ mod tests {
                 FieldError::invalid(&path, -1, "must be greater than or equal to 0"),
                 "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
             ),
-            (
-                FieldError::invalid(&path, "a\"b", "x"),
-                "spec.replicas: Invalid value: \"a\\\"b\": x",
-            ),
-            (
-                FieldError::invalid(&path, Value::Null, ""),
-                "spec.replicas: Invalid value: \"null\"",
-            ),
+            (FieldError::invalid(&path, "a\"b", "x"), "spec.replicas: Invalid value: \"a\\\"b\": x"),
+            (FieldError::invalid(&path, Value::Null, ""), "spec.replicas: Invalid value: \"null\""),
             (
                 FieldError::invalid(&path, serde_json::json!({"b": [1]}), "x"),
                 "spec.replicas: Invalid value: {\"b\":[1]}: x",
             ),
-            (
-                FieldError::required(&path, ""),
-                "spec.replicas: Required value",
-            ),
-            (
-                FieldError::required(&path, "name"),
-                "spec.replicas: Required value: name",
-            ),
+            (FieldError::required(&path, ""), "spec.replicas: Required value"),
+            (FieldError::required(&path, "name"), "spec.replicas: Required value: name"),
             (
                 FieldError::not_supported(&path, "x", &["Always", "Never"]),
                 "spec.replicas: Unsupported value: \"x\": supported values: \"Always\", \"Never\"",
             ),
-            (
-                FieldError::duplicate(&path, "a"),
-                "spec.replicas: Duplicate value: \"a\"",
-            ),
-            (
-                FieldError::forbidden(&path, "no"),
-                "spec.replicas: Forbidden: no",
-            ),
-            (
-                FieldError::too_long(&path, "aaaa", 3),
-                "spec.replicas: Too long: may not be more than 3 bytes",
-            ),
-            (
-                FieldError::too_many(&path, 4, 3),
-                "spec.replicas: Too many: 4: must have at most 3 items",
-            ),
-            (
-                FieldError::not_found(&path, "v"),
-                "spec.replicas: Not found: \"v\"",
-            ),
-            (
-                FieldError::internal(&path, "boom"),
-                "spec.replicas: Internal error: boom",
-            ),
+            (FieldError::duplicate(&path, "a"), "spec.replicas: Duplicate value: \"a\""),
+            (FieldError::forbidden(&path, "no"), "spec.replicas: Forbidden: no"),
+            (FieldError::too_long(&path, "aaaa", 3), "spec.replicas: Too long: may not be more than 3 bytes"),
+            (FieldError::too_many(&path, 4, 3), "spec.replicas: Too many: 4: must have at most 3 items"),
+            (FieldError::not_found(&path, "v"), "spec.replicas: Not found: \"v\""),
+            (FieldError::internal(&path, "boom"), "spec.replicas: Internal error: boom"),
         ];
         for (error, expect) in cases {
             assert_eq!(error.to_string(), expect);
@@ -478,17 +404,8 @@ mod tests {
         let path = Path::new("a");
         let one = FieldError::required(&path, "");
         let two = FieldError::forbidden(&path, "");
-        assert_eq!(
-            ErrorList(vec![one.clone()]).to_string(),
-            "a: Required value"
-        );
-        assert_eq!(
-            ErrorList(vec![one.clone(), one.clone()]).to_string(),
-            "a: Required value"
-        );
-        assert_eq!(
-            ErrorList(vec![one.clone(), two, one]).to_string(),
-            "[a: Required value, a: Forbidden]"
-        );
+        assert_eq!(ErrorList(vec![one.clone()]).to_string(), "a: Required value");
+        assert_eq!(ErrorList(vec![one.clone(), one.clone()]).to_string(), "a: Required value");
+        assert_eq!(ErrorList(vec![one.clone(), two, one]).to_string(), "[a: Required value, a: Forbidden]");
     }
 }

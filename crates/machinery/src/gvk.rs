@@ -61,27 +61,18 @@ pub struct GroupResource {
 impl GroupVersion {
     /// Builds from parts.
     pub fn new(group: impl Into<Text>, version: impl Into<Text>) -> Self {
-        Self {
-            group: group.into(),
-            version: version.into(),
-        }
+        Self { group: group.into(), version: version.into() }
     }
 
     /// Builds a constant.
     pub const fn from_static(group: &'static str, version: &'static str) -> Self {
-        Self {
-            group: Cow::Borrowed(group),
-            version: Cow::Borrowed(version),
-        }
+        Self { group: Cow::Borrowed(group), version: Cow::Borrowed(version) }
     }
 
     /// Reads an `apiVersion`: `v1` or `apps/v1`. Nothing else has a meaning, so anything else is `None`.
     pub fn parse(api_version: &str) -> Option<Self> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        if version.is_empty()
-            || version.contains('/')
-            || (group.is_empty() && api_version.contains('/'))
-        {
+        if version.is_empty() || version.contains('/') || (group.is_empty() && api_version.contains('/')) {
             return None;
         }
         Some(Self::new(group.to_owned(), version.to_owned()))
@@ -89,137 +80,81 @@ impl GroupVersion {
 
     /// The kind `kind` of this group version.
     pub fn kind(&self, kind: impl Into<Text>) -> GroupVersionKind {
-        GroupVersionKind {
-            group: self.group.clone(),
-            version: self.version.clone(),
-            kind: kind.into(),
-        }
+        GroupVersionKind { group: self.group.clone(), version: self.version.clone(), kind: kind.into() }
     }
 
     /// The resource `resource` of this group version.
     pub fn resource(&self, resource: impl Into<Text>) -> GroupVersionResource {
-        GroupVersionResource {
-            group: self.group.clone(),
-            version: self.version.clone(),
-            resource: resource.into(),
-        }
+        GroupVersionResource { group: self.group.clone(), version: self.version.clone(), resource: resource.into() }
     }
 }
 
 impl GroupVersionKind {
     /// Builds from parts.
     pub fn new(group: impl Into<Text>, version: impl Into<Text>, kind: impl Into<Text>) -> Self {
-        Self {
-            group: group.into(),
-            version: version.into(),
-            kind: kind.into(),
-        }
+        Self { group: group.into(), version: version.into(), kind: kind.into() }
     }
 
     /// Builds a constant.
-    pub const fn from_static(
-        group: &'static str,
-        version: &'static str,
-        kind: &'static str,
-    ) -> Self {
-        Self {
-            group: Cow::Borrowed(group),
-            version: Cow::Borrowed(version),
-            kind: Cow::Borrowed(kind),
-        }
+    pub const fn from_static(group: &'static str, version: &'static str, kind: &'static str) -> Self {
+        Self { group: Cow::Borrowed(group), version: Cow::Borrowed(version), kind: Cow::Borrowed(kind) }
     }
 
     /// The group version: what an object's `apiVersion` says.
     pub fn group_version(&self) -> GroupVersion {
-        GroupVersion {
-            group: self.group.clone(),
-            version: self.version.clone(),
-        }
+        GroupVersion { group: self.group.clone(), version: self.version.clone() }
     }
 
     /// The kind without the version.
     pub fn group_kind(&self) -> GroupKind {
-        GroupKind {
-            group: self.group.clone(),
-            kind: self.kind.clone(),
-        }
+        GroupKind { group: self.group.clone(), kind: self.kind.clone() }
     }
 }
 
 impl GroupVersionResource {
     /// Builds from parts.
-    pub fn new(
-        group: impl Into<Text>,
-        version: impl Into<Text>,
-        resource: impl Into<Text>,
-    ) -> Self {
-        Self {
-            group: group.into(),
-            version: version.into(),
-            resource: resource.into(),
-        }
+    pub fn new(group: impl Into<Text>, version: impl Into<Text>, resource: impl Into<Text>) -> Self {
+        Self { group: group.into(), version: version.into(), resource: resource.into() }
     }
 
     /// The group version.
     pub fn group_version(&self) -> GroupVersion {
-        GroupVersion {
-            group: self.group.clone(),
-            version: self.version.clone(),
-        }
+        GroupVersion { group: self.group.clone(), version: self.version.clone() }
     }
 
     /// The resource without the version.
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource {
-            group: self.group.clone(),
-            resource: self.resource.clone(),
-        }
+        GroupResource { group: self.group.clone(), resource: self.resource.clone() }
     }
 }
 
 impl GroupKind {
     /// Builds from parts.
     pub fn new(group: impl Into<Text>, kind: impl Into<Text>) -> Self {
-        Self {
-            group: group.into(),
-            kind: kind.into(),
-        }
+        Self { group: group.into(), kind: kind.into() }
     }
 
     /// Builds a constant.
     pub const fn from_static(group: &'static str, kind: &'static str) -> Self {
-        Self {
-            group: Cow::Borrowed(group),
-            kind: Cow::Borrowed(kind),
-        }
+        Self { group: Cow::Borrowed(group), kind: Cow::Borrowed(kind) }
     }
 }
 
 impl GroupResource {
     /// Builds from parts.
     pub fn new(group: impl Into<Text>, resource: impl Into<Text>) -> Self {
-        Self {
-            group: group.into(),
-            resource: resource.into(),
-        }
+        Self { group: group.into(), resource: resource.into() }
     }
 
     /// Builds a constant.
     pub const fn from_static(group: &'static str, resource: &'static str) -> Self {
-        Self {
-            group: Cow::Borrowed(group),
-            resource: Cow::Borrowed(resource),
-        }
+        Self { group: Cow::Borrowed(group), resource: Cow::Borrowed(resource) }
     }
 }
 
 impl fmt::Display for GroupVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.group.is_empty() {
-            f.write_str(&self.version)
-        } else {
-            write!(f, "{}/{}", self.group, self.version)
-        }
+        if self.group.is_empty() { f.write_str(&self.version) } else { write!(f, "{}/{}", self.group, self.version) }
     }
 }
 
@@ -231,31 +166,19 @@ impl fmt::Display for GroupVersionKind {
 
 impl fmt::Display for GroupVersionResource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}/{}, Resource={}",
-            self.group, self.version, self.resource
-        )
+        write!(f, "{}/{}, Resource={}", self.group, self.version, self.resource)
     }
 }
 
 impl fmt::Display for GroupKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.group.is_empty() {
-            f.write_str(&self.kind)
-        } else {
-            write!(f, "{}.{}", self.kind, self.group)
-        }
+        if self.group.is_empty() { f.write_str(&self.kind) } else { write!(f, "{}.{}", self.kind, self.group) }
     }
 }
 
 impl fmt::Display for GroupResource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.group.is_empty() {
-            f.write_str(&self.resource)
-        } else {
-            write!(f, "{}.{}", self.resource, self.group)
-        }
+        if self.group.is_empty() { f.write_str(&self.resource) } else { write!(f, "{}.{}", self.resource, self.group) }
     }
 }
 
@@ -275,11 +198,7 @@ mod tests {
             ("a/b/c", None),
         ] {
             let parsed = GroupVersion::parse(text);
-            assert_eq!(
-                parsed,
-                expect.map(|(group, version)| GroupVersion::from_static(group, version)),
-                "{text:?}"
-            );
+            assert_eq!(parsed, expect.map(|(group, version)| GroupVersion::from_static(group, version)), "{text:?}");
             if let Some(parsed) = parsed {
                 assert_eq!(parsed.to_string(), text);
             }
@@ -288,18 +207,9 @@ mod tests {
 
     #[test]
     fn displayed_as_upstream_does() {
-        assert_eq!(
-            GroupResource::from_static("apps", "deployments").to_string(),
-            "deployments.apps"
-        );
+        assert_eq!(GroupResource::from_static("apps", "deployments").to_string(), "deployments.apps");
         assert_eq!(GroupResource::from_static("", "pods").to_string(), "pods");
-        assert_eq!(
-            GroupKind::from_static("apps", "Deployment").to_string(),
-            "Deployment.apps"
-        );
-        assert_eq!(
-            GroupVersionKind::from_static("", "v1", "Pod").to_string(),
-            "/v1, Kind=Pod"
-        );
+        assert_eq!(GroupKind::from_static("apps", "Deployment").to_string(), "Deployment.apps");
+        assert_eq!(GroupVersionKind::from_static("", "v1", "Pod").to_string(), "/v1, Kind=Pod");
     }
 }

@@ -28,11 +28,7 @@ pub fn scaled(value: &IntOrString, total: i32, round_up: bool) -> Result<i32, No
         IntOrString::String(text) => {
             let percent = percentage(text).ok_or_else(|| NotAPercentage(text.clone()))?;
             let product = percent * i64::from(total);
-            let share = if round_up {
-                (product + 99).div_euclid(100)
-            } else {
-                product.div_euclid(100)
-            };
+            let share = if round_up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
             Ok(i32::try_from(share).unwrap_or(i32::MAX))
         }
     }
@@ -62,10 +58,7 @@ mod tests {
         }
         assert_eq!(scaled(&IntOrString::Int(5), 1, true), Ok(5));
         for text in ["", "%", "5", "-5%", "5.5%", "99999999999%"] {
-            assert!(
-                scaled(&IntOrString::String(text.into()), 10, true).is_err(),
-                "{text}"
-            );
+            assert!(scaled(&IntOrString::String(text.into()), 10, true).is_err(), "{text}");
         }
     }
 }

@@ -90,19 +90,12 @@ pub fn field(definition: &str, field: &str) -> Option<&'static Field> {
 
 /// Whether objects of this type are always replaced as a whole by server-side apply.
 pub fn is_atomic(definition: &str) -> bool {
-    FACTS
-        .get(definition)
-        .is_some_and(|definition| definition.atomic)
+    FACTS.get(definition).is_some_and(|definition| definition.atomic)
 }
 
 /// All definitions that have facts, with their fields, in no particular order.
 pub fn all() -> impl Iterator<Item = (&'static str, &'static str, &'static Field)> {
-    FACTS.iter().flat_map(|(definition, facts)| {
-        facts
-            .fields
-            .iter()
-            .map(|(name, field)| (*definition, *name, field))
-    })
+    FACTS.iter().flat_map(|(definition, facts)| facts.fields.iter().map(|(name, field)| (*definition, *name, field)))
 }
 
 const FILES: &[&str] = &[
@@ -136,21 +129,12 @@ const FILES: &[&str] = &[
 fn read(text: &'static str, definitions: &mut HashMap<&'static str, Definition>) {
     let mut current: Option<&'static str> = None;
     for line in text.lines() {
-        if let Some((name, facts)) = line
-            .strip_prefix("  ")
-            .and_then(|line| line.split_once(": "))
-        {
+        if let Some((name, facts)) = line.strip_prefix("  ").and_then(|line| line.split_once(": ")) {
             if let (Some(definition), Some(field)) = (current, read_field(facts)) {
-                definitions
-                    .entry(definition)
-                    .or_default()
-                    .fields
-                    .insert(name, field);
+                definitions.entry(definition).or_default().fields.insert(name, field);
             }
         } else {
-            let (name, atomic) = line
-                .strip_suffix(" atomic")
-                .map_or((line, false), |name| (name, true));
+            let (name, atomic) = line.strip_suffix(" atomic").map_or((line, false), |name| (name, true));
             definitions.entry(name).or_default().atomic = atomic;
             current = Some(name);
         }
@@ -202,10 +186,7 @@ mod tests {
                     let facts = line.split_once(": ").map(|(_, facts)| facts);
                     assert!(facts.and_then(read_field).is_some(), "{line}");
                 } else {
-                    assert!(
-                        line.starts_with("io.k8s.") && line.split(' ').count() <= 2,
-                        "{line}"
-                    );
+                    assert!(line.starts_with("io.k8s.") && line.split(' ').count() <= 2, "{line}");
                 }
             }
         }
@@ -215,24 +196,10 @@ mod tests {
     fn keys_fit_their_lists() {
         for (definition, name, field) in all() {
             let what = format!("{definition}.{name}");
-            assert_eq!(
-                field.list_type == ListType::Map,
-                !field.list_map_keys.is_empty(),
-                "{what}"
-            );
-            assert!(
-                field.patch_merge_key.is_none() || field.patch_merge,
-                "{what}"
-            );
-            assert!(
-                !(field.patch_merge && field.definition.is_some())
-                    || field.patch_merge_key.is_some(),
-                "{what}"
-            );
-            assert!(
-                field.list_type != ListType::Map || field.definition.is_some(),
-                "{what}"
-            );
+            assert_eq!(field.list_type == ListType::Map, !field.list_map_keys.is_empty(), "{what}");
+            assert!(field.patch_merge_key.is_none() || field.patch_merge, "{what}");
+            assert!(!(field.patch_merge && field.definition.is_some()) || field.patch_merge_key.is_some(), "{what}");
+            assert!(field.list_type != ListType::Map || field.definition.is_some(), "{what}");
         }
     }
 
@@ -246,18 +213,12 @@ mod tests {
         let volumes = field("io.k8s.api.core.v1.PodSpec", "volumes").unwrap();
         assert_eq!(volumes.patch_strategy(), Some("merge,retainKeys"));
         assert_eq!(
-            field("io.k8s.api.apps.v1.DeploymentSpec", "strategy")
-                .unwrap()
-                .patch_strategy(),
+            field("io.k8s.api.apps.v1.DeploymentSpec", "strategy").unwrap().patch_strategy(),
             Some("retainKeys")
         );
         let finalizers = field(OBJECT_META, "finalizers").unwrap();
         assert_eq!(
-            (
-                finalizers.patch_merge,
-                finalizers.patch_merge_key,
-                finalizers.list_type
-            ),
+            (finalizers.patch_merge, finalizers.patch_merge_key, finalizers.list_type),
             (true, None, ListType::Set)
         );
         assert_eq!(field("io.k8s.api.core.v1.PodSpec", "tolerations"), None);
@@ -269,18 +230,9 @@ mod tests {
     #[test]
     fn the_way_down() {
         for (kind, path) in [
-            (
-                "io.k8s.api.apps.v1.Deployment",
-                "spec template spec containers env",
-            ),
-            (
-                "io.k8s.api.apps.v1.StatefulSet",
-                "spec template spec initContainers volumeMounts",
-            ),
-            (
-                "io.k8s.api.batch.v1.CronJob",
-                "spec jobTemplate spec template spec containers ports",
-            ),
+            ("io.k8s.api.apps.v1.Deployment", "spec template spec containers env"),
+            ("io.k8s.api.apps.v1.StatefulSet", "spec template spec initContainers volumeMounts"),
+            ("io.k8s.api.batch.v1.CronJob", "spec jobTemplate spec template spec containers ports"),
             ("io.k8s.api.core.v1.Pod", "metadata ownerReferences"),
             ("io.k8s.api.core.v1.Node", "status conditions"),
             ("io.k8s.api.core.v1.ServiceAccount", "secrets"),

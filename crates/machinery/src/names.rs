@@ -14,9 +14,7 @@ pub const SUFFIX_LENGTH: usize = 5;
 /// Random characters of the [`ALPHABET`].
 pub fn generate_suffix(length: usize) -> String {
     let mut random = rand::rng();
-    (0..length)
-        .map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())]))
-        .collect()
+    (0..length).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect()
 }
 
 /// A name for an object with this `generateName`; a base that is too long is cut, as upstream does.
@@ -30,9 +28,7 @@ pub fn generate_name(base: &str) -> String {
 
 /// Maps every byte of `text` into the [`ALPHABET`]: upstream's encoding of hashes in names.
 pub fn safe_encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()]))
-        .collect()
+    text.bytes().map(|byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()])).collect()
 }
 
 #[cfg(test)]
@@ -45,10 +41,7 @@ mod tests {
             let name = generate_name(base);
             assert!(name.len() <= GENERATED_MAX, "{name}");
             let suffix = &name[name.len() - SUFFIX_LENGTH..];
-            assert!(
-                suffix.bytes().all(|byte| ALPHABET.contains(&byte)),
-                "{name}"
-            );
+            assert!(suffix.bytes().all(|byte| ALPHABET.contains(&byte)), "{name}");
         }
         assert!(generate_name("web-").starts_with("web-"));
         assert_ne!(generate_suffix(20), generate_suffix(20));

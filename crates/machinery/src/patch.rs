@@ -37,15 +37,10 @@ impl From<PatchError> for ApiError {
         match error {
             PatchError::Malformed(message) => Self::bad_request(message),
             // Upstream's message hides what is wrong; a cause tells.
-            PatchError::Unprocessable(message) => Self::new(
-                422,
-                Reason::Invalid,
-                "the server rejected our request due to an error in our request",
-            )
-            .with_cause(Cause {
-                message,
-                ..Cause::default()
-            }),
+            PatchError::Unprocessable(message) => {
+                Self::new(422, Reason::Invalid, "the server rejected our request due to an error in our request")
+                    .with_cause(Cause { message, ..Cause::default() })
+            }
             PatchError::TooManyOperations(_) => Self::too_large(error),
         }
     }
@@ -53,27 +48,20 @@ impl From<PatchError> for ApiError {
 
 /// Applies a JSON patch (RFC 6902): all of its operations or none.
 pub fn json_patch(document: &Value, operations: &Value) -> Result<Value, PatchError> {
-    if let Some(count) = operations
-        .as_array()
-        .map(Vec::len)
-        .filter(|&count| count > MAX_OPERATIONS)
-    {
+    if let Some(count) = operations.as_array().map(Vec::len).filter(|&count| count > MAX_OPERATIONS) {
         return Err(PatchError::TooManyOperations(count));
     }
     let patch: Patch = serde_json::from_value(operations.clone())
         .map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
     let mut result = document.clone();
-    json_patch::patch_unsafe(&mut result, &patch)
-        .map_err(|error| PatchError::Unprocessable(error.to_string()))?;
+    json_patch::patch_unsafe(&mut result, &patch).map_err(|error| PatchError::Unprocessable(error.to_string()))?;
     Ok(result)
 }
 
 /// Applies a JSON merge patch (RFC 7386) to an object.
 pub fn merge_patch(document: &Value, patch: &Value) -> Result<Value, PatchError> {
     if !patch.is_object() {
-        return Err(PatchError::Malformed(
-            "error decoding patch: a merge patch is an object".to_owned(),
-        ));
+        return Err(PatchError::Malformed("error decoding patch: a merge patch is an object".to_owned()));
     }
     let mut result = document.clone();
     json_patch::merge(&mut result, patch);

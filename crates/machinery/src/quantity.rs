@@ -39,9 +39,7 @@ pub struct Quantity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// It has not the shape of a quantity at all.
-    #[error(
-        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-    )]
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Format,
     /// It ends in an unknown suffix.
     #[error("unable to parse quantity's suffix")]
@@ -50,25 +48,16 @@ pub enum QuantityError {
 
 impl Quantity {
     /// Nothing.
-    pub const ZERO: Self = Self {
-        nanos: 0,
-        format: Format::DecimalSi,
-    };
+    pub const ZERO: Self = Self { nanos: 0, format: Format::DecimalSi };
 
     /// Whole units.
     pub fn from_units(units: i64, format: Format) -> Self {
-        Self {
-            nanos: i128::from(units) * NANO,
-            format,
-        }
+        Self { nanos: i128::from(units) * NANO, format }
     }
 
     /// Thousandths, as CPU is counted.
     pub fn from_milli(milli: i64) -> Self {
-        Self {
-            nanos: i128::from(milli) * (NANO / 1_000),
-            format: Format::DecimalSi,
-        }
+        Self { nanos: i128::from(milli) * (NANO / 1_000), format: Format::DecimalSi }
     }
 
     /// Bytes, written with binary suffixes.
@@ -112,11 +101,7 @@ impl Quantity {
     }
 
     fn combine(self, other: Self, nanos: i128) -> Self {
-        let format = if self.nanos == 0 {
-            other.format
-        } else {
-            self.format
-        };
+        let format = if self.nanos == 0 { other.format } else { self.format };
         Self { nanos, format }
     }
 }
@@ -136,9 +121,7 @@ impl FromStr for Quantity {
             Some(b'+') => (false, &text[1..]),
             _ => (false, text),
         };
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let (number, suffix) = rest.split_at(end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
@@ -146,10 +129,7 @@ impl FromStr for Quantity {
         }
         let (base, exponent, format) = parse_suffix(suffix)?;
         let magnitude = scale(whole, fraction, base, exponent);
-        Ok(Self {
-            nanos: if negative { -magnitude } else { magnitude },
-            format,
-        })
+        Ok(Self { nanos: if negative { -magnitude } else { magnitude }, format })
     }
 }
 
@@ -180,11 +160,7 @@ fn parse_suffix(suffix: &str) -> Result<(Base, i32, Format), QuantityError> {
         _ => {
             let Some(exponent) = suffix.strip_prefix(['e', 'E']) else {
                 let shape = |c: char| c.is_ascii_digit() || "eEinumkKMGTP+-".contains(c);
-                return Err(if suffix.chars().all(shape) {
-                    QuantityError::Suffix
-                } else {
-                    QuantityError::Format
-                });
+                return Err(if suffix.chars().all(shape) { QuantityError::Suffix } else { QuantityError::Format });
             };
             let exponent: i32 = exponent.parse().map_err(|_| QuantityError::Suffix)?;
             (Base::Ten, exponent, Format::DecimalExponent)
@@ -197,12 +173,7 @@ fn parse_suffix(suffix: &str) -> Result<(Base, i32, Format), QuantityError> {
 /// Works on digits, so that neither a long number nor a huge exponent can overflow anything.
 fn scale(whole: &str, fraction: &str, base: Base, exponent: i32) -> i128 {
     const CAP: i128 = MAX_UNITS * NANO;
-    let digits: Vec<u8> = whole
-        .bytes()
-        .chain(fraction.bytes())
-        .map(|b| b - b'0')
-        .skip_while(|&d| d == 0)
-        .collect();
+    let digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).map(|b| b - b'0').skip_while(|&d| d == 0).collect();
     if digits.is_empty() {
         return 0;
     }
@@ -221,10 +192,7 @@ fn scale(whole: &str, fraction: &str, base: Base, exponent: i32) -> i128 {
         let ten19: i128 = 10_i128.pow(19);
         let low = digits_between(&digits, point, point + 19) * factor;
         let rest = low % ten19 != 0 || any_after(&digits, point + 19);
-        (
-            high.saturating_mul(factor).saturating_add(low / ten19),
-            rest,
-        )
+        (high.saturating_mul(factor).saturating_add(low / ten19), rest)
     } else {
         (high, any_after(&digits, point))
     };
@@ -234,21 +202,14 @@ fn scale(whole: &str, fraction: &str, base: Base, exponent: i32) -> i128 {
 /// The number that the digits from place `from` up to place `to` form; places outside hold zeros.
 fn digits_between(digits: &[u8], from: i64, to: i64) -> i128 {
     (from..to).fold(0, |value: i128, place| {
-        let digit = usize::try_from(place)
-            .ok()
-            .and_then(|place| digits.get(place))
-            .copied()
-            .unwrap_or(0);
+        let digit = usize::try_from(place).ok().and_then(|place| digits.get(place)).copied().unwrap_or(0);
         value * 10 + i128::from(digit)
     })
 }
 
 /// Whether anything but zeros stands at or after this place.
 fn any_after(digits: &[u8], place: i64) -> bool {
-    digits
-        .iter()
-        .skip(usize::try_from(place).unwrap_or(0))
-        .any(|&digit| digit != 0)
+    digits.iter().skip(usize::try_from(place).unwrap_or(0)).any(|&digit| digit != 0)
 }
 
 impl fmt::Display for Quantity {
@@ -264,11 +225,7 @@ impl fmt::Display for Quantity {
                     amount /= 1024;
                     power += 1;
                 }
-                write!(
-                    f,
-                    "{amount}{}",
-                    ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power]
-                )
+                write!(f, "{amount}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power])
             }
             format => {
                 let (mut amount, mut power) = (self.nanos, 0);
@@ -281,11 +238,7 @@ impl fmt::Display for Quantity {
                     (Format::DecimalExponent, _) => {
                         write!(f, "{amount}e{}", (power as i32 - 3) * 3)
                     }
-                    _ => write!(
-                        f,
-                        "{amount}{}",
-                        ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"][power]
-                    ),
+                    _ => write!(f, "{amount}{}", ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"][power]),
                 }
             }
         }
@@ -344,10 +297,7 @@ impl Neg for Quantity {
     type Output = Self;
 
     fn neg(self) -> Self {
-        Self {
-            nanos: -self.nanos,
-            ..self
-        }
+        Self { nanos: -self.nanos, ..self }
     }
 }
 
@@ -360,9 +310,7 @@ impl Sum for Quantity {
 impl TryFrom<&k8s_openapi::apimachinery::pkg::api::resource::Quantity> for Quantity {
     type Error = QuantityError;
 
-    fn try_from(
-        quantity: &k8s_openapi::apimachinery::pkg::api::resource::Quantity,
-    ) -> Result<Self, QuantityError> {
+    fn try_from(quantity: &k8s_openapi::apimachinery::pkg::api::resource::Quantity) -> Result<Self, QuantityError> {
         quantity.0.trim().parse()
     }
 }
@@ -444,9 +392,7 @@ mod tests {
             ("7Ei", "7Ei"),
             ("0.0000000000000000000000000001Gi", "1n"),
         ] {
-            let quantity: Quantity = text
-                .parse()
-                .unwrap_or_else(|error| panic!("{text}: {error}"));
+            let quantity: Quantity = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
             let canonical = quantity.to_string();
             assert_eq!(canonical, expect, "{text}");
             let again: Quantity = canonical.parse().unwrap();
@@ -480,11 +426,7 @@ mod tests {
     fn values_round_up() {
         let check = |text: &str, value: i64, milli: i64| {
             let quantity: Quantity = text.parse().unwrap();
-            assert_eq!(
-                (quantity.value(), quantity.milli_value()),
-                (value, milli),
-                "{text}"
-            );
+            assert_eq!((quantity.value(), quantity.milli_value()), (value, milli), "{text}");
         };
         check("1500m", 2, 1500);
         check("-1500m", -2, -1500);
@@ -495,10 +437,7 @@ mod tests {
 
     #[test]
     fn sums_keep_the_format() {
-        let sum: Quantity = ["1Gi", "512Mi"]
-            .iter()
-            .map(|text| text.parse::<Quantity>().unwrap())
-            .sum();
+        let sum: Quantity = ["1Gi", "512Mi"].iter().map(|text| text.parse::<Quantity>().unwrap()).sum();
         assert_eq!(sum.to_string(), "1536Mi");
         let difference = "2".parse::<Quantity>().unwrap() - "100m".parse().unwrap();
         assert_eq!(difference.to_string(), "1900m");
@@ -508,12 +447,7 @@ mod tests {
 
     #[test]
     fn json() {
-        for (json, expect) in [
-            ("\"1000m\"", "\"1\""),
-            ("2", "\"2\""),
-            ("0.5", "\"500m\""),
-            ("\" 1Ki \"", "\"1Ki\""),
-        ] {
+        for (json, expect) in [("\"1000m\"", "\"1\""), ("2", "\"2\""), ("0.5", "\"500m\""), ("\" 1Ki \"", "\"1Ki\"")] {
             let quantity: Quantity = serde_json::from_str(json).unwrap();
             assert_eq!(serde_json::to_string(&quantity).unwrap(), expect);
         }

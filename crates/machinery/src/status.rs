@@ -111,12 +111,7 @@ pub struct ApiError {
 impl ApiError {
     /// Any failure; the constructors below cover the usual ones.
     pub fn new(code: u16, reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            reason,
-            message: message.into(),
-            details: None,
-        }
+        Self { code, reason, message: message.into(), details: None }
     }
 
     fn about(mut self, resource: &GroupResource, name: &str) -> Self {
@@ -141,61 +136,35 @@ impl ApiError {
 
     /// 404: there is no such object.
     pub fn not_found(resource: &GroupResource, name: &str) -> Self {
-        Self::new(
-            404,
-            Reason::NotFound,
-            format!("{resource} {} not found", quote(name)),
-        )
-        .about(resource, name)
+        Self::new(404, Reason::NotFound, format!("{resource} {} not found", quote(name))).about(resource, name)
     }
 
     /// 404: there is no such group, version or resource.
     pub fn no_such_resource() -> Self {
-        let mut error = Self::new(
-            404,
-            Reason::NotFound,
-            "the server could not find the requested resource",
-        );
+        let mut error = Self::new(404, Reason::NotFound, "the server could not find the requested resource");
         error.details = Some(Box::default());
         error
     }
 
     /// 409: the name is taken.
     pub fn already_exists(resource: &GroupResource, name: &str) -> Self {
-        Self::new(
-            409,
-            Reason::AlreadyExists,
-            format!("{resource} {} already exists", quote(name)),
-        )
-        .about(resource, name)
+        Self::new(409, Reason::AlreadyExists, format!("{resource} {} already exists", quote(name)))
+            .about(resource, name)
     }
 
     /// 409: no free name was found for a `generateName`.
-    pub fn generate_name_conflict(
-        resource: &GroupResource,
-        name: &str,
-        retry_after_seconds: u32,
-    ) -> Self {
+    pub fn generate_name_conflict(resource: &GroupResource, name: &str, retry_after_seconds: u32) -> Self {
         let message = format!(
             "{resource} {} already exists, the server was not able to generate a unique name for the object",
             quote(name)
         );
-        Self::new(409, Reason::AlreadyExists, message)
-            .about(resource, name)
-            .retry_after(retry_after_seconds)
+        Self::new(409, Reason::AlreadyExists, message).about(resource, name).retry_after(retry_after_seconds)
     }
 
     /// 409: the write does not fit the object's present state. See [`MODIFIED`] for the usual `why`.
     pub fn conflict(resource: &GroupResource, name: &str, why: impl fmt::Display) -> Self {
-        Self::new(
-            409,
-            Reason::Conflict,
-            format!(
-                "Operation cannot be fulfilled on {resource} {}: {why}",
-                quote(name)
-            ),
-        )
-        .about(resource, name)
+        Self::new(409, Reason::Conflict, format!("Operation cannot be fulfilled on {resource} {}: {why}", quote(name)))
+            .about(resource, name)
     }
 
     /// 422: the object breaks rules.
@@ -244,10 +213,7 @@ impl ApiError {
 
     /// 405: the resource does not have this verb.
     pub fn method_not_supported(resource: &GroupResource, verb: &str) -> Self {
-        let message = format!(
-            "{verb} is not supported on resources of kind {}",
-            quote(&resource.to_string())
-        );
+        let message = format!("{verb} is not supported on resources of kind {}", quote(&resource.to_string()));
         Self::new(405, Reason::MethodNotAllowed, message).about(resource, "")
     }
 
@@ -263,11 +229,7 @@ impl ApiError {
 
     /// 413: the body is over the limit.
     pub fn too_large(message: impl fmt::Display) -> Self {
-        Self::new(
-            413,
-            Reason::RequestEntityTooLarge,
-            format!("Request entity too large: {message}"),
-        )
+        Self::new(413, Reason::RequestEntityTooLarge, format!("Request entity too large: {message}"))
     }
 
     /// 415: the body is in no format we read.
@@ -281,10 +243,7 @@ impl ApiError {
 
     /// 406: the caller accepts no format we write.
     pub fn not_acceptable(accepted: &[&str]) -> Self {
-        let message = format!(
-            "only the following media types are accepted: {}",
-            accepted.join(", ")
-        );
+        let message = format!("only the following media types are accepted: {}", accepted.join(", "));
         Self::new(406, Reason::NotAcceptable, message)
     }
 
@@ -295,36 +254,22 @@ impl ApiError {
 
     /// 504: it took too long.
     pub fn timeout(message: impl fmt::Display, retry_after_seconds: u32) -> Self {
-        Self::new(504, Reason::Timeout, format!("Timeout: {message}"))
-            .retry_after(retry_after_seconds)
+        Self::new(504, Reason::Timeout, format!("Timeout: {message}")).retry_after(retry_after_seconds)
     }
 
     /// 500 with reason `ServerTimeout`: it could not be done now, trying again may help.
-    pub fn server_timeout(
-        resource: &GroupResource,
-        operation: &str,
-        retry_after_seconds: u32,
-    ) -> Self {
+    pub fn server_timeout(resource: &GroupResource, operation: &str, retry_after_seconds: u32) -> Self {
         let message = format!(
             "The {operation} operation against {resource} could not be completed at this time, please try again."
         );
-        Self::new(500, Reason::ServerTimeout, message)
-            .about(resource, operation)
-            .retry_after(retry_after_seconds)
+        Self::new(500, Reason::ServerTimeout, message).about(resource, operation).retry_after(retry_after_seconds)
     }
 
     /// 500: our fault.
     pub fn internal(why: impl fmt::Display) -> Self {
         let why = why.to_string();
-        Self::new(
-            500,
-            Reason::InternalError,
-            format!("Internal error occurred: {why}"),
-        )
-        .with_cause(Cause {
-            message: why,
-            ..Cause::default()
-        })
+        Self::new(500, Reason::InternalError, format!("Internal error occurred: {why}"))
+            .with_cause(Cause { message: why, ..Cause::default() })
     }
 
     /// 503: not now.
@@ -355,12 +300,7 @@ impl ApiError {
 impl Details {
     fn to_value(&self) -> Value {
         let mut details = Map::new();
-        for (key, text) in [
-            ("name", &self.name),
-            ("group", &self.group),
-            ("kind", &self.kind),
-            ("uid", &self.uid),
-        ] {
+        for (key, text) in [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)] {
             insert_text(&mut details, key, text);
         }
         if !self.causes.is_empty() {
@@ -427,56 +367,24 @@ mod tests {
     fn messages_are_upstreams() {
         let pods = GroupResource::from_static("", "pods");
         for (error, code, expect) in [
-            (
-                ApiError::not_found(&DEPLOYMENTS, "x"),
-                404,
-                r#"deployments.apps "x" not found"#,
-            ),
-            (
-                ApiError::not_found(&pods, "x"),
-                404,
-                r#"pods "x" not found"#,
-            ),
-            (
-                ApiError::already_exists(&DEPLOYMENTS, "x"),
-                409,
-                r#"deployments.apps "x" already exists"#,
-            ),
+            (ApiError::not_found(&DEPLOYMENTS, "x"), 404, r#"deployments.apps "x" not found"#),
+            (ApiError::not_found(&pods, "x"), 404, r#"pods "x" not found"#),
+            (ApiError::already_exists(&DEPLOYMENTS, "x"), 409, r#"deployments.apps "x" already exists"#),
             (
                 ApiError::conflict(&DEPLOYMENTS, "x", MODIFIED),
                 409,
                 "Operation cannot be fulfilled on deployments.apps \"x\": the object has been modified; please apply your changes to the latest version and try again",
             ),
-            (
-                ApiError::forbidden(&pods, "", "no"),
-                403,
-                "pods is forbidden: no",
-            ),
-            (
-                ApiError::forbidden(&pods, "a", "no"),
-                403,
-                "pods \"a\" is forbidden: no",
-            ),
-            (
-                ApiError::forbidden(&GroupResource::from_static("", ""), "", "no"),
-                403,
-                "forbidden: no",
-            ),
+            (ApiError::forbidden(&pods, "", "no"), 403, "pods is forbidden: no"),
+            (ApiError::forbidden(&pods, "a", "no"), 403, "pods \"a\" is forbidden: no"),
+            (ApiError::forbidden(&GroupResource::from_static("", ""), "", "no"), 403, "forbidden: no"),
             (
                 ApiError::method_not_supported(&DEPLOYMENTS, "create"),
                 405,
                 r#"create is not supported on resources of kind "deployments.apps""#,
             ),
-            (
-                ApiError::internal("boom"),
-                500,
-                "Internal error occurred: boom",
-            ),
-            (
-                ApiError::too_large("limit is 3145728"),
-                413,
-                "Request entity too large: limit is 3145728",
-            ),
+            (ApiError::internal("boom"), 500, "Internal error occurred: boom"),
+            (ApiError::too_large("limit is 3145728"), 413, "Request entity too large: limit is 3145728"),
             (ApiError::timeout("late", 1), 504, "Timeout: late"),
         ] {
             assert_eq!((error.code, error.to_string().as_str()), (code, expect));
@@ -490,11 +398,7 @@ mod tests {
             FieldError::invalid(&path, -1, "must be greater than or equal to 0"),
             FieldError::required(&Path::new("spec").child("selector"), ""),
         ]);
-        let error = ApiError::invalid(
-            &GroupKind::from_static("apps", "Deployment"),
-            "web",
-            &errors,
-        );
+        let error = ApiError::invalid(&GroupKind::from_static("apps", "Deployment"), "web", &errors);
         assert_eq!(
             error.to_status(),
             json!({

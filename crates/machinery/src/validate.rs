@@ -20,7 +20,8 @@ const DNS_LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const DNS_LABEL_TEXT: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
 const SUBDOMAIN_TEXT: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
 const QUALIFIED: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
-const QUALIFIED_TEXT: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+const QUALIFIED_TEXT: &str =
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 
 /// What a value that is too long is told.
 pub fn max_length(max: usize) -> String {
@@ -41,14 +42,8 @@ fn regex_text(text: &str, pattern: &str, examples: &[&str]) -> String {
     if examples.is_empty() {
         return format!("{text} (regex used for validation is '{pattern}')");
     }
-    let examples: Vec<String> = examples
-        .iter()
-        .map(|example| format!("'{example}', "))
-        .collect();
-    format!(
-        "{text} (e.g. {}regex used for validation is '{pattern}')",
-        examples.join(" or ")
-    )
+    let examples: Vec<String> = examples.iter().map(|example| format!("'{example}', ")).collect();
+    format!("{text} (e.g. {}regex used for validation is '{pattern}')", examples.join(" or "))
 }
 
 fn is_lower_alnum(byte: u8) -> bool {
@@ -60,9 +55,7 @@ fn matches_dns_label(value: &str) -> bool {
     let bytes = value.as_bytes();
     match (bytes.first(), bytes.last()) {
         (Some(&first), Some(&last)) => {
-            is_lower_alnum(first)
-                && is_lower_alnum(last)
-                && bytes.iter().all(|&b| is_lower_alnum(b) || b == b'-')
+            is_lower_alnum(first) && is_lower_alnum(last) && bytes.iter().all(|&b| is_lower_alnum(b) || b == b'-')
         }
         _ => false,
     }
@@ -75,18 +68,14 @@ fn matches_qualified(value: &str) -> bool {
         (Some(first), Some(last)) => {
             first.is_ascii_alphanumeric()
                 && last.is_ascii_alphanumeric()
-                && bytes
-                    .iter()
-                    .all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+                && bytes.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         }
         _ => false,
     }
 }
 
 fn prefixed(messages: Vec<String>, prefix: &str) -> impl Iterator<Item = String> {
-    messages
-        .into_iter()
-        .map(move |message| format!("{prefix}{message}"))
+    messages.into_iter().map(move |message| format!("{prefix}{message}"))
 }
 
 /// A DNS label (RFC 1123): the name of a namespace, a container, a volume.
@@ -100,11 +89,7 @@ pub fn dns_label(value: &str) -> Vec<String> {
         if matches_subdomain(value) {
             messages.push("must not contain dots".to_owned());
         } else {
-            messages.push(regex_text(
-                DNS_LABEL_TEXT,
-                DNS_LABEL,
-                &["my-name", "123-abc"],
-            ));
+            messages.push(regex_text(DNS_LABEL_TEXT, DNS_LABEL, &["my-name", "123-abc"]));
         }
     }
     messages
@@ -125,11 +110,7 @@ pub fn dns_subdomain(value: &str) -> Vec<String> {
         messages.push(max_length(SUBDOMAIN_MAX));
     }
     if !matches_subdomain(value) {
-        messages.push(regex_text(
-            SUBDOMAIN_TEXT,
-            &subdomain_pattern(),
-            &["example.com"],
-        ));
+        messages.push(regex_text(SUBDOMAIN_TEXT, &subdomain_pattern(), &["example.com"]));
     }
     messages
 }
@@ -227,10 +208,7 @@ pub fn env_var_name(value: &str) -> Vec<String> {
     if value.is_empty() {
         return vec![format!("environment variable name {}", empty())];
     }
-    if value
-        .bytes()
-        .all(|b| (b' '..=b'~').contains(&b) && b != b'=')
-    {
+    if value.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
         return Vec::new();
     }
     vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned()]
@@ -240,10 +218,7 @@ pub fn env_var_name(value: &str) -> Vec<String> {
 pub fn strict_env_var_name(value: &str) -> Vec<String> {
     let mut messages = Vec::new();
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    if value.is_empty()
-        || !value.bytes().all(allowed)
-        || value.starts_with(|c: char| c.is_ascii_digit())
-    {
+    if value.is_empty() || !value.bytes().all(allowed) || value.starts_with(|c: char| c.is_ascii_digit()) {
         messages.push(regex_text(
             "a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', and must not start with a digit",
             "[-._a-zA-Z][-._a-zA-Z0-9]*",
@@ -260,11 +235,7 @@ pub fn config_map_key(value: &str) -> Vec<String> {
     if value.len() > SUBDOMAIN_MAX {
         messages.push(max_length(SUBDOMAIN_MAX));
     }
-    if value.is_empty()
-        || !value
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-    {
+    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
         messages.push(regex_text(
             "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
             "[-._a-zA-Z0-9]+",
@@ -286,11 +257,7 @@ fn not_a_dot_name(value: &str) -> Option<String> {
 
 /// A port number.
 pub fn port_number(value: i64) -> Vec<String> {
-    if (1..=65535).contains(&value) {
-        Vec::new()
-    } else {
-        vec![between(1, 65535)]
-    }
+    if (1..=65535).contains(&value) { Vec::new() } else { vec![between(1, 65535)] }
 }
 
 /// A port's name (an IANA service name).
@@ -300,9 +267,7 @@ pub fn port_name(value: &str) -> Vec<String> {
         messages.push(max_length(15));
     }
     if value.is_empty() || !value.bytes().all(|b| is_lower_alnum(b) || b == b'-') {
-        messages.push(
-            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned(),
-        );
+        messages.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
     }
     if !value.bytes().any(|b| b.is_ascii_lowercase()) {
         messages.push("must contain at least one letter (a-z)".to_owned());
@@ -318,11 +283,7 @@ pub fn port_name(value: &str) -> Vec<String> {
 
 /// A numeric user or group.
 pub fn user_id(value: i64) -> Vec<String> {
-    if (0..=i64::from(i32::MAX)).contains(&value) {
-        Vec::new()
-    } else {
-        vec![between(0, i64::from(i32::MAX))]
-    }
+    if (0..=i64::from(i32::MAX)).contains(&value) { Vec::new() } else { vec![between(0, i64::from(i32::MAX))] }
 }
 
 /// An IP address, v4 or v6.
@@ -342,21 +303,15 @@ pub fn cidr(value: &str) -> Vec<String> {
             Ok(IpAddr::V6(_)) => 128,
             Err(_) => return false,
         };
-        bits.bytes().all(|b| b.is_ascii_digit())
-            && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+        bits.bytes().all(|b| b.is_ascii_digit()) && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
     });
-    if fine {
-        Vec::new()
-    } else {
-        vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()]
-    }
+    if fine { Vec::new() } else { vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()] }
 }
 
 /// A percentage such as `25%`.
 pub fn percent(value: &str) -> Vec<String> {
-    let fine = value
-        .strip_suffix('%')
-        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
+    let fine =
+        value.strip_suffix('%').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
     if fine {
         return Vec::new();
     }
@@ -369,11 +324,7 @@ pub fn percent(value: &str) -> Vec<String> {
 
 /// The name of an HTTP header.
 pub fn http_header_name(value: &str) -> Vec<String> {
-    if !value.is_empty()
-        && value
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    {
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
         return Vec::new();
     }
     vec![regex_text(
@@ -388,11 +339,7 @@ pub fn path_segment(value: &str) -> Vec<String> {
     if value == "." || value == ".." {
         return vec![format!("may not be '{value}'")];
     }
-    ["/", "%"]
-        .iter()
-        .filter(|bad| value.contains(**bad))
-        .map(|bad| format!("may not contain '{bad}'"))
-        .collect()
+    ["/", "%"].iter().filter(|bad| value.contains(**bad)).map(|bad| format!("may not contain '{bad}'")).collect()
 }
 
 #[cfg(test)]
@@ -414,65 +361,21 @@ mod tests {
     fn what_passes_and_what_does_not() {
         let (l63, l64) = ("a".repeat(63), "a".repeat(64));
         let s253 = "a".repeat(253);
-        check(
-            dns_label,
-            &["a", "0", "a-b", "a0", &l63],
-            &["", "-a", "a-", "A", "a.b", "a_b", &l64, "é"],
-        );
-        check(
-            dns_subdomain,
-            &["a", "a.b", "0.a-b.c", &s253],
-            &["", ".", "a.", ".a", "a..b", "A.b", &"a".repeat(254)],
-        );
+        check(dns_label, &["a", "0", "a-b", "a0", &l63], &["", "-a", "a-", "A", "a.b", "a_b", &l64, "é"]);
+        check(dns_subdomain, &["a", "a.b", "0.a-b.c", &s253], &["", ".", "a.", ".a", "a..b", "A.b", &"a".repeat(254)]);
         check(dns1035_label, &["a", "a-0"], &["0a", "", "a-", "a.b"]);
         check(
             qualified_name,
-            &[
-                "simple",
-                "now-with-dashes",
-                "1-starts-with-num",
-                "1234",
-                "simple/simple",
-                "a.b/c_d",
-                "A",
-            ],
+            &["simple", "now-with-dashes", "1-starts-with-num", "1234", "simple/simple", "a.b/c_d", "A"],
             &["", "nospecial$", "/a", "a/", "a/b/c", "Upper/a", "-a", &l64],
         );
-        check(
-            label_value,
-            &["", "a", "A_b.c-d", "1"],
-            &["-a", "a-", "a b", &l64],
-        );
-        check(
-            env_var_name,
-            &["A", "a b", "1", "-"],
-            &["", "a=b", "é", "\n"],
-        );
-        check(
-            strict_env_var_name,
-            &["A", "a.b", "-"],
-            &["", "1a", "a b", ".", "..", "..a"],
-        );
-        check(
-            config_map_key,
-            &["a", "a.b", ".a", "A_B"],
-            &["", ".", "..", "..a", "a/b", "a b"],
-        );
-        check(
-            port_name,
-            &["a", "http-1", "1a"],
-            &["", "1", "-a", "a-", "a--b", "A", "aaaaaaaaaaaaaaaa"],
-        );
-        check(
-            ip,
-            &["1.2.3.4", "::1"],
-            &["", "1.2.3", "1.2.3.4/8", "01.2.3.4"],
-        );
-        check(
-            cidr,
-            &["1.2.3.0/24", "::/0"],
-            &["1.2.3.4", "1.2.3.4/33", "1.2.3.4/+1", "x/1"],
-        );
+        check(label_value, &["", "a", "A_b.c-d", "1"], &["-a", "a-", "a b", &l64]);
+        check(env_var_name, &["A", "a b", "1", "-"], &["", "a=b", "é", "\n"]);
+        check(strict_env_var_name, &["A", "a.b", "-"], &["", "1a", "a b", ".", "..", "..a"]);
+        check(config_map_key, &["a", "a.b", ".a", "A_B"], &["", ".", "..", "..a", "a/b", "a b"]);
+        check(port_name, &["a", "http-1", "1a"], &["", "1", "-a", "a-", "a--b", "A", "aaaaaaaaaaaaaaaa"]);
+        check(ip, &["1.2.3.4", "::1"], &["", "1.2.3", "1.2.3.4/8", "01.2.3.4"]);
+        check(cidr, &["1.2.3.0/24", "::/0"], &["1.2.3.4", "1.2.3.4/33", "1.2.3.4/+1", "x/1"]);
         check(percent, &["0%", "100%"], &["", "%", "1", "-1%", "1.5%"]);
         check(path_segment, &["a", "a:b"], &[".", "..", "a/b", "a%b"]);
         check(wildcard_dns_subdomain, &["*.a.b"], &["a.b", "*a", "*."]);
@@ -495,10 +398,7 @@ mod tests {
         );
         assert_eq!(dns_label("a.b"), ["must not contain dots"]);
         assert_eq!(qualified_name("")[0], "name part must be non-empty");
-        assert_eq!(
-            label_value(&"a".repeat(64)),
-            ["must be no more than 63 bytes"]
-        );
+        assert_eq!(label_value(&"a".repeat(64)), ["must be no more than 63 bytes"]);
         assert_eq!(port_number(0), ["must be between 1 and 65535, inclusive"]);
     }
 }

@@ -3,6 +3,8 @@
 //! Clients rely on it: items that the patch names keep the patch's order, the others keep the server's, and where both meet
 //! the server's order decides as far as it knows both; otherwise the patch's item comes first.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::PatchError;
@@ -17,17 +19,23 @@ pub(super) enum Identity<'a> {
 }
 
 impl Identity<'_> {
-    /// What identifies an item; an object without its key has nothing.
-    pub(super) fn of<'v>(&self, item: &'v Value) -> Option<&'v Value> {
+    /// What identifies an item, in a form that can be hashed; an object without its key has nothing.
+    pub(super) fn of(&self, item: &Value) -> Option<String> {
         match self {
-            Self::Scalar => Some(item),
-            Self::Key(key) => item.get(key),
+            Self::Scalar => Some(item.to_string()),
+            Self::Key(key) => item.get(key).map(Value::to_string),
         }
     }
 
-    pub(super) fn position(&self, list: &[Value], item: &Value) -> Option<usize> {
-        let wanted = self.of(item)?;
-        list.iter().position(|other| self.of(other) == Some(wanted))
+    /// The place of every item; of items that are the same, the first. Patches may be long, so nothing here searches lists.
+    pub(super) fn places(&self, list: &[Value]) -> HashMap<String, usize> {
+        let mut places = HashMap::with_capacity(list.len());
+        for (place, item) in list.iter().enumerate() {
+            if let Some(id) = self.of(item) {
+                places.entry(id).or_insert(place);
+            }
+        }
+        places
     }
 
     /// Checks that every item of a list can be identified.
@@ -41,10 +49,7 @@ impl Identity<'_> {
 }
 
 pub(super) fn no_merge_key(item: &Value, key: &str) -> PatchError {
-    PatchError::Unprocessable(format!(
-        "map: {} does not contain declared merge key: {key}",
-        in_go(item)
-    ))
+    PatchError::Unprocessable(format!("map: {} does not contain declared merge key: {key}", in_go(item)))
 }
 
 /// Orders the items of `merged`: those in `patch_order` by it, the others by `server_order`, then both woven together.
@@ -54,11 +59,13 @@ pub(super) fn arrange(
     server_order: &[Value],
     identity: Identity<'_>,
 ) -> Vec<Value> {
-    let (mut named, mut others): (Vec<Value>, Vec<Value>) = merged
-        .into_iter()
-        .partition(|item| identity.position(patch_order, item).is_some());
-    named.sort_by_cached_key(|item| identity.position(patch_order, item));
-    others.sort_by_cached_key(|item| identity.position(server_order, item));
+    let (wanted, known) = (identity.places(patch_order), identity.places(server_order));
+    let place =
+        |places: &HashMap<String, usize>, item: &Value| identity.of(item).and_then(|id| places.get(&id).copied());
+    let (mut named, mut others): (Vec<Value>, Vec<Value>) =
+        merged.into_iter().partition(|item| place(&wanted, item).is_some());
+    named.sort_by_cached_key(|item| place(&wanted, item));
+    others.sort_by_cached_key(|item| place(&known, item));
 
     let mut result = Vec::with_capacity(named.len() + others.len());
     let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
@@ -67,21 +74,12 @@ pub(super) fn arrange(
             (None, None) => return result,
             (Some(_), None) => true,
             (None, Some(_)) => false,
-            (Some(other), Some(named)) => {
-                match (
-                    identity.position(server_order, other),
-                    identity.position(server_order, named),
-                ) {
-                    (Some(other), Some(named)) => other < named,
-                    _ => false,
-                }
-            }
+            (Some(other), Some(named)) => match (place(&known, other), place(&known, named)) {
+                (Some(other), Some(named)) => other < named,
+                _ => false,
+            },
         };
-        result.extend(if take_other {
-            others.next()
-        } else {
-            named.next()
-        });
+        result.extend(if take_other { others.next() } else { named.next() });
     }
 }
 
@@ -90,15 +88,9 @@ pub(super) fn in_go(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::String(text) => text.clone(),
-        Value::Array(items) => format!(
-            "[{}]",
-            items.iter().map(in_go).collect::<Vec<_>>().join(" ")
-        ),
+        Value::Array(items) => format!("[{}]", items.iter().map(in_go).collect::<Vec<_>>().join(" ")),
         Value::Object(fields) => {
-            let mut pairs: Vec<String> = fields
-                .iter()
-                .map(|(key, value)| format!("{key}:{}", in_go(value)))
-                .collect();
+            let mut pairs: Vec<String> = fields.iter().map(|(key, value)| format!("{key}:{}", in_go(value))).collect();
             pairs.sort();
             format!("map[{}]", pairs.join(" "))
         }

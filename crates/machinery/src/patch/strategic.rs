@@ -6,6 +6,8 @@
 //! - `$setElementOrder/FIELD` lists the order that the merged list is to have;
 //! - `$retainKeys` lists the only fields that the object keeps.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::PatchError;
@@ -20,15 +22,9 @@ const SET_ORDER: &str = "$setElementOrder/";
 type Object = Map<String, Value>;
 
 /// Applies a strategic merge patch to an object of the type with this OpenAPI definition name.
-pub fn strategic_merge_patch(
-    document: &Value,
-    patch: &Value,
-    definition: &str,
-) -> Result<Value, PatchError> {
+pub fn strategic_merge_patch(document: &Value, patch: &Value, definition: &str) -> Result<Value, PatchError> {
     let Value::Object(patch) = patch else {
-        return Err(PatchError::Malformed(
-            "error decoding patch: a strategic merge patch is an object".to_owned(),
-        ));
+        return Err(PatchError::Malformed("error decoding patch: a strategic merge patch is an object".to_owned()));
     };
     let document = match document {
         Value::Object(fields) => fields.clone(),
@@ -37,11 +33,7 @@ pub fn strategic_merge_patch(
     merge_object(document, patch.clone(), Some(definition)).map(Value::Object)
 }
 
-fn merge_object(
-    mut original: Object,
-    mut patch: Object,
-    definition: Option<&str>,
-) -> Result<Object, PatchError> {
+fn merge_object(mut original: Object, mut patch: Object, definition: Option<&str>) -> Result<Object, PatchError> {
     if let Some(directive) = patch.remove(PATCH) {
         return match directive.as_str() {
             Some("replace") => Ok(without_directives(patch)),
@@ -53,18 +45,17 @@ fn merge_object(
     set_orders(&mut original, &mut patch, definition)?;
 
     // Removals first: a field may be both removed from and added to.
-    let removals: Vec<String> = patch
-        .keys()
-        .filter(|key| key.starts_with(DELETE_FROM))
-        .cloned()
-        .collect();
+    let removals: Vec<String> = patch.keys().filter(|key| key.starts_with(DELETE_FROM)).cloned().collect();
     for key in removals {
         let removed = patch.remove(&key);
         let Some(Value::Array(removed)) = removed else {
             return Err(bad_primitive_list());
         };
         match original.get_mut(&key[DELETE_FROM.len()..]) {
-            Some(Value::Array(list)) => list.retain(|item| !removed.contains(item)),
+            Some(Value::Array(list)) => {
+                let removed = Identity::Scalar.places(&removed);
+                list.retain(|item| Identity::Scalar.of(item).is_none_or(|id| !removed.contains_key(&id)));
+            }
             Some(_) => return Err(bad_primitive_list()),
             None => {}
         }
@@ -75,9 +66,9 @@ fn merge_object(
         let replace = facts.is_some_and(|facts| facts.patch_replace);
         let merged = match (original.remove(&key), value) {
             (_, Value::Null) => continue,
-            (Some(Value::Object(old)), Value::Object(new)) if !replace => Value::Object(
-                merge_object(old, new, facts.and_then(|facts| facts.definition))?,
-            ),
+            (Some(Value::Object(old)), Value::Object(new)) if !replace => {
+                Value::Object(merge_object(old, new, facts.and_then(|facts| facts.definition))?)
+            }
             (Some(Value::Array(old)), Value::Array(new)) => match facts {
                 Some(facts) if facts.patch_merge => Value::Array(merge_list(old, new, facts)?),
                 _ => Value::Array(clean_list(new)),
@@ -101,7 +92,8 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchErr
     let Value::Array(keys) = keys else {
         return Err(bad());
     };
-    let listed = |key: &str| keys.iter().any(|listed| listed.as_str() == Some(key));
+    let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+    let listed = |key: &str| keys.contains(key);
     let fine = |(key, value): (&String, &Value)| {
         value.is_null() || key.starts_with(DELETE_FROM) || key.starts_with(SET_ORDER) || listed(key)
     };
@@ -113,26 +105,16 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchErr
 }
 
 /// `$setElementOrder`: merges the lists that have one, and takes them out of the patch.
-fn set_orders(
-    original: &mut Object,
-    patch: &mut Object,
-    definition: Option<&str>,
-) -> Result<(), PatchError> {
+fn set_orders(original: &mut Object, patch: &mut Object, definition: Option<&str>) -> Result<(), PatchError> {
     let bad = || PatchError::Malformed("invalid patch format of setElementOrder list".to_owned());
-    let directives: Vec<String> = patch
-        .keys()
-        .filter(|key| key.starts_with(SET_ORDER))
-        .cloned()
-        .collect();
+    let directives: Vec<String> = patch.keys().filter(|key| key.starts_with(SET_ORDER)).cloned().collect();
     for directive in directives {
         let Some(Value::Array(order)) = patch.remove(&directive) else {
             return Err(bad());
         };
         let name = &directive[SET_ORDER.len()..];
         let facts = definition.and_then(|definition| merge_keys::field(definition, name));
-        let identity = facts
-            .and_then(|facts| facts.patch_merge_key)
-            .map_or(Identity::Scalar, Identity::Key);
+        let identity = facts.and_then(|facts| facts.patch_merge_key).map_or(Identity::Scalar, Identity::Key);
         let new = match patch.get(name) {
             None => None,
             // The patch removes the field; the loop over the other fields does it.
@@ -190,43 +172,23 @@ fn check_order(list: &[Value], order: &[Value], identity: Identity<'_>) -> Resul
     Ok(())
 }
 
-fn merge_list(
-    original: Vec<Value>,
-    patch: Vec<Value>,
-    facts: &Field,
-) -> Result<Vec<Value>, PatchError> {
-    let objects = original
-        .iter()
-        .chain(&patch)
-        .filter(|item| item.is_object())
-        .count();
+fn merge_list(original: Vec<Value>, patch: Vec<Value>, facts: &Field) -> Result<Vec<Value>, PatchError> {
+    let objects = original.iter().chain(&patch).filter(|item| item.is_object()).count();
     if original.iter().chain(&patch).any(Value::is_array) {
-        return Err(PatchError::Unprocessable(
-            "lists of lists are not supported".to_owned(),
-        ));
+        return Err(PatchError::Unprocessable("lists of lists are not supported".to_owned()));
     }
     match facts.patch_merge_key {
-        _ if objects == 0 => Ok(merge_scalars(original, patch)),
-        Some(key) if objects == original.len() + patch.len() => {
-            merge_objects(original, patch, key, facts.definition)
-        }
-        Some(_) => Err(PatchError::Unprocessable(
-            "all elements of a list must have the same type".to_owned(),
-        )),
-        None => Err(PatchError::Unprocessable(
-            "cannot merge lists without merge key".to_owned(),
-        )),
+        _ if objects == 0 => Ok(merge_scalars(&original, &patch)),
+        Some(key) if objects == original.len() + patch.len() => merge_objects(original, patch, key, facts.definition),
+        Some(_) => Err(PatchError::Unprocessable("all elements of a list must have the same type".to_owned())),
+        None => Err(PatchError::Unprocessable("cannot merge lists without merge key".to_owned())),
     }
 }
 
-fn merge_scalars(original: Vec<Value>, patch: Vec<Value>) -> Vec<Value> {
-    let mut merged: Vec<Value> = Vec::with_capacity(original.len() + patch.len());
-    for item in original.iter().chain(&patch) {
-        if !merged.contains(item) {
-            merged.push(item.clone());
-        }
-    }
-    arrange(merged, &patch, &original, Identity::Scalar)
+fn merge_scalars(original: &[Value], patch: &[Value]) -> Vec<Value> {
+    let mut seen = HashSet::new();
+    let merged = original.iter().chain(patch).filter(|item| seen.insert(item.to_string())).cloned().collect();
+    arrange(merged, patch, original, Identity::Scalar)
 }
 
 fn merge_objects(
@@ -237,21 +199,20 @@ fn merge_objects(
 ) -> Result<Vec<Value>, PatchError> {
     let identity = Identity::Key(key);
     let mut items = Vec::with_capacity(patch.len());
+    let mut deleted = HashSet::new();
     let mut replace = false;
     for item in patch {
         match item.get(PATCH).map(Value::as_str) {
             None => items.push(item),
             Some(Some("delete")) => {
-                let Some(wanted) = identity.of(&item) else {
+                let Some(id) = identity.of(&item) else {
                     return Err(no_merge_key(&item, key));
                 };
-                original.retain(|other| identity.of(other) != Some(wanted));
+                deleted.insert(id);
             }
             Some(Some("replace")) => replace = true,
             Some(Some("merge")) => {
-                return Err(PatchError::Unprocessable(
-                    "merging lists cannot yet be specified in the patch".to_owned(),
-                ));
+                return Err(PatchError::Unprocessable("merging lists cannot yet be specified in the patch".to_owned()));
             }
             Some(_) => {
                 let directive = item.get(PATCH).cloned().unwrap_or_default();
@@ -263,20 +224,17 @@ fn merge_objects(
     if replace {
         return Ok(clean_list(items));
     }
+    original.retain(|item| identity.of(item).is_none_or(|id| !deleted.contains(&id)));
     identity.check(&original)?;
     identity.check(&items)?;
     let (patch_order, server_order) = (items.clone(), original.clone());
     let mut merged = original;
+    let mut places = identity.places(&merged);
     for item in items {
-        let Value::Object(fields) = item else {
-            continue;
-        };
-        let found = fields.get(key).and_then(|wanted| {
-            merged
-                .iter()
-                .position(|other| other.get(key) == Some(wanted))
-        });
-        match found.and_then(|at| merged.get_mut(at)) {
+        let id = identity.of(&item);
+        let Value::Object(fields) = item else { continue };
+        let found = id.as_ref().and_then(|id| places.get(id)).copied();
+        match found.and_then(|place| merged.get_mut(place)) {
             Some(place) => {
                 let old = match place.take() {
                     Value::Object(old) => old,
@@ -284,7 +242,10 @@ fn merge_objects(
                 };
                 *place = Value::Object(merge_object(old, fields, definition)?);
             }
-            None => merged.push(Value::Object(without_directives(fields))),
+            None => {
+                places.extend(id.map(|id| (id, merged.len())));
+                merged.push(Value::Object(without_directives(fields)));
+            }
         }
     }
     Ok(arrange(merged, &patch_order, &server_order, identity))
@@ -293,9 +254,7 @@ fn merge_objects(
 /// A value of the patch that meets nothing to merge with: without directives and nulls. `None` when it was only there to delete.
 fn clean(value: Value) -> Option<Value> {
     match value {
-        Value::Object(fields) if fields.get(PATCH).and_then(Value::as_str) == Some("delete") => {
-            None
-        }
+        Value::Object(fields) if fields.get(PATCH).and_then(Value::as_str) == Some("delete") => None,
         Value::Object(fields) => Some(Value::Object(without_directives(fields))),
         Value::Array(items) => Some(Value::Array(clean_list(items))),
         scalar => Some(scalar),
@@ -304,24 +263,13 @@ fn clean(value: Value) -> Option<Value> {
 
 fn clean_list(items: Vec<Value>) -> Vec<Value> {
     // An object that holds nothing but a directive speaks about the list and is not an item.
-    let speaks = |item: &Value| {
-        item.as_object()
-            .is_some_and(|fields| fields.len() == 1 && fields.contains_key(PATCH))
-    };
-    items
-        .into_iter()
-        .filter(|item| !speaks(item))
-        .filter_map(clean)
-        .collect()
+    let speaks = |item: &Value| item.as_object().is_some_and(|fields| fields.len() == 1 && fields.contains_key(PATCH));
+    items.into_iter().filter(|item| !speaks(item)).filter_map(clean).collect()
 }
 
 fn without_directives(fields: Object) -> Object {
-    let directive = |key: &str| {
-        key == PATCH
-            || key == RETAIN_KEYS
-            || key.starts_with(DELETE_FROM)
-            || key.starts_with(SET_ORDER)
-    };
+    let directive =
+        |key: &str| key == PATCH || key == RETAIN_KEYS || key.starts_with(DELETE_FROM) || key.starts_with(SET_ORDER);
     fields
         .into_iter()
         .filter(|(key, value)| !value.is_null() && !directive(key))

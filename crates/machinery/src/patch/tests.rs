@@ -26,50 +26,15 @@ fn refuse(definition: &str, document: &str, patch: &str, expect: &str) {
 
 #[test]
 fn maps_and_scalars() {
-    check(
-        POD_SPEC,
-        "{a: 1, b: 2}",
-        "{b: 3, c: 4}",
-        "{a: 1, b: 3, c: 4}",
-    );
+    check(POD_SPEC, "{a: 1, b: 2}", "{b: 3, c: 4}", "{a: 1, b: 3, c: 4}");
     check(POD_SPEC, "{a: 1, b: 2}", "{b: null, x: null}", "{a: 1}");
-    check(
-        POD_SPEC,
-        "{nodeSelector: {a: b}}",
-        "{nodeSelector: {c: d}}",
-        "{nodeSelector: {a: b, c: d}}",
-    );
-    check(
-        POD_SPEC,
-        "{nodeSelector: {a: b}}",
-        "{nodeSelector: {$patch: replace, c: d}}",
-        "{nodeSelector: {c: d}}",
-    );
-    check(
-        POD_SPEC,
-        "{nodeSelector: {a: b}}",
-        "{nodeSelector: {$patch: delete}}",
-        "{nodeSelector: {}}",
-    );
+    check(POD_SPEC, "{nodeSelector: {a: b}}", "{nodeSelector: {c: d}}", "{nodeSelector: {a: b, c: d}}");
+    check(POD_SPEC, "{nodeSelector: {a: b}}", "{nodeSelector: {$patch: replace, c: d}}", "{nodeSelector: {c: d}}");
+    check(POD_SPEC, "{nodeSelector: {a: b}}", "{nodeSelector: {$patch: delete}}", "{nodeSelector: {}}");
     check(POD_SPEC, "{}", "{nodeSelector: {$patch: delete}}", "{}");
-    check(
-        POD_SPEC,
-        "{}",
-        "{affinity: {a: null, b: {c: null, d: 1}}}",
-        "{affinity: {b: {d: 1}}}",
-    );
-    check(
-        POD_SPEC,
-        "{affinity: x}",
-        "{affinity: {b: 1}}",
-        "{affinity: {b: 1}}",
-    );
-    refuse(
-        POD_SPEC,
-        "{}",
-        "{$patch: explode, a: b}",
-        "unknown patch type: explode in map: map[$patch:explode a:b]",
-    );
+    check(POD_SPEC, "{}", "{affinity: {a: null, b: {c: null, d: 1}}}", "{affinity: {b: {d: 1}}}");
+    check(POD_SPEC, "{affinity: x}", "{affinity: {b: 1}}", "{affinity: {b: 1}}");
+    refuse(POD_SPEC, "{}", "{$patch: explode, a: b}", "unknown patch type: explode in map: map[$patch:explode a:b]");
 }
 
 #[test]
@@ -88,66 +53,26 @@ fn lists_by_key() {
         "{containers: [{name: c}]}",
         "{containers: [{name: c}, {name: a, image: x}, {name: b, image: y}]}",
     );
-    check(
-        POD_SPEC,
-        two,
-        "{containers: [{name: a, $patch: delete}]}",
-        "{containers: [{name: b, image: y}]}",
-    );
-    check(
-        POD_SPEC,
-        two,
-        "{containers: [{name: a, image: null}]}",
-        "{containers: [{name: a}, {name: b, image: y}]}",
-    );
-    check(
-        POD_SPEC,
-        two,
-        "{containers: [{name: c}, {$patch: replace}]}",
-        "{containers: [{name: c}]}",
-    );
-    check(
-        POD_SPEC,
-        "{}",
-        "{containers: [{name: c, x: null}, {name: d, $patch: delete}]}",
-        "{containers: [{name: c}]}",
-    );
-    refuse(
-        POD_SPEC,
-        two,
-        "{containers: [{image: x}]}",
-        "map: map[image:x] does not contain declared merge key: name",
-    );
+    check(POD_SPEC, two, "{containers: [{name: a, $patch: delete}]}", "{containers: [{name: b, image: y}]}");
+    check(POD_SPEC, two, "{containers: [{name: a, image: null}]}", "{containers: [{name: a}, {name: b, image: y}]}");
+    check(POD_SPEC, two, "{containers: [{name: c}, {$patch: replace}]}", "{containers: [{name: c}]}");
+    check(POD_SPEC, "{}", "{containers: [{name: c, x: null}, {name: d, $patch: delete}]}", "{containers: [{name: c}]}");
+    refuse(POD_SPEC, two, "{containers: [{image: x}]}", "map: map[image:x] does not contain declared merge key: name");
     refuse(POD_SPEC, two, "{containers: [x]}", "same type");
     refuse(POD_SPEC, two, "{containers: [[x]]}", "lists of lists");
-    refuse(
-        POD_SPEC,
-        two,
-        "{containers: [{name: a, $patch: merge}]}",
-        "cannot yet be specified",
-    );
+    refuse(POD_SPEC, two, "{containers: [{name: a, $patch: merge}]}", "cannot yet be specified");
 }
 
 #[test]
 fn lists_without_a_strategy_are_replaced() {
-    check(
-        POD_SPEC,
-        "{tolerations: [{key: a}]}",
-        "{tolerations: [{key: b}]}",
-        "{tolerations: [{key: b}]}",
-    );
+    check(POD_SPEC, "{tolerations: [{key: a}]}", "{tolerations: [{key: b}]}", "{tolerations: [{key: b}]}");
     check(
         POD_SPEC,
         "{containers: [{name: a, args: [x, y]}]}",
         "{containers: [{name: a, args: [z]}]}",
         "{containers: [{name: a, args: [z]}]}",
     );
-    check(
-        "io.k8s.api.core.v1.Unknown",
-        "{l: [1]}",
-        "{l: [2]}",
-        "{l: [2]}",
-    );
+    check("io.k8s.api.core.v1.Unknown", "{l: [1]}", "{l: [2]}", "{l: [2]}");
 }
 
 #[test]
@@ -163,24 +88,9 @@ fn nested_lists() {
 #[test]
 fn scalars_as_a_set() {
     let meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
-    check(
-        meta,
-        "{finalizers: [a, b]}",
-        "{finalizers: [b, c]}",
-        "{finalizers: [a, b, c]}",
-    );
-    check(
-        meta,
-        "{finalizers: [a, b]}",
-        "{$deleteFromPrimitiveList/finalizers: [a]}",
-        "{finalizers: [b]}",
-    );
-    check(
-        meta,
-        "{}",
-        "{$deleteFromPrimitiveList/finalizers: [a]}",
-        "{}",
-    );
+    check(meta, "{finalizers: [a, b]}", "{finalizers: [b, c]}", "{finalizers: [a, b, c]}");
+    check(meta, "{finalizers: [a, b]}", "{$deleteFromPrimitiveList/finalizers: [a]}", "{finalizers: [b]}");
+    check(meta, "{}", "{$deleteFromPrimitiveList/finalizers: [a]}", "{}");
     check(
         meta,
         "{finalizers: [a, b, d]}",
@@ -222,36 +132,21 @@ fn element_order() {
         "{$setElementOrder/containers: [{name: b}], containers: [{name: a, $patch: delete}, {name: b, image: x}]}",
         "{containers: [{name: b, image: x}, {name: s}]}",
     );
-    check(
-        POD_SPEC,
-        "{}",
-        "{$setElementOrder/containers: [{name: b}]}",
-        "{}",
-    );
+    check(POD_SPEC, "{}", "{$setElementOrder/containers: [{name: b}]}", "{}");
     check(
         POD_SPEC,
         "{}",
         "{$setElementOrder/containers: [{name: b}], containers: [{name: b}]}",
         "{containers: [{name: b}]}",
     );
-    check(
-        POD_SPEC,
-        three,
-        "{$setElementOrder/containers: [{name: b}], containers: null}",
-        "{}",
-    );
+    check(POD_SPEC, three, "{$setElementOrder/containers: [{name: b}], containers: null}", "{}");
     refuse(
         POD_SPEC,
         three,
         "{$setElementOrder/containers: [{name: a}, {name: b}], containers: [{name: b}, {name: a}]}",
         "doesn't match $setElementOrder list",
     );
-    refuse(
-        POD_SPEC,
-        three,
-        "{$setElementOrder/containers: x}",
-        "invalid patch format of setElementOrder list",
-    );
+    refuse(POD_SPEC, three, "{$setElementOrder/containers: x}", "invalid patch format of setElementOrder list");
 }
 
 #[test]
@@ -268,12 +163,7 @@ fn retained_keys() {
         "{volumes: [{name: v, $retainKeys: [name, hostPath], hostPath: {path: /x}}]}",
         "{volumes: [{name: v, hostPath: {path: /x}}]}",
     );
-    check(
-        POD_SPEC,
-        "{}",
-        "{volumes: [{name: v, $retainKeys: [name], emptyDir: null}]}",
-        "{volumes: [{name: v}]}",
-    );
+    check(POD_SPEC, "{}", "{volumes: [{name: v, $retainKeys: [name], emptyDir: null}]}", "{volumes: [{name: v}]}");
     refuse(
         DEPLOYMENT,
         "{spec: {strategy: {}}}",
@@ -323,18 +213,10 @@ fn replaced_as_the_type_says() {
 fn json_patches() {
     let document = json!({"a": {"b": [1, 2]}, "m~n/o": 1});
     let ok = |operations: Value| json_patch(&document, &operations).unwrap();
+    assert_eq!(ok(json!([{"op": "add", "path": "/a/b/-", "value": 3}])), json!({"a": {"b": [1, 2, 3]}, "m~n/o": 1}));
+    assert_eq!(ok(json!([{"op": "remove", "path": "/m~0n~1o"}])), json!({"a": {"b": [1, 2]}}));
     assert_eq!(
-        ok(json!([{"op": "add", "path": "/a/b/-", "value": 3}])),
-        json!({"a": {"b": [1, 2, 3]}, "m~n/o": 1})
-    );
-    assert_eq!(
-        ok(json!([{"op": "remove", "path": "/m~0n~1o"}])),
-        json!({"a": {"b": [1, 2]}})
-    );
-    assert_eq!(
-        ok(
-            json!([{"op": "test", "path": "/a/b/0", "value": 1}, {"op": "replace", "path": "/a", "value": 0}])
-        )["a"],
+        ok(json!([{"op": "test", "path": "/a/b/0", "value": 1}, {"op": "replace", "path": "/a", "value": 0}]))["a"],
         0
     );
     for (operations, malformed) in [
@@ -343,44 +225,39 @@ fn json_patches() {
         (json!([{"op": "add", "path": "/a"}]), true),
         (json!([{"op": "remove", "path": "/x"}]), false),
         (json!([{"op": "test", "path": "/a/b/0", "value": 9}]), false),
-        (
-            json!([{"op": "replace", "path": "/x/y", "value": 9}]),
-            false,
-        ),
+        (json!([{"op": "replace", "path": "/x/y", "value": 9}]), false),
     ] {
         let error = json_patch(&document, &operations).unwrap_err();
-        assert_eq!(
-            matches!(error, PatchError::Malformed(_)),
-            malformed,
-            "{operations}: {error}"
-        );
-        assert_eq!(
-            ApiError::from(error).code,
-            if malformed { 400 } else { 422 }
-        );
+        assert_eq!(matches!(error, PatchError::Malformed(_)), malformed, "{operations}: {error}");
+        assert_eq!(ApiError::from(error).code, if malformed { 400 } else { 422 });
     }
-    let many = Value::Array(vec![
-        json!({"op": "remove", "path": "/a"});
-        MAX_OPERATIONS + 1
-    ]);
-    assert_eq!(
-        ApiError::from(json_patch(&document, &many).unwrap_err()).code,
-        413
-    );
+    let many = Value::Array(vec![json!({"op": "remove", "path": "/a"}); MAX_OPERATIONS + 1]);
+    assert_eq!(ApiError::from(json_patch(&document, &many).unwrap_err()).code, 413);
 }
 
 #[test]
 fn merge_patches() {
     let document = json!({"a": {"b": 1, "c": 2}, "l": [1]});
     assert_eq!(
-        merge_patch(
-            &document,
-            &json!({"a": {"b": null, "d": {"e": null}}, "l": [2]})
-        )
-        .unwrap(),
+        merge_patch(&document, &json!({"a": {"b": null, "d": {"e": null}}, "l": [2]})).unwrap(),
         json!({"a": {"c": 2, "d": {}}, "l": [2]})
     );
     assert!(merge_patch(&document, &json!([1])).is_err());
+}
+
+/// A long patch is a cheap one: this would take minutes if items were searched for.
+#[test]
+fn long_lists() {
+    let list = |from: u32| (from..from + 8_000).map(|n| json!({"name": n.to_string()})).collect::<Vec<_>>();
+    let order: Vec<Value> = list(4_000).into_iter().rev().collect();
+    let patch = json!({"containers": order, "$setElementOrder/containers": order});
+    let merged = strategic_merge_patch(&json!({"containers": list(0)}), &patch, POD_SPEC).unwrap();
+    assert_eq!(merged["containers"].as_array().map(Vec::len), Some(12_000));
+    let names: Vec<Value> = (0..15_000).map(Value::from).collect();
+    let patch = json!({"finalizers": names, "$deleteFromPrimitiveList/finalizers": names});
+    let meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    let merged = strategic_merge_patch(&json!({"finalizers": names}), &patch, meta).unwrap();
+    assert_eq!(merged["finalizers"].as_array().map(Vec::len), Some(15_000));
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -405,30 +282,24 @@ fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
-        prop::sample::select(vec!["a", "b", "delete", "replace", "merge", "name"])
-            .prop_map(Value::from),
+        prop::sample::select(vec!["a", "b", "delete", "replace", "merge", "name"]).prop_map(Value::from),
         (0..3).prop_map(Value::from),
     ];
     leaf.prop_recursive(6, 48, 5, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(key.clone(), inner, 0..5).prop_map(|map| map
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), value))
-                .collect()),
+            prop::collection::btree_map(key.clone(), inner, 0..5)
+                .prop_map(|map| map.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
         ]
     })
 }
 
 /// Pod specs as they are in practice.
 fn pod_spec() -> impl Strategy<Value = Value> {
-    let env = prop::collection::btree_map("[A-C]", "[0-9]", 0..3).prop_map(|map| {
-        map.into_iter()
-            .map(|(name, value)| json!({"name": name, "value": value}))
-            .collect::<Value>()
-    });
-    let container = ("[a-d]", "[x-z]", env)
-        .prop_map(|(name, image, env)| json!({"name": name, "image": image, "env": env}));
+    let env = prop::collection::btree_map("[A-C]", "[0-9]", 0..3)
+        .prop_map(|map| map.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect::<Value>());
+    let container =
+        ("[a-d]", "[x-z]", env).prop_map(|(name, image, env)| json!({"name": name, "image": image, "env": env}));
     prop::collection::vec(container, 0..4).prop_map(|mut containers: Vec<Value>| {
         let mut seen = Vec::new();
         containers.retain(|container| {

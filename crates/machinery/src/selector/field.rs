@@ -49,16 +49,9 @@ impl FieldSelector {
             .into_iter()
             .filter(|term| !term.is_empty())
             .map(|term| {
-                let (field, operator, value) =
-                    split_term(term).ok_or_else(|| FieldSelectorError::Term {
-                        selector: text.to_owned(),
-                        term: term.to_owned(),
-                    })?;
-                Ok(FieldRequirement {
-                    field: field.to_owned(),
-                    value: unescape(value)?,
-                    equal: operator != "!=",
-                })
+                let (field, operator, value) = split_term(term)
+                    .ok_or_else(|| FieldSelectorError::Term { selector: text.to_owned(), term: term.to_owned() })?;
+                Ok(FieldRequirement { field: field.to_owned(), value: unescape(value)?, equal: operator != "!=" })
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { requirements })
@@ -66,13 +59,7 @@ impl FieldSelector {
 
     /// Selects by equality of one field.
     pub fn equals(field: impl Into<String>, value: impl Into<String>) -> Self {
-        Self {
-            requirements: vec![FieldRequirement {
-                field: field.into(),
-                value: value.into(),
-                equal: true,
-            }],
-        }
+        Self { requirements: vec![FieldRequirement { field: field.into(), value: value.into(), equal: true }] }
     }
 
     /// Whether everything is selected.
@@ -82,17 +69,12 @@ impl FieldSelector {
 
     /// Whether an object with these fields is selected. A field that the object does not have counts as empty.
     pub fn matches<'a>(&self, field: impl Fn(&str) -> Option<&'a str>) -> bool {
-        self.requirements
-            .iter()
-            .all(|term| (field(&term.field).unwrap_or("") == term.value) == term.equal)
+        self.requirements.iter().all(|term| (field(&term.field).unwrap_or("") == term.value) == term.equal)
     }
 
     /// The value that a field is required to equal, which allows to look the object up instead of scanning.
     pub fn exact(&self, field: &str) -> Option<&str> {
-        self.requirements
-            .iter()
-            .find(|term| term.equal && term.field == field)
-            .map(|term| term.value.as_str())
+        self.requirements.iter().find(|term| term.equal && term.field == field).map(|term| term.value.as_str())
     }
 
     /// The fields that are asked for.
@@ -192,22 +174,14 @@ mod tests {
             ("metadata.name=a", true, "metadata.name=a"),
             ("metadata.name==a", true, "metadata.name=a"),
             ("metadata.name!=a", false, "metadata.name!=a"),
-            (
-                "metadata.name=a,spec.nodeName!=x",
-                true,
-                "metadata.name=a,spec.nodeName!=x",
-            ),
+            ("metadata.name=a,spec.nodeName!=x", true, "metadata.name=a,spec.nodeName!=x"),
             ("spec.nodeName=n\\,1", true, "spec.nodeName=n\\,1"),
             ("status.phase=", true, "status.phase="),
             ("status.phase!=Running", true, "status.phase!=Running"),
             ("metadata.name=a,", true, "metadata.name=a"),
         ] {
             let selector = FieldSelector::parse(text).unwrap();
-            assert_eq!(
-                (selector.matches(fields), selector.to_string().as_str()),
-                (expect, written),
-                "{text}"
-            );
+            assert_eq!((selector.matches(fields), selector.to_string().as_str()), (expect, written), "{text}");
         }
         for text in ["a", "a=b=c", "a=\\x", "a=\\", "x,y=z"] {
             assert!(FieldSelector::parse(text).is_err(), "{text}");
@@ -216,18 +190,8 @@ mod tests {
             FieldSelector::parse("a,b").unwrap_err().to_string(),
             "invalid selector: \"a,b\"; can't understand \"a\""
         );
-        assert_eq!(
-            FieldSelector::parse("metadata.name=a,b!=c")
-                .unwrap()
-                .exact("metadata.name"),
-            Some("a")
-        );
-        assert_eq!(
-            FieldSelector::parse("metadata.name!=a")
-                .unwrap()
-                .exact("metadata.name"),
-            None
-        );
+        assert_eq!(FieldSelector::parse("metadata.name=a,b!=c").unwrap().exact("metadata.name"), Some("a"));
+        assert_eq!(FieldSelector::parse("metadata.name!=a").unwrap().exact("metadata.name"), None);
     }
 
     proptest! {

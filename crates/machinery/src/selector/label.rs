@@ -72,16 +72,12 @@ impl Requirement {
         if let Some(message) = validate::label_key(&key).first() {
             return invalid(format!("key: Invalid value: {}: {message}", quote(&key)));
         }
-        let list = || {
-            values
-                .iter()
-                .map(|value| quote(value))
-                .collect::<Vec<_>>()
-                .join(",")
-        };
+        let list = || values.iter().map(|value| quote(value)).collect::<Vec<_>>().join(",");
         match operator {
             Operator::In | Operator::NotIn if values.is_empty() => {
-                return invalid("values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty".into());
+                return invalid(
+                    "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty".into(),
+                );
             }
             Operator::Exists | Operator::DoesNotExist if !values.is_empty() => {
                 return invalid(format!(
@@ -108,18 +104,10 @@ impl Requirement {
         }
         for value in &values {
             if let Some(message) = validate::label_value(value).first() {
-                return invalid(format!(
-                    "values[0][{key}]: Invalid value: {}: {message}",
-                    quote(value)
-                ));
+                return invalid(format!("values[0][{key}]: Invalid value: {}: {message}", quote(value)));
             }
         }
-        Ok(Self {
-            key,
-            operator,
-            values,
-            equality: false,
-        })
+        Ok(Self { key, operator, values, equality: false })
     }
 
     fn equality(mut self) -> Self {
@@ -148,35 +136,22 @@ impl Requirement {
 impl LabelSelector {
     /// Selects everything.
     pub const fn everything() -> Self {
-        Self {
-            requirements: Vec::new(),
-            nothing: false,
-        }
+        Self { requirements: Vec::new(), nothing: false }
     }
 
     /// Selects nothing.
     pub const fn nothing() -> Self {
-        Self {
-            requirements: Vec::new(),
-            nothing: true,
-        }
+        Self { requirements: Vec::new(), nothing: true }
     }
 
     /// Selects by terms.
     pub fn new(requirements: Vec<Requirement>) -> Self {
-        Self {
-            requirements,
-            nothing: false,
-        }
+        Self { requirements, nothing: false }
     }
 
     /// Reads a selector; the empty text selects everything.
     pub fn parse(text: &str) -> Result<Self, LabelSelectorError> {
-        Parser {
-            tokens: tokens(text),
-            at: 0,
-        }
-        .selector()
+        Parser { tokens: tokens(text), at: 0 }.selector()
     }
 
     /// The selector of a map of labels, as a Service has it. As upstream, an empty map selects everything; a Service
@@ -198,8 +173,7 @@ impl LabelSelector {
         };
         let mut requirements = Vec::new();
         for (key, value) in selector.match_labels.iter().flatten() {
-            requirements
-                .push(Requirement::new(key.clone(), Operator::In, [value.clone()])?.equality());
+            requirements.push(Requirement::new(key.clone(), Operator::In, [value.clone()])?.equality());
         }
         for expression in selector.match_expressions.iter().flatten() {
             let operator = match expression.operator.as_str() {
@@ -237,20 +211,12 @@ impl LabelSelector {
 
     /// Whether an object is selected, with labels kept in any form. No labels at all: `None`.
     pub fn matches_option(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
-        self.matches_by(|key| {
-            labels
-                .and_then(|labels| labels.get(key))
-                .map(String::as_str)
-        })
+        self.matches_by(|key| labels.and_then(|labels| labels.get(key)).map(String::as_str))
     }
 
     /// Whether an object is selected whose labels are looked up by a function.
     pub fn matches_by<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
-        !self.nothing
-            && self
-                .requirements
-                .iter()
-                .all(|term| term.matches(label(&term.key)))
+        !self.nothing && self.requirements.iter().all(|term| term.matches(label(&term.key)))
     }
 }
 
@@ -279,12 +245,7 @@ impl fmt::Display for LabelSelector {
 
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let values = self
-            .values
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(",");
+        let values = self.values.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         match (self.operator, self.equality) {
             (Operator::In, true) => write!(f, "{}={values}", self.key),
             (Operator::NotIn, true) => write!(f, "{}!={values}", self.key),
@@ -320,17 +281,14 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
-        let (token, length) =
-            if let Some(sign) = ["==", "!="].into_iter().find(|sign| rest.starts_with(sign)) {
-                (Token::Sign(&rest[..sign.len()]), sign.len())
-            } else if rest.starts_with(SIGNS) {
-                (Token::Sign(&rest[..1]), 1)
-            } else {
-                let end = rest
-                    .find(|c: char| c.is_whitespace() || SIGNS.contains(&c))
-                    .unwrap_or(rest.len());
-                (Token::Word(&rest[..end]), end)
-            };
+        let (token, length) = if let Some(sign) = ["==", "!="].into_iter().find(|sign| rest.starts_with(sign)) {
+            (Token::Sign(&rest[..sign.len()]), sign.len())
+        } else if rest.starts_with(SIGNS) {
+            (Token::Sign(&rest[..1]), 1)
+        } else {
+            let end = rest.find(|c: char| c.is_whitespace() || SIGNS.contains(&c)).unwrap_or(rest.len());
+            (Token::Word(&rest[..end]), end)
+        };
         tokens.push(token);
         rest = rest[length..].trim_start();
     }
@@ -391,18 +349,10 @@ impl<'a> Parser<'a> {
             return Requirement::new(key, Operator::Exists, []);
         }
         match self.next() {
-            Token::Sign("=" | "==") => {
-                Ok(Requirement::new(key, Operator::In, [self.value()?])?.equality())
-            }
-            Token::Sign("!=") => {
-                Ok(Requirement::new(key, Operator::NotIn, [self.value()?])?.equality())
-            }
-            Token::Sign(">") | Token::Word("gt") => {
-                Requirement::new(key, Operator::GreaterThan, [self.value()?])
-            }
-            Token::Sign("<") | Token::Word("lt") => {
-                Requirement::new(key, Operator::LessThan, [self.value()?])
-            }
+            Token::Sign("=" | "==") => Ok(Requirement::new(key, Operator::In, [self.value()?])?.equality()),
+            Token::Sign("!=") => Ok(Requirement::new(key, Operator::NotIn, [self.value()?])?.equality()),
+            Token::Sign(">") | Token::Word("gt") => Requirement::new(key, Operator::GreaterThan, [self.value()?]),
+            Token::Sign("<") | Token::Word("lt") => Requirement::new(key, Operator::LessThan, [self.value()?]),
             Token::Word("in") => Requirement::new(key, Operator::In, self.values()?),
             Token::Word("notin") => Requirement::new(key, Operator::NotIn, self.values()?),
             token => term(token, "in, notin, =, ==, !=, gt, lt"),
@@ -455,17 +405,11 @@ impl<'a> Parser<'a> {
 }
 
 fn syntax<T>(found: Token<'_>, expected: &str) -> Result<T, LabelSelectorError> {
-    Err(LabelSelectorError::Syntax(format!(
-        "found '{}', expected: {expected}",
-        found.text()
-    )))
+    Err(LabelSelectorError::Syntax(format!("found '{}', expected: {expected}", found.text())))
 }
 
 fn term<T>(found: Token<'_>, expected: &str) -> Result<T, LabelSelectorError> {
-    Err(LabelSelectorError::Requirement(format!(
-        "found '{}', expected: {expected}",
-        found.text()
-    )))
+    Err(LabelSelectorError::Requirement(format!("found '{}', expected: {expected}", found.text())))
 }
 
 #[cfg(test)]
@@ -474,10 +418,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn labels(text: &str) -> BTreeMap<String, String> {
-        text.split_terminator(',')
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(k, v)| (k.into(), v.into()))
-            .collect()
+        text.split_terminator(',').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.into(), v.into())).collect()
     }
 
     #[test]
@@ -510,13 +451,8 @@ mod tests {
             ("in in (in)", "in=in", true),
             ("a/b=c,!d,e in (f)", "a/b=c,e=f", true),
         ] {
-            let parsed = LabelSelector::parse(selector)
-                .unwrap_or_else(|error| panic!("{selector}: {error}"));
-            assert_eq!(
-                parsed.matches(&labels(object)),
-                expect,
-                "{selector} on {object}"
-            );
+            let parsed = LabelSelector::parse(selector).unwrap_or_else(|error| panic!("{selector}: {error}"));
+            assert_eq!(parsed.matches(&labels(object)), expect, "{selector} on {object}");
             let again = LabelSelector::parse(&parsed.to_string()).unwrap();
             assert_eq!(again.to_string(), parsed.to_string());
         }
@@ -525,38 +461,19 @@ mod tests {
     #[test]
     fn complaints() {
         for (text, expect) in [
-            (
-                ",a",
-                "found ',', expected: !, identifier, or 'end of string'",
-            ),
+            (",a", "found ',', expected: !, identifier, or 'end of string'"),
             ("a,", "found '', expected: identifier after ','"),
             ("a=b c", "found 'c', expected: ',' or 'end of string'"),
-            (
-                "a x b",
-                "unable to parse requirement: found 'x', expected: in, notin, =, ==, !=, gt, lt",
-            ),
-            (
-                "a in b",
-                "unable to parse requirement: found 'b', expected: '('",
-            ),
-            (
-                "a in (b",
-                "unable to parse requirement: found '', expected: ',' or ')'",
-            ),
+            ("a x b", "unable to parse requirement: found 'x', expected: in, notin, =, ==, !=, gt, lt"),
+            ("a in b", "unable to parse requirement: found 'b', expected: '('"),
+            ("a in (b", "unable to parse requirement: found '', expected: ',' or ')'"),
             (
                 "a in ()",
                 "unable to parse requirement: values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty",
             ),
-            (
-                "a=(",
-                "unable to parse requirement: found '(', expected: identifier",
-            ),
+            ("a=(", "unable to parse requirement: found '(', expected: identifier"),
         ] {
-            assert_eq!(
-                LabelSelector::parse(text).unwrap_err().to_string(),
-                expect,
-                "{text}"
-            );
+            assert_eq!(LabelSelector::parse(text).unwrap_err().to_string(), expect, "{text}");
         }
         for text in ["-a", "a=-b", "a>b", "a/b/c=d"] {
             assert!(LabelSelector::parse(text).is_err(), "{text}");
@@ -567,11 +484,7 @@ mod tests {
     fn objects() {
         assert!(LabelSelector::from_object(None).unwrap().is_nothing());
         assert!(!LabelSelector::nothing().matches(&labels("")));
-        assert!(
-            LabelSelector::from_object(Some(&v1::LabelSelector::default()))
-                .unwrap()
-                .is_everything()
-        );
+        assert!(LabelSelector::from_object(Some(&v1::LabelSelector::default())).unwrap().is_everything());
         let object = v1::LabelSelector {
             match_labels: Some(labels("b=1,a=2")),
             match_expressions: Some(vec![v1::LabelSelectorRequirement {
@@ -592,9 +505,7 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(
-            LabelSelector::from_object(Some(&wrong))
-                .unwrap_err()
-                .to_string(),
+            LabelSelector::from_object(Some(&wrong)).unwrap_err().to_string(),
             "\"Is\" is not a valid label selector operator"
         );
     }
