@@ -39,7 +39,7 @@ pub(crate) enum Report {
 }
 
 /// Starts the daemon and returns its reports.
-pub(crate) fn spawn(profile: &Profile, start: &cli::Start) -> Result<impl Iterator<Item = Report>> {
+pub(crate) fn spawn(profile: &Profile, start: &cli::Start) -> Result<impl Iterator<Item = Report> + use<>> {
     let log = profile.log();
     if fs::metadata(&log).is_ok_and(|log| log.len() > LOG_BYTES) {
         fs::rename(&log, log.with_extension("log.1"))?;

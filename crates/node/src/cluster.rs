@@ -10,7 +10,7 @@ use docker::{Docker, Network};
 use informer::{Informers, ObjectKey};
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use registry::allocate::AllocatorConfig;
-use registry::{ApiService, Registry};
+use registry::Registry;
 use runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -85,7 +85,7 @@ impl Node {
         let reader = server.client(User::component("kube-controller-manager"), "default");
         let informers = Informers::new(reader, cancel.clone());
 
-        let kubelet = start_kubelet(&profile, &docker, &server, &network).await?;
+        let kubelet = start_kubelet(&profile, &docker, &server, &informers, &network)?;
         nodes.set(&name, kubelet.node_api());
         let scheduler = scheduler::start(
             scheduler::Config::default(),
@@ -145,7 +145,6 @@ pub async fn delete(profile: &Profile) -> Result<(), Error> {
     if let Err(error) = proxy::cleanup(profile.name()).await {
         warn!(%error, "cannot remove the rules of the host's network");
     }
-    kubelet::cleanup(&profile.pods());
     profile.remove()?;
     drop(lock);
     Ok(())
@@ -205,8 +204,7 @@ async fn serve(
             None
         }
     };
-    let service = ApiService { cluster_ip: service_ip.to_string(), target_port: port };
-    registry.bootstrap(&service).await.map_err(Error::Bootstrap)?;
+    registry.bootstrap(port).await.map_err(Error::Bootstrap)?;
     if let Some(address) = for_pods {
         handle.server().publish_endpoints(address).await.map_err(Error::Bootstrap)?;
     }
@@ -218,10 +216,11 @@ async fn serve(
     Ok(handle)
 }
 
-async fn start_kubelet(
+fn start_kubelet(
     profile: &Profile,
     docker: &Docker,
     server: &apiserver::Handle,
+    informers: &Informers,
     network: &Network,
 ) -> Result<kubelet::Handle, Error> {
     let name = profile.name();
@@ -230,10 +229,10 @@ async fn start_kubelet(
     apiserver::version::GIT_VERSION.clone_into(&mut config.kubelet_version);
     let deps = kubelet::Deps {
         client: server.client(User::node(name), "default"),
+        informers: informers.clone(),
         runtime: Arc::new(docker.clone()) as Arc<dyn Runtime>,
     };
     kubelet::start(config, deps)
-        .await
         .map_err(|error| Error::Component { component: "kubelet", reason: error.to_string() })
 }
 

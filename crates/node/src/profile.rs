@@ -148,13 +148,26 @@ impl Profile {
         }
     }
 
-    /// Removes the folder with all that is in it.
+    /// Removes the folder with all that is in it, after what volumes in memory have mounted there.
     pub fn remove(&self) -> Result<(), Error> {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        for mounted in mounts_below(&mounts, &self.folder) {
+            // One that does not go makes the removal fail, which says where.
+            let _ = rustix::mount::unmount(mounted, rustix::mount::UnmountFlags::DETACH);
+        }
         match fs::remove_dir_all(&self.folder) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::file(&self.folder, source)),
             _ => Ok(()),
         }
     }
+}
+
+/// The mount points below `folder`, innermost first, from the text of `/proc/self/mounts`.
+fn mounts_below<'a>(mounts: &'a str, folder: &Path) -> Vec<&'a Path> {
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1).map(Path::new));
+    let mut below: Vec<&Path> = points.filter(|point| point.starts_with(folder)).collect();
+    below.reverse();
+    below
 }
 
 /// Held by the daemon as long as it lives. The kernel frees it however the daemon ends.
@@ -200,6 +213,13 @@ mod tests {
         for bad in ["", "A", "a_b", "-a", "a-", "../x", "a/b", "a.b", &long] {
             assert!(home.profile(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn mounts_below_a_folder_are_found_innermost_first() {
+        let mounts = "proc /proc proc rw 0 0\ntmpfs /home/a/x tmpfs rw 0 0\ntmpfs /home/a/x/y tmpfs rw 0 0\ntmpfs /home/ab tmpfs rw 0 0\n";
+        let below = mounts_below(mounts, Path::new("/home/a"));
+        assert_eq!(below, [Path::new("/home/a/x/y"), Path::new("/home/a/x")]);
     }
 
     #[test]

@@ -1,0 +1,222 @@
+//! What is measured: single requests first, whole rollouts then.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use futures::future::try_join_all;
+use http::Request;
+use serde_json::{Value, json};
+
+use crate::api::{Cluster, NAMESPACE, arrivals, create, get, watch};
+use crate::report::Report;
+
+/// Clients at once, each on a connection of its own.
+const CLIENTS: usize = 16;
+const CONFIG_MAPS: usize = 2_000;
+const PODS: usize = 3_000;
+const READS: usize = 32_000;
+const LISTS: usize = 10;
+const WATCHERS: usize = 50;
+const EVENTS: usize = 500;
+
+/// Requests for single objects, lists and watches.
+pub(crate) async fn objects(cluster: &Cluster, report: &mut Report) -> Result<()> {
+    if report.wants("create configmap") {
+        let client = cluster.client()?;
+        let mut latencies = Vec::with_capacity(CONFIG_MAPS);
+        let started = Instant::now();
+        for number in 0..CONFIG_MAPS {
+            let begun = Instant::now();
+            create(&client, &path("configmaps"), config_map("one", number)).await?;
+            latencies.push(begun.elapsed());
+        }
+        report.add_rate("create configmap, 1 KB, one client", &mut latencies, started.elapsed());
+    }
+    if report.wants("watch") {
+        watches(cluster, report).await?;
+    }
+    let pods = ["create pod, 16 clients", "get pod, 16 clients", "list 3,000 pods"];
+    if pods.iter().any(|name| report.wants(name)) {
+        let (mut latencies, elapsed) = parallel(cluster, PODS, async |client, number| {
+            create(client, &path("pods"), pod(number)).await
+        })
+        .await?;
+        report.add_rate(pods[0], &mut latencies, elapsed);
+        let (mut latencies, elapsed) = parallel(cluster, READS, async |client, number| {
+            get(client, &format!("{}/pod-{}", path("pods"), number % PODS)).await.map(drop)
+        })
+        .await?;
+        report.add_rate(pods[1], &mut latencies, elapsed);
+        let client = cluster.client()?;
+        let mut latencies = Vec::new();
+        for _ in 0..LISTS {
+            let begun = Instant::now();
+            get(&client, &path("pods")).await?;
+            latencies.push(begun.elapsed());
+        }
+        latencies.sort_unstable();
+        report.add(pods[2], latencies[LISTS / 2].as_secs_f64() * 1_000.0, "ms", "median of 10");
+        let delete = Request::delete(path("pods")).body(Vec::new())?;
+        cluster.send(delete).await?;
+    }
+    Ok(())
+}
+
+/// Many watchers see the same events.
+async fn watches(cluster: &Cluster, report: &mut Report) -> Result<()> {
+    let list = cluster.object(&path("configmaps?limit=1")).await?;
+    let revision = list["metadata"]["resourceVersion"].as_str().context("a list has a revision")?;
+    let from = path(&format!("configmaps?watch=true&resourceVersion={revision}"));
+    let mut watchers = Vec::new();
+    for _ in 0..WATCHERS {
+        let stream = watch(&cluster.client()?, &from).await?;
+        watchers.push(tokio::spawn(arrivals(stream, EVENTS)));
+    }
+    let started = Instant::now();
+    let (_, _) = parallel(cluster, EVENTS, async |client, number| {
+        create(client, &path("configmaps"), config_map("watched", number)).await
+    })
+    .await?;
+    let mut last = started;
+    for watcher in watchers {
+        let seen = watcher.await??;
+        last = last.max(seen.last().map_or(started, |(_, at)| *at));
+    }
+    let rate = (WATCHERS * EVENTS) as f64 / last.duration_since(started).as_secs_f64();
+    report.add("watch, 50 watchers x 500 events", rate, "events/s", "creations by 16 clients included");
+    Ok(())
+}
+
+/// Does `count` operations, shared out among the clients.
+async fn parallel(
+    cluster: &Cluster,
+    count: usize,
+    operation: impl AsyncFn(&kube::Client, usize) -> Result<()>,
+) -> Result<(Vec<Duration>, Duration)> {
+    let clients: Vec<kube::Client> = (0..CLIENTS).map(|_| cluster.client()).collect::<Result<_>>()?;
+    // Connections are made before the clock starts.
+    try_join_all(clients.iter().map(|client| get(client, "/version"))).await?;
+    let started = Instant::now();
+    let work = clients.iter().enumerate().map(async |(first, client)| {
+        let mut latencies = Vec::with_capacity(count / CLIENTS + 1);
+        for number in (first..count).step_by(CLIENTS) {
+            let begun = Instant::now();
+            operation(client, number).await?;
+            latencies.push(begun.elapsed());
+        }
+        Ok::<_, anyhow::Error>(latencies)
+    });
+    let latencies = try_join_all(work).await?;
+    Ok((latencies.into_iter().flatten().collect(), started.elapsed()))
+}
+
+/// A Deployment of nginx: rolled out, scaled, updated, deleted, with real containers.
+pub(crate) async fn rollouts(cluster: &Cluster, image: &str, update: &str, report: &mut Report) -> Result<()> {
+    let names = [
+        "nginx, 2 replicas: applied to rolled out",
+        "scale 2 to 20",
+        "rolling update of 20",
+        "delete 20",
+    ];
+    if !names.iter().any(|name| report.wants(name)) {
+        return Ok(());
+    }
+    let started = Instant::now();
+    let deployments = format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments");
+    cluster
+        .send(json_request(Request::post(&deployments), "application/json", &deployment(image))?)
+        .await?;
+    rolled_out(cluster, 2).await?;
+    report.add(names[0], started.elapsed().as_secs_f64(), "s", "");
+
+    let started = Instant::now();
+    patch(cluster, &json!({ "spec": { "replicas": 20 } })).await?;
+    rolled_out(cluster, 20).await?;
+    report.add(names[1], started.elapsed().as_secs_f64(), "s", "");
+
+    let started = Instant::now();
+    let container = json!({ "name": "nginx", "image": update });
+    patch(cluster, &json!({ "spec": { "template": { "spec": { "containers": [container] } } } })).await?;
+    rolled_out(cluster, 20).await?;
+    report.add(names[2], started.elapsed().as_secs_f64(), "s", "");
+
+    let started = Instant::now();
+    let deployment = format!("{deployments}/nginx");
+    cluster.send(Request::delete(&deployment).body(Vec::new())?).await?;
+    cluster
+        .until("all pods are gone", async || {
+            let pods = cluster.object(&path("pods?labelSelector=app%3Dnginx")).await?;
+            Ok(pods["items"].as_array().is_some_and(Vec::is_empty))
+        })
+        .await?;
+    report.add(names[3], started.elapsed().as_secs_f64(), "s", "");
+    Ok(())
+}
+
+/// Waits until the Deployment is rolled out, by the rule of `kubectl rollout status`.
+async fn rolled_out(cluster: &Cluster, replicas: i64) -> Result<()> {
+    let path = format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments/nginx");
+    cluster
+        .until("the rollout", async || {
+            let object = cluster.object(&path).await?;
+            let status = |field: &str| object["status"][field].as_i64().unwrap_or(0);
+            Ok(status("observedGeneration") >= object["metadata"]["generation"].as_i64().unwrap_or(0)
+                && status("replicas") == replicas
+                && status("updatedReplicas") == replicas
+                && status("availableReplicas") == replicas)
+        })
+        .await
+}
+
+async fn patch(cluster: &Cluster, patch: &Value) -> Result<()> {
+    let path = format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments/nginx");
+    let kind = "application/strategic-merge-patch+json";
+    cluster.send(json_request(Request::patch(path), kind, patch)?).await?;
+    Ok(())
+}
+
+fn json_request(builder: http::request::Builder, kind: &str, body: &Value) -> Result<Request<Vec<u8>>> {
+    Ok(builder.header("content-type", kind).body(body.to_string().into_bytes())?)
+}
+
+fn path(resource: &str) -> String {
+    format!("/api/v1/namespaces/{NAMESPACE}/{resource}")
+}
+
+fn config_map(name: &str, number: usize) -> String {
+    let data = "x".repeat(1_024);
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": format!("{name}-{number}") },
+        "data": { "data": data },
+    })
+    .to_string()
+}
+
+/// A pod that no scheduler takes: only the API server has work with it.
+fn pod(number: usize) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": format!("pod-{number}"), "labels": { "app": "bench" } },
+        "spec": {
+            "schedulerName": "nobody",
+            "containers": [{ "name": "c", "image": "nginx", "ports": [{ "containerPort": 80 }],
+                "resources": { "requests": { "cpu": "10m", "memory": "16Mi" } } }],
+        },
+    })
+    .to_string()
+}
+
+fn deployment(image: &str) -> Value {
+    let container = json!({ "name": "nginx", "image": image, "imagePullPolicy": "IfNotPresent",
+        "ports": [{ "containerPort": 80 }] });
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "nginx" },
+        "spec": {
+            "replicas": 2,
+            "selector": { "matchLabels": { "app": "nginx" } },
+            "template": { "metadata": { "labels": { "app": "nginx" } }, "spec": { "containers": [container] } },
+        },
+    })
+}
