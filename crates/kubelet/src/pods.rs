@@ -188,7 +188,7 @@ impl Manager {
         };
         for orphan in orphans {
             tracing::info!(pod = orphan.name, uid = orphan.uid, "ending a pod that is not in the API");
-            self.start(PodWish::orphan(orphan));
+            self.start(PodWish::orphan(&orphan));
         }
         if !self.swept {
             self.swept = true;

@@ -25,8 +25,17 @@ use k8s_openapi::api::core::v1::{Pod, Volume};
 pub(crate) use mounts::mounts;
 pub(crate) use payload::Sources;
 
-/// Host paths of a pod's volumes, by name.
-pub(crate) type Mounted = BTreeMap<String, PathBuf>;
+/// A pod's volumes, by name.
+pub(crate) type Mounted = BTreeMap<String, Mounting>;
+
+/// A volume that is in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mounting {
+    /// Where it is on the machine.
+    pub(crate) path: PathBuf,
+    /// Whether containers may only read it, as is the case with files that the kubelet writes.
+    pub(crate) read_only: bool,
+}
 
 /// Why a volume could not be put in place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,16 +82,16 @@ impl PodDirectory {
         for volume in spec.volumes.iter().flatten() {
             let path =
                 self.set_up_one(sources, volume).map_err(|message| Error { volume: volume.name.clone(), message })?;
-            mounted.insert(volume.name.clone(), path);
+            mounted.insert(volume.name.clone(), mounting);
         }
         Ok(mounted)
     }
 
-    fn set_up_one(&self, sources: Sources<'_>, volume: &Volume) -> Result<PathBuf, String> {
+    fn set_up_one(&self, sources: Sources<'_>, volume: &Volume) -> Result<Mounting, String> {
         let text = |error: io::Error| error.to_string();
         if let Some(source) = &volume.host_path {
             local::host_path(source)?;
-            return Ok(PathBuf::from(&source.path));
+            return Ok(Mounting { path: PathBuf::from(&source.path), read_only: false });
         }
         let group = fs_group(sources.pod);
         if let Some(source) = &volume.empty_dir {
@@ -92,7 +101,7 @@ impl PodDirectory {
             if let (Some(group), true) = (group, fresh) {
                 local::give_to_group(&path, group, false).map_err(text)?;
             }
-            return Ok(path);
+            return Ok(Mounting { path, read_only: false });
         }
         let Some(payload) = payload::payload(sources, volume) else {
             return Err("this node cannot provide volumes of this type".to_owned());
@@ -111,7 +120,7 @@ impl PodDirectory {
                 local::give_to_group(&path, group, true).map_err(text)?;
             }
         }
-        Ok(path)
+        Ok(Mounting { path, read_only: true })
     }
 
     fn volume(&self, kind: &str, name: &str) -> PathBuf {

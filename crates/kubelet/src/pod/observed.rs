@@ -1,5 +1,7 @@
 //! What the runtime has of one pod.
 
+use std::cmp::Reverse;
+
 use runtime::{Container, ContainerState, Sandbox};
 
 /// The sandboxes of one pod with their containers, newest first.
@@ -11,9 +13,9 @@ pub(crate) struct Observed {
 impl Observed {
     /// Sorts what the runtime answered.
     pub(crate) fn new(mut sandboxes: Vec<Sandbox>) -> Self {
-        sandboxes.sort_by(|a, b| (b.attempt, b.created).cmp(&(a.attempt, a.created)));
+        sandboxes.sort_by_key(|sandbox| Reverse((sandbox.attempt, sandbox.created)));
         for sandbox in &mut sandboxes {
-            sandbox.containers.sort_by(|a, b| (b.attempt, b.created).cmp(&(a.attempt, a.created)));
+            sandbox.containers.sort_by_key(|container| Reverse((container.attempt, container.created)));
         }
         Self { sandboxes }
     }
@@ -46,7 +48,7 @@ impl Observed {
     /// The containers made for `name`, newest first.
     pub(crate) fn history(&self, name: &str) -> Vec<&Container> {
         let mut history: Vec<&Container> = self.containers().filter(|container| container.name == name).collect();
-        history.sort_by(|a, b| (b.attempt, b.created).cmp(&(a.attempt, a.created)));
+        history.sort_by_key(|container| Reverse((container.attempt, container.created)));
         history
     }
 

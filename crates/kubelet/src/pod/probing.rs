@@ -8,12 +8,10 @@ use runtime::ContainerState;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-use super::memory::Memory;
-use super::observed::Observed;
-use super::plan::Stage;
+use super::plan::{Inputs, Stage};
 use super::wish::{Kind, PodWish};
 use super::worker::Message;
-use crate::probes::{self, Assignment, ProbeKind, ProbeResults, Target};
+use crate::probes::{self, Assignment, ProbeKind, Target};
 use crate::shared::Shared;
 
 /// The running probes, by container id.
@@ -39,12 +37,11 @@ impl Probing {
         &mut self,
         shared: &Arc<Shared>,
         wish: &Arc<PodWish>,
-        runtime: &Observed,
-        memory: &Memory,
-        results: &ProbeResults,
+        inputs: Inputs<'_>,
         stage: Stage,
         inbox: &mpsc::UnboundedSender<Message>,
     ) {
+        let Inputs { runtime, memory, probes: results, .. } = inputs;
         let mut wanted = Vec::new();
         for container in wish.containers.iter().filter(|container| container.kind != Kind::Init) {
             let Some(running) = runtime.latest(container.name()) else {

@@ -138,7 +138,7 @@ impl PodWish {
     }
 
     /// The wish for containers of a pod that the API does not know: to be rid of them.
-    pub(crate) fn orphan(identity: PodIdentity) -> Self {
+    pub(crate) fn orphan(identity: &PodIdentity) -> Self {
         let mut pod = Pod::default();
         pod.metadata.namespace = Some(identity.namespace.clone());
         pod.metadata.name = Some(identity.name.clone());

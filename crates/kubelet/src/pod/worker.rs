@@ -30,7 +30,7 @@ use crate::time::{after, between};
 use crate::volumes::{Mounted, PodDirectory};
 
 /// A change nobody waits for is written together with what follows within this time.
-const COALESCE: Duration = Duration::from_millis(100);
+const COALESCE: Duration = Duration::from_millis(500);
 /// A write that failed is tried again after this time.
 const RETRY_WRITE: Duration = Duration::from_secs(1);
 /// How long an ending worker lets the runtime finish what it is making.
@@ -175,7 +175,7 @@ impl Worker {
             let again = well && self.act(&plan.actions, now);
             let wake_at = match well {
                 true => {
-                    self.probe(plan.stage);
+                    self.probe(plan.stage, now);
                     let write_at = self.report(&plan, now);
                     let times = [plan.wake_at, write_at, self.renew];
                     times.into_iter().flatten().min()
@@ -278,8 +278,11 @@ impl Worker {
         Inputs { wish: &self.wish, runtime: &self.runtime, probes: &self.results, memory: &self.memory, now }
     }
 
-    fn probe(&mut self, stage: Stage) {
-        self.probing.update(&self.shared, &self.wish, &self.runtime, &self.memory, &self.results, stage, &self.sender);
+    fn probe(&mut self, stage: Stage, now: Timestamp) {
+        let inputs =
+            Inputs { wish: &self.wish, runtime: &self.runtime, probes: &self.results, memory: &self.memory, now };
+        let (shared, wish) = (&self.shared, &self.wish);
+        self.probing.update(shared, wish, inputs, stage, &self.sender);
     }
 
     fn hear(&mut self, message: Message) {

@@ -47,10 +47,9 @@ pub(super) async fn check(address: &str, service: &str, timeout: Duration) -> Ou
         Err(error) => return Outcome::Error(error.to_string()),
     };
     let deadline = tokio::time::Instant::now() + timeout;
-    let channel = match tokio::time::timeout_at(deadline, endpoint.connect()).await {
-        Ok(Ok(channel)) => channel,
-        // Upstream's dialer goes on trying until its time is over; the verdict is the same.
-        Ok(Err(_)) | Err(_) => return late("connect service"),
+    // Upstream's dialer goes on trying until its time is over; the verdict is the same.
+    let Ok(Ok(channel)) = tokio::time::timeout_at(deadline, endpoint.connect()).await else {
+        return late("connect service");
     };
     let mut client = Grpc::new(channel);
     let call = async {
@@ -60,9 +59,8 @@ pub(super) async fn check(address: &str, service: &str, timeout: Duration) -> Ou
         let codec = ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
         client.unary(request, path, codec).await
     };
-    let response = match tokio::time::timeout_at(deadline, call).await {
-        Ok(response) => response,
-        Err(_) => return late("health check"),
+    let Ok(response) = tokio::time::timeout_at(deadline, call).await else {
+        return late("health check");
     };
     match response {
         Ok(response) => match ServingStatus::try_from(response.into_inner().status) {

@@ -13,6 +13,9 @@ use crate::time::between;
 /// A failed attempt (not: an unwell container) is made again so often before it is given up, as upstream does.
 const ATTEMPTS: usize = 3;
 
+/// The first pause between the first attempts on a container that is coming up.
+const WARM_UP: Duration = Duration::from_millis(50);
+
 /// What to probe, and how often.
 #[derive(Debug, Clone)]
 pub(crate) struct Assignment {
@@ -57,12 +60,25 @@ pub(crate) async fn run<F: Future<Output = Outcome>>(
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut tally = Tally::new(&probe);
     let mut known = last;
+    // A server that listens a moment after its container started need not wait a whole period to be found: failures
+    // within the first one are tried again soon, and count once. Not with commands, which are costly, and not for
+    // liveness, where a failure is a failure.
+    let network = probe.exec.is_none();
+    let mut coming_up = network && kind != ProbeKind::Liveness && last != Some(true);
     loop {
         tokio::select! {
             _ = timer.tick() => {}
             () = again.notified() => timer.reset(),
         }
         let mut outcome = attempt().await;
+        if std::mem::take(&mut coming_up) {
+            let (end, mut pause) = (Instant::now() + period, WARM_UP);
+            while !matches!(outcome, Outcome::Success | Outcome::Warning(_)) && Instant::now() + pause < end {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+                outcome = attempt().await;
+            }
+        }
         for _ in 1..ATTEMPTS {
             if !matches!(outcome, Outcome::Error(_)) {
                 break;
@@ -108,6 +124,15 @@ mod tests {
 
     /// Runs a probe on a scripted container: `+` well, `-` unwell, `?` the attempt fails; answers verdicts and events.
     async fn check(kind: ProbeKind, script: &'static str) -> (String, Vec<String>) {
+        let exec = Some(k8s_openapi::api::core::v1::ExecAction::default());
+        check_probe(kind, exec, script).await
+    }
+
+    async fn check_probe(
+        kind: ProbeKind,
+        exec: Option<k8s_openapi::api::core::v1::ExecAction>,
+        script: &'static str,
+    ) -> (String, Vec<String>) {
         let assignment = Assignment {
             kind,
             probe: Probe { failure_threshold: Some(2), period_seconds: Some(1), ..Probe::default() },
@@ -152,5 +177,17 @@ mod tests {
         assert_eq!(events.len(), 3);
         // Twice made again, and then it worked.
         assert_eq!(check(ProbeKind::Readiness, "??+").await.0, "+");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_comes_up_is_found_soon() {
+        let begun = Instant::now();
+        let (verdicts, events) = check_probe(ProbeKind::Readiness, None, "---+").await;
+        assert_eq!((verdicts.as_str(), events.len()), ("+", 0));
+        // 50 + 100 + 200 ms; then the script is over and the check waits for its own end.
+        assert!(begun.elapsed() >= Duration::from_millis(350));
+        // What does not come up fails as often as its thresholds say.
+        let (verdicts, events) = check_probe(ProbeKind::Readiness, None, "-----------").await;
+        assert_eq!((verdicts.as_str(), events.len() > 1), ("-", true));
     }
 }

@@ -17,15 +17,15 @@ pub(crate) fn mounts(container: &Container, volumes: &Mounted, env: &[(String, S
     for mount in container.volume_mounts.iter().flatten() {
         let volume = volumes.get(&mount.name).ok_or_else(|| format!("volume \"{}\" is not mounted", mount.name))?;
         let host_path = match sub_path(mount, env)? {
-            Some(sub_path) => below(volume, &sub_path, mount)?,
-            None => volume.clone(),
+            Some(sub_path) => below(&volume.path, &sub_path, mount)?,
+            None => volume.path.clone(),
         };
         // Like upstream, a relative path counts from the root.
         let container_path = Path::new("/").join(&mount.mount_path);
         mounts.push(Mount {
             host_path,
             container_path,
-            read_only: mount.read_only == Some(true),
+            read_only: mount.read_only == Some(true) || volume.read_only,
             propagation: match mount.mount_propagation.as_deref() {
                 Some("HostToContainer") => Propagation::HostToContainer,
                 Some("Bidirectional") => Propagation::Bidirectional,

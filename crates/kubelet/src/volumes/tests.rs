@@ -33,7 +33,8 @@ fn config_map_appears_changes_and_goes() {
         let object: ConfigMap = serde_json::from_value(json!({"data": {"key": value}})).unwrap();
         references.config_maps.insert("cm".to_owned(), Arc::new(object));
         let mounted = set_up(&directory, &pod, &references).unwrap();
-        let path = mounted["v"].join("key");
+        let path = mounted["v"].path.join("key");
+        assert!(mounted["v"].read_only);
         assert_eq!(fs::read_to_string(path).unwrap(), value);
     }
     assert_eq!(directories(state.path()), ["u"]);
@@ -50,7 +51,7 @@ fn an_empty_dir_keeps_its_content_until_the_pod_ends() {
     let directory = PodDirectory::new(state.path(), "u");
     let pod = pod(json!([{"name": "v", "emptyDir": {}}]));
     let references = References::default();
-    let path = set_up(&directory, &pod, &references).unwrap()["v"].clone();
+    let path = set_up(&directory, &pod, &references).unwrap()["v"].path.clone();
     fs::write(path.join("file"), "kept").unwrap();
     set_up(&directory, &pod, &references).unwrap();
     assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "kept");
@@ -63,7 +64,8 @@ fn sub_paths_stay_within_their_volume() {
     fs::create_dir(&volume).unwrap();
     fs::write(volume.join("file"), "").unwrap();
     symlink("/etc", volume.join("escape")).unwrap();
-    let volumes: Mounted = [("v".to_owned(), volume.clone())].into();
+    let mounting = Mounting { path: volume.clone(), read_only: false };
+    let volumes: Mounted = [("v".to_owned(), mounting)].into();
     let env = [("NAME".to_owned(), "me".to_owned())];
     for (mount, expect) in [
         (json!({}), Ok("")),

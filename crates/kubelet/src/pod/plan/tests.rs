@@ -384,7 +384,7 @@ fn a_pod_that_never_ran_goes_at_once() {
 fn orphans_are_ended_and_removed() {
     let mut world = World::new(one());
     world.sandbox(0, true).container("a", 0, "running");
-    world.wish = PodWish::orphan(runtime::PodIdentity::default());
+    world.wish = PodWish::orphan(&runtime::PodIdentity::default());
     check(&world, "Terminating: end(a0, 1s, Stopping container a)");
     world.container("a", 0, "exited 0");
     world.runtime = world.runtime.with_sandbox_stopped("s0");
