@@ -9,6 +9,7 @@
 //! - writes quantities in their canonical form, as upstream does whenever it has decoded one.
 
 mod go;
+mod keys;
 #[cfg(test)]
 mod tests;
 mod track;

@@ -46,7 +46,9 @@
 //! which hook runs.
 
 pub mod allocate;
+mod column;
 pub mod decode;
+mod descriptor;
 pub mod kind;
 mod kinds;
 pub mod meta;
@@ -110,8 +112,7 @@ impl Registry {
     pub fn open(options: Options) -> Result<Self, OpenError> {
         let table = Arc::new(ResourceTable::new(Resources::new(kinds::all())));
         let describing = Arc::clone(&table);
-        let store =
-            Store::open(options.store, move |key, value| read::describe(&describing.load(), key, value))?;
+        let store = Store::open(options.store, move |key, value| read::describe(&describing.load(), key, value))?;
         let allocators = Allocators::new(&options.allocators);
         let registry = Self(Arc::new(Inner { table, store, allocators }));
         registry.occupy();

@@ -281,7 +281,9 @@ mod tests {
         check(json!({"name": "a"}), &["metadata.namespace: Required value"]);
         check(
             json!({"name": "a", "namespace": "b", "labels": {"a b": "c"}}),
-            &["metadata.labels: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"],
+            &[
+                "metadata.labels: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+            ],
         );
         check(
             json!({"name": "a", "namespace": "b", "annotations": {"a": "x".repeat(ANNOTATIONS_MAX)}}),
@@ -289,7 +291,9 @@ mod tests {
         );
         check(
             json!({"name": "a", "namespace": "b", "finalizers": ["orphan", "foregroundDeletion"]}),
-            &[r#"metadata.finalizers: Invalid value: ["orphan","foregroundDeletion"]: finalizer orphan and foregroundDeletion cannot be both set"#],
+            &[
+                r#"metadata.finalizers: Invalid value: ["orphan","foregroundDeletion"]: finalizer orphan and foregroundDeletion cannot be both set"#,
+            ],
         );
         check(
             json!({"name": "a", "namespace": "b", "ownerReferences": [{"apiVersion": "", "kind": "", "name": "n", "uid": "u"}]}),

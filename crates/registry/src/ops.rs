@@ -263,10 +263,7 @@ impl<K: Kind> ResourceOps for Typed<K> {
         old: Option<&dyn Object>,
         context: &Context<'_>,
     ) -> Result<Reservation, ApiError> {
-        typed_mut(new).map_or_else(
-            || Ok(Reservation::none()),
-            |new| K::allocate(new, old.and_then(typed), context),
-        )
+        typed_mut(new).map_or_else(|| Ok(Reservation::none()), |new| K::allocate(new, old.and_then(typed), context))
     }
 
     fn occupy(&self, object: &dyn Object, allocators: &Allocators) {
@@ -458,10 +455,7 @@ impl<V: View> ResourceOps for Viewed<V> {
     }
 
     fn stored_label<'a>(&self, served: &'a str) -> &'a str {
-        V::FIELD_LABELS
-            .iter()
-            .find(|(label, _)| *label == served)
-            .map_or(served, |(_, stored)| stored)
+        V::FIELD_LABELS.iter().find(|(label, _)| *label == served).map_or(served, |(_, stored)| stored)
     }
 
     fn schema(&self, generator: &mut schemars::SchemaGenerator) -> Option<schemars::Schema> {

@@ -253,11 +253,7 @@ impl VersionMatch {
             "NotOlderThan" => Ok(Some(Self::NotOlderThan)),
             other => Err(invalid_options(
                 "ListOptions",
-                FieldError::not_supported(
-                    &Path::new("resourceVersionMatch"),
-                    other,
-                    &["Exact", "NotOlderThan", ""],
-                ),
+                FieldError::not_supported(&Path::new("resourceVersionMatch"), other, &["Exact", "NotOlderThan", ""]),
             )),
         }
     }
@@ -340,10 +336,7 @@ pub fn parse_dry_run<'a>(values: impl IntoIterator<Item = &'a str>, options: &'s
     let mut dry_run = false;
     for value in values {
         if value != "All" {
-            return Err(invalid_options(
-                options,
-                FieldError::not_supported(&Path::new("dryRun"), value, &["All"]),
-            ));
+            return Err(invalid_options(options, FieldError::not_supported(&Path::new("dryRun"), value, &["All"])));
         }
         dry_run = true;
     }

@@ -119,7 +119,9 @@ mod tests {
 
     #[test]
     fn broken_json_is_not_found_and_does_no_harm() {
-        for json in ["", "{", r#"{"metadata"#, r#"{"metadata":{"resourceVersion":"1"#, r#"{"a\"#, "[1]", "null", r#"{"a":}"#] {
+        for json in
+            ["", "{", r#"{"metadata"#, r#"{"metadata":{"resourceVersion":"1"#, r#"{"a\"#, "[1]", "null", r#"{"a":}"#]
+        {
             assert_eq!(resource_version(json.as_bytes()), None, "{json}");
         }
     }

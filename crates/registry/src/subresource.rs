@@ -130,12 +130,7 @@ impl Registry {
     ///
     /// # Errors
     /// 404 when there is no such pod, 400 when the container is unclear or unknown, or the pod is on no node yet.
-    pub fn pod_location(
-        &self,
-        namespace: &str,
-        name: &str,
-        container: Option<&str>,
-    ) -> Result<PodLocation, ApiError> {
+    pub fn pod_location(&self, namespace: &str, name: &str, container: Option<&str>) -> Result<PodLocation, ApiError> {
         let resources = self.resources();
         let pods = resources.get("", "v1", "pods").ok_or_else(ApiError::no_such_resource)?;
         let entry = self.find(&Target::object(pods, namespace, name))?;
@@ -278,10 +273,8 @@ fn choose_container(pod: &Pod, name: &str, asked: Option<&str>) -> Result<String
         [only] => Ok((*only).to_owned()),
         [] => Err(ApiError::bad_request(format!("a container name must be specified for pod {name}"))),
         several => {
-            let mut message = format!(
-                "a container name must be specified for pod {name}, choose one of: [{}]",
-                several.join(" ")
-            );
+            let mut message =
+                format!("a container name must be specified for pod {name}, choose one of: [{}]", several.join(" "));
             if !init.is_empty() {
                 message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
             }

@@ -128,8 +128,9 @@ pub type Resource = Arc<dyn ResourceOps>;
 #[derive(Default, Clone)]
 pub struct Resources {
     rows: Vec<Resource>,
-    by_path: HashMap<(String, String, String), usize>,
-    by_kind: HashMap<(String, String, String), usize>,
+    /// Rows by plural and by kind; few groups have the same one.
+    by_plural: HashMap<String, Vec<usize>>,
+    by_kind: HashMap<String, Vec<usize>>,
     by_storage: HashMap<Arc<str>, usize>,
 }
 
@@ -147,25 +148,25 @@ impl Resources {
     /// Adds a row, or replaces the one with the same group, version and plural.
     pub fn insert(&mut self, row: Resource) {
         let info = row.info();
-        let path = (info.group.clone(), info.version.clone(), info.plural.clone());
-        let kind = (info.group.clone(), info.version.clone(), info.kind.clone());
-        let storage = info.storage.clone();
-        let index = match self.by_path.get(&path) {
-            Some(&index) => {
-                self.rows[index] = row;
-                index
-            }
-            None => {
-                self.rows.push(row);
-                self.rows.len() - 1
-            }
+        let same = |other: &Resource| {
+            let other = other.info();
+            (&other.group, &other.version, &other.plural) == (&info.group, &info.version, &info.plural)
         };
-        self.by_path.insert(path, index);
-        self.by_kind.insert(kind, index);
-        // Views come and go beside the kind they show: the stored kind's own row describes what is in the store.
-        if !self.rows[index].is_view() {
-            self.by_storage.insert(storage, index);
+        let mut rows = std::mem::take(&mut self.rows);
+        match rows.iter().position(same) {
+            Some(index) => rows[index] = row,
+            None => rows.push(row),
         }
+        *self = Self::default();
+        for (index, info) in rows.iter().map(|row| row.info()).enumerate() {
+            self.by_plural.entry(info.plural.clone()).or_default().push(index);
+            self.by_kind.entry(info.kind.clone()).or_default().push(index);
+            // A view describes nothing that is in the store: the row of the stored kind does.
+            if !rows[index].is_view() {
+                self.by_storage.insert(Arc::clone(&info.storage), index);
+            }
+        }
+        self.rows = rows;
     }
 
     /// Keeps only the rows for which `keep` says so.
@@ -177,13 +178,13 @@ impl Resources {
     /// The resource of a path.
     #[must_use]
     pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Resource> {
-        self.find(&self.by_path, group, version, plural)
+        self.find(self.by_plural.get(plural)?, group, version)
     }
 
     /// The resource of a manifest's `apiVersion` (split) and `kind`.
     #[must_use]
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Resource> {
-        self.find(&self.by_kind, group, version, kind)
+        self.find(self.by_kind.get(kind)?, group, version)
     }
 
     /// The resource whose objects are stored under that key (`core/pods`).
@@ -221,15 +222,9 @@ impl Resources {
         self.rows.iter().filter(move |row| row.info().group == group && row.info().version == version)
     }
 
-    fn find(
-        &self,
-        index: &HashMap<(String, String, String), usize>,
-        group: &str,
-        version: &str,
-        name: &str,
-    ) -> Option<&Resource> {
-        let key = (group.to_owned(), version.to_owned(), name.to_owned());
-        index.get(&key).map(|&index| &self.rows[index])
+    fn find(&self, rows: &[usize], group: &str, version: &str) -> Option<&Resource> {
+        let rows = rows.iter().map(|&index| &self.rows[index]);
+        rows.into_iter().find(|row| row.info().group == group && row.info().version == version)
     }
 }
 

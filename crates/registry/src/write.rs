@@ -79,18 +79,12 @@ impl Registry {
                         warnings,
                     });
                 }
-                Inserted::NameTaken if generated && names_tried < NAME_ATTEMPTS => {
+                Inserted::NameTaken { .. } if generated && names_tried < NAME_ATTEMPTS => {
                     names_tried += 1;
                     meta::generate_name(object.meta_mut());
                 }
-                Inserted::NameTaken => {
-                    let name = object.meta().name.as_deref().unwrap_or_default();
-                    let info = resource.info();
-                    return Err(if generated {
-                        ApiError::generate_name_conflict(&info.group_resource, name, 1)
-                    } else {
-                        ApiError::already_exists(&info.group_resource, name)
-                    });
+                Inserted::NameTaken { going } => {
+                    return Err(name_taken(resource.info(), object.as_ref(), generated, going));
                 }
                 Inserted::NamespaceChanged => {}
             }
@@ -256,9 +250,25 @@ pub(crate) enum Inserted {
     /// The object is stored, or would be.
     Done(Bytes),
     /// There is an object of that name.
-    NameTaken,
+    NameTaken {
+        /// It is being deleted.
+        going: bool,
+    },
     /// Somebody wrote to the namespace meanwhile.
     NamespaceChanged,
+}
+
+/// 409: there is an object of that name.
+fn name_taken(info: &ResourceInfo, object: &dyn Object, generated: bool, going: bool) -> ApiError {
+    let name = object.meta().name.as_deref().unwrap_or_default();
+    if generated {
+        return ApiError::generate_name_conflict(&info.group_resource, name, 1);
+    }
+    let mut error = ApiError::already_exists(&info.group_resource, name);
+    if going {
+        error.message = format!("object is being deleted: {}", error.message);
+    }
+    error
 }
 
 /// A patch as it was sent.
@@ -313,12 +323,7 @@ pub(crate) fn refuse_invalid(info: &ResourceInfo, object: &dyn Object, errors: &
 }
 
 /// The conditions a body makes by its uid and resourceVersion.
-fn check_preconditions(
-    info: &ResourceInfo,
-    new: &dyn Object,
-    old: &dyn Object,
-    entry: &Entry,
-) -> Result<(), ApiError> {
+fn check_preconditions(info: &ResourceInfo, new: &dyn Object, old: &dyn Object, entry: &Entry) -> Result<(), ApiError> {
     let name = &entry.key.name;
     let (asked, found) = (new.meta().uid.as_deref(), old.meta().uid.as_deref());
     if let Some(asked) = asked.filter(|asked| !asked.is_empty() && Some(*asked) != found) {

@@ -16,7 +16,9 @@ pub(super) fn type_name(rust: &str) -> String {
             format!("map[{}]{}", type_name(key), type_name(value))
         }
         "String" => "string".into(),
-        "i32" | "i64" | "u32" | "u64" => format!("{}{}", if name.starts_with('i') { "int" } else { "uint" }, &name[1..]),
+        "i32" | "i64" | "u32" | "u64" => {
+            format!("{}{}", if name.starts_with('i') { "int" } else { "uint" }, &name[1..])
+        }
         "f64" => "float64".into(),
         "bool" => "bool".into(),
         "ByteString" => "[]uint8".into(),

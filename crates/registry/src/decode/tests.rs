@@ -118,7 +118,8 @@ fn what_go_lets_pass_passes() {
     let container = &pod.spec.unwrap().containers[0];
     assert_eq!(container.args.as_deref(), Some(&[String::new(), "b".into()][..]));
     let limits = container.resources.clone().unwrap().limits.unwrap();
-    let limits: Vec<(&str, &str)> = limits.iter().map(|(name, quantity)| (name.as_str(), quantity.0.as_str())).collect();
+    let limits: Vec<(&str, &str)> =
+        limits.iter().map(|(name, quantity)| (name.as_str(), quantity.0.as_str())).collect();
     assert_eq!(limits, [("cpu", "500m"), ("memory", "1073741824"), ("x", "1"), ("y", "0")]);
 }
 

@@ -2,20 +2,14 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
 use machinery::quantity::Quantity;
-use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor,
-};
-use serde::forward_to_deserialize_any;
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
+use super::keys::{KeySeed, Keys};
 use super::{Report, go};
-
-/// Objects with more keys than this are searched for duplicates with a hash set.
-const LINEAR: usize = 16;
 
 /// What is noted on the way.
 pub(super) struct Notes<'r> {
@@ -39,8 +33,15 @@ impl Notes<'_> {
 enum Path<'a> {
     Root,
     /// A field of a struct, whose name is given, or (`None`) a key of a map.
-    Key { parent: &'a Path<'a>, key: &'a str, owner: Option<&'static str> },
-    Index { parent: &'a Path<'a>, index: usize },
+    Key {
+        parent: &'a Path<'a>,
+        key: &'a str,
+        owner: Option<&'static str>,
+    },
+    Index {
+        parent: &'a Path<'a>,
+        index: usize,
+    },
 }
 
 /// `spec.containers[0].name`, as strict errors have it.
@@ -262,7 +263,12 @@ fn checked<T, E>(
 }
 
 /// What is wrong with a text that a type refused: most take any text or none, a few look inside.
-fn checked_text<T, E>(result: Result<T, E>, notes: &Notes<'_>, path: Path<'_>, text: impl FnOnce() -> String) -> Result<T, E> {
+fn checked_text<T, E>(
+    result: Result<T, E>,
+    notes: &Notes<'_>,
+    path: Path<'_>,
+    text: impl FnOnce() -> String,
+) -> Result<T, E> {
     let into = std::any::type_name::<T>();
     if result.is_err() && into.ends_with("::ByteString") {
         notes.fail(go::base64_error(&text()));
@@ -354,8 +360,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, '_, V> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
         let entered = Cell::new(false);
-        let sequence =
-            Sequence { inner, parent: &self.path, index: 0, notes: self.notes, entered: &entered };
+        let sequence = Sequence { inner, parent: &self.path, index: 0, notes: self.notes, entered: &entered };
         let result = self.visitor.visit_seq(sequence);
         if entered.get() { result } else { checked(result, self.notes, self.path, || "array".into()) }
     }
@@ -430,7 +435,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Map<'_, '_, 'de, A> {
             return self.inner.next_key_seed(seed);
         }
         let found = self.inner.next_key_seed(KeySeed { seed, key: &mut self.key })?;
-        if found.is_some() && !self.keys.insert(&self.key) {
+        if found.is_some() && !self.keys.insert(self.key.clone()) {
             let path = Path::Key { parent: self.parent, key: &self.key, owner: self.strukt };
             self.notes.report.borrow_mut().note(format!("duplicate field \"{path}\""));
         }
@@ -447,30 +452,6 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Map<'_, '_, 'de, A> {
     }
 }
 
-/// The keys of an object so far.
-#[derive(Default)]
-struct Keys<'de> {
-    few: Vec<Cow<'de, str>>,
-    many: HashSet<Cow<'de, str>>,
-}
-
-impl<'de> Keys<'de> {
-    /// Whether the key is new.
-    fn insert(&mut self, key: &Cow<'de, str>) -> bool {
-        if !self.many.is_empty() {
-            return self.many.insert(key.clone());
-        }
-        if self.few.contains(key) {
-            return false;
-        }
-        self.few.push(key.clone());
-        if self.few.len() > LINEAR {
-            self.many = self.few.drain(..).collect();
-        }
-        true
-    }
-}
-
 /// The value at `path`.
 struct Seed<'a, 'r, S> {
     seed: S,
@@ -483,60 +464,5 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Seed<'_, '_, S> {
 
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
         self.seed.deserialize(Track { inner, path: self.path, notes: self.notes, newtype: None })
-    }
-}
-
-/// A key, of which a copy is kept.
-struct KeySeed<'k, 'de, S> {
-    seed: S,
-    key: &'k mut Cow<'de, str>,
-}
-
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for KeySeed<'_, 'de, S> {
-    type Value = S::Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
-        self.seed.deserialize(KeyTrack { inner, key: self.key })
-    }
-}
-
-struct KeyTrack<'k, 'de, D> {
-    inner: D,
-    key: &'k mut Cow<'de, str>,
-}
-
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for KeyTrack<'_, 'de, D> {
-    type Error = D::Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_any(KeyVisitor { visitor, key: self.key })
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
-    }
-}
-
-struct KeyVisitor<'k, 'de, V> {
-    visitor: V,
-    key: &'k mut Cow<'de, str>,
-}
-
-impl<'de, V: Visitor<'de>> Visitor<'de> for KeyVisitor<'_, 'de, V> {
-    type Value = V::Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.visitor.expecting(f)
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<V::Value, E> {
-        *self.key = Cow::Owned(value.to_owned());
-        self.visitor.visit_str(value)
-    }
-
-    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<V::Value, E> {
-        *self.key = Cow::Borrowed(value);
-        self.visitor.visit_borrowed_str(value)
     }
 }

@@ -99,10 +99,8 @@ pub(super) fn body(resource: &Resource, page: &ListPage) -> Result<Bytes, ApiErr
     if let Some(remaining) = page.remaining {
         metadata["remainingItemCount"] = remaining.into();
     }
-    let head = format!(
-        r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#,
-        info.list_kind, info.api_version
-    );
+    let head =
+        format!(r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#, info.list_kind, info.api_version);
     let size: usize = page.entries.iter().map(|entry| entry.value.len() + 1).sum();
     let mut out = Vec::with_capacity(head.len() + size + 2);
     out.extend_from_slice(head.as_bytes());
@@ -126,7 +124,9 @@ mod tests {
 
     #[test]
     fn tokens_survive_the_wire() {
-        for (revision, namespace, name) in [(Some(7), "default", "a"), (None, "", "node-1"), (Some(u64::from(u32::MAX)), "ü", "x")] {
+        for (revision, namespace, name) in
+            [(Some(7), "default", "a"), (None, "", "node-1"), (Some(u64::from(u32::MAX)), "ü", "x")]
+        {
             let token = Continue { revision, start: Start { namespace: namespace.into(), name: name.into() } };
             assert_eq!(Continue::parse(&token.to_token()), Ok(Some(token)));
         }

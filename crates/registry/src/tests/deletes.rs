@@ -80,7 +80,8 @@ async fn finalizers_keep_an_object() {
     let again = fixture.delete(&target, &DeleteRequest::default()).await.unwrap().0;
     assert_eq!(again, after, "deleting twice changes nothing");
 
-    let error = fixture.merge(&target, json!({ "metadata": { "finalizers": ["a.io/x", "a.io/new"] } })).await.unwrap_err();
+    let error =
+        fixture.merge(&target, json!({ "metadata": { "finalizers": ["a.io/x", "a.io/new"] } })).await.unwrap_err();
     assert!(error.message.contains("no new finalizers can be added if the object is being deleted"), "{error}");
     fixture.merge(&target, json!({ "metadata": { "finalizers": ["a.io/x"] } })).await.unwrap();
     assert!(fixture.get(&target).await.is_ok());
@@ -104,7 +105,10 @@ async fn a_pod_with_finalizers_waits_for_both() {
 async fn the_garbage_collector_is_told_by_finalizers() {
     let fixture = Fixture::open().await;
     for (n, (request, expect)) in [
-        (DeleteRequest { propagation: Some(Propagation::Foreground), ..Default::default() }, Some("foregroundDeletion")),
+        (
+            DeleteRequest { propagation: Some(Propagation::Foreground), ..Default::default() },
+            Some("foregroundDeletion"),
+        ),
         (DeleteRequest { propagation: Some(Propagation::Orphan), ..Default::default() }, Some("orphan")),
         (DeleteRequest { orphan_dependents: Some(true), ..Default::default() }, Some("orphan")),
         (DeleteRequest { propagation: Some(Propagation::Background), ..Default::default() }, None),
@@ -138,11 +142,15 @@ async fn preconditions_hold_or_nothing_happens() {
     for (request, message) in [
         (
             DeleteRequest { uid: Some("x".into()), ..Default::default() },
-            format!(r#"Operation cannot be fulfilled on configmaps "a": Precondition failed: UID in precondition: x, UID in object meta: {uid}"#),
+            format!(
+                r#"Operation cannot be fulfilled on configmaps "a": Precondition failed: UID in precondition: x, UID in object meta: {uid}"#
+            ),
         ),
         (
             DeleteRequest { resource_version: Some("1".into()), ..Default::default() },
-            format!(r#"Operation cannot be fulfilled on configmaps "a": Precondition failed: ResourceVersion in precondition: 1, ResourceVersion in object meta: {version}"#),
+            format!(
+                r#"Operation cannot be fulfilled on configmaps "a": Precondition failed: ResourceVersion in precondition: 1, ResourceVersion in object meta: {version}"#
+            ),
         ),
     ] {
         let error = fixture.delete(&target, &request).await.unwrap_err();

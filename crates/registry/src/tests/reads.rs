@@ -7,7 +7,10 @@ use crate::{Target, WriteOptions};
 async fn filled(count: usize) -> (Fixture, Target) {
     let fixture = Fixture::open().await;
     for n in 0..count {
-        fixture.create("v1/configmaps", "default", labelled(&format!("c{n}"), if n < 3 { "a" } else { "b" })).await.unwrap();
+        fixture
+            .create("v1/configmaps", "default", labelled(&format!("c{n}"), if n < 3 { "a" } else { "b" }))
+            .await
+            .unwrap();
     }
     let target = Target::collection(&fixture.target("v1/configmaps", "", "").resource, "default");
     (fixture, target)
@@ -102,7 +105,11 @@ async fn an_expired_page_can_go_on_inconsistently() {
     fixture.delete(&fixture.target("v1/configmaps", "default", "c3"), &Default::default()).await.unwrap();
     // Far enough that neither the memory nor the log reaches back.
     for n in 0..1100 {
-        fixture.registry.upsert(&fixture.target("v1/configmaps", "default", "c0"), labelled("c0", &format!("x{n}"))).await.unwrap();
+        fixture
+            .registry
+            .upsert(&fixture.target("v1/configmaps", "default", "c0"), labelled("c0", &format!("x{n}")))
+            .await
+            .unwrap();
     }
     let store = fixture.registry.store();
     store.compact(store.revision()).await.unwrap();
@@ -144,7 +151,11 @@ async fn resource_versions() {
         let found = page.map(|page| (page.entries.len(), page.revision)).map_err(|error| (error.code, error.message));
         assert_eq!(found, expect, "{version} {wish:?} {limit}");
     }
-    let error = fixture.registry.get(&fixture.target("v1/configmaps", "default", "c0"), &(now + 1).to_string()).await.unwrap_err();
+    let error = fixture
+        .registry
+        .get(&fixture.target("v1/configmaps", "default", "c0"), &(now + 1).to_string())
+        .await
+        .unwrap_err();
     let details = error.details.unwrap();
     assert_eq!((details.causes[0].reason.as_str(), details.retry_after_seconds), ("ResourceVersionTooLarge", 1));
 }
@@ -167,7 +178,8 @@ async fn a_list_is_the_bytes_of_its_items() {
     let body: Value = serde_json::from_slice(&fixture.registry.list_body(&target.resource, &page).unwrap()).unwrap();
     assert_eq!(body["items"], json!([]));
 
-    let partial: Value = serde_json::from_slice(&fixture.registry.partial_metadata(first.to_string().as_bytes())).unwrap();
+    let partial: Value =
+        serde_json::from_slice(&fixture.registry.partial_metadata(first.to_string().as_bytes())).unwrap();
     assert_eq!(
         partial,
         json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": first["metadata"] })

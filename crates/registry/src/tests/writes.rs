@@ -40,6 +40,13 @@ async fn what_is_wrong_with_a_create() {
 
     let cases: &[(&str, &str, Value, u16, &str)] = &[
         ("v1/configmaps", "default", config_map("taken"), 409, r#"configmaps "taken" already exists"#),
+        (
+            "v1/namespaces",
+            "",
+            json!({ "metadata": { "name": "going" } }),
+            409,
+            r#"object is being deleted: namespaces "going" already exists"#,
+        ),
         ("v1/configmaps", "nowhere", config_map("a"), 404, r#"namespaces "nowhere" not found"#),
         (
             "v1/configmaps",
@@ -122,7 +129,9 @@ async fn unknown_fields_are_refused_warned_about_or_ignored() {
     for (validation, expect) in [
         (
             FieldValidation::Strict,
-            Err(r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknown field "foo", duplicate field "data.x""#),
+            Err(
+                r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknown field "foo", duplicate field "data.x""#,
+            ),
         ),
         (FieldValidation::Warn, Ok(&found[..])),
         (FieldValidation::Ignore, Ok(&[][..])),
@@ -234,9 +243,13 @@ async fn conflicts() {
     let error = fixture.update(&target, &changed).await.unwrap_err();
     assert_eq!(
         (error.code, error.message.as_str()),
-        (409, r#"Operation cannot be fulfilled on configmaps "a": the object has been modified; please apply your changes to the latest version and try again"#)
+        (
+            409,
+            r#"Operation cannot be fulfilled on configmaps "a": the object has been modified; please apply your changes to the latest version and try again"#
+        )
     );
-    let stale = json!({ "metadata": { "resourceVersion": first["metadata"]["resourceVersion"] }, "data": { "a": "4" } });
+    let stale =
+        json!({ "metadata": { "resourceVersion": first["metadata"]["resourceVersion"] }, "data": { "a": "4" } });
     assert_eq!(fixture.merge(&target, stale).await.unwrap_err().code, 409);
     let foreign = json!({ "metadata": { "uid": "x" } });
     let error = fixture.merge(&target, foreign).await.unwrap_err();
@@ -268,7 +281,10 @@ async fn the_body_is_for_the_object_of_the_path() {
     fixture.create("v1/configmaps", "default", config_map("a")).await.unwrap();
     let target = fixture.target("v1/configmaps", "default", "a");
     let error = fixture.update(&target, &config_map("b")).await.unwrap_err();
-    assert_eq!((error.code, error.message.as_str()), (400, "the name of the object (b) does not match the name on the URL (a)"));
+    assert_eq!(
+        (error.code, error.message.as_str()),
+        (400, "the name of the object (b) does not match the name on the URL (a)")
+    );
     let error = fixture.update(&target, &json!({})).await.unwrap_err();
     assert_eq!(error.message, "the name of the object (a based on URL) was undeterminable: name must be provided");
     let error = fixture.merge(&target, json!({ "metadata": { "namespace": "kube-system" } })).await.unwrap_err();
@@ -282,13 +298,22 @@ async fn the_body_is_for_the_object_of_the_path() {
 #[tokio::test]
 async fn kinds_that_allow_it_are_created_by_put() {
     let fixture = Fixture::open().await;
+    let target = fixture.target("v1/endpoints", "default", "a");
+    let options = WriteOptions::default();
+    for created in [true, false] {
+        let body = labelled("a", if created { "x" } else { "y" }).to_string();
+        let written = fixture.registry.update(&target, None, body.as_bytes(), &options).await.unwrap();
+        assert_eq!(written.created, created);
+    }
+    // A Lease is too, but then only replaced by who knows what is there.
     let target = fixture.target("coordination.k8s.io/v1/leases", "kube-node-lease", "node");
     let body = json!({ "metadata": { "name": "node" }, "spec": { "holderIdentity": "node" } });
-    let options = WriteOptions::default();
-    for created in [target.resource.info().create_on_update, false] {
-        let result = fixture.registry.update(&target, None, body.to_string().as_bytes(), &options).await;
-        assert_eq!(result.map(|written| written.created).unwrap(), created);
-    }
+    fixture.update(&target, &body).await.unwrap();
+    let error = fixture.update(&target, &body).await.unwrap_err();
+    assert_eq!(
+        error.message,
+        r#"Lease.coordination.k8s.io "node" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update"#
+    );
 }
 
 #[tokio::test]
@@ -433,9 +458,9 @@ async fn events_are_served_twice_from_one_storage() {
     let seen = fixture.get(&target).await.unwrap();
     assert_eq!((&seen["apiVersion"], &seen["note"]), (&json!("events.k8s.io/v1"), &json!("hello")));
     assert_eq!(seen["regarding"]["name"], "p");
-    let list = fixture.registry.list(&Target::collection(&target.resource, "default"), &ListRequest::default()).await.unwrap();
-    let body: Value =
-        serde_json::from_slice(&fixture.registry.list_body(&target.resource, &list).unwrap()).unwrap();
+    let list =
+        fixture.registry.list(&Target::collection(&target.resource, "default"), &ListRequest::default()).await.unwrap();
+    let body: Value = serde_json::from_slice(&fixture.registry.list_body(&target.resource, &list).unwrap()).unwrap();
     assert_eq!((&body["kind"], &body["items"][0]["note"]), (&json!("EventList"), &json!("hello")));
 
     let patched = fixture.merge(&target, json!({ "metadata": { "labels": { "a": "b" } } })).await.unwrap();

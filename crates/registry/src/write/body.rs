@@ -33,11 +33,7 @@ pub(super) fn decode(
 }
 
 /// Decodes a body of another kind than that of the resource: Scale, Binding.
-pub(crate) fn decode_other<T>(
-    body: &[u8],
-    report: &mut Report,
-    options: &WriteOptions,
-) -> Result<T, ApiError>
+pub(crate) fn decode_other<T>(body: &[u8], report: &mut Report, options: &WriteOptions) -> Result<T, ApiError>
 where
     T: DeserializeOwned + k8s_openapi::Resource,
 {

@@ -133,8 +133,8 @@ impl Registry {
         let resource = target.resource.as_ref();
         let key = key_of(resource, &target.namespace, object.meta().name.as_deref().unwrap_or_default());
         if options.dry_run {
-            if self.store().get(&key).is_some() {
-                return Ok(Inserted::NameTaken);
+            if let Some(current) = self.store().get(&key) {
+                return Ok(Inserted::NameTaken { going: is_going(&current) });
             }
             object.meta_mut().resource_version = None;
             let mut stored = Vec::new();
@@ -150,7 +150,9 @@ impl Registry {
                 let stored = committed.entries.first().map(|entry| entry.value.clone());
                 stored.map(Inserted::Done).ok_or_else(|| ApiError::internal("the store kept nothing"))
             }
-            Err(CommitError::Conflict { op: 0, .. }) => Ok(Inserted::NameTaken),
+            Err(CommitError::Conflict { op: 0, current }) => {
+                Ok(Inserted::NameTaken { going: current.is_some_and(|current| is_going(&current)) })
+            }
             Err(CommitError::Conflict { .. }) => Ok(Inserted::NamespaceChanged),
             Err(error) => Err(commit_error(error)),
         }
@@ -164,6 +166,11 @@ impl Registry {
             Err(error) => Err(commit_error(error)),
         }
     }
+}
+
+/// Whether the object is being deleted.
+fn is_going(entry: &Entry) -> bool {
+    scan::find(&entry.value, &["metadata", "deletionTimestamp"]).is_some()
 }
 
 fn commit_error(error: CommitError) -> ApiError {
