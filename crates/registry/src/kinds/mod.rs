@@ -13,6 +13,7 @@ mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod job;
 mod lease;
 mod namespace;
 mod node;
@@ -54,6 +55,8 @@ pub(crate) fn all() -> Vec<Resource> {
         Typed::<deployment::Deployment>::shared(),
         Typed::<replica_set::ReplicaSet>::shared(),
         Typed::<stateful_set::StatefulSet>::shared(),
+        Typed::<job::CronJob>::shared(),
+        Typed::<job::Job>::shared(),
         Typed::<lease::Lease>::shared(),
         Typed::<endpoint_slice::EndpointSlice>::shared(),
         Viewed::<event::EventView>::shared(),

@@ -1,0 +1,239 @@
+//! batch/v1 CronJob.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use k8s_openapi::api::batch::v1::{CronJob as Object, CronJobSpec, CronJobStatus, JobSpec};
+use machinery::age::since;
+use machinery::field::{ErrorList, Path};
+use serde_json::Value;
+
+use super::{default_spec, validation};
+use crate::kind::{Column, Context, Descriptor, Kind, Subresource, bump_generation, cell_age, cell_name};
+use crate::kinds::check::{Report, non_negative, one_of};
+use crate::kinds::common::{container_cells, default_text, format_selector, list, or_none, template_containers, text};
+
+/// The longest name: its Jobs are called `NAME-TIME`, with a time of ten digits, and that must be a label.
+const LONGEST_NAME: usize = 52;
+
+/// CronJobs.
+pub(crate) struct CronJob;
+
+impl Kind for CronJob {
+    type Object = Object;
+
+    const DESCRIPTOR: Descriptor = Descriptor {
+        short_names: &["cj"],
+        categories: &["all"],
+        subresources: &[Subresource::Status],
+        ..Descriptor::namespaced("batch", "v1", "CronJob", "cronjobs")
+    };
+
+    fn default(object: &mut Object) {
+        let spec = &mut object.spec;
+        default_text(&mut spec.concurrency_policy, "Allow");
+        spec.suspend.get_or_insert(false);
+        spec.successful_jobs_history_limit.get_or_insert(3);
+        spec.failed_jobs_history_limit.get_or_insert(1);
+        default_spec(spec.job_template.spec.get_or_insert_default());
+    }
+
+    fn prepare_create(object: &mut Object, _context: &Context<'_>) {
+        object.status = Some(CronJobStatus::default());
+        object.metadata.generation = Some(1);
+    }
+
+    fn prepare_update(new: &mut Object, old: &Object) {
+        new.status.clone_from(&old.status);
+        let changed = new.spec != old.spec;
+        bump_generation(&mut new.metadata, changed);
+    }
+
+    fn prepare_status(new: &mut Object, old: &Object) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn validate(object: &Object) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let no_job = JobSpec::default();
+        let spec = &object.spec;
+        let path = Path::new("spec");
+        let name = text(&object.metadata.name);
+        if name.len() > LONGEST_NAME {
+            errors.invalid(
+                &Path::new("metadata").child("name"),
+                name,
+                format!("must be no more than {LONGEST_NAME} characters"),
+            );
+        }
+        validate_schedule(&mut errors, &path, spec);
+        if let Some(seconds) = spec.starting_deadline_seconds {
+            non_negative(&mut errors, &path.child("startingDeadlineSeconds"), seconds);
+        }
+        one_of(
+            &mut errors,
+            &path.child("concurrencyPolicy"),
+            text(&spec.concurrency_policy),
+            &["Allow", "Forbid", "Replace"],
+        );
+        for (name, limit) in [
+            ("successfulJobsHistoryLimit", spec.successful_jobs_history_limit),
+            ("failedJobsHistoryLimit", spec.failed_jobs_history_limit),
+        ] {
+            non_negative(&mut errors, &path.child(name), limit.unwrap_or_default());
+        }
+        let job = spec.job_template.spec.as_ref().unwrap_or(&no_job);
+        let path = path.child("jobTemplate").child("spec");
+        validation::validate(&mut errors, &path, job);
+        if job.manual_selector == Some(true) {
+            errors.not_supported(&path.child("manualSelector"), "true", &["nil", "false"]);
+        }
+        errors
+    }
+
+    fn columns() -> Vec<Column> {
+        vec![
+            Column::name(),
+            Column::string("Schedule", "When Jobs are made, as in a crontab."),
+            Column::string("Timezone", "Time zone of the schedule."),
+            Column { kind: "boolean".to_owned(), ..Column::string("Suspend", "Whether it rests.") },
+            Column::integer("Active", "Jobs that are running."),
+            Column::string("Last Schedule", "Time since a Job was made last."),
+            Column::age(),
+            Column::wide("Containers", "Names of the containers in the template."),
+            Column::wide("Images", "Images of the containers in the template."),
+            Column::wide("Selector", "Selector of the pods."),
+        ]
+    }
+
+    fn row(object: &Object, now: Timestamp) -> Vec<Value> {
+        let (no_status, no_job) = (CronJobStatus::default(), JobSpec::default());
+        let spec = &object.spec;
+        let status = object.status.as_ref().unwrap_or(&no_status);
+        let job = spec.job_template.spec.as_ref().unwrap_or(&no_job);
+        let [names, images] = container_cells(template_containers(&job.template));
+        let last = match &status.last_schedule_time {
+            None => "<none>".to_owned(),
+            time => since(time.as_ref(), now),
+        };
+        vec![
+            cell_name(&object.metadata),
+            spec.schedule.clone().into(),
+            or_none(text(&spec.time_zone)),
+            match spec.suspend {
+                None => "<unset>",
+                Some(true) => "True",
+                Some(false) => "False",
+            }
+            .into(),
+            list(&status.active).len().into(),
+            last.into(),
+            cell_age(&object.metadata, now),
+            names,
+            images,
+            or_none(&job.selector.as_ref().map(format_selector).unwrap_or_default()),
+        ]
+    }
+}
+
+fn validate_schedule(errors: &mut ErrorList, path: &Path, spec: &CronJobSpec) {
+    let field = path.child("schedule");
+    let schedule = spec.schedule.as_str();
+    if schedule.is_empty() {
+        errors.required(&field, "");
+    } else if schedule.contains("TZ") {
+        errors.invalid(&field, schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
+    } else if let Err(why) = check_schedule(schedule) {
+        errors.invalid(&field, schedule, why);
+    }
+    let Some(zone) = &spec.time_zone else { return };
+    let field = path.child("timeZone");
+    if zone.is_empty() {
+        errors.invalid(&field, zone, "timeZone must be nil or non-empty string");
+    } else if zone.eq_ignore_ascii_case("Local") {
+        errors.invalid(
+            &field,
+            zone,
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+        );
+    } else if TimeZone::get(zone).is_err() {
+        errors.invalid(&field, zone, format!("unknown time zone {zone}"));
+    }
+}
+
+const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+
+/// A field of a schedule: its bounds, and the names of its values with the number of the first.
+struct Field {
+    low: u32,
+    high: u32,
+    names: &'static [&'static str],
+}
+
+const FIELDS: [Field; 5] = [
+    Field { low: 0, high: 59, names: &[] },
+    Field { low: 0, high: 23, names: &[] },
+    Field { low: 1, high: 31, names: &[] },
+    Field { low: 1, high: 12, names: &MONTHS },
+    Field { low: 0, high: 6, names: &DAYS },
+];
+
+/// Whether upstream's parser would take a schedule.
+fn check_schedule(schedule: &str) -> Result<(), String> {
+    if let Some(name) = schedule.strip_prefix('@') {
+        return match name {
+            "yearly" | "annually" | "monthly" | "weekly" | "daily" | "midnight" | "hourly" => Ok(()),
+            _ if name.starts_with("every ") => Ok(()),
+            _ => Err(format!("unrecognized descriptor: {schedule}")),
+        };
+    }
+    let fields: Vec<&str> = schedule.split_whitespace().collect();
+    if fields.len() != FIELDS.len() {
+        return Err(format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" ")));
+    }
+    fields.iter().zip(&FIELDS).try_for_each(|(text, field)| {
+        text.split(',').filter(|item| !item.is_empty()).try_for_each(|item| field.check(item))
+    })
+}
+
+impl Field {
+    /// Checks `*`, `?`, `5`, `1-5`, each with an optional step.
+    fn check(&self, item: &str) -> Result<(), String> {
+        let (range, step) = match item.split_once('/') {
+            Some((range, step)) => (range, Some(step)),
+            None => (item, None),
+        };
+        if let Some(step) = step
+            && parse(step)? == 0
+        {
+            return Err(format!("step of range should be a positive number: {item}"));
+        }
+        if ["*", "?"].contains(&range) {
+            return Ok(());
+        }
+        let (first, last) = match range.split_once('-') {
+            Some((first, last)) => (self.number(first)?, self.number(last)?),
+            None => (self.number(range)?, self.number(range)?),
+        };
+        if first < self.low {
+            return Err(format!("beginning of range ({first}) below minimum ({}): {item}", self.low));
+        }
+        if last > self.high {
+            return Err(format!("end of range ({last}) above maximum ({}): {item}", self.high));
+        }
+        if first > last {
+            return Err(format!("beginning of range ({first}) beyond end of range ({last}): {item}"));
+        }
+        Ok(())
+    }
+
+    fn number(&self, text: &str) -> Result<u32, String> {
+        let name = text.to_lowercase();
+        let named = self.names.iter().zip(self.low..).find(|(known, _)| **known == name);
+        named.map_or_else(|| parse(text), |(_, number)| Ok(number))
+    }
+}
+
+fn parse(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("failed to parse int from {text}"))
+}
