@@ -80,7 +80,7 @@ impl PodDirectory {
             return Ok(mounted);
         };
         for volume in spec.volumes.iter().flatten() {
-            let path =
+            let mounting =
                 self.set_up_one(sources, volume).map_err(|message| Error { volume: volume.name.clone(), message })?;
             mounted.insert(volume.name.clone(), mounting);
         }
