@@ -42,10 +42,7 @@ pub(crate) fn by_bounds(shared: &Shared) -> Result<Revision> {
 
 /// Removes the log up to and with a revision. Returns the horizon. Blocks on the disk.
 pub(crate) fn compact(shared: &Shared, to: Revision) -> Result<Revision> {
-    let _one_at_a_time = shared
-        .compacting
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = shared.compacting.lock().unwrap_or_else(PoisonError::into_inner);
     if shared.raise_horizon(to) {
         let guard = shared.disk();
         guard.as_ref().ok_or_else(closed)?.compact(to)?;
@@ -60,9 +57,7 @@ fn time_and_start(disk: &Disk, revision: Revision) -> Result<(u64, u64)> {
     let reader = disk.log_after(revision - 1)?;
     match reader.current()? {
         Some((_, record)) => Ok((record.time, record.end.saturating_sub(record.size()))),
-        None => Err(damaged(&format!(
-            "revision {revision} is missing in the log"
-        ))),
+        None => Err(damaged(&format!("revision {revision} is missing in the log"))),
     }
 }
 
@@ -82,11 +77,7 @@ struct Bounds {
 impl Bounds {
     fn new(options: &Options, now: u64) -> Self {
         let age = u64::try_from(options.retain_age.as_millis()).unwrap_or(u64::MAX);
-        Self {
-            revisions: options.retain_revisions,
-            bytes: options.retain_bytes,
-            oldest: now.saturating_sub(age),
-        }
+        Self { revisions: options.retain_revisions, bytes: options.retain_bytes, oldest: now.saturating_sub(age) }
     }
 
     /// The revision up to which the log may go. `probe` tells when a revision was written and where it begins in the log.
@@ -122,11 +113,7 @@ mod tests {
 
     /// Revision n was written at time 10 n, and each takes 100 bytes.
     fn check(revisions: u64, bytes: u64, oldest: u64, (horizon, revision): (u64, u64)) -> u64 {
-        let bounds = Bounds {
-            revisions,
-            bytes,
-            oldest,
-        };
+        let bounds = Bounds { revisions, bytes, oldest };
         bounds
             .horizon(horizon, revision, revision * 100, |n| {
                 assert!(n > horizon && n <= revision, "{n} is not in the log");
@@ -160,11 +147,7 @@ mod tests {
             (10, 1_000, 9_999, (0, 1), 1),
             (10, 1_000, 0, (0, 1), 0),
         ] {
-            assert_eq!(
-                check(revisions, bytes, oldest, range),
-                expect,
-                "{revisions} {bytes} {oldest} {range:?}"
-            );
+            assert_eq!(check(revisions, bytes, oldest, range), expect, "{revisions} {bytes} {oldest} {range:?}");
         }
     }
 }

@@ -5,8 +5,8 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, DBRecoveryMode, ErrorKind, LogLevel, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator,
+    DBRecoveryMode, ErrorKind, LogLevel, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::record::{FORMAT, LogRecord, ObjectRecord, log_key, parse_log_key};
@@ -60,10 +60,7 @@ impl Disk {
     /// Opens the database, creating it where there is none.
     pub(crate) fn open(options: &Options) -> Result<Self, OpenError> {
         let path = &options.path;
-        let unwritable = |error| OpenError::Unwritable {
-            path: path.clone(),
-            error,
-        };
+        let unwritable = |error| OpenError::Unwritable { path: path.clone(), error };
         fs::create_dir_all(path).map_err(unwritable)?;
         let lock = lock(path)?;
         let remains = remains_without_head(path).map_err(unwritable)?;
@@ -77,8 +74,7 @@ impl Disk {
         let cache = Cache::new_lru_cache(2 << 20);
         let families = [(OBJECTS, 4 << 20), (LOG, 8 << 20), (META, 64 << 10)]
             .map(|(name, buffer)| ColumnFamilyDescriptor::new(name, family(&cache, buffer)));
-        let db = DB::open_cf_descriptors(&database(), path, families)
-            .map_err(|error| open_error(path, &error))?;
+        let db = DB::open_cf_descriptors(&database(), path, families).map_err(|error| open_error(path, &error))?;
         let disk = Self {
             db,
             fsync: options.fsync,
@@ -102,21 +98,12 @@ impl Disk {
     }
 
     /// Shows every object, in the order of the keys.
-    pub(crate) fn objects(
-        &self,
-        mut show: impl FnMut(&[u8], ObjectRecord<'_>) -> Result<()>,
-    ) -> Result<()> {
-        let mut rows = self
-            .db
-            .raw_iterator_cf_opt(self.family(OBJECTS)?, scanning());
+    pub(crate) fn objects(&self, mut show: impl FnMut(&[u8], ObjectRecord<'_>) -> Result<()>) -> Result<()> {
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(OBJECTS)?, scanning());
         rows.seek_to_first();
         while let Some((key, value)) = rows.item() {
-            let record = ObjectRecord::decode(value).ok_or_else(|| {
-                damaged(&format!(
-                    "the object {} is cut short",
-                    String::from_utf8_lossy(key)
-                ))
-            })?;
+            let record = ObjectRecord::decode(value)
+                .ok_or_else(|| damaged(&format!("the object {} is cut short", String::from_utf8_lossy(key))))?;
             show(key, record)?;
             rows.next();
         }
@@ -135,9 +122,7 @@ impl Disk {
         let mut rows = self.db.raw_iterator_cf_opt(self.family(LOG)?, scanning());
         rows.seek_to_last();
         let reader = LogReader { rows };
-        Ok(reader
-            .current()?
-            .map(|(revision, record)| (revision, record.end)))
+        Ok(reader.current()?.map(|(revision, record)| (revision, record.end)))
     }
 
     /// Begins to collect what is written together.
@@ -171,10 +156,7 @@ impl Disk {
 
     fn write_synced(&self, batch: WriteBatch) -> Result<()> {
         #[cfg(test)]
-        let _open = self
-            .gate
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _open = self.gate.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         #[cfg(test)]
         if self.fail_writes.load(std::sync::atomic::Ordering::SeqCst) {
             return Err(DiskError::Io("No space left on device".to_owned()));
@@ -197,20 +179,14 @@ impl Disk {
             Ok(Some(u32::try_from(found).unwrap_or(u32::MAX)))
         };
         match check() {
-            Ok(Some(found)) if found > FORMAT => Err(OpenError::TooNew {
-                path: path.to_owned(),
-                found,
-                known: FORMAT,
-            }),
+            Ok(Some(found)) if found > FORMAT => Err(OpenError::TooNew { path: path.to_owned(), found, known: FORMAT }),
             Ok(_) => Ok(()),
             Err(error) => Err(refuse(path, error)),
         }
     }
 
     fn family(&self, name: &str) -> Result<&ColumnFamily> {
-        self.db
-            .cf_handle(name)
-            .ok_or_else(|| damaged(&format!("the column family {name} is missing")))
+        self.db.cf_handle(name).ok_or_else(|| damaged(&format!("the column family {name} is missing")))
     }
 }
 
@@ -242,8 +218,7 @@ impl Batch<'_> {
         self.value.clear();
         record.encode(&mut self.value);
         let end = record.end;
-        self.batch
-            .put_cf(self.log, log_key(event.revision, number), &self.value);
+        self.batch.put_cf(self.log, log_key(event.revision, number), &self.value);
         if event.kind == EventKind::Deleted {
             self.batch.delete_cf(self.objects, &self.key);
         } else {
@@ -273,8 +248,7 @@ impl LogReader<'_> {
             return Ok(None);
         };
         let parsed = parse_log_key(key).zip(LogRecord::decode(value));
-        let ((revision, _), record) =
-            parsed.ok_or_else(|| damaged("a record of the log is cut short"))?;
+        let ((revision, _), record) = parsed.ok_or_else(|| damaged("a record of the log is cut short"))?;
         Ok(Some((revision, record)))
     }
 
@@ -349,10 +323,7 @@ fn scanning() -> ReadOptions {
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {
-    let unwritable = |error| OpenError::Unwritable {
-        path: path.to_owned(),
-        error,
-    };
+    let unwritable = |error| OpenError::Unwritable { path: path.to_owned(), error };
     let mut file = File::options()
         .read(true)
         .write(true)
@@ -366,10 +337,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
             let mut pid = String::new();
             // Who it is helps, but is not needed.
             let _ = file.read_to_string(&mut pid);
-            return Err(OpenError::Locked {
-                path: path.to_owned(),
-                pid: pid.trim().parse().ok(),
-            });
+            return Err(OpenError::Locked { path: path.to_owned(), pid: pid.trim().parse().ok() });
         }
         Err(TryLockError::Error(error)) => return Err(unwritable(error)),
     }

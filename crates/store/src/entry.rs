@@ -36,10 +36,7 @@ pub struct Attributes {
 impl Attributes {
     /// The value of a label.
     pub fn label(&self, key: &str) -> Option<&str> {
-        let at = self
-            .labels
-            .binary_search_by(|(k, _)| k.as_ref().cmp(key))
-            .ok()?;
+        let at = self.labels.binary_search_by(|(k, _)| k.as_ref().cmp(key)).ok()?;
         Some(&self.labels[at].1)
     }
 
@@ -62,10 +59,7 @@ pub struct Encoded {
 impl Encoded {
     /// An encoded object, and the offset at which its revision goes.
     pub fn new(bytes: impl Into<Bytes>, revision_at: usize) -> Self {
-        Self {
-            bytes: bytes.into(),
-            revision_at,
-        }
+        Self { bytes: bytes.into(), revision_at }
     }
 
     /// The object with its revision in it, in a buffer of exactly its size. The offset has been checked.
@@ -108,13 +102,7 @@ pub struct Event {
 
 impl Event {
     pub(crate) fn new(kind: EventKind, entry: Arc<Entry>, previous: Option<Arc<Entry>>) -> Self {
-        Self {
-            revision: entry.revision,
-            kind,
-            entry,
-            previous,
-            frame: Default::default(),
-        }
+        Self { revision: entry.revision, kind, entry, previous, frame: Default::default() }
     }
 
     /// The event as it goes over the wire, encoded once whatever the number of watchers.

@@ -64,12 +64,7 @@ pub(crate) struct Chunk {
 }
 
 /// Reads some of the events of a resource after a revision, up to and with another. Blocks on the disk.
-pub(crate) fn read(
-    shared: &Shared,
-    resource: &str,
-    after: Revision,
-    upto: Revision,
-) -> Result<Chunk, HistoryError> {
+pub(crate) fn read(shared: &Shared, resource: &str, after: Revision, upto: Revision) -> Result<Chunk, HistoryError> {
     shared.counters.log_reads.fetch_add(1, Relaxed);
     let guard = shared.disk();
     let disk = guard.as_ref().ok_or(HistoryError::Closed)?;
@@ -81,10 +76,7 @@ pub(crate) fn read(
         return Err(Compacted { requested, horizon }.into());
     }
     let prefix = Key::prefix(resource);
-    let mut chunk = Chunk {
-        events: Vec::new(),
-        reached: after,
-    };
+    let mut chunk = Chunk { events: Vec::new(), reached: after };
     let (mut records, mut bytes) = (0, 0);
     while let Some((revision, record)) = reader.current()? {
         let full = chunk.events.len() >= EVENTS || records >= RECORDS || bytes >= BYTES;
@@ -124,9 +116,7 @@ pub(crate) fn rewind(
         let chunk = read(shared, resource, reached, from)?;
         reached = chunk.reached;
         for event in chunk.events {
-            before
-                .entry(event.entry.key.clone())
-                .or_insert_with(|| event.previous.clone());
+            before.entry(event.entry.key.clone()).or_insert_with(|| event.previous.clone());
         }
     }
     for (key, state) in before {
@@ -147,19 +137,13 @@ pub(crate) fn follows(reached: Revision, next: Revision) -> Result<()> {
     if next == reached || next == reached + 1 {
         return Ok(());
     }
-    Err(damaged(&format!(
-        "revision {next} follows {reached} in the log"
-    )))
+    Err(damaged(&format!("revision {next} follows {reached} in the log")))
 }
 
 /// The key of a record.
 pub(crate) fn key(record: &LogRecord<'_>) -> Result<Key> {
-    Key::decode(record.key).ok_or_else(|| {
-        damaged(&format!(
-            "the log names {}, which is no object",
-            String::from_utf8_lossy(record.key)
-        ))
-    })
+    Key::decode(record.key)
+        .ok_or_else(|| damaged(&format!("the log names {}, which is no object", String::from_utf8_lossy(record.key))))
 }
 
 /// Makes an event of a record. What is in memory already is shared: `present` is what is there now, `before` what was

@@ -23,10 +23,7 @@ impl Index {
     }
 
     pub(crate) fn insert(&mut self, entry: Arc<Entry>) {
-        let name = Name {
-            namespace: Arc::clone(&entry.key.namespace),
-            name: Arc::clone(&entry.key.name),
-        };
+        let name = Name { namespace: Arc::clone(&entry.key.namespace), name: Arc::clone(&entry.key.name) };
         self.0.insert(name, entry);
     }
 
@@ -44,10 +41,7 @@ impl Index {
 
     /// The text of a namespace, shared with an object in it where there is one, so that it is kept once.
     pub(crate) fn shared_namespace(&self, namespace: &Arc<str>) -> Arc<str> {
-        let from = Sought {
-            namespace,
-            name: "",
-        };
+        let from = Sought { namespace, name: "" };
         match self.0.get_next(&from) {
             Some((found, _)) if found.namespace == *namespace => Arc::clone(&found.namespace),
             _ => Arc::clone(namespace),
@@ -64,10 +58,7 @@ impl Index {
         namespace: Option<&'a str>,
         after: Option<(&str, &str)>,
     ) -> impl Iterator<Item = &'a Arc<Entry>> {
-        let first = namespace.map(|namespace| Sought {
-            namespace,
-            name: "",
-        });
+        let first = namespace.map(|namespace| Sought { namespace, name: "" });
         let after = after.map(|(namespace, name)| Sought { namespace, name });
         let start = match (first, after) {
             (Some(first), Some(after)) if after < first => Bound::Included(first),
@@ -103,9 +94,7 @@ impl Equivalent<Name> for Sought<'_> {
 
 impl Comparable<Name> for Sought<'_> {
     fn compare(&self, other: &Name) -> Ordering {
-        self.namespace
-            .cmp(&other.namespace)
-            .then_with(|| self.name.cmp(&other.name))
+        self.namespace.cmp(&other.namespace).then_with(|| self.name.cmp(&other.name))
     }
 }
 
@@ -134,10 +123,8 @@ mod tests {
     fn a_range_is_a_namespace_from_a_name() {
         let index = index(&[("a", "1"), ("a", "2"), ("a-b", "1"), ("b", "1"), ("b", "3")]);
         let check = |namespace, after, expect: &[&str]| {
-            let found: Vec<String> = index
-                .range(namespace, after)
-                .map(|e| format!("{}/{}", e.key.namespace, e.key.name))
-                .collect();
+            let found: Vec<String> =
+                index.range(namespace, after).map(|e| format!("{}/{}", e.key.namespace, e.key.name)).collect();
             assert_eq!(found, expect, "{namespace:?} after {after:?}");
         };
         check(None, None, &["a/1", "a/2", "a-b/1", "b/1", "b/3"]);

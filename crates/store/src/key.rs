@@ -22,16 +22,8 @@ pub struct Key {
 
 impl Key {
     /// Names an object. Whether the parts are acceptable is checked at commit.
-    pub fn new(
-        resource: impl Into<Arc<str>>,
-        namespace: impl Into<Arc<str>>,
-        name: impl Into<Arc<str>>,
-    ) -> Self {
-        Self {
-            resource: resource.into(),
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+    pub fn new(resource: impl Into<Arc<str>>, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { resource: resource.into(), namespace: namespace.into(), name: name.into() }
     }
 
     /// Says what keeps this key from being written, if anything does.
@@ -53,14 +45,7 @@ impl Key {
 
     /// Appends the key as it is written on disk.
     pub(crate) fn encode(&self, into: &mut Vec<u8>) {
-        for part in [
-            ROOT,
-            &*self.resource,
-            "/",
-            &*self.namespace,
-            "/",
-            &*self.name,
-        ] {
+        for part in [ROOT, &*self.resource, "/", &*self.namespace, "/", &*self.name] {
             into.extend_from_slice(part.as_bytes());
         }
     }
@@ -82,11 +67,7 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{ROOT}{}/{}/{}",
-            self.resource, self.namespace, self.name
-        )
+        write!(f, "{ROOT}{}/{}/{}", self.resource, self.namespace, self.name)
     }
 }
 
@@ -103,12 +84,7 @@ mod tests {
     #[test]
     fn a_key_survives_the_disk() {
         for (resource, namespace, name, path) in [
-            (
-                "core/pods",
-                "default",
-                "nginx",
-                "/registry/core/pods/default/nginx",
-            ),
+            ("core/pods", "default", "nginx", "/registry/core/pods/default/nginx"),
             ("core/nodes", "", "coracle", "/registry/core/nodes//coracle"),
             (
                 "rbac.authorization.k8s.io/clusterroles",
@@ -141,12 +117,8 @@ mod tests {
             let key = Key::new(resource, namespace, name);
             assert!(key.fault().is_some(), "{key}");
         }
-        for bytes in [
-            &b"/registry/core/pods/default"[..],
-            b"",
-            b"/other/core/pods/a/b",
-            b"/registry/core/pods/\xff/b",
-        ] {
+        for bytes in [&b"/registry/core/pods/default"[..], b"", b"/other/core/pods/a/b", b"/registry/core/pods/\xff/b"]
+        {
             assert_eq!(Key::decode(bytes), None);
         }
     }

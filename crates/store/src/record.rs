@@ -28,11 +28,7 @@ impl<'a> ObjectRecord<'a> {
 
     pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
-        Some(Self {
-            revision: reader.u64()?,
-            created: reader.u64()?,
-            value: reader.0,
-        })
+        Some(Self { revision: reader.u64()?, created: reader.u64()?, value: reader.0 })
     }
 }
 
@@ -100,15 +96,7 @@ impl<'a> LogRecord<'a> {
         if previous.is_none() != (kind == EventKind::Created) {
             return None;
         }
-        Some(Self {
-            kind,
-            time,
-            end,
-            created,
-            key,
-            value,
-            previous,
-        })
+        Some(Self { kind, time, end, created, key, value, previous })
     }
 }
 
@@ -156,11 +144,7 @@ mod tests {
 
     #[test]
     fn records_survive_the_disk() {
-        let object = ObjectRecord {
-            revision: 7,
-            created: 3,
-            value: b"{}",
-        };
+        let object = ObjectRecord { revision: 7, created: 3, value: b"{}" };
         let mut bytes = Vec::new();
         object.encode(&mut bytes);
         assert_eq!(ObjectRecord::decode(&bytes), Some(object));
@@ -195,10 +179,7 @@ mod tests {
         let mut keys = [log_key(256, 0), log_key(2, 1), log_key(2, 0), log_key(1, 9)];
         keys.sort_unstable();
         let parsed: Vec<_> = keys.iter().map(|k| parse_log_key(k)).collect();
-        assert_eq!(
-            parsed,
-            [Some((1, 9)), Some((2, 0)), Some((2, 1)), Some((256, 0))]
-        );
+        assert_eq!(parsed, [Some((1, 9)), Some((2, 0)), Some((2, 1)), Some((256, 0))]);
         assert_eq!(parse_log_key(&[0; 11]), None);
         assert_eq!(parse_log_key(&[0; 13]), None);
     }

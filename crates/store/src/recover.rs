@@ -39,29 +39,16 @@ pub(crate) fn recover(disk: &Disk, options: &Options, describe: &Describe) -> Re
         })
         .collect();
     refill(disk, options, describe, floor, revision, &mut shelves)?;
-    Ok(Recovered {
-        visible: Visible::new(revision, horizon, floor, shelves),
-        working: Working::new(indexes),
-        log_end,
-    })
+    Ok(Recovered { visible: Visible::new(revision, horizon, floor, shelves), working: Working::new(indexes), log_end })
 }
 
-fn read_objects(
-    disk: &Disk,
-    describe: &Describe,
-    newest: Revision,
-) -> Result<HashMap<Arc<str>, Index>> {
+fn read_objects(disk: &Disk, describe: &Describe, newest: Revision) -> Result<HashMap<Arc<str>, Index>> {
     let mut indexes: HashMap<Arc<str>, Index> = HashMap::new();
     disk.objects(|path, record| {
         let shown = || String::from_utf8_lossy(path);
-        let mut key = Key::decode(path)
-            .ok_or_else(|| damaged(&format!("there is no such object as {}", shown())))?;
+        let mut key = Key::decode(path).ok_or_else(|| damaged(&format!("there is no such object as {}", shown())))?;
         if record.revision > newest || record.created > record.revision {
-            return Err(damaged(&format!(
-                "{} is of revision {}, the log ends at {newest}",
-                shown(),
-                record.revision
-            )));
+            return Err(damaged(&format!("{} is of revision {}, the log ends at {newest}", shown(), record.revision)));
         }
         if let Some((resource, _)) = indexes.get_key_value(&key.resource) {
             key.resource = Arc::clone(resource);
@@ -87,9 +74,7 @@ fn check_start(disk: &Disk, horizon: Revision, newest: Revision) -> Result<()> {
     match first {
         None if newest <= horizon => Ok(()),
         Some(first) if first == horizon + 1 => Ok(()),
-        _ => Err(damaged(&format!(
-            "the log does not go on after revision {horizon}"
-        ))),
+        _ => Err(damaged(&format!("the log does not go on after revision {horizon}"))),
     }
 }
 
@@ -111,16 +96,12 @@ fn refill(
         history::follows(reached, at)?;
         reached = at;
         let key = history::key(&record)?;
-        let shelf = shelves
-            .entry(Arc::clone(&key.resource))
-            .or_insert_with(|| Shelf::new(Index::default(), floor, options));
+        let shelf =
+            shelves.entry(Arc::clone(&key.resource)).or_insert_with(|| Shelf::new(Index::default(), floor, options));
         let present = shelf.index.get(&key.namespace, &key.name);
         let before = latest.get(&key).map(|(entry, _)| Arc::clone(entry));
         let event = history::event(describe, at, &record, key, present, before);
-        latest.insert(
-            event.entry.key.clone(),
-            (Arc::clone(&event.entry), event.kind),
-        );
+        latest.insert(event.entry.key.clone(), (Arc::clone(&event.entry), event.kind));
         shelf.ring.push(Arc::new(event), &mut evicted);
         evicted.clear();
         reader.advance();
@@ -129,9 +110,7 @@ fn refill(
         return Err(damaged("the log ends too early"));
     }
     for (key, (entry, kind)) in &latest {
-        let present = shelves
-            .get(&key.resource)
-            .and_then(|shelf| shelf.index.get(&key.namespace, &key.name));
+        let present = shelves.get(&key.resource).and_then(|shelf| shelf.index.get(&key.namespace, &key.name));
         let expected = (*kind != EventKind::Deleted).then_some(entry);
         if present != expected {
             return Err(damaged(&format!("the log and the object {key} disagree")));

@@ -22,13 +22,7 @@ pub(crate) struct Ring {
 impl Ring {
     /// An empty ring that holds all there is after a revision.
     pub(crate) fn new(floor: Revision, limit: usize, limit_bytes: usize) -> Self {
-        Self {
-            events: VecDeque::new(),
-            bytes: 0,
-            floor,
-            limit: limit.max(1),
-            limit_bytes,
-        }
+        Self { events: VecDeque::new(), bytes: 0, floor, limit: limit.max(1), limit_bytes }
     }
 
     /// Whether every event after a revision is here.
@@ -47,9 +41,7 @@ impl Ring {
         self.bytes += cost(&event);
         self.events.push_back(event);
         // The newest event always stays: whoever waits for it has been woken already.
-        while self.events.len() > 1
-            && (self.events.len() > self.limit || self.bytes > self.limit_bytes)
-        {
+        while self.events.len() > 1 && (self.events.len() > self.limit || self.bytes > self.limit_bytes) {
             self.pop(evicted);
         }
     }

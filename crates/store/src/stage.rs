@@ -4,10 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::index::Index;
-use crate::{
-    CommitError, Committed, Encoded, Entry, Event, EventKind, Expect, Key, Op, Revision,
-    Transaction,
-};
+use crate::{CommitError, Committed, Encoded, Entry, Event, EventKind, Expect, Key, Op, Revision, Transaction};
 
 /// The largest object that is taken. What the API accepts is far below.
 const MAX_VALUE: usize = 1 << 30;
@@ -50,12 +47,7 @@ impl Working {
         let revision = current + 1;
         for op in transaction.ops {
             let event = match op {
-                Op::Put {
-                    key,
-                    value,
-                    attributes,
-                    ..
-                } => self.put(key, &value, attributes, revision),
+                Op::Put { key, value, attributes, .. } => self.put(key, &value, attributes, revision),
                 Op::Delete { key, last, .. } => match self.delete(&key, &last, revision) {
                     Some(event) => event,
                     None => continue,
@@ -69,9 +61,7 @@ impl Working {
     }
 
     fn get(&self, key: &Key) -> Option<&Arc<Entry>> {
-        self.indexes
-            .get(&key.resource)?
-            .get(&key.namespace, &key.name)
+        self.indexes.get(&key.resource)?.get(&key.namespace, &key.name)
     }
 
     fn check(&self, at: usize, op: &Op) -> Result<(), CommitError> {
@@ -85,22 +75,12 @@ impl Working {
         if holds && !deletes_nothing {
             return Ok(());
         }
-        Err(CommitError::Conflict {
-            op: at,
-            current: current.cloned(),
-        })
+        Err(CommitError::Conflict { op: at, current: current.cloned() })
     }
 
-    fn put(
-        &mut self,
-        key: Key,
-        value: &Encoded,
-        attributes: crate::Attributes,
-        revision: Revision,
-    ) -> Event {
+    fn put(&mut self, key: Key, value: &Encoded, attributes: crate::Attributes, revision: Revision) -> Event {
         if !self.indexes.contains_key(&key.resource) {
-            self.indexes
-                .insert(Arc::clone(&key.resource), Index::default());
+            self.indexes.insert(Arc::clone(&key.resource), Index::default());
         }
         let previous = self.get(&key).cloned();
         let entry = Arc::new(Entry {
@@ -168,11 +148,8 @@ fn validate(ops: &[Op]) -> Result<(), CommitError> {
         }
     }
     if ops.len() > 1 {
-        let mut written: Vec<(&Key, usize)> = (0..)
-            .zip(ops)
-            .filter(|(_, op)| !matches!(op, Op::Check { .. }))
-            .map(|(at, op)| (op.key(), at))
-            .collect();
+        let mut written: Vec<(&Key, usize)> =
+            (0..).zip(ops).filter(|(_, op)| !matches!(op, Op::Check { .. })).map(|(at, op)| (op.key(), at)).collect();
         written.sort_unstable();
         if let Some(twice) = written.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return invalid(twice[1].1, "one key is changed twice");
@@ -191,12 +168,7 @@ mod tests {
     }
 
     fn put(name: &str, expect: Expect) -> Op {
-        Op::Put {
-            key: key(name),
-            value: Encoded::new("v", 1),
-            attributes: Attributes::default(),
-            expect,
-        }
+        Op::Put { key: key(name), value: Encoded::new("v", 1), attributes: Attributes::default(), expect }
     }
 
     fn delete(name: &str, expect: Expect) -> Op {
@@ -274,21 +246,11 @@ mod tests {
             (vec![check("a", Absent)], "conflict at 0 with Some(1)"),
             (vec![], "9: "),
             (
-                vec![
-                    check("b", Revision(2)),
-                    put("c", Absent),
-                    delete("a", Revision(1)),
-                ],
+                vec![check("b", Revision(2)), put("c", Absent), delete("a", Revision(1))],
                 "10: Created c v10 10, Deleted a gone10 1",
             ),
-            (
-                vec![put("c", Absent), delete("a", Any), check("b", Revision(1))],
-                "conflict at 2 with Some(2)",
-            ),
-            (
-                vec![put("c", Absent), put("a", Any), put("c", Any)],
-                "2: one key is changed twice",
-            ),
+            (vec![put("c", Absent), delete("a", Any), check("b", Revision(1))], "conflict at 2 with Some(2)"),
+            (vec![put("c", Absent), put("a", Any), put("c", Any)], "2: one key is changed twice"),
             (vec![check("a", Any), put("a", Any)], "10: Updated a v10 1"),
         ] {
             assert_eq!(outcome(ops.clone()), expect, "{ops:?}");
@@ -299,20 +261,9 @@ mod tests {
     fn nonsense_is_refused() {
         let value = Encoded::new("abc", 4);
         let (attributes, expect) = (Attributes::default(), Expect::Any);
-        let beyond = Op::Put {
-            key: key("a"),
-            value,
-            attributes,
-            expect,
-        };
-        assert_eq!(
-            outcome(vec![beyond]),
-            "0: the revision lies beyond the object"
-        );
-        assert_eq!(
-            outcome(vec![check("a/b", Expect::Any)]),
-            "0: a name is not empty and has no slash"
-        );
+        let beyond = Op::Put { key: key("a"), value, attributes, expect };
+        assert_eq!(outcome(vec![beyond]), "0: the revision lies beyond the object");
+        assert_eq!(outcome(vec![check("a/b", Expect::Any)]), "0: a name is not empty and has no slash");
     }
 
     #[test]

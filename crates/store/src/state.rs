@@ -79,12 +79,7 @@ struct Page {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        visible: Visible,
-        disk: Disk,
-        options: Options,
-        describe: Box<Describe>,
-    ) -> Self {
+    pub(crate) fn new(visible: Visible, disk: Disk, options: Options, describe: Box<Describe>) -> Self {
         Self {
             visible: RwLock::new(visible),
             disk: RwLock::new(Some(disk)),
@@ -111,11 +106,7 @@ impl Shared {
 
     /// Closes the database, once nobody uses it.
     pub(crate) fn close_disk(&self) {
-        let disk = self
-            .disk
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let disk = self.disk.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(disk);
     }
 
@@ -135,12 +126,7 @@ impl Shared {
 
     /// Shows what has become durable: all of it at once, to readers and to watchers alike. Watchers sleep on until they are
     /// woken by what this returns.
-    pub(crate) fn publish(
-        &self,
-        working: &Working,
-        revision: Revision,
-        events: Vec<Arc<Event>>,
-    ) -> Wake {
+    pub(crate) fn publish(&self, working: &Working, revision: Revision, events: Vec<Arc<Event>>) -> Wake {
         let mut touched: Vec<(Arc<str>, Index)> = Vec::new();
         for event in &events {
             let resource = &event.entry.key.resource;
@@ -169,10 +155,7 @@ impl Shared {
             }
             visible.revision = revision;
         }
-        Wake {
-            signals,
-            _garbage: (touched, garbage),
-        }
+        Wake { signals, _garbage: (touched, garbage) }
     }
 
     /// Raises the horizon, so that from now on nobody begins to read the log before it.
@@ -205,9 +188,7 @@ impl Shared {
     /// A snapshot of an earlier revision, if it was asked for before.
     pub(crate) fn page(&self, resource: &str, revision: Revision) -> Option<Snapshot> {
         let mut pages = self.pages();
-        let page = pages
-            .iter_mut()
-            .find(|p| *p.resource == *resource && p.snapshot.revision() == revision)?;
+        let page = pages.iter_mut().find(|p| *p.resource == *resource && p.snapshot.revision() == revision)?;
         page.used = Instant::now();
         Some(page.snapshot.clone())
     }
@@ -220,11 +201,7 @@ impl Shared {
         {
             pages.swap_remove(oldest);
         }
-        pages.push(Page {
-            resource: Arc::from(resource),
-            snapshot,
-            used: Instant::now(),
-        });
+        pages.push(Page { resource: Arc::from(resource), snapshot, used: Instant::now() });
     }
 
     /// Forgets snapshots that nobody asked for lately: they keep deleted objects in memory.
@@ -244,13 +221,7 @@ impl Visible {
         floor: Revision,
         shelves: HashMap<Arc<str>, Shelf>,
     ) -> Self {
-        Self {
-            revision,
-            horizon,
-            closed: false,
-            floor,
-            shelves,
-        }
+        Self { revision, horizon, closed: false, floor, shelves }
     }
 
     pub(crate) fn shelf(&self, resource: &str) -> Option<&Shelf> {
@@ -272,10 +243,6 @@ impl Visible {
 
 impl Shelf {
     pub(crate) fn new(index: Index, floor: Revision, options: &Options) -> Self {
-        Self {
-            index,
-            ring: Ring::new(floor, options.ring, options.ring_bytes),
-            signal: watch::Sender::new(()),
-        }
+        Self { index, ring: Ring::new(floor, options.ring, options.ring_bytes), signal: watch::Sender::new(()) }
     }
 }

@@ -7,14 +7,10 @@ use std::time::Duration;
 use crate::Revision;
 
 /// Upper bounds of the latencies of a write, in seconds.
-const SECONDS: [f64; 12] = [
-    0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.05, 0.2,
-    1.0,
-];
+const SECONDS: [f64; 12] =
+    [0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.05, 0.2, 1.0];
 /// Upper bounds of the numbers of transactions written together.
-const SIZES: [f64; 12] = [
-    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0,
-];
+const SIZES: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0];
 
 /// The store at a glance, for `/metrics`. Counters count since it was opened.
 #[derive(Clone, Debug)]
@@ -80,8 +76,7 @@ impl Counters {
 
     /// Counts one write to disk.
     pub(crate) fn written(&self, transactions: usize, took: Duration) {
-        self.fsync
-            .add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.fsync.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         self.batch.add(transactions as u64);
     }
 
@@ -143,12 +138,7 @@ mod tests {
     #[test]
     fn values_fall_into_the_bucket_that_holds_them() {
         let counters = Counters::new();
-        for (size, nanos) in [
-            (1, 40_000),
-            (2, 50_000),
-            (3, 50_001),
-            (5_000, 2_000_000_000),
-        ] {
+        for (size, nanos) in [(1, 40_000), (2, 50_000), (3, 50_001), (5_000, 2_000_000_000)] {
             counters.written(size, Duration::from_nanos(nanos));
         }
         let fsync = counters.fsync();

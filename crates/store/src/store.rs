@@ -12,8 +12,8 @@ use crate::recover::{Recovered, recover};
 use crate::state::{Describe, Shared};
 use crate::writer::{Request, Writer};
 use crate::{
-    Attributes, CommitError, Committed, Entry, Key, OpenError, Options, Revision, Snapshot, Stats,
-    Transaction, Watcher, compact,
+    Attributes, CommitError, Committed, Entry, Key, OpenError, Options, Revision, Snapshot, Stats, Transaction,
+    Watcher, compact,
 };
 
 /// How many transactions may wait before those who bring more have to wait too.
@@ -47,11 +47,8 @@ impl Store {
         if !options.fsync {
             tracing::warn!("the store does not sync: a crash of the machine loses commits");
         }
-        let Recovered {
-            visible,
-            working,
-            log_end,
-        } = recover(&disk, &options, &*describe).map_err(|error| refuse(&path, error))?;
+        let Recovered { visible, working, log_end } =
+            recover(&disk, &options, &*describe).map_err(|error| refuse(&path, error))?;
         let revision = visible.revision;
         tracing::debug!(revision, horizon = visible.horizon, "opened the store");
 
@@ -67,31 +64,18 @@ impl Store {
         let threads = vec![
             spawn("store-writer", Box::new(move || writer.run(queued)))?,
             // It ends when the writer does, who alone can tell it something.
-            spawn(
-                "store-compactor",
-                Box::new(move || compact::run(&compactor, &told)),
-            )?,
+            spawn("store-compactor", Box::new(move || compact::run(&compactor, &told)))?,
         ];
-        Ok(Self(Arc::new(Inner {
-            shared,
-            queue: Some(queue),
-            threads: Mutex::new(threads),
-        })))
+        Ok(Self(Arc::new(Inner { shared, queue: Some(queue), threads: Mutex::new(threads) })))
     }
 
     /// Commits a transaction. When this returns, it is durable and visible to all readers.
     ///
     /// Dropping the future does not take back what was queued: it may be committed nevertheless.
-    pub async fn commit(
-        &self,
-        transaction: impl Into<Transaction>,
-    ) -> Result<Committed, CommitError> {
+    pub async fn commit(&self, transaction: impl Into<Transaction>) -> Result<Committed, CommitError> {
         let queue = self.0.queue.as_ref().ok_or(CommitError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        queue
-            .send(Request::Commit(transaction.into(), reply))
-            .await
-            .map_err(|_| CommitError::Closed)?;
+        queue.send(Request::Commit(transaction.into(), reply)).await.map_err(|_| CommitError::Closed)?;
         answer.await.unwrap_or(Err(CommitError::Closed))
     }
 
@@ -126,11 +110,7 @@ impl Store {
     /// All objects of a resource as they were at a revision: for the later pages of a list.
     ///
     /// Events in memory are taken back where they suffice; otherwise those on disk.
-    pub async fn snapshot_at(
-        &self,
-        resource: &str,
-        revision: Revision,
-    ) -> Result<Snapshot, HistoryError> {
+    pub async fn snapshot_at(&self, resource: &str, revision: Revision) -> Result<Snapshot, HistoryError> {
         let shared = &self.0.shared;
         let requested = revision;
         let (mut index, current, undone) = {
@@ -143,11 +123,11 @@ impl Store {
             if revision < horizon && !in_memory {
                 return Err(Compacted { requested, horizon }.into());
             }
-            let Some(shelf) = visible.shelf(resource) else {
-                return Ok(Snapshot::new(revision, Default::default()));
-            };
-            let undone = in_memory.then(|| shelf.ring.after(revision).cloned().collect::<Vec<_>>());
-            (shelf.index.clone(), current, undone)
+            let shelf = visible.shelf(resource);
+            let events = || shelf.iter().flat_map(|s| s.ring.after(revision));
+            let undone = in_memory.then(|| events().cloned().collect::<Vec<_>>());
+            let index = shelf.map(|shelf| shelf.index.clone()).unwrap_or_default();
+            (index, current, undone)
         };
         if undone.as_ref().is_some_and(Vec::is_empty) {
             return Ok(Snapshot::new(revision, index));
@@ -163,11 +143,9 @@ impl Store {
             None => {
                 let shared = Arc::clone(shared);
                 let resource = resource.to_owned();
-                task::spawn_blocking(move || {
-                    history::rewind(&shared, &resource, index, current, revision)
-                })
-                .await
-                .map_err(|error| HistoryError::Io(Arc::from(error.to_string())))??
+                task::spawn_blocking(move || history::rewind(&shared, &resource, index, current, revision))
+                    .await
+                    .map_err(|error| HistoryError::Io(Arc::from(error.to_string())))??
             }
         };
         let snapshot = Snapshot::new(revision, index);
@@ -193,8 +171,7 @@ impl Store {
             let requested = to;
             return Err(HistoryError::Future { requested, current });
         }
-        self.compacting(move |shared| compact::compact(shared, to))
-            .await
+        self.compacting(move |shared| compact::compact(shared, to)).await
     }
 
     /// What the store measures of itself.
@@ -203,10 +180,8 @@ impl Store {
         let shared = &self.0.shared;
         let (revision, horizon, mut objects) = {
             let visible = shared.visible();
-            let objects: Vec<(Arc<str>, usize)> = visible
-                .shelves()
-                .map(|(resource, shelf)| (Arc::clone(resource), shelf.index.len()))
-                .collect();
+            let objects: Vec<(Arc<str>, usize)> =
+                visible.shelves().map(|(resource, shelf)| (Arc::clone(resource), shelf.index.len())).collect();
             (visible.revision, visible.horizon, objects)
         };
         objects.sort_unstable();

@@ -43,12 +43,7 @@ fn encoded(word: &str) -> Encoded {
 
 fn put_in(resource: &str, name: &str, word: &str, expect: Expect) -> Op {
     let key = Key::new(resource, "default", name);
-    Op::Put {
-        attributes: describe(&key, word.as_bytes()),
-        key,
-        value: encoded(word),
-        expect,
-    }
+    Op::Put { attributes: describe(&key, word.as_bytes()), key, value: encoded(word), expect }
 }
 
 fn put(name: &str, word: &str) -> Op {
@@ -56,11 +51,7 @@ fn put(name: &str, word: &str) -> Op {
 }
 
 fn delete(name: &str, word: &str) -> Op {
-    Op::Delete {
-        key: pod(name),
-        last: encoded(word),
-        expect: Expect::Any,
-    }
+    Op::Delete { key: pod(name), last: encoded(word), expect: Expect::Any }
 }
 
 fn pod(name: &str) -> Key {
@@ -103,12 +94,7 @@ async fn what_is_committed_is_read_and_watched_and_survives() {
     let snapshot = store.snapshot(PODS);
     assert_eq!((snapshot.len(), snapshot.revision()), (1, 4));
 
-    let expect = [
-        "Created one@1! -",
-        "Updated two@2! one@1!",
-        "Deleted end@3! two@2!",
-        "Created new@4! -",
-    ];
+    let expect = ["Created one@1! -", "Updated two@2! one@1!", "Deleted end@3! two@2!", "Created new@4! -"];
     for event in expect {
         assert_eq!(next(&mut watcher).await.unwrap(), event);
     }
@@ -117,10 +103,7 @@ async fn what_is_committed_is_read_and_watched_and_survives() {
 
     store.close().await;
     assert!(matches!(watcher.next().await, Err(WatchError::Closed)));
-    assert!(matches!(
-        store.commit(put("c", "x")).await,
-        Err(CommitError::Closed)
-    ));
+    assert!(matches!(store.commit(put("c", "x")).await, Err(CommitError::Closed)));
 
     let again = reopen(dir.path());
     assert_eq!(again.revision(), 4);
@@ -136,11 +119,7 @@ async fn what_is_committed_is_read_and_watched_and_survives() {
 async fn a_transaction_is_one_revision_in_all_resources() {
     let (store, _dir) = open();
     let mut pods = store.watch(PODS, 0).unwrap();
-    let ops = vec![
-        put("a", "x"),
-        put_in(NODES, "n", "y", Expect::Absent),
-        put("b", "z"),
-    ];
+    let ops = vec![put("a", "x"), put_in(NODES, "n", "y", Expect::Absent), put("b", "z")];
     let committed = store.commit(ops).await.unwrap();
     assert_eq!(committed.revision, 1);
     assert_eq!(committed.entries.len(), 3);
@@ -164,10 +143,7 @@ async fn a_transaction_is_one_revision_in_all_resources() {
     assert_eq!(store.revision(), 1);
 
     // What happens elsewhere moves a bookmark on.
-    store
-        .commit(put_in(NODES, "m", "y", Expect::Any))
-        .await
-        .unwrap();
+    store.commit(put_in(NODES, "m", "y", Expect::Any)).await.unwrap();
     assert_eq!(pods.progress(), 2);
 }
 
@@ -290,44 +266,23 @@ async fn a_watcher_that_fell_behind_reads_the_log() {
 async fn before_the_horizon_there_is_nothing() {
     let (store, dir) = open();
     for n in 1..=40 {
-        store
-            .commit(put(&format!("p{}", n % 10), "w"))
-            .await
-            .unwrap();
+        store.commit(put(&format!("p{}", n % 10), "w")).await.unwrap();
     }
     let mut behind = store.watch(PODS, 10).unwrap();
     let (quiet, gone) = (store.watch(NODES, 3), store.watch(PODS, 29));
     assert_eq!(store.compact(30).await.unwrap(), 30);
     assert_eq!(store.compact(20).await.unwrap(), 30);
-    let expect = Compacted {
-        requested: 10,
-        horizon: 30,
-    };
+    let expect = Compacted { requested: 10, horizon: 30 };
     assert!(matches!(behind.next().await, Err(WatchError::Compacted(c)) if c == expect));
     assert_eq!(store.watch(PODS, 10).err(), Some(expect));
-    assert_eq!(
-        expect.to_string(),
-        "revision 10 has been compacted: the oldest one is 30"
-    );
-    assert!(matches!(
-        gone.unwrap().next().await,
-        Err(WatchError::Compacted(_))
-    ));
-    assert!(matches!(
-        store.snapshot_at(PODS, 29).await,
-        Err(HistoryError::Compacted(_))
-    ));
-    assert!(matches!(
-        store.snapshot_at(PODS, 41).await,
-        Err(HistoryError::Future { .. })
-    ));
+    assert_eq!(expect.to_string(), "revision 10 has been compacted: the oldest one is 30");
+    assert!(matches!(gone.unwrap().next().await, Err(WatchError::Compacted(_))));
+    assert!(matches!(store.snapshot_at(PODS, 29).await, Err(HistoryError::Compacted(_))));
+    assert!(matches!(store.snapshot_at(PODS, 41).await, Err(HistoryError::Future { .. })));
     assert!(store.compact(41).await.is_err());
     // A resource of which nothing was lost can still be watched from then on.
     let mut quiet = quiet.unwrap();
-    store
-        .commit(put_in(NODES, "n", "w", Expect::Any))
-        .await
-        .unwrap();
+    store.commit(put_in(NODES, "n", "w", Expect::Any)).await.unwrap();
     assert_eq!(next(&mut quiet).await.unwrap(), "Created w@41! -");
 
     // At the horizon, all is there.
@@ -393,13 +348,8 @@ async fn pages_of_a_list_are_of_one_revision() {
     loop {
         // Between two pages, everything changes: some rings suffice to take it back, others do not.
         for n in 0..names.len() + 1 {
-            store
-                .commit(put(&format!("p{:02}", n * 3), "x"))
-                .await
-                .unwrap();
-            let _ = store
-                .commit(delete(&format!("p{:02}", n * 3 + 1), "x"))
-                .await;
+            store.commit(put(&format!("p{:02}", n * 3), "x")).await.unwrap();
+            let _ = store.commit(delete(&format!("p{:02}", n * 3 + 1), "x")).await;
             store.commit(put(&format!("q{n}"), "x")).await.unwrap();
         }
         let page = store.snapshot_at(PODS, first.revision()).await.unwrap();
@@ -441,10 +391,7 @@ async fn dropping_the_last_copy_closes_the_store() {
 async fn statistics_count() {
     let (store, _dir) = open();
     store.commit(put("a", "x")).await.unwrap();
-    store
-        .commit(put_in(NODES, "n", "x", Expect::Any))
-        .await
-        .unwrap();
+    store.commit(put_in(NODES, "n", "x", Expect::Any)).await.unwrap();
     let _ = store.commit(put_in(NODES, "n", "x", Expect::Absent)).await;
     let stats = store.stats();
     assert_eq!((stats.revision, stats.commits, stats.conflicts), (2, 2, 1));

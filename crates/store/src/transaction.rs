@@ -75,9 +75,7 @@ impl Op {
     /// The condition it makes.
     pub fn expect(&self) -> Expect {
         match self {
-            Self::Put { expect, .. } | Self::Delete { expect, .. } | Self::Check { expect, .. } => {
-                *expect
-            }
+            Self::Put { expect, .. } | Self::Delete { expect, .. } | Self::Check { expect, .. } => *expect,
         }
     }
 }

@@ -50,11 +50,7 @@ enum Taken {
 }
 
 impl Watcher {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        resource: &str,
-        after: Revision,
-    ) -> Result<Self, Compacted> {
+    pub(crate) fn new(shared: Arc<Shared>, resource: &str, after: Revision) -> Result<Self, Compacted> {
         let resource: Arc<str> = Arc::from(resource);
         let signal = shared.signal(&resource);
         {
@@ -65,13 +61,7 @@ impl Watcher {
                 return Err(Compacted { requested, horizon });
             }
         }
-        Ok(Self {
-            shared,
-            resource,
-            cursor: after,
-            taken: VecDeque::new(),
-            signal,
-        })
+        Ok(Self { shared, resource, cursor: after, taken: VecDeque::new(), signal })
     }
 
     /// The next event; waits until there is one. Nothing is lost when the future is dropped before it is done.
@@ -84,11 +74,7 @@ impl Watcher {
             self.signal.mark_unchanged();
             match self.take() {
                 Taken::Some => {}
-                Taken::None => self
-                    .signal
-                    .changed()
-                    .await
-                    .map_err(|_| WatchError::Closed)?,
+                Taken::None => self.signal.changed().await.map_err(|_| WatchError::Closed)?,
                 Taken::Behind(upto) => self.read_log(upto).await?,
                 Taken::Closed => return Err(WatchError::Closed),
             }
@@ -112,16 +98,10 @@ impl Watcher {
         }
         let visible = self.shared.visible();
         let drained = match visible.shelf(&self.resource) {
-            Some(shelf) => {
-                shelf.ring.reaches(self.cursor) && shelf.ring.after(self.cursor).next().is_none()
-            }
+            Some(shelf) => shelf.ring.reaches(self.cursor) && shelf.ring.after(self.cursor).next().is_none(),
             None => true,
         };
-        if drained {
-            self.cursor.max(visible.revision)
-        } else {
-            self.cursor
-        }
+        if drained { self.cursor.max(visible.revision) } else { self.cursor }
     }
 
     /// Takes some of the events that are in memory.
@@ -136,12 +116,7 @@ impl Watcher {
         for event in shelf.ring.after(self.cursor) {
             // The events of one transaction stay together: the cursor cannot stand between them.
             let full = self.taken.len() >= CHUNK;
-            if full
-                && self
-                    .taken
-                    .back()
-                    .is_some_and(|e| e.revision != event.revision)
-            {
+            if full && self.taken.back().is_some_and(|e| e.revision != event.revision) {
                 break;
             }
             self.taken.push_back(Arc::clone(event));
@@ -164,8 +139,7 @@ impl Watcher {
         let shared = Arc::clone(&self.shared);
         let resource = Arc::clone(&self.resource);
         let after = self.cursor;
-        let read =
-            task::spawn_blocking(move || history::read(&shared, &resource, after, upto)).await;
+        let read = task::spawn_blocking(move || history::read(&shared, &resource, after, upto)).await;
         let chunk = match read {
             Ok(Ok(chunk)) => chunk,
             Ok(Err(HistoryError::Compacted(compacted))) => return Err(compacted.into()),

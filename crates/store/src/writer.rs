@@ -48,21 +48,8 @@ impl Writer {
         log_end: u64,
         compactor: SyncSender<()>,
     ) -> Self {
-        let nudge = Nudge::new(
-            shared.options.retain_revisions,
-            shared.options.retain_bytes,
-            revision,
-            log_end,
-        );
-        Self {
-            shared,
-            working,
-            revision,
-            log_end,
-            failed: None,
-            compactor,
-            nudge,
-        }
+        let nudge = Nudge::new(shared.options.retain_revisions, shared.options.retain_bytes, revision, log_end);
+        Self { shared, working, revision, log_end, failed: None, compactor, nudge }
     }
 
     /// Works until the queue is closed.
@@ -86,7 +73,6 @@ impl Writer {
             }
             self.commit(&mut gathered);
         }
-        self.shared.close();
     }
 
     fn commit(&mut self, gathered: &mut Vec<(Transaction, Reply)>) {
@@ -118,8 +104,7 @@ impl Writer {
             self.failed = Some(why);
             return;
         }
-        let published =
-            (!events.is_empty()).then(|| self.shared.publish(&self.working, self.revision, events));
+        let published = (!events.is_empty()).then(|| self.shared.publish(&self.working, self.revision, events));
         let counters = &self.shared.counters;
         for (reply, answer) in answers {
             match answer {
@@ -148,11 +133,7 @@ impl Writer {
         let mut end = self.log_end;
         let mut last = (0, 0);
         for event in events {
-            let number = if event.revision == last.0 {
-                last.1 + 1
-            } else {
-                0
-            };
+            let number = if event.revision == last.0 { last.1 + 1 } else { 0 };
             last = (event.revision, number);
             end = batch.add(event, number, time, end);
         }
@@ -163,6 +144,13 @@ impl Writer {
         counters.log_bytes.fetch_add(end - self.log_end, Relaxed);
         self.log_end = end;
         Ok(())
+    }
+}
+
+impl Drop for Writer {
+    /// However the writer ends: nothing will change any more, and watchers must not wait for it.
+    fn drop(&mut self) {
+        self.shared.close();
     }
 }
 
@@ -193,9 +181,7 @@ impl Nudge {
 
 /// Milliseconds since 1970.
 pub(crate) fn now() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -102,10 +102,7 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        Self {
-            states: vec![Objects::new()],
-            ..Self::default()
-        }
+        Self { states: vec![Objects::new()], ..Self::default() }
     }
 
     fn revision(&self) -> Revision {
@@ -147,10 +144,7 @@ impl Model {
                 return Err(format!("conflict at {at} with {:?}", current.map(|c| c.1)));
             }
         }
-        if changes
-            .iter()
-            .all(|(c, _)| matches!(c.kind, ChangeKind::Check))
-        {
+        if changes.iter().all(|(c, _)| matches!(c.kind, ChangeKind::Check)) {
             return Ok(self.revision());
         }
         let revision = self.revision() + 1;
@@ -162,11 +156,7 @@ impl Model {
             let event = match change.kind {
                 ChangeKind::Check => continue,
                 ChangeKind::Put(word) => {
-                    let kind = if before.is_some() {
-                        "Updated"
-                    } else {
-                        "Created"
-                    };
+                    let kind = if before.is_some() { "Updated" } else { "Created" };
                     let value = format!("w{word}@{revision}!");
                     let event = format!("{kind} {value} {old}");
                     let created = before.map_or(revision, |b| b.2);
@@ -187,15 +177,11 @@ impl Model {
     fn at(&self, resource: usize, revision: Revision) -> Vec<(String, Object)> {
         let state = &self.states[usize::try_from(revision).unwrap()];
         let of = state.iter().filter(|((r, _), _)| *r == resource);
-        of.map(|((_, name), object)| (format!("n{name}"), object.clone()))
-            .collect()
+        of.map(|((_, name), object)| (format!("n{name}"), object.clone())).collect()
     }
 
     fn events_after(&self, resource: usize, after: Revision) -> Vec<(Revision, &str)> {
-        let of = self
-            .events
-            .iter()
-            .filter(|(r, of, _)| *of == resource && *r > after);
+        let of = self.events.iter().filter(|(r, of, _)| *of == resource && *r > after);
         of.map(|(r, _, event)| (*r, event.as_str())).collect()
     }
 }
@@ -225,10 +211,7 @@ fn op(change: &Change, expect: Expect) -> Op {
 fn objects(snapshot: &Snapshot) -> Vec<(String, Object)> {
     let object = |e: &std::sync::Arc<Entry>| {
         assert_eq!(e.attributes, describe(&e.key, &e.value));
-        (
-            e.key.name.to_string(),
-            (value(e).to_owned(), e.revision, e.created),
-        )
+        (e.key.name.to_string(), (value(e).to_owned(), e.revision, e.created))
     };
     snapshot.iter().map(object).collect()
 }
@@ -255,10 +238,7 @@ async fn commit(store: &Store, model: &mut Model, transactions: &[Vec<Change>]) 
     let mut expected = Vec::new();
     let mut commits = Vec::new();
     for changes in transactions {
-        let changes: Vec<(Change, Expect)> = changes
-            .iter()
-            .map(|c| (c.clone(), model.expectation(c)))
-            .collect();
+        let changes: Vec<(Change, Expect)> = changes.iter().map(|c| (c.clone(), model.expectation(c))).collect();
         let ops: Vec<Op> = changes.iter().map(|(c, expect)| op(c, *expect)).collect();
         expected.push(model.commit(&changes));
         commits.push(store.commit(ops));
@@ -268,10 +248,9 @@ async fn commit(store: &Store, model: &mut Model, transactions: &[Vec<Change>]) 
     for (outcome, expected) in outcomes.into_iter().zip(expected) {
         let outcome = match outcome {
             Ok(committed) => Ok(committed.revision),
-            Err(CommitError::Conflict { op, current }) => Err(format!(
-                "conflict at {op} with {:?}",
-                current.map(|c| c.revision)
-            )),
+            Err(CommitError::Conflict { op, current }) => {
+                Err(format!("conflict at {op} with {:?}", current.map(|c| c.revision)))
+            }
             Err(CommitError::Invalid { .. }) => Err("invalid".to_owned()),
             Err(other) => panic!("{other}"),
         };
@@ -290,12 +269,7 @@ async fn run(steps: Vec<Step>) {
             Step::Watch(resource, back) => {
                 let after = model.revision().saturating_sub(back);
                 match store.watch(RESOURCES[resource], after) {
-                    Ok(watcher) => watches.push(Watching {
-                        watcher,
-                        resource,
-                        after,
-                        seen: 0,
-                    }),
+                    Ok(watcher) => watches.push(Watching { watcher, resource, after, seen: 0 }),
                     Err(compacted) => {
                         assert!(after < model.horizon);
                         assert_eq!(compacted.horizon, model.horizon);
