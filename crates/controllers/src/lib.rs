@@ -2,19 +2,19 @@
 //!
 //! | controller | watches | owns |
 //! |---|---|---|
-//! | [`deployment`] | Deployments, ReplicaSets, Pods | ReplicaSets |
-//! | [`replicaset`] | ReplicaSets, Pods | Pods |
-//! | [`endpoints`] | Services, Pods, Nodes | EndpointSlices, Endpoints |
-//! | [`serviceaccount`] | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
-//! | [`root_ca`] | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |
-//! | [`namespace`] | Namespaces, Pods, all kinds by discovery | the content and the finalizer of Namespaces that go |
-//! | [`garbage`] | the metadata of all kinds | what has no owner left; the finalizers `foregroundDeletion` and `orphan` |
-//! | [`node_lifecycle`] | Nodes, their Leases, Pods | conditions of silent Nodes, taints `node.kubernetes.io/...` |
-//! | [`pod_gc`] | Pods, Nodes | Pods of Nodes that are gone; finished Pods beyond a number |
+//! | `deployment` | Deployments, ReplicaSets, Pods | ReplicaSets |
+//! | `replicaset` | ReplicaSets, Pods | Pods |
+//! | `endpoints` | Services, Pods, Nodes | EndpointSlices, Endpoints |
+//! | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
+//! | `root_ca` | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |
+//! | `namespace` | Namespaces, Pods, all kinds by discovery | the content and the finalizer of Namespaces that go |
+//! | `garbage` | the metadata of all kinds | what has no owner left; the finalizers `foregroundDeletion` and `orphan` |
+//! | `node_lifecycle` | Nodes, their Leases, Pods | conditions of silent Nodes, taints `node.kubernetes.io/...` |
+//! | `pod_gc` | Pods, Nodes | Pods of Nodes that are gone; finished Pods beyond a number |
 //!
 //! Each controller is a pure `plan` (objects and a time in, actions out; no IO and no clock) and a thin shell that
 //! carries the plan out through a [`kube::Client`]. A reconciler gets a key, never an event. What an informer does not
-//! show yet of a controller's own writes is in a [`ledger`], so that no lag of a watch leads to anything twice.
+//! show yet of a controller's own writes is in a `ledger`, so that no lag of a watch leads to anything twice.
 //!
 //! The crate knows neither the store nor HTTP: it runs against any cluster that its client reaches.
 
