@@ -126,7 +126,7 @@ impl Listeners {
     }
 }
 
-/// The endpoints in an order of preference for a client: at random, or for affinity... the same for the same client.
+/// An endpoint for a new connection, at random. Affinity plays no part: all clients of loopback have one address.
 pub(crate) fn choose(endpoints: &Endpoints) -> Option<SocketAddrV4> {
     endpoints.borrow().choose(&mut rand::rng()).copied()
 }

@@ -157,7 +157,7 @@ fn chain_name(port: &Port) -> String {
 /// What is in the kernel, as far as transactions went through.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Installed {
-    chains: BTreeMap<String, Port>,
+    chains: BTreeMap<String, Rules>,
     addresses: BTreeMap<Address, String>,
     node_ports: BTreeMap<NodePort, String>,
     hairpin: BTreeSet<Ipv4Addr>,
@@ -166,7 +166,7 @@ pub(crate) struct Installed {
 /// One difference between what is and what should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    Chain { name: String, old: Option<Port>, new: Option<Port> },
+    Chain { name: String, old: Rules, new: Rules },
     Address { key: Address, old: Option<String>, new: Option<String> },
     NodePort { key: NodePort, old: Option<String>, new: Option<String> },
     Hairpin { address: Ipv4Addr, wanted: bool },
@@ -177,8 +177,8 @@ impl Installed {
     pub(crate) fn changes(&self, ruleset: &Ruleset, touched: &Touched) -> Vec<Change> {
         let chains = touched.chains.iter().map(|name| Change::Chain {
             name: name.clone(),
-            old: self.chains.get(name).cloned(),
-            new: ruleset.serving(name).cloned(),
+            old: self.chains.get(name).cloned().unwrap_or_default(),
+            new: ruleset.serving(name).map(rules).unwrap_or_default(),
         });
         let addresses = touched.addresses.iter().map(|key| Change::Address {
             key: *key,
@@ -197,7 +197,7 @@ impl Installed {
             .filter(|(address, wanted)| self.hairpin.contains(address) != *wanted)
             .map(|(address, wanted)| Change::Hairpin { address, wanted });
         let differs = |change: &Change| match change {
-            Change::Chain { old, new, .. } => old.as_ref().map(rules) != new.as_ref().map(rules),
+            Change::Chain { old, new, .. } => old != new,
             Change::Address { old, new, .. } | Change::NodePort { old, new, .. } => old != new,
             Change::Hairpin { .. } => true,
         };
@@ -214,7 +214,9 @@ impl Installed {
         }
         for change in changes {
             match change {
-                Change::Chain { name, new, .. } => put(&mut self.chains, name, new),
+                Change::Chain { name, new, .. } => {
+                    put(&mut self.chains, name, (new != Rules::default()).then_some(new))
+                }
                 Change::Address { key, new, .. } => put(&mut self.addresses, key, new),
                 Change::NodePort { key, new, .. } => put(&mut self.node_ports, key, new),
                 Change::Hairpin { address, wanted: true } => drop(self.hairpin.insert(address)),
@@ -224,9 +226,10 @@ impl Installed {
     }
 }
 
-/// The nft objects of one port: sets and chains by name, each chain with its rules; the port's own chain last.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Rules {
+/// The nft objects of one port: sets and chains by name, each chain with its rules; the port's own chain last. None of them
+/// when it has no endpoints.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Rules {
     sets: BTreeMap<String, String>,
     chains: Vec<(String, Vec<String>)>,
 }
@@ -277,8 +280,6 @@ pub(crate) fn transaction(table: &str, changes: &[Change]) -> String {
     for change in changes {
         match change {
             Change::Chain { old, new, .. } => {
-                let old = old.as_ref().map(rules).unwrap_or_default();
-                let new = new.as_ref().map(rules).unwrap_or_default();
                 let old_chains: BTreeMap<_, _> = old.chains.iter().map(|(name, rules)| (name, rules)).collect();
                 let new_chains: BTreeMap<_, _> = new.chains.iter().map(|(name, rules)| (name, rules)).collect();
                 for (name, definition) in new.sets.iter().filter(|(name, _)| !old.sets.contains_key(*name)) {

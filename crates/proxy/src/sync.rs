@@ -142,7 +142,7 @@ fn report(taken: &Taken, service: Option<&Service>, recorder: &Recorder) {
 }
 
 /// The kernel's side: what is in it, and how to change it.
-struct Kernel {
+pub(crate) struct Kernel {
     table: Table,
     /// `None` when the machine cannot do it at all.
     installed: Option<Installed>,
@@ -153,7 +153,7 @@ struct Kernel {
 
 impl Kernel {
     /// Makes the machine ready and the table anew, without services yet.
-    async fn new(mut table: Table) -> Self {
+    pub(crate) async fn new(mut table: Table) -> Self {
         table.masquerade_pods = !host::prepare(&table).await;
         let mut kernel = Self { table, installed: Some(Installed::default()), stale: true, retry: None };
         kernel.update(&Ruleset::default(), &Touched::default()).await;
@@ -165,7 +165,7 @@ impl Kernel {
     }
 
     /// Brings the kernel to what the ruleset asks, looking at what was touched, or at everything after a failure.
-    async fn update(&mut self, ruleset: &Ruleset, touched: &Touched) {
+    pub(crate) async fn update(&mut self, ruleset: &Ruleset, touched: &Touched) {
         let Some(installed) = &mut self.installed else { return };
         if !self.stale && touched.is_empty() {
             return;
@@ -210,7 +210,7 @@ impl Kernel {
     }
 
     /// Looks whether somebody removed what was made here: then the next update makes it anew.
-    async fn check(&mut self) {
+    pub(crate) async fn check(&mut self) {
         if self.installed.is_some() && !self.stale {
             host::prepare(&self.table).await;
             if !nft::has(&self.table.name, "prerouting").await {
@@ -220,7 +220,15 @@ impl Kernel {
         }
     }
 
-    async fn remove(self) {
+    /// As on a machine where packets between pods pass no hooks.
+    #[cfg(test)]
+    pub(crate) async fn masquerade_pods(&mut self) {
+        self.table.masquerade_pods = true;
+        self.stale = true;
+        self.update(&Ruleset::default(), &Touched::default()).await;
+    }
+
+    pub(crate) async fn remove(self) {
         if self.installed.is_some() {
             if let Err(failure) = nft::run(&table::removal(&self.table.name)).await {
                 warn!(?failure, "cannot remove the rules of services");
