@@ -34,7 +34,6 @@ const SPDY_PROTOCOLS: &[(&str, Version)] = &[
 
 const WEBSOCKET_PROTOCOLS: &[(&str, (Version, Encoding))] = &[
     ("v5.channel.k8s.io", (5, Encoding::Binary)),
-    ("v5.base64.channel.k8s.io", (5, Encoding::Base64)),
     ("v4.channel.k8s.io", (4, Encoding::Binary)),
     ("v4.base64.channel.k8s.io", (4, Encoding::Base64)),
     ("channel.k8s.io", (1, Encoding::Binary)),

@@ -5,7 +5,7 @@
 //!
 //! | request | over SPDY/3.1 | over WebSocket |
 //! |---|---|---|
-//! | `exec`, `attach` | [`CommandUpgrade`]: `v5`…`v1` | [`CommandUpgrade`]: `v5`, `v4`, older, each also in base64 |
+//! | `exec`, `attach` | [`CommandUpgrade`]: `v5`…`v1` | [`CommandUpgrade`]: `v5`, `v4` and older, these also in base64 |
 //! | `port-forward` | [`ForwardUpgrade`] | [`ForwardUpgrade`]: SPDY in a tunnel, or the older channels |
 //! | `log` | – | [`LogUpgrade`] |
 //!
@@ -13,6 +13,7 @@
 //! the server answers; `serve` runs on the connection that [`upgraded`] yields. Nothing here knows HTTP beyond that.
 //!
 //! ```no_run
+//! # use coracle_streaming as streaming;
 //! # async fn example(request: http::Request<hyper::body::Incoming>) -> Result<http::Response<()>, streaming::Refusal> {
 //! use streaming::{CommandOptions, CommandUpgrade, Streams};
 //!

@@ -1,5 +1,7 @@
 //! Logs over WebSocket, for browsers: each chunk is a message.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http::{Request, Response};
@@ -57,11 +59,53 @@ impl LogUpgrade {
     }
 
     fn message(&self, chunk: &Bytes) -> Message {
-        use base64::Engine;
-        if self.base64 {
-            Message::text(base64::engine::general_purpose::STANDARD.encode(chunk))
-        } else {
-            Message::Binary(chunk.clone())
+        if self.base64 { Message::text(STANDARD.encode(chunk)) } else { Message::Binary(chunk.clone()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+
+    async fn serve(name: &'static str) -> Vec<Message> {
+        let request = Request::builder()
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "x")
+            .header("sec-websocket-protocol", name)
+            .body(())
+            .unwrap();
+        let upgrade = LogUpgrade::negotiate(&request).unwrap();
+        assert_eq!(upgrade.response().headers()["sec-websocket-protocol"], name);
+        let (server, client) = tokio::io::duplex(64);
+        let chunks = ["one\n", "two\n"].map(|line| Ok(Bytes::from_static(line.as_bytes())));
+        let serving = tokio::spawn(upgrade.serve(server, futures::stream::iter(chunks).boxed()));
+        let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        let mut messages = Vec::new();
+        while let Some(Ok(message)) = client.next().await {
+            messages.push(message);
         }
+        drop(client);
+        serving.await.unwrap();
+        messages
+    }
+
+    #[tokio::test]
+    async fn chunks_are_messages() {
+        let binary = serve("binary.k8s.io").await;
+        assert_eq!(binary[..2], ["one\n", "two\n"].map(|line| Message::Binary(Bytes::from_static(line.as_bytes()))));
+        let text = serve("base64.binary.k8s.io").await;
+        assert_eq!(text[..2], [Message::text("b25lCg=="), Message::text("dHdvCg==")]);
+    }
+
+    #[test]
+    fn not_over_spdy() {
+        let request =
+            Request::builder().header("connection", "upgrade").header("upgrade", "SPDY/3.1").body(()).unwrap();
+        assert_eq!(LogUpgrade::negotiate(&request).unwrap_err().code, 400);
     }
 }

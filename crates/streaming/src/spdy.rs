@@ -6,13 +6,17 @@
 //! | [`frame`] | frames to and from bytes |
 //! | [`headers`] | the compressed header blocks |
 //! | [`window`] | flow control |
+//! | [`inbound`] | reading frames and feeding the streams |
+//! | [`pump`] | carrying what the streams write |
 //! | [`connection`] | the connection as a whole |
 
 mod connection;
 mod frame;
 mod headers;
+mod inbound;
 #[cfg(test)]
 pub(crate) mod peer;
+mod pump;
 #[cfg(test)]
 mod tests;
 mod window;

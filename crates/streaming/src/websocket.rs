@@ -1,17 +1,20 @@
 //! Channels inside of a WebSocket: the first byte of every message says which one it belongs to.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
+use futures::{Sink, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
 
 /// The longest message that is taken. kubectl sends 32 KiB at a time; other clients send what they are given in one piece.
@@ -97,7 +100,7 @@ pub(crate) async fn next<S: AsyncRead + AsyncWrite + Unpin>(source: &mut Source<
 pub(crate) async fn write<S: AsyncRead + AsyncWrite + Unpin>(
     sender: &mut Sender<S>,
     queue: &mut mpsc::Receiver<Message>,
-) -> Result<(), tokio_tungstenite::tungstenite::Error> {
+) -> tungstenite::Result<()> {
     while let Some(message) = queue.recv().await {
         sender.feed(message).await?;
         // What waits already goes into the same write.
@@ -109,14 +112,19 @@ pub(crate) async fn write<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(())
 }
 
+/// The end as it should be. kubectl takes a farewell without this code for a failure.
+fn farewell() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
+}
+
 /// Says goodbye and gives the client a moment to say it too, so that nothing it has not read yet is destroyed.
 pub(crate) async fn close<S: AsyncRead + AsyncWrite + Unpin>(sender: &mut Sender<S>, source: &mut Source<S>) {
-    let farewell = async {
-        if sender.close().await.is_ok() {
+    let exchange = async {
+        if sender.send(farewell()).await.is_ok() {
             while let Some(Ok(_)) = source.next().await {}
         }
     };
-    let _ = tokio::time::timeout(LINGER, farewell).await;
+    let _ = tokio::time::timeout(LINGER, exchange).await;
 }
 
 /// A WebSocket whose binary messages carry a stream of bytes, as both of its directions.
@@ -136,10 +144,39 @@ where
                 _ => None,
             })
         });
-    let messages = sender
-        .with(|bytes: Bytes| std::future::ready(Ok::<_, tokio_tungstenite::tungstenite::Error>(Message::Binary(bytes))))
-        .sink_map_err(io::Error::other);
+    let messages = Tunnel { sender, closing: false };
     (StreamReader::new(chunks), SinkWriter::new(CopyToBytes::new(messages)))
+}
+
+/// The sending direction of a tunnel, which ends with a farewell.
+struct Tunnel<S> {
+    sender: Sender<S>,
+    closing: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Bytes> for Tunnel<S> {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sender.poll_ready_unpin(cx).map_err(io::Error::other)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, bytes: Bytes) -> io::Result<()> {
+        self.sender.start_send_unpin(Message::Binary(bytes)).map_err(io::Error::other)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sender.poll_flush_unpin(cx).map_err(io::Error::other)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.closing {
+            ready!(self.sender.poll_ready_unpin(cx)).map_err(io::Error::other)?;
+            self.sender.start_send_unpin(farewell()).map_err(io::Error::other)?;
+            self.closing = true;
+        }
+        self.sender.poll_flush_unpin(cx).map_err(io::Error::other)
+    }
 }
 
 #[cfg(test)]

@@ -71,7 +71,15 @@ where
         let _ = messages.send(encoding.encode(ERROR, &outcome(version, &result))).await;
     };
     let gone = async {
-        tokio::join!(input.run(&mut source), feed.run());
+        // A command that takes no sizes must not hide that the client has left.
+        let feed = async {
+            feed.run().await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = input.run(&mut source) => {}
+            () = feed => {}
+        }
     };
     tokio::select! {
         // The writer ends when the work has ended and everything is written.
