@@ -82,7 +82,7 @@ impl Node {
 
         // All read through one set of informers, so they share one identity for reading.
         let cancel = CancellationToken::new();
-        let reader = server.client(User::component("kube-controller-manager"), "default");
+        let reader = server.client(User::component("system:kube-controller-manager"), "default");
         let informers = Informers::new(reader, cancel.clone());
 
         let kubelet = start_kubelet(&profile, &docker, &server, &informers, &network)?;
@@ -90,14 +90,14 @@ impl Node {
         let scheduler = scheduler::start(
             scheduler::Config::default(),
             &scheduler::Deps {
-                client: server.client(User::component("kube-scheduler"), "default"),
+                client: server.client(User::component("system:kube-scheduler"), "default"),
                 informers: informers.clone(),
             },
         );
         let controllers = controllers::start(
             controllers::Config::new(pki.authority_pem().to_owned()),
             controllers::Deps {
-                client: server.client(User::component("kube-controller-manager"), "default"),
+                client: server.client(User::component("system:kube-controller-manager"), "default"),
                 informers: informers.clone(),
             },
         );
@@ -245,7 +245,7 @@ async fn start_proxy(
     let settings = Settings::load(profile)?;
     let services = settings.map(|settings| settings.service_subnet).unwrap_or_default();
     let config = proxy::Config::new(profile.name(), &network.bridge, &network.subnet.to_string(), &services);
-    let client = server.client(User::component("kube-proxy"), "default");
+    let client = server.client(User::component("system:kube-proxy"), "default");
     proxy::start(config, informers, client)
         .await
         .map_err(|error| Error::Component { component: "proxy", reason: error.to_string() })
