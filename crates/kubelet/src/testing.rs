@@ -22,6 +22,7 @@ pub(crate) fn at(second: u64) -> Timestamp {
 }
 
 /// A pod called `web` in `default`, with uid `u`.
+#[allow(clippy::needless_pass_by_value)] // Cases read best with `json!` in place.
 pub(crate) fn pod(spec: Value) -> Pod {
     let metadata = json!({"name": "web", "namespace": "default", "uid": "u", "generation": 1});
     serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a pod")

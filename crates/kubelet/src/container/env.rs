@@ -166,6 +166,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    #[allow(clippy::needless_pass_by_value)] // Cases read best with `json!` in place.
     fn check(container: Value, expect: Result<&[&str], &str>) {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "web", "namespace": "ns"}, "spec": {"containers": [container]}}))

@@ -75,6 +75,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    #[allow(clippy::needless_pass_by_value)] // Cases read best with `json!` in place.
     fn check(of_pod: Value, own: Value, user: &str) -> Result<ContainerConfig, String> {
         let container: Container = serde_json::from_value(json!({"name": "c", "securityContext": own})).unwrap();
         let spec: PodSpec = serde_json::from_value(json!({"containers": [], "securityContext": of_pod})).unwrap();

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container};
 use serde_json::json;
 use std::sync::Arc;
 
+#[allow(clippy::needless_pass_by_value)] // Cases read best with `json!` in place.
 fn pod(volumes: serde_json::Value) -> Pod {
     serde_json::from_value(
         json!({"metadata": {"name": "p", "uid": "u"}, "spec": {"containers": [], "volumes": volumes}}),

@@ -19,7 +19,7 @@ type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// The API server. Cheap to clone.
 #[derive(Clone)]
-pub struct Api {
+pub(crate) struct Api {
     shared: Arc<Shared>,
 }
 
@@ -66,11 +66,11 @@ impl Target {
 }
 
 impl Api {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { shared: Arc::new(Shared { state: Mutex::default(), changes: broadcast::Sender::new(4096) }) }
     }
 
-    pub fn client(&self) -> kube::Client {
+    pub(crate) fn client(&self) -> kube::Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let api = api.clone();
@@ -80,7 +80,7 @@ impl Api {
     }
 
     /// Creates an object, or replaces it.
-    pub fn put(&self, resource: &str, mut object: Value) -> Value {
+    pub(crate) fn put(&self, resource: &str, mut object: Value) -> Value {
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
         let key = format!("{resource}/{namespace}/{}", object["metadata"]["name"].as_str().unwrap());
         let mut state = self.shared.state.lock().unwrap();
@@ -95,12 +95,12 @@ impl Api {
         object
     }
 
-    pub fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+    pub(crate) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
         let key = format!("{resource}/{namespace}/{name}");
         self.shared.state.lock().unwrap().objects.get(&key).cloned()
     }
 
-    pub fn delete(&self, resource: &str, namespace: &str, name: &str) {
+    pub(crate) fn delete(&self, resource: &str, namespace: &str, name: &str) {
         let key = format!("{resource}/{namespace}/{name}");
         let mut state = self.shared.state.lock().unwrap();
         state.revision += 1;
@@ -111,7 +111,7 @@ impl Api {
     }
 
     /// All objects of a resource.
-    pub fn list(&self, resource: &str) -> Vec<Value> {
+    pub(crate) fn list(&self, resource: &str) -> Vec<Value> {
         let state = self.shared.state.lock().unwrap();
         let prefix = format!("{resource}/");
         let objects = state.objects.iter();
@@ -120,12 +120,12 @@ impl Api {
     }
 
     /// `VERB RESOURCE/NAME` of all writes.
-    pub fn writes(&self) -> Vec<String> {
+    pub(crate) fn writes(&self) -> Vec<String> {
         self.shared.state.lock().unwrap().writes.clone()
     }
 
     /// Waits until `check` likes the object.
-    pub async fn until(
+    pub(crate) async fn until(
         &self,
         resource: &str,
         namespace: &str,
