@@ -88,7 +88,7 @@ fn the_first_application() {
     // Debugging.
     let pod = cluster.pods("app=nginx").remove(0);
     let description = kubectl(&["describe", "pod", &pod]);
-    for part in ["Successfully assigned", "Created container", "Started container", "Restart Count:"] {
+    for part in ["Successfully assigned", "  Created ", "  Started ", "Restart Count:"] {
         assert!(description.contains(part), "{part} is missing in\n{description}");
     }
 

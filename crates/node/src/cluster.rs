@@ -226,6 +226,8 @@ fn start_kubelet(
     let name = profile.name();
     let mut config = kubelet::Config::new(name, IpAddr::V4(network.gateway), profile.pods());
     config.pod_cidr = Some(network.subnet.to_string());
+    // One machine is everything at once: `kubectl get nodes` shows the role, and pods need no toleration for it.
+    config.labels.insert("node-role.kubernetes.io/control-plane".to_owned(), String::new());
     apiserver::version::GIT_VERSION.clone_into(&mut config.kubelet_version);
     let deps = kubelet::Deps {
         client: server.client(User::node(name), "default"),
