@@ -4,7 +4,7 @@
 //! Containers run until they are stopped or [`FakeRuntime::exit`] ends them. Every image is present, unless
 //! [`FakeRuntime::lose_image`] says otherwise. [`FakeRuntime::set_down`] takes the whole runtime away and brings it back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -51,8 +51,10 @@ struct State {
     configs: BTreeMap<String, ContainerConfig>,
     next: u32,
     down: bool,
-    /// Images that are not here, and what a pull of them ends with.
-    lost: BTreeMap<String, Option<Pull>>,
+    /// Images that are not here.
+    lost: BTreeSet<String>,
+    /// What pulls end with that do not succeed.
+    pulls: BTreeMap<String, Pull>,
     /// Exit codes and outputs of commands, by the command's first word.
     commands: BTreeMap<String, (i32, String)>,
     /// What was asked, in order.
@@ -112,9 +114,14 @@ impl FakeRuntime {
         }
     }
 
-    /// Makes an image missing; `pull` is what a pull of it ends with, success without it.
-    pub fn lose_image(&self, image: &str, pull: Option<Pull>) {
-        self.state().lost.insert(image.to_owned(), pull);
+    /// Makes an image missing, until it is pulled.
+    pub fn lose_image(&self, image: &str) {
+        self.state().lost.insert(image.to_owned());
+    }
+
+    /// Lets pulls of an image fail.
+    pub fn fail_pulls(&self, image: &str, pull: Pull) {
+        self.state().pulls.insert(image.to_owned(), pull);
     }
 
     /// Lets commands whose first word is `word` exit with this code and output.
@@ -243,7 +250,7 @@ impl State {
             size: 1 << 20,
             ..Image::default()
         };
-        (!self.lost.contains_key(reference)).then_some(image)
+        (!self.lost.contains(reference)).then_some(image)
     }
 }
 
@@ -403,7 +410,7 @@ impl Runtime for FakeRuntime {
         let mut state = self.up()?;
         state.calls.push(format!("pull {reference}"));
         let image = reference.to_owned();
-        match state.lost.get(reference).cloned().flatten() {
+        match state.pulls.get(reference).cloned() {
             None => {
                 state.lost.remove(reference);
                 Ok(format!("sha256:{reference}"))
@@ -424,7 +431,7 @@ impl Runtime for FakeRuntime {
 
     async fn remove_image(&self, reference: &str) -> Result<(), Error> {
         let mut state = self.up()?;
-        state.lost.insert(reference.to_owned(), None);
+        state.lost.insert(reference.to_owned());
         Ok(())
     }
 

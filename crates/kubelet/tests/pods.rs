@@ -217,7 +217,8 @@ async fn a_crash_is_restarted_at_once_and_then_waits() {
 #[tokio::test]
 async fn an_image_that_cannot_be_pulled() {
     let node = Node::start().await;
-    node.runtime.lose_image("nope:1", Some(Pull::NotFound));
+    node.runtime.lose_image("nope:1");
+    node.runtime.fail_pulls("nope:1", Pull::NotFound);
     node.create("web", json!({"containers": [{"name": "a", "image": "nope:1"}]}));
     let pod = node.until("web", |pod| state(pod, 0)["waiting"]["reason"] == "ErrImagePull").await;
     assert_eq!(pod["status"]["phase"], "Pending");
@@ -232,11 +233,21 @@ async fn an_image_that_cannot_be_pulled() {
 async fn without_a_registry_the_local_image_serves() {
     let node = Node::start().await;
     let spec = json!({"containers": [{"name": "a", "image": "nginx:latest", "imagePullPolicy": "Always"}]});
-    node.create("web", spec);
-    node.until_ready("web").await;
-    let events = node.events("web", "Started").await;
+    node.create("online", spec.clone());
+    node.until_ready("online").await;
+    let events = node.events("online", "Started").await;
     assert_eq!(events[0], "Pulling: Pulling image \"nginx:latest\"");
     assert!(events[1].starts_with("Pulled: Successfully pulled image \"nginx:latest\" in "), "{events:?}");
+
+    node.runtime.fail_pulls("nginx:latest", Pull::Offline);
+    // The second does not try for long what has just failed.
+    for (name, event) in [("first", 1), ("second", 0)] {
+        node.create(name, spec.clone());
+        node.until_ready(name).await;
+        let events = node.events(name, "Started").await;
+        let expect = "Pulled: Registry of image \"nginx:latest\" is out of reach";
+        assert!(events[event].starts_with(expect), "{events:?}");
+    }
 }
 
 #[tokio::test]
