@@ -37,7 +37,7 @@ fn hooks_take_an_empty_object() {
             assert_eq!(resource.row(object, now).len(), resource.columns().len(), "{} {state}", info.kind);
             let labels: Vec<&str> = resource.fields(object).into_iter().map(|(label, _)| label).collect();
             let selectable: Vec<&str> = info.selectable.iter().map(|label| resource.stored_label(label)).collect();
-assert!(selectable.iter().all(|label| labels.contains(label)), "{} {state}", info.kind);
+            assert!(selectable.iter().all(|label| labels.contains(label)), "{} {state}", info.kind);
             // A second view may offer less.
             assert!(resource.is_view() || labels == selectable, "{} {state}", info.kind);
             assert!(resource.columns().iter().any(|column| column.format == "name"), "{}", info.kind);
