@@ -150,7 +150,7 @@ async fn probes() {
         let docker = &fixture.docker;
         let sandbox = fixture.sandbox("web").await;
         let id = fixture.run_script(&sandbox, "main", "sleep 1000").await;
-        let done = docker.exec_sync(&id, command("echo a; echo b >&2; exit 4"), MINUTE).await.unwrap();
+        let done = docker.exec_sync(&id, command("echo a; sleep 0.3; echo b >&2; exit 4"), MINUTE).await.unwrap();
         assert_eq!(done.exit_code, 4);
         assert_eq!(done.output, "a\nb\n");
 

@@ -36,6 +36,8 @@ mod udp;
 
 #[cfg(test)]
 mod kernel_tests;
+#[cfg(test)]
+mod start_tests;
 
 use std::net::Ipv4Addr;
 
