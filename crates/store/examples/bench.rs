@@ -24,6 +24,10 @@ async fn main() -> Result<()> {
     let parent = std::env::args().nth(1).unwrap_or_else(|| ".".to_owned());
     let dir = tempfile::tempdir_in(parent)?;
     println!("objects of {SIZE} bytes, in {}", dir.path().display());
+    let before = resident();
+    let empty = open(dir.path(), "empty", true)?;
+    println!("memory: {before}, with an empty store open {}", resident());
+    empty.close().await;
     for fsync in [true, false] {
         for (clients, each) in [(1, 5_000), (16, 3_000), (64, 1_000)] {
             creates(dir.path(), fsync, clients, each).await?;
@@ -167,9 +171,17 @@ async fn reopen(dir: &Path) -> Result<()> {
     let start = Instant::now();
     let store = open(dir, "creates-true-64", true)?;
     let objects = store.snapshot(RESOURCE).len();
-    println!("open with {objects} objects: {:?}", start.elapsed());
+    let took = start.elapsed();
+    println!("open with {objects} objects: {took:?}");
     store.close().await;
     Ok(())
+}
+
+/// The resident memory of this process, as Linux tells it.
+fn resident() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.unwrap_or("unknown").trim().to_owned()
 }
 
 struct Latencies(Histogram<u64>);

@@ -60,7 +60,8 @@ pub(crate) struct Shelf {
 pub(crate) struct Wake {
     signals: Vec<watch::Sender<()>>,
     /// What was visible before. Freed with this, where nobody waits for it.
-    _garbage: (Vec<(Arc<str>, Index)>, Vec<Arc<Event>>),
+    _indexes: Vec<(Arc<str>, Index)>,
+    _evicted: Vec<Arc<Event>>,
 }
 
 impl Wake {
@@ -155,7 +156,7 @@ impl Shared {
             }
             visible.revision = revision;
         }
-        Wake { signals, _garbage: (touched, garbage) }
+        Wake { signals, _indexes: touched, _evicted: garbage }
     }
 
     /// Raises the horizon, so that from now on nobody begins to read the log before it.

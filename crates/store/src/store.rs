@@ -91,14 +91,6 @@ impl Store {
         shelf.index.get(&key.namespace, &key.name).cloned()
     }
 
-    /// The object of this name as it is now, and the newest revision. That there is none, is as of that revision.
-    pub fn get_at(&self, key: &Key) -> (Option<Arc<Entry>>, Revision) {
-        let visible = self.0.shared.visible();
-        let shelf = visible.shelf(&key.resource);
-        let found = shelf.and_then(|shelf| shelf.index.get(&key.namespace, &key.name).cloned());
-        (found, visible.revision)
-    }
-
     /// All objects of a resource (`GROUP/RESOURCE`) as they are now.
     pub fn snapshot(&self, resource: &str) -> Snapshot {
         let visible = self.0.shared.visible();
