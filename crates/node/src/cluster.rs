@@ -9,8 +9,8 @@ use apiserver::{ApiServer, Dependencies, User};
 use docker::{Docker, Network};
 use informer::{Informers, ObjectKey};
 use k8s_openapi::api::core::v1::Node as ApiNode;
-use registry::allocate::AllocatorConfig;
 use registry::Registry;
+use registry::allocate::AllocatorConfig;
 use runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -65,13 +65,10 @@ impl Node {
 
         report(Progress::Doing("Asking Docker".to_owned()));
         let docker = Docker::connect(docker::Config::new(&name)).await?;
-        let settings = network::settle(&profile, &profile.home(), &docker).await?;
-
-        let (network, opened) =
-            tokio::join!(docker.prepare(settings.pod_subnet(&profile)?), open(&profile, &settings, fsync),);
-        let network = network?;
-        let (registry, pki) = opened?;
+        let (settings, network) = network::establish(&profile, &docker).await?;
         report(Progress::Done(format!("Docker network {} ({})", network.name, network.subnet)));
+        report(Progress::Doing("Opening the store".to_owned()));
+        let (registry, pki) = open(&profile, &settings, fsync).await?;
         report(Progress::Done(format!("Store at revision {}", registry.store().revision())));
 
         report(Progress::Doing("Starting the API server".to_owned()));
@@ -234,8 +231,7 @@ fn start_kubelet(
         informers: informers.clone(),
         runtime: Arc::new(docker.clone()) as Arc<dyn Runtime>,
     };
-    kubelet::start(config, deps)
-        .map_err(|error| Error::Component { component: "kubelet", reason: error.to_string() })
+    kubelet::start(config, deps).map_err(|error| Error::Component { component: "kubelet", reason: error.to_string() })
 }
 
 async fn start_proxy(

@@ -34,8 +34,8 @@ pub enum Error {
         reason: String,
     },
     /// All subnets that could be taken are in use.
-    #[error("no free {0} subnet is left on this machine; delete clusters or Docker networks that are not needed")]
-    NoSubnet(&'static str),
+    #[error("no free subnet is left on this machine; delete clusters or Docker networks that are not needed")]
+    NoSubnet,
     /// Docker.
     #[error(transparent)]
     Runtime(#[from] runtime::Error),

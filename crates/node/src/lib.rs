@@ -6,7 +6,7 @@
 //! ```text
 //!  1  lock the profile            nobody else runs it
 //!  2  Docker: answers? network    what it refuses is known before anything is written
-//!  3  store and registry          opened while Docker makes the network
+//!  3  store and registry          which subnets Services have is known now
 //!  4  API server                  on loopback; from here on the others are its clients
 //!  5  bootstrap objects           namespaces, the Service `kubernetes` and its endpoints
 //!  6  informers                   one watch for each kind, shared by all that follow

@@ -34,10 +34,6 @@ impl Home {
         Ok(Self(path))
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
     /// The profile called `name`, which must be a DNS label of at most 40 characters: it becomes the node's name.
     pub fn profile(&self, name: &str) -> Result<Profile, Error> {
         let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -65,11 +61,6 @@ impl Profile {
     /// The profile's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    /// The home that the profile is in.
-    pub(crate) fn home(&self) -> Home {
-        Home(self.folder.parent().unwrap_or(&self.folder).to_owned())
     }
 
     /// A path within the folder.
@@ -108,13 +99,10 @@ impl Profile {
         self.settings().exists()
     }
 
-    /// Makes the folder, readable by its owner alone.
+    /// Makes the folder, and the store's in it, accessible to their owner alone.
     pub fn create(&self) -> Result<(), Error> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder)
-            .map_err(|source| Error::file(&self.folder, source))
+        let folder = self.store();
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|source| Error::file(&folder, source))
     }
 
     /// Takes the lock that says "a daemon runs on this profile". Fails with [`Error::Running`] if one does.

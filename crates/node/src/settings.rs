@@ -6,8 +6,8 @@ use std::io;
 use docker::Subnet;
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
 use crate::profile::{Profile, write_private};
-use crate::{Error, Home};
 
 /// A profile's choices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,24 +57,10 @@ fn subnet(profile: &Profile, text: &str) -> Result<Subnet, Error> {
     })
 }
 
-/// The subnets that the other profiles of `home` have settled on, whether they run or not.
-pub(crate) fn of_others(home: &Home, profile: &Profile) -> Vec<Subnet> {
-    let folders = fs::read_dir(home.path()).into_iter().flatten().flatten();
-    folders
-        .filter_map(|folder| {
-            let name = folder.file_name().into_string().ok()?;
-            let other = home.profile(&name).ok().filter(|other| other.name() != profile.name())?;
-            // What cannot be read is not ours to judge: its own start will say so.
-            let settings = Settings::load(&other).ok()??;
-            Some([settings.pod_subnet(&other).ok()?, settings.service_subnet(&other).ok()?])
-        })
-        .flatten()
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Home;
 
     #[test]
     fn settings_are_kept_and_damage_is_told() {
@@ -90,10 +76,6 @@ mod tests {
         };
         settings.save(&profile).expect("saved");
         assert_eq!(Settings::load(&profile).expect("readable"), Some(settings));
-        let other = home.profile("two").expect("a name");
-        let taken: Vec<String> = of_others(&home, &other).iter().map(ToString::to_string).collect();
-        assert_eq!(taken, ["10.244.0.0/16", "10.96.0.0/16"]);
-        assert!(of_others(&home, &profile).is_empty());
         fs::write(profile.settings(), "{").expect("written");
         assert!(matches!(Settings::load(&profile), Err(Error::Settings { .. })));
     }
