@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::Api;
+use coracle_kubelet::fake::{FakeRuntime, Pull};
+use coracle_kubelet::{self as kubelet, Config, Deps, Handle};
 use informer::Informers;
-use kubelet::fake::{FakeRuntime, Pull};
-use kubelet::{Config, Deps, Handle};
 use serde_json::{Value, json};
 use streaming::{LogOptions, PodRef};
 use tokio_util::sync::CancellationToken;
