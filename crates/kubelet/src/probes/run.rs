@@ -135,7 +135,7 @@ mod tests {
     ) -> (String, Vec<String>) {
         let assignment = Assignment {
             kind,
-            probe: Probe { failure_threshold: Some(2), period_seconds: Some(1), ..Probe::default() },
+            probe: Probe { exec, failure_threshold: Some(2), period_seconds: Some(1), ..Probe::default() },
             started: Timestamp::now(),
             last: None,
         };
