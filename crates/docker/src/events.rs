@@ -105,4 +105,41 @@ mod tests {
         assert!(event(message("exec_create: ls", &container)).is_none());
         assert!(event(EventMessage::default()).is_none());
     }
+
+    /// A daemon that tells one event and goes away.
+    #[tokio::test]
+    async fn the_end_of_the_daemon_is_the_end_of_the_stream() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docker.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            drop(listener);
+            let (mut buffer, mut requests) = ([0; 4096], Vec::new());
+            // Both come over the same connection.
+            for answer in [
+                "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 2\r\n\r\nOK".to_owned(),
+                format!(
+                    "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}\n",
+                    r#"{"Type":"container","Action":"start","Actor":{"ID":"c1","Attributes":{}},"timeNano":1}"#
+                ),
+            ] {
+                let length = connection.read(&mut buffer).await.unwrap();
+                requests.extend_from_slice(&buffer[..length]);
+                connection.write_all(answer.as_bytes()).await.unwrap();
+            }
+            let requests = String::from_utf8(requests).unwrap();
+            assert!(requests.contains("GET /v1.41/events?"), "{requests}");
+        });
+        let mut config = crate::Config::new("p");
+        config.host = Some(format!("unix://{}", path.display()));
+        let docker = Docker::connect(config).await.unwrap();
+        let mut events = subscribe(&docker);
+        assert_eq!(events.next().await.unwrap().unwrap().id, "c1");
+        let lost = events.next().await.unwrap().unwrap_err();
+        assert!(lost.is_unavailable(), "{lost:?}");
+        assert!(events.next().await.is_none());
+    }
 }

@@ -1,5 +1,6 @@
 //! Commands in containers, and attaching to their main process.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::time::Duration;
@@ -215,19 +216,19 @@ pub(crate) async fn relay<F: Future<Output = ()>>(
             // End of file for the command. That it is gone already is no matter.
             let _ = writer.shutdown().await;
         }
-        std::future::pending::<()>().await
+        std::future::pending::<Infallible>().await
     };
     let terminal = async {
         while let Some(size) = sizes.recv().await {
             resize(size).await;
         }
-        std::future::pending::<()>().await
+        std::future::pending::<Infallible>().await
     };
     tokio::select! {
         end = output(reader, tty, stdout.clone(), stderr.clone()) => end,
         () = left(stdout.clone().or(stderr.clone())) => Ok(End::CallerLeft),
-        () = input => unreachable!("never ends"),
-        () = terminal => unreachable!("never ends"),
+        never = input => match never {},
+        never = terminal => match never {},
     }
 }
 

@@ -179,7 +179,7 @@ mod tests {
         for (text, expect) in cases {
             match Reference::parse(text) {
                 Err(Error::InvalidImageName { message, .. }) => {
-                    assert_eq!(message, expect, "{text}")
+                    assert_eq!(message, expect, "{text}");
                 }
                 other => panic!("{text}: {other:?}"),
             }

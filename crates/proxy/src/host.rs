@@ -21,7 +21,7 @@ pub(crate) async fn prepare(table: &Table) -> bool {
         match fs::write(IP_FORWARD, "1") {
             Ok(()) => info!("set net.ipv4.ip_forward=1 (was 0); it stays, for Docker needs it too"),
             Err(error) => {
-                warn!(%error, "cannot set net.ipv4.ip_forward=1: pods may not reach each other or the outside")
+                warn!(%error, "cannot set net.ipv4.ip_forward=1: pods may not reach each other or the outside");
             }
         }
     }

@@ -72,7 +72,7 @@ impl Bridge {
     }
 
     /// What a pod gets from an address.
-    fn from_pod(&self, pod: &str, address: SocketAddr) -> Result<String, String> {
+    fn asked_by_pod(&self, pod: &str, address: SocketAddr) -> Result<String, String> {
         let name = &self.name;
         sh(&format!("docker exec {name}-{pod} busybox timeout 5 busybox wget -q -O - http://{address}/name"))
     }
@@ -91,7 +91,7 @@ impl Drop for Bridge {
 }
 
 /// What the machine itself gets from an address.
-fn from_host(address: SocketAddr) -> io::Result<String> {
+fn asked_by_host(address: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(b"GET /name HTTP/1.0\r\n\r\n")?;
@@ -108,7 +108,7 @@ fn all<E: std::fmt::Debug>(tries: usize, ask: impl Fn() -> Result<String, E>) ->
 
 fn refused(address: SocketAddr) {
     let start = Instant::now();
-    assert_eq!(from_host(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "{address}");
+    assert_eq!(asked_by_host(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "{address}");
     assert!(start.elapsed() < Duration::from_secs(1), "{address}: {:?}", start.elapsed());
 }
 
@@ -160,42 +160,42 @@ async fn services_in_the_kernel() {
 
     // The machine and the pods, a pod itself among the endpoints, by cluster IP and by node port.
     for address in [web, node_port] {
-        assert_eq!(all(40, || from_host(address)), ["a", "b"]);
-        assert_eq!(all(20, || world.bridge.from_pod("a", address)), ["a", "b"]);
+        assert_eq!(all(40, || asked_by_host(address)), ["a", "b"]);
+        assert_eq!(all(20, || world.bridge.asked_by_pod("a", address)), ["a", "b"]);
     }
 
     // Endpoints change.
     world.set("web", 10, "None", &[&b]).await;
-    assert_eq!(all(10, || from_host(web)), ["b"]);
-    assert_eq!(all(5, || world.bridge.from_pod("b", web)), ["b"], "a pod reaches itself");
+    assert_eq!(all(10, || asked_by_host(web)), ["b"]);
+    assert_eq!(all(5, || world.bridge.asked_by_pod("b", web)), ["b"], "a pod reaches itself");
 
     // Nobody there: refused at once, and not sent anywhere.
     world.set("web", 10, "None", &[]).await;
     for address in [web, node_port, SocketAddr::new(world.ip(99).into(), 80), SocketAddr::new(world.ip(10).into(), 81)]
     {
         refused(address);
-        let from_pod = world.bridge.from_pod("a", address).unwrap_err();
-        assert!(from_pod.contains("refused"), "{from_pod}");
+        let answer = world.bridge.asked_by_pod("a", address).unwrap_err();
+        assert!(answer.contains("refused"), "{answer}");
     }
 
     // A client stays with its endpoint, also when others come and go.
     let sticky = world.set("sticky", 20, "ClientIP", &[&a]).await;
-    assert_eq!(all(5, || from_host(sticky)), ["a"]);
+    assert_eq!(all(5, || asked_by_host(sticky)), ["a"]);
     world.set("sticky", 20, "ClientIP", &[&a, &b]).await;
-    assert_eq!(all(20, || from_host(sticky)), ["a"]);
+    assert_eq!(all(20, || asked_by_host(sticky)), ["a"]);
     world.set("sticky", 20, "ClientIP", &[&b]).await;
-    assert_eq!(all(5, || from_host(sticky)), ["b"]);
+    assert_eq!(all(5, || asked_by_host(sticky)), ["b"]);
 
     // Somebody removes the table: the next look notices, and all is back.
     sh(&format!("nft delete table ip coracle-{}", world.bridge.name)).unwrap();
     world.kernel.check().await;
     world.kernel.update(&world.ruleset, &Touched::default()).await;
-    assert_eq!(all(5, || from_host(sticky)), ["b"]);
+    assert_eq!(all(5, || asked_by_host(sticky)), ["b"]);
     // So does the next change.
     sh(&format!("nft delete table ip coracle-{}", world.bridge.name)).unwrap();
     world.set("web", 10, "None", &[&a]).await;
-    assert_eq!(all(5, || from_host(web)), ["a"]);
-    assert_eq!(all(5, || from_host(sticky)), ["b"]);
+    assert_eq!(all(5, || asked_by_host(web)), ["a"]);
+    assert_eq!(all(5, || asked_by_host(sticky)), ["b"]);
 
     // Nothing is left.
     let (table, range) = (format!("coracle-{}", world.bridge.name), world.bridge.config.service_cidr.clone());
@@ -217,9 +217,9 @@ async fn pods_are_masqueraded_where_bridged_packets_pass_no_hooks() {
     let (a, b) = (world.bridge.pod("a"), world.bridge.pod("b"));
     let web = world.set("web", 10, "None", &[&a, &b]).await;
     if occurs {
-        assert_eq!(all(20, || world.bridge.from_pod("a", web)), ["a", "b"]);
+        assert_eq!(all(20, || world.bridge.asked_by_pod("a", web)), ["a", "b"]);
     }
-    assert_eq!(all(40, || from_host(web)), ["a", "b"]);
+    assert_eq!(all(40, || asked_by_host(web)), ["a", "b"]);
     world.kernel.remove().await;
 }
 

@@ -215,7 +215,7 @@ impl Installed {
         for change in changes {
             match change {
                 Change::Chain { name, new, .. } => {
-                    put(&mut self.chains, name, (new != Rules::default()).then_some(new))
+                    put(&mut self.chains, name, (new != Rules::default()).then_some(new));
                 }
                 Change::Address { key, new, .. } => put(&mut self.addresses, key, new),
                 Change::NodePort { key, new, .. } => put(&mut self.node_ports, key, new),

@@ -67,11 +67,7 @@ impl Resources {
     /// Converts requests and limits as upstream does: shares are the request (or, without one, the limit) in
     /// 1024ths of a processor, the quota is the limit per period of 100 ms, at least 1 ms.
     #[must_use]
-    pub fn from_milli_cpu(
-        request: Option<i64>,
-        limit: Option<i64>,
-        memory_limit: Option<i64>,
-    ) -> Self {
+    pub fn from_milli_cpu(request: Option<i64>, limit: Option<i64>, memory_limit: Option<i64>) -> Self {
         let shares = request.or(limit).unwrap_or(0);
         Self {
             cpu_shares: Some((shares.saturating_mul(1024) / 1000).clamp(Self::MIN_SHARES, 262_144)),

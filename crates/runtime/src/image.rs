@@ -48,10 +48,7 @@ pub struct Auth {
 // Credentials must not reach a log by way of a derived `Debug`.
 impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Auth")
-            .field("username", &self.username)
-            .field("server", &self.server)
-            .finish_non_exhaustive()
+        f.debug_struct("Auth").field("username", &self.username).field("server", &self.server).finish_non_exhaustive()
     }
 }
 
@@ -61,28 +58,17 @@ mod tests {
 
     #[test]
     fn user_ids() {
-        for (user, expect) in [
-            ("", Some(0)),
-            ("0", Some(0)),
-            ("1000", Some(1000)),
-            ("1000:50", Some(1000)),
-            ("nginx", None),
-        ] {
-            let image = Image {
-                user: user.to_owned(),
-                ..Image::default()
-            };
+        for (user, expect) in
+            [("", Some(0)), ("0", Some(0)), ("1000", Some(1000)), ("1000:50", Some(1000)), ("nginx", None)]
+        {
+            let image = Image { user: user.to_owned(), ..Image::default() };
             assert_eq!(image.uid(), expect, "{user:?}");
         }
     }
 
     #[test]
     fn credentials_are_not_printed() {
-        let auth = Auth {
-            username: "me".to_owned(),
-            password: "secret".to_owned(),
-            ..Auth::default()
-        };
+        let auth = Auth { username: "me".to_owned(), password: "secret".to_owned(), ..Auth::default() };
         assert!(!format!("{auth:?}").contains("secret"));
     }
 }

@@ -54,26 +54,15 @@ pub fn sandbox_name(pod: &PodIdentity, attempt: u32) -> String {
 /// `k8s_CONTAINER_NAME_NAMESPACE_UID_ATTEMPT`.
 #[must_use]
 pub fn container_name(container: &str, pod: &PodIdentity, attempt: u32) -> String {
-    let PodIdentity {
-        namespace,
-        name,
-        uid,
-    } = pod;
+    let PodIdentity { namespace, name, uid } = pod;
     format!("k8s_{container}_{name}_{namespace}_{uid}_{attempt}")
 }
 
 /// All labels of a sandbox.
 #[must_use]
 pub fn of_sandbox(profile: &str, config: &SandboxConfig) -> BTreeMap<String, String> {
-    let mut labels = common(
-        profile,
-        &config.pod,
-        "POD",
-        config.attempt,
-        TYPE_SANDBOX,
-        &config.labels,
-        &config.annotations,
-    );
+    let mut labels =
+        common(profile, &config.pod, "POD", config.attempt, TYPE_SANDBOX, &config.labels, &config.annotations);
     let shared: Vec<&str> = [
         (config.host_network, "hostNetwork"),
         (config.host_pid, "hostPID"),
@@ -91,20 +80,9 @@ pub fn of_sandbox(profile: &str, config: &SandboxConfig) -> BTreeMap<String, Str
 
 /// All labels of a container.
 #[must_use]
-pub fn of_container(
-    profile: &str,
-    sandbox_id: &str,
-    config: &ContainerConfig,
-) -> BTreeMap<String, String> {
-    let mut labels = common(
-        profile,
-        &config.pod,
-        &config.name,
-        config.attempt,
-        TYPE_CONTAINER,
-        &config.labels,
-        &config.annotations,
-    );
+pub fn of_container(profile: &str, sandbox_id: &str, config: &ContainerConfig) -> BTreeMap<String, String> {
+    let mut labels =
+        common(profile, &config.pod, &config.name, config.attempt, TYPE_CONTAINER, &config.labels, &config.annotations);
     labels.insert(SANDBOX_ID.to_owned(), sandbox_id.to_owned());
     labels.insert(CONTAINER_HASH.to_owned(), config.hash.clone());
     labels
@@ -148,11 +126,7 @@ fn common(
     given
         .iter()
         .map(|(key, value)| (key.clone(), value.clone()))
-        .chain(
-            annotations
-                .iter()
-                .map(|(key, value)| (format!("{ANNOTATION_PREFIX}{key}"), value.clone())),
-        )
+        .chain(annotations.iter().map(|(key, value)| (format!("{ANNOTATION_PREFIX}{key}"), value.clone())))
         .chain(own.into_iter().map(|(key, value)| (key.to_owned(), value)))
         .collect()
 }
@@ -162,20 +136,13 @@ mod tests {
     use super::*;
 
     fn pod() -> PodIdentity {
-        PodIdentity {
-            namespace: "default".to_owned(),
-            name: "web".to_owned(),
-            uid: "u1".to_owned(),
-        }
+        PodIdentity { namespace: "default".to_owned(), name: "web".to_owned(), uid: "u1".to_owned() }
     }
 
     #[test]
     fn names() {
         assert_eq!(sandbox_name(&pod(), 1), "k8s_POD_web_default_u1_1");
-        assert_eq!(
-            container_name("nginx", &pod(), 0),
-            "k8s_nginx_web_default_u1_0"
-        );
+        assert_eq!(container_name("nginx", &pod(), 0), "k8s_nginx_web_default_u1_0");
     }
 
     #[test]
@@ -185,11 +152,7 @@ mod tests {
             name: "nginx".to_owned(),
             attempt: 3,
             hash: "abc".to_owned(),
-            labels: [
-                (PROFILE.to_owned(), "theirs".to_owned()),
-                ("app".to_owned(), "x".to_owned()),
-            ]
-            .into(),
+            labels: [(PROFILE.to_owned(), "theirs".to_owned()), ("app".to_owned(), "x".to_owned())].into(),
             annotations: [("note".to_owned(), "y".to_owned())].into(),
             ..ContainerConfig::default()
         };
@@ -205,12 +168,8 @@ mod tests {
 
     #[test]
     fn sandbox_records_what_it_shares() {
-        let config = SandboxConfig {
-            pod: pod(),
-            host_network: true,
-            share_process_namespace: true,
-            ..SandboxConfig::default()
-        };
+        let config =
+            SandboxConfig { pod: pod(), host_network: true, share_process_namespace: true, ..SandboxConfig::default() };
         let labels = of_sandbox("p", &config);
         assert_eq!(labels[SANDBOX_NAMESPACES], "hostNetwork,sharePID");
         assert_eq!(labels[CONTAINER_NAME], "POD");

@@ -31,9 +31,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, Streams};
 
-pub use container::{
-    Container, ContainerConfig, ContainerState, Device, Mount, Propagation, Resources, Seccomp,
-};
+pub use container::{Container, ContainerConfig, ContainerState, Device, Mount, Propagation, Resources, Seccomp};
 pub use error::Error;
 pub use event::{Event, EventKind};
 pub use image::{Auth, Image};
@@ -106,11 +104,7 @@ pub trait Runtime: Send + Sync + 'static {
     async fn remove_sandbox(&self, id: &str) -> Result<(), Error>;
 
     /// Creates a container in a sandbox and answers its id. The image must be present: [`Error::ImageNotFound`].
-    async fn create_container(
-        &self,
-        sandbox: &Sandbox,
-        config: &ContainerConfig,
-    ) -> Result<String, Error>;
+    async fn create_container(&self, sandbox: &Sandbox, config: &ContainerConfig) -> Result<String, Error>;
 
     /// Starts a created container. When the program cannot be executed the error is [`Error::StartFailed`], and the
     /// container is left in state exited with a reason and code 127 or 128.
@@ -159,29 +153,14 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Runs a command in a container without input and waits for its end: probes and hooks.
     /// [`Error::Timeout`] after `timeout`; the command may then go on until it writes.
-    async fn exec_sync(
-        &self,
-        id: &str,
-        command: Vec<String>,
-        timeout: Duration,
-    ) -> Result<ExecOutput, Error>;
+    async fn exec_sync(&self, id: &str, command: Vec<String>, timeout: Duration) -> Result<ExecOutput, Error>;
 
     /// Connects `streams` to the container's main process, and answers its exit code when it ended, 0 when the
     /// caller left first.
-    async fn attach(
-        &self,
-        id: &str,
-        options: CommandOptions,
-        streams: Streams,
-    ) -> Result<i32, Error>;
+    async fn attach(&self, id: &str, options: CommandOptions, streams: Streams) -> Result<i32, Error>;
 
     /// Connects `io` to a TCP port as a process inside the sandbox would (`127.0.0.1:PORT`), until either side closes.
-    async fn port_forward(
-        &self,
-        sandbox_id: &str,
-        port: u16,
-        io: Box<dyn Duplex>,
-    ) -> Result<(), Error>;
+    async fn port_forward(&self, sandbox_id: &str, port: u16, io: Box<dyn Duplex>) -> Result<(), Error>;
 
     /// What a running container has used so far.
     async fn stats(&self, id: &str) -> Result<Stats, Error>;
