@@ -116,9 +116,7 @@ pub(crate) fn is_public(path: &str) -> bool {
 pub(crate) fn forbidden(attributes: &Attributes<'_>, reason: &str) -> ApiError {
     let (user, verb) = (&attributes.user.name, attributes.verb);
     let (group_resource, name, mut message) = match attributes.target {
-        Target::Path(path) => {
-            (GroupResource::new("", ""), "", format!("User {user:?} cannot {verb} path {path:?}"))
-        }
+        Target::Path(path) => (GroupResource::new("", ""), "", format!("User {user:?} cannot {verb} path {path:?}")),
         Target::Resource { group, resource, subresource, namespace, name, .. } => {
             let separator = if subresource.is_empty() { "" } else { "/" };
             let scope = if namespace.is_empty() {

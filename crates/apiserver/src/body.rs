@@ -93,7 +93,10 @@ enum Kind {
     Empty,
     Once(Bytes),
     /// Pieces whose sum is known, sent in frames of a good size.
-    Pieces { pieces: VecDeque<Bytes>, left: u64 },
+    Pieces {
+        pieces: VecDeque<Bytes>,
+        left: u64,
+    },
     Stream(BoxStream<'static, io::Result<Bytes>>),
 }
 

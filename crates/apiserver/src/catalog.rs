@@ -1,8 +1,8 @@
 //! Everything that is served, as discovery and OpenAPI describe it: the registry's resources, and the few that only
 //! answer a question and store nothing.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use registry::{Resources, Subresource};

@@ -6,12 +6,7 @@ use crate::path::Health;
 use crate::query::Query;
 
 /// The answer of a server which is perhaps `stopping`: a status and a text. `None` when there is no such check.
-pub(crate) fn answer(
-    endpoint: Health,
-    check: &str,
-    query: &Query<'_>,
-    stopping: bool,
-) -> Option<(StatusCode, String)> {
+pub(crate) fn answer(endpoint: Health, check: &str, query: &Query<'_>, stopping: bool) -> Option<(StatusCode, String)> {
     let mut checks = vec![("ping", true)];
     // A server that is stopping is alive, and not ready.
     if endpoint == Health::Readyz {

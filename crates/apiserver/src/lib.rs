@@ -11,7 +11,7 @@
 //! 3. [`resource`]: the one set of handlers for objects of every kind (get, list, watch, create, update, patch, delete,
 //!    subresources, logs and exec through the node); or one of [`discovery`], [`openapi`], [`health`], [`metrics`],
 //!    [`reviews`].
-//! 4. [`respond`]: JSON, YAML, Table or metadata, as [`negotiate`]d; an error becomes a `Status` there and nowhere else.
+//! 4. [`respond`]: JSON, YAML, Table or metadata, as [`negotiate`]d (and [`protobuf`] read); an error becomes a `Status` there and nowhere else.
 //!
 //! # Use
 //!
@@ -32,6 +32,7 @@ mod negotiate;
 mod openapi;
 mod path;
 pub mod pki;
+mod protobuf;
 mod query;
 mod resource;
 mod respond;

@@ -81,7 +81,8 @@ impl Metrics {
         );
         registry.register("apiserver_longrunning_requests", "Watches being served", metrics.watchers.clone());
         registry.register("apiserver_request_panics", "Requests whose handler panicked", metrics.panics.clone());
-        registry.register_collector(Box::new(Gauges { in_flight: Arc::clone(&metrics.in_flight), store: store.clone() }));
+        registry
+            .register_collector(Box::new(Gauges { in_flight: Arc::clone(&metrics.in_flight), store: store.clone() }));
         Self { registry, ..metrics }
     }
 

@@ -1,12 +1,15 @@
 //! Content negotiation: what a client wants to get, and what it sends.
 //!
-//! JSON and YAML are spoken; protobuf is not, so a client that prefers it gets the JSON it also accepts, or 406. The
+//! JSON and YAML are spoken. Protobuf is read, for objects of the built-in kinds, but not written: a client that prefers it
+//! gets the JSON it also accepts, or 406. The
 //! representation (`as=Table`, `as=PartialObjectMetadata`) is a parameter of the media type; where a range asks for one an
 //! endpoint does not have, the next range of the list is tried.
 
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use machinery::status::ApiError;
+
+use crate::protobuf;
 
 /// What objects are offered as.
 pub(crate) const OFFERED: [&str; 2] = ["application/json", "application/yaml"];
@@ -113,9 +116,7 @@ fn accept(range: &str, offer: Offer) -> Option<(u16, Output)> {
     let shape = match (offer, kind, group, version) {
         (_, "", ..) => Shape::Object,
         (Offer::Objects, "Table", "meta.k8s.io", "v1") => Shape::Table,
-        (Offer::Objects, "PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => {
-            Shape::Metadata
-        }
+        (Offer::Objects, "PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => Shape::Metadata,
         (Offer::Discovery, "APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => Shape::Discovery("v2"),
         (Offer::Discovery, "APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2beta1") => Shape::Discovery("v2beta1"),
         _ => return None,
@@ -137,16 +138,18 @@ fn quality_of(text: &str) -> Option<u16> {
 pub(crate) enum Input {
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// Reads the `Content-Type` of an object; none at all means JSON, as upstream has it.
 ///
 /// # Errors
-/// 415 for anything but JSON and YAML.
+/// 415 for anything else than JSON, YAML and protobuf.
 pub(crate) fn input(headers: &HeaderMap) -> Result<Input, ApiError> {
     match media_type(headers) {
         "" | "application/json" | "*/*" => Ok(Input::Json),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Input::Yaml),
+        protobuf::MEDIA_TYPE => Ok(Input::Protobuf),
         _ => Err(ApiError::unsupported_media_type(&OFFERED)),
     }
 }
@@ -223,7 +226,8 @@ mod tests {
             ("application/json", Some(Input::Json)),
             ("application/json; charset=utf-8", Some(Input::Json)),
             ("application/yaml", Some(Input::Yaml)),
-            ("application/vnd.kubernetes.protobuf", None),
+            ("application/vnd.kubernetes.protobuf", Some(Input::Protobuf)),
+            ("application/cbor", None),
             ("text/plain", None),
         ] {
             let mut headers = HeaderMap::new();

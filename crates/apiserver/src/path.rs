@@ -176,7 +176,13 @@ mod tests {
         match Route::parse(path) {
             Route::Resource(r) => Some(format!(
                 "{}|{}|{}|{}|{}|{}|{}{}",
-                r.group, r.version, r.namespace, r.resource, r.name, r.subresource, r.rest,
+                r.group,
+                r.version,
+                r.namespace,
+                r.resource,
+                r.name,
+                r.subresource,
+                r.rest,
                 if r.watch { "|watch" } else { "" }
             )),
             _ => None,

@@ -97,13 +97,18 @@ mod tests {
         };
         for (query, expect) in [
             ("limit=abc", Some(r#"strconv.ParseInt: parsing "abc": invalid syntax"#)),
-            ("limit=99999999999999999999", Some(r#"strconv.ParseInt: parsing "99999999999999999999": value out of range"#)),
+            (
+                "limit=99999999999999999999",
+                Some(r#"strconv.ParseInt: parsing "99999999999999999999": value out of range"#),
+            ),
             ("limit=", None),
             ("dryRun=All", None),
             ("dryRun=All&dryRun=All", None),
             (
                 "dryRun=Some",
-                Some(r#"CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: "Some": supported values: "All""#),
+                Some(
+                    r#"CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: "Some": supported values: "All""#,
+                ),
             ),
         ] {
             assert_eq!(message(query).as_deref(), expect, "{query}");

@@ -98,8 +98,7 @@ impl ApiServer {
         let started = Instant::now();
         let _in_flight = self.0.metrics.begin();
         let audit_id = audit_id(request.headers());
-        let mut labels =
-            Labels { verb: method_name(request.method()), resource: None, subresource: "", code: 200 };
+        let mut labels = Labels { verb: method_name(request.method()), resource: None, subresource: "", code: 200 };
         let outcome = AssertUnwindSafe(self.dispatch(request, user, &mut labels)).catch_unwind().await;
         let mut response = match outcome {
             Ok(Ok(response)) => response,
@@ -107,7 +106,9 @@ impl ApiServer {
             Err(panic) => {
                 self.0.metrics.panicked();
                 tracing::error!(verb = labels.verb, resource = ?labels.resource, panic = respond::panic_text(&*panic), "a request handler panicked");
-                respond::error(&ApiError::internal("this request caused apiserver to panic. Look in the logs for details."))
+                respond::error(&ApiError::internal(
+                    "this request caused apiserver to panic. Look in the logs for details.",
+                ))
             }
         };
         let headers = response.headers_mut();
@@ -187,9 +188,8 @@ impl ApiServer {
             None => Ok(respond::page_not_found()),
         };
         let listed = |name: &str, build: &dyn Fn(&[catalog::Served<'_>]) -> Option<Vec<u8>>| {
-            let document = documents.get(&resources, name, |resources| {
-                build(&catalog::all(resources)).unwrap_or_default()
-            });
+            let document =
+                documents.get(&resources, name, |resources| build(&catalog::all(resources)).unwrap_or_default());
             (!document.bytes.is_empty()).then_some(document)
         };
         match *route {
@@ -218,32 +218,27 @@ impl ApiServer {
                     _ => plain(listed("/apis", &|served| Some(discovery::group_list(served)))),
                 }
             }
-            Route::Group(group) => {
-                plain(listed(&format!("/apis/{group}"), &|served| discovery::group(served, group)))
-            }
+            Route::Group(group) => plain(listed(&format!("/apis/{group}"), &|served| discovery::group(served, group))),
             Route::GroupVersion { group, version } => plain(listed(&format!("/apis/{group}/{version}"), &|served| {
                 discovery::resource_list(served, group, version)
             })),
             Route::OpenApiV2 => {
-                let accept = parts.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
-                let protobuf = openapi::PROTOBUF_V2.iter().find(|kind| accept.contains(*kind));
-                Ok(match protobuf {
-                    Some(kind) => {
-                        let document = documents.get(&resources, "openapi v2 protobuf", openapi::v2_protobuf);
-                        tagged(&parts.headers, document, kind)
-                    }
-                    None => {
-                        negotiate::output(&parts.headers, Offer::Plain)?;
-                        let document = documents.get(&resources, "openapi v2", openapi::v2);
-                        tagged(&parts.headers, document, Encoding::Json.content_type())
-                    }
-                })
+                let accept =
+                    parts.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+                if openapi::PROTOBUF_V2.iter().any(|kind| accept.contains(kind)) {
+                    let document = documents.get(&resources, "openapi v2 protobuf", openapi::v2_protobuf);
+                    return Ok(tagged(&parts.headers, document, openapi::PROTOBUF_V2_TYPE));
+                }
+                negotiate::output(&parts.headers, Offer::Plain)?;
+                let document = documents.get(&resources, "openapi v2", openapi::v2);
+                Ok(tagged(&parts.headers, document, Encoding::Json.content_type()))
             }
             Route::OpenApiV3 => {
                 negotiate::output(&parts.headers, Offer::Plain)?;
                 let document = documents.get(&resources, "openapi v3", |table| {
+                    // Only the hashes are kept: of all these documents a client reads one or two.
                     openapi::v3_index(openapi::v3_names(table).into_iter().map(|name| {
-                        let hash = self.openapi_v3(&resources, &name).hash.to_string();
+                        let hash = Document::new(openapi::v3(table, &name)).hash.to_string();
                         (name, hash)
                     }))
                 });
@@ -254,15 +249,12 @@ impl ApiServer {
                 if !openapi::v3_names(&resources).iter().any(|known| known == name) {
                     return Ok(respond::page_not_found());
                 }
-                let document = self.openapi_v3(&resources, name);
+                let key = format!("openapi v3 {name}");
+                let document = documents.get(&resources, &key, |resources| openapi::v3(resources, name));
                 Ok(versioned(&parts.headers, document, name, query.text("hash")))
             }
             Route::Resource(_) | Route::Unknown => Ok(respond::page_not_found()),
         }
-    }
-
-    fn openapi_v3(&self, resources: &Arc<registry::Resources>, name: &str) -> Document {
-        self.0.documents.get(resources, &format!("openapi v3 {name}"), |resources| openapi::v3(resources, name))
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -4,5 +4,5 @@ mod access;
 mod documents;
 mod network;
 mod objects;
-mod support;
+pub(crate) mod support;
 mod watching;

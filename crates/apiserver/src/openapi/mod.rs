@@ -44,11 +44,12 @@ impl Dialect {
     }
 }
 
-/// Media types of the protobuf form of v2; clients send the first, upstream knows both.
-pub(crate) const PROTOBUF_V2: [&str; 2] = [
-    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
-    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
-];
+/// Media types of the protobuf form of v2 which clients ask for. The older one is no legal media type, so that what they
+/// get is called by the newer one, which all of them can parse.
+pub(crate) const PROTOBUF_V2: [&str; 2] =
+    [PROTOBUF_V2_TYPE, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"];
+/// The media type of the protobuf form of v2.
+pub(crate) const PROTOBUF_V2_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// The documents there are in `/openapi/v3`: `api/v1`, `apis/apps/v1`.
 pub(crate) fn v3_names(resources: &Resources) -> Vec<String> {
@@ -120,4 +121,3 @@ fn info() -> Value {
 fn encode(value: &Value) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
-

@@ -37,7 +37,8 @@ const LIST: &[Parameter] = &[
     ("watch", "boolean", "Watch for changes and return them as a stream."),
 ];
 const WRITE: &[Parameter] = &[DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION];
-const PATCH: &[Parameter] = &[DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION, ("force", "boolean", "Force an apply request.")];
+const PATCH: &[Parameter] =
+    &[DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION, ("force", "boolean", "Force an apply request.")];
 const DELETE: &[Parameter] = &[
     DRY_RUN,
     ("gracePeriodSeconds", "integer", "The duration in seconds before the object should be deleted."),

@@ -77,12 +77,7 @@ pub(super) fn document(document: &Value) -> Vec<u8> {
     let info = Message::default().text(1, document["info"].get("title")).text(2, document["info"].get("version"));
     let paths = Message::default().members(2, document.get("paths"), path_item);
     let definitions = Message::default().members(1, document.get("definitions"), schema);
-    Message::default()
-        .text(1, document.get("swagger"))
-        .message(2, &info)
-        .message(8, &paths)
-        .message(9, &definitions)
-        .0
+    Message::default().text(1, document.get("swagger")).message(2, &info).message(8, &paths).message(9, &definitions).0
 }
 
 fn path_item(item: &Value) -> Message {
@@ -102,10 +97,7 @@ fn operation(value: &Value) -> Message {
         .texts(6, value.get("produces"))
         .texts(7, value.get("consumes"));
     let responses = Message::default().members(1, value.get("responses"), response);
-    parameters(message, 8, value)
-        .message(9, &responses)
-        .texts(10, value.get("schemes"))
-        .extensions(13, value)
+    parameters(message, 8, value).message(9, &responses).texts(10, value.get("schemes")).extensions(13, value)
 }
 
 fn response(value: &Value) -> Message {
@@ -119,9 +111,10 @@ fn response(value: &Value) -> Message {
 
 fn parameters(message: Message, field: u64, owner: &Value) -> Message {
     let parameters = owner.get("parameters").and_then(Value::as_array);
-    parameters.into_iter().flatten().fold(message, |message, value| {
-        message.message(field, &Message::default().message(1, &parameter(value)))
-    })
+    parameters
+        .into_iter()
+        .flatten()
+        .fold(message, |message, value| message.message(field, &Message::default().message(1, &parameter(value))))
 }
 
 fn parameter(value: &Value) -> Message {
@@ -203,11 +196,11 @@ mod tests {
             "x-y": [1],
         });
         let expect = [
-            &b"\x22\x01d"[..],               // description
-            b"\x9a\x01\x01a",                // required
-            b"\xb2\x01\x08\x0a\x06object",   // type { value }
+            &b"\x22\x01d"[..],                                                  // description
+            b"\x9a\x01\x01a",                                                   // required
+            b"\xb2\x01\x08\x0a\x06object",                                      // type { value }
             b"\xca\x01\x12\x0a\x10\x0a\x01a\x12\x0b\xb2\x01\x08\x0a\x06string", // properties { a: type { value } }
-            b"\xfa\x01\x0c\x0a\x03x-y\x12\x05\x12\x03[1]", // extension { name, value { yaml } }
+            b"\xfa\x01\x0c\x0a\x03x-y\x12\x05\x12\x03[1]",                      // extension { name, value { yaml } }
         ];
         assert_eq!(schema(&value).0, expect.concat());
     }

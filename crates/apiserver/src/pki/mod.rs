@@ -43,7 +43,9 @@ pub enum PkiError {
     },
     /// The authority's files exist and are not a certificate and its key. Replacing them would lock out every client,
     /// so that is left to a person.
-    #[error("{path} does not hold a usable certificate authority; delete the directory to have new certificates issued")]
+    #[error(
+        "{path} does not hold a usable certificate authority; delete the directory to have new certificates issued"
+    )]
     Authority {
         /// The certificate.
         path: PathBuf,
@@ -195,15 +197,14 @@ impl Pki {
         let certificate_path = self.directory.join(format!("{file}.crt"));
         let key_path = self.directory.join(format!("{file}.key"));
         if let (Some(certificate_pem), Some(key_pem)) = (files::read(&certificate_path)?, files::read(&key_path)?) {
-            let good = Facts::of_pem(&certificate_pem).zip(KeyPair::from_pem(&key_pem).ok()).is_some_and(
-                |(facts, key)| {
+            let good =
+                Facts::of_pem(&certificate_pem).zip(KeyPair::from_pem(&key_pem).ok()).is_some_and(|(facts, key)| {
                     facts.belongs_to(&key)
                         && !facts.due_at(now, LEAF_RENEWAL)
                         && facts.names == wanted_names(&params)
                         && facts.subject == wanted_subject(&params)
                         && facts.signed_by(&self.authority_pem)
-                },
-            );
+                });
             if good {
                 return Ok(Credential { certificate_pem, key_pem });
             }

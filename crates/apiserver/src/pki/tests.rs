@@ -34,7 +34,9 @@ fn new_names_need_a_new_certificate() {
     let after = pki.server(&more).unwrap();
     assert_ne!(before.certificate_pem, after.certificate_pem);
     let facts = Facts::of_pem(&after.certificate_pem).unwrap();
-    for name in ["127.0.0.1", "::1", "localhost", "kubernetes.default.svc.cluster.local", "10.96.0.1", "cluster.example"] {
+    for name in
+        ["127.0.0.1", "::1", "localhost", "kubernetes.default.svc.cluster.local", "10.96.0.1", "cluster.example"]
+    {
         assert!(facts.names.iter().any(|have| have == name), "{name} is missing from {:?}", facts.names);
     }
 }
@@ -45,11 +47,7 @@ fn renewal_comes_before_the_end_and_after_a_clock_was_set_back() {
     let now = SystemTime::now();
     let pki = Pki::open_at(home.path(), now).unwrap();
     let first = pki.client_at("admin", "kubernetes-admin", "system:masters", now).unwrap();
-    for (when, renewed) in [
-        (now + 300 * DAY, false),
-        (now + 336 * DAY, true),
-        (now, true),
-    ] {
+    for (when, renewed) in [(now + 300 * DAY, false), (now + 336 * DAY, true), (now, true)] {
         let before = fs::read_to_string(home.path().join("admin.crt")).unwrap();
         let after = pki.client_at("admin", "kubernetes-admin", "system:masters", when).unwrap();
         assert_eq!(before != after.certificate_pem, renewed, "{:?} later", when.duration_since(now));

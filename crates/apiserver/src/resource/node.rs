@@ -47,8 +47,8 @@ pub(super) async fn stream(call: Call<'_>, subresource: Subresource) -> Result<A
     if subresource == Subresource::PortForward {
         return port_forward(call).await;
     }
-    let options = CommandOptions::from_query(call.query.pairs())
-        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let options =
+        CommandOptions::from_query(call.query.pairs()).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let command: Vec<String> = call.query.all("command").map(str::to_owned).collect();
     if subresource == Subresource::Exec && command.is_empty() {
         return Err(ApiError::bad_request("you must specify at least one command for the container"));

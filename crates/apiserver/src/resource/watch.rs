@@ -70,7 +70,10 @@ enum Form {
     Object,
     Metadata,
     /// Only the first Table has columns.
-    Table { include: Include, begun: bool },
+    Table {
+        include: Include,
+        begun: bool,
+    },
 }
 
 struct Frames<G> {

@@ -8,6 +8,7 @@ use registry::{DeleteRequest, FieldValidation, PatchType, Subresource, WriteOpti
 use super::{Call, read};
 use crate::body::RequestBody;
 use crate::negotiate::{self, Input, Offer, Output, Shape};
+use crate::protobuf::{self, DecodeError};
 use crate::respond::{self, Answer};
 
 pub(super) async fn create(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
@@ -90,7 +91,7 @@ fn answer(call: &Call<'_>, output: Output, written: &Written) -> Result<Answer, 
 /// The body of a write as JSON.
 ///
 /// # Errors
-/// 415 for a format that is not read, 400 for YAML that is none, 413 for too much.
+/// 415 for a format that is not read, 400 for YAML or protobuf that is none, 413 for too much.
 pub(super) async fn object(headers: &HeaderMap, body: RequestBody) -> Result<Bytes, ApiError> {
     let input = negotiate::input(headers)?;
     let body = body.read().await?;
@@ -102,6 +103,13 @@ pub(super) async fn object(headers: &HeaderMap, body: RequestBody) -> Result<Byt
             })?;
             serde_json::to_vec(&value).map(Bytes::from).map_err(ApiError::internal)
         }
+        // The options of a DELETE are often none at all.
+        Input::Protobuf if body.is_empty() => Ok(body),
+        Input::Protobuf => match protobuf::to_json(&body) {
+            Ok(json) => Ok(json.into()),
+            Err(DecodeError::UnknownKind { .. }) => Err(ApiError::unsupported_media_type(&negotiate::OFFERED)),
+            Err(error) => Err(ApiError::bad_request(error.to_string())),
+        },
     }
 }
 

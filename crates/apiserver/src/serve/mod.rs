@@ -96,7 +96,10 @@ impl Serving {
         self.server.0.stopping.cancel();
         self.server.0.tasks.close();
         if tokio::time::timeout(self.limits.drain, self.server.0.tasks.wait()).await.is_err() {
-            tracing::info!(connections = self.server.0.tasks.len(), "closing connections which did not end by themselves");
+            tracing::info!(
+                connections = self.server.0.tasks.len(),
+                "closing connections which did not end by themselves"
+            );
             self.server.0.killed.cancel();
             self.server.0.tasks.wait().await;
         }

@@ -59,7 +59,8 @@ async fn somebody_without_rights_may_look_around_and_nothing_else() {
         assert_eq!(fixture.ask_as(user(), line, &[], "").await.status, 200, "{line}");
     }
     let reply = fixture.ask_as(user(), "GET /api/v1/namespaces/default/pods", &[], "").await;
-    let expect = r#"pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "default""#;
+    let expect =
+        r#"pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "default""#;
     assert_eq!(reply.json()["message"], expect);
     let reply = fixture.ask_as(user(), "GET /api/v1/nodes?watch=true", &[], "").await;
     let expect = r#"nodes is forbidden: User "x" cannot watch resource "nodes" in API group "" at the cluster scope"#;

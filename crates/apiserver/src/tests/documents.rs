@@ -153,8 +153,12 @@ async fn openapi_v2_as_protobuf() {
     let fixture = Fixture::new().await;
     let accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
     let reply = fixture.ask("GET /openapi/v2", &[("accept", accept)], "").await;
-    assert_eq!((reply.status.as_u16(), reply.header("content-type")), (200, accept));
+    // Not the name it was asked by: Go's parser refuses that one.
+    let expect = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    assert_eq!((reply.status.as_u16(), reply.header("content-type")), (200, expect));
     assert!(reply.text.starts_with("\n\u{3}2.0"), "{}", &reply.text[..20]);
-    let reply = fixture.ask("GET /openapi/v3/api/v1", &[("accept", "application/com.github.proto-openapi.spec.v3@v1.0+protobuf")], "").await;
+    let reply = fixture
+        .ask("GET /openapi/v3/api/v1", &[("accept", "application/com.github.proto-openapi.spec.v3@v1.0+protobuf")], "")
+        .await;
     assert_eq!(reply.status, 406);
 }

@@ -127,7 +127,8 @@ async fn certificates_say_who_is_asking() {
 
 #[tokio::test]
 async fn garbage_and_silence_cost_nobody_else_anything() {
-    let limits = Limits { handshake: Duration::from_millis(300), head: Duration::from_millis(300), ..Limits::default() };
+    let limits =
+        Limits { handshake: Duration::from_millis(300), head: Duration::from_millis(300), ..Limits::default() };
     let served = Served::new(limits).await;
 
     // Not TLS at all.
@@ -208,9 +209,7 @@ async fn http_2_and_a_shutdown_that_ends_watches() {
 
     let address = served.address();
     let stopped = tokio::time::timeout(PATIENCE, served.handle.shutdown());
-    let ended = async {
-        while let Some(Ok(_)) = watch.frame().await {}
-    };
+    let ended = async { while let Some(Ok(_)) = watch.frame().await {} };
     let (stopped, ()) = tokio::join!(stopped, ended);
     stopped.expect("the server did not stop");
     assert!(TcpStream::connect(address).await.is_err());

@@ -108,7 +108,12 @@ async fn bodies() {
         ("application/json", "[]".to_owned(), 400),
         ("application/json", String::new(), 400),
         ("application/yaml", "a: b: c".to_owned(), 400),
-        ("application/yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: yaml\ndata:\n  k: v\n".to_owned(), 201),
+        (
+            "application/yaml",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: yaml\ndata:\n  k: v\n".to_owned(),
+            201,
+        ),
+        ("application/vnd.kubernetes.protobuf", "k8s".to_owned(), 400),
         ("application/vnd.kubernetes.protobuf", "k8s\0".to_owned(), 415),
         ("text/html", "<p>".to_owned(), 415),
         ("application/json", large, 413),
@@ -253,8 +258,16 @@ async fn subresources() {
         ("a/log?container=main&tailLines=3", 200, "a/main tail=Some(3)\n"),
         ("a/log?previous=true", 400, r#"previous terminated container \"main\" not found"#),
         ("a/log?container=other", 400, "container other is not valid for pod a"),
-        ("a/log?tailLines=-1", 422, r#"PodLogOptions \"a\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"#),
-        ("a/log?sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z", 422, "at most one of `sinceTime` or `sinceSeconds` may be specified"),
+        (
+            "a/log?tailLines=-1",
+            422,
+            r#"PodLogOptions \"a\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"#,
+        ),
+        (
+            "a/log?sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
+            422,
+            "at most one of `sinceTime` or `sinceSeconds` may be specified",
+        ),
         ("a/log?sinceTime=yesterday", 400, "parsing time"),
         ("none/log", 404, r#"pods \"none\" not found"#),
     ] {

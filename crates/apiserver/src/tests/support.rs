@@ -17,31 +17,31 @@ use crate::body::RequestBody;
 use crate::{ApiServer, Dependencies, NodeConnector, User};
 
 /// A server with what it needs.
-pub(super) struct Fixture {
-    pub(super) home: tempfile::TempDir,
-    pub(super) server: ApiServer,
-    pub(super) registry: Registry,
+pub(crate) struct Fixture {
+    pub(crate) home: tempfile::TempDir,
+    pub(crate) server: ApiServer,
+    pub(crate) registry: Registry,
 }
 
 /// A response, read to its end.
-pub(super) struct Reply {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) text: String,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Reply {
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
-    pub(super) fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
 impl Fixture {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let store = store::Options { fsync: false, ..store::Options::new(home.path().join("store")) };
         let registry = Registry::open(registry::Options { store, allocators: Default::default() }).unwrap();
@@ -55,12 +55,12 @@ impl Fixture {
     }
 
     /// Asks as an administrator.
-    pub(super) async fn ask(&self, line: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+    pub(crate) async fn ask(&self, line: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
         self.ask_as(Some(User::master("kubernetes-admin")), line, headers, body).await
     }
 
     /// Asks as somebody; `line` is method and path.
-    pub(super) async fn ask_as(
+    pub(crate) async fn ask_as(
         &self,
         user: Option<User>,
         line: &str,
@@ -76,15 +76,11 @@ impl Fixture {
         let response = self.server.handle(request.body(body).unwrap(), user.map(Arc::new)).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        Reply {
-            status: parts.status,
-            headers: parts.headers,
-            text: String::from_utf8_lossy(&bytes).into_owned(),
-        }
+        Reply { status: parts.status, headers: parts.headers, text: String::from_utf8_lossy(&bytes).into_owned() }
     }
 
     /// Asks for JSON with a JSON body, and checks the status.
-    pub(super) async fn json(&self, line: &str, status: u16, body: &Value) -> Value {
+    pub(crate) async fn json(&self, line: &str, status: u16, body: &Value) -> Value {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let reply = self.ask(line, &[("content-type", "application/json")], body).await;
         assert_eq!(reply.status.as_u16(), status, "{line}: {}", reply.text);
@@ -93,7 +89,7 @@ impl Fixture {
 }
 
 /// A pod which the fake node knows.
-pub(super) fn pod(name: &str, node: &str) -> Value {
+pub(crate) fn pod(name: &str, node: &str) -> Value {
     serde_json::json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -115,7 +111,7 @@ impl NodeConnector for Nodes {
 struct Node;
 
 /// So many lines of a log are too many for [`Node`].
-pub(super) const PANICS: i64 = 1_313;
+pub(crate) const PANICS: i64 = 1_313;
 
 #[async_trait]
 impl NodeApi for Node {

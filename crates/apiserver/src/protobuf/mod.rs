@@ -1,0 +1,232 @@
+//! Protobuf bodies of requests, turned into JSON.
+//!
+//! Go clients, kubectl since 1.32 among them, write objects of the built-in kinds as protobuf and do not ask first. What they
+//! read may be JSON. So protobuf is only ever read here, and everything behind this module sees JSON.
+//!
+//! A body is the four bytes `k8s\0` and an envelope (`runtime.Unknown`) which names version and kind and holds the object.
+//! What the object's bytes mean says a table of [`types`].
+
+mod types;
+mod wire;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use types::{Presence, Repeat, Shape, Type};
+use wire::{Fields, Malformed, Payload};
+
+/// The media type of these bodies.
+pub(crate) const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
+
+/// What every body begins with.
+const MAGIC: &[u8] = b"k8s\0";
+
+/// Why a body cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DecodeError {
+    /// It is not protobuf, or not the envelope.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// It is of a kind that has no protobuf form here: custom resources never have one.
+    #[error("{kind} of version {version} is not known as protobuf")]
+    UnknownKind {
+        /// `apps/v1`.
+        version: String,
+        /// `Deployment`.
+        kind: String,
+    },
+}
+
+/// The JSON of a protobuf body.
+pub(crate) fn to_json(body: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    let envelope = body.strip_prefix(MAGIC).ok_or(Malformed("the body does not begin with k8s\\0"))?;
+    let (mut version, mut kind, mut object) = (String::new(), String::new(), &b""[..]);
+    for field in Fields::of(envelope) {
+        match field? {
+            (1, Payload::Bytes(meta)) => {
+                for field in Fields::of(meta) {
+                    match field? {
+                        (1, Payload::Bytes(text)) => version = wire::text(text)?.to_owned(),
+                        (2, Payload::Bytes(text)) => kind = wire::text(text)?.to_owned(),
+                        _ => {}
+                    }
+                }
+            }
+            (2, Payload::Bytes(raw)) => object = raw,
+            (3, Payload::Bytes([_, ..])) => return Err(Malformed("the object is encoded in another way").into()),
+            _ => {}
+        }
+    }
+    let Some(shape) = types::of_kind(&version, &kind) else {
+        return Err(DecodeError::UnknownKind { version, kind });
+    };
+    let mut json = Map::new();
+    json.insert("apiVersion".to_owned(), version.into());
+    json.insert("kind".to_owned(), kind.into());
+    message(object, shape, &mut json)?;
+    // A JSON value always encodes.
+    Ok(serde_json::to_vec(&json).unwrap_or_default())
+}
+
+/// Adds the fields of a message to an object.
+fn message(bytes: &[u8], shape: &Shape, json: &mut Map<String, Value>) -> Result<(), Malformed> {
+    for field in Fields::of(bytes) {
+        let (number, payload) = field?;
+        // What a newer client knows and we do not is dropped, as upstream does.
+        let Some(field) = shape.field(number) else { continue };
+        match (field.repeat, field.name, &payload) {
+            (Repeat::Once, None, Payload::Bytes(bytes)) => {
+                // An embedded struct: its fields are those of the object around it.
+                if let Type::Message(name) = field.kind
+                    && let Some(shape) = types::shape(name)
+                {
+                    message(bytes, shape, json)?;
+                }
+            }
+            (Repeat::Once, Some(name), _) => {
+                let value = value(payload, field.kind)?;
+                if field.presence == Presence::Always || !is_zero(&value) {
+                    json.insert(name.to_owned(), value);
+                }
+            }
+            (Repeat::List, Some(name), _) => {
+                let list = json.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+                if let Value::Array(list) = list {
+                    push(list, payload, field.kind)?;
+                }
+            }
+            (Repeat::Map, Some(name), Payload::Bytes(entry)) => {
+                let (key, value) = entry_of(entry, field.kind)?;
+                let map = json.entry(name).or_insert_with(|| Value::Object(Map::new()));
+                if let Value::Object(map) = map {
+                    map.insert(key, value);
+                }
+            }
+            _ => return Err(Malformed("a field has the wrong wire type")),
+        }
+    }
+    Ok(())
+}
+
+/// Adds an element to a list, or several numbers that are packed together.
+fn push(list: &mut Vec<Value>, payload: Payload<'_>, kind: Type) -> Result<(), Malformed> {
+    match (payload, kind) {
+        (Payload::Bytes(packed), Type::Int | Type::Bool) => {
+            for number in wire::packed(packed) {
+                list.push(value(Payload::Varint(number?), kind)?);
+            }
+        }
+        (payload, kind) => list.push(value(payload, kind)?),
+    }
+    Ok(())
+}
+
+fn entry_of(entry: &[u8], kind: Type) -> Result<(String, Value), Malformed> {
+    let (mut key, mut content) = (String::new(), None);
+    for field in Fields::of(entry) {
+        match field? {
+            (1, Payload::Bytes(text)) => key = wire::text(text)?.to_owned(),
+            (2, payload) => content = Some(value(payload, kind)?),
+            _ => {}
+        }
+    }
+    let content = content.map_or_else(|| value(Payload::Bytes(b""), kind), Ok)?;
+    Ok((key, content))
+}
+
+fn value(payload: Payload<'_>, kind: Type) -> Result<Value, Malformed> {
+    Ok(match (kind, payload) {
+        // Negative numbers are written as 64 bits in two's complement, also by 32-bit fields.
+        (Type::Int, Payload::Varint(number)) => number.cast_signed().into(),
+        (Type::Bool, Payload::Varint(number)) => (number != 0).into(),
+        (Type::String, Payload::Bytes(bytes)) => wire::text(bytes)?.into(),
+        (Type::Bytes, Payload::Bytes(bytes)) => STANDARD.encode(bytes).into(),
+        (Type::Time { micro }, Payload::Bytes(bytes)) => time(bytes, micro)?,
+        (Type::Quantity, Payload::Bytes(bytes)) => only(bytes)?.map_or(Ok("0"), wire::text)?.into(),
+        (Type::IntOrString, Payload::Bytes(bytes)) => int_or_string(bytes)?,
+        (Type::Strings, Payload::Bytes(bytes)) => {
+            let mut list = Vec::new();
+            for field in Fields::of(bytes) {
+                if let (1, payload) = field? {
+                    list.push(value(payload, Type::String)?);
+                }
+            }
+            list.into()
+        }
+        (Type::Raw, Payload::Bytes(bytes)) => match only(bytes)? {
+            Some(json) => serde_json::from_slice(json).map_err(|_| Malformed("embedded JSON is none"))?,
+            None => Value::Null,
+        },
+        (Type::Message(name), Payload::Bytes(bytes)) => {
+            let mut object = Map::new();
+            if let Some(shape) = types::shape(name) {
+                message(bytes, shape, &mut object)?;
+            }
+            object.into()
+        }
+        _ => return Err(Malformed("a field has the wrong wire type")),
+    })
+}
+
+/// What Go's JSON leaves out of a field that is marked so.
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        // An empty struct is written as `{}`, and means nothing other than no struct.
+        Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+/// The one field of a message that wraps a string or bytes.
+fn only(bytes: &[u8]) -> Result<Option<&[u8]>, Malformed> {
+    let mut found = None;
+    for field in Fields::of(bytes) {
+        if let (1, Payload::Bytes(bytes)) = field? {
+            found = Some(bytes);
+        }
+    }
+    Ok(found)
+}
+
+/// Seconds and nanoseconds since 1970; an empty message is no time.
+fn time(bytes: &[u8], micro: bool) -> Result<Value, Malformed> {
+    const RANGE: Malformed = Malformed("a time is out of range");
+    if bytes.is_empty() {
+        return Ok(Value::Null);
+    }
+    let (mut seconds, mut nanoseconds) = (0_i64, 0_i64);
+    for field in Fields::of(bytes) {
+        match field? {
+            (1, Payload::Varint(number)) => seconds = number.cast_signed(),
+            (2, Payload::Varint(number)) => nanoseconds = number.cast_signed(),
+            _ => {}
+        }
+    }
+    if !micro {
+        return Ok(Timestamp::from_second(seconds).map_err(|_| RANGE)?.to_string().into());
+    }
+    let nanoseconds = i32::try_from(nanoseconds).map_err(|_| RANGE)?;
+    let time = Timestamp::new(seconds, nanoseconds).map_err(|_| RANGE)?;
+    Ok(time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string().into())
+}
+
+fn int_or_string(bytes: &[u8]) -> Result<Value, Malformed> {
+    let (mut is_string, mut number, mut string) = (false, 0_i64, "");
+    for field in Fields::of(bytes) {
+        match field? {
+            (1, Payload::Varint(kind)) => is_string = kind == 1,
+            (2, Payload::Varint(value)) => number = value.cast_signed(),
+            (3, Payload::Bytes(text)) => string = wire::text(text)?,
+            _ => {}
+        }
+    }
+    Ok(if is_string { string.into() } else { number.into() })
+}
+
+#[cfg(test)]
+mod tests;

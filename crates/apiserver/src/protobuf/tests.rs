@@ -1,0 +1,181 @@
+//! Bodies as Go clients write them, and bodies nobody should.
+
+use serde_json::json;
+
+use super::*;
+use crate::tests::support::Fixture;
+
+/// Written by upstream's own serializer.
+const DEPLOYMENT: &str = "azhzAAoVCgdhcHBzL3YxEgpEZXBsb3ltZW50EqwCCh8KA3dlYhIAGgAiACoAMgA4AEIAWgoKA2FwcBIDd2ViEvoBCAASDAoKCgNhcHASA3dl\
+    YhrKAQocCgASABoAIgAqADIAOABCAFoKCgNhcHASA3dlYhKpAQoJCgF2EgQSAgoAEm4KBG1haW4SBW5naW54KgAyCgoAEAAYUCIAKgA6EQoBSxIA\
+    GgoiCAoDCgFzEgFrQg8KDQoDY3B1EgYKBDEwMG1SHQoREg8KAS8SBggAEFAaABoAIgAQABgAIAAoADAAagByAIABAIgBAJABAKIBABoAMgBCAEoA\
+    UgBYAGAAaAByDSAHIP///////////wGCAQCKAQCaAQCoAQDCAQAiFwoAEhMKBggAEAAaABIJCAEQABoDMjUlKAA4ABoMCAAQABgAIAAoADgAGgAi\
+    AA==";
+const SECRET: &str =
+    "azhzAAoMCgJ2MRIGU2VjcmV0EjEKGQoBcxIAGgAiACoAMgA4AEIICIDiz6oGEAASCQoFZW1wdHkSABIHCgFrEgJ2ABoAGgAiAA==";
+const LEASE: &str = "azhzAAofChZjb29yZGluYXRpb24uazhzLmlvL3YxEgVMZWFzZRJDCjAKAWwSABoAIgAqADIAOABCAIoBHAoBbRIAGgAyADoPCg17ImY6c3Bl\
+    YyI6e319QgASDxAPIgsIgOLPqgYQgJTvOhoAIgA=";
+
+fn bytes(text: &str) -> Vec<u8> {
+    STANDARD.decode(text).unwrap()
+}
+
+/// Without empty objects, which Go's JSON has in some places and its protobuf in all.
+fn pruned(value: Value) -> Value {
+    match value {
+        Value::Object(object) => {
+            let members = object.into_iter().map(|(name, value)| (name, pruned(value)));
+            Value::Object(members.filter(|(name, value)| *value != json!({}) || name == "f:spec").collect())
+        }
+        Value::Array(list) => list.into_iter().map(pruned).collect(),
+        other => other,
+    }
+}
+
+#[test]
+fn objects_as_their_json_is() {
+    for (body, expect) in [
+        (
+            DEPLOYMENT,
+            json!({
+                "kind": "Deployment", "apiVersion": "apps/v1",
+                "metadata": { "name": "web", "labels": { "app": "web" } },
+                "spec": {
+                    "replicas": 0,
+                    "selector": { "matchLabels": { "app": "web" } },
+                    "strategy": { "rollingUpdate": { "maxUnavailable": 0, "maxSurge": "25%" } },
+                    "template": {
+                        "metadata": { "labels": { "app": "web" } },
+                        "spec": {
+                            "automountServiceAccountToken": false,
+                            "containers": [{
+                                "name": "main", "image": "nginx",
+                                "env": [{ "name": "K", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } }],
+                                "livenessProbe": { "httpGet": { "path": "/", "port": 80 } },
+                                "ports": [{ "containerPort": 80 }],
+                                "resources": { "limits": { "cpu": "100m" } },
+                            }],
+                            "securityContext": { "supplementalGroups": [7, -1] },
+                            "volumes": [{ "name": "v" }],
+                        },
+                    },
+                },
+            }),
+        ),
+        (
+            SECRET,
+            json!({
+                "kind": "Secret", "apiVersion": "v1",
+                "metadata": { "name": "s", "creationTimestamp": "2023-11-14T22:13:20Z" },
+                "data": { "empty": "", "k": "dgA=" },
+            }),
+        ),
+        (
+            LEASE,
+            json!({
+                "kind": "Lease", "apiVersion": "coordination.k8s.io/v1",
+                "metadata": { "name": "l", "managedFields": [{ "manager": "m", "fieldsV1": { "f:spec": {} } }] },
+                "spec": { "leaseDurationSeconds": 15, "renewTime": "2023-11-14T22:13:20.123456Z" },
+            }),
+        ),
+    ] {
+        let json: Value = serde_json::from_slice(&to_json(&bytes(body)).unwrap()).unwrap();
+        assert_eq!(pruned(json), expect);
+    }
+}
+
+#[test]
+fn an_empty_struct_that_says_something_stays() {
+    let json: Value = serde_json::from_slice(&to_json(&bytes(DEPLOYMENT)).unwrap()).unwrap();
+    assert!(json["spec"]["template"]["spec"]["volumes"][0]["emptyDir"].is_object(), "{json}");
+}
+
+#[test]
+fn damaged_bodies_are_refused_whatever_is_damaged() {
+    let good = bytes(DEPLOYMENT);
+    for end in 0..good.len() {
+        // Cut short it is refused, or an object with less in it; never more.
+        if let Ok(json) = to_json(&good[..end]) {
+            assert!(serde_json::from_slice::<Value>(&json).is_ok());
+        }
+    }
+    for at in 4..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 0xff;
+        let _ = to_json(&bad);
+    }
+    for (body, expect) in [
+        (&b""[..], "the body does not begin with k8s\\0"),
+        (b"{}", "the body does not begin with k8s\\0"),
+        (b"k8s\0\x12\xff", "it ends in the middle of a field"),
+        (b"k8s\0\x12\x05x", "it ends in the middle of a field"),
+        (b"k8s\0\x0f", "a field has an unknown wire type"),
+        (b"k8s\0\x1a\x04gzip", "the object is encoded in another way"),
+    ] {
+        let error = to_json(body).unwrap_err().to_string();
+        assert_eq!(error, format!("cannot read the protobuf body: {expect}"), "{body:?}");
+    }
+    let custom = b"k8s\0\x0a\x10\x0a\x0aexample/v1\x12\x02My";
+    assert!(matches!(to_json(custom), Err(DecodeError::UnknownKind { .. })));
+}
+
+/// The facts know the same fields as the types which the registry decodes into: none is lost on the way.
+#[tokio::test]
+async fn every_field_of_every_served_type_is_known() {
+    let fixture = Fixture::new().await;
+    let document = fixture.json("GET /openapi/v2", 200, &Value::Null).await;
+    let mut compared = 0;
+    for (definition, schema) in document["definitions"].as_object().unwrap() {
+        let Some(name) =
+            definition.strip_prefix("io.k8s.api.").or_else(|| definition.strip_prefix("io.k8s.apimachinery.pkg.apis."))
+        else {
+            continue;
+        };
+        let Some(shape) = types::shape(name) else { continue };
+        let known = names(shape);
+        for property in schema["properties"].as_object().into_iter().flat_map(Map::keys) {
+            let of_the_type = matches!(property.as_str(), "apiVersion" | "kind");
+            assert!(known.contains(&property.as_str()) || of_the_type, "{name}.{property}");
+        }
+        compared += 1;
+    }
+    assert!(compared > 150, "{compared}");
+    for resource in fixture.registry.resources().iter() {
+        let info = resource.info();
+        assert!(types::of_kind(&info.api_version, &info.kind).is_some(), "{} {}", info.api_version, info.kind);
+    }
+}
+
+fn names(shape: &'static Shape) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    for field in shape.fields() {
+        match (field.name, field.kind) {
+            (Some(name), _) => found.push(name),
+            (None, Type::Message(name)) => found.extend(names(types::shape(name).unwrap())),
+            (None, _) => {}
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_go_client_creates_and_reads() {
+    let fixture = Fixture::new().await;
+    let headers = [("content-type", MEDIA_TYPE), ("accept", "application/vnd.kubernetes.protobuf,application/json")];
+    for (path, body, status) in [
+        // Its group -1 is read right, and is no group.
+        ("/apis/apps/v1/namespaces/default/deployments", bytes(DEPLOYMENT), 422),
+        ("/api/v1/namespaces/default/secrets", bytes(SECRET), 201),
+        ("/api/v1/namespaces/default/secrets", b"k8s\0\xff".to_vec(), 400),
+        ("/api/v1/namespaces/default/secrets", bytes(LEASE), 400),
+    ] {
+        let reply = fixture.ask(&format!("POST {path}"), &headers, body).await;
+        assert_eq!(reply.status.as_u16(), status, "{path}: {}", reply.text);
+        assert_eq!(reply.header("content-type"), "application/json");
+    }
+    // DeleteOptions { gracePeriodSeconds: 0, dryRun: [All] } as a typed client sends them.
+    let options = b"k8s\0\x0a\x13\x0a\x02v1\x12\x0dDeleteOptions\x12\x07\x08\x00\x2a\x03All".to_vec();
+    let reply = fixture.ask("DELETE /api/v1/namespaces/default/secrets/s", &headers, options).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    fixture.json("GET /api/v1/namespaces/default/secrets/s", 200, &Value::Null).await;
+}
