@@ -72,10 +72,9 @@ pub(crate) enum Offer {
 pub(crate) fn output(headers: &HeaderMap, offer: Offer) -> Result<Output, ApiError> {
     let mut ranges = headers.get_all(ACCEPT).iter();
     let (first, more) = (ranges.next(), ranges.next());
-    match (first.map(http::HeaderValue::as_bytes), more) {
-        // Three out of four requests.
-        (None | Some(b"application/json" | b"*/*" | b""), None) => return Ok(Output::default()),
-        _ => {}
+    // Three out of four requests.
+    if let (None | Some(b"application/json" | b"*/*" | b""), None) = (first.map(http::HeaderValue::as_bytes), more) {
+        return Ok(Output::default());
     }
     let mut best: Option<(u16, Output)> = None;
     for value in headers.get_all(ACCEPT) {

@@ -18,8 +18,11 @@ pub(crate) struct Review {
     pub(crate) kind: &'static str,
     pub(crate) definition: &'static str,
     pub(crate) schema: fn(&mut SchemaGenerator) -> Schema,
-    answer: fn(&[u8], &User, &dyn Authorizer) -> Result<Vec<u8>, ApiError>,
+    answer: Answer,
 }
+
+/// From the body of the question to the body of the answer.
+type Answer = fn(&[u8], &User, &dyn Authorizer) -> Result<Vec<u8>, ApiError>;
 
 /// All of them; each is of version v1 and cluster-scoped.
 pub(crate) const ALL: &[Review] = &[

@@ -90,7 +90,8 @@ pub(crate) async fn serve(request: Request<'_>, body: RequestBody, labels: &mut 
     let mut namespace = place.namespace.as_ref();
     if !info.namespaced() {
         // `/namespaces/N` names a Namespace; anything else with a namespace in front of it is not there.
-        if !namespace.is_empty() && !(namespace == place.name && info.plural == "namespaces") {
+        let is_itself = info.plural == "namespaces" && namespace == place.name;
+        if !namespace.is_empty() && !is_itself {
             return Err(ApiError::no_such_resource());
         }
         namespace = "";
