@@ -37,10 +37,8 @@ pub(crate) async fn objects(cluster: &Cluster, report: &mut Report) -> Result<()
     }
     let pods = ["create pod, 16 clients", "get pod, 16 clients", "list 3,000 pods"];
     if pods.iter().any(|name| report.wants(name)) {
-        let (mut latencies, elapsed) = parallel(cluster, PODS, async |client, number| {
-            create(client, &path("pods"), pod(number)).await
-        })
-        .await?;
+        let (mut latencies, elapsed) =
+            parallel(cluster, PODS, async |client, number| create(client, &path("pods"), pod(number)).await).await?;
         report.add_rate(pods[0], &mut latencies, elapsed);
         let (mut latencies, elapsed) = parallel(cluster, READS, async |client, number| {
             get(client, &format!("{}/pod-{}", path("pods"), number % PODS)).await.map(drop)
@@ -112,20 +110,13 @@ async fn parallel(
 
 /// A Deployment of nginx: rolled out, scaled, updated, deleted, with real containers.
 pub(crate) async fn rollouts(cluster: &Cluster, image: &str, update: &str, report: &mut Report) -> Result<()> {
-    let names = [
-        "nginx, 2 replicas: applied to rolled out",
-        "scale 2 to 20",
-        "rolling update of 20",
-        "delete 20",
-    ];
+    let names = ["nginx, 2 replicas: applied to rolled out", "scale 2 to 20", "rolling update of 20", "delete 20"];
     if !names.iter().any(|name| report.wants(name)) {
         return Ok(());
     }
     let started = Instant::now();
     let deployments = format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments");
-    cluster
-        .send(json_request(Request::post(&deployments), "application/json", &deployment(image))?)
-        .await?;
+    cluster.send(json_request(Request::post(&deployments), "application/json", &deployment(image))?).await?;
     rolled_out(cluster, 2).await?;
     report.add(names[0], started.elapsed().as_secs_f64(), "s", "");
 

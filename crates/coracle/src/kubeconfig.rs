@@ -24,7 +24,7 @@ pub(crate) fn path() -> Result<PathBuf> {
     let listed: Vec<PathBuf> =
         env::var_os("KUBECONFIG").map(|paths| env::split_paths(&paths).collect()).unwrap_or_default();
     let listed = || listed.iter().filter(|path| !path.as_os_str().is_empty());
-    if let Some(path) = listed().find(|path| path.exists()).or(listed().last()) {
+    if let Some(path) = listed().find(|path| path.exists()).or(listed().next_back()) {
         return Ok(path.clone());
     }
     let home = env::home_dir().context("there is no home directory; set $HOME or $KUBECONFIG")?;

@@ -49,12 +49,12 @@ impl Resources {
 
     /// Adds `other`.
     pub fn add(&mut self, other: &Self) {
-        self.combine(other, |mine, theirs| mine.saturating_add(theirs));
+        self.combine(other, i64::saturating_add);
     }
 
     /// Takes `other` away.
     pub fn subtract(&mut self, other: &Self) {
-        self.combine(other, |mine, theirs| mine.saturating_sub(theirs));
+        self.combine(other, i64::saturating_sub);
     }
 
     /// Raises each amount to at least that of `other`.

@@ -1,7 +1,9 @@
 //! `coracle logs`.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -24,24 +26,31 @@ pub(crate) fn run(profile: &Profile, logs: &cli::Logs) -> Result<ExitCode> {
     for line in &lines[skipped..] {
         output::line(line)?;
     }
-    let mut partial = String::new();
-    while logs.follow {
-        match reader.read_line(&mut partial)? {
-            0 if replaced(&reader, &path) => reader = BufReader::new(File::open(&path)?),
+    if logs.follow {
+        follow(reader, &path)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what is written from now on, until the program is interrupted.
+fn follow(mut reader: BufReader<File>, path: &Path) -> Result<Infallible> {
+    let mut line = String::new();
+    loop {
+        match reader.read_line(&mut line)? {
+            0 if replaced(&reader, path) => reader = BufReader::new(File::open(path)?),
             0 => thread::sleep(LOOK_AGAIN),
-            _ if partial.ends_with('\n') => {
-                output::line(partial.trim_end_matches('\n'))?;
-                partial.clear();
+            _ if line.ends_with('\n') => {
+                output::line(line.trim_end_matches('\n'))?;
+                line.clear();
             }
             // Half a line: the rest of it is still to come.
             _ => {}
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Whether another file stands at `path` by now: a new start moved the old log away.
-fn replaced(reader: &BufReader<File>, path: &std::path::Path) -> bool {
+fn replaced(reader: &BufReader<File>, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     match (reader.get_ref().metadata(), std::fs::metadata(path)) {
         (Ok(open), Ok(named)) => open.ino() != named.ino(),

@@ -14,7 +14,7 @@ impl Filter for NodeUnschedulable {
 
     fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
         let spec = node.node.spec.as_ref();
-        if !spec.is_some_and(|spec| spec.unschedulable == Some(true)) {
+        if spec.is_none_or(|spec| spec.unschedulable != Some(true)) {
             return Ok(());
         }
         let cordoned = Taint {
