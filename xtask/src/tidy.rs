@@ -18,6 +18,7 @@ const ROWS: [&[&str]; 5] = [
 ];
 
 /// Imports that belong to one crate, so that the rest stays free of it.
+const KEPT_IN: [(&str, &[&str]); 2] = [("rocksdb", &["store"]), ("bollard", &["docker"])];
 
 /// Beyond this a file is asked whether it is still one subject. Tests are data, and may be longer.
 const LONG_FILE: usize = 600;
