@@ -1,3 +1,5 @@
+//! Addresses and ports: each is had once, and comes back when the write does not happen.
+
 use super::*;
 
 fn pools(range: &str) -> Allocators {

@@ -1,3 +1,5 @@
+//! Volumes on a real file system, in a temporary folder.
+
 use std::os::unix::fs::symlink;
 
 use super::*;

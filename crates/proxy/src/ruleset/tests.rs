@@ -1,3 +1,5 @@
+//! Services and slices in, rules out.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Bodies as clients send them, and what they are told about faults in them.
+
 use super::*;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Secret};

@@ -1,3 +1,5 @@
+//! Deployments: defaults, validation and columns.
+
 use serde_json::{Value, json};
 
 use super::Deployment;

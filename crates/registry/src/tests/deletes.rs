@@ -1,3 +1,5 @@
+//! Deletes: grace, finalizers, propagation, preconditions, collections.
+
 use serde_json::{Value, json};
 
 use super::{Fixture, config_map, labelled, pod};

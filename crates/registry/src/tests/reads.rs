@@ -1,3 +1,5 @@
+//! Gets and lists: selectors, pages, versions.
+
 use serde_json::{Value, json};
 
 use super::{Fixture, config_map, labelled, pod};

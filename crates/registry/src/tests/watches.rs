@@ -1,3 +1,5 @@
+//! Watches: where they start, what they show, how they end.
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! The write path: create, update, patch, and what each refuses.
+
 use serde_json::{Value, json};
 
 use super::{Fixture, config_map, deployment, labelled, object, pod};

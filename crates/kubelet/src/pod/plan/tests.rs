@@ -1,3 +1,5 @@
+//! What is to be done next, for each state a pod can be in.
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! The status a pod gets, for each state of its containers.
+
 use serde_json::{Value, json};
 
 use super::*;
