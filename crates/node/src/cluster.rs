@@ -9,6 +9,7 @@ use apiserver::{ApiServer, Dependencies, User};
 use docker::{Docker, Network};
 use informer::{Informers, ObjectKey};
 use k8s_openapi::api::core::v1::Node as ApiNode;
+use k8s_openapi::jiff::Timestamp;
 use registry::Registry;
 use registry::allocate::AllocatorConfig;
 use runtime::Runtime;
@@ -41,6 +42,7 @@ pub enum Progress {
 /// A running cluster. Dropping it stops it without a goodbye; nothing that was acknowledged is lost by that.
 pub struct Node {
     name: String,
+    started: Timestamp,
     informers: Informers,
     cancel: CancellationToken,
     proxy: proxy::Handle,
@@ -59,6 +61,7 @@ impl Node {
     /// In one line that says what to do. What was started by then is stopped again; state is only ever added.
     pub async fn start(config: Config, report: &(dyn Fn(Progress) + Sync)) -> Result<Self, Error> {
         let Config { profile, fsync } = config;
+        let started = Timestamp::now();
         let name = profile.name().to_owned();
         profile.create()?;
         let lock = profile.lock()?;
@@ -99,7 +102,19 @@ impl Node {
             },
         );
         let proxy = start_proxy(&profile, &server, &informers, &network).await?;
-        Ok(Self { name, informers, cancel, proxy, controllers, scheduler, kubelet, server, registry, _lock: lock })
+        Ok(Self {
+            name,
+            started,
+            informers,
+            cancel,
+            proxy,
+            controllers,
+            scheduler,
+            kubelet,
+            server,
+            registry,
+            _lock: lock,
+        })
     }
 
     /// The node's name: the profile's.
@@ -107,14 +122,14 @@ impl Node {
         &self.name
     }
 
-    /// Waits until the node is Ready.
+    /// Waits until the kubelet of this start has said that the node is Ready. What the last one said does not count.
     pub async fn ready(&self) {
         let key = ObjectKey::new("", &self.name);
         let nodes = self.informers.informer::<ApiNode>();
         let changed = Arc::new(tokio::sync::Notify::new());
         let notify = Arc::clone(&changed);
         nodes.on_change(move |_| notify.notify_one());
-        while !nodes.get(&key).is_some_and(|node| is_ready(&node)) {
+        while !nodes.get(&key).is_some_and(|node| is_ready(&node, self.started)) {
             changed.notified().await;
         }
     }
@@ -253,8 +268,35 @@ fn api_port(server: &apiserver::Handle) -> u16 {
     server.addresses().first().map_or(0, SocketAddr::port)
 }
 
-fn is_ready(node: &ApiNode) -> bool {
+/// Whether a kubelet has said since `started` that the node is Ready. The API keeps whole seconds.
+fn is_ready(node: &ApiNode, started: Timestamp) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     let mut conditions = conditions.into_iter().flatten();
-    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    conditions.any(|condition| {
+        let said = condition.last_heartbeat_time.as_ref().map(|time| time.0.as_second());
+        condition.type_ == "Ready" && condition.status == "True" && said >= Some(started.as_second())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_said_since_the_start_counts() {
+        let started: Timestamp = "2026-01-01T00:00:10.5Z".parse().expect("a time");
+        let check = |status: &str, said: &str, expected: bool| {
+            let condition = json!({ "type": "Ready", "status": status, "lastHeartbeatTime": said });
+            let node = json!({ "metadata": {}, "status": { "conditions": [condition] } });
+            let node: ApiNode = serde_json::from_value(node).expect("a node");
+            assert_eq!(is_ready(&node, started), expected, "{status} {said}");
+        };
+        check("True", "2026-01-01T00:00:10Z", true);
+        check("True", "2026-01-01T00:00:11Z", true);
+        check("True", "2026-01-01T00:00:09Z", false);
+        check("False", "2026-01-01T00:00:11Z", false);
+        assert!(!is_ready(&ApiNode::default(), started));
+    }
 }
