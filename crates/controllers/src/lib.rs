@@ -11,6 +11,7 @@
 //! | `garbage` | the metadata of all kinds | what has no owner left; the finalizers `foregroundDeletion` and `orphan` |
 //! | `node_lifecycle` | Nodes, their Leases, Pods | conditions of silent Nodes, taints `node.kubernetes.io/...` |
 //! | `pod_gc` | Pods, Nodes | Pods of Nodes that are gone; finished Pods beyond a number |
+//! | `event_ttl` | nothing: it looks from time to time | Events that are an hour old |
 //!
 //! Each controller is a pure `plan` (objects and a time in, actions out; no IO and no clock) and a thin shell that
 //! carries the plan out through a [`kube::Client`]. A reconciler gets a key, never an event. What an informer does not
@@ -23,6 +24,7 @@ mod client;
 mod deployment;
 mod discovery;
 mod endpoints;
+mod event_ttl;
 mod garbage;
 mod ledger;
 mod meta;
@@ -103,6 +105,8 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     controllers.spawn(node_lifecycle::run(client, informers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(pod_gc::run(client, informers, finished_pods, stop));
+    let (client, _, stop) = with();
+    controllers.spawn(event_ttl::run(client, stop));
     Handle { cancel, controllers }
 }
 

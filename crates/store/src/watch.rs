@@ -30,7 +30,7 @@ pub struct Watcher {
 /// Why a watch ended.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WatchError {
-    /// The reader was so slow that what it has to see next has been compacted.
+    /// The reader was so slow that what it has to see next may have been compacted.
     #[error(transparent)]
     Compacted(#[from] Compacted),
     /// The store has been closed; everything before that was handed out.

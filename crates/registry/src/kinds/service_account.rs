@@ -13,7 +13,7 @@ impl Kind for ServiceAccount {
 
     const DESCRIPTOR: Descriptor = Descriptor {
         short_names: &["sa"],
-        subresources: &[Subresource::Token],
+        answers_deleted: true,
         ..Descriptor::namespaced("", "v1", "ServiceAccount", "serviceaccounts")
     };
 

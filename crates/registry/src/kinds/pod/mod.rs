@@ -50,13 +50,9 @@ impl Kind for Pod {
         subresources: &[
             Subresource::Attach,
             Subresource::Binding,
-            Subresource::EphemeralContainers,
-            Subresource::Eviction,
             Subresource::Exec,
             Subresource::Log,
             Subresource::PortForward,
-            Subresource::Proxy,
-            Subresource::Resize,
             Subresource::Status,
         ],
         selectable: &[
@@ -70,6 +66,7 @@ impl Kind for Pod {
             "status.podIPs",
             "status.nominatedNodeName",
         ],
+        answers_deleted: true,
         ..Descriptor::namespaced("", "v1", "Pod", "pods")
     };
 

@@ -41,10 +41,11 @@ impl Kind for Service {
     const DESCRIPTOR: Descriptor = Descriptor {
         short_names: &["svc"],
         categories: &["all"],
-        subresources: &[Subresource::Proxy, Subresource::Status],
+        subresources: &[Subresource::Status],
         names: NameRule::Label1035,
         selectable: &["spec.clusterIP", "spec.type"],
         create_on_update: true,
+        answers_deleted: true,
         ..Descriptor::namespaced("", "v1", "Service", "services")
     };
 
