@@ -35,6 +35,21 @@ pub(crate) async fn connect_in(container: &str, pid: i64, port: u16) -> io::Resu
     receive.await.map_err(io::Error::other)?
 }
 
+/// Whether the daemon may be able to give a container a negative `oom_score_adj`. What this process could never get, no
+/// process of this machine has: then the answer is no. Otherwise it takes a try.
+pub(crate) fn may_lower_oom_score() -> bool {
+    fs::read_to_string("/proc/self/status").map_or(true, |status| bounds_sys_resource(&status))
+}
+
+/// Whether `CAP_SYS_RESOURCE` is in the bounding set of a process, from the text of its `/proc/PID/status`.
+fn bounds_sys_resource(status: &str) -> bool {
+    const CAP_SYS_RESOURCE: u32 = 24;
+    let set = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    // What cannot be read rules nothing out.
+    set.is_none_or(|set| set >> CAP_SYS_RESOURCE & 1 == 1)
+}
+
 fn enter_and_connect(pid: Pid, port: u16) -> io::Result<io::Result<TcpStream>> {
     let namespace = File::open(format!("/proc/{}/ns/net", pid.as_raw_nonzero()))?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;

@@ -121,7 +121,8 @@ impl Docker {
                 log_max_files: config.log_max_files,
             },
             known: known::Known::default(),
-            negative_oom_score: OnceCell::new(),
+            // Where it is known beforehand, no sandbox has to fail first.
+            negative_oom_score: OnceCell::new_with((!host::may_lower_oom_score()).then_some(false)),
             starts: Semaphore::new(STARTS),
         })))
     }

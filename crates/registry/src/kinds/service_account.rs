@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::ServiceAccount as Object;
 use machinery::field::ErrorList;
 
-use crate::kind::{Descriptor, Kind, Subresource};
+use crate::kind::{Descriptor, Kind};
 
 /// ServiceAccounts. Their table has had no column of secrets since upstream's 1.35.
 pub(crate) struct ServiceAccount;
