@@ -79,6 +79,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_bounding_set_tells_what_nobody_can_have() {
+        let check = |status: &str, expected: bool| assert_eq!(bounds_sys_resource(status), expected, "{status}");
+        check("Name:\tx\nCapBnd:\t000001ffffffffff\n", true);
+        check("Name:\tx\nCapBnd:\t000001fffeffffff\n", false);
+        check("Name:\tx\n", true);
+        check("CapBnd:\tnonsense\n", true);
+    }
+
+    #[test]
     fn processes_of_others_are_left_alone() {
         let me = std::process::id().into();
         for container in ["", "0123456789abcdef0123456789abcdef"] {

@@ -111,7 +111,7 @@ impl Docker {
     pub async fn connect(config: Config) -> Result<Self, Error> {
         let transport = transport::Transport::new(config.host.as_deref())?;
         transport.negotiate().await?;
-        Ok(Self(Arc::new(Inner {
+        let docker = Self(Arc::new(Inner {
             client: transport.bollard()?,
             transport,
             settings: create::Settings {
@@ -121,10 +121,14 @@ impl Docker {
                 log_max_files: config.log_max_files,
             },
             known: known::Known::default(),
-            // Where it is known beforehand, no sandbox has to fail first.
-            negative_oom_score: OnceCell::new_with((!host::may_lower_oom_score()).then_some(false)),
+            negative_oom_score: OnceCell::new(),
             starts: Semaphore::new(STARTS),
-        })))
+        }));
+        // Where it is known beforehand, no sandbox has to fail first.
+        if !host::may_lower_oom_score() {
+            docker.settle_negative_oom_score(false);
+        }
+        Ok(docker)
     }
 
     /// Makes what pods need: the pause image and the network. Cheap when all is there.

@@ -108,7 +108,7 @@ impl Docker {
     }
 
     /// Remembers whether a negative score may be set, and says once when not.
-    fn settle_negative_oom_score(&self, allowed: bool) {
+    pub(crate) fn settle_negative_oom_score(&self, allowed: bool) {
         // Fails when another sandbox found out first: it found the same.
         if self.negative_oom_score().set(allowed).is_ok() && !allowed {
             tracing::warn!(
