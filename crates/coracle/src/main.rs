@@ -25,6 +25,8 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // A heap of a few megabytes would take tens of them in huge pages. A kernel that knows none needs no telling.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let arguments = cli::Arguments::parse();
     match commands::run(arguments) {
         Ok(code) => code,
