@@ -84,6 +84,8 @@ fn nginx_root() -> Result<PathBuf> {
     let mut arguments =
         vec!["install", "--yes", "-qq", "--no-install-recommends", "--download-only", "-o", &status, "-o", &cache];
     arguments.extend(PACKAGES);
+    // A new machine has no lists of packages, or old ones.
+    output("apt-get", &["update", "-qq"])?;
     output("apt-get", &arguments)?;
 
     for folder in ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "tmp", "run", "proc", "sys", "dev", "root"] {

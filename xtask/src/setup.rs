@@ -26,6 +26,7 @@ const NEEDS: &[Need] = &[
     },
     Need { what: "the Docker engine", present: || docker_answers() || has("dockerd"), packages: &["docker.io"] },
     Need { what: "nft", present: || has("nft") || Path::new("/usr/sbin/nft").exists(), packages: &["nftables"] },
+    Need { what: "ip", present: || has("ip") || Path::new("/usr/sbin/ip").exists(), packages: &["iproute2"] },
 ];
 
 /// What the tests need beyond that.
@@ -68,9 +69,10 @@ fn ensure(needs: &[Need]) -> Result<()> {
     }
     step(&format!("Install {}", packages.join(" ")), || {
         output("apt-get", &["update", "-qq"])?;
-        let mut arguments = vec!["install", "-y", "-qq"];
+        // Packages must not ask: there may be nobody to answer.
+        let mut arguments = vec!["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq"];
         arguments.extend(packages);
-        output("apt-get", &arguments)?;
+        output("env", &arguments)?;
         Ok(())
     })
 }
@@ -120,7 +122,9 @@ fn libclang() -> bool {
     let holds = |folder: &Path| {
         fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
             let name = entry.file_name().to_string_lossy().into_owned();
-            name.starts_with("libclang.so") || (name.starts_with("libclang-") && name.contains(".so"))
+            // `libclang.so.1` or `libclang-14.so.1`; `libclang-cpp.so.14` is another library.
+            let rest = name.strip_prefix("libclang").unwrap_or_default();
+            rest.starts_with(".so") || rest.strip_prefix('-').is_some_and(|rest| rest.starts_with(char::is_numeric))
         })
     };
     let llvm = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
