@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::kind::Column;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
@@ -93,6 +94,14 @@ pub(crate) fn format_labels(labels: &Option<BTreeMap<String, String>>) -> String
 /// A selector as `a=b,c in (d,e),!f`, ordered by key; empty for an empty selector.
 pub(crate) fn format_selector(selector: &LabelSelector) -> String {
     Selector::from_object(Some(selector)).map(|selector| selector.to_string()).unwrap_or_default()
+}
+
+/// The columns whose cells are [`container_cells`].
+pub(crate) fn container_columns() -> [Column; 2] {
+    [
+        Column::wide("Containers", "Names of the containers in the template."),
+        Column::wide("Images", "Images of the containers in the template."),
+    ]
 }
 
 /// The `Containers` and `Images` cells of a list of containers.

@@ -9,7 +9,9 @@ use machinery::field::{ErrorList, Path};
 use serde_json::Value;
 
 use super::check::{Report, immutable, non_negative};
-use super::common::{container_cells, default_text, entry, format_labels, format_selector, template_containers, text};
+use super::common::{
+    container_cells, container_columns, default_text, entry, format_labels, format_selector, template_containers, text,
+};
 use super::pod::default_template;
 use super::workload::{at_most_all, is_nothing, positive_count_or_percent, validate_selected_template};
 use crate::kind::{Column, Context, Descriptor, Kind, Subresource, bump_generation, cell_age, cell_name};
@@ -105,6 +107,7 @@ impl Kind for DaemonSet {
     }
 
     fn columns() -> Vec<Column> {
+        let [containers, images] = container_columns();
         vec![
             Column::name(),
             Column::integer("Desired", "Nodes that should run a pod."),
@@ -114,8 +117,8 @@ impl Kind for DaemonSet {
             Column::integer("Available", "Nodes whose pod has been ready for long enough."),
             Column::string("Node Selector", "Labels of the nodes that should run a pod."),
             Column::age(),
-            Column::wide("Containers", "Names of the containers in the template."),
-            Column::wide("Images", "Images of the containers in the template."),
+            containers,
+            images,
             Column::wide("Selector", "Selector of the pods."),
         ]
     }

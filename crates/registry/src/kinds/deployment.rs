@@ -7,7 +7,7 @@ use machinery::field::{ErrorList, Path};
 use serde_json::Value;
 
 use super::check::{Report, immutable, non_negative};
-use super::common::{container_cells, default_text, format_selector, template_containers, text};
+use super::common::{container_cells, container_columns, default_text, format_selector, template_containers, text};
 use super::pod::default_template;
 use super::workload::{
     at_most_all, is_nothing, positive_count_or_percent, validate_counts, validate_selected_template,
@@ -117,14 +117,15 @@ impl Kind for Deployment {
     }
 
     fn columns() -> Vec<Column> {
+        let [containers, images] = container_columns();
         vec![
             Column::name(),
             Column::string("Ready", "How many of the wished pods are ready."),
             Column::integer("Up-to-date", "Pods made of the current template."),
             Column::integer("Available", "Pods that have been ready for long enough."),
             Column::age(),
-            Column::wide("Containers", "Names of the containers in the template."),
-            Column::wide("Images", "Images of the containers in the template."),
+            containers,
+            images,
             Column::wide("Selector", "Selector of the pods."),
         ]
     }

@@ -7,7 +7,7 @@ use machinery::field::{ErrorList, Path};
 use serde_json::Value;
 
 use super::check::{immutable, non_negative};
-use super::common::{container_cells, format_selector, or_none, template_containers};
+use super::common::{container_cells, container_columns, format_selector, or_none, template_containers};
 use super::pod::default_template;
 use super::workload::{validate_counts, validate_selected_template};
 use crate::kind::{Column, Context, Descriptor, Kind, ScaleView, Subresource, bump_generation, cell_age, cell_name};
@@ -90,14 +90,15 @@ impl Kind for ReplicaSet {
     }
 
     fn columns() -> Vec<Column> {
+        let [containers, images] = container_columns();
         vec![
             Column::name(),
             Column::integer("Desired", "Pods that are wished for."),
             Column::integer("Current", "Pods that exist."),
             Column::integer("Ready", "Pods that are ready."),
             Column::age(),
-            Column::wide("Containers", "Names of the containers in the template."),
-            Column::wide("Images", "Images of the containers in the template."),
+            containers,
+            images,
             Column::wide("Selector", "Selector of the pods."),
         ]
     }

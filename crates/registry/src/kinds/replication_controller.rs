@@ -8,7 +8,9 @@ use machinery::field::{ErrorList, Path};
 use serde_json::Value;
 
 use super::check::{Report, non_negative};
-use super::common::{container_cells, count, entries, format_labels, template_containers, template_labels};
+use super::common::{
+    container_cells, container_columns, count, entries, format_labels, template_containers, template_labels,
+};
 use super::pod::{default_template, validate_template};
 use super::workload::{mismatch, validate_counts, validate_restart};
 use crate::kind::{Column, Context, Descriptor, Kind, ScaleView, Subresource, bump_generation, cell_age, cell_name};
@@ -99,14 +101,15 @@ impl Kind for ReplicationController {
     }
 
     fn columns() -> Vec<Column> {
+        let [containers, images] = container_columns();
         vec![
             Column::name(),
             Column::integer("Desired", "Pods that are wished for."),
             Column::integer("Current", "Pods that exist."),
             Column::integer("Ready", "Pods that are ready."),
             Column::age(),
-            Column::wide("Containers", "Names of the containers in the template."),
-            Column::wide("Images", "Images of the containers in the template."),
+            containers,
+            images,
             Column::wide("Selector", "Labels of the pods."),
         ]
     }

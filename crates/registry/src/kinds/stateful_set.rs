@@ -9,7 +9,9 @@ use machinery::field::{ErrorList, Path};
 use serde_json::Value;
 
 use super::check::{Report, labels, non_negative, one_of};
-use super::common::{canonical_quantities, container_cells, default_text, format_selector, template_containers, text};
+use super::common::{
+    canonical_quantities, container_cells, container_columns, default_text, format_selector, template_containers, text,
+};
 use super::pod::default_template;
 use super::workload::{
     at_most_all, is_nothing, positive_count_or_percent, validate_counts, validate_restart, validate_selector,
@@ -142,12 +144,13 @@ impl Kind for StatefulSet {
     }
 
     fn columns() -> Vec<Column> {
+        let [containers, images] = container_columns();
         vec![
             Column::name(),
             Column::string("Ready", "How many of the wished pods are ready."),
             Column::age(),
-            Column::wide("Containers", "Names of the containers in the template."),
-            Column::wide("Images", "Images of the containers in the template."),
+            containers,
+            images,
         ]
     }
 

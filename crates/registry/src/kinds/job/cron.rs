@@ -10,7 +10,9 @@ use serde_json::Value;
 use super::{default_spec, validation};
 use crate::kind::{Column, Context, Descriptor, Kind, Subresource, bump_generation, cell_age, cell_name};
 use crate::kinds::check::{Report, non_negative, one_of};
-use crate::kinds::common::{container_cells, default_text, format_selector, list, or_none, template_containers, text};
+use crate::kinds::common::{
+    container_cells, container_columns, default_text, format_selector, list, or_none, template_containers, text,
+};
 
 /// The longest name: its Jobs are called `NAME-TIME`, with a time of ten digits, and that must be a label.
 const LONGEST_NAME: usize = 52;
@@ -91,6 +93,7 @@ impl Kind for CronJob {
     }
 
     fn columns() -> Vec<Column> {
+        let [containers, images] = container_columns();
         vec![
             Column::name(),
             Column::string("Schedule", "When Jobs are made, as in a crontab."),
@@ -99,8 +102,8 @@ impl Kind for CronJob {
             Column::integer("Active", "Jobs that are running."),
             Column::string("Last Schedule", "Time since a Job was made last."),
             Column::age(),
-            Column::wide("Containers", "Names of the containers in the template."),
-            Column::wide("Images", "Images of the containers in the template."),
+            containers,
+            images,
             Column::wide("Selector", "Selector of the pods."),
         ]
     }

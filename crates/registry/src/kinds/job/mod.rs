@@ -16,7 +16,9 @@ use serde_json::Value;
 
 pub(crate) use cron::CronJob;
 
-use super::common::{container_cells, default_text, format_selector, list, or_none, template_containers, text};
+use super::common::{
+    container_cells, container_columns, default_text, format_selector, list, or_none, template_containers, text,
+};
 use super::pod::default_template;
 use crate::kind::{Column, Context, Descriptor, Kind, Subresource, bump_generation, cell_age, cell_name};
 
@@ -89,14 +91,15 @@ impl Kind for Job {
     }
 
     fn columns() -> Vec<Column> {
+        let [containers, images] = container_columns();
         vec![
             Column::name(),
             Column::string("Status", "How far it is."),
             Column::string("Completions", "How many of its pods succeeded."),
             Column::string("Duration", "How long it took, or has been running."),
             Column::age(),
-            Column::wide("Containers", "Names of the containers in the template."),
-            Column::wide("Images", "Images of the containers in the template."),
+            containers,
+            images,
             Column::wide("Selector", "Selector of the pods."),
         ]
     }
