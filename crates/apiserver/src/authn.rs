@@ -4,70 +4,16 @@
 //! handshake. A certificate that is expired or comes from elsewhere so leads to an answer the client can read (401),
 //! instead of an aborted handshake.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+pub use registry::User;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
-
-/// Everyone who is authenticated belongs to this group.
-pub const AUTHENTICATED: &str = "system:authenticated";
-/// The group that may do everything.
-pub const MASTERS: &str = "system:masters";
-
-/// An authenticated user.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct User {
-    /// The name, `kubernetes-admin` or `system:node:laptop`.
-    pub name: String,
-    /// A unique id, where the way of authentication has one.
-    pub uid: String,
-    /// The groups.
-    pub groups: Vec<String>,
-    /// What else is known, by key.
-    pub extra: BTreeMap<String, Vec<String>>,
-}
-
-impl User {
-    /// A user of these groups, and of `system:authenticated`.
-    #[must_use]
-    pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {
-        let mut groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
-        if !groups.iter().any(|group| group == AUTHENTICATED) {
-            groups.push(AUTHENTICATED.to_owned());
-        }
-        Self { name: name.into(), groups, ..Self::default() }
-    }
-
-    /// The identity of a component: `system:kube-scheduler`, `system:kube-controller-manager`, `system:kube-proxy`.
-    #[must_use]
-    pub fn component(name: &str) -> Self {
-        Self::new(name, &[])
-    }
-
-    /// The identity of the kubelet of a node.
-    #[must_use]
-    pub fn node(name: &str) -> Self {
-        Self::new(format!("system:node:{name}"), &["system:nodes"])
-    }
-
-    /// One who may do everything.
-    #[must_use]
-    pub fn master(name: &str) -> Self {
-        Self::new(name, &[MASTERS])
-    }
-
-    /// Whether the user belongs to a group.
-    #[must_use]
-    pub fn is_in(&self, group: &str) -> bool {
-        self.groups.iter().any(|have| have == group)
-    }
-}
 
 /// Judges client certificates.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use machinery::GroupResource;
 use machinery::status::ApiError;
 
-use crate::authn::{MASTERS, User};
+use registry::user::{MASTERS, User};
 
 /// What somebody wants to do.
 #[derive(Debug, Clone, Copy)]

@@ -1,10 +1,13 @@
 //! The objects every cluster has from its first moment, and how components of the server write objects of their own:
 //! through the same path as everybody.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::Registry;
 use crate::request::{FieldValidation, Target, WriteOptions, Written};
+use crate::user::User;
 use machinery::status::ApiError;
 
 /// The namespaces there always are.
@@ -86,7 +89,7 @@ fn internal() -> WriteOptions {
     WriteOptions {
         field_validation: FieldValidation::Strict,
         field_manager: "coracle".into(),
-        user: "system:apiserver".into(),
+        user: Arc::new(User::master("system:apiserver")),
         ..WriteOptions::default()
     }
 }

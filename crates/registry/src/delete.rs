@@ -10,6 +10,7 @@ use machinery::status::ApiError;
 use serde_json::json;
 
 use crate::Registry;
+use crate::gate::Attempt;
 use crate::kind::Reservation;
 use crate::meta::{self, FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
 use crate::ops::Object;
@@ -36,6 +37,8 @@ impl Registry {
                 if let Some(why) = resource.undeletable(old) {
                     return Err(ApiError::forbidden(&resource.info().group_resource, &target.name, why));
                 }
+                let user = &request.user;
+                self.pass_gate(Attempt { user, target, subresource: None, new: None, old: Some(old) })?;
                 uid.clone_from(&old.meta().uid);
                 Ok(plan(resource, old.boxed_clone(), request, now))
             })

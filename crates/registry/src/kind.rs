@@ -26,6 +26,7 @@ use serde_json::Value;
 use store::Store;
 
 use crate::allocate::Allocators;
+use crate::user::User;
 
 pub use crate::column::{Column, cell_age, cell_name};
 pub use crate::descriptor::{Descriptor, NameRule, Scope, Subresource};
@@ -203,7 +204,7 @@ pub struct Context<'a> {
     /// The time of the write.
     pub now: Timestamp,
     /// Who writes.
-    pub user: &'a str,
+    pub user: &'a User,
     /// Namespace of the request; empty for cluster scope.
     pub namespace: &'a str,
     /// Nothing will be stored.

@@ -49,12 +49,14 @@ pub mod allocate;
 mod column;
 pub mod decode;
 mod descriptor;
+mod gate;
 pub mod kind;
 mod kinds;
 pub mod meta;
 pub mod ops;
 pub mod request;
 pub mod table;
+pub mod user;
 
 pub mod watch;
 pub mod write;
@@ -68,10 +70,11 @@ mod subresource;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use store::{OpenError, Store};
 
+pub use gate::{Attempt, Gate};
 pub use kind::{Column, Descriptor, Kind, NameRule, ScaleView, Scope, Subresource, View};
 pub use machinery::status::ApiError;
 pub use ops::{Object, ResourceOps};
@@ -81,6 +84,7 @@ pub use request::{
 };
 pub use subresource::PodLocation;
 pub use table::{Resource, ResourceInfo, ResourceTable, Resources};
+pub use user::User;
 pub use watch::{Watch, WatchEvent, WatchKind};
 
 use allocate::{AllocatorConfig, Allocators};
@@ -102,6 +106,7 @@ struct Inner {
     table: Arc<ResourceTable>,
     store: Store,
     allocators: Allocators,
+    gate: OnceLock<Arc<dyn Gate>>,
 }
 
 impl Registry {
@@ -114,7 +119,7 @@ impl Registry {
         let describing = Arc::clone(&table);
         let store = Store::open(options.store, move |key, value| read::describe(&describing.load(), key, value))?;
         let allocators = Allocators::new(&options.allocators);
-        let registry = Self(Arc::new(Inner { table, store, allocators }));
+        let registry = Self(Arc::new(Inner { table, store, allocators, gate: OnceLock::new() }));
         registry.occupy();
         Ok(registry)
     }

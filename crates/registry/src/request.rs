@@ -15,6 +15,7 @@ use machinery::status::ApiError;
 use store::{Entry, Revision};
 
 use crate::table::Resource;
+use crate::user::User;
 
 /// The object, or with an empty name the collection, a request is about.
 #[derive(Clone)]
@@ -79,7 +80,7 @@ pub struct WriteOptions {
     /// Who claims the fields, for `managedFields`.
     pub field_manager: String,
     /// Who writes.
-    pub user: String,
+    pub user: Arc<User>,
 }
 
 /// The three kinds of patch the registry applies.
@@ -152,7 +153,7 @@ pub struct DeleteRequest {
     /// Do everything but delete.
     pub dry_run: bool,
     /// Who deletes.
-    pub user: String,
+    pub user: Arc<User>,
 }
 
 impl DeleteRequest {
@@ -175,7 +176,7 @@ impl DeleteRequest {
             propagation: options.propagation_policy.as_deref().map(Self::parse_propagation).transpose()?,
             orphan_dependents: options.orphan_dependents,
             dry_run: parse_dry_run(dry_run.iter().map(String::as_str), "DeleteOptions")?,
-            user: String::new(),
+            user: Arc::default(),
         };
         request.check()?;
         Ok(request)

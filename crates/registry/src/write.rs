@@ -17,6 +17,7 @@ use store::{Entry, Expect, Op};
 
 use crate::Registry;
 use crate::decode::Report;
+use crate::gate::Attempt;
 use crate::kind::{Context, Reservation, Subresource};
 use crate::meta;
 use crate::ops::Object;
@@ -63,6 +64,8 @@ impl Registry {
         errors.extend(resource.validate(object.as_ref()));
         refuse_invalid(resource.info(), object.as_ref(), &errors)?;
         warnings.extend(resource.warnings(object.as_ref(), None));
+        let new = Some(object.as_ref());
+        self.pass_gate(Attempt { user: &options.user, target, subresource: None, new, old: None })?;
 
         let mut names_tried = 1;
         for _ in 0..ATTEMPTS {
@@ -206,6 +209,8 @@ impl Registry {
         }
         refuse_invalid(info, new.as_ref(), &errors)?;
         warnings.extend(resource.warnings(new.as_ref(), Some(old)));
+        let attempt = Attempt { user: &options.user, target, subresource, new: Some(new.as_ref()), old: Some(old) };
+        self.pass_gate(attempt)?;
         if may_go(resource, new.as_ref()) {
             return Ok(Change::Remove { last: new });
         }

@@ -1,5 +1,7 @@
 //! Create, update, patch and delete: bodies and options in, the outcome out.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use machinery::status::ApiError;
@@ -71,7 +73,7 @@ fn prepare(call: &Call<'_>, kind: &'static str) -> Result<(Output, WriteOptions)
         dry_run: call.query.dry_run(kind)?,
         field_validation: FieldValidation::parse(call.query.text("fieldValidation"))?,
         field_manager: call.field_manager(),
-        user: call.user.name.clone(),
+        user: Arc::clone(&call.user),
     };
     Ok((output, options))
 }
@@ -134,6 +136,6 @@ async fn delete_request(call: &Call<'_>, body: RequestBody) -> Result<DeleteRequ
     } else {
         DeleteRequest::from_body(&body)?
     };
-    request.user.clone_from(&call.user.name);
+    request.user = Arc::clone(&call.user);
     Ok(request)
 }

@@ -1,17 +1,15 @@
 //! The write path: create, update, patch, and what each refuses.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 use super::{Fixture, config_map, deployment, labelled, object, pod};
 use crate::request::{FieldValidation, ListRequest, PatchType, WriteOptions};
 use crate::{Subresource, Target};
 
-const STRICT: WriteOptions = WriteOptions {
-    dry_run: false,
-    field_validation: FieldValidation::Strict,
-    field_manager: String::new(),
-    user: String::new(),
-};
+static STRICT: LazyLock<WriteOptions> =
+    LazyLock::new(|| WriteOptions { field_validation: FieldValidation::Strict, ..WriteOptions::default() });
 
 #[tokio::test]
 async fn a_created_object_has_what_the_server_sets() {
