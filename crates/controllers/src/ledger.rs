@@ -93,10 +93,22 @@ impl Ledger {
             return;
         };
         let key = ObjectKey::new(meta::namespace(written), meta::name(written));
-        self.note(owner, key.clone(), Sight::Version(version));
+        let shown = || shown(&key).and_then(|object| meta::version(object.metadata()));
+        self.wrote_version(owner, key.clone(), version, shown);
+    }
+
+    /// Notes that `object` has this version now, while the informer shows the version `shown` or nothing.
+    pub(crate) fn wrote_version(
+        &self,
+        owner: &ObjectKey,
+        object: ObjectKey,
+        version: u64,
+        shown: impl Fn() -> Option<u64>,
+    ) {
+        self.note(owner, object.clone(), Sight::Version(version));
         // The event may have come before the answer.
-        if shown(&key).is_some_and(|object| meta::version(object.metadata()) >= Some(version)) {
-            self.strike(&key);
+        if shown() >= Some(version) {
+            self.strike(&object);
         }
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `deployment` | Deployments, ReplicaSets, Pods | ReplicaSets |
 //! | `replicaset` | ReplicaSets, Pods | Pods |
+//! | `statefulset` | StatefulSets, Pods, ControllerRevisions, PersistentVolumeClaims | Pods, ControllerRevisions |
 //! | `endpoints` | Services, Pods, Nodes | EndpointSlices, Endpoints |
 //! | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | `root_ca` | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |
@@ -26,10 +27,13 @@ mod discovery;
 mod endpoints;
 mod event_ttl;
 mod garbage;
+mod history;
 mod ledger;
 mod meta;
 mod namespace;
 mod node_lifecycle;
+mod owner;
+mod pod_control;
 mod pod_gc;
 mod pods;
 mod replicaset;
@@ -37,6 +41,7 @@ mod root_ca;
 mod serviceaccount;
 #[cfg(test)]
 mod simulation;
+mod statefulset;
 
 use informer::Informers;
 use kube::Client;
@@ -90,6 +95,8 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     controllers.spawn(deployment::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(replicaset::run(client, informers, workers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(statefulset::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(endpoints::run(client, informers, workers, stop));
     let (client, informers, stop) = with();

@@ -4,7 +4,7 @@
 //! [`plan::plan`]; this file carries it out. A plan is made only once the informers show what the last one wrote, so
 //! that no step of a rollout is ever decided on a state that this controller itself has left behind.
 
-mod history;
+pub(crate) mod history;
 pub(crate) mod plan;
 mod recreate;
 mod replicas;
