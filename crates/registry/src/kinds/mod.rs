@@ -26,6 +26,7 @@ mod secret;
 mod service;
 mod service_account;
 mod stateful_set;
+mod storage;
 mod workload;
 
 #[cfg(test)]
@@ -38,7 +39,7 @@ use crate::table::Resource;
 
 /// Every built-in kind, in the order in which discovery lists them.
 pub(crate) fn all() -> Vec<Resource> {
-    vec![
+    let mut kinds = vec![
         Typed::<config_map::ConfigMap>::shared(),
         Typed::<endpoints::Endpoints>::shared(),
         Typed::<event::Event>::shared(),
@@ -61,5 +62,8 @@ pub(crate) fn all() -> Vec<Resource> {
         Typed::<endpoint_slice::EndpointSlice>::shared(),
         Viewed::<event::EventView>::shared(),
         Typed::<priority_class::PriorityClass>::shared(),
-    ]
+    ];
+    kinds.extend(storage::core());
+    kinds.extend(storage::storage());
+    kinds
 }

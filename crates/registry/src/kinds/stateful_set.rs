@@ -9,10 +9,9 @@ use machinery::field::{ErrorList, Path};
 use serde_json::Value;
 
 use super::check::{Report, labels, non_negative, one_of};
-use super::common::{
-    canonical_quantities, container_cells, container_columns, default_text, format_selector, template_containers, text,
-};
+use super::common::{container_cells, container_columns, default_text, format_selector, template_containers, text};
 use super::pod::default_template;
+use super::storage::default_claim_spec;
 use super::workload::{
     at_most_all, is_nothing, positive_count_or_percent, validate_counts, validate_restart, validate_selector,
 };
@@ -183,12 +182,7 @@ impl Kind for StatefulSet {
 }
 
 fn default_claim(claim: &mut PersistentVolumeClaim) {
-    let spec = claim.spec.get_or_insert_default();
-    default_text(&mut spec.volume_mode, "Filesystem");
-    if let Some(resources) = &mut spec.resources {
-        canonical_quantities(&mut resources.limits);
-        canonical_quantities(&mut resources.requests);
-    }
+    default_claim_spec(claim.spec.get_or_insert_default());
     default_text(&mut claim.status.get_or_insert_default().phase, "Pending");
 }
 

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::resources::default_pod_level;
 use crate::kinds::common::{canonical_quantities, canonical_quantity, default_text};
+use crate::kinds::storage::default_claim_spec;
 
 /// Mode 0644, of the files in projected volumes.
 const FILE_MODE: i32 = 0o644;
@@ -174,11 +175,7 @@ fn volume(volume: &mut Volume) {
         default_text(&mut source.pull_policy, policy);
     }
     if let Some(claim) = volume.ephemeral.as_mut().and_then(|source| source.volume_claim_template.as_mut()) {
-        default_text(&mut claim.spec.volume_mode, "Filesystem");
-        if let Some(resources) = &mut claim.spec.resources {
-            canonical_quantities(&mut resources.limits);
-            canonical_quantities(&mut resources.requests);
-        }
+        default_claim_spec(&mut claim.spec);
     }
     network_volume(volume);
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
-    ClusterTrustBundleProjection, Container, DownwardAPIVolumeFile, KeyToPath, ProjectedVolumeSource, Volume,
-    VolumeDevice, VolumeMount,
+    ClusterTrustBundleProjection, Container, DownwardAPIVolumeFile, KeyToPath, PersistentVolumeClaimTemplate,
+    ProjectedVolumeSource, Volume, VolumeDevice, VolumeMount,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::field::{ErrorList, Path};
 use machinery::quantity::Quantity;
 use machinery::validate;
@@ -13,10 +14,11 @@ use machinery::validate;
 use super::env;
 use super::network_volumes;
 use crate::kinds::check::{
-    Report, descending_path, dns_label, file_mode, has_backsteps, label_selector, no_backsteps, one_of,
+    Report, descending_path, dns_label, file_mode, has_backsteps, label_selector, labels, no_backsteps, one_of,
     optional_one_of, unreserved_path,
 };
 use crate::kinds::common::{blank, list, quantity, text};
+use crate::kinds::storage::validate_claim_spec;
 
 const HOST_PATH_TYPES: [&str; 8] =
     ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
@@ -128,8 +130,10 @@ fn validate_source(errors: &mut ErrorList, path: &Path, volume: &Volume, pod_nam
     if let Some(source) = &volume.ephemeral
         && let Some(path) = sources.next(errors, "ephemeral")
     {
-        if source.volume_claim_template.is_none() {
-            errors.required(&path.child("volumeClaimTemplate"), "");
+        let template = path.child("volumeClaimTemplate");
+        match &source.volume_claim_template {
+            Some(claim) => claim_template(errors, &template, claim),
+            None => errors.required(&template, ""),
         }
         let claim = format!("{pod_name}-{}", volume.name);
         if !pod_name.is_empty() && !volume.name.is_empty() {
@@ -150,6 +154,25 @@ fn validate_source(errors: &mut ErrorList, path: &Path, volume: &Volume, pod_nam
     if sources.is_empty() {
         errors.required(path, "must specify a volume type");
     }
+}
+
+/// The template of an ephemeral volume's claim: a claim without a name of its own.
+fn claim_template(errors: &mut ErrorList, path: &Path, claim: &PersistentVolumeClaimTemplate) {
+    if let Some(meta) = &claim.metadata {
+        let path = path.child("metadata");
+        labels(errors, &path.child("labels"), &meta.labels);
+        let allowed =
+            ObjectMeta { labels: meta.labels.clone(), annotations: meta.annotations.clone(), ..ObjectMeta::default() };
+        let others = [("name", &meta.name), ("generateName", &meta.generate_name), ("namespace", &meta.namespace)];
+        let set: Vec<&str> = others.into_iter().filter(|(_, value)| !blank(value)).map(|(field, _)| field).collect();
+        for field in &set {
+            errors.forbidden(&path.child((*field).to_owned()), "cannot be set");
+        }
+        if set.is_empty() && *meta != allowed {
+            errors.forbidden(&path, "only labels and annotations can be set");
+        }
+    }
+    validate_claim_spec(errors, &path.child("spec"), &claim.spec);
 }
 
 fn keys(errors: &mut ErrorList, path: &Path, items: &[KeyToPath]) {
