@@ -43,6 +43,9 @@ pub(crate) enum Command {
     Service(Service),
     /// Print the node's address
     Ip,
+    /// Add, list and delete nodes
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Run kubectl against this cluster: coracle kubectl -- get pods
     Kubectl(Kubectl),
     /// Print the versions of coracle and of the Kubernetes API it serves
@@ -124,6 +127,58 @@ pub(crate) struct Service {
     /// Print the URL and nothing else
     #[arg(long)]
     pub(crate) url: bool,
+}
+
+/// `coracle node`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Add a node, or several that are alike
+    Add(NodeAdd),
+    /// List the nodes with what they offer
+    List,
+    /// Delete nodes, and the pods on them
+    Delete(NodeDelete),
+}
+
+/// `coracle node add`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeAdd {
+    /// The node's name; with --count: NAME-0, NAME-1, ...
+    pub(crate) name: String,
+    /// A node on paper: pods on it are Running without running. For trying the scheduler
+    #[arg(long)]
+    pub(crate) fake: bool,
+    /// Processors the node offers
+    #[arg(long, default_value = "8", value_name = "QUANTITY")]
+    pub(crate) cpu: String,
+    /// Memory the node offers
+    #[arg(long, default_value = "32Gi", value_name = "QUANTITY")]
+    pub(crate) memory: String,
+    /// GPUs the node offers, as nvidia.com/gpu
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) gpu: Option<u32>,
+    /// The most pods the node takes
+    #[arg(long, default_value_t = 110, value_name = "NUMBER")]
+    pub(crate) pods: u32,
+    /// A label of the node; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// A taint of the node; may be repeated
+    #[arg(long = "taint", value_name = "KEY=VALUE:EFFECT")]
+    pub(crate) taints: Vec<String>,
+    /// How many such nodes to add
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..), value_name = "NUMBER")]
+    pub(crate) count: u16,
+}
+
+/// `coracle node delete`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeDelete {
+    /// The nodes' names; NAME stands for NAME-0, NAME-1, ... of `add --count` too
+    pub(crate) names: Vec<String>,
+    /// All nodes that exist on paper only
+    #[arg(long)]
+    pub(crate) fake: bool,
 }
 
 /// `coracle kubectl`.

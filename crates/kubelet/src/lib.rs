@@ -19,6 +19,8 @@
 //! A pod that completed stays `Terminated`, with its containers for their logs, until somebody deletes it. Whatever the
 //! runtime has of pods that the API does not know is ended and removed, once the API has told what it knows.
 //!
+//! Nodes without a machine are kept by [`paper`].
+//!
 //! # What survives a restart
 //!
 //! Everything that matters is in the runtime's labels and in the API: a new process adopts what runs. Back-offs start
@@ -34,6 +36,7 @@ mod hooks;
 mod images;
 mod node;
 mod objects;
+pub mod paper;
 mod pod;
 mod pods;
 mod probes;

@@ -49,6 +49,7 @@ pub struct Node {
     controllers: controllers::Handle,
     scheduler: scheduler::Handle,
     kubelet: kubelet::Handle,
+    paper: kubelet::paper::Handle,
     server: apiserver::Handle,
     registry: Registry,
     _lock: ProfileLock,
@@ -87,6 +88,11 @@ impl Node {
 
         let kubelet = start_kubelet(&profile, &docker, &server, &informers, &network)?;
         nodes.set(&name, kubelet.node_api());
+        let paper = kubelet::paper::start(kubelet::paper::Deps {
+            client: server.client(User::component("system:kube-controller-manager"), "default"),
+            informers: informers.clone(),
+            kubelet_version: apiserver::version::GIT_VERSION.to_owned(),
+        });
         let scheduler = scheduler::start(
             scheduler::Config::default(),
             &scheduler::Deps {
@@ -111,6 +117,7 @@ impl Node {
             controllers,
             scheduler,
             kubelet,
+            paper,
             server,
             registry,
             _lock: lock,
@@ -139,6 +146,7 @@ impl Node {
         self.proxy.shutdown().await;
         self.controllers.shutdown().await;
         self.scheduler.shutdown().await;
+        self.paper.shutdown().await;
         self.kubelet.shutdown().await;
         self.cancel.cancel();
         self.server.shutdown().await;

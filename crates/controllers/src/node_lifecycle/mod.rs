@@ -11,7 +11,7 @@ mod sleep;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -82,6 +82,8 @@ struct Memory {
     heartbeats: HashMap<String, Heartbeat>,
     /// Since when each Pod is known to be on a node that drives it away, by UID.
     driven: HashMap<String, Instant>,
+    /// The nodes that say they are ready.
+    ready: HashSet<String>,
 }
 
 struct Controller {
@@ -135,20 +137,28 @@ impl Controller {
         let name = change.key().name;
         let Some(node) = &change.new else {
             self.memory().heartbeats.remove(&name);
+            self.set_ready(&name, false);
             return;
         };
         let heard = plan::condition(node, "Ready").and_then(|ready| ready.last_heartbeat_time.clone());
         self.heard(&name, |sign| sign.1 = heard);
-        let was_ready = change.old.as_deref().map(plan::is_ready);
         if change.old.is_none() {
             let message = format!("Node {name} event: Registered Node {name} in Controller");
             self.recorder.event(&meta::reference(&**node), EventType::Normal, "RegisteredNode", message);
         }
-        if was_ready != Some(plan::is_ready(node)) {
-            // Whether others may evict depends on this one too.
+        self.set_ready(&name, plan::is_ready(node));
+        self.queue.add(name);
+    }
+
+    /// Whether others may evict depends on the last one or two that are ready.
+    fn set_ready(&self, name: &str, ready: bool) {
+        let mut memory = self.memory();
+        let changed = if ready { memory.ready.insert(name.to_owned()) } else { memory.ready.remove(name) };
+        let few = memory.ready.len() <= 2;
+        drop(memory);
+        if changed && few {
             self.nodes.list().iter().for_each(|node| self.queue.add(meta::name(&**node).to_owned()));
         }
-        self.queue.add(name);
     }
 
     fn heard(&self, node: &str, change: impl FnOnce(&mut Sign)) {
@@ -181,19 +191,19 @@ impl Controller {
         let Some(node) = self.nodes.get(&ObjectKey::new("", name)) else {
             return Ok(Outcome::Done);
         };
-        let silent_for = {
+        let on_paper = plan::is_paper(&node);
+        let (silent_for, others_down) = {
             let mut memory = self.memory();
+            let others = memory.ready.len() - usize::from(memory.ready.contains(name));
             let seen = memory.heartbeats.entry(name.to_owned()).or_default().seen.get_or_insert_with(Instant::now);
-            seen.elapsed()
+            (if on_paper { Duration::ZERO } else { seen.elapsed() }, others == 0)
         };
-        let others = self.nodes.list();
-        let others_down = others.iter().all(|other| meta::name(&**other) == name || !plan::is_ready(other));
         let plan = plan::plan(&node, silent_for, others_down, Timestamp::now());
         let drives = plan.taints.clone().unwrap_or_else(|| taints(&node).to_vec());
         self.apply(&node, plan).await?;
         let next_eviction = self.evict(name, &drives).await?;
         // A node that is given up speaks when it comes back.
-        let next_look = (silent_for < GRACE).then(|| GRACE - silent_for);
+        let next_look = (silent_for < GRACE && !on_paper).then(|| GRACE - silent_for);
         Ok(next_eviction.into_iter().chain(next_look).min().map_or(Outcome::Done, Outcome::After))
     }
 

@@ -5,6 +5,7 @@ mod delete;
 mod ip;
 mod kubectl;
 mod logs;
+mod node;
 mod service;
 mod start;
 mod status;
@@ -13,10 +14,10 @@ mod version;
 
 use std::process::ExitCode;
 
+use ::node::{Home, Profile};
 use anyhow::{Context, Result, bail};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use node::{Home, Profile};
 
 use crate::cli::{Arguments, Command, Global};
 
@@ -31,6 +32,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Logs(logs) => logs::run(&profile()?, &logs),
         Command::Service(service) => service::run(&profile()?, &service),
         Command::Ip => ip::run(&profile()?),
+        Command::Node(node) => node::run(&profile()?, &node),
         Command::Kubectl(kubectl) => kubectl::run(&profile()?, &kubectl),
         Command::Version(version) => version::run(&version),
         Command::Completion { shell } => completion::run(shell),

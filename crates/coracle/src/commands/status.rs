@@ -65,7 +65,8 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-fn readiness(node: Option<&Node>) -> &'static str {
+/// The node's readiness in one word.
+pub(super) fn readiness(node: Option<&Node>) -> &'static str {
     let conditions = node.and_then(|node| node.status.as_ref()).and_then(|status| status.conditions.as_ref());
     let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
     match ready.map(|condition| condition.status.as_str()) {

@@ -1,0 +1,243 @@
+//! `coracle node`: further nodes for the cluster.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use ::node::Profile;
+use anyhow::{Context, Result, bail};
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Taint};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Client};
+
+use super::{ask, require_running};
+use crate::cli::{NodeAdd, NodeCommand, NodeDelete};
+use crate::output;
+
+/// The annotation of a node that exists on paper only: KWOK's convention.
+const PAPER: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
+const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+const GPU: &str = "nvidia.com/gpu";
+/// So many requests are under way at once.
+const AT_ONCE: usize = 16;
+
+pub(crate) fn run(profile: &Profile, command: &NodeCommand) -> Result<ExitCode> {
+    require_running(profile)?;
+    match command {
+        NodeCommand::Add(add) => self::add(profile, add),
+        NodeCommand::List => list(profile),
+        NodeCommand::Delete(delete) => self::delete(profile, delete),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn add(profile: &Profile, add: &NodeAdd) -> Result<()> {
+    if !add.fake {
+        bail!("only nodes on paper can be added; say --fake");
+    }
+    let nodes = names(&add.name, add.count).map(|name| on_paper(name, add)).collect::<Result<Vec<_>>>()?;
+    let count = nodes.len();
+    ask(profile, async |client| {
+        let api: Api<Node> = Api::all(client);
+        let created = stream::iter(&nodes).map(async |node| {
+            let name = node.metadata.name.clone().unwrap_or_default();
+            let created = api.create(&PostParams::default(), node).await;
+            created.map(drop).with_context(|| format!("cannot add the node {name}"))
+        });
+        created.buffer_unordered(AT_ONCE).try_collect::<()>().await
+    })?;
+    output::note(match count {
+        1 => format!("Added the node {} (on paper).", add.name),
+        _ => format!("Added {count} nodes (on paper): {0}-0 to {0}-{1}.", add.name, count - 1),
+    });
+    Ok(())
+}
+
+/// `NAME`, or with a count above one `NAME-0`, `NAME-1` and so on.
+fn names(name: &str, count: u16) -> impl Iterator<Item = String> {
+    (0..count).map(move |number| if count == 1 { name.to_owned() } else { format!("{name}-{number}") })
+}
+
+fn on_paper(name: String, add: &NodeAdd) -> Result<Node> {
+    let mut labels = BTreeMap::from(
+        [("kubernetes.io/hostname", name.as_str()), ("kubernetes.io/os", "linux"), ("kubernetes.io/arch", "amd64")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned())),
+    );
+    for label in &add.labels {
+        let (key, value) = label.split_once('=').with_context(|| format!("{label:?} is no label; write key=value"))?;
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    let mut offered = BTreeMap::from(
+        [("cpu", &add.cpu), ("memory", &add.memory), ("pods", &add.pods.to_string())]
+            .map(|(name, amount)| (name.to_owned(), Quantity(amount.clone()))),
+    );
+    if let Some(gpu) = add.gpu {
+        offered.insert(GPU.to_owned(), Quantity(gpu.to_string()));
+    }
+    let taints: Vec<Taint> = add.taints.iter().map(|text| taint(text)).collect::<Result<_>>()?;
+    Ok(Node {
+        metadata: ObjectMeta {
+            name: Some(name),
+            labels: Some(labels),
+            annotations: Some(BTreeMap::from([(PAPER.0.to_owned(), PAPER.1.to_owned())])),
+            ..ObjectMeta::default()
+        },
+        spec: Some(NodeSpec { taints: (!taints.is_empty()).then_some(taints), ..NodeSpec::default() }),
+        status: Some(NodeStatus {
+            capacity: Some(offered.clone()),
+            allocatable: Some(offered),
+            ..NodeStatus::default()
+        }),
+    })
+}
+
+/// `key=value:Effect` or `key:Effect`, as `kubectl taint` takes it.
+fn taint(text: &str) -> Result<Taint> {
+    let wrong =
+        || format!("{text:?} is no taint; write key=value:Effect, with NoSchedule, PreferNoSchedule or NoExecute");
+    let (subject, effect) = text.rsplit_once(':').with_context(wrong)?;
+    let (key, value) = match subject.split_once('=') {
+        Some((key, value)) => (key, Some(value.to_owned())),
+        None => (subject, None),
+    };
+    if key.is_empty() || !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
+        bail!(wrong());
+    }
+    Ok(Taint { key: key.to_owned(), value, effect: effect.to_owned(), time_added: None })
+}
+
+fn list(profile: &Profile) -> Result<()> {
+    let nodes = ask(profile, async |client| Ok(nodes(client).await?))?;
+    let mut rows = vec![["NAME", "STATUS", "KIND", "CPU", "MEMORY", "GPU", "PODS", "TAINTS"].map(str::to_owned)];
+    rows.extend(nodes.iter().map(row));
+    let widths: Vec<usize> =
+        (0..rows[0].len()).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
+    for row in &rows {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+        output::line(cells.join("   ").trim_end())?;
+    }
+    Ok(())
+}
+
+async fn nodes(client: Client) -> kube::Result<Vec<Node>> {
+    Ok(Api::<Node>::all(client).list(&ListParams::default()).await?.items)
+}
+
+fn row(node: &Node) -> [String; 8] {
+    let status = node.status.as_ref();
+    let offered = |name: &str| {
+        let amounts = status.and_then(|status| status.allocatable.as_ref());
+        amounts.and_then(|amounts| amounts.get(name)).map_or_else(|| "-".to_owned(), |amount| amount.0.clone())
+    };
+    let spec = node.spec.as_ref();
+    let taints = spec.and_then(|spec| spec.taints.as_ref()).into_iter().flatten();
+    let taints: Vec<String> = taints
+        .map(|taint| match &taint.value {
+            Some(value) => format!("{}={value}:{}", taint.key, taint.effect),
+            None => format!("{}:{}", taint.key, taint.effect),
+        })
+        .collect();
+    [
+        node.metadata.name.clone().unwrap_or_default(),
+        super::status::readiness(Some(node)).to_owned(),
+        kind(node).to_owned(),
+        offered("cpu"),
+        offered("memory"),
+        offered(GPU),
+        offered("pods"),
+        if taints.is_empty() { "-".to_owned() } else { taints.join(",") },
+    ]
+}
+
+/// `paper`, `control-plane` for the node that the cluster came with, else `worker`.
+fn kind(node: &Node) -> &'static str {
+    let has = |map: &Option<BTreeMap<String, String>>, key: &str| map.as_ref().and_then(|map| map.get(key)).cloned();
+    if has(&node.metadata.annotations, PAPER.0).as_deref() == Some(PAPER.1) {
+        return "paper";
+    }
+    match has(&node.metadata.labels, CONTROL_PLANE) {
+        Some(_) => "control-plane",
+        None => "worker",
+    }
+}
+
+fn delete(profile: &Profile, wanted: &NodeDelete) -> Result<()> {
+    if wanted.names.is_empty() && !wanted.fake {
+        bail!("say which nodes: coracle node delete NAME..., or --fake for all that exist on paper only");
+    }
+    let deleted = ask(profile, async |client| {
+        let known = nodes(client.clone()).await?;
+        let mut names = Vec::new();
+        for name in &wanted.names {
+            // One name stands for all nodes of `add --count`, too.
+            let numbered = |other: &&Node| is_numbered(other.metadata.name.as_deref().unwrap_or_default(), name);
+            let exact = known.iter().find(|node| node.metadata.name.as_ref() == Some(name));
+            let found: Vec<&Node> = match exact {
+                Some(node) => vec![node],
+                None => known.iter().filter(|node| kind(node) == "paper").filter(numbered).collect(),
+            };
+            if found.is_empty() {
+                bail!("there is no node {name}; see: coracle node list");
+            }
+            if found.iter().any(|node| kind(node) == "control-plane") {
+                bail!("the node {name} is the cluster's own; to delete the cluster: coracle delete");
+            }
+            names.extend(found.into_iter().filter_map(|node| node.metadata.name.clone()));
+        }
+        if wanted.fake {
+            let fakes = known.iter().filter(|node| kind(node) == "paper");
+            names.extend(fakes.filter_map(|node| node.metadata.name.clone()));
+        }
+        names.sort();
+        names.dedup();
+        let api: Api<Node> = Api::all(client);
+        let deletions = stream::iter(&names).map(async |name| {
+            let deleted = api.delete(name, &DeleteParams::default()).await;
+            deleted.map(drop).with_context(|| format!("cannot delete the node {name}"))
+        });
+        deletions.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        Ok(names.len())
+    })?;
+    output::note(match deleted {
+        1 => "Deleted 1 node.".to_owned(),
+        count => format!("Deleted {count} nodes."),
+    });
+    Ok(())
+}
+
+/// Whether `name` is `base-NUMBER`.
+fn is_numbered(name: &str, base: &str) -> bool {
+    let number = name.strip_prefix(base).and_then(|rest| rest.strip_prefix('-'));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taints_read_as_kubectl_writes_them() {
+        let check = |text: &str, expected: Option<(&str, Option<&str>, &str)>| {
+            let taint = taint(text).ok();
+            let actual = taint.as_ref().map(|it| (it.key.as_str(), it.value.as_deref(), it.effect.as_str()));
+            assert_eq!(actual, expected, "{text}");
+        };
+        check("gpu=a100:NoSchedule", Some(("gpu", Some("a100"), "NoSchedule")));
+        check("gpu:NoExecute", Some(("gpu", None, "NoExecute")));
+        check("example.com/a=:PreferNoSchedule", Some(("example.com/a", Some(""), "PreferNoSchedule")));
+        for wrong in ["gpu", "gpu=a", "gpu:Never", ":NoSchedule", "=a:NoSchedule"] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn many_nodes_are_numbered() {
+        assert_eq!(names("a", 1).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(names("a", 2).collect::<Vec<_>>(), ["a-0", "a-1"]);
+        assert!(is_numbered("a-10", "a") && !is_numbered("a", "a") && !is_numbered("a-x", "a"));
+        assert!(!is_numbered("ab-1", "a") && !is_numbered("a-", "a"));
+    }
+}

@@ -1,0 +1,292 @@
+//! Nodes on paper: Node objects without a machine, whose pods are said to run without running.
+//!
+//! A Node with the annotation `kwok.x-k8s.io/node: fake` (KWOK's own convention, so that its manifests work) is kept
+//! Ready, and pods that are bound to it are Running and Ready at once, with addresses that lead nowhere; pods of Jobs
+//! complete. It is for trying a scheduler, quotas and controllers with more nodes than there are machines.
+//!
+//! One component serves all such nodes: what is to be written is decided by [`pod::plan`] and [`node::plan`], and a node
+//! costs a write when it appears and none afterwards. It renews no lease: thousands of renewals every ten seconds would
+//! tell nothing, and the node lifecycle controller knows that a node on paper never falls silent.
+
+mod addresses;
+mod node;
+mod pod;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use informer::{Change, Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, Request};
+use kube::{Client, Resource};
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::addresses::Addresses;
+use self::pod::Act;
+
+/// The annotation of a node on paper, and its value.
+pub const ANNOTATION: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
+
+/// The index under which a pod is found by its node.
+const BY_NODE: &str = "paper/node";
+/// So many pods are written at once by each of the tasks.
+const WORKERS: usize = 16;
+/// Tasks: writes are made of computing, and machines have several processors.
+const TASKS: usize = 2;
+
+/// What the component works with.
+pub struct Deps {
+    /// Writes statuses, deletes pods.
+    pub client: Client,
+    /// Nodes and pods.
+    pub informers: Informers,
+    /// Version to report in `status.nodeInfo`, such as `v1.36.0`.
+    pub kubelet_version: String,
+}
+
+/// The running component.
+pub struct Handle {
+    cancel: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Handle {
+    /// Stops it. Nodes stay Ready on paper.
+    pub async fn shutdown(mut self) {
+        self.cancel.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Whether `node` exists on paper only.
+pub fn is_paper(node: &Node) -> bool {
+    let annotations = node.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(ANNOTATION.0)).is_some_and(|value| value == ANNOTATION.1)
+}
+
+/// Starts to serve the nodes on paper. Without any, it costs nothing.
+///
+/// Must be called within a tokio runtime.
+pub fn start(deps: Deps) -> Handle {
+    let cancel = CancellationToken::new();
+    let (nodes, pods) = (deps.informers.informer::<Node>(), deps.informers.informer::<Pod>());
+    pods.index(BY_NODE, |pod| node_of(pod).map(str::to_owned).into_iter().collect());
+    let keeper = Arc::new(Keeper {
+        client: deps.client,
+        kubelet_version: deps.kubelet_version,
+        nodes,
+        pods,
+        queue: WorkQueue::new(),
+        addresses: Mutex::default(),
+    });
+    let mut tasks = JoinSet::new();
+    tasks.spawn({
+        let (keeper, cancel) = (Arc::clone(&keeper), cancel.clone());
+        async move {
+            // Addresses that pods have already must be known before new ones are given.
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = async { tokio::join!(keeper.nodes.synced(), keeper.pods.synced()); } => {}
+            }
+            keeper.watch();
+        }
+    });
+    for _ in 0..TASKS {
+        let keeper = Arc::clone(&keeper);
+        tasks.spawn(informer::run("paper", keeper.queue.clone(), WORKERS, cancel.clone(), move |key: Key| {
+            let keeper = Arc::clone(&keeper);
+            async move { keeper.look_at(key).await }
+        }));
+    }
+    Handle { cancel, tasks }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Node(String),
+    Pod(ObjectKey),
+}
+
+struct Keeper {
+    client: Client,
+    kubelet_version: String,
+    nodes: Informer<Node>,
+    pods: Informer<Pod>,
+    queue: WorkQueue<Key>,
+    addresses: Mutex<Given>,
+}
+
+/// The addresses that are in use, by the pod's unique id or the node's name.
+#[derive(Default)]
+struct Given {
+    free: Addresses,
+    holders: HashMap<String, u32>,
+}
+
+impl Keeper {
+    fn watch(self: &Arc<Self>) {
+        for pod in self.pods.list() {
+            self.addresses()
+                .remember(pod.metadata.uid.as_deref(), pod.status.as_ref().and_then(|s| s.pod_ip.as_deref()));
+        }
+        for node in self.nodes.list() {
+            self.addresses().remember(node.metadata.name.as_deref(), node::address(&node));
+        }
+        let keeper = Arc::clone(self);
+        self.nodes.on_change(move |change| keeper.node_changed(change));
+        let keeper = Arc::clone(self);
+        self.pods.on_change(move |change| keeper.pod_changed(change));
+    }
+
+    fn node_changed(&self, change: &Change<Node>) {
+        let name = change.key().name;
+        match &change.new {
+            Some(node) if is_paper(node) => {
+                // Pods may have been bound before this node was heard of.
+                if !change.old.as_deref().is_some_and(is_paper) {
+                    let pods = self.pods.by_index(BY_NODE, &name);
+                    pods.iter().for_each(|pod| self.queue.add(Key::Pod(ObjectKey::of(&**pod))));
+                }
+                self.queue.add(Key::Node(name));
+            }
+            Some(_) => {}
+            None => self.addresses().release(&name),
+        }
+    }
+
+    fn pod_changed(&self, change: &Change<Pod>) {
+        match (&change.old, &change.new) {
+            (Some(gone), None) => self.addresses().release(gone.metadata.uid.as_deref().unwrap_or_default()),
+            (_, Some(pod)) if node_of(pod).is_some_and(|node| self.paper_node(node).is_some()) => {
+                self.queue.add(Key::Pod(change.key()));
+            }
+            _ => {}
+        }
+    }
+
+    fn paper_node(&self, name: &str) -> Option<Arc<Node>> {
+        self.nodes.get(&ObjectKey::new("", name)).filter(|node| is_paper(node))
+    }
+
+    async fn look_at(&self, key: Key) -> Result<Outcome, kube::Error> {
+        let result = match &key {
+            Key::Node(name) => self.look_at_node(name).await,
+            Key::Pod(key) => self.look_at_pod(key).await,
+        };
+        match result {
+            // Gone, or another one of the same name by now: the informer will tell.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Outcome::Done),
+            result => result,
+        }
+    }
+
+    async fn look_at_node(&self, name: &str) -> Result<Outcome, kube::Error> {
+        let Some(node) = self.paper_node(name) else {
+            return Ok(Outcome::Done);
+        };
+        let address = self.addresses().of(name);
+        if let Some(status) = node::plan(&node, address, &self.kubelet_version, Timestamp::now()) {
+            self.patch_status::<Node>("", name, status).await?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    async fn look_at_pod(&self, key: &ObjectKey) -> Result<Outcome, kube::Error> {
+        let Some(pod) = self.pods.get(key) else {
+            return Ok(Outcome::Done);
+        };
+        let Some(node) = node_of(&pod).and_then(|node| self.paper_node(node)) else {
+            return Ok(Outcome::Done);
+        };
+        let host = match node::address(&node) {
+            Some(address) => address.to_owned(),
+            None => self.addresses().of(node.metadata.name.as_deref().unwrap_or_default()),
+        };
+        let own = || self.addresses().of(pod.metadata.uid.as_deref().unwrap_or_default());
+        match pod::plan(&pod, &host, own, Timestamp::now()) {
+            Act::Nothing => Ok(Outcome::Done),
+            Act::Later(wait) => Ok(Outcome::After(wait)),
+            Act::Status(status) => {
+                self.patch_status::<Pod>(&key.namespace, &key.name, status).await?;
+                Ok(Outcome::Done)
+            }
+            Act::Delete => {
+                self.delete(key, &pod).await?;
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    /// Patches a status, without decoding the answer: the watch tells what is of interest.
+    async fn patch_status<K>(&self, namespace: &str, name: &str, patch: Value) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
+        let request = Request::new(K::url_path(&(), namespace)).patch_subresource(
+            "status",
+            name,
+            &PatchParams::default(),
+            &Patch::Strategic(patch),
+        );
+        self.send(request).await
+    }
+
+    async fn delete(&self, key: &ObjectKey, pod: &Pod) -> Result<(), kube::Error> {
+        let params = DeleteParams::default()
+            .grace_period(0)
+            .preconditions(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
+        let request = Request::new(Pod::url_path(&(), Some(&key.namespace))).delete(&key.name, &params);
+        self.send(request).await
+    }
+
+    async fn send(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<(), kube::Error> {
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        let _: IgnoredAny = self.client.request(request).await?;
+        Ok(())
+    }
+
+    /// A lock of the standard library: never held across an await.
+    fn addresses(&self) -> MutexGuard<'_, Given> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Given {
+    /// The address of `holder`, which keeps it until it is released.
+    fn of(&mut self, holder: &str) -> String {
+        if let Some(number) = self.holders.get(holder) {
+            return Addresses::text(*number);
+        }
+        let number = self.free.take();
+        self.holders.insert(holder.to_owned(), number);
+        Addresses::text(number)
+    }
+
+    /// Takes note of an address that was given by an earlier process.
+    fn remember(&mut self, holder: Option<&str>, address: Option<&str>) {
+        if let (Some(holder), Some(number)) = (holder, address.and_then(|address| self.free.note(address))) {
+            self.holders.insert(holder.to_owned(), number);
+        }
+    }
+
+    fn release(&mut self, holder: &str) {
+        if let Some(number) = self.holders.remove(holder) {
+            self.free.give_back(number);
+        }
+    }
+}
+
+/// The node that the pod is bound to.
+fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+}
