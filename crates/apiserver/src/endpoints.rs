@@ -1,4 +1,5 @@
-//! The endpoints of the Service `kubernetes` in `default`: where pods reach this server.
+//! The endpoints of Services that this process itself stands behind: `kubernetes` in `default`, and the cluster's DNS.
+//! Such Services have no selector; their endpoints are kept here.
 
 use std::net::SocketAddr;
 
@@ -8,8 +9,16 @@ use serde_json::{Value, json};
 
 use crate::server::ApiServer;
 
-const NAMESPACE: &str = "default";
-const SERVICE: &str = "kubernetes";
+/// A port of such a Service: its name there, the protocol, and where it is served.
+#[derive(Debug, Clone, Copy)]
+pub struct Served {
+    /// The port's name in the Service.
+    pub name: &'static str,
+    /// `TCP` or `UDP`.
+    pub protocol: &'static str,
+    /// Where, as pods reach it. All ports of a Service are served at one address.
+    pub at: SocketAddr,
+}
 
 impl ApiServer {
     /// Says in the API that the Service `kubernetes` is served at `address` (the bridge's, which pods can reach). The
@@ -18,45 +27,61 @@ impl ApiServer {
     /// # Errors
     /// When the objects cannot be written.
     pub async fn publish_endpoints(&self, address: SocketAddr) -> Result<(), ApiError> {
-        for (group, kind, object) in
-            [("", "Endpoints", endpoints(address)), ("discovery.k8s.io", "EndpointSlice", endpoint_slice(address))]
-        {
+        let https = Served { name: "https", protocol: "TCP", at: address };
+        self.publish_service("default", "kubernetes", &[https]).await
+    }
+
+    /// Says in the API where a Service without a selector is served.
+    ///
+    /// # Errors
+    /// When the objects cannot be written.
+    pub async fn publish_service(&self, namespace: &str, service: &str, ports: &[Served]) -> Result<(), ApiError> {
+        for (group, kind, object) in [
+            ("", "Endpoints", endpoints(namespace, service, ports)),
+            ("discovery.k8s.io", "EndpointSlice", endpoint_slice(namespace, service, ports)),
+        ] {
             let resources = self.0.registry.resources();
             let resource = resources.by_kind(group, "v1", kind).ok_or_else(ApiError::no_such_resource)?;
-            self.0.registry.upsert(&Target::object(resource, NAMESPACE, SERVICE), object).await?;
+            self.0.registry.upsert(&Target::object(resource, namespace, service), object).await?;
         }
         Ok(())
     }
 }
 
-fn endpoints(address: SocketAddr) -> Value {
+fn endpoints(namespace: &str, service: &str, ports: &[Served]) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Endpoints",
         "metadata": {
-            "name": SERVICE,
-            "namespace": NAMESPACE,
+            "name": service,
+            "namespace": namespace,
             // The slice below is ours: nobody is to make another one from this.
             "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
         },
-        "subsets": [{
-            "addresses": [{ "ip": address.ip().to_string() }],
-            "ports": [{ "name": "https", "port": address.port(), "protocol": "TCP" }],
-        }],
+        "subsets": [{ "addresses": [{ "ip": address(ports) }], "ports": numbers(ports) }],
     })
 }
 
-fn endpoint_slice(address: SocketAddr) -> Value {
+fn endpoint_slice(namespace: &str, service: &str, ports: &[Served]) -> Value {
     json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
-            "name": SERVICE,
-            "namespace": NAMESPACE,
-            "labels": { "kubernetes.io/service-name": SERVICE },
+            "name": service,
+            "namespace": namespace,
+            "labels": { "kubernetes.io/service-name": service },
         },
-        "addressType": if address.is_ipv4() { "IPv4" } else { "IPv6" },
-        "endpoints": [{ "addresses": [address.ip().to_string()], "conditions": { "ready": true } }],
-        "ports": [{ "name": "https", "port": address.port(), "protocol": "TCP" }],
+        "addressType": if ports.iter().all(|port| port.at.is_ipv4()) { "IPv4" } else { "IPv6" },
+        "endpoints": [{ "addresses": [address(ports)], "conditions": { "ready": true } }],
+        "ports": numbers(ports),
     })
+}
+
+fn address(ports: &[Served]) -> Option<String> {
+    ports.first().map(|port| port.at.ip().to_string())
+}
+
+fn numbers(ports: &[Served]) -> Vec<Value> {
+    let number = |port: &Served| json!({ "name": port.name, "port": port.at.port(), "protocol": port.protocol });
+    ports.iter().map(number).collect()
 }

@@ -42,6 +42,7 @@ mod server;
 pub mod version;
 
 pub use authn::User;
+pub use endpoints::Served;
 pub use handle::{Config, Handle, StartError};
 pub use serve::Limits;
 pub use serve::tls::TlsError;

@@ -19,7 +19,7 @@ use tracing::warn;
 use crate::connect::LocalNode;
 use crate::profile::{Profile, ProfileLock, write_private};
 use crate::settings::Settings;
-use crate::{Error, kubeconfig, network};
+use crate::{Error, kubeconfig, names, network};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -46,6 +46,7 @@ pub struct Node {
     informers: Informers,
     cancel: CancellationToken,
     proxy: proxy::Handle,
+    dns: Option<dns::Handle>,
     controllers: controllers::Handle,
     scheduler: scheduler::Handle,
     kubelet: kubelet::Handle,
@@ -77,7 +78,7 @@ impl Node {
 
         report(Progress::Doing("Starting the API server".to_owned()));
         let nodes = Arc::new(LocalNode::default());
-        let server = serve(&profile, settings, &registry, &pki, &nodes, &network).await?;
+        let server = serve(&profile, settings.clone(), &registry, &pki, &nodes, &network).await?;
         let port = api_port(&server);
         report(Progress::Done(format!("API server at https://127.0.0.1:{port}")));
 
@@ -86,7 +87,10 @@ impl Node {
         let reader = server.client(User::component("system:kube-controller-manager"), "default");
         let informers = Informers::new(reader, cancel.clone());
 
-        let kubelet = start_kubelet(&profile, &docker, &server, &informers, &network)?;
+        let cluster_dns = registry.allocators().services().dns();
+        let dns = names::serve(&server, &informers, &network, &settings, cluster_dns).await;
+        let kubelet =
+            start_kubelet(&profile, &docker, &server, &informers, &network, dns.as_ref().map(|_| cluster_dns))?;
         nodes.set(&name, kubelet.node_api());
         let paper = kubelet::paper::start(kubelet::paper::Deps {
             client: server.client(User::component("system:kube-controller-manager"), "default"),
@@ -114,6 +118,7 @@ impl Node {
             informers,
             cancel,
             proxy,
+            dns,
             controllers,
             scheduler,
             kubelet,
@@ -144,6 +149,9 @@ impl Node {
     /// Stops everything, last started first. Containers keep running; rules in the host's network are removed.
     pub async fn shutdown(self) {
         self.proxy.shutdown().await;
+        if let Some(dns) = self.dns {
+            dns.shutdown().await;
+        }
         self.controllers.shutdown().await;
         self.scheduler.shutdown().await;
         self.paper.shutdown().await;
@@ -242,9 +250,11 @@ fn start_kubelet(
     server: &apiserver::Handle,
     informers: &Informers,
     network: &Network,
+    cluster_dns: Option<Ipv4Addr>,
 ) -> Result<kubelet::Handle, Error> {
     let name = profile.name();
     let mut config = kubelet::Config::new(name, IpAddr::V4(network.gateway), profile.pods());
+    config.cluster_dns = cluster_dns.into_iter().map(IpAddr::V4).collect();
     config.pod_cidr = Some(network.subnet.to_string());
     // One machine is everything at once: `kubectl get nodes` shows the role, and pods need no toleration for it.
     config.labels.insert("node-role.kubernetes.io/control-plane".to_owned(), String::new());

@@ -8,11 +8,12 @@
 //!  2  Docker: answers? network    what it refuses is known before anything is written
 //!  3  store and registry          which subnets Services have is known now
 //!  4  API server                  on loopback; from here on the others are its clients
-//!  5  bootstrap objects           namespaces, the Service `kubernetes` and its endpoints
+//!  5  bootstrap objects           namespaces, the Services `kubernetes` and `kube-dns`
 //!  6  informers                   one watch for each kind, shared by all that follow
-//!  7  kubelet                     registers the node, adopts what runs
-//!  8  scheduler, controllers      what they write finds a node
-//!  9  proxy                       services, last: it needs endpoints
+//!  7  DNS                         pods are told of it when they start
+//!  8  kubelet                     registers the node, adopts what runs
+//!  9  scheduler, controllers      what they write finds a node
+//! 10  proxy                       services, last: it needs endpoints
 //! ```
 //!
 //! It knows neither HTTP nor Docker beyond handing one component to another.
@@ -21,6 +22,7 @@ mod cluster;
 mod connect;
 mod error;
 mod kubeconfig;
+mod names;
 mod network;
 mod profile;
 mod settings;

@@ -17,8 +17,8 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 const ATTEMPTS: usize = 10;
 
 impl Registry {
-    /// Creates what is missing of the objects every cluster has: the namespaces, and the Service `kubernetes`, whose
-    /// endpoints are kept by whoever serves the API, on `port`.
+    /// Creates what is missing of the objects every cluster has: the namespaces, and the Services `kubernetes`
+    /// (the API, on `port`) and `kube-dns`, whose endpoints are kept by whoever serves them.
     ///
     /// # Errors
     /// When the store takes no writes.
@@ -34,6 +34,9 @@ impl Registry {
             let target = Target::object(services, "default", "kubernetes");
             let address = self.allocators().services().kubernetes();
             self.ensure(&target, kubernetes_service(&address.to_string(), port)).await?;
+            let target = Target::object(services, "kube-system", "kube-dns");
+            let address = self.allocators().services().dns();
+            self.ensure(&target, dns_service(&address.to_string())).await?;
         }
         Ok(())
     }
@@ -115,6 +118,28 @@ fn kubernetes_service(address: &str, port: u16) -> Value {
             "ipFamilyPolicy": "SingleStack",
             "sessionAffinity": "None",
             "ports": [{ "name": "https", "protocol": "TCP", "port": 443, "targetPort": port }],
+        },
+    })
+}
+
+/// Under upstream's name and labels: tools look for it there, and `kubectl cluster-info` lists it.
+fn dns_service(address: &str) -> Value {
+    json!({
+        "metadata": { "labels": {
+            "k8s-app": "kube-dns",
+            "kubernetes.io/cluster-service": "true",
+            "kubernetes.io/name": "CoreDNS",
+        } },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": address,
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+            "sessionAffinity": "None",
+            "ports": [
+                { "name": "dns", "protocol": "UDP", "port": 53, "targetPort": 53 },
+                { "name": "dns-tcp", "protocol": "TCP", "port": 53, "targetPort": 53 },
+            ],
         },
     })
 }

@@ -1,0 +1,99 @@
+//! Everything that is not the cluster's: asked of the machine's own resolvers, and cached.
+
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock};
+use std::time::SystemTime;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ResolveHosts, ResolverConfig};
+use hickory_resolver::system_conf::parse_resolv_conf;
+use hickory_server::net::runtime::TokioRuntimeProvider;
+use hickory_server::net::{DnsError, NetError};
+use hickory_server::proto::op::ResponseCode;
+use hickory_server::proto::rr::{Name, Record, RecordType};
+use tracing::debug;
+
+/// Answers that are kept.
+const CACHE: u64 = 4096;
+
+/// What the machine's resolvers said.
+#[derive(Debug)]
+pub(crate) struct Forwarded {
+    pub(crate) code: ResponseCode,
+    pub(crate) answers: Vec<Record>,
+    /// In a negative answer: how long it may be kept.
+    pub(crate) authority: Option<Record>,
+}
+
+/// The machine's resolvers. Their configuration is read anew when it changes: a laptop moves between networks.
+pub(crate) struct Forwarder {
+    path: PathBuf,
+    current: RwLock<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    written: Option<SystemTime>,
+    resolver: Option<TokioResolver>,
+}
+
+impl Forwarder {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, current: RwLock::default() }
+    }
+
+    /// Asks for records of one type; `SERVFAIL` when nobody can be asked.
+    pub(crate) async fn ask(&self, name: Name, wished: RecordType) -> Forwarded {
+        let failed = |code| Forwarded { code, answers: Vec::new(), authority: None };
+        let Some(resolver) = self.resolver() else {
+            return failed(ResponseCode::ServFail);
+        };
+        match resolver.lookup(name, wished).await {
+            Ok(lookup) => {
+                Forwarded { code: ResponseCode::NoError, answers: lookup.answers().to_vec(), authority: None }
+            }
+            Err(NetError::Dns(DnsError::NoRecordsFound(nothing))) => Forwarded {
+                code: nothing.response_code,
+                answers: Vec::new(),
+                authority: nothing.soa.map(|soa| soa.into_record_of_rdata()),
+            },
+            Err(NetError::Dns(DnsError::ResponseCode(code))) => failed(code),
+            Err(error) => {
+                debug!(%error, "the machine's resolvers do not answer");
+                failed(ResponseCode::ServFail)
+            }
+        }
+    }
+
+    fn resolver(&self) -> Option<TokioResolver> {
+        let written = std::fs::metadata(&self.path).and_then(|file| file.modified()).ok();
+        {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            if current.written == written && current.resolver.is_some() {
+                return current.resolver.clone();
+            }
+        }
+        let resolver = self.read();
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Current { written, resolver: resolver.clone() };
+        resolver
+    }
+
+    fn read(&self) -> Option<TokioResolver> {
+        let text = std::fs::read(&self.path).ok()?;
+        let (config, mut options) = parse_resolv_conf(text).ok()?;
+        if config.name_servers().is_empty() {
+            return None;
+        }
+        // Search lists are the asker's business, and so is what stands in the machine's own /etc/hosts.
+        let config = ResolverConfig::from_parts(None, Vec::new(), config.name_servers().to_vec());
+        options.use_hosts_file = ResolveHosts::Never;
+        // A CNAME on the way is part of the answer.
+        options.preserve_intermediates = true;
+        options.cache_size = CACHE;
+        options.edns0 = true;
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        *builder.options_mut() = options;
+        builder.build().inspect_err(|error| debug!(%error, "no resolver")).ok()
+    }
+}

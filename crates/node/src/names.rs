@@ -1,0 +1,42 @@
+//! The cluster's DNS server, and the Service in front of it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use apiserver::Served;
+use docker::Network;
+use informer::Informers;
+use tracing::warn;
+
+use crate::settings::Settings;
+
+/// Starts the server on the bridge, and says in the API that the Service `kube-dns` is served there. Without it, which is
+/// told in the log, pods ask the machine's resolvers.
+pub(crate) async fn serve(
+    server: &apiserver::Handle,
+    informers: &Informers,
+    network: &Network,
+    settings: &Settings,
+    address: Ipv4Addr,
+) -> Option<dns::Handle> {
+    let mut config = dns::Config::new(SocketAddr::new(network.gateway.into(), 0));
+    config.address = Some(IpAddr::V4(address));
+    config.subnets = vec![settings.pod_subnet.clone(), settings.service_subnet.clone()];
+    let handle = match dns::start(config, informers).await {
+        Ok(handle) => handle,
+        Err(error) => {
+            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            warn!(%error, source, "there is no cluster DNS");
+            return None;
+        }
+    };
+    let ports = [
+        Served { name: "dns", protocol: "UDP", at: handle.udp() },
+        Served { name: "dns-tcp", protocol: "TCP", at: handle.tcp() },
+    ];
+    if let Err(error) = server.server().publish_service("kube-system", "kube-dns", &ports).await {
+        warn!(%error, "there is no cluster DNS");
+        handle.shutdown().await;
+        return None;
+    }
+    Some(handle)
+}
