@@ -16,6 +16,8 @@
 //! | [`int_or_string`] | counts that may be percentages |
 //! | [`patch`] | JSON patch, merge patch, strategic merge patch |
 //! | [`merge_keys`] | the facts that say how a list is merged |
+//! | [`schema`] | structural schemas: validation, pruning and defaults of custom resources |
+//! | [`json_path`] | the JSONPath of printer columns |
 //! | [`hash`] | stable hashes for generated names |
 //! | [`age`] | durations as people read them |
 
@@ -24,10 +26,12 @@ pub mod field;
 pub mod gvk;
 pub mod hash;
 pub mod int_or_string;
+pub mod json_path;
 pub mod merge_keys;
 pub mod names;
 pub mod patch;
 pub mod quantity;
+pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod validate;
