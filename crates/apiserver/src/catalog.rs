@@ -1,5 +1,5 @@
 //! Everything that is served, as discovery and OpenAPI describe it: the registry's resources, and the few that only
-//! answer a question and store nothing.
+//! answer a question and store nothing. Discovery lists what [`extension`](crate::extension)s serve, too.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,7 @@ use registry::{Resources, Subresource};
 use schemars::{Schema, SchemaGenerator};
 use sha2::{Digest, Sha256};
 
+use crate::extension::{ExtensionResource, Listed, Listing};
 use crate::reviews;
 
 /// One resource.
@@ -33,6 +34,8 @@ pub(crate) struct Served<'a> {
 enum SchemaOf<'a> {
     Registered(&'a registry::Resource),
     Review(&'a reviews::Review),
+    /// That of an extension, which describes its types to nobody.
+    None,
 }
 
 impl Served<'_> {
@@ -41,6 +44,7 @@ impl Served<'_> {
         match self.schema {
             SchemaOf::Registered(resource) => resource.schema(generator),
             SchemaOf::Review(review) => Some((review.schema)(generator)),
+            SchemaOf::None => None,
         }
     }
 }
@@ -81,6 +85,33 @@ pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
         schema: SchemaOf::Review(review),
     });
     registered.chain(reviews).collect()
+}
+
+/// All of them, and after them what the extensions list.
+pub(crate) fn with<'a>(resources: &'a Resources, extensions: &'a Listing) -> Vec<Served<'a>> {
+    let mut served = all(resources);
+    for (group, version, listed) in extensions {
+        served.extend(listed.iter().map(|resource| extended(group, version, resource)));
+    }
+    served
+}
+
+fn extended<'a>(group: &'a str, version: &'a str, resource: &'a ExtensionResource) -> Served<'a> {
+    Served {
+        group,
+        version,
+        plural: &resource.name,
+        singular: &resource.singular,
+        kind: &resource.kind,
+        list_kind: "",
+        namespaced: resource.namespaced,
+        verbs: resource.verbs,
+        short_names: &resource.short_names,
+        categories: &resource.categories,
+        subresources: &[],
+        definition: "",
+        schema: SchemaOf::None,
+    }
 }
 
 /// The groups with their versions, in the order in which they first appear; the core group is `""` and comes first.
@@ -127,11 +158,24 @@ impl Document {
     }
 }
 
-/// Generated documents, kept as bytes for as long as the resource table stays the same.
+/// Generated documents, kept as bytes for as long as the resource table stays the same; those of discovery also only
+/// while the extensions list the same.
 #[derive(Default)]
-pub(crate) struct Documents(Mutex<(Arc<Resources>, HashMap<String, Document>)>);
+pub(crate) struct Documents(Mutex<(Arc<Resources>, HashMap<String, Document>)>, Mutex<Listing>);
 
 impl Documents {
+    /// Drops the documents of discovery if the extensions list something else now.
+    pub(crate) fn renew(&self, listing: &Listing) {
+        let mut listed = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |(a, b): (&Listed, &Listed)| Arc::ptr_eq(&a.2, &b.2);
+        if listed.len() == listing.len() && listed.iter().zip(listing).all(same) {
+            return;
+        }
+        listed.clone_from(listing);
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.1.retain(|name, _| name.starts_with("openapi"));
+    }
+
     /// The document of that name, built now if it is not there. Two who ask at once may both build it.
     pub(crate) fn get(
         &self,

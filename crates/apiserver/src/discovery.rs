@@ -137,9 +137,9 @@ struct ResourceDiscovery<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SubresourceDiscovery<'a> {
-    subresource: &'static str,
+    subresource: &'a str,
     response_kind: GroupVersionKind<'a>,
-    verbs: &'static [&'static str],
+    verbs: &'a [&'static str],
 }
 
 #[derive(Serialize)]
@@ -199,7 +199,7 @@ pub(crate) fn resource_list(served: &[Served<'_>], group: &str, version: &str) -
             categories: entry.categories,
         });
         for subresource in entry.subresources {
-            let (group, version, kind) = subresource.kind().unwrap_or(("", "", ""));
+            let (group, version, kind) = subresource.kind(entry.kind).unwrap_or(("", "", ""));
             // Upstream names group and version only where they differ from those of the document.
             let foreign = group != entry.group || version != entry.version;
             resources.push(ApiResource {
@@ -236,11 +236,9 @@ pub(crate) fn aggregated(served: &[Served<'_>], core: bool, version: &str) -> Ve
             .into_iter()
             .map(|version| VersionDiscovery {
                 version,
-                resources: served
-                    .iter()
-                    .filter(|entry| entry.group == group && entry.version == version)
-                    .map(resource_discovery)
-                    .collect(),
+                resources: version_resources(
+                    served.iter().filter(|entry| entry.group == group && entry.version == version),
+                ),
                 freshness: "Current",
             })
             .collect(),
@@ -261,7 +259,41 @@ pub(crate) fn content_type(version: &str) -> &'static str {
     }
 }
 
-fn resource_discovery<'a>(entry: &'a Served<'_>) -> ResourceDiscovery<'a> {
+/// The resources of one version; what has a slash in its name goes below the resource before the slash.
+fn version_resources<'a>(entries: impl Iterator<Item = &'a Served<'a>>) -> Vec<ResourceDiscovery<'a>> {
+    let mut resources: Vec<ResourceDiscovery<'a>> = Vec::new();
+    for entry in entries {
+        let resource = resource_discovery(entry);
+        let Some((parent, subresource)) = entry.plural.split_once('/') else {
+            resources.push(resource);
+            continue;
+        };
+        let at = resources.iter().position(|known| known.resource == parent).unwrap_or_else(|| {
+            // Upstream: a parent that is not served itself has an empty kind, since clients expect one.
+            let response_kind = GroupVersionKind { group: "", version: "", kind: "" };
+            let scope = resource.scope;
+            resources.push(ResourceDiscovery {
+                resource: parent,
+                response_kind,
+                scope,
+                singular_resource: "",
+                verbs: &[],
+                short_names: &[],
+                categories: &[],
+                subresources: Vec::new(),
+            });
+            resources.len() - 1
+        });
+        resources[at].subresources.push(SubresourceDiscovery {
+            subresource,
+            response_kind: resource.response_kind,
+            verbs: resource.verbs,
+        });
+    }
+    resources
+}
+
+fn resource_discovery<'a>(entry: &'a Served<'a>) -> ResourceDiscovery<'a> {
     let own = |kind| GroupVersionKind { group: entry.group, version: entry.version, kind };
     ResourceDiscovery {
         resource: entry.plural,
@@ -276,7 +308,7 @@ fn resource_discovery<'a>(entry: &'a Served<'_>) -> ResourceDiscovery<'a> {
             .iter()
             .map(|subresource| SubresourceDiscovery {
                 subresource: subresource.name(),
-                response_kind: subresource.kind().map_or_else(
+                response_kind: subresource.kind(entry.kind).map_or_else(
                     || own(entry.kind),
                     |(group, version, kind)| GroupVersionKind { group, version, kind },
                 ),

@@ -22,6 +22,7 @@ use crate::authn::User;
 use crate::authz::{self, Attributes, Authorizer, Decision, Target};
 use crate::body::{RequestBody, ResponseBody};
 use crate::catalog::{self, Document, Documents};
+use crate::extension::{Extension, Extensions};
 use crate::metrics::{self, Labels, Metrics};
 use crate::negotiate::{self, Encoding, Offer, Shape};
 use crate::path::Route;
@@ -45,6 +46,8 @@ pub struct Dependencies {
     pub nodes: Arc<dyn NodeConnector>,
     /// Who may do what; [`Bootstrap`](crate::authz::Bootstrap) to begin with.
     pub authorizer: Arc<dyn Authorizer>,
+    /// APIs that others in the process answer.
+    pub extensions: Vec<Extension>,
 }
 
 /// The server. Cheap to clone.
@@ -55,6 +58,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) nodes: Arc<dyn NodeConnector>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) extensions: Extensions,
     pub(crate) metrics: Metrics,
     documents: Documents,
     /// Where clients reach us, for discovery; set once a listener is there.
@@ -74,12 +78,13 @@ impl ApiServer {
     /// A server nobody can connect to yet: it answers [`ApiServer::client`]s.
     #[must_use]
     pub fn new(dependencies: Dependencies) -> Self {
-        let Dependencies { registry, nodes, authorizer } = dependencies;
+        let Dependencies { registry, nodes, authorizer, extensions } = dependencies;
         let metrics = Metrics::new(registry.store());
         Self(Arc::new(Inner {
             registry,
             nodes,
             authorizer,
+            extensions: Extensions::new(extensions),
             metrics,
             documents: Documents::default(),
             address: OnceLock::new(),
@@ -141,6 +146,9 @@ impl ApiServer {
         let Route::Resource(place) = &route else {
             let verb = method_name(&parts.method);
             self.permit(&Attributes { user: &user, verb, target: Target::Path(path) })?;
+            if let Route::GroupVersion { group, version } = route {
+                self.0.extensions.refresh(group, version).await;
+            }
             return self.about(&route, &parts, &query);
         };
         let Some(verb) = resource::verb(&parts.method, place, &query) else {
@@ -180,6 +188,8 @@ impl ApiServer {
         }
         let resources = self.0.registry.resources();
         let documents = &self.0.documents;
+        let extensions = self.0.extensions.listing();
+        documents.renew(&extensions);
         let plain = |document: Option<Document>| match document {
             Some(document) => {
                 let output = negotiate::output(&parts.headers, Offer::Plain)?;
@@ -188,8 +198,8 @@ impl ApiServer {
             None => Ok(respond::page_not_found()),
         };
         let listed = |name: &str, build: &dyn Fn(&[catalog::Served<'_>]) -> Option<Vec<u8>>| {
-            let document =
-                documents.get(&resources, name, |resources| build(&catalog::all(resources)).unwrap_or_default());
+            let document = documents
+                .get(&resources, name, |resources| build(&catalog::with(resources, &extensions)).unwrap_or_default());
             (!document.bytes.is_empty()).then_some(document)
         };
         match *route {
@@ -207,7 +217,7 @@ impl ApiServer {
                     Shape::Discovery(version) => {
                         let name = format!("aggregated {core} {version}");
                         let document = documents.get(&resources, &name, |resources| {
-                            discovery::aggregated(&catalog::all(resources), core, version)
+                            discovery::aggregated(&catalog::with(resources, &extensions), core, version)
                         });
                         Ok(tagged(&parts.headers, document, discovery::content_type(version)))
                     }

@@ -2,6 +2,7 @@
 
 mod access;
 mod documents;
+mod extensions;
 mod network;
 mod objects;
 pub(crate) mod support;

@@ -16,6 +16,7 @@
 //!
 //! This crate is the only one that imports bollard. It must not know pods as API objects.
 
+mod cgroup;
 mod create;
 mod demux;
 mod error;

@@ -1,4 +1,5 @@
-//! What a container has used, from Docker's statistics on either version of control groups.
+//! What a container has used: from its control group where that is on this machine ([`cgroup`]), else from Docker's
+//! statistics, on either version of control groups.
 
 use bollard::models::ContainerStatsResponse;
 use bollard::query_parameters::StatsOptionsBuilder;
@@ -6,10 +7,21 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use runtime::{Error, Stats};
 
-use crate::{CALL_TIMEOUT, Docker, inspect};
+use crate::{CALL_TIMEOUT, Docker, cgroup, inspect};
 
 /// One reading.
 pub(crate) async fn read(docker: &Docker, id: &str) -> Result<Stats, Error> {
+    let local = {
+        let id = id.to_owned();
+        tokio::task::spawn_blocking(move || cgroup::read(cgroup::ROOT.as_ref(), &id))
+    };
+    match local.await {
+        Ok(Ok(stats)) => Ok(stats),
+        _ => ask(docker, id).await,
+    }
+}
+
+async fn ask(docker: &Docker, id: &str) -> Result<Stats, Error> {
     let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
     let mut readings = docker.client().stats(id, Some(options));
     match tokio::time::timeout(CALL_TIMEOUT, readings.next()).await {

@@ -1,26 +1,29 @@
-//! What the kubelet answers to `logs`, `exec`, `attach` and `port-forward`.
+//! What the kubelet answers to `logs`, `exec`, `attach`, `port-forward` and questions for statistics.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
 use runtime::Error;
+use streaming::stats::Summary;
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeError, PodRef, Streams};
 
 use crate::pod::View;
 use crate::pods::Pods;
 use crate::shared::Shared;
+use crate::stats::Statistics;
 
 /// The kubelet's answers.
 pub(crate) struct Api {
     shared: Arc<Shared>,
     pods: Arc<Pods>,
+    statistics: Statistics,
 }
 
 impl Api {
     /// Answers for `pods`.
     pub(crate) fn new(shared: Arc<Shared>, pods: Arc<Pods>) -> Self {
-        Self { shared, pods }
+        Self { shared, pods, statistics: Statistics::default() }
     }
 
     fn view(&self, pod: &PodRef) -> Result<View, NodeError> {
@@ -90,6 +93,10 @@ impl NodeApi for Api {
         };
         let forward = self.shared.runtime.port_forward(&sandbox.id, port, io);
         forward.await.map_err(failed)
+    }
+
+    async fn stats(&self) -> Result<Summary, NodeError> {
+        Ok(self.statistics.summary(&self.shared).await)
     }
 }
 

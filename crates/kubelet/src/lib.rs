@@ -42,6 +42,7 @@ mod pods;
 mod probes;
 mod report;
 mod shared;
+mod stats;
 #[cfg(test)]
 mod testing;
 mod time;

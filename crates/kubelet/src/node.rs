@@ -1,7 +1,7 @@
 //! The Node object: registered at once, kept current, and its Lease renewed.
 
 mod lease;
-mod machine;
+pub(crate) mod machine;
 mod status;
 
 use std::collections::BTreeMap;

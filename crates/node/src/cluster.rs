@@ -210,6 +210,7 @@ async fn serve(
         registry: registry.clone(),
         nodes: Arc::clone(nodes) as Arc<dyn apiserver::NodeConnector>,
         authorizer: Bootstrap::shared(),
+        extensions: Vec::new(),
     };
     let server = ApiServer::new(dependencies);
     let config = |port| apiserver::Config {

@@ -203,9 +203,10 @@ impl Subresource {
         }
     }
 
-    /// Group, version and kind of what it takes and answers, where that is not the kind of the object itself.
+    /// Group, version and kind of what it takes and answers below an object of kind `parent`, where that is not this kind
+    /// itself.
     #[must_use]
-    pub const fn kind(self) -> Option<(&'static str, &'static str, &'static str)> {
+    pub fn kind(self, parent: &str) -> Option<(&'static str, &'static str, &'static str)> {
         match self {
             Self::Status | Self::Finalize | Self::EphemeralContainers | Self::Resize | Self::Log => None,
             Self::Scale => Some(("autoscaling", "v1", "Scale")),
@@ -215,7 +216,15 @@ impl Subresource {
             Self::Exec => Some(("", "v1", "PodExecOptions")),
             Self::Attach => Some(("", "v1", "PodAttachOptions")),
             Self::PortForward => Some(("", "v1", "PodPortForwardOptions")),
-            Self::Proxy => Some(("", "v1", "PodProxyOptions")),
+            Self::Proxy => Some((
+                "",
+                "v1",
+                match parent {
+                    "Node" => "NodeProxyOptions",
+                    "Service" => "ServiceProxyOptions",
+                    _ => "PodProxyOptions",
+                },
+            )),
         }
     }
 }

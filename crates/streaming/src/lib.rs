@@ -37,6 +37,7 @@ mod forward;
 mod log;
 mod node;
 mod spdy;
+pub mod stats;
 mod upgrade;
 mod websocket;
 

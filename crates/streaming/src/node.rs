@@ -1,4 +1,4 @@
-//! What a node answers: logs, exec, attach and port-forward, asked by whoever serves the API.
+//! What a node answers: logs, exec, attach, port-forward and statistics, asked by whoever serves the API.
 
 use std::io;
 
@@ -8,6 +8,8 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
+
+use crate::stats::Summary;
 
 /// A pod, by name and by the UID that tells it from its namesakes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -128,6 +130,11 @@ pub trait NodeApi: Send + Sync {
 
     /// Connects to a port of a pod and copies both ways until either side closes.
     async fn port_forward(&self, pod: &PodRef, port: u16, io: Box<dyn Duplex>) -> Result<(), NodeError>;
+
+    /// What the node and its pods use. A node that runs its pods on paper has nothing to tell.
+    async fn stats(&self) -> Result<Summary, NodeError> {
+        Err(NodeError::NotFound("this node has no statistics".to_owned()))
+    }
 }
 
 /// Why a node could not do it. The messages reach the user as they are.

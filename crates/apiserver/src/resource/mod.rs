@@ -6,8 +6,10 @@
 //! | POST | create | – | `binding`, `exec`, `attach`, `portforward` |
 //! | PUT, PATCH | – | update, patch | `status`, `scale`, `finalize` and so on |
 //! | DELETE | deletecollection | delete | – |
+//! | all | – | – | `proxy` |
 
 mod node;
+mod proxy;
 mod read;
 mod table;
 mod watch;
@@ -54,6 +56,8 @@ pub(crate) fn verb(method: &Method, place: &ResourcePath<'_>, query: &Query<'_>)
         Method::PATCH => "patch",
         Method::DELETE if collection => "deletecollection",
         Method::DELETE => "delete",
+        Method::HEAD if place.subresource == "proxy" => "get",
+        Method::OPTIONS if place.subresource == "proxy" => "options",
         _ => return None,
     })
 }
@@ -76,6 +80,9 @@ pub(crate) async fn serve(request: Request<'_>, body: RequestBody, labels: &mut 
     let Request { server, place, verb, .. } = request;
     let resources = server.0.registry.resources();
     let Some(resource) = resources.get(place.group, place.version, place.resource) else {
+        if let Some(extension) = server.0.extensions.find(place.group, place.version) {
+            return extension.answer(request.parts, body).await;
+        }
         return match reviews::find(place.group, place.version, place.resource) {
             Some(review) => self::review(review, &request, body).await,
             // Upstream answers with a Status below what it serves, with plain text elsewhere.
@@ -131,9 +138,10 @@ pub(crate) async fn serve(request: Request<'_>, body: RequestBody, labels: &mut 
         (Subresource::Exec | Subresource::Attach | Subresource::PortForward, "get" | "create") => {
             node::stream(call, subresource).await
         }
+        (Subresource::Proxy, _) => proxy::proxy(call, place.rest, body).await,
         (Subresource::Binding, "create") => write::bind(&call, body).await,
         (_, verb) if !subresource.verbs().contains(&verb) => Err(method_not_allowed()),
-        (Subresource::Eviction | Subresource::Token | Subresource::Proxy, _) => {
+        (Subresource::Eviction | Subresource::Token, _) => {
             Err(ApiError::method_not_supported(&info.group_resource, verb))
         }
         (_, "get") => read::subresource(&call, subresource).await,
@@ -206,6 +214,8 @@ mod tests {
             (Method::DELETE, "/api/v1/namespaces/x/pods", "", Some("deletecollection")),
             (Method::OPTIONS, "/api/v1/pods", "", None),
             (Method::TRACE, "/api/v1/pods", "", None),
+            (Method::HEAD, "/api/v1/pods", "", None),
+            (Method::HEAD, "/api/v1/nodes/a/proxy/x", "", Some("get")),
         ] {
             let Route::Resource(place) = Route::parse(path) else { panic!("{path}") };
             assert_eq!(verb(&method, &place, &Query::parse(Some(query))), expect, "{method} {path}?{query}");

@@ -160,12 +160,12 @@ struct PodSpec {
     node_name: Option<String>,
 }
 
-async fn connect(call: &Call<'_>, node: &str) -> Result<Arc<dyn NodeApi>, ApiError> {
+pub(super) async fn connect(call: &Call<'_>, node: &str) -> Result<Arc<dyn NodeApi>, ApiError> {
     let connected = call.server.0.nodes.connect(node).await;
     connected.ok_or_else(|| ApiError::service_unavailable(format!("node {node:?} cannot be reached")))
 }
 
-fn failed(error: NodeError) -> ApiError {
+pub(super) fn failed(error: NodeError) -> ApiError {
     match error {
         NodeError::NotFound(why) => ApiError::new(404, Reason::NotFound, why),
         NodeError::BadRequest(why) => ApiError::bad_request(why),

@@ -10,11 +10,12 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use registry::Registry;
 use serde_json::Value;
+use streaming::stats::Summary;
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeError, PodRef, Streams};
 
 use crate::authz::Bootstrap;
 use crate::body::RequestBody;
-use crate::{ApiServer, Dependencies, NodeConnector, User};
+use crate::{ApiServer, Dependencies, Extension, NodeConnector, User};
 
 /// A server with what it needs.
 pub(crate) struct Fixture {
@@ -42,6 +43,10 @@ impl Reply {
 
 impl Fixture {
     pub(crate) async fn new() -> Self {
+        Self::with(Vec::new()).await
+    }
+
+    pub(crate) async fn with(extensions: Vec<Extension>) -> Self {
         let home = tempfile::tempdir().unwrap();
         let store = store::Options { fsync: false, ..store::Options::new(home.path().join("store")) };
         let registry = Registry::open(registry::Options { store, allocators: Default::default() }).unwrap();
@@ -50,6 +55,7 @@ impl Fixture {
             registry: registry.clone(),
             nodes: Arc::new(Nodes),
             authorizer: Bootstrap::shared(),
+            extensions,
         });
         Self { home, server, registry }
     }
@@ -150,5 +156,9 @@ impl NodeApi for Node {
 
     async fn port_forward(&self, _pod: &PodRef, _port: u16, _io: Box<dyn Duplex>) -> Result<(), NodeError> {
         Ok(())
+    }
+
+    async fn stats(&self) -> Result<Summary, NodeError> {
+        Ok(Summary::default())
     }
 }

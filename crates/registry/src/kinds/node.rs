@@ -25,7 +25,7 @@ impl Kind for Node {
 
     const DESCRIPTOR: Descriptor = Descriptor {
         short_names: &["no"],
-        subresources: &[Subresource::Status],
+        subresources: &[Subresource::Proxy, Subresource::Status],
         selectable: &["spec.unschedulable"],
         ..Descriptor::cluster("", "v1", "Node", "nodes")
     };

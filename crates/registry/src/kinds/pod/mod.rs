@@ -53,6 +53,7 @@ impl Kind for Pod {
             Subresource::Exec,
             Subresource::Log,
             Subresource::PortForward,
+            Subresource::Proxy,
             Subresource::Status,
         ],
         selectable: &[

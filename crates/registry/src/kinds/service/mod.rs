@@ -41,7 +41,7 @@ impl Kind for Service {
     const DESCRIPTOR: Descriptor = Descriptor {
         short_names: &["svc"],
         categories: &["all"],
-        subresources: &[Subresource::Status],
+        subresources: &[Subresource::Proxy, Subresource::Status],
         names: NameRule::Label1035,
         selectable: &["spec.clusterIP", "spec.type"],
         create_on_update: true,

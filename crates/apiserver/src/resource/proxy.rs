@@ -1,0 +1,84 @@
+//! The `proxy` subresource: any request, passed on to a pod, a pod of a service, or a node.
+//!
+//! The name may say more: `[SCHEME:]NAME[:PORT]`, where a service's port may be a name. A node itself answers for its
+//! statistics; its other ports are reached over the network like everybody's.
+//!
+//! Deviation: links in HTML pages are passed on as they are (upstream rewrites those that begin with a slash); redirects
+//! within what is proxied do lead back to the proxy.
+
+mod forward;
+mod target;
+
+use http::header::LOCATION;
+use http::{HeaderValue, Response, StatusCode};
+use machinery::status::ApiError;
+
+use self::target::Place;
+use super::Call;
+use super::node::{connect, failed};
+use crate::body::{RequestBody, ResponseBody};
+use crate::respond::{self, Answer};
+
+/// The port of a kubelet's own API.
+const KUBELET_PORT: &str = "10250";
+
+/// Answers; `rest` is the path behind `proxy`, without slashes at its ends.
+pub(super) async fn proxy(call: Call<'_>, rest: &str, body: RequestBody) -> Result<Answer, ApiError> {
+    let path = call.parts.uri.path();
+    if rest.is_empty() && !path.ends_with('/') {
+        // Upstream: relative links in the page are to lead somewhere.
+        return Ok(to_folder(path, call.parts.uri.query()));
+    }
+    let slash = if path.ends_with('/') && !rest.is_empty() { "/" } else { "" };
+    let prefix = path.strip_suffix(slash).unwrap_or(path);
+    let prefix = prefix.strip_suffix(rest).unwrap_or(prefix).trim_end_matches('/').to_owned();
+    let inner = format!("/{rest}{slash}");
+    let kind = call.resource().info().kind.clone();
+    let name = call.target.name.clone();
+    let place = match &*kind {
+        "Node" => {
+            let place =
+                Place::parse(&name).ok_or_else(|| ApiError::bad_request(format!("invalid node request {name:?}")))?;
+            if place.port.is_empty() || place.port == KUBELET_PORT {
+                return kubelet(&call, &place, rest).await;
+            }
+            target::node(&call, &place).await?
+        }
+        "Service" => target::service(&call, &name).await?,
+        _ => target::pod(&call, &name).await?,
+    };
+    forward::forward(call, &place, &inner, &prefix, body).await
+}
+
+/// What a kubelet serves over HTTP, as far as it does here.
+async fn kubelet(call: &Call<'_>, place: &Place<'_>, rest: &str) -> Result<Answer, ApiError> {
+    let _: serde::de::IgnoredAny = target::get(call, "Node", place.name).await?;
+    let node = connect(call, place.name).await?;
+    match rest {
+        "stats/summary" | "stats" => {
+            let summary = node.stats().await.map_err(failed)?;
+            let json = serde_json::to_vec(&summary).map_err(ApiError::internal)?;
+            Ok(respond::with_type(StatusCode::OK, "application/json", bytes::Bytes::from(json)))
+        }
+        "metrics/resource" => {
+            let summary = node.stats().await.map_err(failed)?;
+            let text = bytes::Bytes::from(summary.metrics());
+            Ok(respond::with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
+        }
+        "healthz" => Ok(respond::text(StatusCode::OK, "ok")),
+        _ => Ok(respond::page_not_found()),
+    }
+}
+
+fn to_folder(path: &str, query: Option<&str>) -> Answer {
+    let place = match query {
+        Some(query) => format!("{path}/?{query}"),
+        None => format!("{path}/"),
+    };
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    if let Ok(place) = HeaderValue::from_str(&place) {
+        response.headers_mut().insert(LOCATION, place);
+    }
+    response
+}

@@ -1,0 +1,305 @@
+//! Passing a request on, its answer back, and both directions of an upgraded connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, LOCATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, BodyStream};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use machinery::status::ApiError;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use streaming::Duplex;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::super::Call;
+use super::target::{Address, Scheme};
+use crate::body::{RequestBody, ResponseBody};
+use crate::respond::Answer;
+use crate::server::ApiServer;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What is about one connection and not about the request.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("keep-alive"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Sends the request to `address` under the path `inner`, and answers what comes back. `prefix` is where the outer path
+/// of `/` is.
+pub(super) async fn forward(
+    call: Call<'_>,
+    address: &Address,
+    inner: &str,
+    prefix: &str,
+    body: RequestBody,
+) -> Result<Answer, ApiError> {
+    let Call { server, parts, .. } = call;
+    let upgrade = streaming::is_upgrade(&Request::from_parts(parts.clone(), ()));
+    let (host, uri) =
+        (SocketAddr::new(address.ip, address.port).to_string(), path_and_query(inner, parts.uri.query())?);
+    let headers = outgoing(&parts.headers, &host, &parts.uri, upgrade);
+    let mut request = Request::new(match body {
+        RequestBody::Network(body) => body.map_err(Into::into).boxed_unsync(),
+        RequestBody::Local(body) => body.map_err(Into::into).boxed_unsync(),
+    });
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = headers;
+    // The client's side of an upgrade is in the extensions of its request.
+    let client = upgrade.then(|| hyper::upgrade::on(Request::from_parts(parts, ())));
+
+    let unreachable = |error: String| ApiError::service_unavailable(format!("error trying to reach service: {error}"));
+    let response = exchange(server, address, request).await.map_err(unreachable)?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(client) = client
+    {
+        return Ok(switch(server, client, response));
+    }
+    let (mut parts, body) = response.into_parts();
+    clean(&mut parts.headers);
+    if let Some(place) = parts.headers.get(LOCATION).and_then(|place| outer(place.to_str().ok()?, &host, prefix)) {
+        parts.headers.insert(LOCATION, place);
+    }
+    let stopping = server.0.stopping.clone();
+    let chunks = BodyStream::new(body).filter_map(|frame| async {
+        match frame {
+            Ok(frame) => frame.into_data().ok().map(Ok),
+            Err(error) => Some(Err(io::Error::other(error))),
+        }
+    });
+    Ok(Response::from_parts(parts, ResponseBody::stream(chunks.take_until(stopping.cancelled_owned()))))
+}
+
+async fn exchange(server: &ApiServer, address: &Address, request: Request<Body>) -> Result<Response<Incoming>, String> {
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(address)).await;
+    let stream = connected.map_err(|_| "i/o timeout".to_owned())??;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let stopping = server.0.stopping.clone();
+    server.0.tasks.spawn(async move {
+        tokio::select! {
+            // How it ended, whoever reads the answer sees.
+            _ = connection.with_upgrades() => {}
+            () = stopping.cancelled() => {}
+        }
+    });
+    let response = sender.send_request(request).await;
+    response.map_err(|error| if error.is_incomplete_message() { "EOF".to_owned() } else { error.to_string() })
+}
+
+async fn connect(address: &Address) -> Result<Box<dyn Duplex>, String> {
+    let socket = SocketAddr::new(address.ip, address.port);
+    let failed = |error: &io::Error| format!("dial tcp {socket}: {}", words(error));
+    let stream = TcpStream::connect(socket).await.map_err(|error| failed(&error))?;
+    // Without it small answers are merely slower.
+    let _ = stream.set_nodelay(true);
+    match address.scheme {
+        Scheme::Http => Ok(Box::new(stream)),
+        Scheme::Https => {
+            let tls = TlsConnector::from(trusting()).connect(ServerName::from(address.ip), stream).await;
+            Ok(Box::new(tls.map_err(|error| format!("tls: {error}"))?))
+        }
+    }
+}
+
+/// An error of a connection as Go writes it.
+fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
+        io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Joins both sides once each has switched protocols.
+fn switch(server: &ApiServer, client: hyper::upgrade::OnUpgrade, mut response: Response<Incoming>) -> Answer {
+    let backend = hyper::upgrade::on(&mut response);
+    let stopping = server.0.stopping.clone();
+    server.0.tasks.spawn(async move {
+        let joined = async {
+            let (client, backend) = tokio::try_join!(client, backend).map_err(io::Error::other)?;
+            tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await
+        };
+        tokio::select! {
+            ended = joined => if let Err(error) = ended {
+                tracing::debug!(%error, "a proxied connection ended early");
+            },
+            () = stopping.cancelled() => {}
+        }
+    });
+    response.map(|_| ResponseBody::empty())
+}
+
+fn path_and_query(path: &str, query: Option<&str>) -> Result<Uri, ApiError> {
+    let text = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    text.parse().map_err(|error: http::uri::InvalidUri| ApiError::bad_request(error.to_string()))
+}
+
+/// The headers to send: the client's, without its credentials and what is about its connection.
+fn outgoing(headers: &HeaderMap, host: &str, uri: &Uri, upgrade: bool) -> HeaderMap {
+    let mut out = headers.clone();
+    let kept = out.get(UPGRADE).cloned().filter(|_| upgrade);
+    clean(&mut out);
+    out.remove(AUTHORIZATION);
+    if let Some(protocol) = kept {
+        out.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        out.insert(UPGRADE, protocol);
+    }
+    let mut set = |name: HeaderName, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            out.insert(name, value);
+        }
+    };
+    if let Some(asked) = headers.get(HOST).and_then(|asked| asked.to_str().ok()) {
+        set(HeaderName::from_static("x-forwarded-host"), asked);
+    }
+    set(HeaderName::from_static("x-forwarded-uri"), uri.path());
+    set(HeaderName::from_static("x-forwarded-proto"), "https");
+    set(HOST, host);
+    out
+}
+
+/// Removes what is about one connection, the headers that `Connection` names included.
+fn clean(headers: &mut HeaderMap) {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named: Vec<HeaderName> =
+        values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
+    for name in named.into_iter().chain(HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Where a redirect leads, seen from outside; `None` when it leads somewhere else.
+fn outer(place: &str, host: &str, prefix: &str) -> Option<HeaderValue> {
+    let uri: Uri = place.parse().ok()?;
+    if uri.authority().is_some_and(|authority| authority.as_str() != host) || !uri.path().starts_with('/') {
+        return None;
+    }
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    HeaderValue::from_str(&format!("{prefix}{path}")).ok()
+}
+
+/// TLS for whom it does not matter who answers: the address was looked up in the API.
+fn trusting() -> Arc<rustls::ClientConfig> {
+    static CONFIG: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
+    let config = CONFIG.get_or_init(|| {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = Arc::new(AnyCertificate(Arc::clone(&provider)));
+        let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = match builder {
+            Ok(builder) => builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth(),
+            Err(_) => unreachable!("the provider supports the default versions"),
+        };
+        Arc::new(config)
+    });
+    Arc::clone(config)
+}
+
+#[derive(Debug)]
+struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_lead_back_to_the_proxy() {
+        let check = |place: &str, expected: Option<&str>| {
+            let found = outer(place, "10.0.0.1:80", "/api/v1/namespaces/n/pods/p/proxy");
+            assert_eq!(found.as_ref().map(|value| value.to_str().unwrap()), expected, "{place}");
+        };
+        check("/login?x=1", Some("/api/v1/namespaces/n/pods/p/proxy/login?x=1"));
+        check("http://10.0.0.1:80/a", Some("/api/v1/namespaces/n/pods/p/proxy/a"));
+        check("http://example.com/a", None);
+        check("login", None);
+    }
+
+    #[test]
+    fn what_is_about_the_connection_stays_behind() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("authorization", "Bearer secret"),
+            ("connection", "X-Mine, Upgrade"),
+            ("upgrade", "websocket"),
+            ("x-mine", "1"),
+            ("accept", "text/html"),
+            ("host", "127.0.0.1:6443"),
+        ] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let uri: Uri = "/api/v1/nodes/n/proxy/".parse().unwrap();
+        let plain = outgoing(&headers, "10.0.0.1:80", &uri, false);
+        let names = |headers: &HeaderMap| {
+            let mut names: Vec<String> = headers.keys().map(ToString::to_string).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&plain), ["accept", "host", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-uri"]);
+        assert_eq!(plain[HOST], "10.0.0.1:80");
+        let upgrade = outgoing(&headers, "10.0.0.1:80", &uri, true);
+        assert_eq!(
+            (&upgrade[CONNECTION], &upgrade[UPGRADE]),
+            (&"Upgrade".parse().unwrap(), &"websocket".parse().unwrap())
+        );
+    }
+}
