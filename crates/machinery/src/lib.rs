@@ -18,6 +18,7 @@
 //! | [`merge_keys`] | the facts that say how a list is merged |
 //! | [`schema`] | structural schemas: validation, pruning and defaults of custom resources |
 //! | [`json_path`] | the JSONPath of printer columns |
+//! | [`managed`] | who owns which fields: server-side apply |
 //! | [`hash`] | stable hashes for generated names |
 //! | [`age`] | durations as people read them |
 
@@ -27,6 +28,7 @@ pub mod gvk;
 pub mod hash;
 pub mod int_or_string;
 pub mod json_path;
+pub mod managed;
 pub mod merge_keys;
 pub mod names;
 pub mod patch;

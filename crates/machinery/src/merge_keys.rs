@@ -14,6 +14,7 @@
 //! io.k8s.api.core.v1.SecretKeySelector atomic
 //! ```
 //!
+//! A key of a list may have a default (`protocol=TCP`); `always` marks what Go writes even when it says nothing.
 //! `type` is the definition of the value, or of the elements or values of a list or map. A type or field that is not there
 //! follows the general rule: objects are merged field by field, lists are replaced.
 
@@ -52,8 +53,12 @@ pub struct Field {
     pub list_type: ListType,
     /// Server-side apply: the fields that identify an element.
     pub list_map_keys: Vec<&'static str>,
+    /// Server-side apply: what some of these fields are when an element leaves them out.
+    pub list_map_defaults: Vec<(&'static str, &'static str)>,
     /// Server-side apply: whether the map or object is replaced as a whole (`true`) or by fields in spite of its type (`false`).
     pub map_atomic: Option<bool>,
+    /// The field is there in every object, even an empty one: in Go it is a struct, or a list without `omitempty`.
+    pub always: bool,
 }
 
 impl Field {
@@ -86,6 +91,11 @@ static FACTS: LazyLock<HashMap<&'static str, Definition>> = LazyLock::new(|| {
 /// The facts about a field of the type with this OpenAPI definition name.
 pub fn field(definition: &str, field: &str) -> Option<&'static Field> {
     FACTS.get(definition)?.fields.get(field)
+}
+
+/// The name of a definition that has facts, for ever.
+pub fn known(definition: &str) -> Option<&'static str> {
+    FACTS.get_key_value(definition).map(|(name, _)| *name)
 }
 
 /// Whether objects of this type are always replaced as a whole by server-side apply.
@@ -164,8 +174,14 @@ fn read_field(facts: &'static str) -> Option<Field> {
             ["list", "set"] => field.list_type = ListType::Set,
             ["list", "map", "by", keys] => {
                 field.list_type = ListType::Map;
-                field.list_map_keys = keys.split(',').collect();
+                let keys =
+                    keys.split(',').map(|key| key.split_once('=').map_or((key, None), |(key, d)| (key, Some(d))));
+                for (key, default) in keys {
+                    field.list_map_keys.push(key);
+                    field.list_map_defaults.extend(default.map(|default| (key, default)));
+                }
             }
+            ["always"] => field.always = true,
             ["map", "atomic"] => field.map_atomic = Some(true),
             ["map", "granular"] => field.map_atomic = Some(false),
             _ => return None,
