@@ -171,6 +171,7 @@ const FILES: &[&str] = &[
     include_str!("types/rbac.facts"),
     include_str!("types/storage.facts"),
     include_str!("types/scheduling.facts"),
+    include_str!("types/node.facts"),
     include_str!("types/admissionregistration.facts"),
     include_str!("types/authentication.facts"),
     include_str!("types/authorization.facts"),

@@ -16,12 +16,14 @@ mod event;
 mod job;
 mod lease;
 mod namespace;
+mod networking;
 mod node;
 mod pod;
 mod pod_template;
 mod priority_class;
 mod replica_set;
 mod replication_controller;
+mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
@@ -64,6 +66,8 @@ pub(crate) fn all() -> Vec<Resource> {
         Typed::<priority_class::PriorityClass>::shared(),
     ];
     kinds.extend(storage::core());
+    kinds.extend(networking::all());
+    kinds.push(Typed::<runtime_class::RuntimeClass>::shared());
     kinds.extend(storage::storage());
     kinds
 }

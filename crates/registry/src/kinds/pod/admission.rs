@@ -1,5 +1,5 @@
 //! What upstream does to Pods between defaulting and validation: its strategy and the admission plugins that are
-//! always on (ServiceAccount, Priority, DefaultTolerationSeconds).
+//! always on (ServiceAccount, Priority, RuntimeClass, DefaultTolerationSeconds).
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, LocalObjectReference, Pod, PodAffinityTerm, PodCondition, PodSpec, ServiceAccount, Toleration,
 };
+use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelectorRequirement, ObjectMeta, Time};
 use machinery::field::{ErrorList, Path};
@@ -36,6 +37,7 @@ pub(super) fn admit(pod: &mut Pod, context: &Context<'_>) {
         spec.service_account.clone_from(&spec.service_account_name);
         pull_secrets_of_account(spec, context);
     }
+    take_runtime_class(spec, context);
     tolerate_node_trouble(spec);
     prioritize(spec, context);
     for term in pod_affinity_terms(spec) {
@@ -71,6 +73,33 @@ fn pull_secrets_of_account(spec: &mut PodSpec, context: &Context<'_>) {
     if !secrets.is_empty() {
         spec.image_pull_secrets = Some(secrets);
     }
+}
+
+/// What the pod's runtime class says about its pods: what they cost, and where they can run.
+fn take_runtime_class(spec: &mut PodSpec, context: &Context<'_>) {
+    let Some(class) = runtime_class(spec, context) else { return };
+    if let Some(overhead) = class.overhead
+        && spec.overhead.is_none()
+    {
+        spec.overhead = overhead.pod_fixed;
+    }
+    if let Some(scheduling) = class.scheduling {
+        let selector = scheduling.node_selector.unwrap_or_default();
+        if !selector.is_empty() {
+            spec.node_selector.get_or_insert_default().extend(selector);
+        }
+        for toleration in scheduling.tolerations.unwrap_or_default() {
+            let present = spec.tolerations.get_or_insert_default();
+            if !present.contains(&toleration) {
+                present.push(toleration);
+            }
+        }
+    }
+}
+
+fn runtime_class(spec: &PodSpec, context: &Context<'_>) -> Option<RuntimeClass> {
+    let name = text(&spec.runtime_class_name);
+    (!name.is_empty()).then(|| stored(context, &Key::new("node.k8s.io/runtimeclasses", "", name)))?
 }
 
 /// Lets a pod stay for a while on a node that is not ready or not reachable, unless the pod says otherwise.
@@ -200,7 +229,7 @@ pub(super) fn validate_create(pod: &Pod) -> Result<(), ApiError> {
     Err(ApiError::invalid(&GroupKind::new("", "Pod"), text(&pod.metadata.name), &errors))
 }
 
-/// Refuses a Pod that names a service account or priority class which does not exist.
+/// Refuses a Pod that names a service account, priority class or runtime class which does not exist.
 ///
 /// The account `default` is let through: its controller creates it a moment after the namespace, and a Pod that
 /// follows on the heels of its namespace is not at fault.
@@ -227,6 +256,16 @@ pub(super) fn references_exist(pod: &Pod, context: &Context<'_>) -> Result<(), A
         let key = Key::new("scheduling.k8s.io/priorityclasses", "", class);
         if context.store.get(&key).is_none() {
             return refuse(&pod.metadata, format!("no PriorityClass with name {class} was found"));
+        }
+    }
+    let class = text(&spec.runtime_class_name);
+    if !class.is_empty() {
+        let Some(class) = runtime_class(spec, context) else {
+            return refuse(&pod.metadata, format!("pod rejected: RuntimeClass \"{class}\" not found"));
+        };
+        if spec.overhead.is_some() && spec.overhead != class.overhead.and_then(|overhead| overhead.pod_fixed) {
+            let why = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead".to_owned();
+            return refuse(&pod.metadata, why);
         }
     }
     Ok(())

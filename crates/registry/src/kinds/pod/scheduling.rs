@@ -17,7 +17,7 @@ use crate::kinds::common::{entries, list, text};
 pub(crate) const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// Validates tolerations.
-pub(super) fn validate_tolerations(errors: &mut ErrorList, path: &Path, tolerations: &[Toleration]) {
+pub(crate) fn validate_tolerations(errors: &mut ErrorList, path: &Path, tolerations: &[Toleration]) {
     for (index, toleration) in tolerations.iter().enumerate() {
         let path = path.index(index);
         let (key, operator) = (text(&toleration.key), text(&toleration.operator));
