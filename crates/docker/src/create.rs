@@ -1,11 +1,12 @@
 //! What a sandbox or a container is made from: the runtime's configuration in Docker's words.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
-    MountBindOptionsPropagationEnum, MountType, PortBinding, PortMap,
+    ContainerCreateBody, DeviceMapping, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
+    HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, NetworkingConfig,
+    PortBinding, PortMap,
 };
 use runtime::{ContainerConfig, Error, Propagation, Resources, Sandbox, SandboxConfig, Seccomp, labels};
 
@@ -18,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) host_port_address: IpAddr,
     pub(crate) log_max_size: String,
     pub(crate) log_max_files: u32,
+    /// The node, where it is not the profile's first.
+    pub(crate) node: Option<String>,
 }
 
 impl Default for Settings {
@@ -27,41 +30,111 @@ impl Default for Settings {
             host_port_address: Ipv4Addr::LOCALHOST.into(),
             log_max_size: "10m".to_owned(),
             log_max_files: 5,
+            node: None,
         }
     }
+}
+
+/// Which network a sandbox is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Networking {
+    /// The machine's.
+    Host,
+    /// One that its program makes, and that is connected afterwards, with this address.
+    Own(Ipv4Addr),
+    /// One that Docker makes and connects, with this address.
+    Docker(Ipv4Addr),
+}
+
+/// Whether a kernel parameter belongs to a network.
+pub(crate) fn of_network(sysctl: &str) -> bool {
+    sysctl.starts_with("net.") || sysctl.starts_with("net/")
 }
 
 /// Upstream's value for sandboxes: they go last, for everything in the pod depends on them.
 pub(crate) const SANDBOX_OOM_SCORE: i32 = -998;
 
 /// A sandbox; `oom_score` as far as it is allowed.
-pub(crate) fn sandbox(settings: &Settings, config: &SandboxConfig, oom_score: i32) -> ContainerCreateBody {
+pub(crate) fn sandbox(
+    settings: &Settings,
+    config: &SandboxConfig,
+    networking: Networking,
+    oom_score: i32,
+) -> ContainerCreateBody {
     let (exposed, bindings) = ports(settings, config);
+    let own = matches!(networking, Networking::Own(_));
+    let network = network_name(&settings.profile);
+    let mut labels = labels::of_sandbox(&settings.profile, config);
+    let address = match networking {
+        Networking::Own(address) | Networking::Docker(address) => Some(address),
+        Networking::Host => None,
+    };
+    label(settings, address, &mut labels);
+    // The parameters of a network that does not exist yet are set when it does.
+    let sysctls: HashMap<String, String> = config
+        .sysctls
+        .iter()
+        .filter(|(key, _)| !own || !of_network(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let mut security = vec!["no-new-privileges".to_owned()];
+    if own {
+        // What the program needs to make its network, and gives up right then.
+        security.push("seccomp=unconfined".to_owned());
+    }
     let host = HostConfig {
-        network_mode: Some(if config.host_network { "host".to_owned() } else { network_name(&settings.profile) }),
+        network_mode: Some(match networking {
+            Networking::Host | Networking::Own(_) => "host".to_owned(),
+            Networking::Docker(_) => network.clone(),
+        }),
         uts_mode: config.host_network.then(|| "host".to_owned()),
         ipc_mode: Some(if config.host_ipc { "host" } else { "shareable" }.to_owned()),
         pid_mode: config.host_pid.then(|| "host".to_owned()),
         port_bindings: (!bindings.is_empty()).then_some(bindings),
-        sysctls: (!config.sysctls.is_empty())
-            .then(|| config.sysctls.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),
+        sysctls: (!sysctls.is_empty()).then_some(sysctls),
         oom_score_adj: Some(oom_score.into()),
+        cap_add: own.then(|| ["SYS_ADMIN", "SETUID", "SETGID"].map(str::to_owned).to_vec()),
         cap_drop: Some(vec!["ALL".to_owned()]),
         readonly_rootfs: Some(true),
-        security_opt: Some(vec!["no-new-privileges".to_owned()]),
+        security_opt: Some(security),
         cpu_shares: Some(Resources::MIN_SHARES),
         init: Some(false),
         // It never writes anything.
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
         ..HostConfig::default()
     };
+    let endpoint = match networking {
+        Networking::Docker(address) => Some(EndpointSettings {
+            ipam_config: Some(EndpointIpamConfig {
+                ipv4_address: Some(address.to_string()),
+                ..EndpointIpamConfig::default()
+            }),
+            ..EndpointSettings::default()
+        }),
+        Networking::Host | Networking::Own(_) => None,
+    };
     ContainerCreateBody {
         hostname: (!config.host_network && !config.hostname.is_empty()).then(|| config.hostname.clone()),
         image: Some(pause::image().to_owned()),
-        labels: Some(labels::of_sandbox(&settings.profile, config).into_iter().collect()),
+        cmd: own.then(|| vec![pause::ISOLATE.to_owned()]),
+        user: own.then(|| "0:0".to_owned()),
+        labels: Some(labels.into_iter().collect()),
         exposed_ports: (!exposed.is_empty()).then_some(exposed),
+        networking_config: endpoint
+            .map(|endpoint| NetworkingConfig { endpoints_config: Some(HashMap::from([(network, endpoint)])) }),
         host_config: Some(host),
         ..ContainerCreateBody::default()
+    }
+}
+
+/// Adds what only this runtime knows; after all other labels, so that no pod claims another's.
+fn label(settings: &Settings, address: Option<Ipv4Addr>, labels: &mut BTreeMap<String, String>) {
+    let own = [(labels::NODE, settings.node.clone()), (labels::SANDBOX_ADDRESS, address.map(|ip| ip.to_string()))];
+    for (key, value) in own {
+        match value {
+            Some(value) => labels.insert(key.to_owned(), value),
+            None => labels.remove(key),
+        };
     }
 }
 
@@ -76,6 +149,8 @@ pub(crate) fn container(
     let namespace = |host: bool| if host { "host" } else { &of_sandbox }.to_owned();
     let pid_mode = (sandbox.host_pid || sandbox.share_process_namespace).then(|| namespace(sandbox.host_pid));
     let resources = &config.resources;
+    let mut labels = labels::of_container(&settings.profile, &sandbox.id, config);
+    label(settings, None, &mut labels);
     let oom_score = config.oom_score_adj.map(|score| if negative_oom_score { score } else { score.max(0) });
     let host = HostConfig {
         network_mode: Some(of_sandbox.clone()),
@@ -130,7 +205,7 @@ pub(crate) fn container(
         stdin_once: Some(config.stdin_once),
         tty: Some(config.tty),
         stop_signal: config.stop_signal.clone(),
-        labels: Some(labels::of_container(&settings.profile, &sandbox.id, config).into_iter().collect()),
+        labels: Some(labels.into_iter().collect()),
         // Health is the kubelet's business; the image's own check would only cost.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
         host_config: Some(host),
@@ -215,6 +290,8 @@ mod tests {
 
     use super::*;
 
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 5);
+
     fn settings() -> Settings {
         Settings { profile: "p".to_owned(), ..Settings::default() }
     }
@@ -237,7 +314,7 @@ mod tests {
         };
         let binding = json!([{ "HostIp": "127.0.0.1", "HostPort": "8080" }]);
         check(
-            &sandbox(&settings(), &config, -998),
+            &sandbox(&settings(), &config, Networking::Docker(ADDRESS), -998),
             &[
                 ("/Hostname", json!("web")),
                 ("/Image", json!(pause::image())),
@@ -248,14 +325,33 @@ mod tests {
                 ("/HostConfig/PortBindings/80~1tcp", binding),
                 ("/HostConfig/Sysctls/net.core.somaxconn", json!("1024")),
                 ("/HostConfig/OomScoreAdj", json!(-998)),
+                ("/NetworkingConfig/EndpointsConfig/coracle-p/IPAMConfig/IPv4Address", json!("10.244.0.5")),
                 ("/Labels/io.coracle.profile", json!("p")),
+                ("/Labels/io.coracle.sandbox.address", json!("10.244.0.5")),
             ],
         );
+        config.ports.clear();
+        config.sysctls.insert("kernel.shm_rmid_forced".to_owned(), "1".to_owned());
+        check(
+            &sandbox(&settings(), &config, Networking::Own(ADDRESS), 0),
+            &[
+                ("/Hostname", json!("web")),
+                ("/Cmd", json!(["isolate"])),
+                ("/User", json!("0:0")),
+                ("/HostConfig/NetworkMode", json!("host")),
+                ("/HostConfig/UTSMode", Value::Null),
+                ("/HostConfig/Sysctls", json!({ "kernel.shm_rmid_forced": "1" })),
+                ("/HostConfig/CapAdd", json!(["SYS_ADMIN", "SETUID", "SETGID"])),
+                ("/NetworkingConfig", Value::Null),
+                ("/Labels/io.coracle.sandbox.address", json!("10.244.0.5")),
+            ],
+        );
+        config.labels.insert(labels::SANDBOX_ADDRESS.to_owned(), "10.0.0.1".to_owned());
         config.host_network = true;
         config.host_pid = true;
         config.host_ipc = true;
         check(
-            &sandbox(&settings(), &config, 0),
+            &sandbox(&settings(), &config, Networking::Host, 0),
             &[
                 ("/Hostname", Value::Null),
                 ("/HostConfig/NetworkMode", json!("host")),
@@ -263,6 +359,8 @@ mod tests {
                 ("/HostConfig/IpcMode", json!("host")),
                 ("/HostConfig/PidMode", json!("host")),
                 ("/HostConfig/PortBindings", Value::Null),
+                ("/HostConfig/CapAdd", Value::Null),
+                ("/Labels/io.coracle.sandbox.address", Value::Null),
             ],
         );
     }

@@ -32,7 +32,10 @@ pub(crate) fn subscribe(docker: &Docker) -> EventStream {
         .events(Some(options))
         .filter_map(move |message| {
             ready(match message {
-                Ok(message) => event(message).map(Ok),
+                Ok(message) => {
+                    let own = docker.is_own(message.actor.as_ref().and_then(|actor| actor.attributes.as_ref()));
+                    own.then(|| event(message)).flatten().map(Ok)
+                }
                 Err(error) => Some(Err(docker.error(&error))),
             })
         })

@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -35,6 +37,27 @@ pub(crate) async fn connect_in(container: &str, pid: i64, port: u16) -> io::Resu
     receive.await.map_err(io::Error::other)?
 }
 
+/// The network namespace of a process of a container, if it is another than this process is in.
+pub(crate) fn other_network(container: &str, pid: i64) -> io::Result<Option<File>> {
+    let pid = checked(container, pid)?;
+    let theirs = File::open(format!("/proc/{}/ns/net", pid.as_raw_nonzero()))?;
+    let (ours, other) = (fs::metadata("/proc/thread-self/ns/net")?, theirs.metadata()?);
+    Ok(((ours.dev(), ours.ino()) != (other.dev(), other.ino())).then_some(theirs))
+}
+
+/// Why this process cannot connect pods to a bridge by itself, as far as that is known beforehand.
+pub(crate) fn why_no_links(bridge: &str) -> Option<&'static str> {
+    const CAP_NET_ADMIN: u32 = 12;
+    const CAP_SYS_ADMIN: u32 = 21;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let may = |capability| has_capability(&status, "CapEff:", capability) == Some(true);
+    if !may(CAP_NET_ADMIN) || !may(CAP_SYS_ADMIN) {
+        return Some("it needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN)");
+    }
+    let here = Path::new("/sys/class/net").join(bridge).join("bridge").exists();
+    (!here).then_some("the Docker daemon is on another machine, or in a network of its own")
+}
+
 /// Whether the daemon may be able to give a container a negative `oom_score_adj`. What this process could never get, no
 /// process of this machine has: then the answer is no. Otherwise it takes a try.
 pub(crate) fn may_lower_oom_score() -> bool {
@@ -44,10 +67,15 @@ pub(crate) fn may_lower_oom_score() -> bool {
 /// Whether `CAP_SYS_RESOURCE` is in the bounding set of a process, from the text of its `/proc/PID/status`.
 fn bounds_sys_resource(status: &str) -> bool {
     const CAP_SYS_RESOURCE: u32 = 24;
-    let set = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
-    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
     // What cannot be read rules nothing out.
-    set.is_none_or(|set| set >> CAP_SYS_RESOURCE & 1 == 1)
+    has_capability(status, "CapBnd:", CAP_SYS_RESOURCE) != Some(false)
+}
+
+/// Whether a capability is in a set of a process, from the text of its `/proc/PID/status`.
+fn has_capability(status: &str, set: &str, capability: u32) -> Option<bool> {
+    let set = status.lines().find_map(|line| line.strip_prefix(set))?;
+    let set = u64::from_str_radix(set.trim(), 16).ok()?;
+    Some(set >> capability & 1 == 1)
 }
 
 fn enter_and_connect(pid: Pid, port: u16) -> io::Result<io::Result<TcpStream>> {

@@ -1,7 +1,7 @@
 //! What Docker tells about containers, in the runtime's words.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bollard::models::{
     ContainerInspectResponse, ContainerState as DockerState, ContainerSummary, ContainerSummaryStateEnum,
@@ -9,6 +9,8 @@ use bollard::models::{
 };
 use jiff::Timestamp;
 use runtime::{Container, ContainerState, PodIdentity, Sandbox, labels};
+
+use crate::link;
 
 /// A container from an inspection; `image_id` as a pod's status names it.
 pub(crate) fn container(found: ContainerInspectResponse, image_id: String) -> Container {
@@ -68,15 +70,33 @@ pub(crate) fn state(state: &DockerState, created: Option<Timestamp>) -> Containe
 pub(crate) fn sandbox(found: &ContainerSummary) -> Sandbox {
     let none = HashMap::new();
     let all = found.labels.as_ref().unwrap_or(&none);
-    let ready = found.state == Some(ContainerSummaryStateEnum::RUNNING);
     let networks = found.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+    let address = address(all);
+    let mode = found.host_config.as_ref().and_then(|host| host.network_mode.as_deref());
+    // One that is to be connected here counts once it is.
+    let connected = address.is_none_or(|address| mode != Some("host") || link::connected(address));
+    let ready = runs(found) && connected;
+    let ips = match address {
+        Some(address) => vec![address.into()],
+        None => addresses(networks),
+    };
     Sandbox {
         id: found.id.clone().unwrap_or_default(),
         created: found.created.and_then(|seconds| Timestamp::from_second(seconds).ok()),
         ready,
-        ips: if ready { addresses(networks) } else { Vec::new() },
+        ips: if ready { ips } else { Vec::new() },
         ..sandbox_of_labels(all)
     }
+}
+
+/// Whether the list shows it running.
+pub(crate) fn runs(found: &ContainerSummary) -> bool {
+    found.state == Some(ContainerSummaryStateEnum::RUNNING)
+}
+
+/// The address that a sandbox was given, from its labels. One that an older coracle made has none there.
+pub(crate) fn address(all: &HashMap<String, String>) -> Option<Ipv4Addr> {
+    all.get(labels::SANDBOX_ADDRESS)?.parse().ok()
 }
 
 /// What the labels of a sandbox tell about it.

@@ -1,6 +1,6 @@
 //! The [`Runtime`] over a Docker daemon, 20.10 (API 1.41) or newer.
 //!
-//! A sandbox is a container of the pause image on the profile's bridge network; the pod's containers join its network
+//! A sandbox is a container of the pause image, connected to the profile's bridge; the pod's containers join its network
 //! and IPC namespaces, and its PID namespace where asked. Everything made carries the label `io.coracle.profile`, and
 //! nothing without it is ever touched.
 //!
@@ -8,8 +8,9 @@
 //! |---|---|
 //! | `transport`, `error` | requests to the daemon; what can go wrong with them |
 //! | `network`, `subnet` | the profile's bridge network and its address range |
-//! | `pause` | the sandboxes' image, made here |
-//! | `pods`, `create`, `inspect`, `known` | sandboxes and containers: making, finding, ending them |
+//! | `sandbox`, `pause`, `leases` | sandboxes, their image, which is made here, and their addresses |
+//! | `link`, `netlink` | a sandbox's link to the bridge, made without Docker |
+//! | `pods`, `create`, `inspect`, `known` | containers: making, finding, ending them |
 //! | `image`, `reference` | images |
 //! | `events`, `logs`, `stats` | what Docker tells about containers |
 //! | `exec`, `forward`, `demux`, `host` | streams into containers |
@@ -27,18 +28,23 @@ mod host;
 mod image;
 mod inspect;
 mod known;
+mod leases;
+mod link;
 mod logs;
+mod netlink;
 mod network;
 mod pause;
 mod pods;
 mod reference;
+mod sandbox;
 mod stats;
 pub mod subnet;
 mod transport;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -74,6 +80,8 @@ pub struct Config {
     pub log_max_size: String,
     /// Rotated log files kept per container.
     pub log_max_files: u32,
+    /// Whether pods are connected to the bridge without Docker, where that is possible.
+    pub own_networks: bool,
 }
 
 impl Config {
@@ -86,21 +94,37 @@ impl Config {
             host_port_address: Ipv4Addr::LOCALHOST.into(),
             log_max_size: "10m".to_owned(),
             log_max_files: 5,
+            own_networks: true,
         }
     }
 }
 
-/// A Docker daemon, used for one profile. Clones share everything.
+/// A Docker daemon, used for one node of a profile. Clones share everything.
 #[derive(Clone)]
 pub struct Docker(Arc<Inner>);
 
 struct Inner {
-    transport: transport::Transport,
-    client: bollard::Docker,
+    daemon: Arc<Daemon>,
     settings: create::Settings,
     known: known::Known,
+    /// The node's range, where it is not the network's first.
+    range: Option<Subnet>,
+    /// Its addresses, once they were asked for.
+    addresses: OnceCell<leases::Leases>,
+}
+
+/// What all nodes of a profile share.
+struct Daemon {
+    transport: transport::Transport,
+    client: bollard::Docker,
     /// Whether containers may have a negative `oom_score_adj`, once known.
     negative_oom_score: OnceCell<bool>,
+    /// Whether sandboxes can be connected to the bridge without Docker, once known.
+    own_networks: OnceCell<bool>,
+    /// The network as it was last seen.
+    network: Mutex<Option<Network>>,
+    /// Further addresses of the bridge.
+    node_addresses: Mutex<BTreeSet<Ipv4Addr>>,
     starts: Semaphore,
 }
 
@@ -112,24 +136,43 @@ impl Docker {
     pub async fn connect(config: Config) -> Result<Self, Error> {
         let transport = transport::Transport::new(config.host.as_deref())?;
         transport.negotiate().await?;
-        let docker = Self(Arc::new(Inner {
+        let daemon = Daemon {
             client: transport.bollard()?,
             transport,
-            settings: create::Settings {
-                profile: config.profile,
-                host_port_address: config.host_port_address,
-                log_max_size: config.log_max_size,
-                log_max_files: config.log_max_files,
-            },
-            known: known::Known::default(),
             negative_oom_score: OnceCell::new(),
+            own_networks: OnceCell::new(),
+            network: Mutex::default(),
+            node_addresses: Mutex::default(),
             starts: Semaphore::new(STARTS),
-        }));
+        };
+        let settings = create::Settings {
+            profile: config.profile,
+            host_port_address: config.host_port_address,
+            log_max_size: config.log_max_size,
+            log_max_files: config.log_max_files,
+            node: None,
+        };
+        let docker = Self::of_node(Arc::new(daemon), settings, None);
         // Where it is known beforehand, no sandbox has to fail first.
         if !host::may_lower_oom_score() {
             docker.settle_negative_oom_score(false);
         }
+        if !config.own_networks {
+            docker.settle_own_networks(false, "so it is set");
+        }
         Ok(docker)
+    }
+
+    /// The same daemon for a further node of the profile, whose pods get their addresses from a range of its own.
+    #[must_use]
+    pub fn for_node(&self, name: &str, range: Subnet) -> Self {
+        let settings = create::Settings { node: Some(name.to_owned()), ..self.settings().clone() };
+        Self::of_node(Arc::clone(&self.0.daemon), settings, Some(range))
+    }
+
+    fn of_node(daemon: Arc<Daemon>, settings: create::Settings, range: Option<Subnet>) -> Self {
+        let (known, addresses) = (known::Known::default(), OnceCell::new());
+        Self(Arc::new(Inner { daemon, settings, known, range, addresses }))
     }
 
     /// Makes what pods need: the pause image and the network. Cheap when all is there.
@@ -139,7 +182,11 @@ impl Docker {
     pub async fn prepare(&self, subnet: Subnet) -> Result<Network, Error> {
         let (image, network) = tokio::join!(pause::ensure(self), self.ensure_network(subnet));
         image?;
-        network
+        let network = network?;
+        if let Some(reason) = host::why_no_links(&network.bridge) {
+            self.settle_own_networks(false, reason);
+        }
+        Ok(network)
     }
 
     /// Removes all containers of the profile, its network, and the pause image if no other profile uses it.
@@ -168,15 +215,15 @@ impl Docker {
     /// Where the daemon is.
     #[must_use]
     pub fn host(&self) -> &str {
-        self.0.transport.host()
+        self.0.daemon.transport.host()
     }
 
     fn client(&self) -> &bollard::Docker {
-        &self.0.client
+        &self.0.daemon.client
     }
 
     fn transport(&self) -> &transport::Transport {
-        &self.0.transport
+        &self.0.daemon.transport
     }
 
     fn settings(&self) -> &create::Settings {
@@ -188,12 +235,45 @@ impl Docker {
     }
 
     fn negative_oom_score(&self) -> &OnceCell<bool> {
-        &self.0.negative_oom_score
+        &self.0.daemon.negative_oom_score
+    }
+
+    fn own_networks(&self) -> &OnceCell<bool> {
+        &self.0.daemon.own_networks
+    }
+
+    fn addresses(&self) -> &OnceCell<leases::Leases> {
+        &self.0.addresses
+    }
+
+    fn range(&self) -> Option<Subnet> {
+        self.0.range
+    }
+
+    /// The network as it was last seen.
+    fn noted_network(&self) -> Option<Network> {
+        self.0.daemon.network.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_network(&self, network: Option<&Network>) {
+        *self.0.daemon.network.lock().unwrap_or_else(PoisonError::into_inner) = network.cloned();
+    }
+
+    fn node_addresses(&self) -> BTreeSet<Ipv4Addr> {
+        self.0.daemon.node_addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_node_address(&self, address: Ipv4Addr, wanted: bool) {
+        let mut addresses = self.0.daemon.node_addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        match wanted {
+            true => addresses.insert(address),
+            false => addresses.remove(&address),
+        };
     }
 
     /// A turn at creating or starting; `None` never happens, for the semaphore is not closed.
     async fn start_permit(&self) -> Option<SemaphorePermit<'_>> {
-        self.0.starts.acquire().await.ok()
+        self.0.daemon.starts.acquire().await.ok()
     }
 
     fn error(&self, error: &bollard::errors::Error) -> Error {

@@ -1,16 +1,22 @@
 //! The bridge network of a profile: made, verified, removed.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
+use bollard::query_parameters::EventsOptionsBuilder;
+use futures::StreamExt;
 use runtime::{Error, labels};
 
+use crate::sandbox::NODE_PREFIX;
 use crate::subnet::{self, Subnet};
-use crate::{CALL_TIMEOUT, Docker};
+use crate::{CALL_TIMEOUT, Docker, link};
 
 /// Longest name of a network interface the kernel takes.
 const INTERFACE_NAME: usize = 15;
+/// How long to wait for a daemon that went away.
+const PAUSE: Duration = Duration::from_secs(2);
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 
 /// The network a profile's pods are on.
@@ -25,9 +31,33 @@ pub struct Network {
     /// Where pods get their addresses from.
     pub subnet: Subnet,
     /// The bridge's own address, by which pods reach the machine.
-    pub gateway: std::net::Ipv4Addr,
+    pub gateway: Ipv4Addr,
     /// Pods on it now.
     pub endpoints: usize,
+    /// Where Docker takes addresses from when nobody says which.
+    pub(crate) docker_range: Option<Subnet>,
+    /// What Docker has connected to it, with its address.
+    pub(crate) others: Vec<(Ipv4Addr, String)>,
+}
+
+impl Network {
+    /// The part of the subnet that Docker may take addresses from by itself, for containers of the user's own that join the
+    /// network: the last, so that the first ones are the nodes'. A small subnet is not divided.
+    fn spare(subnet: Subnet) -> Option<Subnet> {
+        let last = subnet.nth(u32::MAX.checked_shr(subnet.prefix().into()).unwrap_or(0));
+        (subnet.prefix() < NODE_PREFIX).then(|| Subnet::new(last, NODE_PREFIX))
+    }
+
+    /// The range of a node by its number; the first, whose node is the profile's own, has number 0. `None` beyond the last:
+    /// that one is left to Docker.
+    #[must_use]
+    pub fn node_range(&self, number: u32) -> Option<Subnet> {
+        let range = self.subnet.first_part(NODE_PREFIX);
+        let parts = 1_u32.checked_shl(u32::from(range.prefix() - self.subnet.prefix()))?;
+        // One that is not divided is the first node's.
+        let fits = number == 0 || number < parts.saturating_sub(1);
+        fits.then(|| Subnet::new(range.nth(number << (32 - range.prefix())), range.prefix()))
+    }
 }
 
 /// Name of a profile's network.
@@ -74,7 +104,10 @@ impl Docker {
     /// [`Error::Conflict`] when the name or the subnet is taken, or pods hold on to the old subnet.
     pub async fn ensure_network(&self, subnet: Subnet) -> Result<Network, Error> {
         if let Some(network) = self.network().await? {
-            if network.subnet == subnet && network.bridge == bridge_name(self.profile()) {
+            let same = network.subnet == subnet && network.bridge == bridge_name(self.profile());
+            let dated = network.docker_range != Network::spare(subnet);
+            if same && (!dated || network.endpoints > 0) {
+                self.note_network(Some(&network));
                 return Ok(network);
             }
             if network.endpoints > 0 {
@@ -93,6 +126,7 @@ impl Docker {
                 config: Some(vec![IpamConfig {
                     subnet: Some(subnet.to_string()),
                     gateway: Some(subnet.nth(1).to_string()),
+                    ip_range: Network::spare(subnet).map(|range| range.to_string()),
                     ..IpamConfig::default()
                 }]),
                 ..Ipam::default()
@@ -115,7 +149,10 @@ impl Docker {
                 error => error,
             });
         }
-        self.network().await?.ok_or_else(|| Error::Other("the network vanished after it was created".to_owned()))
+        let network = self.network().await?;
+        let network = network.ok_or_else(|| Error::Other("the network vanished after it was created".to_owned()))?;
+        self.note_network(Some(&network));
+        Ok(network)
     }
 
     /// Removes the profile's network. Idempotent.
@@ -126,6 +163,7 @@ impl Docker {
         let Some(network) = self.network().await? else {
             return Ok(());
         };
+        self.note_network(None);
         let removed = self.call(Duration::from_secs(60), self.client().remove_network(&network.id)).await;
         match removed {
             Err(Error::NotFound(_)) => Ok(()),
@@ -133,6 +171,63 @@ impl Docker {
             Err(Error::Other(message)) if message.contains("active endpoints") => Err(Error::Conflict(message)),
             other => other,
         }
+    }
+
+    /// Gives the bridge a further address, for a further node; or takes it away. Does nothing where this process cannot.
+    pub fn set_node_address(&self, address: Ipv4Addr, wanted: bool) {
+        let Some(network) = self.noted_network().filter(|_| self.own_networks().get() != Some(&false)) else {
+            return;
+        };
+        self.note_node_address(address, wanted);
+        if let Err(error) = link::set_address(&network.bridge, address, wanted) {
+            tracing::debug!(%error, %address, wanted, "cannot set an address of the bridge");
+        }
+    }
+
+    /// Makes the network again whenever somebody removes it, and calls `again` then; for ever. Docker does not know of pods
+    /// that it did not connect itself, so to `docker network prune` the network looks unused.
+    pub async fn keep_network(&self, again: impl Fn()) {
+        let Some(subnet) = self.noted_network().map(|network| network.subnet) else {
+            return;
+        };
+        let filters = HashMap::from([("type", vec!["network".to_owned()]), ("event", vec!["destroy".to_owned()])]);
+        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        loop {
+            let mut events = self.client().events(Some(options.clone()));
+            // What happened while nobody listened shows in a look.
+            let mut look = Some(());
+            loop {
+                if look.take().is_some() {
+                    match self.repair_network(subnet).await {
+                        Ok(true) => again(),
+                        Ok(false) => {}
+                        Err(error) => tracing::debug!(%error, "cannot look after the pod network"),
+                    }
+                }
+                match events.next().await {
+                    Some(Ok(_)) => look = Some(()),
+                    Some(Err(_)) | None => break,
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Makes the network if it is missing, and connects the pods to it. Answers whether it was.
+    async fn repair_network(&self, subnet: Subnet) -> Result<bool, Error> {
+        if self.network().await?.is_some() {
+            return Ok(false);
+        }
+        tracing::warn!("the pod network was removed: making it again");
+        let network = self.ensure_network(subnet).await?;
+        if self.own_networks().get() != Some(&false) {
+            let failed = |error: std::io::Error| Error::Other(error.to_string());
+            link::reconnect(&network.bridge, subnet).map_err(failed)?;
+            for address in self.node_addresses() {
+                link::set_address(&network.bridge, address, true).map_err(failed)?;
+            }
+        }
+        Ok(true)
     }
 
     /// The subnets that a new one must not overlap: of all Docker networks but the profile's own, and of this machine's
@@ -174,19 +269,28 @@ impl Docker {
             .and_then(|ipam| ipam.config)
             .unwrap_or_default()
             .into_iter()
-            .find_map(|config| Some((config.subnet?.parse::<Subnet>().ok()?, config.gateway)));
-        let Some((subnet, gateway)) = config else {
+            .find_map(|config| Some((config.subnet?.parse::<Subnet>().ok()?, config.gateway, config.ip_range)));
+        let Some((subnet, gateway, docker_range)) = config else {
             return Err(Error::Other(format!(
                 "the Docker network {name} has no IPv4 subnet: remove it (`docker network rm {name}`)"
             )));
         };
+        let bridge = found.options.and_then(|mut options| options.remove(BRIDGE_NAME)).unwrap_or_default();
+        let containers = found.containers.unwrap_or_default();
+        let others = containers.iter().filter_map(|(id, endpoint)| {
+            let (address, _) = endpoint.ipv4_address.as_deref()?.split_once('/')?;
+            Some((address.parse().ok()?, id.clone()))
+        });
         Ok(Network {
             name,
             id: found.id.unwrap_or_default(),
-            bridge: found.options.and_then(|mut options| options.remove(BRIDGE_NAME)).unwrap_or_default(),
             subnet,
             gateway: gateway.and_then(|gateway| gateway.parse().ok()).unwrap_or_else(|| subnet.nth(1)),
-            endpoints: found.containers.map_or(0, |containers| containers.len()),
+            // Docker does not know of the pods that were connected here.
+            endpoints: containers.len().max(link::ports(&bridge)),
+            docker_range: docker_range.and_then(|range| range.parse().ok()),
+            others: others.collect(),
+            bridge,
         })
     }
 }
@@ -194,6 +298,38 @@ impl Docker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_subnet_is_divided_among_the_nodes() {
+        let check = |subnet: &str, spare: Option<&str>, ranges: &[(u32, Option<&str>)]| {
+            let subnet: Subnet = subnet.parse().unwrap();
+            assert_eq!(Network::spare(subnet).map(|range| range.to_string()).as_deref(), spare, "{subnet}");
+            let network = Network {
+                name: String::new(),
+                id: String::new(),
+                bridge: String::new(),
+                subnet,
+                gateway: subnet.nth(1),
+                endpoints: 0,
+                docker_range: None,
+                others: Vec::new(),
+            };
+            for (number, expected) in ranges {
+                let range = network.node_range(*number).map(|range| range.to_string());
+                assert_eq!(range.as_deref(), *expected, "{subnet} {number}");
+            }
+        };
+        let ranges = [
+            (0, Some("10.244.0.0/24")),
+            (1, Some("10.244.1.0/24")),
+            (254, Some("10.244.254.0/24")),
+            (255, None),
+            (u32::MAX, None),
+        ];
+        check("10.244.0.0/16", Some("10.244.255.0/24"), &ranges);
+        check("10.1.2.0/24", None, &[(0, Some("10.1.2.0/24")), (1, None)]);
+        check("10.1.2.128/25", None, &[(0, Some("10.1.2.128/25")), (1, None)]);
+    }
 
     #[test]
     fn bridge_names_fit_and_differ() {

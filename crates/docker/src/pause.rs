@@ -19,6 +19,9 @@ const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
 /// Where it is in the image.
 pub(crate) const PATH: &str = "/pause";
 
+/// Its argument to leave the network it is started in for one of its own.
+pub(crate) const ISOLATE: &str = "isolate";
+
 /// Name of the image: its tag is the hash of its content, so another version of the program is another image.
 pub(crate) fn image() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();

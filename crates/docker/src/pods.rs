@@ -1,25 +1,26 @@
-//! Sandboxes and containers: making, finding, ending them. As few requests as possible, for Docker's own time dominates the
-//! start of a pod: two to make and start something, and one more to learn a sandbox's address.
+//! Containers: making, finding, ending them. As few requests as possible, for Docker's own time dominates the start of a
+//! pod: two to make and start something.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum};
+use bollard::models::{ContainerCreateBody, ContainerSummary};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, KillContainerOptions, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
     StopContainerOptionsBuilder,
 };
 use futures::stream::{self, StreamExt, TryStreamExt};
-use runtime::{Container, ContainerConfig, Error, Sandbox, SandboxConfig, labels};
+use runtime::{Container, ContainerConfig, Error, Sandbox, labels};
 
-use crate::{CALL_TIMEOUT, Docker, create, error, inspect, pause};
+use crate::{CALL_TIMEOUT, Docker, create, error, inspect};
 
 /// Inspections at a time: they are cheap, but a hundred at once would hold up what matters more.
 const INSPECTIONS: usize = 8;
 
 impl Docker {
     pub(crate) async fn list_pods(&self) -> Result<Vec<Sandbox>, Error> {
-        let listed = self.list(vec![self.profile_label()]).await?;
+        let mut listed = self.list(vec![self.profile_label()]).await?;
+        listed.retain(|found| self.is_own(found.labels.as_ref()));
         let ids: HashSet<&str> = listed.iter().filter_map(|found| found.id.as_deref()).collect();
         self.known().retain(&ids);
         let (sandboxes, others): (Vec<_>, Vec<_>) = listed.into_iter().partition(is_sandbox);
@@ -43,100 +44,6 @@ impl Docker {
             sandbox.containers.sort_by_key(|container| container.created);
         }
         Ok(pods)
-    }
-
-    pub(crate) async fn make_sandbox(&self, config: &SandboxConfig) -> Result<Sandbox, Error> {
-        let name = labels::sandbox_name(&config.pod, config.attempt);
-        let permit = self.start_permit().await;
-        let known = self.negative_oom_score().get().copied();
-        let score = if known == Some(false) { 0 } else { create::SANDBOX_OOM_SCORE };
-        let id = match self.try_sandbox(&name, config, score).await {
-            // runc gives no reason when it may not set the score, so try without. If that works, that was it.
-            Err(Error::StartFailed { message, .. })
-                if known.is_none() && message.contains("OCI runtime create failed") =>
-            {
-                let id = self.try_sandbox(&name, config, 0).await?;
-                self.settle_negative_oom_score(false);
-                id
-            }
-            Err(error) => return Err(error),
-            Ok(id) => {
-                self.settle_negative_oom_score(score < 0);
-                id
-            }
-        };
-        drop(permit);
-        let mut sandbox = Sandbox {
-            id,
-            pod: config.pod.clone(),
-            attempt: config.attempt,
-            ready: true,
-            host_network: config.host_network,
-            host_pid: config.host_pid,
-            host_ipc: config.host_ipc,
-            share_process_namespace: config.share_process_namespace,
-            created: Some(jiff::Timestamp::now()),
-            labels: config.labels.clone(),
-            annotations: config.annotations.clone(),
-            ..Sandbox::default()
-        };
-        if !config.host_network {
-            let found = self.call(CALL_TIMEOUT, self.client().inspect_container(&sandbox.id, None)).await?;
-            let networks = found.network_settings.and_then(|settings| settings.networks);
-            sandbox.ips = inspect::addresses(networks.as_ref());
-        }
-        Ok(sandbox)
-    }
-
-    /// Creates and starts a sandbox; leaves nothing behind when that fails.
-    async fn try_sandbox(&self, name: &str, config: &SandboxConfig, oom_score: i32) -> Result<String, Error> {
-        let body = create::sandbox(self.settings(), config, oom_score);
-        let id = match self.create(name, &body).await {
-            Err(Error::ImageNotFound { .. }) => {
-                pause::ensure(self).await?;
-                self.create(name, &body).await?
-            }
-            created => created?,
-        };
-        if let Err(failure) = self.start(&id).await {
-            if let Err(error) = self.remove(&id).await {
-                tracing::warn!(%error, sandbox = id, "cannot remove a sandbox that did not start");
-            }
-            return Err(failure);
-        }
-        Ok(id)
-    }
-
-    /// Remembers whether a negative score may be set, and says once when not.
-    pub(crate) fn settle_negative_oom_score(&self, allowed: bool) {
-        // Fails when another sandbox found out first: it found the same.
-        if self.negative_oom_score().set(allowed).is_ok() && !allowed {
-            tracing::warn!(
-                "Docker may not set a negative oom_score_adj (CAP_SYS_RESOURCE is missing): pods run with 0, so when \
-                 memory is short the kernel does not spare the important ones"
-            );
-        }
-    }
-
-    pub(crate) async fn end_sandbox(&self, id: &str) -> Result<(), Error> {
-        let running = [ContainerSummaryStateEnum::RUNNING, ContainerSummaryStateEnum::PAUSED];
-        for found in self.containers_of(id).await? {
-            if let (Some(id), Some(state)) = (found.id, found.state)
-                && running.contains(&state)
-            {
-                self.kill(&id).await?;
-            }
-        }
-        self.kill(id).await
-    }
-
-    pub(crate) async fn delete_sandbox(&self, id: &str) -> Result<(), Error> {
-        for found in self.containers_of(id).await? {
-            if let Some(id) = found.id {
-                self.remove(&id).await?;
-            }
-        }
-        self.remove(id).await
     }
 
     pub(crate) async fn make_container(&self, sandbox: &Sandbox, config: &ContainerConfig) -> Result<String, Error> {
@@ -168,7 +75,7 @@ impl Docker {
     }
 
     /// Ends a container at once; answers when it has ended.
-    async fn kill(&self, id: &str) -> Result<(), Error> {
+    pub(crate) async fn kill(&self, id: &str) -> Result<(), Error> {
         let options = None::<KillContainerOptions>;
         match self.call(CALL_TIMEOUT, self.client().kill_container(id, options)).await {
             // Docker calls a container that does not run a conflict.
@@ -195,8 +102,9 @@ impl Docker {
             Err(error) => return Err(error),
         };
         let config = found.config.as_ref();
-        let profile = config.and_then(|config| config.labels.as_ref()).and_then(|labels| labels.get(labels::PROFILE));
-        if profile.map(String::as_str) != Some(self.profile()) {
+        let labels = config.and_then(|config| config.labels.as_ref());
+        let profile = labels.and_then(|labels| labels.get(labels::PROFILE));
+        if profile.map(String::as_str) != Some(self.profile()) || !self.is_own(labels) {
             return Ok(None);
         }
         let asked = config.and_then(|config| config.image.clone()).unwrap_or_default();
@@ -225,11 +133,17 @@ impl Docker {
         self.call(CALL_TIMEOUT, self.client().list_containers(Some(options))).await
     }
 
+    /// Whether something of this profile belongs to this node.
+    pub(crate) fn is_own(&self, all: Option<&HashMap<String, String>>) -> bool {
+        let node = all.and_then(|all| all.get(labels::NODE));
+        node == self.settings().node.as_ref()
+    }
+
     pub(crate) fn profile_label(&self) -> String {
         format!("{}={}", labels::PROFILE, self.profile())
     }
 
-    async fn containers_of(&self, sandbox: &str) -> Result<Vec<ContainerSummary>, Error> {
+    pub(crate) async fn containers_of(&self, sandbox: &str) -> Result<Vec<ContainerSummary>, Error> {
         let of_sandbox = format!("{}={sandbox}", labels::SANDBOX_ID);
         self.list(vec![self.profile_label(), of_sandbox]).await
     }
@@ -250,7 +164,7 @@ impl Docker {
     }
 
     /// Creates a container. A leftover of the same name, of this profile and not running, gives way.
-    async fn create(&self, name: &str, body: &ContainerCreateBody) -> Result<String, Error> {
+    pub(crate) async fn create(&self, name: &str, body: &ContainerCreateBody) -> Result<String, Error> {
         match self.create_once(name, body).await {
             Err(Error::Conflict(message)) if message.contains("is already in use") => {
                 match self.inspect(name).await? {

@@ -5,7 +5,7 @@ mod support;
 use std::net::{IpAddr, TcpListener};
 use std::time::Duration;
 
-use coracle_docker::{Config, Docker, Subnet};
+use coracle_docker::{Config, Docker};
 use futures::StreamExt;
 use runtime::{
     ContainerConfig, ContainerState, Error, EventKind, Mount, PortMapping, Propagation, Protocol, Resources, Runtime,
@@ -284,42 +284,6 @@ async fn statistics_of_a_running_container() {
         .await;
         let info = fixture.docker.info().await.unwrap();
         assert!(info.cpus > 0 && info.memory_bytes > 0 && info.name == "docker", "{info:?}");
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn networks_of_others_are_not_touched() {
-    let client = bollard::Docker::connect_with_defaults().unwrap();
-    let profile = support::unique();
-    let name = coracle_docker::network_name(&profile);
-    client
-        .create_network(bollard::models::NetworkCreateRequest { name: name.clone(), ..Default::default() })
-        .await
-        .unwrap();
-    let docker = Docker::connect(Config::new(&profile)).await.unwrap();
-    let ensured = docker.ensure_network("10.127.3.0/24".parse().unwrap()).await;
-    let removed = docker.remove_network().await;
-    let still_there = client.inspect_network(&name, None).await.is_ok();
-    client.remove_network(&name).await.unwrap();
-    assert!(matches!(ensured, Err(Error::Conflict(_))), "{ensured:?}");
-    assert!(matches!(removed, Err(Error::Conflict(_))), "{removed:?}");
-    assert!(still_there);
-}
-
-#[tokio::test]
-async fn a_network_is_verified_and_made_anew_while_empty() {
-    with(async |fixture: Fixture| {
-        let Fixture { docker, network, .. } = &fixture;
-        assert_eq!(&docker.ensure_network(network.subnet).await.unwrap(), network);
-        let taken = docker.taken_subnets().await.unwrap();
-        assert!(!taken.contains(&network.subnet), "its own is free for itself: {taken:?}");
-        let other = Subnet::new(network.subnet.address(), 25);
-        let changed = docker.ensure_network(other).await.unwrap();
-        assert_eq!(changed.subnet, other);
-        fixture.sandbox("web").await;
-        let error = docker.ensure_network(network.subnet).await.unwrap_err();
-        assert!(matches!(error, Error::Conflict(_)), "{error:?}");
     })
     .await;
 }

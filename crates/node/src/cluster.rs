@@ -13,6 +13,7 @@ use k8s_openapi::jiff::Timestamp;
 use registry::Registry;
 use registry::allocate::AllocatorConfig;
 use runtime::Runtime;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -45,6 +46,7 @@ pub struct Node {
     started: Timestamp,
     informers: Informers,
     cancel: CancellationToken,
+    network: JoinHandle<()>,
     proxy: proxy::Handle,
     dns: Option<dns::Handle>,
     controllers: controllers::Handle,
@@ -112,11 +114,13 @@ impl Node {
             },
         );
         let proxy = start_proxy(&profile, &server, &informers, &network).await?;
+        let network = keep_network(docker, &proxy, cancel.clone());
         Ok(Self {
             name,
             started,
             informers,
             cancel,
+            network,
             proxy,
             dns,
             controllers,
@@ -157,6 +161,8 @@ impl Node {
         self.paper.shutdown().await;
         self.kubelet.shutdown().await;
         self.cancel.cancel();
+        // It fails only if it panicked, and then there is nothing left to end.
+        let _ = self.network.await;
         self.server.shutdown().await;
         self.registry.close().await;
     }
@@ -281,6 +287,14 @@ async fn start_proxy(
     proxy::start(config, informers, client)
         .await
         .map_err(|error| Error::Component { component: "proxy", reason: error.to_string() })
+}
+
+/// Keeps the pods' network there, and what the proxy has hung on it, until `cancel` is triggered.
+fn keep_network(docker: Docker, proxy: &proxy::Handle, cancel: CancellationToken) -> JoinHandle<()> {
+    let recheck = proxy.recheck();
+    tokio::spawn(async move {
+        cancel.run_until_cancelled(docker.keep_network(|| recheck.notify_one())).await;
+    })
 }
 
 fn api_port(server: &apiserver::Handle) -> u16 {

@@ -40,9 +40,11 @@ mod kernel_tests;
 mod start_tests;
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use informer::{Informers, Recorder};
 use kube::Client;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -107,10 +109,17 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Handle {
     cancel: CancellationToken,
+    recheck: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
 impl Handle {
+    /// To be notified when the bridge was made anew: what hung on it is missing then.
+    #[must_use]
+    pub fn recheck(&self) -> Arc<Notify> {
+        Arc::clone(&self.recheck)
+    }
+
     /// Stops it and removes what it added to the host's network.
     pub async fn shutdown(self) {
         self.cancel.cancel();
@@ -131,8 +140,10 @@ pub async fn start(config: Config, informers: &Informers, client: Client) -> Res
     let services = informers.informer();
     let slices = informers.informer();
     let recorder = Recorder::new(client, "kube-proxy", None);
-    let task = tokio::spawn(sync::run(table, config.node_ports, services, slices, recorder, cancel.clone()));
-    Ok(Handle { cancel, task })
+    let recheck = Arc::new(Notify::new());
+    let signals = sync::Signals { cancel: cancel.clone(), recheck: Arc::clone(&recheck) };
+    let task = tokio::spawn(sync::run(table, config.node_ports, services, slices, recorder, signals));
+    Ok(Handle { cancel, recheck, task })
 }
 
 /// Removes what a proxy of this profile left behind. Idempotent. The route goes with the bridge.

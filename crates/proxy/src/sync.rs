@@ -57,6 +57,14 @@ impl Changed {
     }
 }
 
+/// What the task is told from outside.
+pub(crate) struct Signals {
+    /// To end.
+    pub(crate) cancel: CancellationToken,
+    /// To look at once whether all is still there.
+    pub(crate) recheck: Arc<Notify>,
+}
+
 /// Runs until cancelled, then removes what it added.
 pub(crate) async fn run(
     table: Table,
@@ -64,7 +72,7 @@ pub(crate) async fn run(
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
     recorder: Recorder,
-    cancel: CancellationToken,
+    Signals { cancel, recheck }: Signals,
 ) {
     let mut kernel = Kernel::new(table).await;
     let mut ruleset = Ruleset::default();
@@ -83,6 +91,7 @@ pub(crate) async fn run(
         tokio::select! {
             () = cancel.cancelled() => break,
             () = changed.notify.notified() => tokio::time::sleep(GATHER).await,
+            () = recheck.notified() => check = Instant::now(),
             () = tokio::time::sleep_until(deadline) => {}
         }
         let mut touched = Touched::default();

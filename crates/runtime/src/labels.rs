@@ -29,10 +29,14 @@ pub const TYPE_CONTAINER: &str = "container";
 pub const PROFILE: &str = "io.coracle.profile";
 /// What the containers of a sandbox share, as a comma-separated list of `hostNetwork`, `hostPID`, `hostIPC`, `sharePID`.
 pub const SANDBOX_NAMESPACES: &str = "io.coracle.sandbox.namespaces";
+/// Address of a sandbox in the pod network.
+pub const SANDBOX_ADDRESS: &str = "io.coracle.sandbox.address";
+/// The node it belongs to, where that is not the profile's first.
+pub const NODE: &str = "io.coracle.node";
 /// Prefix of labels that carry annotations, which Docker does not have.
 pub const ANNOTATION_PREFIX: &str = "annotation.";
 
-const OWN: [&str; 10] = [
+const OWN: [&str; 12] = [
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,
@@ -43,6 +47,8 @@ const OWN: [&str; 10] = [
     SANDBOX_ID,
     PROFILE,
     SANDBOX_NAMESPACES,
+    SANDBOX_ADDRESS,
+    NODE,
 ];
 
 /// `k8s_POD_NAME_NAMESPACE_UID_ATTEMPT`.
