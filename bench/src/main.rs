@@ -6,6 +6,7 @@
 
 mod api;
 mod cluster;
+mod dns;
 mod report;
 mod workloads;
 
@@ -66,6 +67,7 @@ async fn measure(arguments: &Arguments, kubeconfig: &std::path::Path, report: &m
     cluster.create_namespace().await?;
     let result = async {
         workloads::objects(&cluster, report).await?;
+        dns::measure(&cluster, report).await?;
         workloads::rollouts(&cluster, &arguments.image, &arguments.update_image, report).await
     }
     .await;
