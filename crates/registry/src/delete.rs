@@ -124,7 +124,7 @@ fn plan(resource: &Resource, mut object: Box<dyn Object>, request: &DeleteReques
     if may_go(resource, object.as_ref()) {
         return Change::Remove { last: object };
     }
-    Change::Put { new: object, reservation: Reservation::none() }
+    Change::Put { new: object, reservation: Reservation::none(), owners: None }
 }
 
 fn moved(time: &Time, seconds: i64) -> Time {

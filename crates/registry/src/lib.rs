@@ -6,9 +6,9 @@
 //! # The life of a write
 //!
 //! 1. **Decode** the body ([`decode`]); unknown and duplicate fields are reported as `fieldValidation` asks.
-//!    A patch is first applied to the stored object.
+//!    A patch is first applied to the stored object; server-side apply merges by who owns what.
 //! 2. Check that it is meant for this path: kind, version, name, namespace ([`mod@write`]).
-//! 3. Set **defaults**.
+//! 3. Set **defaults**, and note whose fields the client's are now (`managedFields`, `write/owners.rs`).
 //! 4. **Prepare** for create or update: the metadata all kinds have in common ([`meta`]), then the kind's own hook
 //!    (status stripped, generation counted).
 //! 5. **Validate** metadata and object.

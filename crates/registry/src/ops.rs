@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::field::ErrorList;
+use machinery::managed::{BuiltIn, Place};
 use machinery::status::ApiError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -104,6 +105,11 @@ pub trait ResourceOps: Send + Sync + 'static {
     /// Whether [`ResourceOps::served`] changes anything.
     fn is_view(&self) -> bool {
         false
+    }
+
+    /// How the fields of stored objects are merged and owned.
+    fn place(&self) -> Place<'_> {
+        Place::BuiltIn(BuiltIn::root(&self.info().definition))
     }
 
     /// As [`Kind::default`].
@@ -368,6 +374,10 @@ impl<V: View> ResourceOps for Viewed<V> {
 
     fn is_view(&self) -> bool {
         true
+    }
+
+    fn place(&self) -> Place<'_> {
+        self.stored.place()
     }
 
     fn default(&self, object: &mut dyn Object) {

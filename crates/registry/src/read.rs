@@ -24,6 +24,7 @@ use crate::ops::{Object, ResourceOps};
 use crate::request::{ListPage, ListRequest, Selection, Target, VersionMatch, invalid_options};
 use crate::scan;
 use crate::table::{Resource, Resources};
+use crate::write::owners;
 use page::Continue;
 
 /// How long a read waits for a revision that is not there yet; upstream's figure.
@@ -95,7 +96,7 @@ impl Registry {
     /// # Errors
     /// 500 when the bytes are not an object of that kind.
     pub fn row(&self, resource: &Resource, stored: &[u8], now: Timestamp) -> Result<Vec<Value>, ApiError> {
-        let object = resource.load(stored).map_err(ApiError::internal)?;
+        let object = resource.load(&owners::split(stored).0).map_err(ApiError::internal)?;
         Ok(resource.row(object.as_ref(), now))
     }
 

@@ -79,11 +79,13 @@ pub struct WriteOptions {
     pub field_validation: FieldValidation,
     /// Who claims the fields, for `managedFields`.
     pub field_manager: String,
+    /// An apply takes fields from whoever owns them.
+    pub force: bool,
     /// Who writes.
     pub user: Arc<User>,
 }
 
-/// The three kinds of patch the registry applies.
+/// The kinds of patch the registry applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PatchType {
     /// `application/json-patch+json`, RFC 6902.
@@ -92,12 +94,18 @@ pub enum PatchType {
     Merge,
     /// `application/strategic-merge-patch+json`, built-in kinds only.
     Strategic,
+    /// `application/apply-patch+yaml`, server-side apply; as JSON by the time the registry sees it.
+    Apply,
 }
 
 impl PatchType {
     /// The media types of patches, as a 415 lists them.
-    pub const MEDIA_TYPES: [&'static str; 3] =
-        ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+    pub const MEDIA_TYPES: [&'static str; 4] = [
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+        "application/apply-patch+yaml",
+    ];
 
     /// The kind of patch a content type (without parameters) announces.
     ///
@@ -108,6 +116,7 @@ impl PatchType {
             "application/json-patch+json" => Ok(Self::Json),
             "application/merge-patch+json" => Ok(Self::Merge),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic),
+            "application/apply-patch+yaml" => Ok(Self::Apply),
             _ => Err(ApiError::unsupported_media_type(&Self::MEDIA_TYPES)),
         }
     }
@@ -345,6 +354,7 @@ pub fn parse_dry_run<'a>(values: impl IntoIterator<Item = &'a str>, options: &'s
 }
 
 /// 422 about the options of a request.
-pub(crate) fn invalid_options(kind: &'static str, error: FieldError) -> ApiError {
+#[must_use]
+pub fn invalid_options(kind: &'static str, error: FieldError) -> ApiError {
     ApiError::invalid(&GroupKind::from_static("meta.k8s.io", kind), "", &ErrorList(vec![error]))
 }

@@ -13,6 +13,16 @@ pub(crate) fn find(json: &[u8], path: &[&str]) -> Option<Range<usize>> {
     Some(at..end)
 }
 
+/// The keys of a JSON object, as they are written, and where their values are.
+pub(crate) fn members(json: &[u8]) -> Vec<(&[u8], Range<usize>)> {
+    let mut found = Vec::with_capacity(8);
+    visit(json, 0, |key, value| {
+        found.push((key, value));
+        false
+    });
+    found
+}
+
 /// Where the decimal digits of `metadata.resourceVersion` are, or would be: between its quotes.
 pub(crate) fn resource_version(json: &[u8]) -> Option<Range<usize>> {
     let value = find(json, &["metadata", "resourceVersion"])?;
@@ -21,25 +31,38 @@ pub(crate) fn resource_version(json: &[u8]) -> Option<Range<usize>> {
 
 /// The value of `key` in the object that starts at `at`.
 fn member(json: &[u8], at: usize, key: &str) -> Option<Range<usize>> {
+    let mut found = None;
+    visit(json, at, |name, value| {
+        let this = name == key.as_bytes();
+        if this {
+            found = Some(value);
+        }
+        this
+    });
+    found
+}
+
+/// Shows the members of the object that starts at `at`, until `done` says so.
+fn visit<'j>(json: &'j [u8], at: usize, mut done: impl FnMut(&'j [u8], Range<usize>) -> bool) -> Option<()> {
     if json.get(at) != Some(&b'{') {
         return None;
     }
     let mut at = skip_space(json, at + 1);
     while json.get(at) == Some(&b'"') {
         let key_end = skip_string(json, at)?;
-        let found = &json[at + 1..key_end - 1] == key.as_bytes();
+        let name = &json[at + 1..key_end - 1];
         let colon = skip_space(json, key_end);
         let start = skip_space(json, colon + 1);
         let end = skip_value(json, start)?;
-        if found {
-            return Some(start..end);
+        if done(name, start..end) {
+            return Some(());
         }
         at = skip_space(json, end);
         if json.get(at) == Some(&b',') {
             at = skip_space(json, at + 1);
         }
     }
-    None
+    Some(())
 }
 
 fn skip_space(json: &[u8], mut at: usize) -> usize {

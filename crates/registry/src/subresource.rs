@@ -19,7 +19,9 @@ use crate::meta;
 use crate::ops::Object;
 use crate::request::{Target, WriteOptions, Written};
 use crate::table::Resource;
-use crate::write::{ATTEMPTS, Change, Patch, decode_other, report_for, uid_mismatch};
+use crate::write::{
+    ATTEMPTS, Change, Draft, Patch, Revision, decode_other, owners_of_replicas, report_for, uid_mismatch,
+};
 
 /// OpenAPI definition of a Scale, for strategic patches.
 const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
@@ -58,7 +60,7 @@ impl Registry {
     ) -> Result<Written, ApiError> {
         let mut report = report_for(options);
         let asked: Scale = decode_other(body, &mut report, options)?;
-        self.set_scale(target, options, report.into_findings(), ATTEMPTS, |_| Ok(asked.clone())).await
+        self.set_scale(target, options, report.into_findings(), ATTEMPTS, |_, _| Ok((asked.clone(), None))).await
     }
 
     pub(crate) async fn patch_scale(
@@ -67,9 +69,24 @@ impl Registry {
         patch: &Patch,
         options: &WriteOptions,
     ) -> Result<Written, ApiError> {
-        self.set_scale(target, options, Vec::new(), ATTEMPTS, |current| {
+        self.set_scale(target, options, Vec::new(), ATTEMPTS, |current, _| {
             let patched = patch.apply(&encode(current)?, SCALE)?;
-            decode_other(&patched, &mut Report::ignore(), options)
+            Ok((decode_other(&patched, &mut Report::ignore(), options)?, None))
+        })
+        .await
+    }
+
+    /// Server-side apply of a Scale: it owns the number of replicas of the workload.
+    pub(crate) async fn apply_scale(
+        &self,
+        target: &Target,
+        config: &[u8],
+        options: &WriteOptions,
+    ) -> Result<Written, ApiError> {
+        let asked: Scale = decode_other(config, &mut Report::ignore(), options)?;
+        self.set_scale(target, options, Vec::new(), ATTEMPTS, |_, entry| {
+            let owners = owners_of_replicas(target, entry, replicas(&asked), options)?;
+            Ok((asked.clone(), Some(owners)))
         })
         .await
     }
@@ -80,18 +97,18 @@ impl Registry {
         options: &WriteOptions,
         mut warnings: Vec<String>,
         attempts: usize,
-        asked: impl Fn(&Scale) -> Result<Scale, ApiError>,
+        asked: impl Fn(&Scale, &Entry) -> Result<(Scale, Option<String>), ApiError> + Send,
     ) -> Result<Written, ApiError> {
         let resource = &target.resource;
-        let now = Timestamp::now();
+        let revision = Revision::new(target, Some(Subresource::Scale), options, attempts);
         let outcome = self
-            .rewrite(target, attempts, options.dry_run, |entry, old| {
+            .revise(&revision, &mut warnings, |entry, old, _| {
                 let current = scale(resource, old, entry)?;
-                let asked = asked(&current)?;
+                let (asked, owners) = asked(&current, entry)?;
                 check_scale(target, &asked, &current)?;
                 let mut new = old.boxed_clone();
                 resource.set_scale(new.as_mut(), replicas(&asked));
-                self.replace(target, None, new, entry, old, options, now, &mut warnings)
+                Ok(Draft { new, owners })
             })
             .await?;
         let object = resource.load(&outcome.stored).map_err(ApiError::internal)?;
@@ -118,7 +135,7 @@ impl Registry {
             assign(pod, &binding, now).map_err(|why| {
                 ApiError::conflict(&GroupResource::from_static("", "pods/binding"), &target.name, why)
             })?;
-            Ok(Change::Put { new, reservation: Reservation::none() })
+            Ok(Change::Put { new, reservation: Reservation::none(), owners: None })
         })
         .await?;
         let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });

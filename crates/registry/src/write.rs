@@ -1,10 +1,13 @@
 //! Create, update and patch: the write path, in the order of the steps at the front door.
 //!
 //! A create tries until its name is free and its namespace holds still; an update reads, changes and commits until
-//! nobody was faster ([`Registry::rewrite`]).
+//! nobody was faster ([`Registry::revise`]).
 
+mod apply;
 mod body;
 mod commit;
+pub(crate) mod owners;
+mod revise;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -18,14 +21,18 @@ use store::{Entry, Expect, Op};
 use crate::Registry;
 use crate::decode::Report;
 use crate::gate::Attempt;
-use crate::kind::{Context, Reservation, Subresource};
+use crate::kind::{Context, Subresource};
 use crate::meta;
 use crate::ops::Object;
 use crate::request::{FieldValidation, PatchType, Target, WriteOptions, Written};
 use crate::table::{Resource, ResourceInfo};
+use owners::Writer;
 
+pub use apply::check_manager;
+pub(crate) use apply::owners_of_replicas;
 pub(crate) use body::{decode_other, report_for};
 pub(crate) use commit::Change;
+pub(crate) use revise::{Draft, Revision};
 
 /// How often a patch is applied again when somebody was faster; upstream's figure.
 const PATCH_ATTEMPTS: usize = 5;
@@ -46,15 +53,29 @@ impl Registry {
         let resource = &target.resource;
         // 1. Decode.
         let mut report = report_for(options);
-        let mut object = body::decode(resource, body, &mut report, options)?;
+        let object = body::decode(resource, body, &mut report, options)?;
+        self.create_object(target, object, None, report.into_findings(), options).await
+    }
+
+    /// Creates a decoded object. Its fields belong to who writes, unless `owners` say otherwise.
+    async fn create_object(
+        &self,
+        target: &Target,
+        mut object: Box<dyn Object>,
+        owners: Option<String>,
+        mut warnings: Vec<String>,
+        options: &WriteOptions,
+    ) -> Result<Written, ApiError> {
+        let resource = &target.resource;
         // 2. Check that it is meant for this path.
         body::check_namespace(object.meta(), target)?;
         body::check_no_version(object.meta())?;
-        let mut warnings = report.into_findings();
-        // 3. Defaults.
+        // 3. Defaults. What is there now is what the client has said.
         resource.default(object.as_mut());
-        // 4. Prepare.
         let now = Timestamp::now();
+        let writer = Writer { resource: resource.as_ref(), subresource: None, options, now };
+        let owners = owners.map_or_else(|| writer.created(object.as_mut()), Ok)?;
+        // 4. Prepare.
         let context = self.context(target, options, now);
         let generated = meta::wants_generated_name(object.meta());
         meta::prepare_create(object.meta_mut(), &target.namespace, now);
@@ -72,7 +93,7 @@ impl Registry {
             let namespace = self.check_namespace(target, object.as_ref())?;
             // 6. Allocate. 7. Encode. 8. Commit.
             let reservation = resource.allocate(object.as_mut(), None, &context)?;
-            let outcome = self.insert(target, object.as_mut(), namespace, reservation, options).await?;
+            let outcome = self.insert(target, object.as_mut(), &owners, namespace, reservation, options).await?;
             match outcome {
                 Inserted::Done(stored) => {
                     return Ok(Written {
@@ -121,14 +142,14 @@ impl Registry {
             let collection = Target::collection(resource, target.namespace.clone());
             return self.create(&collection, body, options).await;
         }
-        let now = Timestamp::now();
+        let revision = Revision::new(target, subresource, options, ATTEMPTS);
         let outcome = self
-            .rewrite(target, ATTEMPTS, options.dry_run, |entry, old| {
+            .revise(&revision, &mut warnings, |_, _, _| {
                 let new = match decoded.take() {
                     Some(first) => first,
                     None => body::decode(resource, body, &mut Report::ignore(), options)?,
                 };
-                self.replace(target, subresource, new, entry, old, options, now, &mut warnings)
+                Ok(Draft { new, owners: None })
             })
             .await?;
         outcome.written(resource, warnings)
@@ -148,78 +169,32 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Written, ApiError> {
         let resource = &target.resource;
+        if patch_type == PatchType::Apply {
+            return self.server_side_apply(target, subresource, patch, options).await;
+        }
         let patch: Value = serde_json::from_slice(patch)
             .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
         let patch = Patch { patch_type, patch };
         if subresource == Some(Subresource::Scale) {
             return self.patch_scale(target, &patch, options).await;
         }
-        let now = Timestamp::now();
         let attempts = if patch.is_conditional() { 1 } else { PATCH_ATTEMPTS };
+        let revision = Revision::new(target, subresource, options, attempts);
         let mut warnings = Vec::new();
         let outcome = self
-            .rewrite(target, attempts, options.dry_run, |entry, old| {
-                let current = resource.served(&entry.value).map_err(ApiError::internal)?;
+            .revise(&revision, &mut warnings, |entry, _, warnings| {
+                // The owners of the fields are left out where the patch is not about them.
+                let stored = if patch.is_about_owners() { entry.value.clone() } else { owners::without(&entry.value) };
+                let current = resource.served(&stored).map_err(ApiError::internal)?;
                 let patched = patch.apply(&current, &resource.info().definition)?;
                 let mut report = report_for(options);
                 let new = body::decode_patched(resource, &patched, &mut report, options)?;
                 body::check_name(new.meta(), target)?;
-                warnings = report.into_findings();
-                self.replace(target, subresource, new, entry, old, options, now, &mut warnings)
+                *warnings = report.into_findings();
+                Ok(Draft { new, owners: None })
             })
             .await?;
         outcome.written(resource, warnings)
-    }
-
-    /// Steps 2 to 6 of an update: what becomes of the stored object when `new` is to take the place of `old`.
-    #[expect(clippy::too_many_arguments, reason = "it is the body of the closures above")]
-    pub(crate) fn replace(
-        &self,
-        target: &Target,
-        subresource: Option<Subresource>,
-        mut new: Box<dyn Object>,
-        entry: &Entry,
-        old: &dyn Object,
-        options: &WriteOptions,
-        now: Timestamp,
-        warnings: &mut Vec<String>,
-    ) -> Result<Change, ApiError> {
-        let resource = &target.resource;
-        let info = resource.info();
-        check_preconditions(info, new.as_ref(), old, entry)?;
-        resource.default(new.as_mut());
-        meta::prepare_update(new.meta_mut(), old.meta());
-        let mut errors = ErrorList::new();
-        match subresource {
-            None => {
-                resource.prepare_update(new.as_mut(), old);
-                errors.extend(meta::validate(new.meta(), info));
-                errors.extend(meta::validate_update(new.meta(), old.meta()));
-                errors.extend(resource.validate(new.as_ref()));
-                errors.extend(resource.validate_update(new.as_ref(), old));
-            }
-            Some(subresource) => {
-                *new.meta_mut() = old.meta().clone();
-                resource.prepare_subresource(subresource, new.as_mut(), old);
-                errors.extend(match subresource {
-                    Subresource::Status => resource.validate_status(new.as_ref(), old),
-                    _ => resource.validate_update(new.as_ref(), old),
-                });
-            }
-        }
-        refuse_invalid(info, new.as_ref(), &errors)?;
-        warnings.extend(resource.warnings(new.as_ref(), Some(old)));
-        let attempt = Attempt { user: &options.user, target, subresource, new: Some(new.as_ref()), old: Some(old) };
-        self.pass_gate(attempt)?;
-        if may_go(resource, new.as_ref()) {
-            return Ok(Change::Remove { last: new });
-        }
-        let context = self.context(target, options, now);
-        let reservation = match subresource {
-            None => resource.allocate(new.as_mut(), Some(old), &context)?,
-            Some(_) => Reservation::none(),
-        };
-        Ok(Change::Put { new, reservation })
     }
 
     /// What the hooks may know.
@@ -288,11 +263,23 @@ impl Patch {
         let pointer = "/metadata/resourceVersion";
         match self.patch_type {
             PatchType::Merge | PatchType::Strategic => self.patch.pointer(pointer).is_some_and(Value::is_string),
-            PatchType::Json => self
-                .patch
-                .as_array()
-                .is_some_and(|operations| operations.iter().any(|operation| operation["path"] == pointer)),
+            PatchType::Json => self.has_path(|path| path == pointer),
+            PatchType::Apply => false,
         }
+    }
+
+    /// Whether the patch looks at or changes `managedFields`.
+    fn is_about_owners(&self) -> bool {
+        let pointer = "/metadata/managedFields";
+        match self.patch_type {
+            PatchType::Json => self.has_path(|path| matches!(path, "" | "/metadata") || path.starts_with(pointer)),
+            _ => self.patch.pointer(pointer).is_some(),
+        }
+    }
+
+    fn has_path(&self, is: impl Fn(&str) -> bool) -> bool {
+        let paths = |operation: &Value| ["path", "from"].iter().any(|key| operation[*key].as_str().is_some_and(&is));
+        self.patch.as_array().is_some_and(|operations| operations.iter().any(paths))
     }
 
     /// The patched document.
@@ -300,7 +287,8 @@ impl Patch {
         let current: Value = serde_json::from_slice(current).map_err(ApiError::internal)?;
         let patched = match self.patch_type {
             PatchType::Json => patch::json_patch(&current, &self.patch),
-            PatchType::Merge => patch::merge_patch(&current, &self.patch),
+            // An apply does not come here.
+            PatchType::Merge | PatchType::Apply => patch::merge_patch(&current, &self.patch),
             PatchType::Strategic => patch::strategic_merge_patch(&current, &self.patch, definition),
         };
         let patched = patched.map_err(ApiError::from)?;

@@ -173,15 +173,23 @@ impl Call<'_> {
         self.query.flag("pretty")
     }
 
-    /// The name under which a client claims fields: as given, else the first part of its user agent, as upstream has it.
+    /// The name under which a client claims fields: as given, else the first part of its user agent, as upstream has
+    /// it. Components in this process send none; they go by the name they are known by.
     fn field_manager(&self) -> String {
         if let Some(manager) = self.query.get("fieldManager").filter(|manager| !manager.is_empty()) {
             return manager.to_owned();
         }
         let agent = self.parts.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-        agent.and_then(|agent| agent.split('/').next()).unwrap_or("unknown").to_owned()
+        match agent.and_then(|agent| agent.split('/').next()) {
+            Some(agent) => agent.chars().filter(|c| !c.is_control()).take(FIELD_MANAGER_MAX).collect(),
+            None if self.user.name.starts_with(registry::user::NODE_PREFIX) => "kubelet".to_owned(),
+            None => self.user.name.strip_prefix("system:").unwrap_or(&self.user.name).to_owned(),
+        }
     }
 }
+
+/// The longest name of a field manager; upstream's figure.
+const FIELD_MANAGER_MAX: usize = 128;
 
 /// A question that is answered and forgotten.
 async fn review(review: &reviews::Review, request: &Request<'_>, body: RequestBody) -> Result<Answer, ApiError> {

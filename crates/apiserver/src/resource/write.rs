@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use machinery::field::{FieldError, Path};
 use machinery::status::ApiError;
+use registry::request::invalid_options;
+use registry::write::check_manager;
 use registry::{DeleteRequest, FieldValidation, PatchType, Subresource, WriteOptions, Written};
 
 use super::{Call, read};
@@ -37,8 +40,18 @@ pub(super) async fn patch(
     body: RequestBody,
 ) -> Result<Answer, ApiError> {
     let kind = PatchType::from_media_type(negotiate::media_type(&call.parts.headers))?;
-    let (output, options) = prepare(call, "PatchOptions")?;
-    let body = body.read().await?;
+    let (output, mut options) = prepare(call, "PatchOptions")?;
+    let force = call.query.optional_flag("force");
+    let mut body = body.read().await?;
+    if kind == PatchType::Apply {
+        // Who applies has to say who they are.
+        options.field_manager = call.query.text("fieldManager").to_owned();
+        options.force = force == Some(true);
+        body = json(&body).map_err(|why| ApiError::bad_request(format!("error decoding YAML: {why}")))?;
+    } else if force.is_some() {
+        let error = FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch");
+        return Err(invalid_options("PatchOptions", error));
+    }
     let written = call.registry().patch(&call.target, subresource, kind, &body, &options).await?;
     answer(call, output, &written)
 }
@@ -73,8 +86,10 @@ fn prepare(call: &Call<'_>, kind: &'static str) -> Result<(Output, WriteOptions)
         dry_run: call.query.dry_run(kind)?,
         field_validation: FieldValidation::parse(call.query.text("fieldValidation"))?,
         field_manager: call.field_manager(),
+        force: false,
         user: Arc::clone(&call.user),
     };
+    check_manager(call.query.text("fieldManager"))?;
     Ok((output, options))
 }
 
@@ -100,10 +115,7 @@ pub(super) async fn object(headers: &HeaderMap, body: RequestBody) -> Result<Byt
     match input {
         Input::Json => Ok(body),
         Input::Yaml => {
-            let value: serde_json::Value = serde_saphyr::from_slice(&body).map_err(|error| {
-                ApiError::bad_request(format!("error converting YAML to JSON: {}", error.without_snippet()))
-            })?;
-            serde_json::to_vec(&value).map(Bytes::from).map_err(ApiError::internal)
+            json(&body).map_err(|why| ApiError::bad_request(format!("error converting YAML to JSON: {why}")))
         }
         // The options of a DELETE are often none at all.
         Input::Protobuf if body.is_empty() => Ok(body),
@@ -113,6 +125,16 @@ pub(super) async fn object(headers: &HeaderMap, body: RequestBody) -> Result<Byt
             Err(error) => Err(ApiError::bad_request(error.to_string())),
         },
     }
+}
+
+/// YAML, or JSON, as JSON. The error says where it is none.
+fn json(yaml: &[u8]) -> Result<Bytes, String> {
+    if serde_json::from_slice::<serde::de::IgnoredAny>(yaml).is_ok() {
+        return Ok(Bytes::copy_from_slice(yaml));
+    }
+    let value: serde_json::Value =
+        serde_saphyr::from_slice(yaml).map_err(|error| error.without_snippet().to_string())?;
+    serde_json::to_vec(&value).map(Bytes::from).map_err(|error| error.to_string())
 }
 
 /// The options of a DELETE: those of the body, or, when there is none, those of the query.

@@ -35,7 +35,7 @@ pub use compare::{Comparison, compare, field_set};
 pub use entries::{Entry, Manager, Operation, parse, render, render_created, same_but_times};
 pub use merge::merge;
 pub use set::FieldSet;
-pub use topology::{BuiltIn, Deduced, List, Topology};
+pub use topology::{BuiltIn, List, Place, Topology};
 pub use update::{before_first_apply, update};
 
 /// The fields of `metadata` which belong to nobody.

@@ -114,7 +114,7 @@ fn what_stands_twice_takes_a_closer_look() {
     let env = &changes.added.to_fields()["f:spec"]["f:containers"]["k:{\"name\":\"a\"}"]["f:env"];
     assert_eq!(*env, json!({ ".": {}, "k:{\"name\":\"E\"}": {} }));
     for broken in ["", "{", "[]", "{\"a\"", "{\"a\":", "{\"a\":{\"b", "{\"a\":[}", "{\"metadata\":1}"] {
-        assert!(added(broken, &Deduced, &[]).is_err(), "{broken}");
+        assert!(added(broken, &Place::Custom(None), &[]).is_err(), "{broken}");
     }
 }
 

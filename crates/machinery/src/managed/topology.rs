@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use crate::merge_keys::{self, Field, ListType, OBJECT_META};
+use crate::schema::Schema;
 
 /// How a list is merged.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,28 +98,73 @@ impl Topology for BuiltIn {
     }
 }
 
-/// Places of which nothing is known: objects are merged by their fields, lists are replaced.
+/// A place in objects of any kind.
 #[derive(Clone, Copy, Debug)]
-pub struct Deduced;
+pub enum Place<'a> {
+    /// In a built-in type.
+    BuiltIn(BuiltIn),
+    /// The root of a custom resource.
+    Custom(Option<&'a Schema>),
+    /// In a custom resource. Where no schema says anything, objects are merged by their fields, lists are replaced.
+    Schema(Option<&'a Schema>),
+}
 
-impl Topology for Deduced {
+impl<'a> Place<'a> {
+    fn schema(&self) -> Option<&'a Schema> {
+        match self {
+            Self::BuiltIn(_) => None,
+            Self::Custom(schema) | Self::Schema(schema) => *schema,
+        }
+    }
+}
+
+impl Topology for Place<'_> {
     fn list(&self) -> List<'_> {
-        List::Atomic
+        if let Self::BuiltIn(place) = self {
+            return place.list();
+        }
+        match self.schema() {
+            Some(schema) if schema.list_type() == ListType::Set => List::Set,
+            Some(schema) if schema.list_type() == ListType::Map => {
+                let items = schema.items();
+                let default = |key: &str| items?.property(key)?.default_value().cloned();
+                List::Map(schema.list_map_keys().map(|key| (Cow::Borrowed(key), default(key))).collect())
+            }
+            _ => List::Atomic,
+        }
     }
 
     fn is_atomic(&self) -> bool {
-        false
+        match self {
+            Self::BuiltIn(place) => place.is_atomic(),
+            _ => self.schema().is_some_and(Schema::is_atomic_map),
+        }
     }
 
-    fn field(&self, _name: &str) -> Self {
-        Self
+    fn field(&self, name: &str) -> Self {
+        match self {
+            Self::BuiltIn(place) => Self::BuiltIn(place.field(name)),
+            Self::Custom(_) if name == "metadata" => Self::BuiltIn(BuiltIn::root(OBJECT_META)),
+            _ => Self::Schema(self.schema().and_then(|schema| schema.property(name))),
+        }
     }
 
     fn item(&self) -> Self {
-        Self
+        match self {
+            Self::BuiltIn(place) => Self::BuiltIn(place.item()),
+            _ => Self::Schema(self.schema().and_then(Schema::items)),
+        }
     }
 
-    fn declares(&self, _name: &str) -> bool {
-        false
+    fn declares(&self, name: &str) -> bool {
+        match self {
+            Self::BuiltIn(place) => place.declares(name),
+            Self::Custom(_) if matches!(name, "apiVersion" | "kind" | "metadata") => true,
+            _ => self.schema().is_some_and(|schema| schema.declares(name)),
+        }
+    }
+
+    fn always(&self) -> bool {
+        matches!(self, Self::BuiltIn(place) if place.always())
     }
 }

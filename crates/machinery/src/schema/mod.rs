@@ -150,6 +150,11 @@ impl Schema {
         self.properties.get(name).or_else(|| self.additional_schema())
     }
 
+    /// Whether a field is named, and not only one key of a map.
+    pub fn declares(&self, name: &str) -> bool {
+        self.properties.contains_key(name)
+    }
+
     /// The schema of the items of a list.
     pub fn items(&self) -> Option<&Self> {
         self.items.as_deref()

@@ -1,5 +1,6 @@
 //! The registry on a real store in a directory of its own.
 
+mod applies;
 mod deletes;
 mod kinds;
 mod reads;

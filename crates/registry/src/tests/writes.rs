@@ -23,7 +23,7 @@ async fn a_created_object_has_what_the_server_sets() {
     let made = fixture.create("v1/configmaps", "default", body).await.unwrap();
     let meta = made["metadata"].as_object().unwrap();
     let fields: Vec<&str> = meta.keys().map(String::as_str).collect();
-    assert_eq!(fields, ["creationTimestamp", "name", "namespace", "resourceVersion", "uid"]);
+    assert_eq!(fields, ["creationTimestamp", "managedFields", "name", "namespace", "resourceVersion", "uid"]);
     assert_eq!(meta["uid"].as_str().unwrap().len(), 36);
     assert_eq!(meta["resourceVersion"], fixture.registry.store().revision().to_string());
     let target = fixture.target("v1/configmaps", "default", "a");
@@ -333,7 +333,7 @@ async fn patches_that_do_not_fit_are_refused() {
         let error = fixture.registry.patch(&target, None, kind, patch.as_bytes(), &options).await.unwrap_err();
         assert_eq!(error.code, code, "{patch}: {error}");
     }
-    assert_eq!(PatchType::from_media_type("application/apply-patch+yaml").unwrap_err().code, 415);
+    assert_eq!(PatchType::from_media_type("application/apply-patch+cbor").unwrap_err().code, 415);
 }
 
 #[tokio::test]

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use machinery::managed;
 use machinery::status::{ApiError, MODIFIED};
 use store::{CommitError, Encoded, Entry, Expect, Op};
 
-use super::Inserted;
+use super::{Inserted, owners};
 use crate::Registry;
 use crate::kind::Reservation;
 use crate::ops::{Object, ResourceOps};
@@ -25,6 +26,8 @@ pub(crate) enum Change {
         new: Box<dyn Object>,
         /// What was taken for it.
         reservation: Reservation,
+        /// Its `managedFields`, where they change.
+        owners: Option<String>,
     },
     /// It goes.
     Remove {
@@ -50,12 +53,21 @@ impl Outcome {
 }
 
 /// How an attempt to commit ended.
-enum Attempt {
+pub(super) enum Attempt {
+    /// It is done.
     Done(Outcome),
+    /// Somebody was faster.
     Conflict,
 }
 
 impl Registry {
+    /// The entry at `target` and the object in it, without its `managedFields`.
+    pub(crate) fn load(&self, target: &Target) -> Result<(Arc<Entry>, Box<dyn Object>), ApiError> {
+        let entry = self.find(target)?;
+        let old = target.resource.load(&owners::split(&entry.value).0).map_err(ApiError::internal)?;
+        Ok((entry, old))
+    }
+
     /// Reads the object at `target`, lets `change` decide what becomes of it, and commits that; again, up to
     /// `attempts` times, when somebody else wrote to the object meanwhile.
     pub(crate) async fn rewrite(
@@ -65,20 +77,19 @@ impl Registry {
         dry_run: bool,
         mut change: impl FnMut(&Entry, &dyn Object) -> Result<Change, ApiError>,
     ) -> Result<Outcome, ApiError> {
-        let resource = &target.resource;
         for _ in 0..attempts {
-            let entry = self.find(target)?;
-            let old = resource.load(&entry.value).map_err(ApiError::internal)?;
+            let (entry, old) = self.load(target)?;
             let change = change(&entry, old.as_ref())?;
-            match self.apply(resource.as_ref(), &entry, change, dry_run).await? {
+            match self.apply(target.resource.as_ref(), &entry, change, dry_run).await? {
                 Attempt::Done(outcome) => return Ok(outcome),
                 Attempt::Conflict => {}
             }
         }
-        Err(ApiError::conflict(&resource.info().group_resource, &target.name, MODIFIED))
+        Err(ApiError::conflict(&target.resource.info().group_resource, &target.name, MODIFIED))
     }
 
-    async fn apply(
+    /// Commits what is to become of an entry.
+    pub(super) async fn apply(
         &self,
         resource: &dyn ResourceOps,
         entry: &Arc<Entry>,
@@ -90,11 +101,17 @@ impl Registry {
         let unchanged = || Attempt::Done(Outcome { stored: entry.value.clone(), gone: false });
         match change {
             Change::Keep => Ok(unchanged()),
-            Change::Put { mut new, reservation } => {
+            Change::Put { mut new, reservation, owners } => {
                 let value = encode(resource, new.as_mut())?;
-                if is_spliced(&entry.value, &value, entry) {
+                let (bare, present) = owners::split(&entry.value);
+                // An apply or update that changes no more than when its fields were set is none.
+                let same_owners = |owners: &String| {
+                    owners == present || managed::same_but_times(&owners::read(owners), &owners::read(present))
+                };
+                if is_spliced(&bare, &value, entry) && owners.as_ref().is_none_or(same_owners) {
                     return Ok(unchanged());
                 }
+                let value = owners::join(value, owners.as_deref().unwrap_or(present));
                 if dry_run {
                     let stored = splice(&value, &entry.revision.to_string());
                     return Ok(Attempt::Done(Outcome { stored, gone: false }));
@@ -107,7 +124,7 @@ impl Registry {
                 }))
             }
             Change::Remove { mut last } => {
-                let encoded = encode(resource, last.as_mut())?;
+                let encoded = owners::join(encode(resource, last.as_mut())?, owners::split(&entry.value).1);
                 if dry_run {
                     let stored = splice(&encoded, &entry.revision.to_string());
                     return Ok(Attempt::Done(Outcome { stored, gone: true }));
@@ -126,6 +143,7 @@ impl Registry {
         &self,
         target: &Target,
         object: &mut dyn Object,
+        owners: &str,
         namespace: Option<Op>,
         reservation: Reservation,
         options: &WriteOptions,
@@ -136,12 +154,13 @@ impl Registry {
             if let Some(current) = self.store().get(&key) {
                 return Ok(Inserted::NameTaken { going: is_going(&current) });
             }
-            object.meta_mut().resource_version = None;
-            let mut stored = Vec::new();
-            resource.encode(object, &mut stored).map_err(ApiError::internal)?;
-            return Ok(Inserted::Done(stored.into()));
+            // Nothing is stored, so there is no version.
+            let stored = owners::join(encode(resource, object)?, owners).bytes;
+            let version = scan::resource_version(&stored).map_or(0, |at| at.start);
+            let start = version.saturating_sub(owners::VERSION.len());
+            return Ok(Inserted::Done([&stored[..start], &stored[version + 2..]].concat().into()));
         }
-        let value = encode(resource, object)?;
+        let value = owners::join(encode(resource, object)?, owners);
         let mut ops = vec![Op::Put { key, value, attributes: attributes(resource, object), expect: Expect::Absent }];
         ops.extend(namespace);
         match self.store().commit(ops).await {
@@ -180,9 +199,10 @@ fn commit_error(error: CommitError) -> ApiError {
     }
 }
 
-/// Encodes an object, with room for its revision.
+/// Encodes an object, with room for its revision, without its `managedFields`.
 fn encode(resource: &dyn ResourceOps, object: &mut dyn Object) -> Result<Encoded, ApiError> {
     object.meta_mut().resource_version = Some(String::new());
+    object.meta_mut().managed_fields = None;
     let mut bytes = Vec::with_capacity(1024);
     resource.encode(object, &mut bytes).map_err(ApiError::internal)?;
     let at = scan::resource_version(&bytes).ok_or_else(|| ApiError::internal("the object has no metadata"))?;
