@@ -5,6 +5,7 @@
 //! | `deployment` | Deployments, ReplicaSets, Pods | ReplicaSets |
 //! | `replicaset` | ReplicaSets, Pods | Pods |
 //! | `statefulset` | StatefulSets, Pods, ControllerRevisions, PersistentVolumeClaims | Pods, ControllerRevisions |
+//! | `daemonset` | DaemonSets, Pods, Nodes, ControllerRevisions | Pods, ControllerRevisions |
 //! | `endpoints` | Services, Pods, Nodes | EndpointSlices, Endpoints |
 //! | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | `root_ca` | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |
@@ -22,6 +23,7 @@
 
 mod claim;
 mod client;
+mod daemonset;
 mod deployment;
 mod discovery;
 mod endpoints;
@@ -97,6 +99,8 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     controllers.spawn(replicaset::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(statefulset::run(client, informers, workers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(daemonset::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(endpoints::run(client, informers, workers, stop));
     let (client, informers, stop) = with();

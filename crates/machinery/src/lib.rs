@@ -12,6 +12,7 @@
 //! | [`validate`] | the rules for names, labels, keys and ports |
 //! | [`names`] | generated names |
 //! | [`selector`] | label and field selectors |
+//! | [`placement`] | which nodes a pod may run on |
 //! | [`quantity`] | `100m`, `1536Mi`, `2e3` |
 //! | [`int_or_string`] | counts that may be percentages |
 //! | [`patch`] | JSON patch, merge patch, strategic merge patch |
@@ -32,6 +33,7 @@ pub mod managed;
 pub mod merge_keys;
 pub mod names;
 pub mod patch;
+pub mod placement;
 pub mod quantity;
 pub mod schema;
 pub mod selector;

@@ -1,0 +1,228 @@
+//! DaemonSets: one Pod on every node that asks for it.
+//!
+//! Watches DaemonSets, Pods, Nodes and ControllerRevisions; owns Pods and ControllerRevisions. The decision is
+//! [`plan::plan`]; this file carries it out.
+
+pub(crate) mod placement;
+pub(crate) mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use informer::{Change, EventType, Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus};
+use k8s_openapi::api::core::v1::Node;
+use kube::Client;
+use machinery::placement::taints;
+use machinery::selector::LabelSelector;
+use tokio_util::sync::CancellationToken;
+
+use self::plan::{Plan, Snapshot};
+use crate::client::{Error, settle};
+use crate::history::{self, Choice, History, Latest};
+use crate::ledger::{Ledger, PATIENCE};
+use crate::owner::Owner;
+use crate::pod_control::{self, PodControl, Words};
+use crate::{meta, pods};
+
+const KIND: &str = "DaemonSet";
+/// A Pod that failed is replaced after this time, and each further one on that node after twice as long.
+const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(1);
+/// But never later than this. A node without failures for twice as long is as good as new.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(15);
+
+/// Runs the controller until `cancel` is triggered.
+pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
+    let controller = Arc::new(Controller::new(client, &informers));
+    controller.watch();
+    let synced = async {
+        controller.sets.synced().await;
+        controller.nodes.synced().await;
+        controller.history.synced().await;
+        controller.pods.informer().synced().await;
+    };
+    tokio::select! {
+        () = cancel.cancelled() => return,
+        () = synced => {}
+    }
+    let queue = controller.queue.clone();
+    informer::run("daemonset", queue, workers, cancel, |key| {
+        let controller = Arc::clone(&controller);
+        async move { settle(controller.reconcile(&key).await) }
+    })
+    .await;
+}
+
+struct Controller {
+    client: Client,
+    sets: Informer<DaemonSet>,
+    nodes: Informer<Node>,
+    pods: PodControl,
+    history: Arc<History>,
+    queue: WorkQueue<ObjectKey>,
+    /// What was written to the sets themselves.
+    ledger: Ledger,
+    failures: Mutex<HashMap<ObjectKey, Failures>>,
+}
+
+/// Nodes on which Pods of a set failed: until when they are left alone, and how long that wait is.
+type Failures = BTreeMap<String, (Timestamp, SignedDuration)>;
+
+impl Controller {
+    fn new(client: Client, informers: &Informers) -> Self {
+        let sets = informers.informer::<DaemonSet>();
+        sets.index(meta::BY_NAMESPACE, meta::namespaces);
+        Self {
+            sets,
+            nodes: informers.informer(),
+            pods: PodControl::new(client.clone(), informers, "daemonset-controller", Words::Plain),
+            history: Arc::new(History::new(client.clone(), informers)),
+            client,
+            queue: WorkQueue::new(),
+            ledger: Ledger::default(),
+            failures: Mutex::default(),
+        }
+    }
+
+    fn watch(self: &Arc<Self>) {
+        let controller = Arc::clone(self);
+        self.sets.on_change(move |change| {
+            controller.ledger.seen(change);
+            controller.queue.add(change.key());
+        });
+        self.history.watch(self.queue.clone(), KIND);
+        let controller = Arc::clone(self);
+        self.pods.informer().on_change(move |change| {
+            controller.pods.ledger.seen(change);
+            if pod_control::concerns_owner(change) {
+                let sets = |namespace: &str| controller.sets.by_index(meta::BY_NAMESPACE, namespace);
+                pod_control::wake(&controller.queue, change, KIND, sets, |set| selector(set).ok());
+            }
+        });
+        let controller = Arc::clone(self);
+        self.nodes.on_change(move |change| {
+            if moves_pods(change) {
+                for set in controller.sets.list() {
+                    controller.queue.add(ObjectKey::of(&*set));
+                }
+            }
+        });
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+        let Some(set) = self.sets.get(key) else {
+            self.ledger.forget(key);
+            self.pods.ledger.forget(key);
+            self.history.ledger.forget(key);
+            self.failures().remove(key);
+            return Ok(Outcome::Done);
+        };
+        let open = [&self.ledger, &self.pods.ledger, &self.history.ledger];
+        if open.iter().any(|ledger| !ledger.open(key).is_empty()) {
+            // The event that shows the write brings the key back.
+            return Ok(Outcome::After(PATIENCE));
+        }
+        if meta::is_deleting(&*set) {
+            return Ok(Outcome::Done);
+        }
+        let owner = Owner::of(&*set);
+        let selector = selector(&set)?;
+        let pods = self.pods.claim(&owner, &*set, &selector, |_| true).await?;
+        let revisions = self.history.of(&owner, &*set, &selector).await?;
+        let Some(latest) = self.latest(&owner, &set, &revisions).await? else {
+            return Ok(Outcome::After(PATIENCE));
+        };
+        let hash = history::hash(&latest).to_owned();
+        let now = Timestamp::now();
+        let snapshot = Snapshot { nodes: self.nodes.list(), pods, hash, patience: self.patience(key, now) };
+        let plan = plan::plan(&snapshot, &set, &owner, now);
+
+        self.report_ended(key, &owner, &plan, now);
+        let deleted = self.pods.delete(&owner, &plan.delete).await;
+        let created = self.pods.create(&owner, plan.create.clone()).await;
+        self.write_status(&owner, &set, &plan.status).await?;
+        created.error.map_or(Ok(()), Err)?;
+        deleted?;
+        let live = history::of_pods(&snapshot.pods);
+        let is_live = |revision: &ControllerRevision| {
+            meta::name(revision) == meta::name(&*latest) || live.contains(history::hash(revision))
+        };
+        let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
+        self.history.delete(&owner, &history::surplus(&revisions, is_live, limit)).await?;
+        Ok(plan.look_again.map_or(Outcome::Done, Outcome::After))
+    }
+
+    async fn latest(
+        &self,
+        owner: &Owner,
+        set: &DaemonSet,
+        revisions: &[Arc<ControllerRevision>],
+    ) -> Result<Option<Arc<ControllerRevision>>, Error> {
+        let spec = set.spec.clone().unwrap_or_default();
+        let status = set.status.clone().unwrap_or_default();
+        let collisions = status.collision_count.unwrap_or_default();
+        let annotations = set.metadata.annotations.as_ref();
+        let choice: Choice = history::choose(owner, annotations, &spec.template, collisions, revisions);
+        match self.history.settle(owner, choice).await? {
+            Latest::Is(revision) => Ok(Some(revision)),
+            Latest::Collision => {
+                let counted = DaemonSetStatus { collision_count: Some(collisions + 1), ..status };
+                self.write_status(owner, set, &counted).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn patience(&self, key: &ObjectKey, now: Timestamp) -> BTreeMap<String, Timestamp> {
+        let mut failures = self.failures();
+        let Some(nodes) = failures.get_mut(key) else {
+            return BTreeMap::new();
+        };
+        nodes.retain(|_, (until, _)| now.duration_since(*until) < LONGEST_WAIT * 2);
+        nodes.iter().map(|(node, (until, _))| (node.clone(), *until)).collect()
+    }
+
+    fn report_ended(&self, key: &ObjectKey, owner: &Owner, plan: &Plan, now: Timestamp) {
+        for (node, pod) in &plan.ended {
+            let name = format!("{}/{}", key.namespace, meta::name(&**pod));
+            if pods::phase(pod) == "Succeeded" {
+                let message = format!("Found succeeded daemon pod {name} on node {node}, will try to delete it");
+                self.pods.event(owner, EventType::Normal, "SucceededDaemonPod", message);
+                continue;
+            }
+            let message = format!("Found failed daemon pod {name} on node {node}, will try to kill it");
+            self.pods.event(owner, EventType::Warning, "FailedDaemonPod", message);
+            let mut failures = self.failures();
+            let nodes = failures.entry(key.clone()).or_default();
+            let wait = nodes.get(node).map_or(FIRST_WAIT, |(_, wait)| (*wait * 2).min(LONGEST_WAIT));
+            nodes.insert(node.clone(), (now.checked_add(wait).unwrap_or(now), wait));
+        }
+    }
+
+    async fn write_status(&self, owner: &Owner, set: &DaemonSet, status: &DaemonSetStatus) -> Result<(), Error> {
+        let old = set.status.clone().unwrap_or_default();
+        let shown = || self.sets.get(&owner.key).and_then(|set| meta::version(&set.metadata));
+        owner.patch_status(&self.client, (&old, status), &self.ledger, shown).await
+    }
+
+    fn failures(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, Failures>> {
+        // A lock of the standard library: never held across an await.
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn selector(set: &DaemonSet) -> Result<LabelSelector, Error> {
+    let spec = set.spec.as_ref();
+    Ok(LabelSelector::from_object(spec.map(|spec| &spec.selector))?)
+}
+
+/// Whether a change of a node may change what belongs there. Its heartbeats do not.
+fn moves_pods(change: &Change<Node>) -> bool {
+    let (Some(old), Some(new)) = (&change.old, &change.new) else {
+        return true;
+    };
+    old.metadata.labels != new.metadata.labels || taints(old) != taints(new)
+}
