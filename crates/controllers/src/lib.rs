@@ -6,6 +6,8 @@
 //! | `replicaset` | ReplicaSets, Pods | Pods |
 //! | `statefulset` | StatefulSets, Pods, ControllerRevisions, PersistentVolumeClaims | Pods, ControllerRevisions |
 //! | `daemonset` | DaemonSets, Pods, Nodes, ControllerRevisions | Pods, ControllerRevisions |
+//! | `job` | Jobs, Pods | Pods, and the finalizer by which they are counted; Jobs whose time to live is over |
+//! | `cronjob` | CronJobs, Jobs | Jobs |
 //! | `endpoints` | Services, Pods, Nodes | EndpointSlices, Endpoints |
 //! | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | `root_ca` | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |
@@ -23,6 +25,7 @@
 
 mod claim;
 mod client;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod discovery;
@@ -30,6 +33,7 @@ mod endpoints;
 mod event_ttl;
 mod garbage;
 mod history;
+mod job;
 mod ledger;
 mod meta;
 mod namespace;
@@ -101,6 +105,10 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     controllers.spawn(statefulset::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(daemonset::run(client, informers, workers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(job::run(client, informers, workers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(cronjob::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(endpoints::run(client, informers, workers, stop));
     let (client, informers, stop) = with();

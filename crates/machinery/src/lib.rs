@@ -21,9 +21,11 @@
 //! | [`json_path`] | the JSONPath of printer columns |
 //! | [`managed`] | who owns which fields: server-side apply |
 //! | [`hash`] | stable hashes for generated names |
+//! | [`cron`] | when a schedule is due |
 //! | [`age`] | durations as people read them |
 
 pub mod age;
+pub mod cron;
 pub mod field;
 pub mod gvk;
 pub mod hash;

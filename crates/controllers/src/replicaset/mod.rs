@@ -5,7 +5,7 @@
 //! counts it.
 
 pub(crate) mod plan;
-mod rank;
+pub(crate) mod rank;
 #[cfg(test)]
 mod tests;
 

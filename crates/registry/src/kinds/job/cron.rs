@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::batch::v1::{CronJob as Object, CronJobSpec, CronJobStatus, JobSpec};
 use machinery::age::since;
+use machinery::cron::Schedule;
 use machinery::field::{ErrorList, Path};
 use serde_json::Value;
 
@@ -145,7 +146,7 @@ fn validate_schedule(errors: &mut ErrorList, path: &Path, spec: &CronJobSpec) {
         errors.required(&field, "");
     } else if schedule.contains("TZ") {
         errors.invalid(&field, schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
-    } else if let Err(why) = check_schedule(schedule) {
+    } else if let Err(why) = Schedule::parse(schedule) {
         errors.invalid(&field, schedule, why);
     }
     let Some(zone) = &spec.time_zone else { return };
@@ -161,82 +162,4 @@ fn validate_schedule(errors: &mut ErrorList, path: &Path, spec: &CronJobSpec) {
     } else if TimeZone::get(zone).is_err() {
         errors.invalid(&field, zone, format!("unknown time zone {zone}"));
     }
-}
-
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-
-/// A field of a schedule: its bounds, and the names of its values with the number of the first.
-struct Field {
-    low: u32,
-    high: u32,
-    names: &'static [&'static str],
-}
-
-const FIELDS: [Field; 5] = [
-    Field { low: 0, high: 59, names: &[] },
-    Field { low: 0, high: 23, names: &[] },
-    Field { low: 1, high: 31, names: &[] },
-    Field { low: 1, high: 12, names: &MONTHS },
-    Field { low: 0, high: 6, names: &DAYS },
-];
-
-/// Whether upstream's parser would take a schedule.
-fn check_schedule(schedule: &str) -> Result<(), String> {
-    if let Some(name) = schedule.strip_prefix('@') {
-        return match name {
-            "yearly" | "annually" | "monthly" | "weekly" | "daily" | "midnight" | "hourly" => Ok(()),
-            _ if name.starts_with("every ") => Ok(()),
-            _ => Err(format!("unrecognized descriptor: {schedule}")),
-        };
-    }
-    let fields: Vec<&str> = schedule.split_whitespace().collect();
-    if fields.len() != FIELDS.len() {
-        return Err(format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" ")));
-    }
-    fields.iter().zip(&FIELDS).try_for_each(|(text, field)| {
-        text.split(',').filter(|item| !item.is_empty()).try_for_each(|item| field.check(item))
-    })
-}
-
-impl Field {
-    /// Checks `*`, `?`, `5`, `1-5`, each with an optional step.
-    fn check(&self, item: &str) -> Result<(), String> {
-        let (range, step) = match item.split_once('/') {
-            Some((range, step)) => (range, Some(step)),
-            None => (item, None),
-        };
-        if let Some(step) = step
-            && parse(step)? == 0
-        {
-            return Err(format!("step of range should be a positive number: {item}"));
-        }
-        if ["*", "?"].contains(&range) {
-            return Ok(());
-        }
-        let (first, last) = match range.split_once('-') {
-            Some((first, last)) => (self.number(first)?, self.number(last)?),
-            None => (self.number(range)?, self.number(range)?),
-        };
-        if first < self.low {
-            return Err(format!("beginning of range ({first}) below minimum ({}): {item}", self.low));
-        }
-        if last > self.high {
-            return Err(format!("end of range ({last}) above maximum ({}): {item}", self.high));
-        }
-        if first > last {
-            return Err(format!("beginning of range ({first}) beyond end of range ({last}): {item}"));
-        }
-        Ok(())
-    }
-
-    fn number(&self, text: &str) -> Result<u32, String> {
-        let name = text.to_lowercase();
-        let named = self.names.iter().zip(self.low..).find(|(known, _)| **known == name);
-        named.map_or_else(|| parse(text), |(_, number)| Ok(number))
-    }
-}
-
-fn parse(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("failed to parse int from {text}"))
 }

@@ -1,0 +1,183 @@
+//! CronJobs: a Job whenever the schedule says so.
+//!
+//! Watches CronJobs and Jobs; owns Jobs. The decision is [`plan::plan`]; this file carries it out. Nobody looks at the
+//! clock in between: a key sleeps in the queue until its next Job is due.
+
+pub(crate) mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use informer::{EventType, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::{Api, Client};
+use tokio_util::sync::CancellationToken;
+
+use self::plan::Start;
+use crate::client::{Error, if_found, settle};
+use crate::ledger::{Ledger, PATIENCE};
+use crate::meta;
+use crate::owner::Owner;
+
+const KIND: &str = "CronJob";
+
+/// Runs the controller until `cancel` is triggered.
+pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
+    let controller = Arc::new(Controller::new(client, &informers));
+    controller.watch();
+    let synced = async {
+        controller.crons.synced().await;
+        controller.jobs.synced().await;
+    };
+    tokio::select! {
+        () = cancel.cancelled() => return,
+        () = synced => {}
+    }
+    let queue = controller.queue.clone();
+    informer::run("cronjob", queue, workers, cancel, |key| {
+        let controller = Arc::clone(&controller);
+        async move { settle(controller.reconcile(&key).await) }
+    })
+    .await;
+}
+
+struct Controller {
+    client: Client,
+    crons: Informer<CronJob>,
+    jobs: Informer<Job>,
+    recorder: Recorder,
+    queue: WorkQueue<ObjectKey>,
+    /// What was written to Jobs.
+    job_ledger: Ledger,
+    /// What was written to the CronJobs themselves.
+    own_ledger: Ledger,
+}
+
+impl Controller {
+    fn new(client: Client, informers: &Informers) -> Self {
+        let jobs = informers.informer::<Job>();
+        jobs.index(meta::BY_CONTROLLER, meta::controller_uids);
+        Self {
+            crons: informers.informer(),
+            jobs,
+            recorder: Recorder::new(client.clone(), "cronjob-controller", None),
+            client,
+            queue: WorkQueue::new(),
+            job_ledger: Ledger::default(),
+            own_ledger: Ledger::default(),
+        }
+    }
+
+    fn watch(self: &Arc<Self>) {
+        let controller = Arc::clone(self);
+        self.crons.on_change(move |change| {
+            controller.own_ledger.seen(change);
+            controller.queue.add(change.key());
+        });
+        let controller = Arc::clone(self);
+        self.jobs.on_change(move |change| {
+            controller.job_ledger.seen(change);
+            for job in [&change.old, &change.new].into_iter().flatten() {
+                if let Some(owner) = meta::controller_of(&job.metadata).filter(|owner| owner.kind == KIND) {
+                    controller.queue.add(ObjectKey::new(meta::namespace(&**job), &owner.name));
+                }
+            }
+        });
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+        let Some(cron) = self.crons.get(key) else {
+            self.own_ledger.forget(key);
+            self.job_ledger.forget(key);
+            return Ok(Outcome::Done);
+        };
+        if !self.own_ledger.open(key).is_empty() || !self.job_ledger.open(key).is_empty() {
+            // The event that shows the write brings the key back.
+            return Ok(Outcome::After(PATIENCE));
+        }
+        let owner = Owner::of(&*cron);
+        let jobs = self.jobs.by_index(meta::BY_CONTROLLER, owner.uid());
+        let plan = plan::plan(&cron, &jobs, &owner, Timestamp::now());
+        for (type_, reason, message) in &plan.events {
+            self.recorder.event(&owner.reference, *type_, *reason, message.clone());
+        }
+        for job in &plan.forget {
+            self.delete(&owner, job).await?;
+        }
+        for name in &plan.replace {
+            if let Some(job) = self.jobs.get(&ObjectKey::new(&key.namespace, name)) {
+                self.delete(&owner, &job).await?;
+            }
+        }
+        let mut status = plan.status;
+        let mut failure = None;
+        if let Some(start) = &plan.start {
+            match self.start(&owner, start).await {
+                Ok(job) => status = plan::started(&status, &job, start.due),
+                Err(error) => failure = Some(error),
+            }
+        }
+        self.write_status(&owner, &cron, &status).await?;
+        failure.map_or(Ok(()), Err)?;
+        Ok(plan.look_again.map_or(Outcome::Done, Outcome::After))
+    }
+
+    async fn start(&self, owner: &Owner, start: &Start) -> Result<Job, Error> {
+        let key = ObjectKey::of(&start.job);
+        self.job_ledger.creating(&owner.key, key.clone());
+        let error = match self.api(owner).create(&PostParams::default(), &start.job).await.map_err(Error::from) {
+            Ok(job) => {
+                let message = format!("Created job {}", key.name);
+                self.recorder.event(&owner.reference, EventType::Normal, "SuccessfulCreate", message);
+                return Ok(job);
+            }
+            Err(error) => error,
+        };
+        self.job_ledger.strike(&key);
+        if error.is_already_exists()
+            && let Some(live) = if_found(self.api(owner).get(&key.name).await)?
+            && meta::controller_of(&live.metadata).is_some_and(|controller| controller.uid == owner.uid())
+        {
+            // Created before, and the status did not come to say so.
+            return Ok(live);
+        }
+        if !error.is_namespace_terminating() {
+            let message = format!("Error creating job: {error}");
+            self.recorder.event(&owner.reference, EventType::Warning, "FailedCreate", message);
+        }
+        Err(error)
+    }
+
+    async fn delete(&self, owner: &Owner, job: &Job) -> Result<(), Error> {
+        self.job_ledger.deleting(&owner.key, job);
+        let params = DeleteParams::background()
+            .preconditions(Preconditions { uid: job.metadata.uid.clone(), resource_version: None });
+        let name = meta::name(job);
+        match if_found(self.api(owner).delete(name, &params).await) {
+            Ok(_) => {
+                let message = format!("Deleted job {name}");
+                self.recorder.event(&owner.reference, EventType::Normal, "SuccessfulDelete", message);
+                Ok(())
+            }
+            Err(error) => {
+                self.job_ledger.strike(&ObjectKey::of(job));
+                let message = format!("Deleted job: {error}");
+                self.recorder.event(&owner.reference, EventType::Warning, "FailedDelete", message);
+                Err(error)
+            }
+        }
+    }
+
+    async fn write_status(&self, owner: &Owner, cron: &CronJob, status: &CronJobStatus) -> Result<(), Error> {
+        let old = cron.status.clone().unwrap_or_default();
+        let shown = || self.crons.get(&owner.key).and_then(|cron| meta::version(&cron.metadata));
+        owner.patch_status(&self.client, (&old, status), &self.own_ledger, shown).await
+    }
+
+    fn api(&self, owner: &Owner) -> Api<Job> {
+        Api::namespaced(self.client.clone(), &owner.key.namespace)
+    }
+}
