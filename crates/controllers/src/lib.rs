@@ -3,7 +3,7 @@
 //! | controller | watches | owns |
 //! |---|---|---|
 //! | `deployment` | Deployments, ReplicaSets, Pods | ReplicaSets |
-//! | `replicaset` | ReplicaSets, Pods | Pods |
+//! | `replicaset` | ReplicaSets, ReplicationControllers, Pods | Pods |
 //! | `statefulset` | StatefulSets, Pods, ControllerRevisions, PersistentVolumeClaims | Pods, ControllerRevisions |
 //! | `daemonset` | DaemonSets, Pods, Nodes, ControllerRevisions | Pods, ControllerRevisions |
 //! | `job` | Jobs, Pods | Pods, and the finalizer by which they are counted; Jobs whose time to live is over |
@@ -101,6 +101,8 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     controllers.spawn(deployment::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(replicaset::run(client, informers, workers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(replicaset::run_legacy(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(statefulset::run(client, informers, workers, stop));
     let (client, informers, stop) = with();

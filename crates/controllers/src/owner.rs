@@ -84,14 +84,12 @@ impl Owner {
         Ok(live.is_some_and(|live| same(&live.metadata)))
     }
 
-    /// Turns the status `old` into `new`. What was written is noted in `ledger`; `shown` says what version of the object
-    /// the informer has now.
+    /// Turns the status `old` into `new`. What was written is noted, where it must be shown before the next look.
     pub(crate) async fn patch_status<S: Serialize>(
         &self,
         client: &Client,
         (old, new): (&S, &S),
-        ledger: &Ledger,
-        shown: impl Fn() -> Option<u64>,
+        note: Option<(&Ledger, &(dyn Fn() -> Option<u64> + Sync))>,
     ) -> Result<(), Error> {
         let Some(mut patch) = meta::status_patch(old, new)? else {
             return Ok(());
@@ -100,7 +98,7 @@ impl Owner {
         patch["metadata"] = serde_json::json!({ "uid": self.uid() });
         let answer = self.api(client).patch_status(self.name(), &PatchParams::default(), &Patch::Merge(patch)).await;
         let written = if_found(answer)?.and_then(|written| meta::version(&written.metadata));
-        if let Some(written) = written.filter(|written| Some(*written) != self.version) {
+        if let (Some((ledger, shown)), Some(written)) = (note, written.filter(|_| written != self.version)) {
             ledger.wrote_version(&self.key, self.key.clone(), written, shown);
         }
         Ok(())

@@ -15,6 +15,7 @@ use serde_json::{Value, from_value, json};
 
 use crate::deployment::plan::{self as deployments, Action};
 use crate::ledger::Open;
+use crate::owner::Owner;
 use crate::replicaset::plan as sets;
 use crate::{meta, pods};
 
@@ -259,7 +260,8 @@ impl Cluster {
         for _ in 0..plan.create {
             self.serial += 1;
             let name = format!("{prefix}{}", self.serial);
-            let mut pod = sets::pod(rs, name.clone());
+            let mut pod = sets::pod(rs, &Owner::of(&**rs));
+            pod.metadata.name = Some(name.clone());
             pod.metadata.uid = Some(name.clone());
             self.created.insert(name.clone());
             self.pods.write(|all| {

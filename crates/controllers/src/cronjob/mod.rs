@@ -174,7 +174,7 @@ impl Controller {
     async fn write_status(&self, owner: &Owner, cron: &CronJob, status: &CronJobStatus) -> Result<(), Error> {
         let old = cron.status.clone().unwrap_or_default();
         let shown = || self.crons.get(&owner.key).and_then(|cron| meta::version(&cron.metadata));
-        owner.patch_status(&self.client, (&old, status), &self.own_ledger, shown).await
+        owner.patch_status(&self.client, (&old, status), Some((&self.own_ledger, &shown))).await
     }
 
     fn api(&self, owner: &Owner) -> Api<Job> {

@@ -205,7 +205,7 @@ impl Controller {
     async fn write_status(&self, owner: &Owner, set: &DaemonSet, status: &DaemonSetStatus) -> Result<(), Error> {
         let old = set.status.clone().unwrap_or_default();
         let shown = || self.sets.get(&owner.key).and_then(|set| meta::version(&set.metadata));
-        owner.patch_status(&self.client, (&old, status), &self.ledger, shown).await
+        owner.patch_status(&self.client, (&old, status), Some((&self.ledger, &shown))).await
     }
 
     fn failures(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, Failures>> {

@@ -152,7 +152,7 @@ impl Controller {
         status.active = meta::count(status.active.unwrap_or_default() - missing);
         let old = job.status.clone().unwrap_or_default();
         let shown = || self.jobs.get(&owner.key).and_then(|job| meta::version(&job.metadata));
-        owner.patch_status(&self.client, (&old, &status), &self.ledger, shown).await?;
+        owner.patch_status(&self.client, (&old, &status), Some((&self.ledger, &shown))).await?;
         for (type_, reason, message) in &plan.events {
             self.pods.event(owner, *type_, reason, message.clone());
         }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use machinery::selector::LabelSelector;
 
 use super::rank;
 use crate::claim::{Claim, claim};
-use crate::{ledger, meta, pods};
+use crate::owner::Owner;
+use crate::{ledger, meta, pod_control, pods};
 
 /// No more Pods than this are created or deleted in one go; the rest follows in the next.
 pub(crate) const BURST: usize = 500;
@@ -179,25 +179,10 @@ pub(crate) fn status(rs: &ReplicaSet, counts: &Counts, failure: Option<&Failure>
     }
 }
 
-/// The Pod called `name` that `rs` asks for.
-pub(crate) fn pod(rs: &ReplicaSet, name: String) -> Pod {
-    let template = rs.spec.as_ref().and_then(|spec| spec.template.clone());
-    let template = template.unwrap_or_default();
-    let asked = template.metadata.unwrap_or_default();
-    Pod {
-        metadata: ObjectMeta {
-            name: Some(name),
-            generate_name: Some(prefix(rs)),
-            namespace: rs.metadata.namespace.clone(),
-            labels: asked.labels,
-            annotations: asked.annotations,
-            finalizers: asked.finalizers,
-            owner_references: Some(vec![meta::controller_ref(rs)]),
-            ..ObjectMeta::default()
-        },
-        spec: template.spec,
-        status: None,
-    }
+/// A Pod that `rs` asks for; its name is chosen when it is created.
+pub(crate) fn pod(rs: &ReplicaSet, owner: &Owner) -> Pod {
+    let template = rs.spec.as_ref().and_then(|spec| spec.template.as_ref());
+    pod_control::from_template(template.unwrap_or(&PodTemplateSpec::default()), owner, prefix(rs))
 }
 
 /// What the names of the Pods of `rs` begin with.

@@ -209,11 +209,12 @@ fn the_status_says_what_failed_until_it_is_well() {
 
 #[test]
 fn pods_are_made_from_the_template() {
-    let pod = plan::pod(&set(1, 0), "web-abcde".to_owned());
+    let rs = set(1, 0);
+    let pod = plan::pod(&rs, &Owner::of(&rs));
     let expect = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
-            "name": "web-abcde", "generateName": "web-", "namespace": "ns",
+            "generateName": "web-", "namespace": "ns",
             "labels": { "app": "web", "tier": "front" }, "annotations": { "a": "b" }, "finalizers": ["x/y"],
             "ownerReferences": [{
                 "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "rs",

@@ -252,7 +252,7 @@ impl Controller {
     async fn write_status(&self, owner: &Owner, set: &StatefulSet, status: &StatefulSetStatus) -> Result<(), Error> {
         let old = set.status.clone().unwrap_or_default();
         let shown = || self.sets.get(&owner.key).and_then(|set| meta::version(&set.metadata));
-        owner.patch_status(&self.client, (&old, status), &self.ledger, shown).await
+        owner.patch_status(&self.client, (&old, status), Some((&self.ledger, &shown))).await
     }
 
     async fn truncate(
