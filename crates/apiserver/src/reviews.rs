@@ -114,7 +114,7 @@ fn can_i(body: &[u8], user: &User, authorizer: &dyn Authorizer) -> Result<Vec<u8
         }
     };
     let (allowed, reason) = match decision {
-        Decision::Allow => (true, String::new()),
+        Decision::Allow(why) => (true, why.as_deref().unwrap_or_default().to_owned()),
         Decision::Deny(reason) => (false, reason),
     };
     review.status = Some(SubjectAccessReviewStatus {

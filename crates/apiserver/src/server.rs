@@ -44,7 +44,7 @@ pub struct Dependencies {
     pub registry: Registry,
     /// The nodes.
     pub nodes: Arc<dyn NodeConnector>,
-    /// Who may do what; [`Bootstrap`](crate::authz::Bootstrap) to begin with.
+    /// Who may do what; [`Rbac`](crate::authz::Rbac) usually.
     pub authorizer: Arc<dyn Authorizer>,
     /// APIs that others in the process answer.
     pub extensions: Vec<Extension>,
@@ -137,12 +137,8 @@ impl ApiServer {
         let route = Route::parse(path);
         let query = Query::parse(uri.query());
 
-        let user = match user {
-            Some(user) => user,
-            // What everyone may know: whether we live, and who we are.
-            None if authz::is_public(path) => return self.about(&route, &parts, &query),
-            None => return Err(ApiError::unauthorized()),
-        };
+        // Somebody who says nothing is somebody, too; a lie is not.
+        let user = user.ok_or_else(ApiError::unauthorized)?;
         let Route::Resource(place) = &route else {
             let verb = method_name(&parts.method);
             self.permit(&Attributes { user: &user, verb, target: Target::Path(path) })?;
@@ -173,7 +169,7 @@ impl ApiServer {
 
     fn permit(&self, attributes: &Attributes<'_>) -> Result<(), ApiError> {
         match self.0.authorizer.authorize(attributes) {
-            Decision::Allow => Ok(()),
+            Decision::Allow(_) => Ok(()),
             Decision::Deny(reason) => Err(authz::forbidden(attributes, &reason)),
         }
     }

@@ -11,6 +11,7 @@
 //! | `endpoints` | Services, Pods, Nodes | EndpointSlices, Endpoints |
 //! | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | `root_ca` | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |
+//! | `aggregation` | ClusterRoles | the rules of those with an `aggregationRule` |
 //! | `namespace` | Namespaces, Pods, all kinds by discovery | the content and the finalizer of Namespaces that go |
 //! | `garbage` | the metadata of all kinds | what has no owner left; the finalizers `foregroundDeletion` and `orphan` |
 //! | `node_lifecycle` | Nodes, their Leases, Pods | conditions of silent Nodes, taints `node.kubernetes.io/...` |
@@ -23,6 +24,7 @@
 //!
 //! The crate knows neither the store nor HTTP: it runs against any cluster that its client reaches.
 
+mod aggregation;
 mod claim;
 mod client;
 mod cronjob;
@@ -117,6 +119,8 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     controllers.spawn(serviceaccount::run(client, informers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(root_ca::run(client, informers, ca_certificate, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(aggregation::run(client, informers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(namespace::run(client, informers, workers, stop));
     let (client, _, stop) = with();

@@ -11,10 +11,11 @@ use informer::{Informer, Object, ObjectKey};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use kube::api::PostParams;
 use kube::runtime::watcher;
 use kube::{Api, Client};
+use machinery::references::PodReferences;
 use tokio_util::sync::CancellationToken;
 
 use crate::container::References;
@@ -40,74 +41,6 @@ struct Token {
     renew: Timestamp,
 }
 
-/// What a pod refers to, by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Names {
-    /// ConfigMaps.
-    pub(crate) config_maps: BTreeSet<String>,
-    /// Secrets.
-    pub(crate) secrets: BTreeSet<String>,
-    /// Secrets with credentials for registries; among `secrets`, too.
-    pub(crate) pull_secrets: BTreeSet<String>,
-    /// Audiences of tokens, with their life in seconds.
-    pub(crate) tokens: Vec<(String, i64)>,
-}
-
-impl Names {
-    /// What `pod` refers to.
-    pub(crate) fn of(pod: &Pod) -> Self {
-        let mut names = Self::default();
-        let Some(spec) = &pod.spec else { return names };
-        let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-        for container in containers {
-            names.container(container);
-        }
-        for volume in spec.volumes.iter().flatten() {
-            if let Some(source) = &volume.config_map {
-                names.config_maps.insert(source.name.clone());
-            }
-            if let Some(source) = &volume.secret {
-                names.secrets.extend(source.secret_name.clone());
-            }
-            let projected = volume.projected.iter();
-            for source in projected.flat_map(|projected| projected.sources.iter().flatten()) {
-                if let Some(source) = &source.config_map {
-                    names.config_maps.insert(source.name.clone());
-                }
-                if let Some(source) = &source.secret {
-                    names.secrets.insert(source.name.clone());
-                }
-                if let Some(source) = &source.service_account_token {
-                    let audience = source.audience.clone().unwrap_or_default();
-                    let seconds = source.expiration_seconds.unwrap_or(3600);
-                    names.tokens.push((audience, seconds));
-                }
-            }
-        }
-        for secret in spec.image_pull_secrets.iter().flatten() {
-            names.pull_secrets.insert(secret.name.clone());
-        }
-        names.secrets.extend(names.pull_secrets.iter().cloned());
-        names
-    }
-
-    fn container(&mut self, container: &Container) {
-        for source in container.env_from.iter().flatten() {
-            let config_map = source.config_map_ref.as_ref();
-            self.config_maps.extend(config_map.map(|source| source.name.clone()));
-            let secret = source.secret_ref.as_ref();
-            self.secrets.extend(secret.map(|source| source.name.clone()));
-        }
-        let variables = container.env.iter().flatten();
-        for source in variables.filter_map(|variable| variable.value_from.as_ref()) {
-            let config_map = source.config_map_key_ref.as_ref();
-            self.config_maps.extend(config_map.map(|source| source.name.clone()));
-            let secret = source.secret_key_ref.as_ref();
-            self.secrets.extend(secret.map(|source| source.name.clone()));
-        }
-    }
-}
-
 impl Objects {
     /// Watches through `client` until `cancel` is triggered.
     pub(crate) fn new(client: Client, cancel: CancellationToken) -> Self {
@@ -123,7 +56,7 @@ impl Objects {
     pub(crate) fn track(&self, pod: &Pod, wake: &Wake) {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-        let names = Names::of(pod);
+        let names = PodReferences::of(pod);
         self.config_maps.track(&uid, &namespace, &names.config_maps, wake);
         self.secrets.track(&uid, &namespace, &names.secrets, wake);
     }
@@ -139,7 +72,7 @@ impl Objects {
     /// renewed.
     pub(crate) async fn references(&self, pod: &Pod) -> (References, Option<Timestamp>) {
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-        let names = Names::of(pod);
+        let names = PodReferences::of(pod);
         let mut references = References::default();
         for name in &names.config_maps {
             if let Some(object) = self.config_maps.get(&namespace, name).await {
@@ -168,7 +101,7 @@ impl Objects {
     pub(crate) async fn pull_secrets(&self, pod: &Pod) -> Vec<Arc<Secret>> {
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let mut secrets = Vec::new();
-        for name in Names::of(pod).pull_secrets {
+        for name in PodReferences::of(pod).pull_secrets {
             secrets.extend(self.secrets.get(&namespace, &name).await);
         }
         secrets

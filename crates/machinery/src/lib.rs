@@ -20,6 +20,7 @@
 //! | [`schema`] | structural schemas: validation, pruning and defaults of custom resources |
 //! | [`json_path`] | the JSONPath of printer columns |
 //! | [`managed`] | who owns which fields: server-side apply |
+//! | [`references`] | what a pod refers to by name |
 //! | [`hash`] | stable hashes for generated names |
 //! | [`cron`] | when a schedule is due |
 //! | [`age`] | durations as people read them |
@@ -37,6 +38,7 @@ pub mod names;
 pub mod patch;
 pub mod placement;
 pub mod quantity;
+pub mod references;
 pub mod schema;
 pub mod selector;
 pub mod status;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use apiserver::authz::Bootstrap;
+use apiserver::authz::{self, Rbac};
 use apiserver::pki::Pki;
 use apiserver::{ApiServer, Dependencies, User};
 use docker::{Docker, Network};
@@ -215,9 +215,10 @@ async fn serve(
     let dependencies = Dependencies {
         registry: registry.clone(),
         nodes: Arc::clone(nodes) as Arc<dyn apiserver::NodeConnector>,
-        authorizer: Bootstrap::shared(),
         extensions: Vec::new(),
+        authorizer: Rbac::shared(registry),
     };
+    authz::bootstrap(registry).await.map_err(Error::Bootstrap)?;
     let server = ApiServer::new(dependencies);
     let config = |port| apiserver::Config {
         listen: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)],

@@ -157,7 +157,10 @@ impl Serving {
             () = self.server.0.stopping.cancelled() => return,
         };
         let session = stream.get_ref().1;
-        let user = session.peer_certificates().and_then(|chain| self.tls.clients.user(chain)).map(Arc::new);
+        let user = match session.peer_certificates() {
+            Some(chain) => self.tls.clients.user(chain).map(Arc::new),
+            None => Some(Arc::new(User::anonymous())),
+        };
         let http2 = session.alpn_protocol() == Some(b"h2");
         let result = if http2 { self.http2(stream, user).await } else { self.http1(stream, user).await };
         if let Err(error) = result {

@@ -108,9 +108,9 @@ async fn certificates_say_who_is_asking() {
     let developer = served.pki.client("developer", "jane", "developers").unwrap();
     for (credential, path, expect) in [
         (None, "/healthz", "200"),
-        (None, "/api", "401"),
+        (None, "/api", "403"),
         (Some(&stranger), "/api", "401"),
-        (Some(&stranger), "/healthz", "200"),
+        (Some(&stranger), "/healthz", "401"),
         (Some(&developer), "/api", "200"),
         (Some(&developer), "/api/v1/nodes", "403"),
         (Some(&admin), "/api/v1/nodes", "200"),

@@ -13,7 +13,7 @@ use serde_json::Value;
 use streaming::stats::Summary;
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeError, PodRef, Streams};
 
-use crate::authz::Bootstrap;
+use crate::authz::{self, Rbac};
 use crate::body::RequestBody;
 use crate::{ApiServer, Dependencies, Extension, NodeConnector, User};
 
@@ -51,11 +51,12 @@ impl Fixture {
         let store = store::Options { fsync: false, ..store::Options::new(home.path().join("store")) };
         let registry = Registry::open(registry::Options { store, allocators: Default::default() }).unwrap();
         registry.bootstrap(6443).await.unwrap();
+        authz::bootstrap(&registry).await.unwrap();
         let server = ApiServer::new(Dependencies {
             registry: registry.clone(),
             nodes: Arc::new(Nodes),
-            authorizer: Bootstrap::shared(),
             extensions,
+            authorizer: Rbac::shared(&registry),
         });
         Self { home, server, registry }
     }
@@ -65,7 +66,7 @@ impl Fixture {
         self.ask_as(Some(User::master("kubernetes-admin")), line, headers, body).await
     }
 
-    /// Asks as somebody; `line` is method and path.
+    /// Asks as somebody, or without saying who; `line` is method and path.
     pub(crate) async fn ask_as(
         &self,
         user: Option<User>,
@@ -79,7 +80,8 @@ impl Fixture {
             request = request.header(*name, *value);
         }
         let body = RequestBody::Local(kube::client::Body::from(body.into()));
-        let response = self.server.handle(request.body(body).unwrap(), user.map(Arc::new)).await;
+        let response =
+            self.server.handle(request.body(body).unwrap(), Some(user.unwrap_or_else(User::anonymous).into())).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         Reply { status: parts.status, headers: parts.headers, text: String::from_utf8_lossy(&bytes).into_owned() }

@@ -16,7 +16,7 @@ fn map(name: &str) -> ConfigMap {
 #[tokio::test]
 async fn events_arrive_as_they_happen() {
     let fixture = Fixture::new().await;
-    let client = fixture.server.client(User::component("system:kube-scheduler"), "default");
+    let client = fixture.server.client(User::master("kubernetes-admin"), "default");
     let maps: Api<ConfigMap> = Api::default_namespaced(client);
     let start = maps.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
     let events = maps.watch(&WatchParams::default(), &start).await.unwrap();
@@ -36,7 +36,7 @@ async fn events_arrive_as_they_happen() {
 #[tokio::test]
 async fn metadata_only() {
     let fixture = Fixture::new().await;
-    let client = fixture.server.client(User::component("system:kube-controller-manager"), "default");
+    let client = fixture.server.client(User::master("kubernetes-admin"), "default");
     let maps: Api<ConfigMap> = Api::default_namespaced(client);
     maps.create(&PostParams::default(), &map("a")).await.unwrap();
     let list = maps.list_metadata(&ListParams::default()).await.unwrap();

@@ -21,6 +21,7 @@ mod node;
 mod pod;
 mod pod_template;
 mod priority_class;
+mod rbac;
 mod replica_set;
 mod replication_controller;
 mod runtime_class;
@@ -69,5 +70,6 @@ pub(crate) fn all() -> Vec<Resource> {
     kinds.extend(networking::all());
     kinds.push(Typed::<runtime_class::RuntimeClass>::shared());
     kinds.extend(storage::storage());
+    kinds.extend(rbac::all());
     kinds
 }

@@ -1,15 +1,33 @@
 //! Who may do what.
 //!
 //! An [`Authorizer`] is asked once for each request, with [`Attributes`] as upstream's authorizers get them, and answers
-//! at once: rules are kept in memory by whoever implements it. [`Bootstrap`] is the one every cluster starts
-//! with: `system:masters` and coracle's own components may do everything.
+//! at once: rules are kept in memory by whoever implements it. [`Rbac`] is the one a cluster runs with:
+//!
+//! | who | module |
+//! |---|---|
+//! | `system:masters` | may do everything |
+//! | kubelets | [`node`]: fixed rules, and what the pods of the node refer to; [`restriction`] of what they write |
+//! | everybody | [`rbac`]: roles and bindings, of which [`policy`] is the index and [`rules`] the meaning |
+//!
+//! [`bootstrap`] writes the roles every cluster has; [`escalation`] keeps rights from growing by being written down.
+
+mod bootstrap;
+mod escalation;
+mod node;
+mod policy;
+mod rbac;
+mod restriction;
+mod rules;
 
 use std::sync::Arc;
 
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use machinery::GroupResource;
 use machinery::status::ApiError;
+use registry::User;
 
-use registry::user::{MASTERS, User};
+pub use bootstrap::bootstrap;
+pub use rbac::Rbac;
 
 /// What somebody wants to do.
 #[derive(Debug, Clone, Copy)]
@@ -47,8 +65,8 @@ pub enum Target<'a> {
 /// An authorizer's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Yes.
-    Allow,
+    /// Yes; why, where that can be said.
+    Allow(Option<Arc<str>>),
     /// Not as far as this authorizer is concerned; the reason, which may be empty, is told to the client.
     Deny(String),
 }
@@ -57,59 +75,18 @@ pub enum Decision {
 pub trait Authorizer: Send + Sync + 'static {
     /// Whether `attributes.user` may do this.
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+
+    /// What the user may do in a namespace, as far as it can be listed.
+    fn rules(&self, user: &User, namespace: &str) -> Known;
 }
 
-/// The first authorizer of a chain: those without whom nothing runs.
+/// What is known of what a user may do.
 #[derive(Debug, Default)]
-pub struct Bootstrap {
-    _private: (),
-}
-
-impl Bootstrap {
-    /// As a trait object, which is how it is passed on.
-    #[must_use]
-    pub fn shared() -> Arc<dyn Authorizer> {
-        Arc::new(Self::default())
-    }
-}
-
-/// The users as whom coracle's own components call.
-const COMPONENTS: [&str; 4] =
-    ["system:apiserver", "system:kube-controller-manager", "system:kube-scheduler", "system:kube-proxy"];
-
-impl Authorizer for Bootstrap {
-    fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
-        let user = attributes.user;
-        let node = || user.name.starts_with("system:node:") && user.is_in("system:nodes");
-        if user.is_in(MASTERS) || COMPONENTS.contains(&user.name.as_str()) || node() {
-            return Decision::Allow;
-        }
-        // What everyone who is authenticated may do: ask about themselves, and find out what there is.
-        let harmless = match attributes.target {
-            Target::Resource { group: "authentication.k8s.io", resource: "selfsubjectreviews", .. }
-            | Target::Resource {
-                group: "authorization.k8s.io",
-                resource: "selfsubjectaccessreviews" | "selfsubjectrulesreviews",
-                ..
-            } => attributes.verb == "create",
-            Target::Resource { .. } => false,
-            Target::Path(path) => attributes.verb == "get" && is_discovery(path),
-        };
-        if harmless { Decision::Allow } else { Decision::Deny(String::new()) }
-    }
-}
-
-/// The paths of upstream's role `system:discovery`.
-fn is_discovery(path: &str) -> bool {
-    let under = |root: &str| path == root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
-    under("/api") || under("/apis") || under("/openapi") || is_public(path)
-}
-
-/// The paths of upstream's role `system:public-info-viewer`, which need no authentication.
-pub(crate) fn is_public(path: &str) -> bool {
-    ["/healthz", "/livez", "/readyz", "/version"]
-        .iter()
-        .any(|root| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+pub struct Known {
+    /// The rules that are about the user.
+    pub rules: Vec<PolicyRule>,
+    /// Why there may be more; empty when there are not.
+    pub error: String,
 }
 
 /// The refusal, in upstream's words.
@@ -185,39 +162,6 @@ mod tests {
             (path, r#"forbidden: User "x" cannot get path "/metrics""#),
         ] {
             assert_eq!(forbidden(&attributes, "").to_string(), expect);
-        }
-    }
-
-    #[test]
-    fn those_without_whom_nothing_runs_may_do_everything() {
-        for (user, allowed) in [
-            (User::master("kubernetes-admin"), true),
-            (User::component("system:kube-scheduler"), true),
-            (User::component("system:kube-controller-manager"), true),
-            (User::node("laptop"), true),
-            (User::new("system:node:laptop", &[]), false),
-            (User::new("x", &["system:nodes"]), false),
-            (User::new("x", &["developers"]), false),
-        ] {
-            let decision = Bootstrap::default().authorize(&pods(&user, "", "", "default"));
-            assert_eq!(decision == Decision::Allow, allowed, "{user:?}");
-        }
-    }
-
-    #[test]
-    fn everyone_authenticated_may_look_around() {
-        let user = User::new("x", &[]);
-        for (path, allowed) in [
-            ("/api", true),
-            ("/apis/apps/v1", true),
-            ("/openapi/v3/api/v1", true),
-            ("/version", true),
-            ("/metrics", false),
-            ("/apisomething", false),
-            ("/debug/pprof", false),
-        ] {
-            let attributes = Attributes { user: &user, verb: "get", target: Target::Path(path) };
-            assert_eq!(Bootstrap::default().authorize(&attributes) == Decision::Allow, allowed, "{path}");
         }
     }
 }

@@ -1,0 +1,215 @@
+//! What a kubelet may do: what every kubelet needs, and read what the pods of its node refer to.
+//!
+//! upstream: the Node authorizer. What pods refer to is kept in memory for the nodes that ask, and follows the pods by a
+//! watch: a pod is looked into once, when it has been bound.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use machinery::references::PodReferences;
+use registry::Registry;
+use store::{Entry, EventKind, Key, Watcher};
+
+use super::rules::allows;
+use super::{Attributes, Target, bootstrap};
+
+const PODS: &str = "core/pods";
+/// The namespace of the leases of nodes.
+pub(super) const LEASES: &str = "kube-node-lease";
+
+/// The rules of kubelets.
+pub(super) struct NodeRules {
+    registry: Registry,
+    rules: Vec<PolicyRule>,
+    graph: Mutex<Graph>,
+}
+
+/// What the pods of nodes refer to, for the nodes that have asked.
+#[derive(Default)]
+struct Graph {
+    watcher: Option<Watcher>,
+    nodes: HashMap<String, HashMap<Reference, u32>>,
+}
+
+/// Something a pod refers to: resource, namespace, name.
+type Reference = (&'static str, Box<str>, Box<str>);
+
+impl NodeRules {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let rules = bootstrap::rules_of("system:node");
+        Self { registry: registry.clone(), rules, graph: Mutex::default() }
+    }
+
+    /// Whether the kubelet of `node` may; if not, why, as far as there is more to say.
+    pub(super) fn authorize(&self, node: &str, attributes: &Attributes<'_>) -> Result<(), String> {
+        let verb = attributes.verb;
+        let Target::Resource { group, resource, subresource, namespace, name, .. } = attributes.target else {
+            return self.fixed(attributes);
+        };
+        let whole = subresource.is_empty();
+        let related = |resource: &'static str| {
+            if name.is_empty() {
+                return Err("No Object name found".to_owned());
+            }
+            if self.refers(node, resource, namespace, name) {
+                return Ok(());
+            }
+            Err(format!("no relationship found between node '{node}' and this object"))
+        };
+        let refuse = |why: &str| Err(why.to_owned());
+        match (group, resource) {
+            ("", "secrets" | "configmaps") if !["get", "list", "watch"].contains(&verb) => {
+                refuse("can only read resources of this type")
+            }
+            ("", "secrets" | "configmaps") if !whole => refuse("cannot read subresource"),
+            ("", "secrets" | "configmaps") if namespace.is_empty() => {
+                refuse("can only read namespaced object of this type")
+            }
+            ("", "secrets") => related("secrets"),
+            ("", "configmaps") => related("configmaps"),
+            ("", "persistentvolumeclaims") if subresource == "status" && ["get", "update", "patch"].contains(&verb) => {
+                related("persistentvolumeclaims")
+            }
+            ("", "persistentvolumeclaims" | "persistentvolumes") if verb != "get" => {
+                refuse("can only get individual resources of this type")
+            }
+            ("", "persistentvolumeclaims") => related("persistentvolumeclaims"),
+            ("", "persistentvolumes") => match self.claim_of(name) {
+                Some((namespace, claim)) if self.refers(node, "persistentvolumeclaims", &namespace, &claim) => Ok(()),
+                _ => Err(format!("no relationship found between node '{node}' and this object")),
+            },
+            ("", "serviceaccounts") if whole && verb == "get" => related("serviceaccounts"),
+            ("", "serviceaccounts") if verb != "create" || name.is_empty() => {
+                refuse("can only create tokens for individual service accounts")
+            }
+            ("", "serviceaccounts") if subresource != "token" => {
+                refuse("can only create token subresource of serviceaccount")
+            }
+            ("", "serviceaccounts") => related("serviceaccounts"),
+            ("coordination.k8s.io", "leases") => match (verb, namespace) {
+                ("get" | "create" | "update" | "patch" | "delete", LEASES) if verb == "create" || name == node => {
+                    Ok(())
+                }
+                ("get" | "create" | "update" | "patch" | "delete", LEASES) => {
+                    refuse("can only access node lease with the same name as the requesting node")
+                }
+                ("get" | "create" | "update" | "patch" | "delete", _) => {
+                    Err(format!("can only access leases in the {LEASES:?} system namespace"))
+                }
+                _ => refuse("can only get, create, update, patch, or delete a node lease"),
+            },
+            ("storage.k8s.io", "csinodes") if verb != "create" && name != node => {
+                refuse("can only access CSINode with the same name as the requesting node")
+            }
+            _ => self.fixed(attributes),
+        }
+    }
+
+    fn fixed(&self, attributes: &Attributes<'_>) -> Result<(), String> {
+        if self.rules.iter().any(|rule| allows(rule, attributes)) { Ok(()) } else { Err(String::new()) }
+    }
+
+    /// The claim a volume is for.
+    fn claim_of(&self, volume: &str) -> Option<(String, String)> {
+        let entry = self.registry.store().get(&Key::new("core/persistentvolumes", "", volume))?;
+        let volume: PersistentVolume = serde_json::from_slice(&entry.value).ok()?;
+        let claim = volume.spec?.claim_ref?;
+        Some((claim.namespace?, claim.name?))
+    }
+
+    /// Whether a pod of the node refers to it.
+    fn refers(&self, node: &str, resource: &'static str, namespace: &str, name: &str) -> bool {
+        let mut graph = self.graph.lock().unwrap_or_else(PoisonError::into_inner);
+        self.follow(&mut graph);
+        if !graph.nodes.contains_key(node) {
+            graph.nodes.insert(node.to_owned(), HashMap::new());
+            // All nodes are read again, as of one moment.
+            graph.watcher = None;
+            self.follow(&mut graph);
+        }
+        let references = graph.nodes.get(node);
+        references.is_some_and(|references| references.contains_key(&(resource, namespace.into(), name.into())))
+    }
+
+    /// Takes in what has happened to pods.
+    fn follow(&self, graph: &mut Graph) {
+        let store = self.registry.store();
+        let revision = store.revision();
+        if let Some(watcher) = &mut graph.watcher {
+            while let Some(event) = watcher.try_next() {
+                let before = event.previous.as_deref().map_or("", node_of);
+                let after = if event.kind == EventKind::Deleted { "" } else { node_of(&event.entry) };
+                if before == after {
+                    continue;
+                }
+                if let Some(references) = graph.nodes.get_mut(after) {
+                    self.count(references, &event.entry, true);
+                }
+                if let (Some(references), Some(previous)) = (graph.nodes.get_mut(before), &event.previous) {
+                    self.count(references, previous, false);
+                }
+            }
+            if watcher.progress() >= revision {
+                return;
+            }
+        }
+        // The first time, or more happened at once than the store keeps in memory.
+        let snapshot = store.snapshot(PODS);
+        graph.watcher = store.watch(PODS, snapshot.revision()).ok();
+        for (node, references) in &mut graph.nodes {
+            *references = self.read(node, &snapshot);
+        }
+    }
+
+    fn read(&self, node: &str, pods: &store::Snapshot) -> HashMap<Reference, u32> {
+        let mut references = HashMap::new();
+        for entry in pods.iter().filter(|entry| node_of(entry) == node) {
+            self.count(&mut references, entry, true);
+        }
+        references
+    }
+
+    /// Counts what a pod refers to in, or out.
+    fn count(&self, references: &mut HashMap<Reference, u32>, entry: &Entry, comes: bool) {
+        let resources = self.registry.resources();
+        let pod = resources.by_storage(PODS).and_then(|pods| pods.load(&entry.value).ok());
+        let Some(pod) = pod.as_ref().and_then(|pod| pod.as_any().downcast_ref::<Pod>()) else { return };
+        for (resource, name) in names(pod) {
+            let key = (resource, (*entry.key.namespace).into(), name.into_boxed_str());
+            if comes {
+                *references.entry(key).or_default() += 1;
+            } else if let Some(count) = references.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    references.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+fn node_of(pod: &Entry) -> &str {
+    pod.attributes.field("spec.nodeName").unwrap_or_default()
+}
+
+/// What a pod refers to that its kubelet may read.
+fn names(pod: &Pod) -> Vec<(&'static str, String)> {
+    let references = PodReferences::of(pod);
+    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
+    let all = [
+        ("secrets", references.secrets),
+        ("configmaps", references.config_maps),
+        ("persistentvolumeclaims", references.claims),
+        ("serviceaccounts", account.into_iter().collect()),
+    ];
+    all.into_iter().flat_map(|(resource, names)| names.into_iter().map(move |name| (resource, name))).collect()
+}
+
+/// For use by others who must know whether a pod is on a node.
+pub(super) fn is_on(pod: &dyn registry::Object, node: &str) -> bool {
+    let pod = pod.as_any().downcast_ref::<Pod>();
+    let spec = pod.and_then(|pod| pod.spec.as_ref());
+    spec.and_then(|spec| spec.node_name.as_deref()) == Some(node)
+}

@@ -1,0 +1,202 @@
+//! The authorizer: the rules of the node to its kubelet, roles and bindings to everybody.
+//!
+//! It keeps all roles and bindings in memory ([`Policy`]) and follows the store by its watches. Before each answer it
+//! takes in what has happened since the last one, so that what a binding gives can be used as soon as its creation is
+//! answered.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
+use machinery::status::ApiError;
+use registry::user::MASTERS;
+use registry::{Attempt, Gate, Registry, User};
+use store::{Entry, EventKind, Watcher};
+
+use super::node::NodeRules;
+use super::policy::{Binding, Policy};
+use super::{Attributes, Authorizer, Decision, Known, escalation};
+
+/// What is followed. Roles come first: a binding is of no use before its role.
+const FOLLOWED: [&str; 4] = [
+    "rbac.authorization.k8s.io/clusterroles",
+    "rbac.authorization.k8s.io/roles",
+    "rbac.authorization.k8s.io/clusterrolebindings",
+    "rbac.authorization.k8s.io/rolebindings",
+];
+
+/// Authorization by roles. It is also the [`Gate`] that keeps rights from growing.
+pub struct Rbac {
+    registry: Registry,
+    nodes: NodeRules,
+    /// Up to which revision the policy is what the store has.
+    seen: AtomicU64,
+    policy: RwLock<Policy>,
+    watchers: Mutex<Vec<Watcher>>,
+}
+
+impl Rbac {
+    /// An authorizer over the roles and bindings of `registry`. Before [`bootstrap`](super::bootstrap) has run there are
+    /// none in a new cluster, and nobody but `system:masters` may do anything.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Arc<Self> {
+        let rbac = Self {
+            registry: registry.clone(),
+            nodes: NodeRules::new(registry),
+            seen: AtomicU64::new(0),
+            policy: RwLock::default(),
+            watchers: Mutex::default(),
+        };
+        Arc::new(rbac)
+    }
+
+    /// As a trait object, and as the gate of its registry.
+    #[must_use]
+    pub fn shared(registry: &Registry) -> Arc<dyn Authorizer> {
+        let rbac = Self::new(registry);
+        registry.set_gate(Arc::clone(&rbac) as Arc<dyn Gate>);
+        rbac
+    }
+
+    /// The policy as of now.
+    pub(super) fn policy(&self) -> RwLockReadGuard<'_, Policy> {
+        let revision = self.registry.store().revision();
+        if self.seen.load(Ordering::Acquire) < revision {
+            self.follow(revision);
+        }
+        self.policy.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in everything up to `revision`.
+    fn follow(&self, revision: u64) {
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.seen.load(Ordering::Acquire) >= revision {
+            return;
+        }
+        let mut events = Vec::new();
+        for watcher in watchers.iter_mut() {
+            while let Some(event) = watcher.try_next() {
+                events.push(event);
+            }
+        }
+        let behind = watchers.is_empty() || watchers.iter().any(|watcher| watcher.progress() < revision);
+        if behind || !events.is_empty() {
+            let mut policy = self.policy.write().unwrap_or_else(PoisonError::into_inner);
+            if behind {
+                // The first time, or more happened at once than the store keeps in memory.
+                *policy = self.read(&mut watchers);
+            } else {
+                for event in &events {
+                    let object = (event.kind != EventKind::Deleted).then_some(&event.entry);
+                    self.take(&mut policy, &event.entry, object.map(AsRef::as_ref));
+                }
+            }
+            policy.rebuild();
+        }
+        self.seen.store(revision, Ordering::Release);
+    }
+
+    /// The whole policy, and new watchers from there on.
+    fn read(&self, watchers: &mut Vec<Watcher>) -> Policy {
+        let store = self.registry.store();
+        watchers.clear();
+        let mut policy = Policy::default();
+        for resource in FOLLOWED {
+            let snapshot = store.snapshot(resource);
+            for entry in snapshot.iter() {
+                self.take(&mut policy, entry, Some(entry));
+            }
+            // One that is compacted this very moment makes the next answer read everything again.
+            watchers.extend(store.watch(resource, snapshot.revision()).ok());
+        }
+        if watchers.len() < FOLLOWED.len() {
+            watchers.clear();
+        }
+        policy
+    }
+
+    fn take(&self, policy: &mut Policy, key: &Entry, object: Option<&Entry>) {
+        let (namespace, name) = (&*key.key.namespace, &*key.key.name);
+        let load = |entry: &Entry| {
+            let resources = self.registry.resources();
+            resources.by_storage(&key.key.resource)?.load(&entry.value).ok().map(registry::Object::into_any)
+        };
+        let object = object.and_then(load);
+        let is_role = key.key.resource.ends_with("roles");
+        if is_role {
+            let rules = object.and_then(|object| match object.downcast::<ClusterRole>() {
+                Ok(role) => Some(role.rules.unwrap_or_default()),
+                Err(object) => object.downcast::<Role>().ok().map(|role| role.rules.unwrap_or_default()),
+            });
+            policy.set_role(namespace, name, rules.map(Into::into));
+            return;
+        }
+        let binding = object.and_then(|object| match object.downcast::<ClusterRoleBinding>() {
+            Ok(binding) => Some(Binding { role: binding.role_ref, subjects: binding.subjects.unwrap_or_default() }),
+            Err(object) => object
+                .downcast::<RoleBinding>()
+                .ok()
+                .map(|binding| Binding { role: binding.role_ref, subjects: binding.subjects.unwrap_or_default() }),
+        });
+        policy.set_binding(namespace, name, binding);
+    }
+}
+
+impl Authorizer for Rbac {
+    fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        let user = attributes.user;
+        if user.is_in(MASTERS) {
+            return Decision::Allow(None);
+        }
+        let mut reason = String::new();
+        if let Some(node) = user.as_node() {
+            match self.nodes.authorize(node, attributes) {
+                Ok(()) => return Decision::Allow(None),
+                Err(why) => reason = why,
+            }
+        }
+        match self.policy().allows(attributes) {
+            Ok(why) => Decision::Allow(Some(why)),
+            Err(missing) => {
+                let missing = aggregate(&missing);
+                if !missing.is_empty() {
+                    let separator = if reason.is_empty() { "" } else { ", " };
+                    reason.push_str(&format!("{separator}RBAC: {missing}"));
+                }
+                Decision::Deny(reason)
+            }
+        }
+    }
+
+    fn rules(&self, user: &User, namespace: &str) -> Known {
+        let policy = self.policy();
+        let (rules, missing) = policy.rules(user, namespace);
+        let rules: Vec<PolicyRule> = rules.into_iter().cloned().collect();
+        let mut errors: Vec<Arc<str>> = missing;
+        if user.as_node().is_some() {
+            errors.insert(0, "node authorizer does not support user rule resolution".into());
+        }
+        Known { rules, error: aggregate(&errors) }
+    }
+}
+
+/// Several messages as upstream's aggregate of errors reads.
+fn aggregate(messages: &[Arc<str>]) -> String {
+    match messages {
+        [] => String::new(),
+        [one] => one.to_string(),
+        several => format!("[{}]", several.join(", ")),
+    }
+}
+
+impl Gate for Rbac {
+    fn pass(&self, attempt: Attempt<'_>) -> Result<(), ApiError> {
+        if attempt.user.is_in(MASTERS) {
+            return Ok(());
+        }
+        if let Some(node) = attempt.user.as_node() {
+            super::restriction::check(node, &attempt)?;
+        }
+        escalation::check(self, &attempt)
+    }
+}

@@ -1,0 +1,99 @@
+//! ClusterRoles that gather the rules of others: whoever wears the label a role asks for becomes part of it.
+//!
+//! Watches ClusterRoles; owns the rules of those with an `aggregationRule`.
+
+use std::sync::Arc;
+
+use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use machinery::LabelSelector;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{Error, if_found, settle};
+
+/// The rules that `role` should have, given all roles, ordered by name; none when it has them, or gathers nothing.
+pub(crate) fn plan(role: &ClusterRole, all: &[Arc<ClusterRole>]) -> Result<Option<Vec<PolicyRule>>, Error> {
+    let Some(aggregation) = &role.aggregation_rule else { return Ok(None) };
+    let mut rules: Vec<PolicyRule> = Vec::new();
+    for selector in aggregation.cluster_role_selectors.iter().flatten() {
+        let selector = LabelSelector::from_object(Some(selector))?;
+        let others = all.iter().filter(|other| other.metadata.name != role.metadata.name);
+        for other in others {
+            let labels = other.metadata.labels.clone().unwrap_or_default();
+            if !selector.matches(&labels) {
+                continue;
+            }
+            for rule in other.rules.iter().flatten() {
+                if !rules.contains(rule) {
+                    rules.push(rule.clone());
+                }
+            }
+        }
+    }
+    let present = role.rules.as_deref().unwrap_or_default();
+    Ok((rules != present).then_some(rules))
+}
+
+/// Runs the controller until `cancel` is triggered.
+pub(crate) async fn run(client: Client, informers: Informers, cancel: CancellationToken) {
+    let roles: Informer<ClusterRole> = informers.informer();
+    let queue = WorkQueue::new();
+    let (wake, known) = (queue.clone(), roles.clone());
+    roles.on_change(move |_| {
+        let gathering = known.list().into_iter().filter(|role| role.aggregation_rule.is_some());
+        gathering.for_each(|role| wake.add(role.metadata.name.clone().unwrap_or_default()));
+    });
+    tokio::select! {
+        () = cancel.cancelled() => return,
+        () = roles.synced() => {}
+    }
+    let state = Arc::new((client, roles));
+    informer::run("clusterrole-aggregation", queue, 1, cancel, |name: String| {
+        let state = Arc::clone(&state);
+        async move { settle(reconcile(&state.0, &state.1, &name).await) }
+    })
+    .await;
+}
+
+async fn reconcile(client: &Client, roles: &Informer<ClusterRole>, name: &str) -> Result<Outcome, Error> {
+    let Some(role) = roles.get(&ObjectKey::new("", name)) else {
+        return Ok(Outcome::Done);
+    };
+    let mut all = roles.list();
+    all.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
+    if let Some(rules) = plan(&role, &all)? {
+        let wanted = ClusterRole { rules: Some(rules), ..ClusterRole::clone(&role) };
+        let api: Api<ClusterRole> = Api::all(client.clone());
+        if_found(api.replace(name, &PostParams::default(), &wanted).await)?;
+    }
+    Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn labelled_roles_become_part() {
+        let role = |value| Arc::new(serde_json::from_value::<ClusterRole>(value).expect("a role"));
+        let rule = |verb: &str| json!({ "verbs": [verb], "apiGroups": [""], "resources": ["pods"] });
+        let selector = json!({ "clusterRoleSelectors": [{ "matchLabels": { "to": "view" } }] });
+        let view = |rules| {
+            role(json!({ "metadata": { "name": "view", "labels": { "to": "view" } },
+                "aggregationRule": selector, "rules": rules }))
+        };
+        let part = |name: &str, to: &str, verb: &str| {
+            role(json!({ "metadata": { "name": name, "labels": { "to": to } }, "rules": [rule(verb)] }))
+        };
+        let all =
+            [part("a", "view", "list"), part("b", "view", "get"), part("c", "view", "list"), part("d", "x", "watch")];
+        let expect = json!([rule("list"), rule("get")]);
+        let rules = plan(&view(json!([])), &all).expect("a good selector").expect("something to do");
+        assert_eq!(json!(rules), expect);
+        assert!(plan(&view(expect), &all).expect("a good selector").is_none());
+        assert!(plan(&all[0], &all).expect("no selector").is_none());
+    }
+}
