@@ -170,7 +170,14 @@ impl ApiServer {
     fn permit(&self, attributes: &Attributes<'_>) -> Result<(), ApiError> {
         match self.0.authorizer.authorize(attributes) {
             Decision::Allow(_) => Ok(()),
-            Decision::Deny(reason) => Err(authz::forbidden(attributes, &reason)),
+            Decision::Deny(reason) => {
+                let error = authz::forbidden(attributes, &reason);
+                if attributes.user.name.starts_with("system:kube-") || attributes.user.as_node().is_some() {
+                    // One of our own: its right is missing in the policy, and it may not be able to say so itself.
+                    tracing::warn!(%error, "a component was refused");
+                }
+                Err(error)
+            }
         }
     }
 
