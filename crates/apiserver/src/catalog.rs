@@ -76,7 +76,7 @@ pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
         singular: review.singular,
         kind: review.kind,
         list_kind: "",
-        namespaced: false,
+        namespaced: review.namespaced,
         verbs: &["create"],
         short_names: &[],
         categories: &[],

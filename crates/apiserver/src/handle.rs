@@ -71,6 +71,7 @@ impl ApiServer {
     /// As [`ApiServer::start`].
     pub async fn serve(self, config: Config, pki: Arc<Pki>) -> Result<Handle, StartError> {
         let names = names_for(config.names, &config.listen);
+        self.0.tokens.set_key(Arc::new(pki.token_key()?));
         let tls = Tls::new(&pki.server(&names)?, pki.authority_pem())?;
         let mut listeners = Vec::with_capacity(config.listen.len());
         for address in config.listen {

@@ -40,6 +40,7 @@ mod respond;
 mod reviews;
 mod serve;
 mod server;
+pub mod tokens;
 pub mod version;
 
 pub use authn::User;

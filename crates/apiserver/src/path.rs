@@ -5,6 +5,7 @@
 //! | `/healthz /livez /readyz` and single checks below | [`Route::Health`] |
 //! | `/version`, `/metrics` | [`Route::Version`], [`Route::Metrics`] |
 //! | `/api`, `/apis`, `/apis/G`, `/api/v1`, `/apis/G/V` | discovery |
+//! | `/.well-known/openid-configuration`, `/openid/v1/jwks` | how others check tokens |
 //! | `/openapi/v2`, `/openapi/v3`, `/openapi/v3/...` | the schemas |
 //! | `/{api/V\|apis/G/V}/[namespaces/N/]RESOURCE[/NAME[/SUBRESOURCE]]` | [`Route::Resource`], one for every kind |
 //!
@@ -23,6 +24,10 @@ pub(crate) enum Route<'a> {
     Version,
     /// `/metrics`.
     Metrics,
+    /// `/.well-known/openid-configuration`.
+    OpenIdConfiguration,
+    /// `/openid/v1/jwks`.
+    OpenIdKeys,
     /// `/api`.
     Api,
     /// `/apis`.
@@ -109,6 +114,8 @@ impl<'a> Route<'a> {
             "healthz" => Self::Health { endpoint: Health::Healthz, check: rest },
             "livez" => Self::Health { endpoint: Health::Livez, check: rest },
             "readyz" => Self::Health { endpoint: Health::Readyz, check: rest },
+            ".well-known" if rest.trim_end_matches('/') == "openid-configuration" => Self::OpenIdConfiguration,
+            "openid" if rest.trim_end_matches('/') == "v1/jwks" => Self::OpenIdKeys,
             "version" if rest.is_empty() => Self::Version,
             "metrics" if rest.is_empty() => Self::Metrics,
             "openapi" => match rest.split_once('/').unwrap_or((rest, "")) {

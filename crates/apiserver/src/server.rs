@@ -14,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use machinery::status::ApiError;
 use registry::Registry;
+use registry::user::UNAUTHENTICATED;
 use streaming::NodeApi;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,7 +29,8 @@ use crate::negotiate::{self, Encoding, Offer, Shape};
 use crate::path::Route;
 use crate::query::Query;
 use crate::respond::{self, Answer};
-use crate::{discovery, health, openapi, resource, version};
+use crate::tokens::Tokens;
+use crate::{authn, discovery, health, openapi, resource, version};
 
 /// Finds the kubelet of a node, for logs, exec, attach and port-forward.
 #[async_trait]
@@ -58,6 +60,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) nodes: Arc<dyn NodeConnector>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) tokens: Tokens,
     pub(crate) extensions: Extensions,
     pub(crate) metrics: Metrics,
     documents: Documents,
@@ -80,10 +83,12 @@ impl ApiServer {
     pub fn new(dependencies: Dependencies) -> Self {
         let Dependencies { registry, nodes, authorizer, extensions } = dependencies;
         let metrics = Metrics::new(registry.store());
+        let tokens = Tokens::new(&registry);
         Self(Arc::new(Inner {
             registry,
             nodes,
             authorizer,
+            tokens,
             extensions: Extensions::new(extensions),
             metrics,
             documents: Documents::default(),
@@ -138,7 +143,7 @@ impl ApiServer {
         let query = Query::parse(uri.query());
 
         // Somebody who says nothing is somebody, too; a lie is not.
-        let user = user.ok_or_else(ApiError::unauthorized)?;
+        let user = self.who(&parts.headers, user.ok_or_else(ApiError::unauthorized)?)?;
         let Route::Resource(place) = &route else {
             let verb = method_name(&parts.method);
             self.permit(&Attributes { user: &user, verb, target: Target::Path(path) })?;
@@ -165,6 +170,24 @@ impl ApiServer {
             },
         })?;
         resource::serve(resource::Request { server: self, place, verb, query: &query, parts, user }, body, labels).await
+    }
+
+    /// Whom the request comes from, given what the connection says.
+    fn who(&self, headers: &HeaderMap, user: Arc<User>) -> Result<Arc<User>, ApiError> {
+        let user = match authn::bearer(headers).filter(|_| user.is_in(UNAUTHENTICATED)) {
+            Some(token) => {
+                self.0
+                    .tokens
+                    .authenticate(token, &[], jiff::Timestamp::now())
+                    .map_err(|error| {
+                        tracing::debug!(%error, "a token was not accepted");
+                        ApiError::unauthorized()
+                    })?
+                    .0
+            }
+            None => user,
+        };
+        Ok(authn::impersonation::impersonated(headers, &user, &*self.0.authorizer)?.unwrap_or(user))
     }
 
     fn permit(&self, attributes: &Attributes<'_>) -> Result<(), ApiError> {
@@ -210,6 +233,11 @@ impl ApiServer {
                 let answer = health::answer(endpoint, check, query, self.is_stopping());
                 Ok(answer.map_or_else(respond::page_not_found, |(status, text)| respond::text(status, text)))
             }
+            Route::OpenIdConfiguration => {
+                let address = self.0.address.get().map_or("", String::as_str);
+                Ok(openid("application/json", self.0.tokens.configuration(address)))
+            }
+            Route::OpenIdKeys => Ok(openid("application/jwk-set+json", self.0.tokens.key_set())),
             Route::Version => plain(Some(Document::new(version::document()))),
             Route::Metrics => {
                 Ok(respond::with_type(StatusCode::OK, metrics::CONTENT_TYPE, bytes::Bytes::from(self.0.metrics.text())))
@@ -273,6 +301,14 @@ impl ApiServer {
     pub(crate) fn is_stopping(&self) -> bool {
         self.0.stopping.is_cancelled()
     }
+}
+
+/// A document of OpenID Connect, which may be kept for an hour.
+fn openid(content_type: &'static str, document: Option<Vec<u8>>) -> Answer {
+    let Some(document) = document else { return respond::page_not_found() };
+    let mut response = respond::with_type(StatusCode::OK, content_type, bytes::Bytes::from(document));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
 }
 
 /// A document with its `ETag`; 304 to who has it already.

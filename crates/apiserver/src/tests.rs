@@ -3,6 +3,7 @@
 mod access;
 mod documents;
 mod extensions;
+mod identity;
 mod network;
 mod objects;
 pub(crate) mod support;

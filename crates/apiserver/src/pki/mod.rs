@@ -21,6 +21,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use certificate::Facts;
 
+use crate::tokens::TokenKey;
+
 /// The authority's certificate lives for ten years, and is renewed (same key, same name) in its last.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 const AUTHORITY_RENEWAL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -48,6 +50,12 @@ pub enum PkiError {
     )]
     Authority {
         /// The certificate.
+        path: PathBuf,
+    },
+    /// The key that signs tokens is there and is none. Replacing it would end all tokens, so that is left to a person.
+    #[error("{path} does not hold a P-256 key; delete it to have a new one made, which ends all tokens")]
+    TokenKey {
+        /// The key.
         path: PathBuf,
     },
     /// A key or certificate could not be made.
@@ -191,6 +199,23 @@ impl Pki {
     /// As [`Pki::client`].
     pub fn admin(&self) -> Result<Credential, PkiError> {
         self.client("admin", "kubernetes-admin", "system:masters")
+    }
+
+    /// The key that signs the tokens of service accounts, made at its first use.
+    ///
+    /// # Errors
+    /// As [`Pki::client`]; also when there is a file that holds no such key.
+    pub fn token_key(&self) -> Result<TokenKey, PkiError> {
+        let path = self.directory.join("sa.key");
+        let pair = match files::read(&path)? {
+            Some(pem) => KeyPair::from_pem(&pem).map_err(|_| PkiError::TokenKey { path: path.clone() })?,
+            None => {
+                let pair = KeyPair::generate()?;
+                files::write_private(&path, &pair.serialize_pem())?;
+                pair
+            }
+        };
+        TokenKey::from_pkcs8(&pair.serialize_der()).ok_or(PkiError::TokenKey { path })
     }
 
     fn leaf(&self, file: &str, mut params: CertificateParams, now: SystemTime) -> Result<Credential, PkiError> {

@@ -140,6 +140,7 @@ pub(crate) async fn serve(request: Request<'_>, body: RequestBody, labels: &mut 
         }
         (Subresource::Proxy, _) => proxy::proxy(call, place.rest, body).await,
         (Subresource::Binding, "create") => write::bind(&call, body).await,
+        (Subresource::Token, "create") => write::token(&call, body).await,
         (_, verb) if !subresource.verbs().contains(&verb) => Err(method_not_allowed()),
         (Subresource::Eviction | Subresource::Token, _) => {
             Err(ApiError::method_not_supported(&info.group_resource, verb))
@@ -198,7 +199,11 @@ async fn review(review: &reviews::Review, request: &Request<'_>, body: RequestBo
     }
     let output = negotiate::output(&request.parts.headers, Offer::Plain)?;
     let body = write::object(&request.parts.headers, body).await?;
-    let answer = review.answer(&body, &request.user, &*request.server.0.authorizer)?;
+    let Request { server, place, user, .. } = request;
+    if review.namespaced == place.namespace.is_empty() {
+        return Err(ApiError::no_such_resource());
+    }
+    let answer = review.answer(server, user, place.version, &place.namespace, &body)?;
     respond::json(StatusCode::CREATED, output.encoding, request.query.flag("pretty"), answer.into())
 }
 

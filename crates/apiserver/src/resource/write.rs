@@ -15,6 +15,7 @@ use crate::body::RequestBody;
 use crate::negotiate::{self, Input, Offer, Output, Shape};
 use crate::protobuf::{self, DecodeError};
 use crate::respond::{self, Answer};
+use crate::tokens;
 
 pub(super) async fn create(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
     let (output, options) = prepare(call, "CreateOptions")?;
@@ -61,6 +62,14 @@ pub(super) async fn bind(call: &Call<'_>, body: RequestBody) -> Result<Answer, A
     let body = object(&call.parts.headers, body).await?;
     let status = call.registry().bind(&call.target, &body, &options).await?;
     respond::json(StatusCode::CREATED, output.encoding, call.pretty(), status)
+}
+
+/// A token for a service account.
+pub(super) async fn token(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
+    let output = negotiate::output(&call.parts.headers, Offer::Plain)?;
+    let body = object(&call.parts.headers, body).await?;
+    let answer = tokens::request::create(&call.server.0.tokens, &call.target, &body, &call.user).await?;
+    respond::json(StatusCode::CREATED, output.encoding, call.pretty(), answer.into())
 }
 
 pub(super) async fn delete(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {

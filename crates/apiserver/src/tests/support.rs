@@ -58,6 +58,8 @@ impl Fixture {
             extensions,
             authorizer: Rbac::shared(&registry),
         });
+        let key = rcgen::KeyPair::generate().unwrap().serialize_der();
+        server.0.tokens.set_key(Arc::new(crate::tokens::TokenKey::from_pkcs8(&key).unwrap()));
         Self { home, server, registry }
     }
 

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::ServiceAccount as Object;
 use machinery::field::ErrorList;
 
-use crate::kind::{Descriptor, Kind};
+use crate::kind::{Descriptor, Kind, Subresource};
 
 /// ServiceAccounts. Their table has had no column of secrets since upstream's 1.35.
 pub(crate) struct ServiceAccount;
@@ -13,6 +13,7 @@ impl Kind for ServiceAccount {
 
     const DESCRIPTOR: Descriptor = Descriptor {
         short_names: &["sa"],
+        subresources: &[Subresource::Token],
         answers_deleted: true,
         ..Descriptor::namespaced("", "v1", "ServiceAccount", "serviceaccounts")
     };

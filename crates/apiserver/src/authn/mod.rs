@@ -1,12 +1,17 @@
-//! Who is asking: the user behind a client certificate.
+//! Who is asking: the user behind a client certificate, or, where there is none, behind a token ([`tokens`](crate::tokens)),
+//! and whom they act as ([`impersonation`]).
 //!
 //! TLS itself lets every client in, with a certificate or without; what a certificate proves is decided here, after the
 //! handshake. A certificate that is expired or comes from elsewhere so leads to an answer the client can read (401),
 //! instead of an aborted handshake.
 
+pub(crate) mod impersonation;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
 pub use registry::User;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -14,6 +19,14 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// The token of a request, if it has one.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
 
 /// Judges client certificates.
 #[derive(Debug)]
