@@ -218,7 +218,6 @@ async fn serve(
         extensions: Vec::new(),
         authorizer: Rbac::shared(registry),
     };
-    authz::bootstrap(registry).await.map_err(Error::Bootstrap)?;
     let server = ApiServer::new(dependencies);
     let config = |port| apiserver::Config {
         listen: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)],
@@ -241,6 +240,7 @@ async fn serve(
         }
     };
     registry.bootstrap(port).await.map_err(Error::Bootstrap)?;
+    authz::bootstrap(registry).await.map_err(Error::Bootstrap)?;
     if let Some(address) = for_pods {
         handle.server().publish_endpoints(address).await.map_err(Error::Bootstrap)?;
     }
