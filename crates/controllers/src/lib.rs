@@ -16,6 +16,9 @@
 //! | `garbage` | the metadata of all kinds | what has no owner left; the finalizers `foregroundDeletion` and `orphan` |
 //! | `node_lifecycle` | Nodes, their Leases, Pods | conditions of silent Nodes, taints `node.kubernetes.io/...` |
 //! | `pod_gc` | Pods, Nodes | Pods of Nodes that are gone; finished Pods beyond a number |
+//! | `storage` | PersistentVolumeClaims, PersistentVolumes, StorageClasses, Pods, Nodes | the binding of claims to volumes, the volumes that the built-in provisioner makes |
+//! | `storage::protection` | PersistentVolumeClaims, PersistentVolumes, Pods | the finalizers of what is in use |
+//! | `storage::ephemeral` | Pods, PersistentVolumeClaims | the claims of ephemeral volumes |
 //! | `event_ttl` | nothing: it looks from time to time | Events that are an hour old |
 //!
 //! Each controller is a pure `plan` (objects and a time in, actions out; no IO and no clock) and a thin shell that
@@ -50,6 +53,9 @@ mod serviceaccount;
 #[cfg(test)]
 mod simulation;
 mod statefulset;
+mod storage;
+
+use std::path::PathBuf;
 
 use informer::Informers;
 use kube::Client;
@@ -67,12 +73,14 @@ pub struct Config {
     pub workers: usize,
     /// How many finished Pods are kept.
     pub finished_pods: usize,
+    /// Where the built-in provisioner makes its directories.
+    pub volumes_dir: PathBuf,
 }
 
 impl Config {
-    /// The defaults, with this certificate of the cluster's authority.
-    pub fn new(ca_certificate: String) -> Self {
-        Self { ca_certificate, workers: 8, finished_pods: 12_500 }
+    /// The defaults, with this certificate of the cluster's authority and this place for volumes.
+    pub fn new(ca_certificate: String, volumes_dir: PathBuf) -> Self {
+        Self { ca_certificate, workers: 8, finished_pods: 12_500, volumes_dir }
     }
 }
 
@@ -94,7 +102,7 @@ pub struct Handle {
 
 /// Starts all controllers. Must be called within a tokio runtime.
 pub fn start(config: Config, deps: Deps) -> Handle {
-    let Config { ca_certificate, workers, finished_pods } = config;
+    let Config { ca_certificate, workers, finished_pods, volumes_dir } = config;
     let cancel = CancellationToken::new();
     let mut controllers = JoinSet::new();
     let with = || (deps.client.clone(), deps.informers.clone(), cancel.clone());
@@ -130,6 +138,12 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     controllers.spawn(node_lifecycle::run(client, informers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(pod_gc::run(client, informers, finished_pods, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(storage::run(client, informers, volumes_dir, workers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(storage::protection::run(client, informers, workers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(storage::ephemeral::run(client, informers, workers, stop));
     let (client, _, stop) = with();
     controllers.spawn(event_ttl::run(client, stop));
     Handle { cancel, controllers }

@@ -107,7 +107,7 @@ impl Node {
             },
         );
         let controllers = controllers::start(
-            controllers::Config::new(pki.authority_pem().to_owned()),
+            controllers::Config::new(pki.authority_pem().to_owned(), profile.volumes()),
             controllers::Deps {
                 client: server.client(User::component("system:kube-controller-manager"), "default"),
                 informers: informers.clone(),

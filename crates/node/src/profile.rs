@@ -10,6 +10,7 @@
 //!     pki/                         certificates and keys
 //!     store/                       RocksDB
 //!     pods/                        what pods mount: volumes, /etc/hosts, logs of terminations
+//!     volumes/                     the directories behind PersistentVolumes, one each
 //! ```
 
 use std::env;
@@ -92,6 +93,10 @@ impl Profile {
 
     pub(crate) fn pods(&self) -> PathBuf {
         self.path("pods")
+    }
+
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.path("volumes")
     }
 
     /// Whether the profile was ever started.

@@ -108,6 +108,18 @@ fn complete(target: &Target, mut object: Value) -> Value {
     object
 }
 
+/// The default class. Its volumes are directories on this machine, which every node here reaches, so a claim need not
+/// wait to be told which node it is for.
+fn standard_class() -> Value {
+    json!({
+        "metadata": { "annotations": { "storageclass.kubernetes.io/is-default-class": "true" } },
+        "provisioner": "coracle.dev/local-path",
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "Immediate",
+        "allowVolumeExpansion": true,
+    })
+}
+
 fn kubernetes_service(address: &str, port: u16) -> Value {
     json!({
         "metadata": { "labels": { "component": "apiserver", "provider": "kubernetes" } },

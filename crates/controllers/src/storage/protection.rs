@@ -1,0 +1,164 @@
+//! What is in use stays: a claim as long as a Pod uses it, a volume as long as it is bound.
+//!
+//! Watches claims, volumes and Pods; takes the finalizers `kubernetes.io/pvc-protection` and `kubernetes.io/pv-protection`,
+//! which admission gives to all of them, off those that are being deleted and in nobody's use.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::facts::{BY_CLAIM, claims_of, has_finalizer, volume_phase};
+use crate::client::{Error, if_found, settle};
+use crate::{meta, pods};
+
+const CLAIM: &str = "kubernetes.io/pvc-protection";
+const VOLUME: &str = "kubernetes.io/pv-protection";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Claim(ObjectKey),
+    Volume(String),
+}
+
+/// Whether a Pod keeps its claims. One that is on no node does not: no kubelet starts it with a claim that is going.
+pub(crate) fn keeps_claims(pod: &Pod) -> bool {
+    pods::node_name(pod).is_some()
+}
+
+/// The patch that takes a finalizer off an object that is being deleted; nothing if there is nothing to take.
+pub(crate) fn take_off<K>(object: &K, finalizer: &str) -> Option<Value>
+where
+    K: k8s_openapi::Metadata<Ty = ObjectMeta>,
+{
+    if !meta::is_deleting(object) || !has_finalizer(object, finalizer) {
+        return None;
+    }
+    let meta = object.metadata();
+    let left: Vec<&String> = meta.finalizers.iter().flatten().filter(|present| *present != finalizer).collect();
+    Some(json!({ "metadata": { "resourceVersion": meta.resource_version, "finalizers": left } }))
+}
+
+/// Runs the controller until `cancel` is triggered.
+pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
+    let guard = Arc::new(Guard {
+        client,
+        claims: informers.informer(),
+        volumes: informers.informer(),
+        pods: informers.informer(),
+        lists: Mutex::default(),
+    });
+    guard.pods.index(BY_CLAIM, claims_of);
+    let queue = WorkQueue::new();
+    let wake = queue.clone();
+    guard.claims.on_change(move |change| {
+        if change.new.as_ref().is_some_and(|claim| meta::is_deleting(&**claim)) {
+            wake.add(Key::Claim(change.key()));
+        }
+    });
+    let wake = queue.clone();
+    guard.volumes.on_change(move |change| {
+        if change.new.as_ref().is_some_and(|volume| meta::is_deleting(&**volume)) {
+            wake.add(Key::Volume(change.key().name));
+        }
+    });
+    let (wake, claims) = (queue.clone(), guard.claims.clone());
+    guard.pods.on_change(move |change| {
+        if change.new.is_some() {
+            return;
+        }
+        let namespace = change.key().namespace;
+        for name in change.old.iter().flat_map(|pod| super::facts::claim_names(pod)) {
+            let key = ObjectKey::new(namespace.as_str(), name);
+            if claims.get(&key).is_some_and(|claim| meta::is_deleting(&*claim)) {
+                wake.add(Key::Claim(key));
+            }
+        }
+    });
+    let synced = async {
+        guard.claims.synced().await;
+        guard.volumes.synced().await;
+        guard.pods.synced().await;
+    };
+    tokio::select! {
+        () = cancel.cancelled() => return,
+        () = synced => {}
+    }
+    informer::run("storage-protection", queue, workers, cancel, |key: Key| {
+        let guard = Arc::clone(&guard);
+        async move {
+            settle(match &key {
+                Key::Claim(key) => guard.claim(key).await,
+                Key::Volume(name) => guard.volume(name).await,
+            })
+        }
+    })
+    .await;
+}
+
+struct Guard {
+    client: Client,
+    claims: Informer<PersistentVolumeClaim>,
+    volumes: Informer<PersistentVolume>,
+    pods: Informer<Pod>,
+    lists: Mutex<HashMap<String, Listed>>,
+}
+
+/// The claims that Pods of one namespace used at one version of everything.
+struct Listed {
+    version: u64,
+    used: HashSet<String>,
+}
+
+impl Guard {
+    async fn claim(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+        let Some(claim) = self.claims.get(key) else { return Ok(Outcome::Done) };
+        let Some(patch) = take_off(&*claim, CLAIM) else { return Ok(Outcome::Done) };
+        let users = self.pods.by_index(BY_CLAIM, &format!("{}/{}", key.namespace, key.name));
+        if users.iter().any(|pod| keeps_claims(pod)) || self.is_used(&claim).await? {
+            return Ok(Outcome::Done);
+        }
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
+        if_found(api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
+        Ok(Outcome::Done)
+    }
+
+    async fn volume(&self, name: &str) -> Result<Outcome, Error> {
+        let Some(volume) = self.volumes.get(&ObjectKey::new("", name)) else { return Ok(Outcome::Done) };
+        let Some(patch) = take_off(&*volume, VOLUME).filter(|_| volume_phase(&volume) != "Bound") else {
+            return Ok(Outcome::Done);
+        };
+        let api: Api<PersistentVolume> = Api::all(self.client.clone());
+        if_found(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
+        Ok(Outcome::Done)
+    }
+
+    /// Asks the API server, for the informer may not show yet a Pod that was bound just before the claim was deleted.
+    /// A Pod that is bound later is started by nobody. So one list serves all claims that were deleted before it.
+    async fn is_used(&self, claim: &PersistentVolumeClaim) -> Result<bool, Error> {
+        let (namespace, name) = (meta::namespace(claim), meta::name(claim));
+        let mut lists = self.lists.lock().await;
+        let deleted = meta::version(&claim.metadata).unwrap_or(u64::MAX);
+        if lists.get(namespace).is_none_or(|listed| listed.version < deleted) {
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+            let pods = api.list(&ListParams::default()).await?;
+            let version = pods.metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
+            let used = pods.items.iter().filter(|pod| keeps_claims(pod)).flat_map(super::facts::claim_names);
+            let listed = Listed { version: version.unwrap_or_default(), used: used.collect() };
+            lists.insert(namespace.to_owned(), listed);
+        }
+        let used = lists.get(namespace).is_some_and(|listed| listed.used.contains(name));
+        if used {
+            // Its Pod's end will ask again, and must not find the list that knew the Pod.
+            lists.remove(namespace);
+        }
+        Ok(used)
+    }
+}
