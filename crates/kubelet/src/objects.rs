@@ -1,4 +1,4 @@
-//! The ConfigMaps, Secrets and tokens that pods refer to.
+//! The ConfigMaps, Secrets, claims and tokens that pods refer to.
 //!
 //! As upstream's kubelet, each object is watched on its own, as long as some pod here refers to it: a node needs to know
 //! what its pods use, and may know no more.
@@ -11,7 +11,7 @@ use informer::{Informer, Object, ObjectKey};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, ServiceAccount};
 use kube::api::PostParams;
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::container::References;
 use crate::time::{after, between};
+use crate::volumes::claim;
 
 /// Called when an object changed that a pod refers to.
 pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -29,6 +30,7 @@ pub(crate) struct Objects {
     client: Client,
     config_maps: Watched<ConfigMap>,
     secrets: Watched<Secret>,
+    claims: Watched<PersistentVolumeClaim>,
     tokens: Mutex<HashMap<TokenKey, Token>>,
 }
 
@@ -46,7 +48,8 @@ impl Objects {
     pub(crate) fn new(client: Client, cancel: CancellationToken) -> Self {
         Self {
             config_maps: Watched::new(client.clone(), cancel.clone()),
-            secrets: Watched::new(client.clone(), cancel),
+            secrets: Watched::new(client.clone(), cancel.clone()),
+            claims: Watched::new(client.clone(), cancel),
             tokens: Mutex::default(),
             client,
         }
@@ -59,12 +62,14 @@ impl Objects {
         let names = PodReferences::of(pod);
         self.config_maps.track(&uid, &namespace, &names.config_maps, wake);
         self.secrets.track(&uid, &namespace, &names.secrets, wake);
+        self.claims.track(&uid, &namespace, &names.claims, wake);
     }
 
     /// Stops watching on behalf of the pod.
     pub(crate) fn release(&self, uid: &str) {
         self.config_maps.release(uid);
         self.secrets.release(uid);
+        self.claims.release(uid);
         self.tokens().retain(|(owner, _), _| owner != uid);
     }
 
@@ -84,6 +89,12 @@ impl Objects {
                 references.secrets.insert(name.clone(), object);
             }
         }
+        for name in &names.claims {
+            if let Some(claim) = self.claims.get(&namespace, name).await {
+                let behind = self.volume_behind(pod, name, &claim).await;
+                references.claims.insert(name.clone(), behind);
+            }
+        }
         let mut renew: Option<Timestamp> = None;
         for (audience, seconds) in names.tokens {
             match self.token(pod, &namespace, &audience, seconds).await {
@@ -95,6 +106,27 @@ impl Objects {
             }
         }
         (references, renew)
+    }
+
+    /// The volume behind a claim, or why the pod gets none by it.
+    async fn volume_behind(
+        &self,
+        pod: &Pod,
+        name: &str,
+        claim: &PersistentVolumeClaim,
+    ) -> Result<Arc<PersistentVolume>, String> {
+        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        let mut volumes = volumes.filter(|volume| claim::name_of(pod, volume).as_deref() == Some(name));
+        let ephemeral = volumes.any(|volume| volume.ephemeral.is_some());
+        let name = claim::volume_name(pod, ephemeral, claim)?;
+        let api: Api<PersistentVolume> = Api::all(self.client.clone());
+        // Asked for rather than watched: once it is bound, nothing changes in it that the pod would see.
+        let volume = api.get(name).await.map_err(|error| match error {
+            kube::Error::Api(status) => format!("failed to fetch PV \"{name}\" from API server: {}", status.message),
+            error => format!("failed to fetch PV \"{name}\" from API server: {error}"),
+        })?;
+        claim::belongs(&volume, claim)?;
+        Ok(Arc::new(volume))
     }
 
     /// The pod's credentials for registries.

@@ -5,11 +5,13 @@
 //! ```text
 //! volumes/kubernetes.io~empty-dir/NAME
 //! volumes/kubernetes.io~configmap|secret|downward-api|projected/NAME
+//! volumes/kubernetes.io~local-volume/NAME     says that a claim's volume has been given to the pod's group
 //! containers/NAME/ATTEMPT      termination log
 //! etc-hosts, etc-resolv.conf
 //! ```
 
 mod atomic;
+pub(crate) mod claim;
 mod local;
 mod mounts;
 mod payload;
@@ -39,12 +41,28 @@ pub(crate) struct Mounting {
 
 /// Why a volume could not be put in place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("MountVolume.SetUp failed for volume \"{volume}\" : {message}")]
-pub(crate) struct Error {
-    /// Name of the volume.
-    pub(crate) volume: String,
-    /// What is wrong.
-    pub(crate) message: String,
+pub(crate) enum Error {
+    /// The volume could not be made.
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {message}")]
+    SetUp {
+        /// Name of the volume.
+        volume: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// There is no volume behind the claim, or not yet.
+    #[error(
+        "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], failed to process \
+         volumes=[{volume}]: error processing PVC {claim}: {message}"
+    )]
+    Claim {
+        /// Name of the volume in the pod.
+        volume: String,
+        /// The claim, `NAMESPACE/NAME`.
+        claim: String,
+        /// What is wrong.
+        message: String,
+    },
 }
 
 /// The directory of one pod.
@@ -80,8 +98,12 @@ impl PodDirectory {
             return Ok(mounted);
         };
         for volume in spec.volumes.iter().flatten() {
-            let mounting =
-                self.set_up_one(sources, volume).map_err(|message| Error { volume: volume.name.clone(), message })?;
+            let mounting = match claim::name_of(sources.pod, volume) {
+                Some(name) => self.set_up_claim(sources, volume, &name)?,
+                None => self
+                    .set_up_one(sources, volume)
+                    .map_err(|message| Error::SetUp { volume: volume.name.clone(), message })?,
+            };
             mounted.insert(volume.name.clone(), mounting);
         }
         Ok(mounted)
@@ -121,6 +143,33 @@ impl PodDirectory {
             }
         }
         Ok(Mounting { path, read_only: true })
+    }
+
+    fn set_up_claim(&self, sources: Sources<'_>, volume: &Volume, name: &str) -> Result<Mounting, Error> {
+        let behind = sources.references.claims.get(name).cloned();
+        let behind = behind.unwrap_or_else(|| Err(format!("persistentvolumeclaim \"{name}\" not found")));
+        let persistent = behind.map_err(|message| Error::Claim {
+            volume: volume.name.clone(),
+            claim: format!("{}/{name}", sources.pod.metadata.namespace.as_deref().unwrap_or_default()),
+            message,
+        })?;
+        let name = persistent.metadata.name.as_deref().unwrap_or_default();
+        let failed = |message: String| Error::SetUp { volume: name.to_owned(), message };
+        let path = claim::path(&persistent).map_err(failed)?;
+        if let Some(group) = fs_group(sources.pod).filter(|_| claim::takes_group(&persistent)) {
+            // Once for the life of the pod: a volume can be large, and its files are the containers' own.
+            let done = self.volume("local-volume", name);
+            let set_up = || {
+                let fits = on_mismatch_only(sources.pod) && claim::root_matches(&path, group);
+                if !done.exists() && !fits {
+                    local::give_to_group(&path, group, false)?;
+                }
+                fs::create_dir_all(&done)
+            };
+            set_up().map_err(|error| failed(error.to_string()))?;
+        }
+        let source = volume.persistent_volume_claim.as_ref();
+        Ok(Mounting { path, read_only: source.is_some_and(|source| source.read_only == Some(true)) })
     }
 
     fn volume(&self, kind: &str, name: &str) -> PathBuf {
@@ -164,6 +213,11 @@ fn remove(path: &Path) -> io::Result<()> {
 fn fs_group(pod: &Pod) -> Option<u32> {
     let context = pod.spec.as_ref()?.security_context.as_ref()?;
     u32::try_from(context.fs_group?).ok()
+}
+
+fn on_mismatch_only(pod: &Pod) -> bool {
+    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    context.and_then(|context| context.fs_group_change_policy.as_deref()) == Some("OnRootMismatch")
 }
 
 #[cfg(test)]

@@ -38,6 +38,9 @@ impl Registry {
             let address = self.allocators().services().dns();
             self.ensure(&target, dns_service(&address.to_string())).await?;
         }
+        if let Some(classes) = resources.get("storage.k8s.io", "v1", "storageclasses") {
+            self.ensure(&Target::object(classes, "", "standard"), standard_class()).await?;
+        }
         Ok(())
     }
 

@@ -72,9 +72,11 @@ impl NodeRules {
             ("", "persistentvolumeclaims") if subresource == "status" && ["get", "update", "patch"].contains(&verb) => {
                 related("persistentvolumeclaims")
             }
-            ("", "persistentvolumeclaims" | "persistentvolumes") if verb != "get" => {
-                refuse("can only get individual resources of this type")
+            // Upstream's kubelets ask for a claim again and again until it is bound; these watch it.
+            ("", "persistentvolumeclaims") if !["get", "list", "watch"].contains(&verb) => {
+                refuse("can only read resources of this type")
             }
+            ("", "persistentvolumes") if verb != "get" => refuse("can only get individual resources of this type"),
             ("", "persistentvolumeclaims") => related("persistentvolumeclaims"),
             ("", "persistentvolumes") => match self.claim_of(name) {
                 Some((namespace, claim)) if self.refers(node, "persistentvolumeclaims", &namespace, &claim) => Ok(()),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, Pod, PodSpec, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, PersistentVolume, Pod, PodSpec, Secret};
 
 use super::expand::expand;
 use super::fields::{self, Addresses};
@@ -18,6 +18,8 @@ pub(crate) struct References {
     pub(crate) secrets: HashMap<String, Arc<Secret>>,
     /// Service account tokens, by audience.
     pub(crate) tokens: HashMap<String, String>,
+    /// The volumes behind claims, or why there is none, by the claim.
+    pub(crate) claims: HashMap<String, Result<Arc<PersistentVolume>, String>>,
 }
 
 /// All that an environment is made from.

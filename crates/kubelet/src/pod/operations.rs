@@ -69,7 +69,7 @@ pub(super) async fn set_up_volumes(shared: Arc<Shared>, wish: Arc<PodWish>) -> O
     let (references, result) = tokio::task::spawn_blocking(move || {
         let result = directory
             .create()
-            .map_err(|error| volumes::Error {
+            .map_err(|error| volumes::Error::SetUp {
                 volume: String::new(),
                 message: format!("{}: {error}", directory.path().display()),
             })
@@ -78,7 +78,7 @@ pub(super) async fn set_up_volumes(shared: Arc<Shared>, wish: Arc<PodWish>) -> O
     })
     .await
     .unwrap_or_else(|error| {
-        let error = volumes::Error { volume: String::new(), message: error.to_string() };
+        let error = volumes::Error::SetUp { volume: String::new(), message: error.to_string() };
         (References::default(), Err(error))
     });
     Outcome::Volumes { result, references, renew }

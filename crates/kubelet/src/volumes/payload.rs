@@ -206,6 +206,7 @@ mod tests {
             config_maps: [("cm".to_owned(), Arc::new(serde_json::from_value(config_map).unwrap()))].into(),
             secrets: [("s".to_owned(), Arc::new(serde_json::from_value(secret).unwrap()))].into(),
             tokens: [("vault".to_owned(), "jwt".to_owned())].into(),
+            ..References::default()
         };
         let sources = Sources {
             pod: &pod,

@@ -99,3 +99,37 @@ fn sub_paths_stay_within_their_volume() {
         }
     }
 }
+
+#[test]
+fn a_claim_is_the_volume_behind_it() {
+    let state = tempfile::tempdir().unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let directory = PodDirectory::new(state.path(), "u");
+    let mut pod = pod(json!([
+        {"name": "v", "persistentVolumeClaim": {"claimName": "data", "readOnly": true}},
+        {"name": "e", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}},
+    ]));
+    pod.metadata.namespace = Some("ns".to_owned());
+    let mut references = References::default();
+    let failed = |volume: &str, claim: &str, why: &str| {
+        format!(
+            "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], failed to process \
+             volumes=[{volume}]: error processing PVC ns/{claim}: {why}"
+        )
+    };
+    let not_found = failed("v", "data", "persistentvolumeclaim \"data\" not found");
+    assert_eq!(set_up(&directory, &pod, &references).unwrap_err(), not_found);
+    let volume = json!({"metadata": {"name": "pv"}, "spec": {"local": {"path": data.path()}}});
+    let volume: Arc<k8s_openapi::api::core::v1::PersistentVolume> = Arc::new(serde_json::from_value(volume).unwrap());
+    references.claims.insert("data".to_owned(), Ok(Arc::clone(&volume)));
+    references.claims.insert("p-e".to_owned(), Err("PVC is not bound".to_owned()));
+    assert_eq!(set_up(&directory, &pod, &references).unwrap_err(), failed("e", "p-e", "PVC is not bound"));
+    references.claims.insert("p-e".to_owned(), Ok(volume));
+    let mounted = set_up(&directory, &pod, &references).unwrap();
+    assert_eq!(mounted["v"], Mounting { path: data.path().to_owned(), read_only: true });
+    assert_eq!(mounted["e"], Mounting { path: data.path().to_owned(), read_only: false });
+    fs::write(data.path().join("file"), "kept").unwrap();
+    directory.tear_down().unwrap();
+    directory.remove().unwrap();
+    assert_eq!(fs::read_to_string(data.path().join("file")).unwrap(), "kept");
+}
