@@ -3,6 +3,7 @@
 //! A [`Recorder`] never makes its caller wait: events go through a bounded queue to one task, which folds repetitions
 //! into one Event with a count (as upstream's correlator does) and drops what a single object reports too often.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
@@ -72,7 +73,8 @@ impl Recorder {
     /// A recorder for `component` (for example `kubelet`), which runs on the node `host` if it is one of a node's.
     ///
     /// Must be called within a tokio runtime. Its task ends when the last clone is dropped.
-    pub fn new(client: Client, component: &'static str, host: Option<String>) -> Self {
+    pub fn new(client: Client, component: impl Into<Cow<'static, str>>, host: Option<String>) -> Self {
+        let component = component.into();
         let (queue, occurrences) = mpsc::channel(QUEUED);
         let writer = Writer { client, component, host, written: Written::default(), budgets: HashMap::new() };
         tokio::spawn(writer.run(occurrences));
@@ -108,7 +110,7 @@ impl Recorder {
 
 struct Writer {
     client: Client,
-    component: &'static str,
+    component: Cow<'static, str>,
     host: Option<String>,
     written: Written,
     budgets: HashMap<About, Budget>,
@@ -183,8 +185,8 @@ impl Writer {
             first_timestamp: Some(Time(now)),
             last_timestamp: Some(Time(now)),
             event_time: None::<MicroTime>,
-            source: Some(EventSource { component: Some(self.component.to_owned()), host: self.host.clone() }),
-            reporting_component: Some(self.component.to_owned()),
+            source: Some(EventSource { component: Some(self.component.clone().into_owned()), host: self.host.clone() }),
+            reporting_component: Some(self.component.clone().into_owned()),
             reporting_instance: Some(self.host.clone().unwrap_or_default()),
             ..Event::default()
         }

@@ -1,22 +1,46 @@
-//! Telling the API server: the binding of a pod, or the reason why it has to wait.
+//! Telling the API server: the binding of a pod, what has to happen before it, or the reason why the pod has to wait.
 
-use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod, PodCondition};
+use std::time::Duration;
+
+use informer::{Informer, ObjectKey};
+use k8s_openapi::api::core::v1::{
+    Binding, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, PodCondition,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, Request};
 use kube::{Api, Client, Resource};
-use serde_json::json;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::framework::PodInfo;
+use crate::storage::{Promise, is_bound};
+
+/// On a claim: the node for which its volume is to be made.
+const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+/// So long volumes may take to be made and bound: upstream's number.
+const VOLUME_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Why a pod was not bound.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    /// The API server refused, or could not be asked.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// Its volumes did not come.
+    #[error("binding volumes: {0}")]
+    Volumes(String),
+}
 
 /// Binds `pod` to `node`: `POST .../pods/NAME/binding`.
-pub(crate) async fn bind(client: &Client, pod: &Pod, node: &str) -> Result<(), kube::Error> {
-    let meta = &pod.metadata;
-    let name = meta.name.clone().unwrap_or_default();
+pub(crate) async fn bind(client: &Client, pod: &PodInfo, node: &str) -> Result<(), kube::Error> {
     let binding = Binding {
         metadata: ObjectMeta {
-            name: meta.name.clone(),
-            namespace: meta.namespace.clone(),
+            name: Some(pod.name.clone()),
+            namespace: Some(pod.namespace.clone()),
             // A pod that was replaced by another of the same name meanwhile is not the one that was decided on.
-            uid: meta.uid.clone(),
+            uid: Some(pod.uid.clone()),
             ..ObjectMeta::default()
         },
         target: ObjectReference {
@@ -25,18 +49,94 @@ pub(crate) async fn bind(client: &Client, pod: &Pod, node: &str) -> Result<(), k
             ..ObjectReference::default()
         },
     };
-    let api = pods(client, pod);
+    let body = serde_json::to_vec(&binding).map_err(kube::Error::SerdeError)?;
+    let request = Request::new(Pod::url_path(&(), Some(&pod.namespace)));
+    let request = request.create_subresource("binding", &pod.name, &PostParams::default(), body);
     // The answer is a Status, of which only the code is of interest.
-    let _: serde_json::Value = api.create_subresource("binding", &name, &PostParams::default(), &binding).await?;
+    let _: IgnoredAny = client.request(request.map_err(kube::Error::BuildRequest)?).await?;
     Ok(())
 }
 
-/// Writes into the pod's status that it cannot be scheduled, unless it says so already.
-pub(crate) async fn report_unschedulable(client: &Client, pod: &Pod, message: &str) -> Result<(), kube::Error> {
+/// Does what was promised for the pod's claims, and waits until all of them are bound.
+pub(crate) async fn keep_promises(
+    client: &Client,
+    claims: &Informer<PersistentVolumeClaim>,
+    mut changes: watch::Receiver<()>,
+    promises: &[Promise],
+    node: &str,
+) -> Result<(), BindError> {
+    for promise in promises {
+        match promise {
+            Promise::Provision { claim } => {
+                let (namespace, name) = claim.split_once('/').unwrap_or(("", claim));
+                let patch = json!({ "metadata": { "annotations": { SELECTED_NODE: node } } });
+                let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+                api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            }
+            Promise::Volume { volume, claim } => {
+                let (namespace, name) = claim.split_once('/').unwrap_or(("", claim));
+                let known = claims.get(&ObjectKey::new(namespace, name));
+                let uid = known.and_then(|known| known.metadata.uid.clone());
+                let reference = json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                    "namespace": namespace, "name": name, "uid": uid });
+                let patch = json!({
+                    "metadata": { "annotations": { "pv.kubernetes.io/bound-by-controller": "yes" } },
+                    "spec": { "claimRef": reference },
+                });
+                let api: Api<PersistentVolume> = Api::all(client.clone());
+                api.patch(volume, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            }
+        }
+    }
+    let deadline = tokio::time::Instant::now() + VOLUME_PATIENCE;
+    // The annotation just written may not have come back yet, so only one that was seen can have been taken away.
+    let mut seen = vec![false; promises.len()];
+    loop {
+        changes.borrow_and_update();
+        let mut all = true;
+        for (promise, seen) in promises.iter().zip(&mut seen) {
+            let (Promise::Volume { claim: key, .. } | Promise::Provision { claim: key }) = promise;
+            let (namespace, name) = key.split_once('/').unwrap_or(("", key));
+            let Some(claim) = claims.get(&ObjectKey::new(namespace, name)) else {
+                return Err(BindError::Volumes(format!("persistentvolumeclaim \"{name}\" not found")));
+            };
+            if is_bound(&claim) {
+                continue;
+            }
+            all = false;
+            let annotations = claim.metadata.annotations.as_ref();
+            let selected = annotations.is_some_and(|annotations| annotations.contains_key(SELECTED_NODE));
+            if *seen && !selected && matches!(promise, Promise::Provision { .. }) {
+                return Err(BindError::Volumes(format!("provisioning failed for PVC \"{name}\"")));
+            }
+            *seen |= selected;
+        }
+        if all {
+            return Ok(());
+        }
+        match tokio::time::timeout_at(deadline, changes.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(BindError::Volumes("the scheduler stops".to_owned())),
+            Err(_) => return Err(BindError::Volumes("timed out waiting for the condition".to_owned())),
+        }
+    }
+}
+
+/// Writes into the pod's status that it cannot be scheduled, unless it says so already. `nominated` is the node that is
+/// being cleared for it, if that changes.
+pub(crate) async fn report_unschedulable(
+    client: &Client,
+    pod: &Pod,
+    message: &str,
+    nominated: Option<Option<&str>>,
+) -> Result<(), kube::Error> {
     let status = pod.status.as_ref();
     let mut conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
     let old = conditions.find(|condition| condition.type_ == "PodScheduled");
-    if old.is_some_and(|old| old.status == "False" && old.message.as_deref() == Some(message)) {
+    let told = old.is_some_and(|old| old.status == "False" && old.message.as_deref() == Some(message));
+    let known = status.and_then(|status| status.nominated_node_name.as_deref());
+    let nominated = nominated.filter(|nominated| *nominated != known);
+    if told && nominated.is_none() {
         return Ok(());
     }
     let condition = PodCondition {
@@ -48,20 +148,54 @@ pub(crate) async fn report_unschedulable(client: &Client, pod: &Pod, message: &s
         last_transition_time: old
             .filter(|old| old.status == "False")
             .and_then(|old| old.last_transition_time.clone())
-            .or_else(|| Some(Time(Timestamp::now()))),
+            .or_else(|| Some(now())),
         ..PodCondition::default()
     };
     // Conditions merge by their type, so those of others stay.
-    let patch = json!({
+    let mut patch = json!({
         "metadata": { "uid": pod.metadata.uid },
         "status": { "conditions": [condition] },
     });
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    pods(client, pod).patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+    if let Some(nominated) = nominated {
+        patch["status"]["nominatedNodeName"] = nominated.map_or(Value::Null, Value::from);
+    }
+    patch_status(client, pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref(), patch).await
+}
+
+/// Ends a pod that has to make room: says why in its status, and deletes it.
+pub(crate) async fn displace(client: &Client, victim: &PodInfo, scheduler: &str) -> Result<(), kube::Error> {
+    let patch = json!({
+        "metadata": { "uid": victim.uid },
+        "status": { "conditions": [{
+            "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+            "message": format!("{scheduler}: preempting to accommodate a higher priority pod"),
+            "lastTransitionTime": now(), "observedGeneration": victim.generation,
+        }] },
+    });
+    patch_status(client, Some(&victim.namespace), Some(&victim.name), patch).await?;
+    let params =
+        DeleteParams::default().preconditions(Preconditions { uid: Some(victim.uid.clone()), resource_version: None });
+    let request = Request::new(Pod::url_path(&(), Some(&victim.namespace))).delete(&victim.name, &params);
+    let _: IgnoredAny = client.request(request.map_err(kube::Error::BuildRequest)?).await?;
     Ok(())
 }
 
-fn pods(client: &Client, pod: &Pod) -> Api<Pod> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-    Api::namespaced(client.clone(), namespace)
+async fn patch_status(
+    client: &Client,
+    namespace: Option<&str>,
+    name: Option<&str>,
+    patch: Value,
+) -> Result<(), kube::Error> {
+    let request = Request::new(Pod::url_path(&(), namespace)).patch_subresource(
+        "status",
+        name.unwrap_or_default(),
+        &PatchParams::default(),
+        &Patch::Strategic(patch),
+    );
+    let _: IgnoredAny = client.request(request.map_err(kube::Error::BuildRequest)?).await?;
+    Ok(())
+}
+
+fn now() -> Time {
+    Time(Timestamp::now())
 }

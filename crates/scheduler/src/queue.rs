@@ -12,31 +12,44 @@
 //! costs little. After five minutes it is tried in any case.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::framework::{ClusterEvent, PodInfo};
-use crate::plugins;
+use crate::framework::Candidate;
+use crate::gang::GroupKey;
 
-const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
 /// A pod is tried again after this time even if nothing seemed to help it.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// The first and the longest back-off.
+#[derive(Debug, Clone, Copy)]
+pub struct BackOff(pub Duration, pub Duration);
+
+impl Default for BackOff {
+    fn default() -> Self {
+        Self(Duration::from_secs(1), Duration::from_secs(10))
+    }
+}
 
 /// The pods that wait for a node, each at most once, by unique id.
 #[derive(Default)]
 pub struct SchedulingQueue {
     pods: HashMap<String, Queued>,
     active: BinaryHeap<Turn>,
+    /// When waiting pods are tried, in order.
+    due: BTreeMap<(Instant, u64), String>,
+    /// Pods of groups.
+    groups: HashMap<GroupKey, BTreeSet<String>>,
     sequence: u64,
+    back_off: BackOff,
 }
 
 struct Queued {
-    info: Arc<PodInfo>,
+    pod: Candidate,
     attempts: u32,
+    since: Instant,
     place: Place,
 }
 
@@ -45,8 +58,8 @@ enum Place {
     Active(u64),
     /// Handed out.
     Scheduling,
-    /// Refused by these plugins. Tried at `at`: never before the back-off is over.
-    Waiting { refused_by: BTreeSet<&'static str>, back_off_until: Instant, at: Instant },
+    /// Refused by these plugins. Tried at the time in `due`: never before the back-off is over.
+    Waiting { refused_by: BTreeSet<&'static str>, back_off_until: Instant, due: (Instant, u64) },
 }
 
 /// A pod's turn in the heap: the highest priority first, then the oldest.
@@ -70,24 +83,34 @@ impl PartialOrd for Turn {
 }
 
 impl SchedulingQueue {
+    /// An empty queue with this back-off.
+    pub fn new(back_off: BackOff) -> Self {
+        Self { back_off, ..Self::default() }
+    }
+
     /// Adds a pod, or replaces what was known of it. A change of the pod itself may help it: it is tried at once.
-    pub fn add(&mut self, info: Arc<PodInfo>) {
-        let uid = info.uid().to_owned();
+    pub fn add(&mut self, pod: Candidate, now: Instant) {
+        let uid = pod.uid.clone();
         let known = self.pods.get_mut(&uid);
-        let unchanged =
-            known.as_ref().is_some_and(|queued| queued.info.pod.metadata.generation == info.pod.metadata.generation);
         match known {
-            // Status updates (ours, above all: they say that the pod is unschedulable) help nobody.
-            Some(queued) if unchanged || matches!(queued.place, Place::Scheduling) => {
-                queued.info = info;
-            }
             Some(queued) => {
-                queued.info = info;
-                self.activate(&uid);
+                let helps = queued.pod.generation != pod.generation || queued.pod.labels != pod.labels;
+                let group = queued.pod.group.clone();
+                queued.pod = pod;
+                // Status updates (ours, above all: they say that the pod is unschedulable) help nobody.
+                if helps {
+                    let new = queued.pod.group.clone();
+                    let waiting = !matches!(queued.place, Place::Scheduling);
+                    self.leave_group(group.as_ref(), &uid);
+                    self.join_group(new, &uid);
+                    if waiting {
+                        self.activate(&uid);
+                    }
+                }
             }
             None => {
-                let queued = Queued { info, attempts: 0, place: Place::Scheduling };
-                self.pods.insert(uid.clone(), queued);
+                self.join_group(pod.group.clone(), &uid);
+                self.pods.insert(uid.clone(), Queued { pod, attempts: 0, since: now, place: Place::Scheduling });
                 self.activate(&uid);
             }
         }
@@ -95,22 +118,56 @@ impl SchedulingQueue {
 
     /// The pod is gone, or has its node.
     pub fn remove(&mut self, uid: &str) {
-        self.pods.remove(uid);
+        if let Some(queued) = self.pods.remove(uid) {
+            if let Place::Waiting { due, .. } = queued.place {
+                self.due.remove(&due);
+            }
+            self.leave_group(queued.pod.group.as_ref(), uid);
+        }
+    }
+
+    /// Whether the pod is here.
+    pub fn contains(&self, uid: &str) -> bool {
+        self.pods.contains_key(uid)
     }
 
     /// The pod whose turn it is. It counts as being scheduled until [`Self::remove`] or [`Self::refused`].
-    pub fn pop(&mut self, now: Instant) -> Option<Arc<PodInfo>> {
-        self.wake_due(now);
+    pub fn pop(&mut self, now: Instant) -> Option<Candidate> {
+        while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= now) {
+            let uid = entry.get().clone();
+            self.activate(&uid);
+        }
         while let Some(turn) = self.active.pop() {
             if let Some(queued) = self.pods.get_mut(&turn.uid)
                 && matches!(queued.place, Place::Active(sequence) if sequence == turn.sequence)
             {
                 queued.place = Place::Scheduling;
                 queued.attempts += 1;
-                return Some(Arc::clone(&queued.info));
+                return Some(queued.pod.clone());
             }
         }
         None
+    }
+
+    /// All pods of a group, in whatever state they are; they count as being scheduled from now on.
+    pub fn take_group(&mut self, group: &GroupKey) -> Vec<Candidate> {
+        let members: Vec<String> = self.groups.get(group).into_iter().flatten().cloned().collect();
+        let mut taken = Vec::with_capacity(members.len());
+        for uid in members {
+            if let Some(queued) = self.pods.get_mut(&uid) {
+                match &queued.place {
+                    Place::Waiting { due, .. } => {
+                        self.due.remove(due);
+                        queued.attempts += 1;
+                    }
+                    Place::Active(_) => queued.attempts += 1,
+                    Place::Scheduling => {}
+                }
+                queued.place = Place::Scheduling;
+                taken.push(queued.pod.clone());
+            }
+        }
+        taken
     }
 
     /// The pod was refused by these plugins (none: its binding failed), and waits.
@@ -118,72 +175,95 @@ impl SchedulingQueue {
         let Some(queued) = self.pods.get_mut(uid) else {
             return;
         };
+        if let Place::Waiting { due, .. } = queued.place {
+            self.due.remove(&due);
+        }
         let doublings = queued.attempts.saturating_sub(1).min(10);
-        let back_off = (FIRST_BACK_OFF * 2u32.pow(doublings)).min(LONGEST_BACK_OFF);
+        let back_off = (self.back_off.0 * 2u32.pow(doublings)).min(self.back_off.1);
         let wait = if refused_by.is_empty() { back_off } else { LONGEST_WAIT };
-        queued.place = Place::Waiting { refused_by, back_off_until: now + back_off, at: now + wait };
+        self.sequence += 1;
+        let due = (now + wait, self.sequence);
+        queued.place = Place::Waiting { refused_by, back_off_until: now + back_off, due };
+        self.due.insert(due, uid.to_owned());
     }
 
-    /// The cluster changed: pods that this may help are tried as soon as their back-off is over.
-    pub fn wake(&mut self, event: ClusterEvent) {
-        for queued in self.pods.values_mut() {
-            if let Place::Waiting { refused_by, back_off_until, at } = &mut queued.place {
-                let heals = |name: &&'static str| plugins::filter(name).is_none_or(|filter| filter.healed_by(event));
-                if refused_by.iter().any(heals) {
-                    *at = (*at).min(*back_off_until);
-                }
+    /// The cluster changed: waiting pods that this may help are tried as soon as their back-off is over. `helps` is
+    /// asked for a pod and the plugins that refused it.
+    pub fn wake(&mut self, helps: impl Fn(&Candidate, &BTreeSet<&'static str>) -> bool) {
+        // Most of the time nobody waits.
+        if self.due.is_empty() {
+            return;
+        }
+        for (uid, queued) in &mut self.pods {
+            if let Place::Waiting { refused_by, back_off_until, due } = &mut queued.place
+                && due.0 > *back_off_until
+                && helps(&queued.pod, refused_by)
+            {
+                self.due.remove(due);
+                due.0 = *back_off_until;
+                self.due.insert(*due, uid.clone());
             }
         }
     }
 
     /// When the next waiting pod is to be tried.
     pub fn next_due(&self) -> Option<Instant> {
-        let waiting = self.pods.values().filter_map(|queued| match queued.place {
-            Place::Waiting { at, .. } => Some(at),
-            _ => None,
-        });
-        waiting.min()
+        self.due.keys().next().map(|(at, _)| *at)
     }
 
-    fn wake_due(&mut self, now: Instant) {
-        let due = |queued: &Queued| matches!(queued.place, Place::Waiting { at, .. } if at <= now);
-        let uids: Vec<String> =
-            self.pods.iter().filter(|(_, queued)| due(queued)).map(|(uid, _)| uid.clone()).collect();
-        for uid in uids {
-            self.activate(&uid);
-        }
+    /// How often the pod was tried, and since when it is here.
+    pub fn history(&self, uid: &str) -> Option<(u32, Instant)> {
+        self.pods.get(uid).map(|queued| (queued.attempts, queued.since))
     }
 
     fn activate(&mut self, uid: &str) {
         let Some(queued) = self.pods.get_mut(uid) else {
             return;
         };
+        if let Place::Waiting { due, .. } = queued.place {
+            self.due.remove(&due);
+        }
         self.sequence += 1;
         queued.place = Place::Active(self.sequence);
-        self.active.push(Turn {
-            priority: queued.info.spec().priority.unwrap_or(0),
-            sequence: self.sequence,
-            uid: uid.to_owned(),
-        });
+        self.active.push(Turn { priority: queued.pod.priority, sequence: self.sequence, uid: uid.to_owned() });
+    }
+
+    fn join_group(&mut self, group: Option<GroupKey>, uid: &str) {
+        if let Some(group) = group {
+            self.groups.entry(group).or_default().insert(uid.to_owned());
+        }
+    }
+
+    fn leave_group(&mut self, group: Option<&GroupKey>, uid: &str) {
+        if let Some(group) = group
+            && let Some(members) = self.groups.get_mut(group)
+        {
+            members.remove(uid);
+            if members.is_empty() {
+                self.groups.remove(group);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
 
-    fn pod(uid: &str, priority: i32, generation: i64) -> Arc<PodInfo> {
+    fn pod(uid: &str, priority: i32, generation: i64) -> Candidate {
         let pod = json!({
             "metadata": { "name": uid, "uid": uid, "generation": generation },
             "spec": { "containers": [], "priority": priority },
         });
-        Arc::new(PodInfo::new(Arc::new(serde_json::from_value(pod).expect("a pod"))))
+        Candidate::new(Arc::new(serde_json::from_value(pod).expect("a pod")))
     }
 
     fn pop(queue: &mut SchedulingQueue, now: Instant) -> Option<String> {
-        queue.pop(now).map(|info| info.uid().to_owned())
+        queue.pop(now).map(|pod| pod.uid.clone())
     }
 
     #[test]
@@ -191,9 +271,9 @@ mod tests {
         let mut queue = SchedulingQueue::default();
         let now = Instant::now();
         for (uid, priority) in [("a", 0), ("b", 5), ("c", 0), ("d", 5)] {
-            queue.add(pod(uid, priority, 1));
+            queue.add(pod(uid, priority, 1), now);
         }
-        queue.add(pod("c", 0, 1));
+        queue.add(pod("c", 0, 1), now);
         queue.remove("d");
         let order: Vec<String> = std::iter::from_fn(|| pop(&mut queue, now)).collect();
         assert_eq!(order, ["b", "a", "c"]);
@@ -204,31 +284,32 @@ mod tests {
         let mut queue = SchedulingQueue::default();
         let now = Instant::now();
         let second = Duration::from_secs(1);
-        queue.add(pod("a", 0, 1));
+        queue.add(pod("a", 0, 1), now);
         pop(&mut queue, now);
         queue.refused("a", BTreeSet::from(["TaintToleration"]), now);
-        queue.wake(ClusterEvent::PodRemoved);
-        assert_eq!(pop(&mut queue, now + 20 * second), None, "no taint went away");
-        queue.wake(ClusterEvent::NodeUpdated);
+        queue.wake(|_, refused_by| refused_by.contains("NodePorts"));
+        assert_eq!(pop(&mut queue, now + 20 * second), None, "that was no help");
+        queue.wake(|_, refused_by| refused_by.contains("TaintToleration"));
         assert_eq!(queue.next_due(), Some(now + second));
         assert_eq!(pop(&mut queue, now), None, "its back-off is not over");
         assert_eq!(pop(&mut queue, now + second).as_deref(), Some("a"));
         queue.refused("a", BTreeSet::from(["TaintToleration"]), now);
-        queue.wake(ClusterEvent::NodeAdded);
+        queue.wake(|_, _| true);
         assert_eq!(queue.next_due(), Some(now + 2 * second), "longer the second time");
         assert!(pop(&mut queue, now + LONGEST_WAIT).is_some(), "tried in any case at last");
+        assert!(queue.due.is_empty());
     }
 
     #[test]
     fn a_changed_pod_is_tried_at_once_but_not_for_its_status() {
         let mut queue = SchedulingQueue::default();
         let now = Instant::now();
-        queue.add(pod("a", 0, 1));
+        queue.add(pod("a", 0, 1), now);
         pop(&mut queue, now);
         queue.refused("a", BTreeSet::from(["NodeAffinity"]), now);
-        queue.add(pod("a", 0, 1));
+        queue.add(pod("a", 0, 1), now);
         assert_eq!(pop(&mut queue, now), None);
-        queue.add(pod("a", 0, 2));
+        queue.add(pod("a", 0, 2), now);
         assert_eq!(pop(&mut queue, now).as_deref(), Some("a"));
     }
 }

@@ -47,6 +47,38 @@ impl Resources {
         resources
     }
 
+    /// The amount of one resource, in the unit it is kept in.
+    pub fn of(&self, name: &str) -> i64 {
+        match name {
+            "cpu" => self.milli_cpu,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral_storage,
+            "pods" => self.pods,
+            other => self.extended.get(other).copied().unwrap_or(0),
+        }
+    }
+
+    /// Each resource of which there is any, by name.
+    pub fn each(&self) -> impl Iterator<Item = (&str, i64)> {
+        let own = [
+            ("cpu", self.milli_cpu),
+            ("memory", self.memory),
+            ("ephemeral-storage", self.ephemeral_storage),
+            ("pods", self.pods),
+        ];
+        let extended = self.extended.iter().map(|(name, amount)| (name.as_str(), *amount));
+        own.into_iter().chain(extended).filter(|(_, amount)| *amount != 0)
+    }
+
+    /// An amount as a person reads it.
+    pub fn text(name: &str, amount: i64) -> String {
+        match name {
+            "cpu" => Quantity::from_milli(amount).to_string(),
+            "memory" | "ephemeral-storage" => Quantity::from_bytes(amount).to_string(),
+            _ => amount.to_string(),
+        }
+    }
+
     /// Adds `other`.
     pub fn add(&mut self, other: &Self) {
         self.combine(other, i64::saturating_add);

@@ -4,9 +4,14 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
-use crate::framework::{NodeInfo, PodInfo, Refusal};
-use crate::plugins::{FILTERS, SCORES};
+use crate::cluster::Cluster;
+use crate::framework::{Candidate, Check, Filtering, NodeId, NodeInfo, PodInfo, Refusal};
+use crate::profile::Profile;
+
+/// Below so many nodes that will do, all are looked at: upstream's number.
+const FEW: usize = 100;
 
 /// A node was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +20,10 @@ pub struct Decision {
     pub node: String,
     /// Its score: the weighted sum over all plugins.
     pub score: i64,
-    /// How many nodes could have taken the pod.
+    /// How many nodes could have taken the pod, of those that were looked at.
     pub feasible: usize,
+    /// How many nodes were looked at.
+    pub evaluated: usize,
 }
 
 /// No node will do. Its `Display` is the text of the `FailedScheduling` event, word for word upstream's.
@@ -26,70 +33,197 @@ pub struct Unschedulable {
     pub nodes: usize,
     /// How many nodes were refused for each reason.
     pub reasons: BTreeMap<Cow<'static, str>, usize>,
+    /// Why there is no point in looking at nodes.
+    pub refused_before: Option<String>,
     /// The plugins that refused.
     pub plugins: BTreeSet<&'static str>,
-    /// How many nodes could take the pod if others left.
-    pub resolvable: usize,
+    /// The nodes that could take the pod if others left.
+    pub resolvable: Vec<NodeId>,
+    /// What came of looking for pods to displace; empty where that was a success.
+    pub preemption: String,
 }
 
-/// Chooses the node for `pod`.
+/// What was found on the way to a decision.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    /// Nodes that were refused, by which plugin and why.
+    pub refused: Vec<(NodeId, &'static str, Refusal)>,
+    /// The nodes that will do.
+    pub feasible: Vec<NodeId>,
+    /// For each plugin with an opinion: its name, its weight, and its score for each of the nodes that will do.
+    pub scores: Vec<(&'static str, i64, Vec<i64>)>,
+}
+
+/// The filters of a profile, made ready for one pod.
+pub(crate) struct Filters<'a> {
+    pod: &'a Candidate,
+    cluster: &'a Cluster,
+    checks: Vec<(&'static str, Box<dyn Check + 'a>)>,
+}
+
+impl<'a> Filters<'a> {
+    /// Makes the filters ready; the error is a refusal of all nodes at once.
+    pub(crate) fn new(
+        profile: &'a Profile,
+        pod: &'a Candidate,
+        cluster: &'a Cluster,
+    ) -> Result<Self, (&'static str, Refusal)> {
+        let mut checks = Vec::with_capacity(profile.plugins.len());
+        for plugin in profile.plugins.iter().filter(|entry| entry.filters) {
+            match plugin.plugin.filter(pod, cluster) {
+                Filtering::Skip => {}
+                Filtering::Each(check) => checks.push((plugin.plugin.name(), check)),
+                Filtering::Refuse(refusal) => return Err((plugin.plugin.name(), refusal)),
+            }
+        }
+        Ok(Self { pod, cluster, checks })
+    }
+
+    /// The first refusal of `node`, as it is and with the pods on it for which it is being cleared.
+    pub(crate) fn refusal(&mut self, node: &NodeInfo) -> Option<(&'static str, Refusal)> {
+        let coming = self.cluster.nominated_before(node, self.pod);
+        if !coming.is_empty() {
+            // Upstream: they may come, so there must be room beside them; and they may not, so nothing may rely on them.
+            let mut then = node.clone();
+            for pod in &coming {
+                self.come(&mut then, pod);
+            }
+            let refusal = self.refusal_now(&then);
+            coming.iter().for_each(|pod| self.leave(&mut then, pod));
+            if refusal.is_some() {
+                return refusal;
+            }
+        }
+        self.refusal_now(node)
+    }
+
+    fn refusal_now(&self, node: &NodeInfo) -> Option<(&'static str, Refusal)> {
+        self.checks.iter().find_map(|(name, check)| Some((*name, check.check(node).err()?)))
+    }
+
+    /// In a trial, `pod` comes to `node`.
+    pub(crate) fn come(&mut self, node: &mut NodeInfo, pod: &Arc<PodInfo>) {
+        node.add(Arc::clone(pod));
+        self.checks.iter_mut().for_each(|(_, check)| check.moved(pod, node, true));
+    }
+
+    /// In a trial, `pod` leaves `node`.
+    pub(crate) fn leave(&mut self, node: &mut NodeInfo, pod: &Arc<PodInfo>) {
+        node.remove(&pod.uid);
+        self.checks.iter_mut().for_each(|(_, check)| check.moved(pod, node, false));
+    }
+}
+
+/// Chooses the node for `pod`. `first` is the number of the node to begin with, and becomes that for the next pod.
 ///
-/// Pure: the same nodes and the same pod give the same answer. Among nodes of equal score the pod's and the node's
-/// names decide in a way that spreads pods and is the same at every call.
-pub fn schedule<'a>(nodes: impl Iterator<Item = &'a NodeInfo>, pod: &PodInfo) -> Result<Decision, Unschedulable> {
-    let mut refused = Unschedulable::default();
-    let mut feasible: Vec<&NodeInfo> = Vec::new();
-    for node in nodes {
-        refused.nodes += 1;
-        match first_refusal(pod, node) {
+/// Pure: the same cluster and the same pod give the same answer. Among nodes of equal score the pod's id and the node
+/// decide in a way that spreads pods and is the same at every call.
+pub fn schedule(
+    cluster: &Cluster,
+    profile: &Profile,
+    pod: &Candidate,
+    first: &mut usize,
+    trace: &mut Trace,
+) -> Result<Decision, Box<Unschedulable>> {
+    let mut refused = Box::new(Unschedulable { nodes: cluster.len(), ..Unschedulable::default() });
+    let mut filters = match Filters::new(profile, pod, cluster) {
+        Ok(filters) => filters,
+        Err((plugin, refusal)) => {
+            refused.plugins.insert(plugin);
+            refused.refused_before = Some(refusal.reasons.join(", "));
+            return Err(refused);
+        }
+    };
+    // The node that was cleared for it comes first, and is enough.
+    if let Some(node) = pod.nominated().and_then(|name| cluster.node_named(name))
+        && filters.refusal(node).is_none()
+    {
+        trace.feasible.push(node.id);
+        return Ok(Decision { node: node.name().to_owned(), score: 0, feasible: 1, evaluated: 1 });
+    }
+    let enough = enough(cluster.len(), profile.percentage);
+    let mut feasible: Vec<&NodeInfo> = Vec::with_capacity(enough);
+    let mut last = *first;
+    for node in cluster.nodes_from(*first) {
+        last = node.id.0 as usize;
+        match filters.refusal(node) {
             None => feasible.push(node),
-            Some((plugin, refusal)) => refused.note(plugin, refusal),
+            Some((plugin, refusal)) => {
+                refused.note(node.id, plugin, &refusal);
+                trace.refused.push((node.id, plugin, refusal));
+            }
+        }
+        if feasible.len() >= enough {
+            break;
         }
     }
-    let Some(first) = feasible.first() else {
+    trace.feasible.extend(feasible.iter().map(|node| node.id));
+    let evaluated = feasible.len() + trace.refused.len();
+    let Some(head) = feasible.first() else {
         return Err(refused);
     };
+    // With fewer looked at than there are, the next pod begins where this one ended.
+    *first = if evaluated < cluster.len() { last + 1 } else { 0 };
+    let decision =
+        |node: &NodeInfo, score| Decision { node: node.name().to_owned(), score, feasible: feasible.len(), evaluated };
     // With one candidate its score decides nothing.
     if feasible.len() == 1 {
-        return Ok(Decision { node: first.name().to_owned(), score: 0, feasible: 1 });
+        return Ok(decision(head, 0));
     }
-    let totals = score(pod, &feasible);
-    let best = feasible.iter().zip(&totals).max_by_key(|(node, total)| (**total, tie_break(pod, node)));
-    let (node, total) = best.unwrap_or((first, &0));
-    Ok(Decision { node: node.name().to_owned(), score: *total, feasible: feasible.len() })
+    let totals = score(cluster, profile, pod, &feasible, trace);
+    let seed = seed(pod);
+    let best = feasible.iter().zip(&totals).max_by_key(|(node, total)| (**total, mix(seed, node.id)));
+    let (node, total) = best.unwrap_or((head, &0));
+    Ok(decision(node, *total))
 }
 
-fn first_refusal(pod: &PodInfo, node: &NodeInfo) -> Option<(&'static str, Refusal)> {
-    FILTERS.iter().find_map(|filter| {
-        let refusal = filter.filter(pod, node).err()?;
-        Some((filter.name(), refusal))
-    })
+/// How many nodes that will do are enough: upstream's adaptive share for large clusters.
+fn enough(nodes: usize, percentage: usize) -> usize {
+    if nodes < FEW {
+        return nodes.max(1);
+    }
+    let share = if percentage == 0 { 50_usize.saturating_sub(nodes / 125).max(5) } else { percentage.min(100) };
+    (nodes * share / 100).max(FEW)
 }
 
-fn score(pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
+fn score(cluster: &Cluster, profile: &Profile, pod: &Candidate, nodes: &[&NodeInfo], trace: &mut Trace) -> Vec<i64> {
     let mut totals = vec![0; nodes.len()];
-    for plugin in SCORES {
-        let mut scores: Vec<i64> = nodes.iter().map(|node| plugin.score(pod, node)).collect();
-        plugin.normalize(&mut scores);
-        for (total, score) in totals.iter_mut().zip(scores) {
-            *total += score * plugin.weight();
+    for entry in profile.plugins.iter().filter(|entry| entry.weight > 0) {
+        let Some(scores) = entry.plugin.score(pod, cluster, nodes) else {
+            continue;
+        };
+        for (total, score) in totals.iter_mut().zip(&scores) {
+            *total += score * entry.weight;
         }
+        trace.scores.push((entry.plugin.name(), entry.weight, scores));
     }
     totals
 }
 
-fn tie_break(pod: &PodInfo, node: &NodeInfo) -> u64 {
+fn seed(pod: &PodInfo) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (pod.uid(), node.name()).hash(&mut hasher);
+    pod.uid.hash(&mut hasher);
     hasher.finish()
 }
 
+fn mix(seed: u64, node: NodeId) -> u64 {
+    // The multiplier is 2^64 divided by the golden ratio: neighbouring numbers end up far from each other.
+    (seed ^ u64::from(node.0)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
 impl Unschedulable {
-    fn note(&mut self, plugin: &'static str, refusal: Refusal) {
+    fn note(&mut self, node: NodeId, plugin: &'static str, refusal: &Refusal) {
         self.plugins.insert(plugin);
-        self.resolvable += usize::from(refusal.resolvable);
-        for reason in refusal.reasons {
-            *self.reasons.entry(reason).or_insert(0) += 1;
+        if refusal.resolvable {
+            self.resolvable.push(node);
+        }
+        for reason in &refusal.reasons {
+            match self.reasons.get_mut(reason) {
+                Some(count) => *count += 1,
+                None => {
+                    self.reasons.insert(reason.clone(), 1);
+                }
+            }
         }
     }
 }
@@ -99,26 +233,19 @@ impl fmt::Display for Unschedulable {
         if self.nodes == 0 {
             return f.write_str("no nodes available to schedule pods");
         }
-        write_counts(f, self.nodes, self.reasons.iter().map(|(reason, count)| (*count, reason.as_ref())))?;
-        f.write_str(" preemption: ")?;
-        let helpless = self.nodes - self.resolvable.min(self.nodes);
-        let attempts = [
-            (self.resolvable, "No preemption victims found for incoming pod"),
-            (helpless, "Preemption is not helpful for scheduling"),
-        ];
-        write_counts(f, self.nodes, attempts.into_iter().filter(|(count, _)| *count > 0))
+        match &self.refused_before {
+            Some(why) => write!(f, "0/{} nodes are available: {why}.", self.nodes)?,
+            None => f.write_str(&counts(self.nodes, &self.reasons))?,
+        }
+        if self.preemption.is_empty() { Ok(()) } else { write!(f, " preemption: {}", self.preemption) }
     }
 }
 
 /// `0/3 nodes are available: 1 Insufficient cpu, 2 Too many pods.`, the parts sorted as texts, as upstream sorts them.
-fn write_counts<'a>(
-    f: &mut fmt::Formatter<'_>,
-    nodes: usize,
-    reasons: impl Iterator<Item = (usize, &'a str)>,
-) -> fmt::Result {
-    let mut parts: Vec<String> = reasons.map(|(count, reason)| format!("{count} {reason}")).collect();
+pub(crate) fn counts(nodes: usize, reasons: &BTreeMap<Cow<'static, str>, usize>) -> String {
+    let mut parts: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     parts.sort();
-    write!(f, "0/{nodes} nodes are available: {}.", parts.join(", "))
+    format!("0/{nodes} nodes are available: {}.", parts.join(", "))
 }
 
 #[cfg(test)]

@@ -1,23 +1,26 @@
 //! A pod that names its node runs there or nowhere.
 
-use crate::framework::{ClusterEvent, Filter, NodeInfo, PodInfo, Refusal};
+use crate::cluster::Cluster;
+use crate::framework::{Candidate, ClusterEvent, Filtering, NodeInfo, Plugin, Refusal};
 
 pub(super) struct NodeName;
 
-impl Filter for NodeName {
+impl Plugin for NodeName {
     fn name(&self) -> &'static str {
         "NodeName"
     }
 
-    fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
+    fn filter<'a>(&'a self, pod: &'a Candidate, _cluster: &'a Cluster) -> Filtering<'a> {
         match pod.spec().node_name.as_deref() {
-            None | Some("") => Ok(()),
-            Some(wanted) if wanted == node.name() => Ok(()),
-            Some(_) => Err(Refusal::unresolvable("node(s) didn't match the requested node name")),
+            None | Some("") => Filtering::Skip,
+            Some(wanted) => Filtering::each_node(move |node: &NodeInfo| match wanted == node.name() {
+                true => Ok(()),
+                false => Err(Refusal::unresolvable("node(s) didn't match the requested node name")),
+            }),
         }
     }
 
-    fn healed_by(&self, event: ClusterEvent) -> bool {
-        event == ClusterEvent::NodeAdded
+    fn helped_by(&self, _pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+        matches!(event, ClusterEvent::Node(_))
     }
 }

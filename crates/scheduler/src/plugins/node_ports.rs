@@ -1,23 +1,34 @@
 //! Two pods cannot hold the same port of the host.
 
-use crate::framework::{ClusterEvent, Filter, NodeInfo, PodInfo, Refusal};
+use crate::cluster::Cluster;
+use crate::framework::{Candidate, ClusterEvent, Filtering, HostPort, NodeInfo, Plugin, Refusal};
 
 pub(super) struct NodePorts;
 
-impl Filter for NodePorts {
+impl Plugin for NodePorts {
     fn name(&self) -> &'static str {
         "NodePorts"
     }
 
-    fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
-        let taken = pod.host_ports.iter().any(|wanted| node.host_ports.iter().any(|held| held.conflicts(wanted)));
-        if taken {
-            return Err(Refusal::resolvable("node(s) didn't have free ports for the requested pod ports"));
+    fn filter<'a>(&'a self, pod: &'a Candidate, _cluster: &'a Cluster) -> Filtering<'a> {
+        if pod.host_ports.is_empty() {
+            return Filtering::Skip;
         }
-        Ok(())
+        Filtering::each_node(|node: &NodeInfo| match conflict(&pod.host_ports, &node.host_ports) {
+            true => Err(Refusal::resolvable("node(s) didn't have free ports for the requested pod ports")),
+            false => Ok(()),
+        })
     }
 
-    fn healed_by(&self, event: ClusterEvent) -> bool {
-        matches!(event, ClusterEvent::NodeAdded | ClusterEvent::PodRemoved)
+    fn helped_by(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+        match event {
+            ClusterEvent::Node(_) => true,
+            ClusterEvent::PodRemoved(gone) => conflict(&pod.host_ports, &gone.host_ports),
+            _ => false,
+        }
     }
+}
+
+fn conflict(wanted: &[HostPort], held: &[HostPort]) -> bool {
+    wanted.iter().any(|wanted| held.iter().any(|held| held.conflicts(wanted)))
 }

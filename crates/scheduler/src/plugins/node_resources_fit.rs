@@ -1,71 +1,191 @@
-//! A node must have left what a pod asks for, and nodes with more left are preferred.
+//! A node must have left what a pod asks for; with more or less left, it is preferred.
 
 use std::borrow::Cow;
 
-use crate::framework::{ClusterEvent, Filter, MAX_SCORE, NodeInfo, PodInfo, Refusal, Score};
+use serde::Deserialize;
+use serde_json::Value;
 
-pub(super) struct NodeResourcesFit;
+use crate::cluster::Cluster;
+use crate::framework::{Candidate, ClusterEvent, Filtering, MAX_SCORE, NodeInfo, Plugin, Refusal};
+use crate::resources::Resources;
 
-impl Filter for NodeResourcesFit {
-    fn name(&self) -> &'static str {
-        "NodeResourcesFit"
-    }
+/// `NodeResourcesFitArgs`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct NodeResourcesFit {
+    ignored_resources: Vec<String>,
+    ignored_resource_groups: Vec<String>,
+    scoring_strategy: Strategy,
+}
 
-    fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
-        let (wanted, used, offered) = (&pod.requests, &node.requested, &node.allocatable);
-        let mut reasons: Vec<Cow<'static, str>> = Vec::new();
-        let mut resolvable = true;
-        let mut check = |wanted: i64, used: i64, offered: i64, reason: Cow<'static, str>| {
-            // Nothing wanted fits always, also on a node that is overcommitted.
-            if wanted > 0 && wanted > offered.saturating_sub(used) {
-                reasons.push(reason);
-                resolvable &= wanted <= offered;
-            }
-        };
-        check(1, used.pods, offered.pods, "Too many pods".into());
-        check(wanted.milli_cpu, used.milli_cpu, offered.milli_cpu, "Insufficient cpu".into());
-        check(wanted.memory, used.memory, offered.memory, "Insufficient memory".into());
-        check(
-            wanted.ephemeral_storage,
-            used.ephemeral_storage,
-            offered.ephemeral_storage,
-            "Insufficient ephemeral-storage".into(),
-        );
-        for (name, amount) in &wanted.extended {
-            let of = |amounts: &crate::resources::Resources| amounts.extended.get(name).copied().unwrap_or(0);
-            check(*amount, of(used), of(offered), format!("Insufficient {name}").into());
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Strategy {
+    r#type: StrategyType,
+    resources: Vec<Weighted>,
+    requested_to_capacity_ratio: Shape,
+}
+
+impl Default for Strategy {
+    fn default() -> Self {
+        Self {
+            r#type: StrategyType::LeastAllocated,
+            resources: defaults(),
+            requested_to_capacity_ratio: Shape::default(),
         }
-        if reasons.is_empty() {
-            return Ok(());
-        }
-        Err(Refusal { reasons, resolvable })
-    }
-
-    fn healed_by(&self, _event: ClusterEvent) -> bool {
-        true
     }
 }
 
-impl Score for NodeResourcesFit {
+#[derive(Default, Deserialize, Clone, Copy, PartialEq, Eq)]
+enum StrategyType {
+    #[default]
+    LeastAllocated,
+    MostAllocated,
+    RequestedToCapacityRatio,
+}
+
+/// A resource, and how much it counts.
+#[derive(Deserialize, Clone)]
+pub(super) struct Weighted {
+    pub(super) name: String,
+    #[serde(default = "one")]
+    pub(super) weight: i64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Shape {
+    shape: Vec<Point>,
+}
+
+/// The score (0 to 10) at a utilization in percent.
+#[derive(Deserialize)]
+struct Point {
+    utilization: i64,
+    score: i64,
+}
+
+fn one() -> i64 {
+    1
+}
+
+/// CPU and memory, alike.
+pub(super) fn defaults() -> Vec<Weighted> {
+    ["cpu", "memory"].map(|name| Weighted { name: name.to_owned(), weight: 1 }).into()
+}
+
+impl NodeResourcesFit {
+    pub(super) fn new(args: &Value) -> Result<Self, String> {
+        let mut new: Self = super::arguments(args)?;
+        let strategy = &mut new.scoring_strategy;
+        if strategy.resources.is_empty() {
+            strategy.resources = defaults();
+        }
+        strategy.requested_to_capacity_ratio.shape.sort_by_key(|point| point.utilization);
+        if strategy.r#type == StrategyType::RequestedToCapacityRatio
+            && strategy.requested_to_capacity_ratio.shape.is_empty()
+        {
+            return Err("scoringStrategy.requestedToCapacityRatio.shape: at least one point is required".to_owned());
+        }
+        Ok(new)
+    }
+
+    fn ignores(&self, name: &str) -> bool {
+        self.ignored_resources.iter().any(|ignored| ignored == name)
+            || name.split_once('/').is_some_and(|(group, _)| self.ignored_resource_groups.iter().any(|it| it == group))
+    }
+
+    fn check(&self, wanted: &Resources, used: &Resources, offered: &Resources) -> Result<(), Refusal> {
+        let mut reasons: Vec<Cow<'static, str>> = Vec::new();
+        let mut resolvable = true;
+        let mut check = |wanted: i64, used: i64, offered: i64, reason: &dyn Fn() -> Cow<'static, str>| {
+            // Nothing wanted fits always, also on a node that is overcommitted.
+            if wanted > 0 && wanted > offered.saturating_sub(used) {
+                reasons.push(reason());
+                resolvable &= wanted <= offered;
+            }
+        };
+        check(1, used.pods, offered.pods, &|| "Too many pods".into());
+        check(wanted.milli_cpu, used.milli_cpu, offered.milli_cpu, &|| "Insufficient cpu".into());
+        check(wanted.memory, used.memory, offered.memory, &|| "Insufficient memory".into());
+        check(wanted.ephemeral_storage, used.ephemeral_storage, offered.ephemeral_storage, &|| {
+            "Insufficient ephemeral-storage".into()
+        });
+        for (name, amount) in &wanted.extended {
+            if !self.ignores(name) {
+                check(*amount, used.of(name), offered.of(name), &|| format!("Insufficient {name}").into());
+            }
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(Refusal { reasons, resolvable }) }
+    }
+
+    /// The score for one resource, of which `used` of `offered` would be in use.
+    fn rate(&self, used: i64, offered: i64) -> i64 {
+        match self.scoring_strategy.r#type {
+            StrategyType::LeastAllocated if used > offered => 0,
+            StrategyType::LeastAllocated => (offered - used).saturating_mul(MAX_SCORE) / offered,
+            // Upstream: what is overcommitted counts as full.
+            StrategyType::MostAllocated => used.min(offered).saturating_mul(MAX_SCORE) / offered,
+            StrategyType::RequestedToCapacityRatio => {
+                let utilization = if used > offered { 100 } else { used.saturating_mul(100) / offered };
+                self.scoring_strategy.requested_to_capacity_ratio.at(utilization)
+            }
+        }
+    }
+}
+
+impl Shape {
+    /// Between its points the line is straight; outside of them it is level. The points' scores go up to 10.
+    fn at(&self, utilization: i64) -> i64 {
+        let scale = MAX_SCORE / 10;
+        let Some(next) = self.shape.iter().position(|point| utilization <= point.utilization) else {
+            return self.shape.last().map_or(0, |last| last.score * scale);
+        };
+        let to = &self.shape[next];
+        let Some(from) = next.checked_sub(1).and_then(|before| self.shape.get(before)) else {
+            return to.score * scale;
+        };
+        let width = (to.utilization - from.utilization).max(1);
+        (from.score + (to.score - from.score) * (utilization - from.utilization) / width) * scale
+    }
+}
+
+impl Plugin for NodeResourcesFit {
     fn name(&self) -> &'static str {
         "NodeResourcesFit"
     }
 
-    fn weight(&self) -> i64 {
-        1
+    fn filter<'a>(&'a self, pod: &'a Candidate, _cluster: &'a Cluster) -> Filtering<'a> {
+        Filtering::each_node(|node: &NodeInfo| self.check(&pod.requests, &node.requested, &node.allocatable))
     }
 
-    /// Least allocated: the share of CPU and memory that would be left, averaged.
-    fn score(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let left = |used: i64, wanted: i64, offered: i64| {
-            let used = used.saturating_add(wanted);
-            if offered <= 0 || used > offered {
-                return 0;
+    fn score(&self, pod: &Candidate, _cluster: &Cluster, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+        // Upstream: an extended resource that the pod does not ask for says nothing about nodes.
+        let resources = &self.scoring_strategy.resources;
+        let resources: Vec<&Weighted> = resources
+            .iter()
+            .filter(|it| matches!(it.name.as_str(), "cpu" | "memory") || pod.requests.of(&it.name) > 0)
+            .collect();
+        let score = |node: &&NodeInfo| {
+            let (mut sum, mut weights) = (0, 0);
+            for resource in &resources {
+                let offered = node.allocatable.of(&resource.name);
+                if offered > 0 {
+                    let used = node.nonzero.of(&resource.name).saturating_add(pod.nonzero.of(&resource.name));
+                    sum += self.rate(used, offered) * resource.weight;
+                    weights += resource.weight;
+                }
             }
-            (offered - used).saturating_mul(MAX_SCORE) / offered
+            if weights == 0 { 0 } else { sum / weights }
         };
-        let cpu = left(node.nonzero.milli_cpu, pod.nonzero.milli_cpu, node.allocatable.milli_cpu);
-        let memory = left(node.nonzero.memory, pod.nonzero.memory, node.allocatable.memory);
-        (cpu + memory) / 2
+        Some(nodes.iter().map(score).collect())
+    }
+
+    fn helped_by(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+        match event {
+            ClusterEvent::Node(node) => self.check(&pod.requests, &Resources::default(), &node.allocatable).is_ok(),
+            ClusterEvent::PodRemoved(_) => true,
+            _ => false,
+        }
     }
 }

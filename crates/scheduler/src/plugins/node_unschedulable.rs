@@ -3,32 +3,36 @@
 use k8s_openapi::api::core::v1::Taint;
 
 use super::taint_toleration::tolerates;
-use crate::framework::{ClusterEvent, Filter, NodeInfo, PodInfo, Refusal};
+use crate::cluster::Cluster;
+use crate::framework::{Candidate, ClusterEvent, Filtering, NodeInfo, Plugin, Refusal};
 
 pub(super) struct NodeUnschedulable;
 
-impl Filter for NodeUnschedulable {
+impl Plugin for NodeUnschedulable {
     fn name(&self) -> &'static str {
         "NodeUnschedulable"
     }
 
-    fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
-        let spec = node.node.spec.as_ref();
-        if spec.is_none_or(|spec| spec.unschedulable != Some(true)) {
-            return Ok(());
-        }
+    fn filter<'a>(&'a self, pod: &'a Candidate, _cluster: &'a Cluster) -> Filtering<'a> {
         let cordoned = Taint {
             key: "node.kubernetes.io/unschedulable".to_owned(),
             effect: "NoSchedule".to_owned(),
             ..Taint::default()
         };
         if tolerates(pod.spec(), &cordoned) {
-            return Ok(());
+            return Filtering::Skip;
         }
-        Err(Refusal::unresolvable("node(s) were unschedulable"))
+        Filtering::each_node(|node: &NodeInfo| match is_cordoned(node) {
+            true => Err(Refusal::unresolvable("node(s) were unschedulable")),
+            false => Ok(()),
+        })
     }
 
-    fn healed_by(&self, event: ClusterEvent) -> bool {
-        matches!(event, ClusterEvent::NodeAdded | ClusterEvent::NodeUpdated)
+    fn helped_by(&self, _pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+        matches!(event, ClusterEvent::Node(node) if !is_cordoned(node))
     }
+}
+
+fn is_cordoned(node: &NodeInfo) -> bool {
+    node.node.spec.as_ref().is_some_and(|spec| spec.unschedulable == Some(true))
 }

@@ -1,54 +1,46 @@
 //! Taints keep pods away that do not tolerate them.
 
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::{PodSpec, Taint, Toleration};
 
-use crate::framework::{self, ClusterEvent, Filter, NodeInfo, PodInfo, Refusal, Score};
+use crate::cluster::Cluster;
+use crate::framework::{self, Candidate, ClusterEvent, Filtering, MAX_SCORE, NodeInfo, Plugin, Refusal};
 
 pub(super) struct TaintToleration;
 
-impl Filter for TaintToleration {
+impl Plugin for TaintToleration {
     fn name(&self) -> &'static str {
         "TaintToleration"
     }
 
-    fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
-        let repels = |taint: &&Taint| {
-            matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !tolerates(pod.spec(), taint)
-        };
-        match taints(node).find(repels) {
-            None => Ok(()),
-            Some(_) => Err(Refusal::unresolvable("node(s) had untolerated taint(s)")),
+    fn filter<'a>(&'a self, pod: &'a Candidate, _cluster: &'a Cluster) -> Filtering<'a> {
+        Filtering::each_node(|node: &NodeInfo| match repels(pod.spec(), node.taints()) {
+            true => Err(Refusal::unresolvable(Cow::Borrowed("node(s) had untolerated taint(s)"))),
+            false => Ok(()),
+        })
+    }
+
+    /// The fewer taints ask the pod, politely, to stay away, the better.
+    fn score(&self, pod: &Candidate, _cluster: &Cluster, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+        let asks = |taint: &&Taint| taint.effect == "PreferNoSchedule" && !tolerates(pod.spec(), taint);
+        let count = |node: &&NodeInfo| i64::try_from(node.taints().iter().filter(asks).count()).unwrap_or(i64::MAX);
+        let mut scores: Vec<i64> = nodes.iter().map(count).collect();
+        if scores.iter().all(|score| *score == 0) {
+            return Some(vec![MAX_SCORE; nodes.len()]);
         }
+        framework::stretch(&mut scores, true);
+        Some(scores)
     }
 
-    fn healed_by(&self, event: ClusterEvent) -> bool {
-        matches!(event, ClusterEvent::NodeAdded | ClusterEvent::NodeUpdated)
-    }
-}
-
-impl Score for TaintToleration {
-    fn name(&self) -> &'static str {
-        "TaintToleration"
-    }
-
-    fn weight(&self) -> i64 {
-        3
-    }
-
-    /// How many taints ask the pod, politely, to stay away.
-    fn score(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let repels = |taint: &&Taint| taint.effect == "PreferNoSchedule" && !tolerates(pod.spec(), taint);
-        i64::try_from(taints(node).filter(repels).count()).unwrap_or(i64::MAX)
-    }
-
-    fn normalize(&self, scores: &mut [i64]) {
-        framework::stretch(scores, true);
+    fn helped_by(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+        matches!(event, ClusterEvent::Node(node) if !repels(pod.spec(), node.taints()))
     }
 }
 
-fn taints(node: &NodeInfo) -> impl Iterator<Item = &Taint> {
-    let taints = node.node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
-    taints.into_iter().flatten()
+/// Whether one of `taints` keeps pods with this specification away.
+pub(crate) fn repels(pod: &PodSpec, taints: &[Taint]) -> bool {
+    taints.iter().any(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !tolerates(pod, taint))
 }
 
 /// Whether a pod with this specification tolerates `taint`.

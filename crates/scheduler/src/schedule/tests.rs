@@ -1,73 +1,109 @@
 //! Decisions and the words in which they are refused.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
-
-fn node(name: &str, cpu: &str, spec: &Value) -> NodeInfo {
-    let node = json!({
-        "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
-        "spec": spec,
-        "status": { "allocatable": { "cpu": cpu, "memory": "8Gi", "pods": "110" } },
-    });
-    NodeInfo::new(Arc::new(serde_json::from_value(node).expect("a node")))
-}
-
-fn pod(cpu: &str) -> PodInfo {
-    let pod = json!({
-        "metadata": { "name": "p", "uid": "p" },
-        "spec": { "containers": [{ "name": "c", "resources": { "requests": { "cpu": cpu } } }] },
-    });
-    PodInfo::new(Arc::new(serde_json::from_value(pod).expect("a pod")))
-}
+use crate::preempt::preempt;
+use crate::testing::{asks, cluster, decide, node, pod, pod_with};
 
 #[test]
 fn the_refusal_reads_as_upstreams() {
+    let none = json!({});
     let tainted = json!({ "taints": [{ "key": "a", "value": "b", "effect": "NoSchedule" }] });
-    let check = |nodes: &[NodeInfo], cpu: &str, expected: &str| {
-        let refused = schedule(nodes.iter(), &pod(cpu)).expect_err("no node will do");
+    let check = |cluster: &Cluster, pod: &Candidate, expected: &str| {
+        let mut refused = decide(cluster, pod).expect_err("no node will do");
+        if let Err(why) = preempt(cluster, &Profile::default(), pod, &refused, &[]) {
+            refused.preemption = why;
+        }
         assert_eq!(refused.to_string(), expected);
     };
-    check(&[], "1", "no nodes available to schedule pods");
+    let large = pod("p", &none, &asks(json!({ "cpu": "8" })));
+    check(&cluster(&[], &[]), &large, "no nodes available to schedule pods");
+    let three = [node("a", &none, &none), node("b", &tainted, &none), node("c", &tainted, &none)];
     check(
-        &[node("a", "4", &json!({})), node("b", "4", &tainted), node("c", "4", &tainted)],
-        "8",
+        &cluster(&three, &[]),
+        &large,
         "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). \
          preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
     );
-    let mut full = node("a", "4", &json!({}));
-    full.add(&pod("3"));
+    let busy = pod("busy", &none, &asks(json!({ "cpu": "1500m" })));
+    let two = [node("a", &none, &none), node("b", &json!({ "unschedulable": true }), &none)];
     check(
-        &[full, node("b", "1", &json!({ "unschedulable": true }))],
-        "2",
+        &cluster(&two, &[("a", &busy)]),
+        &pod("p", &none, &asks(json!({ "cpu": "1" }))),
         "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable. \
          preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, \
          1 Preemption is not helpful for scheduling.",
+    );
+    let claim = json!({ "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "c" } }] });
+    check(
+        &cluster(&two, &[]),
+        &pod("p", &none, &claim),
+        "0/2 nodes are available: persistentvolumeclaim \"c\" not found. \
+         preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
+    );
+    let mut never = asks(json!({ "cpu": "1" }));
+    never["preemptionPolicy"] = "Never".into();
+    check(
+        &cluster(&two[..1], &[("a", &busy)]),
+        &pod("p", &none, &never),
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.",
     );
 }
 
 #[test]
 fn the_emptier_node_wins() {
-    let mut busy = node("a", "4", &json!({}));
-    busy.add(&pod("2"));
-    let idle = node("b", "4", &json!({}));
-    let decision = schedule([&busy, &idle].into_iter(), &pod("1")).expect("both will do");
+    let none = json!({});
+    let busy = pod("busy", &none, &asks(json!({ "cpu": "1" })));
+    let cluster = cluster(&[node("a", &none, &none), node("b", &none, &none)], &[("a", &busy)]);
+    let decision = decide(&cluster, &pod("p", &none, &asks(json!({ "cpu": "1" })))).expect("both will do");
     assert_eq!((decision.node.as_str(), decision.feasible), ("b", 2));
 }
 
 #[test]
 fn equal_nodes_share_the_pods_and_the_answer_is_stable() {
-    let nodes: Vec<NodeInfo> = ["a", "b", "c", "d"].iter().map(|name| node(name, "4", &json!({}))).collect();
+    let none = json!({});
+    let nodes: Vec<_> = ["a", "b", "c", "d"].iter().map(|name| node(name, &none, &none)).collect();
+    let cluster = cluster(&nodes, &[]);
     let mut chosen = BTreeSet::new();
-    for uid in 0..64 {
-        let mut pod = (*pod("1").pod).clone();
-        pod.metadata.uid = Some(uid.to_string());
-        let pod = PodInfo::new(Arc::new(pod));
-        let decision = schedule(nodes.iter(), &pod).expect("all will do");
-        assert_eq!(schedule(nodes.iter(), &pod).as_ref(), Ok(&decision));
+    for number in 0..64 {
+        let pod = pod(&number.to_string(), &none, &none);
+        let decision = decide(&cluster, &pod).expect("all will do");
+        assert_eq!(decide(&cluster, &pod).as_ref(), Ok(&decision));
         chosen.insert(decision.node);
     }
     assert_eq!(chosen.len(), 4);
+}
+
+#[test]
+fn of_many_nodes_some_are_looked_at_and_the_next_pod_begins_where_this_ended() {
+    for (nodes, percentage, expected) in
+        [(99, 0, 99), (100, 0, 100), (1_000, 0, 420), (1_000, 5, 100), (5_000, 0, 500), (20_000, 0, 1_000)]
+    {
+        assert_eq!(enough(nodes, percentage), expected, "{nodes}");
+    }
+    let none = json!({});
+    let nodes: Vec<_> = (0..300).map(|number| node(&number.to_string(), &none, &none)).collect();
+    let (cluster, profile) = (cluster(&nodes, &[]), Profile::default());
+    let mut first = 0;
+    let decision = schedule(&cluster, &profile, &pod("p", &none, &none), &mut first, &mut Trace::default());
+    assert_eq!((decision.expect("all will do").evaluated, first), (144, 144));
+}
+
+#[test]
+fn a_node_is_kept_for_the_pod_it_is_cleared_for() {
+    let none = json!({});
+    let mut cluster = cluster(&[node("a", &none, &none)], &[]);
+    let mut spec = asks(json!({ "cpu": "2" }));
+    spec["priority"] = 10.into();
+    cluster.nominate(&pod("important", &none, &spec).info, "a");
+    let refused = decide(&cluster, &pod("p", &none, &asks(json!({ "cpu": "1" })))).expect_err("it is taken");
+    assert_eq!(refused.reasons.keys().collect::<Vec<_>>(), ["Insufficient cpu"]);
+    let mut above = asks(json!({ "cpu": "1" }));
+    above["priority"] = 20.into();
+    assert!(decide(&cluster, &pod("p", &none, &above)).is_ok(), "not from those who go before it");
+    cluster.withdraw("important");
+    assert!(decide(&cluster, &pod_with(json!({ "name": "p" }), &asks(json!({ "cpu": "1" })))).is_ok());
 }

@@ -1,0 +1,461 @@
+//! What the scheduler knows of the cluster, always including its own latest decisions.
+//!
+//! One task owns it and decides on it directly, so there are no snapshots: a decision costs no copy of anything. Pods
+//! are found by their labels and by their owners without walking over all of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use machinery::selector::{LabelSelector, Operator};
+
+use crate::framework::{NodeId, NodeInfo, PodInfo};
+use crate::gang::GroupKey;
+use crate::resources::Resources;
+use crate::storage::Storage;
+
+/// Nodes with their charges. A pod is charged from the moment it is assumed or seen on a node until it leaves it.
+#[derive(Default)]
+pub struct Cluster {
+    /// By their numbers. Those of nodes that went are given again.
+    nodes: Vec<Option<NodeInfo>>,
+    free: Vec<NodeId>,
+    by_name: HashMap<String, NodeId>,
+    /// By the pod's unique id.
+    pods: HashMap<String, Placed>,
+    /// Pods on nodes, by `NAMESPACE|KEY=VALUE` of each of their labels.
+    by_label: HashMap<String, Vec<(NodeId, Arc<PodInfo>)>>,
+    /// How many pods of an owner are on each node, those that are going aside.
+    by_owner: HashMap<String, HashMap<NodeId, i64>>,
+    /// How many pods of a group are on nodes, and what they ask for together.
+    by_group: HashMap<GroupKey, (usize, Resources)>,
+    /// How many pods mount a claim.
+    claims: HashMap<String, usize>,
+    /// Nodes with pods that have affinities of any sort, and with pods that must be far from others.
+    pub(crate) with_affinity: BTreeMap<NodeId, usize>,
+    pub(crate) with_anti_affinity: BTreeMap<NodeId, usize>,
+    /// On how many nodes each image is.
+    images: HashMap<String, usize>,
+    /// Pods for which a node is being cleared, by the node's name.
+    nominated: HashMap<String, Vec<Arc<PodInfo>>>,
+    /// The labels of namespaces.
+    pub namespaces: HashMap<String, BTreeMap<String, String>>,
+    /// Claims, volumes and storage classes.
+    pub storage: Storage,
+}
+
+struct Placed {
+    node: String,
+    info: Arc<PodInfo>,
+    /// Whether this is only a decision so far, which the API server has not confirmed.
+    assumed: bool,
+}
+
+impl Cluster {
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
+        self.nodes.iter().flatten()
+    }
+
+    /// All nodes, beginning with the one of this number, or after it.
+    pub fn nodes_from(&self, first: usize) -> impl Iterator<Item = &NodeInfo> {
+        let (before, after) = self.nodes.split_at(first.min(self.nodes.len()));
+        after.iter().chain(before).flatten()
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether there is no node.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// The node of this number.
+    pub fn node(&self, id: NodeId) -> Option<&NodeInfo> {
+        self.nodes.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The node of this name.
+    pub fn node_named(&self, name: &str) -> Option<&NodeInfo> {
+        self.node(*self.by_name.get(name)?)
+    }
+
+    /// The node was added or changed. The answer is it, if that may let a pod in that was refused.
+    pub fn set_node(&mut self, node: Arc<Node>) -> Option<&NodeInfo> {
+        let name = node.metadata.name.clone().unwrap_or_default();
+        if let Some(id) = self.by_name.get(&name).copied() {
+            let known = self.nodes.get_mut(id.0 as usize)?.as_mut()?;
+            let matters = matters(&known.node, &node);
+            let before = Arc::clone(&known.images);
+            known.update(node);
+            let after = Arc::clone(&known.images);
+            if !Arc::ptr_eq(&before, &after) {
+                self.count_images(&before, false);
+                self.count_images(&after, true);
+            }
+            return self.node(id).filter(|_| matters);
+        }
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.nodes.push(None);
+            NodeId(u32::try_from(self.nodes.len() - 1).unwrap_or(u32::MAX))
+        });
+        let mut info = NodeInfo::new(node);
+        info.id = id;
+        self.count_images(&Arc::clone(&info.images), true);
+        self.nodes[id.0 as usize] = Some(info);
+        // Pods may be seen before their node.
+        let waiting: Vec<Arc<PodInfo>> =
+            self.pods.values().filter(|placed| placed.node == name).map(|placed| Arc::clone(&placed.info)).collect();
+        self.by_name.insert(name, id);
+        for pod in waiting {
+            self.charge(id, &pod);
+        }
+        self.node(id)
+    }
+
+    /// The node is gone. Its pods stay known, in case it comes back.
+    pub fn remove_node(&mut self, name: &str) {
+        let Some(id) = self.by_name.remove(name) else {
+            return;
+        };
+        let pods = self.node(id).map(|node| node.pods.clone()).unwrap_or_default();
+        for pod in pods {
+            self.discharge(id, &pod);
+        }
+        if let Some(node) = self.nodes[id.0 as usize].take() {
+            self.count_images(&node.images, false);
+        }
+        self.free.push(id);
+    }
+
+    /// Charges `node` with a pod that was decided to run there.
+    pub fn assume(&mut self, node: &str, info: Arc<PodInfo>) {
+        self.place(node, info, true);
+    }
+
+    /// Takes a decision back: its binding failed. The answer is the pod.
+    pub fn forget(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        if self.pods.get(uid).is_some_and(|placed| placed.assumed) { self.lift(uid) } else { None }
+    }
+
+    /// The pod was seen on its node. The answer is it, if it is new there or has changed.
+    pub fn set_pod(&mut self, node: &str, pod: &Pod) -> Option<Arc<PodInfo>> {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let mut new = true;
+        if let Some(placed) = self.pods.get_mut(uid)
+            && placed.node == node
+        {
+            new = false;
+            placed.assumed = false;
+            if !placed.info.is_outdated_by(pod) {
+                return None;
+            }
+        }
+        let info = Arc::new(PodInfo::new(pod));
+        let before = self.pods.get(uid).map(|placed| placed.info.labels.clone());
+        self.place(node, Arc::clone(&info), false);
+        (new || before.as_ref() != Some(&info.labels)).then_some(info)
+    }
+
+    /// The pod left its node or is gone. The answer is it, if it was charged to one.
+    pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        self.lift(uid)
+    }
+
+    /// Whether the pod is charged to a node.
+    pub fn is_placed(&self, uid: &str) -> bool {
+        self.pods.contains_key(uid)
+    }
+
+    /// How many pods mount the claim `NAMESPACE/NAME`.
+    pub fn claim_users(&self, claim: &str) -> usize {
+        self.claims.get(claim).copied().unwrap_or(0)
+    }
+
+    /// On how many nodes the image of this name is.
+    pub fn nodes_with_image(&self, name: &str) -> usize {
+        self.images.get(name).copied().unwrap_or(0)
+    }
+
+    /// How many pods of an owner are on each node.
+    pub fn pods_of(&self, owner: &str) -> Option<&HashMap<NodeId, i64>> {
+        self.by_owner.get(owner)
+    }
+
+    /// How many pods of a group are on nodes, and what they ask for together.
+    pub fn group_use(&self, group: &GroupKey) -> Option<&(usize, Resources)> {
+        self.by_group.get(group)
+    }
+
+    /// The pods on nodes whose labels `selector` may match, in one of `namespaces` (`None`: in any). Which of them it
+    /// does match is for the caller to find out.
+    pub fn candidates<'a>(
+        &'a self,
+        selector: &'a LabelSelector,
+        namespaces: Option<&'a BTreeSet<String>>,
+    ) -> Box<dyn Iterator<Item = (NodeId, &'a Arc<PodInfo>)> + 'a> {
+        if selector.is_nothing() {
+            return Box::new(std::iter::empty());
+        }
+        let named = selector.requirements().iter().find(|term| term.operator == Operator::In);
+        match (named, namespaces) {
+            (Some(term), Some(namespaces)) => Box::new(
+                namespaces
+                    .iter()
+                    .flat_map(move |namespace| {
+                        let keys = term.values.iter().map(move |value| label_key(namespace, &term.key, value));
+                        keys.filter_map(|key| self.by_label.get(&key))
+                    })
+                    .flatten()
+                    .map(|(id, pod)| (*id, pod)),
+            ),
+            _ => Box::new(self.nodes().flat_map(|node| node.pods.iter().map(move |pod| (node.id, pod)))),
+        }
+    }
+
+    /// Notes that `node` is being cleared for a pod.
+    pub fn nominate(&mut self, info: &Arc<PodInfo>, node: &str) {
+        self.withdraw(&info.uid);
+        self.nominated.entry(node.to_owned()).or_default().push(Arc::clone(info));
+    }
+
+    /// No node is being cleared for the pod any more.
+    pub fn withdraw(&mut self, uid: &str) {
+        self.nominated.retain(|_, pods| {
+            pods.retain(|pod| pod.uid != uid);
+            !pods.is_empty()
+        });
+    }
+
+    /// The pods for which `node` is being cleared and that go before `pod`.
+    pub fn nominated_before(&self, node: &NodeInfo, pod: &PodInfo) -> Vec<Arc<PodInfo>> {
+        if self.nominated.is_empty() {
+            return Vec::new();
+        }
+        let waiting = self.nominated.get(node.name()).into_iter().flatten();
+        waiting.filter(|other| other.priority >= pod.priority && other.uid != pod.uid).cloned().collect()
+    }
+
+    fn place(&mut self, node: &str, info: Arc<PodInfo>, assumed: bool) {
+        self.lift(&info.uid);
+        if let Some(id) = self.by_name.get(node).copied() {
+            self.charge(id, &info);
+        }
+        self.pods.insert(info.uid.clone(), Placed { node: node.to_owned(), info, assumed });
+    }
+
+    fn lift(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let placed = self.pods.remove(uid)?;
+        if let Some(id) = self.by_name.get(&placed.node).copied() {
+            self.discharge(id, &placed.info);
+        }
+        Some(placed.info)
+    }
+
+    fn charge(&mut self, id: NodeId, info: &Arc<PodInfo>) {
+        if let Some(node) = &mut self.nodes[id.0 as usize] {
+            node.add(Arc::clone(info));
+        }
+        for (key, value) in &info.labels {
+            let pods = self.by_label.entry(label_key(&info.namespace, key, value)).or_default();
+            pods.push((id, Arc::clone(info)));
+        }
+        if let Some(owner) = info.owner.as_ref().filter(|_| !info.deleting) {
+            *self.by_owner.entry(owner.clone()).or_default().entry(id).or_default() += 1;
+        }
+        if let Some(group) = &info.group {
+            let (count, requests) = self.by_group.entry(group.clone()).or_default();
+            *count += 1;
+            requests.add(&info.requests);
+        }
+        for claim in &info.claims {
+            *self.claims.entry(claim.clone()).or_default() += 1;
+        }
+        if let Some(affinity) = &info.affinity {
+            *self.with_affinity.entry(id).or_default() += 1;
+            if !affinity.anti_required.is_empty() {
+                *self.with_anti_affinity.entry(id).or_default() += 1;
+            }
+        }
+    }
+
+    fn discharge(&mut self, id: NodeId, info: &Arc<PodInfo>) {
+        if let Some(node) = &mut self.nodes[id.0 as usize] {
+            node.remove(&info.uid);
+        }
+        for (key, value) in &info.labels {
+            let key = label_key(&info.namespace, key, value);
+            if let Some(pods) = self.by_label.get_mut(&key) {
+                if let Some(position) = pods.iter().rposition(|(_, pod)| pod.uid == info.uid) {
+                    pods.swap_remove(position);
+                }
+                if pods.is_empty() {
+                    self.by_label.remove(&key);
+                }
+            }
+        }
+        if let Some(owner) = info.owner.as_ref().filter(|_| !info.deleting)
+            && let Some(nodes) = self.by_owner.get_mut(owner)
+        {
+            less(nodes, &id);
+            if nodes.is_empty() {
+                self.by_owner.remove(owner);
+            }
+        }
+        if let Some(group) = &info.group
+            && let Some((count, requests)) = self.by_group.get_mut(group)
+        {
+            *count -= 1;
+            requests.subtract(&info.requests);
+            if *count == 0 {
+                self.by_group.remove(group);
+            }
+        }
+        for claim in &info.claims {
+            less(&mut self.claims, claim);
+        }
+        let once = |counts: &mut BTreeMap<NodeId, usize>| {
+            if let Some(count) = counts.get_mut(&id) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&id);
+                }
+            }
+        };
+        if let Some(affinity) = &info.affinity {
+            once(&mut self.with_affinity);
+            if !affinity.anti_required.is_empty() {
+                once(&mut self.with_anti_affinity);
+            }
+        }
+    }
+
+    fn count_images(&mut self, images: &HashMap<String, i64>, added: bool) {
+        for name in images.keys() {
+            if added {
+                *self.images.entry(name.clone()).or_default() += 1;
+            } else {
+                less(&mut self.images, name);
+            }
+        }
+    }
+}
+
+/// One less; what was the last one is forgotten.
+fn less<K, V>(counts: &mut HashMap<K, V>, key: &K)
+where
+    K: std::hash::Hash + Eq,
+    V: Copy + std::ops::SubAssign + PartialEq + From<u8>,
+{
+    if let Some(count) = counts.get_mut(key) {
+        *count -= V::from(1);
+        if *count == V::from(0) {
+            counts.remove(key);
+        }
+    }
+}
+
+fn label_key(namespace: &str, key: &str, value: &str) -> String {
+    // None of the parts can contain the separators.
+    let mut text = String::with_capacity(namespace.len() + key.len() + value.len() + 2);
+    text.push_str(namespace);
+    text.push('|');
+    text.push_str(key);
+    text.push('=');
+    text.push_str(value);
+    text
+}
+
+/// Whether the change may let a pod in that was refused. Heartbeats, the most of a node's updates, do not.
+fn matters(old: &Node, new: &Node) -> bool {
+    let offered = |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
+    old.metadata.labels != new.metadata.labels || old.spec != new.spec || offered(old) != offered(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn node(name: &str, cpu: &str) -> Arc<Node> {
+        let node = json!({ "metadata": { "name": name }, "status": { "allocatable": { "cpu": cpu, "pods": "10" } } });
+        Arc::new(serde_json::from_value(node).expect("a node"))
+    }
+
+    fn pod(uid: &str, cpu: &str) -> Pod {
+        let pod = json!({
+            "metadata": { "name": uid, "uid": uid, "generation": 1, "namespace": "n", "labels": { "app": uid } },
+            "spec": { "containers": [{ "name": "c", "resources": { "requests": { "cpu": cpu } } }] },
+        });
+        serde_json::from_value(pod).expect("a pod")
+    }
+
+    fn info(uid: &str, cpu: &str) -> Arc<PodInfo> {
+        Arc::new(PodInfo::new(&pod(uid, cpu)))
+    }
+
+    fn used(cluster: &Cluster) -> Vec<i64> {
+        cluster.nodes().map(|node| node.requested.milli_cpu).collect()
+    }
+
+    #[test]
+    fn a_decision_is_charged_once_and_can_be_taken_back() {
+        let mut cluster = Cluster::default();
+        assert!(cluster.set_node(node("a", "4")).is_some());
+        cluster.assume("a", info("x", "1"));
+        assert_eq!(used(&cluster), [1000]);
+        assert!(cluster.set_pod("a", &pod("x", "1")).is_none());
+        assert_eq!(used(&cluster), [1000], "confirmed, not counted twice");
+        assert!(cluster.forget("x").is_none());
+        assert_eq!(used(&cluster), [1000], "what is confirmed is no longer an assumption");
+        cluster.assume("a", info("y", "1"));
+        assert!(cluster.forget("y").is_some());
+        assert_eq!(used(&cluster), [1000]);
+        assert!(cluster.remove_pod("x").is_some() && cluster.remove_pod("x").is_none());
+        assert_eq!(used(&cluster), [0]);
+        assert!(cluster.by_label.is_empty(), "nothing is left behind");
+    }
+
+    #[test]
+    fn pods_may_be_seen_before_their_node() {
+        let mut cluster = Cluster::default();
+        cluster.set_pod("a", &pod("x", "2"));
+        cluster.set_node(node("a", "4"));
+        assert_eq!(used(&cluster), [2000]);
+        cluster.remove_node("a");
+        cluster.set_node(node("b", "8"));
+        cluster.set_node(node("a", "8"));
+        assert_eq!(used(&cluster), [0, 2000], "a node that comes back has its pods, wherever it is kept");
+    }
+
+    #[test]
+    fn only_changes_that_matter_are_told() {
+        let mut cluster = Cluster::default();
+        cluster.set_node(node("a", "4"));
+        assert!(cluster.set_node(node("a", "4")).is_none(), "a heartbeat");
+        assert!(cluster.set_node(node("a", "8")).is_some());
+    }
+
+    #[test]
+    fn pods_are_found_by_their_labels() {
+        let mut cluster = Cluster::default();
+        cluster.set_node(node("a", "4"));
+        for uid in ["x", "y"] {
+            cluster.set_pod("a", &pod(uid, "1"));
+        }
+        let namespaces = BTreeSet::from(["n".to_owned()]);
+        let found = |text: &str| {
+            let selector = LabelSelector::parse(text).expect("a selector");
+            let pods = cluster.candidates(&selector, Some(&namespaces));
+            pods.filter(|(_, pod)| selector.matches(&pod.labels)).map(|(_, pod)| pod.uid.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(found("app=x"), ["x"]);
+        assert_eq!(found("app in (x,y)"), ["x", "y"]);
+        assert_eq!(found("app!=x"), ["y"]);
+        assert_eq!(found("app=z"), [""; 0]);
+    }
+}

@@ -1,0 +1,109 @@
+//! The trait that plugins implement.
+
+use std::borrow::Cow;
+
+use super::{Candidate, NodeInfo, PodInfo};
+use crate::cluster::Cluster;
+
+/// The best score that a plugin can give a node; 0 is the worst.
+pub const MAX_SCORE: i64 = 100;
+
+/// A part of the decision which node a pod runs on.
+pub trait Plugin: Send + Sync {
+    /// The plugin's name, upstream's where it has it.
+    fn name(&self) -> &'static str;
+
+    /// Looks at a pod once, before any node, and answers with what is to be asked of each node.
+    fn filter<'a>(&'a self, _pod: &'a Candidate, _cluster: &'a Cluster) -> Filtering<'a> {
+        Filtering::Skip
+    }
+
+    /// How well each of `nodes` suits `pod`: 0 to [`MAX_SCORE`], in the order of `nodes`. `None` where the plugin has
+    /// no opinion.
+    fn score(&self, _pod: &Candidate, _cluster: &Cluster, _nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+        None
+    }
+
+    /// Whether `event` may end a refusal of `pod` by this plugin. The pod is not tried again before.
+    fn helped_by(&self, _pod: &Candidate, _event: &ClusterEvent<'_>) -> bool {
+        true
+    }
+}
+
+/// What a plugin wants to check for a pod.
+pub enum Filtering<'a> {
+    /// Nothing: every node will do.
+    Skip,
+    /// Each node by itself.
+    Each(Box<dyn Check + 'a>),
+    /// Nothing: no node will do.
+    Refuse(Refusal),
+}
+
+impl<'a> Filtering<'a> {
+    /// Checks each node with a function.
+    pub fn each_node(check: impl Fn(&NodeInfo) -> Result<(), Refusal> + 'a) -> Self {
+        Self::Each(Box::new(check))
+    }
+}
+
+/// The check of nodes for one pod. Functions of a node are checks.
+pub trait Check {
+    /// Whether the pod can run on `node`.
+    fn check(&self, node: &NodeInfo) -> Result<(), Refusal>;
+
+    /// In a trial, `other` comes to `node` or leaves it. For checks that have counted pods beforehand; what is summed
+    /// up in the [`NodeInfo`] itself is kept by it.
+    fn moved(&mut self, _other: &PodInfo, _node: &NodeInfo, _comes: bool) {}
+}
+
+impl<F: Fn(&NodeInfo) -> Result<(), Refusal>> Check for F {
+    fn check(&self, node: &NodeInfo) -> Result<(), Refusal> {
+        self(node)
+    }
+}
+
+/// Why a plugin refuses a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reasons, in the words that upstream uses: people search for them.
+    pub reasons: Vec<Cow<'static, str>>,
+    /// Whether the node could take the pod if other pods left it.
+    pub resolvable: bool,
+}
+
+impl Refusal {
+    /// A refusal that pods leaving the node would end.
+    pub fn resolvable(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reasons: vec![reason.into()], resolvable: true }
+    }
+
+    /// A refusal that stands whatever runs on the node.
+    pub fn unresolvable(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reasons: vec![reason.into()], resolvable: false }
+    }
+}
+
+/// A change of the cluster that may make room for a pod that was refused.
+#[derive(Debug, Clone, Copy)]
+pub enum ClusterEvent<'a> {
+    /// A node appeared, or changed its labels, taints, capacity, images, or whether it is schedulable.
+    Node(&'a NodeInfo),
+    /// A pod came to a node, or changed its labels there.
+    PodAdded(&'a PodInfo),
+    /// A pod left its node: it was deleted or has ended.
+    PodRemoved(&'a PodInfo),
+    /// A claim, a volume or a storage class changed.
+    Storage,
+    /// A group of pods changed, or one of its pods came.
+    Group,
+}
+
+/// Stretches scores so that the largest becomes [`MAX_SCORE`]; with `reverse`, so that the largest becomes 0.
+pub fn stretch(scores: &mut [i64], reverse: bool) {
+    let largest = scores.iter().copied().max().unwrap_or(0);
+    for score in scores {
+        let stretched = if largest > 0 { *score * MAX_SCORE / largest } else { 0 };
+        *score = if reverse { MAX_SCORE - stretched } else { stretched };
+    }
+}

@@ -1,0 +1,183 @@
+//! Groups and queues as objects: kinds that somebody may define in the cluster, or not.
+
+use std::time::Duration;
+
+use informer::Informer;
+use kube::api::DynamicObject;
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Family, Group, GroupKey, Queue, status};
+
+/// Lists of a kind that was defined a moment ago may fail.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// What the scheduler is told.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// The kind is defined, or no longer.
+    Family(Family, bool),
+    /// A group came, changed or went.
+    Group(GroupKey, Option<Group>),
+    /// A queue came, changed or went.
+    Queue(String, Option<Queue>),
+}
+
+/// A kind that may be defined.
+#[derive(Clone, Copy)]
+struct Kind {
+    definition: &'static str,
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    family: Family,
+}
+
+const KINDS: [Kind; 3] = [
+    Kind {
+        definition: "podgroups.scheduling.x-k8s.io",
+        group: "scheduling.x-k8s.io",
+        version: "v1alpha1",
+        kind: "PodGroup",
+        plural: "podgroups",
+        family: Family::Coscheduling,
+    },
+    Kind {
+        definition: "podgroups.scheduling.volcano.sh",
+        group: "scheduling.volcano.sh",
+        version: "v1beta1",
+        kind: "PodGroup",
+        plural: "podgroups",
+        family: Family::Volcano,
+    },
+    Kind {
+        definition: "queues.scheduling.volcano.sh",
+        group: "scheduling.volcano.sh",
+        version: "v1beta1",
+        kind: "Queue",
+        plural: "queues",
+        family: Family::Volcano,
+    },
+];
+
+impl Kind {
+    fn resource(&self) -> ApiResource {
+        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(self.group, self.version, self.kind), self.plural)
+    }
+}
+
+/// Watches the kinds, for as long as they are defined, and keeps the status of groups, until `cancel` is triggered.
+pub(crate) async fn watch(
+    client: Client,
+    pods: Informer<k8s_openapi::api::core::v1::Pod>,
+    tell: impl Fn(Told) + Clone + Send + Sync + 'static,
+    cancel: CancellationToken,
+) {
+    let all = KINDS.map(|kind| follow(kind, client.clone(), pods.clone(), tell.clone(), cancel.clone()));
+    futures::future::join_all(all).await;
+}
+
+/// Follows one kind: each time it is defined, its objects are watched until it is gone again.
+async fn follow(
+    kind: Kind,
+    client: Client,
+    pods: Informer<k8s_openapi::api::core::v1::Pod>,
+    tell: impl Fn(Told) + Clone + Send + Sync + 'static,
+    cancel: CancellationToken,
+) {
+    let definitions = ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
+        "customresourcedefinitions",
+    );
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", kind.definition)).streaming_lists();
+    let informer =
+        Informer::<DynamicObject>::start(Api::all_with(client.clone(), &definitions), config, cancel.clone());
+    let (defined, mut changes) = watch::channel(false);
+    informer.on_change(move |change| {
+        let established = change.new.as_ref().is_some_and(|object| is_established(&object.data));
+        defined.send_if_modified(|defined| std::mem::replace(defined, established) != established);
+    });
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            defined = changes.wait_for(|defined| *defined) => if defined.is_err() { return },
+        }
+        tokio::time::sleep(SETTLE).await;
+        let until = cancel.child_token();
+        let objects = Informer::<DynamicObject>::start(
+            Api::all_with(client.clone(), &kind.resource()),
+            watcher::Config::default().streaming_lists(),
+            until.clone(),
+        );
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = objects.synced() => {}
+        }
+        let told = tell.clone();
+        objects.on_change(move |change| {
+            let key = change.key();
+            let object = change.new.as_ref().map(|object| &object.data);
+            told(match kind.kind {
+                "Queue" => Told::Queue(key.name, object.map(Queue::read)),
+                _ => {
+                    let family = kind.family;
+                    let group = object.map(|object| Group::read(family, object));
+                    Told::Group(GroupKey { family, namespace: key.namespace, name: key.name }, group)
+                }
+            });
+        });
+        let keeper = async {
+            if kind.kind == "PodGroup" {
+                tell(Told::Family(kind.family, true));
+                status::keep(
+                    kind.family,
+                    client.clone(),
+                    kind.resource(),
+                    objects.clone(),
+                    pods.clone(),
+                    until.clone(),
+                )
+                .await;
+            } else {
+                until.cancelled().await;
+            }
+        };
+        let gone = async {
+            let _ = changes.wait_for(|defined| !*defined).await;
+            until.cancel();
+        };
+        futures::join!(keeper, async {
+            tokio::select! {
+                () = cancel.cancelled() => until.cancel(),
+                () = gone => {}
+            }
+        });
+        for object in objects.list() {
+            let namespace = object.metadata.namespace.clone().unwrap_or_default();
+            let name = object.metadata.name.clone().unwrap_or_default();
+            tell(match kind.kind {
+                "Queue" => Told::Queue(name, None),
+                _ => Told::Group(GroupKey { family: kind.family, namespace, name }, None),
+            });
+        }
+        if kind.kind == "PodGroup" {
+            tell(Told::Family(kind.family, false));
+        }
+    }
+}
+
+fn is_established(definition: &Value) -> bool {
+    let conditions = definition["status"]["conditions"].as_array();
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == "Established" && condition["status"] == "True")
+}
+
+/// The groups of one kind.
+pub(super) type Objects = Informer<DynamicObject>;

@@ -1,0 +1,171 @@
+//! All or none.
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::json;
+
+use super::place::{Placement, place};
+use super::status::{Members, plan};
+use super::*;
+use crate::framework::Candidate;
+use crate::profile::Profile;
+use crate::testing::{asks, cluster, pod_with, sized_node};
+
+fn worker(group: &str, number: usize) -> Candidate {
+    let labels = json!({ "scheduling.x-k8s.io/pod-group": group });
+    pod_with(json!({ "name": format!("{group}-{number}"), "labels": labels }), &asks(json!({ "nvidia.com/gpu": "1" })))
+}
+
+fn gpus(nodes: &[u32]) -> Cluster {
+    let none = json!({});
+    let offered = |gpus: u32| json!({ "cpu": "8", "memory": "8Gi", "pods": "10", "nvidia.com/gpu": gpus.to_string() });
+    let nodes: Vec<_> =
+        nodes.iter().enumerate().map(|(n, gpus)| sized_node(&format!("n{n}"), &none, &none, &offered(*gpus))).collect();
+    cluster(&nodes, &[])
+}
+
+fn key(name: &str) -> GroupKey {
+    GroupKey { family: Family::Coscheduling, namespace: "n".to_owned(), name: name.to_owned() }
+}
+
+fn used(cluster: &Cluster) -> i64 {
+    cluster.nodes().map(|node| node.requested.of("nvidia.com/gpu")).sum()
+}
+
+#[test]
+fn four_workers_with_room_for_two() {
+    let members = |count: usize| (0..count).map(|number| worker("g", number)).collect::<Vec<_>>();
+    let mut small = gpus(&[1, 1]);
+    match place(&mut small, &Profile::default(), &key("g"), members(4), 4, &mut 0) {
+        Placement::Refused { message, plugins, .. } => {
+            assert_eq!(
+                message,
+                "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. pod group n/g is not ready: 2 of 4 pods that it \
+                 needs find a node at the same time; it never can: nvidia.com/gpu 4 wanted, 2 there in the whole cluster"
+            );
+            assert!(plugins.contains(NAME) && plugins.contains("NodeResourcesFit"));
+        }
+        Placement::Whole { .. } => panic!("there is room for two"),
+    }
+    assert_eq!(used(&small), 0, "nothing is held");
+
+    let mut large = gpus(&[2, 2]);
+    let Placement::Whole { placed, left } = place(&mut large, &Profile::default(), &key("g"), members(5), 4, &mut 0)
+    else {
+        panic!("there is room for four");
+    };
+    assert_eq!((placed.len(), left.len(), used(&large)), (4, 1, 4), "the fifth is not needed");
+}
+
+#[test]
+fn of_two_gangs_one_runs() {
+    let mut cluster = gpus(&[3, 3]);
+    let mut outcomes = Vec::new();
+    for group in ["one", "two"] {
+        let members = (0..4).map(|number| worker(group, number)).collect();
+        let placement = place(&mut cluster, &Profile::default(), &key(group), members, 4, &mut 0);
+        outcomes.push(matches!(placement, Placement::Whole { .. }));
+    }
+    assert_eq!((outcomes, used(&cluster)), (vec![true, false], 4));
+}
+
+#[test]
+fn groups_are_named_in_three_ways() {
+    let of = |meta: Value| GroupKey::of(&pod_with(meta, &json!({})).pod).map(|key| (key.family, key.name));
+    let labelled = |label: &str| of(json!({ "name": "p", "labels": { label: "g" } }));
+    let coscheduling = Some((Family::Coscheduling, "g".to_owned()));
+    assert_eq!(labelled("scheduling.x-k8s.io/pod-group"), coscheduling);
+    assert_eq!(labelled("pod-group.scheduling.sigs.k8s.io/name"), coscheduling);
+    assert_eq!(labelled("app"), None);
+    let annotated = of(json!({ "name": "p", "annotations": { "scheduling.k8s.io/group-name": "g" } }));
+    assert_eq!(annotated, Some((Family::Volcano, "g".to_owned())));
+}
+
+#[test]
+fn what_keeps_a_group_from_being_tried() {
+    let mut groups = Groups::default();
+    let cluster = gpus(&[2]);
+    let mut volcano = key("v");
+    volcano.family = Family::Volcano;
+    let check = |groups: &Groups, key: &GroupKey, waiting: usize, expected: Option<&str>| {
+        let asked = asks(json!({ "nvidia.com/gpu": "2" }));
+        let asked = &pod_with(json!({ "name": "p" }), &asked).requests.clone();
+        assert_eq!(groups.obstacle(key, waiting, 0, asked, &cluster).as_deref(), expected);
+    };
+    check(&groups, &key("g"), 4, Some("pod group n/g not found"));
+    let group = |spec: Value| Group::read(Family::Coscheduling, &json!({ "spec": spec }));
+    groups.groups.insert(key("g"), group(json!({ "minMember": 4 })));
+    check(
+        &groups,
+        &key("g"),
+        3,
+        Some("pod group n/g cannot find enough sibling pods, current pods number: 3, minMember of group: 4"),
+    );
+    check(&groups, &key("g"), 4, None);
+    let resources = json!({ "minMember": 1, "minResources": { "nvidia.com/gpu": "4" } });
+    groups.groups.insert(key("g"), group(resources));
+    check(
+        &groups,
+        &key("g"),
+        1,
+        Some("pod group n/g is not ready, minResources are not available: nvidia.com/gpu 4 wanted, 2 left"),
+    );
+    let spec = json!({ "spec": { "minMember": 1, "queue": "q" } });
+    groups.groups.insert(volcano.clone(), Group::read(Family::Volcano, &spec));
+    check(&groups, &volcano, 1, Some("queue q not found"));
+    let queue = |gpus: &str| Queue::read(&json!({ "spec": { "weight": 1, "capability": { "nvidia.com/gpu": gpus } } }));
+    groups.queues.insert("q".to_owned(), queue("1"));
+    check(&groups, &volcano, 1, Some("queue q resource quota insufficient: insufficient nvidia.com/gpu"));
+    groups.queues.insert("q".to_owned(), queue("2"));
+    check(&groups, &volcano, 1, None);
+}
+
+#[test]
+fn a_group_that_waits_too_long_is_told_of_once() {
+    let mut groups = Groups::default();
+    let group = json!({ "spec": { "minMember": 4, "scheduleTimeoutSeconds": 60 } });
+    groups.groups.insert(key("g"), Group::read(Family::Coscheduling, &group));
+    let now = Instant::now();
+    assert_eq!(groups.next_timeout(), None);
+    groups.note_in_vain(&key("g"), now);
+    groups.note_in_vain(&key("g"), now + Duration::from_secs(30));
+    assert_eq!(groups.next_timeout(), Some(now + Duration::from_secs(60)));
+    assert!(groups.take_overdue(now).is_empty());
+    assert_eq!(groups.take_overdue(now + Duration::from_secs(60)), [key("g")]);
+    assert!(groups.take_overdue(now + Duration::from_secs(61)).is_empty());
+    groups.settled(&key("g"));
+    groups.note_in_vain(&key("g"), now + Duration::from_secs(70));
+    assert_eq!(groups.next_timeout(), Some(now + Duration::from_secs(130)));
+}
+
+#[test]
+fn statuses_follow_the_members() {
+    let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let phase = |family: Family, pods, scheduled, running, succeeded| {
+        let members = Members { pods, scheduled, running, succeeded, failed: 0 };
+        let patch = plan(family, &json!({ "spec": { "minMember": 4 } }), members, now);
+        patch.map(|patch| patch["status"]["phase"].as_str().unwrap_or_default().to_owned()).unwrap_or_default()
+    };
+    for (members, coscheduling, volcano) in [
+        ((0, 0, 0, 0), "Pending", "Pending"),
+        ((2, 0, 0, 0), "Pending", "Pending"),
+        ((4, 0, 0, 0), "Scheduling", "Inqueue"),
+        ((4, 2, 0, 0), "Scheduling", "Unknown"),
+        ((4, 4, 1, 0), "Scheduled", "Inqueue"),
+        ((4, 4, 4, 0), "Running", "Running"),
+        ((4, 4, 0, 4), "Finished", "Completed"),
+    ] {
+        let (pods, scheduled, running, succeeded) = members;
+        assert_eq!(phase(Family::Coscheduling, pods, scheduled, running, succeeded), coscheduling, "{members:?}");
+        assert_eq!(phase(Family::Volcano, pods, scheduled, running, succeeded), volcano, "{members:?}");
+    }
+    let members = Members { pods: 4, ..Members::default() };
+    let mut group = json!({ "spec": { "minMember": 4 } });
+    let patch = plan(Family::Volcano, &group, members, now).expect("there is none yet");
+    let condition = &patch["status"]["conditions"][0];
+    assert_eq!(
+        condition["message"],
+        "4/4 tasks in gang unschedulable: pod group is not ready, 4 Pending, 4 minAvailable"
+    );
+    group["status"] = patch["status"].clone();
+    assert_eq!(plan(Family::Volcano, &group, members, now), None, "then it is right");
+}

@@ -1,0 +1,234 @@
+//! What was decided lately, and why: for `coracle explain` and for whoever else asks.
+//!
+//! Decisions are recorded as they are made and never computed again: by the time somebody asks, the cluster is another
+//! one. What is kept is bounded: so many pods, and of large clusters the best nodes and some examples of each refusal.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
+
+use crate::cluster::Cluster;
+use crate::framework::{NodeId, PodInfo};
+use crate::schedule::{Decision, Trace};
+
+/// The decisions about so many pods are kept.
+const PODS: usize = 512;
+/// So many nodes are kept with their scores, and with each reason for a refusal.
+const NODES: usize = 24;
+
+/// The latest decision about a pod.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's unique id.
+    pub uid: String,
+    /// The scheduler's name.
+    pub scheduler: String,
+    /// When.
+    pub at: Timestamp,
+    /// How long it took to decide, in microseconds.
+    pub took_micros: u64,
+    /// How long the pod has been waiting for it, in milliseconds, other attempts included.
+    pub waited_millis: u64,
+    /// The how manieth attempt it was.
+    pub attempt: u32,
+    /// How many nodes there were.
+    pub nodes: usize,
+    /// How many of them were looked at.
+    pub evaluated: usize,
+    /// How many of those would do.
+    pub feasible: usize,
+    /// The node that won.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The node that is being cleared for the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nominated: Option<String>,
+    /// The pods that have to go from there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub victims: Vec<String>,
+    /// The group that the pod is placed with, or not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Where no node was found: why, as the event says it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Where no node was found: what the pod waits for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<&'static str>,
+    /// The nodes that would do, the best first, with their scores.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scored: Vec<Scored>,
+    /// Why nodes were refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refused>,
+}
+
+/// A node that would do.
+#[derive(Debug, Clone, Serialize)]
+pub struct Scored {
+    /// The node.
+    pub node: String,
+    /// The sum of all scores, each with its weight.
+    pub total: i64,
+    /// The scores.
+    pub scores: Vec<Part>,
+}
+
+/// What one plugin gave a node.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Part {
+    /// The plugin.
+    pub plugin: &'static str,
+    /// 0 to 100.
+    pub score: i64,
+    /// How much it counts.
+    pub weight: i64,
+}
+
+/// Nodes that were refused for one reason.
+#[derive(Debug, Clone, Serialize)]
+pub struct Refused {
+    /// The plugin that refused.
+    pub plugin: &'static str,
+    /// Why.
+    pub reason: String,
+    /// How many nodes.
+    pub count: usize,
+    /// Their names, or some of them.
+    pub nodes: Vec<String>,
+}
+
+impl Record {
+    /// A record of a decision about `pod` that took so long.
+    pub(crate) fn new(pod: &PodInfo, scheduler: &str, took: Duration) -> Self {
+        Self {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            scheduler: scheduler.to_owned(),
+            at: Timestamp::now(),
+            took_micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            ..Self::default()
+        }
+    }
+
+    /// Takes over what was found on the way.
+    pub(crate) fn trace(mut self, cluster: &Cluster, trace: &Trace, decision: Option<&Decision>) -> Self {
+        self.nodes = cluster.len();
+        self.feasible = trace.feasible.len();
+        self.evaluated = trace.feasible.len() + trace.refused.len();
+        self.node = decision.map(|decision| decision.node.clone());
+        let name = |id: NodeId| cluster.node(id).map(|node| node.name().to_owned()).unwrap_or_default();
+        let mut order: Vec<(i64, usize)> = (0..trace.feasible.len())
+            .map(|index| (trace.scores.iter().map(|(_, weight, scores)| weight * scores[index]).sum(), index))
+            .collect();
+        let winner = self.node.clone();
+        let won = |index: usize| winner.as_deref().is_some_and(|won| name(trace.feasible[index]) == won);
+        // Only the best are put in order, and the winner goes first among equals.
+        if order.len() > NODES {
+            order.select_nth_unstable_by_key(NODES, |(total, _)| -total);
+            if let Some(place) = order.iter().position(|(_, index)| won(*index)).filter(|place| *place >= NODES) {
+                order.swap(0, place);
+            }
+            order.truncate(NODES);
+        }
+        order.sort_by_key(|(total, index)| (-total, !won(*index), *index));
+        self.scored = order
+            .into_iter()
+            .map(|(total, index)| Scored {
+                node: name(trace.feasible[index]),
+                total,
+                scores: trace
+                    .scores
+                    .iter()
+                    .map(|(plugin, weight, scores)| Part { plugin, score: scores[index], weight: *weight })
+                    .collect(),
+            })
+            .collect();
+        let mut refused: BTreeMap<(&'static str, &str), (usize, Vec<String>)> = BTreeMap::new();
+        for (id, plugin, refusal) in &trace.refused {
+            for reason in &refusal.reasons {
+                let (count, nodes) = refused.entry((plugin, reason)).or_default();
+                *count += 1;
+                if nodes.len() < NODES {
+                    nodes.push(name(*id));
+                }
+            }
+        }
+        self.refused = refused
+            .into_iter()
+            .map(|((plugin, reason), (count, nodes))| Refused { plugin, reason: reason.to_owned(), count, nodes })
+            .collect();
+        self
+    }
+}
+
+/// What a pod waits for that this plugin refused.
+pub(crate) fn remedy(plugin: &str) -> &'static str {
+    match plugin {
+        "NodeUnschedulable" => "a node that is not cordoned (kubectl uncordon)",
+        "NodeName" => "the node that it names",
+        "TaintToleration" => "a node without taints that the pod does not tolerate",
+        "NodeAffinity" => "a node with the labels that its selector and affinity ask for",
+        "NodePorts" => "a node on which the host ports are free",
+        "NodeResourcesFit" => "pods that leave, or a node with more of what is insufficient",
+        "VolumeRestrictions" => "the pod that uses its ReadWriteOncePod claim to leave",
+        "VolumeBinding" => "its claims and volumes",
+        "PodTopologySpread" => "pods or nodes that even out the spread over its topology",
+        "InterPodAffinity" => "pods to come or go that its affinity, or theirs, is about",
+        super::gang::NAME => "room for enough pods of its group at the same time",
+        _ => "a change of the cluster",
+    }
+}
+
+/// The latest decisions. Cheap to clone; all clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Records(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    by_pod: HashMap<(String, String), Arc<Record>>,
+    /// The pods, those that were decided on first at the front.
+    order: VecDeque<(String, String)>,
+}
+
+impl Records {
+    /// The latest decision about a pod, if it is still kept.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Record>> {
+        self.kept().by_pod.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// All that are kept, oldest first; with a namespace, only its own.
+    pub fn list(&self, namespace: Option<&str>) -> Vec<Arc<Record>> {
+        let kept = self.kept();
+        let wanted = kept.order.iter().filter(|(own, _)| namespace.is_none_or(|namespace| namespace == own));
+        wanted.filter_map(|key| kept.by_pod.get(key).cloned()).collect()
+    }
+
+    pub(crate) fn put(&self, record: Record) {
+        let key = (record.namespace.clone(), record.name.clone());
+        let mut kept = self.kept();
+        if kept.by_pod.insert(key.clone(), Arc::new(record)).is_some() {
+            return;
+        }
+        kept.order.push_back(key);
+        if kept.order.len() > PODS
+            && let Some(oldest) = kept.order.pop_front()
+        {
+            kept.by_pod.remove(&oldest);
+        }
+    }
+
+    /// A lock of the standard library: never held across an await.
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,297 @@
+//! One pod's turn, or one gang's: decide, record, and have it carried out.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use informer::{EventType, Recorder};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::{Message, Scheduler};
+use crate::bind::{self, BindError};
+use crate::framework::Candidate;
+use crate::gang::{self, Family, GroupKey, Placement};
+use crate::preempt::{Preemption, preempt};
+use crate::record::{Record, remedy};
+use crate::resources::Resources;
+use crate::schedule::{Decision, Trace, Unschedulable, schedule};
+use crate::storage::Promise;
+
+impl Scheduler {
+    pub(super) fn attempt(&mut self, pod: Candidate) {
+        match pod.group.clone().filter(|group| self.groups.govern(group)) {
+            Some(group) => self.attempt_gang(&group),
+            None => self.attempt_one(pod),
+        }
+    }
+
+    fn attempt_one(&mut self, pod: Candidate) {
+        let started = std::time::Instant::now();
+        let Some(profile) = self.profile_of(&pod.pod).cloned() else {
+            return self.queue.remove(&pod.uid);
+        };
+        let mut trace = Trace::default();
+        match schedule(&self.cluster, &profile, &pod, &mut self.first, &mut trace) {
+            Ok(decision) => {
+                let record = self.record(&pod, started.elapsed()).trace(&self.cluster, &trace, Some(&decision));
+                self.config.records.put(record);
+                self.cluster.assume(&decision.node, Arc::clone(&pod.info));
+                self.carry_out(pod, decision);
+            }
+            Err(mut refused) => {
+                let found = match profile.preempts {
+                    false => None,
+                    true => {
+                        let budgets: Vec<_> = self.budgets.values().cloned().collect();
+                        match preempt(&self.cluster, &profile, &pod, &refused, &budgets) {
+                            Ok(found) => Some(found),
+                            Err(why) => {
+                                refused.preemption = why;
+                                None
+                            }
+                        }
+                    }
+                };
+                self.refuse(&pod, refused, found, &trace, started.elapsed());
+            }
+        }
+    }
+
+    fn attempt_gang(&mut self, key: &GroupKey) {
+        let started = std::time::Instant::now();
+        let members = self.queue.take_group(key);
+        let Some(profile) = members.first().and_then(|pod| self.profile_of(&pod.pod)).cloned() else {
+            members.iter().for_each(|pod| self.queue.remove(&pod.uid));
+            return;
+        };
+        let placed = self.cluster.group_use(key).map_or(0, |(count, _)| *count);
+        let needed = self.groups.groups.get(key).map_or(0, |group| group.min_member).saturating_sub(placed);
+        let mut asked = Resources::default();
+        members.iter().take(needed.max(1)).for_each(|pod| asked.add(&pod.requests));
+        if let Some(obstacle) = self.groups.obstacle(key, members.len(), placed, &asked, &self.cluster) {
+            return self.refuse_gang(
+                key,
+                &members,
+                &obstacle,
+                &BTreeSet::from([gang::NAME]),
+                &Trace::default(),
+                started,
+            );
+        }
+        match gang::place(&mut self.cluster, &profile, key, members.clone(), needed, &mut self.first) {
+            Placement::Whole { placed, left } => {
+                if !placed.is_empty() {
+                    self.groups.settled(key);
+                }
+                let took = started.elapsed();
+                for (pod, decision, trace) in placed {
+                    let mut record = self.record(&pod, took).trace(&self.cluster, &trace, Some(&decision));
+                    record.group = Some(key.to_string());
+                    self.config.records.put(record);
+                    self.carry_out(pod, decision);
+                }
+                for (pod, refused, trace) in left {
+                    self.refuse(&pod, refused, None, &trace, took);
+                }
+            }
+            Placement::Refused { message, plugins, trace } => {
+                self.refuse_gang(key, &members, &message, &plugins, &trace, started);
+            }
+        }
+    }
+
+    /// Charges are made; the API server hears of it in the background.
+    fn carry_out(&mut self, pod: Candidate, decision: Decision) {
+        self.cluster.withdraw(&pod.uid);
+        let mut promises: Vec<Promise> = Vec::new();
+        if !pod.claims.is_empty()
+            && let Some(node) = self.cluster.node_named(&decision.node)
+        {
+            promises = self.cluster.storage.promises(&pod.claims, node);
+            for promise in &promises {
+                if let Promise::Volume { volume, claim } = promise {
+                    self.cluster.storage.reserved.insert(volume.clone(), claim.clone());
+                }
+            }
+        }
+        let (client, recorder) = (self.client.clone(), self.recorder(&pod));
+        let (messages, permits) = (self.messages.clone(), Arc::clone(&self.permits));
+        let (claims, changes) = (self.claims.clone(), self.storage_changed.subscribe());
+        let node = decision.node;
+        self.tasks.spawn(async move {
+            let result = async {
+                if !promises.is_empty() {
+                    bind::keep_promises(&client, &claims, changes, &promises, &node).await?;
+                }
+                let _permit = permits.acquire().await;
+                Ok::<_, BindError>(bind::bind(&client, &pod.info, &node).await?)
+            }
+            .await;
+            let name = pod.full_name();
+            let about = pod.pod.object_ref(&());
+            match result {
+                Ok(()) => {
+                    let message = format!("Successfully assigned {name} to {node}");
+                    recorder.event(&about, EventType::Normal, "Scheduled", message);
+                    return;
+                }
+                // Deleted, or bound by somebody else, while this was decided: the informer will tell.
+                Err(BindError::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+                    debug!(pod = name, "not bound: {}", status.message);
+                }
+                Err(error) => {
+                    warn!(pod = name, %error, "binding failed");
+                    recorder.event(&about, EventType::Warning, "FailedScheduling", error.to_string());
+                }
+            }
+            drop(messages.send(Message::NotBound(pod.uid.clone())));
+        });
+    }
+
+    /// No node for this pod now. With a preemption, one is being cleared.
+    fn refuse(
+        &mut self,
+        pod: &Candidate,
+        refused: Box<Unschedulable>,
+        preemption: Option<Preemption>,
+        trace: &Trace,
+        took: Duration,
+    ) {
+        let message = refused.to_string();
+        let mut record = self.record(pod, took).trace(&self.cluster, trace, None);
+        record.message.clone_from(&message);
+        record.waits_for = refused.plugins.iter().map(|plugin| remedy(plugin)).collect();
+        // What was nominated stays nominated while its victims go; else there is no reason for it any more.
+        let waits = refused.preemption.starts_with("not eligible due to a terminating pod");
+        let nominated: Option<Option<String>> = match &preemption {
+            Some(preemption) => Some(Some(preemption.node.clone())),
+            None if waits => None,
+            None => Some(None),
+        };
+        if let Some(preemption) = preemption {
+            record.nominated = Some(preemption.node.clone());
+            record.victims = preemption.victims.iter().map(|victim| victim.full_name()).collect();
+            record.waits_for = vec!["pods of lower priority to leave the node that is being cleared for it"];
+            self.cluster.nominate(&pod.info, &preemption.node);
+            self.displace(pod, preemption);
+        } else if !waits {
+            self.cluster.withdraw(&pod.uid);
+        }
+        self.config.records.put(record);
+        self.queue.refused(&pod.uid, refused.plugins, Instant::now());
+        self.tell(pod, message, nominated);
+    }
+
+    fn refuse_gang(
+        &mut self,
+        key: &GroupKey,
+        members: &[Candidate],
+        message: &str,
+        plugins: &BTreeSet<&'static str>,
+        trace: &Trace,
+        started: std::time::Instant,
+    ) {
+        let now = Instant::now();
+        self.groups.note_in_vain(key, now);
+        for pod in members {
+            let mut record = self.record(pod, started.elapsed()).trace(&self.cluster, trace, None);
+            record.feasible = 0;
+            record.scored.clear();
+            record.group = Some(key.to_string());
+            message.clone_into(&mut record.message);
+            record.waits_for = plugins.iter().map(|plugin| remedy(plugin)).collect();
+            self.config.records.put(record);
+            self.queue.refused(&pod.uid, plugins.clone(), now);
+            self.tell(pod, message.to_owned(), None);
+        }
+    }
+
+    /// Says in an event and in the pod's status why it has no node.
+    fn tell(&self, pod: &Candidate, message: String, nominated: Option<Option<String>>) {
+        info!(pod = pod.full_name(), "{message}");
+        self.recorder(pod).event(&pod.pod.object_ref(&()), EventType::Warning, "FailedScheduling", &message);
+        let (client, object) = (self.client.clone(), Arc::clone(&pod.pod));
+        self.tasks.spawn(async move {
+            let nominated = nominated.as_ref().map(Option::as_deref);
+            if let Err(error) = bind::report_unschedulable(&client, &object, &message, nominated).await {
+                debug!(%error, "condition not written");
+            }
+        });
+    }
+
+    /// Ends the pods that have to make room for `pod`.
+    fn displace(&self, pod: &Candidate, preemption: Preemption) {
+        let scheduler = pod.spec().scheduler_name.clone().unwrap_or_default();
+        info!(pod = pod.full_name(), node = preemption.node, victims = preemption.victims.len(), "clearing a node");
+        for victim in preemption.victims {
+            if victim.deleting {
+                continue;
+            }
+            let (client, recorder) = (self.client.clone(), self.recorder(pod));
+            let message = format!("Preempted by pod {} on node {}", pod.uid, preemption.node);
+            let scheduler = scheduler.clone();
+            self.tasks.spawn(async move {
+                match bind::displace(&client, &victim, &scheduler).await {
+                    Ok(()) => {
+                        let about = ObjectReference {
+                            api_version: Some("v1".to_owned()),
+                            kind: Some("Pod".to_owned()),
+                            namespace: Some(victim.namespace.clone()),
+                            name: Some(victim.name.clone()),
+                            uid: Some(victim.uid.clone()),
+                            ..ObjectReference::default()
+                        };
+                        recorder.event(&about, EventType::Normal, "Preempted", message);
+                    }
+                    Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+                    Err(error) => warn!(pod = victim.full_name(), %error, "cannot displace the pod"),
+                }
+            });
+        }
+    }
+
+    /// Says once of each gang that waits for longer than it wants to.
+    pub(super) fn tell_of_overdue_gangs(&mut self, now: Instant) {
+        for key in self.groups.take_overdue(now) {
+            let Some((recorder, group)) = self.recorders.values().next().zip(self.groups.groups.get(&key)) else {
+                continue;
+            };
+            let (api_version, seconds) = match key.family {
+                Family::Coscheduling => ("scheduling.x-k8s.io/v1alpha1", group.timeout.unwrap_or_default().as_secs()),
+                Family::Volcano => ("scheduling.volcano.sh/v1beta1", group.timeout.unwrap_or_default().as_secs()),
+            };
+            let about = ObjectReference {
+                api_version: Some(api_version.to_owned()),
+                kind: Some("PodGroup".to_owned()),
+                namespace: Some(key.namespace.clone()),
+                name: Some(key.name.clone()),
+                ..ObjectReference::default()
+            };
+            let message = format!("the group was not placed within {seconds} s; it is tried again when that may help");
+            recorder.event(&about, EventType::Warning, "ScheduleTimeout", message);
+        }
+    }
+
+    fn recorder(&self, pod: &Candidate) -> Recorder {
+        let name = pod.spec().scheduler_name.as_deref().unwrap_or_default();
+        let any = || self.recorders.values().next();
+        match self.recorders.get(name).or_else(any) {
+            Some(recorder) => recorder.clone(),
+            // A configuration has at least one profile, and each its recorder.
+            None => Recorder::new(self.client.clone(), name.to_owned(), None),
+        }
+    }
+
+    fn record(&self, pod: &Candidate, took: Duration) -> Record {
+        let scheduler = pod.spec().scheduler_name.as_deref().unwrap_or_default();
+        let mut record = Record::new(pod, scheduler, took);
+        if let Some((attempts, since)) = self.queue.history(&pod.uid) {
+            record.attempt = attempts;
+            record.waited_millis = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        }
+        record
+    }
+}

@@ -1,0 +1,216 @@
+//! What changes of the cluster mean for the books and for the pods that wait.
+
+use std::sync::Arc;
+
+use informer::Change;
+use k8s_openapi::api::core::v1::Pod;
+use tokio::time::Instant;
+
+use super::{Message, Scheduler};
+use crate::config::GANG_SCHEDULERS;
+use crate::framework::{Candidate, ClusterEvent};
+use crate::gang::{self, Told};
+use crate::preempt::Budget;
+use crate::profile::Profile;
+
+impl Scheduler {
+    pub(super) fn take(&mut self, message: Message) {
+        match message {
+            Message::Node(Change { new: Some(node), .. }) => {
+                if let Some(node) = self.cluster.set_node(node).map(|node| node.id) {
+                    self.wake_for_node(node);
+                }
+            }
+            Message::Node(change) => self.cluster.remove_node(&change.key().name),
+            Message::Pod(Change { new: Some(pod), .. }) => self.take_pod(pod),
+            Message::Pod(Change { old: Some(pod), .. }) => self.pod_left(&pod),
+            Message::Pod(_) => {}
+            Message::Namespace(change) => {
+                let name = change.key().name;
+                match change.new.and_then(|namespace| namespace.metadata.labels.clone()) {
+                    Some(labels) => self.cluster.namespaces.insert(name, labels),
+                    None => self.cluster.namespaces.remove(&name),
+                };
+            }
+            Message::Claim(change) => {
+                let key = change.key();
+                let key = format!("{}/{}", key.namespace, key.name);
+                match change.new {
+                    Some(claim) => self.cluster.storage.claims.insert(key, claim),
+                    None => self.cluster.storage.claims.remove(&key),
+                };
+                self.storage_changed();
+            }
+            Message::Volume(change) => {
+                let name = change.key().name;
+                match change.new {
+                    Some(volume) => {
+                        // From here on the object itself says whose it is.
+                        if volume.spec.as_ref().is_some_and(|spec| spec.claim_ref.is_some()) {
+                            self.cluster.storage.reserved.remove(&name);
+                        }
+                        self.cluster.storage.volumes.insert(name, volume)
+                    }
+                    None => self.cluster.storage.volumes.remove(&name),
+                };
+                self.storage_changed();
+            }
+            Message::Class(change) => {
+                let name = change.key().name;
+                match change.new {
+                    Some(class) => self.cluster.storage.classes.insert(name, class),
+                    None => self.cluster.storage.classes.remove(&name),
+                };
+                self.storage_changed();
+            }
+            Message::Budget(change) => {
+                let key = change.key();
+                match change.new {
+                    Some(budget) => self.budgets.insert(key, Budget::new(&budget)),
+                    None => self.budgets.remove(&key),
+                };
+            }
+            Message::Gang(told) => self.take_gang(told),
+            Message::NotBound(uid) => {
+                if let Some(pod) = self.cluster.forget(&uid) {
+                    self.cluster.storage.reserved.retain(|_, claim| !pod.claims.contains(claim));
+                    self.wake(&ClusterEvent::PodRemoved(&pod));
+                }
+                self.queue.refused(&uid, Default::default(), Instant::now());
+            }
+        }
+    }
+
+    fn take_pod(&mut self, pod: Arc<Pod>) {
+        let spec = pod.spec.as_ref();
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        if matches!(phase, Some("Succeeded" | "Failed")) {
+            return self.pod_left(&pod);
+        }
+        let node = spec.and_then(|spec| spec.node_name.as_deref());
+        if let Some(node) = node.filter(|node| !node.is_empty()) {
+            self.queue.remove(pod.metadata.uid.as_deref().unwrap_or_default());
+            if let Some(info) = self.cluster.set_pod(node, &pod) {
+                self.cluster.withdraw(&info.uid);
+                self.wake(&ClusterEvent::PodAdded(&info));
+            }
+            return;
+        }
+        let gates = spec.and_then(|spec| spec.scheduling_gates.as_ref());
+        let gated = gates.is_some_and(|gates| !gates.is_empty());
+        if self.profile_of(&pod).is_some() && !gated && pod.metadata.deletion_timestamp.is_none() {
+            let pod = Candidate::new(pod);
+            // Between a decision and the news of its binding the pod still looks as if it had no node.
+            if self.cluster.is_placed(&pod.uid) {
+                return;
+            }
+            let new = !self.queue.contains(&pod.uid);
+            if let Some(node) = pod.nominated().filter(|_| new) {
+                self.cluster.nominate(&pod.info, node);
+            }
+            let group = pod.group.clone();
+            self.queue.add(pod, Instant::now());
+            if new && let Some(group) = group {
+                self.wake_group(&group);
+            }
+        } else {
+            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+            self.queue.remove(uid);
+            self.cluster.withdraw(uid);
+        }
+    }
+
+    fn pod_left(&mut self, pod: &Pod) {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        self.queue.remove(uid);
+        self.cluster.withdraw(uid);
+        if let Some(info) = self.cluster.remove_pod(uid) {
+            self.wake(&ClusterEvent::PodRemoved(&info));
+        }
+    }
+
+    fn take_gang(&mut self, told: Told) {
+        match told {
+            Told::Family(family, defined) => {
+                self.groups.families.retain(|known| *known != family);
+                if defined {
+                    self.groups.families.push(family);
+                }
+                // Pods that name schedulers which are stood in for are ours from now on, or no longer.
+                for pod in self.pods.list() {
+                    let name = pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref());
+                    if name.is_some_and(|name| GANG_SCHEDULERS.contains(&name)) {
+                        self.take_pod(pod);
+                    }
+                }
+            }
+            Told::Group(key, group) => match group {
+                Some(group) => {
+                    if self.groups.groups.get(&key) == Some(&group) {
+                        return;
+                    }
+                    self.groups.groups.insert(key, group);
+                }
+                None => {
+                    self.groups.settled(&key);
+                    self.groups.groups.remove(&key);
+                }
+            },
+            Told::Queue(name, queue) => {
+                match queue {
+                    Some(queue) => self.groups.queues.insert(name, queue),
+                    None => self.groups.queues.remove(&name),
+                };
+            }
+        }
+        self.queue.wake(|_, refused_by| refused_by.contains(gang::NAME));
+    }
+
+    /// The profile that decides about `pod`; none if that is somebody else's affair.
+    pub(super) fn profile_of(&self, pod: &Pod) -> Option<&Profile> {
+        let name = pod.spec.as_ref()?.scheduler_name.as_deref()?;
+        let own = self.config.profiles.iter().find(|profile| profile.scheduler_name == name);
+        let stands_in = self.config.stand_in && !self.groups.families.is_empty() && GANG_SCHEDULERS.contains(&name);
+        own.or_else(|| self.config.profiles.first().filter(|_| stands_in))
+    }
+
+    fn storage_changed(&mut self) {
+        self.storage_changed.send_replace(());
+        self.wake(&ClusterEvent::Storage);
+    }
+
+    fn wake_for_node(&mut self, id: crate::framework::NodeId) {
+        let Some(node) = self.cluster.node(id) else {
+            return;
+        };
+        let event = ClusterEvent::Node(node);
+        let profiles = &self.config.profiles;
+        self.queue.wake(|pod, refused_by| helps(profiles, pod, refused_by, &event));
+    }
+
+    fn wake(&mut self, event: &ClusterEvent<'_>) {
+        let profiles = &self.config.profiles;
+        self.queue.wake(|pod, refused_by| helps(profiles, pod, refused_by, event));
+    }
+
+    /// One more pod of the group is there: the others may have waited for it.
+    fn wake_group(&mut self, group: &gang::GroupKey) {
+        self.queue.wake(|pod, refused_by| pod.group.as_ref() == Some(group) && refused_by.contains(gang::NAME));
+    }
+}
+
+/// Whether a plugin that refused `pod` says that `event` may help it.
+fn helps(
+    profiles: &[Profile],
+    pod: &Candidate,
+    refused_by: &std::collections::BTreeSet<&'static str>,
+    event: &ClusterEvent<'_>,
+) -> bool {
+    let name = pod.spec().scheduler_name.as_deref().unwrap_or_default();
+    let own = profiles.iter().find(|profile| profile.scheduler_name == name).or(profiles.first());
+    refused_by.iter().any(|refused_by| match own.and_then(|profile| profile.plugin(refused_by)) {
+        Some(plugin) => plugin.helped_by(pod, event),
+        // A gang that lacks room is helped by what helps its members; those plugins are named beside it.
+        None => matches!(event, ClusterEvent::PodRemoved(_) | ClusterEvent::Group),
+    })
+}
