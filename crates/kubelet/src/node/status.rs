@@ -19,6 +19,10 @@ use crate::time::api_time;
 const IMAGES: (usize, usize) = (50, 5);
 /// Below this much available memory the node is under pressure.
 const MEMORY: u64 = 100 << 20;
+/// Below this much of the disk that holds pods, in bytes and in inodes, the node is under pressure. Upstream's tenth of the
+/// disk is for servers: a laptop's disk is often that full, and has tens of gigabytes left then. kind and minikube switch
+/// the thresholds off altogether.
+const DISK: (u64, u64) = (1 << 30, 10_000);
 
 /// Computes the status; times of conditions are taken from `old` where nothing changed.
 pub(super) fn compute(
@@ -124,9 +128,9 @@ fn info(config: &Config, machine: &Machine) -> NodeSystemInfo {
 
 fn conditions(config: &Config, machine: &Machine, health: &Health, old: &NodeStatus) -> Vec<NodeCondition> {
     let short_memory = machine::memory_available().is_some_and(|available| available < MEMORY);
-    // Upstream's default thresholds: a tenth of the bytes, a twentieth of the inodes.
+    // A file system without a fixed number of inodes counts none at all.
     let short_disk = machine::disk(&config.state_dir)
-        .is_some_and(|[bytes, all, inodes, all_inodes]| bytes < all / 10 || inodes < all_inodes / 20);
+        .is_some_and(|[bytes, _, inodes, all_inodes]| bytes < DISK.0 || (all_inodes > 0 && inodes < DISK.1));
     let pressure = |type_: &'static str, short: bool, what: &str, word: &str| {
         let status = if short { "True" } else { "False" };
         (type_, status, format!("KubeletHas{what}"), format!("kubelet has {word}"))
