@@ -13,6 +13,7 @@ mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod horizontal_pod_autoscaler;
 mod job;
 mod lease;
 mod namespace;
@@ -59,6 +60,8 @@ pub(crate) fn all() -> Vec<Resource> {
         Typed::<deployment::Deployment>::shared(),
         Typed::<replica_set::ReplicaSet>::shared(),
         Typed::<stateful_set::StatefulSet>::shared(),
+        Typed::<horizontal_pod_autoscaler::HorizontalPodAutoscaler>::shared(),
+        Viewed::<horizontal_pod_autoscaler::HorizontalPodAutoscalerV1>::shared(),
         Typed::<job::CronJob>::shared(),
         Typed::<job::Job>::shared(),
         Typed::<lease::Lease>::shared(),

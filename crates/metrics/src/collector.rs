@@ -1,0 +1,106 @@
+//! Readings of the nodes, taken when somebody asks: nobody asks, nothing runs.
+//!
+//! A rate takes two readings. The first who asks waits a second for the second one; who asks again gets the rate since the
+//! last time. An autoscaler asks every 15 seconds, and so there is one reading in 15 seconds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use informer::Informer;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use kube::Client;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::usage::Readings;
+
+/// A reading is not taken again before it has this age.
+const FRESH: Duration = Duration::from_secs(10);
+/// A reading older than this says nothing of the present.
+const STALE: Duration = Duration::from_secs(90);
+/// What the first who asks waits for.
+const FIRST_WINDOW: Duration = Duration::from_secs(1);
+/// A node that does not answer in this time is left out.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// So many nodes are asked at once.
+const CONCURRENT: usize = 16;
+
+/// The last two readings.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pair {
+    /// The earlier.
+    pub(crate) before: Arc<Readings>,
+    /// The later.
+    pub(crate) after: Arc<Readings>,
+}
+
+/// Reads the nodes.
+pub(crate) struct Collector {
+    client: Client,
+    nodes: Informer<Node>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    pair: Pair,
+    read: Option<Instant>,
+}
+
+impl Collector {
+    pub(crate) fn new(client: Client, nodes: Informer<Node>) -> Self {
+        Self { client, nodes, state: Mutex::default() }
+    }
+
+    /// Two readings that are as fresh as they need be. Who asks meanwhile waits for the same ones.
+    pub(crate) async fn pair(&self) -> Pair {
+        let mut state = self.state.lock().await;
+        let age = state.read.map(|read| read.elapsed());
+        match age {
+            Some(age) if age < FRESH => return state.pair.clone(),
+            Some(age) if age < STALE => {}
+            _ => {
+                state.pair.after = Arc::new(self.read().await);
+                tokio::time::sleep(FIRST_WINDOW).await;
+            }
+        }
+        let after = Arc::new(self.read().await);
+        state.pair = Pair { before: std::mem::replace(&mut state.pair.after, Arc::clone(&after)), after };
+        state.read = Some(Instant::now());
+        state.pair.clone()
+    }
+
+    async fn read(&self) -> Readings {
+        self.nodes.synced().await;
+        let nodes = self.nodes.list().into_iter().filter(|node| has_kubelet(node));
+        let names = nodes.filter_map(|node| node.metadata.name.clone());
+        let answers = stream::iter(names).map(|name| async move {
+            let answer = tokio::time::timeout(PATIENCE, self.ask(&name)).await;
+            (name, answer)
+        });
+        let mut readings = Readings::default();
+        let mut answers = std::pin::pin!(answers.buffer_unordered(CONCURRENT));
+        while let Some((name, answer)) = answers.next().await {
+            match answer {
+                Ok(Ok(text)) => readings.add(&name, &text, Timestamp::now().as_millisecond()),
+                Ok(Err(error)) => tracing::debug!(node = name, %error, "a node does not tell what it uses"),
+                Err(_) => tracing::debug!(node = name, "a node does not tell in time what it uses"),
+            }
+        }
+        readings
+    }
+
+    async fn ask(&self, node: &str) -> Result<String, kube::Error> {
+        let request = http::Request::get(format!("/api/v1/nodes/{node}/proxy/metrics/resource"));
+        let request = request.body(Vec::new()).map_err(|error| kube::Error::HttpError(error))?;
+        self.client.request_text(request).await
+    }
+}
+
+/// A node on paper uses nothing, so it is not asked.
+fn has_kubelet(node: &Node) -> bool {
+    let annotations = node.metadata.annotations.as_ref();
+    !annotations.is_some_and(|annotations| annotations.contains_key("kwok.x-k8s.io/node"))
+}
