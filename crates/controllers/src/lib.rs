@@ -8,6 +8,7 @@
 //! | `daemonset` | DaemonSets, Pods, Nodes, ControllerRevisions | Pods, ControllerRevisions |
 //! | `job` | Jobs, Pods | Pods, and the finalizer by which they are counted; Jobs whose time to live is over |
 //! | `cronjob` | CronJobs, Jobs | Jobs |
+//! | `autoscaler` | HorizontalPodAutoscalers, Pods; the metrics APIs | the scale of what they refer to |
 //! | `endpoints` | Services, Pods, Nodes | EndpointSlices, Endpoints |
 //! | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | `root_ca` | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |
@@ -28,6 +29,7 @@
 //! The crate knows neither the store nor HTTP: it runs against any cluster that its client reaches.
 
 mod aggregation;
+mod autoscaler;
 mod claim;
 mod client;
 mod cronjob;
@@ -56,6 +58,7 @@ mod statefulset;
 mod storage;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use informer::Informers;
 use kube::Client;
@@ -75,12 +78,15 @@ pub struct Config {
     pub finished_pods: usize,
     /// Where the built-in provisioner makes its directories.
     pub volumes_dir: PathBuf,
+    /// How often the metrics of each autoscaler are looked at.
+    pub autoscaler_period: Duration,
 }
 
 impl Config {
     /// The defaults, with this certificate of the cluster's authority and this place for volumes.
     pub fn new(ca_certificate: String, volumes_dir: PathBuf) -> Self {
-        Self { ca_certificate, workers: 8, finished_pods: 12_500, volumes_dir }
+        let autoscaler_period = Duration::from_secs(15);
+        Self { ca_certificate, workers: 8, finished_pods: 12_500, volumes_dir, autoscaler_period }
     }
 }
 
@@ -102,7 +108,7 @@ pub struct Handle {
 
 /// Starts all controllers. Must be called within a tokio runtime.
 pub fn start(config: Config, deps: Deps) -> Handle {
-    let Config { ca_certificate, workers, finished_pods, volumes_dir } = config;
+    let Config { ca_certificate, workers, finished_pods, volumes_dir, autoscaler_period } = config;
     let cancel = CancellationToken::new();
     let mut controllers = JoinSet::new();
     let with = || (deps.client.clone(), deps.informers.clone(), cancel.clone());
@@ -121,6 +127,8 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     controllers.spawn(job::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(cronjob::run(client, informers, workers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(autoscaler::run(client, informers, workers, autoscaler_period, stop));
     let (client, informers, stop) = with();
     controllers.spawn(endpoints::run(client, informers, workers, stop));
     let (client, informers, stop) = with();

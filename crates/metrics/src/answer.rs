@@ -102,6 +102,7 @@ pub(crate) fn bytes(bytes: f64) -> String {
 }
 
 /// A value of a metric: whole where it is whole, else in thousandths.
+#[cfg(test)]
 pub(crate) fn quantity(value: f64) -> String {
     canonical(format!("{}m", whole((value * 1000.0).round())))
 }
@@ -149,7 +150,10 @@ mod tests {
         for (accept, expected) in [
             ("", false),
             ("application/json", false),
-            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", true),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                true,
+            ),
             ("application/json, application/json;as=Table;v=v1;g=meta.k8s.io", false),
         ] {
             let mut headers = HeaderMap::new();

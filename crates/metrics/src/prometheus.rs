@@ -94,7 +94,7 @@ fn sample(line: &str) -> Option<Sample> {
         return None;
     }
     let mut labels = Labels::new();
-    if let Some(inside) = rest.strip_prefix('{') {
+    if let Some(inside) = rest.trim_start().strip_prefix('{') {
         rest = read_labels(inside, &mut labels)?;
     }
     let mut words = rest.split_whitespace();
@@ -179,20 +179,20 @@ mod tests {
         check("up 1", Some(("up", &[], 1.0, None)));
         check("up{} 1 1700000000000", Some(("up", &[], 1.0, Some(1_700_000_000_000))));
         check("a:b{x=\"1\",y=\"2\",} 1e3", Some(("a:b", &[("x", "1"), ("y", "2")], 1000.0, None)));
-        check(
-            "a { x = \"q\\\"\\\\\\n}\" , y=\"\" } -0.5",
-            Some(("a", &[("x", "q\"\\\n}"), ("y", "")], -0.5, None)),
-        );
+        check("a { x = \"q\\\"\\\\\\n}\" , y=\"\" } -0.5", Some(("a", &[("x", "q\"\\\n}"), ("y", "")], -0.5, None)));
         check("a +Inf", Some(("a", &[], f64::INFINITY, None)));
         check("a_total{x=\"1\"} 5 # {trace=\"1\"} 0.5", Some(("a_total", &[("x", "1")], 5.0, None)));
-        for nonsense in ["", "a", "a b", "1a 1", "a{x=1} 1", "a{x=\"1\" 1", "a{x=\"1} 1", "a{=\"1\"} 1", "a 1 x", "{} 1"] {
+        for nonsense in
+            ["", "a", "a b", "1a 1", "a{x=1} 1", "a{x=\"1\" 1", "a{x=\"1} 1", "a{=\"1\"} 1", "a 1 x", "{} 1"]
+        {
             check(nonsense, None);
         }
     }
 
     #[test]
     fn texts() {
-        let text = "# HELP q Length.\n# TYPE q gauge\nq 1\n\ngarbage!\n# TYPE r counter\nr_total 2\ns_total 3\nh_bucket 4\n";
+        let text =
+            "# HELP q Length.\n# TYPE q gauge\nq 1\n\ngarbage!\n# TYPE r counter\nr_total 2\ns_total 3\nh_bucket 4\n";
         let found = Exposition::parse(text);
         let names: Vec<&str> = found.samples.iter().map(|sample| sample.name.as_str()).collect();
         assert_eq!(names, ["q", "r_total", "s_total", "h_bucket"]);

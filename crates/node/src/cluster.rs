@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::connect::LocalNode;
+use crate::metrics_api::MetricsApi;
 use crate::profile::{Profile, ProfileLock, write_private};
 use crate::settings::Settings;
 use crate::{Error, kubeconfig, names, network};
@@ -80,7 +81,8 @@ impl Node {
 
         report(Progress::Doing("Starting the API server".to_owned()));
         let nodes = Arc::new(LocalNode::default());
-        let server = serve(&profile, settings.clone(), &registry, &pki, &nodes, &network).await?;
+        let metrics_api = Arc::new(MetricsApi::default());
+        let server = serve(&profile, settings.clone(), &registry, &pki, &nodes, &metrics_api, &network).await?;
         let port = api_port(&server);
         report(Progress::Done(format!("API server at https://127.0.0.1:{port}")));
 
@@ -89,6 +91,10 @@ impl Node {
         let reader = server.client(User::component("system:kube-controller-manager"), "default");
         let informers = Informers::new(reader, cancel.clone());
 
+        metrics_api.set(metrics::Api::new(metrics::Deps {
+            client: server.client(User::component("system:apiserver"), "default"),
+            informers: informers.clone(),
+        }));
         let cluster_dns = registry.allocators().services().dns();
         let dns = names::serve(&server, &informers, &network, &settings, cluster_dns).await;
         let kubelet =
@@ -209,13 +215,14 @@ async fn serve(
     registry: &Registry,
     pki: &Arc<Pki>,
     nodes: &Arc<LocalNode>,
+    metrics_api: &Arc<MetricsApi>,
     network: &Network,
 ) -> Result<apiserver::Handle, Error> {
     let service_ip = settings.service_subnet(profile)?.nth(1);
     let dependencies = Dependencies {
         registry: registry.clone(),
         nodes: Arc::clone(nodes) as Arc<dyn apiserver::NodeConnector>,
-        extensions: Vec::new(),
+        extensions: metrics_api.extensions(),
         authorizer: Rbac::shared(registry),
     };
     let server = ApiServer::new(dependencies);

@@ -10,10 +10,11 @@
 //!  4  API server                  on loopback; from here on the others are its clients
 //!  5  bootstrap objects           namespaces, the Services `kubernetes` and `kube-dns`
 //!  6  informers                   one watch for each kind, shared by all that follow
-//!  7  DNS                         pods are told of it when they start
-//!  8  kubelet                     registers the node, adopts what runs
-//!  9  scheduler, controllers      what they write finds a node
-//! 10  proxy                       services, last: it needs endpoints
+//!  7  metrics                 as APIs of the API server; read nothing until asked
+//!  8  DNS                         pods are told of it when they start
+//!  9  kubelet                     registers the node, adopts what runs
+//! 10  scheduler, controllers      what they write finds a node
+//! 11  proxy                       services, last: it needs endpoints
 //! ```
 //!
 //! It knows neither HTTP nor Docker beyond handing one component to another.
@@ -22,6 +23,7 @@ mod cluster;
 mod connect;
 mod error;
 mod kubeconfig;
+mod metrics_api;
 mod names;
 mod network;
 mod profile;
