@@ -9,6 +9,7 @@
 //! | `job` | Jobs, Pods | Pods, and the finalizer by which they are counted; Jobs whose time to live is over |
 //! | `cronjob` | CronJobs, Jobs | Jobs |
 //! | `autoscaler` | HorizontalPodAutoscalers, Pods; the metrics APIs | the scale of what they refer to |
+//! | `disruption` | PodDisruptionBudgets, Pods, and what controls them | the status of PodDisruptionBudgets |
 //! | `endpoints` | Services, Pods, Nodes | EndpointSlices, Endpoints |
 //! | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | `root_ca` | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |
@@ -36,6 +37,7 @@ mod cronjob;
 mod daemonset;
 mod deployment;
 mod discovery;
+mod disruption;
 mod endpoints;
 mod event_ttl;
 mod garbage;
@@ -129,6 +131,8 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     controllers.spawn(cronjob::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(autoscaler::run(client, informers, workers, autoscaler_period, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(disruption::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(endpoints::run(client, informers, workers, stop));
     let (client, informers, stop) = with();

@@ -91,11 +91,25 @@ impl Owner {
         (old, new): (&S, &S),
         note: Option<(&Ledger, &(dyn Fn() -> Option<u64> + Sync))>,
     ) -> Result<(), Error> {
+        self.patch_status_of(client, (old, new), None, note).await
+    }
+
+    /// The same, of a status that others write too: it fails if the object is not at this version any more.
+    pub(crate) async fn patch_status_of<S: Serialize>(
+        &self,
+        client: &Client,
+        (old, new): (&S, &S),
+        version: Option<&str>,
+        note: Option<(&Ledger, &(dyn Fn() -> Option<u64> + Sync))>,
+    ) -> Result<(), Error> {
         let Some(mut patch) = meta::status_patch(old, new)? else {
             return Ok(());
         };
         // It fails if another object of the same name has taken this one's place.
         patch["metadata"] = serde_json::json!({ "uid": self.uid() });
+        if let Some(version) = version {
+            patch["metadata"]["resourceVersion"] = version.into();
+        }
         let answer = self.api(client).patch_status(self.name(), &PatchParams::default(), &Patch::Merge(patch)).await;
         let written = if_found(answer)?.and_then(|written| meta::version(&written.metadata));
         if let (Some((ledger, shown)), Some(written)) = (note, written.filter(|_| written != self.version)) {

@@ -63,6 +63,7 @@ pub mod write;
 
 mod bootstrap;
 mod delete;
+mod eviction;
 mod read;
 mod scan;
 mod subresource;

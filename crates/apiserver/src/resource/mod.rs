@@ -141,10 +141,8 @@ pub(crate) async fn serve(request: Request<'_>, body: RequestBody, labels: &mut 
         (Subresource::Proxy, _) => proxy::proxy(call, place.rest, body).await,
         (Subresource::Binding, "create") => write::bind(&call, body).await,
         (Subresource::Token, "create") => write::token(&call, body).await,
+        (Subresource::Eviction, "create") => write::evict(&call, body).await,
         (_, verb) if !subresource.verbs().contains(&verb) => Err(method_not_allowed()),
-        (Subresource::Eviction | Subresource::Token, _) => {
-            Err(ApiError::method_not_supported(&info.group_resource, verb))
-        }
         (_, "get") => read::subresource(&call, subresource).await,
         (_, "update") => write::update(&call, Some(subresource), body).await,
         (_, "patch") => write::patch(&call, Some(subresource), body).await,

@@ -72,6 +72,14 @@ pub(super) async fn token(call: &Call<'_>, body: RequestBody) -> Result<Answer, 
     respond::json(StatusCode::CREATED, output.encoding, call.pretty(), answer.into())
 }
 
+/// A delete that asks the pod's budget first.
+pub(super) async fn evict(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
+    let (output, options) = prepare(call, "CreateOptions")?;
+    let body = object(&call.parts.headers, body).await?;
+    let status = call.registry().evict(&call.target, &body, &options).await?;
+    respond::json(StatusCode::CREATED, output.encoding, call.pretty(), status)
+}
+
 pub(super) async fn delete(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
     let output = negotiate::output(&call.parts.headers, Offer::Plain)?;
     let request = delete_request(call, body).await?;

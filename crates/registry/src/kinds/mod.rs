@@ -10,6 +10,7 @@ mod config_map;
 mod controller_revision;
 mod daemon_set;
 mod deployment;
+mod disruption_budget;
 mod endpoint_slice;
 mod endpoints;
 mod event;
@@ -67,6 +68,7 @@ pub(crate) fn all() -> Vec<Resource> {
         Typed::<lease::Lease>::shared(),
         Typed::<endpoint_slice::EndpointSlice>::shared(),
         Viewed::<event::EventView>::shared(),
+        Typed::<disruption_budget::PodDisruptionBudget>::shared(),
         Typed::<priority_class::PriorityClass>::shared(),
     ];
     kinds.extend(storage::core());

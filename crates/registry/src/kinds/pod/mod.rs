@@ -50,6 +50,7 @@ impl Kind for Pod {
         subresources: &[
             Subresource::Attach,
             Subresource::Binding,
+            Subresource::Eviction,
             Subresource::Exec,
             Subresource::Log,
             Subresource::PortForward,

@@ -1,0 +1,238 @@
+//! PodDisruptionBudgets: how many Pods may be evicted now.
+//!
+//! Watches PodDisruptionBudgets, Pods and what controls them; owns the status of the budgets, which the eviction API
+//! charges. The decision is [`plan::plan`]; this file carries it out.
+
+pub(crate) mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use informer::{Change, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Api, DynamicObject, GroupVersionKind, TypeMeta};
+use kube::{Client, discovery};
+use machinery::selector::LabelSelector;
+use tokio_util::sync::CancellationToken;
+
+use self::plan::Snapshot;
+use crate::client::{Error, if_found, settle};
+use crate::ledger::{Ledger, PATIENCE};
+use crate::meta;
+use crate::owner::Owner;
+use crate::pods;
+
+/// Runs the controller until `cancel` is triggered.
+pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
+    let controller = Arc::new(Controller::new(client, &informers));
+    controller.watch();
+    let synced = async {
+        controller.budgets.synced().await;
+        controller.pods.synced().await;
+        controller.sets.synced().await;
+        controller.deployments.synced().await;
+        controller.stateful.synced().await;
+        controller.controllers.synced().await;
+    };
+    tokio::select! {
+        () = cancel.cancelled() => return,
+        () = synced => {}
+    }
+    let queue = controller.queue.clone();
+    informer::run("disruption", queue, workers, cancel, |key| {
+        let controller = Arc::clone(&controller);
+        async move { settle(controller.reconcile(&key).await) }
+    })
+    .await;
+}
+
+struct Controller {
+    client: Client,
+    budgets: Informer<PodDisruptionBudget>,
+    pods: Informer<Pod>,
+    sets: Informer<ReplicaSet>,
+    deployments: Informer<Deployment>,
+    stateful: Informer<StatefulSet>,
+    controllers: Informer<ReplicationController>,
+    recorder: Recorder,
+    queue: WorkQueue<ObjectKey>,
+    ledger: Ledger,
+}
+
+impl Controller {
+    fn new(client: Client, informers: &Informers) -> Self {
+        let (budgets, pods) = (informers.informer::<PodDisruptionBudget>(), informers.informer::<Pod>());
+        budgets.index(meta::BY_NAMESPACE, meta::namespaces);
+        pods.index(meta::BY_NAMESPACE, meta::namespaces);
+        pods.index(pods::BY_LABEL, pods::label_values);
+        Self {
+            budgets,
+            pods,
+            sets: informers.informer(),
+            deployments: informers.informer(),
+            stateful: informers.informer(),
+            controllers: informers.informer(),
+            recorder: Recorder::new(client.clone(), "controllermanager", None),
+            client,
+            queue: WorkQueue::new(),
+            ledger: Ledger::default(),
+        }
+    }
+
+    fn watch(self: &Arc<Self>) {
+        let controller = Arc::clone(self);
+        self.budgets.on_change(move |change| {
+            controller.ledger.seen(change);
+            controller.queue.add(change.key());
+        });
+        let controller = Arc::clone(self);
+        self.pods.on_change(move |change| {
+            if matters(change) {
+                controller.wake(change);
+            }
+        });
+        // The sizes of owners are learned when Pods come and go, which they do when a size changes.
+    }
+
+    fn wake(&self, change: &Change<Pod>) {
+        for pod in [&change.old, &change.new].into_iter().flatten() {
+            let labels = pod.metadata.labels.clone().unwrap_or_default();
+            for budget in self.budgets.by_index(meta::BY_NAMESPACE, meta::namespace(&**pod)) {
+                if selector(&budget).is_ok_and(|selector| selector.matches(&labels)) {
+                    self.queue.add(ObjectKey::of(&*budget));
+                }
+            }
+        }
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+        let Some(budget) = self.budgets.get(key) else {
+            self.ledger.forget(key);
+            return Ok(Outcome::Done);
+        };
+        if !self.ledger.open(key).is_empty() {
+            // The event that shows the write brings the key back.
+            return Ok(Outcome::After(PATIENCE));
+        }
+        let owner = Owner::of(&*budget);
+        let snapshot = self.snapshot(&budget).await?;
+        let plan = plan::plan(&snapshot, &budget, Timestamp::now());
+        for (type_, reason, message) in &plan.events {
+            self.recorder.event(&owner.reference, *type_, *reason, message.clone());
+        }
+        let old = budget.status.clone().unwrap_or_default();
+        let shown = || self.budgets.get(key).and_then(|budget| meta::version(&budget.metadata));
+        // An eviction may have charged the budget meanwhile: then it is another version, and looked at again.
+        let version = budget.metadata.resource_version.as_deref();
+        owner.patch_status_of(&self.client, (&old, &plan.status), version, Some((&self.ledger, &shown))).await?;
+        Ok(plan.look_again.map_or(Outcome::Done, Outcome::After))
+    }
+
+    async fn snapshot(&self, budget: &PodDisruptionBudget) -> Result<Snapshot, Error> {
+        let selector = selector(budget)?;
+        let namespace = meta::namespace(budget);
+        let by_label = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        let one_label = by_label.and_then(|selector| selector.match_labels.as_ref()?.iter().next());
+        let mut pods = match one_label {
+            Some((key, value)) => self.pods.by_index(pods::BY_LABEL, &pods::label_value(namespace, key, value)),
+            None => self.pods.by_index(meta::BY_NAMESPACE, namespace),
+        };
+        pods.retain(|pod| selector.matches(pod.metadata.labels.as_ref().unwrap_or(&BTreeMap::new())));
+        let mut snapshot = Snapshot { pods, scales: Ok(BTreeMap::new()), unmanaged: Vec::new() };
+        if !plan::needs_scales(budget) {
+            return Ok(snapshot);
+        }
+        let mut scales = BTreeMap::new();
+        let mut failure = None;
+        for pod in &snapshot.pods {
+            let Some(controller) = meta::controller_of(&pod.metadata) else {
+                snapshot.unmanaged.push(meta::name(&**pod).to_owned());
+                continue;
+            };
+            if scales.contains_key(&controller.uid) {
+                continue;
+            }
+            match self.scale(namespace, controller).await? {
+                Some((uid, size)) => {
+                    scales.insert(uid, size);
+                }
+                None => {
+                    let kind = &controller.kind;
+                    failure =
+                        Some(format!("found no controllers for pod {:?}: {kind} has no scale", meta::name(&**pod)));
+                }
+            }
+        }
+        snapshot.scales = failure.map_or(Ok(scales), Err);
+        Ok(snapshot)
+    }
+
+    /// The size of what controls a Pod, with the UID of what has that size: for a ReplicaSet its Deployment.
+    async fn scale(&self, namespace: &str, controller: &OwnerReference) -> Result<Option<(String, i32)>, Error> {
+        let key = ObjectKey::new(namespace, &controller.name);
+        let is_it = |uid: &str| uid == controller.uid;
+        match (controller.api_version.as_str(), controller.kind.as_str()) {
+            ("apps/v1", "ReplicaSet") => {
+                let Some(set) = self.sets.get(&key).filter(|set| is_it(meta::uid(&**set))) else { return Ok(None) };
+                let deployment = meta::controller_of(&set.metadata).filter(|owner| owner.kind == "Deployment");
+                let deployment =
+                    deployment.and_then(|owner| self.deployments.get(&ObjectKey::new(namespace, &owner.name)));
+                Ok(Some(match deployment {
+                    Some(deployment) => {
+                        let size = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+                        (meta::uid(&*deployment).to_owned(), size)
+                    }
+                    None => (controller.uid.clone(), set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)),
+                }))
+            }
+            ("apps/v1", "StatefulSet") => {
+                let set = self.stateful.get(&key).filter(|set| is_it(meta::uid(&**set)));
+                let size = |set: Arc<StatefulSet>| set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+                Ok(set.map(|set| (controller.uid.clone(), size(set))))
+            }
+            ("v1", "ReplicationController") => {
+                let set = self.controllers.get(&key).filter(|set| is_it(meta::uid(&**set)));
+                let size =
+                    |set: Arc<ReplicationController>| set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+                Ok(set.map(|set| (controller.uid.clone(), size(set))))
+            }
+            _ => self.scale_of_other(namespace, controller).await,
+        }
+    }
+
+    /// Any other kind is asked for its scale, if it has one.
+    async fn scale_of_other(
+        &self,
+        namespace: &str,
+        controller: &OwnerReference,
+    ) -> Result<Option<(String, i32)>, Error> {
+        let types = TypeMeta { api_version: controller.api_version.clone(), kind: controller.kind.clone() };
+        let Ok(kind) = GroupVersionKind::try_from(&types) else { return Ok(None) };
+        let Ok((resource, _)) = discovery::oneshot::pinned_kind(&self.client, &kind).await else { return Ok(None) };
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let scale = if_found(api.get_scale(&controller.name).await)?;
+        let size = scale.and_then(|scale| scale.spec?.replicas);
+        Ok(size.map(|size| (controller.uid.clone(), size)))
+    }
+}
+
+fn selector(budget: &PodDisruptionBudget) -> Result<LabelSelector, Error> {
+    Ok(LabelSelector::from_object(budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()))?)
+}
+
+/// Whether a change of a Pod matters to its budget.
+fn matters(change: &Change<Pod>) -> bool {
+    let (Some(old), Some(new)) = (&change.old, &change.new) else {
+        return true;
+    };
+    old.metadata.labels != new.metadata.labels
+        || meta::is_deleting(&**old) != meta::is_deleting(&**new)
+        || pods::is_ready(old) != pods::is_ready(new)
+        || pods::is_finished(old) != pods::is_finished(new)
+}
