@@ -1,8 +1,13 @@
-//! Deployment and ReplicaSet plans against a model of a cluster, with chance and faults.
+//! Plans against a model of a cluster, with chance and faults: here those of Deployments and ReplicaSets, in files of
+//! their own the other workloads.
 //!
 //! The model has what makes real controllers err: each sees only a prefix of what happened, and how long that prefix is
 //! is chance. Every history is a function of its seed. Checked after every step: never more Pods than the surge allows,
 //! never fewer available Pods than promised (as long as nothing breaks by itself); and in the end, all is as asked.
+
+mod daemonset;
+mod job;
+mod statefulset;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

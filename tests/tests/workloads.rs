@@ -1,0 +1,232 @@
+//! StatefulSets, DaemonSets, Jobs, CronJobs and the eviction of pods, as a person meets them.
+
+use std::fs;
+
+use coracle_tests::{BUSYBOX, Background, Cluster};
+
+/// A container that does nothing until it is told to stop, and then stops at once.
+fn idle() -> String {
+    format!(
+        r#"{{"name": "c", "image": "{BUSYBOX}", "command": ["sh", "-c", "trap 'exit 0' TERM; sleep 1000000 & wait"]}}"#
+    )
+}
+
+fn redis(version: &str) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: Service
+metadata: {{name: redis}}
+spec: {{clusterIP: None, selector: {{app: redis}}}}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{name: redis}}
+spec:
+  replicas: 3
+  serviceName: redis
+  selector: {{matchLabels: {{app: redis}}}}
+  template:
+    metadata: {{labels: {{app: redis}}, annotations: {{version: "{version}"}}}}
+    spec: {{containers: [{}]}}
+"#,
+        idle()
+    )
+}
+
+/// Lines of a watch of pods: the names of those that came or went, in order.
+fn watch_pods(cluster: &Cluster, selector: &str) -> Background {
+    let columns = "custom-columns=NAME:.metadata.name,GOES:.metadata.deletionTimestamp,READY:.status.conditions[?(@.type==\"Ready\")].status";
+    Background::start(cluster.kubectl_command(&["get", "pods", "-l", selector, "-w", "--no-headers", "-o", columns]))
+}
+
+#[test]
+fn a_stateful_set_keeps_names_and_order() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    cluster.apply(&redis("1"));
+    kubectl(&["rollout", "status", "statefulset/redis", "--timeout=60s"]);
+    assert_eq!(cluster.pods("app=redis"), ["redis-0", "redis-1", "redis-2"]);
+    // Each was created after the one before was ready.
+    let created = |pod: &str| cluster.field(pod, "{.metadata.creationTimestamp}");
+    let ready = |pod: &str| cluster.field(pod, "{.status.conditions[?(@.type==\"Ready\")].lastTransitionTime}");
+    assert!(ready("pod/redis-0") <= created("pod/redis-1") && ready("pod/redis-1") <= created("pod/redis-2"));
+    assert_eq!(kubectl(&["exec", "redis-1", "--", "hostname"]).trim(), "redis-1");
+    let labels =
+        "{.metadata.labels.apps\\.kubernetes\\.io/pod-index} {.metadata.labels.statefulset\\.kubernetes\\.io/pod-name}";
+    assert_eq!(cluster.field("pod/redis-2", labels), "2 redis-2");
+
+    // The update goes from the last to the first.
+    let events = watch_pods(&cluster, "app=redis");
+    cluster.apply(&redis("2"));
+    for name in ["redis-2", "redis-1", "redis-0"] {
+        let goes = events.line(|line| !line.split_whitespace().nth(1).unwrap_or("<none>").starts_with('<'));
+        assert!(goes.starts_with(name), "{goes} goes, not {name}");
+        events.line(|line| line.starts_with(name) && line.split_whitespace().skip(1).eq(["<none>", "True"]));
+    }
+    kubectl(&["rollout", "status", "statefulset/redis", "--timeout=60s"]);
+    let history = kubectl(&["rollout", "history", "statefulset/redis"]);
+    assert_eq!(history.lines().filter(|line| line.starts_with(['1', '2'])).count(), 2, "{history}");
+    kubectl(&["rollout", "undo", "statefulset/redis"]);
+    kubectl(&["rollout", "status", "statefulset/redis", "--timeout=60s"]);
+    assert_eq!(cluster.field("pod/redis-0", "{.metadata.annotations.version}"), "1");
+
+    // One that is deleted comes back under its name; scaling down takes the last.
+    kubectl(&["delete", "pod", "redis-1"]);
+    cluster.wait_for("statefulset/redis", "{.status.readyReplicas}", "3");
+    kubectl(&["scale", "statefulset/redis", "--replicas=1"]);
+    cluster.wait("only the first is left", || (cluster.pods("app=redis") == ["redis-0"]).then_some(()));
+    kubectl(&["delete", "statefulset", "redis"]);
+    cluster.wait("the pods go with the set", || cluster.pods("app=redis").is_empty().then_some(()));
+}
+
+#[test]
+fn a_daemon_set_runs_on_every_node_and_drain_asks_the_budget() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    let containers = idle();
+    cluster.apply(&format!(
+        r#"
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {{name: agent}}
+spec:
+  selector: {{matchLabels: {{app: agent}}}}
+  template:
+    metadata: {{labels: {{app: agent}}}}
+    spec: {{containers: [{containers}]}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web}}
+spec:
+  replicas: 2
+  selector: {{matchLabels: {{app: web}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec: {{containers: [{containers}]}}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {{name: web}}
+spec: {{minAvailable: 1, selector: {{matchLabels: {{app: web}}}}}}
+"#
+    ));
+    kubectl(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
+    kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    assert_eq!(cluster.field("daemonset/agent", "{.status.numberReady}"), "1");
+    cluster.wait_for("pdb/web", "{.status.disruptionsAllowed}", "1");
+    let table = kubectl(&["get", "pdb", "web"]);
+    assert!(table.contains("ALLOWED DISRUPTIONS") && table.contains("N/A"), "{table}");
+
+    // The daemon's update.
+    let old = cluster.pods("app=agent");
+    kubectl(&["set", "env", "daemonset/agent", "ROUND=2"]);
+    kubectl(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
+    assert_ne!(cluster.pods("app=agent"), old);
+
+    // One pod may go, and its successor finds no node; the other must stay.
+    let node = cluster.profile.clone();
+    let drained = cluster.kubectl(&["drain", &node, "--ignore-daemonsets", "--force", "--timeout=5s"]);
+    let said = drained.fails();
+    assert!(said.contains("Cannot evict pod as it would violate the pod's disruption budget."), "{said}");
+    assert_eq!(cluster.field("pdb/web", "{.status.disruptionsAllowed}"), "0");
+    kubectl(&["delete", "pdb", "web"]);
+    kubectl(&["drain", &node, "--ignore-daemonsets", "--force", "--timeout=60s"]);
+    assert_eq!(cluster.pods("app=agent").len(), 1, "the daemon stays");
+    kubectl(&["uncordon", &node]);
+    kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+}
+
+#[test]
+fn jobs_run_to_their_end() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    let job = |name: &str, spec: &str, script: &str| {
+        format!(
+            r#"
+apiVersion: batch/v1
+kind: Job
+metadata: {{name: {name}}}
+spec:
+  {spec}
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{{name: c, image: "{BUSYBOX}", command: ["sh", "-c", "{script}"]}}]
+---
+"#
+        )
+    };
+    let rule = "podFailurePolicy: {rules: [{action: FailJob, onExitCodes: {operator: In, values: [42]}}]}";
+    let manifest = [
+        job("shards", "{completionMode: Indexed, completions: 4, parallelism: 2}", "echo shard $JOB_COMPLETION_INDEX"),
+        job("hopeless", "backoffLimit: 0", "exit 1"),
+        job("stubborn", rule, "exit 42"),
+        job("short", "ttlSecondsAfterFinished: 0", "true"),
+        job("patient", "suspend: true", "true"),
+    ];
+    // A flow mapping cannot be followed by further keys of the block: those of the first Job stand on lines.
+    let manifest = manifest.concat().replace(
+        "{completionMode: Indexed, completions: 4, parallelism: 2}",
+        "completionMode: Indexed\n  completions: 4\n  parallelism: 2",
+    );
+    cluster.apply(&manifest);
+    kubectl(&["wait", "--for=condition=Complete", "job/shards", "--timeout=60s"]);
+    let status = "{.status.succeeded} {.status.completedIndexes} {.status.uncountedTerminatedPods}";
+    assert_eq!(cluster.field("job/shards", status), "4 0-3 {}");
+    let log = kubectl(&["logs", "-l", "batch.kubernetes.io/job-completion-index=3"]);
+    assert_eq!(log, "shard 3\n");
+    kubectl(&["wait", "--for=condition=Failed", "job/hopeless", "--timeout=60s"]);
+    let reason = "{.status.failed} {.status.conditions[?(@.type==\"Failed\")].reason}";
+    assert_eq!(cluster.field("job/hopeless", reason), "1 BackoffLimitExceeded");
+    kubectl(&["wait", "--for=condition=Failed", "job/stubborn", "--timeout=60s"]);
+    assert_eq!(cluster.field("job/stubborn", reason), "1 PodFailurePolicy");
+    cluster.wait("the short one is gone", || cluster.field("job/short", "{.metadata.name}").is_empty().then_some(()));
+    assert_eq!(cluster.field("job/patient", "{.status.conditions[0].reason}"), "JobSuspended");
+    kubectl(&["patch", "job", "patient", "-p", r#"{"spec": {"suspend": false}}"#]);
+    kubectl(&["wait", "--for=condition=Complete", "job/patient", "--timeout=60s"]);
+    let table = kubectl(&["get", "jobs"]);
+    assert!(table.contains("4/4") && table.contains("Failed"), "{table}");
+
+    // No finalizer keeps a pod once its Job is gone.
+    kubectl(&["delete", "jobs", "--all"]);
+    cluster.wait("the pods are gone", || cluster.kubectl(&["get", "pods"]).stdout.is_empty().then_some(()));
+}
+
+#[test]
+fn a_cron_job_can_be_started_by_hand() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    let image = format!("--image={BUSYBOX}");
+    kubectl(&["create", "cronjob", "tick", &image, "--schedule=0 0 1 1 *", "--", "echo", "tock"]);
+    kubectl(&["create", "job", "now", "--from=cronjob/tick"]);
+    kubectl(&["wait", "--for=condition=Complete", "job/now", "--timeout=60s"]);
+    assert_eq!(kubectl(&["logs", "job/now"]), "tock\n");
+    cluster.wait("the CronJob knows of it", || {
+        (!cluster.field("cronjob/tick", "{.status.lastSuccessfulTime}").is_empty()).then_some(())
+    });
+    // A schedule that means nothing is refused in the words of upstream.
+    let refused = cluster.kubectl(&["create", "cronjob", "never", &image, "--schedule=61 * * * *"]).fails();
+    assert!(refused.contains("end of range (61) above maximum (59): 61"), "{refused}");
+    kubectl(&["delete", "cronjob", "tick"]);
+    cluster.wait("its Job goes with it", || cluster.field("job/now", "{.metadata.name}").is_empty().then_some(()));
+}
+
+#[test]
+fn a_replication_controller_still_does_its_work() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    let file = cluster.home().join("rc.yaml");
+    let manifest = format!(
+        "apiVersion: v1\nkind: ReplicationController\nmetadata: {{name: old}}\nspec:\n  replicas: 1\n  template:\n    \
+         metadata: {{labels: {{app: old}}}}\n    spec: {{containers: [{}]}}\n",
+        idle()
+    );
+    fs::write(&file, manifest).expect("a file");
+    kubectl(&["create", "-f", &file.to_string_lossy()]);
+    kubectl(&["scale", "rc/old", "--replicas=2"]);
+    cluster.wait_for("rc/old", "{.status.readyReplicas}", "2");
+    kubectl(&["delete", "rc", "old"]);
+    cluster.wait("the pods go with it", || cluster.pods("app=old").is_empty().then_some(()));
+}
