@@ -8,6 +8,7 @@ mod api;
 mod cluster;
 mod dns;
 mod report;
+mod scheduling;
 mod workloads;
 
 use std::path::PathBuf;
@@ -67,6 +68,7 @@ async fn measure(arguments: &Arguments, kubeconfig: &std::path::Path, report: &m
     cluster.create_namespace().await?;
     let result = async {
         workloads::objects(&cluster, report).await?;
+        scheduling::scheduling(&cluster, report).await?;
         dns::measure(&cluster, report).await?;
         workloads::rollouts(&cluster, &arguments.image, &arguments.update_image, report).await
     }

@@ -43,6 +43,9 @@ pub(crate) enum Command {
     Service(Service),
     /// Print the node's address
     Ip,
+    /// Tell why a pod runs where it does, or what it waits for
+    #[command(subcommand)]
+    Explain(Explain),
     /// Add, list and delete nodes
     #[command(subcommand)]
     Node(NodeCommand),
@@ -72,6 +75,9 @@ pub(crate) struct Start {
     /// Leave the user's kubeconfig as it is
     #[arg(long)]
     pub(crate) no_kubeconfig: bool,
+    /// A KubeSchedulerConfiguration for the scheduler; it is kept for later starts. An empty file: the defaults again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scheduler_config: Option<PathBuf>,
     /// Do not wait for the disk on writes: for benchmarks; loses what was acknowledged when the machine crashes
     #[arg(long)]
     pub(crate) unsafe_no_fsync: bool,
@@ -127,6 +133,26 @@ pub(crate) struct Service {
     /// Print the URL and nothing else
     #[arg(long)]
     pub(crate) url: bool,
+}
+
+/// `coracle explain`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Explain {
+    /// The scheduler's latest decision about a pod
+    Pod(ExplainPod),
+}
+
+/// `coracle explain pod`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainPod {
+    /// The pod's name
+    pub(crate) name: String,
+    /// Its namespace
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
 }
 
 /// `coracle node`.

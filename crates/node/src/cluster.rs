@@ -21,7 +21,7 @@ use crate::connect::LocalNode;
 use crate::metrics_api::MetricsApi;
 use crate::profile::{Profile, ProfileLock, write_private};
 use crate::settings::Settings;
-use crate::{Error, kubeconfig, names, network};
+use crate::{Error, explain, kubeconfig, names, network};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -82,7 +82,10 @@ impl Node {
         report(Progress::Doing("Starting the API server".to_owned()));
         let nodes = Arc::new(LocalNode::default());
         let metrics_api = Arc::new(MetricsApi::default());
-        let server = serve(&profile, settings.clone(), &registry, &pki, &nodes, &metrics_api, &network).await?;
+        let scheduling = scheduling(&profile)?;
+        let mut extensions = metrics_api.extensions();
+        extensions.push(explain::extension(scheduling.records.clone()));
+        let server = serve(&profile, settings.clone(), &registry, &pki, &nodes, &network, extensions).await?;
         let port = api_port(&server);
         report(Progress::Done(format!("API server at https://127.0.0.1:{port}")));
 
@@ -106,7 +109,7 @@ impl Node {
             kubelet_version: apiserver::version::GIT_VERSION.to_owned(),
         });
         let scheduler = scheduler::start(
-            scheduler::Config::default(),
+            scheduling,
             &scheduler::Deps {
                 client: server.client(User::component("system:kube-scheduler"), "default"),
                 informers: informers.clone(),
@@ -190,6 +193,19 @@ pub async fn delete(profile: &Profile) -> Result<(), Error> {
     Ok(())
 }
 
+/// How the scheduler is to work: as the profile's file says, if it has one.
+fn scheduling(profile: &Profile) -> Result<scheduler::Config, Error> {
+    let path = profile.scheduler();
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(scheduler::Config::default()),
+        Err(source) => return Err(Error::file(&path, source)),
+    };
+    let read = serde_saphyr::from_str(&text).map_err(|error| error.to_string());
+    let read = read.and_then(|value| scheduler::Config::read(&value).map_err(|error| error.to_string()));
+    read.map_err(|reason| Error::Scheduler { path, reason })
+}
+
 /// Opens the store, which blocks, and the certificate authority.
 async fn open(profile: &Profile, settings: &Settings, fsync: bool) -> Result<(Registry, Arc<Pki>), Error> {
     let range = settings.service_subnet.parse().map_err(|error: registry::allocate::InvalidRange| Error::Settings {
@@ -215,14 +231,14 @@ async fn serve(
     registry: &Registry,
     pki: &Arc<Pki>,
     nodes: &Arc<LocalNode>,
-    metrics_api: &Arc<MetricsApi>,
     network: &Network,
+    extensions: Vec<apiserver::Extension>,
 ) -> Result<apiserver::Handle, Error> {
     let service_ip = settings.service_subnet(profile)?.nth(1);
     let dependencies = Dependencies {
         registry: registry.clone(),
         nodes: Arc::clone(nodes) as Arc<dyn apiserver::NodeConnector>,
-        extensions: metrics_api.extensions(),
+        extensions,
         authorizer: Rbac::shared(registry),
     };
     let server = ApiServer::new(dependencies);

@@ -33,6 +33,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The scheduler's configuration.
+    #[error("cannot use {}: {reason}; correct it with: coracle start --scheduler-config FILE", path.display())]
+    Scheduler {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// All subnets that could be taken are in use.
     #[error("no free subnet is left on this machine; delete clusters or Docker networks that are not needed")]
     NoSubnet,

@@ -22,6 +22,7 @@
 mod cluster;
 mod connect;
 mod error;
+mod explain;
 mod kubeconfig;
 mod metrics_api;
 mod names;

@@ -4,6 +4,7 @@
 //! HOME/                     0700   --home, $CORACLE_HOME or ~/.coracle
 //!   PROFILE/                0700
 //!     settings.json                what was chosen at the first start: subnets and ports
+//!     scheduler.yaml               how the scheduler is to work, if somebody said so at a start
 //!     lock                         held by the daemon as long as it lives; its text is the daemon's process id
 //!     daemon.log                   what the daemon wrote; one older file beside it
 //!     kubeconfig                   the administrator's, for this cluster alone
@@ -77,6 +78,11 @@ impl Profile {
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.path("kubeconfig")
+    }
+
+    /// The scheduler's configuration, a `KubeSchedulerConfiguration`; it need not be there.
+    pub fn scheduler(&self) -> PathBuf {
+        self.path("scheduler.yaml")
     }
 
     pub(crate) fn settings(&self) -> PathBuf {

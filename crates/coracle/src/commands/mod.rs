@@ -2,6 +2,7 @@
 
 mod completion;
 mod delete;
+mod explain;
 mod ip;
 mod kubectl;
 mod logs;
@@ -32,6 +33,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Logs(logs) => logs::run(&profile()?, &logs),
         Command::Service(service) => service::run(&profile()?, &service),
         Command::Ip => ip::run(&profile()?),
+        Command::Explain(explain) => explain::run(&profile()?, &explain),
         Command::Node(node) => node::run(&profile()?, &node),
         Command::Kubectl(kubectl) => kubectl::run(&profile()?, &kubectl),
         Command::Version(version) => version::run(&version),

@@ -1,9 +1,11 @@
 //! `coracle start`.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
+use std::{fs, io};
 
 use anyhow::{Context, Result, bail};
 use node::Profile;
@@ -23,12 +25,29 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     profile.create()?;
+    if let Some(given) = &start.scheduler_config {
+        keep_scheduler_config(&profile, given)?;
+    }
     launch(&profile, start)?;
     write_context(&profile, start)?;
     if !start.no_kubeconfig {
         output::note(format!("kubectl now uses the context \"{}\".", profile.name()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Keeps the scheduler's configuration with the profile, where every start finds it.
+fn keep_scheduler_config(profile: &Profile, given: &Path) -> Result<()> {
+    let text = fs::read_to_string(given).with_context(|| format!("cannot read {}", given.display()))?;
+    let kept = profile.scheduler();
+    let done = match text.trim().is_empty() {
+        true => fs::remove_file(&kept).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        }),
+        false => fs::write(&kept, text),
+    };
+    done.with_context(|| format!("cannot write {}", kept.display()))
 }
 
 /// Starts the daemon and shows what it reports, until it is as far as the person wants to wait.
