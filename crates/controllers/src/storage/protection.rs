@@ -141,24 +141,22 @@ impl Guard {
     }
 
     /// Asks the API server, for the informer may not show yet a Pod that was bound just before the claim was deleted.
-    /// A Pod that is bound later is started by nobody. So one list serves all claims that were deleted before it.
+    /// A Pod that is bound later is started by nobody. So one list serves all claims that were deleted before it, as far as
+    /// it says that they are free: a Pod in it may have ended since, and whoever ended it asks no second time.
     async fn is_used(&self, claim: &PersistentVolumeClaim) -> Result<bool, Error> {
         let (namespace, name) = (meta::namespace(claim), meta::name(claim));
         let mut lists = self.lists.lock().await;
         let deleted = meta::version(&claim.metadata).unwrap_or(u64::MAX);
-        if lists.get(namespace).is_none_or(|listed| listed.version < deleted) {
-            let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-            let pods = api.list(&ListParams::default()).await?;
-            let version = pods.metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
-            let used = pods.items.iter().filter(|pod| keeps_claims(pod)).flat_map(super::facts::claim_names);
-            let listed = Listed { version: version.unwrap_or_default(), used: used.collect() };
-            lists.insert(namespace.to_owned(), listed);
+        if lists.get(namespace).is_some_and(|listed| listed.version >= deleted && !listed.used.contains(name)) {
+            return Ok(false);
         }
-        let used = lists.get(namespace).is_some_and(|listed| listed.used.contains(name));
-        if used {
-            // Its Pod's end will ask again, and must not find the list that knew the Pod.
-            lists.remove(namespace);
-        }
-        Ok(used)
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let pods = api.list(&ListParams::default()).await?;
+        let version = pods.metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
+        let used: HashSet<String> =
+            pods.items.iter().filter(|pod| keeps_claims(pod)).flat_map(super::facts::claim_names).collect();
+        let is_used = used.contains(name);
+        lists.insert(namespace.to_owned(), Listed { version: version.unwrap_or_default(), used });
+        Ok(is_used)
     }
 }
