@@ -40,13 +40,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         })?;
     }
     let kubectls = step("Get kubectl", kubectl::ensure)?;
-    step("Build coracle", || steps::run("cargo", &["build", "--release", "--package", "coracle"]))?;
+    step("Build coracle and the example operator", || {
+        steps::run("cargo", &["build", "--release", "--package", "coracle", "--package", "operator-rust"])
+    })?;
     step("Test the program", || {
         run_command(
             Command::new("cargo")
                 .args(["test", "--package", "coracle-tests"])
                 .args(&filter)
                 .env("CORACLE_BINARY", target()?.join("release/coracle"))
+                .env("CORACLE_OPERATOR", target()?.join("release/operator-rust"))
                 .env("CORACLE_KUBECTL", &kubectls.newest)
                 .env("CORACLE_KUBECTL_OLDEST", &kubectls.oldest),
         )

@@ -12,11 +12,11 @@
 //! | `disruption` | PodDisruptionBudgets, Pods, and what controls them | the status of PodDisruptionBudgets |
 //! | `endpoints` | Services, Pods, Nodes | EndpointSlices, Endpoints |
 //! | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
+//! | `token_secrets` | Secrets of type `kubernetes.io/service-account-token`, ServiceAccounts | their content |
 //! | `root_ca` | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |
 //! | `aggregation` | ClusterRoles | the rules of those with an `aggregationRule` |
 //! | `namespace` | Namespaces, Pods, all kinds by discovery | the content and the finalizer of Namespaces that go |
 //! | `garbage` | the metadata of all kinds | what has no owner left; the finalizers `foregroundDeletion` and `orphan` |
-//! | `custom_resources` | the metadata of CustomResourceDefinitions | the objects and the finalizer of those that go |
 //! | `node_lifecycle` | Nodes, their Leases, Pods | conditions of silent Nodes, taints `node.kubernetes.io/...` |
 //! | `pod_gc` | Pods, Nodes | Pods of Nodes that are gone; finished Pods beyond a number |
 //! | `storage` | PersistentVolumeClaims, PersistentVolumes, StorageClasses, Pods, Nodes | the binding of claims to volumes, the volumes that the built-in provisioner makes |
@@ -35,7 +35,6 @@ mod autoscaler;
 mod claim;
 mod client;
 mod cronjob;
-mod custom_resources;
 mod daemonset;
 mod deployment;
 mod discovery;
@@ -60,8 +59,10 @@ mod serviceaccount;
 mod simulation;
 mod statefulset;
 mod storage;
+mod token_secrets;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use informer::Informers;
@@ -84,13 +85,26 @@ pub struct Config {
     pub volumes_dir: PathBuf,
     /// How often the metrics of each autoscaler are looked at.
     pub autoscaler_period: Duration,
+    /// Signs the tokens of Secrets; without it these Secrets stay empty.
+    pub sign_token: Option<SignToken>,
+}
+
+/// Signs a token: takes namespace, name and uid of the account, and the name of the Secret.
+#[derive(Clone)]
+pub struct SignToken(pub Arc<dyn Fn(&str, &str, &str, &str) -> Option<String> + Send + Sync>);
+
+impl std::fmt::Debug for SignToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SignToken")
+    }
 }
 
 impl Config {
     /// The defaults, with this certificate of the cluster's authority and this place for volumes.
     pub fn new(ca_certificate: String, volumes_dir: PathBuf) -> Self {
         let autoscaler_period = Duration::from_secs(15);
-        Self { ca_certificate, workers: 8, finished_pods: 12_500, volumes_dir, autoscaler_period }
+        let sign_token = None;
+        Self { ca_certificate, workers: 8, finished_pods: 12_500, volumes_dir, autoscaler_period, sign_token }
     }
 }
 
@@ -112,7 +126,7 @@ pub struct Handle {
 
 /// Starts all controllers. Must be called within a tokio runtime.
 pub fn start(config: Config, deps: Deps) -> Handle {
-    let Config { ca_certificate, workers, finished_pods, volumes_dir, autoscaler_period } = config;
+    let Config { ca_certificate, workers, finished_pods, volumes_dir, autoscaler_period, sign_token } = config;
     let cancel = CancellationToken::new();
     let mut controllers = JoinSet::new();
     let with = || (deps.client.clone(), deps.informers.clone(), cancel.clone());
@@ -139,6 +153,10 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     controllers.spawn(endpoints::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(serviceaccount::run(client, informers, stop));
+    if let Some(sign) = sign_token {
+        let (client, informers, stop) = with();
+        controllers.spawn(token_secrets::run(client, informers, ca_certificate.clone(), sign, stop));
+    }
     let (client, informers, stop) = with();
     controllers.spawn(root_ca::run(client, informers, ca_certificate, stop));
     let (client, informers, stop) = with();
@@ -148,8 +166,6 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     let (client, _, stop) = with();
     // Garbage is many objects, and one small request for each.
     controllers.spawn(garbage::run(client, workers.saturating_mul(2), stop));
-    let (client, _, stop) = with();
-    controllers.spawn(custom_resources::run(client, stop));
     let (client, informers, stop) = with();
     controllers.spawn(node_lifecycle::run(client, informers, stop));
     let (client, informers, stop) = with();

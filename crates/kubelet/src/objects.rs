@@ -79,31 +79,39 @@ impl Objects {
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let names = PodReferences::of(pod);
         let mut references = References::default();
-        for name in &names.config_maps {
-            if let Some(object) = self.config_maps.get(&namespace, name).await {
-                references.config_maps.insert(name.clone(), object);
-            }
-        }
-        for name in &names.secrets {
-            if let Some(object) = self.secrets.get(&namespace, name).await {
-                references.secrets.insert(name.clone(), object);
-            }
-        }
-        for name in &names.claims {
-            if let Some(claim) = self.claims.get(&namespace, name).await {
-                let behind = self.volume_behind(pod, name, &claim).await;
-                references.claims.insert(name.clone(), behind);
-            }
-        }
-        let mut renew: Option<Timestamp> = None;
-        for (audience, seconds) in names.tokens {
-            match self.token(pod, &namespace, &audience, seconds).await {
-                Ok(token) => {
-                    renew = Some(renew.map_or(token.renew, |renew| renew.min(token.renew)));
-                    references.tokens.insert(audience, token.text);
+        let tokens = names
+            .tokens
+            .iter()
+            .map(async |(audience, seconds)| (audience.clone(), self.token(pod, &namespace, audience, *seconds).await));
+        let objects = async {
+            for name in &names.config_maps {
+                if let Some(object) = self.config_maps.get(&namespace, name).await {
+                    references.config_maps.insert(name.clone(), object);
                 }
-                Err(error) => tracing::warn!(%error, namespace, "no token for a pod"),
             }
+            for name in &names.secrets {
+                if let Some(object) = self.secrets.get(&namespace, name).await {
+                    references.secrets.insert(name.clone(), object);
+                }
+            }
+            for name in &names.claims {
+                if let Some(claim) = self.claims.get(&namespace, name).await {
+                    let behind = self.volume_behind(pod, name, &claim).await;
+                    references.claims.insert(name.clone(), behind);
+                }
+            }
+        };
+        let (tokens, ()) = futures::join!(futures::future::join_all(tokens), objects);
+        let mut renew: Option<Timestamp> = None;
+        for (audience, token) in tokens {
+            let token = token.map_err(|error| match error {
+                kube::Error::Api(status) => status.message,
+                error => error.to_string(),
+            });
+            if let Ok(token) = &token {
+                renew = Some(renew.map_or(token.renew, |renew| renew.min(token.renew)));
+            }
+            references.tokens.insert(audience, token.map(|token| token.text));
         }
         (references, renew)
     }

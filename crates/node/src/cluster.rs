@@ -116,7 +116,7 @@ impl Node {
             },
         );
         let controllers = controllers::start(
-            controllers::Config::new(pki.authority_pem().to_owned(), profile.volumes()),
+            controllers_config(&pki, &profile)?,
             controllers::Deps {
                 client: server.client(User::component("system:kube-controller-manager"), "default"),
                 informers: informers.clone(),
@@ -273,6 +273,18 @@ async fn serve(
         settings.save(profile)?;
     }
     Ok(handle)
+}
+
+/// What the controllers need of the certificate authority: its certificate, and a pen for tokens that live in Secrets.
+fn controllers_config(pki: &Pki, profile: &Profile) -> Result<controllers::Config, Error> {
+    let key = pki.token_key()?;
+    let sign = move |namespace: &str, account: &str, uid: &str, secret: &str| {
+        key.secret_token(namespace, account, uid, secret)
+    };
+    Ok(controllers::Config {
+        sign_token: Some(controllers::SignToken(Arc::new(sign))),
+        ..controllers::Config::new(pki.authority_pem().to_owned(), profile.volumes())
+    })
 }
 
 fn start_kubelet(

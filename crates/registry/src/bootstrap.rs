@@ -17,7 +17,7 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 const ATTEMPTS: usize = 10;
 
 impl Registry {
-    /// Creates what is missing of the objects every cluster has: the namespaces, and the Services `kubernetes`
+    /// Creates what is missing of the objects every cluster has: the namespaces with their accounts, and the Services `kubernetes`
     /// (the API, on `port`) and `kube-dns`, whose endpoints are kept by whoever serves them.
     ///
     /// # Errors
@@ -28,6 +28,12 @@ impl Registry {
             for name in NAMESPACES {
                 let target = Target::object(namespaces, "", name);
                 self.ensure(&target, json!({ "metadata": { "name": name } })).await?;
+            }
+        }
+        // A controller makes the accounts of all namespaces; these are there for the first pods.
+        if let Some(accounts) = resources.get("", "v1", "serviceaccounts") {
+            for namespace in NAMESPACES {
+                self.ensure(&Target::object(accounts, namespace, "default"), json!({ "metadata": {} })).await?;
             }
         }
         if let Some(services) = resources.get("", "v1", "services") {

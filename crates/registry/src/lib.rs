@@ -47,7 +47,6 @@
 
 pub mod allocate;
 mod column;
-mod custom;
 pub mod decode;
 mod descriptor;
 mod gate;
@@ -109,7 +108,6 @@ struct Inner {
     store: Store,
     allocators: Allocators,
     gate: OnceLock<Arc<dyn Gate>>,
-    definitions: custom::Definitions,
 }
 
 impl Registry {
@@ -122,9 +120,7 @@ impl Registry {
         let describing = Arc::clone(&table);
         let store = Store::open(options.store, move |key, value| read::describe(&describing.load(), key, value))?;
         let allocators = Allocators::new(&options.allocators);
-        let registry =
-            Self(Arc::new(Inner { table, store, allocators, gate: OnceLock::new(), definitions: Default::default() }));
-        registry.reload_definitions();
+        let registry = Self(Arc::new(Inner { table, store, allocators, gate: OnceLock::new() }));
         registry.occupy();
         Ok(registry)
     }

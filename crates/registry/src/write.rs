@@ -3,6 +3,7 @@
 //! A create tries until its name is free and its namespace holds still; an update reads, changes and commits until
 //! nobody was faster ([`Registry::revise`]).
 
+mod account;
 mod apply;
 mod body;
 mod commit;
@@ -70,6 +71,7 @@ impl Registry {
         // 2. Check that it is meant for this path.
         body::check_namespace(object.meta(), target)?;
         body::check_no_version(object.meta())?;
+        self.await_account(target, object.as_ref()).await;
         // 3. Defaults. What is there now is what the client has said.
         resource.default(object.as_mut());
         let now = Timestamp::now();
@@ -171,10 +173,6 @@ impl Registry {
         let resource = &target.resource;
         if patch_type == PatchType::Apply {
             return self.server_side_apply(target, subresource, patch, options).await;
-        }
-        // Upstream knows the merge rules of built-in kinds only.
-        if resource.info().custom && patch_type == PatchType::Strategic && subresource != Some(Subresource::Scale) {
-            return Err(PatchType::strategic_unsupported());
         }
         let patch: Value = serde_json::from_slice(patch)
             .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;

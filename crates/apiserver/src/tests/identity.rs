@@ -88,7 +88,6 @@ async fn a_token_is_its_account() {
 #[tokio::test]
 async fn a_bound_token_ends_with_its_pod() {
     let fixture = Fixture::new().await;
-    fixture.account("default").await;
     fixture.json("POST /api/v1/namespaces/default/pods", 201, &pod("web", "")).await;
     let bound = |uid: &str| {
         json!({ "expirationSeconds": 3607, "boundObjectRef":
@@ -206,8 +205,7 @@ async fn acting_as_somebody_else_takes_a_right() {
 async fn rights_do_not_grow_by_being_written_down() {
     let fixture = Fixture::new().await;
     let jane = || User::new("jane", &["devs"]);
-    let rule =
-        json!({ "verbs": ["*"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"] });
+    let rule = json!({ "verbs": ["bind"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"] });
     let to_jane = json!({ "kind": "User", "name": "jane", "apiGroup": "rbac.authorization.k8s.io" });
     let read = json!({ "verbs": ["create"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"] });
     fixture.grant("author", read, to_jane.clone()).await;
@@ -244,7 +242,6 @@ async fn a_kubelet_writes_and_reads_what_is_its_own() {
     for name in ["a", "b"] {
         fixture.json("POST /api/v1/nodes", 201, &json!({ "metadata": { "name": name } })).await;
     }
-    fixture.account("default").await;
     for name in ["used", "other"] {
         let map = json!({ "metadata": { "name": name } });
         fixture.json("POST /api/v1/namespaces/default/configmaps", 201, &map).await;

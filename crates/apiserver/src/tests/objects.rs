@@ -35,7 +35,7 @@ async fn the_life_of_an_object() {
         ("application/merge-patch+json", r#"{"data":{"m":"x"}}"#, 200),
         ("application/json-patch+json", r#"[{"op":"add","path":"/data/j","value":"y"}]"#, 200),
         ("application/strategic-merge-patch+json", r#"{"data":{"s":"z"}}"#, 200),
-        ("application/apply-patch+yaml", "{}", 415),
+        ("application/apply-patch+yaml", "{}", 422),
         ("text/plain", "{}", 415),
     ] {
         let reply = fixture.ask(&format!("PATCH {MAPS}/a"), &[("content-type", kind)], patch).await;

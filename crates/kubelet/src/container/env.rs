@@ -16,8 +16,8 @@ pub(crate) struct References {
     pub(crate) config_maps: HashMap<String, Arc<ConfigMap>>,
     /// Secrets.
     pub(crate) secrets: HashMap<String, Arc<Secret>>,
-    /// Service account tokens, by audience.
-    pub(crate) tokens: HashMap<String, String>,
+    /// Service account tokens by audience, or why there is none.
+    pub(crate) tokens: HashMap<String, Result<String, String>>,
     /// The volumes behind claims, or why there is none, by the claim.
     pub(crate) claims: HashMap<String, Result<Arc<PersistentVolume>, String>>,
 }

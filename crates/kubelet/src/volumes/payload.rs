@@ -77,7 +77,9 @@ fn projected(sources: Sources<'_>, source: &ProjectedVolumeSource) -> Result<Pay
         }
         if let Some(source) = &projection.service_account_token {
             let audience = source.audience.clone().unwrap_or_default();
-            let token = sources.references.tokens.get(&audience).ok_or_else(|| "failed to fetch token".to_owned())?;
+            let token = sources.references.tokens.get(&audience);
+            let token = token.ok_or("failed to fetch token")?.as_ref();
+            let token = token.map_err(|error| format!("failed to fetch token: {error}"))?;
             let file = File { content: token.clone().into_bytes(), mode: default };
             all.insert(checked(&source.path)?, file);
         }
@@ -205,7 +207,7 @@ mod tests {
         let references = References {
             config_maps: [("cm".to_owned(), Arc::new(serde_json::from_value(config_map).unwrap()))].into(),
             secrets: [("s".to_owned(), Arc::new(serde_json::from_value(secret).unwrap()))].into(),
-            tokens: [("vault".to_owned(), "jwt".to_owned())].into(),
+            tokens: [("vault".to_owned(), Ok("jwt".to_owned()))].into(),
             ..References::default()
         };
         let sources = Sources {

@@ -9,7 +9,6 @@ mod common;
 mod config_map;
 mod controller_revision;
 mod daemon_set;
-pub(crate) mod definition;
 mod deployment;
 mod disruption_budget;
 mod endpoint_slice;
@@ -39,6 +38,8 @@ mod workload;
 mod testing;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use pod::account;
 
 use crate::ops::{Typed, Viewed};
 use crate::table::Resource;
@@ -71,7 +72,6 @@ pub(crate) fn all() -> Vec<Resource> {
         Viewed::<event::EventView>::shared(),
         Typed::<disruption_budget::PodDisruptionBudget>::shared(),
         Typed::<priority_class::PriorityClass>::shared(),
-        Typed::<definition::CustomResourceDefinition>::shared(),
     ];
     kinds.extend(storage::core());
     kinds.extend(networking::all());

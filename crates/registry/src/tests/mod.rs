@@ -1,7 +1,6 @@
 //! The registry on a real store in a directory of its own.
 
 mod applies;
-mod custom;
 mod deletes;
 mod kinds;
 mod reads;

@@ -207,10 +207,13 @@ async fn a_dry_run_leaves_nothing() {
 #[tokio::test]
 async fn an_update_that_changes_nothing_is_not_written() {
     let fixture = Fixture::open().await;
+    let mut pod = pod("a");
+    // A merge patch replaces the containers, and a token that was mounted in them cannot be taken away.
+    pod["spec"]["automountServiceAccountToken"] = false.into();
     for (path, body) in [
         ("v1/configmaps", config_map("a")),
         ("apps/v1/deployments", deployment("a", 2.into())),
-        ("v1/pods", pod("a")),
+        ("v1/pods", pod),
         ("v1/services", json!({ "metadata": { "name": "a" }, "spec": { "ports": [{ "port": 80 }] } })),
     ] {
         let made = fixture.create(path, "default", body.clone()).await.unwrap();

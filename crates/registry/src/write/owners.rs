@@ -165,7 +165,10 @@ impl Writer<'_> {
 
     /// The place where objects of this resource begin as they are served.
     pub(crate) fn served_place(&self) -> Place<'_> {
-        self.resource.served_place()
+        if self.resource.is_view() {
+            return Place::BuiltIn(managed::BuiltIn::root(&self.resource.info().definition));
+        }
+        self.resource.place()
     }
 }
 

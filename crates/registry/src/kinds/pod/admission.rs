@@ -1,12 +1,10 @@
 //! What upstream does to Pods between defaulting and validation: its strategy and the admission plugins that are
-//! always on (ServiceAccount, Priority, RuntimeClass, DefaultTolerationSeconds).
+//! always on ([`account`], Priority, RuntimeClass, DefaultTolerationSeconds).
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{
-    Container, LocalObjectReference, Pod, PodAffinityTerm, PodCondition, PodSpec, ServiceAccount, Toleration,
-};
+use k8s_openapi::api::core::v1::{Container, Pod, PodAffinityTerm, PodCondition, PodSpec, Toleration};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelectorRequirement, ObjectMeta, Time};
@@ -16,12 +14,12 @@ use machinery::status::ApiError;
 use serde::de::DeserializeOwned;
 use store::Key;
 
+use super::account;
 use crate::kind::Context;
 use crate::kinds::check::Report;
 use crate::kinds::common::{blank, default_text, entry, list, text};
 use crate::kinds::priority_class::SYSTEM_CLASSES;
 
-const DEFAULT_ACCOUNT: &str = "default";
 /// Marks a pod that mirrors a file on the node: it is nobody's business but the kubelet's.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// How long a pod stays on a node that is in trouble.
@@ -29,14 +27,11 @@ const NODE_TROUBLE_SECONDS: i64 = 300;
 const NODE_TROUBLES: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 /// Fills in what a new Pod gets.
 pub(super) fn admit(pod: &mut Pod, context: &Context<'_>) {
-    let mirror = entry(&pod.metadata.annotations, MIRROR).is_some();
+    if entry(&pod.metadata.annotations, MIRROR).is_none() {
+        account::admit(pod, context);
+    }
     let labels = pod.metadata.labels.clone();
     let spec = pod.spec.get_or_insert_default();
-    if !mirror {
-        default_text(&mut spec.service_account_name, DEFAULT_ACCOUNT);
-        spec.service_account.clone_from(&spec.service_account_name);
-        pull_secrets_of_account(spec, context);
-    }
     take_runtime_class(spec, context);
     tolerate_node_trouble(spec);
     prioritize(spec, context);
@@ -60,19 +55,6 @@ fn pod_affinity_terms(spec: &mut PodSpec) -> Vec<&mut PodAffinityTerm> {
     let required = required.into_iter().flatten().flatten();
     let preferred = preferred.into_iter().flatten().flatten().map(|term| &mut term.pod_affinity_term);
     required.chain(preferred).collect()
-}
-
-/// A Pod without pull secrets of its own uses those of its service account.
-fn pull_secrets_of_account(spec: &mut PodSpec, context: &Context<'_>) {
-    if !list(&spec.image_pull_secrets).is_empty() {
-        return;
-    }
-    let key = Key::new("core/serviceaccounts", context.namespace, text(&spec.service_account_name));
-    let secrets: Vec<LocalObjectReference> =
-        stored::<ServiceAccount>(context, &key).and_then(|account| account.image_pull_secrets).unwrap_or_default();
-    if !secrets.is_empty() {
-        spec.image_pull_secrets = Some(secrets);
-    }
 }
 
 /// What the pod's runtime class says about its pods: what they cost, and where they can run.
@@ -230,27 +212,12 @@ pub(super) fn validate_create(pod: &Pod) -> Result<(), ApiError> {
 }
 
 /// Refuses a Pod that names a service account, priority class or runtime class which does not exist.
-///
-/// The account `default` is let through: its controller creates it a moment after the namespace, and a Pod that
-/// follows on the heels of its namespace is not at fault.
 pub(super) fn references_exist(pod: &Pod, context: &Context<'_>) -> Result<(), ApiError> {
+    account::exists(pod, context)?;
     let Some(spec) = &pod.spec else { return Ok(()) };
     let refuse = |meta: &ObjectMeta, why: String| {
         Err(ApiError::forbidden(&GroupResource::new("", "pods"), text(&meta.name), why))
     };
-    let account = text(&spec.service_account_name);
-    if !account.is_empty() && account != DEFAULT_ACCOUNT {
-        let key = Key::new("core/serviceaccounts", context.namespace, account);
-        if context.store.get(&key).is_none() {
-            let namespace = context.namespace;
-            return refuse(
-                &pod.metadata,
-                format!(
-                    "error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found"
-                ),
-            );
-        }
-    }
     let class = text(&spec.priority_class_name);
     if !class.is_empty() && !SYSTEM_CLASSES.iter().any(|(known, _)| *known == class) {
         let key = Key::new("scheduling.k8s.io/priorityclasses", "", class);
@@ -300,6 +267,6 @@ fn take_of(containers: &mut [Container], wished: &[Container]) {
     }
 }
 
-fn stored<T: DeserializeOwned>(context: &Context<'_>, key: &Key) -> Option<T> {
+pub(super) fn stored<T: DeserializeOwned>(context: &Context<'_>, key: &Key) -> Option<T> {
     context.store.get(key).and_then(|entry| serde_json::from_slice(&entry.value).ok())
 }

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`defaults`] | what upstream fills in |
 //! | [`admission`] | what upstream's built-in admission fills in or refuses |
+//! | [`account`] | its service account and the token of that |
 //! | [`spec`] | validation of a specification; the other modules validate its parts |
 //! | [`update`] | what may change later |
 //! | [`resources`] | requests, limits, quality-of-service class |
 //! | [`columns`] | the table |
 
+pub(crate) mod account;
 mod admission;
 mod columns;
 mod containers;
