@@ -12,7 +12,8 @@
 //!
 //! **Writing.** One thread takes all transactions that wait, checks each against the objects in memory (as the earlier ones
 //! of the same batch leave them), gives those that pass consecutive revisions, writes one batch and syncs once. Then it
-//! shows the batch to readers and watchers, and answers. Meanwhile the next batch gathers.
+//! shows the batch to readers and watchers, and answers. Meanwhile the next batch gathers. A transaction that comes alone
+//! is a batch of its own, written by the task that brings it.
 //!
 //! **Reading** happens in memory alone: an ordered map for each resource, of which a snapshot costs nothing.
 //!

@@ -1,8 +1,9 @@
 //! The store as its users see it.
 
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::{Arc, Mutex as StdMutex, mpsc as std_mpsc};
 use std::thread::{self, JoinHandle};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task;
 
@@ -10,7 +11,7 @@ use crate::disk::{Disk, DiskError, refuse};
 use crate::history::{self, Compacted, HistoryError};
 use crate::recover::{Recovered, recover};
 use crate::state::{Describe, Shared};
-use crate::writer::{Request, Writer};
+use crate::writer::{self, Request, Writer};
 use crate::{
     Attributes, CommitError, Committed, Entry, Key, OpenError, Options, Revision, Snapshot, Stats, Transaction,
     Watcher, compact,
@@ -29,6 +30,8 @@ struct Inner {
     shared: Arc<Shared>,
     /// Taken out when the last copy of the store is dropped, so that the writer ends.
     queue: Option<mpsc::Sender<Request>>,
+    /// Gone when the thread has ended that writes what is queued.
+    writer: Arc<StdMutex<Option<Writer>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -56,26 +59,33 @@ impl Store {
         let (queue, queued) = mpsc::channel(QUEUE);
         let (tell, told) = std_mpsc::sync_channel(1);
         let writer = Writer::new(Arc::clone(&shared), working, revision, log_end, tell);
+        let writer = Arc::new(StdMutex::new(Some(writer)));
         let compactor = Arc::clone(&shared);
+        let queue_writer = Arc::clone(&writer);
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
             thread.map_err(|error| refuse(&path, DiskError::Io(error.to_string())))
         };
         let threads = vec![
-            spawn("store-writer", Box::new(move || writer.run(queued)))?,
+            spawn("store-writer", Box::new(move || writer::run(&queue_writer, queued)))?,
             // It ends when the writer does, who alone can tell it something.
             spawn("store-compactor", Box::new(move || compact::run(&compactor, &told)))?,
         ];
-        Ok(Self(Arc::new(Inner { shared, queue: Some(queue), threads: Mutex::new(threads) })))
+        Ok(Self(Arc::new(Inner { shared, queue: Some(queue), writer, threads: Mutex::new(threads) })))
     }
 
     /// Commits a transaction. When this returns, it is durable and visible to all readers.
     ///
-    /// Dropping the future does not take back what was queued: it may be committed nevertheless.
+    /// Dropping the future does not take back what was queued: it may be committed nevertheless. On a runtime of several
+    /// threads the calling thread may be blocked while the disk syncs; tokio's `LocalSet` does not allow that, and panics.
     pub async fn commit(&self, transaction: impl Into<Transaction>) -> Result<Committed, CommitError> {
         let queue = self.0.queue.as_ref().ok_or(CommitError::Closed)?;
+        let transaction = match self.0.commit_alone(queue, transaction.into()) {
+            Ok(answer) => return answer,
+            Err(transaction) => transaction,
+        };
         let (reply, answer) = oneshot::channel();
-        queue.send(Request::Commit(transaction.into(), reply)).await.map_err(|_| CommitError::Closed)?;
+        queue.send(Request::Commit(transaction, reply)).await.map_err(|_| CommitError::Closed)?;
         answer.await.unwrap_or(Err(CommitError::Closed))
     }
 
@@ -215,9 +225,38 @@ impl Store {
         Ok(done.map_err(|error| HistoryError::Io(Arc::from(error.to_string())))??)
     }
 
+    /// Whether somebody writes just now.
+    #[cfg(test)]
+    pub(crate) fn is_writing(&self) -> bool {
+        self.0.writer.try_lock().is_err()
+    }
+
     #[cfg(test)]
     pub(crate) fn shared(&self) -> &Shared {
         &self.0.shared
+    }
+}
+
+impl Inner {
+    /// Commits at once what comes alone, in the task that brings it; gives it back where others write or wait, or where a
+    /// task may not block.
+    fn commit_alone(
+        &self,
+        queue: &mpsc::Sender<Request>,
+        transaction: Transaction,
+    ) -> Result<Result<Committed, CommitError>, Transaction> {
+        let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
+        let may_block = matches!(flavor, Ok(RuntimeFlavor::MultiThread));
+        if !may_block || queue.capacity() != queue.max_capacity() {
+            return Err(transaction);
+        }
+        let Ok(mut writer) = self.writer.try_lock() else {
+            return Err(transaction);
+        };
+        match writer.as_mut().filter(|writer| writer.is_sequential()) {
+            Some(writer) => Ok(task::block_in_place(|| writer.commit_alone(transaction))),
+            None => Err(transaction),
+        }
     }
 }
 

@@ -153,13 +153,20 @@ async fn nothing_is_seen_before_it_is_durable() {
     let mut watcher = store.watch(PODS, 1).unwrap();
 
     let before = store.stats();
-    let commits: Vec<_> = {
+    let (first, commits) = {
         let guard = store.shared().disk();
         let gate = guard.as_ref().unwrap().gate.lock().unwrap();
-        let commits: Vec<_> = (0..50)
+        // The first finds nobody else, and stands at the gate itself.
+        let first = tokio::spawn({
+            let store = store.clone();
+            async move { store.commit(put("a", "new")).await }
+        });
+        while !store.is_writing() {
+            std::thread::yield_now();
+        }
+        let commits: Vec<_> = (1..50)
             .map(|n| {
                 let op = match n {
-                    0 => put("a", "new"),
                     1 => put_in(PODS, "a", "late", Expect::Revision(1)),
                     _ => put(&format!("p{n}"), "new"),
                 };
@@ -170,7 +177,7 @@ async fn nothing_is_seen_before_it_is_durable() {
                 commit
             })
             .collect();
-        // The writer is at the gate, or will be: nothing of all this shows.
+        // Nothing of all this shows.
         for _ in 0..20 {
             std::thread::yield_now();
             assert_eq!(store.revision(), 1);
@@ -180,9 +187,10 @@ async fn nothing_is_seen_before_it_is_durable() {
             assert_eq!(watcher.progress(), 1);
         }
         drop(gate);
-        commits
+        (first, commits)
     };
-    let outcomes = join_all(commits).await;
+    let mut outcomes = vec![first.await.unwrap()];
+    outcomes.extend(join_all(commits).await);
     for (n, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
             Err(CommitError::Conflict { current, .. }) => {
@@ -203,8 +211,45 @@ async fn nothing_is_seen_before_it_is_durable() {
     assert_eq!((after.commits, after.conflicts), (50, 1));
 }
 
+/// One after the other, each is written by who brings it; together, by the thread. Both take turns here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn alone_or_together_all_is_committed_once() {
+    let (store, _dir) = open();
+    for round in 0..20 {
+        for n in 0..5 {
+            store.commit(put(&format!("alone{n}"), &format!("r{round}"))).await.unwrap();
+        }
+        let together = (0..8).map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for _ in 0..3 {
+                    store.commit(put(&format!("together{n}"), "x")).await.unwrap();
+                }
+            })
+        });
+        for done in join_all(together).await {
+            done.unwrap();
+        }
+    }
+    assert_eq!(store.revision(), 20 * (5 + 8 * 3));
+    assert_eq!(store.stats().commits, store.revision());
+    assert_eq!(value(&store.get(&pod("alone4")).unwrap()), "r19@556!");
+    store.close().await;
+    let refused = store.commit(put("late", "x")).await;
+    assert!(matches!(refused, Err(CommitError::Closed)), "{refused:?}");
+}
+
 #[tokio::test]
 async fn after_a_failed_write_there_are_no_more() {
+    failed_writes().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failed_write_there_are_no_more_from_anywhere() {
+    failed_writes().await;
+}
+
+async fn failed_writes() {
     let (store, dir) = open();
     store.commit(put("a", "old")).await.unwrap();
     let mut watcher = store.watch(PODS, 1).unwrap();

@@ -1,8 +1,11 @@
-//! The one writer: a thread that takes what is queued, writes it with one sync, shows it, and answers.
+//! The one writer: takes what is queued, writes it with one sync, shows it, and answers.
+//!
+//! A thread does that for transactions that come together. One that comes alone is written by whoever brings it: handing it
+//! to the thread and the answer back takes two wake-ups, which together last about as long as a third of the sync.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +41,8 @@ pub(crate) struct Writer {
     failed: Option<Arc<str>>,
     compactor: SyncSender<()>,
     nudge: Nudge,
+    /// Whether the last batch was a single transaction.
+    sequential: bool,
 }
 
 impl Writer {
@@ -49,30 +54,20 @@ impl Writer {
         compactor: SyncSender<()>,
     ) -> Self {
         let nudge = Nudge::new(shared.options.retain_revisions, shared.options.retain_bytes, revision, log_end);
-        Self { shared, working, revision, log_end, failed: None, compactor, nudge }
+        Self { shared, working, revision, log_end, failed: None, compactor, nudge, sequential: true }
     }
 
-    /// Works until the queue is closed.
-    pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Request>) {
-        let mut gathered = Vec::new();
-        while let Some(first) = queue.blocking_recv() {
-            let mut bytes = 0;
-            let mut next = Some(first);
-            while let Some(request) = next {
-                match request {
-                    Request::Commit(transaction, reply) => {
-                        bytes += size(&transaction);
-                        gathered.push((transaction, reply));
-                    }
-                    Request::Close => queue.close(),
-                }
-                if gathered.len() >= BATCH || bytes >= BATCH_BYTES {
-                    break;
-                }
-                next = queue.try_recv().ok();
-            }
-            self.commit(&mut gathered);
-        }
+    /// Commits a single transaction at once, for whoever found nobody else writing or waiting.
+    pub(crate) fn commit_alone(&mut self, transaction: Transaction) -> Result<Committed, CommitError> {
+        let (reply, mut answer) = oneshot::channel();
+        self.commit(&mut vec![(transaction, reply)]);
+        // Every reply is answered before `commit` returns.
+        answer.try_recv().unwrap_or(Err(CommitError::Closed))
+    }
+
+    /// Whether transactions come one after the other, by the last batch.
+    pub(crate) fn is_sequential(&self) -> bool {
+        self.sequential
     }
 
     fn commit(&mut self, gathered: &mut Vec<(Transaction, Reply)>) {
@@ -83,6 +78,7 @@ impl Writer {
             }
             return;
         }
+        self.sequential = gathered.len() < 2;
         let mut events = Vec::with_capacity(gathered.len());
         // Refusals wait as well: what they show as current may be part of this batch, and not be durable yet.
         let mut answers: Vec<Answer> = Vec::with_capacity(gathered.len());
@@ -145,6 +141,33 @@ impl Writer {
         self.log_end = end;
         Ok(())
     }
+}
+
+/// What the writer's thread does: it takes what is queued, until the queue is closed.
+pub(crate) fn run(writer: &Mutex<Option<Writer>>, mut queue: mpsc::Receiver<Request>) {
+    let mut gathered = Vec::new();
+    while let Some(first) = queue.blocking_recv() {
+        // While somebody else is writing, the batch gathers. Poisoned, a write has not ended: nothing is known of the disk.
+        let Ok(mut writer) = writer.lock() else { break };
+        let Some(writer) = writer.as_mut() else { break };
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(request) = next {
+            match request {
+                Request::Commit(transaction, reply) => {
+                    bytes += size(&transaction);
+                    gathered.push((transaction, reply));
+                }
+                Request::Close => queue.close(),
+            }
+            if gathered.len() >= BATCH || bytes >= BATCH_BYTES {
+                break;
+            }
+            next = queue.try_recv().ok();
+        }
+        writer.commit(&mut gathered);
+    }
+    drop(writer.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 impl Drop for Writer {
