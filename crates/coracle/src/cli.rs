@@ -72,6 +72,9 @@ pub(crate) struct Start {
     /// Give up waiting after this many seconds
     #[arg(long, default_value = "120", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) timeout: Duration,
+    /// How many nodes to have; those that are missing are added, as PROFILE-m02, PROFILE-m03, ...
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100), value_name = "NUMBER")]
+    pub(crate) nodes: u16,
     /// Leave the user's kubeconfig as it is
     #[arg(long)]
     pub(crate) no_kubeconfig: bool,
@@ -171,15 +174,16 @@ pub(crate) enum NodeCommand {
 pub(crate) struct NodeAdd {
     /// The node's name; with --count: NAME-0, NAME-1, ...
     pub(crate) name: String,
-    /// A node on paper: pods on it are Running without running. For trying the scheduler
+    /// A node on paper: pods on it are Running without running. For trying the scheduler. Without it, pods run here, side
+    /// by side with those of the other nodes
     #[arg(long)]
     pub(crate) fake: bool,
-    /// Processors the node offers
-    #[arg(long, default_value = "8", value_name = "QUANTITY")]
-    pub(crate) cpu: String,
-    /// Memory the node offers
-    #[arg(long, default_value = "32Gi", value_name = "QUANTITY")]
-    pub(crate) memory: String,
+    /// Processors the node offers [default: the machine's; with --fake 8]
+    #[arg(long, value_name = "QUANTITY")]
+    pub(crate) cpu: Option<String>,
+    /// Memory the node offers [default: the machine's; with --fake 32Gi]
+    #[arg(long, value_name = "QUANTITY")]
+    pub(crate) memory: Option<String>,
     /// GPUs the node offers, as nvidia.com/gpu
     #[arg(long, value_name = "NUMBER")]
     pub(crate) gpu: Option<u32>,

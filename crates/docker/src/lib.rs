@@ -48,10 +48,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bollard::models::ContainerSummary;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use runtime::{
     Auth, Container, ContainerConfig, Error, EventStream, ExecOutput, Image, Runtime, RuntimeInfo, Sandbox,
-    SandboxConfig, Stats,
+    SandboxConfig, Stats, labels,
 };
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, Streams};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
@@ -194,16 +195,39 @@ impl Docker {
     /// # Errors
     /// The first one met; what could be removed is removed.
     pub async fn delete_profile(&self) -> Result<(), Error> {
-        let containers = self.list(vec![self.profile_label()]).await?;
-        stream::iter(containers.into_iter().filter_map(|found| found.id))
-            .map(Ok)
-            .try_for_each_concurrent(STARTS, |id| async move { self.remove(&id).await })
-            .await?;
+        self.remove_all(self.list(vec![self.profile_label()]).await?).await?;
         self.remove_network().await?;
         match self.delete_image(pause::image()).await {
             Ok(()) | Err(Error::Conflict(_)) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Removes all containers of this node.
+    ///
+    /// # Errors
+    /// The first one met; what could be removed is removed.
+    pub async fn delete_node(&self) -> Result<(), Error> {
+        let mut containers = self.list(vec![self.profile_label()]).await?;
+        containers.retain(|found| self.is_own(found.labels.as_ref()));
+        self.remove_all(containers).await
+    }
+
+    /// The profile's further nodes that have containers.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Docker cannot be reached.
+    pub async fn nodes(&self) -> Result<BTreeSet<String>, Error> {
+        let containers = self.list(vec![self.profile_label(), labels::NODE.to_owned()]).await?;
+        let node = |found: ContainerSummary| found.labels?.remove(labels::NODE);
+        Ok(containers.into_iter().filter_map(node).collect())
+    }
+
+    async fn remove_all(&self, containers: Vec<ContainerSummary>) -> Result<(), Error> {
+        stream::iter(containers.into_iter().filter_map(|found| found.id))
+            .map(Ok)
+            .try_for_each_concurrent(STARTS, |id| async move { self.remove(&id).await })
+            .await
     }
 
     /// The profile.

@@ -173,15 +173,18 @@ impl Docker {
         }
     }
 
-    /// Gives the bridge a further address, for a further node; or takes it away. Does nothing where this process cannot.
-    pub fn set_node_address(&self, address: Ipv4Addr, wanted: bool) {
+    /// Gives the bridge a further address, for a further node; or takes it away. Answers whether it has it, which it never
+    /// gets where this process may not change the bridge.
+    pub fn set_node_address(&self, address: Ipv4Addr, wanted: bool) -> bool {
         let Some(network) = self.noted_network().filter(|_| self.own_networks().get() != Some(&false)) else {
-            return;
+            return false;
         };
-        self.note_node_address(address, wanted);
-        if let Err(error) = link::set_address(&network.bridge, address, wanted) {
+        let set = link::set_address(&network.bridge, address, wanted);
+        if let Err(error) = &set {
             tracing::debug!(%error, %address, wanted, "cannot set an address of the bridge");
         }
+        self.note_node_address(address, wanted && set.is_ok());
+        wanted && set.is_ok()
     }
 
     /// Makes the network again whenever somebody removes it, and calls `again` then; for ever. Docker does not know of pods

@@ -27,8 +27,10 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// Most pods on this node.
     pub max_pods: u32,
-    /// Resources to announce beyond processors, memory and disk: name → quantity (`nvidia.com/gpu` → `4`).
-    pub extended_resources: BTreeMap<String, String>,
+    /// Resources to announce in place of the machine's, or beyond them: name → quantity (`nvidia.com/gpu` → `4`).
+    pub capacity: BTreeMap<String, String>,
+    /// Whether the Node is created where there is none. A node that somebody else adds and deletes must not come back.
+    pub register: bool,
     /// How many sandboxes and containers are created at the same time.
     pub parallel_starts: usize,
     /// Whether a local image serves when `imagePullPolicy: Always` meets a registry that is out of reach.
@@ -57,7 +59,8 @@ impl Config {
             kubelet_version: "v1.36.0".to_owned(),
             labels: BTreeMap::new(),
             max_pods: 110,
-            extended_resources: BTreeMap::new(),
+            capacity: BTreeMap::new(),
+            register: true,
             parallel_starts: (cpus * 2).max(4),
             run_local_image_when_offline: true,
             resolv_conf: PathBuf::from("/etc/resolv.conf"),

@@ -81,6 +81,7 @@ impl Keeper {
             Some(_) => None,
             None => match api.get_opt(&name).await? {
                 Some(node) => Some(node),
+                None if !self.shared.config.register => return Ok(()),
                 None => Some(self.register(&api, health).await?),
             },
         };

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use informer::Informer;
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
+use machinery::quantity::Quantity;
 use runtime::{Runtime, RuntimeInfo};
 use tokio::sync::Semaphore;
 
@@ -54,7 +55,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// What pods can have of it.
+    /// What pods could have of it.
     pub(crate) fn allocatable(&self) -> Allocatable {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         Allocatable {
@@ -94,6 +95,17 @@ impl Shared {
     pub(crate) fn machine(&self) -> Machine {
         let machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
         machine.clone()
+    }
+
+    /// What pods can have of the node: of the machine, as far as nothing else was said.
+    pub(crate) fn allocatable(&self) -> Allocatable {
+        let machine = self.machine().allocatable();
+        let said = |name: &str| self.config.capacity.get(name)?.parse::<Quantity>().ok();
+        Allocatable {
+            milli_cpu: said("cpu").map_or(machine.milli_cpu, |cpu| cpu.milli_value()),
+            memory: said("memory").map_or(machine.memory, |memory| memory.value()),
+            storage: said("ephemeral-storage").map_or(machine.storage, |storage| storage.value()),
+        }
     }
 
     /// Notes how the machine is.

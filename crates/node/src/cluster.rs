@@ -1,6 +1,6 @@
 //! A running cluster: its start, in order, and its end.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use apiserver::authz::{self, Rbac};
@@ -12,16 +12,16 @@ use k8s_openapi::api::core::v1::Node as ApiNode;
 use k8s_openapi::jiff::Timestamp;
 use registry::Registry;
 use registry::allocate::AllocatorConfig;
-use runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::connect::LocalNode;
+use crate::connect::LocalNodes;
+use crate::kubelets::Kubelets;
 use crate::metrics_api::MetricsApi;
 use crate::profile::{Profile, ProfileLock, write_private};
 use crate::settings::Settings;
-use crate::{Error, explain, kubeconfig, names, network};
+use crate::{Error, explain, extra, kubeconfig, names, network};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -48,6 +48,7 @@ pub struct Node {
     informers: Informers,
     cancel: CancellationToken,
     network: JoinHandle<()>,
+    further_nodes: (CancellationToken, JoinHandle<()>),
     proxy: proxy::Handle,
     dns: Option<dns::Handle>,
     controllers: controllers::Handle,
@@ -80,7 +81,7 @@ impl Node {
         report(Progress::Done(format!("Store at revision {}", registry.store().revision())));
 
         report(Progress::Doing("Starting the API server".to_owned()));
-        let nodes = Arc::new(LocalNode::default());
+        let nodes = Arc::new(LocalNodes::default());
         let metrics_api = Arc::new(MetricsApi::default());
         let scheduling = scheduling(&profile)?;
         let mut extensions = metrics_api.extensions();
@@ -100,9 +101,16 @@ impl Node {
         }));
         let cluster_dns = registry.allocators().services().dns();
         let dns = names::serve(&server, &informers, &network, &settings, cluster_dns).await;
-        let kubelet =
-            start_kubelet(&profile, &docker, &server, &informers, &network, dns.as_ref().map(|_| cluster_dns))?;
-        nodes.set(&name, kubelet.node_api());
+        let kubelets = Kubelets {
+            profile: profile.clone(),
+            docker: docker.clone(),
+            server: server.server().clone(),
+            informers: informers.clone(),
+            network: network.clone(),
+            cluster_dns: dns.as_ref().map(|_| cluster_dns),
+            nodes,
+        };
+        let kubelet = kubelets.start_own()?;
         let paper = kubelet::paper::start(kubelet::paper::Deps {
             client: server.client(User::component("system:kube-controller-manager"), "default"),
             informers: informers.clone(),
@@ -124,12 +132,15 @@ impl Node {
         );
         let proxy = start_proxy(&profile, &server, &informers, &network).await?;
         let network = keep_network(docker, &proxy, cancel.clone());
+        let stop_nodes = CancellationToken::new();
+        let further_nodes = tokio::spawn(extra::run(kubelets, stop_nodes.clone()));
         Ok(Self {
             name,
             started,
             informers,
             cancel,
             network,
+            further_nodes: (stop_nodes, further_nodes),
             proxy,
             dns,
             controllers,
@@ -161,6 +172,10 @@ impl Node {
 
     /// Stops everything, last started first. Containers keep running; rules in the host's network are removed.
     pub async fn shutdown(self) {
+        let (stop_nodes, further_nodes) = self.further_nodes;
+        stop_nodes.cancel();
+        // It fails only if it panicked, and then there is nothing left to end.
+        let _ = further_nodes.await;
         self.proxy.shutdown().await;
         if let Some(dns) = self.dns {
             dns.shutdown().await;
@@ -230,7 +245,7 @@ async fn serve(
     mut settings: Settings,
     registry: &Registry,
     pki: &Arc<Pki>,
-    nodes: &Arc<LocalNode>,
+    nodes: &Arc<LocalNodes>,
     network: &Network,
     extensions: Vec<apiserver::Extension>,
 ) -> Result<apiserver::Handle, Error> {
@@ -285,29 +300,6 @@ fn controllers_config(pki: &Pki, profile: &Profile) -> Result<controllers::Confi
         sign_token: Some(controllers::SignToken(Arc::new(sign))),
         ..controllers::Config::new(pki.authority_pem().to_owned(), profile.volumes())
     })
-}
-
-fn start_kubelet(
-    profile: &Profile,
-    docker: &Docker,
-    server: &apiserver::Handle,
-    informers: &Informers,
-    network: &Network,
-    cluster_dns: Option<Ipv4Addr>,
-) -> Result<kubelet::Handle, Error> {
-    let name = profile.name();
-    let mut config = kubelet::Config::new(name, IpAddr::V4(network.gateway), profile.pods());
-    config.cluster_dns = cluster_dns.into_iter().map(IpAddr::V4).collect();
-    config.pod_cidr = Some(network.subnet.to_string());
-    // One machine is everything at once: `kubectl get nodes` shows the role, and pods need no toleration for it.
-    config.labels.insert("node-role.kubernetes.io/control-plane".to_owned(), String::new());
-    apiserver::version::GIT_VERSION.clone_into(&mut config.kubelet_version);
-    let deps = kubelet::Deps {
-        client: server.client(User::node(name), "default"),
-        informers: informers.clone(),
-        runtime: Arc::new(docker.clone()) as Arc<dyn Runtime>,
-    };
-    kubelet::start(config, deps).map_err(|error| Error::Component { component: "kubelet", reason: error.to_string() })
 }
 
 async fn start_proxy(

@@ -1,29 +1,32 @@
-//! How the API server finds the kubelet of a node: in this process there is one.
+//! How the API server finds the kubelet of a node: all of them are in this process.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use apiserver::NodeConnector;
 use async_trait::async_trait;
 use streaming::NodeApi;
 
-/// Knows the one node of this process, as soon as it is there. The API server starts before it.
+/// Knows the nodes of this process, as they come and go. The API server starts before the first.
 #[derive(Default)]
-pub(crate) struct LocalNode {
-    node: OnceLock<(String, Arc<dyn NodeApi>)>,
+pub(crate) struct LocalNodes {
+    nodes: RwLock<HashMap<String, Arc<dyn NodeApi>>>,
 }
 
-impl LocalNode {
-    /// The node is there.
-    pub(crate) fn set(&self, name: &str, api: Arc<dyn NodeApi>) {
-        // Set twice it would be by a second kubelet, which this process does not have.
-        let _ = self.node.set((name.to_owned(), api));
+impl LocalNodes {
+    /// A node is there, or has gone.
+    pub(crate) fn set(&self, name: &str, api: Option<Arc<dyn NodeApi>>) {
+        let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+        match api {
+            Some(api) => nodes.insert(name.to_owned(), api),
+            None => nodes.remove(name),
+        };
     }
 }
 
 #[async_trait]
-impl NodeConnector for LocalNode {
+impl NodeConnector for LocalNodes {
     async fn connect(&self, node: &str) -> Option<Arc<dyn NodeApi>> {
-        let (name, api) = self.node.get()?;
-        (name == node).then(|| Arc::clone(api))
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
     }
 }

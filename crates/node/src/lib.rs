@@ -10,11 +10,12 @@
 //!  4  API server                  on loopback; from here on the others are its clients
 //!  5  bootstrap objects           namespaces, the Services `kubernetes` and `kube-dns`
 //!  6  informers                   one watch for each kind, shared by all that follow
-//!  7  metrics                 as APIs of the API server; read nothing until asked
+//!  7  metrics                     as APIs of the API server; read nothing until asked
 //!  8  DNS                         pods are told of it when they start
 //!  9  kubelet                     registers the node, adopts what runs
 //! 10  scheduler, controllers      what they write finds a node
 //! 11  proxy                       services, last: it needs endpoints
+//! 12  further nodes               a kubelet for each Node that asks for one
 //! ```
 //!
 //! It knows neither HTTP nor Docker beyond handing one component to another.
@@ -23,7 +24,9 @@ mod cluster;
 mod connect;
 mod error;
 mod explain;
+mod extra;
 mod kubeconfig;
+mod kubelets;
 mod metrics_api;
 mod names;
 mod network;

@@ -12,6 +12,7 @@
 //!     store/                       RocksDB
 //!     pods/                        what pods mount: volumes, /etc/hosts, logs of terminations
 //!     volumes/                     the directories behind PersistentVolumes, one each
+//!     nodes/NAME/                  what pods of a further node mount
 //! ```
 
 use std::env;
@@ -105,6 +106,16 @@ impl Profile {
         self.path("volumes")
     }
 
+    /// The folder of a further node. Its name is a DNS name, so it cannot lead out of here.
+    pub(crate) fn node(&self, name: &str) -> PathBuf {
+        self.path("nodes").join(name)
+    }
+
+    /// Removes the folder of a further node.
+    pub(crate) fn remove_node(&self, name: &str) -> Result<(), Error> {
+        remove(&self.node(name))
+    }
+
     /// Whether the profile was ever started.
     pub fn exists(&self) -> bool {
         self.settings().exists()
@@ -149,15 +160,20 @@ impl Profile {
 
     /// Removes the folder with all that is in it, after what volumes in memory have mounted there.
     pub fn remove(&self) -> Result<(), Error> {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        for mounted in mounts_below(&mounts, &self.folder) {
-            // One that does not go makes the removal fail, which says where.
-            let _ = rustix::mount::unmount(mounted, rustix::mount::UnmountFlags::DETACH);
-        }
-        match fs::remove_dir_all(&self.folder) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::file(&self.folder, source)),
-            _ => Ok(()),
-        }
+        remove(&self.folder)
+    }
+}
+
+/// Removes a folder with all that is in it, after what volumes in memory have mounted there.
+fn remove(folder: &Path) -> Result<(), Error> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for mounted in mounts_below(&mounts, folder) {
+        // One that does not go makes the removal fail, which says where.
+        let _ = rustix::mount::unmount(mounted, rustix::mount::UnmountFlags::DETACH);
+    }
+    match fs::remove_dir_all(folder) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::file(folder, source)),
+        _ => Ok(()),
     }
 }
 

@@ -16,6 +16,8 @@ pub(crate) struct Table {
     pub(crate) service_cidr: String,
     /// The bridge's own address.
     pub(crate) gateway: Ipv4Addr,
+    /// What of an address tells that it is a node's: each has the first address of a /24 of the pods' range.
+    pub(crate) node_mask: Ipv4Addr,
     /// Whether packets between pods of one bridge do not pass the hooks, so that answers would bypass the translation:
     /// then they must go through the machine's own address.
     pub(crate) masquerade_pods: bool,
@@ -36,6 +38,7 @@ impl Table {
             pod_cidr: format!("{pods}/{pod_prefix}"),
             service_cidr: format!("{services}/{service_prefix}"),
             gateway: Ipv4Addr::from_bits(pods.to_bits() + 1),
+            node_mask: Ipv4Addr::from_bits((u32::MAX << (32 - pod_prefix)) | 0xff),
             masquerade_pods: false,
         })
     }
@@ -46,7 +49,7 @@ impl Table {
     /// pods: nobody outside gets at a service by sending packets here. Refusal is in the filter hooks, since only what no
     /// rule translated still has an address of the service range there.
     pub(crate) fn base(&self) -> String {
-        let Self { name, bridge, pod_cidr, service_cidr, gateway, .. } = self;
+        let Self { name, bridge, pod_cidr, service_cidr, gateway, node_mask, .. } = self;
         let masquerade = if self.masquerade_pods {
             format!("\n    ct status dnat ip saddr {pod_cidr} oifname \"{bridge}\" masquerade")
         } else {
@@ -61,7 +64,7 @@ table ip {name} {{
   set hairpin {{ type ipv4_addr . ipv4_addr; }}
   chain translate {{
     ip daddr {service_cidr} ip daddr . meta l4proto . th dport vmap @services
-    ip daddr {gateway} meta l4proto . th dport vmap @node-ports
+    ip daddr & {node_mask} == {gateway} meta l4proto . th dport vmap @node-ports
   }}
   chain prerouting {{
     type nat hook prerouting priority -105;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use ::node::Profile;
 use anyhow::{Context, Result, bail};
@@ -11,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
+use machinery::quantity::Quantity as Amount;
 
 use super::{ask, require_running};
 use crate::cli::{NodeAdd, NodeCommand, NodeDelete};
@@ -18,6 +20,13 @@ use crate::output;
 
 /// The annotation of a node that exists on paper only: KWOK's convention.
 const PAPER: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
+/// The annotation of a further node on this machine, for which the daemon runs a kubelet, and what it offers.
+const EXTRA: (&str, &str) = ("coracle.dev/node", "extra");
+const CAPACITY: &str = "coracle.dev/capacity";
+/// Upstream's most pods on a node.
+const DEFAULT_PODS: u32 = 110;
+/// How often it is looked whether nodes are Ready.
+const LOOK: Duration = Duration::from_millis(50);
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 const GPU: &str = "nvidia.com/gpu";
 /// So many requests are under way at once.
@@ -34,25 +43,50 @@ pub(crate) fn run(profile: &Profile, command: &NodeCommand) -> Result<ExitCode> 
 }
 
 fn add(profile: &Profile, add: &NodeAdd) -> Result<()> {
-    if !add.fake {
-        bail!("only nodes on paper can be added; say --fake");
-    }
-    let nodes = names(&add.name, add.count).map(|name| on_paper(name, add)).collect::<Result<Vec<_>>>()?;
-    let count = nodes.len();
-    ask(profile, async |client| {
-        let api: Api<Node> = Api::all(client);
-        let created = stream::iter(&nodes).map(async |node| {
-            let name = node.metadata.name.clone().unwrap_or_default();
-            let created = api.create(&PostParams::default(), node).await;
-            created.map(drop).with_context(|| format!("cannot add the node {name}"))
-        });
-        created.buffer_unordered(AT_ONCE).try_collect::<()>().await
-    })?;
-    output::note(match count {
-        1 => format!("Added the node {} (on paper).", add.name),
-        _ => format!("Added {count} nodes (on paper): {0}-0 to {0}-{1}.", add.name, count - 1),
+    let make = if add.fake { on_paper } else { here };
+    let nodes = names(&add.name, add.count).map(|name| make(name, add)).collect::<Result<Vec<_>>>()?;
+    ask(profile, async |client| create(client, &nodes).await)?;
+    let paper = if add.fake { " (on paper)" } else { "" };
+    output::note(match nodes.len() {
+        1 => format!("Added the node {}{paper}.", add.name),
+        count => format!("Added {count} nodes{paper}: {0}-0 to {0}-{1}.", add.name, count - 1),
     });
     Ok(())
+}
+
+async fn create(client: Client, nodes: &[Node]) -> Result<()> {
+    let api: Api<Node> = Api::all(client);
+    let created = stream::iter(nodes).map(async |node| {
+        let name = node.metadata.name.clone().unwrap_or_default();
+        let created = api.create(&PostParams::default(), node).await;
+        created.map(drop).with_context(|| format!("cannot add the node {name}"))
+    });
+    created.buffer_unordered(AT_ONCE).try_collect::<()>().await
+}
+
+/// Adds what is missing of `count` nodes, the first of which is the cluster's own, and waits until all are Ready.
+pub(super) fn ensure(profile: &Profile, count: u16, wait: Option<Instant>) -> Result<()> {
+    let names: Vec<String> = (2..=count).map(|number| format!("{}-m{number:02}", profile.name())).collect();
+    ask(profile, async |client| {
+        let known = nodes(client.clone()).await?;
+        let missing = |name: &&String| !known.iter().any(|node| node.metadata.name.as_ref() == Some(name));
+        let missing: Vec<Node> =
+            names.iter().filter(missing).map(|name| here_with(name.clone(), BTreeMap::new())).collect();
+        create(client.clone(), &missing).await?;
+        let is_ready = |name: &String, nodes: &[Node]| {
+            let node = nodes.iter().find(|node| node.metadata.name.as_ref() == Some(name));
+            super::status::readiness(node) == "Ready"
+        };
+        while let Some(deadline) = wait {
+            let known = nodes(client.clone()).await?;
+            let Some(waiting) = names.iter().find(|name| !is_ready(name, &known)) else { break };
+            if Instant::now() > deadline {
+                bail!("the node {waiting} did not get ready in time; see: coracle logs -p {}", profile.name());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    })
 }
 
 /// `NAME`, or with a count above one `NAME-0`, `NAME-1` and so on.
@@ -60,37 +94,76 @@ fn names(name: &str, count: u16) -> impl Iterator<Item = String> {
     (0..count).map(move |number| if count == 1 { name.to_owned() } else { format!("{name}-{number}") })
 }
 
+/// A node whose pods run on this machine: its kubelet fills in the rest.
+fn here(name: String, add: &NodeAdd) -> Result<Node> {
+    let pods = (add.pods != DEFAULT_PODS).then(|| add.pods.to_string());
+    let amounts = [
+        ("cpu", add.cpu.clone()),
+        ("memory", add.memory.clone()),
+        ("pods", pods),
+        (GPU, add.gpu.map(|gpu| gpu.to_string())),
+    ];
+    let offered: BTreeMap<&str, String> =
+        amounts.into_iter().filter_map(|(name, amount)| Some((name, amount?))).collect();
+    for (what, amount) in &offered {
+        amount.parse::<Amount>().ok().with_context(|| format!("{amount:?} is no amount of {what}; write 2 or 4Gi"))?;
+    }
+    let mut node = here_with(name, offered);
+    node.metadata.labels = Some(labels(add)?).filter(|labels| !labels.is_empty());
+    node.spec = Some(NodeSpec { taints: taints(add)?, ..NodeSpec::default() });
+    Ok(node)
+}
+
+fn here_with(name: String, offered: BTreeMap<&str, String>) -> Node {
+    let mut annotations = BTreeMap::from([(EXTRA.0.to_owned(), EXTRA.1.to_owned())]);
+    if !offered.is_empty() {
+        annotations.insert(CAPACITY.to_owned(), serde_json::json!(offered).to_string());
+    }
+    let metadata = ObjectMeta { name: Some(name), annotations: Some(annotations), ..ObjectMeta::default() };
+    Node { metadata, ..Node::default() }
+}
+
 fn on_paper(name: String, add: &NodeAdd) -> Result<Node> {
-    let mut labels = BTreeMap::from(
+    let mut all = BTreeMap::from(
         [("kubernetes.io/hostname", name.as_str()), ("kubernetes.io/os", "linux"), ("kubernetes.io/arch", "amd64")]
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
-    for label in &add.labels {
-        let (key, value) = label.split_once('=').with_context(|| format!("{label:?} is no label; write key=value"))?;
-        labels.insert(key.to_owned(), value.to_owned());
-    }
+    all.extend(labels(add)?);
+    let or = |amount: &Option<String>, default: &str| amount.clone().unwrap_or_else(|| default.to_owned());
     let mut offered = BTreeMap::from(
-        [("cpu", &add.cpu), ("memory", &add.memory), ("pods", &add.pods.to_string())]
-            .map(|(name, amount)| (name.to_owned(), Quantity(amount.clone()))),
+        [("cpu", or(&add.cpu, "8")), ("memory", or(&add.memory, "32Gi")), ("pods", add.pods.to_string())]
+            .map(|(name, amount)| (name.to_owned(), Quantity(amount))),
     );
     if let Some(gpu) = add.gpu {
         offered.insert(GPU.to_owned(), Quantity(gpu.to_string()));
     }
-    let taints: Vec<Taint> = add.taints.iter().map(|text| taint(text)).collect::<Result<_>>()?;
     Ok(Node {
         metadata: ObjectMeta {
             name: Some(name),
-            labels: Some(labels),
+            labels: Some(all),
             annotations: Some(BTreeMap::from([(PAPER.0.to_owned(), PAPER.1.to_owned())])),
             ..ObjectMeta::default()
         },
-        spec: Some(NodeSpec { taints: (!taints.is_empty()).then_some(taints), ..NodeSpec::default() }),
+        spec: Some(NodeSpec { taints: taints(add)?, ..NodeSpec::default() }),
         status: Some(NodeStatus {
             capacity: Some(offered.clone()),
             allocatable: Some(offered),
             ..NodeStatus::default()
         }),
     })
+}
+
+fn labels(add: &NodeAdd) -> Result<BTreeMap<String, String>> {
+    let labels = add.labels.iter().map(|label| {
+        let (key, value) = label.split_once('=').with_context(|| format!("{label:?} is no label; write key=value"))?;
+        Ok((key.to_owned(), value.to_owned()))
+    });
+    labels.collect()
+}
+
+fn taints(add: &NodeAdd) -> Result<Option<Vec<Taint>>> {
+    let taints: Vec<Taint> = add.taints.iter().map(|text| taint(text)).collect::<Result<_>>()?;
+    Ok((!taints.is_empty()).then_some(taints))
 }
 
 /// `key=value:Effect` or `key:Effect`, as `kubectl taint` takes it.

@@ -7,9 +7,10 @@ use std::thread;
 use std::time::Instant;
 use std::{fs, io};
 
+use ::node::Profile;
 use anyhow::{Context, Result, bail};
-use node::Profile;
 
+use super::node;
 use crate::daemon::{self, Report};
 use crate::progress::Progress;
 use crate::{cli, kubeconfig, output};
@@ -21,6 +22,7 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
     }
     if profile.daemon().is_some() {
         write_context(&profile, start)?;
+        add_nodes(&profile, start)?;
         output::note(format!("The cluster {} is already running.", profile.name()));
         return Ok(ExitCode::SUCCESS);
     }
@@ -29,6 +31,7 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
         keep_scheduler_config(&profile, given)?;
     }
     launch(&profile, start)?;
+    add_nodes(&profile, start)?;
     write_context(&profile, start)?;
     if !start.no_kubeconfig {
         output::note(format!("kubectl now uses the context \"{}\".", profile.name()));
@@ -88,6 +91,13 @@ fn launch(profile: &Profile, start: &cli::Start) -> Result<()> {
     }
     progress.clear();
     Ok(())
+}
+
+fn add_nodes(profile: &Profile, start: &cli::Start) -> Result<()> {
+    if start.nodes < 2 {
+        return Ok(());
+    }
+    node::ensure(profile, start.nodes, start.wait.then(|| Instant::now() + start.timeout))
 }
 
 fn write_context(profile: &Profile, start: &cli::Start) -> Result<()> {

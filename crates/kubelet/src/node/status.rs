@@ -98,7 +98,7 @@ fn amounts(config: &Config, machine: &Machine) -> BTreeMap<String, Quantity> {
     .into_iter()
     .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
     .collect();
-    for (name, amount) in &config.extended_resources {
+    for (name, amount) in &config.capacity {
         amounts.insert(name.clone(), Quantity(amount.clone()));
     }
     amounts

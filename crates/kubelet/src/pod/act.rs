@@ -133,7 +133,7 @@ impl Worker {
             return true;
         };
         let machine = self.shared.machine();
-        let allocatable = machine.allocatable();
+        let allocatable = self.shared.allocatable();
         let config = &self.shared.config;
         let material = Material {
             wish: Arc::clone(&self.wish),
@@ -148,7 +148,7 @@ impl Worker {
             cluster_domain: config.cluster_domain.clone(),
             node_ip: config.node_ip,
             allocatable,
-            memory_capacity: allocatable.memory,
+            memory_capacity: machine.allocatable().memory,
         };
         let ended = self.runtime.latest(name).map(|latest| latest.state.clone());
         let memory = self.memory.container_mut(name);

@@ -65,7 +65,7 @@ fn failed(reason: &str, message: impl Into<String>) -> NotStarted {
 pub(super) async fn set_up_volumes(shared: Arc<Shared>, wish: Arc<PodWish>) -> Outcome {
     let (references, renew) = shared.objects.references(&wish.pod).await;
     let directory = PodDirectory::new(&shared.config.state_dir, &wish.identity.uid);
-    let allocatable = shared.machine().allocatable();
+    let allocatable = shared.allocatable();
     let (references, result) = tokio::task::spawn_blocking(move || {
         let result = directory
             .create()

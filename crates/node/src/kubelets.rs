@@ -1,0 +1,59 @@
+//! The kubelets of this process: the profile's own, and one for each further node.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use apiserver::{ApiServer, User};
+use docker::{Docker, Network};
+use informer::Informers;
+use runtime::Runtime;
+
+use crate::Error;
+use crate::connect::LocalNodes;
+use crate::profile::Profile;
+
+/// What all kubelets of this process have in common.
+pub(crate) struct Kubelets {
+    pub(crate) profile: Profile,
+    pub(crate) docker: Docker,
+    pub(crate) server: ApiServer,
+    pub(crate) informers: Informers,
+    pub(crate) network: Network,
+    pub(crate) cluster_dns: Option<Ipv4Addr>,
+    pub(crate) nodes: Arc<LocalNodes>,
+}
+
+impl Kubelets {
+    /// Starts the kubelet of the profile's own node.
+    pub(crate) fn start_own(&self) -> Result<kubelet::Handle, Error> {
+        let name = self.profile.name();
+        let mut config = self.config(name, self.network.gateway, self.profile.pods());
+        config.pod_cidr = self.network.node_range(0).map(|range| range.to_string());
+        // One machine is everything at once: `kubectl get nodes` shows the role, and pods need no toleration for it.
+        config.labels.insert("node-role.kubernetes.io/control-plane".to_owned(), String::new());
+        self.start(config, self.docker.clone())
+    }
+
+    /// The settings of a kubelet.
+    pub(crate) fn config(&self, name: &str, address: Ipv4Addr, folder: PathBuf) -> kubelet::Config {
+        let mut config = kubelet::Config::new(name, IpAddr::V4(address), folder);
+        config.cluster_dns = self.cluster_dns.into_iter().map(IpAddr::V4).collect();
+        apiserver::version::GIT_VERSION.clone_into(&mut config.kubelet_version);
+        config
+    }
+
+    /// Starts a kubelet, and lets the API server find it.
+    pub(crate) fn start(&self, config: kubelet::Config, docker: Docker) -> Result<kubelet::Handle, Error> {
+        let name = config.node_name.clone();
+        let deps = kubelet::Deps {
+            client: self.server.client(User::node(&name), "default"),
+            informers: self.informers.clone(),
+            runtime: Arc::new(docker) as Arc<dyn Runtime>,
+        };
+        let started = kubelet::start(config, deps);
+        let kubelet = started.map_err(|error| Error::Component { component: "kubelet", reason: error.to_string() })?;
+        self.nodes.set(&name, Some(kubelet.node_api()));
+        Ok(kubelet)
+    }
+}

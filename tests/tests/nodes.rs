@@ -1,0 +1,75 @@
+//! Further nodes on one machine: each runs pods of its own, survives a restart, and goes without a trace.
+
+use coracle_tests::{Cluster, run};
+use serde_json::Value;
+
+#[test]
+fn further_nodes_run_pods_of_their_own() {
+    let cluster = Cluster::new();
+    cluster.coracle(&["start", "--nodes", "2"]).ok();
+    cluster.coracle(&["node", "add", "small", "--cpu", "1", "--memory", "1Gi", "--gpu", "2", "--label", "a=b"]).ok();
+    cluster.wait_for("node/small", "{.status.conditions[?(@.type=='Ready')].status}", "True");
+    let second = format!("{}-m02", cluster.profile);
+    let names = [cluster.profile.as_str(), second.as_str(), "small"];
+    let ranges = names.map(|name| cluster.field(&format!("node/{name}"), "{.spec.podCIDR}"));
+    let addresses = names.map(|name| cluster.field(&format!("node/{name}"), "{.status.addresses[0].address}"));
+    for (one, other) in [(0, 1), (1, 2), (0, 2)] {
+        assert_ne!(ranges[one], ranges[other]);
+        assert_ne!(addresses[one], addresses[other]);
+    }
+    let offers = "{.status.allocatable.cpu} {.status.allocatable.memory} {.status.allocatable.nvidia\\.com/gpu}";
+    assert_eq!(cluster.field("node/small", offers), "1 1Gi 2");
+    assert_eq!(cluster.field("node/small", "{.metadata.labels.a}"), "b");
+
+    // A pod on each: its address is of the node's range, its log and shell are to be had, and they reach each other.
+    let pods = ["on-first", "on-second", "on-small"];
+    for (pod, node) in pods.iter().zip(names) {
+        let overrides = serde_json::json!({ "spec": { "nodeName": node } }).to_string();
+        cluster.kubectl(&["run", pod, "--image=nginx:latest", "--overrides", &overrides]).ok();
+    }
+    let ips: Vec<String> = pods
+        .iter()
+        .zip(&ranges)
+        .map(|(pod, range)| {
+            cluster.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), "--timeout=60s"]).ok();
+            let ip = cluster.field(&format!("pod/{pod}"), "{.status.podIP}");
+            let start = |text: &str| text.rsplit_once('.').map(|(start, _)| start.to_owned());
+            assert_eq!(start(&ip), start(range), "{ip} is of {range}");
+            ip
+        })
+        .collect();
+    for pod in pods {
+        assert_eq!(cluster.kubectl(&["exec", pod, "--", "cat", "/etc/hostname"]).ok().trim(), pod);
+        assert!(cluster.kubectl(&["logs", pod]).ok().contains("start worker process"));
+        for ip in &ips {
+            let page = cluster.kubectl(&["exec", pod, "--", "curl", "-sf", "-m", "10", &format!("http://{ip}")]).ok();
+            assert!(page.contains("Welcome to nginx"), "{page}");
+        }
+    }
+
+    // After a restart all are there, with the same containers.
+    let before = cluster.containers();
+    cluster.coracle(&["stop"]).ok();
+    cluster.coracle(&["start", "--nodes", "2"]).ok();
+    cluster.wait("all nodes are Ready", || {
+        let nodes = cluster.kubectl(&["get", "nodes", "--no-headers"]).ok();
+        (nodes.lines().filter(|line| line.contains(" Ready ")).count() == 3).then_some(())
+    });
+    assert_eq!(cluster.containers(), before);
+    cluster.kubectl(&["exec", "on-small", "--", "true"]).ok();
+
+    // A node that is deleted takes its containers along, and does not come back.
+    cluster.coracle(&["node", "delete", "small"]).ok();
+    let label = format!("label=io.coracle.profile={}", cluster.profile);
+    cluster.wait("its containers are gone", || {
+        let all = ["ps", "-aq", "--filter", &label, "--filter", "label=io.coracle.node=small"];
+        run("docker", &all).ok().trim().is_empty().then_some(())
+    });
+    cluster.wait("its folder is gone", || {
+        let folder = cluster.home().join("home").join(&cluster.profile).join("nodes").join("small");
+        (!folder.exists()).then_some(())
+    });
+    let nodes: Value = serde_json::from_str(&cluster.kubectl(&["get", "nodes", "-o", "json"]).ok()).expect("JSON");
+    assert_eq!(nodes["items"].as_array().map(Vec::len), Some(2));
+    assert!(cluster.coracle(&["node", "delete", &cluster.profile]).fails().contains("coracle delete"));
+}
