@@ -28,6 +28,8 @@ pub(crate) struct Served<'a> {
     pub(crate) subresources: &'a [Subresource],
     /// Name of the type in OpenAPI.
     pub(crate) definition: &'a str,
+    /// Whether a CustomResourceDefinition made it.
+    pub(crate) custom: bool,
     schema: SchemaOf<'a>,
 }
 
@@ -66,6 +68,7 @@ pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
             categories: &info.categories,
             subresources: &info.subresources,
             definition: &info.definition,
+            custom: info.custom,
             schema: SchemaOf::Registered(resource),
         }
     });
@@ -82,6 +85,7 @@ pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
         categories: &[],
         subresources: &[],
         definition: review.definition,
+        custom: false,
         schema: SchemaOf::Review(review),
     });
     registered.chain(reviews).collect()
@@ -110,6 +114,7 @@ fn extended<'a>(group: &'a str, version: &'a str, resource: &'a ExtensionResourc
         categories: &resource.categories,
         subresources: &[],
         definition: "",
+        custom: false,
         schema: SchemaOf::None,
     }
 }
@@ -158,10 +163,21 @@ impl Document {
     }
 }
 
-/// Generated documents, kept as bytes for as long as the resource table stays the same; those of discovery also only
-/// while the extensions list the same.
+/// Generated documents, kept as bytes for as long as the resources they describe stay the same; those of discovery also
+/// only while the extensions list the same.
 #[derive(Default)]
-pub(crate) struct Documents(Mutex<(Arc<Resources>, HashMap<String, Document>)>, Mutex<Listing>);
+pub(crate) struct Documents(Mutex<State>, Mutex<Listing>);
+
+#[derive(Default)]
+struct State {
+    resources: Arc<Resources>,
+    documents: HashMap<String, Document>,
+    /// The hashes of the documents of single versions, most of which nobody reads.
+    hashes: HashMap<String, Arc<str>>,
+}
+
+/// What the names of the documents of single versions begin with.
+const OF_VERSION: &str = "openapi v3 ";
 
 impl Documents {
     /// Drops the documents of discovery if the extensions list something else now.
@@ -173,7 +189,7 @@ impl Documents {
         }
         listed.clone_from(listing);
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.1.retain(|name, _| name.starts_with("openapi"));
+        state.documents.retain(|name, _| name.starts_with("openapi"));
     }
 
     /// The document of that name, built now if it is not there. Two who ask at once may both build it.
@@ -183,19 +199,67 @@ impl Documents {
         name: &str,
         build: impl FnOnce(&Resources) -> Vec<u8>,
     ) -> Document {
-        if let Some(document) = self.locked(resources, |documents| documents.get(name).cloned()) {
+        if let Some(document) = self.locked(resources, |state| state.documents.get(name).cloned()) {
             return document;
         }
         let document = Document::new(build(resources));
-        self.locked(resources, |documents| documents.insert(name.to_owned(), document.clone()));
+        self.locked(resources, |state| state.documents.insert(name.to_owned(), document.clone()));
         document
     }
 
-    fn locked<T>(&self, resources: &Arc<Resources>, act: impl FnOnce(&mut HashMap<String, Document>) -> T) -> T {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&state.0, resources) {
-            *state = (Arc::clone(resources), HashMap::new());
-        }
-        act(&mut state.1)
+    /// The document that describes a version (`apis/apps/v1`).
+    pub(crate) fn of_version(
+        &self,
+        resources: &Arc<Resources>,
+        version: &str,
+        build: impl FnOnce(&Resources) -> Vec<u8>,
+    ) -> Document {
+        self.get(resources, &format!("{OF_VERSION}{version}"), build)
     }
+
+    /// The hash of that document, which is not kept.
+    pub(crate) fn hash_of_version(
+        &self,
+        resources: &Arc<Resources>,
+        version: &str,
+        build: impl FnOnce(&Resources) -> Vec<u8>,
+    ) -> Arc<str> {
+        if let Some(hash) = self.locked(resources, |state| state.hashes.get(version).cloned()) {
+            return hash;
+        }
+        let hash = Document::new(build(resources)).hash;
+        self.locked(resources, |state| state.hashes.insert(version.to_owned(), Arc::clone(&hash)));
+        hash
+    }
+
+    fn locked<T>(&self, resources: &Arc<Resources>, act: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&state.resources, resources) {
+            state.follow(resources);
+        }
+        act(&mut state)
+    }
+}
+
+impl State {
+    /// Keeps what is about versions whose resources are the same as before: a definition changes one of many.
+    fn follow(&mut self, resources: &Arc<Resources>) {
+        let (before, now) = (by_version(&self.resources), by_version(resources));
+        let same = |name: &str| now.contains_key(name) && before.get(name) == now.get(name);
+        self.documents.retain(|name, _| name.strip_prefix(OF_VERSION).is_some_and(&same));
+        self.hashes.retain(|name, _| same(name));
+        drop((before, now));
+        self.resources = Arc::clone(resources);
+    }
+}
+
+/// The rows of each version, which stay the same ones while nothing about them changes.
+fn by_version(resources: &Resources) -> HashMap<String, Vec<*const ()>> {
+    let mut versions: HashMap<String, Vec<*const ()>> = HashMap::new();
+    for resource in resources.iter() {
+        let info = resource.info();
+        let prefix = if info.group.is_empty() { "api".to_owned() } else { format!("apis/{}", info.group) };
+        versions.entry(format!("{prefix}/{}", info.version)).or_default().push(Arc::as_ptr(resource).cast());
+    }
+    versions
 }

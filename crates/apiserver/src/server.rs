@@ -279,8 +279,8 @@ impl ApiServer {
                 let document = documents.get(&resources, "openapi v3", |table| {
                     // Only the hashes are kept: of all these documents a client reads one or two.
                     openapi::v3_index(openapi::v3_names(table).into_iter().map(|name| {
-                        let hash = Document::new(openapi::v3(table, &name)).hash.to_string();
-                        (name, hash)
+                        let hash = documents.hash_of_version(&resources, &name, |table| openapi::v3(table, &name));
+                        (name, hash.to_string())
                     }))
                 });
                 Ok(tagged(&parts.headers, document, Encoding::Json.content_type()))
@@ -290,8 +290,7 @@ impl ApiServer {
                 if !openapi::v3_names(&resources).iter().any(|known| known == name) {
                     return Ok(respond::page_not_found());
                 }
-                let key = format!("openapi v3 {name}");
-                let document = documents.get(&resources, &key, |resources| openapi::v3(resources, name));
+                let document = documents.of_version(&resources, name, |resources| openapi::v3(resources, name));
                 Ok(versioned(&parts.headers, document, name, query.text("hash")))
             }
             Route::Resource(_) | Route::Unknown => Ok(respond::page_not_found()),

@@ -17,6 +17,7 @@
 //! | `aggregation` | ClusterRoles | the rules of those with an `aggregationRule` |
 //! | `namespace` | Namespaces, Pods, all kinds by discovery | the content and the finalizer of Namespaces that go |
 //! | `garbage` | the metadata of all kinds | what has no owner left; the finalizers `foregroundDeletion` and `orphan` |
+//! | `custom_resources` | the metadata of CustomResourceDefinitions | the objects and the finalizer of those that go |
 //! | `node_lifecycle` | Nodes, their Leases, Pods | conditions of silent Nodes, taints `node.kubernetes.io/...` |
 //! | `pod_gc` | Pods, Nodes | Pods of Nodes that are gone; finished Pods beyond a number |
 //! | `storage` | PersistentVolumeClaims, PersistentVolumes, StorageClasses, Pods, Nodes | the binding of claims to volumes, the volumes that the built-in provisioner makes |
@@ -35,6 +36,7 @@ mod autoscaler;
 mod claim;
 mod client;
 mod cronjob;
+mod custom_resources;
 mod daemonset;
 mod deployment;
 mod discovery;
@@ -166,6 +168,8 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     let (client, _, stop) = with();
     // Garbage is many objects, and one small request for each.
     controllers.spawn(garbage::run(client, workers.saturating_mul(2), stop));
+    let (client, _, stop) = with();
+    controllers.spawn(custom_resources::run(client, stop));
     let (client, informers, stop) = with();
     controllers.spawn(node_lifecycle::run(client, informers, stop));
     let (client, informers, stop) = with();

@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Add, list and delete nodes
     #[command(subcommand)]
     Node(NodeCommand),
+    /// List, enable and disable kinds of other projects: LeaderWorkerSet, RoleBasedGroup, PodGroup
+    #[command(subcommand)]
+    Addons(AddonsCommand),
     /// Run kubectl against this cluster: coracle kubectl -- get pods
     Kubectl(Kubectl),
     /// Print the versions of coracle and of the Kubernetes API it serves
@@ -58,6 +61,25 @@ pub(crate) enum Command {
         /// The shell to complete for
         shell: clap_complete::Shell,
     },
+}
+
+/// `coracle addons`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AddonsCommand {
+    /// List the addons and which of them are enabled
+    List,
+    /// Enable addons
+    Enable(AddonNames),
+    /// Disable addons; all objects of their kinds are deleted
+    Disable(AddonNames),
+}
+
+/// Names of addons.
+#[derive(Debug, Args)]
+pub(crate) struct AddonNames {
+    /// The addons' names, as the list has them
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
 }
 
 /// `coracle start`.

@@ -57,8 +57,9 @@ impl Report {
         (!self.findings.is_empty()).then(|| format!("strict decoding error: {}", self.findings.join(", ")))
     }
 
-    fn note(&mut self, finding: String) {
-        if !self.findings.contains(&finding) {
+    /// Takes a note, unless nobody wants to know.
+    pub(crate) fn note(&mut self, finding: String) {
+        if self.collect && !self.findings.contains(&finding) {
             self.findings.push(finding);
         }
     }

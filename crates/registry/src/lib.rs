@@ -47,6 +47,7 @@
 
 pub mod allocate;
 mod column;
+mod custom;
 pub mod decode;
 mod descriptor;
 mod gate;
@@ -108,6 +109,7 @@ struct Inner {
     store: Store,
     allocators: Allocators,
     gate: OnceLock<Arc<dyn Gate>>,
+    definitions: custom::Definitions,
 }
 
 impl Registry {
@@ -120,7 +122,9 @@ impl Registry {
         let describing = Arc::clone(&table);
         let store = Store::open(options.store, move |key, value| read::describe(&describing.load(), key, value))?;
         let allocators = Allocators::new(&options.allocators);
-        let registry = Self(Arc::new(Inner { table, store, allocators, gate: OnceLock::new() }));
+        let registry =
+            Self(Arc::new(Inner { table, store, allocators, gate: OnceLock::new(), definitions: Default::default() }));
+        registry.reload_definitions();
         registry.occupy();
         Ok(registry)
     }

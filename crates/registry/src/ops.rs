@@ -102,7 +102,7 @@ pub trait ResourceOps: Send + Sync + 'static {
         Ok(stored.clone())
     }
 
-    /// Whether [`ResourceOps::served`] changes anything.
+    /// Whether another row stands for what is in the store.
     fn is_view(&self) -> bool {
         false
     }
@@ -110,6 +110,16 @@ pub trait ResourceOps: Send + Sync + 'static {
     /// How the fields of stored objects are merged and owned.
     fn place(&self) -> Place<'_> {
         Place::BuiltIn(BuiltIn::root(&self.info().definition))
+    }
+
+    /// The same, of objects as they are served.
+    fn served_place(&self) -> Place<'_> {
+        if self.is_view() { Place::BuiltIn(BuiltIn::root(&self.info().definition)) } else { self.place() }
+    }
+
+    /// Whether [`ResourceOps::served`] may change anything.
+    fn converts(&self) -> bool {
+        self.is_view()
     }
 
     /// As [`Kind::default`].
@@ -124,6 +134,13 @@ pub trait ResourceOps: Send + Sync + 'static {
     fn validate(&self, object: &dyn Object) -> ErrorList;
     /// As [`Kind::validate_update`].
     fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList;
+    /// [`ResourceOps::validate`] and [`ResourceOps::validate_update`] in one: what is wrong with `new` in the place of
+    /// `old`.
+    fn validate_change(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
+        let mut errors = self.validate(new);
+        errors.extend(self.validate_update(new, old));
+        errors
+    }
     /// As [`Kind::validate_status`].
     fn validate_status(&self, new: &dyn Object, old: &dyn Object) -> ErrorList;
     /// As [`Kind::warnings`].

@@ -19,6 +19,7 @@ use serde_json::Value;
 use store::{Attributes, Entry, HistoryError, Key, Revision, Snapshot};
 
 use crate::Registry;
+use crate::custom;
 use crate::kind::Subresource;
 use crate::ops::{Object, ResourceOps};
 use crate::request::{ListPage, ListRequest, Selection, Target, VersionMatch, invalid_options};
@@ -203,6 +204,8 @@ pub(crate) struct Filter {
     namespace: Option<String>,
     selection: Selection,
     everything: bool,
+    /// Fields of a custom resource are read from the stored bytes.
+    custom: bool,
 }
 
 impl Filter {
@@ -231,7 +234,8 @@ impl Filter {
             fields.requirements.extend(FieldSelector::equals("metadata.name", &target.name).requirements);
         }
         let everything = fields.is_everything() && selection.labels.is_everything();
-        Ok(Self { namespace, selection: Selection { labels: selection.labels.clone(), fields }, everything })
+        let selection = Selection { labels: selection.labels.clone(), fields };
+        Ok(Self { namespace, selection, everything, custom: info.custom })
     }
 
     /// The namespace to look in, `None` for all of them.
@@ -253,13 +257,27 @@ impl Filter {
             return true;
         }
         let fields = &self.selection.fields;
+        if self.custom && !self.custom_fields_match(entry) {
+            return false;
+        }
         let field = |name: &str| match name {
             "metadata.name" => Some(&*entry.key.name),
             "metadata.namespace" => Some(&*entry.key.namespace),
             other => entry.attributes.field(other),
         };
         // What the selector asks for lives as long as the entry.
-        fields.matches(field) && self.selection.labels.matches_by(|key| entry.attributes.label(key))
+        (self.custom || fields.matches(field)) && self.selection.labels.matches_by(|key| entry.attributes.label(key))
+    }
+
+    fn custom_fields_match(&self, entry: &Entry) -> bool {
+        self.selection.fields.requirements.iter().all(|term| {
+            let equal = match term.field.as_str() {
+                "metadata.name" => *entry.key.name == *term.value,
+                "metadata.namespace" => *entry.key.namespace == *term.value,
+                field => custom::text_at(&entry.value, field) == term.value,
+            };
+            equal == term.equal
+        })
     }
 }
 

@@ -107,6 +107,12 @@ impl PatchType {
         "application/apply-patch+yaml",
     ];
 
+    /// 415: a custom resource has no strategic merge patch.
+    pub(crate) fn strategic_unsupported() -> ApiError {
+        let accepted: Vec<&str> = Self::MEDIA_TYPES.into_iter().filter(|kind| !kind.contains("strategic")).collect();
+        ApiError::unsupported_media_type(&accepted)
+    }
+
     /// The kind of patch a content type (without parameters) announces.
     ///
     /// # Errors

@@ -4,9 +4,10 @@
 //! resource replaces the table. Order is kept: discovery lists resources in the order of the rows.
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use machinery::gvk::{GroupKind, GroupResource, GroupVersionKind};
+use tokio::sync::watch;
 
 use crate::kind::{Descriptor, NameRule, Scope, Subresource};
 use crate::ops::ResourceOps;
@@ -56,6 +57,10 @@ pub struct ResourceInfo {
     pub group_kind: GroupKind,
     /// `GROUP/VERSION`, or the version alone for the core group.
     pub api_version: String,
+    /// Whether a CustomResourceDefinition made the row.
+    pub custom: bool,
+    /// What everybody who uses this version is told, when it is deprecated.
+    pub deprecation: Option<String>,
 }
 
 impl ResourceInfo {
@@ -87,6 +92,8 @@ impl ResourceInfo {
             group_resource: GroupResource::from_static(descriptor.group, descriptor.plural),
             group_kind: GroupKind::from_static(descriptor.group, descriptor.kind),
             api_version: api_version(descriptor.group, descriptor.version),
+            custom: false,
+            deprecation: None,
         }
     }
 
@@ -140,23 +147,45 @@ impl Resources {
     pub fn new(rows: Vec<Resource>) -> Self {
         let mut table = Self::default();
         for row in rows {
-            table.insert(row);
+            table.place(row);
         }
+        table.index();
         table
     }
 
+    /// Replaces the rows of custom resources. A built-in row is never replaced by one.
+    pub(crate) fn replace_custom(&mut self, custom: Vec<Resource>) {
+        self.rows.retain(|row| !row.info().custom);
+        for row in custom {
+            let info = row.info();
+            if self.position(info).is_some() {
+                tracing::warn!(resource = %info.group_resource, "a definition cannot take the place of a built-in kind");
+                continue;
+            }
+            self.rows.push(row);
+        }
+        self.index();
+    }
+
     /// Adds a row, or replaces the one with the same group, version and plural.
-    pub fn insert(&mut self, row: Resource) {
-        let info = row.info();
-        let same = |other: &Resource| {
+    fn place(&mut self, row: Resource) {
+        match self.position(row.info()) {
+            Some(index) => self.rows[index] = row,
+            None => self.rows.push(row),
+        }
+    }
+
+    /// Where there is a row of the same group, version and plural.
+    fn position(&self, info: &ResourceInfo) -> Option<usize> {
+        self.rows.iter().position(|other| {
             let other = other.info();
             (&other.group, &other.version, &other.plural) == (&info.group, &info.version, &info.plural)
-        };
-        let mut rows = std::mem::take(&mut self.rows);
-        match rows.iter().position(same) {
-            Some(index) => rows[index] = row,
-            None => rows.push(row),
-        }
+        })
+    }
+
+    /// Makes the maps fit the rows.
+    fn index(&mut self) {
+        let rows = std::mem::take(&mut self.rows);
         *self = Self::default();
         for (index, info) in rows.iter().map(|row| row.info()).enumerate() {
             self.by_plural.entry(info.plural.clone()).or_default().push(index);
@@ -167,12 +196,6 @@ impl Resources {
             }
         }
         self.rows = rows;
-    }
-
-    /// Keeps only the rows for which `keep` says so.
-    pub fn retain(&mut self, keep: impl Fn(&ResourceInfo) -> bool) {
-        let rows = std::mem::take(&mut self.rows);
-        *self = Self::new(rows.into_iter().filter(|row| keep(row.info())).collect());
     }
 
     /// The resource of a path.
@@ -229,27 +252,38 @@ impl Resources {
 }
 
 /// The table in use, replaceable while the server runs.
-#[derive(Default)]
-pub struct ResourceTable(RwLock<Arc<Resources>>);
+pub struct ResourceTable {
+    current: RwLock<Arc<Resources>>,
+    changes: watch::Sender<()>,
+}
 
 impl ResourceTable {
     /// A table that starts with these rows.
     #[must_use]
     pub fn new(resources: Resources) -> Self {
-        Self(RwLock::new(Arc::new(resources)))
+        Self { current: RwLock::new(Arc::new(resources)), changes: watch::Sender::new(()) }
     }
 
     /// The table as it is now.
     #[must_use]
     pub fn load(&self) -> Arc<Resources> {
-        Arc::clone(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Replaces the table by a changed copy.
     pub fn change(&self, change: impl FnOnce(&mut Resources)) {
-        let mut current = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut next = Resources::clone(&current);
-        change(&mut next);
-        *current = Arc::new(next);
+        {
+            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            let mut next = Resources::clone(&current);
+            change(&mut next);
+            *current = Arc::new(next);
+        }
+        self.changes.send_replace(());
+    }
+
+    /// Tells when the table has been replaced.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 }

@@ -13,13 +13,14 @@ use machinery::field::{FieldError, Path};
 use machinery::status::ApiError;
 use serde_json::json;
 use store::{Compacted, Entry, Event, EventKind, Revision, WatchError, Watcher};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::Registry;
 use crate::read::{Filter, parse_revision};
 use crate::request::{Target, VersionMatch, WatchRequest, invalid_options};
 use crate::scan;
-use crate::table::Resource;
+use crate::table::{Resource, ResourceTable};
 
 /// The most events in one batch.
 const BATCH: usize = 256;
@@ -78,8 +79,11 @@ impl WatchEvent {
     /// 500 when the stored bytes cannot be converted to the group and version of the resource.
     pub fn frame(&self, resource: &Resource) -> Result<Bytes, ApiError> {
         let stored = matches!(self.kind, WatchKind::Added | WatchKind::Modified | WatchKind::Deleted);
-        if stored && resource.is_view() {
-            return Ok(line(self.kind, &resource.served(&self.object).map_err(ApiError::internal)?));
+        if stored && resource.converts() {
+            let served = resource.served(&self.object).map_err(ApiError::internal)?;
+            if served.as_ptr() != self.object.as_ptr() {
+                return Ok(line(self.kind, &served));
+            }
         }
         let shown_as = match self.kind {
             WatchKind::Added => EventKind::Created,
@@ -158,6 +162,8 @@ pub struct Watch {
     watcher: Option<Watcher>,
     next_bookmark: Option<Instant>,
     deadline: Option<Instant>,
+    /// Only for a custom resource, whose row may be replaced or vanish.
+    table: Option<(Arc<ResourceTable>, watch::Receiver<()>)>,
 }
 
 impl Registry {
@@ -203,6 +209,7 @@ impl Registry {
             watcher,
             next_bookmark: request.allow_bookmarks.then(|| now + BOOKMARK_EVERY),
             deadline: request.timeout.map(|timeout| now + timeout),
+            table: resource.info().custom.then(|| (Arc::clone(&self.0.table), self.0.table.changes())),
         })
     }
 }
@@ -239,6 +246,21 @@ impl Watch {
                         return Some(batch);
                     }
                 }
+                () = changed(&mut self.table) => {
+                    let (group, version, plural) = {
+                        let info = self.resource.info();
+                        (info.group.clone(), info.version.clone(), info.plural.clone())
+                    };
+                    let resources = self.table.as_ref().map(|(table, _)| table.load());
+                    // Upstream ends the watches of a version that is no longer served.
+                    match resources.as_ref().and_then(|resources| resources.get(&group, &version, &plural)) {
+                        Some(resource) => self.resource = Arc::clone(resource),
+                        None => {
+                            self.watcher = None;
+                            return None;
+                        }
+                    }
+                }
                 () = until(self.next_bookmark) => {
                     self.next_bookmark = Some(Instant::now() + BOOKMARK_EVERY);
                     return Some(vec![WatchEvent::bookmark(&self.resource, watcher.progress(), false)]);
@@ -252,6 +274,17 @@ impl Watch {
             }
         }
     }
+}
+
+/// Ends when the resource table has been replaced, or never.
+async fn changed(table: &mut Option<(Arc<ResourceTable>, watch::Receiver<()>)>) {
+    if let Some((_, changes)) = table
+        && changes.changed().await.is_ok()
+    {
+        return;
+    }
+    // The sender lives in the table, so that it never goes first.
+    std::future::pending::<()>().await;
 }
 
 /// Ends at an instant, or never.

@@ -174,6 +174,10 @@ impl Registry {
         if patch_type == PatchType::Apply {
             return self.server_side_apply(target, subresource, patch, options).await;
         }
+        // Upstream knows the merge rules of built-in kinds only.
+        if resource.info().custom && patch_type == PatchType::Strategic && subresource != Some(Subresource::Scale) {
+            return Err(PatchType::strategic_unsupported());
+        }
         let patch: Value = serde_json::from_slice(patch)
             .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
         let patch = Patch { patch_type, patch };

@@ -226,14 +226,17 @@ impl<'a> Writer<'a> {
         };
         let required = operation.method != "delete";
         let patch = matches!(operation.body, Body::Patch);
+        // kubectl merges strategically where it sees that it may.
+        let patch_types: Vec<&str> =
+            PATCH_TYPES.iter().copied().filter(|kind| !(entry.custom && kind.contains("strategic"))).collect();
         match (self.dialect, schema) {
             (_, None) => {}
             (Dialect::V2, Some(schema)) => {
                 parameters.push(json!({ "name": "body", "in": "body", "required": required, "schema": schema }));
-                value["consumes"] = if patch { PATCH_TYPES.into() } else { json!(["*/*"]) };
+                value["consumes"] = if patch { patch_types.into() } else { json!(["*/*"]) };
             }
             (Dialect::V3, Some(schema)) => {
-                let types = if patch { PATCH_TYPES } else { &["*/*"] };
+                let types = if patch { patch_types } else { vec!["*/*"] };
                 let content: Map<String, Value> =
                     types.iter().map(|kind| ((*kind).to_owned(), json!({ "schema": schema }))).collect();
                 value["requestBody"] = json!({ "content": content, "required": required });

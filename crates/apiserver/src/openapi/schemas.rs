@@ -36,6 +36,9 @@ pub(super) fn definitions(served: &[Served<'_>], dialect: Dialect) -> Map<String
         annotate(name, schema);
         rewrite(schema, dialect);
     }
+    for entry in served.iter().filter(|entry| entry.custom && dialect == Dialect::V2) {
+        definitions.get_mut(entry.definition).into_iter().for_each(simplify);
+    }
     for entry in served {
         let gvk = json!([{ "group": entry.group, "kind": entry.kind, "version": entry.version }]);
         if let Some(schema) = definitions.get_mut(entry.definition).and_then(Value::as_object_mut) {
@@ -108,6 +111,26 @@ fn special(name: &str, schema: &Value, dialect: Dialect) -> Option<Value> {
         }),
         _ => return None,
     })
+}
+
+/// Takes out of the schema of a custom resource what Swagger 2.0 has no words for. Upstream rather says less than what a
+/// client would misunderstand: where `null` or unknown fields are legal, it says nothing of the value.
+fn simplify(schema: &mut Value) {
+    let Some(object) = schema.as_object_mut() else { return };
+    for key in ["allOf", "anyOf", "oneOf", "not"] {
+        object.remove(key);
+    }
+    let nullable = object.remove("nullable") == Some(true.into());
+    if nullable || object.get("x-kubernetes-preserve-unknown-fields") == Some(&true.into()) {
+        for key in ["type", "format", "items", "properties", "additionalProperties", "required", "enum"] {
+            object.remove(key);
+        }
+    }
+    let properties = object.get_mut("properties").and_then(Value::as_object_mut);
+    properties.into_iter().flat_map(Map::values_mut).for_each(simplify);
+    for key in ["items", "additionalProperties"] {
+        object.get_mut(key).into_iter().for_each(simplify);
+    }
 }
 
 /// Adds what `machinery` knows about how a type and its fields are merged.

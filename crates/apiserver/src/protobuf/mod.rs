@@ -140,6 +140,7 @@ fn value(payload: Payload<'_>, kind: Type) -> Result<Value, Malformed> {
     Ok(match (kind, payload) {
         // Negative numbers are written as 64 bits in two's complement, also by 32-bit fields.
         (Type::Int, Payload::Varint(number)) => number.cast_signed().into(),
+        (Type::Double, Payload::Double(number)) => number.into(),
         (Type::Bool, Payload::Varint(number)) => (number != 0).into(),
         (Type::String, Payload::Bytes(bytes)) => wire::text(bytes)?.into(),
         (Type::Bytes, Payload::Bytes(bytes)) => STANDARD.encode(bytes).into(),
@@ -161,13 +162,20 @@ fn value(payload: Payload<'_>, kind: Type) -> Result<Value, Malformed> {
         },
         (Type::Message(name), Payload::Bytes(bytes)) => {
             let mut object = Map::new();
-            if let Some(shape) = types::shape(name) {
+            let shape = types::shape(name);
+            if let Some(shape) = shape {
                 message(bytes, shape, &mut object)?;
             }
-            object.into()
+            if shape.is_some_and(|shape| shape.either) { either(object) } else { object.into() }
         }
         _ => return Err(Malformed("a field has the wrong wire type")),
     })
+}
+
+/// A schema or something else: the schema where there is one. Only `false` is left out by `message`.
+fn either(mut object: Map<String, Value>) -> Value {
+    let other = |object: Map<String, Value>| object.into_iter().next().map(|(_, value)| value);
+    object.remove("schema").or_else(|| other(object)).unwrap_or(false.into())
 }
 
 /// What Go's JSON leaves out of a field that is marked so.

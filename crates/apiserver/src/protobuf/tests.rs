@@ -85,6 +85,26 @@ fn objects_as_their_json_is() {
 }
 
 #[test]
+fn schemas_or_something_else() {
+    // openAPIV3Schema { maximum: 1.5, default: {"a":1}, items { schema { type } }, additionalProperties { allows } }
+    let schema = [
+        &b"\x49"[..],
+        &1.5_f64.to_le_bytes(),
+        b"\x42\x09\x0a\x07{\"a\":1}",
+        b"\xc2\x01\x05\x0a\x03\x2a\x01s",
+        b"\xf2\x01\x02\x08\x01",
+        b"\x8a\x02\x02\x08\x00",
+    ]
+    .concat();
+    let mut json = Map::new();
+    message(&schema, types::shape("apiextensions.v1.JSONSchemaProps").unwrap(), &mut json).unwrap();
+    assert_eq!(
+        Value::Object(json),
+        json!({ "maximum": 1.5, "default": { "a": 1 }, "items": { "type": "s" }, "additionalProperties": true, "additionalItems": false })
+    );
+}
+
+#[test]
 fn an_empty_struct_that_says_something_stays() {
     let json: Value = serde_json::from_slice(&to_json(&bytes(DEPLOYMENT)).unwrap()).unwrap();
     assert!(json["spec"]["template"]["spec"]["volumes"][0]["emptyDir"].is_object(), "{json}");

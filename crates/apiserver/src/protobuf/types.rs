@@ -11,6 +11,8 @@
 //!   2 deleteOptions *meta.v1.DeleteOptions
 //! ```
 //!
+//! `either` after the name of a type says that its JSON is that of whichever of its fields is there.
+//!
 //! `[]` before a type is a list, `{}` a map from strings. Go writes the zero of a field even where JSON would not have it:
 //! only with `*` (a pointer) or `!` (never left out) does a zero say something.
 
@@ -19,18 +21,22 @@ use std::sync::LazyLock;
 
 /// The fields of a type, by their numbers.
 #[derive(Debug, Default)]
-pub(super) struct Shape(Vec<Field>);
+pub(super) struct Shape {
+    fields: Vec<Field>,
+    /// In JSON it is whichever of its fields is there.
+    pub(super) either: bool,
+}
 
 impl Shape {
     pub(super) fn field(&self, number: u32) -> Option<&Field> {
-        self.0.binary_search_by_key(&number, |field| field.number).ok().map(|index| &self.0[index])
+        self.fields.binary_search_by_key(&number, |field| field.number).ok().map(|index| &self.fields[index])
     }
 }
 
 #[cfg(test)]
 impl Shape {
     pub(super) fn fields(&self) -> impl Iterator<Item = &Field> {
-        self.0.iter()
+        self.fields.iter()
     }
 }
 
@@ -66,6 +72,7 @@ pub(super) enum Type {
     String,
     Bool,
     Int,
+    Double,
     Bytes,
     Time {
         micro: bool,
@@ -118,11 +125,14 @@ fn read(file: &'static str, facts: &mut Facts) {
             }
         } else if let Some(field) = line.strip_prefix("  ") {
             if let Some((shape, field)) = shape.as_mut().zip(read_field(field)) {
-                shape.0.push(field);
-                shape.0.sort_by_key(|field| field.number);
+                shape.fields.push(field);
+                shape.fields.sort_by_key(|field| field.number);
             }
         } else {
-            shape = Some(facts.shapes.entry(line).or_default());
+            let (name, either) = line.strip_suffix(" either").map_or((line, false), |name| (name, true));
+            let entry = facts.shapes.entry(name).or_default();
+            entry.either = either;
+            shape = Some(entry);
         }
     }
 }
@@ -145,6 +155,7 @@ fn read_field(line: &'static str) -> Option<Field> {
         "string" => Type::String,
         "bool" => Type::Bool,
         "int" => Type::Int,
+        "double" => Type::Double,
         "bytes" => Type::Bytes,
         "time" => Type::Time { micro: false },
         "microtime" => Type::Time { micro: true },
@@ -175,6 +186,7 @@ const FILES: &[&str] = &[
     include_str!("types/admissionregistration.facts"),
     include_str!("types/authentication.facts"),
     include_str!("types/authorization.facts"),
+    include_str!("types/apiextensions.facts"),
 ];
 
 #[cfg(test)]
@@ -188,13 +200,13 @@ mod tests {
             assert!(facts.shapes.contains_key(name), "{version} {kind} is of the unknown type {name}");
         }
         for (name, shape) in &facts.shapes {
-            for field in &shape.0 {
+            for field in &shape.fields {
                 if let Type::Message(message) = field.kind {
                     assert!(facts.shapes.contains_key(message), "{name} {field:?}");
                 }
                 assert!(field.name.is_some() || field.repeat == Repeat::Once, "{name} {field:?}");
             }
-            assert!(shape.0.windows(2).all(|pair| pair[0].number < pair[1].number), "{name} has a number twice");
+            assert!(shape.fields.windows(2).all(|pair| pair[0].number < pair[1].number), "{name} has a number twice");
         }
     }
 }

@@ -8,11 +8,13 @@ pub(crate) struct Malformed(pub(super) &'static str);
 const TRUNCATED: Malformed = Malformed("it ends in the middle of a field");
 
 /// What a field holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Payload<'a> {
     Varint(u64),
     Bytes(&'a [u8]),
-    /// Fixed-size numbers, which no field of our types has.
+    /// Eight bytes: a number with a fraction.
+    Double(f64),
+    /// Four bytes, which no field of our types has.
     Fixed,
 }
 
@@ -35,7 +37,10 @@ impl<'a> Fields<'a> {
         let number = u32::try_from(tag >> 3).map_err(|_| Malformed("a field number is too large"))?;
         let payload = match tag & 7 {
             0 => Payload::Varint(varint(&mut self.0)?),
-            1 => self.take(8).map(|_| Payload::Fixed)?,
+            1 => {
+                let bytes = self.take(8)?.try_into().map_err(|_| TRUNCATED)?;
+                Payload::Double(f64::from_le_bytes(bytes))
+            }
             2 => {
                 let length = usize::try_from(varint(&mut self.0)?).map_err(|_| TRUNCATED)?;
                 Payload::Bytes(self.take(length)?)

@@ -77,7 +77,7 @@ pub(crate) fn authorized_name<'a>(place: &'a ResourcePath<'_>, query: &Query<'_>
 
 /// Answers.
 pub(crate) async fn serve(request: Request<'_>, body: RequestBody, labels: &mut Labels) -> Result<Answer, ApiError> {
-    let Request { server, place, verb, .. } = request;
+    let Request { server, place, .. } = request;
     let resources = server.0.registry.resources();
     let Some(resource) = resources.get(place.group, place.version, place.resource) else {
         if let Some(extension) = server.0.extensions.find(place.group, place.version) {
@@ -92,6 +92,22 @@ pub(crate) async fn serve(request: Request<'_>, body: RequestBody, labels: &mut 
             None => Ok(respond::page_not_found()),
         };
     };
+    let resource = Arc::clone(resource);
+    let mut answer = objects(request, &resource, body, labels).await?;
+    if let Some(deprecation) = &resource.info().deprecation {
+        respond::warn(&mut answer, std::slice::from_ref(deprecation));
+    }
+    Ok(answer)
+}
+
+/// Answers a request about objects of a resource.
+async fn objects(
+    request: Request<'_>,
+    resource: &Resource,
+    body: RequestBody,
+    labels: &mut Labels,
+) -> Result<Answer, ApiError> {
+    let Request { server, place, verb, .. } = request;
     let info = resource.info();
     labels.resource = Some(Arc::clone(&info.storage));
     let mut namespace = place.namespace.as_ref();

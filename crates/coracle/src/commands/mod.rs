@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod addons;
 mod completion;
 mod delete;
 mod explain;
@@ -35,6 +36,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Ip => ip::run(&profile()?),
         Command::Explain(explain) => explain::run(&profile()?, &explain),
         Command::Node(node) => node::run(&profile()?, &node),
+        Command::Addons(command) => addons::run(&profile()?, &command),
         Command::Kubectl(kubectl) => kubectl::run(&profile()?, &kubectl),
         Command::Version(version) => version::run(&version),
         Command::Completion { shell } => completion::run(shell),

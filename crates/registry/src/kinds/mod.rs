@@ -9,6 +9,7 @@ mod common;
 mod config_map;
 mod controller_revision;
 mod daemon_set;
+pub(crate) mod definition;
 mod deployment;
 mod disruption_budget;
 mod endpoint_slice;
@@ -72,6 +73,7 @@ pub(crate) fn all() -> Vec<Resource> {
         Viewed::<event::EventView>::shared(),
         Typed::<disruption_budget::PodDisruptionBudget>::shared(),
         Typed::<priority_class::PriorityClass>::shared(),
+        Typed::<definition::CustomResourceDefinition>::shared(),
     ];
     kinds.extend(storage::core());
     kinds.extend(networking::all());

@@ -108,7 +108,7 @@ pub(super) fn body(resource: &Resource, page: &ListPage) -> Result<Bytes, ApiErr
         if index > 0 {
             out.push(b',');
         }
-        if resource.is_view() {
+        if resource.converts() {
             out.extend_from_slice(&resource.served(&entry.value).map_err(ApiError::internal)?);
         } else {
             out.extend_from_slice(&entry.value);

@@ -1,6 +1,7 @@
 //! The registry on a real store in a directory of its own.
 
 mod applies;
+mod custom;
 mod deletes;
 mod kinds;
 mod reads;

@@ -9,6 +9,7 @@ use store::{CommitError, Encoded, Entry, Expect, Op};
 
 use super::{Inserted, owners};
 use crate::Registry;
+use crate::custom;
 use crate::kind::Reservation;
 use crate::ops::{Object, ResourceOps};
 use crate::read::{attributes, key_of};
@@ -118,6 +119,7 @@ impl Registry {
                 }
                 let attributes = attributes(resource, new.as_ref());
                 let done = self.commit(vec![Op::Put { key, value, attributes, expect }]).await?;
+                self.after_commit(resource);
                 Ok(done.map_or(Attempt::Conflict, |stored| {
                     reservation.committed();
                     Attempt::Done(Outcome { stored, gone: false })
@@ -130,6 +132,7 @@ impl Registry {
                     return Ok(Attempt::Done(Outcome { stored, gone: true }));
                 }
                 let done = self.commit(vec![Op::Delete { key, last: encoded, expect }]).await?;
+                self.after_commit(resource);
                 Ok(done.map_or(Attempt::Conflict, |stored| {
                     resource.release(last.as_ref(), &self.0.allocators);
                     Attempt::Done(Outcome { stored, gone: true })
@@ -165,6 +168,7 @@ impl Registry {
         ops.extend(namespace);
         match self.store().commit(ops).await {
             Ok(committed) => {
+                self.after_commit(resource);
                 reservation.committed();
                 let stored = committed.entries.first().map(|entry| entry.value.clone());
                 stored.map(Inserted::Done).ok_or_else(|| ApiError::internal("the store kept nothing"))
@@ -174,6 +178,13 @@ impl Registry {
             }
             Err(CommitError::Conflict { .. }) => Ok(Inserted::NamespaceChanged),
             Err(error) => Err(commit_error(error)),
+        }
+    }
+
+    /// What follows from a write before anybody hears of it: definitions make resources.
+    fn after_commit(&self, resource: &dyn ResourceOps) {
+        if &*resource.info().storage == custom::DEFINITIONS {
+            self.reload_definitions();
         }
     }
 

@@ -165,10 +165,7 @@ impl Writer<'_> {
 
     /// The place where objects of this resource begin as they are served.
     pub(crate) fn served_place(&self) -> Place<'_> {
-        if self.resource.is_view() {
-            return Place::BuiltIn(managed::BuiltIn::root(&self.resource.info().definition));
-        }
-        self.resource.place()
+        self.resource.served_place()
     }
 }
 

@@ -101,8 +101,7 @@ impl Registry {
                 resource.prepare_update(new.as_mut(), old);
                 errors.extend(meta::validate(new.meta(), info));
                 errors.extend(meta::validate_update(new.meta(), old.meta()));
-                errors.extend(resource.validate(new.as_ref()));
-                errors.extend(resource.validate_update(new.as_ref(), old));
+                errors.extend(resource.validate_change(new.as_ref(), old));
             }
             Some(subresource) => {
                 *new.meta_mut() = old.meta().clone();

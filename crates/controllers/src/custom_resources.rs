@@ -1,0 +1,180 @@
+//! The end of a CustomResourceDefinition: its objects go first. And what its end frees: names that others wait for.
+//!
+//! Watches the metadata of CustomResourceDefinitions; owns the finalizer `customresourcecleanup.apiextensions.k8s.io`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::StreamExt;
+use informer::{Outcome, WorkQueue};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams};
+use kube::core::ApiResource;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::client::{Error, if_found, settle};
+use crate::meta;
+
+const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+/// So long objects get to go before it is looked again: some have finalizers of their own.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// What is to be done about a definition, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Task {
+    /// Delete its objects, then let it go.
+    Clean(String),
+    /// Have the server look again whether its names are free.
+    Reconsider(String),
+}
+
+/// What a change of a definition means, given the names of all others.
+fn tasks(meta: &ObjectMeta, gone: bool, known: &BTreeSet<String>) -> Vec<Task> {
+    let name = meta.name.as_deref().unwrap_or_default();
+    if gone {
+        let group = |name: &str| name.split_once('.').map(|(_, group)| group.to_owned());
+        let siblings = known.iter().filter(|other| *other != name && group(other) == group(name));
+        return siblings.map(|other| Task::Reconsider(other.clone())).collect();
+    }
+    let held = meta.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
+    if held && meta.deletion_timestamp.is_some() { vec![Task::Clean(name.to_owned())] } else { Vec::new() }
+}
+
+/// Runs the controller until `cancel` is triggered.
+pub(crate) async fn run(client: Client, cancel: CancellationToken) {
+    let queue = WorkQueue::new();
+    let watching = watch(client.clone(), queue.clone());
+    let working = informer::run("custom-resources", queue, 1, cancel.clone(), |task: Task| {
+        let client = client.clone();
+        async move {
+            settle(match task {
+                Task::Clean(name) => clean(&client, &name).await,
+                Task::Reconsider(name) => reconsider(&client, &name).await,
+            })
+        }
+    });
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = watching => {}
+        () = working => {}
+    }
+}
+
+async fn watch(client: Client, queue: WorkQueue<Task>) {
+    let mut known = BTreeSet::new();
+    let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client);
+    let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
+    while let Some(event) = events.next().await {
+        let (meta, gone) = match event {
+            Ok(Event::Apply(object) | Event::InitApply(object)) => (object.metadata, false),
+            Ok(Event::Delete(object)) => (object.metadata, true),
+            Ok(Event::Init | Event::InitDone) => continue,
+            Err(error) => {
+                debug!(%error, "watch of definitions starts over");
+                continue;
+            }
+        };
+        let name = meta.name.clone().unwrap_or_default();
+        if gone {
+            known.remove(&name);
+        } else {
+            known.insert(name);
+        }
+        tasks(&meta, gone, &known).into_iter().for_each(|task| queue.add(task));
+    }
+}
+
+/// A write that changes nothing makes the server look again at what it decides itself.
+async fn reconsider(client: &Client, name: &str) -> Result<Outcome, Error> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    if_found(definitions.patch_metadata(name, &PatchParams::default(), &Patch::Merge(json!({}))).await)?;
+    Ok(Outcome::Done)
+}
+
+async fn clean(client: &Client, name: &str) -> Result<Outcome, Error> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let Some(definition) = if_found(definitions.get(name).await)? else { return Ok(Outcome::Done) };
+    if !meta::is_deleting(&definition) {
+        return Ok(Outcome::Done);
+    }
+    match resource(&definition) {
+        Some((resource, namespaced)) => {
+            if delete_all(client, &resource, namespaced).await? {
+                return Ok(Outcome::After(AGAIN));
+            }
+        }
+        None => warn!(definition = name, "no version is served: objects that may be left cannot be deleted"),
+    }
+    let finalizers = definition.metadata.finalizers.iter().flatten().filter(|finalizer| *finalizer != FINALIZER);
+    let patch = json!({ "metadata": {
+        "finalizers": finalizers.collect::<Vec<_>>(),
+        "resourceVersion": definition.metadata.resource_version,
+    } });
+    if_found(definitions.patch_metadata(name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
+    Ok(Outcome::Done)
+}
+
+/// What the objects of a definition are reached by: a version that is served, and whether they are in namespaces.
+fn resource(definition: &CustomResourceDefinition) -> Option<(ApiResource, bool)> {
+    let spec = &definition.spec;
+    let version = spec.versions.iter().find(|version| version.served)?;
+    let resource = ApiResource {
+        group: spec.group.clone(),
+        version: version.name.clone(),
+        api_version: format!("{}/{}", spec.group, version.name),
+        kind: spec.names.kind.clone(),
+        plural: spec.names.plural.clone(),
+    };
+    Some((resource, spec.scope == "Namespaced"))
+}
+
+/// Deletes all objects of a resource. Whether there were any.
+async fn delete_all(client: &Client, resource: &ApiResource, namespaced: bool) -> Result<bool, Error> {
+    let everywhere: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client.clone(), resource);
+    // Nothing is found where it was never served.
+    let Some(list) = if_found(everywhere.list(&ListParams::default()).await)? else { return Ok(false) };
+    let namespaces: BTreeSet<String> =
+        list.items.iter().map(|object| object.metadata.namespace.clone().unwrap_or_default()).collect();
+    for namespace in &namespaces {
+        let api: Api<DynamicObject> = if namespaced {
+            Api::namespaced_with(client.clone(), namespace, resource)
+        } else {
+            Api::all_with(client.clone(), resource)
+        };
+        api.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+    }
+    Ok(!namespaces.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn what_changes_mean() {
+        let known = ["a.x.io", "b.x.io", "a.y.io"].map(str::to_owned).into();
+        let meta = |deleting: bool, finalizers: &[&str]| ObjectMeta {
+            name: Some("a.x.io".into()),
+            deletion_timestamp: deleting.then_some(Time(Timestamp::UNIX_EPOCH)),
+            finalizers: Some(finalizers.iter().map(|name| (*name).to_owned()).collect()),
+            ..ObjectMeta::default()
+        };
+        for (meta, gone, expect) in [
+            (meta(false, &[]), false, vec![]),
+            (meta(true, &["other/one"]), false, vec![]),
+            (meta(true, &[FINALIZER]), false, vec![Task::Clean("a.x.io".into())]),
+            (meta(true, &[]), true, vec![Task::Reconsider("b.x.io".into())]),
+        ] {
+            assert_eq!(tasks(&meta, gone, &known), expect);
+        }
+    }
+}

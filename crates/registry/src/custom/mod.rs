@@ -1,0 +1,180 @@
+//! Custom resources: rows of the resource table made from CustomResourceDefinitions, and the objects in them.
+//!
+//! A definition is compiled once ([`Definition`]) and has a row for each version it serves ([`rows`]). Objects are JSON
+//! under a structural schema ([`object`]). They are stored in the storage version, as they are served; under another
+//! version, or a schema that has changed since, they are converted as they are read.
+
+mod columns;
+mod convert;
+mod object;
+mod reload;
+mod resource;
+mod select;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionVersion,
+};
+use machinery::gvk::{GroupKind, GroupResource};
+use machinery::schema::Schema;
+use store::Revision;
+
+use crate::descriptor::{NameRule, Scope, Subresource};
+use crate::kinds::definition;
+use crate::table::{ResourceInfo, api_version};
+use columns::Columns;
+
+pub(crate) use reload::Definitions;
+pub(crate) use resource::CustomResource;
+pub(crate) use select::text_at;
+
+/// Where the definitions are stored.
+pub(crate) const DEFINITIONS: &str = "apiextensions.k8s.io/customresourcedefinitions";
+
+/// A definition in the form in which it is used.
+pub(crate) struct Definition {
+    /// The definition as it is stored, for what only people read.
+    source: Bytes,
+    versions: Vec<Version>,
+    /// The index of the storage version.
+    storage: usize,
+    /// Objects written before this revision may not be as the schema now says; 0 when there are none such.
+    since: Revision,
+    /// No new objects are taken: the definition is being deleted.
+    terminating: bool,
+}
+
+/// A version of a definition.
+struct Version {
+    name: String,
+    info: ResourceInfo,
+    schema: Arc<Schema>,
+    columns: Columns,
+    scale: Option<Scale>,
+    served: bool,
+    /// Whether what is in the store may have to be changed to be served in this version.
+    converts: bool,
+}
+
+/// Where in an object the subresource `scale` finds its numbers.
+struct Scale {
+    spec_replicas: Vec<String>,
+    status_replicas: Vec<String>,
+    selector: Option<Vec<String>>,
+}
+
+impl Definition {
+    /// Compiles a definition; `None` when it serves nothing (yet).
+    fn new(object: &CustomResourceDefinition, source: Bytes, since: Revision) -> Option<Self> {
+        if !definition::is_true(object, definition::ESTABLISHED) {
+            return None;
+        }
+        let storage = object.spec.versions.iter().position(|version| version.storage)?;
+        let stored = object.status.as_ref().and_then(|status| status.stored_versions.as_deref()).unwrap_or_default();
+        let mut versions: Vec<Version> = Vec::new();
+        for version in &object.spec.versions {
+            let mut compiled = Version::new(object, version, stored, since > 0);
+            // Versions that say the same share what they say.
+            if let Some(same) = versions.iter().find(|other| other.schema == compiled.schema) {
+                compiled.schema = Arc::clone(&same.schema);
+            }
+            versions.push(compiled);
+        }
+        let terminating = definition::is_true(object, definition::TERMINATING);
+        Some(Self { source, versions, storage, since, terminating })
+    }
+
+    fn storage(&self) -> &Version {
+        &self.versions[self.storage]
+    }
+
+    /// The version whose row stands for what is in the store: the storage version, if it is served.
+    fn carrier(&self) -> Option<usize> {
+        let served = |index: &usize| self.versions[*index].served;
+        Some(self.storage).filter(served).or_else(|| (0..self.versions.len()).find(served))
+    }
+}
+
+/// The rows of a definition, one for each version that is served.
+fn rows(definition: &Arc<Definition>) -> impl Iterator<Item = CustomResource> {
+    let carrier = definition.carrier();
+    let served = (0..definition.versions.len()).filter(|index| definition.versions[*index].served);
+    served.map(move |index| CustomResource::new(Arc::clone(definition), index, carrier == Some(index)))
+}
+
+impl Version {
+    fn new(
+        object: &CustomResourceDefinition,
+        version: &CustomResourceDefinitionVersion,
+        stored: &[String],
+        stale: bool,
+    ) -> Self {
+        let spec = &object.spec;
+        let names = object.status.as_ref().and_then(|status| status.accepted_names.as_ref()).unwrap_or(&spec.names);
+        let subresources = version.subresources.as_ref();
+        let scale = subresources.and_then(|subresources| subresources.scale.as_ref());
+        let status = subresources.is_some_and(|subresources| subresources.status.is_some());
+        let mut below = Vec::new();
+        below.extend(status.then_some(Subresource::Status));
+        below.extend(scale.map(|_| Subresource::Scale));
+        let deprecated = version.deprecated == Some(true);
+        let deprecation = deprecated.then(|| {
+            let text = format!("{}/{} {} is deprecated", spec.group, version.name, names.kind);
+            version.deprecation_warning.clone().unwrap_or(text)
+        });
+        let selectable = version.selectable_fields.iter().flatten();
+        let info = ResourceInfo {
+            group: spec.group.clone(),
+            version: version.name.clone(),
+            kind: names.kind.clone(),
+            list_kind: names.list_kind.clone().unwrap_or_else(|| format!("{}List", names.kind)),
+            plural: spec.names.plural.clone(),
+            singular: names.singular.clone().unwrap_or_default(),
+            short_names: names.short_names.clone().unwrap_or_default(),
+            categories: names.categories.clone().unwrap_or_default(),
+            scope: if spec.scope == "Namespaced" { Scope::Namespaced } else { Scope::Cluster },
+            subresources: below,
+            definition: definition_name(&spec.group, &version.name, &names.kind),
+            storage: format!("{}/{}", spec.group, spec.names.plural).into(),
+            names: NameRule::Subdomain,
+            selectable: selectable.map(|field| field.json_path.trim_start_matches('.').to_owned()).collect(),
+            create_on_update: false,
+            unconditional_update: false,
+            orphan_by_default: false,
+            answers_deleted: false,
+            group_resource: GroupResource::new(spec.group.clone(), spec.names.plural.clone()),
+            group_kind: GroupKind::new(spec.group.clone(), names.kind.clone()),
+            api_version: api_version(&spec.group, &version.name),
+            custom: true,
+            deprecation,
+        };
+        let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+        let path = |path: &str| path.trim_start_matches('.').split('.').map(str::to_owned).collect::<Vec<_>>();
+        Self {
+            name: version.name.clone(),
+            info,
+            schema: Arc::new(schema.map(Schema::parse).unwrap_or_default()),
+            columns: Columns::new(version.additional_printer_columns.as_deref().unwrap_or_default()),
+            scale: scale.map(|scale| Scale {
+                spec_replicas: path(&scale.spec_replicas_path),
+                status_replicas: path(&scale.status_replicas_path),
+                selector: scale.label_selector_path.as_deref().filter(|path| !path.is_empty()).map(path),
+            }),
+            served: version.served,
+            converts: stale || stored.iter().any(|stored| *stored != version.name),
+        }
+    }
+
+    fn has_status(&self) -> bool {
+        self.info.has(Subresource::Status)
+    }
+}
+
+/// The name in OpenAPI: the group backwards, version, kind.
+fn definition_name(group: &str, version: &str, kind: &str) -> String {
+    let mut parts: Vec<&str> = group.split('.').collect();
+    parts.reverse();
+    format!("{}.{version}.{kind}", parts.join("."))
+}

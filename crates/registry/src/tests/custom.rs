@@ -1,0 +1,250 @@
+//! Custom resources from their definition to its end.
+
+use machinery::selector::FieldSelector;
+use serde_json::{Value, json};
+
+use super::Fixture;
+use crate::request::{DeleteRequest, FieldValidation, ListRequest, PatchType, Selection, WatchRequest, WriteOptions};
+use crate::{Subresource, WatchKind};
+
+const CRDS: &str = "apiextensions.k8s.io/v1/customresourcedefinitions";
+const SHIRTS: &str = "example.com/v1/shirts";
+const NAME: &str = "shirts.example.com";
+
+fn version(name: &str, storage: bool, spec: Value) -> Value {
+    json!({
+        "name": name, "served": true, "storage": storage,
+        "schema": { "openAPIV3Schema": { "type": "object", "properties": {
+            "spec": { "type": "object", "properties": spec },
+            "status": { "type": "object", "properties": {
+                "replicas": { "type": "integer" }, "selector": { "type": "string" } } },
+        } } },
+        "subresources": { "status": {}, "scale": {
+            "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.selector" } },
+        "additionalPrinterColumns": [
+            { "name": "Color", "type": "string", "jsonPath": ".spec.color" },
+            { "name": "Replicas", "type": "integer", "jsonPath": ".spec.replicas", "priority": 1 },
+            { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
+        ],
+        "selectableFields": [{ "jsonPath": ".spec.color" }],
+    })
+}
+
+fn fields() -> Value {
+    json!({
+        "color": { "type": "string", "enum": ["red", "blue"], "default": "red" },
+        "replicas": { "type": "integer", "minimum": 0 },
+        "tags": { "type": "array", "x-kubernetes-list-type": "set", "items": { "type": "string" } },
+    })
+}
+
+fn crd(versions: Value) -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": { "name": NAME },
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "versions": versions,
+            "names": { "plural": "shirts", "kind": "Shirt", "shortNames": ["sh"], "categories": ["all"] },
+        },
+    })
+}
+
+fn shirt(name: &str, spec: Value) -> Value {
+    json!({ "apiVersion": "example.com/v1", "kind": "Shirt", "metadata": { "name": name }, "spec": spec })
+}
+
+async fn with_shirts() -> Fixture {
+    let fixture = Fixture::open().await;
+    fixture.create(CRDS, "", crd(json!([version("v1", true, fields())]))).await.unwrap();
+    fixture
+}
+
+#[tokio::test]
+async fn a_definition_serves_its_resource_at_once() {
+    let fixture = Fixture::open().await;
+    assert!(fixture.registry.resources().get("example.com", "v1", "shirts").is_none());
+    let created = fixture.create(CRDS, "", crd(json!([version("v1", true, fields())]))).await.unwrap();
+    assert_eq!(created["status"]["storedVersions"], json!(["v1"]));
+    assert_eq!(created["status"]["acceptedNames"]["listKind"], "ShirtList");
+    let conditions = created["status"]["conditions"].as_array().unwrap();
+    let held: Vec<&str> = conditions.iter().map(|condition| condition["type"].as_str().unwrap()).collect();
+    assert_eq!(held, ["NamesAccepted", "Established"]);
+    let resources = fixture.registry.resources();
+    let info = resources.get("example.com", "v1", "shirts").unwrap().info();
+    assert_eq!((info.singular.as_str(), info.short_names.as_slice()), ("shirt", &["sh".to_owned()][..]));
+    assert_eq!(info.subresources, [Subresource::Status, Subresource::Scale]);
+    assert_eq!(info.definition, "com.example.v1.Shirt");
+}
+
+#[tokio::test]
+async fn objects_are_pruned_defaulted_and_validated() {
+    let fixture = with_shirts().await;
+    let made = fixture.create(SHIRTS, "default", shirt("a", json!({ "replicas": 1, "typo": 2 }))).await.unwrap();
+    assert_eq!(made["spec"], json!({ "color": "red", "replicas": 1 }));
+    assert_eq!(made["metadata"]["generation"], 1);
+    let strict = WriteOptions { field_validation: FieldValidation::Strict, ..WriteOptions::default() };
+    let refused = fixture.create_with(SHIRTS, "default", shirt("b", json!({ "typo": 2 })), &strict).await.unwrap_err();
+    assert_eq!(
+        (refused.code, refused.message.as_str()),
+        (
+            400,
+            "Shirt in version \"v1\" cannot be handled as a Shirt: strict decoding error: unknown field \"spec.typo\""
+        )
+    );
+    let warned =
+        fixture.create_with(SHIRTS, "default", shirt("b", json!({ "typo": 2 })), &WriteOptions::default()).await;
+    assert_eq!(warned.unwrap().warnings, ["unknown field \"spec.typo\""]);
+    for (body, expect) in [
+        (
+            shirt("c", json!({ "replicas": -1, "color": "green" })),
+            "Shirt.example.com \"c\" is invalid: [spec.color: Unsupported value: \"green\": supported values: \"red\", \"blue\", spec.replicas: Invalid value: -1: spec.replicas in body should be greater than or equal to 0, .spec.replicas: Invalid value: -1: should be a non-negative integer]",
+        ),
+        (
+            shirt("c", json!({ "tags": ["a", "a"] })),
+            "Shirt.example.com \"c\" is invalid: spec.tags[1]: Duplicate value: \"a\"",
+        ),
+        (
+            shirt("C", json!({})),
+            "Shirt.example.com \"C\" is invalid: metadata.name: Invalid value: \"C\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+        ),
+        (
+            json!({ "apiVersion": "example.com/v1", "kind": "Blouse", "metadata": { "name": "c" } }),
+            "Shirt.example.com \"c\" is invalid: kind: Invalid value: \"Blouse\": must be Shirt",
+        ),
+        (
+            json!({ "apiVersion": "example.com/v2", "kind": "Shirt", "metadata": { "name": "c" } }),
+            "the API version in the data (example.com/v2) does not match the expected API version (example.com/v1)",
+        ),
+    ] {
+        assert_eq!(fixture.create(SHIRTS, "default", body).await.unwrap_err().message, expect);
+    }
+}
+
+#[tokio::test]
+async fn status_and_scale_are_apart() {
+    let fixture = with_shirts().await;
+    let mut body = shirt("a", json!({ "replicas": 1 }));
+    body["status"] = json!({ "replicas": 9 });
+    let made = fixture.create(SHIRTS, "default", body).await.unwrap();
+    assert_eq!(made["status"], Value::Null);
+    let target = fixture.target(SHIRTS, "default", "a");
+    let mut status = made.clone();
+    status["status"] = json!({ "replicas": 1, "selector": "app=a" });
+    status["spec"]["replicas"] = 7.into();
+    let written = fixture.update_sub(&target, Subresource::Status, &status).await.unwrap();
+    assert_eq!((&written["spec"]["replicas"], &written["status"]["replicas"]), (&json!(1), &json!(1)));
+    assert_eq!(written["metadata"]["generation"], 1);
+
+    let scale: Value = serde_json::from_slice(&fixture.registry.scale(&target).await.unwrap()).unwrap();
+    assert_eq!((&scale["spec"]["replicas"], &scale["status"]["selector"]), (&json!(1), &json!("app=a")));
+    let patch = json!({ "spec": { "replicas": 3 } }).to_string();
+    let options = WriteOptions::default();
+    let scaled =
+        fixture.registry.patch(&target, Some(Subresource::Scale), PatchType::Merge, patch.as_bytes(), &options);
+    scaled.await.unwrap();
+    let now = fixture.get(&target).await.unwrap();
+    assert_eq!((&now["spec"]["replicas"], &now["metadata"]["generation"]), (&json!(3), &json!(2)));
+
+    let same = fixture.merge(&target, json!({ "spec": { "replicas": 3 } })).await.unwrap();
+    assert_eq!(same["metadata"]["resourceVersion"], now["metadata"]["resourceVersion"], "nothing changed");
+    let refused = fixture.patch(&target, PatchType::Strategic, json!({ "spec": {} })).await.unwrap_err();
+    assert_eq!(refused.code, 415);
+    let mut unconditional = now.clone();
+    unconditional["metadata"]["resourceVersion"] = Value::Null;
+    assert_eq!(fixture.update(&target, &unconditional).await.unwrap_err().code, 422);
+}
+
+#[tokio::test]
+async fn columns_and_selectors() {
+    let fixture = with_shirts().await;
+    for (name, color) in [("a", "red"), ("b", "blue"), ("c", "blue")] {
+        fixture.create(SHIRTS, "default", shirt(name, json!({ "color": color, "replicas": 2 }))).await.unwrap();
+    }
+    let all = fixture.target(SHIRTS, "default", "");
+    let columns: Vec<(String, i32)> =
+        all.resource.columns().into_iter().map(|column| (column.name, column.priority)).collect();
+    assert_eq!(columns, [("Name".into(), 0), ("Color".into(), 0), ("Replicas".into(), 1), ("Age".into(), 0)]);
+    let page = fixture.registry.list(&all, &ListRequest::default()).await.unwrap();
+    let row = fixture.registry.row(&all.resource, &page.entries[1].value, jiff::Timestamp::now()).unwrap();
+    assert_eq!(row[..3], [json!("b"), json!("blue"), json!(2)]);
+    let blue = Selection { fields: FieldSelector::parse("spec.color=blue").unwrap(), ..Selection::default() };
+    let request = ListRequest { selection: blue, ..ListRequest::default() };
+    assert_eq!(fixture.names(&all, &request).await.unwrap(), ["b", "c"]);
+    let other = Selection { fields: FieldSelector::parse("spec.replicas=2").unwrap(), ..Selection::default() };
+    let request = ListRequest { selection: other, ..ListRequest::default() };
+    assert_eq!(fixture.names(&all, &request).await.unwrap_err().message, "field label not supported: spec.replicas");
+}
+
+#[tokio::test]
+async fn versions_are_converted_and_schemas_may_change() {
+    let fixture = with_shirts().await;
+    fixture.create(SHIRTS, "default", shirt("a", json!({ "replicas": 1 }))).await.unwrap();
+    let definition = fixture.target(CRDS, "", NAME);
+    let narrow =
+        json!({ "color": { "type": "string", "default": "red" }, "size": { "type": "string", "default": "M" } });
+    let versions = json!([version("v1", false, fields()), version("v2", true, narrow)]);
+    fixture.merge(&definition, json!({ "spec": { "versions": versions } })).await.unwrap();
+    let stored = fixture.get(&definition).await.unwrap();
+    assert_eq!(stored["status"]["storedVersions"], json!(["v1", "v2"]));
+
+    let old = fixture.get(&fixture.target(SHIRTS, "default", "a")).await.unwrap();
+    assert_eq!((&old["apiVersion"], &old["spec"]["replicas"]), (&json!("example.com/v1"), &json!(1)));
+    let new = fixture.target("example.com/v2/shirts", "default", "a");
+    let shown = fixture.get(&new).await.unwrap();
+    assert_eq!((&shown["apiVersion"], &shown["spec"]), (&json!("example.com/v2"), &json!({ "color": "red" })));
+    let page = fixture.registry.list(&new, &ListRequest::default()).await.unwrap();
+    let list: Value = serde_json::from_slice(&fixture.registry.list_body(&new.resource, &page).unwrap()).unwrap();
+    assert_eq!(list["items"][0], shown);
+    // A write moves it to the new storage version.
+    let written = fixture.merge(&new, json!({ "spec": { "size": "L" } })).await.unwrap();
+    assert_eq!(written["spec"], json!({ "color": "red", "size": "L" }));
+    let entry = fixture.registry.get(&new, "").await.unwrap();
+    assert!(entry.value.starts_with(br#"{"apiVersion":"example.com/v2""#));
+    let back = fixture.get(&fixture.target(SHIRTS, "default", "a")).await.unwrap();
+    assert_eq!((&back["apiVersion"], &back["spec"]), (&json!("example.com/v1"), &json!({ "color": "red" })));
+}
+
+#[tokio::test]
+async fn defaults_reach_objects_that_were_there_before() {
+    let fixture = with_shirts().await;
+    fixture.create(SHIRTS, "default", shirt("a", json!({}))).await.unwrap();
+    let more = json!({ "color": { "type": "string" }, "size": { "type": "string", "default": "M" } });
+    let definition = fixture.target(CRDS, "", NAME);
+    let versions = json!([version("v1", true, more)]);
+    fixture.merge(&definition, json!({ "spec": { "versions": versions } })).await.unwrap();
+    let target = fixture.target(SHIRTS, "default", "a");
+    assert_eq!(fixture.get(&target).await.unwrap()["spec"], json!({ "color": "red", "size": "M" }));
+
+    // The same after a restart.
+    fixture.registry.close().await;
+    let registry = Fixture::open_in(&fixture.dir);
+    let resources = registry.resources();
+    let resource = resources.get("example.com", "v1", "shirts").unwrap();
+    let entry = registry.get(&crate::Target::object(resource, "default", "a"), "").await.unwrap();
+    let body: Value = serde_json::from_slice(&registry.body(resource, &entry).unwrap()).unwrap();
+    assert_eq!(body["spec"], json!({ "color": "red", "size": "M" }));
+}
+
+#[tokio::test]
+async fn the_end_of_a_definition() {
+    let fixture = with_shirts().await;
+    fixture.create(SHIRTS, "default", shirt("a", json!({}))).await.unwrap();
+    let shirts = fixture.target(SHIRTS, "", "");
+    let mut watch = fixture.registry.watch(&shirts, &WatchRequest::default()).await.unwrap();
+    assert_eq!(watch.next().await.unwrap()[0].kind, WatchKind::Added);
+
+    let definition = fixture.target(CRDS, "", NAME);
+    let (going, gone) = fixture.delete(&definition, &DeleteRequest::default()).await.unwrap();
+    assert!(!gone);
+    assert_eq!(going["metadata"]["finalizers"], json!(["customresourcecleanup.apiextensions.k8s.io"]));
+    let refused = fixture.create(SHIRTS, "default", shirt("b", json!({}))).await.unwrap_err();
+    assert_eq!(
+        (refused.code, refused.message.as_str()),
+        (405, "create not allowed while custom resource definition is terminating")
+    );
+    fixture.delete(&fixture.target(SHIRTS, "default", "a"), &DeleteRequest::default()).await.unwrap();
+    assert_eq!(watch.next().await.unwrap()[0].kind, WatchKind::Deleted);
+    fixture.merge(&definition, json!({ "metadata": { "finalizers": null } })).await.unwrap();
+    assert!(fixture.registry.resources().get("example.com", "v1", "shirts").is_none());
+    assert!(watch.next().await.is_none(), "the watch ends with its resource");
+}
