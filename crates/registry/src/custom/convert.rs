@@ -12,11 +12,13 @@ use super::object::CustomObject;
 use super::{Definition, Version};
 use crate::decode::DecodeError;
 use crate::scan;
+use crate::table::ResourceInfo;
 
 impl Definition {
     /// An object from the store, in a version.
     pub(super) fn load(&self, stored: &[u8], version: &Version) -> Result<CustomObject, DecodeError> {
         let mut object: CustomObject = serde_json::from_slice(stored)?;
+        self.check_webhook(&object.api_version, &version.info)?;
         if object.api_version != version.info.api_version || self.is_stale(stored) {
             // Upstream: what is missing in the store gets the defaults of the version it is stored in.
             let written = self.versions.iter().find(|version| version.info.api_version == object.api_version);
@@ -24,6 +26,17 @@ impl Definition {
             self.adopt(&mut object, version);
         }
         Ok(object)
+    }
+
+    /// Refuses what only a webhook could do: an object in the wrong form is worse than none.
+    pub(super) fn check_webhook(&self, from: &str, to: &ResourceInfo) -> Result<(), DecodeError> {
+        if !self.by_webhook || from == to.api_version {
+            return Ok(());
+        }
+        let (wanted, kind) = (&to.api_version, &to.kind);
+        Err(DecodeError::Value(format!(
+            "conversion webhook for {from}, Kind={kind} failed: conversion webhooks are not called here, so that {kind} cannot be had as {wanted}"
+        )))
     }
 
     /// Gives an object the form of a version: strategy `None` changes the version's name, and pruning the rest.
@@ -47,7 +60,7 @@ impl Definition {
         }
         let written = self.versions.iter().find(|version| version.info.api_version == found);
         let same_schema = written.is_some_and(|written| Arc::ptr_eq(&written.schema, &version.schema));
-        if let (true, false, Some(place)) = (same_schema, stale, place) {
+        if let (true, false, false, Some(place)) = (same_schema, stale, self.by_webhook, place) {
             let (head, tail) = (&stored[..place.start + 1], &stored[place.end - 1..]);
             return Ok([head, version.info.api_version.as_bytes(), tail].concat().into());
         }

@@ -42,6 +42,8 @@ pub(crate) struct Definition {
     storage: usize,
     /// Objects written before this revision may not be as the schema now says; 0 when there are none such.
     since: Revision,
+    /// Versions differ in ways only a webhook knows.
+    by_webhook: bool,
     /// No new objects are taken: the definition is being deleted.
     terminating: bool,
 }
@@ -83,7 +85,8 @@ impl Definition {
             versions.push(compiled);
         }
         let terminating = definition::is_true(object, definition::TERMINATING);
-        Some(Self { source, versions, storage, since, terminating })
+        let by_webhook = object.spec.conversion.as_ref().is_some_and(|conversion| conversion.strategy == "Webhook");
+        Some(Self { source, versions, storage, since, by_webhook, terminating })
     }
 
     fn storage(&self) -> &Version {

@@ -9,6 +9,7 @@ use machinery::field::{ErrorKind, ErrorList, FieldError, Path};
 use machinery::managed::Place;
 use machinery::schema::Schema;
 use machinery::status::ApiError;
+use serde::ser::Error as _;
 use serde_json::{Map, Value, json};
 
 use super::object::CustomObject;
@@ -78,6 +79,8 @@ impl ResourceOps for CustomResource {
         if object.api_version == storage.info.api_version {
             return serde_json::to_writer(out, object);
         }
+        let checked = self.definition.check_webhook(&object.api_version, &storage.info);
+        checked.map_err(serde_json::Error::custom)?;
         let mut object = object.clone();
         if Arc::ptr_eq(&storage.schema, &self.version().schema) {
             object.api_version.clone_from(&storage.info.api_version);

@@ -248,3 +248,18 @@ async fn the_end_of_a_definition() {
     assert!(fixture.registry.resources().get("example.com", "v1", "shirts").is_none());
     assert!(watch.next().await.is_none(), "the watch ends with its resource");
 }
+
+#[tokio::test]
+async fn what_only_a_webhook_could_convert_is_refused() {
+    let fixture = Fixture::open().await;
+    let mut definition = crd(json!([version("v1", true, fields()), version("v2", false, fields())]));
+    definition["spec"]["conversion"] = json!({ "strategy": "Webhook", "webhook": {
+        "conversionReviewVersions": ["v1"], "clientConfig": { "url": "https://localhost/convert" } } });
+    fixture.create(CRDS, "", definition).await.unwrap();
+    fixture.create(SHIRTS, "default", shirt("a", json!({}))).await.unwrap();
+    fixture.get(&fixture.target(SHIRTS, "default", "a")).await.unwrap();
+    let other = fixture.target("example.com/v2/shirts", "default", "a");
+    let entry = fixture.registry.get(&other, "").await.unwrap();
+    let refused = fixture.registry.body(&other.resource, &entry).unwrap_err();
+    assert!(refused.message.contains("conversion webhook for example.com/v1, Kind=Shirt failed"), "{refused}");
+}
