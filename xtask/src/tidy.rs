@@ -12,7 +12,7 @@ use crate::steps::{root, say};
 const ROWS: [&[&str]; 5] = [
     &["machinery", "store", "streaming"],
     &["registry", "informer", "runtime"],
-    &["apiserver", "controllers", "scheduler", "kubelet", "docker", "proxy"],
+    &["apiserver", "controllers", "scheduler", "kubelet", "docker", "proxy", "addons"],
     &["node"],
     &["coracle"],
 ];
