@@ -22,9 +22,16 @@ const NGINX: [&str; 2] = ["nginx:latest", "nginx:1.21.0"];
 /// The tests' own small image: a shell and the usual tools. Never pulled.
 const BUSYBOX: &str = "coracle.test/busybox:1";
 
+/// The image of `examples/redis`. Never pulled.
+const REDIS: &str = "coracle.test/redis:1";
+
 /// What goes into the nginx image. Their dependencies come by themselves.
-const PACKAGES: [&str; 10] =
+const NGINX_PACKAGES: [&str; 10] =
     ["nginx-light", "bash", "coreutils", "tar", "curl", "grep", "sed", "procps", "netbase", "base-files"];
+
+/// What goes into the redis image. The server is in this package, under another of its names; the one called after it
+/// brings nothing but what a distribution wants beside a server.
+const REDIS_PACKAGES: [&str; 1] = ["redis-tools"];
 
 /// Makes sure that every image exists.
 pub(crate) fn ensure() -> Result<()> {
@@ -41,6 +48,9 @@ pub(crate) fn ensure() -> Result<()> {
     if !exists(BUSYBOX) {
         step(&format!("Build {BUSYBOX}"), busybox)?;
     }
+    if !exists(REDIS) {
+        step(&format!("Build {REDIS}"), redis)?;
+    }
     Ok(())
 }
 
@@ -50,7 +60,7 @@ fn exists(image: &str) -> bool {
 
 /// Builds an nginx image from the distribution's packages and calls it `image`.
 fn nginx(image: &str) -> Result<()> {
-    let root = nginx_root()?;
+    let root = unpacked("nginx", &NGINX_PACKAGES, "usr/sbin/nginx", finish_nginx)?;
     // Two images of the same content would be one image with two names, and an update from one to the other no change.
     fs::write(root.join("etc/image-reference"), format!("{image}\n"))?;
     import(
@@ -64,11 +74,17 @@ fn nginx(image: &str) -> Result<()> {
     )
 }
 
-/// The file system of the nginx image, unpacked once and kept for the next image.
-fn nginx_root() -> Result<PathBuf> {
-    let folder = cache()?.join("images/nginx");
+/// A redis, and a shell to start it by.
+fn redis() -> Result<()> {
+    let root = unpacked("redis", &REDIS_PACKAGES, "usr/bin/redis-server", finish_redis)?;
+    import(&root, REDIS, &["CMD [\"redis-server\"]", "EXPOSE 6379", "WORKDIR /data", "ENV PATH=/usr/bin:/bin"])
+}
+
+/// The file system of an image, unpacked once and kept: it is complete when `marker` is there, which `finish` sees to.
+fn unpacked(name: &str, packages: &[&str], marker: &str, finish: fn(&Path) -> Result<()>) -> Result<PathBuf> {
+    let folder = cache()?.join("images").join(name);
     let root = folder.join("root");
-    if root.join("usr/sbin/nginx").exists() {
+    if root.join(marker).exists() {
         return Ok(root);
     }
     if root.exists() {
@@ -83,7 +99,7 @@ fn nginx_root() -> Result<PathBuf> {
     let cache = format!("Dir::Cache::archives={}", archives.display());
     let mut arguments =
         vec!["install", "--yes", "-qq", "--no-install-recommends", "--download-only", "-o", &status, "-o", &cache];
-    arguments.extend(PACKAGES);
+    arguments.extend(packages);
     // A new machine has no lists of packages, or old ones.
     output("apt-get", &["update", "-qq"])?;
     output("apt-get", &arguments)?;
@@ -103,8 +119,19 @@ fn nginx_root() -> Result<PathBuf> {
     Ok(root)
 }
 
+/// What the packages' own scripts would have done, as far as redis needs it.
+fn finish_redis(root: &Path) -> Result<()> {
+    shell(root)?;
+    fs::create_dir_all(root.join("data"))?;
+    fs::create_dir_all(root.join("etc"))?;
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")?;
+    fs::write(root.join("etc/group"), "root:x:0:\n")?;
+    symlink("redis-check-rdb", root.join("usr/bin/redis-server"))?;
+    Ok(())
+}
+
 /// What the packages' own scripts would have done, as far as nginx and a shell need it.
-fn finish(root: &Path) -> Result<()> {
+fn finish_nginx(root: &Path) -> Result<()> {
     fs::write(
         root.join("etc/passwd"),
         "root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
@@ -155,25 +182,29 @@ fn unpack(package: &Path, root: &Path) -> Result<()> {
 /// A shell and the usual tools in one static program.
 fn busybox() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let bin = folder.path().join("bin");
-    fs::create_dir_all(&bin)?;
-    for folder_name in ["tmp", "proc", "sys", "dev", "etc", "root"] {
+    for folder_name in ["bin", "tmp", "proc", "sys", "dev", "etc", "root"] {
         fs::create_dir_all(folder.path().join(folder_name))?;
     }
-    let program = bin.join("busybox");
-    fs::copy("/bin/busybox", &program)?;
-    for applet in output("/bin/busybox", &["--list"])?.lines() {
-        let link = bin.join(applet);
-        if applet != "busybox" && fs::symlink_metadata(&link).is_err() {
-            symlink("busybox", link)?;
-        }
-    }
+    shell(folder.path())?;
     fs::write(
         folder.path().join("etc/passwd"),
         "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     )?;
     fs::write(folder.path().join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
     import(folder.path(), BUSYBOX, &["CMD [\"sh\"]", "ENV PATH=/bin"])
+}
+
+/// Puts a shell and the usual tools into `root`, where nothing else has their names.
+fn shell(root: &Path) -> Result<()> {
+    let bin = root.join("bin");
+    fs::copy("/bin/busybox", bin.join("busybox"))?;
+    for applet in output("/bin/busybox", &["--list"])?.lines() {
+        let link = bin.join(applet);
+        if applet != "busybox" && fs::symlink_metadata(&link).is_err() {
+            symlink("busybox", link)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes an image of the folder `root`.
