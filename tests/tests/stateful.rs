@@ -158,7 +158,9 @@ fn claims_say_what_they_wait_for() {
     );
     cluster.apply(&claim("late", "late"));
     told("late", "waiting for first consumer to be created before binding");
-    cluster.kubectl(&["annotate", "pvc", "late", &format!("volume.kubernetes.io/selected-node={}", cluster.profile)]).ok();
+    cluster
+        .kubectl(&["annotate", "pvc", "late", &format!("volume.kubernetes.io/selected-node={}", cluster.profile)])
+        .ok();
     cluster.wait_for("pvc/late", "{.status.phase}", "Bound");
     cluster.kubectl(&["patch", "pvc", "late", "-p", r#"{"spec":{"resources":{"requests":{"storage":"3Gi"}}}}"#]).ok();
     cluster.wait_for("pvc/late", "{.status.capacity.storage}", "3Gi");
@@ -176,5 +178,6 @@ fn claims_say_what_they_wait_for() {
     cluster.kubectl(&["exec", "short", "--", "touch", "/scratch/file"]).ok();
     assert_eq!(cluster.field("pvc/short-scratch", "{.status.phase}"), "Bound");
     cluster.kubectl(&["delete", "pod", "short"]).ok();
-    cluster.wait("its claim is gone", || cluster.field("pvc/short-scratch", "{.metadata.name}").is_empty().then_some(()));
+    cluster
+        .wait("its claim is gone", || cluster.field("pvc/short-scratch", "{.metadata.name}").is_empty().then_some(()));
 }

@@ -147,7 +147,10 @@ pub(crate) fn container(
 ) -> Result<ContainerCreateBody, Error> {
     let of_sandbox = format!("container:{}", sandbox.id);
     let namespace = |host: bool| if host { "host" } else { &of_sandbox }.to_owned();
-    let pid_mode = (sandbox.host_pid || sandbox.share_process_namespace).then(|| namespace(sandbox.host_pid));
+    let pid_mode = match &config.processes_of {
+        _ if sandbox.host_pid || sandbox.share_process_namespace => Some(namespace(sandbox.host_pid)),
+        target => target.as_ref().map(|target| format!("container:{target}")),
+    };
     let resources = &config.resources;
     let mut labels = labels::of_container(&settings.profile, &sandbox.id, config);
     label(settings, None, &mut labels);

@@ -20,6 +20,7 @@
 //! | [`schema`] | structural schemas: validation, pruning and defaults of custom resources |
 //! | [`json_path`] | the JSONPath of printer columns |
 //! | [`managed`] | who owns which fields: server-side apply |
+//! | [`ephemeral`] | ephemeral containers as the containers they are |
 //! | [`references`] | what a pod refers to by name |
 //! | [`hash`] | stable hashes for generated names |
 //! | [`cron`] | when a schedule is due |
@@ -27,6 +28,7 @@
 
 pub mod age;
 pub mod cron;
+pub mod ephemeral;
 pub mod field;
 pub mod gvk;
 pub mod hash;

@@ -11,7 +11,7 @@
 //! | create | `default` → `prepare_create` → `validate` → `allocate(new, None)` → commit |
 //! | update, patch | `default` → `prepare_update` → `validate` and `validate_update` → `allocate(new, Some(old))` → commit |
 //! | `/status` | `default` → `prepare_status` → `validate_status` → commit |
-//! | `/finalize`, `/resize`, ... | `default` → `prepare_subresource` → `validate_update` → commit |
+//! | `/finalize`, `/ephemeralcontainers`, ... | `default` → `prepare_subresource` → `validate_subresource` → commit |
 //! | `/scale` | `scale`, `set_scale`, then as an update |
 //! | delete | `undeletable`, `grace_period`, `mark_deleted`, `held`; once the object is gone: `release` |
 //!
@@ -79,6 +79,12 @@ pub trait Kind: Send + Sync + Sized + 'static {
     /// [`Kind::validate`].
     fn validate_update(_new: &Self::Object, _old: &Self::Object) -> ErrorList {
         ErrorList::default()
+    }
+
+    /// What is wrong with a write to one of the subresources of [`Kind::prepare_subresource`]. [`Kind::validate`] does not
+    /// run for these.
+    fn validate_subresource(_subresource: Subresource, new: &Self::Object, old: &Self::Object) -> ErrorList {
+        Self::validate_update(new, old)
     }
 
     /// What is wrong with a write to `/status`. [`Kind::validate`] does not run for these.

@@ -141,6 +141,10 @@ pub trait ResourceOps: Send + Sync + 'static {
         errors.extend(self.validate_update(new, old));
         errors
     }
+    /// As [`Kind::validate_subresource`].
+    fn validate_subresource(&self, _subresource: Subresource, new: &dyn Object, old: &dyn Object) -> ErrorList {
+        self.validate_update(new, old)
+    }
     /// As [`Kind::validate_status`].
     fn validate_status(&self, new: &dyn Object, old: &dyn Object) -> ErrorList;
     /// As [`Kind::warnings`].
@@ -270,6 +274,11 @@ impl<K: Kind> ResourceOps for Typed<K> {
 
     fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
         typed(new).zip(typed(old)).map(|(new, old)| K::validate_update(new, old)).unwrap_or_default()
+    }
+
+    fn validate_subresource(&self, subresource: Subresource, new: &dyn Object, old: &dyn Object) -> ErrorList {
+        let both = typed(new).zip(typed(old));
+        both.map(|(new, old)| K::validate_subresource(subresource, new, old)).unwrap_or_default()
     }
 
     fn validate_status(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {

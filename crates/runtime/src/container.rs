@@ -106,6 +106,8 @@ pub struct ContainerConfig {
     pub image: String,
     /// Hash of the container's specification: label `io.kubernetes.container.hash`.
     pub hash: String,
+    /// The id of another container of the pod whose processes this one sees as its own.
+    pub processes_of: Option<String>,
     /// Replaces the image's entrypoint when not empty.
     pub command: Vec<String>,
     /// Replaces the image's arguments when not empty.

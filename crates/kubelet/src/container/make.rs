@@ -33,6 +33,8 @@ pub(crate) struct Material {
     pub(crate) image: Image,
     /// The pod's volumes.
     pub(crate) volumes: Mounted,
+    /// The runtime's id of the container whose processes this one sees.
+    pub(crate) target: Option<String>,
     /// What the pod refers to.
     pub(crate) references: References,
     /// Variables that tell of services.
@@ -93,6 +95,7 @@ pub(crate) fn config(material: &Material, container: &ContainerWish, attempt: u3
         working_dir: own.working_dir.clone().filter(|dir| !dir.is_empty()),
         mounts: mounts(own, &material.volumes, &environment)?,
         resources: resources::kernel(own),
+        processes_of: material.target.clone(),
         stdin: own.stdin == Some(true),
         stdin_once: own.stdin_once == Some(true),
         tty: own.tty == Some(true),

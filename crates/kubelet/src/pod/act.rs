@@ -135,7 +135,9 @@ impl Worker {
         let machine = self.shared.machine();
         let allocatable = self.shared.allocatable();
         let config = &self.shared.config;
+        let target = container.target.as_deref().and_then(|name| self.runtime.current(name));
         let material = Material {
+            target: target.map(|target| target.id.clone()),
             wish: Arc::clone(&self.wish),
             sandbox: sandbox.clone(),
             image: image.clone(),

@@ -66,6 +66,8 @@ pub(crate) fn compute(inputs: Inputs<'_>, facts: Facts<'_>) -> PodStatus {
     status.conditions = Some(conditions::compute(inputs, facts, &old, &status, &inits, &apps));
     status.init_container_statuses = Some(inits).filter(|inits| !inits.is_empty());
     status.container_statuses = Some(apps).filter(|apps| !apps.is_empty());
+    let ephemerals: Vec<ContainerStatus> = wish.ephemerals().map(container).collect();
+    status.ephemeral_container_statuses = Some(ephemerals).filter(|ephemerals| !ephemerals.is_empty());
     status
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, EphemeralContainer, Pod, PodSpec, PodStatus};
 
 use runtime::PodIdentity;
 
@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Sidecar,
     /// An ordinary container.
     App,
+    /// Added to a running pod by a person who looks for something; never started again.
+    Ephemeral,
 }
 
 /// When a container that ended is started again.
@@ -51,10 +53,18 @@ pub(crate) struct ContainerWish {
     pub(crate) hash: String,
     /// The API's words.
     pub(crate) spec: Container,
+    /// Of an ephemeral container: the container whose processes it sees.
+    pub(crate) target: Option<String>,
     policy: RestartPolicy,
 }
 
 impl ContainerWish {
+    fn ephemeral(container: &EphemeralContainer) -> Self {
+        let spec = machinery::ephemeral::as_container(container);
+        let target = container.target_container_name.clone().filter(|name| !name.is_empty());
+        Self { kind: Kind::Ephemeral, hash: container_hash(&spec), spec, target, policy: RestartPolicy::Never }
+    }
+
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.spec.name
@@ -83,6 +93,7 @@ impl ContainerWish {
     pub(crate) fn field_path(&self) -> String {
         let list = match self.kind {
             Kind::App => "containers",
+            Kind::Ephemeral => "ephemeralContainers",
             Kind::Init | Kind::Sidecar => "initContainers",
         };
         format!("spec.{list}{{{}}}", self.name())
@@ -96,7 +107,7 @@ pub(crate) struct PodWish {
     pub(crate) pod: Arc<Pod>,
     /// Namespace, name and uid.
     pub(crate) identity: PodIdentity,
-    /// Init containers in their order, then the others.
+    /// Init containers in their order, then the others, ephemeral ones last.
     pub(crate) containers: Vec<ContainerWish>,
     /// The pod's own restart policy.
     pub(crate) restart_policy: RestartPolicy,
@@ -127,7 +138,14 @@ impl PodWish {
         });
         let containers = init
             .chain(apps)
-            .map(|(spec, kind, policy)| ContainerWish { kind, hash: container_hash(spec), spec: spec.clone(), policy })
+            .map(|(spec, kind, policy)| ContainerWish {
+                kind,
+                hash: container_hash(spec),
+                spec: spec.clone(),
+                target: None,
+                policy,
+            })
+            .chain(spec.ephemeral_containers.iter().flatten().map(ContainerWish::ephemeral))
             .collect();
         let identity = PodIdentity {
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),
@@ -162,7 +180,8 @@ impl PodWish {
     pub(crate) fn container_status(&self, name: &str) -> Option<&ContainerStatus> {
         let status = self.status()?;
         let inits = status.init_container_statuses.iter().flatten();
-        inits.chain(status.container_statuses.iter().flatten()).find(|status| status.name == name)
+        let others = status.container_statuses.iter().chain(&status.ephemeral_container_statuses).flatten();
+        inits.chain(others).find(|status| status.name == name)
     }
 
     /// The container called `name`.
@@ -177,7 +196,12 @@ impl PodWish {
 
     /// The init containers, sidecars among them, in their order.
     pub(crate) fn inits(&self) -> impl Iterator<Item = &ContainerWish> {
-        self.containers.iter().filter(|container| container.kind != Kind::App)
+        self.containers.iter().filter(|container| matches!(container.kind, Kind::Init | Kind::Sidecar))
+    }
+
+    /// The ephemeral containers.
+    pub(crate) fn ephemerals(&self) -> impl Iterator<Item = &ContainerWish> {
+        self.containers.iter().filter(|container| container.kind == Kind::Ephemeral)
     }
 
     /// Whether somebody asked for the pod's end, or it is gone already.

@@ -108,7 +108,7 @@ impl Registry {
                 resource.prepare_subresource(subresource, new.as_mut(), old);
                 errors.extend(match subresource {
                     Subresource::Status => resource.validate_status(new.as_ref(), old),
-                    _ => resource.validate_update(new.as_ref(), old),
+                    other => resource.validate_subresource(other, new.as_ref(), old),
                 });
             }
         }

@@ -30,6 +30,10 @@ pub(super) fn plan(inputs: Inputs<'_>, plan: &mut Plan) {
     }
     plan.wake(memory.volumes.wake_at(now));
 
+    // They wait for nothing: a pod that does not get through its initialization is what one looks into.
+    for ephemeral in wish.ephemerals() {
+        container(inputs, plan, ephemeral, ready);
+    }
     let initialized = initialization(inputs) == Initialization::Done;
     for init in wish.inits() {
         let current = inputs.runtime.current(init.name());

@@ -44,7 +44,8 @@ pub(crate) fn urgent(known: &PodStatus, new: &PodStatus) -> bool {
     };
     let states = |status: &PodStatus| -> Vec<_> {
         let inits = status.init_container_statuses.iter().flatten();
-        inits.chain(status.container_statuses.iter().flatten()).map(state).collect()
+        let others = status.container_statuses.iter().chain(&status.ephemeral_container_statuses).flatten();
+        inits.chain(others).map(state).collect()
     };
     known.phase != new.phase || known.start_time.is_none() || states(known) != states(new)
 }

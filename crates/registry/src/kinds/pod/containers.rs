@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Container, ContainerPort, ContainerRestartRule, EphemeralContainer, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, ContainerRestartRule, PodSpec};
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::validate;
 
@@ -84,7 +84,7 @@ pub(super) fn validate_ephemeral(errors: &mut ErrorList, path: &Path, around: &S
     let mut names = others.clone();
     for (index, ephemeral) in list(&around.spec.ephemeral_containers).iter().enumerate() {
         let path = path.index(index);
-        let container = as_container(ephemeral);
+        let container = machinery::ephemeral::as_container(ephemeral);
         common(errors, &path, &container, around);
         trimmed_image(errors, &path, &container);
         if !names.insert(&ephemeral.name) {
@@ -266,37 +266,5 @@ fn restart_rule(errors: &mut ErrorList, path: &Path, rule: &ContainerRestartRule
         errors.required(&path.child("values"), "must specify at least one exit code");
     } else if values.len() > MOST_CODES {
         errors.push(FieldError::too_many(&path.child("values"), values.len(), MOST_CODES));
-    }
-}
-
-/// The part of an ephemeral container that every container has.
-fn as_container(ephemeral: &EphemeralContainer) -> Container {
-    let source = ephemeral.clone();
-    Container {
-        args: source.args,
-        command: source.command,
-        env: source.env,
-        env_from: source.env_from,
-        image: source.image,
-        image_pull_policy: source.image_pull_policy,
-        lifecycle: source.lifecycle,
-        liveness_probe: source.liveness_probe,
-        name: source.name,
-        ports: source.ports,
-        readiness_probe: source.readiness_probe,
-        resize_policy: source.resize_policy,
-        resources: source.resources,
-        restart_policy: source.restart_policy,
-        restart_policy_rules: source.restart_policy_rules,
-        security_context: source.security_context,
-        startup_probe: source.startup_probe,
-        stdin: source.stdin,
-        stdin_once: source.stdin_once,
-        termination_message_path: source.termination_message_path,
-        termination_message_policy: source.termination_message_policy,
-        tty: source.tty,
-        volume_devices: source.volume_devices,
-        volume_mounts: source.volume_mounts,
-        working_dir: source.working_dir,
     }
 }

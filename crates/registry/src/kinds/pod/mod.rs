@@ -52,6 +52,7 @@ impl Kind for Pod {
         subresources: &[
             Subresource::Attach,
             Subresource::Binding,
+            Subresource::EphemeralContainers,
             Subresource::Eviction,
             Subresource::Exec,
             Subresource::Log,
@@ -140,6 +141,17 @@ impl Kind for Pod {
 
     fn validate_update(new: &Object, old: &Object) -> ErrorList {
         update::validate(new, old)
+    }
+
+    fn validate_subresource(subresource: Subresource, new: &Object, old: &Object) -> ErrorList {
+        match subresource {
+            Subresource::EphemeralContainers => {
+                let mut errors = Self::validate(new);
+                errors.extend(update::validate_ephemeral(new, old));
+                errors
+            }
+            _ => update::validate(new, old),
+        }
     }
 
     fn validate_status(new: &Object, old: &Object) -> ErrorList {

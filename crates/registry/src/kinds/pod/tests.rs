@@ -461,6 +461,26 @@ fn subresources_take_only_what_they_are_for() {
     assert_eq!(apply(Subresource::Resize), (None, false, true));
 }
 
+#[test]
+fn ephemeral_containers_are_added_and_stay() {
+    let with_debug = |image: &str| {
+        let mut pod = minimal();
+        pod["spec"]["ephemeralContainers"] = json!([{"name": "debug", "image": image}]);
+        defaulted::<Pod>(pod)
+    };
+    let check = |new: &<Pod as Kind>::Object, old: &<Pod as Kind>::Object, expect: &[&str]| {
+        let errors = Pod::validate_subresource(Subresource::EphemeralContainers, new, old);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    };
+    let (none, one) = (defaulted::<Pod>(minimal()), with_debug("x"));
+    check(&one, &none, &[]);
+    check(&one, &one, &[]);
+    let path = "spec.ephemeralContainers: Forbidden: existing ephemeral containers";
+    check(&none, &one, &[&format!("{path} \"debug\" may not be removed\n")]);
+    check(&with_debug("y"), &one, &[&format!("{path} \"debug\" may not be changed\n")]);
+    check(&with_debug(""), &none, &["spec.ephemeralContainers[0].image: Required value"]);
+}
+
 /// A pod with one container, one init container and this status.
 fn running(status: Value) -> Value {
     json!({

@@ -53,6 +53,23 @@ pub(super) fn validate(new: &Pod, old: &Pod) -> ErrorList {
     errors
 }
 
+/// Validates a write of the ephemeral containers: some may be added, and nothing else happens to them.
+pub(super) fn validate_ephemeral(new: &Pod, old: &Pod) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let path = Path::new("spec").child("ephemeralContainers");
+    let of = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.ephemeral_containers.clone()).unwrap_or_default();
+    let (new, old) = (of(new), of(old));
+    for old in &old {
+        let why = match new.iter().find(|new| new.name == old.name) {
+            Some(new) if new == old => continue,
+            Some(_) => "changed",
+            None => "removed",
+        };
+        errors.forbidden(&path, format!("existing ephemeral containers \"{}\" may not be {why}\n", old.name));
+    }
+    errors
+}
+
 fn deadline(errors: &mut ErrorList, path: &Path, new: &PodSpec, old: &PodSpec) -> bool {
     match (new.active_deadline_seconds, old.active_deadline_seconds) {
         (Some(new), _) if !(0..=i64::from(i32::MAX)).contains(&new) => {
