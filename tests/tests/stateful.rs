@@ -87,7 +87,7 @@ fn redis_keeps_its_names_and_its_data() {
     let before = cluster.containers();
     cluster.coracle(&["stop"]).ok();
     cluster.coracle(&["start"]).ok();
-    assert_eq!(redis(&cluster, "redis-0", &["set", "farewell", "bye"]), "OK");
+    wait_for_redis(&cluster, "redis-0", &["set", "farewell", "bye"], "OK");
     run("kill", &["-9", &cluster.pid()]).ok();
     cluster.wait("the daemon is dead", || (cluster.coracle(&["status"]).code == 3).then_some(()));
     cluster.coracle(&["start"]).ok();
