@@ -95,8 +95,6 @@ pub enum ClusterEvent<'a> {
     PodRemoved(&'a PodInfo),
     /// A claim, a volume or a storage class changed.
     Storage,
-    /// A group of pods changed, or one of its pods came.
-    Group,
 }
 
 /// Stretches scores so that the largest becomes [`MAX_SCORE`]; with `reverse`, so that the largest becomes 0.

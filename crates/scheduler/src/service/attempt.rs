@@ -62,7 +62,9 @@ impl Scheduler {
 
     fn attempt_gang(&mut self, key: &GroupKey) {
         let started = std::time::Instant::now();
-        let members = self.queue.take_group(key);
+        let mut members = self.queue.take_group(key);
+        // Those whose binding is under way have their place.
+        members.retain(|pod| !self.cluster.is_placed(&pod.uid));
         let Some(profile) = members.first().and_then(|pod| self.profile_of(&pod.pod)).cloned() else {
             members.iter().for_each(|pod| self.queue.remove(&pod.uid));
             return;

@@ -211,6 +211,6 @@ fn helps(
     refused_by.iter().any(|refused_by| match own.and_then(|profile| profile.plugin(refused_by)) {
         Some(plugin) => plugin.helped_by(pod, event),
         // A gang that lacks room is helped by what helps its members; those plugins are named beside it.
-        None => matches!(event, ClusterEvent::PodRemoved(_) | ClusterEvent::Group),
+        None => matches!(event, ClusterEvent::Node(_) | ClusterEvent::PodRemoved(_)),
     })
 }
