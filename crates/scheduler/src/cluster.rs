@@ -148,10 +148,10 @@ impl Cluster {
         if let Some(placed) = self.pods.get_mut(uid)
             && placed.node == node
         {
-            new = false;
-            placed.assumed = false;
+            // A decision that is confirmed is news to those who wait for this pod to be somewhere.
+            new = std::mem::replace(&mut placed.assumed, false);
             if !placed.info.is_outdated_by(pod) {
-                return None;
+                return new.then(|| Arc::clone(&placed.info));
             }
         }
         let info = Arc::new(PodInfo::new(pod));
@@ -408,6 +408,7 @@ mod tests {
         assert!(cluster.set_node(node("a", "4")).is_some());
         cluster.assume("a", info("x", "1"));
         assert_eq!(used(&cluster), [1000]);
+        assert!(cluster.set_pod("a", &pod("x", "1")).is_some(), "news to those who wait for it");
         assert!(cluster.set_pod("a", &pod("x", "1")).is_none());
         assert_eq!(used(&cluster), [1000], "confirmed, not counted twice");
         assert!(cluster.forget("x").is_none());

@@ -23,7 +23,7 @@ use crate::storage::Promise;
 impl Scheduler {
     pub(super) fn attempt(&mut self, pod: Candidate) {
         match pod.group.clone().filter(|group| self.groups.govern(group)) {
-            Some(group) => self.attempt_gang(&group),
+            Some(group) => self.attempt_gang(&group, &pod),
             None => self.attempt_one(pod),
         }
     }
@@ -60,7 +60,7 @@ impl Scheduler {
         }
     }
 
-    fn attempt_gang(&mut self, key: &GroupKey) {
+    fn attempt_gang(&mut self, key: &GroupKey, turn: &Candidate) {
         let started = std::time::Instant::now();
         let mut members = self.queue.take_group(key);
         // Those whose binding is under way have their place.
@@ -74,14 +74,14 @@ impl Scheduler {
         let mut asked = Resources::default();
         members.iter().take(needed.max(1)).for_each(|pod| asked.add(&pod.requests));
         if let Some(obstacle) = self.groups.obstacle(key, members.len(), placed, &asked, &self.cluster) {
-            return self.refuse_gang(
-                key,
-                &members,
-                &obstacle,
-                &BTreeSet::from([gang::NAME]),
-                &Trace::default(),
-                started,
-            );
+            // Told to the pod whose turn it is alone: while the members of a gang come, one after the other, telling all
+            // each time would be of no use to anybody.
+            let plugins = BTreeSet::from([gang::NAME]);
+            for other in members.iter().filter(|other| other.uid != turn.uid) {
+                self.queue.refused(&other.uid, plugins.clone(), Instant::now());
+            }
+            let turn = std::slice::from_ref(turn);
+            return self.refuse_gang(key, turn, &obstacle, &plugins, &Trace::default(), started);
         }
         match gang::place(&mut self.cluster, &profile, key, members.clone(), needed, &mut self.first) {
             Placement::Whole { placed, left } => {
