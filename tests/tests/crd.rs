@@ -39,7 +39,10 @@ fn custom_resource_definitions() {
     ] {
         assert!(refused.contains(part), "{part} is missing in {refused}");
     }
-    assert!(cluster.kubectl(&["get", "podgroups"]).fails().contains("doesn't have a resource type \"podgroups\""));
+    // What kubectl remembers of earlier answers would only be refused by the server.
+    let cache = format!("--cache-dir={}", cluster.home().join("unused").display());
+    let gone = cluster.kubectl(&["get", "podgroups", &cache]).fails();
+    assert!(gone.contains("doesn't have a resource type \"podgroups\""), "{gone}");
 
     // At once, without a pause for anything to settle.
     kubectl(&["apply", "-f", &example("podgroups.yaml")]);
@@ -101,7 +104,10 @@ fn custom_resource_definitions() {
     cluster.coracle(&["start"]).ok();
     assert_eq!(cluster.field("podgroup/training", "{.status.phase}"), "Waiting");
     kubectl(&["delete", "crd", "podgroups.scheduling.sigs.k8s.io", "--timeout=30s"]);
-    assert!(cluster.kubectl(&["get", "podgroups"]).fails().contains("doesn't have a resource type \"podgroups\""));
+    // What kubectl remembers of earlier answers would only be refused by the server.
+    let cache = format!("--cache-dir={}", cluster.home().join("unused").display());
+    let gone = cluster.kubectl(&["get", "podgroups", &cache]).fails();
+    assert!(gone.contains("doesn't have a resource type \"podgroups\""), "{gone}");
 }
 
 #[test]

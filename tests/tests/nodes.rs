@@ -40,10 +40,15 @@ fn further_nodes_run_pods_of_their_own() {
         .collect();
     for pod in pods {
         assert_eq!(cluster.kubectl(&["exec", pod, "--", "cat", "/etc/hostname"]).ok().trim(), pod);
-        assert!(cluster.kubectl(&["logs", pod]).ok().contains("start worker process"));
+        cluster.wait("nginx has started", || {
+            cluster.kubectl(&["logs", pod]).ok().contains("start worker process").then_some(())
+        });
         for ip in &ips {
-            let page = cluster.kubectl(&["exec", pod, "--", "curl", "-sf", "-m", "10", &format!("http://{ip}")]).ok();
-            assert!(page.contains("Welcome to nginx"), "{page}");
+            let url = format!("http://{ip}");
+            cluster.wait("the pod answers the other", || {
+                let page = cluster.kubectl(&["exec", pod, "--", "curl", "-sf", "-m", "10", &url]).stdout;
+                page.contains("Welcome to nginx").then_some(())
+            });
         }
     }
 
