@@ -273,7 +273,7 @@ where
             Ok(Event::Apply(object)) => shared.apply(object),
             Ok(Event::Delete(object)) => shared.delete(&object),
             Err(error @ watcher::Error::WatchError(_)) => {
-                debug!(kind = std::any::type_name::<K>(), %error, "watch starts over")
+                debug!(kind = std::any::type_name::<K>(), %error, "watch starts over");
             }
             Err(error) => warn!(kind = std::any::type_name::<K>(), %error, "watch failed, trying again"),
         }

@@ -1,3 +1,5 @@
+//! Field sets and server-side apply, by cases.
+
 use serde_json::{Value, json};
 
 use super::*;

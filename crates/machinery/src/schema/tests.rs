@@ -1,3 +1,5 @@
+//! Structural schemas: what is refused, pruned, defaulted and found wrong, by cases.
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use serde_json::{Value, json};
 
