@@ -23,6 +23,14 @@ pub fn check(props: &JSONSchemaProps, path: &Path) -> ErrorList {
     errors
 }
 
+/// Whether a schema has rules in the Common Expression Language anywhere, which are kept and not evaluated here.
+pub fn has_expressions(props: &JSONSchemaProps) -> bool {
+    !is_empty(&props.x_kubernetes_validations)
+        || items(props).is_some_and(has_expressions)
+        || additional(props).is_some_and(has_expressions)
+        || props.properties.iter().flatten().any(|(_, property)| has_expressions(property))
+}
+
 /// Defaults must be values their own schema accepts.
 fn defaults(props: &JSONSchemaProps, path: &Path, whole: bool, in_meta: bool, errors: &mut ErrorList) {
     if let (Some(JSON(default)), false) = (&props.default, in_meta) {

@@ -1,6 +1,6 @@
 //! Keeping the resource table as the definitions say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -30,12 +30,10 @@ impl Registry {
     pub(crate) fn reload_definitions(&self) {
         let mut known = self.0.definitions.0.lock().unwrap_or_else(PoisonError::into_inner);
         let snapshot = self.store().snapshot(DEFINITIONS);
-        let mut changed = false;
-        known.retain(|name, _| {
-            let stays = snapshot.iter().any(|entry| entry.key.name == *name);
-            changed |= !stays;
-            stays
-        });
+        let before = known.len();
+        let names: HashSet<&str> = snapshot.iter().map(|entry| &*entry.key.name).collect();
+        known.retain(|name, _| names.contains(&**name));
+        let mut changed = known.len() != before;
         for entry in snapshot.iter() {
             let before = known.get(&entry.key.name);
             if before.is_some_and(|before| before.revision == entry.revision) {

@@ -196,6 +196,27 @@ fn names_are_given_once() {
 }
 
 #[test]
+fn what_is_not_done_is_said() {
+    let rule = json!([{ "rule": "self.size > 0" }]);
+    let place = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/x-kubernetes-validations";
+    for (definition, expect) in [
+        (crd(), vec![]),
+        (
+            with(crd(), place, rule),
+            vec!["spec.versions[0].schema.openAPIV3Schema: x-kubernetes-validations are kept but not evaluated"],
+        ),
+        (
+            with(crd(), "/spec/conversion", json!({ "strategy": "Webhook" })),
+            vec![
+                "spec.conversion: conversion webhooks are not called, objects can be had only in the version they are stored in",
+            ],
+        ),
+    ] {
+        assert_eq!(<Kind as crate::Kind>::warnings(&defaulted::<Kind>(definition), None), expect);
+    }
+}
+
+#[test]
 fn what_get_shows() {
     let created = with(crd(), "/metadata/creationTimestamp", json!("2026-01-01T00:00:00Z"));
     assert_eq!(row::<Kind>(created), ["shirts.stable.example.com", "2026-01-01T00:00:00Z"]);
