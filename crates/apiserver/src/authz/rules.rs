@@ -74,7 +74,7 @@ fn parts(rule: &PolicyRule) -> Vec<PolicyRule> {
                 match list(&rule.resource_names) {
                     [] => parts.push(part),
                     names => {
-                        parts.extend(names.iter().map(|name| PolicyRule { resource_names: one(name), ..part.clone() }))
+                        parts.extend(names.iter().map(|name| PolicyRule { resource_names: one(name), ..part.clone() }));
                     }
                 }
             }
