@@ -29,7 +29,7 @@ pub(crate) enum Answer {
     /// There is no such name.
     NoSuchName,
     /// The name stands for another one, which is to be answered too. The record says so.
-    Alias(Record, Name),
+    Alias(Box<Record>, Name),
     /// Not the cluster's to answer.
     Elsewhere,
 }
@@ -152,7 +152,7 @@ impl Authority {
                     return Answer::Nothing;
                 };
                 target.set_fqdn(true);
-                Answer::Alias(record(name, RData::CNAME(CNAME(target.clone()))), target)
+                Answer::Alias(Box::new(record(name, RData::CNAME(CNAME(target.clone())))), target)
             }
             Published::Cluster { addresses, ports, .. } if wished == RecordType::SRV => {
                 let Some(address) = addresses.first() else {

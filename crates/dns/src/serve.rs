@@ -111,7 +111,7 @@ impl Handler {
                     return reply;
                 }
                 Answer::Alias(record, target) => {
-                    reply.answers.push(record);
+                    reply.answers.push(*record);
                     if wished == RecordType::CNAME {
                         return reply;
                     }

@@ -158,10 +158,10 @@ async fn apply(
     let patch = Patch::Apply(body);
     match kind {
         "Deployment" => {
-            drop(Api::<Deployment>::namespaced(client.clone(), namespace).patch(&name, &parameters, &patch).await?)
+            drop(Api::<Deployment>::namespaced(client.clone(), namespace).patch(&name, &parameters, &patch).await?);
         }
         "Service" => {
-            drop(Api::<Service>::namespaced(client.clone(), namespace).patch(&name, &parameters, &patch).await?)
+            drop(Api::<Service>::namespaced(client.clone(), namespace).patch(&name, &parameters, &patch).await?);
         }
         _ => drop(Api::<ConfigMap>::namespaced(client.clone(), namespace).patch(&name, &parameters, &patch).await?),
     }
