@@ -172,6 +172,13 @@ impl History {
         self.revisions.synced().await;
     }
 
+    /// The revisions that are the owner's now, in order.
+    pub(crate) fn owned(&self, owner: &Owner) -> Vec<Arc<ControllerRevision>> {
+        let mut revisions = self.revisions.by_index(meta::BY_CONTROLLER, owner.uid());
+        sort(&mut revisions);
+        revisions
+    }
+
     /// The revisions of `object` in order, after orphans were taken in that its selector matches.
     pub(crate) async fn of<O: Metadata<Ty = ObjectMeta>>(
         &self,

@@ -137,6 +137,20 @@ impl Ledger {
         }
     }
 
+    /// Strikes out a note on an object whose type is not known here, which has this version now, or is gone.
+    pub(crate) fn seen_version(&self, object: &ObjectKey, version: Option<Option<u64>>) {
+        let mut state = self.state();
+        let seen = match (state.notes.get(object).map(|note| &note.sight), version) {
+            (None, _) => false,
+            (Some(Sight::Version(wanted)), Some(Some(version))) => version >= *wanted,
+            (Some(Sight::Gone(_)), Some(_)) => false,
+            _ => true,
+        };
+        if seen {
+            state.strike(object);
+        }
+    }
+
     /// Strikes out all notes made for `owner`, which is gone.
     pub(crate) fn forget(&self, owner: &ObjectKey) {
         let mut state = self.state();

@@ -10,6 +10,7 @@
 //! | `cronjob` | CronJobs, Jobs | Jobs |
 //! | `autoscaler` | HorizontalPodAutoscalers, Pods; the metrics APIs | the scale of what they refer to |
 //! | `disruption` | PodDisruptionBudgets, Pods, and what controls them | the status of PodDisruptionBudgets |
+//! | `lws` | LeaderWorkerSets, while there is their definition; StatefulSets, Pods, Services | StatefulSets, Services |
 //! | `endpoints` | Services, Pods, Nodes | EndpointSlices, Endpoints |
 //! | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | `token_secrets` | Secrets of type `kubernetes.io/service-account-token`, ServiceAccounts | their content |
@@ -31,6 +32,7 @@
 //!
 //! The crate knows neither the store nor HTTP: it runs against any cluster that its client reaches.
 
+mod addon;
 mod aggregation;
 mod autoscaler;
 mod claim;
@@ -47,6 +49,7 @@ mod garbage;
 mod history;
 mod job;
 mod ledger;
+mod lws;
 mod meta;
 mod namespace;
 mod node_lifecycle;
@@ -151,6 +154,8 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     controllers.spawn(autoscaler::run(client, informers, workers, autoscaler_period, stop));
     let (client, informers, stop) = with();
     controllers.spawn(disruption::run(client, informers, workers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(lws::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(endpoints::run(client, informers, workers, stop));
     let (client, informers, stop) = with();

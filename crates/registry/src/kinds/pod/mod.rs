@@ -16,6 +16,7 @@ mod columns;
 mod containers;
 mod defaults;
 mod env;
+mod leader_worker;
 mod network_volumes;
 mod probes;
 pub(crate) mod resources;

@@ -1,0 +1,177 @@
+//! The objects that a LeaderWorkerSet is made of: a StatefulSet of leaders, one of workers for each, and the services by
+//! which they find each other. Names, labels and annotations are the published ones.
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Map, Value, json};
+
+use super::spec::Spec;
+use crate::meta;
+use crate::owner::Owner;
+
+/// The label with the name of the LeaderWorkerSet.
+pub(crate) const NAME: &str = "leaderworkerset.sigs.k8s.io/name";
+/// The label with the index of a Pod's group.
+pub(crate) const GROUP_INDEX: &str = "leaderworkerset.sigs.k8s.io/group-index";
+/// The label with the index of a Pod in its group; the leader's is 0.
+pub(crate) const WORKER_INDEX: &str = "leaderworkerset.sigs.k8s.io/worker-index";
+/// The label that all Pods of a group share with nobody else.
+const GROUP_KEY: &str = "leaderworkerset.sigs.k8s.io/group-key";
+/// The label with the revision that an object was made of.
+pub(crate) const REVISION: &str = "leaderworkerset.sigs.k8s.io/template-revision-hash";
+/// The annotation of the leaders' StatefulSet with the number of groups that is asked for.
+pub(crate) const REPLICAS: &str = "leaderworkerset.sigs.k8s.io/replicas";
+const SIZE: &str = "leaderworkerset.sigs.k8s.io/size";
+const LEADER_NAME: &str = "leaderworkerset.sigs.k8s.io/leader-name";
+const SUBDOMAIN_POLICY: &str = "leaderworkerset.sigs.k8s.io/subdomainPolicy";
+const SUBGROUP_SIZE: &str = "leaderworkerset.sigs.k8s.io/subgroup-size";
+const SUBGROUP_TYPE: &str = "leaderworkerset.sigs.k8s.io/subgroup-policy-type";
+/// The annotation that asks for a topology domain for each group alone.
+pub(crate) const EXCLUSIVE: &str = "leaderworkerset.sigs.k8s.io/exclusive-topology";
+const SUBGROUP_EXCLUSIVE: &str = "leaderworkerset.sigs.k8s.io/subgroup-exclusive-topology";
+
+/// A label's value.
+pub(crate) fn label<'a>(pod: &'a Pod, key: &str) -> &'a str {
+    let labels = pod.metadata.labels.as_ref();
+    labels.and_then(|labels| labels.get(key)).map_or("", String::as_str)
+}
+
+/// The annotations of a LeaderWorkerSet that its Pods get too.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wishes {
+    /// The value of [`EXCLUSIVE`].
+    pub(crate) exclusive: Option<String>,
+    /// The same for subgroups.
+    pub(crate) subgroup_exclusive: Option<String>,
+}
+
+impl Wishes {
+    /// The wishes among these annotations.
+    pub(crate) fn of(annotation: impl Fn(&str) -> Option<String>) -> Self {
+        Self { exclusive: annotation(EXCLUSIVE), subgroup_exclusive: annotation(SUBGROUP_EXCLUSIVE) }
+    }
+}
+
+fn add(object: &mut Value, field: &str, entries: &Map<String, Value>) {
+    let Some(object) = object.as_object_mut() else { return };
+    let metadata = object.entry("metadata").or_insert_with(|| json!({}));
+    if let Some(metadata) = metadata.as_object_mut() {
+        let known = metadata.entry(field).or_insert_with(|| json!({}));
+        if let Some(known) = known.as_object_mut() {
+            known.extend(entries.clone());
+        }
+    }
+}
+
+fn pod_annotations(spec: Spec<'_>, wishes: &Wishes) -> Map<String, Value> {
+    let mut annotations = Map::new();
+    annotations.insert(SIZE.to_owned(), spec.size().to_string().into());
+    if let Some(key) = &wishes.exclusive {
+        annotations.insert(EXCLUSIVE.to_owned(), key.clone().into());
+    }
+    if let Some((type_, size)) = spec.subgroups() {
+        annotations.insert(SUBGROUP_TYPE.to_owned(), type_.into());
+        annotations.insert(SUBGROUP_SIZE.to_owned(), size.to_string().into());
+        if let Some(key) = &wishes.subgroup_exclusive {
+            annotations.insert(SUBGROUP_EXCLUSIVE.to_owned(), key.clone().into());
+        }
+    }
+    annotations
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
+/// The StatefulSet of the leaders, as it is applied.
+pub(crate) fn leaders(
+    owner: &Owner,
+    spec: Spec<'_>,
+    wishes: &Wishes,
+    revision: &str,
+    (partition, replicas): (i32, i32),
+) -> Value {
+    let mut template = spec.leader_template().clone();
+    add(&mut template, "labels", &object(json!({ WORKER_INDEX: "0", NAME: owner.name(), REVISION: revision })));
+    let mut annotations = pod_annotations(spec, wishes);
+    if spec.own_subdomains() {
+        annotations.insert(SUBDOMAIN_POLICY.to_owned(), "UniquePerReplica".into());
+    }
+    add(&mut template, "annotations", &annotations);
+    let mut set = json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet",
+        "metadata": {
+            "name": owner.name(), "namespace": owner.key.namespace,
+            "labels": { NAME: owner.name(), REVISION: revision },
+            "annotations": { REPLICAS: spec.replicas().to_string() },
+            "ownerReferences": [owner.controller],
+        },
+        "spec": {
+            "serviceName": owner.name(), "replicas": replicas, "podManagementPolicy": "Parallel",
+            "template": template,
+            "updateStrategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": { "maxUnavailable": spec.max_unavailable(), "partition": partition },
+            },
+            "selector": { "matchLabels": { NAME: owner.name(), WORKER_INDEX: "0" } },
+        },
+    });
+    let (claims, retention) = spec.claims();
+    if claims.is_array() {
+        set["spec"]["volumeClaimTemplates"] = claims.clone();
+    }
+    if retention.is_object() {
+        set["spec"]["persistentVolumeClaimRetentionPolicy"] = retention.clone();
+    }
+    set
+}
+
+/// The StatefulSet of the workers of `leader`. It is the leader's, so that a group comes and goes as a whole.
+pub(crate) fn workers(
+    name: &str,
+    spec: Spec<'_>,
+    wishes: &Wishes,
+    leader: &Pod,
+    topology: Option<(&str, &str)>,
+) -> Value {
+    let group = object(json!({
+        GROUP_INDEX: label(leader, GROUP_INDEX), NAME: name, GROUP_KEY: label(leader, GROUP_KEY),
+    }));
+    let mut labels = group.clone();
+    labels.insert(REVISION.to_owned(), label(leader, REVISION).into());
+    let mut template = spec.worker_template().clone();
+    add(&mut template, "labels", &labels);
+    let mut annotations = pod_annotations(spec, wishes);
+    annotations.insert(LEADER_NAME.to_owned(), meta::name(leader).into());
+    add(&mut template, "annotations", &annotations);
+    if let Some((key, value)) = topology
+        && let Some(body) = template.get_mut("spec").and_then(Value::as_object_mut)
+        && let Some(selector) = body.entry("nodeSelector").or_insert_with(|| json!({})).as_object_mut()
+    {
+        // Workers follow their leader into its topology domain.
+        selector.insert(key.to_owned(), value.into());
+    }
+    json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet",
+        "metadata": {
+            "name": meta::name(leader), "namespace": meta::namespace(leader), "labels": labels,
+            "ownerReferences": [meta::controller_ref(leader)],
+        },
+        "spec": {
+            "serviceName": if spec.own_subdomains() { meta::name(leader) } else { name },
+            "replicas": spec.size() - 1, "podManagementPolicy": "Parallel", "ordinals": { "start": 1 },
+            "template": template, "selector": { "matchLabels": group },
+        },
+    })
+}
+
+/// The headless service called `name`, for the Pods with these labels.
+pub(crate) fn service(name: &str, namespace: &str, selector: &Value, owner: &Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": name, "namespace": namespace, "ownerReferences": [owner] },
+        "spec": { "clusterIP": "None", "selector": selector, "publishNotReadyAddresses": true },
+    })
+}

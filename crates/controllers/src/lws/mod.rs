@@ -1,0 +1,302 @@
+//! LeaderWorkerSets (leaderworkerset.x-k8s.io/v1): groups of one leader and its workers, that start, fail and are
+//! updated as one. Runs while the CustomResourceDefinition is there.
+//!
+//! Watches LeaderWorkerSets, StatefulSets, Pods and Services; owns StatefulSets, Services and ControllerRevisions. The
+//! decision is [`plan::plan`]; this file carries it out. What Pods are told about their group is put in when they are
+//! created, by the registry.
+
+mod make;
+mod plan;
+mod spec;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use informer::{EventType, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
+use jiff::Timestamp;
+use k8s_openapi::Metadata;
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams, Preconditions,
+};
+use kube::{Api, Client};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use self::make::Wishes;
+use self::plan::Snapshot;
+use self::spec::Spec;
+use crate::client::{Error, if_found, settle};
+use crate::history::{Choice, History, Latest, surplus};
+use crate::ledger::{Ledger, PATIENCE};
+use crate::owner::Owner;
+use crate::{addon, meta, pods};
+
+const KIND: &str = "LeaderWorkerSet";
+/// So many revisions are kept that no group is of any more.
+const REVISIONS: i32 = 10;
+
+/// The kind, as the API has it.
+pub(crate) fn resource() -> ApiResource {
+    ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk("leaderworkerset.x-k8s.io", "v1", KIND),
+        "leaderworkersets",
+    )
+}
+
+/// Runs the controller while its definition is there, until `cancel` is triggered.
+pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
+    let (outer, shared) = (client.clone(), informers.clone());
+    addon::while_served(client, informers, resource(), cancel, move |sets, stop| {
+        let controller = Arc::new(Controller::new(outer.clone(), &shared, sets));
+        async move {
+            controller.watch();
+            controller.synced().await;
+            let queue = controller.queue.clone();
+            informer::run("leaderworkerset", queue, workers, stop, |key| {
+                let controller = Arc::clone(&controller);
+                async move { settle(controller.reconcile(&key).await) }
+            })
+            .await;
+        }
+    })
+    .await;
+}
+
+struct Controller {
+    client: Client,
+    groups: Informer<DynamicObject>,
+    sets: Informer<StatefulSet>,
+    pods: Informer<Pod>,
+    services: Informer<Service>,
+    nodes: Informer<Node>,
+    history: Arc<History>,
+    recorder: Recorder,
+    queue: WorkQueue<ObjectKey>,
+    ledger: Ledger,
+    /// What was applied last for each set, and the generation of its StatefulSet: the same again is not sent.
+    applied: Mutex<HashMap<ObjectKey, (u32, Option<i64>)>>,
+}
+
+impl Controller {
+    fn new(client: Client, informers: &Informers, groups: Informer<DynamicObject>) -> Self {
+        let (sets, pods) = (informers.informer::<StatefulSet>(), informers.informer::<Pod>());
+        sets.index(meta::BY_NAMESPACE, meta::namespaces);
+        pods.index(pods::BY_LABEL, pods::label_values);
+        Self {
+            groups,
+            sets,
+            pods,
+            services: informers.informer(),
+            nodes: informers.informer(),
+            history: Arc::new(History::new(client.clone(), informers)),
+            recorder: Recorder::new(client.clone(), "leaderworkerset-controller", None),
+            client,
+            queue: WorkQueue::new(),
+            ledger: Ledger::default(),
+            applied: Mutex::default(),
+        }
+    }
+
+    fn watch(self: &Arc<Self>) {
+        let controller = Arc::downgrade(self);
+        self.groups.on_change(move |change| {
+            let Some(controller) = Weak::upgrade(&controller) else { return };
+            let version = change.new.as_ref().map(|new| meta::version(&new.metadata));
+            controller.ledger.seen_version(&change.key(), version);
+            controller.queue.add(change.key());
+        });
+        self.history.watch(self.queue.clone(), KIND);
+        // These informers outlive the definition: they must not keep what served it.
+        wake(&self.sets, Arc::downgrade(self));
+        wake(&self.pods, Arc::downgrade(self));
+    }
+
+    async fn synced(&self) {
+        self.groups.synced().await;
+        self.sets.synced().await;
+        self.pods.synced().await;
+        self.services.synced().await;
+        self.nodes.synced().await;
+        self.history.synced().await;
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+        let Some(set) = self.groups.get(key).filter(|set| set.metadata.deletion_timestamp.is_none()) else {
+            self.ledger.forget(key);
+            self.history.ledger.forget(key);
+            self.applied().remove(key);
+            return Ok(Outcome::Done);
+        };
+        if !self.ledger.open(key).is_empty() || !self.history.ledger.open(key).is_empty() {
+            // The event that shows the write brings the key back.
+            return Ok(Outcome::After(PATIENCE));
+        }
+        let owner = Owner::of_dynamic(&set, &resource());
+        let spec = Spec(&set.data["spec"]);
+        let revisions = self.history.owned(&owner);
+        let latest = match self.history.settle(&owner, choose(&owner, spec, &revisions)).await? {
+            Latest::Is(revision) => revision,
+            // Two contents with one hash: what is there stays until the next change.
+            Latest::Collision => return Ok(Outcome::Done),
+        };
+        let snapshot = self.snapshot(key, &set, &latest, &revisions);
+        let plan = plan::plan(&snapshot, &owner, spec, &set.data["status"], Timestamp::now());
+        self.apply_leaders(key, &plan.leaders).await?;
+        for service in &plan.services {
+            self.create::<Service>(key, service).await?;
+        }
+        for leader in &plan.restart {
+            let params = DeleteParams::foreground()
+                .preconditions(Preconditions { uid: leader.metadata.uid.clone(), resource_version: None });
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+            if_found(api.delete(meta::name(&**leader), &params).await)?;
+            let message =
+                format!("Worker pod of group {} failed or was deleted: recreating the group", meta::name(&**leader));
+            self.recorder.event(&owner.reference, EventType::Normal, "RecreateGroup", message);
+        }
+        for workers in &plan.workers {
+            self.create::<StatefulSet>(key, workers).await?;
+        }
+        let shown = || self.groups.get(key).and_then(|set| meta::version(&set.metadata));
+        owner.patch_status(&self.client, (&set.data["status"], &plan.status), Some((&self.ledger, &shown))).await?;
+        for (type_, reason, message) in plan.events {
+            self.recorder.event(&owner.reference, type_, reason, message);
+        }
+        let used = |revision: &ControllerRevision| {
+            let hash = hash_of(revision);
+            meta::name(revision) == meta::name(&*latest)
+                || snapshot.pods.iter().any(|pod| make::label(pod, make::REVISION) == hash)
+        };
+        self.history.delete(&owner, &surplus(&revisions, used, REVISIONS)).await?;
+        Ok(Outcome::Done)
+    }
+
+    fn snapshot(
+        &self,
+        key: &ObjectKey,
+        set: &DynamicObject,
+        latest: &ControllerRevision,
+        revisions: &[Arc<ControllerRevision>],
+    ) -> Snapshot {
+        let pods = self.pods.by_index(pods::BY_LABEL, &pods::label_value(&key.namespace, make::NAME, &key.name));
+        let mut sets = BTreeMap::new();
+        let names = pods.iter().map(|pod| meta::name(&**pod).to_owned()).chain([key.name.clone()]);
+        for name in names {
+            if let Some(set) = self.sets.get(&ObjectKey::new(&key.namespace, &name)) {
+                sets.insert(name, set);
+            }
+        }
+        let service = |name: &String| self.services.get(&ObjectKey::new(&key.namespace, name)).is_some();
+        let names = pods.iter().map(|pod| meta::name(&**pod).to_owned()).chain([key.name.clone()]);
+        let annotations = set.metadata.annotations.clone().unwrap_or_default();
+        let wishes = Wishes::of(|name| annotations.get(name).cloned());
+        let mut topology = BTreeMap::new();
+        if let Some(label) = &wishes.exclusive {
+            for pod in &pods {
+                let node = pods::node_name(pod).and_then(|node| self.nodes.get(&ObjectKey::new("", node)));
+                let value = node.and_then(|node| node.metadata.labels.as_ref()?.get(label).cloned());
+                topology.extend(value.map(|value| (meta::name(&**pod).to_owned(), value)));
+            }
+        }
+        let kept = |revision: &Arc<ControllerRevision>| {
+            let content = revision.data.as_ref().map(|data| data.0.clone()).unwrap_or_default();
+            (hash_of(revision).to_owned(), content)
+        };
+        Snapshot {
+            services: names.filter(service).collect(),
+            pods,
+            sets,
+            revision: hash_of(latest).to_owned(),
+            revisions: revisions.iter().map(kept).collect(),
+            topology,
+            wishes,
+        }
+    }
+
+    async fn apply_leaders(&self, key: &ObjectKey, wanted: &Value) -> Result<(), Error> {
+        let hash = machinery::hash::object_hash(wanted);
+        let there = self.sets.get(key).and_then(|set| set.metadata.generation);
+        if there.is_some() && self.applied().get(key) == Some(&(hash, there)) {
+            return Ok(());
+        }
+        let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), &key.namespace);
+        let params = PatchParams::apply("lws").force();
+        let written = api.patch(&key.name, &params, &Patch::Apply(wanted)).await?;
+        self.applied().insert(key.clone(), (hash, written.metadata.generation));
+        Ok(())
+    }
+
+    async fn create<K>(&self, key: &ObjectKey, object: &Value) -> Result<(), Error>
+    where
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned
+            + serde::Serialize,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &key.namespace);
+        let object: K = serde_json::from_value(object.clone())?;
+        match api.create(&PostParams::default(), &object).await.map_err(Error::from) {
+            Err(error) if !error.is_already_exists() && !error.is_namespace_terminating() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn applied(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, (u32, Option<i64>)>> {
+        // A lock of the standard library: never held across an await.
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes the LeaderWorkerSet whose name objects of this kind carry.
+fn wake<K>(informer: &Informer<K>, controller: Weak<Controller>)
+where
+    K: informer::Object + Metadata<Ty = ObjectMeta>,
+    K::DynamicType: Clone,
+{
+    informer.on_change(move |change| {
+        let Some(object) = change.new.as_ref().or(change.old.as_ref()) else { return };
+        let metadata = Metadata::metadata(&**object);
+        let Some(name) = metadata.labels.as_ref().and_then(|labels| labels.get(make::NAME)) else { return };
+        if let Some(controller) = controller.upgrade() {
+            controller.queue.add(ObjectKey::new(metadata.namespace.clone().unwrap_or_default(), name));
+        }
+    });
+}
+
+fn hash_of(revision: &ControllerRevision) -> &str {
+    let labels = revision.metadata.labels.as_ref();
+    labels.and_then(|labels| labels.get(make::REVISION)).map_or("", String::as_str)
+}
+
+fn choose(owner: &Owner, spec: Spec<'_>, revisions: &[Arc<ControllerRevision>]) -> Choice {
+    let content = spec.content();
+    let next = revisions.last().map_or(1, |last| last.revision.saturating_add(1));
+    let same = |revision: &&Arc<ControllerRevision>| revision.data.as_ref().is_some_and(|data| data.0 == content);
+    match revisions.iter().rev().find(same) {
+        Some(revision) if revision.revision + 1 == next => Choice::Latest(Arc::clone(revision)),
+        Some(revision) => Choice::Renumber(Arc::clone(revision), next),
+        None => {
+            let hash = machinery::hash::pod_template_hash(&content, None);
+            let labels = [(make::NAME.to_owned(), owner.name().to_owned()), (make::REVISION.to_owned(), hash.clone())];
+            Choice::Create(Box::new(ControllerRevision {
+                metadata: ObjectMeta {
+                    name: Some(format!("{}-{hash}", owner.name())),
+                    namespace: Some(owner.key.namespace.clone()),
+                    labels: Some(labels.into()),
+                    owner_references: Some(vec![owner.controller.clone()]),
+                    ..ObjectMeta::default()
+                },
+                data: Some(RawExtension(content)),
+                revision: next,
+            }))
+        }
+    }
+}
