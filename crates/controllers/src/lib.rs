@@ -11,6 +11,7 @@
 //! | `autoscaler` | HorizontalPodAutoscalers, Pods; the metrics APIs | the scale of what they refer to |
 //! | `disruption` | PodDisruptionBudgets, Pods, and what controls them | the status of PodDisruptionBudgets |
 //! | `lws` | LeaderWorkerSets, while there is their definition; StatefulSets, Pods, Services | StatefulSets, Services |
+//! | `rbg` | RoleBasedGroups, while there is their definition; their workloads and Pods | workloads, Services, ConfigMaps, PodGroups |
 //! | `endpoints` | Services, Pods, Nodes | EndpointSlices, Endpoints |
 //! | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | `token_secrets` | Secrets of type `kubernetes.io/service-account-token`, ServiceAccounts | their content |
@@ -57,6 +58,7 @@ mod owner;
 mod pod_control;
 mod pod_gc;
 mod pods;
+mod rbg;
 mod replicaset;
 mod root_ca;
 mod serviceaccount;
@@ -156,6 +158,8 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     controllers.spawn(disruption::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(lws::run(client, informers, workers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(rbg::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(endpoints::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
