@@ -24,19 +24,19 @@ const SUBGROUP_EXCLUSIVE: &str = "leaderworkerset.sigs.k8s.io/subgroup-exclusive
 
 /// Tells a Pod about its group, if it has one.
 pub(super) fn join_group(pod: &mut Pod) {
-    let Some(set) = entry(&pod.metadata.labels, NAME).map(str::to_owned) else { return };
+    let Some(set) = entry(&pod.metadata.labels, NAME).cloned() else { return };
     let size = entry(&pod.metadata.annotations, SIZE).and_then(|text| text.parse::<i32>().ok());
     let name = text(&pod.metadata.name).to_owned();
     let ordinal = name.rsplit_once('-').and_then(|(_, digits)| digits.parse::<i32>().ok());
     let (Some(size), Some(ordinal)) = (size, ordinal) else { return };
     let namespace = text(&pod.metadata.namespace).to_owned();
-    let annotation = |key: &str| entry(&pod.metadata.annotations, key).map(str::to_owned);
+    let annotation = |key: &str| entry(&pod.metadata.annotations, key).cloned();
     let subgroup_size = annotation(SUBGROUP_SIZE).and_then(|text| text.parse::<i32>().ok()).filter(|size| *size > 0);
     let (exclusive, subgroup_exclusive) = (annotation(EXCLUSIVE), annotation(SUBGROUP_EXCLUSIVE));
     let own_subdomain = annotation(SUBDOMAIN_POLICY).is_some_and(|policy| policy == "UniquePerReplica");
     let leader_name = annotation(LEADER_NAME);
 
-    let is_leader = entry(&pod.metadata.labels, WORKER_INDEX) == Some("0");
+    let is_leader = entry(&pod.metadata.labels, WORKER_INDEX).is_some_and(|index| index == "0");
     let labels = pod.metadata.labels.get_or_insert_default();
     let subgroup = if is_leader {
         labels.entry(GROUP_INDEX.to_owned()).or_insert_with(|| ordinal.to_string());
