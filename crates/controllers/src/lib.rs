@@ -96,9 +96,12 @@ pub struct Config {
     pub sign_token: Option<SignToken>,
 }
 
-/// Signs a token: takes namespace, name and uid of the account, and the name of the Secret.
+/// Takes namespace, name and uid of the account, and the name of the Secret.
+pub type Sign = dyn Fn(&str, &str, &str, &str) -> Option<String> + Send + Sync;
+
+/// Signs a token.
 #[derive(Clone)]
-pub struct SignToken(pub Arc<dyn Fn(&str, &str, &str, &str) -> Option<String> + Send + Sync>);
+pub struct SignToken(pub Arc<Sign>);
 
 impl std::fmt::Debug for SignToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
