@@ -25,6 +25,9 @@ const BUSYBOX: &str = "coracle.test/busybox:1";
 /// The image of `examples/redis`. Never pulled.
 const REDIS: &str = "coracle.test/redis:1";
 
+/// The server of `examples/llm-autoscale`, and its source.
+const LLM: (&str, &str) = ("coracle.example/llm-autoscale:1", "examples/llm-autoscale/src/main.rs");
+
 /// What goes into the nginx image. Their dependencies come by themselves.
 const NGINX_PACKAGES: [&str; 10] =
     ["nginx-light", "bash", "coreutils", "tar", "curl", "grep", "sed", "procps", "netbase", "base-files"];
@@ -50,6 +53,9 @@ pub(crate) fn ensure() -> Result<()> {
     }
     if !exists(REDIS) {
         step(&format!("Build {REDIS}"), redis)?;
+    }
+    if !exists(LLM.0) {
+        step(&format!("Build {}", LLM.0), llm)?;
     }
     Ok(())
 }
@@ -205,6 +211,32 @@ fn shell(root: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// One static program, and nothing else.
+fn llm() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let program = folder.path().join("server");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(LLM.1);
+    let status = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        .args([
+            "--edition",
+            "2024",
+            "-C",
+            "opt-level=2",
+            "-C",
+            "target-feature=+crt-static",
+            "-C",
+            "strip=symbols",
+            "-o",
+        ])
+        .arg(&program)
+        .arg(source)
+        .status()?;
+    if !status.success() {
+        bail!("cannot compile {}", LLM.1);
+    }
+    import(folder.path(), LLM.0, &["CMD [\"/server\"]", "EXPOSE 8080"])
 }
 
 /// Makes an image of the folder `root`.

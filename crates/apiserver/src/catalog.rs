@@ -16,6 +16,7 @@ use crate::reviews;
 pub(crate) struct Served<'a> {
     pub(crate) group: &'a str,
     pub(crate) version: &'a str,
+    /// Empty for a version without resources.
     pub(crate) plural: &'a str,
     pub(crate) singular: &'a str,
     pub(crate) kind: &'a str,
@@ -95,10 +96,24 @@ pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
 pub(crate) fn with<'a>(resources: &'a Resources, extensions: &'a Listing) -> Vec<Served<'a>> {
     let mut served = all(resources);
     for (group, version, listed) in extensions {
+        if listed.is_empty() {
+            served.push(extended(group, version, &NOTHING));
+        }
         served.extend(listed.iter().map(|resource| extended(group, version, resource)));
     }
     served
 }
+
+/// What stands for a version that has no resources now, but is there.
+static NOTHING: ExtensionResource = ExtensionResource {
+    name: String::new(),
+    singular: String::new(),
+    kind: String::new(),
+    namespaced: false,
+    verbs: &[],
+    short_names: Vec::new(),
+    categories: Vec::new(),
+};
 
 fn extended<'a>(group: &'a str, version: &'a str, resource: &'a ExtensionResource) -> Served<'a> {
     Served {

@@ -186,7 +186,12 @@ fn api_group<'a>(group: &'a str, versions: &[&'a str]) -> ApiGroup<'a> {
 /// `/api/v1`, `/apis/GROUP/VERSION`; `None` when there is no such version.
 pub(crate) fn resource_list(served: &[Served<'_>], group: &str, version: &str) -> Option<Vec<u8>> {
     let mut resources = Vec::new();
+    let mut known = false;
     for entry in served.iter().filter(|entry| entry.group == group && entry.version == version) {
+        known = true;
+        if entry.plural.is_empty() {
+            continue;
+        }
         resources.push(ApiResource {
             name: entry.plural.to_owned(),
             singular_name: entry.singular,
@@ -215,7 +220,7 @@ pub(crate) fn resource_list(served: &[Served<'_>], group: &str, version: &str) -
             });
         }
     }
-    if resources.is_empty() {
+    if !known {
         return None;
     }
     Some(encode(&ApiResourceList {
@@ -262,7 +267,7 @@ pub(crate) fn content_type(version: &str) -> &'static str {
 /// The resources of one version; what has a slash in its name goes below the resource before the slash.
 fn version_resources<'a>(entries: impl Iterator<Item = &'a Served<'a>>) -> Vec<ResourceDiscovery<'a>> {
     let mut resources: Vec<ResourceDiscovery<'a>> = Vec::new();
-    for entry in entries {
+    for entry in entries.filter(|entry| !entry.plural.is_empty()) {
         let resource = resource_discovery(entry);
         let Some((parent, subresource)) = entry.plural.split_once('/') else {
             resources.push(resource);

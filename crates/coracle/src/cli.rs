@@ -103,6 +103,9 @@ pub(crate) struct Start {
     /// A KubeSchedulerConfiguration for the scheduler; it is kept for later starts. An empty file: the defaults again
     #[arg(long, value_name = "FILE")]
     pub(crate) scheduler_config: Option<PathBuf>,
+    /// How often HorizontalPodAutoscalers look at their metrics
+    #[arg(long, default_value = "15", value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) hpa_sync_period: Duration,
     /// Do not wait for the disk on writes: for benchmarks; loses what was acknowledged when the machine crashes
     #[arg(long)]
     pub(crate) unsafe_no_fsync: bool,

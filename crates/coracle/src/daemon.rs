@@ -60,6 +60,7 @@ pub(crate) fn spawn(profile: &Profile, start: &cli::Start) -> Result<impl Iterat
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log_file);
+    command.arg("--hpa-sync-period").arg(start.hpa_sync_period.as_secs().to_string());
     if start.unsafe_no_fsync {
         command.arg("--unsafe-no-fsync");
     }
@@ -119,7 +120,7 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
             _ = interrupt.recv() => {}
         }
     });
-    let config = Config { profile, fsync: !start.unsafe_no_fsync };
+    let config = Config { profile, fsync: !start.unsafe_no_fsync, autoscaler_period: start.hpa_sync_period };
     let progress = |progress: Progress| match progress {
         Progress::Doing(text) => report(&Report::Doing(text)),
         Progress::Done(text) => {

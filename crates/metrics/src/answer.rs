@@ -102,7 +102,6 @@ pub(crate) fn bytes(bytes: f64) -> String {
 }
 
 /// A value of a metric: whole where it is whole, else in thousandths.
-#[cfg(test)]
 pub(crate) fn quantity(value: f64) -> String {
     canonical(format!("{}m", whole((value * 1000.0).round())))
 }

@@ -3,17 +3,23 @@
 //! | API | made from |
 //! |---|---|
 //! | `metrics.k8s.io/v1beta1` | `/metrics/resource` of the nodes, through the API server's proxy |
+//! | `custom.metrics.k8s.io/v1beta2`, `v1beta1` | what annotated pods tell ([`scrape`]), by [`rules`] |
+//! | `external.metrics.k8s.io/v1beta1` | the same, whosever it is |
 //!
 //! An ordinary client of the API: it holds a [`kube::Client`] and informers, and offers [`Api`], which whoever serves the
 //! API mounts under the groups that it lists. It must not know who serves it, nor any other component.
 //!
-//! Nothing runs while nobody asks: see [`collector`].
+//! Nothing is read while nobody asks: see [`collector`].
 
 mod answer;
+mod application;
 mod collector;
 mod place;
 mod prometheus;
+mod query;
 mod resource;
+mod rules;
+mod scrape;
 mod usage;
 
 use std::sync::Arc;
@@ -25,6 +31,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Client;
 use machinery::status::{ApiError, Reason};
 
+use crate::application::ApplicationMetrics;
 use crate::collector::Collector;
 use crate::place::{Place, Query};
 use crate::resource::ResourceMetrics;
@@ -52,7 +59,12 @@ pub struct Resource {
 }
 
 /// The groups with their versions, in the order of preference.
-pub const GROUPS: &[(&str, &str)] = &[(resource::GROUP, resource::VERSION)];
+pub const GROUPS: &[(&str, &str)] = &[
+    (resource::GROUP, resource::VERSION),
+    (application::CUSTOM, "v1beta2"),
+    (application::CUSTOM, "v1beta1"),
+    (application::EXTERNAL, "v1beta1"),
+];
 
 /// Answers the metrics APIs. Cheap to clone.
 #[derive(Clone)]
@@ -60,6 +72,7 @@ pub struct Api(Arc<Inner>);
 
 struct Inner {
     resource: ResourceMetrics,
+    application: ApplicationMetrics,
 }
 
 impl Api {
@@ -68,11 +81,12 @@ impl Api {
     pub fn new(deps: Deps) -> Self {
         let Deps { client, informers } = deps;
         let (nodes, pods) = (informers.informer::<Node>(), informers.informer::<Pod>());
+        let application = ApplicationMetrics::new(&client, pods.clone());
         let collector = Collector::new(client, nodes.clone());
-        Self(Arc::new(Inner { resource: ResourceMetrics::new(collector, nodes, pods) }))
+        Self(Arc::new(Inner { resource: ResourceMetrics::new(collector, nodes, pods), application }))
     }
 
-    /// What is served under one of [`GROUPS`].
+    /// What is served under one of [`GROUPS`]; of metrics of applications, those that are known since the last scrape.
     #[must_use]
     pub fn resources(&self, group: &str) -> Vec<Resource> {
         match group {
@@ -84,7 +98,14 @@ impl Api {
                     verbs: &["get", "list"],
                 })
                 .into(),
-            _ => Vec::new(),
+            group => self.0.application.resources(group),
+        }
+    }
+
+    /// Finds out which metrics applications have, for who asks for the list of them.
+    pub async fn refresh(&self, group: &str) {
+        if group != resource::GROUP {
+            self.0.application.refresh().await;
         }
     }
 
@@ -102,6 +123,8 @@ impl Api {
         }
         match &*place.group {
             resource::GROUP => self.0.resource.answer(&place, &query, request.headers()).await,
+            application::CUSTOM => self.0.application.custom(&place, &query).await,
+            application::EXTERNAL => self.0.application.external(&place, &query).await,
             _ => Err(ApiError::no_such_resource()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use apiserver::authz::{self, Rbac};
 use apiserver::pki::Pki;
@@ -30,6 +31,8 @@ pub struct Config {
     pub profile: Profile,
     /// Whether writes wait for the disk; see `store::Options::fsync`.
     pub fsync: bool,
+    /// How often each HorizontalPodAutoscaler looks at its metrics.
+    pub autoscaler_period: Duration,
 }
 
 /// What a start reports to the person who waits for it.
@@ -66,7 +69,7 @@ impl Node {
     /// # Errors
     /// In one line that says what to do. What was started by then is stopped again; state is only ever added.
     pub async fn start(config: Config, report: &(dyn Fn(Progress) + Sync)) -> Result<Self, Error> {
-        let Config { profile, fsync } = config;
+        let Config { profile, fsync, autoscaler_period } = config;
         let started = Timestamp::now();
         let name = profile.name().to_owned();
         profile.create()?;
@@ -96,7 +99,7 @@ impl Node {
         let informers = Informers::new(reader, cancel.clone());
 
         metrics_api.set(metrics::Api::new(metrics::Deps {
-            client: server.client(User::component("system:apiserver"), "default"),
+            client: server.client(User::component("system:metrics"), "default"),
             informers: informers.clone(),
         }));
         let cluster_dns = registry.allocators().services().dns();
@@ -124,7 +127,7 @@ impl Node {
             },
         );
         let controllers = controllers::start(
-            controllers_config(&pki, &profile)?,
+            controllers_config(&pki, &profile, autoscaler_period)?,
             controllers::Deps {
                 client: server.client(User::component("system:kube-controller-manager"), "default"),
                 informers: informers.clone(),
@@ -291,13 +294,14 @@ async fn serve(
 }
 
 /// What the controllers need of the certificate authority: its certificate, and a pen for tokens that live in Secrets.
-fn controllers_config(pki: &Pki, profile: &Profile) -> Result<controllers::Config, Error> {
+fn controllers_config(pki: &Pki, profile: &Profile, autoscaler_period: Duration) -> Result<controllers::Config, Error> {
     let key = pki.token_key()?;
     let sign = move |namespace: &str, account: &str, uid: &str, secret: &str| {
         key.secret_token(namespace, account, uid, secret)
     };
     Ok(controllers::Config {
         sign_token: Some(controllers::SignToken(Arc::new(sign))),
+        autoscaler_period,
         ..controllers::Config::new(pki.authority_pem().to_owned(), profile.volumes())
     })
 }

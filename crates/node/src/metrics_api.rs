@@ -63,6 +63,12 @@ impl ExtensionService for MetricsApi {
         served
     }
 
+    async fn refresh(&self, group: &str, _version: &str) {
+        if let Some(api) = self.api.get() {
+            api.refresh(group).await;
+        }
+    }
+
     async fn call(&self, request: Request<Bytes>) -> Response<Bytes> {
         if let Some(api) = self.api.get() {
             return api.answer(request).await;

@@ -41,6 +41,8 @@ use self::target::{Scale, Targets};
 use crate::client::{Error, if_found, settle};
 use crate::meta;
 
+/// No autoscaler is looked at more often than this.
+const SHORTEST_PERIOD: Duration = Duration::from_secs(1);
 /// Upstream's times.
 const FIRST_READINESS: Duration = Duration::from_secs(30);
 const CPU_INITIALIZATION: Duration = Duration::from_secs(300);
@@ -53,7 +55,7 @@ pub(crate) async fn run(
     period: Duration,
     cancel: CancellationToken,
 ) {
-    let controller = Arc::new(Controller::new(client, &informers, period));
+    let controller = Arc::new(Controller::new(client, &informers, period.max(SHORTEST_PERIOD)));
     controller.watch();
     tokio::select! {
         () = cancel.cancelled() => return,
