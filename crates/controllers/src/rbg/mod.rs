@@ -79,8 +79,11 @@ struct Controller {
     queue: WorkQueue<ObjectKey>,
     ledger: Ledger,
     /// What was applied last under each kind and name, and the generation that it led to: the same again is not sent.
-    applied: Mutex<HashMap<(String, ObjectKey), (u32, Option<i64>)>>,
+    applied: Mutex<Applied>,
 }
+
+/// By kind and name: a hash of what was applied, and the generation that it led to.
+type Applied = HashMap<(String, ObjectKey), (u32, Option<i64>)>;
 
 impl Controller {
     fn new(client: Client, informers: &Informers, groups: Informer<DynamicObject>) -> Self {
@@ -275,7 +278,7 @@ impl Controller {
         Ok(())
     }
 
-    fn applied(&self) -> std::sync::MutexGuard<'_, HashMap<(String, ObjectKey), (u32, Option<i64>)>> {
+    fn applied(&self) -> std::sync::MutexGuard<'_, Applied> {
         // A lock of the standard library: never held across an await.
         self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
