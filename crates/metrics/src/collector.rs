@@ -94,7 +94,7 @@ impl Collector {
 
     async fn ask(&self, node: &str) -> Result<String, kube::Error> {
         let request = http::Request::get(format!("/api/v1/nodes/{node}/proxy/metrics/resource"));
-        let request = request.body(Vec::new()).map_err(|error| kube::Error::HttpError(error))?;
+        let request = request.body(Vec::new()).map_err(kube::Error::HttpError)?;
         self.client.request_text(request).await
     }
 }

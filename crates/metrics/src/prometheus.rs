@@ -163,7 +163,10 @@ fn number(word: &str) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn check(line: &str, expected: Option<(&str, &[(&str, &str)], f64, Option<i64>)>) {
+    /// Name, labels, value and time.
+    type Expected<'a> = (&'a str, &'a [(&'a str, &'a str)], f64, Option<i64>);
+
+    fn check(line: &str, expected: Option<Expected<'_>>) {
         let found = sample(line);
         let expected = expected.map(|(name, labels, value, time)| Sample {
             name: name.to_owned(),
