@@ -42,6 +42,7 @@ mod serve;
 mod server;
 pub mod tokens;
 pub mod version;
+mod webhooks;
 
 pub use authn::User;
 pub use endpoints::Served;

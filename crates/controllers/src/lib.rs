@@ -25,6 +25,7 @@
 //! | `storage` | PersistentVolumeClaims, PersistentVolumes, StorageClasses, Pods, Nodes | the binding of claims to volumes, the volumes that the built-in provisioner makes |
 //! | `storage::protection` | PersistentVolumeClaims, PersistentVolumes, Pods | the finalizers of what is in use |
 //! | `storage::ephemeral` | Pods, PersistentVolumeClaims | the claims of ephemeral volumes |
+//! | `resource_quota` | ResourceQuotas | their status |
 //! | `event_ttl` | nothing: it looks from time to time | Events that are an hour old |
 //!
 //! Each controller is a pure `plan` (objects and a time in, actions out; no IO and no clock) and a thin shell that
@@ -60,6 +61,7 @@ mod pod_gc;
 mod pods;
 mod rbg;
 mod replicaset;
+mod resource_quota;
 mod root_ca;
 mod serviceaccount;
 #[cfg(test)]
@@ -192,6 +194,8 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     controllers.spawn(storage::protection::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(storage::ephemeral::run(client, informers, workers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(resource_quota::run(client, informers, stop));
     let (client, _, stop) = with();
     controllers.spawn(event_ttl::run(client, stop));
     Handle { cancel, controllers }

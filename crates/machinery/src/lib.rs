@@ -22,6 +22,7 @@
 //! | [`managed`] | who owns which fields: server-side apply |
 //! | [`ephemeral`] | ephemeral containers as the containers they are |
 //! | [`references`] | what a pod refers to by name |
+//! | [`quota`] | what ResourceQuotas count |
 //! | [`hash`] | stable hashes for generated names |
 //! | [`cron`] | when a schedule is due |
 //! | [`age`] | durations as people read them |
@@ -40,6 +41,7 @@ pub mod names;
 pub mod patch;
 pub mod placement;
 pub mod quantity;
+pub mod quota;
 pub mod references;
 pub mod schema;
 pub mod selector;

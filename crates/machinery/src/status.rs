@@ -41,6 +41,31 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The reason of that word.
+    pub fn from_name(name: &str) -> Option<Self> {
+        const ALL: [Reason; 18] = [
+            Reason::Unauthorized,
+            Reason::Forbidden,
+            Reason::NotFound,
+            Reason::AlreadyExists,
+            Reason::Conflict,
+            Reason::Gone,
+            Reason::Invalid,
+            Reason::ServerTimeout,
+            Reason::Timeout,
+            Reason::TooManyRequests,
+            Reason::BadRequest,
+            Reason::MethodNotAllowed,
+            Reason::NotAcceptable,
+            Reason::RequestEntityTooLarge,
+            Reason::UnsupportedMediaType,
+            Reason::InternalError,
+            Reason::Expired,
+            Reason::ServiceUnavailable,
+        ];
+        ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
     /// The word on the wire; empty when unknown.
     pub const fn as_str(self) -> &'static str {
         match self {

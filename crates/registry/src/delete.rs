@@ -10,6 +10,7 @@ use machinery::status::ApiError;
 use serde_json::json;
 
 use crate::Registry;
+use crate::admission::{Asked, Operation, webhook};
 use crate::gate::Attempt;
 use crate::kind::Reservation;
 use crate::meta::{self, FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
@@ -31,8 +32,19 @@ impl Registry {
         let resource = &target.resource;
         let now = Timestamp::now();
         let mut uid = None;
+        let asked = Asked {
+            target,
+            subresource: None,
+            operation: Operation::Delete,
+            user: &request.user,
+            dry_run: request.dry_run,
+        };
+        if webhook::any_validating(self) {
+            let old = self.load(target)?.1;
+            self.examine(&asked, None, Some(old.as_ref()), &mut Vec::new()).await?;
+        }
         let outcome = self
-            .rewrite(target, ATTEMPTS, request.dry_run, |entry, old| {
+            .rewrite(target, ATTEMPTS, request.dry_run, Some(&asked), |entry, old| {
                 check_preconditions(resource.info(), old.meta(), &entry.revision.to_string(), request)?;
                 if let Some(why) = resource.undeletable(old) {
                     return Err(ApiError::forbidden(&resource.info().group_resource, &target.name, why));

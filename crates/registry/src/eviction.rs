@@ -93,7 +93,7 @@ impl Registry {
         let name = pod.metadata.name.clone().unwrap_or_default();
         let now = Timestamp::now();
         let charged = self
-            .rewrite(&target, ATTEMPTS, dry_run, |_, old| {
+            .rewrite(&target, ATTEMPTS, dry_run, None, |_, old| {
                 let mut new = old.boxed_clone();
                 let budget = new.as_any_mut().downcast_mut::<PodDisruptionBudget>();
                 let budget = budget.ok_or_else(ApiError::no_such_resource)?;
@@ -114,7 +114,7 @@ impl Registry {
         let now = Timestamp::now();
         let asked = request.resource_version.clone();
         let outcome = self
-            .rewrite(target, ATTEMPTS, request.dry_run, |entry, old| {
+            .rewrite(target, ATTEMPTS, request.dry_run, None, |entry, old| {
                 if asked.as_ref().is_some_and(|asked| *asked != entry.revision.to_string()) {
                     let resource = GroupResource::from_static("", "pods");
                     return Err(ApiError::conflict(&resource, &target.name, machinery::status::MODIFIED));

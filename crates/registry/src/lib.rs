@@ -11,7 +11,7 @@
 //! 3. Set **defaults**, and note whose fields the client's are now (`managedFields`, `write/owners.rs`).
 //! 4. **Prepare** for create or update: the metadata all kinds have in common ([`meta`]), then the kind's own hook
 //!    (status stripped, generation counted).
-//! 5. **Validate** metadata and object.
+//! 5. Admission ([`admission`]), and between its two halves **validate** metadata and object.
 //! 6. **Allocate** what can be had once only: cluster IPs, node ports.
 //! 7. **Encode** once. An update that changes nothing ends here.
 //! 8. **Commit** with the expected revision, on condition that the namespace is still there. On a conflict, begin
@@ -45,6 +45,7 @@
 //! One file under `kinds/` with a type that implements [`Kind`], and a row in `kinds::all`. See [`kind`] for when
 //! which hook runs.
 
+mod admission;
 pub mod allocate;
 mod column;
 mod custom;
@@ -76,6 +77,7 @@ use std::sync::{Arc, OnceLock};
 
 use store::{OpenError, Store};
 
+pub use admission::webhook::{WebhookCall, WebhookClient};
 pub use gate::{Attempt, Gate};
 pub use kind::{Column, Descriptor, Kind, NameRule, ScaleView, Scope, Subresource, View};
 pub use machinery::status::ApiError;
@@ -110,6 +112,9 @@ struct Inner {
     allocators: Allocators,
     gate: OnceLock<Arc<dyn Gate>>,
     definitions: custom::Definitions,
+    webhooks: admission::webhook::Configured,
+    /// Held by a write that quotas have to do with.
+    charging: tokio::sync::Mutex<()>,
 }
 
 impl Registry {
@@ -122,8 +127,15 @@ impl Registry {
         let describing = Arc::clone(&table);
         let store = Store::open(options.store, move |key, value| read::describe(&describing.load(), key, value))?;
         let allocators = Allocators::new(&options.allocators);
-        let registry =
-            Self(Arc::new(Inner { table, store, allocators, gate: OnceLock::new(), definitions: Default::default() }));
+        let registry = Self(Arc::new(Inner {
+            table,
+            store,
+            allocators,
+            gate: OnceLock::new(),
+            definitions: Default::default(),
+            webhooks: admission::webhook::Configured::default(),
+            charging: tokio::sync::Mutex::default(),
+        }));
         registry.reload_definitions();
         registry.occupy();
         Ok(registry)

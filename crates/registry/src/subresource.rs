@@ -128,7 +128,7 @@ impl Registry {
             return Err(ApiError::invalid(&GroupKind::from_static("", "Binding"), &target.name, &errors));
         }
         let now = Timestamp::now();
-        self.rewrite(target, ATTEMPTS, options.dry_run, |_, old| {
+        self.rewrite(target, ATTEMPTS, options.dry_run, None, |_, old| {
             let mut new = old.boxed_clone();
             let pod = new.as_any_mut().downcast_mut::<Pod>();
             let pod = pod.ok_or_else(ApiError::no_such_resource)?;

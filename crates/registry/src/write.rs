@@ -20,6 +20,7 @@ use serde_json::Value;
 use store::{Entry, Expect, Op};
 
 use crate::Registry;
+use crate::admission::{Asked, Operation, quota};
 use crate::decode::Report;
 use crate::gate::Attempt;
 use crate::kind::{Context, Subresource};
@@ -32,7 +33,7 @@ use owners::Writer;
 pub use apply::check_manager;
 pub(crate) use apply::owners_of_replicas;
 pub(crate) use body::{decode_other, report_for};
-pub(crate) use commit::Change;
+pub(crate) use commit::{Change, encode};
 pub(crate) use revise::{Draft, Revision};
 
 /// How often a patch is applied again when somebody was faster; upstream's figure.
@@ -82,6 +83,14 @@ impl Registry {
         let generated = meta::wants_generated_name(object.meta());
         meta::prepare_create(object.meta_mut(), &target.namespace, now);
         resource.prepare_create(object.as_mut(), &context);
+        let asked = Asked {
+            target,
+            subresource: None,
+            operation: Operation::Create,
+            user: &options.user,
+            dry_run: options.dry_run,
+        };
+        self.mutate(&asked, &mut object, None, &mut warnings).await?;
         // 5. Validate.
         let mut errors = meta::validate(object.meta(), resource.info());
         errors.extend(resource.validate(object.as_ref()));
@@ -89,13 +98,17 @@ impl Registry {
         warnings.extend(resource.warnings(object.as_ref(), None));
         let new = Some(object.as_ref());
         self.pass_gate(Attempt { user: &options.user, target, subresource: None, new, old: None })?;
+        self.examine(&asked, new, None, &mut warnings).await?;
 
         let mut names_tried = 1;
         for _ in 0..ATTEMPTS {
             let namespace = self.check_namespace(target, object.as_ref())?;
+            let _alone = if quota::concerns(self, &asked) { Some(self.0.charging.lock().await) } else { None };
+            let mut conditions = quota::charge(self, &asked, Some(object.as_ref()), None)?;
+            conditions.extend(namespace);
             // 6. Allocate. 7. Encode. 8. Commit.
             let reservation = resource.allocate(object.as_mut(), None, &context)?;
-            let outcome = self.insert(target, object.as_mut(), &owners, namespace, reservation, options).await?;
+            let outcome = self.insert(target, object.as_mut(), &owners, conditions, reservation, options).await?;
             match outcome {
                 Inserted::Done(stored) => {
                     return Ok(Written {
@@ -112,7 +125,7 @@ impl Registry {
                 Inserted::NameTaken { going } => {
                     return Err(name_taken(resource.info(), object.as_ref(), generated, going));
                 }
-                Inserted::NamespaceChanged => {}
+                Inserted::Overtaken => {}
             }
         }
         Err(ApiError::server_timeout(&resource.info().group_resource, "create", 1))
@@ -240,8 +253,8 @@ pub(crate) enum Inserted {
         /// It is being deleted.
         going: bool,
     },
-    /// Somebody wrote to the namespace meanwhile.
-    NamespaceChanged,
+    /// Somebody wrote to the namespace, or a quota in it, meanwhile.
+    Overtaken,
 }
 
 /// 409: there is an object of that name.

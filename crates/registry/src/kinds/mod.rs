@@ -18,6 +18,7 @@ mod event;
 mod horizontal_pod_autoscaler;
 mod job;
 mod lease;
+mod limit_range;
 mod namespace;
 mod networking;
 mod node;
@@ -27,12 +28,14 @@ mod priority_class;
 mod rbac;
 mod replica_set;
 mod replication_controller;
+mod resource_quota;
 mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
 mod stateful_set;
 mod storage;
+pub(crate) mod webhooks;
 mod workload;
 
 #[cfg(test)]
@@ -51,11 +54,13 @@ pub(crate) fn all() -> Vec<Resource> {
         Typed::<config_map::ConfigMap>::shared(),
         Typed::<endpoints::Endpoints>::shared(),
         Typed::<event::Event>::shared(),
+        Typed::<limit_range::LimitRange>::shared(),
         Typed::<namespace::Namespace>::shared(),
         Typed::<node::Node>::shared(),
         Typed::<pod::Pod>::shared(),
         Typed::<pod_template::PodTemplate>::shared(),
         Typed::<replication_controller::ReplicationController>::shared(),
+        Typed::<resource_quota::ResourceQuota>::shared(),
         Typed::<secret::Secret>::shared(),
         Typed::<service_account::ServiceAccount>::shared(),
         Typed::<service::Service>::shared(),
@@ -74,6 +79,8 @@ pub(crate) fn all() -> Vec<Resource> {
         Typed::<disruption_budget::PodDisruptionBudget>::shared(),
         Typed::<priority_class::PriorityClass>::shared(),
         Typed::<definition::CustomResourceDefinition>::shared(),
+        Typed::<webhooks::Mutating>::shared(),
+        Typed::<webhooks::Validating>::shared(),
     ];
     kinds.extend(storage::core());
     kinds.extend(networking::all());

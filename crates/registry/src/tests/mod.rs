@@ -1,5 +1,6 @@
 //! The registry on a real store in a directory of its own.
 
+mod admission;
 mod applies;
 mod custom;
 mod deletes;

@@ -9,6 +9,7 @@ use store::{CommitError, Encoded, Entry, Expect, Op};
 
 use super::{Inserted, owners};
 use crate::Registry;
+use crate::admission::{Asked, quota};
 use crate::custom;
 use crate::kind::Reservation;
 use crate::ops::{Object, ResourceOps};
@@ -70,18 +71,20 @@ impl Registry {
     }
 
     /// Reads the object at `target`, lets `change` decide what becomes of it, and commits that; again, up to
-    /// `attempts` times, when somebody else wrote to the object meanwhile.
+    /// `attempts` times, when somebody else wrote to the object meanwhile. Quotas notice it if it is `asked` for.
     pub(crate) async fn rewrite(
         &self,
         target: &Target,
         attempts: usize,
         dry_run: bool,
+        asked: Option<&Asked<'_>>,
         mut change: impl FnMut(&Entry, &dyn Object) -> Result<Change, ApiError>,
     ) -> Result<Outcome, ApiError> {
         for _ in 0..attempts {
             let (entry, old) = self.load(target)?;
             let change = change(&entry, old.as_ref())?;
-            match self.apply(target.resource.as_ref(), &entry, change, dry_run).await? {
+            let use_of = asked.map(|asked| (asked, old.as_ref()));
+            match self.apply(target.resource.as_ref(), &entry, change, use_of, dry_run).await? {
                 Attempt::Done(outcome) => return Ok(outcome),
                 Attempt::Conflict => {}
             }
@@ -89,16 +92,25 @@ impl Registry {
         Err(ApiError::conflict(&target.resource.info().group_resource, &target.name, MODIFIED))
     }
 
-    /// Commits what is to become of an entry.
+    /// Commits what is to become of an entry, and with it what that means for the quotas of its namespace.
     pub(super) async fn apply(
         &self,
         resource: &dyn ResourceOps,
         entry: &Arc<Entry>,
         change: Change,
+        use_of: Option<(&Asked<'_>, &dyn Object)>,
         dry_run: bool,
     ) -> Result<Attempt, ApiError> {
         let expect = Expect::Revision(entry.revision);
         let key = entry.key.clone();
+        let _alone = match use_of {
+            Some((asked, _)) if quota::concerns(self, asked) => Some(self.0.charging.lock().await),
+            _ => None,
+        };
+        let charges = |new: Option<&dyn Object>| match use_of {
+            Some((asked, old)) => quota::charge(self, asked, new, Some(old)),
+            None => Ok(Vec::new()),
+        };
         let unchanged = || Attempt::Done(Outcome { stored: entry.value.clone(), gone: false });
         match change {
             Change::Keep => Ok(unchanged()),
@@ -113,12 +125,15 @@ impl Registry {
                     return Ok(unchanged());
                 }
                 let value = owners::join(value, owners.as_deref().unwrap_or(present));
+                let charges = charges(Some(new.as_ref()))?;
                 if dry_run {
                     let stored = splice(&value, &entry.revision.to_string());
                     return Ok(Attempt::Done(Outcome { stored, gone: false }));
                 }
                 let attributes = attributes(resource, new.as_ref());
-                let done = self.commit(vec![Op::Put { key, value, attributes, expect }]).await?;
+                let mut ops = vec![Op::Put { key, value, attributes, expect }];
+                ops.extend(charges);
+                let done = self.commit(ops).await?;
                 self.after_commit(resource);
                 Ok(done.map_or(Attempt::Conflict, |stored| {
                     reservation.committed();
@@ -131,7 +146,9 @@ impl Registry {
                     let stored = splice(&encoded, &entry.revision.to_string());
                     return Ok(Attempt::Done(Outcome { stored, gone: true }));
                 }
-                let done = self.commit(vec![Op::Delete { key, last: encoded, expect }]).await?;
+                let mut ops = vec![Op::Delete { key, last: encoded, expect }];
+                ops.extend(charges(None)?);
+                let done = self.commit(ops).await?;
                 self.after_commit(resource);
                 Ok(done.map_or(Attempt::Conflict, |stored| {
                     resource.release(last.as_ref(), &self.0.allocators);
@@ -141,13 +158,13 @@ impl Registry {
         }
     }
 
-    /// Commits a new object, under the condition on its namespace.
+    /// Commits a new object, under the condition on its namespace, with what it uses of quotas.
     pub(super) async fn insert(
         &self,
         target: &Target,
         object: &mut dyn Object,
         owners: &str,
-        namespace: Option<Op>,
+        conditions: Vec<Op>,
         reservation: Reservation,
         options: &WriteOptions,
     ) -> Result<Inserted, ApiError> {
@@ -165,7 +182,7 @@ impl Registry {
         }
         let value = owners::join(encode(resource, object)?, owners);
         let mut ops = vec![Op::Put { key, value, attributes: attributes(resource, object), expect: Expect::Absent }];
-        ops.extend(namespace);
+        ops.extend(conditions);
         match self.store().commit(ops).await {
             Ok(committed) => {
                 self.after_commit(resource);
@@ -176,7 +193,7 @@ impl Registry {
             Err(CommitError::Conflict { op: 0, current }) => {
                 Ok(Inserted::NameTaken { going: current.is_some_and(|current| is_going(&current)) })
             }
-            Err(CommitError::Conflict { .. }) => Ok(Inserted::NamespaceChanged),
+            Err(CommitError::Conflict { .. }) => Ok(Inserted::Overtaken),
             Err(error) => Err(commit_error(error)),
         }
     }
@@ -211,7 +228,7 @@ fn commit_error(error: CommitError) -> ApiError {
 }
 
 /// Encodes an object, with room for its revision, without its `managedFields`.
-fn encode(resource: &dyn ResourceOps, object: &mut dyn Object) -> Result<Encoded, ApiError> {
+pub(crate) fn encode(resource: &dyn ResourceOps, object: &mut dyn Object) -> Result<Encoded, ApiError> {
     object.meta_mut().resource_version = Some(String::new());
     object.meta_mut().managed_fields = None;
     let mut bytes = Vec::with_capacity(1024);

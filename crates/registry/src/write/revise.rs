@@ -9,6 +9,7 @@ use super::commit::{Attempt, Change, Outcome};
 use super::owners::Writer;
 use super::{check_preconditions, may_go, refuse_invalid};
 use crate::Registry;
+use crate::admission::{Asked, Operation};
 use crate::gate;
 use crate::kind::{Reservation, Subresource};
 use crate::meta;
@@ -40,6 +41,27 @@ impl<'a> Revision<'a> {
         self.subresource.filter(|subresource| *subresource != Subresource::Scale)
     }
 
+    fn asked(&self) -> Asked<'_> {
+        let Self { target, subresource, options, .. } = *self;
+        let (operation, dry_run) = (Operation::Update, options.dry_run);
+        Asked { target, subresource, operation, user: &options.user, dry_run }
+    }
+
+    /// Takes from the old object what the write cannot change.
+    fn prepare(&self, new: &mut dyn Object, old: &dyn Object) {
+        let resource = &self.target.resource;
+        match self.hooks() {
+            None => {
+                meta::prepare_update(new.meta_mut(), old.meta());
+                resource.prepare_update(new, old);
+            }
+            Some(subresource) => {
+                *new.meta_mut() = old.meta().clone();
+                resource.prepare_subresource(subresource, new, old);
+            }
+        }
+    }
+
     pub(super) fn writer(&self) -> Writer<'_> {
         let Self { target, subresource, options, now, .. } = *self;
         Writer { resource: target.resource.as_ref(), subresource, options, now }
@@ -64,11 +86,19 @@ impl Registry {
         mut propose: impl FnMut(&Entry, &dyn Object, &mut Vec<String>) -> Result<Draft, ApiError>,
     ) -> Result<Outcome, ApiError> {
         let Revision { target, options, .. } = *revision;
+        let asked = revision.asked();
         for _ in 0..revision.attempts {
             let (entry, old) = self.load(target)?;
             let draft = propose(&entry, old.as_ref(), warnings)?;
-            let change = self.settle(revision, draft, &entry, old.as_ref(), warnings)?;
-            match self.apply(target.resource.as_ref(), &entry, change, options.dry_run).await? {
+            let (mut new, owners) = self.shape(revision, draft, &entry, old.as_ref())?;
+            if self.mutate(&asked, &mut new, Some(old.as_ref()), warnings).await? {
+                revision.prepare(new.as_mut(), old.as_ref());
+            }
+            self.check(revision, new.as_ref(), old.as_ref(), warnings)?;
+            self.examine(&asked, Some(new.as_ref()), Some(old.as_ref()), warnings).await?;
+            let change = self.settle(revision, new, old.as_ref(), owners)?;
+            let use_of = Some((&asked, old.as_ref()));
+            match self.apply(target.resource.as_ref(), &entry, change, use_of, options.dry_run).await? {
                 Attempt::Done(outcome) => return Ok(outcome),
                 Attempt::Conflict => {}
             }
@@ -76,57 +106,72 @@ impl Registry {
         Err(ApiError::conflict(&target.resource.info().group_resource, &target.name, MODIFIED))
     }
 
-    /// Steps 2 to 6: what becomes of the stored object.
-    fn settle(
+    /// Steps 2 to 4: the object that is to take the place of the stored one, and who owns its fields.
+    fn shape(
         &self,
         revision: &Revision<'_>,
         draft: Draft,
         entry: &Entry,
         old: &dyn Object,
-        warnings: &mut Vec<String>,
-    ) -> Result<Change, ApiError> {
-        let Revision { target, options, now, .. } = *revision;
-        let (resource, info) = (&target.resource, target.resource.info());
+    ) -> Result<(Box<dyn Object>, Option<String>), ApiError> {
+        let resource = &revision.target.resource;
         let Draft { mut new, owners } = draft;
-        check_preconditions(info, new.as_ref(), old, entry)?;
+        check_preconditions(resource.info(), new.as_ref(), old, entry)?;
         resource.default(new.as_mut());
         let owners = match owners {
             Some(owners) => Some(owners),
             None => revision.writer().updated(&entry.value, new.as_mut())?,
         };
-        meta::prepare_update(new.meta_mut(), old.meta());
+        revision.prepare(new.as_mut(), old);
+        Ok((new, owners))
+    }
+
+    /// Step 5: whether it may.
+    fn check(
+        &self,
+        revision: &Revision<'_>,
+        new: &dyn Object,
+        old: &dyn Object,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        let Revision { target, options, .. } = *revision;
+        let (resource, info) = (&target.resource, target.resource.info());
         let mut errors = ErrorList::new();
         match revision.hooks() {
             None => {
-                resource.prepare_update(new.as_mut(), old);
                 errors.extend(meta::validate(new.meta(), info));
                 errors.extend(meta::validate_update(new.meta(), old.meta()));
-                errors.extend(resource.validate_change(new.as_ref(), old));
+                errors.extend(resource.validate_change(new, old));
             }
-            Some(subresource) => {
-                *new.meta_mut() = old.meta().clone();
-                resource.prepare_subresource(subresource, new.as_mut(), old);
-                errors.extend(match subresource {
-                    Subresource::Status => resource.validate_status(new.as_ref(), old),
-                    other => resource.validate_subresource(other, new.as_ref(), old),
-                });
-            }
+            Some(Subresource::Status) => errors.extend(resource.validate_status(new, old)),
+            Some(other) => errors.extend(resource.validate_subresource(other, new, old)),
         }
-        refuse_invalid(info, new.as_ref(), &errors)?;
-        warnings.extend(resource.warnings(new.as_ref(), Some(old)));
+        refuse_invalid(info, new, &errors)?;
+        warnings.extend(resource.warnings(new, Some(old)));
         self.pass_gate(gate::Attempt {
             user: &options.user,
             target,
             subresource: revision.hooks(),
-            new: Some(new.as_ref()),
+            new: Some(new),
             old: Some(old),
-        })?;
-        if may_go(resource, new.as_ref()) {
+        })
+    }
+
+    /// Step 6, or the end of an object that nothing keeps any longer.
+    fn settle(
+        &self,
+        revision: &Revision<'_>,
+        mut new: Box<dyn Object>,
+        old: &dyn Object,
+        owners: Option<String>,
+    ) -> Result<Change, ApiError> {
+        let Revision { target, options, now, .. } = *revision;
+        if may_go(&target.resource, new.as_ref()) {
             return Ok(Change::Remove { last: new });
         }
         let context = self.context(target, options, now);
         let reservation = match revision.hooks() {
-            None => resource.allocate(new.as_mut(), Some(old), &context)?,
+            None => target.resource.allocate(new.as_mut(), Some(old), &context)?,
             Some(_) => Reservation::none(),
         };
         Ok(Change::Put { new, reservation, owners })

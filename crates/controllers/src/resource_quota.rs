@@ -1,0 +1,169 @@
+//! ResourceQuotas: what a namespace uses is counted when a quota is new or changes, and again from time to time.
+//!
+//! In between the API server keeps the count: it charges every write in the same commit. A quota that is not counted
+//! yet changes with every write it is about, so that a count which missed one is refused as a conflict, and done again.
+//! Against an API server that charges creations only, as upstream's does, deletions are noticed by the next count.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus, Service,
+};
+use kube::api::{DynamicObject, ListParams, PostParams};
+use kube::{Api, Client};
+use machinery::gvk::GroupResource;
+use machinery::quantity::Quantity;
+use machinery::quota::{self, Amounts, Counted};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{Error, if_found, settle};
+use crate::discovery;
+
+/// How often everything is counted again: upstream's default.
+const RESYNC: Duration = Duration::from_secs(300);
+
+/// The status of a quota whose namespace holds these objects; `None` when it says so already.
+pub(crate) fn plan(quota: &ResourceQuota, objects: &[Counted<'_>]) -> Option<ResourceQuotaStatus> {
+    let spec = quota.spec.clone().unwrap_or_default();
+    let hard = quota::parse(spec.hard.as_ref());
+    let mut used: Amounts = hard.keys().map(|name| (name.clone(), Quantity::ZERO)).collect();
+    for object in objects.iter().filter(|object| quota::matches(&spec, **object)) {
+        for (name, amount) in quota::usage(*object) {
+            if let Some(sum) = used.get_mut(&name) {
+                *sum += amount;
+            }
+        }
+    }
+    let status = ResourceQuotaStatus { hard: spec.hard, used: Some(quota::write(&used)) };
+    (quota.status.as_ref() != Some(&status)).then_some(status)
+}
+
+/// Runs the controller until `cancel` is triggered.
+pub(crate) async fn run(client: Client, informers: Informers, cancel: CancellationToken) {
+    let quotas: Informer<ResourceQuota> = informers.informer();
+    let queue = WorkQueue::new();
+    let wake = queue.clone();
+    quotas.on_change(move |change| {
+        let counted = change.new.as_ref().is_some_and(|quota| is_counted(quota));
+        if !counted {
+            wake.add(change.key());
+        }
+    });
+    tokio::select! {
+        () = cancel.cancelled() => return,
+        () = quotas.synced() => {}
+    }
+    for quota in quotas.list() {
+        queue.add(ObjectKey::of(&*quota));
+    }
+    let state = Arc::new((client, quotas));
+    informer::run("resourcequota", queue, 1, cancel, |key: ObjectKey| {
+        let state = Arc::clone(&state);
+        async move { settle(reconcile(&state.0, &state.1, &key).await) }
+    })
+    .await;
+}
+
+fn is_counted(quota: &ResourceQuota) -> bool {
+    let hard = quota.spec.as_ref().and_then(|spec| spec.hard.as_ref());
+    quota.status.as_ref().is_some_and(|status| status.hard.as_ref() == hard)
+}
+
+async fn reconcile(client: &Client, quotas: &Informer<ResourceQuota>, key: &ObjectKey) -> Result<Outcome, Error> {
+    if quotas.get(key).is_none() {
+        return Ok(Outcome::Done);
+    }
+    // First the quota, then what it counts: who writes in between makes the status below a conflict.
+    let api: Api<ResourceQuota> = Api::namespaced(client.clone(), &key.namespace);
+    let Some(mut quota) = if_found(api.get(&key.name).await)? else { return Ok(Outcome::Done) };
+    let spec = quota.spec.clone().unwrap_or_default();
+    let limits = |object: Counted<'_>| spec.hard.iter().flatten().any(|(name, _)| quota::concerns(object, name));
+    let (pods, services, claims) = (Pod::default(), Service::default(), PersistentVolumeClaim::default());
+    let pods = list::<Pod>(client, key, limits(Counted::Pod(&pods))).await?;
+    let services = list::<Service>(client, key, limits(Counted::Service(&services))).await?;
+    let claims = list::<PersistentVolumeClaim>(client, key, limits(Counted::Claim(&claims))).await?;
+    let others = count_others(client, key, &spec).await?;
+    let mut objects: Vec<Counted<'_>> = pods.iter().map(Counted::Pod).collect();
+    objects.extend(services.iter().map(Counted::Service));
+    objects.extend(claims.iter().map(Counted::Claim));
+    for (resource, count) in &others {
+        objects.extend(std::iter::repeat_n(Counted::Other(resource), *count));
+    }
+    if let Some(status) = plan(&quota, &objects) {
+        quota.status = Some(status);
+        if_found(api.replace_status(&key.name, &PostParams::default(), &quota).await)?;
+    }
+    Ok(Outcome::After(RESYNC))
+}
+
+async fn list<K>(client: &Client, key: &ObjectKey, wanted: bool) -> Result<Vec<K>, Error>
+where
+    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    if !wanted {
+        return Ok(Vec::new());
+    }
+    let api: Api<K> = Api::namespaced(client.clone(), &key.namespace);
+    Ok(api.list(&ListParams::default()).await?.items)
+}
+
+/// How many there are of each other kind that the quota limits.
+async fn count_others(
+    client: &Client,
+    key: &ObjectKey,
+    spec: &ResourceQuotaSpec,
+) -> Result<Vec<(GroupResource, usize)>, Error> {
+    let special = ["pods", "services", "persistentvolumeclaims"];
+    let names: Vec<&str> = spec.hard.iter().flatten().map(|(name, _)| name.as_str()).collect();
+    let mut counts = Vec::new();
+    let plain = |name: &&str| name.starts_with("count/") || (!name.contains('.') && !name.contains('/'));
+    if !names.iter().any(plain) {
+        return Ok(counts);
+    }
+    for kind in discovery::kinds(client).await?.into_iter().filter(|kind| kind.namespaced) {
+        let resource = GroupResource::new(kind.resource.group.clone(), kind.resource.plural.clone());
+        let limited = names.iter().any(|name| quota::concerns(Counted::Other(&resource), name));
+        if !limited || (resource.group.is_empty() && special.contains(&resource.resource.as_ref())) {
+            continue;
+        }
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &key.namespace, &kind.resource);
+        let count = api.list_metadata(&ListParams::default()).await?.items.len();
+        counts.push((resource, count));
+    }
+    Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_counted() {
+        let secret = GroupResource::new("", "secrets");
+        let pod: Pod = from_value(json!({
+            "metadata": { "name": "p" },
+            "spec": { "containers": [{ "name": "a", "resources": { "requests": { "cpu": "500m" } } }] },
+        }))
+        .expect("a pod");
+        let mut ended = pod.clone();
+        ended.status = from_value(json!({ "phase": "Failed" })).expect("a status");
+        let objects = [Counted::Pod(&pod), Counted::Pod(&pod), Counted::Pod(&ended), Counted::Other(&secret)];
+        let hard = json!({ "pods": "5", "count/pods": "9", "requests.cpu": "2", "secrets": "1", "limits.cpu": "4" });
+        let mut quota: ResourceQuota =
+            from_value(json!({ "metadata": { "name": "q" }, "spec": { "hard": hard } })).expect("a quota");
+        let status = plan(&quota, &objects).expect("a status");
+        let expect = json!({ "pods": "2", "count/pods": "3", "requests.cpu": "1", "secrets": "1", "limits.cpu": "0" });
+        assert_eq!(serde_json::to_value(&status).expect("JSON"), json!({ "hard": hard, "used": expect }));
+        assert!(!is_counted(&quota));
+        quota.status = Some(status);
+        assert!(is_counted(&quota));
+        assert_eq!(plan(&quota, &objects), None);
+    }
+}

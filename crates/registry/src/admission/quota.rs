@@ -1,0 +1,108 @@
+//! ResourceQuota: what a namespace uses is charged in the same commit as the object that uses it, so that it is exact
+//! whoever writes at the same time, and given back with the commit that ends the use.
+//!
+//! A controller counts what is there already when a quota is new or changes (`controllers::resource_quota`). So that
+//! nothing slips in between, every write such a quota is about touches it: the controller's own write then comes too
+//! late, and it counts again.
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
+use machinery::quota::{self, Amounts, Counted, Verdict};
+use machinery::status::ApiError;
+use store::{Expect, Op};
+
+use super::{Asked, Operation};
+use crate::Registry;
+use crate::kind::Subresource;
+use crate::ops::Object;
+use crate::read::attributes;
+use crate::write::{encode, owners};
+
+const STORAGE: &str = "core/resourcequotas";
+
+fn counted<'a>(asked: &'a Asked<'_>, object: &'a dyn Object) -> Counted<'a> {
+    let any = object.as_any();
+    if let Some(pod) = any.downcast_ref::<Pod>() {
+        Counted::Pod(pod)
+    } else if let Some(service) = any.downcast_ref::<Service>() {
+        Counted::Service(service)
+    } else if let Some(claim) = any.downcast_ref::<PersistentVolumeClaim>() {
+        Counted::Claim(claim)
+    } else {
+        Counted::Other(&asked.target.resource.info().group_resource)
+    }
+}
+
+/// Whether some quota may have to do with a write: if so, one such write is done at a time.
+pub(crate) fn concerns(registry: &Registry, asked: &Asked<'_>) -> bool {
+    let namespace = &asked.target.namespace;
+    if namespace.is_empty() {
+        return false;
+    }
+    let quotas = registry.store().snapshot(STORAGE);
+    !quotas.is_empty() && quotas.range(Some(namespace), None).next().is_some()
+}
+
+/// The changes to quotas which must be committed together with a write.
+///
+/// # Errors
+/// 403 when there is no room for what is written.
+pub(crate) fn charge(
+    registry: &Registry,
+    asked: &Asked<'_>,
+    new: Option<&dyn Object>,
+    old: Option<&dyn Object>,
+) -> Result<Vec<Op>, ApiError> {
+    if !concerns(registry, asked) {
+        return Ok(Vec::new());
+    }
+    let (new_counted, old_counted) = (new.map(|new| counted(asked, new)), old.map(|old| counted(asked, old)));
+    // Upstream: a pod says what it needs when it is made or resized; services and claims may be changed later, too.
+    let enforced = match (new_counted, asked.operation, asked.subresource) {
+        (Some(_), Operation::Create, _) => true,
+        (Some(Counted::Pod(_)), Operation::Update, Some(Subresource::Resize)) => true,
+        (Some(Counted::Service(_) | Counted::Claim(_)), Operation::Update, None) => true,
+        (Some(Counted::Other(_)), Operation::Update, _) => return Ok(Vec::new()),
+        _ => false,
+    };
+    let used = |object: Option<Counted<'_>>| object.map(quota::usage).unwrap_or_default();
+    let (new_usage, old_usage) = (used(new_counted), used(old_counted));
+    if new_usage == old_usage {
+        return Ok(Vec::new());
+    }
+    let resources = registry.resources();
+    let Some(resource) = resources.by_storage(STORAGE) else { return Ok(Vec::new()) };
+    let mut ops = Vec::new();
+    for entry in registry.store().snapshot(STORAGE).range(Some(&asked.target.namespace), None) {
+        let (bare, owned) = owners::split(&entry.value);
+        let Ok(mut quota) = serde_json::from_slice::<ResourceQuota>(&bare) else { continue };
+        // A quota counts itself, too, but only its controller can tell it.
+        let itself = resource.info().storage == asked.target.resource.info().storage;
+        if itself && new.or(old).is_some_and(|object| object.meta().name == quota.metadata.name) {
+            continue;
+        }
+        let Some(spec) = &quota.spec else { continue };
+        let about = |object: Option<Counted<'_>>| object.is_some_and(|object| quota::matches(spec, object));
+        let (about_new, about_old) = (about(new_counted), about(old_counted));
+        let none = Amounts::new();
+        let more =
+            quota::difference(if about_new { &new_usage } else { &none }, if about_old { &old_usage } else { &none });
+        if more.is_empty() {
+            continue;
+        }
+        let counted_yet = quota.status.as_ref().is_some_and(|status| status.hard == spec.hard);
+        match quota::judge(&quota, new_counted.filter(|_| enforced && about_new), &more) {
+            Verdict::Refused(why) if enforced => {
+                let object = new.ok_or_else(|| ApiError::internal("nothing is written"))?;
+                return Err(asked.forbidden(object, why));
+            }
+            Verdict::Unaffected | Verdict::Refused(_) if counted_yet => continue,
+            // Touched, see above.
+            Verdict::Unaffected | Verdict::Refused(_) => {}
+            Verdict::Room(used) => quota.status.get_or_insert_default().used = Some(quota::write(&used)),
+        }
+        let value = owners::join(encode(resource.as_ref(), &mut quota)?, owned);
+        let attributes = attributes(resource.as_ref(), &quota);
+        ops.push(Op::Put { key: entry.key.clone(), value, attributes, expect: Expect::Revision(entry.revision) });
+    }
+    Ok(ops)
+}

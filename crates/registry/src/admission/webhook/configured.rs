@@ -1,0 +1,158 @@
+//! The webhooks that are configured, read once for each state of the configurations.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ServiceReference,
+    ValidatingWebhookConfiguration, WebhookClientConfig,
+};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use machinery::selector::LabelSelector;
+use rand::seq::IndexedRandom;
+use store::Key;
+
+use super::WebhookClient;
+use crate::Registry;
+use crate::kinds::webhooks::general;
+use crate::write::owners;
+
+const MUTATING: &str = "admissionregistration.k8s.io/mutatingwebhookconfigurations";
+const VALIDATING: &str = "admissionregistration.k8s.io/validatingwebhookconfigurations";
+
+/// What the registry knows of webhooks.
+#[derive(Default)]
+pub(crate) struct Configured {
+    pub(super) client: OnceLock<Arc<dyn WebhookClient>>,
+    mutating: Mutex<Read>,
+    validating: Mutex<Read>,
+}
+
+/// Webhooks, and the revisions of the configurations they were read from.
+#[derive(Default, Clone)]
+struct Read {
+    revisions: Vec<store::Revision>,
+    hooks: Arc<Vec<Hook>>,
+}
+
+/// A webhook.
+pub(super) struct Hook {
+    pub(super) name: String,
+    pub(super) rules: Vec<RuleWithOperations>,
+    pub(super) equivalent: bool,
+    pub(super) namespaces: LabelSelector,
+    pub(super) objects: LabelSelector,
+    pub(super) ignore_failure: bool,
+    pub(super) reinvoke: bool,
+    pub(super) side_effects: String,
+    pub(super) timeout: Duration,
+    pub(super) ca_bundle: Vec<u8>,
+    client: WebhookClientConfig,
+}
+
+pub(super) fn mutating(registry: &Registry) -> Arc<Vec<Hook>> {
+    read(registry, MUTATING, &registry.0.webhooks.mutating, |stored| {
+        let configuration: MutatingWebhookConfiguration = serde_json::from_slice(stored).ok()?;
+        configuration.webhooks
+    })
+}
+
+pub(super) fn validating(registry: &Registry) -> Arc<Vec<Hook>> {
+    read(registry, VALIDATING, &registry.0.webhooks.validating, |stored| {
+        let configuration: ValidatingWebhookConfiguration = serde_json::from_slice(stored).ok()?;
+        Some(configuration.webhooks?.into_iter().map(general).collect())
+    })
+}
+
+/// Upstream: configurations in the order of their names, webhooks in the order of their configuration.
+fn read(
+    registry: &Registry,
+    storage: &str,
+    known: &Mutex<Read>,
+    decode: impl Fn(&[u8]) -> Option<Vec<MutatingWebhook>>,
+) -> Arc<Vec<Hook>> {
+    let snapshot = registry.store().snapshot(storage);
+    if snapshot.is_empty() {
+        return Arc::default();
+    }
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    let same = snapshot.len() == known.revisions.len()
+        && snapshot.iter().zip(&known.revisions).all(|(entry, revision)| entry.revision == *revision);
+    if !same {
+        let hooks = snapshot.iter().filter_map(|entry| decode(&owners::split(&entry.value).0)).flatten();
+        *known = Read {
+            revisions: snapshot.iter().map(|entry| entry.revision).collect(),
+            hooks: Arc::new(hooks.map(Hook::new).collect()),
+        };
+    }
+    Arc::clone(&known.hooks)
+}
+
+impl Hook {
+    fn new(hook: MutatingWebhook) -> Self {
+        // A selector that cannot be read is not stored.
+        let selector = |selector: Option<_>| LabelSelector::from_object(selector.as_ref()).unwrap_or_default();
+        let seconds = u64::try_from(hook.timeout_seconds.unwrap_or(10)).unwrap_or(10);
+        Self {
+            name: hook.name,
+            rules: hook.rules.unwrap_or_default(),
+            equivalent: hook.match_policy.as_deref() != Some("Exact"),
+            namespaces: selector(hook.namespace_selector.or_else(|| Some(Default::default()))),
+            objects: selector(hook.object_selector.or_else(|| Some(Default::default()))),
+            ignore_failure: hook.failure_policy.as_deref() == Some("Ignore"),
+            reinvoke: hook.reinvocation_policy.as_deref() == Some("IfNeeded"),
+            side_effects: hook.side_effects,
+            timeout: Duration::from_secs(seconds),
+            ca_bundle: hook.client_config.ca_bundle.clone().map(|bundle| bundle.0).unwrap_or_default(),
+            client: hook.client_config,
+        }
+    }
+
+    /// Its URL, and the address behind it where it is a service's. The error says why there is none.
+    pub(super) fn place(&self, registry: &Registry) -> Result<(String, Option<SocketAddr>), String> {
+        match (&self.client.url, &self.client.service) {
+            (Some(url), _) => Ok((url.clone(), None)),
+            (None, Some(service)) => {
+                let port = service.port.unwrap_or(443);
+                let path = service.path.as_deref().unwrap_or("/");
+                let url = format!("https://{}.{}.svc:{port}{path}", service.name, service.namespace);
+                let address = endpoint(registry, service, port)
+                    .map_err(|why| format!("Post \"{url}?timeout={}s\": {why}", self.timeout.as_secs()))?;
+                Ok((url, Some(address)))
+            }
+            (None, None) => Err("there is neither a url nor a service".to_owned()),
+        }
+    }
+}
+
+/// A ready endpoint of a service.
+fn endpoint(registry: &Registry, reference: &ServiceReference, port: i32) -> Result<SocketAddr, String> {
+    let ServiceReference { name, namespace, .. } = reference;
+    let stored = registry.store().get(&Key::new("core/services", namespace.as_str(), name.as_str()));
+    let service = stored.and_then(|entry| serde_json::from_slice::<Service>(&entry.value).ok());
+    let service = service.ok_or_else(|| format!("service {name:?} not found"))?;
+    let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
+    let served = ports.into_iter().find(|served| served.port == port);
+    let served = served.ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
+    let slices = registry.store().snapshot("discovery.k8s.io/endpointslices");
+    let mut ready = Vec::new();
+    for entry in slices.range(Some(namespace), None) {
+        let Ok(slice) = serde_json::from_slice::<EndpointSlice>(&entry.value) else { continue };
+        let owner = slice.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/service-name"));
+        if owner != Some(name) {
+            continue;
+        }
+        let name_of = |name: &Option<String>| name.clone().unwrap_or_default();
+        let target = slice.ports.iter().flatten().find(|port| name_of(&port.name) == name_of(&served.name));
+        let Some(target) = target.and_then(|port| u16::try_from(port.port?).ok()) else { continue };
+        let able =
+            slice.endpoints.iter().flatten().filter(|endpoint| {
+                endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+            });
+        let addresses = able.flat_map(|endpoint| &endpoint.addresses).filter_map(|address| address.parse().ok());
+        ready.extend(addresses.map(|address: IpAddr| SocketAddr::new(address, target)));
+    }
+    ready.choose(&mut rand::rng()).copied().ok_or_else(|| format!("no endpoints available for service {name:?}"))
+}

@@ -1,0 +1,202 @@
+//! Webhooks: programs of the user's that change or refuse what is written, called over HTTPS.
+//!
+//! Which are called is decided here ([`rules`]), and what their answers mean ([`review`]); how they are reached is the
+//! affair of whoever was put there with [`Registry::set_webhook_client`]. Without configurations nothing of this costs
+//! anything. Nobody is asked about the configurations themselves, so that a broken webhook can be removed, nor about
+//! what the server writes to get started.
+
+mod configured;
+mod review;
+mod rules;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, join_all};
+use machinery::patch;
+use machinery::status::ApiError;
+use serde_json::Value;
+
+use super::Asked;
+use crate::Registry;
+use crate::decode::Report;
+use crate::ops::Object;
+use configured::Hook;
+
+pub(crate) use configured::Configured;
+
+/// A request to a webhook.
+#[derive(Debug, Clone)]
+pub struct WebhookCall {
+    /// Where, with the name its certificate must have.
+    pub url: String,
+    /// Where that is, if it is not to be looked up: an endpoint of a service.
+    pub address: Option<SocketAddr>,
+    /// Who vouches for the certificate, in PEM; empty for those whom the machine trusts.
+    pub ca_bundle: Vec<u8>,
+    /// The AdmissionReview, in JSON.
+    pub body: Bytes,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// Calls webhooks.
+pub trait WebhookClient: Send + Sync + 'static {
+    /// Posts the body and answers with that of the response; or says, as Go would, why there is none.
+    fn call(&self, call: WebhookCall) -> BoxFuture<'_, Result<Bytes, String>>;
+}
+
+impl Registry {
+    /// Who calls webhooks. What is set first stays; without it, a webhook that should be called cannot be.
+    pub fn set_webhook_client(&self, client: Arc<dyn WebhookClient>) {
+        // The server sets it once, before anybody can ask.
+        let _ = self.0.webhooks.client.set(client);
+    }
+}
+
+/// Has the mutating webhooks change an object, one after the other. Whether they did.
+pub(super) async fn mutate(
+    registry: &Registry,
+    asked: &Asked<'_>,
+    object: &mut Box<dyn Object>,
+    old: Option<&dyn Object>,
+    warnings: &mut Vec<String>,
+) -> Result<bool, ApiError> {
+    let hooks = configured::mutating(registry);
+    if hooks.is_empty() || rules::is_exempt(asked) {
+        return Ok(false);
+    }
+    let mut last_change = None;
+    let mut called = vec![false; hooks.len()];
+    for (index, hook) in hooks.iter().enumerate() {
+        if rules::matches(registry, hook, asked, Some(object.as_ref()), old) {
+            called[index] = true;
+            if call_mutating(registry, hook, asked, object, old, warnings).await? {
+                last_change = Some(index);
+            }
+        }
+    }
+    // Who wants to see what others did afterwards is asked once more.
+    if let Some(last) = last_change {
+        for (index, hook) in hooks.iter().enumerate() {
+            let again = hook.reinvoke && (index < last || (index != last && called[index]));
+            if again && rules::matches(registry, hook, asked, Some(object.as_ref()), old) {
+                call_mutating(registry, hook, asked, object, old, warnings).await?;
+            }
+        }
+    }
+    Ok(last_change.is_some())
+}
+
+async fn call_mutating(
+    registry: &Registry,
+    hook: &Hook,
+    asked: &Asked<'_>,
+    object: &mut Box<dyn Object>,
+    old: Option<&dyn Object>,
+    warnings: &mut Vec<String>,
+) -> Result<bool, ApiError> {
+    let Some(answer) = call(registry, hook, asked, Some(object.as_ref()), old, warnings).await? else {
+        return Ok(false);
+    };
+    let Some(operations) = answer.patch else { return Ok(false) };
+    let resource = &asked.target.resource;
+    let before = review::encoded(asked, object.as_ref())?;
+    let patched = patch::json_patch(&before, &operations).map_err(|error| ApiError::internal(error.to_string()))?;
+    if patched == before {
+        return Ok(false);
+    }
+    let decoded = resource.decode(patched.to_string().as_bytes(), &mut Report::ignore());
+    let mut changed = decoded.map_err(|error| ApiError::internal(error.to_string()))?;
+    resource.default(changed.as_mut());
+    changed.meta_mut().managed_fields = None;
+    *object = changed;
+    Ok(true)
+}
+
+/// Whether there are webhooks that may refuse something.
+pub(crate) fn any_validating(registry: &Registry) -> bool {
+    !configured::validating(registry).is_empty()
+}
+
+/// Has the validating webhooks look at a write, all at once.
+pub(super) async fn examine(
+    registry: &Registry,
+    asked: &Asked<'_>,
+    object: Option<&dyn Object>,
+    old: Option<&dyn Object>,
+    warnings: &mut Vec<String>,
+) -> Result<(), ApiError> {
+    let hooks = configured::validating(registry);
+    if hooks.is_empty() || rules::is_exempt(asked) {
+        return Ok(());
+    }
+    let concerned = hooks.iter().filter(|hook| rules::matches(registry, hook, asked, object, old));
+    let calls = concerned.map(|hook| async move {
+        let mut warnings = Vec::new();
+        (call(registry, hook, asked, object, old, &mut warnings).await, warnings)
+    });
+    let mut refusal = None;
+    for (answer, mut own) in join_all(calls).await {
+        warnings.append(&mut own);
+        if let Err(error) = answer {
+            refusal.get_or_insert(error);
+        }
+    }
+    refusal.map_or(Ok(()), Err)
+}
+
+/// Asks one webhook. `None` when it fails and that is to be ignored.
+async fn call(
+    registry: &Registry,
+    hook: &Hook,
+    asked: &Asked<'_>,
+    object: Option<&dyn Object>,
+    old: Option<&dyn Object>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<review::Answer>, ApiError> {
+    // Upstream: one that has effects beyond its answer must not be asked what-if questions.
+    if asked.dry_run && !matches!(hook.side_effects.as_str(), "None" | "NoneOnDryRun") {
+        let why = format!("admission webhook {:?} does not support dry run", hook.name);
+        return Err(ApiError::bad_request(why));
+    }
+    let request = review::Request::new(asked, object, old)?;
+    match attempt(registry, hook, &request).await {
+        Ok(answer) => {
+            warnings.extend(answer.warnings.iter().cloned());
+            match answer.refusal {
+                Some(refusal) => Err(refusal),
+                None => Ok(Some(answer)),
+            }
+        }
+        Err(why) if hook.ignore_failure => {
+            tracing::warn!(webhook = hook.name, %why, "a webhook failed, which its configuration ignores");
+            Ok(None)
+        }
+        Err(why) => Err(ApiError::internal(format!("failed calling webhook {:?}: {why}", hook.name))),
+    }
+}
+
+async fn attempt(registry: &Registry, hook: &Hook, request: &review::Request) -> Result<review::Answer, String> {
+    let failed = |why: String| format!("failed to call webhook: {why}");
+    let (url, address) = hook.place(registry).map_err(failed)?;
+    let client = registry.0.webhooks.client.get();
+    let client = client.ok_or_else(|| failed("nobody here calls webhooks".to_owned()))?;
+    let call = WebhookCall {
+        url: url.clone(),
+        address,
+        ca_bundle: hook.ca_bundle.clone(),
+        body: request.body.clone(),
+        timeout: hook.timeout,
+    };
+    let seconds = hook.timeout.as_secs();
+    let answer = match tokio::time::timeout(hook.timeout, client.call(call)).await {
+        Ok(answer) => answer,
+        Err(_) => Err("context deadline exceeded".to_owned()),
+    };
+    let body = answer.map_err(|why| failed(format!("Post \"{url}?timeout={seconds}s\": {why}")))?;
+    let answer: Value = serde_json::from_slice(&body).map_err(|error| failed(error.to_string()))?;
+    review::Answer::read(&hook.name, &request.uid, &answer)
+}

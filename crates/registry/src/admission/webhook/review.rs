@@ -1,0 +1,147 @@
+//! What a webhook is sent and what its answer means: `admission.k8s.io/v1` AdmissionReview.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use machinery::status::{ApiError, Reason};
+use serde_json::{Value, json};
+
+use crate::admission::{Asked, Operation};
+use crate::kind::Subresource;
+use crate::ops::Object;
+
+/// A request as it is sent.
+pub(super) struct Request {
+    pub(super) uid: String,
+    pub(super) body: Bytes,
+}
+
+/// An object as it is served.
+pub(super) fn encoded(asked: &Asked<'_>, object: &dyn Object) -> Result<Value, ApiError> {
+    let resource = &asked.target.resource;
+    let mut bytes = Vec::with_capacity(1024);
+    resource.encode(object, &mut bytes).map_err(ApiError::internal)?;
+    let served = resource.served(&bytes.into()).map_err(ApiError::internal)?;
+    serde_json::from_slice(&served).map_err(ApiError::internal)
+}
+
+impl Request {
+    pub(super) fn new(
+        asked: &Asked<'_>,
+        object: Option<&dyn Object>,
+        old: Option<&dyn Object>,
+    ) -> Result<Self, ApiError> {
+        let info = asked.target.resource.info();
+        let uid = uuid::Uuid::new_v4().to_string();
+        let encode = |object: Option<&dyn Object>| {
+            object.map(|object| encoded(asked, object)).transpose().map(Option::unwrap_or_default)
+        };
+        let kind = json!({ "group": info.group, "version": info.version, "kind": info.kind });
+        let resource = json!({ "group": info.group, "version": info.version, "resource": info.plural });
+        let options = match asked.operation {
+            Operation::Create => "CreateOptions",
+            Operation::Update => "UpdateOptions",
+            Operation::Delete => "DeleteOptions",
+        };
+        let user = asked.user;
+        let mut request = json!({
+            "uid": uid,
+            "kind": kind,
+            "resource": resource,
+            "requestKind": kind,
+            "requestResource": resource,
+            "operation": asked.operation.as_str(),
+            "userInfo": { "username": user.name, "groups": user.groups },
+            "object": encode(object)?,
+            "oldObject": encode(old)?,
+            "dryRun": asked.dry_run,
+            "options": { "kind": options, "apiVersion": "meta.k8s.io/v1" },
+        });
+        let name = object.or(old).and_then(|object| object.meta().name.as_deref()).unwrap_or(&asked.target.name);
+        let subresource = asked.subresource.map(Subresource::name).unwrap_or_default();
+        for (field, value) in [
+            ("name", name),
+            ("namespace", asked.target.namespace.as_str()),
+            ("subResource", subresource),
+            ("requestSubResource", subresource),
+        ] {
+            if !value.is_empty() {
+                request[field] = value.into();
+            }
+        }
+        if !user.uid.is_empty() {
+            request["userInfo"]["uid"] = user.uid.as_str().into();
+        }
+        if !user.extra.is_empty() {
+            request["userInfo"]["extra"] = json!(user.extra);
+        }
+        if asked.dry_run {
+            request["options"]["dryRun"] = json!(["All"]);
+        }
+        let review = json!({ "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request });
+        Ok(Self { uid, body: review.to_string().into() })
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Why the write may not go on.
+    pub(super) refusal: Option<ApiError>,
+    /// What is to be changed in the object, as a JSON patch.
+    pub(super) patch: Option<Value>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Answer {
+    /// Reads the answer of a webhook. The error says why it is none.
+    pub(super) fn read(webhook: &str, uid: &str, review: &Value) -> Result<Self, String> {
+        let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+        let (kind, version) = (text(review, "kind"), text(review, "apiVersion"));
+        if (kind.as_str(), version.as_str()) != ("AdmissionReview", "admission.k8s.io/v1") {
+            return Err(format!(
+                "received invalid webhook response: expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {version}, Kind={kind}"
+            ));
+        }
+        let response = &review["response"];
+        if !response.is_object() {
+            return Err("webhook response was absent".to_owned());
+        }
+        let found = text(response, "uid");
+        if found != uid {
+            return Err(format!("received invalid webhook response: expected response.uid={uid:?}, got {found:?}"));
+        }
+        let warnings = response["warnings"].as_array().into_iter().flatten();
+        let warnings = warnings.filter_map(|warning| warning.as_str().map(str::to_owned)).collect();
+        if response["allowed"] != true {
+            return Ok(Self { refusal: Some(refusal(webhook, &response["status"])), patch: None, warnings });
+        }
+        let patch = match (text(response, "patch").as_str(), text(response, "patchType").as_str()) {
+            ("", _) => None,
+            (patch, "JSONPatch") => {
+                let bytes = BASE64_STANDARD.decode(patch).map_err(|error| error.to_string())?;
+                Some(serde_json::from_slice(&bytes).map_err(|error| error.to_string())?)
+            }
+            (_, other) => {
+                return Err(format!(
+                    "received invalid webhook response: webhook returned response.patch but not response.patchType JSONPatch: {other:?}"
+                ));
+            }
+        };
+        Ok(Self { refusal: None, patch, warnings })
+    }
+}
+
+/// The webhook's own status, in words that say whose it is.
+fn refusal(webhook: &str, status: &Value) -> ApiError {
+    let denied = format!("admission webhook {webhook:?} denied the request");
+    let text = |field: &str| status[field].as_str().unwrap_or_default();
+    let message = match (text("message"), text("reason")) {
+        ("", "") => format!("{denied} without explanation"),
+        ("", reason) => format!("{denied}: {reason}"),
+        (message, _) => format!("{denied}: {message}"),
+    };
+    let code = status["code"].as_u64().and_then(|code| u16::try_from(code).ok()).filter(|code| *code >= 400);
+    let reason = Reason::from_name(text("reason")).unwrap_or(Reason::Unknown);
+    ApiError::new(code.unwrap_or(400), reason, message)
+}
