@@ -78,11 +78,7 @@ impl Registry {
         let now = Timestamp::now();
         let writer = Writer { resource: resource.as_ref(), subresource: None, options, now };
         let owners = owners.map_or_else(|| writer.created(object.as_mut()), Ok)?;
-        // 4. Prepare.
-        let context = self.context(target, options, now);
-        let generated = meta::wants_generated_name(object.meta());
-        meta::prepare_create(object.meta_mut(), &target.namespace, now);
-        resource.prepare_create(object.as_mut(), &context);
+        // 4. Prepare, with what admission has to say.
         let asked = Asked {
             target,
             subresource: None,
@@ -90,7 +86,14 @@ impl Registry {
             user: &options.user,
             dry_run: options.dry_run,
         };
-        self.mutate(&asked, &mut object, None, &mut warnings).await?;
+        let context = self.context(target, options, now);
+        let generated = meta::wants_generated_name(object.meta());
+        meta::prepare_create(object.meta_mut(), &target.namespace, now);
+        self.limit(&asked, object.as_mut(), None);
+        resource.prepare_create(object.as_mut(), &context);
+        if self.mutate(&asked, &mut object, None, &mut warnings).await? {
+            resource.prepare_create(object.as_mut(), &context);
+        }
         // 5. Validate.
         let mut errors = meta::validate(object.meta(), resource.info());
         errors.extend(resource.validate(object.as_ref()));

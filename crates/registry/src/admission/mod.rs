@@ -62,7 +62,12 @@ impl Asked<'_> {
 }
 
 impl Registry {
-    /// The steps that may change an object. Whether one of somebody else's did.
+    /// The first step that may change an object: before its kind prepares it, since that looks at what it asks for.
+    pub(crate) fn limit(&self, asked: &Asked<'_>, object: &mut dyn Object, old: Option<&dyn Object>) {
+        limits::mutate(self, asked, object, old);
+    }
+
+    /// The last ones: somebody else's. Whether they did, so that it is to be prepared once more.
     pub(crate) async fn mutate(
         &self,
         asked: &Asked<'_>,
@@ -70,7 +75,6 @@ impl Registry {
         old: Option<&dyn Object>,
         warnings: &mut Vec<String>,
     ) -> Result<bool, ApiError> {
-        limits::mutate(self, asked, object.as_mut(), old);
         webhook::mutate(self, asked, object, old, warnings).await
     }
 

@@ -41,6 +41,7 @@ async fn containers_get_what_they_leave_out() {
         made["metadata"]["annotations"]["kubernetes.io/limit-ranger"],
         "LimitRanger plugin set: cpu, memory request for container main; cpu limit for container main"
     );
+    assert_eq!(made["status"]["qosClass"], "Burstable", "the class follows what is given");
     let owned = &made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:containers"]["k:{\"name\":\"main\"}"];
     assert_eq!(owned["f:resources"], json!({}), "what admission adds belongs to nobody");
     let made = fixture.create("v1/pods", "default", asking("b", json!({ "limits": { "cpu": "2" } }))).await.unwrap();
@@ -254,8 +255,10 @@ async fn a_webhook_changes_what_is_written() {
     let after = fixture.merge(&target, json!({ "data": { "hooked": "no" } })).await.unwrap();
     assert_eq!(after["data"]["hooked"], "yes");
     fixture.create("v1/pods", "default", pod("p")).await.unwrap();
+    let made = fixture.create("apps/v1/deployments", "default", deployment("web", json!(1))).await;
+    assert_eq!(made.unwrap_err().code, 500, "a patch that does not fit is the webhook's fault");
     let asked = hooks.asked.lock().unwrap();
-    assert_eq!(asked.len(), 2, "nobody asks about pods");
+    assert_eq!(asked.len(), 3, "nobody asks about pods");
     assert_eq!(asked[0]["operation"], "CREATE");
     assert_eq!(asked[0]["object"]["data"], json!({ "a": "1" }));
     assert_eq!(asked[0]["oldObject"], Value::Null);

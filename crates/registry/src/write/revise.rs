@@ -91,6 +91,7 @@ impl Registry {
             let (entry, old) = self.load(target)?;
             let draft = propose(&entry, old.as_ref(), warnings)?;
             let (mut new, owners) = self.shape(revision, draft, &entry, old.as_ref())?;
+            self.limit(&asked, new.as_mut(), Some(old.as_ref()));
             if self.mutate(&asked, &mut new, Some(old.as_ref()), warnings).await? {
                 revision.prepare(new.as_mut(), old.as_ref());
             }

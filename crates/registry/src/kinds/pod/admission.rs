@@ -173,11 +173,16 @@ fn merge_label_keys(term: &mut PodAffinityTerm, labels: Option<&BTreeMap<String,
     for (keys, operator) in keys {
         for key in list(keys) {
             if let Some(value) = labels.and_then(|labels| labels.get(key)) {
-                selector.match_expressions.get_or_insert_default().push(LabelSelectorRequirement {
+                let requirement = LabelSelectorRequirement {
                     key: key.clone(),
                     operator: operator.to_owned(),
                     values: Some(vec![value.clone()]),
-                });
+                };
+                // A pod that a webhook changed comes here twice.
+                let requirements = selector.match_expressions.get_or_insert_default();
+                if !requirements.contains(&requirement) {
+                    requirements.push(requirement);
+                }
             }
         }
     }
