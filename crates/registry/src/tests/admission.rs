@@ -197,9 +197,12 @@ async fn a_quota_that_is_being_counted_notices_writes() {
     assert_ne!(before["metadata"]["resourceVersion"], after["metadata"]["resourceVersion"]);
 }
 
+/// What a webhook says to a review.
+type Answer = dyn Fn(&Value) -> Result<Value, String> + Send + Sync;
+
 /// Answers as the test says, and keeps what it was asked.
 struct Hooks {
-    answer: Box<dyn Fn(&Value) -> Result<Value, String> + Send + Sync>,
+    answer: Box<Answer>,
     asked: Mutex<Vec<Value>>,
 }
 
