@@ -1,3 +1,5 @@
+//! What objects charge to a quota, by cases.
+
 use serde_json::{Value, json};
 
 use super::*;
