@@ -162,6 +162,45 @@ fn logs_exec_attach_copy_and_forward() {
 }
 
 #[test]
+fn debug_containers() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    let image = format!("--image={}", coracle_tests::BUSYBOX);
+    kubectl(&["run", "app", &image, "--image-pull-policy=Never", "--", "sleep", "100000"]);
+    kubectl(&["wait", "--for=condition=Ready", "pod/app", "--timeout=60s"]);
+
+    // Beside a container, in the same processes; that the shell ends badly is no failure of the connection.
+    let typed = cluster.kubectl_on_terminal(
+        &["debug", "app", "-it", &image, "--container=probe", "--target=app", "--", "sh"],
+        "true\nps; cat /proc/1/root/etc/hostname\nexit 4\n",
+    );
+    assert!(typed.stdout.contains("sleep 100000") && typed.stdout.contains("\napp\r"), "{typed}");
+    assert!(!typed.to_string().contains("falling back to streaming logs"), "{typed}");
+    assert_eq!(typed.code, 0, "{typed}");
+    let ended = "{.status.ephemeralContainerStatuses[0].state.terminated.exitCode}";
+    cluster.wait_for("pod/app", ended, "4");
+    assert!(kubectl(&["logs", "app", "-c", "probe"]).contains("sleep 100000"));
+    let described = kubectl(&["describe", "pod", "app"]);
+    assert!(described.contains("Ephemeral Containers:") && described.contains("probe"), "{described}");
+    assert_eq!(cluster.field("pod/app", "{.status.containerStatuses[0].restartCount}"), "0");
+
+    // A copy with a container more, or another image.
+    kubectl(&["debug", "app", "--copy-to=copy", "--share-processes", &image, "-c", "probe", "--", "sleep", "100000"]);
+    kubectl(&["wait", "--for=condition=Ready", "pod/copy", "--timeout=60s"]);
+    assert!(kubectl(&["exec", "copy", "-c", "probe", "--", "ps"]).matches("sleep 100000").count() >= 2);
+    kubectl(&["debug", "app", "--copy-to=other", "--set-image=app=nginx:latest"]);
+    assert_eq!(cluster.field("pod/other", "{.spec.containers[0].image}"), "nginx:latest");
+
+    // A node, from within.
+    let typed = cluster.kubectl_on_terminal(
+        &["debug", &format!("node/{}", cluster.profile), "-it", &image, "--", "sh"],
+        "true\nls -d /host/proc\nexit\n",
+    );
+    assert!(typed.stdout.contains("\n/host/proc\r"), "{typed}");
+    assert!(kubectl(&["get", "pods"]).contains("node-debugger-"));
+}
+
+#[test]
 fn failing_pods_say_why() {
     let cluster = Cluster::start();
     let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();

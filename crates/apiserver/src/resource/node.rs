@@ -64,7 +64,9 @@ pub(super) async fn stream(call: Call<'_>, subresource: Subresource) -> Result<A
     run(server, request, move |io| {
         upgrade.serve(io, options, move |streams| async move {
             match subresource {
-                Subresource::Attach => node.attach(&pod, &container, options, streams).await,
+                // How the container ended is in the pod's status: upstream calls every end of an attachment a success, and
+                // kubectl takes another for a connection that broke.
+                Subresource::Attach => node.attach(&pod, &container, options, streams).await.map(|_| 0),
                 _ => node.exec(&pod, &container, command, options, streams).await,
             }
         })
