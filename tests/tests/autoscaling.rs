@@ -174,6 +174,46 @@ fn replicas_follow_a_metric_of_the_application() {
     let path = "/apis/external.metrics.k8s.io/v1beta1/namespaces/default/queue_length";
     assert!(kubectl(&["get", "--raw", path]).contains("ExternalMetricValueList"));
 
+    // The same queue, asked for in the two other ways: as one of an object, and as one of nothing in particular.
+    cluster.apply(
+        r#"
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: other-ways}
+spec:
+  minReplicas: 1
+  maxReplicas: 4
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: llm}
+  metrics:
+  - type: Object
+    object:
+      describedObject: {apiVersion: v1, kind: Namespace, name: default}
+      metric: {name: queue_length}
+      target: {type: Value, value: "1000"}
+  - type: External
+    external:
+      metric: {name: queue_length, selector: {matchLabels: {app: llm}}}
+      target: {type: AverageValue, averageValue: "10"}
+"#,
+    );
+    // Two autoscalers of one thing are one too many, and say so.
+    cluster.wait("it says that there are two", || {
+        (reason(&cluster, "llm", "ScalingActive") == "AmbiguousSelector").then_some(())
+    });
+    kubectl(&["delete", "hpa", "llm"]);
+    cluster.wait("both are known", || {
+        let shown = cluster.kubectl(&["get", "hpa", "other-ways", "--no-headers"]).stdout;
+        shown.contains("0/1k, 0/10 (avg)").then_some(())
+    });
+    kubectl(&["apply", "-f", &file("load.yaml")]);
+    wait_for_replicas(&cluster, "it scales up by the other ways", "llm", |replicas| replicas > 1);
+    let described = kubectl(&["describe", "hpa", "other-ways"]);
+    assert!(described.contains("external metric queue_length"), "{described}");
+    kubectl(&["delete", "hpa", "other-ways"]);
+    kubectl(&["delete", "-f", &file("load.yaml")]);
+    kubectl(&["scale", "deployment/llm", "--replicas=1"]);
+    kubectl(&["apply", "-f", &file("llm.yaml")]);
+
     kubectl(&["apply", "-f", &file("load.yaml")]);
     wait_for_replicas(&cluster, "it scales up", "llm", |replicas| replicas > 1);
     let described = kubectl(&["describe", "hpa", "llm"]);

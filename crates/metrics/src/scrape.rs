@@ -47,7 +47,8 @@ const CONCURRENT: usize = 32;
 pub(crate) struct Series {
     /// Name of the metric.
     pub(crate) name: String,
-    /// Its labels; those of the place where it was scraped (`namespace`, `pod`, `node`, `instance`) go before its own.
+    /// Its labels; those of the place where it was scraped (`namespace`, `pod`, `node`, `instance`) go before its own, the
+    /// pod's labels after them.
     pub(crate) labels: Labels,
     /// What the metric is.
     pub(crate) kind: Kind,
@@ -160,6 +161,8 @@ struct Target {
     key: ObjectKey,
     url: String,
     labels: Labels,
+    /// The pod's own, under names that Prometheus can have, for what is not told already: as its usual job for pods does.
+    pod_labels: Labels,
 }
 
 impl Target {
@@ -186,7 +189,9 @@ impl Target {
             ("instance", format!("{ip}:{port}")),
         ];
         let labels = labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Some(Self { key, url, labels })
+        let own = pod.metadata.labels.iter().flatten();
+        let pod_labels = own.map(|(name, value)| (label_name(name), value.clone())).collect();
+        Some(Self { key, url, labels, pod_labels })
     }
 
     fn add(&self, text: &str, now: i64, last: &HashMap<Identity, (f64, i64)>, series: &mut Vec<Series>) {
@@ -202,6 +207,9 @@ impl Target {
                     labels.insert(format!("exported_{name}"), own);
                 }
             }
+            for (name, value) in &self.pod_labels {
+                labels.entry(name.clone()).or_insert_with(|| value.clone());
+            }
             let identity = (sample.name.clone(), labels);
             let rate = last.get(&identity).and_then(|(before, then)| rate(*before, sample.value, now - then));
             let (name, labels) = identity;
@@ -209,6 +217,11 @@ impl Target {
             series.push(Series { name, labels, kind, value: sample.value, time: now, rate });
         }
     }
+}
+
+/// `app.kubernetes.io/name` → `app_kubernetes_io_name`.
+fn label_name(name: &str) -> String {
+    name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "_")
 }
 
 fn rate(before: f64, after: f64, milliseconds: i64) -> Option<(f64, f64)> {
@@ -257,15 +270,22 @@ mod tests {
     #[test]
     fn labels_and_rates() {
         let labels = Labels::from([("pod".to_owned(), "p".to_owned())]);
-        let target = Target { key: ObjectKey::new("n", "p"), url: String::new(), labels: labels.clone() };
+        let target = Target {
+            key: ObjectKey::new("n", "p"),
+            url: String::new(),
+            labels,
+            pod_labels: [("app", "web"), ("a", "9")].map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        };
         let mut first = Vec::new();
-        target.add("r_total 10\nq{pod=\"mine\"} 3\nnan NaN\n", 1_000, &HashMap::new(), &mut first);
+        target.add("r_total{a=\"1\"} 10\nq{pod=\"mine\"} 3\nnan NaN\n", 1_000, &HashMap::new(), &mut first);
         assert_eq!(first.len(), 2);
+        let named = ["app", "a"].map(|name| first[0].labels[name].as_str());
+        assert_eq!(named, ["web", "1"], "what it says itself goes before the pod's labels");
         assert_eq!((first[0].kind, first[0].rate), (Kind::Counter, None));
         assert_eq!(first[1].labels["exported_pod"], "mine");
-        let last = HashMap::from([(("r_total".to_owned(), labels), (10.0, 1_000))]);
+        let last = HashMap::from([(("r_total".to_owned(), first[0].labels.clone()), (10.0, 1_000))]);
         let mut second = Vec::new();
-        target.add("r_total 20\n", 3_000, &last, &mut second);
+        target.add("r_total{a=\"1\"} 20\n", 3_000, &last, &mut second);
         assert_eq!(second[0].rate, Some((5.0, 2.0)));
         assert_eq!(rate(10.0, 4.0, 2_000), Some((2.0, 2.0)), "it was reset");
         assert_eq!(rate(1.0, 2.0, 0), None);
