@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `deployment` | Deployments, ReplicaSets, Pods | ReplicaSets |
 //! | `replicaset` | ReplicaSets, ReplicationControllers, Pods | Pods |
-//! | `statefulset` | StatefulSets, Pods, ControllerRevisions, PersistentVolumeClaims | Pods, ControllerRevisions |
+//! | `statefulset` | StatefulSets, Pods, ControllerRevisions, PersistentVolumeClaims, Services | Pods, ControllerRevisions |
 //! | `daemonset` | DaemonSets, Pods, Nodes, ControllerRevisions | Pods, ControllerRevisions |
 //! | `job` | Jobs, Pods | Pods, and the finalizer by which they are counted; Jobs whose time to live is over |
 //! | `cronjob` | CronJobs, Jobs | Jobs |

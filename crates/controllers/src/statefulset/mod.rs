@@ -1,22 +1,23 @@
 //! StatefulSets: Pods with names, addresses and claims that stay.
 //!
-//! Watches StatefulSets, Pods, ControllerRevisions and PersistentVolumeClaims; owns Pods and ControllerRevisions, and
-//! makes claims. The decision is [`plan::plan`]; this file carries it out. Since names are fixed and order is promised,
+//! Watches StatefulSets, Pods, ControllerRevisions, PersistentVolumeClaims and Services; owns Pods and
+//! ControllerRevisions, and makes claims. The decision is [`plan::plan`]; this file carries it out. Since names are fixed and order is promised,
 //! nothing is planned before everything the controller wrote is shown.
 
 pub(crate) mod identity;
 pub(crate) mod plan;
+mod service;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use informer::{EventType, Informer, Informers, ObjectKey, Outcome, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use machinery::selector::LabelSelector;
@@ -24,6 +25,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use self::plan::{Plan, Revision, Snapshot};
+use self::service::Verdict;
 use crate::client::{Error, if_found, settle};
 use crate::history::{self, Choice, History, Latest};
 use crate::ledger::{Ledger, PATIENCE};
@@ -60,9 +62,12 @@ struct Controller {
     client: Client,
     sets: Informer<StatefulSet>,
     claims: Informer<PersistentVolumeClaim>,
+    services: Informer<Service>,
     pods: PodControl,
     history: Arc<History>,
     queue: WorkQueue<ObjectKey>,
+    /// The sets whose Service is wrong, and what was said of it: once is enough.
+    told: Mutex<HashMap<ObjectKey, String>>,
     /// What was written to the sets themselves.
     ledger: Ledger,
 }
@@ -74,6 +79,8 @@ impl Controller {
         Self {
             sets,
             claims: informers.informer(),
+            services: informers.informer(),
+            told: Mutex::default(),
             pods: PodControl::new(client.clone(), informers, "statefulset-controller", Words::StatefulSet),
             history: Arc::new(History::new(client.clone(), informers)),
             client,
@@ -98,6 +105,13 @@ impl Controller {
             }
         });
         let controller = Arc::clone(self);
+        self.services.on_change(move |change| {
+            let key = change.key();
+            let namespace = controller.sets.by_index(meta::BY_NAMESPACE, &key.namespace);
+            let named = namespace.iter().filter(|set| service::name_of(set) == Some(key.name.as_str()));
+            named.for_each(|set| controller.queue.add(ObjectKey::of(&**set)));
+        });
+        let controller = Arc::clone(self);
         self.pods.informer().on_change(move |change| {
             controller.pods.ledger.seen(change);
             if pod_control::concerns_owner(change) {
@@ -110,6 +124,7 @@ impl Controller {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some(set) = self.sets.get(key) else {
             self.ledger.forget(key);
+            self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             self.pods.ledger.forget(key);
             self.history.ledger.forget(key);
             return Ok(Outcome::Done);
@@ -139,7 +154,28 @@ impl Controller {
         self.write_status(&owner, &set, &plan.status).await?;
         done?;
         self.truncate(&owner, &set, &snapshot, &revisions).await?;
-        Ok(plan.look_again.map_or(Outcome::Done, Outcome::After))
+        let look_again = plan.look_again.into_iter().chain(self.look_at_service(&owner, &set)).min();
+        Ok(look_again.map_or(Outcome::Done, Outcome::After))
+    }
+
+    /// Says what is wrong with the set's Service; or in what time to look again.
+    fn look_at_service(&self, owner: &Owner, set: &StatefulSet) -> Option<Duration> {
+        let name = service::name_of(set).filter(|_| self.services.is_synced())?;
+        let found = self.services.get(&ObjectKey::new(&owner.key.namespace, name));
+        let verdict = service::look(set, found.as_deref(), Timestamp::now());
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match verdict {
+            Verdict::Fine => {
+                told.remove(&owner.key);
+            }
+            Verdict::Later(wait) => return Some(wait),
+            Verdict::Wrong(reason, message) => {
+                if told.insert(owner.key.clone(), message.clone()).as_ref() != Some(&message) {
+                    self.pods.event(owner, EventType::Warning, reason, message);
+                }
+            }
+        }
+        None
     }
 
     /// The revision of the set's present template. Nothing if another content has its name: the collision was counted,
