@@ -1,6 +1,6 @@
 //! Further nodes on one machine: each runs pods of its own, survives a restart, and goes without a trace.
 
-use coracle_tests::{Cluster, run};
+use coracle_tests::{BUSYBOX, Cluster, run};
 use serde_json::Value;
 
 #[test]
@@ -78,4 +78,53 @@ fn further_nodes_run_pods_of_their_own() {
     let nodes: Value = serde_json::from_str(&cluster.kubectl(&["get", "nodes", "-o", "json"]).ok()).expect("JSON");
     assert_eq!(nodes["items"].as_array().map(Vec::len), Some(2));
     assert!(cluster.coracle(&["node", "delete", &cluster.profile]).fails().contains("coracle delete"));
+}
+
+#[test]
+fn nodes_on_paper_have_daemons_and_can_be_drained() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    cluster.coracle(&["node", "add", "paper", "--fake", "--count", "3"]).ok();
+    cluster.apply(&format!(
+        "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {{name: agent}}
+spec:
+  selector: {{matchLabels: {{app: agent}}}}
+  template:
+    metadata: {{labels: {{app: agent}}}}
+    spec: {{terminationGracePeriodSeconds: 0, containers: [{{name: c, image: '{BUSYBOX}', command: [sleep, '100000']}}]}}
+"
+    ));
+    kubectl(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
+    cluster.wait_for("daemonset/agent", "{.status.desiredNumberScheduled} {.status.numberReady}", "4 4");
+    cluster.coracle(&["node", "add", "late", "--fake", "--taint", "own=yes:NoSchedule"]).ok();
+    cluster.coracle(&["node", "add", "later", "--fake"]).ok();
+    cluster.wait_for("daemonset/agent", "{.status.desiredNumberScheduled} {.status.numberReady}", "5 5");
+    kubectl(&["set", "env", "daemonset/agent", "ROUND=2"]);
+    kubectl(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
+    assert_eq!(cluster.field("daemonset/agent", "{.status.updatedNumberScheduled}"), "5");
+
+    // There is nothing to look into, and that is said.
+    let on_paper = ["get", "pods", "-l", "app=agent", "--field-selector=spec.nodeName=paper-0", "-o", "name"];
+    let pod = kubectl(&on_paper);
+    let said = "node \"paper-0\" is on paper: its pods only seem to run, and have no ";
+    let refused = cluster.kubectl(&["logs", pod.trim()]).fails();
+    assert!(refused.contains(&format!("{said}logs")), "{refused}");
+    cluster.kubectl(&["exec", pod.trim(), "--", "ls"]).fails();
+
+    // Drained, a node keeps its daemon; the others go elsewhere, one after the other as the budget wants it.
+    kubectl(&["cordon", &cluster.profile]);
+    kubectl(&["create", "deployment", "web", "--image=nginx:latest", "--replicas=6"]);
+    kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl(&["create", "poddisruptionbudget", "web", "--selector=app=web", "--min-available=5"]);
+    cluster.wait_for("pdb/web", "{.status.disruptionsAllowed}", "1");
+    kubectl(&["drain", "paper-0", "paper-1", "--ignore-daemonsets", "--timeout=60s"]);
+    let left = ["get", "pods", "--field-selector=spec.nodeName=paper-0", "-o", "name"];
+    let left = kubectl(&left);
+    assert!(left.lines().count() == 1 && left.contains("agent"), "{left}");
+    kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl(&["uncordon", "paper-0", "paper-1", &cluster.profile]);
+    assert!(!kubectl(&["get", "nodes"]).contains("SchedulingDisabled"));
 }

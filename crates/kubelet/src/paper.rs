@@ -9,6 +9,7 @@
 //! tell nothing, and the node lifecycle controller knows that a node on paper never falls silent.
 
 mod addresses;
+mod api;
 mod node;
 mod pod;
 #[cfg(test)]
@@ -26,6 +27,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+pub use self::api::node_api;
 
 use self::addresses::Addresses;
 use self::pod::Act;

@@ -97,6 +97,7 @@ impl Node {
         let cancel = CancellationToken::new();
         let reader = server.client(User::component("system:kube-controller-manager"), "default");
         let informers = Informers::new(reader, cancel.clone());
+        nodes.know(informers.informer());
 
         metrics_api.set(metrics::Api::new(metrics::Deps {
             client: server.client(User::component("system:metrics"), "default"),

@@ -1,19 +1,30 @@
-//! How the API server finds the kubelet of a node: all of them are in this process.
+//! How the API server finds the kubelet of a node: all of them are in this process, and those on paper have none.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use apiserver::NodeConnector;
 use async_trait::async_trait;
+use informer::{Informer, ObjectKey};
+use k8s_openapi::api::core::v1::Node as ApiNode;
+use kubelet::paper;
 use streaming::NodeApi;
 
 /// Knows the nodes of this process, as they come and go. The API server starts before the first.
 #[derive(Default)]
 pub(crate) struct LocalNodes {
     nodes: RwLock<HashMap<String, Arc<dyn NodeApi>>>,
+    /// All Nodes, those on paper among them.
+    known: OnceLock<Informer<ApiNode>>,
 }
 
 impl LocalNodes {
+    /// From here on nodes on paper answer, too: that they cannot.
+    pub(crate) fn know(&self, nodes: Informer<ApiNode>) {
+        // Once is enough: there is one set of informers.
+        let _ = self.known.set(nodes);
+    }
+
     /// A node is there, or has gone.
     pub(crate) fn set(&self, name: &str, api: Option<Arc<dyn NodeApi>>) {
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
@@ -27,6 +38,11 @@ impl LocalNodes {
 #[async_trait]
 impl NodeConnector for LocalNodes {
     async fn connect(&self, node: &str) -> Option<Arc<dyn NodeApi>> {
-        self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
+        let running = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned();
+        let on_paper = || {
+            let known = self.known.get()?.get(&ObjectKey::new("", node))?;
+            paper::is_paper(&known).then(|| paper::node_api(node))
+        };
+        running.or_else(on_paper)
     }
 }
