@@ -181,3 +181,68 @@ fn claims_say_what_they_wait_for() {
     cluster
         .wait("its claim is gone", || cluster.field("pvc/short-scratch", "{.metadata.name}").is_empty().then_some(()));
 }
+
+/// A claim of a class that waits is made where its pod goes, and from then on holds the pod there.
+#[test]
+fn a_volume_is_made_where_its_first_pod_goes() {
+    let cluster = Cluster::new();
+    cluster.coracle(&["start", "--nodes", "2"]).ok();
+    let second = format!("{}-m02", cluster.profile);
+    cluster.wait_for(&format!("node/{second}"), "{.status.conditions[?(@.type=='Ready')].status}", "True");
+    cluster.apply(
+        "{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: late}, provisioner: coracle.dev/local-path, \
+         volumeBindingMode: WaitForFirstConsumer}",
+    );
+    cluster.apply(
+        "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data}, spec: {storageClassName: late, \
+         accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}",
+    );
+    let events = "{.items[?(@.involvedObject.name==\"data\")].reason}";
+    cluster.wait("the claim says that it waits", || {
+        cluster.field("events", events).contains("WaitForFirstConsumer").then_some(())
+    });
+    assert_eq!(cluster.field("pvc/data", "{.status.phase}"), "Pending");
+
+    let pod = |name: &str, selector: &str, script: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{restartPolicy: Never, nodeSelector: \
+             {{{selector}}}, containers: [{{name: c, image: '{BUSYBOX}', command: [sh, -c, '{script}'], volumeMounts: \
+             [{{name: data, mountPath: /data}}]}}], volumes: [{{name: data, persistentVolumeClaim: {{claimName: data}}}}]}}}}"
+        )
+    };
+    let on = |node: &str| format!("kubernetes.io/hostname: {node}");
+    cluster.apply(&pod("writer", &on(&second), "echo kept > /data/file"));
+    cluster.wait_for("pod/writer", "{.status.phase}", "Succeeded");
+    cluster.wait_for("pvc/data", "{.status.phase}", "Bound");
+    let selected = "{.metadata.annotations.volume\\.kubernetes\\.io/selected-node}";
+    assert_eq!(cluster.field("pvc/data", selected), second);
+    let volume = format!("pv/{}", cluster.field("pvc/data", "{.spec.volumeName}"));
+    let place = "{.spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0].values[0]}";
+    assert_eq!(cluster.field(&volume, place), second);
+
+    // The next one goes there without being told, and one that wants to go elsewhere is told why it cannot.
+    cluster.apply(&pod("reader", "", "cat /data/file"));
+    cluster.wait_for("pod/reader", "{.status.phase}", "Succeeded");
+    assert_eq!(cluster.field("pod/reader", "{.spec.nodeName}"), second);
+    assert_eq!(cluster.kubectl(&["logs", "reader"]).ok(), "kept\n");
+    cluster.apply(&pod("elsewhere", &on(&cluster.profile), "true"));
+    let told = "{.status.conditions[?(@.type==\"PodScheduled\")].message}";
+    cluster.wait("it is told why", || {
+        let message = cluster.field("pod/elsewhere", told);
+        message.contains("1 node(s) didn't match PersistentVolume's node affinity").then_some(())
+    });
+
+    // Each member of a StatefulSet gets a volume of its own, in time.
+    cluster.apply(&format!(
+        "{{apiVersion: apps/v1, kind: StatefulSet, metadata: {{name: db}}, spec: {{serviceName: db, replicas: 2, selector: \
+         {{matchLabels: {{app: db}}}}, template: {{metadata: {{labels: {{app: db}}}}, spec: {{terminationGracePeriodSeconds: \
+         0, containers: [{{name: c, image: '{BUSYBOX}', command: [sleep, '3600'], volumeMounts: [{{name: data, mountPath: \
+         /data}}]}}]}}}}, volumeClaimTemplates: [{{metadata: {{name: data}}, spec: {{storageClassName: late, accessModes: \
+         [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}}}}}]}}}}"
+    ));
+    cluster.kubectl(&["rollout", "status", "statefulset/db", "--timeout=60s"]).ok();
+    for number in 0..2 {
+        let node = cluster.field(&format!("pod/db-{number}"), "{.spec.nodeName}");
+        assert_eq!(cluster.field(&format!("pvc/data-db-{number}"), selected), node);
+    }
+}
