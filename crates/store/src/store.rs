@@ -254,6 +254,7 @@ impl Inner {
             return Err(transaction);
         };
         match writer.as_mut().filter(|writer| writer.is_sequential()) {
+            Some(writer) if writer.is_prompt() => Ok(writer.commit_alone(transaction)),
             Some(writer) => Ok(task::block_in_place(|| writer.commit_alone(transaction))),
             None => Err(transaction),
         }

@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,6 +18,10 @@ use crate::{CommitError, Committed, Event, Op, Revision, Transaction};
 /// How much is written together at most: while that is on its way, everyone else waits.
 const BATCH: usize = 1024;
 const BATCH_BYTES: usize = 4 << 20;
+
+/// A disk that syncs within this is waited for on a worker of the runtime: to hand the worker's other tasks to another
+/// thread and back takes about as long.
+const PROMPT: Duration = Duration::from_micros(500);
 
 /// What comes through the queue.
 pub(crate) enum Request {
@@ -43,6 +47,8 @@ pub(crate) struct Writer {
     nudge: Nudge,
     /// Whether the last batch was a single transaction.
     sequential: bool,
+    /// How long the disk took for the last batch.
+    pace: Duration,
 }
 
 impl Writer {
@@ -54,7 +60,17 @@ impl Writer {
         compactor: SyncSender<()>,
     ) -> Self {
         let nudge = Nudge::new(shared.options.retain_revisions, shared.options.retain_bytes, revision, log_end);
-        Self { shared, working, revision, log_end, failed: None, compactor, nudge, sequential: true }
+        Self {
+            shared,
+            working,
+            revision,
+            log_end,
+            failed: None,
+            compactor,
+            nudge,
+            sequential: true,
+            pace: Duration::MAX,
+        }
     }
 
     /// Commits a single transaction at once, for whoever found nobody else writing or waiting.
@@ -68,6 +84,11 @@ impl Writer {
     /// Whether transactions come one after the other, by the last batch.
     pub(crate) fn is_sequential(&self) -> bool {
         self.sequential
+    }
+
+    /// Whether the disk answers so soon, by the last batch, that a task may wait for it where it is.
+    pub(crate) fn is_prompt(&self) -> bool {
+        self.pace < PROMPT
     }
 
     fn commit(&mut self, gathered: &mut Vec<(Transaction, Reply)>) {
@@ -135,8 +156,9 @@ impl Writer {
         }
         let start = Instant::now();
         disk.write(batch)?;
+        self.pace = start.elapsed();
         let counters = &self.shared.counters;
-        counters.written(transactions, start.elapsed());
+        counters.written(transactions, self.pace);
         counters.log_bytes.fetch_add(end - self.log_end, Relaxed);
         self.log_end = end;
         Ok(())
