@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::steps::{cache, output, say, step};
+use crate::steps::{cache, output, root, say, step};
 
 /// The label of images that were built here, with the name of the image they stand for.
 const BUILT: &str = "io.coracle.stands-for";
@@ -217,7 +217,7 @@ fn shell(root: &Path) -> Result<()> {
 fn llm() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("server");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(LLM.1);
+    let source = root().join(LLM.1);
     let status = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
         .args([
             "--edition",
