@@ -18,6 +18,7 @@
 //! | [`patch`] | JSON patch, merge patch, strategic merge patch |
 //! | [`merge_keys`] | the facts that say how a list is merged |
 //! | [`schema`] | structural schemas: validation, pruning and defaults of custom resources |
+//! | [`expression`] | the Common Expression Language with upstream's libraries, checked and with a budget |
 //! | [`json_path`] | the JSONPath of printer columns |
 //! | [`managed`] | who owns which fields: server-side apply |
 //! | [`ephemeral`] | ephemeral containers as the containers they are |
@@ -30,6 +31,7 @@
 pub mod age;
 pub mod cron;
 pub mod ephemeral;
+pub mod expression;
 pub mod field;
 pub mod gvk;
 pub mod hash;

@@ -9,7 +9,7 @@ use crate::validate;
 
 /// A format that is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     Byte,
     Cidr,
     Date,
@@ -29,7 +29,7 @@ pub(super) enum Format {
 
 impl Format {
     /// The format of that name. Upstream takes `date-time` and `datetime` for the same.
-    pub(super) fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Some(match name.replace('-', "").as_str() {
             "byte" => Self::Byte,
             "cidr" => Self::Cidr,
@@ -78,7 +78,7 @@ impl Format {
     }
 
     /// Whether a text has the format.
-    pub(super) fn accepts(self, text: &str) -> bool {
+    pub(crate) fn accepts(self, text: &str) -> bool {
         match self {
             Self::Byte => is_base64(text),
             Self::Cidr => validate::cidr(text).is_empty(),

@@ -7,15 +7,17 @@
 //! | drop what it does not know | [`Schema::prune`] |
 //! | fill in what was left out | [`Schema::default`] |
 //! | say what is wrong | [`Schema::validate`] |
+//! | evaluate its rules | [`Schema::evaluate`] |
 //! | how are lists and maps merged? | [`Schema::property`], [`Schema::items`], [`Schema::list_type`], ... |
 //!
 //! Schemas are large (some are a megabyte of JSON), so that what only people read (descriptions) is left out here.
 
 mod defaults;
-mod format;
+mod expressions;
+pub(crate) mod format;
 mod lists;
 mod parse;
-mod pattern;
+pub(crate) mod pattern;
 mod place;
 mod prune;
 pub mod rules;
@@ -86,6 +88,9 @@ pub struct Schema {
     additional: Additional,
     items: Option<Box<Schema>>,
     limits: Option<Box<Limits>>,
+    rules: Box<[expressions::Rule]>,
+    /// Whether there are rules here or anywhere below.
+    ruled: bool,
 }
 
 /// What a schema says about fields it does not name.
@@ -178,6 +183,33 @@ impl Schema {
     /// The value of a field that is not there.
     pub fn default_value(&self) -> Option<&Value> {
         self.default.as_deref()
+    }
+
+    /// Whether there are rules in the Common Expression Language.
+    pub fn has_rules(&self) -> bool {
+        self.ruled
+    }
+
+    /// The schema of a field that is named.
+    pub(crate) fn declared(&self, name: &str) -> Option<&Self> {
+        self.properties.get(name)
+    }
+
+    /// The schema of the values of a map.
+    pub(crate) fn values(&self) -> Option<&Self> {
+        self.additional_schema()
+    }
+
+    /// The format of a text.
+    pub(crate) fn format(&self) -> Option<format::Format> {
+        self.limits.as_ref()?.format
+    }
+
+    /// An object with nothing but texts.
+    pub(crate) fn of_texts(names: &[&str]) -> Self {
+        let text = Self { kind: Some(Type::String), ..Default::default() };
+        let properties = names.iter().map(|name| ((*name).into(), text.clone())).collect();
+        Self { kind: Some(Type::Object), properties, ..Default::default() }
     }
 
     fn additional_schema(&self) -> Option<&Self> {

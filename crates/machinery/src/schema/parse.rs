@@ -4,6 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 
+use super::expressions::Rule;
 use super::format::Format;
 use super::pattern::Patterns;
 use super::{Additional, Limits, Schema, Type};
@@ -12,11 +13,33 @@ use crate::merge_keys::ListType;
 impl Schema {
     /// Compiles a schema. What [`super::rules`] would refuse is left out.
     pub fn parse(props: &JSONSchemaProps) -> Self {
-        parse(props, &mut Patterns::default())
+        parse(props, &mut Patterns::default(), Rules::OfResource)
+    }
+
+    /// As [`Schema::parse`], for what has nothing to do with rules.
+    pub(super) fn without_rules(props: &JSONSchemaProps) -> Self {
+        parse(props, &mut Patterns::default(), Rules::LeftOut)
     }
 }
 
-fn parse(props: &JSONSchemaProps, patterns: &mut Patterns) -> Schema {
+/// Whether rules are compiled, and what they are about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rules {
+    LeftOut,
+    OfResource,
+    OfValue,
+}
+
+impl Rules {
+    const fn below(self) -> Self {
+        match self {
+            Self::LeftOut => Self::LeftOut,
+            Self::OfResource | Self::OfValue => Self::OfValue,
+        }
+    }
+}
+
+fn parse(props: &JSONSchemaProps, patterns: &mut Patterns, rules: Rules) -> Schema {
     let kind = props.type_.as_deref().and_then(Type::from_name);
     let list_type = match props.x_kubernetes_list_type.as_deref() {
         Some("set") => ListType::Set,
@@ -26,14 +49,16 @@ fn parse(props: &JSONSchemaProps, patterns: &mut Patterns) -> Schema {
     let additional = match &props.additional_properties {
         None => Additional::Unknown,
         Some(JSONSchemaPropsOrBool::Bool(any)) => Additional::Any(*any),
-        Some(JSONSchemaPropsOrBool::Schema(schema)) => Additional::Schema(Box::new(parse(schema, patterns))),
+        Some(JSONSchemaPropsOrBool::Schema(schema)) => {
+            Additional::Schema(Box::new(parse(schema, patterns, rules.below())))
+        }
     };
     let items = match &props.items {
-        Some(JSONSchemaPropsOrArray::Schema(schema)) => Some(Box::new(parse(schema, patterns))),
+        Some(JSONSchemaPropsOrArray::Schema(schema)) => Some(Box::new(parse(schema, patterns, rules.below()))),
         Some(JSONSchemaPropsOrArray::Schemas(_)) | None => None,
     };
     let properties = props.properties.iter().flatten();
-    Schema {
+    let mut schema = Schema {
         kind,
         nullable: is_true(props.nullable),
         int_or_string: is_true(props.x_kubernetes_int_or_string),
@@ -43,16 +68,28 @@ fn parse(props: &JSONSchemaProps, patterns: &mut Patterns) -> Schema {
         list_type,
         list_map_keys: boxed(props.x_kubernetes_list_map_keys.as_deref()),
         default: props.default.as_ref().map(|JSON(value)| Box::new(value.clone())),
-        properties: properties.map(|(name, schema)| (name.as_str().into(), parse(schema, patterns))).collect(),
+        properties: properties
+            .map(|(name, schema)| (name.as_str().into(), parse(schema, patterns, rules.below())))
+            .collect(),
         additional,
         items,
         limits: limits(props, patterns).map(Box::new),
+        rules: Box::default(),
+        ruled: false,
+    };
+    if rules != Rules::LeftOut {
+        let resource = rules == Rules::OfResource || schema.embedded;
+        let rules = props.x_kubernetes_validations.iter().flatten();
+        schema.rules = rules.map(|rule| Rule::compile(rule, &schema, resource)).collect();
     }
+    let below = schema.properties.values().chain(schema.additional_schema()).chain(schema.items());
+    schema.ruled = !schema.rules.is_empty() || below.into_iter().any(|schema| schema.ruled);
+    schema
 }
 
 fn limits(props: &JSONSchemaProps, patterns: &mut Patterns) -> Option<Limits> {
     let mut all = |schemas: &Option<Vec<JSONSchemaProps>>| {
-        schemas.iter().flatten().map(|schema| parse(schema, patterns)).collect::<Box<[Schema]>>()
+        schemas.iter().flatten().map(|schema| parse(schema, patterns, Rules::LeftOut)).collect::<Box<[Schema]>>()
     };
     let (all_of, any_of, one_of) = (all(&props.all_of), all(&props.any_of), all(&props.one_of));
     let limits = Limits {
@@ -74,7 +111,7 @@ fn limits(props: &JSONSchemaProps, patterns: &mut Patterns) -> Option<Limits> {
         all_of,
         any_of,
         one_of,
-        not: props.not.as_deref().map(|schema| Box::new(parse(schema, patterns))),
+        not: props.not.as_deref().map(|schema| Box::new(parse(schema, patterns, Rules::LeftOut))),
     };
     (limits != Limits::default()).then_some(limits)
 }

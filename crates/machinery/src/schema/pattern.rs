@@ -49,7 +49,7 @@ impl Patterns {
 }
 
 /// Compiles a pattern.
-pub(super) fn compile(text: &str) -> Result<Regex, regex::Error> {
+pub(crate) fn compile(text: &str) -> Result<Regex, regex::Error> {
     Regex::new(&as_go_means(text))
 }
 

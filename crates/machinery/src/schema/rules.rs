@@ -3,6 +3,7 @@
 //! There are two sets of rules. A schema must be *structural*: each field has its type outside of `allOf`, `anyOf`, `oneOf`
 //! and `not`, so that pruning and defaulting have one answer. And each node must make sense by itself.
 
+mod expressions;
 mod nodes;
 mod structural;
 
@@ -17,24 +18,18 @@ use crate::field::{ErrorList, FieldError, Path};
 pub fn check(props: &JSONSchemaProps, path: &Path) -> ErrorList {
     let mut errors = structural::check(props, path);
     if errors.is_empty() {
+        let schema = Schema::parse(props);
+        expressions::check(props, &schema, path, None, &mut errors);
         defaults(props, path, true, false, &mut errors);
     }
     nodes::check(props, path, nodes::Context::root(), &mut errors);
     errors
 }
 
-/// Whether a schema has rules in the Common Expression Language anywhere, which are kept and not evaluated here.
-pub fn has_expressions(props: &JSONSchemaProps) -> bool {
-    !is_empty(&props.x_kubernetes_validations)
-        || items(props).is_some_and(has_expressions)
-        || additional(props).is_some_and(has_expressions)
-        || props.properties.iter().flatten().any(|(_, property)| has_expressions(property))
-}
-
 /// Defaults must be values their own schema accepts.
 fn defaults(props: &JSONSchemaProps, path: &Path, whole: bool, in_meta: bool, errors: &mut ErrorList) {
     if let (Some(JSON(default)), false) = (&props.default, in_meta) {
-        let schema = Schema::parse(props);
+        let schema = Schema::without_rules(props);
         let path = path.child("default");
         if schema.prune_value(&mut default.clone()) {
             errors.push(FieldError::invalid(&path, default, "must not have unknown fields"));

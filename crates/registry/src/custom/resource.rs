@@ -272,8 +272,35 @@ impl CustomResource {
         if let Some(scale) = &version.scale {
             check_scale(scale, &object.body, &mut errors);
         }
+        if version.schema.has_rules() {
+            errors.extend(broken_rules(&version.schema, object, old, &errors));
+        }
         errors
     }
+}
+
+/// Which rules of the schema an object breaks. They are not asked about one that has not the shape they rely on.
+fn broken_rules(schema: &Schema, object: &CustomObject, old: Option<&CustomObject>, found: &ErrorList) -> ErrorList {
+    let blocks = |error: &FieldError| {
+        use ErrorKind::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+        matches!(error.kind, NotSupported | Required | TooLong | TooMany | TypeInvalid)
+    };
+    if found.iter().any(blocks) {
+        let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+        let (field, value) = ("<nil>".to_owned(), Some(Value::Null));
+        return vec![FieldError { kind: ErrorKind::Invalid, field, value, detail: detail.to_owned() }].into();
+    }
+    let around = |object: &CustomObject| {
+        let mut names = Map::new();
+        for (field, value) in [("name", &object.meta.name), ("generateName", &object.meta.generate_name)] {
+            names.extend(value.as_deref().map(|value| (field.to_owned(), value.into())));
+        }
+        let (version, kind) = (object.api_version.as_str().into(), object.kind.as_str().into());
+        [("apiVersion", version), ("kind", kind), ("metadata", Value::Object(names))]
+    };
+    let (beside, beside_old) = (around(object), old.map(around));
+    let old = old.zip(beside_old.as_ref()).map(|(old, beside)| (&old.body, beside.as_slice()));
+    schema.evaluate((&object.body, &beside), old)
 }
 
 /// A schema may restrict the name of an object, and nothing else of its metadata.

@@ -263,3 +263,32 @@ async fn what_only_a_webhook_could_convert_is_refused() {
     let refused = fixture.registry.body(&other.resource, &entry).unwrap_err();
     assert!(refused.message.contains("conversion webhook for example.com/v1, Kind=Shirt failed"), "{refused}");
 }
+
+#[tokio::test]
+async fn rules_are_evaluated() {
+    let fixture = Fixture::open().await;
+    let with_rule = |rule: Value| {
+        let mut version = version("v1", true, fields());
+        version["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] = json!([rule]);
+        crd(json!([version]))
+    };
+    let bad = fixture.create(CRDS, "", with_rule(json!({ "rule": "self.colour == 'red'" }))).await.unwrap_err();
+    let place = "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule";
+    assert_eq!(bad.code, 422);
+    assert!(bad.message.contains(place) && bad.message.contains("undefined field 'colour'"), "{}", bad.message);
+
+    let rule = json!({ "rule": "self.replicas >= oldSelf.replicas", "message": "shirts are never thrown away" });
+    fixture.create(CRDS, "", with_rule(rule)).await.unwrap();
+    fixture.create(SHIRTS, "default", shirt("a", json!({ "replicas": 2 }))).await.unwrap();
+    let target = fixture.target(SHIRTS, "default", "a");
+    let patch = |replicas: i32| json!({ "spec": { "replicas": replicas } });
+    fixture.patch(&target, PatchType::Merge, patch(3)).await.unwrap();
+    let refused = fixture.patch(&target, PatchType::Merge, patch(1)).await.unwrap_err();
+    assert_eq!(
+        (refused.code, refused.message.as_str()),
+        (422, "Shirt.example.com \"a\" is invalid: spec: Invalid value: shirts are never thrown away")
+    );
+    // Rules rely on what the rest of the schema says.
+    let wrong = fixture.create(SHIRTS, "default", shirt("b", json!({ "replicas": "x" }))).await.unwrap_err();
+    assert!(wrong.message.contains("some validation rules were not checked"), "{}", wrong.message);
+}

@@ -11,7 +11,6 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceConversion, CustomResourceDefinition as Object, CustomResourceDefinitionStatus,
 };
 use machinery::field::ErrorList;
-use machinery::schema::rules;
 use machinery::status::ApiError;
 use serde_json::Value;
 
@@ -89,13 +88,6 @@ impl Kind for CustomResourceDefinition {
     /// What is accepted and not done is said, so that nobody relies on it.
     fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
         let mut warnings = Vec::new();
-        for (index, version) in new.spec.versions.iter().enumerate() {
-            let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
-            if schema.is_some_and(rules::has_expressions) {
-                let place = format!("spec.versions[{index}].schema.openAPIV3Schema");
-                warnings.push(format!("{place}: x-kubernetes-validations are kept but not evaluated"));
-            }
-        }
         if new.spec.conversion.as_ref().is_some_and(|conversion| conversion.strategy == "Webhook") {
             let stored = "objects can be had only in the version they are stored in";
             warnings.push(format!("spec.conversion: conversion webhooks are not called, {stored}"));

@@ -197,14 +197,8 @@ fn names_are_given_once() {
 
 #[test]
 fn what_is_not_done_is_said() {
-    let rule = json!([{ "rule": "self.size > 0" }]);
-    let place = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/x-kubernetes-validations";
     for (definition, expect) in [
         (crd(), vec![]),
-        (
-            with(crd(), place, rule),
-            vec!["spec.versions[0].schema.openAPIV3Schema: x-kubernetes-validations are kept but not evaluated"],
-        ),
         (
             with(crd(), "/spec/conversion", json!({ "strategy": "Webhook" })),
             vec![

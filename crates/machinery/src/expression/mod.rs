@@ -1,0 +1,326 @@
+//! The Common Expression Language, as the rules of custom resources and the conditions of admission are written in it.
+//!
+//! The parser and the interpreter are those of the crate `cel`. Here is what makes it upstream's language: values from JSON
+//! under a schema ([`value`]), names of properties ([`names`]), a check of names and types before anything is evaluated
+//! ([`check`]), the libraries ([`library`]), and a budget ([`budget`]).
+
+mod budget;
+mod check;
+mod library;
+mod names;
+mod signatures;
+#[cfg(test)]
+mod tests;
+mod types;
+mod value;
+
+use std::sync::{Arc, LazyLock};
+
+use cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use cel::common::types::{CelBool, CelOptional, CelString};
+use cel::{Context, Env, ExecutionError};
+use serde_json::Value as Json;
+
+use crate::schema::Schema;
+use budget::Budget;
+
+/// What one evaluation may cost, in upstream's units: about a tenth of a second.
+pub const CALL_LIMIT: i64 = 1_000_000;
+
+/// What all evaluations for one object may cost together.
+pub const TOTAL_LIMIT: i64 = 10_000_000;
+
+/// How deep an expression may be nested.
+const DEPTH_MAX: usize = 200;
+
+/// How deep it may be nested to be evaluated on the stack of whoever asks.
+const SHALLOW: usize = 16;
+
+/// The stack for what is nested deeper. Only what is used of it takes memory.
+const LARGE_STACK: usize = 64 << 20;
+
+/// The type of a variable.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind<'a> {
+    /// Anything; found out when it is evaluated.
+    Any,
+    /// A value under a schema; whether it is a whole object of the API.
+    Typed(&'a Schema, bool),
+    /// As [`Kind::Typed`], if there is one.
+    Optional(&'a Schema, bool),
+}
+
+/// What an expression must evaluate to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// A condition.
+    Bool,
+    /// A text.
+    String,
+    /// Whatever it is.
+    Any,
+}
+
+impl Wanted {
+    /// The word of the language for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::String => "string",
+            Self::Any => "dyn",
+        }
+    }
+}
+
+/// An expression, parsed and checked.
+#[derive(Debug)]
+pub struct Program {
+    expression: IdedExpr,
+    depth: usize,
+}
+
+/// Why an expression did not compile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// It makes no sense: what the compiler says, with a line for each place.
+    #[error("compilation failed: {0}")]
+    Invalid(String),
+    /// It makes sense and is of another type than wanted.
+    #[error("it does not evaluate to what is wanted")]
+    Type,
+}
+
+/// Why an expression has no value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The budget was spent.
+    #[error("operation cancelled: actual cost limit exceeded")]
+    Expensive,
+    /// What upstream's interpreter says: `no such key: x`, `division by zero`.
+    #[error("{0}")]
+    Evaluation(String),
+}
+
+/// A value to evaluate with. Copies share it.
+#[derive(Debug, Clone)]
+pub struct Value(value::Boxed);
+
+impl Value {
+    /// JSON as it is.
+    #[must_use]
+    pub fn plain(json: &Json) -> Self {
+        Self(value::plain(json))
+    }
+
+    /// JSON as a schema says, which it must fit.
+    #[must_use]
+    pub fn typed(json: &Json, schema: &Schema, resource: bool) -> Self {
+        Self(value::typed(json, schema, resource))
+    }
+
+    /// An object of the API whose version, kind and metadata (`around`) are kept beside the rest of it.
+    #[must_use]
+    pub fn whole(body: &Json, schema: &Schema, around: &[(&str, Json)]) -> Self {
+        Self(value::whole(body, schema, around))
+    }
+
+    /// A value that may be missing.
+    #[must_use]
+    pub fn optional(value: Option<Self>) -> Self {
+        Self(Box::new(value.map_or_else(CelOptional::none, |value| CelOptional::of(value.0))))
+    }
+
+    /// The condition that it is.
+    #[must_use]
+    pub fn as_bool(&self) -> Option<bool> {
+        self.0.downcast_ref::<CelBool>().map(|flag| *flag.inner())
+    }
+
+    /// The text that it is.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        self.0.downcast_ref::<CelString>().map(CelString::inner)
+    }
+}
+
+/// The language with all its libraries.
+fn environment() -> &'static Arc<Env> {
+    static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
+        let mut env = Env::stdlib();
+        if let Err(error) = library::register(&mut env) {
+            // Two functions of one name: a test would have told.
+            debug_assert!(false, "{error}");
+        }
+        Arc::new(env)
+    });
+    &ENVIRONMENT
+}
+
+impl Program {
+    /// Compiles an expression over variables.
+    ///
+    /// # Errors
+    /// When it cannot be parsed, speaks of what is not there, or is of another type than wanted.
+    pub fn compile(text: &str, variables: &[(&str, Kind<'_>)], wanted: Wanted) -> Result<Self, CompileError> {
+        // The parser takes tens of kilobytes of the stack for each bracket.
+        let compiled = on_large_stack(|| Self::compile_here(text, variables, wanted));
+        compiled.unwrap_or_else(|| Err(CompileError::Invalid("out of memory".to_owned())))
+    }
+
+    fn compile_here(text: &str, variables: &[(&str, Kind<'_>)], wanted: Wanted) -> Result<Self, CompileError> {
+        let parsed = environment().parser().enable_ident_escape_syntax(true).parse_with_source_info(text);
+        let (mut expression, source) = parsed.map_err(|errors| {
+            let lines: Vec<String> = errors
+                .errors
+                .iter()
+                .map(|error| {
+                    let (line, column) = error.pos;
+                    let before: usize = text
+                        .split('\n')
+                        .take(usize::try_from(line - 1).unwrap_or(0))
+                        .map(|line| line.chars().count() + 1)
+                        .sum();
+                    let offset = before + usize::try_from(column - 1).unwrap_or(0);
+                    check::mark(text, offset, &format!("Syntax error: {}", error.msg))
+                })
+                .collect();
+            CompileError::Invalid(lines.join("\n"))
+        })?;
+        let depth = depth(&expression);
+        if depth > DEPTH_MAX {
+            let what = format!("expression recursion limit exceeded: {DEPTH_MAX}");
+            return Err(CompileError::Invalid(check::mark(text, 0, &what)));
+        }
+        let variables: Vec<(&str, types::Type<'_>)> =
+            variables.iter().map(|(name, kind)| (*name, kind.known())).collect();
+        let found = check::check(&expression, &source, &variables).map_err(CompileError::Invalid)?;
+        let fits = match wanted {
+            Wanted::Bool => matches!(found, types::Type::Bool) || found.is_open(),
+            Wanted::String => matches!(found, types::Type::String) || found.is_open(),
+            Wanted::Any => true,
+        };
+        if !fits {
+            return Err(CompileError::Type);
+        }
+        budget::instrument(&mut expression);
+        Ok(Self { expression, depth })
+    }
+
+    /// Whether an expression speaks of a variable.
+    #[must_use]
+    pub fn mentions(&self, name: &str) -> bool {
+        mentions(&self.expression, name)
+    }
+
+    /// Evaluates the expression, and takes what that costs from what is `left`.
+    ///
+    /// # Errors
+    /// When there is no value, or it costs too much; then nothing is left.
+    pub fn run(&self, variables: &[(&str, Value)], left: &mut i64) -> Result<Value, Failure> {
+        let mut context = Context::with_env(Arc::clone(environment()));
+        for (name, value) in variables {
+            context.add_variable_as_val(*name, value.0.clone());
+        }
+        let limit = CALL_LIMIT.min(*left);
+        let budget = Budget::new(limit);
+        budget.spend(1);
+        context.add_variable_as_val(budget::BUDGET, Box::new(budget.clone()));
+        let evaluate = || cel::Value::resolve_val(&self.expression, &context).map(|found| value::owned(found.as_ref()));
+        let found = match self.depth {
+            ..=SHALLOW => evaluate(),
+            _ => on_large_stack(evaluate).ok_or_else(|| Failure::Evaluation("out of memory".to_owned()))?,
+        };
+        *left -= limit - budget.left();
+        if budget.left() < 0 {
+            *left = -1;
+            return Err(Failure::Expensive);
+        }
+        found.map(Value).map_err(|error| Failure::Evaluation(explain(&error)))
+    }
+}
+
+/// Runs something that recurses deeply; nothing if there is no room for it.
+fn on_large_stack<T: Send>(run: impl FnOnce() -> T + Send) -> Option<T> {
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().name("expression".to_owned()).stack_size(LARGE_STACK);
+        builder.spawn_scoped(scope, run).ok()?.join().ok()
+    })
+}
+
+impl<'a> Kind<'a> {
+    fn known(self) -> types::Type<'a> {
+        match self {
+            Kind::Any => types::Type::Dyn,
+            Kind::Typed(schema, resource) => types::of_schema(schema, resource).unwrap_or(types::Type::Dyn),
+            Kind::Optional(schema, resource) => {
+                types::Type::optional(types::of_schema(schema, resource).unwrap_or(types::Type::Dyn))
+            }
+        }
+    }
+}
+
+/// Whether a rule can be about values of a schema: upstream has none about what it leaves open.
+#[must_use]
+pub fn is_known(schema: &Schema, resource: bool) -> bool {
+    types::of_schema(schema, resource).is_some()
+}
+
+fn mentions(expression: &IdedExpr, name: &str) -> bool {
+    match &expression.expr {
+        Expr::Ident(found) => found.trim_start_matches('.') == name,
+        _ => parts(expression).into_iter().any(|part| mentions(part, name)),
+    }
+}
+
+fn depth(expression: &IdedExpr) -> usize {
+    1 + parts(expression).into_iter().map(depth).max().unwrap_or(0)
+}
+
+/// What an expression is made of.
+fn parts(expression: &IdedExpr) -> Vec<&IdedExpr> {
+    match &expression.expr {
+        Expr::Select(select) => vec![&select.operand],
+        Expr::Call(call) => call.target.as_deref().into_iter().chain(&call.args).collect(),
+        Expr::List(list) => list.elements.iter().collect(),
+        Expr::Map(map) => {
+            let entries = map.entries.iter().map(|entry| match &entry.expr {
+                EntryExpr::MapEntry(entry) => [Some(&entry.key), Some(&entry.value)],
+                EntryExpr::StructField(field) => [Some(&field.value), None],
+            });
+            entries.flatten().flatten().collect()
+        }
+        Expr::Comprehension(comprehension) => vec![
+            &comprehension.iter_range,
+            &comprehension.accu_init,
+            &comprehension.loop_cond,
+            &comprehension.loop_step,
+            &comprehension.result,
+        ],
+        Expr::Ident(_) | Expr::Struct(_) | Expr::Literal(_) | Expr::Unspecified => Vec::new(),
+    }
+}
+
+/// An error in the words of upstream's interpreter.
+fn explain(error: &ExecutionError) -> String {
+    let shown = |value: &cel::Value| match value {
+        cel::Value::Int(number) => number.to_string(),
+        cel::Value::UInt(number) => number.to_string(),
+        other => format!("{other:?}"),
+    };
+    match error {
+        ExecutionError::NoSuchKey(key) => format!("no such key: {key}"),
+        ExecutionError::IndexOutOfBounds(index) => format!("index out of bounds: {}", shown(index)),
+        ExecutionError::DivisionByZero(_) => "division by zero".to_owned(),
+        ExecutionError::RemainderByZero(_) => "modulus by zero".to_owned(),
+        ExecutionError::Overflow(..) => "return error for overflow".to_owned(),
+        ExecutionError::UndeclaredReference(name) => format!("no such attribute(s): {name}"),
+        ExecutionError::FunctionError { message, .. } => message.clone(),
+        ExecutionError::NoSuchOverload(_)
+        | ExecutionError::UnexpectedType { .. }
+        | ExecutionError::UnsupportedBinaryOperator(..)
+        | ExecutionError::ValuesNotComparable(..)
+        | ExecutionError::UnsupportedIndex(..) => "no such overload".to_owned(),
+        other => other.to_string(),
+    }
+}

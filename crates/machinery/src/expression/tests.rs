@@ -1,0 +1,240 @@
+//! Tables of expressions.
+
+use std::sync::LazyLock;
+
+use serde_json::{Value as Json, json};
+
+use super::*;
+
+/// A schema with a field of each type.
+fn schema() -> &'static Schema {
+    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+        let props = json!({
+            "type": "object",
+            "properties": {
+                "spec": {
+                    "type": "object",
+                    "properties": {
+                        "name": { "type": "string" },
+                        "replicas": { "type": "integer" },
+                        "ratio": { "type": "number" },
+                        "enabled": { "type": "boolean" },
+                        "port": { "x-kubernetes-int-or-string": true },
+                        "since": { "type": "string", "format": "date-time" },
+                        "timeout": { "type": "string", "format": "duration" },
+                        "data": { "type": "string", "format": "byte" },
+                        "names": { "type": "array", "items": { "type": "string" } },
+                        "set": { "type": "array", "x-kubernetes-list-type": "set", "items": { "type": "string" } },
+                        "parts": {
+                            "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["key"],
+                            "items": {
+                                "type": "object", "required": ["key"],
+                                "properties": { "key": { "type": "string" }, "value": { "type": "integer" } },
+                            },
+                        },
+                        "labels": { "type": "object", "additionalProperties": { "type": "string" } },
+                        "free": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+                        "a-b.c": { "type": "string" },
+                        "namespace": { "type": "string" },
+                    },
+                },
+            },
+        });
+        Schema::parse(&serde_json::from_value(props).unwrap())
+    });
+    &SCHEMA
+}
+
+fn object() -> Json {
+    json!({
+        "apiVersion": "example.com/v1", "kind": "Thing", "metadata": { "name": "x", "labels": { "a": "b" } },
+        "spec": {
+            "name": "web", "replicas": 3, "ratio": 1, "enabled": true, "port": 80, "since": "2024-01-01T00:00:00Z",
+            "timeout": "1m30s", "data": "aGVsbG8=", "names": ["b", "a"], "set": ["x", "y"],
+            "parts": [{ "key": "k", "value": 1 }, { "key": "l" }], "labels": { "app": "web", "a.b/c": "d" },
+            "free": { "x": 1 }, "a-b.c": "odd", "namespace": "ns",
+        },
+    })
+}
+
+fn variables() -> [(&'static str, Kind<'static>); 2] {
+    [("self", Kind::Typed(schema(), true)), ("any", Kind::Any)]
+}
+
+/// What an expression over the object is, or why it is nothing.
+fn evaluate(text: &str) -> Result<bool, String> {
+    let program = Program::compile(text, &variables(), Wanted::Bool).map_err(|error| error.to_string())?;
+    let object = object();
+    let values = [("self", Value::typed(&object, schema(), true)), ("any", Value::plain(&object))];
+    let mut left = TOTAL_LIMIT;
+    let found = program.run(&values, &mut left).map_err(|error| error.to_string())?;
+    found.as_bool().ok_or_else(|| "no condition".to_owned())
+}
+
+#[test]
+fn what_is_true() {
+    for text in [
+        // Types.
+        "self.spec.replicas == 3 && self.spec.replicas + 1 == 4",
+        "self.spec.ratio == 1.0 && self.spec.ratio < 2 && double(self.spec.replicas) == 3.0",
+        "type(self.spec.ratio) == double && type(self.spec.replicas) == int",
+        "self.spec.port == 80 && type(self.spec.port) == int && self.spec.port != '80'",
+        "self.spec.since < timestamp('2024-01-02T00:00:00Z') && self.spec.since.getFullYear() == 2024",
+        "self.spec.timeout == duration('90s') && duration('1h') > self.spec.timeout",
+        "self.spec.data == b'hello' && size(self.spec.data) == 5",
+        "any.spec.replicas == 3 && any.spec.ratio == 1 && any.metadata.labels['a'] == 'b'",
+        // Presence.
+        "has(self.spec.name) && has(self.metadata.name) && !has(self.metadata.generateName)",
+        "self.kind == 'Thing' && self.apiVersion.endsWith('/v1') && self.metadata.name == 'x'",
+        "!has(self.spec.parts[1].value) && has(self.spec.parts[0].value)",
+        "!has(any.spec.nothing)",
+        // Names.
+        "self.spec.a__dash__b__dot__c == 'odd' && self.spec.__namespace__ == 'ns' && self.spec.namespace == 'ns'",
+        "self.spec.labels['a.b/c'] == 'd' && 'app' in self.spec.labels && !('b' in self.spec.labels)",
+        // Lists and maps.
+        "self.spec.names == ['b', 'a'] && ['b', 'a'] == self.spec.names && self.spec.names != ['a', 'b']",
+        "self.spec.set == ['y', 'x'] && ['y', 'x'] == self.spec.set",
+        "(self.spec.set + ['x', 'z']).size() == 3",
+        "self.spec.parts.all(p, p.key in ['k', 'l']) && self.spec.parts.exists_one(p, p.key == 'k')",
+        "self.spec.parts.filter(p, has(p.value)).map(p, p.value).sum() == 1",
+        "self.spec.parts.map(p, p.key) == ['k', 'l']",
+        "self.spec.labels.all(k, k.size() < 6) && self.spec.labels.exists(k, self.spec.labels[k] == 'web')",
+        "size(self.spec.names) == 2 && self.spec.names[0] == 'b' && 'a' in self.spec.names",
+        "[1, 2, 2].isSorted() && !self.spec.names.isSorted() && [3, 1].max() == 3 && ['b', 'a'].min() == 'a'",
+        "[1, 2, 1].indexOf(1) == 0 && [1, 2, 1].lastIndexOf(1) == 2 && [1].indexOf(5) == -1 && [1.5, 2.0].sum() == 3.5",
+        "[1, 2].all(x, [3, 4].exists(y, y > x)) && {'a': 1}.map(k, k) == ['a']",
+        "sets.contains([1, 2], [1]) && sets.equivalent([1, 1], [1]) && sets.intersects([1], [1, 2])",
+        // Texts.
+        "'Hello'.lowerAscii() == 'hello' && 'a,b'.split(',') == ['a', 'b'] && ['a', 'b'].join('-') == 'a-b'",
+        "'abcb'.replace('b', 'x') == 'axcx' && 'hello'.substring(1, 3) == 'el' && '  x '.trim() == 'x'",
+        "'abc'.charAt(1) == 'b' && 'abca'.lastIndexOf('a') == 3 && 'é'.size() == 1 && 'x'.upperAscii() == 'X'",
+        "'%s has %d'.format(['x', 3]) == 'x has 3'",
+        "self.spec.name.matches('^[a-z]+$') && matches('a1', '[0-9]') && !'A'.matches('^[a-z]')",
+        "'abc 123 45'.find('[0-9]+') == '123' && '1 2 3'.findAll('[0-9]', 2) == ['1', '2'] && ''.find('x') == ''",
+        // Values that may be missing.
+        "self.spec.?name.orValue('none') == 'web' && !any.?nothing.hasValue() && any.?spec.?name.value() == 'web'",
+        "any.spec[?'nothing'].orValue(1) == 1 && optional.of(1).hasValue() && !optional.none().hasValue()",
+        "self.spec.?name.optMap(n, n.size()).orValue(0) == 3",
+        // Libraries.
+        "url('https://a.com:80/p?q=1').getHost() == 'a.com:80' && url('https://a.com:80').getPort() == '80'",
+        "url('https://[::1]:80/p').getHostname() == '::1' && isURL('/a/b') && !isURL('a b') && !isURL('x:y')",
+        "url('https://a/p?x=1&x=2').getQuery()['x'] == ['1', '2'] && url('https://a/%20').getEscapedPath() == '/%20'",
+        "ip('10.0.0.1').family() == 4 && isIP('::1') && !isIP('10.0.0') && ip.isCanonical('::1')",
+        "cidr('10.0.0.0/8').containsIP('10.1.2.3') && !cidr('10.0.0.0/8').containsIP(ip('11.0.0.1'))",
+        "cidr('10.0.0.0/8').containsCIDR('10.1.0.0/16') && cidr('10.1.2.3/8').masked() == cidr('10.0.0.0/8')",
+        "cidr('fd00::/8').prefixLength() == 8 && string(cidr('10.0.0.0/8').ip()) == '10.0.0.0' && !isCIDR('10.0.0.0/33')",
+        "quantity('1Gi').isGreaterThan(quantity('1G')) && quantity('50k').add(20) == quantity('50020')",
+        "isQuantity('1.5') && !isQuantity('1x') && quantity('2').asInteger() == 2 && quantity('-1').sign() == -1",
+        "quantity('100m').compareTo(quantity('0.1')) == 0 && quantity('1').sub(quantity('1')).sign() == 0",
+        "!format.dns1123Label().validate('good').hasValue() && format.dns1123Label().validate('Bad').hasValue()",
+        "format.named('dns1035Label').hasValue() && !format.named('what').hasValue()",
+        "semver('1.2.3').isLessThan(semver('1.10.0')) && semver('v1.2', true).minor() == 2 && !isSemver('1.2')",
+        "semver('1.0.0-alpha.1').isLessThan(semver('1.0.0-alpha.beta')) && semver('1.0.0') != semver('1.0.1')",
+        // Errors that do not matter.
+        "true || any.nothing == 1",
+        "any.nothing == 1 || true",
+        "[1, 0].exists(x, 1 / x == 1)",
+        "self.spec.enabled ? true : 1 / 0 == 1",
+        "dyn(1) == 1.0 && 1 < 1.5 && 2u > 1",
+    ] {
+        assert_eq!(evaluate(text), Ok(true), "{text}");
+    }
+}
+
+#[test]
+fn what_fails_when_it_is_evaluated() {
+    for (text, why) in [
+        ("any.nothing == 1", "no such key: nothing"),
+        ("self.spec.labels['none'] == ''", "no such key: none"),
+        ("self.spec.names[5] == ''", "index out of bounds: 5"),
+        ("1 / (self.spec.replicas - 3) == 1", "division by zero"),
+        ("self.spec.port + 'x' == ''", "no such overload"),
+        ("self.spec.port > 'x'", "no such overload"),
+        ("quantity('x').sign() == 0", "quantities must match the regular expression"),
+        ("9223372036854775807 + self.spec.replicas > 0", "return error for overflow"),
+    ] {
+        let found = evaluate(text).unwrap_err();
+        assert!(found.starts_with(why), "{text}: {found}");
+    }
+}
+
+#[test]
+fn what_does_not_compile() {
+    for (text, why) in [
+        ("self.spec.nothing == 1", "undefined field 'nothing'\n | self.spec.nothing == 1\n | .........^"),
+        ("self.spec.free.x == 1", "undefined field 'x'"),
+        ("self.metadata.labels['a'] == 'b'", "undefined field 'labels'"),
+        ("spec.name == ''", "undeclared reference to 'spec' (in container '')\n | spec.name == ''\n | ^"),
+        ("self.spec.replicas == 'x'", "found no matching overload for '_==_' applied to '(int, string)'"),
+        ("self.spec.replicas == 1.0", "found no matching overload for '_==_' applied to '(int, double)'"),
+        ("self.spec.name.size(1) == 1", "found no matching overload for 'size' applied to 'string.(int)'"),
+        ("self.spec.name.foo()", "undeclared reference to 'foo' (in container '')"),
+        ("self.spec.names.all(n, n)", "found no matching overload for '_&&_' applied to '(bool, string)'"),
+        ("self.spec.names.exists(n, n > 5)", "found no matching overload for '_>_' applied to '(string, int)'"),
+        ("self.spec.replicas.all(x, true)", "expression of type 'int' cannot be range of a comprehension"),
+        ("self.spec.name.x == ''", "type 'string' does not support field selection"),
+        ("self.spec.name.matches('(')", "invalid matches argument"),
+        ("[1, 'a'].size() == 2", "expected type 'int' but found 'string'"),
+        ("self.spec.", "Syntax error: "),
+        ("@budget == 1", "Syntax error: "),
+        ("self.spec.labels.foo.bar == 1", "type 'string' does not support field selection"),
+        ("'a' in self.spec.replicas", "found no matching overload for '@in' applied to '(string, int)'"),
+    ] {
+        let found = evaluate(text).unwrap_err();
+        assert!(found.starts_with("compilation failed: ERROR: <input>:1:") && found.contains(why), "{text}: {found}");
+    }
+    assert_eq!(Program::compile("1 + 1", &[], Wanted::Bool).unwrap_err(), CompileError::Type);
+    assert_eq!(Program::compile("true", &[], Wanted::String).unwrap_err(), CompileError::Type);
+    assert!(Program::compile("dyn(1)", &[], Wanted::Bool).is_ok());
+}
+
+#[test]
+fn no_expression_runs_for_ever() {
+    let many: Vec<Json> = (0..300).map(Json::from).collect();
+    let long = json!({ "items": many, "text": "x".repeat(100_000) });
+    for text in [
+        "any.items.all(a, any.items.all(b, any.items.all(c, a + b + c >= 0)))",
+        "any.items.map(a, any.items.map(b, any.items.map(c, [a, b, c]))).size() == 0",
+        "any.items.all(a, any.text + any.text != '')",
+        "any.items.all(a, any.text.matches('^x*y?x*$'))",
+        "any.items.all(a, any.items.all(b, any.items == any.items))",
+        "any.items.map(a, any.text).join().size() == 0",
+        "[1,2,3,4,5,6,7,8,9,10].all(a, [1,2,3,4,5,6,7,8,9,10].all(b, any.items.all(c, any.items.all(d, true))))",
+    ] {
+        let program = Program::compile(text, &[("any", Kind::Any)], Wanted::Bool).unwrap();
+        let mut left = TOTAL_LIMIT;
+        let found = program.run(&[("any", Value::plain(&long))], &mut left).map(|_| ());
+        assert_eq!((found, left), (Err(Failure::Expensive), -1), "{text}");
+    }
+    let doubled = format!("{}.size() > 0", "['x'].map(x, x + x)[0]".to_owned() + &".replace('x', 'xx')".repeat(40));
+    let program = Program::compile(&doubled, &[], Wanted::Bool).unwrap();
+    assert_eq!(program.run(&[], &mut TOTAL_LIMIT.clone()).map(|_| ()), Err(Failure::Expensive));
+}
+
+/// However deep an expression is nested, it is refused or evaluated.
+#[test]
+fn depth_is_bounded() {
+    for depth in [10, 30, 60, 200, 5000] {
+        let text = format!("{}true{}", "(".repeat(depth), ")".repeat(depth));
+        let nested = (0..depth.min(500)).fold("true".to_owned(), |inner, _| format!("[1].all(x, {inner})"));
+        let sum = vec!["1"; depth].join(" + ") + " > 0";
+        let chosen = "true ? ".repeat(depth) + "true" + &" : true".repeat(depth);
+        for text in [
+            text,
+            nested,
+            sum,
+            chosen,
+            "a".to_owned() + &".b".repeat(depth),
+            "[".repeat(depth) + &"]".repeat(depth),
+            format!("{}true", "!".repeat(depth * 2)),
+            vec!["true"; depth].join(" && "),
+        ] {
+            let on_small_stack = std::thread::Builder::new().stack_size(2 << 20);
+            let run = on_small_stack.spawn(move || {
+                let program = Program::compile(&text, &[], Wanted::Bool);
+                program.is_ok_and(|program| program.run(&[], &mut TOTAL_LIMIT.clone()).is_ok())
+            });
+            run.unwrap().join().unwrap();
+        }
+    }
+}
