@@ -38,7 +38,13 @@ fn spec() -> Value {
     let rolling = object(
         &[],
         [
-            ("partition", about("Groups below this index keep the old template.", with(integer(), "default", 0))),
+            (
+                "partition",
+                about(
+                    "Groups below this index keep the old template.",
+                    with(with(integer(), "default", 0), "minimum", 0),
+                ),
+            ),
             (
                 "maxUnavailable",
                 about("Groups that may be missing during an update.", with(count_or_percent(), "default", 1)),
@@ -69,7 +75,7 @@ fn spec() -> Value {
     object(
         &["leaderWorkerTemplate"],
         [
-            ("replicas", about("The number of groups.", with(integer(), "default", 1))),
+            ("replicas", about("The number of groups.", with(with(integer(), "default", 1), "minimum", 0))),
             ("leaderWorkerTemplate", template()),
             ("rolloutStrategy", about("How groups get a new template.", rollout)),
             (
@@ -100,7 +106,13 @@ fn template() -> Value {
         [
             ("leaderTemplate", about("The pod template of leaders; that of the workers where there is none.", free())),
             ("workerTemplate", about("The pod template of workers.", free())),
-            ("size", about("The number of pods in a group, its leader included.", with(integer(), "default", 1))),
+            (
+                "size",
+                about(
+                    "The number of pods in a group, its leader included.",
+                    with(with(integer(), "default", 1), "minimum", 1),
+                ),
+            ),
             (
                 "restartPolicy",
                 about(

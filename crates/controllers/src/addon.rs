@@ -1,15 +1,19 @@
-//! Controllers of custom resources that are built in: they run while their CustomResourceDefinition is there.
+//! Controllers of custom resources that are built in: they run while their CustomResourceDefinition is there. And the
+//! objects of other such kinds, which these controllers make and look at.
 
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use informer::{Informer, Informers, ObjectKey};
+use informer::{Change, Informer, Informers, ObjectKey, WorkQueue};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject, ListParams, PartialObjectMeta};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::meta;
 
 /// A definition that was written is served within this time, or looked at again.
 const SERVED_SOON: Duration = Duration::from_millis(100);
@@ -37,6 +41,7 @@ pub(crate) async fn while_served<F>(
     });
     loop {
         tokio::select! {
+            biased;
             () = cancel.cancelled() => return,
             gone = is_present.wait_for(|present| *present) => if gone.is_err() { return },
         }
@@ -44,7 +49,11 @@ pub(crate) async fn while_served<F>(
         let run = async {
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
             while api.list_metadata(&ListParams::default().limit(1)).await.is_err() {
-                tokio::time::sleep(SERVED_SOON).await;
+                tokio::select! {
+                    // Then there may be nobody any more who would serve it.
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(SERVED_SOON) => {}
+                }
             }
             let config = watcher::Config::default().streaming_lists();
             // Its type is known at run time only, so it is no part of the shared set.
@@ -56,5 +65,99 @@ pub(crate) async fn while_served<F>(
             gone = is_present.wait_for(|present| !*present) => if gone.is_err() { stop.cancel(); return },
         }
         stop.cancel();
+    }
+}
+
+/// Wakes the object whose name the things of this kind carry in `label`.
+///
+/// The informer outlives the definition that the queue is there for: it must not keep the queue.
+pub(crate) fn wake<K>(informer: &Informer<K>, label: &'static str, queue: &Arc<WorkQueue<ObjectKey>>)
+where
+    K: informer::Object,
+    K::DynamicType: Clone,
+{
+    let queue = Arc::downgrade(queue);
+    informer.on_change(move |change| {
+        if let (Some(queue), Some(key)) = (queue.upgrade(), named_by(change, label)) {
+            queue.add(key);
+        }
+    });
+}
+
+fn named_by<K: kube::Resource>(change: &Change<K>, label: &str) -> Option<ObjectKey> {
+    let metadata = change.new.as_deref().or(change.old.as_deref())?.meta();
+    let name = metadata.labels.as_ref()?.get(label)?;
+    Some(ObjectKey::new(metadata.namespace.clone().unwrap_or_default(), name))
+}
+
+/// The objects of a custom kind: none while its definition is not there.
+pub(crate) struct Objects {
+    /// The kind.
+    pub(crate) resource: ApiResource,
+    // A lock of the standard library: never held across an await.
+    informer: Mutex<Option<Informer<DynamicObject>>>,
+}
+
+impl Objects {
+    /// Those of `resource`, once they are followed.
+    pub(crate) fn new(resource: ApiResource) -> Self {
+        Self { resource, informer: Mutex::default() }
+    }
+
+    /// The object with this key.
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<Arc<DynamicObject>> {
+        self.present()?.get(key)
+    }
+
+    /// What the object with this UID controls.
+    pub(crate) fn controlled_by(&self, uid: &str) -> Vec<Arc<DynamicObject>> {
+        self.present().map(|informer| informer.by_index(meta::BY_CONTROLLER, uid)).unwrap_or_default()
+    }
+
+    /// Follows them until `cancel` is triggered. A change wakes the object whose name is in `label`; that there are
+    /// such objects at all, or are no more, is told to `turned`.
+    pub(crate) async fn follow(
+        &self,
+        (client, informers): (Client, Informers),
+        (label, queue): (&'static str, &Arc<WorkQueue<ObjectKey>>),
+        turned: impl Fn(),
+        cancel: CancellationToken,
+    ) {
+        let turned = &turned;
+        while_served(client, informers, self.resource.clone(), cancel, |informer, stop| async move {
+            informer.index(meta::BY_CONTROLLER, |object: &DynamicObject| {
+                meta::controller_of(&object.metadata).map(|owner| owner.uid.clone()).into_iter().collect()
+            });
+            wake(&informer, label, queue);
+            informer.synced().await;
+            let _present = Present::new(self, informer);
+            turned();
+            stop.cancelled().await;
+        })
+        .await;
+    }
+
+    fn present(&self) -> Option<Informer<DynamicObject>> {
+        self.slot().clone()
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Informer<DynamicObject>>> {
+        self.informer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While this is there, so are the objects: the future that holds it is dropped when their definition goes.
+struct Present<'a>(&'a Objects);
+
+impl<'a> Present<'a> {
+    fn new(objects: &'a Objects, informer: Informer<DynamicObject>) -> Self {
+        *objects.slot() = Some(informer);
+        Self(objects)
+    }
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        *self.0.slot() = None;
     }
 }

@@ -48,9 +48,9 @@ impl Error {
         }
     }
 
-    /// Whether the object is not there.
+    /// Whether the object is not there, or not even its kind: of that an API server says no more than the code.
     pub(crate) fn is_not_found(&self) -> bool {
-        self.status().is_some_and(Status::is_not_found)
+        self.status().is_some_and(|status| status.code == 404)
     }
 
     /// Whether an object of that name is there already.

@@ -11,7 +11,7 @@
 //! | `autoscaler` | HorizontalPodAutoscalers, Pods; the metrics APIs | the scale of what they refer to |
 //! | `disruption` | PodDisruptionBudgets, Pods, and what controls them | the status of PodDisruptionBudgets |
 //! | `lws` | LeaderWorkerSets, while there is their definition; StatefulSets, Pods, Services | StatefulSets, Services |
-//! | `rbg` | RoleBasedGroups, while there is their definition; their workloads and Pods | workloads, Services, ConfigMaps, PodGroups |
+//! | `rbg` | RoleBasedGroups, while there is their definition; what it makes of them, and Pods | workloads, Services, ConfigMaps, PodGroups, scaling adapters |
 //! | `endpoints` | Services, Pods, Nodes | EndpointSlices, Endpoints |
 //! | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | `token_secrets` | Secrets of type `kubernetes.io/service-account-token`, ServiceAccounts | their content |
@@ -36,6 +36,7 @@
 
 mod addon;
 mod aggregation;
+mod applier;
 mod autoscaler;
 mod claim;
 mod client;

@@ -11,19 +11,16 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use informer::{EventType, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
 use jiff::Timestamp;
-use k8s_openapi::Metadata;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
-use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams, Preconditions,
-};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -32,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::make::Wishes;
 use self::plan::Snapshot;
 use self::spec::Spec;
+use crate::applier::{Applier, Mark};
 use crate::client::{Error, if_found, settle};
 use crate::history::{Choice, History, Latest, surplus};
 use crate::ledger::{Ledger, PATIENCE};
@@ -43,7 +41,7 @@ const KIND: &str = "LeaderWorkerSet";
 const REVISIONS: i32 = 10;
 
 /// The kind, as the API has it.
-pub(crate) fn resource() -> ApiResource {
+fn resource() -> ApiResource {
     ApiResource::from_gvk_with_plural(
         &GroupVersionKind::gvk("leaderworkerset.x-k8s.io", "v1", KIND),
         "leaderworkersets",
@@ -58,7 +56,7 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
         async move {
             controller.watch();
             controller.synced().await;
-            let queue = controller.queue.clone();
+            let queue = WorkQueue::clone(&controller.queue);
             informer::run("leaderworkerset", queue, workers, stop, |key| {
                 let controller = Arc::clone(&controller);
                 async move { settle(controller.reconcile(&key).await) }
@@ -78,10 +76,9 @@ struct Controller {
     nodes: Informer<Node>,
     history: Arc<History>,
     recorder: Recorder,
-    queue: WorkQueue<ObjectKey>,
+    queue: Arc<WorkQueue<ObjectKey>>,
     ledger: Ledger,
-    /// What was applied last for each set, and the generation of its StatefulSet: the same again is not sent.
-    applied: Mutex<HashMap<ObjectKey, (u32, Option<i64>)>>,
+    applier: Applier,
 }
 
 impl Controller {
@@ -97,25 +94,24 @@ impl Controller {
             nodes: informers.informer(),
             history: Arc::new(History::new(client.clone(), informers)),
             recorder: Recorder::new(client.clone(), "leaderworkerset-controller", None),
+            applier: Applier::new(client.clone(), "lws"),
             client,
-            queue: WorkQueue::new(),
+            queue: Arc::default(),
             ledger: Ledger::default(),
-            applied: Mutex::default(),
         }
     }
 
     fn watch(self: &Arc<Self>) {
         let controller = Arc::downgrade(self);
         self.groups.on_change(move |change| {
-            let Some(controller) = Weak::upgrade(&controller) else { return };
+            let Some(controller) = controller.upgrade() else { return };
             let version = change.new.as_ref().map(|new| meta::version(&new.metadata));
             controller.ledger.seen_version(&change.key(), version);
             controller.queue.add(change.key());
         });
-        self.history.watch(self.queue.clone(), KIND);
-        // These informers outlive the definition: they must not keep what served it.
-        wake(&self.sets, Arc::downgrade(self));
-        wake(&self.pods, Arc::downgrade(self));
+        self.history.watch(WorkQueue::clone(&self.queue), KIND);
+        addon::wake(&self.sets, make::NAME, &self.queue);
+        addon::wake(&self.pods, make::NAME, &self.queue);
     }
 
     async fn synced(&self) {
@@ -131,7 +127,7 @@ impl Controller {
         let Some(set) = self.groups.get(key).filter(|set| set.metadata.deletion_timestamp.is_none()) else {
             self.ledger.forget(key);
             self.history.ledger.forget(key);
-            self.applied().remove(key);
+            self.applier.forget(key);
             return Ok(Outcome::Done);
         };
         if !self.ledger.open(key).is_empty() || !self.history.ledger.open(key).is_empty() {
@@ -148,9 +144,10 @@ impl Controller {
         };
         let snapshot = self.snapshot(key, &set, &latest, &revisions);
         let plan = plan::plan(&snapshot, &owner, spec, &set.data["status"], Timestamp::now());
-        self.apply_leaders(key, &plan.leaders).await?;
+        let there = self.sets.get(key).map(|set| Mark::of(&set.metadata));
+        self.told(&owner, "leader statefulset", self.applier.apply(key, &plan.leaders, there).await)?;
         for service in &plan.services {
-            self.create::<Service>(key, service).await?;
+            self.told(&owner, "headless service", self.create::<Service>(key, service).await)?;
         }
         for leader in &plan.restart {
             let params = DeleteParams::foreground()
@@ -162,7 +159,7 @@ impl Controller {
             self.recorder.event(&owner.reference, EventType::Normal, "RecreateGroup", message);
         }
         for workers in &plan.workers {
-            self.create::<StatefulSet>(key, workers).await?;
+            self.told(&owner, "worker statefulset", self.create::<StatefulSet>(key, workers).await)?;
         }
         let shown = || self.groups.get(key).and_then(|set| meta::version(&set.metadata));
         owner.patch_status(&self.client, (&set.data["status"], &plan.status), Some((&self.ledger, &shown))).await?;
@@ -213,6 +210,7 @@ impl Controller {
             services: names.filter(service).collect(),
             pods,
             sets,
+            generation: set.metadata.generation,
             revision: hash_of(latest).to_owned(),
             revisions: revisions.iter().map(kept).collect(),
             topology,
@@ -220,17 +218,15 @@ impl Controller {
         }
     }
 
-    async fn apply_leaders(&self, key: &ObjectKey, wanted: &Value) -> Result<(), Error> {
-        let hash = machinery::hash::object_hash(wanted);
-        let there = self.sets.get(key).and_then(|set| set.metadata.generation);
-        if there.is_some() && self.applied().get(key) == Some(&(hash, there)) {
-            return Ok(());
+    /// Says what could not be made, and why, where people look for it.
+    fn told(&self, owner: &Owner, what: &str, result: Result<(), Error>) -> Result<(), Error> {
+        if let Err(error) = &result
+            && !error.is_conflict()
+        {
+            let message = format!("Failed to create {what}: {error}");
+            self.recorder.event(&owner.reference, EventType::Warning, "FailedCreate", message);
         }
-        let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), &key.namespace);
-        let params = PatchParams::apply("lws").force();
-        let written = api.patch(&key.name, &params, &Patch::Apply(wanted)).await?;
-        self.applied().insert(key.clone(), (hash, written.metadata.generation));
-        Ok(())
+        result
     }
 
     async fn create<K>(&self, key: &ObjectKey, object: &Value) -> Result<(), Error>
@@ -248,27 +244,6 @@ impl Controller {
             _ => Ok(()),
         }
     }
-
-    fn applied(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, (u32, Option<i64>)>> {
-        // A lock of the standard library: never held across an await.
-        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Wakes the LeaderWorkerSet whose name objects of this kind carry.
-fn wake<K>(informer: &Informer<K>, controller: Weak<Controller>)
-where
-    K: informer::Object + Metadata<Ty = ObjectMeta>,
-    K::DynamicType: Clone,
-{
-    informer.on_change(move |change| {
-        let Some(object) = change.new.as_ref().or(change.old.as_ref()) else { return };
-        let metadata = Metadata::metadata(&**object);
-        let Some(name) = metadata.labels.as_ref().and_then(|labels| labels.get(make::NAME)) else { return };
-        if let Some(controller) = controller.upgrade() {
-            controller.queue.add(ObjectKey::new(metadata.namespace.clone().unwrap_or_default(), name));
-        }
-    });
 }
 
 fn hash_of(revision: &ControllerRevision) -> &str {

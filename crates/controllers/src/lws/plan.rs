@@ -27,6 +27,8 @@ pub(crate) struct Snapshot {
     pub(crate) sets: BTreeMap<String, Arc<StatefulSet>>,
     /// The services that are there, by name.
     pub(crate) services: Vec<String>,
+    /// The generation of what the set asks for.
+    pub(crate) generation: Option<i64>,
     /// The name of the present revision.
     pub(crate) revision: String,
     /// What the revisions keep, by name, for groups that are still of an earlier one.
@@ -117,6 +119,13 @@ fn has_restarted(pod: &Pod) -> bool {
     started && all.map(|container| container.restart_count).sum::<i32>() > 0
 }
 
+/// Whether a worker is of this leader's group, and somebody's, while the leader has no workers yet.
+fn is_leftover(pod: &Pod, leader: &Pod) -> bool {
+    label(pod, make::WORKER_INDEX) != "0"
+        && label(pod, make::GROUP_INDEX) == label(leader, make::GROUP_INDEX)
+        && meta::controller_of(&pod.metadata).is_some()
+}
+
 struct Planner<'a> {
     snapshot: &'a Snapshot,
     owner: &'a Owner,
@@ -152,12 +161,12 @@ impl<'a> Planner<'a> {
     }
 
     /// The partition and the size of the leaders' StatefulSet.
-    fn rollout(&mut self) -> (i32, i32) {
+    fn rollout(&self) -> (i32, i32) {
         let (partition, replicas) = self.rolling();
         (partition.max(self.spec.partition()), replicas)
     }
 
-    fn rolling(&mut self) -> (i32, i32) {
+    fn rolling(&self) -> (i32, i32) {
         let wanted = self.spec.replicas();
         let Some(set) = self.snapshot.sets.get(self.owner.name()) else {
             return (0, wanted);
@@ -166,7 +175,7 @@ impl<'a> Planner<'a> {
         let size = replicas_of(set);
         if revision_of(set) != self.snapshot.revision {
             // A rollout begins; scaling comes first.
-            return (wanted.min(size), self.with_surge(wanted, wanted, surge));
+            return (wanted.min(size), Self::with_surge(wanted, wanted, surge));
         }
         let partition = partition_of(set);
         if partition == 0 && size == wanted {
@@ -179,7 +188,7 @@ impl<'a> Planner<'a> {
         };
         let unready = (0..wanted).filter(|index| !well(*index)).count();
         let unready = i32::try_from(unready).unwrap_or(i32::MAX);
-        let replicas = self.with_surge(wanted, unready, surge);
+        let replicas = Self::with_surge(wanted, unready, surge);
         let before = set.metadata.annotations.as_ref().and_then(|all| all.get(make::REPLICAS)?.parse::<i32>().ok());
         if before != Some(wanted) {
             // Scaled in the middle of it.
@@ -191,7 +200,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The size with as many groups beyond `wanted` as are still of use.
-    fn with_surge(&mut self, wanted: i32, unready: i32, surge: i32) -> i32 {
+    fn with_surge(wanted: i32, unready: i32, surge: i32) -> i32 {
         if unready > surge {
             return wanted + surge;
         }
@@ -262,7 +271,9 @@ impl<'a> Planner<'a> {
             let name = meta::name(&**leader);
             let restarts = self.plan.restart.iter().any(|other| Arc::ptr_eq(other, leader));
             let waits = self.spec.leader_first() && !pods::is_ready(leader);
-            if restarts || waits || self.snapshot.sets.contains_key(name) {
+            // While Pods of an earlier leader are there, theirs are the names.
+            let taken = || self.snapshot.pods.iter().any(|pod| is_leftover(pod, leader));
+            if restarts || waits || self.snapshot.sets.contains_key(name) || taken() {
                 continue;
             }
             let topology = match &self.snapshot.wishes.exclusive {
@@ -340,6 +351,9 @@ impl<'a> Planner<'a> {
             }));
         }
         new["conditions"] = list.into();
+        if let Some(generation) = self.snapshot.generation {
+            new["observedGeneration"] = generation.into();
+        }
         self.plan.status = new;
     }
 }

@@ -92,8 +92,10 @@ impl<'a> Spec<'a> {
             let value: IntOrString = serde_json::from_value(value.clone()).ok()?;
             int_or_string::scaled(&value, replicas, up).ok()
         };
-        let surge = scaled(&self.rolling()["maxSurge"], true).unwrap_or_default();
-        (scaled(&self.max_unavailable(), false).unwrap_or(1), surge.clamp(0, replicas))
+        let surge = scaled(&self.rolling()["maxSurge"], true).unwrap_or_default().clamp(0, replicas);
+        let unavailable = scaled(&self.max_unavailable(), false).unwrap_or(1).max(0);
+        // With neither, no rollout could ever begin.
+        (if surge == 0 { unavailable.max(1) } else { unavailable }, surge)
     }
 
     /// What a revision keeps: that which makes Pods different.

@@ -2,13 +2,22 @@
 
 use serde_json::{Map, Value, json};
 
-use super::role::{Role, Workload, group_size, patched, ports, service_name};
-use crate::owner::Owner;
+use super::role::{Gang, Group, Role, Workload, patched};
 
 const NAME: &str = "rolebasedgroup.workloads.x-k8s.io/name";
 const ROLE: &str = "rolebasedgroup.workloads.x-k8s.io/role";
 const GROUP_KEY: &str = "rolebasedgroup.workloads.x-k8s.io/group-unique-key";
 const ROLE_SIZE: &str = "rolebasedgroup.workloads.x-k8s.io/role-size";
+/// The same labels as v1alpha2 has them. Selectors take the former ones, which must not change.
+const LATER: [(&str, &str); 3] = [
+    (NAME, "rbg.workloads.x-k8s.io/group-name"),
+    (ROLE, "rbg.workloads.x-k8s.io/role-name"),
+    (GROUP_KEY, "rbg.workloads.x-k8s.io/group-uid"),
+];
+const LATER_ROLE_SIZE: &str = "rbg.workloads.x-k8s.io/role-size";
+/// A template with one of these keeps out of its group's exclusive topology.
+const NOT_EXCLUSIVE: [&str; 2] =
+    ["rolebasedgroup.workloads.x-k8s.io/disable-exclusive-topology", "rbg.workloads.x-k8s.io/role-disable-exclusive"];
 /// The label of a Pod with the name of its gang.
 const POD_GROUP: &str = "pod-group.scheduling.sigs.k8s.io/name";
 /// The same for Volcano, as an annotation.
@@ -20,17 +29,20 @@ pub(crate) const GROUP_LABEL: &str = NAME;
 /// The label with the role of a Pod or workload.
 pub(crate) const ROLE_LABEL: &str = ROLE;
 
-/// The name of a role's workload.
-pub(crate) fn workload_name(owner: &Owner, role: Role<'_>) -> String {
-    format!("{}-{}", owner.name(), role.name())
+/// By these a role's Pods are selected.
+fn selector(group: Group<'_>, role: Role<'_>) -> Map<String, Value> {
+    let key = machinery::hash::fnv32a(format!("{}/{}", group.namespace(), group.name()).as_bytes());
+    let labels = [(NAME, group.name().to_owned()), (ROLE, role.name().to_owned()), (GROUP_KEY, format!("{key:08x}"))];
+    labels.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
 }
 
-fn labels(owner: &Owner, role: Role<'_>) -> Map<String, Value> {
-    let key = machinery::hash::fnv32a(format!("{}/{}", owner.key.namespace, owner.name()).as_bytes());
-    let mut labels = Map::new();
-    labels.insert(NAME.to_owned(), owner.name().into());
-    labels.insert(ROLE.to_owned(), role.name().into());
-    labels.insert(GROUP_KEY.to_owned(), format!("{key:08x}").into());
+/// All labels of what a role is made of.
+fn labels(group: Group<'_>, role: Role<'_>) -> Map<String, Value> {
+    let mut labels = selector(group, role);
+    for (label, later) in LATER {
+        let value = labels.get(label).cloned().unwrap_or_default();
+        labels.insert(later.to_owned(), value);
+    }
     labels
 }
 
@@ -49,40 +61,72 @@ fn child<'a>(value: &'a mut Value, key: &str) -> &'a mut Map<String, Value> {
 }
 
 /// A Pod template that knows its group: labels, environment, the file with everybody's addresses, the gang.
-fn template(owner: &Owner, spec: &Value, role: Role<'_>, workload: Workload) -> Result<Value, String> {
-    let mut template = role.template(spec)?;
+fn template(group: Group<'_>, role: Role<'_>, workload: Workload) -> Result<Value, String> {
+    let mut template = role.template(group.spec())?;
     let metadata = child(&mut template, "metadata");
     let mut metadata_value = Value::Object(std::mem::take(metadata));
-    child(&mut metadata_value, "labels").extend(labels(owner, role));
-    if spec["podGroupPolicy"]["kubeScheduling"].is_object() {
-        child(&mut metadata_value, "labels").insert(POD_GROUP.to_owned(), owner.name().into());
-    } else if spec["podGroupPolicy"]["volcanoScheduling"].is_object() {
-        child(&mut metadata_value, "annotations").insert(VOLCANO_GROUP.to_owned(), owner.name().into());
-    }
+    child(&mut metadata_value, "labels").extend(labels(group, role));
+    match group.gang() {
+        Some(Gang::Plugins(_)) => {
+            child(&mut metadata_value, "labels").insert(POD_GROUP.to_owned(), group.name().into())
+        }
+        Some(Gang::Volcano(_)) => {
+            child(&mut metadata_value, "annotations").insert(VOLCANO_GROUP.to_owned(), group.name().into())
+        }
+        None => None,
+    };
+    let alone = NOT_EXCLUSIVE.iter().all(|key| metadata_value["annotations"][*key] != "true");
     template["metadata"] = metadata_value;
-    let mut variables = vec![
-        json!({ "name": "GROUP_NAME", "value": owner.name() }),
-        json!({ "name": "RBG_GROUP_NAME", "value": owner.name() }),
-        json!({ "name": "RBG_ROLE_NAME", "value": role.name() }),
-        json!({ "name": "ROLE_NAME", "value": role.name() }),
+    let plain = [
+        ("GROUP_NAME", group.name()),
+        ("RBG_GROUP_NAME", group.name()),
+        ("RBG_ROLE_NAME", role.name()),
+        ("ROLE_NAME", role.name()),
     ];
-    if workload != Workload::Deployment {
+    let mut variables: Vec<_> = plain.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+    if workload.names_pods() {
         let index = json!({ "fieldRef": { "fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']" } });
-        variables.push(json!({ "name": "RBG_ROLE_INDEX", "valueFrom": index }));
-        variables.push(json!({ "name": "ROLE_INDEX", "valueFrom": index }));
+        variables.extend(["RBG_ROLE_INDEX", "ROLE_INDEX"].map(|name| json!({ "name": name, "valueFrom": index })));
+    }
+    if workload == Workload::LeaderWorkerSet {
+        // What v1alpha2 calls them; the LeaderWorkerSet's own come first in the environment.
+        for name in ["LEADER_ADDRESS", "GROUP_SIZE", "WORKER_INDEX"] {
+            variables.push(json!({ "name": format!("RBG_LWP_{name}"), "value": format!("$(LWS_{name})") }));
+        }
+    }
+    if let Some(topology) = group.exclusive_topology().filter(|_| alone) {
+        let key = selector(group, role).remove(GROUP_KEY).unwrap_or_default();
+        keep_apart(child(&mut template["spec"], "affinity"), &key, topology);
     }
     let body = &mut template["spec"];
-    for container in body["containers"].as_array_mut().into_iter().flatten() {
-        append(container, "env", &variables);
-        append(
-            container,
-            "volumeMounts",
-            &[json!({ "name": CONFIG_VOLUME, "mountPath": "/etc/rbg", "readOnly": true })],
-        );
+    for list in ["initContainers", "containers"] {
+        for container in body[list].as_array_mut().into_iter().flatten() {
+            append(container, "env", &variables);
+            let mount = json!({ "name": CONFIG_VOLUME, "mountPath": "/etc/rbg", "readOnly": true });
+            append(container, "volumeMounts", &[mount]);
+        }
     }
     let items = json!([{ "key": "config.yaml", "path": "config.yaml" }]);
-    append(body, "volumes", &[json!({ "name": CONFIG_VOLUME, "configMap": { "name": owner.name(), "items": items } })]);
+    append(body, "volumes", &[json!({ "name": CONFIG_VOLUME, "configMap": { "name": group.name(), "items": items } })]);
     Ok(template)
+}
+
+/// Ties Pods to the topology domain of their group, and keeps those of other groups out of it.
+fn keep_apart(affinity: &mut Map<String, Value>, key: &Value, topology: &str) {
+    let term = |demands: Value| json!({ "labelSelector": { "matchExpressions": demands }, "topologyKey": topology });
+    let near = term(json!([{ "key": GROUP_KEY, "operator": "In", "values": [key] }]));
+    let others =
+        json!([{ "key": GROUP_KEY, "operator": "Exists" }, { "key": GROUP_KEY, "operator": "NotIn", "values": [key] }]);
+    let mut affinity_value = Value::Object(std::mem::take(affinity));
+    for (field, term) in [("podAffinity", near), ("podAntiAffinity", term(others))] {
+        let terms = &mut affinity_value[field]["requiredDuringSchedulingIgnoredDuringExecution"];
+        let mut list = terms.as_array().cloned().unwrap_or_default();
+        list.push(term);
+        *terms = list.into();
+    }
+    if let Value::Object(members) = affinity_value {
+        *affinity = members;
+    }
 }
 
 /// Appends items to a list, except those whose names are there already.
@@ -100,45 +144,42 @@ fn append(object: &mut Value, field: &str, items: &[Value]) {
 ///
 /// # Errors
 /// What is wrong with the role.
-pub(crate) fn workload(owner: &Owner, spec: &Value, role: Role<'_>) -> Result<Value, String> {
+pub(crate) fn workload(group: Group<'_>, role: Role<'_>) -> Result<Value, String> {
     let kind = role.workload()?;
-    let template = template(owner, spec, role, kind)?;
-    let (labels, rolling) = (labels(owner, role), &role.0["rolloutStrategy"]["rollingUpdate"]);
+    let template = template(group, role, kind)?;
+    let rolling = &role.0["rolloutStrategy"]["rollingUpdate"];
     let mut own_labels = role.0["labels"].as_object().cloned().unwrap_or_default();
-    own_labels.extend(labels.clone());
+    own_labels.extend(labels(group, role));
     let mut annotations = role.0["annotations"].as_object().cloned().unwrap_or_default();
-    annotations.insert(ROLE_SIZE.to_owned(), role.replicas().to_string().into());
+    for key in [ROLE_SIZE, LATER_ROLE_SIZE] {
+        annotations.insert(key.to_owned(), role.replicas().to_string().into());
+    }
     let metadata = json!({
-        "name": workload_name(owner, role), "namespace": owner.key.namespace, "labels": own_labels,
-        "annotations": annotations, "ownerReferences": [owner.controller],
+        "name": role.workload_name(group), "namespace": group.namespace(), "labels": own_labels,
+        "annotations": annotations, "ownerReferences": [group.owner.controller],
     });
-    let mut update = Map::new();
-    let mut take = |fields: &[&str]| {
-        for field in fields {
-            if !rolling[*field].is_null() {
-                update.insert((*field).to_owned(), rolling[*field].clone());
-            }
+    let take = |fields: &[&str]| {
+        let named = fields.iter().filter(|field| !rolling[**field].is_null());
+        let mut taken: Map<String, Value> = named.map(|field| ((*field).to_owned(), rolling[*field].clone())).collect();
+        if let Some(partition) = taken.get_mut("partition") {
+            // Workloads take a number only.
+            *partition = role.partition().unwrap_or_default().into();
         }
-        Value::Object(std::mem::take(&mut update))
+        Value::Object(taken)
     };
-    let selector = json!({ "matchLabels": labels });
-    Ok(match kind {
+    let selector = json!({ "matchLabels": selector(group, role) });
+    let spec = match kind {
         Workload::Deployment => json!({
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
-            "spec": {
-                "replicas": role.replicas(), "selector": selector, "template": template,
-                "minReadySeconds": role.0["minReadySeconds"].as_i64().unwrap_or_default(),
-                "strategy": { "type": "RollingUpdate", "rollingUpdate": take(&["maxUnavailable", "maxSurge"]) },
-            },
+            "replicas": role.replicas(), "selector": selector, "template": template,
+            "minReadySeconds": role.0["minReadySeconds"].as_i64().unwrap_or_default(),
+            "strategy": { "type": "RollingUpdate", "rollingUpdate": take(&["maxUnavailable", "maxSurge"]) },
         }),
         Workload::StatefulSet => json!({
-            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata,
-            "spec": {
-                "replicas": role.replicas(), "selector": selector, "template": template,
-                "serviceName": service_name(owner.name(), role.name()), "podManagementPolicy": "Parallel",
-                "minReadySeconds": role.0["minReadySeconds"].as_i64().unwrap_or_default(),
-                "updateStrategy": { "type": "RollingUpdate", "rollingUpdate": take(&["maxUnavailable", "partition"]) },
-            },
+            "replicas": role.replicas(), "selector": selector, "template": template,
+            "serviceName": role.service_name(group),
+            "podManagementPolicy": role.0["podManagementPolicy"].as_str().unwrap_or("Parallel"),
+            "minReadySeconds": role.0["minReadySeconds"].as_i64().unwrap_or_default(),
+            "updateStrategy": { "type": "RollingUpdate", "rollingUpdate": take(&["maxUnavailable", "partition"]) },
         }),
         Workload::LeaderWorkerSet => {
             let pattern = role.leader_worker();
@@ -146,87 +187,84 @@ pub(crate) fn workload(owner: &Owner, spec: &Value, role: Role<'_>) -> Result<Va
                 let patch = if pattern[now].is_object() { &pattern[now] } else { &pattern[later] };
                 patched(&template, patch).map_err(|error| format!("role {:?}: {now}: {error}", role.name()))
             };
-            let policy = if role.0["restartPolicy"] == "None" { "None" } else { "RecreateGroupOnPodRestart" };
+            let policy = if role.recreates_instance() { "RecreateGroupOnPodRestart" } else { "None" };
             json!({
-                "apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "metadata": metadata,
-                "spec": {
-                    "replicas": role.replicas(), "startupPolicy": "LeaderCreated",
-                    "rolloutStrategy": {
-                        "type": "RollingUpdate",
-                        "rollingUpdateConfiguration": take(&["maxUnavailable", "maxSurge", "partition"]),
-                    },
-                    "leaderWorkerTemplate": {
-                        "size": role.size(), "restartPolicy": policy,
-                        "leaderTemplate": differ("patchLeaderTemplate", "leaderTemplatePatch")?,
-                        "workerTemplate": differ("patchWorkerTemplate", "workerTemplatePatch")?,
-                    },
+                "replicas": role.replicas(), "startupPolicy": "LeaderCreated",
+                "rolloutStrategy": {
+                    "type": "RollingUpdate",
+                    "rollingUpdateConfiguration": take(&["maxUnavailable", "maxSurge", "partition"]),
+                },
+                "leaderWorkerTemplate": {
+                    "size": role.size(), "restartPolicy": policy,
+                    "leaderTemplate": differ("patchLeaderTemplate", "leaderTemplatePatch")?,
+                    "workerTemplate": differ("patchWorkerTemplate", "workerTemplatePatch")?,
                 },
             })
         }
-    })
+    };
+    Ok(json!({ "apiVersion": kind.api_version(), "kind": kind.kind(), "metadata": metadata, "spec": spec }))
 }
 
 /// The headless service of a role whose Pods have names.
-pub(crate) fn service(owner: &Owner, role: Role<'_>) -> Value {
-    let mut spec = json!({ "clusterIP": "None", "selector": labels(owner, role), "publishNotReadyAddresses": true });
-    if let ports @ Value::Array(_) = ports(role) {
-        spec["ports"] = ports;
+pub(crate) fn service(group: Group<'_>, role: Role<'_>) -> Value {
+    let mut spec = json!({ "clusterIP": "None", "selector": selector(group, role), "publishNotReadyAddresses": true });
+    if !role.ports().is_empty() {
+        spec["ports"] = role.ports().into();
     }
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {
-            "name": service_name(owner.name(), role.name()), "namespace": owner.key.namespace,
-            "labels": labels(owner, role), "ownerReferences": [owner.controller],
+            "name": role.service_name(group), "namespace": group.namespace(),
+            "labels": labels(group, role), "ownerReferences": [group.owner.controller],
         },
         "spec": spec,
     })
 }
 
-/// The ConfigMap with everybody's addresses.
-pub(crate) fn config_map(owner: &Owner, spec: &Value) -> Value {
+fn metadata(group: Group<'_>) -> Value {
     json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {
-            "name": owner.name(), "namespace": owner.key.namespace, "labels": { NAME: owner.name() },
-            "ownerReferences": [owner.controller],
-        },
-        "data": { "config.yaml": super::role::config(owner.name(), spec) },
+        "name": group.name(), "namespace": group.namespace(), "labels": { NAME: group.name() },
+        "ownerReferences": [group.owner.controller],
     })
 }
 
-/// The gang of all Pods of the group, if it is to be one.
-pub(crate) fn pod_group(owner: &Owner, spec: &Value) -> Option<Value> {
-    let metadata =
-        json!({ "name": owner.name(), "namespace": owner.key.namespace, "ownerReferences": [owner.controller] });
-    let policy = &spec["podGroupPolicy"];
-    if let Some(gang) = policy["kubeScheduling"].as_object() {
-        let timeout = gang.get("scheduleTimeoutSeconds").and_then(Value::as_i64).filter(|seconds| *seconds > 0);
-        return Some(json!({
-            "apiVersion": "scheduling.x-k8s.io/v1alpha1", "kind": "PodGroup", "metadata": metadata,
-            "spec": { "minMember": group_size(spec), "scheduleTimeoutSeconds": timeout.unwrap_or(60) },
-        }));
-    }
-    let gang = policy["volcanoScheduling"].as_object()?;
-    let mut wish = gang.clone();
-    wish.insert("minMember".to_owned(), group_size(spec).into());
-    Some(json!({
-        "apiVersion": "scheduling.volcano.sh/v1beta1", "kind": "PodGroup", "metadata": metadata, "spec": wish,
-    }))
+/// The ConfigMap with everybody's addresses.
+pub(crate) fn config_map(group: Group<'_>) -> Value {
+    let data = json!({ "config.yaml": group.config() });
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(group), "data": data })
 }
 
-/// What an autoscaler scales in place of a role.
-pub(crate) fn adapter(owner: &Owner, api_version: &str, role: Role<'_>) -> Value {
+/// The gang of the Pods of the group, if it is to be one.
+///
+/// Upstream's has all Pods of the group as members, so that roles which wait for others wait for ever. Here it has `members`,
+/// those of the roles that have started, and grows with them.
+pub(crate) fn pod_group(group: Group<'_>, members: i64) -> Option<Value> {
+    let (api_version, mut spec) = match group.gang()? {
+        Gang::Plugins(seconds) => ("scheduling.x-k8s.io/v1alpha1", json!({ "scheduleTimeoutSeconds": seconds })),
+        Gang::Volcano(wish) => ("scheduling.volcano.sh/v1beta1", wish),
+    };
+    spec["minMember"] = members.into();
+    Some(json!({ "apiVersion": api_version, "kind": "PodGroup", "metadata": metadata(group), "spec": spec }))
+}
+
+/// What an autoscaler scales in place of a role: at first it asks for what there is.
+pub(crate) fn adapter(group: Group<'_>, api_version: &str, role: Role<'_>) -> Value {
     json!({
         "apiVersion": api_version, "kind": "RoleBasedGroupScalingAdapter",
         "metadata": {
-            "name": workload_name(owner, role), "namespace": owner.key.namespace,
-            "labels": { NAME: owner.name(), ROLE: role.name() }, "ownerReferences": [owner.controller],
+            "name": role.workload_name(group), "namespace": group.namespace(),
+            "labels": labels(group, role), "ownerReferences": [group.owner.controller],
         },
-        "spec": { "scaleTargetRef": { "name": owner.name(), "role": role.name() } },
+        "spec": { "replicas": role.replicas(), "scaleTargetRef": { "name": group.name(), "role": role.name() } },
     })
 }
 
-/// The selector of a role's Pods, as text.
-pub(crate) fn selector_text(owner: &Owner, role: Role<'_>) -> String {
-    format!("{NAME}={},{ROLE}={}", owner.name(), role.name())
+/// The selector of a role's Pods, as text: of those that stand for an instance each.
+pub(crate) fn selector_text(group: Group<'_>, role: Role<'_>) -> String {
+    let leaders = if role.workload() == Ok(Workload::LeaderWorkerSet) {
+        ",leaderworkerset.sigs.k8s.io/worker-index=0"
+    } else {
+        ""
+    };
+    format!("{NAME}={},{ROLE}={}{leaders}", group.name(), role.name())
 }

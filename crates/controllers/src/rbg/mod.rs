@@ -1,69 +1,71 @@
 //! RoleBasedGroups (workloads.x-k8s.io): roles that belong together, each run by a Deployment, a StatefulSet or a
 //! LeaderWorkerSet, started in the order of their dependencies. Runs while the CustomResourceDefinition is there.
 //!
-//! Watches RoleBasedGroups, their workloads and Pods; owns workloads, Services, a ConfigMap, PodGroups and scaling
-//! adapters. The decision is [`plan::plan`]; this file carries it out.
+//! Watches RoleBasedGroups and what it makes of them: workloads, Services, a ConfigMap, PodGroups and scaling adapters; and
+//! Pods. The decision is [`plan::plan`]; this file carries it out.
 
 mod make;
 mod plan;
 mod role;
+mod state;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use informer::{Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
+use informer::{EventType, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
 use jiff::Timestamp;
-use k8s_openapi::Metadata;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, Preconditions,
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams, Preconditions,
 };
+use kube::runtime::watcher;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use self::plan::{Snapshot, State};
-use self::role::{Role, Workload};
+use self::plan::{Plan, Snapshot};
+use self::role::{Group, Workload};
+use self::state::State;
+use crate::addon::{self, Objects};
+use crate::applier::{self, Applier, Mark};
 use crate::client::{Error, if_found, settle};
 use crate::ledger::{Ledger, PATIENCE};
 use crate::owner::Owner;
-use crate::{addon, meta, pods};
+use crate::{meta, pods};
 
 const KIND: &str = "RoleBasedGroup";
+const ADAPTER: &str = "RoleBasedGroupScalingAdapter";
 const GROUP: &str = "workloads.x-k8s.io";
-/// What is not watched (LeaderWorkerSets and adapters, whose definitions may come and go) is looked at as often as this
-/// while a group is not ready, or may be scaled.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// The kind, in the version that is stored.
-pub(crate) fn resource() -> ApiResource {
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, "v1alpha1", KIND), "rolebasedgroups")
-}
-
-fn adapters() -> ApiResource {
-    let kind = GroupVersionKind::gvk(GROUP, "v1alpha1", "RoleBasedGroupScalingAdapter");
-    ApiResource::from_gvk_with_plural(&kind, "rolebasedgroupscalingadapters")
+/// The kind, in the version that is stored: it shows an object as it was written.
+fn resource() -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, "v1alpha2", KIND), "rolebasedgroups")
 }
 
 /// Runs the controller while its definition is there, until `cancel` is triggered.
 pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
     let (outer, shared) = (client.clone(), informers.clone());
     addon::while_served(client, informers, resource(), cancel, move |groups, stop| {
-        let controller = Arc::new(Controller::new(outer.clone(), &shared, groups));
+        let with = (outer.clone(), shared.clone());
+        let controller = Arc::new(Controller::new(outer.clone(), &shared, groups, &stop));
         async move {
             controller.watch();
             controller.synced().await;
-            let queue = controller.queue.clone();
-            informer::run("rolebasedgroup", queue, workers, stop, |key| {
+            let queue = WorkQueue::clone(&controller.queue);
+            let work = informer::run("rolebasedgroup", queue, workers, stop.clone(), |key| {
                 let controller = Arc::clone(&controller);
                 async move { settle(controller.reconcile(&key).await) }
-            })
-            .await;
+            });
+            // What could not be made while its kind was not there, can be now.
+            let turned =
+                || controller.groups.list().iter().for_each(|group| controller.queue.add(ObjectKey::of(&**group)));
+            let label = (make::GROUP_LABEL, &controller.queue);
+            let followed = controller.custom.iter().map(|kind| kind.follow(with.clone(), label, turned, stop.clone()));
+            tokio::join!(work, futures::future::join_all(followed));
         }
     })
     .await;
@@ -74,260 +76,245 @@ struct Controller {
     groups: Informer<DynamicObject>,
     deployments: Informer<Deployment>,
     sets: Informer<StatefulSet>,
+    services: Informer<Service>,
+    configs: Informer<ConfigMap>,
     pods: Informer<Pod>,
+    /// Kinds with definitions of their own: LeaderWorkerSets, adapters, PodGroups of both projects.
+    custom: [Objects; 4],
     recorder: Recorder,
-    queue: WorkQueue<ObjectKey>,
+    queue: Arc<WorkQueue<ObjectKey>>,
     ledger: Ledger,
-    /// What was applied last under each kind and name, and the generation that it led to: the same again is not sent.
-    applied: Mutex<Applied>,
+    applier: Applier,
+    /// What was told last of each group: it is not told again before something else was.
+    told: Mutex<HashMap<ObjectKey, Vec<(&'static str, String)>>>,
 }
 
-/// By kind and name: a hash of what was applied, and the generation that it led to.
-type Applied = HashMap<(String, ObjectKey), (u32, Option<i64>)>;
-
 impl Controller {
-    fn new(client: Client, informers: &Informers, groups: Informer<DynamicObject>) -> Self {
+    fn new(client: Client, informers: &Informers, groups: Informer<DynamicObject>, stop: &CancellationToken) -> Self {
         let pods = informers.informer::<Pod>();
         pods.index(pods::BY_LABEL, pods::label_values);
         let (deployments, sets) = (informers.informer::<Deployment>(), informers.informer::<StatefulSet>());
         deployments.index(meta::BY_CONTROLLER, meta::controller_uids);
         sets.index(meta::BY_CONTROLLER, meta::controller_uids);
+        let services = informers.informer::<Service>();
+        services.index(meta::BY_CONTROLLER, meta::controller_uids);
+        // Nobody else reads ConfigMaps: only those of groups are kept.
+        let labelled = watcher::Config::default().labels(make::GROUP_LABEL).streaming_lists();
+        let custom = [
+            Workload::LeaderWorkerSet.resource(),
+            applier::resource(&resource().api_version, ADAPTER),
+            applier::resource("scheduling.x-k8s.io/v1alpha1", "PodGroup"),
+            applier::resource("scheduling.volcano.sh/v1beta1", "PodGroup"),
+        ];
         Self {
             groups,
             deployments,
             sets,
+            services,
+            configs: Informer::start(Api::all(client.clone()), labelled, stop.clone()),
             pods,
+            custom: custom.map(Objects::new),
             recorder: Recorder::new(client.clone(), "rolebasedgroup-controller", None),
+            applier: Applier::new(client.clone(), "rbg"),
             client,
-            queue: WorkQueue::new(),
+            queue: Arc::default(),
             ledger: Ledger::default(),
-            applied: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 
     fn watch(self: &Arc<Self>) {
         let controller = Arc::downgrade(self);
         self.groups.on_change(move |change| {
-            let Some(controller) = Weak::upgrade(&controller) else { return };
+            let Some(controller) = controller.upgrade() else { return };
             let version = change.new.as_ref().map(|new| meta::version(&new.metadata));
             controller.ledger.seen_version(&change.key(), version);
             controller.queue.add(change.key());
         });
-        // These informers outlive the definition: they must not keep what served it.
-        wake(&self.deployments, Arc::downgrade(self));
-        wake(&self.sets, Arc::downgrade(self));
-        wake(&self.pods, Arc::downgrade(self));
+        addon::wake(&self.deployments, make::GROUP_LABEL, &self.queue);
+        addon::wake(&self.sets, make::GROUP_LABEL, &self.queue);
+        addon::wake(&self.services, make::GROUP_LABEL, &self.queue);
+        addon::wake(&self.configs, make::GROUP_LABEL, &self.queue);
+        addon::wake(&self.pods, make::GROUP_LABEL, &self.queue);
     }
 
     async fn synced(&self) {
         self.groups.synced().await;
         self.deployments.synced().await;
         self.sets.synced().await;
+        self.services.synced().await;
+        self.configs.synced().await;
         self.pods.synced().await;
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let Some(group) = self.groups.get(key).filter(|group| group.metadata.deletion_timestamp.is_none()) else {
+        let Some(object) = self.groups.get(key).filter(|group| group.metadata.deletion_timestamp.is_none()) else {
             self.ledger.forget(key);
+            self.applier.forget(key);
+            self.told().remove(key);
             return Ok(Outcome::Done);
         };
         if !self.ledger.open(key).is_empty() {
             // The event that shows the write brings the key back.
             return Ok(Outcome::After(PATIENCE));
         }
-        let owner = Owner::of_dynamic(&group, &resource());
-        let spec = &group.data["spec"];
-        let (snapshot, generations) = self.snapshot(key, spec).await?;
-        let generation = group.metadata.generation.unwrap_or_default();
-        let plan = plan::plan(&snapshot, &owner, generation, spec, &group.data["status"], Timestamp::now());
-        for (type_, reason, message) in &plan.events {
-            self.recorder.event(&owner.reference, *type_, *reason, message.clone());
-        }
+        let owner = Owner::of_dynamic(&object, &resource());
+        let group = Group { owner: &owner, object: &object };
+        let plan = plan::plan(&self.snapshot(group), group, Timestamp::now());
+        self.tell(group, &plan.events);
         if !plan.scale.is_empty() {
-            self.scale(key, &group, &plan.scale).await?;
+            self.scale(group, &plan.scale).await?;
             return Ok(Outcome::After(PATIENCE));
         }
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        for pod in &plan.restart {
-            let params = DeleteParams::default()
-                .preconditions(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
-            if_found(pods.delete(meta::name(&**pod), &params).await)?;
-        }
-        let mut failure = None;
-        for object in &plan.apply {
-            // One that cannot be applied does not keep the others from it.
-            if let Err(error) = self.apply(key, object, &generations).await {
-                let message = format!("cannot apply {} {}: {error}", object["kind"], object["metadata"]["name"]);
-                self.recorder.event(&owner.reference, informer::EventType::Warning, "FailedReconcileWorkload", message);
-                failure = Some(error);
-            }
-        }
-        for (name, status) in &plan.adapters {
-            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &adapters());
-            let patch = Patch::Merge(json!({ "status": status }));
-            if_found(api.patch_status(name, &PatchParams::default(), &patch).await)?;
-        }
-        self.remove_old(&owner, spec).await?;
+        // That the group starts anew is written before it is done.
         let shown = || self.groups.get(key).and_then(|group| meta::version(&group.metadata));
-        owner.patch_status(&self.client, (&group.data["status"], &plan.status), Some((&self.ledger, &shown))).await?;
-        failure.map_or(Ok(()), Err)?;
-        let roles = role::roles(spec);
-        let unwatched = |role: &Role<'_>| role.has_adapter() || role.workload() == Ok(Workload::LeaderWorkerSet);
-        Ok(if roles.iter().any(unwatched) { Outcome::After(LOOK_AGAIN) } else { Outcome::Done })
+        owner.patch_status(&self.client, (group.status(), &plan.status), Some((&self.ledger, &shown))).await?;
+        for (name, state) in &plan.restart {
+            self.delete(key, &state.workload.resource(), name, Some(state.uid.clone())).await?;
+        }
+        self.make(group, &plan).await?;
+        self.remove_old(group).await?;
+        Ok(Outcome::Done)
     }
 
-    /// How the roles' workloads stand, and their generations by kind and name.
-    async fn snapshot(&self, key: &ObjectKey, spec: &Value) -> Result<(Snapshot, BTreeMap<String, i64>), Error> {
+    /// How the group's roles stand.
+    fn snapshot(&self, group: Group<'_>) -> Snapshot {
+        let namespace = group.namespace();
         let mut snapshot = Snapshot {
-            pods: self.pods.by_index(pods::BY_LABEL, &pods::label_value(&key.namespace, make::GROUP_LABEL, &key.name)),
+            pods: self.pods.by_index(pods::BY_LABEL, &pods::label_value(namespace, make::GROUP_LABEL, group.name())),
             api_version: resource().api_version,
             ..Snapshot::default()
         };
-        let mut generations = BTreeMap::new();
-        let mut has_adapters = false;
-        for role in role::roles(spec) {
-            has_adapters |= role.has_adapter();
-            let name = format!("{}-{}", key.name, role.name());
-            let at = ObjectKey::new(&key.namespace, &name);
+        let [leader_workers, adapters, ..] = &self.custom;
+        for role in group.roles() {
+            let at = ObjectKey::new(namespace, role.workload_name(group));
             let found = match role.workload() {
-                Ok(Workload::Deployment) => {
-                    self.deployments.get(&at).map(|it| (deployment(&it), it.metadata.generation))
-                }
-                Ok(Workload::StatefulSet) => self.sets.get(&at).map(|it| (stateful(&it), it.metadata.generation)),
-                Ok(Workload::LeaderWorkerSet) => {
-                    let api: Api<DynamicObject> =
-                        Api::namespaced_with(self.client.clone(), &key.namespace, &crate::lws::resource());
-                    let live = if_found(api.get(&name).await)?;
-                    live.map(|it| (leader_workers(&it), it.metadata.generation))
-                }
+                Ok(Workload::Deployment) => self.deployments.get(&at).map(|it| State::of_deployment(&it)),
+                Ok(Workload::StatefulSet) => self.sets.get(&at).map(|it| State::of_stateful_set(&it)),
+                Ok(Workload::LeaderWorkerSet) => leader_workers.get(&at).map(|it| State::of_leader_worker_set(&it)),
                 Err(_) => None,
             };
-            if let Some((state, generation)) = found {
-                snapshot.workloads.insert(role.name().to_owned(), state);
-                generations.insert(name, generation.unwrap_or_default());
-            }
-        }
-        if has_adapters {
-            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &adapters());
-            let ours = ListParams::default().labels(&format!("{}={}", make::GROUP_LABEL, key.name));
-            for adapter in api.list(&ours).await?.items {
-                let Some(role) = adapter.data["spec"]["scaleTargetRef"]["role"].as_str() else { continue };
+            snapshot.workloads.extend(found.map(|state| (role.name().to_owned(), state)));
+            if let Some(adapter) = adapters.get(&at).filter(|_| role.has_adapter()) {
                 let asked = adapter.data["spec"]["replicas"].as_i64();
-                snapshot.adapters.insert(role.to_owned(), (asked, adapter.data["status"].clone()));
+                snapshot.adapters.insert(role.name().to_owned(), (asked, adapter.data["status"].clone()));
             }
         }
-        Ok((snapshot, generations))
+        snapshot
+    }
+
+    /// Says what was not said just before.
+    fn tell(&self, group: Group<'_>, events: &[(EventType, &'static str, String)]) {
+        let now = events.iter().map(|(_, reason, message)| (*reason, message.clone())).collect();
+        let before = self.told().insert(group.owner.key.clone(), now).unwrap_or_default();
+        for (type_, reason, message) in events {
+            if !before.iter().any(|(known, words)| known == reason && words == message) {
+                self.recorder.event(&group.owner.reference, *type_, *reason, message.clone());
+            }
+        }
     }
 
     /// Writes what adapters ask for into the group, as long as nobody else has changed it meanwhile.
-    async fn scale(&self, key: &ObjectKey, group: &DynamicObject, scale: &[(usize, i64)]) -> Result<(), Error> {
-        let mut roles = group.data["spec"]["roles"].clone();
+    async fn scale(&self, group: Group<'_>, scale: &[(usize, i64)]) -> Result<(), Error> {
+        let mut roles = group.spec()["roles"].clone();
         for (place, replicas) in scale {
             roles[*place]["replicas"] = (*replicas).into();
         }
         let patch = json!({
-            "metadata": { "resourceVersion": group.metadata.resource_version }, "spec": { "roles": roles },
+            "metadata": { "resourceVersion": group.object.metadata.resource_version }, "spec": { "roles": roles },
         });
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &resource());
-        if_found(api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), group.namespace(), &resource());
+        if_found(api.patch(group.name(), &PatchParams::default(), &Patch::Merge(patch)).await)?;
         Ok(())
     }
 
-    async fn apply(&self, key: &ObjectKey, object: &Value, generations: &BTreeMap<String, i64>) -> Result<(), Error> {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
-        let slot = (kind.clone(), ObjectKey::new(&key.namespace, &name));
-        let hash = machinery::hash::object_hash(object);
-        let is_workload = ["Deployment", "StatefulSet", "LeaderWorkerSet"].contains(&kind.as_str());
-        let there = if is_workload { generations.get(&name).copied() } else { None };
-        if self.applied().get(&slot) == Some(&(hash, there)) && (there.is_some() || !is_workload) {
-            return Ok(());
-        }
-        let api_version = text(&object["apiVersion"]);
-        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-        let plural = format!("{}s", kind.to_lowercase());
-        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, &kind), &plural);
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
-        let written = api.patch(&name, &PatchParams::apply("rbg").force(), &Patch::Apply(object)).await?;
-        let generation = if is_workload { written.metadata.generation } else { None };
-        self.applied().insert(slot, (hash, generation));
-        Ok(())
-    }
-
-    /// Deletes workloads of roles that the group no longer has, and those of another kind than their role has now.
-    async fn remove_old(&self, owner: &Owner, spec: &Value) -> Result<(), Error> {
-        let roles = role::roles(spec);
-        let wanted = |name: &str, kind: Workload| {
-            roles.iter().any(|role| make::workload_name(owner, *role) == name && role.workload() == Ok(kind))
-        };
-        let namespace = &owner.key.namespace;
-        for old in self.deployments.by_index(meta::BY_CONTROLLER, owner.uid()) {
-            let name = meta::name(&*old);
-            if !wanted(name, Workload::Deployment) {
-                let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
-                if_found(api.delete(name, &DeleteParams::background()).await)?;
+    /// Makes what is planned. What cannot be made does not keep the rest from it.
+    async fn make(&self, group: Group<'_>, plan: &Plan) -> Result<(), Error> {
+        let mut failure = None;
+        for object in &plan.apply {
+            let there = self.mark(group, object);
+            if let Err(error) = self.applier.apply(&group.owner.key, object, there).await {
+                let what = [&object["kind"], &object["metadata"]["name"]].map(|name| name.as_str().unwrap_or_default());
+                // The API server says no more than that there is no such page.
+                let why = match error.is_not_found() {
+                    true => format!(
+                        "the cluster has no {} of {}",
+                        what[0],
+                        object["apiVersion"].as_str().unwrap_or_default()
+                    ),
+                    false => error.to_string(),
+                };
+                let message = format!("Cannot apply {} {}: {why}", what[0], what[1]);
+                self.recorder.event(&group.owner.reference, EventType::Warning, "FailedReconcileWorkload", message);
+                failure = Some(error);
             }
         }
-        for old in self.sets.by_index(meta::BY_CONTROLLER, owner.uid()) {
-            let name = meta::name(&*old);
-            if !wanted(name, Workload::StatefulSet) {
-                let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), namespace);
-                if_found(api.delete(name, &DeleteParams::background()).await)?;
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), group.namespace(), &self.custom[1].resource);
+        for object in &plan.create {
+            let object: DynamicObject = serde_json::from_value(object.clone())?;
+            match api.create(&PostParams::default(), &object).await.map_err(Error::from) {
+                Err(error) if !error.is_already_exists() => failure = Some(error),
+                _ => {}
+            }
+        }
+        for (name, status) in &plan.adapters {
+            let patch = Patch::Merge(json!({ "status": status }));
+            if_found(api.patch_status(name, &PatchParams::default(), &patch).await)?;
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// The mark of what is there in the place of `object`.
+    fn mark(&self, group: Group<'_>, object: &Value) -> Option<Mark> {
+        let at = ObjectKey::new(group.namespace(), object["metadata"]["name"].as_str()?);
+        let of = |metadata: &ObjectMeta| Mark::of(metadata);
+        match object["kind"].as_str()? {
+            "Deployment" => self.deployments.get(&at).map(|it| of(&it.metadata)),
+            "StatefulSet" => self.sets.get(&at).map(|it| of(&it.metadata)),
+            "Service" => self.services.get(&at).map(|it| of(&it.metadata)),
+            "ConfigMap" => self.configs.get(&at).map(|it| of(&it.metadata)),
+            _ => {
+                let mut kinds = self.custom.iter();
+                let kind = kinds.find(|kind| kind.resource.api_version == object["apiVersion"])?;
+                kind.get(&at).map(|it| of(&it.metadata))
+            }
+        }
+    }
+
+    /// Deletes what the group has no use for any more: of roles that it no longer has, or that are run by something else.
+    async fn remove_old(&self, group: Group<'_>) -> Result<(), Error> {
+        let uid = group.owner.uid();
+        let mut old: Vec<(ApiResource, ObjectMeta)> = Vec::new();
+        let of = |workload: Workload, metadata: &ObjectMeta| (workload.resource(), metadata.clone());
+        let deployments = self.deployments.by_index(meta::BY_CONTROLLER, uid);
+        old.extend(deployments.iter().map(|it| of(Workload::Deployment, &it.metadata)));
+        old.extend(
+            self.sets.by_index(meta::BY_CONTROLLER, uid).iter().map(|it| of(Workload::StatefulSet, &it.metadata)),
+        );
+        let services = self.services.by_index(meta::BY_CONTROLLER, uid);
+        old.extend(services.iter().map(|it| (applier::resource("v1", "Service"), it.metadata.clone())));
+        for kind in &self.custom {
+            old.extend(kind.controlled_by(uid).iter().map(|it| (kind.resource.clone(), it.metadata.clone())));
+        }
+        for (resource, metadata) in old {
+            let name = metadata.name.unwrap_or_default();
+            if metadata.deletion_timestamp.is_none() && !plan::is_wanted(group, &resource.kind, &name) {
+                self.delete(&group.owner.key, &resource, &name, metadata.uid).await?;
             }
         }
         Ok(())
     }
 
-    fn applied(&self) -> std::sync::MutexGuard<'_, Applied> {
+    async fn delete(&self, key: &ObjectKey, of: &ApiResource, name: &str, uid: Option<String>) -> Result<(), Error> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, of);
+        let params = DeleteParams::background().preconditions(Preconditions { uid, resource_version: None });
+        if_found(api.delete(name, &params).await)?;
+        Ok(())
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, Vec<(&'static str, String)>>> {
         // A lock of the standard library: never held across an await.
-        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Wakes the group whose name objects of this kind carry.
-fn wake<K>(informer: &Informer<K>, controller: Weak<Controller>)
-where
-    K: informer::Object + Metadata<Ty = ObjectMeta>,
-    K::DynamicType: Clone,
-{
-    informer.on_change(move |change| {
-        let Some(object) = change.new.as_ref().or(change.old.as_ref()) else { return };
-        let metadata = Metadata::metadata(&**object);
-        let Some(name) = metadata.labels.as_ref().and_then(|labels| labels.get(make::GROUP_LABEL)) else { return };
-        if let Some(controller) = controller.upgrade() {
-            controller.queue.add(ObjectKey::new(metadata.namespace.clone().unwrap_or_default(), name));
-        }
-    });
-}
-
-fn deployment(it: &Deployment) -> State {
-    let status = it.status.clone().unwrap_or_default();
-    let count = |number: Option<i32>| i64::from(number.unwrap_or_default());
-    State {
-        replicas: count(status.replicas),
-        ready: count(status.ready_replicas),
-        updated: count(status.updated_replicas),
-        settled: status.observed_generation >= it.metadata.generation,
-    }
-}
-
-fn stateful(it: &StatefulSet) -> State {
-    let status = it.status.clone().unwrap_or_default();
-    let count = |number: Option<i32>| i64::from(number.unwrap_or_default());
-    State {
-        replicas: i64::from(status.replicas),
-        ready: count(status.ready_replicas),
-        updated: count(status.updated_replicas),
-        settled: status.observed_generation >= it.metadata.generation,
-    }
-}
-
-fn leader_workers(it: &DynamicObject) -> State {
-    let count = |field: &str| it.data["status"][field].as_i64().unwrap_or_default();
-    State {
-        replicas: count("replicas"),
-        ready: count("readyReplicas"),
-        updated: count("updatedReplicas"),
-        settled: it.data["status"].is_object(),
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

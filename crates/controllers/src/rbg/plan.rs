@@ -9,22 +9,12 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::make;
-use super::role::{self, Role, Workload};
+use super::role::{self, Group, Role};
+use super::state::State;
 use crate::meta;
-use crate::owner::Owner;
 
-/// How the workload of a role stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct State {
-    /// How many replicas there are.
-    pub(crate) replicas: i64,
-    /// How many are ready.
-    pub(crate) ready: i64,
-    /// How many are of the present template.
-    pub(crate) updated: i64,
-    /// Whether its controller has seen what it is asked for.
-    pub(crate) settled: bool,
-}
+const READY: &str = "Ready";
+const RESTARTING: &str = "RestartInProgress";
 
 /// What a plan is made from.
 #[derive(Debug, Default)]
@@ -35,7 +25,7 @@ pub(crate) struct Snapshot {
     pub(crate) adapters: BTreeMap<String, (Option<i64>, Value)>,
     /// All Pods of the group.
     pub(crate) pods: Vec<Arc<Pod>>,
-    /// The group's `apiVersion`.
+    /// The `apiVersion` of adapters.
     pub(crate) api_version: String,
 }
 
@@ -44,166 +34,257 @@ pub(crate) struct Snapshot {
 pub(crate) struct Plan {
     /// Roles whose adapters ask for another number: their places in the list, and the numbers. Then nothing else.
     pub(crate) scale: Vec<(usize, i64)>,
-    /// Pods to delete, for the group starts anew.
-    pub(crate) restart: Vec<Arc<Pod>>,
-    /// Objects to apply.
-    pub(crate) apply: Vec<Value>,
-    /// Status of adapters, by name.
-    pub(crate) adapters: Vec<(String, Value)>,
     /// The status before any of this shows.
     pub(crate) status: Value,
+    /// Workloads to delete by name, for the group starts anew. Then nothing else.
+    pub(crate) restart: Vec<(String, State)>,
+    /// Objects to apply.
+    pub(crate) apply: Vec<Value>,
+    /// Adapters to create: afterwards others say what they ask for.
+    pub(crate) create: Vec<Value>,
+    /// Status of adapters, by name.
+    pub(crate) adapters: Vec<(String, Value)>,
     /// What there is to tell.
     pub(crate) events: Vec<(EventType, &'static str, String)>,
 }
 
-/// Decides what the group `owner`, with this specification and status, needs.
-pub(crate) fn plan(
-    snapshot: &Snapshot,
-    owner: &Owner,
-    generation: i64,
-    spec: &Value,
-    status: &Value,
-    now: Timestamp,
-) -> Plan {
-    let mut plan = Plan::default();
-    let roles = role::roles(spec);
-    let mut conditions = Conditions { list: status["conditions"].as_array().cloned().unwrap_or_default(), now };
-    let order = match role::in_order(&roles) {
-        Ok(order) => order,
-        Err(message) => {
-            conditions.set("Ready", false, "InvalidRoleDependency", &message);
-            plan.events.push((EventType::Warning, "InvalidRoleDependency", message));
-            plan.status = finish(snapshot, generation, &roles, conditions);
-            return plan;
-        }
+/// Decides what `group` needs.
+pub(crate) fn plan(snapshot: &Snapshot, group: Group<'_>, now: Timestamp) -> Plan {
+    let known = group.status()["conditions"].as_array().cloned().unwrap_or_default();
+    let mut planner = Planner {
+        snapshot,
+        group,
+        roles: group.roles(),
+        conditions: Conditions { list: known, generation: group.generation(), now },
+        plan: Plan::default(),
     };
-    for (place, role) in roles.iter().enumerate().filter(|(_, role)| role.has_adapter()) {
-        let asked = snapshot.adapters.get(role.name()).and_then(|(asked, _)| *asked);
-        plan.scale.extend(asked.filter(|asked| *asked != role.replicas()).map(|asked| (place, asked)));
-    }
-    if !plan.scale.is_empty() {
-        plan.status = status.clone();
-        return plan;
-    }
-    plan.apply.push(make::config_map(owner, spec));
-    plan.apply.extend(make::pod_group(owner, spec));
-    let is_ready = |name: &str| roles.iter().any(|role| role.name() == name && self::is_ready(snapshot, *role));
-    let mut waiting = Vec::new();
-    let mut wrong = None;
-    for role in &order {
-        let exists = snapshot.workloads.contains_key(role.name());
-        let missing: Vec<_> = role.dependencies().into_iter().filter(|name| !is_ready(name)).collect();
-        if !exists && !missing.is_empty() {
-            let message = format!("Dependencies of role {:?} are not ready: {}", role.name(), missing.join(", "));
-            plan.events.push((EventType::Normal, "DependencyNotMet", message));
-            waiting.push(format!("{} waits for {}", role.name(), missing.join(", ")));
-            continue;
+    planner.decide();
+    planner.finish()
+}
+
+/// Whether `group` still has what this object of it is for.
+pub(crate) fn is_wanted(group: Group<'_>, kind: &str, name: &str) -> bool {
+    let of_role = |wanted: &dyn Fn(&Role<'_>) -> bool| group.roles().iter().any(wanted);
+    match kind {
+        "Service" => {
+            of_role(&|role| role.workload().is_ok_and(role::Workload::names_pods) && role.service_name(group) == name)
         }
-        match make::workload(owner, spec, *role) {
-            Ok(workload) => {
-                if role.workload() != Ok(Workload::Deployment) {
-                    plan.apply.push(make::service(owner, *role));
-                }
-                plan.apply.push(workload);
+        "PodGroup" => group.gang().is_some(),
+        "RoleBasedGroupScalingAdapter" => of_role(&|role| role.has_adapter() && role.workload_name(group) == name),
+        // What a role that cannot be run now was run by is left alone.
+        _ => of_role(&|role| {
+            role.workload_name(group) == name && role.workload().map_or(true, |workload| workload.kind() == kind)
+        }),
+    }
+}
+
+struct Planner<'a> {
+    snapshot: &'a Snapshot,
+    group: Group<'a>,
+    roles: Vec<Role<'a>>,
+    conditions: Conditions,
+    plan: Plan,
+}
+
+impl<'a> Planner<'a> {
+    fn tell(&mut self, type_: EventType, reason: &'static str, message: String) {
+        self.plan.events.push((type_, reason, message));
+    }
+
+    fn decide(&mut self) {
+        let order = match role::in_order(&self.roles) {
+            Ok(order) => order,
+            Err(message) => return self.refuse("InvalidRoleDependency", message),
+        };
+        if self.scale() || self.restart() {
+            return;
+        }
+        // What runs is not taken away because something that it depends on fails.
+        let (started, waiting): (Vec<Role<'a>>, Vec<Role<'a>>) =
+            order.into_iter().partition(|role| self.state(*role).is_some() || self.missing(*role).is_empty());
+        let members = started.iter().map(|role| role.replicas().saturating_mul(role.size())).sum();
+        self.plan.apply.push(make::config_map(self.group));
+        self.plan.apply.extend(make::pod_group(self.group, members));
+        let mut wrong = None;
+        let mut unready = Vec::new();
+        for role in started {
+            if let Err(message) = self.start(role) {
+                wrong.get_or_insert(message);
             }
-            Err(message) => wrong = Some(message),
+            if !self.is_ready(role) {
+                let ready = self.state(role).map_or(0, |state| state.ready);
+                unready.push(format!("{} ({ready}/{} ready)", role.name(), role.replicas()));
+            }
         }
+        for role in waiting {
+            let missing = self.missing(role).join(", ");
+            unready.push(format!("{} waits for {missing}", role.name()));
+            let message = format!("Dependencies of role {:?} are not ready: {missing}", role.name());
+            self.tell(EventType::Normal, "DependencyNotMet", message);
+        }
+        if let Some(message) = wrong {
+            return self.refuse("FailedReconcileWorkload", message);
+        }
+        if !unready.is_empty() {
+            let message = format!("Roles are not ready: {}", unready.join("; "));
+            self.conditions.set(READY, false, "RoleNotReady", &message);
+            return;
+        }
+        let message = "All roles are ready";
+        if self.conditions.set(READY, true, "AllRolesReady", message) {
+            self.tell(EventType::Normal, "Succeed", message.to_owned());
+        }
+        if self.conditions.since(RESTARTING).is_some_and(|since| !self.has_pod_from_before(since)) {
+            self.conditions.set(RESTARTING, false, "RBGRestartCompleted", "The group has started anew");
+        }
+    }
+
+    /// Says what is wrong with the group as it is written.
+    fn refuse(&mut self, reason: &'static str, message: String) {
+        self.conditions.set(READY, false, reason, &message);
+        self.tell(EventType::Warning, reason, message);
+    }
+
+    fn state(&self, role: Role<'_>) -> Option<&'a State> {
+        self.snapshot.workloads.get(role.name())
+    }
+
+    fn is_ready(&self, role: Role<'_>) -> bool {
+        self.state(role).is_some_and(|state| state.is_ready(role.replicas()))
+    }
+
+    /// The dependencies of a role that are not ready.
+    fn missing(&self, role: Role<'a>) -> Vec<&'a str> {
+        let is_ready = |name: &str| self.roles.iter().any(|role| role.name() == name && self.is_ready(*role));
+        role.dependencies().into_iter().filter(|name| !is_ready(name)).collect()
+    }
+
+    fn start(&mut self, role: Role<'a>) -> Result<(), String> {
+        let workload = make::workload(self.group, role)?;
+        if self.state(role).is_none() {
+            let message = format!(
+                "Creating {} {} of role {:?}",
+                text(&workload["kind"]),
+                role.workload_name(self.group),
+                role.name()
+            );
+            self.tell(EventType::Normal, "SuccessfulCreate", message);
+        }
+        if role.workload()?.names_pods() {
+            self.plan.apply.push(make::service(self.group, role));
+        }
+        self.plan.apply.push(workload);
         if role.has_adapter() {
-            plan.adapt(snapshot, owner, *role, now);
+            self.adapt(role);
         }
-        if !is_ready(role.name()) {
-            let state = snapshot.workloads.get(role.name()).copied().unwrap_or_default();
-            waiting.push(format!("{} ({}/{} ready)", role.name(), state.ready, role.replicas()));
-        }
+        Ok(())
     }
-    plan.restart(snapshot, &roles, waiting.is_empty(), &mut conditions);
-    if let Some(message) = wrong {
-        conditions.set("Ready", false, "InvalidRole", &message);
-        plan.events.push((EventType::Warning, "FailedReconcileWorkload", message));
-    } else if waiting.is_empty() {
-        if conditions.set("Ready", true, "AllRolesReady", "All roles are ready") {
-            plan.events.push((EventType::Normal, "Succeed", "All roles are ready".to_owned()));
+
+    /// Whether adapters ask for other numbers than the group: then these come first.
+    fn scale(&mut self) -> bool {
+        for (place, role) in self.roles.clone().into_iter().enumerate().filter(|(_, role)| role.has_adapter()) {
+            let asked = self.snapshot.adapters.get(role.name()).and_then(|(asked, _)| *asked);
+            if let Some(asked) = asked.filter(|asked| *asked != role.replicas()) {
+                self.plan.scale.push((place, asked));
+                let message = format!("Scaling role {:?} from {} to {asked} replicas", role.name(), role.replicas());
+                self.tell(EventType::Normal, "SuccessfulScale", message);
+            }
         }
-    } else {
-        conditions.set("Ready", false, "RolesNotReady", &format!("Roles are not ready: {}", waiting.join("; ")));
+        !self.plan.scale.is_empty()
     }
-    plan.status = finish(snapshot, generation, &roles, conditions);
-    plan
-}
 
-fn is_ready(snapshot: &Snapshot, role: Role<'_>) -> bool {
-    let state = snapshot.workloads.get(role.name()).copied().unwrap_or_default();
-    let wanted = role.replicas();
-    snapshot.workloads.contains_key(role.name()) && state.settled && state.ready >= wanted && state.updated >= wanted
-}
-
-fn finish(snapshot: &Snapshot, generation: i64, roles: &[Role<'_>], conditions: Conditions) -> Value {
-    let state = |role: &Role<'_>| {
-        let state = snapshot.workloads.get(role.name()).copied().unwrap_or_default();
-        json!({
-            "name": role.name(), "replicas": role.replicas(), "readyReplicas": state.ready, "updatedReplicas": state.updated,
-        })
-    };
-    let states: Vec<Value> = roles.iter().map(state).collect();
-    json!({ "observedGeneration": generation, "conditions": conditions.list, "roleStatuses": states })
-}
-
-impl Plan {
-    fn adapt(&mut self, snapshot: &Snapshot, owner: &Owner, role: Role<'_>, now: Timestamp) {
-        let Some((asked, status)) = snapshot.adapters.get(role.name()) else {
-            return self.apply.push(make::adapter(owner, &snapshot.api_version, role));
+    fn adapt(&mut self, role: Role<'_>) {
+        let Some((asked, status)) = self.snapshot.adapters.get(role.name()) else {
+            return self.plan.create.push(make::adapter(self.group, &self.snapshot.api_version, role));
         };
         let mut new = json!({
-            "phase": "Bound", "replicas": role.replicas(), "selector": make::selector_text(owner, role),
+            "phase": "Bound", "replicas": role.replicas(), "selector": make::selector_text(self.group, role),
+            "readyReplicas": self.state(role).map_or(0, |state| state.ready),
         });
         let scaled = asked.is_some() && status["replicas"].as_i64().is_some_and(|before| before != role.replicas());
-        new["lastScaleTime"] = if scaled { json!(meta::seconds(now)) } else { status["lastScaleTime"].clone() };
-        if new["lastScaleTime"].is_null()
-            && let Some(members) = new.as_object_mut()
-        {
-            members.remove("lastScaleTime");
+        if scaled {
+            new["lastScaleTime"] = json!(meta::seconds(self.conditions.now));
+        } else if !status["lastScaleTime"].is_null() {
+            new["lastScaleTime"] = status["lastScaleTime"].clone();
         }
         if new != *status {
-            self.adapters.push((make::workload_name(owner, role), new));
+            self.plan.adapters.push((role.workload_name(self.group), new));
         }
     }
 
-    /// A Pod that restarted takes the whole group with it, if its role says so: once, until all is ready again.
-    fn restart(&mut self, snapshot: &Snapshot, roles: &[Role<'_>], all_ready: bool, conditions: &mut Conditions) {
-        let of_role = |pod: &Pod, role: &Role<'_>| {
-            let labels = pod.metadata.labels.as_ref();
-            labels.and_then(|labels| labels.get(make::ROLE_LABEL)).is_some_and(|name| name == role.name())
+    /// A Pod that restarted takes the whole group with it, if its role says so. Upstream: its workloads are deleted, and
+    /// made again in the order of their dependencies.
+    fn restart(&mut self) -> bool {
+        let old = |since: Timestamp| {
+            let all =
+                self.roles.iter().filter_map(|role| Some((role.workload_name(self.group), self.state(*role)?.clone())));
+            all.filter(|(_, state)| state.created < since).collect()
         };
-        let restarted = snapshot.pods.iter().find(|pod| {
-            let status = pod.status.clone().unwrap_or_default();
-            let restarts: i32 = status.container_statuses.iter().flatten().map(|one| one.restart_count).sum();
-            let ends_group = roles.iter().any(|role| role.recreates_group() && of_role(pod, role));
-            restarts > 0 && ends_group && !meta::is_deleting(&***pod)
-        });
-        match restarted {
-            Some(pod) => {
-                let message = format!("Pod {} restarted: the group starts anew", meta::name(&**pod));
-                conditions.set("RestartInProgress", true, "PodRestarted", &message);
-                self.events.push((EventType::Normal, "RecreateRBG", message));
-                self.restart = snapshot.pods.iter().filter(|pod| !meta::is_deleting(&***pod)).cloned().collect();
-            }
-            None if all_ready && conditions.has("RestartInProgress") => {
-                conditions.set("RestartInProgress", false, "RestartCompleted", "The group has started anew");
-            }
-            None => {}
+        if let Some(since) = self.conditions.since(RESTARTING) {
+            self.plan.restart = old(since);
+            return !self.plan.restart.is_empty();
         }
+        let ends_group = |pod: &Pod| {
+            let of_role = pod.metadata.labels.as_ref().and_then(|labels| labels.get(make::ROLE_LABEL));
+            self.roles.iter().any(|role| role.recreates_group() && of_role.is_some_and(|name| name == role.name()))
+        };
+        let restarted = |pod: &&Arc<Pod>| restarts(pod) > 0 && ends_group(pod) && !meta::is_deleting(&***pod);
+        let Some(pod) = self.snapshot.pods.iter().find(restarted) else { return false };
+        let message = format!("Pod {} restarted: the group starts anew", meta::name(&**pod));
+        self.plan.restart = old(self.conditions.now);
+        self.conditions.set(RESTARTING, true, "RBGRestart", &message);
+        self.conditions.set(READY, false, "RoleNotReady", &message);
+        self.tell(EventType::Normal, "RecreateRBG", message);
+        true
     }
+
+    fn has_pod_from_before(&self, since: Timestamp) -> bool {
+        self.snapshot.pods.iter().any(|pod| meta::created(&**pod) < since)
+    }
+
+    fn finish(mut self) -> Plan {
+        if !self.plan.scale.is_empty() {
+            self.plan.status = self.group.status().clone();
+            return self.plan;
+        }
+        let status = |role: &Role<'_>| {
+            let state = self.state(*role);
+            let count = |of: fn(&State) -> i64| state.map_or(0, of);
+            json!({
+                "name": role.name(), "replicas": count(|state| state.replicas),
+                "readyReplicas": count(|state| state.ready), "updatedReplicas": count(|state| state.updated),
+            })
+        };
+        let states: Vec<Value> = self.roles.iter().map(status).collect();
+        self.plan.status = json!({
+            "observedGeneration": self.group.generation(), "conditions": self.conditions.list, "roleStatuses": states,
+        });
+        self.plan
+    }
+}
+
+fn restarts(pod: &Pod) -> i32 {
+    let Some(status) = &pod.status else { return 0 };
+    let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    all.map(|container| container.restart_count).sum()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 /// The conditions of a status.
 struct Conditions {
     list: Vec<Value>,
+    generation: i64,
     now: Timestamp,
 }
 
 impl Conditions {
-    fn has(&self, type_: &str) -> bool {
-        self.list.iter().any(|known| known["type"] == type_ && known["status"] == "True")
+    /// Since when a condition is true, if it is.
+    fn since(&self, type_: &str) -> Option<Timestamp> {
+        let known = self.list.iter().find(|known| known["type"] == type_ && known["status"] == "True")?;
+        known["lastTransitionTime"].as_str()?.parse().ok()
     }
 
     /// Sets a condition; true if its status changed.
@@ -215,6 +296,7 @@ impl Conditions {
         let since = same.unwrap_or_else(|| json!(meta::seconds(self.now)));
         let new = json!({
             "type": type_, "status": word, "reason": reason, "message": message, "lastTransitionTime": since,
+            "observedGeneration": self.generation,
         });
         match self.list.iter_mut().find(|known| known["type"] == type_) {
             Some(known) => *known = new,

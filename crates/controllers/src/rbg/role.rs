@@ -1,11 +1,150 @@
 //! What a RoleBasedGroup asks for, read from its JSON, and whether its roles can depend on each other as they say.
+//!
+//! An object is read as it was written: one of v1alpha1 has workloads and policies as fields, one of v1alpha2 has patterns
+//! and annotations for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::{ApiResource, DynamicObject};
+use machinery::int_or_string;
 use machinery::patch::strategic_merge_patch;
-use serde_json::{Value, json};
+use serde_json::Value;
+
+use crate::applier;
+use crate::owner::Owner;
 
 const POD_TEMPLATE: &str = "io.k8s.api.core.v1.PodTemplateSpec";
+/// By this annotation a role of v1alpha2 says what runs its Pods.
+const WORKLOAD_TYPE: &str = "rbg.workloads.x-k8s.io/role-workload-type";
+const GANG: &str = "rbg.workloads.x-k8s.io/group-gang-scheduling";
+const GANG_TIMEOUT: &str = "rbg.workloads.x-k8s.io/group-gang-scheduling-timeout";
+const VOLCANO_QUEUE: &str = "rbg.workloads.x-k8s.io/group-gang-scheduling-volcano-queue";
+const VOLCANO_PRIORITY: &str = "rbg.workloads.x-k8s.io/group-gang-scheduling-volcano-priority";
+/// The annotation of a group that wants a topology domain for itself, in either version.
+const EXCLUSIVE: [&str; 2] =
+    ["rbg.workloads.x-k8s.io/group-exclusive-topology", "rolebasedgroup.workloads.x-k8s.io/exclusive-topology"];
+
+/// A group.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Group<'a> {
+    /// It as the owner of what it is made of.
+    pub(crate) owner: &'a Owner,
+    /// All of it.
+    pub(crate) object: &'a DynamicObject,
+}
+
+/// Which kind of PodGroup a group's Pods are scheduled by.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Gang {
+    /// That of the scheduler plugins, with the seconds that Pods wait for each other.
+    Plugins(i64),
+    /// Volcano's, with what else is to be said there.
+    Volcano(Value),
+}
+
+impl<'a> Group<'a> {
+    /// Its name.
+    pub(crate) fn name(self) -> &'a str {
+        self.owner.name()
+    }
+
+    /// Its namespace.
+    pub(crate) fn namespace(self) -> &'a str {
+        &self.owner.key.namespace
+    }
+
+    /// What it asks for.
+    pub(crate) fn spec(self) -> &'a Value {
+        &self.object.data["spec"]
+    }
+
+    /// Its status.
+    pub(crate) fn status(self) -> &'a Value {
+        &self.object.data["status"]
+    }
+
+    /// The number of what it asks for.
+    pub(crate) fn generation(self) -> i64 {
+        self.object.metadata.generation.unwrap_or_default()
+    }
+
+    /// Its roles.
+    pub(crate) fn roles(self) -> Vec<Role<'a>> {
+        self.spec()["roles"].as_array().map(|roles| roles.iter().map(Role).collect()).unwrap_or_default()
+    }
+
+    fn annotation(self, key: &str) -> Option<&'a str> {
+        self.object.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// How its Pods are scheduled together, if they are.
+    pub(crate) fn gang(self) -> Option<Gang> {
+        let policy = &self.spec()["podGroupPolicy"];
+        let wait = |seconds: Option<i64>| Gang::Plugins(seconds.filter(|seconds| *seconds > 0).unwrap_or(60));
+        if policy["kubeScheduling"].is_object() {
+            return Some(wait(policy["kubeScheduling"]["scheduleTimeoutSeconds"].as_i64()));
+        }
+        if policy["volcanoScheduling"].is_object() {
+            return Some(Gang::Volcano(policy["volcanoScheduling"].clone()));
+        }
+        if self.annotation(GANG) != Some("true") {
+            return None;
+        }
+        // Upstream is told by a flag which scheduler there is. Here there are both, and who names what is Volcano's means it.
+        let volcano = [("queue", VOLCANO_QUEUE), ("priorityClassName", VOLCANO_PRIORITY)];
+        let named = volcano.iter().filter_map(|(field, key)| Some(((*field).to_owned(), self.annotation(key)?.into())));
+        let named: serde_json::Map<String, Value> = named.collect();
+        if named.is_empty() {
+            return Some(wait(self.annotation(GANG_TIMEOUT).and_then(|text| text.parse().ok())));
+        }
+        Some(Gang::Volcano(named.into()))
+    }
+
+    /// The node label of which it wants one value for itself.
+    pub(crate) fn exclusive_topology(self) -> Option<&'a str> {
+        EXCLUSIVE.iter().find_map(|key| self.annotation(key))
+    }
+
+    /// The file by which its Pods find each other, `config.yaml`: JSON is YAML, so what is quoted here is read there. Only
+    /// roles whose Pods have names are in it.
+    pub(crate) fn config(self) -> String {
+        use std::fmt::Write as _;
+        let quote = |text: &str| Value::from(text).to_string();
+        let mut roles = self.roles();
+        roles.retain(|role| role.workload().is_ok_and(Workload::names_pods));
+        let mut text = format!("group:\n  name: {}\n", quote(self.name()));
+        text.push_str(if roles.is_empty() { "  roles: []\n" } else { "  roles:\n" });
+        // Writing to a String cannot fail.
+        for role in &roles {
+            let _ = writeln!(text, "  - {}", quote(role.name()));
+        }
+        let _ = writeln!(text, "  size: {}", roles.len());
+        text.push_str(if roles.is_empty() { "roles: {}\n" } else { "roles:\n" });
+        for role in &roles {
+            let _ = writeln!(text, "  {}:", quote(role.name()));
+            let (workload, service) = (role.workload_name(self), role.service_name(self));
+            let ports = role.ports();
+            text.push_str(if role.replicas() == 0 { "    instances: []\n" } else { "    instances:\n" });
+            for index in 0..role.replicas() {
+                let _ = writeln!(text, "    - address: {}", quote(&format!("{workload}-{index}.{service}")));
+                if !ports.is_empty() {
+                    text.push_str("      ports:\n");
+                }
+                for port in ports {
+                    let number = port["port"].as_i64().unwrap_or_default();
+                    let key = match port["name"].as_str() {
+                        Some(name) => name.to_lowercase().replace('-', "_"),
+                        None => format!("port{number}"),
+                    };
+                    let _ = writeln!(text, "        {}: {number}", quote(&key));
+                }
+            }
+            let _ = writeln!(text, "    size: {}", role.replicas());
+        }
+        text
+    }
+}
 
 /// What runs a role's Pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,14 +157,38 @@ pub(crate) enum Workload {
     LeaderWorkerSet,
 }
 
+impl Workload {
+    /// Its kind.
+    pub(crate) const fn kind(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+            Self::LeaderWorkerSet => "LeaderWorkerSet",
+        }
+    }
+
+    /// Its group and version.
+    pub(crate) const fn api_version(self) -> &'static str {
+        match self {
+            Self::Deployment | Self::StatefulSet => "apps/v1",
+            Self::LeaderWorkerSet => "leaderworkerset.x-k8s.io/v1",
+        }
+    }
+
+    /// The same in one.
+    pub(crate) fn resource(self) -> ApiResource {
+        applier::resource(self.api_version(), self.kind())
+    }
+
+    /// Whether its Pods have names that stay.
+    pub(crate) const fn names_pods(self) -> bool {
+        !matches!(self, Self::Deployment)
+    }
+}
+
 /// One role.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Role<'a>(pub(crate) &'a Value);
-
-/// The roles of a group.
-pub(crate) fn roles(spec: &Value) -> Vec<Role<'_>> {
-    spec["roles"].as_array().map(|roles| roles.iter().map(Role).collect()).unwrap_or_default()
-}
 
 impl<'a> Role<'a> {
     /// Its name.
@@ -43,19 +206,45 @@ impl<'a> Role<'a> {
         self.0["dependencies"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// What runs its Pods; the error names a kind that cannot.
+    /// What runs its Pods; the error names what cannot.
     pub(crate) fn workload(self) -> Result<Workload, String> {
-        // The later version says it by the pattern of the role.
-        if self.0["leaderWorkerPattern"].is_object() {
-            return Ok(Workload::LeaderWorkerSet);
+        let no = |what: &str| Err(format!("role {:?}: {what} is not supported", self.name()));
+        if self.0["customComponentsPattern"].is_object() || self.0["components"].is_array() {
+            return no("a pattern of components");
         }
-        let workload = &self.0["workload"];
-        match workload["kind"].as_str().unwrap_or("StatefulSet") {
+        // The later version says it by an annotation, `GROUP/VERSION/KIND`, or by the pattern of the role.
+        let named = self.0["annotations"][WORKLOAD_TYPE].as_str().and_then(|text| text.rsplit('/').next());
+        let later = if self.0["leaderWorkerPattern"].is_object() { "LeaderWorkerSet" } else { "StatefulSet" };
+        match named.or(self.0["workload"]["kind"].as_str()).unwrap_or(later) {
+            // Upstream's own kind of that version: what it does with such roles, the others do here.
+            "RoleInstanceSet" if later == "LeaderWorkerSet" => Ok(Workload::LeaderWorkerSet),
+            "StatefulSet" | "RoleInstanceSet" => Ok(Workload::StatefulSet),
             "Deployment" => Ok(Workload::Deployment),
-            "StatefulSet" => Ok(Workload::StatefulSet),
             "LeaderWorkerSet" => Ok(Workload::LeaderWorkerSet),
-            other => Err(format!("role {:?}: workload {other} is not supported", self.name())),
+            other => no(&format!("workload {other}")),
         }
+    }
+
+    /// The name of its workload. Upstream: what a name may not have is cut off.
+    pub(crate) fn workload_name(self, group: Group<'_>) -> String {
+        cut(format!("{}-{}", group.name(), self.name()))
+    }
+
+    /// The name of its headless service. A name of a service may not begin with a digit, hence the letter.
+    pub(crate) fn service_name(self, group: Group<'_>) -> String {
+        cut(format!("s-{}-{}", group.name(), self.name()))
+    }
+
+    /// The ports of its service.
+    pub(crate) fn ports(self) -> &'a [Value] {
+        self.0["servicePorts"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    /// What its instances with a lower index than this keep: the old template.
+    pub(crate) fn partition(self) -> Option<i32> {
+        let value = &self.0["rolloutStrategy"]["rollingUpdate"]["partition"];
+        let value: IntOrString = serde_json::from_value(value.clone()).ok()?;
+        int_or_string::scaled(&value, i32::try_from(self.replicas()).unwrap_or(i32::MAX), true).ok()
     }
 
     /// Whether it may be scaled by a scaling adapter.
@@ -66,6 +255,12 @@ impl<'a> Role<'a> {
     /// Whether a restarted Pod of this role makes the whole group start anew.
     pub(crate) fn recreates_group(self) -> bool {
         self.0["restartPolicy"] == "RecreateRBGOnPodRestart"
+    }
+
+    /// Whether a restarted Pod takes the other Pods of its instance with it.
+    pub(crate) fn recreates_instance(self) -> bool {
+        let policy = [&self.0["restartPolicy"], &self.0["leaderWorkerPattern"]["restartPolicy"]["type"]];
+        policy.into_iter().all(|policy| policy.is_null() || policy == "RecreateRoleInstanceOnPodRestart")
     }
 
     /// What there is to say of leader and workers: their number and how their templates differ.
@@ -90,16 +285,17 @@ impl<'a> Role<'a> {
         if let Some(own) = places.iter().map(|place| &place["template"]).find(|template| template.is_object()) {
             return Ok(own.clone());
         }
-        let name = places.iter().find_map(|place| place["templateRef"]["name"].as_str());
-        let Some(name) = name else {
+        let reference = places.iter().map(|place| &place["templateRef"]).find(|reference| reference.is_object());
+        let Some((name, reference)) = reference.and_then(|reference| Some((reference["name"].as_str()?, reference)))
+        else {
             return Err(format!("role {:?}: template or templateRef must be set", self.name()));
         };
         let mut known = spec["roleTemplates"].as_array().into_iter().flatten();
         let Some(found) = known.find(|template| template["name"] == name) else {
             return Err(format!("role {:?}: roleTemplates has no template {name:?}", self.name()));
         };
-        patched(&found["template"], &self.0["templatePatch"])
-            .map_err(|error| format!("role {:?}: templatePatch: {error}", self.name()))
+        let patch = if reference["patch"].is_object() { &reference["patch"] } else { &self.0["templatePatch"] };
+        patched(&found["template"], patch).map_err(|error| format!("role {:?}: templatePatch: {error}", self.name()))
     }
 }
 
@@ -156,55 +352,10 @@ fn visit<'a>(
     Ok(())
 }
 
-/// How many Pods the whole group has.
-pub(crate) fn group_size(spec: &Value) -> i64 {
-    roles(spec).iter().map(|role| role.replicas() * role.size()).sum()
-}
-
-/// The file by which Pods of a group find each other, `config.yaml`: JSON is YAML, so what is quoted here is read there.
-pub(crate) fn config(name: &str, spec: &Value) -> String {
-    use std::fmt::Write as _;
-    let quote = |text: &str| Value::from(text).to_string();
-    let roles = roles(spec);
-    let mut text = format!("group:\n  name: {}\n  roles:\n", quote(name));
-    // Writing to a String cannot fail.
-    for role in &roles {
-        let _ = writeln!(text, "  - {}", quote(role.name()));
+/// Names of 63 characters are the longest that there may be.
+fn cut(name: String) -> String {
+    if name.len() <= 63 {
+        return name;
     }
-    let _ = write!(text, "  size: {}\nroles:\n", roles.len());
-    for role in &roles {
-        let _ = writeln!(text, "  {}:", quote(role.name()));
-        let workload = format!("{name}-{}", role.name());
-        let ports = role.0["servicePorts"].as_array().cloned().unwrap_or_default();
-        text.push_str(if role.replicas() == 0 { "    instances: []\n" } else { "    instances:\n" });
-        for index in 0..role.replicas() {
-            let address = format!("{workload}-{index}.{}", service_name(name, role.name()));
-            let _ = writeln!(text, "    - address: {}", quote(&address));
-            if !ports.is_empty() {
-                text.push_str("      ports:\n");
-            }
-            for port in &ports {
-                let number = port["port"].as_i64().unwrap_or_default();
-                let key = match port["name"].as_str() {
-                    Some(name) => name.to_lowercase().replace('-', "_"),
-                    None => format!("port{number}"),
-                };
-                let _ = writeln!(text, "        {}: {number}", quote(&key));
-            }
-        }
-        let _ = writeln!(text, "    size: {}", role.replicas());
-    }
-    text
-}
-
-/// The name of a role's headless service. A name of a service may not begin with a digit.
-pub(crate) fn service_name(group: &str, role: &str) -> String {
-    let digit = group.starts_with(|first: char| first.is_ascii_digit());
-    format!("{}{group}-{role}", if digit { "s-" } else { "" })
-}
-
-/// Ports of a role's service.
-pub(crate) fn ports(role: Role<'_>) -> Value {
-    let ports = role.0["servicePorts"].as_array().cloned().unwrap_or_default();
-    if ports.is_empty() { Value::Null } else { json!(ports) }
+    name.chars().take(63).collect::<String>().trim_end_matches('-').to_owned()
 }
