@@ -27,6 +27,12 @@ impl Comparison {
         self.removed.is_empty() && self.modified.is_empty() && self.added.is_empty()
     }
 
+    /// Whether anything differs at or below an element of the root, as FieldsV1 writes it.
+    #[must_use]
+    pub fn concerns(&self, element: &str) -> bool {
+        [&self.removed, &self.modified, &self.added].iter().any(|set| set.get(element).is_some())
+    }
+
     /// Keeps of each set what `keep` makes of it.
     #[must_use]
     pub fn filter(&self, keep: impl Fn(&FieldSet) -> FieldSet) -> Self {

@@ -1,6 +1,8 @@
 //! The list of managers of an object, as `metadata.managedFields` has it.
 
-use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+
+use serde_json::{Value, json};
 
 use super::set::FieldSet;
 
@@ -19,6 +21,10 @@ impl Operation {
             Self::Apply => "Apply",
             Self::Update => "Update",
         }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::Apply, Self::Update].into_iter().find(|operation| operation.as_str() == text)
     }
 }
 
@@ -68,76 +74,89 @@ pub struct Entry {
     pub fields: FieldSet,
 }
 
+impl Entry {
+    /// Reads an entry. `None` when it is not as the server writes it.
+    pub(super) fn parse(entry: &Value) -> Option<Self> {
+        let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let operation = Operation::parse(&text("operation"))?;
+        let (api_version, fields_type) = (text("apiVersion"), text("fieldsType"));
+        if api_version.is_empty() || fields_type != "FieldsV1" {
+            return None;
+        }
+        let fields = match entry.get("fieldsV1") {
+            None | Some(Value::Null) => FieldSet::default(),
+            Some(fields) => FieldSet::from_fields(fields)?,
+        };
+        let manager = Manager { name: text("manager"), operation, api_version, subresource: text("subresource") };
+        Some(Self { manager, time: text("time"), fields })
+    }
+
+    /// The entry as text.
+    pub(super) fn render(&self) -> String {
+        text_of(&self.manager, &self.time, &self.fields.render())
+    }
+
+    /// By what entries are sorted.
+    fn order(&self) -> (Operation, &str, &str, &str, &str) {
+        let Self { manager, time, .. } = self;
+        (manager.operation, time, &manager.name, &manager.api_version, &manager.subresource)
+    }
+}
+
+/// An entry as text, with its fields as FieldsV1.
+fn text_of(manager: &Manager, time: &str, fields: &str) -> String {
+    let mut text = String::with_capacity(fields.len() + 192);
+    let mut put = |name: &str, value: &str| {
+        text.push(if text.is_empty() { '{' } else { ',' });
+        text.extend(["\"", name, "\":", value]);
+    };
+    put("apiVersion", &json!(manager.api_version).to_string());
+    put("fieldsType", "\"FieldsV1\"");
+    put("fieldsV1", fields);
+    put("manager", &json!(manager.name).to_string());
+    put("operation", &json!(manager.operation.as_str()).to_string());
+    for (name, value) in [("subresource", manager.subresource.as_str()), ("time", time)] {
+        if !value.is_empty() {
+            put(name, &json!(value).to_string());
+        }
+    }
+    text.push('}');
+    text
+}
+
 /// Reads `managedFields`. `None` when it is not a list of entries as the server writes them.
 #[must_use]
 pub fn parse(managed_fields: &Value) -> Option<Vec<Entry>> {
-    managed_fields.as_array()?.iter().map(parse_entry).collect()
-}
-
-fn parse_entry(entry: &Value) -> Option<Entry> {
-    let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let operation = match text("operation").as_str() {
-        "Apply" => Operation::Apply,
-        "Update" => Operation::Update,
-        _ => return None,
-    };
-    let (api_version, fields_type) = (text("apiVersion"), text("fieldsType"));
-    if api_version.is_empty() || fields_type != "FieldsV1" {
-        return None;
-    }
-    let fields = match entry.get("fieldsV1") {
-        None | Some(Value::Null) => FieldSet::default(),
-        Some(fields) => FieldSet::from_fields(fields)?,
-    };
-    let manager = Manager { name: text("manager"), operation, api_version, subresource: text("subresource") };
-    Some(Entry { manager, time: text("time"), fields })
+    managed_fields.as_array()?.iter().map(Entry::parse).collect()
 }
 
 /// Writes `managedFields`; empty when there are no entries.
 #[must_use]
-pub fn render(mut entries: Vec<Entry>) -> String {
+pub fn render(entries: Vec<Entry>) -> String {
+    let entries = entries.into_iter().map(|entry| {
+        let text = Cow::from(entry.render());
+        (entry, text)
+    });
+    joined(entries.collect())
+}
+
+/// Writes `managedFields` of entries whose texts are at hand; empty when there are none.
+pub(super) fn joined(mut entries: Vec<(Entry, Cow<'_, str>)>) -> String {
     if entries.is_empty() {
         return String::new();
     }
-    entries.sort_by(|a, b| order(a).cmp(&order(b)));
-    let list: Vec<Value> = entries
-        .iter()
-        .map(|Entry { manager, time, fields }| {
-            let mut entry = Map::new();
-            let mut put = |name: &str, value: &str| {
-                if !value.is_empty() {
-                    entry.insert(name.to_owned(), value.into());
-                }
-            };
-            put("apiVersion", &manager.api_version);
-            put("fieldsType", "FieldsV1");
-            put("manager", &manager.name);
-            put("operation", manager.operation.as_str());
-            put("subresource", &manager.subresource);
-            put("time", time);
-            entry.insert("fieldsV1".to_owned(), fields.to_fields());
-            Value::Object(entry)
-        })
-        .collect();
-    Value::Array(list).to_string()
-}
-
-fn order(entry: &Entry) -> (Operation, &str, &str, &str, &str) {
-    let Entry { manager, time, .. } = entry;
-    (manager.operation, time, &manager.name, &manager.api_version, &manager.subresource)
+    entries.sort_by(|(a, _), (b, _)| a.order().cmp(&b.order()));
+    let texts: Vec<Cow<'_, str>> = entries.into_iter().map(|(_, text)| text).collect();
+    format!("[{}]", texts.join(","))
 }
 
 /// Writes `managedFields` of a new object that one manager has made, whose fields are at hand as FieldsV1.
 #[must_use]
 pub fn render_created(manager: &Manager, time: &str, fields: &str) -> String {
-    if fields == "{}" {
-        return String::new();
+    match fields {
+        "{}" => String::new(),
+        fields => format!("[{}]", text_of(manager, time, fields)),
     }
-    let (version, name) = (json!(manager.api_version), json!(manager.name));
-    let operation = manager.operation.as_str();
-    format!(
-        r#"[{{"apiVersion":{version},"fieldsType":"FieldsV1","fieldsV1":{fields},"manager":{name},"operation":"{operation}","time":"{time}"}}]"#
-    )
 }
 
 /// Whether both say the same, but for when.

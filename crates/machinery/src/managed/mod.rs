@@ -13,6 +13,7 @@
 //! | [`merge`] | from a live object and a configuration to the object applied |
 //! | [`entries`] | the list of managers, as objects have it |
 //! | [`update`], [`apply`] | the two operations |
+//! | [`written`] | updates of text, of which little is decoded |
 //!
 //! Upstream: `sigs.k8s.io/structured-merge-diff` and `k8s.io/apimachinery/pkg/util/managedfields`. All versions of a
 //! kind are taken to have the same fields.
@@ -25,6 +26,7 @@ mod merge;
 mod set;
 mod topology;
 mod update;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ pub use merge::merge;
 pub use set::FieldSet;
 pub use topology::{BuiltIn, List, Place, Topology};
 pub use update::{before_first_apply, update};
+pub use written::update_text;
 
 /// The fields of `metadata` which belong to nobody.
 const UNOWNED: [&str; 9] = [

@@ -47,16 +47,25 @@ impl FieldSet {
 
     /// FieldsV1.
     #[must_use]
-    pub fn to_fields(&self) -> Value {
-        let mut fields = Map::new();
-        for (element, node) in &self.0 {
-            let mut below = node.children.to_fields();
-            if node.member && !node.children.is_empty() {
-                below["."] = Value::Object(Map::new());
-            }
-            fields.insert(element.clone(), below);
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(256);
+        self.write(false, &mut text);
+        text
+    }
+
+    fn write(&self, member: bool, text: &mut String) {
+        text.push('{');
+        if member && !self.is_empty() {
+            text.push_str(r#"".":{}"#);
         }
-        Value::Object(fields)
+        for (element, node) in &self.0 {
+            if !text.ends_with('{') {
+                text.push(',');
+            }
+            let _ = write!(text, "{}:", Value::from(element.as_str()));
+            node.children.write(node.member, text);
+        }
+        text.push('}');
     }
 
     /// Whether nothing is in the set.

@@ -18,6 +18,10 @@ fn all(set: &FieldSet) -> FieldSet {
     set.clone()
 }
 
+fn fields(set: &FieldSet) -> Value {
+    serde_json::from_str(&set.render()).unwrap()
+}
+
 /// The fields of a new object, found in two ways.
 fn created(definition: &str, object: Value, expect: Value) {
     let place = BuiltIn::root(definition);
@@ -26,7 +30,7 @@ fn created(definition: &str, object: Value, expect: Value) {
     assert_eq!(added, expect);
     let changes = compare(&json!({}), &object, &place);
     let slow = owned(&changes.added.union(&changes.modified)).without(&FieldSet::of_path(&["status"]));
-    assert_eq!(slow.to_fields(), expect);
+    assert_eq!(fields(&slow), expect);
 }
 
 #[test]
@@ -113,7 +117,7 @@ fn what_stands_twice_takes_a_closer_look() {
     let pod = json!({ "spec": { "containers": [{ "name": "a", "env": [{ "name": "E" }, { "name": "E" }] }] } });
     assert_eq!(added(&pod.to_string(), &BuiltIn::root(POD), &[]), Err(Unclear));
     let changes = compare(&json!({}), &pod, &BuiltIn::root(POD));
-    let env = &changes.added.to_fields()["f:spec"]["f:containers"]["k:{\"name\":\"a\"}"]["f:env"];
+    let env = &fields(&changes.added)["f:spec"]["f:containers"]["k:{\"name\":\"a\"}"]["f:env"];
     assert_eq!(*env, json!({ ".": {}, "k:{\"name\":\"E\"}": {} }));
     for broken in ["", "{", "[]", "{\"a\"", "{\"a\":", "{\"a\":{\"b", "{\"a\":[}", "{\"metadata\":1}"] {
         assert!(added(broken, &Place::Custom(None), &[]).is_err(), "{broken}");
@@ -133,7 +137,7 @@ fn sets() {
     assert_eq!(a.union(&b).paths(), [".a", ".d", ".a.b", ".a.c", ".e[a=\"x\",z=1]"]);
     assert_eq!(a.difference(&set(json!({ "f:a": {} }))).paths(), [".d", ".a.b", ".a.c"]);
     assert_eq!(a.without(&set(json!({ "f:a": {} }))).paths(), [".d"]);
-    assert_eq!(set(a.to_fields()), a);
+    assert_eq!(set(fields(&a)), a);
     assert_eq!(FieldSet::from_fields(&json!({ "a": {} })), None);
     assert_eq!(FieldSet::from_fields(&json!({ "f:a": 1 })), None);
     assert!(a.has(&["a", "b"]) && a.has(&["a"]) && !b.has(&["a"]) && !a.has(&["x"]));
@@ -153,7 +157,13 @@ impl Story {
 
     fn update(mut self, name: &str, object: Value) -> Self {
         let changes = compare(&self.live, &object, &BuiltIn::root(self.definition));
-        update(&mut self.entries, &changes, &manager(name, Operation::Update), all, NOW);
+        let manager = manager(name, Operation::Update);
+        let before = render(self.entries.clone());
+        let text = update_text(&before, &changes, &manager, NOW);
+        update(&mut self.entries, &changes, &manager, all, NOW);
+        if let Some(text) = text {
+            assert_eq!(text, render(self.entries.clone()), "as text and as entries");
+        }
         self.live = object;
         self
     }
@@ -387,6 +397,31 @@ fn old_updates_are_summed_up() {
     assert_eq!(names.len(), 10);
     let ancient = story.entries.iter().find(|entry| entry.manager.name == "ancient-changes").unwrap();
     assert_eq!(ancient.fields.paths(), [".data", ".data.k00", ".data.k01", ".data.k02", ".data.k03", ".data.k04"]);
+}
+
+#[test]
+fn entries_that_a_change_does_not_concern_stay_as_they_are_written() {
+    let pod = |status: Value| json!({ "spec": { "nodeName": "n" }, "status": status });
+    let story = Story::new(POD).update("creator", pod(json!({}))).update("kubelet", pod(json!({ "phase": "Pending" })));
+    // Spaces tell what has been decoded and written anew.
+    let text = render(story.entries.clone()).replace(r#""fieldsV1":"#, r#""fieldsV1": "#);
+    let text = |object: Value| {
+        let changes = compare(&story.live, &object, &BuiltIn::root(POD));
+        update_text(&text, &changes, &manager("kubelet", Operation::Update), "2027-01-02T03:04:05Z")
+            .unwrap()
+            .into_owned()
+    };
+    let changed = text(pod(json!({ "phase": "Running" })));
+    assert!(
+        changed.contains(r#""fieldsV1": {"f:spec":"#) && changed.contains(r#""fieldsV1":{"f:status":"#),
+        "{changed}"
+    );
+    assert!(changed.ends_with(r#""time":"2027-01-02T03:04:05Z"}]"#), "{changed}");
+    let taken = text(json!({ "spec": { "nodeName": "m" } }));
+    assert!(!taken.contains(r#""fieldsV1": "#) && !taken.contains("creator"), "{taken}");
+    for foreign in ["", "{}", r#"[{"operation":"Update"}]"#, r#"[{"operation":"Else","apiVersion":"v1"}]"#] {
+        assert_eq!(update_text(foreign, &Comparison::default(), &manager("a", Operation::Update), NOW), None);
+    }
 }
 
 #[test]

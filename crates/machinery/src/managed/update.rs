@@ -11,7 +11,7 @@ use super::set::FieldSet;
 use super::topology::Topology;
 
 /// The most entries of updates that an object keeps; upstream's figure.
-const MAX_UPDATERS: usize = 10;
+pub(super) const MAX_UPDATERS: usize = 10;
 /// Who owns what the oldest of them did.
 const ANCIENT: &str = "ancient-changes";
 /// Who owns what was there before the first apply of an object that nobody kept track of.

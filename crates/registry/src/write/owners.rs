@@ -119,6 +119,15 @@ impl Writer<'_> {
         let given = new.meta_mut().managed_fields.take().filter(|_| self.subresource.is_none());
         let (old, present) = split(stored);
         let changes = self.compare(&old, encoded(self.resource, new)?.as_bytes())?;
+        let manager = self.manager(Operation::Update);
+        if given.is_none() {
+            // What is not tracked stays so until the first apply.
+            let Some(changes) = changes.as_ref().filter(|_| !present.is_empty()) else { return Ok(None) };
+            let changes = changes.filter(|set| self.filter(set));
+            if let Some(owners) = managed::update_text(present, &changes, &manager, &self.time()) {
+                return Ok(matches!(owners, Cow::Owned(_)).then(|| owners.into_owned()));
+            }
+        }
         let present = read(present);
         let mut owners = match given {
             None => present.clone(),
@@ -131,7 +140,6 @@ impl Writer<'_> {
         };
         // Upstream: what is not tracked begins to be with the first apply.
         if let Some(changes) = changes.filter(|_| !owners.is_empty()) {
-            let manager = self.manager(Operation::Update);
             managed::update(&mut owners, &changes, &manager, |set| self.filter(set), &self.time());
         }
         Ok((owners != present).then(|| managed::render(owners)))
