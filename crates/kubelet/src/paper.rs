@@ -38,10 +38,9 @@ pub const ANNOTATION: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
 
 /// The index under which a pod is found by its node.
 const BY_NODE: &str = "paper/node";
-/// So many pods are written at once by each of the tasks.
-const WORKERS: usize = 16;
-/// Tasks: writes are made of computing, and machines have several processors.
-const TASKS: usize = 2;
+/// So many pods are written at once: enough for their writes to share a sync of the disk, and few enough for what is
+/// computed for each, all in this process, not to hold up those who decide where pods go.
+const WORKERS: usize = 8;
 
 /// What the component works with.
 pub struct Deps {
@@ -100,13 +99,10 @@ pub fn start(deps: Deps) -> Handle {
             keeper.watch();
         }
     });
-    for _ in 0..TASKS {
+    tasks.spawn(informer::run("paper", keeper.queue.clone(), WORKERS, cancel.clone(), move |key: Key| {
         let keeper = Arc::clone(&keeper);
-        tasks.spawn(informer::run("paper", keeper.queue.clone(), WORKERS, cancel.clone(), move |key: Key| {
-            let keeper = Arc::clone(&keeper);
-            async move { keeper.look_at(key).await }
-        }));
-    }
+        async move { keeper.look_at(key).await }
+    }));
     Handle { cancel, tasks }
 }
 
