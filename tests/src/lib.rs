@@ -6,6 +6,8 @@
 //!
 //! Everything here panics on failure with what was run and what it printed: that is the report of a test.
 
+pub mod webhook;
+
 use std::env;
 use std::fmt::Write;
 use std::fs;

@@ -1,16 +1,10 @@
 //! Server-side apply, and what admission does to what is applied: quotas, limits and webhooks.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::thread;
-
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use coracle_tests::Cluster;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use serde_json::{Value, json};
+use coracle_tests::webhook::Webhook;
+use serde_json::json;
 
 fn deployment(replicas: u32, image: &str) -> String {
     json!({
@@ -111,77 +105,16 @@ fn quotas_and_limits_are_kept() {
     cluster.wait_for("deployment/web", "{.status.replicas}", "1");
 }
 
-/// An HTTPS server that answers AdmissionReviews.
-struct Webhook {
-    address: String,
-    authority: String,
-}
-
-impl Webhook {
-    fn start(answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
-        let key = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
-        let chain = vec![CertificateDer::from(key.cert.der().to_vec())];
-        let secret = PrivateKeyDer::try_from(key.signing_key.serialize_der()).expect("a key");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(chain, secret)
-            .expect("a configuration");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
-        let config = Arc::new(config);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                // Whoever breaks off is of no interest.
-                let _ = serve(stream, &config, &answer);
-            }
-        });
-        Self { address, authority: key.cert.pem() }
-    }
-
-    fn configuration(&self, kind: &str, resources: &str) -> String {
-        json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": { "name": "hook" },
-            "webhooks": [{
-                "name": "hook.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
-                "clientConfig": {
-                    "url": format!("https://{}/hook", self.address),
-                    "caBundle": BASE64_STANDARD.encode(&self.authority),
-                },
-                "rules": [{ "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": [resources] }],
-            }],
-        })
-        .to_string()
-    }
-}
-
-fn serve(stream: TcpStream, config: &Arc<ServerConfig>, answer: &impl Fn(&Value) -> Value) -> std::io::Result<()> {
-    let connection = ServerConnection::new(Arc::clone(config)).map_err(std::io::Error::other)?;
-    let mut reader = BufReader::new(StreamOwned::new(connection, stream));
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        if line.trim().is_empty() {
-            break;
-        }
-        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().map_err(std::io::Error::other)?;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    let review: Value = serde_json::from_slice(&body)?;
-    let mut response = answer(&review["request"]);
-    response["uid"] = review["request"]["uid"].clone();
-    let review =
-        json!({ "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": response }).to_string();
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", review.len());
-    reader.get_mut().write_all(head.as_bytes())?;
-    reader.get_mut().write_all(review.as_bytes())?;
-    reader.get_mut().flush()
+fn configuration(hook: &Webhook, kind: &str, resources: &str) -> String {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": { "name": "hook" },
+        "webhooks": [{
+            "name": "hook.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "clientConfig": hook.client_config("hook"),
+            "rules": [{ "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": [resources] }],
+        }],
+    })
+    .to_string()
 }
 
 #[test]
@@ -191,7 +124,7 @@ fn webhooks_change_and_refuse() {
         let patch = json!([{ "op": "add", "path": "/metadata/labels", "value": { "hooked": "yes" } }]).to_string();
         json!({ "allowed": true, "patchType": "JSONPatch", "patch": BASE64_STANDARD.encode(patch), "warnings": ["was labelled"] })
     });
-    cluster.apply(&labeller.configuration("MutatingWebhookConfiguration", "configmaps"));
+    cluster.apply(&configuration(&labeller, "MutatingWebhookConfiguration", "configmaps"));
     let ran = cluster.kubectl(&["create", "configmap", "a"]);
     assert!(ran.stderr.contains("Warning: was labelled"), "{}", ran.stderr);
     assert_eq!(cluster.field("configmap/a", "{.metadata.labels.hooked}"), "yes");
@@ -200,7 +133,7 @@ fn webhooks_change_and_refuse() {
         let bad = request["object"]["metadata"]["name"] == "bad";
         json!({ "allowed": !bad, "status": { "message": "no bad names here", "code": 403, "reason": "Forbidden" } })
     });
-    cluster.apply(&guard.configuration("ValidatingWebhookConfiguration", "secrets"));
+    cluster.apply(&configuration(&guard, "ValidatingWebhookConfiguration", "secrets"));
     let refused = cluster.kubectl(&["create", "secret", "generic", "bad"]).fails();
     assert!(
         refused.contains("admission webhook \"hook.example.com\" denied the request: no bad names here"),
@@ -209,8 +142,8 @@ fn webhooks_change_and_refuse() {
     cluster.kubectl(&["create", "secret", "generic", "good"]).ok();
 
     // One that is down refuses what it is about, says so, and can be removed.
-    let gone = Webhook { address: "127.0.0.1:1".to_owned(), authority: guard.authority.clone() };
-    cluster.apply(&gone.configuration("ValidatingWebhookConfiguration", "secrets"));
+    let gone = guard.gone();
+    cluster.apply(&configuration(&gone, "ValidatingWebhookConfiguration", "secrets"));
     let refused = cluster.kubectl(&["create", "secret", "generic", "other"]).fails();
     assert!(refused.contains("failed calling webhook \"hook.example.com\": failed to call webhook: Post \"https://127.0.0.1:1/hook?timeout=10s\": dial tcp 127.0.0.1:1: connect: connection refused"), "{refused}");
     cluster.kubectl(&["create", "configmap", "b"]).ok();

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use coracle_tests::webhook::Webhook;
 use coracle_tests::{Background, Cluster};
+use serde_json::{Value, json};
 
 /// As the walkthrough has it: from before every version needed a schema.
 const WITHOUT_SCHEMA: &str = "
@@ -156,4 +158,133 @@ spec:
     cluster.wait("its kinds are gone", || (cluster.kubectl(&["get", "rbg"]).code != 0).then_some(()));
     assert_eq!(status("rbg"), "disabled");
     assert!(cluster.coracle(&["addons", "enable", "nothing"]).fails().contains("there is no addon nothing"));
+}
+
+/// Shirts of two versions: in v2 the color is called colour. What has been sold may not shrink.
+fn shirts(rule: &str, conversion: &Value) -> String {
+    let version = |name: &str, color: &str, storage: bool| {
+        json!({
+            "name": name, "served": true, "storage": storage,
+            "schema": { "openAPIV3Schema": { "type": "object", "properties": { "spec": {
+                "type": "object",
+                "x-kubernetes-validations": [
+                    { "rule": rule, "message": "a shirt is red or blue" },
+                    { "rule": "self.sold >= oldSelf.sold", "messageExpression": "'%d are sold already'.format([oldSelf.sold])", "fieldPath": ".sold" },
+                ],
+                "properties": { color: { "type": "string" }, "sold": { "type": "integer", "default": 0 } },
+            } } } },
+        })
+    };
+    let mut versions = vec![version("v1", "color", true)];
+    if !conversion.is_null() {
+        let mut second = version("v2", "colour", false);
+        let schema = &mut second["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        schema["x-kubernetes-validations"] = json!([]);
+        versions.push(second);
+    }
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "shirts.example.com" },
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "versions": versions, "conversion": conversion,
+            "names": { "plural": "shirts", "singular": "shirt", "kind": "Shirt" },
+        },
+    })
+    .to_string()
+}
+
+const COLORS: &str = "!has(self.color) || self.color in ['red', 'blue']";
+
+#[test]
+fn rules_in_cel() {
+    let cluster = Cluster::start();
+    // One that makes no sense is refused with its definition.
+    let bad = cluster.kubectl_with_input(&["apply", "-f", "-"], &shirts("self.colour == 'red'", &Value::Null)).fails();
+    for part in [
+        "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule: Invalid value:",
+        "compilation failed: ERROR: <input>:1:5: undefined field 'colour'",
+        " | self.colour == 'red'",
+        " | ....^",
+    ] {
+        assert!(bad.contains(part), "{part} is missing in {bad}");
+    }
+    cluster.apply(&shirts(COLORS, &Value::Null));
+    let explained = cluster.kubectl(&["get", "--raw", "/openapi/v3/apis/example.com/v1"]).ok();
+    assert!(explained.contains("a shirt is red or blue"), "the messages are published with the schema");
+
+    let shirt = |spec: &str| format!("apiVersion: example.com/v1\nkind: Shirt\nmetadata:\n  name: a\nspec: {spec}\n");
+    let apply = |spec: &str| cluster.kubectl_with_input(&["apply", "-f", "-"], &shirt(spec));
+    let green = apply("{color: green}").fails();
+    assert!(green.contains("The Shirt \"a\" is invalid: spec: Invalid value: a shirt is red or blue"), "{green}");
+    apply("{color: red, sold: 5}").ok();
+    apply("{color: blue, sold: 6}").ok();
+    let fewer = apply("{color: blue, sold: 1}").fails();
+    assert!(fewer.contains("spec.sold: Invalid value: 6 are sold already"), "{fewer}");
+    assert_eq!(cluster.field("shirt/a", "{.spec.color}{.spec.sold}"), "blue6");
+    // They outlive a restart.
+    cluster.coracle(&["stop"]).ok();
+    cluster.coracle(&["start"]).ok();
+    apply("{color: blue, sold: 5}").fails();
+    apply("{color: blue, sold: 7}").ok();
+}
+
+#[test]
+fn conversion_webhooks() {
+    let cluster = Cluster::start();
+    let painter = Webhook::start(|request| {
+        let mut objects = request["objects"].as_array().cloned().unwrap_or_default();
+        let wanted = request["desiredAPIVersion"].clone();
+        let (from, to) = if wanted == "example.com/v2" { ("color", "colour") } else { ("colour", "color") };
+        for object in &mut objects {
+            object["apiVersion"] = wanted.clone();
+            let color = object["spec"].as_object_mut().and_then(|spec| spec.remove(from)).unwrap_or_default();
+            object["spec"][to] = color;
+        }
+        json!({ "result": { "status": "Success" }, "convertedObjects": objects })
+    });
+    let conversion = |hook: &Webhook| {
+        let webhook = json!({ "conversionReviewVersions": ["v1"], "clientConfig": hook.client_config("convert") });
+        json!({ "strategy": "Webhook", "webhook": webhook })
+    };
+    cluster.apply(&shirts(COLORS, &conversion(&painter)));
+    for (name, version, color) in [("a", "v1", "color: red"), ("b", "v2", "colour: blue")] {
+        cluster.apply(&format!(
+            "apiVersion: example.com/{version}\nkind: Shirt\nmetadata:\n  name: {name}\nspec:\n  {color}\n"
+        ));
+    }
+    let colors = |resource: &str, path: &str| {
+        let path = format!("-o=jsonpath={{.items[*].spec.{path}}}");
+        cluster.kubectl(&["get", resource, &path]).ok()
+    };
+    assert_eq!(colors("shirts.v1.example.com", "color"), "red blue");
+    assert_eq!(colors("shirts.v2.example.com", "colour"), "red blue");
+    let listed = cluster.kubectl(&["get", "shirts.v2.example.com"]).ok();
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    let watch = Background::start(cluster.kubectl_command(&[
+        "get",
+        "shirts.v2.example.com",
+        "-w",
+        "-o=jsonpath={.metadata.name}={.spec.colour}{\"\\n\"}",
+    ]));
+    watch.line(|line| line == "a=red");
+    let patch = r#"{"spec":{"colour":"blue"}}"#;
+    cluster.kubectl(&["patch", "shirts.v2.example.com", "a", "--type=merge", "-p", patch]).ok();
+    watch.line(|line| line == "a=blue");
+    assert_eq!(colors("shirts.v1.example.com", "color"), "blue blue");
+
+    // One that is down says so to whoever needs it, and to nobody else.
+    cluster.apply(&shirts(COLORS, &conversion(&painter.gone())));
+    let down = cluster.kubectl(&["get", "shirts.v2.example.com", "a"]).fails();
+    for part in [
+        "conversion webhook for example.com/v1, Kind=Shirt failed: Post \"https://127.0.0.1:1/convert?timeout=30s\": ",
+        "connection refused",
+    ] {
+        assert!(down.contains(part), "{part} is missing in {down}");
+    }
+    assert_eq!(colors("shirts.v1.example.com", "color"), "blue blue");
+    cluster.kubectl(&["patch", "shirts.v1.example.com", "a", "--type=merge", "-p", r#"{"spec":{"color":"red"}}"#]).ok();
+    cluster.kubectl(&["get", "namespaces"]).ok();
+    cluster.apply(&shirts(COLORS, &conversion(&painter)));
+    assert_eq!(colors("shirts.v2.example.com", "colour"), "red blue");
+    cluster.kubectl(&["delete", "crd", "shirts.example.com", "--timeout=30s"]).ok();
 }

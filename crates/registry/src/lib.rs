@@ -172,7 +172,9 @@ impl Registry {
 
     /// Tells the allocators what the stored objects hold.
     fn occupy(&self) {
-        for resource in self.resources().iter().filter(|resource| !resource.is_view()) {
+        // What is custom holds nothing.
+        let holds = |resource: &&Resource| !resource.is_view() && !resource.info().custom;
+        for resource in self.resources().iter().filter(holds) {
             for entry in self.0.store.snapshot(&resource.info().storage).iter() {
                 match resource.load(&entry.value) {
                     Ok(object) => resource.occupy(object.as_ref(), &self.0.allocators),

@@ -102,6 +102,24 @@ pub trait ResourceOps: Send + Sync + 'static {
         Ok(stored.clone())
     }
 
+    /// As [`ResourceOps::served`], of many objects at once.
+    ///
+    /// # Errors
+    /// When one of them is not an object of this kind.
+    fn served_all(&self, stored: Vec<Bytes>) -> Result<Vec<Bytes>, DecodeError> {
+        stored.iter().map(|stored| self.served(stored)).collect()
+    }
+
+    /// An object as it is served.
+    ///
+    /// # Errors
+    /// When the object cannot be represented as JSON.
+    fn encode_served(&self, object: &dyn Object) -> Result<Bytes, DecodeError> {
+        let mut bytes = Vec::with_capacity(1024);
+        self.encode(object, &mut bytes)?;
+        self.served(&bytes.into())
+    }
+
     /// Whether another row stands for what is in the store.
     fn is_view(&self) -> bool {
         false

@@ -84,6 +84,14 @@ impl Registry {
         Ok(page::cut(&snapshot, &filter, start.as_ref(), request.limit))
     }
 
+    /// The objects of a page as they are served.
+    ///
+    /// # Errors
+    /// 500 when the stored bytes cannot be converted.
+    pub fn bodies(&self, resource: &Resource, page: &ListPage) -> Result<Vec<Bytes>, ApiError> {
+        page::bodies(resource, page)
+    }
+
     /// A page as the API's list of that kind.
     ///
     /// # Errors

@@ -60,8 +60,15 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
         Shape::Table => {
             let mut table = table::Writer::new(call.registry(), call.resource(), include);
             table.begin(&list_metadata(&page), true)?;
-            for entry in &page.entries {
-                table.row(&entry.value)?;
+            // What has to be converted is, all at once; an object of another version is a row as well.
+            if call.resource().info().custom && call.resource().converts() {
+                for body in call.registry().bodies(call.resource(), &page)? {
+                    table.row(&body)?;
+                }
+            } else {
+                for entry in &page.entries {
+                    table.row(&entry.value)?;
+                }
             }
             VecDeque::from([table.end()])
         }
@@ -115,11 +122,11 @@ fn objects(call: &Call<'_>, page: &ListPage) -> Result<VecDeque<Bytes>, ApiError
     let info = call.resource().info();
     let mut pieces = VecDeque::with_capacity(page.entries.len() * 2 + 2);
     pieces.push_back(list_head(&info.list_kind, &info.api_version, page));
-    for (index, entry) in page.entries.iter().enumerate() {
+    for (index, body) in call.registry().bodies(call.resource(), page)?.into_iter().enumerate() {
         if index > 0 {
             pieces.push_back(Bytes::from_static(b","));
         }
-        pieces.push_back(call.registry().body(call.resource(), entry)?);
+        pieces.push_back(body);
     }
     pieces.push_back(Bytes::from_static(b"]}"));
     Ok(pieces)

@@ -54,6 +54,7 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Answer, ApiError> {
         form,
         pending: Vec::new().into_iter(),
         stopping: call.server.0.stopping.clone(),
+        failed: false,
         _counted: call.server.0.metrics.watch(),
     };
     let frames = stream::unfold(frames, |mut frames| async { Some((frames.next().await?, frames)) });
@@ -82,12 +83,17 @@ struct Frames<G> {
     form: Form,
     pending: std::vec::IntoIter<WatchEvent>,
     stopping: CancellationToken,
+    /// An event could not be shown, which was the last thing said.
+    failed: bool,
     _counted: G,
 }
 
 impl<G> Frames<G> {
     /// The next lines; `None` at the end.
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        if self.failed {
+            return None;
+        }
         if self.pending.len() == 0 {
             let batch = tokio::select! {
                 biased;
@@ -97,24 +103,27 @@ impl<G> Frames<G> {
             self.pending = batch?.into_iter();
         }
         let first = self.pending.next()?;
-        let mut frame = match self.line(&first) {
-            Ok(line) => line,
-            Err(error) => return Some(Err(io::Error::other(error))),
-        };
+        let mut frame = self.line_or_failure(&first);
         if self.pending.len() > 0 {
             let mut lines = Vec::with_capacity(FRAME.max(frame.len()));
             lines.extend_from_slice(&frame);
             while lines.len() < FRAME
+                && !self.failed
                 && let Some(event) = self.pending.next()
             {
-                match self.line(&event) {
-                    Ok(line) => lines.extend_from_slice(&line),
-                    Err(error) => return Some(Err(io::Error::other(error))),
-                }
+                lines.extend_from_slice(&self.line_or_failure(&event));
             }
             frame = lines.into();
         }
         Some(Ok(frame))
+    }
+
+    /// An event; or, as upstream ends a watch when a webhook cannot convert an object, why there is none.
+    fn line_or_failure(&mut self, event: &WatchEvent) -> Bytes {
+        self.line(event).unwrap_or_else(|error| {
+            self.failed = true;
+            Bytes::from(json!({ "type": "ERROR", "object": error.to_status() }).to_string() + "\n")
+        })
     }
 
     fn line(&mut self, event: &WatchEvent) -> Result<Bytes, ApiError> {

@@ -12,31 +12,61 @@ use super::object::CustomObject;
 use super::{Definition, Version};
 use crate::decode::DecodeError;
 use crate::scan;
-use crate::table::ResourceInfo;
 
 impl Definition {
     /// An object from the store, in a version.
     pub(super) fn load(&self, stored: &[u8], version: &Version) -> Result<CustomObject, DecodeError> {
-        let mut object: CustomObject = serde_json::from_slice(stored)?;
-        self.check_webhook(&object.api_version, &version.info)?;
-        if object.api_version != version.info.api_version || self.is_stale(stored) {
-            // Upstream: what is missing in the store gets the defaults of the version it is stored in.
-            let written = self.versions.iter().find(|version| version.info.api_version == object.api_version);
-            self.storage_or(written).schema.default(&mut object.body);
-            self.adopt(&mut object, version);
+        let object: CustomObject = serde_json::from_slice(stored)?;
+        if object.api_version == version.info.api_version && !self.is_stale(stored) {
+            return Ok(object);
         }
+        if self.is_foreign(&object.api_version, version) {
+            let served = self.served(&Bytes::copy_from_slice(stored), version)?;
+            return Ok(serde_json::from_slice(&served)?);
+        }
+        let mut object = self.completed(object);
+        self.adopt(&mut object, version);
         Ok(object)
     }
 
-    /// Refuses what only a webhook could do: an object in the wrong form is worse than none.
-    pub(super) fn check_webhook(&self, from: &str, to: &ResourceInfo) -> Result<(), DecodeError> {
-        if !self.by_webhook || from == to.api_version {
-            return Ok(());
-        }
-        let (wanted, kind) = (&to.api_version, &to.kind);
-        Err(DecodeError::Value(format!(
-            "conversion webhook for {from}, Kind={kind} failed: conversion webhooks are not called here, so that {kind} cannot be had as {wanted}"
-        )))
+    /// Upstream: what is missing in the store gets the defaults of the version it is stored in.
+    fn completed(&self, mut object: CustomObject) -> CustomObject {
+        let written = self.versions.iter().find(|version| version.info.api_version == object.api_version);
+        self.storage_or(written).schema.default(&mut object.body);
+        object
+    }
+
+    /// Whether only a webhook can bring an object into a version.
+    fn is_foreign(&self, api_version: &str, version: &Version) -> bool {
+        self.converter.is_some() && api_version != version.info.api_version
+    }
+
+    /// Objects in another version; `whole` says what they are together.
+    pub(super) fn convert(
+        &self,
+        objects: Vec<CustomObject>,
+        version: &Version,
+        whole: &'static str,
+    ) -> Result<Vec<CustomObject>, DecodeError> {
+        let Some(converter) = &self.converter else {
+            let adopted = objects.into_iter().map(|mut object| {
+                self.adopt(&mut object, version);
+                object
+            });
+            return Ok(adopted.collect());
+        };
+        let from = objects.first().map(|object| object.api_version.clone()).unwrap_or_default();
+        let converted = converter.convert(objects, &version.info).map_err(|why| {
+            let kind = &version.info.kind;
+            DecodeError::Value(format!("conversion webhook for {from}, Kind={kind}{whole} {why}"))
+        })?;
+        Ok(converted
+            .into_iter()
+            .map(|mut object| {
+                version.schema.prune(&mut object.body, &mut |_| {});
+                object
+            })
+            .collect())
     }
 
     /// Gives an object the form of a version: strategy `None` changes the version's name, and pruning the rest.
@@ -48,24 +78,61 @@ impl Definition {
 
     /// The bytes to serve.
     pub(super) fn served(&self, stored: &Bytes, version: &Version) -> Result<Bytes, DecodeError> {
+        let mut served = self.served_as(vec![stored.clone()], version, "")?;
+        served.pop().ok_or_else(|| DecodeError::Value("nothing was converted".to_owned()))
+    }
+
+    /// The bytes to serve of a list. What takes a webhook is asked for at once.
+    pub(super) fn served_all(&self, stored: Vec<Bytes>, version: &Version) -> Result<Vec<Bytes>, DecodeError> {
+        self.served_as(stored, version, "List")
+    }
+
+    fn served_as(
+        &self,
+        mut stored: Vec<Bytes>,
+        version: &Version,
+        whole: &'static str,
+    ) -> Result<Vec<Bytes>, DecodeError> {
         if !version.converts {
-            return Ok(stored.clone());
+            return Ok(stored);
         }
-        let place = scan::find(stored, &["apiVersion"]);
-        let found = place.clone().map_or(&b""[..], |place| &stored[place]);
-        let found = std::str::from_utf8(found).unwrap_or_default().trim_matches('"');
-        let stale = self.is_stale(stored);
-        if found == version.info.api_version && !stale {
-            return Ok(stored.clone());
+        let mut foreign: Vec<(usize, CustomObject)> = Vec::new();
+        for (index, stored) in stored.iter_mut().enumerate() {
+            let place = scan::find(stored, &["apiVersion"]);
+            let found = place.clone().map_or(&b""[..], |place| &stored[place]);
+            let found = std::str::from_utf8(found).unwrap_or_default().trim_matches('"');
+            let stale = self.is_stale(stored);
+            if found == version.info.api_version && !stale {
+                continue;
+            }
+            if self.is_foreign(found, version) {
+                match self.converter.as_ref().and_then(|converter| converter.kept(stored, &version.info)) {
+                    Some(kept) => *stored = kept,
+                    None => foreign.push((index, self.completed(serde_json::from_slice(stored)?))),
+                }
+                continue;
+            }
+            let written = self.versions.iter().find(|version| version.info.api_version == found);
+            let same_schema = written.is_some_and(|written| Arc::ptr_eq(&written.schema, &version.schema));
+            *stored = if let (true, false, Some(place)) = (same_schema, stale, place) {
+                let (head, tail) = (&stored[..place.start + 1], &stored[place.end - 1..]);
+                [head, version.info.api_version.as_bytes(), tail].concat().into()
+            } else {
+                serde_json::to_vec(&self.load(stored, version)?)?.into()
+            };
         }
-        let written = self.versions.iter().find(|version| version.info.api_version == found);
-        let same_schema = written.is_some_and(|written| Arc::ptr_eq(&written.schema, &version.schema));
-        if let (true, false, false, Some(place)) = (same_schema, stale, self.by_webhook, place) {
-            let (head, tail) = (&stored[..place.start + 1], &stored[place.end - 1..]);
-            return Ok([head, version.info.api_version.as_bytes(), tail].concat().into());
+        if foreign.is_empty() {
+            return Ok(stored);
         }
-        let object = self.load(stored, version)?;
-        Ok(serde_json::to_vec(&object)?.into())
+        let (places, objects): (Vec<usize>, Vec<CustomObject>) = foreign.into_iter().unzip();
+        for (index, object) in places.into_iter().zip(self.convert(objects, version, whole)?) {
+            let served: Bytes = serde_json::to_vec(&object)?.into();
+            if let Some(converter) = &self.converter {
+                converter.keep(&stored[index], &version.info, served.clone());
+            }
+            stored[index] = served;
+        }
+        Ok(stored)
     }
 
     /// Whether an object was written before the schema became what it is.
@@ -78,7 +145,7 @@ impl Definition {
     }
 }
 
-fn revision(stored: &[u8]) -> Option<Revision> {
+pub(super) fn revision(stored: &[u8]) -> Option<Revision> {
     let digits = &stored[scan::resource_version(stored)?];
     std::str::from_utf8(digits).ok()?.parse().ok()
 }

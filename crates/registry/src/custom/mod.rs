@@ -10,6 +10,7 @@ mod object;
 mod reload;
 mod resource;
 mod select;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -21,10 +22,12 @@ use machinery::gvk::{GroupKind, GroupResource};
 use machinery::schema::Schema;
 use store::Revision;
 
+use crate::Registry;
 use crate::descriptor::{NameRule, Scope, Subresource};
 use crate::kinds::definition;
 use crate::table::{ResourceInfo, api_version};
 use columns::Columns;
+use webhook::Converter;
 
 pub(crate) use reload::Definitions;
 pub(crate) use resource::CustomResource;
@@ -42,8 +45,8 @@ pub(crate) struct Definition {
     storage: usize,
     /// Objects written before this revision may not be as the schema now says; 0 when there are none such.
     since: Revision,
-    /// Versions differ in ways only a webhook knows.
-    by_webhook: bool,
+    /// Who converts between versions, where they differ in ways only a webhook knows.
+    converter: Option<Converter>,
     /// No new objects are taken: the definition is being deleted.
     terminating: bool,
 }
@@ -69,7 +72,7 @@ struct Scale {
 
 impl Definition {
     /// Compiles a definition; `None` when it serves nothing (yet).
-    fn new(object: &CustomResourceDefinition, source: Bytes, since: Revision) -> Option<Self> {
+    fn new(registry: &Registry, object: &CustomResourceDefinition, source: Bytes, since: Revision) -> Option<Self> {
         if !definition::is_true(object, definition::ESTABLISHED) {
             return None;
         }
@@ -85,8 +88,12 @@ impl Definition {
             versions.push(compiled);
         }
         let terminating = definition::is_true(object, definition::TERMINATING);
-        let by_webhook = object.spec.conversion.as_ref().is_some_and(|conversion| conversion.strategy == "Webhook");
-        Some(Self { source, versions, storage, since, by_webhook, terminating })
+        let converter = object.spec.conversion.as_ref().and_then(|conversion| Converter::new(registry, conversion));
+        Some(Self { source, versions, storage, since, converter, terminating })
+    }
+
+    fn converts_by_webhook(&self) -> bool {
+        self.converter.is_some()
     }
 
     fn storage(&self) -> &Version {

@@ -71,7 +71,7 @@ impl Registry {
         };
         let storage = format!("{}/{}", object.spec.group, object.spec.names.plural);
         let older = self.store().snapshot(&storage).iter().any(|object| object.revision < since);
-        let definition = Definition::new(&object, entry.value.clone(), if older { since } else { 0 });
+        let definition = Definition::new(self, &object, entry.value.clone(), if older { since } else { 0 });
         let rows = definition
             .map(Arc::new)
             .map(|definition| rows(&definition).map(|row| Arc::new(row) as Arc<dyn ResourceOps>).collect());

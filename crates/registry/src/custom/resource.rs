@@ -79,9 +79,11 @@ impl ResourceOps for CustomResource {
         if object.api_version == storage.info.api_version {
             return serde_json::to_writer(out, object);
         }
-        let checked = self.definition.check_webhook(&object.api_version, &storage.info);
-        checked.map_err(serde_json::Error::custom)?;
         let mut object = object.clone();
+        if self.definition.converts_by_webhook() {
+            let converted = self.definition.convert(vec![object], storage, "").map_err(serde_json::Error::custom)?;
+            return converted.iter().try_for_each(|object| serde_json::to_writer(&mut *out, object));
+        }
         if Arc::ptr_eq(&storage.schema, &self.version().schema) {
             object.api_version.clone_from(&storage.info.api_version);
         } else {
@@ -92,6 +94,14 @@ impl ResourceOps for CustomResource {
 
     fn served(&self, stored: &Bytes) -> Result<Bytes, DecodeError> {
         self.definition.served(stored, self.version())
+    }
+
+    fn served_all(&self, stored: Vec<Bytes>) -> Result<Vec<Bytes>, DecodeError> {
+        self.definition.served_all(stored, self.version())
+    }
+
+    fn encode_served(&self, object: &dyn Object) -> Result<Bytes, DecodeError> {
+        Ok(custom(object).map(serde_json::to_vec).transpose()?.unwrap_or_default().into())
     }
 
     fn is_view(&self) -> bool {

@@ -89,6 +89,12 @@ pub(super) fn cut(snapshot: &Snapshot, filter: &Filter, start: Option<&Start>, l
     page
 }
 
+/// The items of a page as they are served: those that have to be converted, all at once.
+pub(super) fn bodies(resource: &Resource, page: &ListPage) -> Result<Vec<Bytes>, ApiError> {
+    let stored = page.entries.iter().map(|entry| entry.value.clone()).collect();
+    if resource.converts() { resource.served_all(stored).map_err(ApiError::internal) } else { Ok(stored) }
+}
+
 /// The list around the bytes of its items.
 pub(super) fn body(resource: &Resource, page: &ListPage) -> Result<Bytes, ApiError> {
     let info = resource.info();
@@ -101,18 +107,15 @@ pub(super) fn body(resource: &Resource, page: &ListPage) -> Result<Bytes, ApiErr
     }
     let head =
         format!(r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#, info.list_kind, info.api_version);
-    let size: usize = page.entries.iter().map(|entry| entry.value.len() + 1).sum();
+    let items = bodies(resource, page)?;
+    let size: usize = items.iter().map(|item| item.len() + 1).sum();
     let mut out = Vec::with_capacity(head.len() + size + 2);
     out.extend_from_slice(head.as_bytes());
-    for (index, entry) in page.entries.iter().enumerate() {
+    for (index, item) in items.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        if resource.converts() {
-            out.extend_from_slice(&resource.served(&entry.value).map_err(ApiError::internal)?);
-        } else {
-            out.extend_from_slice(&entry.value);
-        }
+        out.extend_from_slice(item);
     }
     out.extend_from_slice(b"]}");
     Ok(out.into())

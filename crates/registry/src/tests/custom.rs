@@ -1,11 +1,16 @@
 //! Custom resources from their definition to its end.
 
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use machinery::selector::FieldSelector;
 use serde_json::{Value, json};
 
 use super::Fixture;
 use crate::request::{DeleteRequest, FieldValidation, ListRequest, PatchType, Selection, WatchRequest, WriteOptions};
-use crate::{Subresource, WatchKind};
+use crate::{Subresource, WatchKind, WebhookCall, WebhookClient};
 
 const CRDS: &str = "apiextensions.k8s.io/v1/customresourcedefinitions";
 const SHIRTS: &str = "example.com/v1/shirts";
@@ -249,19 +254,127 @@ async fn the_end_of_a_definition() {
     assert!(watch.next().await.is_none(), "the watch ends with its resource");
 }
 
-#[tokio::test]
-async fn what_only_a_webhook_could_convert_is_refused() {
+/// What is done to an answer before it is sent.
+type Spoil = fn(&mut Value);
+
+/// In v2 the color is called colour. Keeps how many objects it was sent each time.
+struct Painter {
+    spoils: Spoil,
+    sent: Mutex<Vec<usize>>,
+}
+
+impl WebhookClient for Painter {
+    fn call(&self, call: WebhookCall) -> BoxFuture<'_, Result<Bytes, String>> {
+        let mut review: Value = serde_json::from_slice(&call.body).unwrap();
+        let request = review["request"].take();
+        let wanted = &request["desiredAPIVersion"];
+        let (from, to) = if wanted == "example.com/v2" { ("color", "colour") } else { ("colour", "color") };
+        let mut objects = request["objects"].as_array().unwrap().clone();
+        self.sent.lock().unwrap().push(objects.len());
+        for object in &mut objects {
+            object["apiVersion"] = wanted.clone();
+            object["metadata"]["annotations"]["painted"] = "yes".into();
+            object["metadata"]["generation"] = 99.into();
+            let spec = object["spec"].as_object_mut().unwrap();
+            let color = spec.remove(from).unwrap_or_default();
+            spec.insert(to.to_owned(), color);
+        }
+        review["response"] =
+            json!({ "uid": request["uid"], "result": { "status": "Success" }, "convertedObjects": objects });
+        (self.spoils)(&mut review);
+        async move { Ok(review.to_string().into()) }.boxed()
+    }
+}
+
+async fn painted(spoils: Spoil) -> (Fixture, Arc<Painter>) {
     let fixture = Fixture::open().await;
-    let mut definition = crd(json!([version("v1", true, fields()), version("v2", false, fields())]));
+    let painter = Arc::new(Painter { spoils, sent: Mutex::default() });
+    fixture.registry.set_webhook_client(Arc::clone(&painter) as _);
+    let colour = json!({ "colour": { "type": "string" }, "replicas": { "type": "integer" } });
+    let mut second = version("v2", false, colour);
+    second.as_object_mut().unwrap().remove("selectableFields");
+    let mut definition = crd(json!([version("v1", true, fields()), second]));
     definition["spec"]["conversion"] = json!({ "strategy": "Webhook", "webhook": {
         "conversionReviewVersions": ["v1"], "clientConfig": { "url": "https://localhost/convert" } } });
     fixture.create(CRDS, "", definition).await.unwrap();
-    fixture.create(SHIRTS, "default", shirt("a", json!({}))).await.unwrap();
-    fixture.get(&fixture.target(SHIRTS, "default", "a")).await.unwrap();
-    let other = fixture.target("example.com/v2/shirts", "default", "a");
-    let entry = fixture.registry.get(&other, "").await.unwrap();
-    let refused = fixture.registry.body(&other.resource, &entry).unwrap_err();
-    assert!(refused.message.contains("conversion webhook for example.com/v1, Kind=Shirt failed"), "{refused}");
+    (fixture, painter)
+}
+
+#[tokio::test]
+async fn a_webhook_converts() {
+    let (fixture, painter) = painted(|_| {}).await;
+    const SECOND: &str = "example.com/v2/shirts";
+    let sent = || std::mem::take(&mut *painter.sent.lock().unwrap());
+    for name in ["a", "b"] {
+        fixture.create(SHIRTS, "default", shirt(name, json!({ "color": "blue" }))).await.unwrap();
+    }
+    let first = fixture.get(&fixture.target(SHIRTS, "default", "a")).await.unwrap();
+    assert_eq!((&first["spec"]["color"], sent()), (&json!("blue"), vec![]), "what is stored is served as it is");
+
+    // A list is converted at once, and what was converted is remembered.
+    let second = fixture.target(SECOND, "default", "a");
+    let page = fixture.registry.list(&second, &ListRequest::default()).await.unwrap();
+    let bodies = fixture.registry.bodies(&second.resource, &page).unwrap();
+    assert_eq!((bodies.len(), sent()), (1, vec![1]));
+    let all = fixture.target(SECOND, "default", "");
+    let page = fixture.registry.list(&all, &ListRequest::default()).await.unwrap();
+    let list: Value = serde_json::from_slice(&fixture.registry.list_body(&all.resource, &page).unwrap()).unwrap();
+    assert_eq!((list["items"].as_array().unwrap().len(), sent()), (2, vec![1]));
+    let shown = fixture.get(&second).await.unwrap();
+    assert_eq!((&shown["spec"], &shown["apiVersion"]), (&json!({ "colour": "blue" }), &json!("example.com/v2")));
+    // Of the metadata, labels and annotations are the webhook's to change.
+    assert_eq!(
+        (&shown["metadata"]["annotations"]["painted"], &shown["metadata"]["generation"]),
+        (&json!("yes"), &json!(1))
+    );
+    assert_eq!((&shown["metadata"]["uid"], sent()), (&first["metadata"]["uid"], vec![]));
+
+    // Writes in another version are kept in the one that is stored.
+    let written = fixture.merge(&second, json!({ "spec": { "colour": "red" } })).await.unwrap();
+    assert_eq!((&written["spec"]["colour"], &written["metadata"]["generation"]), (&json!("red"), &json!(2)));
+    let stored = fixture.get(&fixture.target(SHIRTS, "default", "a")).await.unwrap();
+    assert_eq!((&stored["spec"], &stored["apiVersion"]), (&json!({ "color": "red" }), &json!("example.com/v1")));
+    let again = fixture.merge(&second, json!({ "spec": { "colour": "red" } })).await.unwrap();
+    assert_eq!(again["metadata"]["resourceVersion"], written["metadata"]["resourceVersion"]);
+    let mut made = shirt("c", json!({ "colour": "blue" }));
+    made["apiVersion"] = "example.com/v2".into();
+    fixture.create(SECOND, "default", made).await.unwrap();
+    assert_eq!(fixture.get(&fixture.target(SHIRTS, "default", "c")).await.unwrap()["spec"]["color"], "blue");
+
+    sent();
+    let mut watch = fixture.registry.watch(&all, &WatchRequest::default()).await.unwrap();
+    let events = watch.next().await.unwrap();
+    let frame: Value = serde_json::from_slice(&events[0].frame(watch.resource()).unwrap()).unwrap();
+    assert_eq!((&frame["type"], &frame["object"]["spec"]["colour"]), (&json!("ADDED"), &json!("red")));
+}
+
+#[tokio::test]
+async fn a_conversion_that_fails_says_so_and_harms_nothing_else() {
+    let spoils: [(Spoil, &str); 6] = [
+        (|review| review["response"] = Value::Null, "failed: no response provided"),
+        (
+            |review| review["response"]["result"] = json!({ "status": "Failure", "message": "no paint" }),
+            "failed: no paint",
+        ),
+        (|review| review["response"]["uid"] = "x".into(), "failed: expected response.uid="),
+        (|review| review["response"]["convertedObjects"] = json!([]), "returned 0 objects, expected 1"),
+        (
+            |review| review["response"]["convertedObjects"][0]["apiVersion"] = "example.com/v1".into(),
+            "returned invalid object at index 0: invalid groupVersion (expected example.com/v2, received example.com/v1)",
+        ),
+        (
+            |review| review["response"]["convertedObjects"][0]["metadata"]["name"] = "other".into(),
+            "returned invalid object at index 0: invalid metadata: must have the same name: a != other",
+        ),
+    ];
+    for (spoil, why) in spoils {
+        let (fixture, _) = painted(spoil).await;
+        fixture.create(SHIRTS, "default", shirt("a", json!({ "color": "blue" }))).await.unwrap();
+        let error = fixture.get(&fixture.target("example.com/v2/shirts", "default", "a")).await.unwrap_err();
+        let expect = format!("Internal error occurred: conversion webhook for example.com/v1, Kind=Shirt {why}");
+        assert!(error.code == 500 && error.message.starts_with(&expect), "{error}");
+        fixture.merge(&fixture.target(SHIRTS, "default", "a"), json!({ "spec": { "color": "red" } })).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ServiceReference,
     ValidatingWebhookConfiguration, WebhookClientConfig,
 };
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::Service as ApiService;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use machinery::selector::LabelSelector;
 use rand::seq::IndexedRandom;
@@ -47,9 +47,23 @@ pub(super) struct Hook {
     pub(super) ignore_failure: bool,
     pub(super) reinvoke: bool,
     pub(super) side_effects: String,
-    pub(super) timeout: Duration,
+    pub(super) place: Place,
+}
+
+/// Where a webhook is, and for how long it is waited for.
+pub(crate) struct Place {
+    url: Option<String>,
+    service: Option<Service>,
     pub(super) ca_bundle: Vec<u8>,
-    client: WebhookClientConfig,
+    pub(super) timeout: Duration,
+}
+
+/// A webhook within the cluster.
+pub(crate) struct Service {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) path: Option<String>,
+    pub(crate) port: Option<i32>,
 }
 
 pub(super) fn mutating(registry: &Registry) -> Arc<Vec<Hook>> {
@@ -95,6 +109,10 @@ impl Hook {
         // A selector that cannot be read is not stored.
         let selector = |selector: Option<_>| LabelSelector::from_object(selector.as_ref()).unwrap_or_default();
         let seconds = u64::try_from(hook.timeout_seconds.unwrap_or(10)).unwrap_or(10);
+        let WebhookClientConfig { ca_bundle, service, url } = hook.client_config;
+        let service =
+            service.map(|ServiceReference { name, namespace, path, port }| Service { namespace, name, path, port });
+        let ca_bundle = ca_bundle.map(|bundle| bundle.0).unwrap_or_default();
         Self {
             name: hook.name,
             rules: hook.rules.unwrap_or_default(),
@@ -104,15 +122,19 @@ impl Hook {
             ignore_failure: hook.failure_policy.as_deref() == Some("Ignore"),
             reinvoke: hook.reinvocation_policy.as_deref() == Some("IfNeeded"),
             side_effects: hook.side_effects,
-            timeout: Duration::from_secs(seconds),
-            ca_bundle: hook.client_config.ca_bundle.clone().map(|bundle| bundle.0).unwrap_or_default(),
-            client: hook.client_config,
+            place: Place::new(url, service, ca_bundle, Duration::from_secs(seconds)),
         }
+    }
+}
+
+impl Place {
+    pub(crate) fn new(url: Option<String>, service: Option<Service>, ca_bundle: Vec<u8>, timeout: Duration) -> Self {
+        Self { url, service, ca_bundle, timeout }
     }
 
     /// Its URL, and the address behind it where it is a service's. The error says why there is none.
-    pub(super) fn place(&self, registry: &Registry) -> Result<(String, Option<SocketAddr>), String> {
-        match (&self.client.url, &self.client.service) {
+    pub(super) fn find(&self, registry: &Registry) -> Result<(String, Option<SocketAddr>), String> {
+        match (&self.url, &self.service) {
             (Some(url), _) => Ok((url.clone(), None)),
             (None, Some(service)) => {
                 let port = service.port.unwrap_or(443);
@@ -128,10 +150,10 @@ impl Hook {
 }
 
 /// A ready endpoint of a service.
-fn endpoint(registry: &Registry, reference: &ServiceReference, port: i32) -> Result<SocketAddr, String> {
-    let ServiceReference { name, namespace, .. } = reference;
+fn endpoint(registry: &Registry, reference: &Service, port: i32) -> Result<SocketAddr, String> {
+    let Service { name, namespace, .. } = reference;
     let stored = registry.store().get(&Key::new("core/services", namespace.as_str(), name.as_str()));
-    let service = stored.and_then(|entry| serde_json::from_slice::<Service>(&entry.value).ok());
+    let service = stored.and_then(|entry| serde_json::from_slice::<ApiService>(&entry.value).ok());
     let service = service.ok_or_else(|| format!("service {name:?} not found"))?;
     let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
     let served = ports.into_iter().find(|served| served.port == port);

@@ -25,7 +25,7 @@ use crate::decode::Report;
 use crate::ops::Object;
 use configured::Hook;
 
-pub(crate) use configured::Configured;
+pub(crate) use configured::{Configured, Place, Service};
 
 /// A request to a webhook.
 #[derive(Debug, Clone)]
@@ -180,23 +180,21 @@ async fn call(
 }
 
 async fn attempt(registry: &Registry, hook: &Hook, request: &review::Request) -> Result<review::Answer, String> {
-    let failed = |why: String| format!("failed to call webhook: {why}");
-    let (url, address) = hook.place(registry).map_err(failed)?;
-    let client = registry.0.webhooks.client.get();
-    let client = client.ok_or_else(|| failed("nobody here calls webhooks".to_owned()))?;
-    let call = WebhookCall {
-        url: url.clone(),
-        address,
-        ca_bundle: hook.ca_bundle.clone(),
-        body: request.body.clone(),
-        timeout: hook.timeout,
-    };
-    let seconds = hook.timeout.as_secs();
-    let answer = match tokio::time::timeout(hook.timeout, client.call(call)).await {
+    let answer = post(registry, &hook.place, request.body.clone()).await;
+    let answer = answer.map_err(|why| format!("failed to call webhook: {why}"))?;
+    review::Answer::read(&hook.name, &request.uid, &answer)
+}
+
+/// Posts a review to a webhook. The error says, as Go would, why there is no answer.
+pub(crate) async fn post(registry: &Registry, place: &Place, body: Bytes) -> Result<Value, String> {
+    let (url, address) = place.find(registry)?;
+    let client = registry.0.webhooks.client.get().ok_or("nobody here calls webhooks")?;
+    let (timeout, ca_bundle) = (place.timeout, place.ca_bundle.clone());
+    let call = WebhookCall { url: url.clone(), address, ca_bundle, body, timeout };
+    let answer = match tokio::time::timeout(timeout, client.call(call)).await {
         Ok(answer) => answer,
         Err(_) => Err("context deadline exceeded".to_owned()),
     };
-    let body = answer.map_err(|why| failed(format!("Post \"{url}?timeout={seconds}s\": {why}")))?;
-    let answer: Value = serde_json::from_slice(&body).map_err(|error| failed(error.to_string()))?;
-    review::Answer::read(&hook.name, &request.uid, &answer)
+    let body = answer.map_err(|why| format!("Post \"{url}?timeout={}s\": {why}", timeout.as_secs()))?;
+    serde_json::from_slice(&body).map_err(|error| error.to_string())
 }

@@ -19,9 +19,7 @@ pub(super) struct Request {
 /// An object as it is served.
 pub(super) fn encoded(asked: &Asked<'_>, object: &dyn Object) -> Result<Value, ApiError> {
     let resource = &asked.target.resource;
-    let mut bytes = Vec::with_capacity(1024);
-    resource.encode(object, &mut bytes).map_err(ApiError::internal)?;
-    let served = resource.served(&bytes.into()).map_err(ApiError::internal)?;
+    let served = resource.encode_served(object).map_err(ApiError::internal)?;
     serde_json::from_slice(&served).map_err(ApiError::internal)
 }
 

@@ -85,16 +85,6 @@ impl Kind for CustomResourceDefinition {
         validation::validate_status(new)
     }
 
-    /// What is accepted and not done is said, so that nobody relies on it.
-    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if new.spec.conversion.as_ref().is_some_and(|conversion| conversion.strategy == "Webhook") {
-            let stored = "objects can be had only in the version they are stored in";
-            warnings.push(format!("spec.conversion: conversion webhooks are not called, {stored}"));
-        }
-        warnings
-    }
-
     fn allocate(new: &mut Object, _old: Option<&Object>, context: &Context<'_>) -> Result<Reservation, ApiError> {
         let name = text(&new.metadata.name).to_owned();
         let taken = status::taken(context.store, &new.spec.group, &name);

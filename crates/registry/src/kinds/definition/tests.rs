@@ -196,21 +196,6 @@ fn names_are_given_once() {
 }
 
 #[test]
-fn what_is_not_done_is_said() {
-    for (definition, expect) in [
-        (crd(), vec![]),
-        (
-            with(crd(), "/spec/conversion", json!({ "strategy": "Webhook" })),
-            vec![
-                "spec.conversion: conversion webhooks are not called, objects can be had only in the version they are stored in",
-            ],
-        ),
-    ] {
-        assert_eq!(<Kind as crate::Kind>::warnings(&defaulted::<Kind>(definition), None), expect);
-    }
-}
-
-#[test]
 fn what_get_shows() {
     let created = with(crd(), "/metadata/creationTimestamp", json!("2026-01-01T00:00:00Z"));
     assert_eq!(row::<Kind>(created), ["shirts.stable.example.com", "2026-01-01T00:00:00Z"]);
