@@ -11,9 +11,13 @@
 //! | (validation) | | | the kind itself |
 //! | LimitRanger, ValidatingAdmissionWebhook | | anything | [`limits`], [`webhook`] |
 //! | ResourceQuota | | what there is no room for | [`quota`], charged with the commit |
+//!
+//! Which writes a webhook is about is decided by its rules and selectors ([`scope`]), then by its [`conditions`].
 
+pub(crate) mod conditions;
 pub(crate) mod limits;
 pub(crate) mod quota;
+pub(crate) mod scope;
 pub(crate) mod webhook;
 
 use machinery::status::ApiError;

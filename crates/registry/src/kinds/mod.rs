@@ -4,7 +4,7 @@
 //! [`all`]. What several kinds need is in [`check`] (validation), [`common`] (reading optional fields, cells),
 //! [`workload`] (selector and template) and [`pod`] (the specification of a pod).
 
-mod check;
+pub(crate) mod check;
 mod common;
 mod config_map;
 mod controller_revision;

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::check::{Report, dns_subdomain, label_selector, one_of, optional_one_of};
 use super::common::{list, text};
+use crate::admission::conditions;
 use crate::kind::{Column, Context, Descriptor, Kind, bump_generation, cell_age, cell_name};
 
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
@@ -204,12 +205,7 @@ fn check(errors: &mut ErrorList, path: &Path, hook: &MutatingWebhook) {
     }
     label_selector(errors, &path.child("namespaceSelector"), hook.namespace_selector.as_ref());
     label_selector(errors, &path.child("objectSelector"), hook.object_selector.as_ref());
-    if !list(&hook.match_conditions).is_empty() {
-        errors.forbidden(
-            &path.child("matchConditions"),
-            "expressions are not evaluated here: select by rules, namespaceSelector and objectSelector",
-        );
-    }
+    conditions::check(errors, &path.child("matchConditions"), list(&hook.match_conditions), &[]);
     check_client(errors, &path.child("clientConfig"), &hook.client_config);
 }
 
@@ -388,9 +384,11 @@ mod tests {
             ),
             (
                 "/webhooks/0/matchConditions",
-                json!([{ "name": "x", "expression": "true" }]),
+                json!([{ "name": "x", "expression": "true" }, { "name": "x", "expression": "1" }, { "name": "y", "expression": "a" }]),
                 vec![
-                    "webhooks[0].matchConditions: Forbidden: expressions are not evaluated here: select by rules, namespaceSelector and objectSelector",
+                    "webhooks[0].matchConditions[1].expression: Invalid value: \"1\": must evaluate to bool",
+                    "webhooks[0].matchConditions[1].name: Duplicate value: \"x\"",
+                    "webhooks[0].matchConditions[2].expression: Invalid value: \"a\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'a' (in container '')\n | a\n | ^",
                 ],
             ),
             (

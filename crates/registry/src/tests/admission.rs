@@ -351,3 +351,32 @@ async fn answers_that_are_none() {
         assert_eq!(error.message, expect);
     }
 }
+
+#[tokio::test]
+async fn conditions_say_what_a_webhook_is_about() {
+    let no = |_: &Value| Ok(json!({ "allowed": false, "status": { "message": "no" } }));
+    let condition = |name: &str, expression: &str| json!({ "name": name, "expression": expression });
+    let outcome = async |conditions: Value, policy: &str| {
+        let extra = json!({ "matchConditions": conditions, "failurePolicy": policy });
+        let mut outcomes = Vec::new();
+        for kind in ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"] {
+            let (fixture, _hooks) = hooked(kind, extra.clone(), no).await;
+            let made = fixture.create("v1/configmaps", "default", config_map("x")).await;
+            outcomes.push(made.map(|_| ()).map_err(|error| error.message));
+        }
+        assert_eq!(outcomes[0], outcomes[1]);
+        outcomes.remove(0)
+    };
+    let denied = Err("admission webhook \"h.example.com\" denied the request: no".to_owned());
+    let this = condition("this", "object.metadata.name == 'x' && request.operation == 'CREATE' && oldObject == null");
+    let other = condition("other", "object.data.a == '2' || request.userInfo.username == 'nobody'");
+    let broken = condition("broken", "object.spec.x == 1");
+    assert_eq!(outcome(json!([this]), "Fail").await, denied);
+    assert_eq!(outcome(json!([this, other]), "Fail").await, Ok(()));
+    assert_eq!(outcome(json!([broken, other]), "Fail").await, Ok(()), "one that does not hold decides");
+    assert_eq!(
+        outcome(json!([this, broken]), "Fail").await,
+        Err("configmaps \"x\" is forbidden: expression of match condition \"broken\" resulted in error: no such key: spec".to_owned())
+    );
+    assert_eq!(outcome(json!([this, broken]), "Ignore").await, Ok(()));
+}

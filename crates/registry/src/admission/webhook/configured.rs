@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ServiceReference,
-    ValidatingWebhookConfiguration, WebhookClientConfig,
+    MutatingWebhook, MutatingWebhookConfiguration, ServiceReference, ValidatingWebhookConfiguration,
+    WebhookClientConfig,
 };
 use k8s_openapi::api::core::v1::Service as ApiService;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -16,6 +16,8 @@ use store::Key;
 
 use super::WebhookClient;
 use crate::Registry;
+use crate::admission::conditions::Conditions;
+use crate::admission::scope::Scope;
 use crate::kinds::webhooks::general;
 use crate::write::owners;
 
@@ -40,10 +42,8 @@ struct Read {
 /// A webhook.
 pub(super) struct Hook {
     pub(super) name: String,
-    pub(super) rules: Vec<RuleWithOperations>,
-    pub(super) equivalent: bool,
-    pub(super) namespaces: LabelSelector,
-    pub(super) objects: LabelSelector,
+    pub(super) scope: Scope,
+    pub(super) conditions: Conditions,
     pub(super) ignore_failure: bool,
     pub(super) reinvoke: bool,
     pub(super) side_effects: String,
@@ -115,10 +115,13 @@ impl Hook {
         let ca_bundle = ca_bundle.map(|bundle| bundle.0).unwrap_or_default();
         Self {
             name: hook.name,
-            rules: hook.rules.unwrap_or_default(),
-            equivalent: hook.match_policy.as_deref() != Some("Exact"),
-            namespaces: selector(hook.namespace_selector.or_else(|| Some(Default::default()))),
-            objects: selector(hook.object_selector.or_else(|| Some(Default::default()))),
+            scope: Scope {
+                rules: hook.rules.unwrap_or_default(),
+                equivalent: hook.match_policy.as_deref() != Some("Exact"),
+                namespaces: selector(hook.namespace_selector.or_else(|| Some(Default::default()))),
+                objects: selector(hook.object_selector.or_else(|| Some(Default::default()))),
+            },
+            conditions: Conditions::new(hook.match_conditions.iter().flatten()),
             ignore_failure: hook.failure_policy.as_deref() == Some("Ignore"),
             reinvoke: hook.reinvocation_policy.as_deref() == Some("IfNeeded"),
             side_effects: hook.side_effects,

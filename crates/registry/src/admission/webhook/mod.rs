@@ -1,13 +1,12 @@
 //! Webhooks: programs of the user's that change or refuse what is written, called over HTTPS.
 //!
-//! Which are called is decided here ([`rules`]), and what their answers mean ([`review`]); how they are reached is the
+//! Which are called is decided here ([`super::scope`]), and what their answers mean ([`review`]); how they are reached is the
 //! affair of whoever was put there with [`Registry::set_webhook_client`]. Without configurations nothing of this costs
 //! anything. Nobody is asked about the configurations themselves, so that a broken webhook can be removed, nor about
 //! what the server writes to get started.
 
 mod configured;
-mod review;
-mod rules;
+pub(crate) mod review;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,11 +14,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
+use machinery::expression::TOTAL_LIMIT;
 use machinery::patch;
 use machinery::status::ApiError;
 use serde_json::Value;
 
-use super::Asked;
+use super::conditions::Facts;
+use super::{Asked, scope};
 use crate::Registry;
 use crate::decode::Report;
 use crate::ops::Object;
@@ -65,13 +66,13 @@ pub(super) async fn mutate(
     warnings: &mut Vec<String>,
 ) -> Result<bool, ApiError> {
     let hooks = configured::mutating(registry);
-    if hooks.is_empty() || rules::is_exempt(asked) {
+    if hooks.is_empty() || scope::is_exempt(asked) {
         return Ok(false);
     }
     let mut last_change = None;
     let mut called = vec![false; hooks.len()];
     for (index, hook) in hooks.iter().enumerate() {
-        if rules::matches(registry, hook, asked, Some(object.as_ref()), old) {
+        if concerns(registry, hook, asked, Some(object.as_ref()), old)? {
             called[index] = true;
             if call_mutating(registry, hook, asked, object, old, warnings).await? {
                 last_change = Some(index);
@@ -82,7 +83,7 @@ pub(super) async fn mutate(
     if let Some(last) = last_change {
         for (index, hook) in hooks.iter().enumerate() {
             let again = hook.reinvoke && (index < last || (index != last && called[index]));
-            if again && rules::matches(registry, hook, asked, Some(object.as_ref()), old) {
+            if again && concerns(registry, hook, asked, Some(object.as_ref()), old)? {
                 call_mutating(registry, hook, asked, object, old, warnings).await?;
             }
         }
@@ -130,11 +131,16 @@ pub(super) async fn examine(
     warnings: &mut Vec<String>,
 ) -> Result<(), ApiError> {
     let hooks = configured::validating(registry);
-    if hooks.is_empty() || rules::is_exempt(asked) {
+    if hooks.is_empty() || scope::is_exempt(asked) {
         return Ok(());
     }
-    let concerned = hooks.iter().filter(|hook| rules::matches(registry, hook, asked, object, old));
-    let calls = concerned.map(|hook| async move {
+    let mut concerned = Vec::new();
+    for hook in hooks.iter() {
+        if concerns(registry, hook, asked, object, old)? {
+            concerned.push(hook);
+        }
+    }
+    let calls = concerned.into_iter().map(|hook| async move {
         let mut warnings = Vec::new();
         (call(registry, hook, asked, object, old, &mut warnings).await, warnings)
     });
@@ -146,6 +152,30 @@ pub(super) async fn examine(
         }
     }
     refusal.map_or(Ok(()), Err)
+}
+
+/// Whether a webhook is to be asked. Conditions that cannot be evaluated are a failure of the webhook.
+fn concerns(
+    registry: &Registry,
+    hook: &Hook,
+    asked: &Asked<'_>,
+    object: Option<&dyn Object>,
+    old: Option<&dyn Object>,
+) -> Result<bool, ApiError> {
+    if !hook.scope.holds(registry, asked, object, old) {
+        return Ok(false);
+    }
+    if hook.conditions.is_empty() {
+        return Ok(true);
+    }
+    match hook.conditions.hold(&Facts::new(asked, object, old)?.variables(), &mut TOTAL_LIMIT.clone()) {
+        Ok(hold) => Ok(hold),
+        Err(_) if hook.ignore_failure => Ok(false),
+        Err(why) => {
+            let name = object.or(old).and_then(|object| object.meta().name.as_deref()).unwrap_or(&asked.target.name);
+            Err(ApiError::forbidden(&asked.target.resource.info().group_resource, name, why))
+        }
+    }
 }
 
 /// Asks one webhook. `None` when it fails and that is to be ignored.

@@ -17,10 +17,55 @@ pub(super) struct Request {
 }
 
 /// An object as it is served.
-pub(super) fn encoded(asked: &Asked<'_>, object: &dyn Object) -> Result<Value, ApiError> {
+pub(crate) fn encoded(asked: &Asked<'_>, object: &dyn Object) -> Result<Value, ApiError> {
     let resource = &asked.target.resource;
     let served = resource.encode_served(object).map_err(ApiError::internal)?;
     serde_json::from_slice(&served).map_err(ApiError::internal)
+}
+
+/// What is asked for, by whom: a request but for its objects.
+pub(crate) fn describe(asked: &Asked<'_>, object: Option<&dyn Object>, old: Option<&dyn Object>) -> Value {
+    let info = asked.target.resource.info();
+    let kind = json!({ "group": info.group, "version": info.version, "kind": info.kind });
+    let resource = json!({ "group": info.group, "version": info.version, "resource": info.plural });
+    let options = match asked.operation {
+        Operation::Create => "CreateOptions",
+        Operation::Update => "UpdateOptions",
+        Operation::Delete => "DeleteOptions",
+    };
+    let user = asked.user;
+    let mut request = json!({
+        "kind": kind,
+        "resource": resource,
+        "requestKind": kind,
+        "requestResource": resource,
+        "operation": asked.operation.as_str(),
+        "userInfo": { "username": user.name, "groups": user.groups },
+        "dryRun": asked.dry_run,
+        "options": { "kind": options, "apiVersion": "meta.k8s.io/v1" },
+    });
+    let name = object.or(old).and_then(|object| object.meta().name.as_deref()).unwrap_or(&asked.target.name);
+    let subresource = asked.subresource.map(Subresource::name).unwrap_or_default();
+    for (field, value) in [
+        ("name", name),
+        ("namespace", asked.target.namespace.as_str()),
+        ("subResource", subresource),
+        ("requestSubResource", subresource),
+    ] {
+        if !value.is_empty() {
+            request[field] = value.into();
+        }
+    }
+    if !user.uid.is_empty() {
+        request["userInfo"]["uid"] = user.uid.as_str().into();
+    }
+    if !user.extra.is_empty() {
+        request["userInfo"]["extra"] = json!(user.extra);
+    }
+    if asked.dry_run {
+        request["options"]["dryRun"] = json!(["All"]);
+    }
+    request
 }
 
 impl Request {
@@ -29,53 +74,14 @@ impl Request {
         object: Option<&dyn Object>,
         old: Option<&dyn Object>,
     ) -> Result<Self, ApiError> {
-        let info = asked.target.resource.info();
         let uid = uuid::Uuid::new_v4().to_string();
         let encode = |object: Option<&dyn Object>| {
             object.map(|object| encoded(asked, object)).transpose().map(Option::unwrap_or_default)
         };
-        let kind = json!({ "group": info.group, "version": info.version, "kind": info.kind });
-        let resource = json!({ "group": info.group, "version": info.version, "resource": info.plural });
-        let options = match asked.operation {
-            Operation::Create => "CreateOptions",
-            Operation::Update => "UpdateOptions",
-            Operation::Delete => "DeleteOptions",
-        };
-        let user = asked.user;
-        let mut request = json!({
-            "uid": uid,
-            "kind": kind,
-            "resource": resource,
-            "requestKind": kind,
-            "requestResource": resource,
-            "operation": asked.operation.as_str(),
-            "userInfo": { "username": user.name, "groups": user.groups },
-            "object": encode(object)?,
-            "oldObject": encode(old)?,
-            "dryRun": asked.dry_run,
-            "options": { "kind": options, "apiVersion": "meta.k8s.io/v1" },
-        });
-        let name = object.or(old).and_then(|object| object.meta().name.as_deref()).unwrap_or(&asked.target.name);
-        let subresource = asked.subresource.map(Subresource::name).unwrap_or_default();
-        for (field, value) in [
-            ("name", name),
-            ("namespace", asked.target.namespace.as_str()),
-            ("subResource", subresource),
-            ("requestSubResource", subresource),
-        ] {
-            if !value.is_empty() {
-                request[field] = value.into();
-            }
-        }
-        if !user.uid.is_empty() {
-            request["userInfo"]["uid"] = user.uid.as_str().into();
-        }
-        if !user.extra.is_empty() {
-            request["userInfo"]["extra"] = json!(user.extra);
-        }
-        if asked.dry_run {
-            request["options"]["dryRun"] = json!(["All"]);
-        }
+        let mut request = describe(asked, object, old);
+        request["uid"] = uid.as_str().into();
+        request["object"] = encode(object)?;
+        request["oldObject"] = encode(old)?;
         let review = json!({ "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request });
         Ok(Self { uid, body: review.to_string().into() })
     }

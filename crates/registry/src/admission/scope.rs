@@ -1,10 +1,11 @@
-//! Which webhooks a write concerns.
+//! Which writes a webhook or a policy is about.
 
 use k8s_openapi::api::admissionregistration::v1::RuleWithOperations;
 
-use super::configured::Hook;
+use machinery::selector::LabelSelector;
+
+use super::Asked;
 use crate::Registry;
-use crate::admission::Asked;
 use crate::kind::Subresource;
 use crate::ops::Object;
 use crate::request::Target;
@@ -14,7 +15,7 @@ use crate::table::ResourceInfo;
 const SERVER: &str = "system:apiserver";
 
 /// Writes that no webhook is asked about. Upstream: a webhook must not stand in the way of its own removal.
-pub(super) fn is_exempt(asked: &Asked<'_>) -> bool {
+pub(crate) fn is_exempt(asked: &Asked<'_>) -> bool {
     let info = asked.target.resource.info();
     // The number of replicas is changed in the workload itself here; who wants to see that looks at the workload.
     info.group == "admissionregistration.k8s.io"
@@ -22,21 +23,32 @@ pub(super) fn is_exempt(asked: &Asked<'_>) -> bool {
         || asked.subresource == Some(Subresource::Scale)
 }
 
-/// Whether a webhook wants to be asked.
-pub(super) fn matches(
-    registry: &Registry,
-    hook: &Hook,
-    asked: &Asked<'_>,
-    object: Option<&dyn Object>,
-    old: Option<&dyn Object>,
-) -> bool {
-    let info = asked.target.resource.info();
-    let resources = registry.resources();
-    // Another group and version of the same objects is as good, unless it is to be exactly this one.
-    let equal = resources.iter().filter(|row| hook.equivalent && row.info().storage == info.storage);
-    let infos: Vec<&ResourceInfo> = std::iter::once(info).chain(equal.map(|row| row.info())).collect();
-    let ruled = hook.rules.iter().any(|rule| infos.iter().any(|info| rule_fits(rule, info, asked)));
-    ruled && namespace_fits(registry, hook, asked, object.or(old)) && objects_fit(hook, object, old)
+/// What a webhook or a policy wants to be asked about.
+pub(crate) struct Scope {
+    pub(crate) rules: Vec<RuleWithOperations>,
+    /// Whether other versions of the same resource are meant as well.
+    pub(crate) equivalent: bool,
+    pub(crate) namespaces: LabelSelector,
+    pub(crate) objects: LabelSelector,
+}
+
+impl Scope {
+    /// Whether a write is within it.
+    pub(crate) fn holds(
+        &self,
+        registry: &Registry,
+        asked: &Asked<'_>,
+        object: Option<&dyn Object>,
+        old: Option<&dyn Object>,
+    ) -> bool {
+        let info = asked.target.resource.info();
+        let resources = registry.resources();
+        // Another group and version of the same objects is as good, unless it is to be exactly this one.
+        let equal = resources.iter().filter(|row| self.equivalent && row.info().storage == info.storage);
+        let infos: Vec<&ResourceInfo> = std::iter::once(info).chain(equal.map(|row| row.info())).collect();
+        let ruled = self.rules.iter().any(|rule| infos.iter().any(|info| rule_fits(rule, info, asked)));
+        ruled && namespace_fits(registry, self, asked, object.or(old)) && objects_fit(self, object, old)
+    }
 }
 
 fn rule_fits(rule: &RuleWithOperations, info: &ResourceInfo, asked: &Asked<'_>) -> bool {
@@ -60,13 +72,13 @@ fn rule_fits(rule: &RuleWithOperations, info: &ResourceInfo, asked: &Asked<'_>) 
 }
 
 /// The namespace of the object, or the object where it is one; other objects of the cluster always fit.
-fn namespace_fits(registry: &Registry, hook: &Hook, asked: &Asked<'_>, object: Option<&dyn Object>) -> bool {
+fn namespace_fits(registry: &Registry, scope: &Scope, asked: &Asked<'_>, object: Option<&dyn Object>) -> bool {
     let is_namespace = &*asked.target.resource.info().storage == "core/namespaces";
-    if hook.namespaces.is_everything() || (asked.target.namespace.is_empty() && !is_namespace) {
+    if scope.namespaces.is_everything() || (asked.target.namespace.is_empty() && !is_namespace) {
         return true;
     }
     if is_namespace {
-        return hook.namespaces.matches_option(object.and_then(|object| object.meta().labels.as_ref()));
+        return scope.namespaces.matches_option(object.and_then(|object| object.meta().labels.as_ref()));
     }
     let resources = registry.resources();
     let Some(namespaces) = resources.get("", "v1", "namespaces") else { return true };
@@ -76,11 +88,11 @@ fn namespace_fits(registry: &Registry, hook: &Hook, asked: &Asked<'_>, object: O
         let labels = &entry.as_ref()?.attributes.labels;
         labels.iter().find(|(key, _)| &**key == name).map(|(_, value)| &**value)
     };
-    hook.namespaces.matches_by(label)
+    scope.namespaces.matches_by(label)
 }
 
 /// Upstream: the object as it is or as it will be, one of both is enough.
-fn objects_fit(hook: &Hook, object: Option<&dyn Object>, old: Option<&dyn Object>) -> bool {
-    hook.objects.is_everything()
-        || [object, old].into_iter().flatten().any(|object| hook.objects.matches_option(object.meta().labels.as_ref()))
+fn objects_fit(scope: &Scope, object: Option<&dyn Object>, old: Option<&dyn Object>) -> bool {
+    scope.objects.is_everything()
+        || [object, old].into_iter().flatten().any(|object| scope.objects.matches_option(object.meta().labels.as_ref()))
 }
