@@ -163,6 +163,7 @@ spec:
         job("shards", "{completionMode: Indexed, completions: 4, parallelism: 2}", "echo shard $JOB_COMPLETION_INDEX"),
         job("hopeless", "backoffLimit: 0", "exit 1"),
         job("stubborn", rule, "exit 42"),
+        job("again", "backoffLimit: 1", "exit 1"),
         job("short", "ttlSecondsAfterFinished: 0", "true"),
         job("patient", "suspend: true", "true"),
     ];
@@ -180,6 +181,10 @@ spec:
     kubectl(&["wait", "--for=condition=Failed", "job/hopeless", "--timeout=60s"]);
     let reason = "{.status.failed} {.status.conditions[?(@.type==\"Failed\")].reason}";
     assert_eq!(cluster.field("job/hopeless", reason), "1 BackoffLimitExceeded");
+    // A second try comes after a while, and each pod counts once.
+    kubectl(&["wait", "--for=condition=Failed", "job/again", "--timeout=60s"]);
+    assert_eq!(cluster.field("job/again", reason), "2 BackoffLimitExceeded");
+    assert_eq!(cluster.pods("job-name=again").len(), 2);
     kubectl(&["wait", "--for=condition=Failed", "job/stubborn", "--timeout=60s"]);
     assert_eq!(cluster.field("job/stubborn", reason), "1 PodFailurePolicy");
     cluster.wait("the short one is gone", || cluster.field("job/short", "{.metadata.name}").is_empty().then_some(()));

@@ -126,19 +126,29 @@ pub(crate) fn plus_seconds(time: Timestamp, seconds: i64) -> Timestamp {
 /// Only members that differ are named, those that went away as null: a status has one writer, and what it did not mean
 /// to change it does not touch.
 pub(crate) fn status_patch<S: Serialize>(old: &S, new: &S) -> Result<Option<Value>, serde_json::Error> {
-    let (old, new) = (members(old)?, members(new)?);
-    let mut changes = Map::new();
-    for (key, value) in &new {
-        if old.get(key) != Some(value) {
-            changes.insert(key.clone(), value.clone());
-        }
-    }
-    for key in old.keys() {
-        if !new.contains_key(key) {
-            changes.insert(key.clone(), Value::Null);
-        }
-    }
+    let changes = difference(&members(old)?, &members(new)?);
     Ok((!changes.is_empty()).then(|| serde_json::json!({ "status": changes })))
+}
+
+/// What a merge patch has to say to make `new` of `old`. At every depth: a merge patch keeps the members that it does not
+/// name.
+fn difference(old: &Map<String, Value>, new: &Map<String, Value>) -> Map<String, Value> {
+    let mut changes = Map::new();
+    for (key, value) in new {
+        match (old.get(key), value) {
+            (Some(before), value) if before == value => {}
+            (Some(Value::Object(before)), Value::Object(after)) => {
+                changes.insert(key.clone(), Value::Object(difference(before, after)));
+            }
+            _ => {
+                changes.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        changes.insert(key.clone(), Value::Null);
+    }
+    changes
 }
 
 fn members<S: Serialize>(status: &S) -> Result<Map<String, Value>, serde_json::Error> {
@@ -169,5 +179,21 @@ mod tests {
             Some(json!({ "status": { "replicas": 3, "readyReplicas": null } }))
         );
         assert_eq!(status_patch(&old, &old).ok(), Some(None));
+    }
+
+    #[test]
+    fn a_status_patch_reaches_what_is_deep() {
+        let status = |uncounted: serde_json::Value| -> k8s_openapi::api::batch::v1::JobStatus {
+            serde_json::from_value(json!({ "failed": 1, "uncountedTerminatedPods": uncounted })).expect("a status")
+        };
+        let check = |old: serde_json::Value, new: serde_json::Value, expected: serde_json::Value| {
+            let patch = status_patch(&status(old), &status(new)).expect("JSON");
+            let changes = patch.map(|patch| patch["status"]["uncountedTerminatedPods"].clone());
+            assert_eq!(changes.unwrap_or_default(), expected);
+        };
+        check(json!({ "failed": ["a"] }), json!({}), json!({ "failed": null }));
+        check(json!({ "failed": ["a"] }), json!({ "succeeded": ["b"] }), json!({ "failed": null, "succeeded": ["b"] }));
+        check(json!({ "failed": ["a"] }), json!({ "failed": ["a"] }), json!(null));
+        check(json!({}), json!({ "failed": ["a", "b"] }), json!({ "failed": ["a", "b"] }));
     }
 }
