@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use crate::cluster::Cluster;
 use crate::resources::Resources;
 
-pub(crate) use objects::{Told, watch};
+pub(crate) use objects::{Told, known, watch};
 pub(crate) use place::{Placement, place};
 
 /// The name under which refusals of gangs are told, beside those of plugins.

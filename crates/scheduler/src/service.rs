@@ -141,17 +141,18 @@ pub fn start(config: Config, deps: &Deps) -> Handle {
         storage_changed: watch::Sender::new(()),
         config,
     };
+    let (known, knowing) = watch::channel(0);
     let gangs = tokio::spawn({
         let (client, pods, messages, cancel) =
             (deps.client.clone(), watched.pods.clone(), messages.clone(), cancel.clone());
-        gang::watch(client, pods, move |told| drop(messages.send(Message::Gang(told))), cancel)
+        gang::watch(client, pods, move |told| drop(messages.send(Message::Gang(told))), known, cancel)
     });
     let task = tokio::spawn({
         let cancel = cancel.clone();
         async move {
             tokio::select! {
                 () = cancel.cancelled() => return,
-                () = watched.synced() => {}
+                ((), ()) = async { tokio::join!(watched.synced(), gang::known(knowing)) } => {}
             }
             watched.tell(&messages);
             scheduler.run(inbox, cancel).await;

@@ -15,6 +15,9 @@ use super::{Family, Group, GroupKey, Queue, status};
 
 /// Lists of a kind that was defined a moment ago may fail.
 const SETTLE: Duration = Duration::from_millis(200);
+/// So long a start waits for groups that are known to be there. Their members wait for them in any case; this only saves
+/// them from being told that their group does not exist.
+const LISTED: Duration = Duration::from_secs(2);
 
 /// What the scheduler is told.
 #[derive(Debug)]
@@ -71,15 +74,25 @@ impl Kind {
     }
 }
 
+/// Counts the kinds of which it is known whether they are defined.
+pub(crate) type Known = watch::Receiver<usize>;
+
+/// Waits until it is known which pods wait for a group. Decisions made earlier would tear gangs apart.
+pub(crate) async fn known(mut known: Known) {
+    // It fails only if nobody watches any more.
+    let _ = known.wait_for(|count| *count >= KINDS.len()).await;
+}
+
 /// Watches the kinds, for as long as they are defined, and keeps the status of groups, until `cancel` is triggered.
 pub(crate) async fn watch(
     client: Client,
     pods: Informer<k8s_openapi::api::core::v1::Pod>,
     tell: impl Fn(Told) + Clone + Send + Sync + 'static,
+    known: watch::Sender<usize>,
     cancel: CancellationToken,
 ) {
-    let all = KINDS.map(|kind| follow(kind, client.clone(), pods.clone(), tell.clone(), cancel.clone()));
-    futures::future::join_all(all).await;
+    let follow = |kind| follow(kind, client.clone(), pods.clone(), tell.clone(), known.clone(), cancel.clone());
+    futures::future::join_all(KINDS.map(follow)).await;
 }
 
 /// Follows one kind: each time it is defined, its objects are watched until it is gone again.
@@ -88,8 +101,15 @@ async fn follow(
     client: Client,
     pods: Informer<k8s_openapi::api::core::v1::Pod>,
     tell: impl Fn(Told) + Clone + Send + Sync + 'static,
+    known: watch::Sender<usize>,
     cancel: CancellationToken,
 ) {
+    let mut known = Some(known);
+    let mut settle = move || {
+        if let Some(known) = known.take() {
+            known.send_modify(|count| *count += 1);
+        }
+    };
     let definitions = ApiResource::from_gvk_with_plural(
         &GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
         "customresourcedefinitions",
@@ -102,21 +122,41 @@ async fn follow(
         let established = change.new.as_ref().is_some_and(|object| is_established(&object.data));
         defined.send_if_modified(|defined| std::mem::replace(defined, established) != established);
     });
+    tokio::select! {
+        () = cancel.cancelled() => return,
+        () = informer.synced() => {}
+    }
+    let mut at_start = *changes.borrow();
+    if !at_start {
+        settle();
+    }
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
             defined = changes.wait_for(|defined| *defined) => if defined.is_err() { return },
         }
-        tokio::time::sleep(SETTLE).await;
+        // From here on members wait, and be it for a group that is not heard of yet.
+        if kind.kind == "PodGroup" {
+            tell(Told::Family(kind.family, true));
+        }
+        if !std::mem::take(&mut at_start) {
+            tokio::time::sleep(SETTLE).await;
+        }
         let until = cancel.child_token();
         let objects = Informer::<DynamicObject>::start(
             Api::all_with(client.clone(), &kind.resource()),
             watcher::Config::default().streaming_lists(),
             until.clone(),
         );
+        let listed = async {
+            if tokio::time::timeout(LISTED, objects.synced()).await.is_err() {
+                settle();
+                objects.synced().await;
+            }
+        };
         tokio::select! {
             () = cancel.cancelled() => return,
-            () = objects.synced() => {}
+            () = listed => {}
         }
         let told = tell.clone();
         objects.on_change(move |change| {
@@ -131,9 +171,9 @@ async fn follow(
                 }
             });
         });
+        settle();
         let keeper = async {
             if kind.kind == "PodGroup" {
-                tell(Told::Family(kind.family, true));
                 status::keep(
                     kind.family,
                     client.clone(),
