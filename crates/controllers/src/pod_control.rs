@@ -47,7 +47,7 @@ pub(crate) struct PodControl {
 /// What became of Pods that were to be created.
 #[derive(Debug, Default)]
 pub(crate) struct Created {
-    /// How many were.
+    /// How many were, or may have been.
     pub(crate) count: usize,
     /// Why the others were not. Nothing if the namespace is going away, of which nobody needs to hear.
     pub(crate) error: Option<Error>,
@@ -142,8 +142,11 @@ impl PodControl {
             for answer in answers {
                 match answer {
                     Ok(()) => created.count += 1,
-                    Err(error) if error.is_namespace_terminating() => return created,
-                    Err(error) => created.error = Some(error),
+                    Err((error, _)) if error.is_namespace_terminating() => return created,
+                    Err((error, unheard)) => {
+                        created.count += usize::from(unheard);
+                        created.error = Some(error);
+                    }
                 }
             }
             batch *= 2;
@@ -151,11 +154,14 @@ impl PodControl {
         created
     }
 
-    async fn create_one(&self, owner: &Owner, mut pod: Pod) -> Result<(), Error> {
+    /// Creates a Pod. A failure comes with whether the Pod may be there all the same.
+    async fn create_one(&self, owner: &Owner, mut pod: Pod) -> Result<(), (Error, bool)> {
         let prefix = if pod.metadata.name.is_none() { pod.metadata.generate_name.clone() } else { None };
         let mut attempt = 1;
+        // The API server may have created the Pod without our hearing of it.
+        let mut unheard = false;
         loop {
-            if let Some(prefix) = &prefix {
+            if let Some(prefix) = prefix.as_ref().filter(|_| !unheard) {
                 pod.metadata.name = Some(machinery::names::generate_name(prefix));
             }
             let key = ObjectKey::new(&owner.key.namespace, meta::name(&pod));
@@ -164,23 +170,42 @@ impl PodControl {
                 self.created(owner, &key.name);
                 return Ok(());
             };
-            self.ledger.strike(&key);
-            if error.is_already_exists() && prefix.is_some() && attempt < NAME_ATTEMPTS {
-                attempt += 1;
-                continue;
+            let again = prefix.is_some() && attempt < NAME_ATTEMPTS;
+            match &error {
+                // Nobody else makes names like ours.
+                error if error.is_already_exists() && unheard => {
+                    self.created(owner, &key.name);
+                    return Ok(());
+                }
+                error if error.is_already_exists() && again => self.ledger.strike(&key),
+                // Under the same name, so that there are not two in the end.
+                Error::Request(_) if again => unheard = true,
+                _ => {
+                    // What may be there is waited for.
+                    if !unheard {
+                        self.ledger.strike(&key);
+                    }
+                    if !error.is_namespace_terminating() {
+                        self.not_created(owner, &key.name, &error);
+                    }
+                    return Err((error, unheard));
+                }
             }
-            if !error.is_namespace_terminating() {
-                self.not_created(owner, &key.name, &error);
-            }
-            return Err(error);
+            attempt += 1;
         }
     }
 
     /// Deletes `pods`, all that can be deleted; the answer is the first failure.
     pub(crate) async fn delete(&self, owner: &Owner, pods: &[Arc<Pod>]) -> Result<(), Error> {
+        self.delete_counted(owner, pods).await.1
+    }
+
+    /// Deletes `pods`, all that can be deleted; the answer is how many are left, as far as is known, and the first failure.
+    pub(crate) async fn delete_counted(&self, owner: &Owner, pods: &[Arc<Pod>]) -> (usize, Result<(), Error>) {
         let requests: Vec<_> = pods.iter().map(|pod| self.delete_one(owner, pod)).collect();
         let answers: Vec<_> = stream::iter(requests).buffer_unordered(CONCURRENT).collect().await;
-        answers.into_iter().collect()
+        let left = answers.iter().filter(|answer| answer.is_err()).count();
+        (left, answers.into_iter().collect())
     }
 
     async fn delete_one(&self, owner: &Owner, pod: &Pod) -> Result<(), Error> {

@@ -104,16 +104,19 @@ impl Controller {
         self.claim(&owner, &plan).await?;
         let wanted = (0..plan.create).map(|_| plan::pod(&rs, &owner)).collect();
         let created = self.pods.create(&owner, wanted).await;
-        let deleted = self.pods.delete(&owner, &plan.delete).await;
+        let (left, deleted) = self.pods.delete_counted(&owner, &plan.delete).await;
         let failure = match (&created.error, &deleted) {
             (Some(error), _) => Some(Failure { reason: "FailedCreate", message: error.to_string() }),
             (None, Err(error)) => Some(Failure { reason: "FailedDelete", message: error.to_string() }),
             (None, Ok(())) => None,
         };
         let mut counts = plan.counts.clone();
-        let missing = i32::try_from(plan.create - created.count).unwrap_or_default();
-        counts.replicas -= missing;
-        counts.fully_labeled -= missing;
+        // What did not come is not there, and what did not go still is: a Deployment builds on these numbers.
+        let number = |count: usize| i32::try_from(count).unwrap_or_default();
+        let wrong = number(left) - number(plan.create - created.count);
+        counts.replicas += wrong;
+        counts.fully_labeled += wrong;
+        counts.terminating -= number(left);
         let mut status = plan::status(&rs, &counts, failure.as_ref(), now);
         if matches!(self.sets, Sets::Controllers(_)) {
             // The older kind has no such field.
