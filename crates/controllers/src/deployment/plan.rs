@@ -247,7 +247,14 @@ impl<'a> Rollout<'a> {
     }
 
     /// Brings the ReplicaSets to the Deployment's scale without moving the rollout on.
+    ///
+    /// As with a rollout's own steps, nothing grows while a ReplicaSet still has Pods that it is no longer asked for.
     fn scale(&mut self) {
+        let wanted_now = replicas::total_wanted(self.sets());
+        let is_quiet = |rs| replicas::is_settled(rs) && replicas::present(rs) == wanted(rs);
+        if self.bounds.max_total() > wanted_now && !self.sets().all(is_quiet) {
+            return;
+        }
         if let Some((name, size)) = self.only_active() {
             if size != self.bounds.replicas {
                 self.resize(&name, self.bounds.replicas);
