@@ -17,6 +17,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use informer::{Change, Informer, Informers, ObjectKey, Outcome, WorkQueue};
 use jiff::Timestamp;
@@ -41,6 +42,9 @@ const BY_NODE: &str = "paper/node";
 /// So many pods are written at once: enough for their writes to share a sync of the disk, and few enough for what is
 /// computed for each, all in this process, not to hold up those who decide where pods go.
 const WORKERS: usize = 8;
+
+/// In what time something is looked at again that changed meanwhile.
+const AFTER_CONFLICT: Duration = Duration::from_millis(20);
 
 /// What the component works with.
 pub struct Deps {
@@ -179,8 +183,9 @@ impl Keeper {
             Key::Pod(key) => self.look_at_pod(key).await,
         };
         match result {
-            // Gone, or another one of the same name by now: the informer will tell.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Outcome::Done),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Outcome::Done),
+            // Another one of the same name by now, or somebody was faster: what there is then is looked at.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Outcome::After(AFTER_CONFLICT)),
             result => result,
         }
     }
