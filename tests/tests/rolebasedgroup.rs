@@ -249,6 +249,35 @@ fn role_based_group() {
     cluster.wait("all is gone", || kubectl(&left).is_empty().then_some(()));
 }
 
+#[test]
+fn role_based_group_set() {
+    let cluster = with_addons(&["rbg"]);
+    let set = |replicas: i32, image: &str| {
+        let template = json!({ "roles": [role("web", "Deployment", 1, json!({ "image": image }))] });
+        let spec = json!({ "replicas": replicas, "template": template });
+        let kind = json!({ "apiVersion": "workloads.x-k8s.io/v1alpha1", "kind": "RoleBasedGroupSet" });
+        let mut set = kind;
+        set["metadata"] = json!({ "name": "fleet" });
+        set["spec"] = spec;
+        set.to_string()
+    };
+    let groups = || cluster.field("rbg", "{.items[*].metadata.name}");
+    cluster.apply(&set(2, BUSYBOX));
+    wait_for_condition(&cluster, "rbgs/fleet", "Ready");
+    row(&cluster, &["get", "rbgs"], &["NAME", "DESIRED", "READY", "AGE"], &["fleet", "2", "2"]);
+    assert_eq!(groups(), "fleet-0 fleet-1");
+    cluster.kubectl(&["scale", "rbgs/fleet", "--replicas=1"]).ok();
+    cluster.wait("there is one group", || (groups() == "fleet-0").then_some(()));
+    // The example's image under another name.
+    cluster.apply(&set(1, &BUSYBOX.replace("coracle.test/", "docker.io/coracle.test/")));
+    let image = "{.spec.template.spec.containers[0].image}";
+    cluster.wait("its group is updated", || {
+        cluster.field("deployment/fleet-0-web", image).starts_with("docker.io/").then_some(())
+    });
+    cluster.kubectl(&["delete", "rbgs", "fleet"]).ok();
+    cluster.wait("its groups are gone", || groups().is_empty().then_some(()));
+}
+
 /// A group of v1alpha1.
 fn group(name: &str, mut spec: Value, roles: Vec<Value>) -> String {
     spec["roles"] = roles.into();
@@ -332,9 +361,17 @@ fn gangs_and_what_cannot_be() {
     wrong("unknown", vec![unknown], "FailedReconcileWorkload", "workload Widget is not supported");
     let empty = role("a", "Deployment", 1, json!({ "name": "No_Name" }));
     wrong("empty", vec![empty], "RoleNotReady", "spec.template.spec.containers[0].name: Invalid value");
-    let twice = group("twice", json!({}), vec![after("a", "a"), after("a", "a")]);
-    let refused = cluster.kubectl_with_input(&["apply", "-f", "-"], &twice).fails();
-    assert!(refused.contains("spec.roles[1]: Duplicate value"), "{refused}");
+    let refused = |group: &str, words: &str| {
+        let refused = cluster.kubectl_with_input(&["apply", "-f", "-"], group).fails();
+        assert!(refused.contains(words), "{refused}");
+    };
+    refused(&group("twice", json!({}), vec![after("a", "a"), after("a", "a")]), "spec.roles[1]: Duplicate value");
+    let mut both = after("a", "a");
+    both["templateRef"] = json!({ "name": "base" });
+    refused(
+        &group("both", json!({}), vec![both]),
+        "spec.roles[0]: Invalid value: template and templateRef are mutually",
+    );
 
     // Without LeaderWorkerSets the other roles run, and all of them once there are any.
     kubectl(&["apply", "-f", EXAMPLE]);

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 
 use crate::schema::{
     Names, Version, about, age, boolean, column, conditions, count_or_percent, definition, free, integer, list,
-    list_by, map, object, one_of, status as status_subresource, status_and_scale, string, time, with,
+    list_by, map, object, one_of, rule, status as status_subresource, status_and_scale, string, time, with,
 };
 
 const KEEP: &str = "x-kubernetes-preserve-unknown-fields";
+const ONE_TEMPLATE: &str = "template and templateRef are mutually exclusive";
+const ONE_PATTERN: &str = "standalonePattern and leaderWorkerPattern are mutually exclusive";
 const NAME: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
 const fn names(kind: &'static str, plural: &'static str, short: &'static [&'static str]) -> Names {
@@ -125,14 +127,19 @@ fn role(api: Api) -> Value {
             ("minReadySeconds", with(integer(), "default", 0)),
         ],
     );
-    let more = match api {
-        Api::First => first(),
-        Api::Second => second(),
+    let (more, clash, message) = match api {
+        Api::First => (first(), ["template", "templateRef"], ONE_TEMPLATE),
+        Api::Second => (second(), ["standalonePattern", "leaderWorkerPattern"], ONE_PATTERN),
     };
     if let Some(properties) = role["properties"].as_object_mut() {
         properties.extend(more.into_iter().map(|(name, schema)| (name.to_owned(), schema)));
     }
-    with(role, KEEP, true)
+    with(not_both(role, clash, message), KEEP, true)
+}
+
+/// Refuses two fields that say the same.
+fn not_both(schema: Value, [one, other]: [&str; 2], message: &str) -> Value {
+    rule(schema, &format!("!(has(self.{one}) && has(self.{other}))"), message)
 }
 
 /// What a role of v1alpha1 has: a workload and a template for it.
@@ -171,16 +178,20 @@ fn first() -> Vec<(&'static str, Value)> {
 fn second() -> Vec<(&'static str, Value)> {
     let reference = || object(&["name"], [("name", string()), ("patch", free())]);
     let restart = || {
-        object(
+        let policy = object(
             &[],
             [
                 ("type", one_of(&["None", "RecreateRoleInstanceOnPodRestart"])),
                 ("baseDelaySeconds", with(with(integer(), "default", 30), "minimum", 0)),
                 ("maxDelaySeconds", with(with(integer(), "default", 600), "minimum", 0)),
             ],
-        )
+        );
+        let message = "maxDelaySeconds must be greater than or equal to baseDelaySeconds";
+        rule(policy, "self.maxDelaySeconds >= self.baseDelaySeconds", message)
     };
+    let template = ["template", "templateRef"];
     let standalone = object(&[], [("template", free()), ("templateRef", reference())]);
+    let standalone = not_both(standalone, template, ONE_TEMPLATE);
     let leader_worker = object(
         &[],
         [
@@ -193,6 +204,7 @@ fn second() -> Vec<(&'static str, Value)> {
             ("restartPolicy", restart()),
         ],
     );
+    let leader_worker = not_both(leader_worker, template, ONE_TEMPLATE);
     let components = object(&[], [("components", list(component())), ("restartPolicy", restart())]);
     vec![
         ("standalonePattern", about("An instance is a pod.", standalone)),

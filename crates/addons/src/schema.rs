@@ -88,6 +88,16 @@ pub(crate) fn with(mut schema: Value, name: &str, value: impl Into<Value>) -> Va
     schema
 }
 
+/// Adds a rule in CEL, and what is said where it is broken.
+pub(crate) fn rule(mut schema: Value, rule: &str, message: &str) -> Value {
+    let rule = json!({ "rule": rule, "message": message });
+    match schema["x-kubernetes-validations"].as_array_mut() {
+        Some(rules) => rules.push(rule),
+        None => schema["x-kubernetes-validations"] = json!([rule]),
+    }
+    schema
+}
+
 /// Says what a value is for.
 pub(crate) fn about(description: &str, schema: Value) -> Value {
     with(schema, "description", description)

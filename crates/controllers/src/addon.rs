@@ -109,6 +109,11 @@ impl Objects {
         self.present()?.get(key)
     }
 
+    /// Whether they are known: nothing is said of them before.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.slot().is_some()
+    }
+
     /// What the object with this UID controls.
     pub(crate) fn controlled_by(&self, uid: &str) -> Vec<Arc<DynamicObject>> {
         self.present().map(|informer| informer.by_index(meta::BY_CONTROLLER, uid)).unwrap_or_default()

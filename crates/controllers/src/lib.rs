@@ -12,6 +12,7 @@
 //! | `disruption` | PodDisruptionBudgets, Pods, and what controls them | the status of PodDisruptionBudgets |
 //! | `lws` | LeaderWorkerSets, while there is their definition; StatefulSets, Pods, Services | StatefulSets, Services |
 //! | `rbg` | RoleBasedGroups, while there is their definition; what it makes of them, and Pods | workloads, Services, ConfigMaps, PodGroups, scaling adapters |
+//! | `rbg::set` | RoleBasedGroupSets, while there is their definition; RoleBasedGroups | RoleBasedGroups |
 //! | `endpoints` | Services, Pods, Nodes | EndpointSlices, Endpoints |
 //! | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | `token_secrets` | Secrets of type `kubernetes.io/service-account-token`, ServiceAccounts | their content |
@@ -166,6 +167,8 @@ pub fn start(config: Config, deps: Deps) -> Handle {
     controllers.spawn(lws::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(rbg::run(client, informers, workers, stop));
+    let (client, informers, stop) = with();
+    controllers.spawn(rbg::set::run(client, informers, workers, stop));
     let (client, informers, stop) = with();
     controllers.spawn(endpoints::run(client, informers, workers, stop));
     let (client, informers, stop) = with();

@@ -95,6 +95,8 @@ pub(crate) fn leaders(
 ) -> Value {
     let mut template = spec.leader_template().clone();
     add(&mut template, "labels", &object(json!({ WORKER_INDEX: "0", NAME: owner.name(), REVISION: revision })));
+    // The partition says which leaders go; the StatefulSet is not to hold back any of them.
+    let (unavailable, surge) = spec.bounds();
     let mut annotations = pod_annotations(spec, wishes);
     if spec.own_subdomains() {
         annotations.insert(SUBDOMAIN_POLICY.to_owned(), "UniquePerReplica".into());
@@ -113,7 +115,7 @@ pub(crate) fn leaders(
             "template": template,
             "updateStrategy": {
                 "type": "RollingUpdate",
-                "rollingUpdate": { "maxUnavailable": spec.max_unavailable(), "partition": partition },
+                "rollingUpdate": { "maxUnavailable": unavailable + surge, "partition": partition },
             },
             "selector": { "matchLabels": { NAME: owner.name(), WORKER_INDEX: "0" } },
         },

@@ -77,14 +77,6 @@ impl<'a> Spec<'a> {
         number(&self.rolling()["partition"]).unwrap_or_default()
     }
 
-    /// How many groups may be unavailable, as it is written.
-    pub(crate) fn max_unavailable(self) -> Value {
-        match &self.rolling()["maxUnavailable"] {
-            Value::Null => json!(1),
-            value => value.clone(),
-        }
-    }
-
     /// The bounds of a rollout in groups: how many may be unavailable, and how many there may be beyond `replicas`.
     pub(crate) fn bounds(self) -> (i32, i32) {
         let replicas = self.replicas();
@@ -93,7 +85,7 @@ impl<'a> Spec<'a> {
             int_or_string::scaled(&value, replicas, up).ok()
         };
         let surge = scaled(&self.rolling()["maxSurge"], true).unwrap_or_default().clamp(0, replicas);
-        let unavailable = scaled(&self.max_unavailable(), false).unwrap_or(1).max(0);
+        let unavailable = scaled(&self.rolling()["maxUnavailable"], false).unwrap_or(1).max(0);
         // With neither, no rollout could ever begin.
         (if surge == 0 { unavailable.max(1) } else { unavailable }, surge)
     }

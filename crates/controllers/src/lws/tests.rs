@@ -143,6 +143,20 @@ fn rollouts_move_the_partition_down() {
 }
 
 #[test]
+fn a_rollout_can_always_begin() {
+    let most = |unavailable: Value, surge: Value| {
+        let rolling = json!({ "maxUnavailable": unavailable, "maxSurge": surge });
+        let plan = planned(&json!({ "rolloutStrategy": { "rollingUpdateConfiguration": rolling } }), &[], &[]);
+        plan.leaders["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"].as_i64()
+    };
+    assert_eq!(most(json!(1), json!(0)), Some(1));
+    assert_eq!(most(json!(0), json!(1)), Some(1));
+    assert_eq!(most(json!(0), json!(0)), Some(1));
+    assert_eq!(most(json!("10%"), json!(0)), Some(1));
+    assert_eq!(most(json!("100%"), json!("50%")), Some(3));
+}
+
+#[test]
 fn the_status_says_how_far_it_is() {
     let conditions = |plan: &plan::Plan| {
         let list = plan.status["conditions"].as_array().cloned().unwrap_or_default();

@@ -4,9 +4,11 @@
 //! Watches RoleBasedGroups and what it makes of them: workloads, Services, a ConfigMap, PodGroups and scaling adapters; and
 //! Pods. The decision is [`plan::plan`]; this file carries it out.
 
+mod conditions;
 mod make;
 mod plan;
 mod role;
+pub(crate) mod set;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
+use super::conditions::Conditions;
 use super::make;
 use super::role::{self, Group, Role};
 use super::state::State;
@@ -50,12 +51,11 @@ pub(crate) struct Plan {
 
 /// Decides what `group` needs.
 pub(crate) fn plan(snapshot: &Snapshot, group: Group<'_>, now: Timestamp) -> Plan {
-    let known = group.status()["conditions"].as_array().cloned().unwrap_or_default();
     let mut planner = Planner {
         snapshot,
         group,
         roles: group.roles(),
-        conditions: Conditions { list: known, generation: group.generation(), now },
+        conditions: Conditions::new(group.object, now),
         plan: Plan::default(),
     };
     planner.decide();
@@ -271,37 +271,4 @@ fn restarts(pod: &Pod) -> i32 {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
-}
-
-/// The conditions of a status.
-struct Conditions {
-    list: Vec<Value>,
-    generation: i64,
-    now: Timestamp,
-}
-
-impl Conditions {
-    /// Since when a condition is true, if it is.
-    fn since(&self, type_: &str) -> Option<Timestamp> {
-        let known = self.list.iter().find(|known| known["type"] == type_ && known["status"] == "True")?;
-        known["lastTransitionTime"].as_str()?.parse().ok()
-    }
-
-    /// Sets a condition; true if its status changed.
-    fn set(&mut self, type_: &str, status: bool, reason: &str, message: &str) -> bool {
-        let word = if status { "True" } else { "False" };
-        let old = self.list.iter().find(|known| known["type"] == type_);
-        let same = old.filter(|known| known["status"] == word).map(|known| known["lastTransitionTime"].clone());
-        let changed = same.is_none();
-        let since = same.unwrap_or_else(|| json!(meta::seconds(self.now)));
-        let new = json!({
-            "type": type_, "status": word, "reason": reason, "message": message, "lastTransitionTime": since,
-            "observedGeneration": self.generation,
-        });
-        match self.list.iter_mut().find(|known| known["type"] == type_) {
-            Some(known) => *known = new,
-            None => self.list.push(new),
-        }
-        changed
-    }
 }

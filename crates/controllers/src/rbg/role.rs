@@ -22,7 +22,7 @@ const GANG_TIMEOUT: &str = "rbg.workloads.x-k8s.io/group-gang-scheduling-timeout
 const VOLCANO_QUEUE: &str = "rbg.workloads.x-k8s.io/group-gang-scheduling-volcano-queue";
 const VOLCANO_PRIORITY: &str = "rbg.workloads.x-k8s.io/group-gang-scheduling-volcano-priority";
 /// The annotation of a group that wants a topology domain for itself, in either version.
-const EXCLUSIVE: [&str; 2] =
+pub(crate) const EXCLUSIVE: [&str; 2] =
     ["rbg.workloads.x-k8s.io/group-exclusive-topology", "rolebasedgroup.workloads.x-k8s.io/exclusive-topology"];
 
 /// A group.
