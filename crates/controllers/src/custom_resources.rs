@@ -16,7 +16,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::client::{Error, if_found, settle};
 use crate::meta;
@@ -103,13 +103,10 @@ async fn clean(client: &Client, name: &str) -> Result<Outcome, Error> {
     if !meta::is_deleting(&definition) {
         return Ok(Outcome::Done);
     }
-    match resource(&definition) {
-        Some((resource, namespaced)) => {
-            if delete_all(client, &resource, namespaced).await? {
-                return Ok(Outcome::After(AGAIN));
-            }
-        }
-        None => warn!(definition = name, "no version is served: objects that may be left cannot be deleted"),
+    if let Some((resource, namespaced)) = resource(&definition)
+        && delete_all(client, &resource, namespaced).await?
+    {
+        return Ok(Outcome::After(AGAIN));
     }
     let finalizers = definition.metadata.finalizers.iter().flatten().filter(|finalizer| *finalizer != FINALIZER);
     let patch = json!({ "metadata": {
@@ -120,10 +117,14 @@ async fn clean(client: &Client, name: &str) -> Result<Outcome, Error> {
     Ok(Outcome::Done)
 }
 
-/// What the objects of a definition are reached by: a version that is served, and whether they are in namespaces.
+/// What the objects of a definition are reached by: the version they are stored in, so that nothing has to be converted, or
+/// another one that is served; and whether they are in namespaces. With no version served, the server serves the one that
+/// is stored until all objects are gone.
 fn resource(definition: &CustomResourceDefinition) -> Option<(ApiResource, bool)> {
     let spec = &definition.spec;
-    let version = spec.versions.iter().find(|version| version.served)?;
+    let storage = spec.versions.iter().find(|version| version.storage)?;
+    let served = || spec.versions.iter().find(|version| version.served);
+    let version = Some(storage).filter(|storage| storage.served).or_else(served).unwrap_or(storage);
     let resource = ApiResource {
         group: spec.group.clone(),
         version: version.name.clone(),

@@ -75,6 +75,12 @@ pub trait Kind: Send + Sync + Sized + 'static {
     /// Runs on create and, before [`Kind::validate_update`], on update.
     fn validate(object: &Self::Object) -> ErrorList;
 
+    /// Whether an update leaves alone all that [`Kind::validate`] is about, so that it need not run again. For kinds where
+    /// that takes long, or may find wrong what was stored when it was not known to be.
+    fn is_settled(_new: &Self::Object, _old: &Self::Object) -> bool {
+        false
+    }
+
     /// What is wrong with the step from `old` to `new`: immutable fields, illegal transitions. Runs in addition to
     /// [`Kind::validate`].
     fn validate_update(_new: &Self::Object, _old: &Self::Object) -> ErrorList {

@@ -115,6 +115,8 @@ struct Inner {
     webhooks: admission::webhook::Configured,
     /// Held by a write that quotas have to do with.
     charging: tokio::sync::Mutex<()>,
+    /// Held by a write that gives names to a definition, so that no two are given the same.
+    naming: tokio::sync::Mutex<()>,
 }
 
 impl Registry {
@@ -135,6 +137,7 @@ impl Registry {
             definitions: Default::default(),
             webhooks: admission::webhook::Configured::default(),
             charging: tokio::sync::Mutex::default(),
+            naming: tokio::sync::Mutex::default(),
         }));
         registry.reload_definitions();
         registry.occupy();

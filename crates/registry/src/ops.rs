@@ -294,6 +294,13 @@ impl<K: Kind> ResourceOps for Typed<K> {
         typed(new).zip(typed(old)).map(|(new, old)| K::validate_update(new, old)).unwrap_or_default()
     }
 
+    fn validate_change(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
+        let Some((new, old)) = typed(new).zip(typed(old)) else { return ErrorList::new() };
+        let mut errors = if K::is_settled(new, old) { ErrorList::new() } else { K::validate(new) };
+        errors.extend(K::validate_update(new, old));
+        errors
+    }
+
     fn validate_subresource(&self, subresource: Subresource, new: &dyn Object, old: &dyn Object) -> ErrorList {
         let both = typed(new).zip(typed(old));
         both.map(|(new, old)| K::validate_subresource(subresource, new, old)).unwrap_or_default()

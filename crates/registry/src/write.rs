@@ -21,6 +21,7 @@ use store::{Entry, Expect, Op};
 
 use crate::Registry;
 use crate::admission::{Asked, Operation, quota};
+use crate::custom::DEFINITIONS;
 use crate::decode::Report;
 use crate::gate::Attempt;
 use crate::kind::{Context, Subresource};
@@ -106,6 +107,7 @@ impl Registry {
         let mut names_tried = 1;
         for _ in 0..ATTEMPTS {
             let namespace = self.check_namespace(target, object.as_ref())?;
+            let _naming = self.naming(resource.info()).await;
             let _alone = if quota::concerns(self, &asked) { Some(self.0.charging.lock().await) } else { None };
             let mut conditions = quota::charge(self, &asked, Some(object.as_ref()), None)?;
             conditions.extend(namespace);
@@ -217,6 +219,11 @@ impl Registry {
             })
             .await?;
         outcome.written(resource, warnings)
+    }
+
+    /// Held while a definition is given its names: which are free is read before, and written with, its commit.
+    async fn naming(&self, info: &ResourceInfo) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        if *info.storage == *DEFINITIONS { Some(self.0.naming.lock().await) } else { None }
     }
 
     /// What the hooks may know.

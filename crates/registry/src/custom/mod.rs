@@ -88,6 +88,10 @@ impl Definition {
             versions.push(compiled);
         }
         let terminating = definition::is_true(object, definition::TERMINATING);
+        // What is left of a definition that serves nothing must be reachable to go with it.
+        if terminating && !versions.iter().any(|version| version.served) {
+            versions[storage].served = true;
+        }
         let converter = object.spec.conversion.as_ref().and_then(|conversion| Converter::new(registry, conversion));
         Some(Self { source, versions, storage, since, converter, terminating })
     }

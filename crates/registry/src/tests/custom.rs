@@ -405,3 +405,46 @@ async fn rules_are_evaluated() {
     let wrong = fixture.create(SHIRTS, "default", shirt("b", json!({ "replicas": "x" }))).await.unwrap_err();
     assert!(wrong.message.contains("some validation rules were not checked"), "{}", wrong.message);
 }
+
+#[tokio::test]
+async fn a_definition_that_serves_nothing() {
+    let fixture = with_shirts().await;
+    fixture.create(SHIRTS, "default", shirt("a", json!({}))).await.unwrap();
+    let shirts = fixture.target(SHIRTS, "", "");
+    let mut watch = fixture.registry.watch(&shirts, &WatchRequest::default()).await.unwrap();
+    watch.next().await.unwrap();
+    let definition = fixture.target(CRDS, "", NAME);
+    let with_served = |served: bool| {
+        let mut version = version("v1", true, fields());
+        version["served"] = served.into();
+        json!({ "spec": { "versions": [version] } })
+    };
+    fixture.merge(&definition, with_served(false)).await.unwrap();
+    let served = || fixture.registry.resources().get("example.com", "v1", "shirts").is_some();
+    assert!(!served() && watch.next().await.is_none(), "nothing is served, and watches end");
+    // Its objects are there when it is served again.
+    fixture.merge(&definition, with_served(true)).await.unwrap();
+    fixture.get(&fixture.target(SHIRTS, "default", "a")).await.unwrap();
+    // And they can be reached to be deleted with it.
+    fixture.merge(&definition, with_served(false)).await.unwrap();
+    fixture.delete(&definition, &DeleteRequest::default()).await.unwrap();
+    assert!(served());
+    fixture.delete(&fixture.target(SHIRTS, "default", "a"), &DeleteRequest::default()).await.unwrap();
+    fixture.merge(&definition, json!({ "metadata": { "finalizers": null } })).await.unwrap();
+    assert!(!served());
+}
+
+#[tokio::test]
+async fn names_are_given_once_whoever_asks_at_the_same_time() {
+    let fixture = Fixture::open().await;
+    let crds = ["shirts", "blouses", "jackets", "coats"].map(|plural| {
+        let mut definition = crd(json!([version("v1", true, fields())]));
+        definition["metadata"]["name"] = format!("{plural}.example.com").into();
+        definition["spec"]["names"]["plural"] = plural.into();
+        definition["spec"]["names"]["singular"] = plural.trim_end_matches('s').into();
+        definition
+    });
+    let made = futures::future::join_all(crds.into_iter().map(|definition| fixture.create(CRDS, "", definition))).await;
+    let accepted = made.into_iter().map(|made| made.unwrap()["status"]["conditions"][0]["status"] == "True");
+    assert_eq!(accepted.filter(|accepted| *accepted).count(), 1, "they are all of one kind");
+}

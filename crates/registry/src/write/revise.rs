@@ -97,6 +97,7 @@ impl Registry {
             }
             self.check(revision, new.as_ref(), old.as_ref(), warnings)?;
             self.examine(&asked, Some(new.as_ref()), Some(old.as_ref()), warnings).await?;
+            let _naming = self.naming(target.resource.info()).await;
             let change = self.settle(revision, new, old.as_ref(), owners)?;
             let use_of = Some((&asked, old.as_ref()));
             match self.apply(target.resource.as_ref(), &entry, change, use_of, options.dry_run).await? {
