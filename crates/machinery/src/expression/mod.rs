@@ -14,6 +14,7 @@ mod tests;
 mod types;
 mod value;
 
+use std::cell::Cell;
 use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
@@ -33,8 +34,8 @@ pub const TOTAL_LIMIT: i64 = 10_000_000;
 /// How deep an expression may be nested.
 const DEPTH_MAX: usize = 200;
 
-/// How deep it may be nested to be evaluated on the stack of whoever asks.
-const SHALLOW: usize = 16;
+/// How deep it may be nested to be evaluated on the stack of whoever asks: the interpreter takes much of it for each level.
+const SHALLOW: usize = 8;
 
 /// The stack for what is nested deeper. Only what is used of it takes memory.
 const LARGE_STACK: usize = 64 << 20;
@@ -227,9 +228,10 @@ impl Program {
         budget.spend(1);
         context.add_variable_as_val(budget::BUDGET, Box::new(budget.clone()));
         let evaluate = || cel::Value::resolve_val(&self.expression, &context).map(|found| value::owned(found.as_ref()));
-        let found = match self.depth {
-            ..=SHALLOW => evaluate(),
-            _ => on_large_stack(evaluate).ok_or_else(|| Failure::Evaluation("out of memory".to_owned()))?,
+        let found = if self.depth <= SHALLOW || ON_LARGE_STACK.get() {
+            evaluate()
+        } else {
+            on_large_stack(evaluate).ok_or_else(|| Failure::Evaluation("out of memory".to_owned()))?
         };
         *left -= limit - budget.left();
         if budget.left() < 0 {
@@ -240,10 +242,19 @@ impl Program {
     }
 }
 
-/// Runs something that recurses deeply; nothing if there is no room for it.
-fn on_large_stack<T: Send>(run: impl FnOnce() -> T + Send) -> Option<T> {
+thread_local! {
+    /// Whether this thread was made to recurse deeply.
+    static ON_LARGE_STACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs something that recurses deeply, or many such things; nothing if there is no room for it.
+pub(crate) fn on_large_stack<T: Send>(run: impl FnOnce() -> T + Send) -> Option<T> {
     std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().name("expression".to_owned()).stack_size(LARGE_STACK);
+        let run = || {
+            ON_LARGE_STACK.set(true);
+            run()
+        };
         builder.spawn_scoped(scope, run).ok()?.join().ok()
     })
 }

@@ -136,6 +136,25 @@ fn what_is_true() {
         "[1, 0].exists(x, 1 / x == 1)",
         "self.spec.enabled ? true : 1 / 0 == 1",
         "dyn(1) == 1.0 && 1 < 1.5 && 2u > 1",
+        // As definitions of real operators have them.
+        "[has(self.spec.name), has(self.spec.ratio)].filter(x, x == true).size() == 2",
+        "[has(self.spec.name), has(self.metadata.generateName)].exists_one(x, x)",
+        "type(self.spec.port) == string ? self.spec.port.matches('^[0-9]+%$') : self.spec.port >= 0",
+        "self.spec.parts.all(l1, self.spec.parts.exists_one(l2, l1.key == l2.key && (has(l1.value) && has(l2.value) ? l1.value == l2.value : !has(l1.value) && !has(l2.value))))",
+        "self.spec.parts.all(p, p in self.spec.parts) && self.spec.parts.exists(p, p == self.spec.parts[1])",
+        "!(has(self.spec.timeout) && self.spec.timeout != duration('0s') && duration('1h') < self.spec.timeout)",
+        "self.spec.labels.all(k, k.find('^([^/]+)').endsWith('c') || !k.find('^([^/]+)').endsWith('kubernetes.io'))",
+        "(has(self.spec.parts[1].value) ? self.spec.parts[1].value : 0) + self.spec.replicas == 3",
+        "self.spec.name in {'web': true} && {'web': 1, 'db': 2}[self.spec.name] == 1",
+        "self.spec.free != null && any.spec.free != null && !(self.spec.name == null)",
+        "has(self.spec.name) == has(self.spec.ratio) && 'x' + self.spec.name + string(self.spec.replicas) == 'xweb3'",
+        "self.spec.names.map(n, n + '!')[0] == 'b!' && (self.spec.names + ['c']).size() == 3",
+        "self.spec.names.filter(n, n == 'a').size() <= 1 && !self.spec.names.exists(n, n.startsWith('z'))",
+        "self.spec.parts.map(p, has(p.value), p.value) == [1] && int(self.spec.name.size()) == 3",
+        "self.spec.set.exists(x, x == 'y') && self.spec.set.all(x, x.size() == 1 && int('1') == 1)",
+        "(self.spec.replicas > 1 ? 'many' : 'one') == 'many' && dyn(self.spec.names) != 1 && dyn({}) != dyn([])",
+        "self.spec.since + duration('24h') > timestamp('2024-01-01T12:00:00Z')",
+        "self.spec == self.spec && self.spec.labels == {'app': 'web', 'a.b/c': 'd'}",
     ] {
         assert_eq!(evaluate(text), Ok(true), "{text}");
     }

@@ -12,7 +12,7 @@ use cel::ExecutionError;
 use cel::common::traits::{self, Adder, Container, Indexer, Iterable, Sizer, Zeroer};
 use cel::common::types::{
     CelBool, CelBytes, CelDouble, CelDuration, CelInt, CelList, CelMap, CelNull, CelOptional, CelString, CelTimestamp,
-    CelType, CelUInt, LIST_TYPE, MAP_TYPE, Type,
+    CelType, CelUInt, Kind, LIST_TYPE, MAP_TYPE, Type,
 };
 use cel::common::value::{CowVal, StaticVal, Val};
 use serde_json::Value as Json;
@@ -197,8 +197,10 @@ pub(super) fn equal(left: &dyn Val, right: &dyn Val, compared: &mut u64) -> bool
         };
     }
     match (left.get_type().kind(), right.get_type().kind()) {
-        (cel::common::types::Kind::List, cel::common::types::Kind::List) => equal_lists(left, right, compared),
-        (cel::common::types::Kind::Map, cel::common::types::Kind::Map) => equal_maps(left, right, compared),
+        (Kind::List, Kind::List) => equal_lists(left, right, compared),
+        (Kind::Map, Kind::Map) => equal_maps(left, right, compared),
+        // Lists and maps compare themselves with this very function.
+        (Kind::List | Kind::Map, _) | (_, Kind::List | Kind::Map) => false,
         _ => left.equals(right),
     }
 }
