@@ -103,6 +103,11 @@ struct Change<'a> {
     same: bool,
 }
 
+/// What upstream shows of a value whose rule could not be evaluated: its type.
+fn kind_of(schema: &Schema) -> Json {
+    schema.kind.map_or("", super::Type::name).into()
+}
+
 impl Schema {
     /// Evaluates the rules for an object, whose version, kind and metadata are given beside it, and says which it breaks.
     pub fn evaluate(&self, new: (&Json, &[(&str, Json)]), old: Option<(&Json, &[(&str, Json)])>) -> ErrorList {
@@ -149,7 +154,7 @@ impl Run {
             let make = |json: &Json| Value::typed(json, schema, schema.embedded);
             let (new, old) = values.unwrap_or_else(|| (make(change.new), change.old.map(make)));
             for rule in &schema.rules {
-                self.rule(rule, &new, old.as_ref(), change, place);
+                self.rule(schema, rule, &new, old.as_ref(), change, place);
             }
         }
         match change.new {
@@ -197,14 +202,22 @@ impl Run {
         }
     }
 
-    fn rule(&mut self, rule: &Rule, new: &Value, old: Option<&Value>, change: Change<'_>, place: Place<'_>) {
+    fn rule(
+        &mut self,
+        schema: &Schema,
+        rule: &Rule,
+        new: &Value,
+        old: Option<&Value>,
+        change: Change<'_>,
+        place: Place<'_>,
+    ) {
         if self.left < 0 {
             return;
         }
         let program = match &rule.program {
             Ok(program) => program,
             Err(Error::Invalid(why) | Error::Unsupported(why)) => {
-                self.refuse(place, change, format!("rule compile error: {why}"));
+                self.refuse(schema, place, format!("rule compile error: {why}"));
                 return;
             }
         };
@@ -213,7 +226,7 @@ impl Run {
             return;
         }
         if self.left == 0 {
-            self.exhausted(place, change);
+            self.exhausted(schema, place);
             return;
         }
         let mut variables = vec![("self", new.clone())];
@@ -232,23 +245,23 @@ impl Run {
                 let detail = self.message(rule, &variables, total);
                 self.broken(rule, change, place, detail);
             }
-            Err(Failure::Expensive) if total < expression::CALL_LIMIT => self.exhausted(place, change),
+            Err(Failure::Expensive) if total < expression::CALL_LIMIT => self.exhausted(schema, place),
             Err(error @ Failure::Expensive) => {
                 let detail = format!(
                     "'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {}",
                     rule.shown()
                 );
-                self.refuse(place, change, detail);
+                self.refuse(schema, place, detail);
             }
             Err(Failure::Evaluation(why)) if why.starts_with("no such overload") => {
                 let detail = format!(
                     "'{why}': call arguments did not match a supported operator, function or macro signature for rule: {}",
                     rule.shown()
                 );
-                self.refuse(place, change, detail);
+                self.refuse(schema, place, detail);
             }
             Err(Failure::Evaluation(why)) => {
-                self.refuse(place, change, format!("{why} evaluating rule: {}", rule.shown()));
+                self.refuse(schema, place, format!("{why} evaluating rule: {}", rule.shown()));
             }
         }
     }
@@ -283,15 +296,15 @@ impl Run {
         self.errors.push(FieldError { kind, field, value, detail });
     }
 
-    fn refuse(&mut self, place: Place<'_>, change: Change<'_>, detail: String) {
-        let value = simple(change.new);
+    fn refuse(&mut self, schema: &Schema, place: Place<'_>, detail: String) {
+        let value = Some(kind_of(schema));
         self.errors.push(FieldError { kind: ErrorKind::Invalid, field: place.or_nil(), value, detail });
     }
 
-    fn exhausted(&mut self, place: Place<'_>, change: Change<'_>) {
+    fn exhausted(&mut self, schema: &Schema, place: Place<'_>) {
         self.left = -1;
         let detail = "validation failed due to running out of cost budget, no further validation rules will be run";
-        self.refuse(place, change, detail.to_owned());
+        self.refuse(schema, place, detail.to_owned());
     }
 }
 

@@ -83,13 +83,13 @@ fn messages_and_places() {
         (
             json!({ "rule": "self.count < 5" }),
             json!({}),
-            Some("spec: Invalid value: no such key: count evaluating rule: self.count < 5"),
+            Some("spec: Invalid value: \"object\": no such key: count evaluating rule: self.count < 5"),
         ),
         (
             json!({ "rule": "[self.list, self.list].all(a, self.list.all(b, self.list.all(c, self.list.all(d, a != [b]))))", "message": "slow" }),
             json!({ "list": vec!["x"; 200] }),
             Some(
-                "spec: Invalid value: 'operation cancelled: actual cost limit exceeded': no further validation rules will be run due to call cost exceeds limit for rule: slow",
+                "spec: Invalid value: \"object\": 'operation cancelled: actual cost limit exceeded': no further validation rules will be run due to call cost exceeds limit for rule: slow",
             ),
         ),
         (
@@ -115,6 +115,12 @@ fn changes() {
         (&grows, json!({ "count": 1 }), Some(json!({ "count": 2 })), vec!["spec: Invalid value: must not shrink"]),
         (&optional, json!({ "count": 2 }), None, vec!["spec: Invalid value: starts at 1"]),
         (&optional, json!({ "count": 2 }), Some(json!({ "count": 1 })), vec![]),
+        (
+            &json!([{ "rule": "oldSelf == null || oldSelf.text == '' || self == oldSelf", "message": "immutable" }]),
+            json!({ "text": "b" }),
+            Some(json!({ "text": "a" })),
+            vec!["spec: Invalid value: immutable"],
+        ),
         // What was wrong before and has not changed is not refused.
         (&fixed, json!({ "count": 7 }), Some(json!({ "count": 7 })), vec![]),
         (
