@@ -37,7 +37,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hickory_server::Server;
-use informer::Informers;
+use informer::{Informers, services_of};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use tokio::net::{TcpListener, UdpSocket};
@@ -49,10 +49,8 @@ use tracing::warn;
 use crate::answer::Authority;
 use crate::forward::Forwarder;
 use crate::serve::Handler;
-use crate::zone::{Zone, service_of};
+use crate::zone::Zone;
 
-/// Index of the slices by their service.
-const BY_SERVICE: &str = "dns/service";
 /// A TCP connection that asks nothing for so long is closed.
 const IDLE: Duration = Duration::from_secs(10);
 /// Answers that may wait for one slow TCP client.
@@ -165,18 +163,18 @@ fn follow(informers: &Informers) -> (Arc<RwLock<Zone>>, watch::Receiver<bool>) {
     let slices = informers.informer::<EndpointSlice>();
     let namespaces = informers.informer::<Namespace>();
 
-    slices.index(BY_SERVICE, |slice| service_of(slice).iter().map(ToString::to_string).collect());
+    slices.index_by_service();
     let (for_services, its_slices) = (Arc::clone(&zone), slices.clone());
     services.on_change(move |change| {
         let key = change.key();
-        let slices = its_slices.by_index(BY_SERVICE, &key.to_string());
+        let slices = its_slices.of_service(&key);
         write(&for_services, &|zone| zone.set(&key, change.new.as_deref(), &slices));
     });
     let (for_slices, its_services, all) = (Arc::clone(&zone), services.clone(), slices.clone());
     slices.on_change(move |change| {
-        for key in [&change.old, &change.new].into_iter().flatten().filter_map(|slice| service_of(slice)) {
+        for key in services_of(change) {
             let service = its_services.get(&key);
-            let slices = all.by_index(BY_SERVICE, &key.to_string());
+            let slices = all.of_service(&key);
             write(&for_slices, &|zone| zone.set(&key, service.as_deref(), &slices));
         }
     });

@@ -8,8 +8,6 @@ use informer::ObjectKey;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
 
-/// The label by which a slice names its service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// What stands as cluster IP of a headless service.
 const HEADLESS: &str = "None";
 
@@ -141,12 +139,6 @@ impl Zone {
     pub(crate) fn serial(&self) -> u32 {
         self.serial
     }
-}
-
-/// Key of the Service that a slice belongs to.
-pub(crate) fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
-    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
-    Some(ObjectKey::new(slice.metadata.namespace.clone().unwrap_or_default(), name.clone()))
 }
 
 /// What stands under a Service's name; nothing while it has no address yet.

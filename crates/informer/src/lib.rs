@@ -21,12 +21,14 @@ mod informer;
 mod informers;
 mod key;
 mod queue;
+mod slices;
 
 pub use events::{EventType, Recorder};
 pub use informer::{Change, Informer};
 pub use informers::Informers;
 pub use key::ObjectKey;
 pub use queue::{Outcome, WorkQueue, run};
+pub use slices::{SERVICE_NAME, service_of, services_of};
 
 /// What a type must offer to be watched: any kind of `k8s-openapi` does, and so does `kube`'s `PartialObjectMeta`.
 pub trait Object:

@@ -62,28 +62,38 @@ pub fn taints(node: &Node) -> &[Taint] {
 
 /// Whether a pod with these tolerations puts up with `taint`.
 pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|toleration| matches(toleration, taint))
+    tolerations.iter().any(|toleration| is_for(toleration, taint))
 }
 
-fn matches(toleration: &Toleration, taint: &Taint) -> bool {
-    let given = |field: &'_ Option<String>| field.clone().filter(|text| !text.is_empty());
-    if given(&toleration.effect).is_some_and(|effect| effect != taint.effect) {
+/// Whether a toleration is one of `taint`. Upstream: an empty key with `Exists` tolerates every key, an empty effect every
+/// effect.
+pub fn is_for(toleration: &Toleration, taint: &Taint) -> bool {
+    if given(toleration.effect.as_ref()).is_some_and(|effect| effect != taint.effect) {
         return false;
     }
-    let operator = given(&toleration.operator);
-    match given(&toleration.key) {
-        // A toleration without a key is one of everything.
-        None => return operator.as_deref() == Some("Exists"),
+    let operator = given(toleration.operator.as_ref());
+    match given(toleration.key.as_ref()) {
+        None => return operator == Some("Exists"),
         Some(key) if key != taint.key => return false,
         Some(_) => {}
     }
     let wanted = toleration.value.as_deref().unwrap_or_default();
     let actual = taint.value.as_deref().unwrap_or_default();
-    match operator.as_deref() {
+    match operator {
         Some("Exists") => true,
         None | Some("Equal") => wanted == actual,
-        _ => false,
+        Some(operator @ ("Lt" | "Gt")) => match (actual.parse::<i64>(), wanted.parse::<i64>()) {
+            (Ok(actual), Ok(wanted)) if operator == "Lt" => actual < wanted,
+            (Ok(actual), Ok(wanted)) => actual > wanted,
+            _ => false,
+        },
+        Some(_) => false,
     }
+}
+
+/// A field's text, where there is any.
+fn given(field: Option<&String>) -> Option<&str> {
+    field.map(String::as_str).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -138,6 +148,8 @@ mod tests {
             (json!({ "key": "k", "value": "w" }), false),
             (json!({ "key": "k", "operator": "Exists", "effect": "NoExecute" }), false),
             (json!({ "key": "x", "operator": "Exists" }), false),
+            (json!({ "operator": "Equal", "value": "v" }), false),
+            (json!({ "key": "k", "operator": "Gt", "value": "3" }), false),
         ] {
             let toleration: Toleration = from_value(toleration).unwrap();
             assert_eq!(tolerates(std::slice::from_ref(&toleration), &taint), expect, "{toleration:?}");

@@ -9,8 +9,6 @@ use informer::ObjectKey;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
-/// The label by which a slice names its service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// A service with this label is somebody else's to proxy.
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 /// Upstream's default for how long a client stays with its endpoint, in seconds.
@@ -58,12 +56,6 @@ pub(crate) struct Port {
     pub(crate) affinity: Option<u32>,
     /// In order, without duplicates.
     pub(crate) endpoints: Vec<SocketAddrV4>,
-}
-
-/// Key of the service that a slice belongs to.
-pub(crate) fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
-    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
-    Some(ObjectKey::new(slice.metadata.namespace.clone().unwrap_or_default(), name.clone()))
 }
 
 /// The ports of a service; none when it is not for this proxy: headless, an alias, or another proxy's.
@@ -168,7 +160,7 @@ pub(crate) mod tests {
             })
             .collect();
         let slice = json!({
-            "metadata": { "namespace": "default", "name": format!("{service}-x"), "labels": { SERVICE_NAME: service } },
+            "metadata": { "namespace": "default", "name": format!("{service}-x"), "labels": { informer::SERVICE_NAME: service } },
             "addressType": "IPv4",
             "ports": [{ "name": port.0, "port": port.1, "protocol": "TCP" }],
             "endpoints": endpoints,

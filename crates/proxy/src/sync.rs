@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use informer::{EventType, Informer, ObjectKey, Recorder};
+use informer::{EventType, Informer, ObjectKey, Recorder, services_of};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use crate::listeners::{Listeners, Taken};
 use crate::nft::Failure;
 use crate::ruleset::{Installed, NodePort, Ruleset, Touched, transaction};
-use crate::service::{ports, service_of};
+use crate::service::ports;
 use crate::table::Table;
 use crate::{NodePorts, host, nft, table};
 
@@ -31,8 +31,6 @@ const CHECK: Duration = Duration::from_secs(60);
 /// Pause after a refused transaction, doubled each time up to the longer one.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MOST: Duration = Duration::from_secs(30);
-/// Index of the slices by their service.
-const BY_SERVICE: &str = "proxy/service";
 
 /// Services that changed, by themselves or in their slices.
 #[derive(Default)]
@@ -96,8 +94,7 @@ pub(crate) async fn run(
         }
         let mut touched = Touched::default();
         for key in changed.take() {
-            let ports =
-                services.get(&key).map(|service| ports(&service, &slices.by_index(BY_SERVICE, &key.to_string())));
+            let ports = services.get(&key).map(|service| ports(&service, &slices.of_service(&key)));
             ruleset.set(&key, ports.unwrap_or_default(), &mut touched);
         }
         let mut to_open: BTreeSet<NodePort> = touched.node_ports.clone();
@@ -127,13 +124,9 @@ pub(crate) async fn run(
 /// Collects the keys of services that change from now on; all present ones are among them.
 fn follow(services: &Informer<Service>, slices: &Informer<EndpointSlice>) -> Arc<Changed> {
     let changed = Arc::new(Changed::default());
-    slices.index(BY_SERVICE, |slice| service_of(slice).iter().map(ToString::to_string).collect());
+    slices.index_by_service();
     let for_slices = Arc::clone(&changed);
-    slices.on_change(move |change| {
-        for slice in [&change.old, &change.new].into_iter().flatten() {
-            service_of(slice).into_iter().for_each(|key| for_slices.add(key));
-        }
-    });
+    slices.on_change(move |change| services_of(change).for_each(|key| for_slices.add(key)));
     let for_services = Arc::clone(&changed);
     services.on_change(move |change| for_services.add(change.key()));
     changed

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, VolumeResourceRequirements};
 use k8s_openapi::api::storage::v1::StorageClass;
+use machinery::placement::selects;
 use machinery::quantity::Quantity;
 use machinery::selector::LabelSelector;
 
 use crate::framework::{NodeInfo, Refusal};
-use crate::plugins::node_affinity;
 
 /// On a claim: its binding to a volume is complete.
 const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
@@ -217,7 +217,7 @@ fn capacity(volume: &PersistentVolume) -> i64 {
 fn reaches(volume: &PersistentVolume, node: &NodeInfo) -> bool {
     let affinity = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref());
     let required = affinity.and_then(|affinity| affinity.required.as_ref());
-    required.is_none_or(|required| required.node_selector_terms.iter().any(|term| node_affinity::matches(term, node)))
+    required.is_none_or(|required| selects(required, &node.node))
 }
 
 /// Whether volumes of the class may be made for `node`.

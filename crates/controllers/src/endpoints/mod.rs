@@ -22,7 +22,7 @@ use kube::{Api, Client};
 use machinery::selector::LabelSelector;
 use tokio_util::sync::CancellationToken;
 
-use self::slices::{Action, MANAGED_BY_LABEL, MANAGER, SERVICE_LABEL, Snapshot};
+use self::slices::{Action, MANAGED_BY_LABEL, MANAGER, Snapshot};
 use crate::client::{Error, if_found, settle};
 use crate::ledger::{Ledger, PATIENCE};
 use crate::{meta, pods};
@@ -264,11 +264,10 @@ fn selects(service: &Service, pod: &Pod) -> bool {
     }
 }
 
+/// The Service of a slice which this controller keeps; others keep their own.
 fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
-    let labels = slice.metadata.labels.as_ref()?;
-    let service =
-        labels.get(SERVICE_LABEL).filter(|_| labels.get(MANAGED_BY_LABEL).is_some_and(|manager| manager == MANAGER))?;
-    Some(ObjectKey::new(meta::namespace(slice), service))
+    let manager = slice.metadata.labels.as_ref()?.get(MANAGED_BY_LABEL)?;
+    informer::service_of(slice).filter(|_| manager == MANAGER)
 }
 
 fn zone(node: &Node) -> Option<&str> {

@@ -11,8 +11,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::address::{self, HEADLESS_LABEL, TRIGGER_TIME};
 use crate::{meta, pods};
 
-/// The label that names the Service of a slice.
-pub(crate) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 /// The label that says who keeps a slice.
 pub(crate) const MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 /// What it says of this controller's.
@@ -173,7 +171,7 @@ impl Family<'_> {
 
     fn labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.service.metadata.labels.clone().unwrap_or_default();
-        labels.insert(SERVICE_LABEL.to_owned(), meta::name(self.service).to_owned());
+        labels.insert(informer::SERVICE_NAME.to_owned(), meta::name(self.service).to_owned());
         labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
         if address::is_headless(self.spec) {
             labels.insert(HEADLESS_LABEL.to_owned(), String::new());

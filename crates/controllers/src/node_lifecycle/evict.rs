@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Pod, Taint};
+use machinery::placement::is_for;
 
 /// What the taints of its node mean for a Pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(crate) fn plan(pod: &Pod, taints: &[&Taint], since: Duration) -> Verdict {
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     let mut limit: Option<i64> = None;
     for taint in taints {
-        let mut tolerating = tolerations.iter().filter(|toleration| tolerates(toleration, taint));
+        let mut tolerating = tolerations.iter().filter(|toleration| is_for(toleration, taint));
         // The first that fits is the one that counts.
         let Some(toleration) = tolerating.next() else {
             return Verdict::Leaves(Duration::ZERO);
@@ -41,19 +42,6 @@ pub(crate) fn plan(pod: &Pod, taints: &[&Taint], since: Duration) -> Verdict {
             let limit = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
             Verdict::Leaves(limit.saturating_sub(since))
         }
-    }
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let (effect, key) = (text(&toleration.effect), text(&toleration.key));
-    if !(effect.is_empty() || effect == taint.effect) || !(key.is_empty() || key == taint.key) {
-        return false;
-    }
-    match toleration.operator.as_deref() {
-        Some("Exists") => true,
-        None | Some("" | "Equal") => !key.is_empty() && text(&toleration.value) == text(&taint.value),
-        Some(_) => false,
     }
 }
 

@@ -1,8 +1,7 @@
 //! `nodeSelector` and node affinity: what a pod demands of its node's labels, and what it would like.
 
-use k8s_openapi::api::core::v1::{
-    NodeAffinity as Affinity, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, PreferredSchedulingTerm,
-};
+use k8s_openapi::api::core::v1::{NodeAffinity as Affinity, PodSpec, PreferredSchedulingTerm};
+use machinery::placement::{selects, term_selects, wants_node};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -26,7 +25,7 @@ impl NodeAffinity {
         let added = self.added_affinity.as_ref();
         added
             .and_then(|added| added.required_during_scheduling_ignored_during_execution.as_ref())
-            .is_none_or(|required| required.node_selector_terms.iter().any(|term| matches(term, node)))
+            .is_none_or(|required| selects(required, &node.node))
     }
 }
 
@@ -46,7 +45,7 @@ impl Plugin for NodeAffinity {
             if !self.meets_added(node) {
                 return Err(Refusal::unresolvable("node(s) didn't match scheduler-enforced node affinity"));
             }
-            match required(spec, node) {
+            match wants_node(spec, &node.node) {
                 true => Ok(()),
                 false => Err(Refusal::unresolvable("node(s) didn't match Pod's node affinity/selector")),
             }
@@ -65,7 +64,7 @@ impl Plugin for NodeAffinity {
             return None;
         }
         let sum = |node: &&NodeInfo| {
-            let met = all.iter().filter(|preference| matches(&preference.preference, node));
+            let met = all.iter().filter(|preference| term_selects(&preference.preference, &node.node));
             met.map(|preference| i64::from(preference.weight)).sum()
         };
         let mut scores: Vec<i64> = nodes.iter().map(sum).collect();
@@ -74,52 +73,10 @@ impl Plugin for NodeAffinity {
     }
 
     fn helped_by(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
-        matches!(event, ClusterEvent::Node(node) if self.meets_added(node) && required(pod.spec(), node))
+        matches!(event, ClusterEvent::Node(node) if self.meets_added(node) && wants_node(pod.spec(), &node.node))
     }
 }
 
 fn affinity(spec: &PodSpec) -> Option<&Affinity> {
     spec.affinity.as_ref()?.node_affinity.as_ref()
-}
-
-/// Whether `node` has what the pod's selector and required affinity demand.
-pub(crate) fn required(spec: &PodSpec, node: &NodeInfo) -> bool {
-    let mut selector = spec.node_selector.iter().flatten();
-    let required = affinity(spec).and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref());
-    // Terms are alternatives.
-    selector.all(|(key, value)| node.label(key) == Some(value.as_str()))
-        && required.is_none_or(|required| required.node_selector_terms.iter().any(|term| matches(term, node)))
-}
-
-/// Whether `node` meets every demand of `term`. A term without any demand matches no node: upstream's rule.
-pub(crate) fn matches(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    if expressions.is_empty() && fields.is_empty() {
-        return false;
-    }
-    expressions.iter().all(|demand| meets(demand, node.label(&demand.key)))
-        && fields.iter().all(|demand| {
-            // The API knows one field that nodes can be selected by.
-            demand.key == "metadata.name" && meets(demand, Some(node.name()))
-        })
-}
-
-fn meets(demand: &NodeSelectorRequirement, actual: Option<&str>) -> bool {
-    let values = demand.values.as_deref().unwrap_or_default();
-    let listed = || values.iter().any(|value| Some(value.as_str()) == actual);
-    let compare = |holds: fn(i64, i64) -> bool| {
-        let wanted = values.first().and_then(|value| value.parse().ok());
-        let actual = actual.and_then(|value| value.parse().ok());
-        matches!((actual, wanted), (Some(actual), Some(wanted)) if holds(actual, wanted))
-    };
-    match demand.operator.as_str() {
-        "In" => listed(),
-        "NotIn" => !listed(),
-        "Exists" => actual.is_some(),
-        "DoesNotExist" => actual.is_none(),
-        "Gt" => compare(|actual, wanted| actual > wanted),
-        "Lt" => compare(|actual, wanted| actual < wanted),
-        _ => false,
-    }
 }

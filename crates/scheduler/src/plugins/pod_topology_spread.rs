@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
+use machinery::placement::wants_node;
 use machinery::selector::{LabelSelector, Operator, Requirement};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::node_affinity::required;
 use super::taint_toleration::repels;
 use crate::cluster::Cluster;
 use crate::framework::{Candidate, Check, ClusterEvent, Filtering, MAX_SCORE, NodeInfo, Plugin, PodInfo, Refusal};
@@ -120,7 +120,7 @@ impl<'a> Constraint<'a> {
 
     /// Whether `node` is one of those over which the pods are spread.
     fn includes(&self, pod: &Candidate, node: &NodeInfo) -> bool {
-        (!self.honor_affinity || required(pod.spec(), node))
+        (!self.honor_affinity || wants_node(pod.spec(), &node.node))
             && (!self.honor_taints || !repels(pod.spec(), node.taints()))
     }
 

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use k8s_openapi::api::core::v1::{PodSpec, Taint, Toleration};
+use k8s_openapi::api::core::v1::{PodSpec, Taint};
+use machinery::placement;
 
 use crate::cluster::Cluster;
 use crate::framework::{self, Candidate, ClusterEvent, Filtering, MAX_SCORE, NodeInfo, Plugin, Refusal};
@@ -45,33 +46,5 @@ pub(crate) fn repels(pod: &PodSpec, taints: &[Taint]) -> bool {
 
 /// Whether a pod with this specification tolerates `taint`.
 pub(super) fn tolerates(pod: &PodSpec, taint: &Taint) -> bool {
-    let tolerations = pod.tolerations.iter().flatten();
-    tolerations.into_iter().any(|one| matches(one, taint))
-}
-
-/// Upstream's rule: an empty key with `Exists` tolerates every key, an empty effect every effect.
-fn matches(toleration: &Toleration, taint: &Taint) -> bool {
-    let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
-    if given(&toleration.effect).is_some_and(|effect| effect != taint.effect) {
-        return false;
-    }
-    let operator = given(&toleration.operator);
-    let exists = operator.as_deref() == Some("Exists");
-    match given(&toleration.key) {
-        None => return exists,
-        Some(key) if key != taint.key => return false,
-        Some(_) => {}
-    }
-    let wanted = toleration.value.as_deref().unwrap_or_default();
-    let actual = taint.value.as_deref().unwrap_or_default();
-    match operator.as_deref() {
-        Some("Exists") => true,
-        None | Some("Equal") => wanted == actual,
-        Some(operator @ ("Lt" | "Gt")) => match (actual.parse::<i64>(), wanted.parse::<i64>()) {
-            (Ok(actual), Ok(wanted)) if operator == "Lt" => actual < wanted,
-            (Ok(actual), Ok(wanted)) => actual > wanted,
-            _ => false,
-        },
-        Some(_) => false,
-    }
+    placement::tolerates(pod.tolerations.as_deref().unwrap_or_default(), taint)
 }
