@@ -170,6 +170,29 @@ pub trait Kind: Send + Sync + Sized + 'static {
     }
 }
 
+/// The preparing hooks of a kind whose `spec` is its user's and whose `status` is its controller's: a new object has an
+/// empty status and the first generation, an update keeps the status and counts the changes of the spec, a write to
+/// `/status` keeps the spec.
+macro_rules! spec_and_status {
+    () => {
+        fn prepare_create(object: &mut Self::Object, _context: &crate::kind::Context<'_>) {
+            object.status = Some(Default::default());
+            object.metadata.generation = Some(1);
+        }
+
+        fn prepare_update(new: &mut Self::Object, old: &Self::Object) {
+            new.status.clone_from(&old.status);
+            let changed = new.spec != old.spec;
+            crate::kind::bump_generation(&mut new.metadata, changed);
+        }
+
+        fn prepare_status(new: &mut Self::Object, old: &Self::Object) {
+            new.spec.clone_from(&old.spec);
+        }
+    };
+}
+pub(crate) use spec_and_status;
+
 /// A second group-version under which the objects of another kind are served, from the same storage.
 ///
 /// Events are the case: stored as `v1`, served as `v1` and as `events.k8s.io/v1`. Defaults, validation, columns and

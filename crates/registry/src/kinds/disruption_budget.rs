@@ -1,14 +1,14 @@
 //! policy/v1 PodDisruptionBudget.
 
 use jiff::Timestamp;
-use k8s_openapi::api::policy::v1::{PodDisruptionBudget as Object, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus};
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget as Object, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use machinery::field::{ErrorList, Path};
 use serde_json::Value;
 
 use super::check::{Report, label_selector, non_negative, one_of};
 use super::workload::{at_most_all, positive_count_or_percent};
-use crate::kind::{Column, Context, Descriptor, Kind, Subresource, bump_generation, cell_age, cell_name};
+use crate::kind::{Column, Descriptor, Kind, Subresource, cell_age, cell_name, spec_and_status};
 
 /// PodDisruptionBudgets.
 pub(crate) struct PodDisruptionBudget;
@@ -23,20 +23,7 @@ impl Kind for PodDisruptionBudget {
         ..Descriptor::namespaced("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
     };
 
-    fn prepare_create(object: &mut Object, _context: &Context<'_>) {
-        object.status = Some(PodDisruptionBudgetStatus::default());
-        object.metadata.generation = Some(1);
-    }
-
-    fn prepare_update(new: &mut Object, old: &Object) {
-        new.status.clone_from(&old.status);
-        let changed = new.spec != old.spec;
-        bump_generation(&mut new.metadata, changed);
-    }
-
-    fn prepare_status(new: &mut Object, old: &Object) {
-        new.spec.clone_from(&old.spec);
-    }
+    spec_and_status!();
 
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();

@@ -10,7 +10,7 @@ use super::check::{immutable, non_negative};
 use super::common::{container_cells, container_columns, format_selector, or_none, template_containers};
 use super::pod::default_template;
 use super::workload::{validate_counts, validate_selected_template};
-use crate::kind::{Column, Context, Descriptor, Kind, ScaleView, Subresource, bump_generation, cell_age, cell_name};
+use crate::kind::{Column, Descriptor, Kind, ScaleView, Subresource, cell_age, cell_name, spec_and_status};
 
 /// ReplicaSets.
 pub(crate) struct ReplicaSet;
@@ -32,20 +32,7 @@ impl Kind for ReplicaSet {
         default_template(spec.template.get_or_insert_default());
     }
 
-    fn prepare_create(object: &mut Object, _context: &Context<'_>) {
-        object.status = Some(ReplicaSetStatus::default());
-        object.metadata.generation = Some(1);
-    }
-
-    fn prepare_update(new: &mut Object, old: &Object) {
-        new.status.clone_from(&old.status);
-        let changed = new.spec != old.spec;
-        bump_generation(&mut new.metadata, changed);
-    }
-
-    fn prepare_status(new: &mut Object, old: &Object) {
-        new.spec.clone_from(&old.spec);
-    }
+    spec_and_status!();
 
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();

@@ -13,7 +13,7 @@ use super::common::{
 };
 use super::pod::{default_template, validate_template};
 use super::workload::{mismatch, validate_counts, validate_restart};
-use crate::kind::{Column, Context, Descriptor, Kind, ScaleView, Subresource, bump_generation, cell_age, cell_name};
+use crate::kind::{Column, Descriptor, Kind, ScaleView, Subresource, cell_age, cell_name, spec_and_status};
 
 /// ReplicationControllers.
 pub(crate) struct ReplicationController;
@@ -47,20 +47,7 @@ impl Kind for ReplicationController {
         }
     }
 
-    fn prepare_create(object: &mut Object, _context: &Context<'_>) {
-        object.status = Some(ReplicationControllerStatus::default());
-        object.metadata.generation = Some(1);
-    }
-
-    fn prepare_update(new: &mut Object, old: &Object) {
-        new.status.clone_from(&old.status);
-        let changed = new.spec != old.spec;
-        bump_generation(&mut new.metadata, changed);
-    }
-
-    fn prepare_status(new: &mut Object, old: &Object) {
-        new.spec.clone_from(&old.spec);
-    }
+    spec_and_status!();
 
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();

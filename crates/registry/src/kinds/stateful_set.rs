@@ -15,9 +15,7 @@ use super::storage::default_claim_spec;
 use super::workload::{
     at_most_all, is_nothing, positive_count_or_percent, validate_counts, validate_restart, validate_selector,
 };
-use crate::kind::{
-    Column, Context, Descriptor, Kind, NameRule, ScaleView, Subresource, bump_generation, cell_age, cell_name,
-};
+use crate::kind::{Column, Descriptor, Kind, NameRule, ScaleView, Subresource, cell_age, cell_name, spec_and_status};
 
 const RETENTION: [&str; 2] = ["Delete", "Retain"];
 
@@ -52,20 +50,7 @@ impl Kind for StatefulSet {
         spec.volume_claim_templates.iter_mut().flatten().for_each(default_claim);
     }
 
-    fn prepare_create(object: &mut Object, _context: &Context<'_>) {
-        object.status = Some(StatefulSetStatus::default());
-        object.metadata.generation = Some(1);
-    }
-
-    fn prepare_update(new: &mut Object, old: &Object) {
-        new.status.clone_from(&old.status);
-        let changed = new.spec != old.spec;
-        bump_generation(&mut new.metadata, changed);
-    }
-
-    fn prepare_status(new: &mut Object, old: &Object) {
-        new.spec.clone_from(&old.spec);
-    }
+    spec_and_status!();
 
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();

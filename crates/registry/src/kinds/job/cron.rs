@@ -9,7 +9,7 @@ use machinery::field::{ErrorList, Path};
 use serde_json::Value;
 
 use super::{default_spec, validation};
-use crate::kind::{Column, Context, Descriptor, Kind, Subresource, bump_generation, cell_age, cell_name};
+use crate::kind::{Column, Descriptor, Kind, Subresource, cell_age, cell_name, spec_and_status};
 use crate::kinds::check::{Report, non_negative, one_of};
 use crate::kinds::common::{
     container_cells, container_columns, default_text, format_selector, list, or_none, template_containers, text,
@@ -40,20 +40,7 @@ impl Kind for CronJob {
         default_spec(spec.job_template.spec.get_or_insert_default());
     }
 
-    fn prepare_create(object: &mut Object, _context: &Context<'_>) {
-        object.status = Some(CronJobStatus::default());
-        object.metadata.generation = Some(1);
-    }
-
-    fn prepare_update(new: &mut Object, old: &Object) {
-        new.status.clone_from(&old.status);
-        let changed = new.spec != old.spec;
-        bump_generation(&mut new.metadata, changed);
-    }
-
-    fn prepare_status(new: &mut Object, old: &Object) {
-        new.spec.clone_from(&old.spec);
-    }
+    spec_and_status!();
 
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
