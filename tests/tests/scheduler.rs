@@ -148,6 +148,31 @@ fn important_pods_displace_others() {
     assert!(events.contains("Preempted by pod"), "{events}");
 }
 
+/// The last of the three steps, by hand: what a scheduler of one's own does.
+#[test]
+fn binding() {
+    let cluster = with_nodes();
+    cluster.apply(&pod("mine", json!({ "schedulerName": "my-scheduler" })));
+    let binding = |node: &str| {
+        let body = json!({
+            "apiVersion": "v1", "kind": "Binding", "metadata": { "name": "mine" },
+            "target": { "apiVersion": "v1", "kind": "Node", "name": node },
+        });
+        let path = "/api/v1/namespaces/default/pods/mine/binding";
+        cluster.kubectl_with_input(&["create", "--raw", path, "-f", "-"], &body.to_string())
+    };
+    // Nobody else touches it: it waits, and without a complaint.
+    cluster.apply(&pod("other", json!({})));
+    node_of(&cluster, "other");
+    assert_eq!(cluster.field("pod/mine", "{.status.phase}{.spec.nodeName}"), "Pending");
+    binding("plain-1").ok();
+    assert_eq!(node_of(&cluster, "mine"), "plain-1");
+    let scheduled = "{.status.conditions[?(@.type=='PodScheduled')].status}";
+    assert_eq!(cluster.field("pod/mine", scheduled), "True");
+    let again = binding("plain-0").fails();
+    assert!(again.contains("pod mine is already assigned to node \"plain-1\""), "{again}");
+}
+
 const POD_GROUPS: &str = r#"
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -226,4 +251,50 @@ fn gang_scheduling() {
     cluster.coracle(&["node", "add", "gpu-more", "--fake", "--gpu", "2"]).ok();
     cluster.kubectl(&["wait", "--for=condition=Ready", "pods", "-l", selector, "--timeout=60s"]).ok();
     cluster.wait_for("podgroup/model", "{.status.phase}", "Running");
+}
+
+/// The same with Volcano's kinds, for pods that ask for its scheduler; and gangs that are as they were after a restart.
+#[test]
+fn gang_scheduling_for_volcano() {
+    let cluster = with_nodes();
+    cluster.coracle(&["addons", "enable", "gang"]).ok();
+    let toleration = json!([{ "key": "nvidia.com/gpu", "operator": "Exists" }]);
+    let gang = |name: &str, members: usize| {
+        let group = json!({
+            "apiVersion": "scheduling.volcano.sh/v1beta1", "kind": "PodGroup", "metadata": { "name": name },
+            "spec": { "minMember": members },
+        });
+        cluster.apply(&group.to_string());
+        for number in 0..members {
+            let worker = json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {
+                    "name": format!("{name}-{number}"), "labels": { "gang": name },
+                    "annotations": { "scheduling.k8s.io/group-name": name },
+                },
+                "spec": {
+                    "schedulerName": "volcano", "containers": asks("nvidia.com/gpu", "1"), "tolerations": toleration,
+                },
+            });
+            cluster.apply(&worker.to_string());
+        }
+    };
+    let nodes = |name: &str| {
+        let selector = format!("gang={name}");
+        cluster.kubectl(&["get", "pods", "-l", &selector, "-o", "jsonpath={.items[*].spec.nodeName}"]).ok()
+    };
+    gang("large", 4);
+    refused(&cluster, "large-3");
+    assert_eq!(nodes("large").trim(), "", "nobody holds a card");
+    // Nor does anybody get one because the scheduler begins anew.
+    cluster.coracle(&["stop"]).ok();
+    cluster.coracle(&["start"]).ok();
+    cluster.apply(&pod("after", json!({})));
+    node_of(&cluster, "after");
+    assert_eq!(nodes("large").trim(), "", "nobody holds a card after a restart");
+    // Its waiting is in nobody's way.
+    gang("small", 2);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pods", "-l", "gang=small", "--timeout=60s"]).ok();
+    cluster.coracle(&["node", "add", "gpu-more", "--fake", "--gpu", "4"]).ok();
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pods", "-l", "gang=large", "--timeout=60s"]).ok();
 }

@@ -1,4 +1,8 @@
-//! The tour of the README, command by command: the first application, its service, an update, a look inside.
+//! The tour of the README, command by command: the first application, its service, an update, a look inside; and what a
+//! person who follows the walkthrough does next.
+//!
+//! Its other sections are in files of their own: `scheduler` (filter, score, bind, gangs), `stateful` and `dns`
+//! (StatefulSet), `autoscaling` (HPA), `crd` (CustomResourceDefinition), `operator`; the end of the cluster is in `program`.
 
 use std::path::Path;
 use std::thread;
@@ -159,6 +163,40 @@ fn logs_exec_attach_copy_and_forward() {
     kubectl(&["wait", "--for=condition=Ready", "pod/cat", "--timeout=60s"]);
     let ran = cluster.kubectl_with_input(&["attach", "-i", "cat"], "through attach\n");
     assert!(ran.stdout.contains("through attach"), "{ran}");
+}
+
+/// The section on levels and namespaces: what lies in what, and who belongs to whom.
+#[test]
+fn the_hierarchy_of_objects() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    let namespaces = kubectl(&["get", "namespaces", "-o", "name"]);
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        assert!(namespaces.contains(&format!("namespace/{name}\n")), "{namespaces}");
+    }
+    // What names no namespace is in `default`; the same name elsewhere is something else.
+    kubectl(&["create", "namespace", "rbgs-test"]);
+    kubectl(&["apply", "-f", &format!("{}/deployment.yaml", example())]);
+    kubectl(&["apply", "-n", "rbgs-test", "-f", &format!("{}/deployment.yaml", example())]);
+    assert_eq!(cluster.field("deployment/nginx", "{.metadata.namespace}"), "default");
+    assert_eq!(kubectl(&["get", "deployments", "-A", "-o", "name"]).matches("deployment.apps/nginx").count(), 2);
+    assert!(kubectl(&["get", "deployment", "-n", "rbgs-test"]).contains("nginx"));
+    // Some kinds are in none.
+    let wide = kubectl(&["api-resources", "--namespaced=false", "-o", "name"]);
+    for kind in ["nodes", "namespaces", "persistentvolumes", "customresourcedefinitions.apiextensions.k8s.io"] {
+        assert!(wide.lines().any(|line| line == kind), "{kind} is missing in {wide}");
+    }
+    // Deployment → ReplicaSet → Pods, in one namespace; and they go from the top down.
+    kubectl(&["rollout", "status", "deployment/nginx", "--timeout=60s"]);
+    let pod = cluster.pods("app=nginx").remove(0);
+    let owner = "{.metadata.ownerReferences[0].kind}/{.metadata.ownerReferences[0].name}";
+    let set = cluster.field(&format!("pod/{pod}"), owner);
+    assert!(set.starts_with("ReplicaSet/nginx-"), "{set}");
+    assert_eq!(cluster.field(&set, owner), "Deployment/nginx");
+    kubectl(&["delete", "namespace", "rbgs-test", "--timeout=60s"]);
+    assert_eq!(kubectl(&["get", "pods", "-A", "-l", "app=nginx", "-o", "name"]).lines().count(), 2);
+    kubectl(&["delete", "deployment", "nginx"]);
+    cluster.wait("all are gone", || kubectl(&["get", "replicasets,pods", "-o", "name"]).is_empty().then_some(()));
 }
 
 #[test]
