@@ -145,7 +145,7 @@ impl Definition {
     }
 }
 
-pub(super) fn revision(stored: &[u8]) -> Option<Revision> {
+fn revision(stored: &[u8]) -> Option<Revision> {
     let digits = &stored[scan::resource_version(stored)?];
     std::str::from_utf8(digits).ok()?.parse().ok()
 }

@@ -6,7 +6,9 @@
 //! watchers of a version cost one call.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::future::Future;
+use std::hash::BuildHasher;
 use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -15,14 +17,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceConversion, ServiceReference, WebhookClientConfig,
 };
 use serde_json::{Value, json};
-use store::Revision;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::convert::revision;
 use super::object::CustomObject;
 use crate::admission::webhook::{Place, Service, post};
 use crate::table::ResourceInfo;
-use crate::{Inner, Registry, scan};
+use crate::{Inner, Registry};
 
 /// How long a conversion may take; upstream's figure.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,22 +39,16 @@ pub(super) struct Converter {
     place: Place,
     review: &'static str,
     kept: Mutex<HashMap<Kept, Bytes>>,
+    hasher: RandomState,
 }
 
-/// A state of an object, and the version it was converted to.
+/// The bytes that were converted, by their hash, and the version they were converted to. The revision alone does not tell:
+/// what is only tried (dry run), or stored without its owners, has it too.
 #[derive(PartialEq, Eq, Hash)]
 struct Kept {
-    uid: Box<[u8]>,
-    revision: Revision,
+    stored: u64,
+    length: usize,
     version: Box<str>,
-}
-
-impl Kept {
-    /// Only what is stored has a state that does not change.
-    fn of(stored: &[u8], to: &ResourceInfo) -> Option<Self> {
-        let uid = stored[scan::find(stored, &["metadata", "uid"])?].into();
-        Some(Self { uid, revision: revision(stored)?, version: to.version.as_str().into() })
-    }
 }
 
 impl Converter {
@@ -71,18 +65,28 @@ impl Converter {
         let known = |version: &String| REVIEWS.into_iter().find(|known| known == version);
         let review = webhook.conversion_review_versions.iter().find_map(known).unwrap_or(REVIEWS[0]);
         let registry = std::sync::Arc::downgrade(&registry.0);
-        Some(Self { registry, place: Place::new(url, service, ca_bundle, TIMEOUT), review, kept: Mutex::default() })
+        Some(Self {
+            registry,
+            place: Place::new(url, service, ca_bundle, TIMEOUT),
+            review,
+            kept: Mutex::default(),
+            hasher: RandomState::new(),
+        })
+    }
+
+    fn key(&self, stored: &[u8], to: &ResourceInfo) -> Kept {
+        Kept { stored: self.hasher.hash_one(stored), length: stored.len(), version: to.version.as_str().into() }
     }
 
     /// What a stored object was converted to before.
     pub(super) fn kept(&self, stored: &[u8], to: &ResourceInfo) -> Option<Bytes> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(&Kept::of(stored, to)?).cloned()
+        let key = self.key(stored, to);
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
     }
 
     /// Keeps what a stored object was converted to.
     pub(super) fn keep(&self, stored: &[u8], to: &ResourceInfo, converted: Bytes) {
-        let Some(key) = Kept::of(stored, to) else { return };
+        let key = self.key(stored, to);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT {
             kept.clear();

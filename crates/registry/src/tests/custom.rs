@@ -341,6 +341,14 @@ async fn a_webhook_converts() {
     fixture.create(SECOND, "default", made).await.unwrap();
     assert_eq!(fixture.get(&fixture.target(SHIRTS, "default", "c")).await.unwrap()["spec"]["color"], "blue");
 
+    // What was only tried is not remembered as what is.
+    let before = fixture.get(&second).await.unwrap();
+    let options = WriteOptions { dry_run: true, ..WriteOptions::default() };
+    let patch = json!({ "spec": { "colour": "tan" } }).to_string();
+    let tried = fixture.registry.patch(&second, None, PatchType::Merge, patch.as_bytes(), &options).await;
+    assert!(tried.is_ok());
+    assert_eq!(fixture.get(&second).await.unwrap(), before);
+
     sent();
     let mut watch = fixture.registry.watch(&all, &WatchRequest::default()).await.unwrap();
     let events = watch.next().await.unwrap();
