@@ -5,15 +5,19 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use informer::{Change, Informer, Informers, ObjectKey, WorkQueue};
+use informer::{Change, Informer, Informers, ObjectKey, Outcome, WorkQueue};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject, ListParams, PartialObjectMeta};
 use kube::runtime::watcher;
 use kube::{Api, Client};
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::client::{Error, settle};
+use crate::ledger::Ledger;
 use crate::meta;
+use crate::owner::Owner;
 
 /// A definition that was written is served within this time, or looked at again.
 const SERVED_SOON: Duration = Duration::from_millis(100);
@@ -65,6 +69,74 @@ pub(crate) async fn while_served<F>(
             gone = is_present.wait_for(|present| !*present) => if gone.is_err() { stop.cancel(); return },
         }
         stop.cancel();
+    }
+}
+
+/// The objects that a controller is there for: whose turn it is, and what was written to them.
+pub(crate) struct Subjects {
+    /// They.
+    pub(crate) objects: Informer<DynamicObject>,
+    /// Those whose turn it is.
+    pub(crate) queue: Arc<WorkQueue<ObjectKey>>,
+    ledger: Arc<Ledger>,
+}
+
+impl Subjects {
+    /// These objects, each of whose changes makes it its turn.
+    pub(crate) fn new(objects: Informer<DynamicObject>) -> Self {
+        let this = Self { objects, queue: Arc::default(), ledger: Arc::default() };
+        let (queue, ledger) = (Arc::clone(&this.queue), Arc::clone(&this.ledger));
+        this.objects.on_change(move |change| {
+            let version = change.new.as_ref().map(|new| meta::version(&new.metadata));
+            ledger.seen_version(&change.key(), version);
+            queue.add(change.key());
+        });
+        this
+    }
+
+    /// The object with this key, as long as it is to stay.
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<Arc<DynamicObject>> {
+        let object = self.objects.get(key).filter(|object| object.metadata.deletion_timestamp.is_none());
+        if object.is_none() {
+            self.ledger.forget(key);
+        }
+        object
+    }
+
+    /// Whether what was written to it is shown. The event that shows it makes it its turn again.
+    pub(crate) fn is_shown(&self, key: &ObjectKey) -> bool {
+        self.ledger.open(key).is_empty()
+    }
+
+    /// Makes it everybody's turn.
+    pub(crate) fn wake_all(&self) {
+        self.objects.list().iter().for_each(|object| self.queue.add(ObjectKey::of(&**object)));
+    }
+
+    /// Gives `object`, which is `owner`, this status.
+    pub(crate) async fn patch_status(
+        &self,
+        client: &Client,
+        (owner, object): (&Owner, &DynamicObject),
+        status: &Value,
+    ) -> Result<(), Error> {
+        let shown = || self.objects.get(&owner.key).and_then(|object| meta::version(&object.metadata));
+        owner.patch_status(client, (&object.data["status"], status), Some((&self.ledger, &shown))).await
+    }
+
+    /// Works for those whose turn it is, until `stop` is triggered.
+    pub(crate) async fn work<F>(
+        &self,
+        name: &'static str,
+        workers: usize,
+        stop: CancellationToken,
+        reconcile: impl Fn(ObjectKey) -> F + Send + Sync,
+    ) where
+        F: Future<Output = Result<Outcome, Error>> + Send,
+    {
+        let reconcile = &reconcile;
+        let queue = WorkQueue::clone(&self.queue);
+        informer::run(name, queue, workers, stop, |key| async move { settle(reconcile(key).await) }).await;
     }
 }
 

@@ -29,10 +29,11 @@ use tokio_util::sync::CancellationToken;
 use self::make::Wishes;
 use self::plan::Snapshot;
 use self::spec::Spec;
+use crate::addon::Subjects;
 use crate::applier::{Applier, Mark};
-use crate::client::{Error, if_found, settle};
+use crate::client::{Error, if_found};
 use crate::history::{Choice, History, Latest, surplus};
-use crate::ledger::{Ledger, PATIENCE};
+use crate::ledger::PATIENCE;
 use crate::owner::Owner;
 use crate::{addon, meta, pods};
 
@@ -56,12 +57,11 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
         async move {
             controller.watch();
             controller.synced().await;
-            let queue = WorkQueue::clone(&controller.queue);
-            informer::run("leaderworkerset", queue, workers, stop, |key| {
+            let reconcile = |key| {
                 let controller = Arc::clone(&controller);
-                async move { settle(controller.reconcile(&key).await) }
-            })
-            .await;
+                async move { controller.reconcile(&key).await }
+            };
+            controller.subjects.work("leaderworkerset", workers, stop, reconcile).await;
         }
     })
     .await;
@@ -69,15 +69,13 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
 
 struct Controller {
     client: Client,
-    groups: Informer<DynamicObject>,
+    subjects: Subjects,
     sets: Informer<StatefulSet>,
     pods: Informer<Pod>,
     services: Informer<Service>,
     nodes: Informer<Node>,
     history: Arc<History>,
     recorder: Recorder,
-    queue: Arc<WorkQueue<ObjectKey>>,
-    ledger: Ledger,
     applier: Applier,
 }
 
@@ -87,7 +85,7 @@ impl Controller {
         sets.index(meta::BY_NAMESPACE, meta::namespaces);
         pods.index(pods::BY_LABEL, pods::label_values);
         Self {
-            groups,
+            subjects: Subjects::new(groups),
             sets,
             pods,
             services: informers.informer(),
@@ -96,26 +94,18 @@ impl Controller {
             recorder: Recorder::new(client.clone(), "leaderworkerset-controller", None),
             applier: Applier::new(client.clone(), "lws"),
             client,
-            queue: Arc::default(),
-            ledger: Ledger::default(),
         }
     }
 
-    fn watch(self: &Arc<Self>) {
-        let controller = Arc::downgrade(self);
-        self.groups.on_change(move |change| {
-            let Some(controller) = controller.upgrade() else { return };
-            let version = change.new.as_ref().map(|new| meta::version(&new.metadata));
-            controller.ledger.seen_version(&change.key(), version);
-            controller.queue.add(change.key());
-        });
-        self.history.watch(WorkQueue::clone(&self.queue), KIND);
-        addon::wake(&self.sets, make::NAME, &self.queue);
-        addon::wake(&self.pods, make::NAME, &self.queue);
+    fn watch(&self) {
+        let queue = &self.subjects.queue;
+        self.history.watch(WorkQueue::clone(queue), KIND);
+        addon::wake(&self.sets, make::NAME, queue);
+        addon::wake(&self.pods, make::NAME, queue);
     }
 
     async fn synced(&self) {
-        self.groups.synced().await;
+        self.subjects.objects.synced().await;
         self.sets.synced().await;
         self.pods.synced().await;
         self.services.synced().await;
@@ -124,13 +114,12 @@ impl Controller {
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let Some(set) = self.groups.get(key).filter(|set| set.metadata.deletion_timestamp.is_none()) else {
-            self.ledger.forget(key);
+        let Some(set) = self.subjects.get(key) else {
             self.history.ledger.forget(key);
             self.applier.forget(key);
             return Ok(Outcome::Done);
         };
-        if !self.ledger.open(key).is_empty() || !self.history.ledger.open(key).is_empty() {
+        if !self.subjects.is_shown(key) || !self.history.ledger.open(key).is_empty() {
             // The event that shows the write brings the key back.
             return Ok(Outcome::After(PATIENCE));
         }
@@ -161,8 +150,7 @@ impl Controller {
         for workers in &plan.workers {
             self.told(&owner, "worker statefulset", self.create::<StatefulSet>(key, workers).await)?;
         }
-        let shown = || self.groups.get(key).and_then(|set| meta::version(&set.metadata));
-        owner.patch_status(&self.client, (&set.data["status"], &plan.status), Some((&self.ledger, &shown))).await?;
+        self.subjects.patch_status(&self.client, (&owner, &set), &plan.status).await?;
         for (type_, reason, message) in plan.events {
             self.recorder.event(&owner.reference, type_, reason, message);
         }

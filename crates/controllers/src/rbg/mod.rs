@@ -16,7 +16,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use informer::{EventType, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
+use informer::{EventType, Informer, Informers, ObjectKey, Outcome, Recorder};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
@@ -32,10 +32,10 @@ use tokio_util::sync::CancellationToken;
 use self::plan::{Plan, Snapshot};
 use self::role::{Group, Workload};
 use self::state::State;
-use crate::addon::{self, Objects};
+use crate::addon::{self, Objects, Subjects};
 use crate::applier::{self, Applier, Mark};
-use crate::client::{Error, if_found, settle};
-use crate::ledger::{Ledger, PATIENCE};
+use crate::client::{Error, if_found};
+use crate::ledger::PATIENCE;
 use crate::owner::Owner;
 use crate::{meta, pods};
 
@@ -57,15 +57,14 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
         async move {
             controller.watch();
             controller.synced().await;
-            let queue = WorkQueue::clone(&controller.queue);
-            let work = informer::run("rolebasedgroup", queue, workers, stop.clone(), |key| {
+            let subjects = &controller.subjects;
+            let work = subjects.work("rolebasedgroup", workers, stop.clone(), |key| {
                 let controller = Arc::clone(&controller);
-                async move { settle(controller.reconcile(&key).await) }
+                async move { controller.reconcile(&key).await }
             });
             // What could not be made while its kind was not there, can be now.
-            let turned =
-                || controller.groups.list().iter().for_each(|group| controller.queue.add(ObjectKey::of(&**group)));
-            let label = (make::GROUP_LABEL, &controller.queue);
+            let turned = || subjects.wake_all();
+            let label = (make::GROUP_LABEL, &subjects.queue);
             let followed = controller.custom.iter().map(|kind| kind.follow(with.clone(), label, turned, stop.clone()));
             tokio::join!(work, futures::future::join_all(followed));
         }
@@ -75,7 +74,7 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
 
 struct Controller {
     client: Client,
-    groups: Informer<DynamicObject>,
+    subjects: Subjects,
     deployments: Informer<Deployment>,
     sets: Informer<StatefulSet>,
     services: Informer<Service>,
@@ -84,8 +83,6 @@ struct Controller {
     /// Kinds with definitions of their own: LeaderWorkerSets, adapters, PodGroups of both projects.
     custom: [Objects; 4],
     recorder: Recorder,
-    queue: Arc<WorkQueue<ObjectKey>>,
-    ledger: Ledger,
     applier: Applier,
     /// What was told last of each group: it is not told again before something else was.
     told: Mutex<HashMap<ObjectKey, Vec<(&'static str, String)>>>,
@@ -109,7 +106,7 @@ impl Controller {
             applier::resource("scheduling.volcano.sh/v1beta1", "PodGroup"),
         ];
         Self {
-            groups,
+            subjects: Subjects::new(groups),
             deployments,
             sets,
             services,
@@ -119,29 +116,21 @@ impl Controller {
             recorder: Recorder::new(client.clone(), "rolebasedgroup-controller", None),
             applier: Applier::new(client.clone(), "rbg"),
             client,
-            queue: Arc::default(),
-            ledger: Ledger::default(),
             told: Mutex::default(),
         }
     }
 
-    fn watch(self: &Arc<Self>) {
-        let controller = Arc::downgrade(self);
-        self.groups.on_change(move |change| {
-            let Some(controller) = controller.upgrade() else { return };
-            let version = change.new.as_ref().map(|new| meta::version(&new.metadata));
-            controller.ledger.seen_version(&change.key(), version);
-            controller.queue.add(change.key());
-        });
-        addon::wake(&self.deployments, make::GROUP_LABEL, &self.queue);
-        addon::wake(&self.sets, make::GROUP_LABEL, &self.queue);
-        addon::wake(&self.services, make::GROUP_LABEL, &self.queue);
-        addon::wake(&self.configs, make::GROUP_LABEL, &self.queue);
-        addon::wake(&self.pods, make::GROUP_LABEL, &self.queue);
+    fn watch(&self) {
+        let queue = &self.subjects.queue;
+        addon::wake(&self.deployments, make::GROUP_LABEL, queue);
+        addon::wake(&self.sets, make::GROUP_LABEL, queue);
+        addon::wake(&self.services, make::GROUP_LABEL, queue);
+        addon::wake(&self.configs, make::GROUP_LABEL, queue);
+        addon::wake(&self.pods, make::GROUP_LABEL, queue);
     }
 
     async fn synced(&self) {
-        self.groups.synced().await;
+        self.subjects.objects.synced().await;
         self.deployments.synced().await;
         self.sets.synced().await;
         self.services.synced().await;
@@ -150,13 +139,12 @@ impl Controller {
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let Some(object) = self.groups.get(key).filter(|group| group.metadata.deletion_timestamp.is_none()) else {
-            self.ledger.forget(key);
+        let Some(object) = self.subjects.get(key) else {
             self.applier.forget(key);
             self.told().remove(key);
             return Ok(Outcome::Done);
         };
-        if !self.ledger.open(key).is_empty() {
+        if !self.subjects.is_shown(key) {
             // The event that shows the write brings the key back.
             return Ok(Outcome::After(PATIENCE));
         }
@@ -169,8 +157,7 @@ impl Controller {
             return Ok(Outcome::After(PATIENCE));
         }
         // That the group starts anew is written before it is done.
-        let shown = || self.groups.get(key).and_then(|group| meta::version(&group.metadata));
-        owner.patch_status(&self.client, (group.status(), &plan.status), Some((&self.ledger, &shown))).await?;
+        self.subjects.patch_status(&self.client, (&owner, &object), &plan.status).await?;
         for (name, state) in &plan.restart {
             self.delete(key, &state.workload.resource(), name, Some(state.uid.clone())).await?;
         }

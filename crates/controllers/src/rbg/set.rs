@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Informers, ObjectKey, Outcome};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
@@ -17,11 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::conditions::Conditions;
 use super::role::EXCLUSIVE;
-use crate::addon::{self, Objects};
+use crate::addon::{self, Objects, Subjects};
 use crate::applier;
-use crate::client::{Error, if_found, settle};
-use crate::ledger::{Ledger, PATIENCE};
-use crate::meta;
+use crate::client::{Error, if_found};
+use crate::ledger::PATIENCE;
 use crate::owner::Owner;
 
 const SET: &str = "rolebasedgroupset.workloads.x-k8s.io/name";
@@ -41,23 +40,17 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
     let (outer, shared) = (client.clone(), informers.clone());
     addon::while_served(client, informers, resource(), cancel, move |sets, stop| {
         let with = (outer.clone(), shared.clone());
-        let controller = Arc::new(Controller {
-            client: outer.clone(),
-            sets,
-            groups: Objects::new(super::resource()),
-            queue: Arc::default(),
-            ledger: Ledger::default(),
-        });
+        let groups = Objects::new(super::resource());
+        let controller = Arc::new(Controller { client: outer.clone(), subjects: Subjects::new(sets), groups });
         async move {
-            controller.watch();
-            controller.sets.synced().await;
-            let queue = WorkQueue::clone(&controller.queue);
-            let work = informer::run("rolebasedgroupset", queue, workers, stop.clone(), |key| {
+            let subjects = &controller.subjects;
+            subjects.objects.synced().await;
+            let work = subjects.work("rolebasedgroupset", workers, stop.clone(), |key| {
                 let controller = Arc::clone(&controller);
-                async move { settle(controller.reconcile(&key).await) }
+                async move { controller.reconcile(&key).await }
             });
-            let turned = || controller.sets.list().iter().for_each(|set| controller.queue.add(ObjectKey::of(&**set)));
-            tokio::join!(work, controller.groups.follow(with, (SET, &controller.queue), turned, stop.clone()));
+            let label = (SET, &subjects.queue);
+            tokio::join!(work, controller.groups.follow(with, label, || subjects.wake_all(), stop.clone()));
         }
     })
     .await;
@@ -65,29 +58,14 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
 
 struct Controller {
     client: Client,
-    sets: Informer<DynamicObject>,
+    subjects: Subjects,
     groups: Objects,
-    queue: Arc<WorkQueue<ObjectKey>>,
-    ledger: Ledger,
 }
 
 impl Controller {
-    fn watch(self: &Arc<Self>) {
-        let controller = Arc::downgrade(self);
-        self.sets.on_change(move |change| {
-            let Some(controller) = controller.upgrade() else { return };
-            let version = change.new.as_ref().map(|new| meta::version(&new.metadata));
-            controller.ledger.seen_version(&change.key(), version);
-            controller.queue.add(change.key());
-        });
-    }
-
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let Some(set) = self.sets.get(key).filter(|set| set.metadata.deletion_timestamp.is_none()) else {
-            self.ledger.forget(key);
-            return Ok(Outcome::Done);
-        };
-        if !self.ledger.open(key).is_empty() || !self.groups.is_followed() {
+        let Some(set) = self.subjects.get(key) else { return Ok(Outcome::Done) };
+        if !self.subjects.is_shown(key) || !self.groups.is_followed() {
             // What shows the write, or the groups, brings the key back.
             return Ok(Outcome::After(PATIENCE));
         }
@@ -106,8 +84,7 @@ impl Controller {
             let name = group["metadata"]["name"].as_str().unwrap_or_default();
             api.patch(name, &PatchParams::apply("rbgset").force(), &Patch::Apply(group)).await?;
         }
-        let shown = || self.sets.get(key).and_then(|set| meta::version(&set.metadata));
-        owner.patch_status(&self.client, (&set.data["status"], &plan.status), Some((&self.ledger, &shown))).await?;
+        self.subjects.patch_status(&self.client, (&owner, &set), &plan.status).await?;
         Ok(Outcome::Done)
     }
 }
