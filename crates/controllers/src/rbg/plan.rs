@@ -99,6 +99,7 @@ impl<'a> Planner<'a> {
         if self.scale() || self.restart() {
             return;
         }
+        self.tell_ignored();
         // What runs is not taken away because something that it depends on fails.
         let (started, waiting): (Vec<Role<'a>>, Vec<Role<'a>>) =
             order.into_iter().partition(|role| self.state(*role).is_some() || self.missing(*role).is_empty());
@@ -136,6 +137,19 @@ impl<'a> Planner<'a> {
         }
         if self.conditions.since(RESTARTING).is_some_and(|since| !self.has_pod_from_before(since)) {
             self.conditions.set(RESTARTING, false, "RBGRestartCompleted", "The group has started anew");
+        }
+    }
+
+    /// Says what the group asks for and does not get: it runs without.
+    fn tell_ignored(&mut self) {
+        if self.group.spec()["coordination"].as_array().is_some_and(|list| !list.is_empty()) {
+            let message = "spec.coordination is not carried out: each role is updated by itself".to_owned();
+            self.tell(EventType::Warning, "NotSupported", message);
+        }
+        let is_asked = |role: &Role<'_>| role.0["engineRuntimes"].as_array().is_some_and(|list| !list.is_empty());
+        for role in self.roles.clone().into_iter().filter(is_asked) {
+            let message = format!("role {:?}: engineRuntimes are not injected", role.name());
+            self.tell(EventType::Warning, "NotSupported", message);
         }
     }
 

@@ -105,6 +105,16 @@ fn what_cannot_be_is_said() {
 }
 
 #[test]
+fn what_is_asked_for_and_not_done_is_said() {
+    let mut with_runtime = role("a StatefulSet");
+    with_runtime["engineRuntimes"] = json!([{ "profileName": "p" }]);
+    let spec = json!({ "roles": [with_runtime], "coordination": [{ "name": "c", "roles": ["a"] }] });
+    let plan = plan_of(&object(&spec), &[], Snapshot::default());
+    let ignored: Vec<_> = plan.events.iter().filter(|event| event.1 == "NotSupported").collect();
+    assert_eq!((ignored.len(), plan.apply.last().map(|it| &it["kind"])), (2, Some(&json!("StatefulSet"))));
+}
+
+#[test]
 fn pods_know_their_group() {
     let plan = planned(&["decode StatefulSet 2", "web Deployment"], &[], Snapshot::default());
     let set = plan.apply.iter().find(|object| object["kind"] == "StatefulSet").expect("a set");
