@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use futures::AsyncBufReadExt;
 use http::Request;
+use http_body_util::BodyExt as _;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
@@ -78,6 +79,19 @@ pub(crate) async fn create(client: &Client, path: &str, body: String) -> Result<
 /// Reads whatever is at `path`.
 pub(crate) async fn get(client: &Client, path: &str) -> Result<String> {
     Ok(client.request_text(Request::get(path).body(Vec::new())?).await?)
+}
+
+/// Reads whatever is at `path` to its end, and keeps none of it: to put it together would cost as much as to serve it.
+pub(crate) async fn drain(client: &Client, path: &str) -> Result<()> {
+    let response = client.send(Request::get(path).body(kube::client::Body::empty())?).await?;
+    if !response.status().is_success() {
+        bail!("{path}: {}", response.status());
+    }
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        frame?;
+    }
+    Ok(())
 }
 
 /// The lines of a watch.

@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::api::{Cluster, NAMESPACE, arrivals, create, get, watch};
+use crate::api::{Cluster, NAMESPACE, arrivals, create, drain, get, watch};
 use crate::report::Report;
 
 /// Clients at once, each on a connection of its own.
@@ -42,7 +42,7 @@ pub(crate) async fn objects(cluster: &Cluster, report: &mut Report) -> Result<()
         let mut latencies = Vec::new();
         for _ in 0..LISTS {
             let begun = Instant::now();
-            get(&client, &path("pods")).await?;
+            drain(&client, &path("pods")).await?;
             latencies.push(begun.elapsed());
         }
         latencies.sort_unstable();
