@@ -5,6 +5,7 @@ mod inbox;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use informer::{Change, Informer, Informers, ObjectKey, Recorder};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
@@ -26,6 +27,8 @@ use crate::queue::SchedulingQueue;
 
 /// So many bindings may be under way at once. More would only wait for the store instead of here.
 const BINDINGS: usize = 64;
+/// How long decisions follow each other before other tasks have their turn: about ten of them.
+const TURN: Duration = Duration::from_millis(2);
 
 /// What the scheduler works with.
 #[derive(Clone)]
@@ -196,6 +199,7 @@ struct Scheduler {
 
 impl Scheduler {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>, cancel: CancellationToken) {
+        let mut turn = Instant::now();
         while !cancel.is_cancelled() {
             // Everything that is known comes before the next decision.
             while let Ok(message) = inbox.try_recv() {
@@ -205,8 +209,12 @@ impl Scheduler {
             self.tell_of_overdue_gangs(now);
             if let Some(pod) = self.queue.pop(now) {
                 self.attempt(pod);
-                // A long queue must not keep this thread from the bindings that it leads to.
-                tokio::task::yield_now().await;
+                // A long queue must not keep this thread from the bindings that it leads to, nor wait after each decision for
+                // all the rest of the process.
+                if turn.elapsed() >= TURN {
+                    tokio::task::yield_now().await;
+                    turn = Instant::now();
+                }
                 continue;
             }
             let due = self.queue.next_due().into_iter().chain(self.groups.next_timeout()).min();
