@@ -11,11 +11,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use informer::{Change, ObjectKey};
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+// The clock of the queues that keys come back from: a simulation runs ahead of the wall's.
+use tokio::time::Instant;
 
 use crate::meta;
 
