@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::steps::{has, output, root, run_command, say, step, target};
+use crate::steps::{self, has, output, root, run_command, say, step, target};
 use crate::{images, kubectl, setup};
 
 pub(crate) fn run() -> Result<()> {
     let started = Instant::now();
     setup::machine()?;
     say("Building (the first time takes a quarter of an hour: RocksDB is large) ...");
-    step("Build coracle", || run_command(Command::new("cargo").args(["build", "--release", "--package", "coracle"])))?;
+    steps::build()?;
     let coracle = target()?.join("release/coracle");
     let coracle = coracle.to_string_lossy().into_owned();
     images::ensure()?;

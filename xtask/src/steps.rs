@@ -18,6 +18,15 @@ pub(crate) fn root() -> &'static Path {
     &ROOT
 }
 
+/// Builds the program and the example operator, for release.
+///
+/// Always both: what is built for one of them alone has other features of the crates they share, and is built anew.
+pub(crate) fn build() -> Result<()> {
+    step("Build coracle and the example operator", || {
+        run("cargo", &["build", "--release", "--package", "coracle", "--package", "operator-rust"])
+    })
+}
+
 /// Where cargo puts what it builds.
 pub(crate) fn target() -> Result<PathBuf> {
     let metadata = cargo_metadata::MetadataCommand::new().current_dir(root()).no_deps().exec()?;

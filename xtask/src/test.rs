@@ -40,9 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         })?;
     }
     let kubectls = step("Get kubectl", kubectl::ensure)?;
-    step("Build coracle and the example operator", || {
-        steps::run("cargo", &["build", "--release", "--package", "coracle", "--package", "operator-rust"])
-    })?;
+    steps::build()?;
     step("Test the program", || {
         run_command(
             Command::new("cargo")
