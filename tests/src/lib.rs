@@ -113,6 +113,13 @@ impl Cluster {
         cluster
     }
 
+    /// A cluster that runs and has these addons switched on.
+    pub fn start_with(addons: &[&str]) -> Self {
+        let cluster = Self::start();
+        cluster.coracle(&[&["addons", "enable"], addons].concat()).ok();
+        cluster
+    }
+
     /// The same cluster, seen through the oldest kubectl that must work.
     pub fn with_oldest_kubectl(mut self) -> Self {
         self.kubectl = path_from("CORACLE_KUBECTL_OLDEST", "kubectl");
@@ -384,6 +391,11 @@ pub fn http_get(address: &str, path: &str) -> Option<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     answer.starts_with("HTTP/1.1 200").then_some(answer)
+}
+
+/// The path of a file in `examples`.
+pub fn example(file: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(file).to_string_lossy().into_owned()
 }
 
 fn path_from(variable: &str, otherwise: &str) -> PathBuf {

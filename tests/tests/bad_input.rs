@@ -1,8 +1,10 @@
 //! What cannot work: each says what is wrong where its user looks (the answer of the API, a condition, an event), and harms
 //! nothing else.
 //!
-//! Beside what is here: custom resources that break their schema in `crd`, autoscalers without metrics in `autoscaling`,
-//! webhooks of which the server is down in `apply`, gangs that wait for room in `scheduler`.
+//! Beside what is here: custom resources that break their schema and conversions that are down in
+//! `walkthrough/custom_resource_definition`, autoscalers without metrics in `walkthrough/horizontal_pod_autoscaler`, gangs that
+//! wait for room in `walkthrough/gang_scheduling`, roles that depend on themselves in `walkthrough/role_based_group`, webhooks
+//! of which the server is down in `apply`.
 
 use coracle_tests::{BUSYBOX, Cluster};
 

@@ -1,83 +1,14 @@
-//! StatefulSets, DaemonSets, Jobs, CronJobs and the eviction of pods, as a person meets them.
+//! DaemonSets, Jobs, CronJobs and the eviction of pods, as a person meets them.
 
 use std::fs;
 
-use coracle_tests::{BUSYBOX, Background, Cluster};
+use coracle_tests::{BUSYBOX, Cluster};
 
 /// A container that does nothing until it is told to stop, and then stops at once.
 fn idle() -> String {
     format!(
         r#"{{"name": "c", "image": "{BUSYBOX}", "command": ["sh", "-c", "trap 'exit 0' TERM; sleep 1000000 & wait"]}}"#
     )
-}
-
-fn redis(version: &str) -> String {
-    format!(
-        r#"
-apiVersion: v1
-kind: Service
-metadata: {{name: redis}}
-spec: {{clusterIP: None, selector: {{app: redis}}}}
----
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {{name: redis}}
-spec:
-  replicas: 3
-  serviceName: redis
-  selector: {{matchLabels: {{app: redis}}}}
-  template:
-    metadata: {{labels: {{app: redis}}, annotations: {{version: "{version}"}}}}
-    spec: {{containers: [{}]}}
-"#,
-        idle()
-    )
-}
-
-/// Lines of a watch of pods: the names of those that came or went, in order.
-fn watch_pods(cluster: &Cluster, selector: &str) -> Background {
-    let columns = "custom-columns=NAME:.metadata.name,GOES:.metadata.deletionTimestamp,READY:.status.conditions[?(@.type==\"Ready\")].status";
-    Background::start(cluster.kubectl_command(&["get", "pods", "-l", selector, "-w", "--no-headers", "-o", columns]))
-}
-
-#[test]
-fn a_stateful_set_keeps_names_and_order() {
-    let cluster = Cluster::start();
-    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
-    cluster.apply(&redis("1"));
-    kubectl(&["rollout", "status", "statefulset/redis", "--timeout=60s"]);
-    assert_eq!(cluster.pods("app=redis"), ["redis-0", "redis-1", "redis-2"]);
-    // Each was created after the one before was ready.
-    let created = |pod: &str| cluster.field(pod, "{.metadata.creationTimestamp}");
-    let ready = |pod: &str| cluster.field(pod, "{.status.conditions[?(@.type==\"Ready\")].lastTransitionTime}");
-    assert!(ready("pod/redis-0") <= created("pod/redis-1") && ready("pod/redis-1") <= created("pod/redis-2"));
-    assert_eq!(kubectl(&["exec", "redis-1", "--", "hostname"]).trim(), "redis-1");
-    let labels =
-        "{.metadata.labels.apps\\.kubernetes\\.io/pod-index} {.metadata.labels.statefulset\\.kubernetes\\.io/pod-name}";
-    assert_eq!(cluster.field("pod/redis-2", labels), "2 redis-2");
-
-    // The update goes from the last to the first.
-    let events = watch_pods(&cluster, "app=redis");
-    cluster.apply(&redis("2"));
-    for name in ["redis-2", "redis-1", "redis-0"] {
-        let goes = events.line(|line| !line.split_whitespace().nth(1).unwrap_or("<none>").starts_with('<'));
-        assert!(goes.starts_with(name), "{goes} goes, not {name}");
-        events.line(|line| line.starts_with(name) && line.split_whitespace().skip(1).eq(["<none>", "True"]));
-    }
-    kubectl(&["rollout", "status", "statefulset/redis", "--timeout=60s"]);
-    let history = kubectl(&["rollout", "history", "statefulset/redis"]);
-    assert_eq!(history.lines().filter(|line| line.starts_with(['1', '2'])).count(), 2, "{history}");
-    kubectl(&["rollout", "undo", "statefulset/redis"]);
-    kubectl(&["rollout", "status", "statefulset/redis", "--timeout=60s"]);
-    assert_eq!(cluster.field("pod/redis-0", "{.metadata.annotations.version}"), "1");
-
-    // One that is deleted comes back under its name; scaling down takes the last.
-    kubectl(&["delete", "pod", "redis-1"]);
-    cluster.wait_for("statefulset/redis", "{.status.readyReplicas}", "3");
-    kubectl(&["scale", "statefulset/redis", "--replicas=1"]);
-    cluster.wait("only the first is left", || (cluster.pods("app=redis") == ["redis-0"]).then_some(()));
-    kubectl(&["delete", "statefulset", "redis"]);
-    cluster.wait("the pods go with the set", || cluster.pods("app=redis").is_empty().then_some(()));
 }
 
 #[test]

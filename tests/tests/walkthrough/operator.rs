@@ -1,4 +1,4 @@
-//! The example operator, from the host and in the cluster.
+//! Section Operator: `examples/operator-rust` watches, reconciles and heals; from the host and in the cluster.
 
 use std::env;
 use std::fs;

@@ -1,22 +1,16 @@
-//! The walkthrough's section on RoleBasedGroup, and what it stands on: LeaderWorkerSets, gangs. What is wrong is said.
+//! Section RoleBasedGroup: where it lives, the workloads that it makes of its roles, and what it says of itself.
+//!
+//! What it stands on is in [`leader_worker_set`](crate::leader_worker_set) and [`gang_scheduling`](crate::gang_scheduling).
 
 use std::collections::BTreeMap;
 
-use coracle_tests::{BUSYBOX, Background, Cluster};
+use coracle_tests::{BUSYBOX, Cluster, example};
 use serde_json::{Value, json};
 
-const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/rbg/rbg.yaml");
-const OF_LWS: &str = "leaderworkerset.sigs.k8s.io/name=x";
 const OF_RBG: &str = "rolebasedgroup.workloads.x-k8s.io/name=shop";
 
-fn with_addons(addons: &[&str]) -> Cluster {
-    let cluster = Cluster::start();
-    cluster.coracle(&[&["addons", "enable"], addons].concat()).ok();
-    cluster
-}
-
 /// A template whose container runs until there is a file, so that a test can end it.
-fn template(container: Value) -> Value {
+pub(crate) fn template(container: Value) -> Value {
     let mut main = json!({
         "name": "main", "image": BUSYBOX, "command": ["sh", "-c", "while [ ! -e /tmp/end ]; do sleep 0.1; done"],
     });
@@ -24,24 +18,24 @@ fn template(container: Value) -> Value {
     json!({ "spec": { "terminationGracePeriodSeconds": 1, "containers": [main] } })
 }
 
-fn end_container(cluster: &Cluster, pod: &str) {
+pub(crate) fn end_container(cluster: &Cluster, pod: &str) {
     cluster.kubectl(&["exec", pod, "--", "touch", "/tmp/end"]).ok();
 }
 
 /// The UIDs of all objects of a kind with this label, by name.
-fn uids(cluster: &Cluster, kind: &str, selector: &str) -> BTreeMap<String, String> {
+pub(crate) fn uids(cluster: &Cluster, kind: &str, selector: &str) -> BTreeMap<String, String> {
     let path = r#"jsonpath={range .items[*]}{.metadata.name} {.metadata.uid}{"\n"}{end}"#;
     let lines = cluster.kubectl(&["get", kind, "-l", selector, "-o", path]).ok();
     let pairs = lines.lines().filter_map(|line| line.split_once(' '));
     pairs.map(|(name, uid)| (name.to_owned(), uid.to_owned())).collect()
 }
 
-fn wait_for_condition(cluster: &Cluster, object: &str, condition: &str) {
+pub(crate) fn wait_for_condition(cluster: &Cluster, object: &str, condition: &str) {
     cluster.kubectl(&["wait", &format!("--for=condition={condition}"), object, "--timeout=60s"]).ok();
 }
 
 #[track_caller]
-fn row(cluster: &Cluster, arguments: &[&str], header: &[&str], expected: &[&str]) {
+pub(crate) fn row(cluster: &Cluster, arguments: &[&str], header: &[&str], expected: &[&str]) {
     let table = cluster.kubectl(arguments).ok();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], header, "{table}");
@@ -49,102 +43,59 @@ fn row(cluster: &Cluster, arguments: &[&str], header: &[&str], expected: &[&str]
 }
 
 #[test]
-fn leader_worker_set() {
-    let cluster = with_addons(&["lws"]);
+fn addons() {
+    let cluster = Cluster::start();
     let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
-    let spec = json!({ "replicas": 2, "leaderWorkerTemplate": { "size": 3, "workerTemplate": template(json!({})) } });
-    let set = |name: &str, spec: &Value| {
-        let kind = json!({ "apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet" });
-        let mut set = kind;
-        set["metadata"] = json!({ "name": name });
-        set["spec"] = spec.clone();
-        set.to_string()
+    let coracle = |arguments: &[&str]| cluster.coracle(arguments).ok();
+    let status = |name: &str| {
+        let list = cluster.coracle(&["addons", "list"]).ok();
+        let row = list.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+        row.split_whitespace().nth(1).unwrap_or_default().to_owned()
     };
-    cluster.apply(&set("x", &spec));
-    wait_for_condition(&cluster, "lws/x", "Available");
-    row(&cluster, &["get", "lws"], &["NAME", "READY", "DESIRED", "UP-TO-DATE", "AGE"], &["x", "2", "2", "2"]);
-    let names = ["x-0", "x-0-1", "x-0-2", "x-1", "x-1-1", "x-1-2"];
-    assert_eq!(cluster.pods(OF_LWS), names);
-
-    // Pods know their group, and find their leader.
-    let words =
-        kubectl(&["exec", "x-1-2", "--", "sh", "-c", "echo $LWS_LEADER_ADDRESS $LWS_GROUP_SIZE $LWS_WORKER_INDEX"]);
-    assert_eq!(words.trim(), "x-1.x.default 3 2");
-    let found = kubectl(&["exec", "x-1-2", "--", "nslookup", "x-1.x.default.svc.cluster.local"]);
-    assert!(found.contains(&cluster.field("pod/x-1", "{.status.podIP}")), "{found}");
-    let pod = |name: &str| cluster.get(&["pod", name])["metadata"].clone();
-    let (leader, worker) = (pod("x-1"), pod("x-1-2"));
-    let key = "leaderworkerset.sigs.k8s.io/group-key";
-    assert_eq!(leader["labels"][key], worker["labels"][key]);
-    assert_eq!(worker["labels"]["leaderworkerset.sigs.k8s.io/group-index"], "1");
-    assert_eq!(worker["labels"]["leaderworkerset.sigs.k8s.io/worker-index"], "2");
-    assert_eq!(worker["annotations"]["leaderworkerset.sigs.k8s.io/leader-name"], "x-1");
-    assert_eq!(worker["annotations"]["leaderworkerset.sigs.k8s.io/size"], "3");
-
-    // One that fails takes its group with it, and no other.
-    let before = uids(&cluster, "pods", OF_LWS);
-    end_container(&cluster, "x-1-1");
-    cluster.wait("the group has started anew", || {
-        let after = uids(&cluster, "pods", OF_LWS);
-        let is_new = |name: &&str| after.get(*name).is_some_and(|uid| before[*name] != *uid);
-        (names[3..].iter().all(is_new) && after.len() == 6).then_some(())
-    });
-    wait_for_condition(&cluster, "lws/x", "Available");
-    let after = uids(&cluster, "pods", OF_LWS);
-    assert!(names[..3].iter().all(|name| before[*name] == after[*name]), "{before:?} {after:?}");
-    assert!(kubectl(&["describe", "lws", "x"]).contains("RecreateGroup"));
-
-    // An update goes from the last group to the first.
-    let leaders = format!("{OF_LWS},leaderworkerset.sigs.k8s.io/worker-index=0");
-    let columns = "custom-columns=NAME:.metadata.name,UID:.metadata.uid";
-    let watch = ["get", "pods", "-l", &leaders, "--watch", "--no-headers", "-o", columns];
-    let watch = Background::start(cluster.kubectl_command(&watch));
-    let mut changed = spec.clone();
-    changed["leaderWorkerTemplate"]["workerTemplate"]["metadata"] = json!({ "annotations": { "round": "two" } });
-    cluster.apply(&set("x", &changed));
-    let mut seen: Vec<String> = after.into_values().collect();
-    for expected in ["x-1", "x-0"] {
-        let line = watch.line(|line| !seen.iter().any(|uid| line.contains(uid)));
-        let mut words = line.split_whitespace().map(str::to_owned);
-        assert_eq!(words.next().as_deref(), Some(expected));
-        seen.extend(words);
+    assert_eq!(status("rbg"), "disabled");
+    coracle(&["addons", "enable", "rbg", "lws", "gang"]);
+    assert_eq!(status("rbg"), "enabled");
+    cluster.apply(
+        "
+apiVersion: workloads.x-k8s.io/v1alpha1
+kind: RoleBasedGroup
+metadata:
+  name: shop
+spec:
+  roles:
+  - name: web
+    replicas: 1
+    template:
+      spec:
+        containers:
+        - name: main
+          image: nginx:latest
+",
+    );
+    let rows = kubectl(&["get", "rbg", "-n", "default"]);
+    let rows: Vec<Vec<&str>> = rows.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((rows[0].as_slice(), rows[1][0]), (["NAME", "READY", "AGE"].as_slice(), "shop"));
+    assert!(kubectl(&["get", "rolebasedgroup", "-n", "default"]).contains("shop"));
+    // What only the older version has is kept.
+    assert_eq!(
+        cluster.field("rbg/shop", "{.apiVersion}{.spec.roles[0].workload.kind}"),
+        "workloads.x-k8s.io/v1alpha2StatefulSet"
+    );
+    for kind in ["leaderworkersets", "podgroups.scheduling.x-k8s.io", "queues.scheduling.volcano.sh"] {
+        kubectl(&["get", kind]);
     }
-    cluster.wait_for("lws/x", "{.status.updatedReplicas}{.status.readyReplicas}", "22");
-    let rounds = kubectl(&["get", "pods", "-l", OF_LWS, "-o", "jsonpath={.items[*].metadata.annotations.round}"]);
-    assert_eq!(rounds, ["two"; 6].join(" "));
-
-    // Its scale is the number of groups.
-    kubectl(&["scale", "lws/x", "--replicas=3"]);
-    cluster.wait_for("lws/x", "{.status.readyReplicas}", "3");
-    let scale = cluster.get(&["lws", "x", "--subresource=scale"]);
-    assert_eq!(scale["status"]["selector"], leaders.as_str());
-    kubectl(&["scale", "lws/x", "--replicas=1"]);
-    cluster.wait("two groups are gone", || (cluster.pods(OF_LWS) == names[..3]).then_some(()));
-
-    // What is wrong is said: by the API where it can be, else in an event.
-    let mut wrong = spec.clone();
-    wrong["leaderWorkerTemplate"]["size"] = 0.into();
-    let refused = cluster.kubectl_with_input(&["apply", "-f", "-"], &set("wrong", &wrong)).fails();
-    assert!(refused.contains("spec.leaderWorkerTemplate.size: Invalid value: 0"), "{refused}");
-    let mut wrong = spec;
-    wrong["leaderWorkerTemplate"]["workerTemplate"]["spec"]["restartPolicy"] = "Never".into();
-    cluster.apply(&set("wrong", &wrong));
-    cluster.wait("what is wrong is an event", || {
-        let described = kubectl(&["describe", "lws", "wrong"]);
-        described.contains("spec.template.spec.restartPolicy: Unsupported value: \"Never\"").then_some(())
-    });
-
-    kubectl(&["delete", "lws", "--all"]);
-    let left = ["get", "pods,statefulsets,controllerrevisions", "-o", "name"];
-    cluster.wait("all is gone", || kubectl(&left).is_empty().then_some(()));
+    coracle(&["addons", "disable", "rbg"]);
+    cluster.wait("its kinds are gone", || (cluster.kubectl(&["get", "rbg"]).code != 0).then_some(()));
+    assert_eq!(status("rbg"), "disabled");
+    assert!(cluster.coracle(&["addons", "enable", "nothing"]).fails().contains("there is no addon nothing"));
 }
 
 #[test]
 fn role_based_group() {
-    let cluster = with_addons(&["rbg", "lws"]);
+    let cluster = Cluster::start_with(&["rbg", "lws"]);
     let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
     let patch = |patch: Value| kubectl(&["patch", "rbg", "shop", "--type=json", "-p", &patch.to_string()]);
-    kubectl(&["apply", "-f", EXAMPLE]);
+    kubectl(&["apply", "-f", &example("rbg/rbg.yaml")]);
     wait_for_condition(&cluster, "rbg/shop", "Ready");
     for kind in ["rbg", "rolebasedgroup"] {
         row(&cluster, &["get", kind, "-n", "default"], &["NAME", "READY", "AGE"], &["shop", "True"]);
@@ -243,7 +194,7 @@ fn role_based_group() {
     patch(json!([{ "op": "remove", "path": "/spec/roles/2" }]));
     let lws = ["get", "lws,services,pods", "-l", "rolebasedgroup.workloads.x-k8s.io/role=lws", "-o", "name"];
     cluster.wait("the role is gone", || kubectl(&lws).is_empty().then_some(()));
-    kubectl(&["delete", "-f", EXAMPLE]);
+    kubectl(&["delete", "-f", &example("rbg/rbg.yaml")]);
     let all = "pods,statefulsets,deployments,replicasets,services,configmaps,rbgsa";
     let left = ["get", all, "-l", OF_RBG, "-o", "name"];
     cluster.wait("all is gone", || kubectl(&left).is_empty().then_some(()));
@@ -251,7 +202,7 @@ fn role_based_group() {
 
 #[test]
 fn role_based_group_set() {
-    let cluster = with_addons(&["rbg"]);
+    let cluster = Cluster::start_with(&["rbg"]);
     let set = |replicas: i32, image: &str| {
         let template = json!({ "roles": [role("web", "Deployment", 1, json!({ "image": image }))] });
         let spec = json!({ "replicas": replicas, "template": template });
@@ -279,65 +230,22 @@ fn role_based_group_set() {
 }
 
 /// A group of v1alpha1.
-fn group(name: &str, mut spec: Value, roles: Vec<Value>) -> String {
+pub(crate) fn group(name: &str, mut spec: Value, roles: Vec<Value>) -> String {
     spec["roles"] = roles.into();
     let metadata = json!({ "name": name });
     json!({ "apiVersion": "workloads.x-k8s.io/v1alpha1", "kind": "RoleBasedGroup", "metadata": metadata, "spec": spec })
         .to_string()
 }
 
-fn role(name: &str, kind: &str, replicas: i32, container: Value) -> Value {
+pub(crate) fn role(name: &str, kind: &str, replicas: i32, container: Value) -> Value {
     let workload = json!({ "apiVersion": "apps/v1", "kind": kind });
     json!({ "name": name, "replicas": replicas, "workload": workload, "template": template(container) })
 }
 
 #[test]
-fn gangs_and_what_cannot_be() {
-    let cluster = with_addons(&["rbg", "gang"]);
+fn what_cannot_be() {
+    let cluster = Cluster::start_with(&["rbg"]);
     let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
-    let node = |name: &str| cluster.coracle(&["node", "add", name, "--fake", "--gpu", "1", "--count", "2"]).ok();
-    node("first");
-
-    // Four workers, room for two: none starts, until there is room for all.
-    let gpu = || json!({ "resources": { "limits": { "nvidia.com/gpu": 1 } } });
-    let gang = json!({ "podGroupPolicy": { "kubeScheduling": { "scheduleTimeoutSeconds": 5 } } });
-    let workers = vec![role("a", "StatefulSet", 2, gpu()), role("b", "Deployment", 2, gpu())];
-    cluster.apply(&group("gang", gang, workers));
-    cluster.wait_for("podgroup.scheduling.x-k8s.io/gang", "{.spec.minMember}", "4");
-    let of_gang = "pod-group.scheduling.sigs.k8s.io/name=gang";
-    let refused = r#"jsonpath={.items[*].status.conditions[?(@.type=="PodScheduled")].reason}"#;
-    cluster.wait("all are refused", || {
-        let reasons = kubectl(&["get", "pods", "-l", of_gang, "-o", refused]);
-        (reasons == ["Unschedulable"; 4].join(" ")).then_some(())
-    });
-    let nodes = "jsonpath={.items[*].spec.nodeName}";
-    assert_eq!(kubectl(&["get", "pods", "-l", of_gang, "-o", nodes]), "");
-    row(&cluster, &["get", "rbg", "gang"], &["NAME", "READY", "AGE"], &["gang", "False"]);
-    node("second");
-    wait_for_condition(&cluster, "rbg/gang", "Ready");
-    assert_eq!(kubectl(&["get", "pods", "-l", of_gang, "-o", nodes]).split_whitespace().count(), 4);
-    kubectl(&["delete", "rbg", "gang"]);
-
-    // Roles of a gang wait for each other too. This one is Volcano's, and written in v1alpha2.
-    let mut second = json!({ "name": "second", "dependencies": ["first"] });
-    let mut first = json!({ "name": "first" });
-    for role in [&mut first, &mut second] {
-        role["standalonePattern"] = json!({ "template": template(gpu()) });
-    }
-    let annotations = json!({
-        "rbg.workloads.x-k8s.io/group-gang-scheduling": "true",
-        "rbg.workloads.x-k8s.io/group-gang-scheduling-volcano-queue": "default",
-    });
-    let mut volcano: Value = serde_json::from_str(&group("volcano", json!({}), vec![first, second])).expect("JSON");
-    volcano["apiVersion"] = "workloads.x-k8s.io/v1alpha2".into();
-    volcano["metadata"]["annotations"] = annotations;
-    cluster.apply(&volcano.to_string());
-    wait_for_condition(&cluster, "rbg/volcano", "Ready");
-    assert_eq!(cluster.field("podgroup.scheduling.volcano.sh/volcano", "{.spec.minMember}"), "2");
-    kubectl(&["delete", "rbg", "volcano"]);
-    let gangs = ["get", "podgroups.scheduling.x-k8s.io,podgroups.scheduling.volcano.sh", "-o", "name"];
-    cluster.wait("their PodGroups are gone", || kubectl(&gangs).is_empty().then_some(()));
-
     // What is wrong is said in the condition and in an event.
     let after = |name: &str, other: &str| {
         let mut role = role(name, "Deployment", 1, json!({}));
@@ -374,7 +282,7 @@ fn gangs_and_what_cannot_be() {
     );
 
     // Without LeaderWorkerSets the other roles run, and all of them once there are any.
-    kubectl(&["apply", "-f", EXAMPLE]);
+    kubectl(&["apply", "-f", &example("rbg/rbg.yaml")]);
     cluster.wait_for("deployment/shop-deployment", "{.status.readyReplicas}", "2");
     let words =
         "Cannot apply LeaderWorkerSet shop-lws: the cluster has no LeaderWorkerSet of leaderworkerset.x-k8s.io/v1";

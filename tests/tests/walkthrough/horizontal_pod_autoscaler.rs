@@ -1,8 +1,7 @@
-//! Autoscaling: `kubectl top`, replicas that follow processor time, and replicas that follow a metric of the application.
+//! Section HPA (horizontal pod autoscaler): replicas that follow processor time, and replicas that follow a metric of the
+//! application; before that, `kubectl top`.
 
-use std::path::Path;
-
-use coracle_tests::{BUSYBOX, Cluster};
+use coracle_tests::{BUSYBOX, Cluster, example};
 use serde_json::Value;
 
 /// An autoscaler is looked at this often here.
@@ -31,7 +30,7 @@ fn wait_for_replicas(cluster: &Cluster, what: &str, deployment: &str, wanted: im
 }
 
 #[test]
-fn replicas_follow_the_load() {
+fn processor_time() {
     let cluster = start();
     // Busy while the ConfigMap says so.
     cluster.apply(&format!(
@@ -60,7 +59,7 @@ spec:
           while true; do
             if [ "$(cat /load/busy)" = 1 ]; then i=0; while [ $i -lt 5000 ]; do i=$((i+1)); done; else sleep 1; fi
           done
-        resources: {{requests: {{cpu: 50m}}, limits: {{cpu: 200m}}}}
+        resources: {{requests: {{cpu: 50m}}, limits: {{cpu: 100m}}}}
         volumeMounts: [{{name: load, mountPath: /load}}]
       volumes: [{{name: load, configMap: {{name: load}}}}]
 "#
@@ -81,7 +80,7 @@ spec:
     assert!(summary["node"]["cpu"]["usageCoreNanoSeconds"].as_u64() > Some(0), "{summary}");
 
     // Up.
-    kubectl(&["autoscale", "deployment", "nginx", "--cpu-percent=50", "--min=1", "--max=3"]);
+    kubectl(&["autoscale", "deployment", "nginx", "--cpu-percent=50", "--min=1", "--max=10"]);
     let patience = r#"{"spec":{"behavior":{"scaleDown":{"stabilizationWindowSeconds":0}}}}"#;
     kubectl(&["patch", "hpa", "nginx", "-p", patience]);
     wait_for_replicas(&cluster, "it scales up", "nginx", |replicas| replicas > 1);
@@ -105,7 +104,7 @@ spec:
 }
 
 #[test]
-fn an_autoscaler_without_metrics_says_so() {
+fn without_metrics() {
     let cluster = start();
     cluster.apply(&format!(
         r#"
@@ -147,9 +146,8 @@ spec: {maxReplicas: 3, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, n
 }
 
 #[test]
-fn replicas_follow_a_metric_of_the_application() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/llm-autoscale");
-    let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
+fn custom_metrics() {
+    let file = |name: &str| example(&format!("llm-autoscale/{name}"));
     let cluster = start();
     let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
     kubectl(&["apply", "-f", &file("llm.yaml")]);

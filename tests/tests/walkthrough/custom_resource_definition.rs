@@ -1,9 +1,7 @@
-//! The walkthrough's section on CustomResourceDefinitions: a kind of one's own, used like any other.
-
-use std::path::Path;
+//! Section CRD (custom resource definition): a kind of one's own, used like any other.
 
 use coracle_tests::webhook::Webhook;
-use coracle_tests::{Background, Cluster};
+use coracle_tests::{Background, Cluster, example};
 use serde_json::{Value, json};
 
 /// As the walkthrough has it: from before every version needed a schema.
@@ -24,10 +22,6 @@ spec:
     storage: true
 ";
 
-fn example(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/crd").join(name).to_string_lossy().into_owned()
-}
-
 #[test]
 fn custom_resource_definitions() {
     let cluster = Cluster::start();
@@ -47,8 +41,8 @@ fn custom_resource_definitions() {
     assert!(gone.contains("doesn't have a resource type \"podgroups\""), "{gone}");
 
     // At once, without a pause for anything to settle.
-    kubectl(&["apply", "-f", &example("podgroups.yaml")]);
-    kubectl(&["apply", "-f", &example("training.yaml")]);
+    kubectl(&["apply", "-f", &example("crd/podgroups.yaml")]);
+    kubectl(&["apply", "-f", &example("crd/training.yaml")]);
     kubectl(&["wait", "--for=condition=Established", "crd/podgroups.scheduling.sigs.k8s.io", "--timeout=1s"]);
     let listed = kubectl(&["get", "podgroups"]);
     let rows: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -64,7 +58,7 @@ fn custom_resource_definitions() {
     assert_eq!(cluster.field("podgroup/training", "{.spec.scheduleTimeoutSeconds}"), "60");
 
     // What is wrong is said, by the name of the field.
-    let manifest = std::fs::read_to_string(example("training.yaml")).expect("the example");
+    let manifest = std::fs::read_to_string(example("crd/training.yaml")).expect("the example");
     let wrong = cluster.kubectl_with_input(&["apply", "-f", "-"], &manifest.replace("minMember: 4", "minMember: 0"));
     assert!(
         wrong
@@ -98,7 +92,7 @@ fn custom_resource_definitions() {
         r#"{"status":{"phase":"Waiting"}}"#,
     ]);
     watch.line(|line| line.contains("Waiting"));
-    kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &example("training.yaml")]);
+    kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &example("crd/training.yaml")]);
     assert_eq!(cluster.field("podgroup/training", "{.spec.minMember}{.status.phase}"), "4Waiting");
 
     // They outlive a restart, and go with their definition.
@@ -110,54 +104,6 @@ fn custom_resource_definitions() {
     let cache = format!("--cache-dir={}", cluster.home().join("unused").display());
     let gone = cluster.kubectl(&["get", "podgroups", &cache]).fails();
     assert!(gone.contains("doesn't have a resource type \"podgroups\""), "{gone}");
-}
-
-#[test]
-fn addons() {
-    let cluster = Cluster::start();
-    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
-    let coracle = |arguments: &[&str]| cluster.coracle(arguments).ok();
-    let status = |name: &str| {
-        let list = cluster.coracle(&["addons", "list"]).ok();
-        let row = list.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
-        row.split_whitespace().nth(1).unwrap_or_default().to_owned()
-    };
-    assert_eq!(status("rbg"), "disabled");
-    coracle(&["addons", "enable", "rbg", "lws", "gang"]);
-    assert_eq!(status("rbg"), "enabled");
-    cluster.apply(
-        "
-apiVersion: workloads.x-k8s.io/v1alpha1
-kind: RoleBasedGroup
-metadata:
-  name: shop
-spec:
-  roles:
-  - name: web
-    replicas: 1
-    template:
-      spec:
-        containers:
-        - name: main
-          image: nginx:latest
-",
-    );
-    let rows = kubectl(&["get", "rbg", "-n", "default"]);
-    let rows: Vec<Vec<&str>> = rows.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!((rows[0].as_slice(), rows[1][0]), (["NAME", "READY", "AGE"].as_slice(), "shop"));
-    assert!(kubectl(&["get", "rolebasedgroup", "-n", "default"]).contains("shop"));
-    // What only the older version has is kept.
-    assert_eq!(
-        cluster.field("rbg/shop", "{.apiVersion}{.spec.roles[0].workload.kind}"),
-        "workloads.x-k8s.io/v1alpha2StatefulSet"
-    );
-    for kind in ["leaderworkersets", "podgroups.scheduling.x-k8s.io", "queues.scheduling.volcano.sh"] {
-        kubectl(&["get", kind]);
-    }
-    coracle(&["addons", "disable", "rbg"]);
-    cluster.wait("its kinds are gone", || (cluster.kubectl(&["get", "rbg"]).code != 0).then_some(()));
-    assert_eq!(status("rbg"), "disabled");
-    assert!(cluster.coracle(&["addons", "enable", "nothing"]).fails().contains("there is no addon nothing"));
 }
 
 /// Shirts of two versions: in v2 the color is called colour. What has been sold may not shrink.

@@ -1,10 +1,10 @@
-//! The walkthrough's section on the scheduler: filters, scores, binding, gangs, on nodes on paper.
+//! Section 调度器 (scheduler): filtering, scoring, binding, on nodes on paper; and what else decides.
 
-use coracle_tests::Cluster;
+use coracle_tests::{Cluster, example};
 use serde_json::{Value, json};
 
 /// A cluster with a GPU node that is tainted, two plain ones in different zones, and its own that takes nothing.
-fn with_nodes() -> Cluster {
+pub(crate) fn with_nodes() -> Cluster {
     let cluster = Cluster::start();
     let add = |arguments: &[&str]| {
         let mut all = vec!["node", "add"];
@@ -31,11 +31,11 @@ fn with_nodes() -> Cluster {
     cluster
 }
 
-fn pod(name: &str, spec: Value) -> String {
+pub(crate) fn pod(name: &str, spec: Value) -> String {
     labelled(name, json!({}), spec)
 }
 
-fn labelled(name: &str, labels: Value, mut spec: Value) -> String {
+pub(crate) fn labelled(name: &str, labels: Value, mut spec: Value) -> String {
     if spec.get("containers").is_none() {
         spec["containers"] = json!([{ "name": "c", "image": "x" }]);
     }
@@ -43,23 +43,49 @@ fn labelled(name: &str, labels: Value, mut spec: Value) -> String {
     json!({ "apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec }).to_string()
 }
 
-fn asks(resource: &str, amount: &str) -> Value {
+pub(crate) fn asks(resource: &str, amount: &str) -> Value {
     json!([{ "name": "c", "image": "x", "resources": { "requests": { resource: amount }, "limits": { resource: amount } } }])
 }
 
-fn node_of(cluster: &Cluster, pod: &str) -> String {
+pub(crate) fn node_of(cluster: &Cluster, pod: &str) -> String {
     cluster.wait_for(&format!("pod/{pod}"), "{.status.phase}", "Running");
     cluster.field(&format!("pod/{pod}"), "{.spec.nodeName}")
 }
 
 /// The pod's condition, once it says that no node will do.
-fn refused(cluster: &Cluster, pod: &str) -> String {
+pub(crate) fn refused(cluster: &Cluster, pod: &str) -> String {
     let path = "{.status.conditions[?(@.type=='PodScheduled')].message}";
     cluster.wait("the pod is refused", || Some(cluster.field(&format!("pod/{pod}"), path)).filter(|it| !it.is_empty()))
 }
 
+/// Pending → a node is assigned → its kubelet starts the containers.
 #[test]
-fn a_pod_goes_where_its_demands_are_met_and_says_why_where_they_are_not() {
+fn from_pending_to_running() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    kubectl(&["cordon", &cluster.profile]);
+    kubectl(&["apply", "-f", &example("nginx/deployment.yaml")]);
+    let name = cluster.wait("there are pods", || cluster.pods("app=nginx").into_iter().next());
+    let message = refused(&cluster, &name);
+    assert!(message.contains("0/1 nodes are available: 1 node(s) were unschedulable."), "{message}");
+    let row = kubectl(&["get", "pod", &name, "--no-headers", "-o", "wide"]);
+    assert_eq!(row.split_whitespace().nth(2), Some("Pending"), "{row}");
+    kubectl(&["uncordon", &cluster.profile]);
+    kubectl(&["rollout", "status", "deployment/nginx", "--timeout=60s"]);
+    assert_eq!(cluster.field(&format!("pod/{name}"), "{.spec.nodeName}"), cluster.profile);
+    let events = cluster.wait("all is told", || {
+        let events = kubectl(&["events", "--for", &format!("pod/{name}"), "--no-headers"]);
+        events.contains("Started").then_some(events)
+    });
+    let position = |word: &str| events.find(word).unwrap_or_else(|| panic!("{word} is missing in {events}"));
+    assert!(position("FailedScheduling") < position("Successfully assigned"), "{events}");
+    assert!(position("Successfully assigned") < position("Started"), "{events}");
+    let scheduled = format!("Successfully assigned default/{name} to {}", cluster.profile);
+    assert!(events.contains(&scheduled), "{events}");
+}
+
+#[test]
+fn filtering() {
     let cluster = with_nodes();
     let toleration = json!([{ "key": "nvidia.com/gpu", "operator": "Exists" }]);
     cluster.apply(&pod("trainer", json!({ "containers": asks("nvidia.com/gpu", "1"), "tolerations": toleration })));
@@ -86,6 +112,24 @@ fn a_pod_goes_where_its_demands_are_met_and_says_why_where_they_are_not() {
     cluster.kubectl(&["label", "node", "plain-0", "zone=c", "--overwrite"]).ok();
     assert_eq!(node_of(&cluster, "elsewhere"), "plain-0");
 
+    // A node that is not ready.
+    let silent =
+        json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "silent", "labels": { "zone": "d" } } });
+    cluster.apply(&silent.to_string());
+    let status = json!({ "status": {
+        "allocatable": { "cpu": "4", "memory": "4Gi", "pods": "10" },
+        "conditions": [{ "type": "Ready", "status": "False", "reason": "KubeletNotReady" }],
+    } });
+    let status = ["patch", "node", "silent", "--subresource=status", "--type=merge", "-p", &status.to_string()];
+    cluster.kubectl(&status).ok();
+    assert!(cluster.kubectl(&["get", "node", "silent"]).ok().contains("NotReady"));
+    let effects = "{.spec.taints[?(@.key=='node.kubernetes.io/not-ready')].effect}";
+    cluster.wait_for("node/silent", effects, "NoSchedule NoExecute");
+    cluster.apply(&pod("early", json!({ "nodeSelector": { "zone": "d" } })));
+    let message = refused(&cluster, "early");
+    assert!(message.contains("2 node(s) had untolerated taint(s)"), "{message}");
+    cluster.kubectl(&["delete", "node", "silent"]).ok();
+
     let port =
         json!({ "containers": [{ "name": "c", "image": "x", "ports": [{ "containerPort": 80, "hostPort": 8080 }] }] });
     for name in ["port-0", "port-1", "port-2"] {
@@ -106,7 +150,57 @@ fn a_pod_goes_where_its_demands_are_met_and_says_why_where_they_are_not() {
 }
 
 #[test]
-fn decisions_are_explained() {
+fn scoring() {
+    let cluster = with_nodes();
+    let scores = |name: &str, plugin: &str| -> Vec<(String, i64)> {
+        let text = cluster.coracle(&["explain", "pod", name, "-o", "json"]).ok();
+        let decision: Value = serde_json::from_str(&text).expect("JSON");
+        let nodes = decision["scored"].as_array().cloned().unwrap_or_default();
+        let score = |node: &Value| {
+            let scores = node["scores"].as_array().cloned().unwrap_or_default();
+            scores.iter().find(|score| score["plugin"] == plugin).and_then(|score| score["score"].as_i64())
+        };
+        nodes
+            .iter()
+            .map(|node| (node["node"].as_str().unwrap_or_default().to_owned(), score(node).unwrap_or(-1)))
+            .collect()
+    };
+    let scored = |name: &str, plugin: &str, best: &str, other: &str| {
+        assert_eq!(node_of(&cluster, name), best);
+        let scores = scores(name, plugin);
+        assert_eq!(scores.iter().map(|(node, _)| node.as_str()).collect::<Vec<_>>(), [best, other], "best first");
+        assert!(scores[0].1 > scores[1].1, "{plugin}: {scores:?}");
+    };
+    // A wish for a node, not a demand.
+    cluster.kubectl(&["label", "node", "plain-1", "disk=ssd"]).ok();
+    let term = json!({ "matchExpressions": [{ "key": "disk", "operator": "In", "values": ["ssd"] }] });
+    let preferred = json!([{ "weight": 100, "preference": term }]);
+    let spec =
+        json!({ "affinity": { "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": preferred } } });
+    cluster.apply(&pod("wishing", spec));
+    scored("wishing", "NodeAffinity", "plain-1", "plain-0");
+    // The one that has more left.
+    cluster.apply(&pod("large", json!({ "containers": asks("cpu", "1500m"), "nodeSelector": { "disk": "ssd" } })));
+    assert_eq!(node_of(&cluster, "large"), "plain-1");
+    cluster.apply(&pod("small", json!({ "containers": asks("cpu", "100m") })));
+    scored("small", "NodeResourcesFit", "plain-0", "plain-1");
+    // Near others, or far from them, where that can be.
+    let affinity = |kind: &str| {
+        let term =
+            json!({ "labelSelector": { "matchLabels": { "app": "db" } }, "topologyKey": "kubernetes.io/hostname" });
+        let preferred = json!([{ "weight": 100, "podAffinityTerm": term }]);
+        json!({ "affinity": { kind: { "preferredDuringSchedulingIgnoredDuringExecution": preferred } } })
+    };
+    cluster.apply(&labelled("db", json!({ "app": "db" }), json!({ "nodeSelector": { "disk": "ssd" } })));
+    assert_eq!(node_of(&cluster, "db"), "plain-1");
+    cluster.apply(&pod("near", affinity("podAffinity")));
+    scored("near", "InterPodAffinity", "plain-1", "plain-0");
+    cluster.apply(&pod("far", affinity("podAntiAffinity")));
+    scored("far", "InterPodAffinity", "plain-0", "plain-1");
+}
+
+#[test]
+fn explanation() {
     let cluster = with_nodes();
     cluster.apply(&pod("chosen", json!({ "containers": asks("cpu", "1") })));
     let node = node_of(&cluster, "chosen");
@@ -131,7 +225,7 @@ fn decisions_are_explained() {
 }
 
 #[test]
-fn important_pods_displace_others() {
+fn preemption() {
     let cluster = with_nodes();
     for (name, value) in [("low", 1), ("high", 1_000)] {
         cluster.kubectl(&["create", "priorityclass", name, &format!("--value={value}")]).ok();
@@ -171,130 +265,4 @@ fn binding() {
     assert_eq!(cluster.field("pod/mine", scheduled), "True");
     let again = binding("plain-0").fails();
     assert!(again.contains("pod mine is already assigned to node \"plain-1\""), "{again}");
-}
-
-const POD_GROUPS: &str = r#"
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata:
-  name: podgroups.scheduling.x-k8s.io
-  annotations:
-    api-approved.kubernetes.io: "https://github.com/kubernetes-sigs/scheduler-plugins/pull/50"
-spec:
-  group: scheduling.x-k8s.io
-  scope: Namespaced
-  names: { kind: PodGroup, plural: podgroups, singular: podgroup, shortNames: [pg] }
-  versions:
-  - name: v1alpha1
-    served: true
-    storage: true
-    subresources: { status: {} }
-    schema:
-      openAPIV3Schema:
-        type: object
-        properties:
-          spec:
-            type: object
-            properties:
-              minMember: { type: integer }
-              scheduleTimeoutSeconds: { type: integer }
-          status:
-            type: object
-            x-kubernetes-preserve-unknown-fields: true
-"#;
-
-/// The walkthrough's story: a model on four cards needs four workers, and there is room for two.
-#[test]
-fn gang_scheduling() {
-    let cluster = with_nodes();
-    let toleration = json!([{ "key": "nvidia.com/gpu", "operator": "Exists" }]);
-    let worker = json!({ "containers": asks("nvidia.com/gpu", "1"), "tolerations": toleration });
-    let workers = |group: &str, labels: Value| {
-        for number in 0..4 {
-            cluster.apply(&labelled(&format!("{group}-{number}"), labels.clone(), worker.clone()));
-        }
-    };
-    // Without a gang two workers hold the cards, and wait for the others for ever.
-    workers("alone", json!({ "app": "alone" }));
-    cluster.wait("two run", || {
-        let phases =
-            cluster.kubectl(&["get", "pods", "-l", "app=alone", "-o", "jsonpath={.items[*].status.phase}"]).ok();
-        (phases.matches("Running").count() == 2 && phases.matches("Pending").count() == 2).then_some(())
-    });
-    cluster.kubectl(&["delete", "pods", "-l", "app=alone"]).ok();
-
-    // With a gang, nobody holds anything until there is room for all.
-    cluster.apply(POD_GROUPS);
-    cluster.kubectl(&["wait", "--for=condition=Established", "crd/podgroups.scheduling.x-k8s.io"]).ok();
-    let group = json!({
-        "apiVersion": "scheduling.x-k8s.io/v1alpha1", "kind": "PodGroup", "metadata": { "name": "model" },
-        "spec": { "minMember": 4, "scheduleTimeoutSeconds": 2 },
-    });
-    cluster.apply(&group.to_string());
-    workers("model", json!({ "scheduling.x-k8s.io/pod-group": "model" }));
-    let message = refused(&cluster, "model-0");
-    assert!(message.contains("pod group default/model"), "{message}");
-    cluster.wait("the reason is told", || {
-        let text = cluster.coracle(&["explain", "pod", "model-3"]);
-        text.stdout.contains("2 of 4 pods that it needs find a node").then_some(())
-    });
-    let selector = "scheduling.x-k8s.io/pod-group=model";
-    let nodes = ["get", "pods", "-l", selector, "-o", "jsonpath={.items[*].spec.nodeName}"];
-    assert_eq!(cluster.kubectl(&nodes).ok().trim(), "", "nobody holds a card");
-    cluster.wait_for("podgroup/model", "{.status.phase}", "Scheduling");
-    let events = cluster.wait("it is said that this takes too long", || {
-        let events = cluster.kubectl(&["get", "events", "--field-selector=reason=ScheduleTimeout"]).ok();
-        events.contains("podgroup/model").then_some(events)
-    });
-    assert!(events.contains("was not placed within 2 s"), "{events}");
-
-    cluster.coracle(&["node", "add", "gpu-more", "--fake", "--gpu", "2"]).ok();
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pods", "-l", selector, "--timeout=60s"]).ok();
-    cluster.wait_for("podgroup/model", "{.status.phase}", "Running");
-}
-
-/// The same with Volcano's kinds, for pods that ask for its scheduler; and gangs that are as they were after a restart.
-#[test]
-fn gang_scheduling_for_volcano() {
-    let cluster = with_nodes();
-    cluster.coracle(&["addons", "enable", "gang"]).ok();
-    let toleration = json!([{ "key": "nvidia.com/gpu", "operator": "Exists" }]);
-    let gang = |name: &str, members: usize| {
-        let group = json!({
-            "apiVersion": "scheduling.volcano.sh/v1beta1", "kind": "PodGroup", "metadata": { "name": name },
-            "spec": { "minMember": members },
-        });
-        cluster.apply(&group.to_string());
-        for number in 0..members {
-            let worker = json!({
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": {
-                    "name": format!("{name}-{number}"), "labels": { "gang": name },
-                    "annotations": { "scheduling.k8s.io/group-name": name },
-                },
-                "spec": {
-                    "schedulerName": "volcano", "containers": asks("nvidia.com/gpu", "1"), "tolerations": toleration,
-                },
-            });
-            cluster.apply(&worker.to_string());
-        }
-    };
-    let nodes = |name: &str| {
-        let selector = format!("gang={name}");
-        cluster.kubectl(&["get", "pods", "-l", &selector, "-o", "jsonpath={.items[*].spec.nodeName}"]).ok()
-    };
-    gang("large", 4);
-    refused(&cluster, "large-3");
-    assert_eq!(nodes("large").trim(), "", "nobody holds a card");
-    // Nor does anybody get one because the scheduler begins anew.
-    cluster.coracle(&["stop"]).ok();
-    cluster.coracle(&["start"]).ok();
-    cluster.apply(&pod("after", json!({})));
-    node_of(&cluster, "after");
-    assert_eq!(nodes("large").trim(), "", "nobody holds a card after a restart");
-    // Its waiting is in nobody's way.
-    gang("small", 2);
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pods", "-l", "gang=small", "--timeout=60s"]).ok();
-    cluster.coracle(&["node", "add", "gpu-more", "--fake", "--gpu", "4"]).ok();
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pods", "-l", "gang=large", "--timeout=60s"]).ok();
 }

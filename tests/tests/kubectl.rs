@@ -1,0 +1,93 @@
+//! kubectl's other everyday commands, and the oldest kubectl that must work.
+
+use coracle_tests::{BUSYBOX, Background, Cluster, example, http_get};
+
+#[test]
+fn the_oldest_kubectl_works_too() {
+    let cluster = Cluster::start().with_oldest_kubectl();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    kubectl(&["apply", "-f", &example("nginx/deployment.yaml")]);
+    kubectl(&["rollout", "status", "deployment/nginx", "--timeout=60s"]);
+    let pod = cluster.pods("app=nginx").remove(0);
+    // SPDY, where newer ones speak WebSocket.
+    assert_eq!(kubectl(&["exec", &pod, "--", "echo", "hello"]), "hello\n");
+    assert_eq!(cluster.kubectl(&["exec", &pod, "--", "sh", "-c", "exit 7"]).code, 7);
+    let forward = Background::start(cluster.kubectl_command(&["port-forward", &format!("pod/{pod}"), ":80"]));
+    let line = forward.line(|line| line.contains("Forwarding from 127.0.0.1"));
+    let address = line.split_whitespace().nth(2).expect("an address").to_owned();
+    cluster.wait("the forwarded port answers", || http_get(&address, "/"));
+    assert!(kubectl(&["explain", "deployment.spec.replicas"]).contains("integer"));
+    assert!(kubectl(&["api-resources"]).contains("deployments"));
+    kubectl(&["rollout", "undo", "deployment/nginx", "--dry-run=server", "--to-revision=1"]);
+    kubectl(&["delete", "deployment", "nginx"]);
+}
+
+#[test]
+fn everyday_commands() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    kubectl(&["create", "deployment", "web", "--image=nginx:latest", "--replicas=1"]);
+    kubectl(&["expose", "deployment", "web", "--port=80", "--type=NodePort"]);
+    kubectl(&["wait", "--for=condition=Available", "deployment/web", "--timeout=60s"]);
+    let port = cluster.field("service/web", "{.spec.ports[0].nodePort}");
+    cluster.wait("the service answers", || http_get(&format!("127.0.0.1:{port}"), "/"));
+
+    kubectl(&["label", "deployment", "web", "tier=front"]);
+    assert!(kubectl(&["get", "deployments", "-l", "tier=front", "-o", "name"]).contains("deployment.apps/web"));
+    kubectl(&["annotate", "deployment", "web", "note=seen"]);
+    assert_eq!(cluster.field("deployment/web", "{.metadata.annotations.note}"), "seen");
+    kubectl(&["patch", "deployment", "web", "-p", "{\"spec\":{\"revisionHistoryLimit\":3}}"]);
+    kubectl(&["patch", "deployment", "web", "--type=merge", "-p", "{\"spec\":{\"minReadySeconds\":1}}"]);
+    kubectl(&[
+        "patch",
+        "deployment",
+        "web",
+        "--type=json",
+        "-p",
+        "[{\"op\":\"replace\",\"path\":\"/spec/replicas\",\"value\":2}]",
+    ]);
+    assert_eq!(
+        cluster.field("deployment/web", "{.spec.revisionHistoryLimit}{.spec.minReadySeconds}{.spec.replicas}"),
+        "312"
+    );
+    kubectl(&["set", "image", "deployment/web", "nginx=nginx:1.21.0"]);
+    kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    let edited = run_editor(&cluster, "s/revisionHistoryLimit: 3/revisionHistoryLimit: 5/", "deployment/web");
+    assert!(edited.contains("edited"), "{edited}");
+    assert_eq!(cluster.field("deployment/web", "{.spec.revisionHistoryLimit}"), "5");
+    assert!(kubectl(&["explain", "pod.spec.containers"]).contains("KIND:       Pod"));
+    assert!(kubectl(&["api-versions"]).contains("apps/v1"));
+    assert!(kubectl(&["version"]).contains("Server Version: v1.36"));
+    assert!(kubectl(&["get", "all"]).contains("service/kubernetes"));
+    assert!(kubectl(&["get", "events"]).contains("ScalingReplicaSet"));
+
+    // A namespace and what is in it.
+    kubectl(&["create", "namespace", "team"]);
+    kubectl(&["create", "configmap", "settings", "--from-literal=color=blue", "-n", "team"]);
+    kubectl(&["create", "secret", "generic", "password", "--from-literal=word=open", "-n", "team"]);
+    let pod = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: reader, namespace: team}}\nspec:\n  containers:\n  - name: c\n    image: {BUSYBOX}\n    imagePullPolicy: Never\n    command: [sh, -c, 'echo $COLOR $(cat /etc/secret/word) $(cat /etc/config/color); sleep 1000']\n    env:\n    - name: COLOR\n      valueFrom: {{configMapKeyRef: {{name: settings, key: color}}}}\n    volumeMounts:\n    - {{name: secret, mountPath: /etc/secret}}\n    - {{name: config, mountPath: /etc/config}}\n  volumes:\n  - name: secret\n    secret: {{secretName: password}}\n  - name: config\n    configMap: {{name: settings}}\n  terminationGracePeriodSeconds: 0\n"
+    );
+    cluster.apply(&pod);
+    kubectl(&["wait", "--for=condition=Ready", "pod/reader", "-n", "team", "--timeout=60s"]);
+    cluster.wait("the pod read its settings", || {
+        (kubectl(&["logs", "reader", "-n", "team"]) == "blue open blue\n").then_some(())
+    });
+    kubectl(&["patch", "configmap", "settings", "-n", "team", "-p", "{\"data\":{\"color\":\"green\"}}"]);
+    cluster.wait("the mounted file follows the ConfigMap", || {
+        let ran = cluster.kubectl(&["exec", "reader", "-n", "team", "--", "cat", "/etc/config/color"]);
+        (ran.stdout == "green").then_some(())
+    });
+    kubectl(&["delete", "namespace", "team", "--timeout=60s"]);
+    assert!(cluster.kubectl(&["get", "pod", "reader", "-n", "team"]).fails().contains("NotFound"));
+
+    kubectl(&["delete", "service,deployment", "web"]);
+    cluster.wait("the pods follow their owner", || cluster.pods("app=web").is_empty().then_some(()));
+}
+
+fn run_editor(cluster: &Cluster, script: &str, object: &str) -> String {
+    let mut command = cluster.kubectl_command(&["edit", object]);
+    command.env("KUBE_EDITOR", format!("sed -i '{script}'"));
+    let output = command.output().expect("kubectl runs");
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
