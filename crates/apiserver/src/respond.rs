@@ -59,9 +59,13 @@ pub(crate) fn error(error: &ApiError) -> Answer {
     response
 }
 
-/// Adds `Warning` headers: code 299, no agent, the text in quotes.
+/// Adds `Warning` headers: code 299, no agent, the text in quotes. A write that was tried again has some of them twice;
+/// each is said once.
 pub(crate) fn warn(response: &mut Answer, warnings: &[String]) {
-    for warning in warnings {
+    for (index, warning) in warnings.iter().enumerate() {
+        if warnings[..index].contains(warning) {
+            continue;
+        }
         let mut header = String::with_capacity(warning.len() + 10);
         header.push_str("299 - \"");
         for character in warning.chars() {

@@ -40,6 +40,8 @@ pub struct Descriptor {
     pub unconditional_update: bool,
     /// What is done with dependents when DELETE does not say: upstream's default for its oldest kinds is to orphan them.
     pub orphan_by_default: bool,
+    /// What everybody who uses the kind is told, when upstream would rather see it gone.
+    pub deprecation: Option<&'static str>,
     /// Whether a DELETE answers with the object instead of a `Status` (upstream: Pods, Services, ServiceAccounts and
     /// a few more of the core group).
     pub answers_deleted: bool,
@@ -71,6 +73,7 @@ impl Descriptor {
             create_on_update: false,
             unconditional_update: true,
             orphan_by_default: false,
+            deprecation: None,
             answers_deleted: false,
         }
     }

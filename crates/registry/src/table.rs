@@ -93,7 +93,7 @@ impl ResourceInfo {
             group_kind: GroupKind::from_static(descriptor.group, descriptor.kind),
             api_version: api_version(descriptor.group, descriptor.version),
             custom: false,
-            deprecation: None,
+            deprecation: descriptor.deprecation.map(str::to_owned),
         }
     }
 

@@ -12,7 +12,7 @@ use super::check::{Report, immutable, non_negative};
 use super::common::{
     container_cells, container_columns, default_text, entry, format_labels, format_selector, template_containers, text,
 };
-use super::pod::default_template;
+use super::pod::{default_template, template_warnings};
 use super::workload::{at_most_all, is_nothing, positive_count_or_percent, validate_selected_template};
 use crate::kind::{Column, Context, Descriptor, Kind, Subresource, bump_generation, cell_age, cell_name};
 
@@ -79,6 +79,14 @@ impl Kind for DaemonSet {
             non_negative(&mut errors, &path.child("revisionHistoryLimit"), limit);
         }
         errors
+    }
+
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        let meta = (&new.metadata, old.map(|old| &old.metadata));
+        new.spec
+            .as_ref()
+            .map(|spec| template_warnings(meta, false, &["spec", "template"], &spec.template))
+            .unwrap_or_default()
     }
 
     fn validate_update(new: &Object, old: &Object) -> ErrorList {

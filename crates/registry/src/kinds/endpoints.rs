@@ -23,6 +23,7 @@ impl Kind for Endpoints {
         list_kind: "EndpointsList",
         singular: "endpoints",
         create_on_update: true,
+        deprecation: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
         ..Descriptor::namespaced("", "v1", "Endpoints", "endpoints")
     };
 

@@ -6,7 +6,7 @@ use machinery::field::{ErrorList, Path};
 use serde_json::Value;
 
 use super::common::{container_cells, format_labels, template_containers};
-use super::pod::{default_template, validate_template};
+use super::pod::{default_template, template_warnings, validate_template};
 use crate::kind::{Column, Context, Descriptor, Kind, bump_generation, cell_name};
 
 /// PodTemplates.
@@ -35,6 +35,12 @@ impl Kind for PodTemplate {
         let empty = PodTemplateSpec::default();
         validate_template(&mut errors, &Path::new("template"), object.template.as_ref().unwrap_or(&empty));
         errors
+    }
+
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        let meta = (&new.metadata, old.map(|old| &old.metadata));
+        let template = new.template.as_ref();
+        template.map(|template| template_warnings(meta, false, &["template"], template)).unwrap_or_default()
     }
 
     fn columns() -> Vec<Column> {

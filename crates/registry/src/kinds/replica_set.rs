@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::check::{immutable, non_negative};
 use super::common::{container_cells, container_columns, format_selector, or_none, template_containers};
-use super::pod::default_template;
+use super::pod::{default_template, template_warnings};
 use super::workload::{validate_counts, validate_selected_template};
 use crate::kind::{Column, Descriptor, Kind, ScaleView, Subresource, cell_age, cell_name, spec_and_status};
 
@@ -44,6 +44,12 @@ impl Kind for ReplicaSet {
         non_negative(&mut errors, &path.child("minReadySeconds"), spec.min_ready_seconds.unwrap_or_default());
         validate_selected_template(&mut errors, &path, &spec.selector, template, "ReplicaSet");
         errors
+    }
+
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        let meta = (&new.metadata, old.map(|old| &old.metadata));
+        let template = new.spec.as_ref().and_then(|spec| spec.template.as_ref());
+        template.map(|template| template_warnings(meta, true, &["spec", "template"], template)).unwrap_or_default()
     }
 
     fn validate_update(new: &Object, old: &Object) -> ErrorList {

@@ -11,7 +11,7 @@ use super::check::{Report, non_negative};
 use super::common::{
     container_cells, container_columns, count, entries, format_labels, template_containers, template_labels,
 };
-use super::pod::{default_template, validate_template};
+use super::pod::{default_template, template_warnings, validate_template};
 use super::workload::{mismatch, validate_counts, validate_restart};
 use crate::kind::{Column, Descriptor, Kind, ScaleView, Subresource, cell_age, cell_name, spec_and_status};
 
@@ -65,6 +65,12 @@ impl Kind for ReplicationController {
             Some(template) => validate_selected(&mut errors, &path, spec, template),
         }
         errors
+    }
+
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        let meta = (&new.metadata, old.map(|old| &old.metadata));
+        let template = new.spec.as_ref().and_then(|spec| spec.template.as_ref());
+        template.map(|template| template_warnings(meta, true, &["spec", "template"], template)).unwrap_or_default()
     }
 
     fn validate_status(new: &Object, _old: &Object) -> ErrorList {

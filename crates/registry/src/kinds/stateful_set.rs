@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::check::{Report, labels, non_negative, one_of};
 use super::common::{container_cells, container_columns, default_text, format_selector, template_containers, text};
-use super::pod::default_template;
+use super::pod::{default_template, template_warnings};
 use super::storage::default_claim_spec;
 use super::workload::{
     at_most_all, is_nothing, positive_count_or_percent, validate_counts, validate_restart, validate_selector,
@@ -85,6 +85,14 @@ impl Kind for StatefulSet {
         }
         validate_restart(&mut errors, &path, &spec.template, "StatefulSet");
         errors
+    }
+
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        let meta = (&new.metadata, old.map(|old| &old.metadata));
+        new.spec
+            .as_ref()
+            .map(|spec| template_warnings(meta, false, &["spec", "template"], &spec.template))
+            .unwrap_or_default()
     }
 
     fn validate_update(new: &Object, old: &Object) -> ErrorList {

@@ -149,7 +149,9 @@ impl Registry {
             Some(other) => errors.extend(resource.validate_subresource(other, new, old)),
         }
         refuse_invalid(info, new, &errors)?;
-        warnings.extend(resource.warnings(new, Some(old)));
+        if revision.hooks().is_none() {
+            warnings.extend(resource.warnings(new, Some(old)));
+        }
         self.pass_gate(gate::Attempt {
             user: &options.user,
             target,

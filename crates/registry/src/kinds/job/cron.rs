@@ -14,6 +14,7 @@ use crate::kinds::check::{Report, non_negative, one_of};
 use crate::kinds::common::{
     container_cells, container_columns, default_text, format_selector, list, or_none, template_containers, text,
 };
+use crate::kinds::pod::template_warnings;
 
 /// The longest name: its Jobs are called `NAME-TIME`, with a time of ten digits, and that must be a label.
 const LONGEST_NAME: usize = 52;
@@ -78,6 +79,13 @@ impl Kind for CronJob {
             errors.not_supported(&path.child("manualSelector"), "true", &["nil", "false"]);
         }
         errors
+    }
+
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        let meta = (&new.metadata, old.map(|old| &old.metadata));
+        let path = ["spec", "jobTemplate", "spec", "template"];
+        let job = new.spec.job_template.spec.as_ref();
+        job.map(|job| template_warnings(meta, true, &path, &job.template)).unwrap_or_default()
     }
 
     fn columns() -> Vec<Column> {

@@ -19,7 +19,7 @@ pub(crate) use cron::CronJob;
 use super::common::{
     container_cells, container_columns, default_text, format_selector, list, or_none, template_containers, text,
 };
-use super::pod::default_template;
+use super::pod::{default_template, template_warnings};
 use crate::kind::{Column, Context, Descriptor, Kind, Subresource, bump_generation, cell_age, cell_name};
 
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
@@ -75,6 +75,14 @@ impl Kind for Job {
         validation::validate(&mut errors, &path, spec);
         validation::validate_selector(&mut errors, &path, spec, text(&object.metadata.uid));
         errors
+    }
+
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        let meta = (&new.metadata, old.map(|old| &old.metadata));
+        new.spec
+            .as_ref()
+            .map(|spec| template_warnings(meta, true, &["spec", "template"], &spec.template))
+            .unwrap_or_default()
     }
 
     fn validate_update(new: &Object, old: &Object) -> ErrorList {

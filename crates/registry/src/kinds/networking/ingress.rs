@@ -81,6 +81,15 @@ impl Kind for Ingress {
         errors
     }
 
+    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+        let by_field = new.spec.as_ref().is_some_and(|spec| spec.ingress_class_name.is_some());
+        if by_field || entry(&new.metadata.annotations, CLASS_ANNOTATION).is_none() {
+            return Vec::new();
+        }
+        let advice = "is deprecated, please use 'spec.ingressClassName' instead";
+        vec![format!("annotation \"{CLASS_ANNOTATION}\" {advice}")]
+    }
+
     fn columns() -> Vec<Column> {
         vec![
             Column::name(),

@@ -8,7 +8,7 @@ use super::ip_address::IPAddress;
 use super::network_policy::NetworkPolicy;
 use super::service_cidr::ServiceCIDR;
 use crate::kind::Kind;
-use crate::kinds::testing::{CREATED, check_defaults, errors, row, update_errors, with};
+use crate::kinds::testing::{CREATED, check_defaults, errors, object, row, update_errors, with};
 
 #[track_caller]
 fn check<K: Kind>(base: &Value, cases: &[(&str, Value, &[&str])]) {
@@ -177,4 +177,13 @@ fn addresses() {
         ],
     );
     assert_eq!(row::<IPAddress>(address), [json!("10.0.0.1"), json!("services/default/kubernetes"), json!("10m")]);
+}
+
+#[test]
+fn a_class_by_annotation_is_warned_of() {
+    let ingress = json!({"metadata": {"name": "i", "annotations": {"kubernetes.io/ingress.class": "nginx"}}});
+    let advice = "annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead";
+    assert_eq!(Ingress::warnings(&object::<Ingress>(ingress.clone()), None), [advice]);
+    let both = object::<Ingress>(with(ingress, "/spec", json!({"ingressClassName": "nginx"})));
+    assert!(Ingress::warnings(&both, None).is_empty());
 }

@@ -7,6 +7,7 @@
 //! | [`account`] | its service account and the token of that |
 //! | [`spec`] | validation of a specification; the other modules validate its parts |
 //! | [`update`] | what may change later |
+//! | [`warnings`] | what is told and not refused |
 //! | [`resources`] | requests, limits, quality-of-service class |
 //! | [`columns`] | the table |
 
@@ -25,9 +26,12 @@ mod security;
 mod spec;
 mod update;
 mod volumes;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod warnings_tests;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod as Object, PodSpec, PodStatus};
@@ -37,6 +41,7 @@ use serde_json::Value;
 
 pub(crate) use defaults::template as default_template;
 pub(crate) use spec::validate_template;
+pub(crate) use warnings::of_template as template_warnings;
 
 use super::common::{blank, list, text};
 use crate::kind::{Column, Context, Descriptor, Kind, Reservation, Subresource, bump_generation};
@@ -138,6 +143,10 @@ impl Kind for Pod {
             }
         }
         errors
+    }
+
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        if old.is_some() { Vec::new() } else { warnings::of_pod(new) }
     }
 
     fn validate_update(new: &Object, old: &Object) -> ErrorList {

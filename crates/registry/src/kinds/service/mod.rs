@@ -9,6 +9,7 @@
 mod allocation;
 mod fields;
 mod validation;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
@@ -110,6 +111,10 @@ impl Kind for Service {
 
     fn validate(object: &Object) -> ErrorList {
         validation::validate(object)
+    }
+
+    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+        warnings::of_service(new)
     }
 
     fn validate_update(new: &Object, old: &Object) -> ErrorList {

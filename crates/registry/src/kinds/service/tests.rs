@@ -297,3 +297,24 @@ fn cells() {
         [("spec.clusterIP", "10.96.0.5".to_owned()), ("spec.type", "ClusterIP".to_owned())]
     );
 }
+
+#[test]
+fn fields_without_effect_are_warned_of() {
+    for (spec, expect) in [
+        (json!({"type": "ClusterIP", "sessionAffinity": "None"}), &[][..]),
+        (
+            json!({"type": "NodePort", "externalIPs": ["192.0.2.9"], "externalName": "x"}),
+            &[
+                "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
+                "spec.externalName is ignored when spec.type is not \"ExternalName\"",
+            ],
+        ),
+        (
+            json!({"type": "ClusterIP", "clusterIP": "None", "sessionAffinity": "ClientIP"}),
+            &["spec.SessionAffinity is ignored for headless services"],
+        ),
+    ] {
+        let service = object::<Service>(json!({"metadata": {"name": "s"}, "spec": spec}));
+        assert_eq!(Service::warnings(&service, None), expect);
+    }
+}
