@@ -107,7 +107,8 @@ impl Images {
         };
         match (PullPolicy::of(container), local) {
             (PullPolicy::IfNotPresent | PullPolicy::Never, Some(image)) => {
-                let message = format!("Container image \"{name}\" already present on machine");
+                let message =
+                    format!("Container image \"{name}\" already present on machine and can be accessed by the pod");
                 tell(Note::normal("Pulled", message));
                 Ok(image)
             }

@@ -123,7 +123,7 @@ async fn a_pod_from_creation_to_deletion() {
     assert_eq!(
         events,
         [
-            "Pulled: Container image \"nginx:1\" already present on machine",
+            "Pulled: Container image \"nginx:1\" already present on machine and can be accessed by the pod",
             "Created: Container created",
             "Started: Container started",
         ]

@@ -53,7 +53,8 @@ pub(crate) fn compute(inputs: Inputs<'_>, facts: Facts<'_>) -> PodStatus {
     status.phase = Some(if wish.ended() {
         // A pod never comes back from its end.
         old.phase.clone().unwrap_or_default()
-    } else if memory.deadline_exceeded {
+    } else if memory.deadline_exceeded && facts.stage >= Stage::Terminated {
+        // Nobody may take its place while it still runs.
         status.reason = Some("DeadlineExceeded".to_owned());
         let message = "Pod was active on the node longer than the specified deadline";
         status.message = Some(message.to_owned());

@@ -199,6 +199,11 @@ fn readiness_gates() {
 fn the_end_is_final() {
     let mut world = World::new(one("Always"));
     world.memory.deadline_exceeded = true;
+    world.sandbox(0, true).container("a", 0, "running");
+    let ending = status(&world);
+    assert_eq!((ending.phase.as_deref(), ending.reason), (Some("Running"), None), "its container is being stopped");
+    world.container("a", 0, "exited");
+    world.sandbox(0, false);
     let failed = status(&world);
     assert_eq!(failed.phase.as_deref(), Some("Failed"));
     assert_eq!(failed.reason.as_deref(), Some("DeadlineExceeded"));
