@@ -34,13 +34,14 @@ impl Api {
         })
     }
 
-    /// The id of a running container.
-    fn running(&self, pod: &PodRef, name: &str) -> Result<String, NodeError> {
+    /// The id of a running container; the error is what `absent` says of one that does not run.
+    fn running(&self, pod: &PodRef, name: &str, absent: impl FnOnce() -> String) -> Result<String, NodeError> {
         let view = self.view(pod)?;
         let latest = view.runtime.latest(name);
         match latest.filter(|container| container.state.is_running()) {
             Some(container) => Ok(container.id.clone()),
-            None => Err(NodeError::NotFound(format!("container not found (\"{name}\")"))),
+            // Upstream's kubelet refuses the upgrade, and its API server passes on what failed in those words.
+            None => Err(NodeError::Internal(format!("unable to upgrade connection: {}", absent()))),
         }
     }
 }
@@ -68,7 +69,7 @@ impl NodeApi for Api {
         options: CommandOptions,
         streams: Streams,
     ) -> Result<i32, NodeError> {
-        let id = self.running(pod, container)?;
+        let id = self.running(pod, container, || format!("container not found (\"{container}\")"))?;
         let exec = self.shared.runtime.exec(&id, command, options, streams);
         exec.await.map_err(failed)
     }
@@ -80,7 +81,8 @@ impl NodeApi for Api {
         options: CommandOptions,
         streams: Streams,
     ) -> Result<i32, NodeError> {
-        let id = self.running(pod, container)?;
+        let absent = || format!("container {container} not found in pod {}_{}", pod.name, pod.namespace);
+        let id = self.running(pod, container, absent)?;
         let attach = self.shared.runtime.attach(&id, options, streams);
         attach.await.map_err(failed)
     }

@@ -31,8 +31,8 @@ const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
 pub struct PodLocation {
     /// The pod's uid.
     pub uid: String,
-    /// The node it is bound to.
-    pub node: String,
+    /// The node it is bound to, once it is.
+    pub node: Option<String>,
     /// The container asked for, or the only (or default) one.
     pub container: String,
 }
@@ -146,7 +146,7 @@ impl Registry {
     /// `kubectl.kubernetes.io/default-container` names.
     ///
     /// # Errors
-    /// 404 when there is no such pod, 400 when the container is unclear or unknown, or the pod is on no node yet.
+    /// 404 when there is no such pod, 400 when the container is unclear or unknown.
     pub fn pod_location(&self, namespace: &str, name: &str, container: Option<&str>) -> Result<PodLocation, ApiError> {
         let resources = self.resources();
         let pods = resources.get("", "v1", "pods").ok_or_else(ApiError::no_such_resource)?;
@@ -155,7 +155,6 @@ impl Registry {
         let pod = object.as_any().downcast_ref::<Pod>().ok_or_else(ApiError::no_such_resource)?;
         let container = choose_container(pod, name, container)?;
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty());
-        let node = node.ok_or_else(|| ApiError::bad_request(format!("pod {name} does not have a host assigned")))?;
         Ok(PodLocation { uid: pod.metadata.uid.clone().unwrap_or_default(), node, container })
     }
 }

@@ -8,7 +8,7 @@ use http::StatusCode;
 use machinery::GroupKind;
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::status::{ApiError, Reason};
-use registry::Subresource;
+use registry::{PodLocation, Subresource};
 use serde::Deserialize;
 use streaming::{
     CommandOptions, CommandUpgrade, Duplex, ForwardUpgrade, LogOptions, LogStream, LogUpgrade, NodeApi, NodeError,
@@ -24,7 +24,12 @@ use crate::server::ApiServer;
 /// A log as plain text, or, for clients that ask so, over a WebSocket.
 pub(super) async fn log(call: Call<'_>) -> Result<Answer, ApiError> {
     let options = log_options(call.query, &call.target.name)?;
-    let (node, pod, container) = locate(&call).await?;
+    let place = place(&call)?;
+    // Upstream: what runs nowhere yet has said nothing.
+    if place.node.is_none() {
+        return Ok(respond::with_type(StatusCode::NO_CONTENT, "text/plain", ResponseBody::empty()));
+    }
+    let (node, pod, container) = locate(&call, place).await?;
     let chunks = node.logs(&pod, &container, options).await.map_err(failed)?;
     let Call { server, parts, .. } = call;
     let request = http::Request::from_parts(parts, ());
@@ -53,7 +58,7 @@ pub(super) async fn stream(call: Call<'_>, subresource: Subresource) -> Result<A
     if subresource == Subresource::Exec && command.is_empty() {
         return Err(ApiError::bad_request("you must specify at least one command for the container"));
     }
-    let (node, pod, container) = locate(&call).await?;
+    let (node, pod, container) = locate(&call, place(&call)?).await?;
     let Call { server, parts, .. } = call;
     let request = http::Request::from_parts(parts, ());
     let upgrade = match CommandUpgrade::negotiate(&request) {
@@ -124,11 +129,15 @@ fn refused(refusal: &Refusal) -> Result<Answer, ApiError> {
     Ok(refusal.response().map(ResponseBody::once))
 }
 
+/// Where the container meant runs.
+fn place(call: &Call<'_>) -> Result<PodLocation, ApiError> {
+    call.registry().pod_location(&call.target.namespace, &call.target.name, call.query.get("container"))
+}
+
 /// The node a pod is on, and the container meant.
-async fn locate(call: &Call<'_>) -> Result<(Arc<dyn NodeApi>, PodRef, String), ApiError> {
+async fn locate(call: &Call<'_>, place: PodLocation) -> Result<(Arc<dyn NodeApi>, PodRef, String), ApiError> {
     let (namespace, name) = (&call.target.namespace, &call.target.name);
-    let place = call.registry().pod_location(namespace, name, call.query.get("container"))?;
-    let node = connect(call, &place.node).await?;
+    let node = connect(call, &assigned(name, place.node)?).await?;
     let pod = PodRef { namespace: namespace.clone(), name: name.clone(), uid: place.uid };
     Ok((node, pod, place.container))
 }
@@ -139,9 +148,12 @@ async fn locate_pod(call: &Call<'_>) -> Result<(Arc<dyn NodeApi>, PodRef), ApiEr
     let entry = call.registry().get(&call.target, "").await?;
     let pod: Pod = serde_json::from_slice(&entry.value).map_err(ApiError::internal)?;
     let node = pod.spec.node_name.filter(|node| !node.is_empty());
-    let node = node.ok_or_else(|| ApiError::bad_request(format!("pod {name} does not have a host assigned")))?;
-    let node = connect(call, &node).await?;
+    let node = connect(call, &assigned(name, node)?).await?;
     Ok((node, PodRef { namespace: namespace.clone(), name: name.clone(), uid: pod.metadata.uid }))
+}
+
+fn assigned(pod: &str, node: Option<String>) -> Result<String, ApiError> {
+    node.ok_or_else(|| ApiError::bad_request(format!("pod {pod} does not have a host assigned")))
 }
 
 /// The two fields of a pod that matter here.

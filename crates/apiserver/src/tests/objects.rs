@@ -92,7 +92,7 @@ async fn what_is_not_there_and_what_makes_no_sense() {
         assert_eq!((reply.status.as_u16(), &status_object["message"]), (status, &message.into()), "{line}");
         assert_eq!(status_object["kind"], "Status", "{line}");
     }
-    for line in ["GET /", "GET /nonsense", "GET /apis/nonsense/v1/things", "GET /apis/nonsense", "GET /api/v9"] {
+    for line in ["GET /nonsense", "GET /apis/nonsense/v1/things", "GET /apis/nonsense", "GET /api/v9"] {
         let reply = fixture.ask(line, &[], "").await;
         assert_eq!((reply.status.as_u16(), reply.text.as_str()), (404, "404 page not found\n"), "{line}");
     }
@@ -249,8 +249,10 @@ async fn subresources() {
 
     let pods = "/api/v1/namespaces/default/pods";
     fixture.json(&format!("POST {pods}"), 201, &pod("a", "")).await;
-    let log = fixture.json(&format!("GET {pods}/a/log"), 400, &Value::Null).await;
-    assert_eq!(log["message"], "pod a does not have a host assigned");
+    let log = fixture.ask(&format!("GET {pods}/a/log"), &[], "").await;
+    assert_eq!((log.status.as_u16(), log.text.as_str()), (204, ""));
+    let exec = fixture.json(&format!("POST {pods}/a/exec?command=ls&stdout=true"), 400, &Value::Null).await;
+    assert_eq!(exec["message"], "pod a does not have a host assigned");
     let binding = json!({ "target": { "kind": "Node", "name": "node1" }, "metadata": { "name": "a" } });
     fixture.json(&format!("POST {pods}/a/binding"), 201, &binding).await;
     for (path, status, expect) in [
