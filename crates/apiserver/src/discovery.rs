@@ -3,9 +3,17 @@
 //! kubectl asks for the aggregated form first (two requests tell it everything, and an `ETag` saves it even those), and
 //! falls back to the classic one, a document per group and version.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::catalog::{Served, api_version, groups};
+use crate::health;
+
+#[derive(Serialize)]
+struct Paths {
+    paths: BTreeSet<String>,
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -147,6 +155,29 @@ struct GroupVersionKind<'a> {
     group: &'a str,
     version: &'a str,
     kind: &'a str,
+}
+
+/// `/`: the paths there are, above those of resources.
+pub(crate) fn paths(served: &[Served<'_>]) -> Vec<u8> {
+    let fixed = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/apis",
+        "/apis/",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openapi/v3/",
+        "/openid/v1/jwks",
+        "/version",
+    ];
+    let mut paths: BTreeSet<String> = fixed.into_iter().map(str::to_owned).chain(health::paths()).collect();
+    for (group, versions) in groups(served) {
+        let parent = if group.is_empty() { "/api".to_owned() } else { format!("/apis/{group}") };
+        paths.extend(versions.iter().map(|version| format!("{parent}/{version}")));
+        paths.insert(parent);
+    }
+    encode(&Paths { paths })
 }
 
 /// `/api` in the classic form; `address` is where the client reached us.

@@ -2,6 +2,7 @@
 //!
 //! | path | route |
 //! |---|---|
+//! | `/` | [`Route::Root`]: the paths there are |
 //! | `/healthz /livez /readyz` and single checks below | [`Route::Health`] |
 //! | `/version`, `/metrics` | [`Route::Version`], [`Route::Metrics`] |
 //! | `/api`, `/apis`, `/apis/G`, `/api/v1`, `/apis/G/V` | discovery |
@@ -18,6 +19,8 @@ use percent_encoding::percent_decode_str;
 /// The parts of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
+    /// `/`.
+    Root,
     /// A health endpoint, and the one check asked for.
     Health { endpoint: Health, check: &'a str },
     /// `/version`.
@@ -93,6 +96,7 @@ impl<'a> Route<'a> {
         let path = path.strip_prefix('/').unwrap_or(path);
         let (first, rest) = path.split_once('/').unwrap_or((path, ""));
         match first {
+            "" if rest.is_empty() => Self::Root,
             "api" => match rest.split_once('/').unwrap_or((rest, "")) {
                 ("", "") => Self::Api,
                 ("", _) => Self::Unknown,
@@ -227,8 +231,9 @@ mod tests {
     #[test]
     fn everything_else() {
         for (path, expect) in [
-            ("/", Route::Unknown),
-            ("", Route::Unknown),
+            ("/", Route::Root),
+            ("", Route::Root),
+            ("//api", Route::Unknown),
             ("/api", Route::Api),
             ("/api/", Route::Api),
             ("/apis", Route::Apis),

@@ -234,6 +234,7 @@ impl ApiServer {
                 let answer = health::answer(endpoint, check, query, self.is_stopping());
                 Ok(answer.map_or_else(respond::page_not_found, |(status, text)| respond::text(status, text)))
             }
+            Route::Root => plain(listed("/", &|served| Some(discovery::paths(served)))),
             Route::OpenIdConfiguration => {
                 let address = self.0.address.get().map_or("", String::as_str);
                 Ok(openid("application/json", self.0.tokens.configuration(address)))

@@ -10,6 +10,10 @@ pub const GIT_VERSION: &str = concat!("v1.36.0+coracle.", env!("CARGO_PKG_VERSIO
 struct Info {
     major: &'static str,
     minor: &'static str,
+    emulation_major: &'static str,
+    emulation_minor: &'static str,
+    min_compatibility_major: &'static str,
+    min_compatibility_minor: &'static str,
     git_version: &'static str,
     git_commit: &'static str,
     git_tree_state: &'static str,
@@ -29,6 +33,10 @@ pub(crate) fn document() -> Vec<u8> {
     let info = Info {
         major: "1",
         minor: "36",
+        emulation_major: "1",
+        emulation_minor: "36",
+        min_compatibility_major: "1",
+        min_compatibility_minor: "35",
         git_version: GIT_VERSION,
         git_commit: "",
         git_tree_state: "clean",
@@ -38,6 +46,6 @@ pub(crate) fn document() -> Vec<u8> {
         compiler: "rustc",
         platform: format!("{}/{architecture}", std::env::consts::OS),
     };
-    // Strings always encode.
-    serde_json::to_vec(&info).unwrap_or_default()
+    // Strings always encode. Upstream's is made for reading, too.
+    serde_json::to_vec_pretty(&info).unwrap_or_default()
 }

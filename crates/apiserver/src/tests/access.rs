@@ -80,7 +80,7 @@ async fn health_and_version_are_for_everybody() {
     let fixture = Fixture::new().await;
     for (path, status, expect) in [
         ("/healthz", 200, "ok"),
-        ("/livez?verbose", 200, "[+]ping ok\nlivez check passed\n"),
+        ("/livez?verbose", 200, "[+]ping ok\n[+]log ok\n[+]etcd ok\nlivez check passed\n"),
         ("/readyz/ping", 200, "ok"),
         ("/readyz/nonsense", 404, "404 page not found\n"),
     ] {
@@ -90,6 +90,10 @@ async fn health_and_version_are_for_everybody() {
         assert_eq!((reply.status.as_u16(), reply.text.as_str()), (status, expect), "{path}");
     }
     let version = fixture.ask_as(None, "GET /version", &[], "").await.json();
+    assert_eq!(
+        (version["emulationMinor"].as_str(), version["minCompatibilityMinor"].as_str()),
+        (Some("36"), Some("35"))
+    );
     assert_eq!((version["major"].as_str(), version["minor"].as_str()), (Some("1"), Some("36")));
     assert!(version["gitVersion"].as_str().unwrap().starts_with("v1.36.0+coracle"));
 }

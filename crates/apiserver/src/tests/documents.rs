@@ -11,6 +11,12 @@ async fn classic_discovery() {
     let fixture = Fixture::new().await;
     let get = |path: &'static str| fixture.json(path, 200, &Value::Null);
     assert_eq!(get("GET /api").await["versions"], json!(["v1"]));
+    let paths = get("GET /").await["paths"].clone();
+    let paths: Vec<&str> = paths.as_array().unwrap().iter().map(|path| path.as_str().unwrap()).collect();
+    assert!(paths.is_sorted(), "{paths:?}");
+    for path in ["/api/v1", "/apis/apps", "/apis/apps/v1", "/readyz/etcd", "/openapi/v3", "/version"] {
+        assert!(paths.contains(&path), "{path} is missing from {paths:?}");
+    }
     let groups = get("GET /apis").await;
     let names: Vec<&str> = groups["groups"].as_array().unwrap().iter().map(|g| g["name"].as_str().unwrap()).collect();
     for name in ["apps", "coordination.k8s.io", "discovery.k8s.io", "events.k8s.io", "authorization.k8s.io"] {
