@@ -1,11 +1,16 @@
 //! Everything that is not the cluster's: asked of the machine's own resolvers, and cached.
+//!
+//! A machine may itself be told to ask this server (so that a person's programs find the cluster's names too). It is left out
+//! where the machine's configuration names it: a question that it asked itself would go round for ever. One that comes back
+//! by way of another resolver is still being asked, and waits for the answer to itself until that is given up.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 use std::time::SystemTime;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ResolveHosts, ResolverConfig};
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::system_conf::parse_resolv_conf;
 use hickory_server::net::runtime::TokioRuntimeProvider;
 use hickory_server::net::{DnsError, NetError};
@@ -28,6 +33,10 @@ pub(crate) struct Forwarded {
 /// The machine's resolvers. Their configuration is read anew when it changes: a laptop moves between networks.
 pub(crate) struct Forwarder {
     path: PathBuf,
+    /// Where the resolvers listen.
+    port: u16,
+    /// Where this server listens.
+    own: Vec<SocketAddr>,
     current: RwLock<Current>,
 }
 
@@ -38,8 +47,9 @@ struct Current {
 }
 
 impl Forwarder {
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, current: RwLock::default() }
+    /// Asks the resolvers that the file at `path` names, at `port`, without those that are this server.
+    pub(crate) fn new(path: PathBuf, port: u16, own: Vec<SocketAddr>) -> Self {
+        Self { path, port, own, current: RwLock::default() }
     }
 
     /// Asks for records of one type; `SERVFAIL` when nobody can be asked.
@@ -82,11 +92,13 @@ impl Forwarder {
     fn read(&self) -> Option<TokioResolver> {
         let text = std::fs::read(&self.path).ok()?;
         let (config, mut options) = parse_resolv_conf(text).ok()?;
-        if config.name_servers().is_empty() {
+        let mut servers = config.name_servers().to_vec();
+        servers.retain_mut(|server| self.is_other(server));
+        if servers.is_empty() {
             return None;
         }
         // Search lists are the asker's business, and so is what stands in the machine's own /etc/hosts.
-        let config = ResolverConfig::from_parts(None, Vec::new(), config.name_servers().to_vec());
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
         options.use_hosts_file = ResolveHosts::Never;
         // A CNAME on the way is part of the answer.
         options.preserve_intermediates = true;
@@ -95,5 +107,15 @@ impl Forwarder {
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options;
         builder.build().inspect_err(|error| debug!(%error, "no resolver")).ok()
+    }
+
+    /// Sets the port of a resolver; false if it is this server.
+    fn is_other(&self, server: &mut NameServerConfig) -> bool {
+        server.connections.iter_mut().for_each(|connection| connection.port = self.port);
+        let itself = |own: &SocketAddr| {
+            let everywhere = own.ip().is_unspecified() && server.ip.is_loopback();
+            own.port() == self.port && (own.ip() == server.ip || everywhere)
+        };
+        !self.own.iter().any(itself)
     }
 }

@@ -51,6 +51,8 @@ use crate::forward::Forwarder;
 use crate::serve::Handler;
 use crate::zone::Zone;
 
+/// Where DNS servers listen.
+const PORT: u16 = 53;
 /// A TCP connection that asks nothing for so long is closed.
 const IDLE: Duration = Duration::from_secs(10);
 /// Answers that may wait for one slow TCP client.
@@ -141,7 +143,10 @@ pub async fn start(config: Config, informers: &Informers) -> Result<Handle, Erro
     let tcp_address = tcp.local_addr().map_err(failed)?;
 
     let (zone, synced) = follow(informers);
-    let mut server = Server::new(Handler::new(authority, zone, synced, Forwarder::new(config.resolv_conf)));
+    let mut own = vec![udp_address, tcp_address];
+    own.extend(config.address.map(|address| SocketAddr::new(address, PORT)));
+    let forwarder = Forwarder::new(config.resolv_conf, PORT, own);
+    let mut server = Server::new(Handler::new(authority, zone, synced, forwarder));
     server.register_socket(udp);
     server.register_listener(tcp, IDLE, PENDING_ANSWERS);
     let cancel = server.shutdown_token().clone();

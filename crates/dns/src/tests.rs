@@ -1,7 +1,8 @@
 //! The zone by questions and answers, and the server by real packets.
 
+mod forwarding;
+
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -156,10 +157,10 @@ fn what_goes_leaves_nothing() {
     assert_eq!(zone.serial(), serial + 3, "nothing changed");
 }
 
-/// A server over `zone` that asks `upstream` for the rest, and a resolver that asks it.
-async fn server(zone: Zone, resolv_conf: &Path) -> (Server<Handler>, SocketAddr, TokioResolver) {
+/// A server over `zone` without anybody to ask for the rest, and a resolver that asks it.
+async fn server(zone: Zone) -> (Server<Handler>, SocketAddr, TokioResolver) {
     let (_, synced) = watch::channel(true);
-    let forwarder = Forwarder::new(resolv_conf.to_owned());
+    let forwarder = Forwarder::new("/nonexistent".into(), 53, Vec::new());
     let mut server = Server::new(Handler::new(authority(), Arc::new(RwLock::new(zone)), synced, forwarder));
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = udp.local_addr().unwrap();
@@ -185,14 +186,14 @@ async fn a_large_answer_comes_by_tcp() {
     let members: Vec<String> = (0..200).map(|number| format!("10.244.1.{number}")).collect();
     let members: Vec<&str> = members.iter().map(String::as_str).collect();
     add(&mut zone, "many", json!({ "clusterIP": "None" }), json!([]), &members);
-    let (_server, _, resolver) = server(zone, "/nonexistent".as_ref()).await;
+    let (_server, _, resolver) = server(zone).await;
     let found = resolver.lookup_ip("many.default.svc.cluster.local.").await.unwrap();
     assert_eq!(found.iter().count(), 200);
 }
 
 #[tokio::test]
 async fn an_alias_into_the_cluster_is_followed_and_the_rest_fails_without_resolvers() {
-    let (_server, _, resolver) = server(zone(), "/nonexistent".as_ref()).await;
+    let (_server, _, resolver) = server(zone()).await;
     let found = resolver.lookup_ip("alias.default.svc.cluster.local.").await.unwrap();
     assert_eq!(found.iter().map(|ip| ip.to_string()).collect::<Vec<_>>(), ["10.96.0.7"]);
     let error = resolver.lookup_ip("example.org.").await.unwrap_err();
@@ -203,7 +204,7 @@ async fn an_alias_into_the_cluster_is_followed_and_the_rest_fails_without_resolv
 
 #[tokio::test]
 async fn what_is_not_a_question_gets_an_error() {
-    let (_server, address, _) = server(zone(), "/nonexistent".as_ref()).await;
+    let (_server, address, _) = server(zone()).await;
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     socket.connect(address).await.unwrap();
     let ask = async |packet: Vec<u8>| {
