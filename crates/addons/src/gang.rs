@@ -143,12 +143,18 @@ fn queue() -> Value {
             (
                 "weight",
                 about(
-                    "The share of the queue, in proportion to those of others.",
+                    "What the queue may have while others want it too, in proportion to their weights.",
                     with(with(integer(), "default", 1), "minimum", 1),
                 ),
             ),
             ("capability", about("What the groups of the queue may use at most.", resources())),
-            ("reclaimable", about("Whether others may take back what the queue uses beyond its share.", boolean())),
+            (
+                "reclaimable",
+                about(
+                    "Whether others may take back what the queue uses beyond its share. Nothing is taken back here.",
+                    boolean(),
+                ),
+            ),
             ("guarantee", object(&[], [("resource", about("What is kept free for the queue.", resources()))])),
             ("extendClusters", list(cluster)),
             ("affinity", object(&[], [("nodeGroupAffinity", groups()), ("nodeGroupAntiAffinity", groups())])),

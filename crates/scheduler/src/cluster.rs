@@ -21,6 +21,8 @@ pub struct Cluster {
     nodes: Vec<Option<NodeInfo>>,
     free: Vec<NodeId>,
     by_name: HashMap<String, NodeId>,
+    /// What all nodes offer together.
+    total: Resources,
     /// By the pod's unique id.
     pods: HashMap<String, Placed>,
     /// Pods on nodes, by `NAMESPACE|KEY=VALUE` of each of their labels.
@@ -63,6 +65,11 @@ impl Cluster {
         after.iter().chain(before).flatten()
     }
 
+    /// What all nodes offer together.
+    pub fn total(&self) -> &Resources {
+        &self.total
+    }
+
     /// How many nodes there are.
     pub fn len(&self) -> usize {
         self.by_name.len()
@@ -90,7 +97,9 @@ impl Cluster {
             let known = self.nodes.get_mut(id.0 as usize)?.as_mut()?;
             let matters = matters(&known.node, &node);
             let before = Arc::clone(&known.images);
+            self.total.subtract(&known.allocatable);
             known.update(node);
+            self.total.add(&known.allocatable);
             let after = Arc::clone(&known.images);
             if !Arc::ptr_eq(&before, &after) {
                 self.count_images(&before, false);
@@ -104,6 +113,7 @@ impl Cluster {
         });
         let mut info = NodeInfo::new(node);
         info.id = id;
+        self.total.add(&info.allocatable);
         self.count_images(&Arc::clone(&info.images), true);
         self.nodes[id.0 as usize] = Some(info);
         // Pods may be seen before their node.
@@ -127,6 +137,7 @@ impl Cluster {
         }
         if let Some(node) = self.nodes[id.0 as usize].take() {
             self.count_images(&node.images, false);
+            self.total.subtract(&node.allocatable);
         }
         self.free.push(id);
     }

@@ -12,9 +12,13 @@
 //!
 //! Because nothing is held between tries, two gangs that fit only one after the other cannot block each other, which is
 //! what happens where each member waits, bound in the books, for the rest of its group.
+//!
+//! Volcano's groups are in queues, which share the cluster: [`proportion`].
 
 mod objects;
 mod place;
+mod proportion;
+mod queue_status;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -28,11 +32,15 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use self::proportion::DEFAULT_QUEUE;
 use crate::cluster::Cluster;
+use crate::framework::Candidate;
 use crate::resources::Resources;
 
 pub(crate) use objects::{Told, known, watch};
-pub(crate) use place::{Placement, place};
+pub(crate) use place::{Placement, in_order, place};
+pub use proportion::Queue;
+pub(crate) use proportion::{NAME as PROPORTION, Standings};
 
 /// The name under which refusals of gangs are told, beside those of plugins.
 pub(crate) const NAME: &str = "Coscheduling";
@@ -40,8 +48,6 @@ pub(crate) const NAME: &str = "Coscheduling";
 const LABELS: [&str; 3] =
     ["scheduling.x-k8s.io/pod-group", "pod-group.scheduling.sigs.k8s.io/name", "pod-group.scheduling.sigs.k8s.io"];
 const ANNOTATION: &str = "scheduling.k8s.io/group-name";
-/// The queue of a group that names none.
-const DEFAULT_QUEUE: &str = "default";
 
 /// The two kinds of PodGroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,19 +100,8 @@ pub struct Group {
     pub min_resources: Resources,
     /// How long the group may wait before somebody is told.
     pub timeout: Option<Duration>,
-    /// Volcano: the queue whose capability it counts against.
+    /// Volcano: the queue that it counts against.
     pub queue: Option<String>,
-}
-
-/// Volcano: a limit on what the groups of a queue use together.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Queue {
-    /// The limits, for the resources that have any.
-    pub capability: Resources,
-    /// The resources that are limited.
-    pub limited: Vec<String>,
-    /// Whether it takes new groups.
-    pub open: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -116,12 +111,6 @@ struct GroupSpec {
     min_resources: BTreeMap<String, Quantity>,
     schedule_timeout_seconds: Option<u64>,
     queue: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct QueueSpec {
-    capability: BTreeMap<String, Quantity>,
 }
 
 impl Group {
@@ -134,18 +123,6 @@ impl Group {
             timeout: spec.schedule_timeout_seconds.map(Duration::from_secs),
             queue: (family == Family::Volcano)
                 .then(|| spec.queue.filter(|queue| !queue.is_empty()).unwrap_or_else(|| DEFAULT_QUEUE.to_owned())),
-        }
-    }
-}
-
-impl Queue {
-    /// Reads the object of a queue.
-    pub fn read(object: &Value) -> Self {
-        let spec = QueueSpec::deserialize(&object["spec"]).unwrap_or_default();
-        Self {
-            limited: spec.capability.keys().cloned().collect(),
-            capability: Resources::from_list(&spec.capability),
-            open: !matches!(object["status"]["state"].as_str(), Some("Closed" | "Closing")),
         }
     }
 }
@@ -169,20 +146,22 @@ impl Groups {
         self.families.contains(&key.family)
     }
 
-    /// Why no member is to be placed now, before nodes are looked at. `waiting` members and `placed` ones are there.
-    pub fn obstacle(
+    /// Why no member is to be placed now, before nodes are looked at, and by what. `waiting` members and `placed` ones are
+    /// there, and those that are needed next ask for `asked`.
+    pub(crate) fn obstacle(
         &self,
         key: &GroupKey,
         waiting: usize,
         placed: usize,
         asked: &Resources,
         cluster: &Cluster,
-    ) -> Option<String> {
+        standings: &Standings,
+    ) -> Option<(&'static str, String)> {
         let Some(group) = self.groups.get(key) else {
-            return Some(format!("pod group {key} not found"));
+            return Some((NAME, format!("pod group {key} not found")));
         };
         if waiting + placed < group.min_member {
-            return Some(match key.family {
+            let message = match key.family {
                 Family::Coscheduling => format!(
                     "pod group {key} cannot find enough sibling pods, current pods number: {}, minMember of group: {}",
                     waiting + placed,
@@ -193,40 +172,49 @@ impl Groups {
                     waiting + placed,
                     group.min_member
                 ),
-            });
+            };
+            return Some((NAME, message));
         }
         if placed < group.min_member
             && let Some(lack) = lacks(&group.min_resources, cluster)
         {
-            return Some(format!("pod group {key} is not ready, minResources are not available: {lack}"));
+            return Some((NAME, format!("pod group {key} is not ready, minResources are not available: {lack}")));
         }
-        self.queue_obstacle(group, asked, cluster)
+        self.queue_obstacle(group, asked, standings)
     }
 
-    fn queue_obstacle(&self, group: &Group, asked: &Resources, cluster: &Cluster) -> Option<String> {
-        let name = group.queue.as_ref()?;
-        // Upstream has a queue `default` always.
-        let Some(queue) = self.queues.get(name) else {
-            return (name != DEFAULT_QUEUE).then(|| format!("queue {name} not found"));
+    /// How many of `members`, of which the first `needed` count already, the queue of their group may have now.
+    pub(crate) fn admitted(
+        &self,
+        key: &GroupKey,
+        members: &[Candidate],
+        needed: usize,
+        mut standings: Standings,
+    ) -> usize {
+        let Some((group, queue)) = self.groups.get(key).and_then(|group| Some((group, group.queue.as_ref()?))) else {
+            return members.len();
         };
-        if !queue.open {
-            return Some(format!("queue {name} is not open"));
-        }
-        let mut used = asked.clone();
-        for (key, other) in &self.groups {
-            if other.queue.as_ref() == Some(name)
-                && let Some((_, of_group)) = cluster.group_use(key)
-            {
-                used.add(of_group);
+        for (number, member) in members.iter().enumerate() {
+            if number >= needed.max(1) && self.queue_obstacle(group, &member.requests, &standings).is_some() {
+                return number;
             }
+            standings.take(queue, &member.requests);
         }
-        let over: Vec<String> = queue
-            .limited
-            .iter()
-            .filter(|resource| used.of(resource) > queue.capability.of(resource))
-            .map(|resource| format!("insufficient {resource}"))
-            .collect();
-        (!over.is_empty()).then(|| format!("queue {name} resource quota insufficient: {}", over.join(", ")))
+        members.len()
+    }
+
+    fn queue_obstacle(
+        &self,
+        group: &Group,
+        asked: &Resources,
+        standings: &Standings,
+    ) -> Option<(&'static str, String)> {
+        let name = group.queue.as_ref()?;
+        match self.queues.get(name) {
+            None if name != DEFAULT_QUEUE => Some((NAME, format!("queue {name} not found"))),
+            Some(queue) if !queue.open => Some((NAME, format!("queue {name} is not open"))),
+            _ => standings.obstacle(name, asked),
+        }
     }
 
     /// The group was tried in vain.

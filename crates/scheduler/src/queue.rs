@@ -11,7 +11,7 @@
 //! waits out a back-off (1 s, doubling to 10 s, upstream's numbers), so that a pod which is refused again and again
 //! costs little. After five minutes it is tried in any case.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::framework::Candidate;
 use crate::gang::GroupKey;
+use crate::resources::Resources;
 
 /// A pod is tried again after this time even if nothing seemed to help it.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -40,8 +41,8 @@ pub struct SchedulingQueue {
     active: BinaryHeap<Turn>,
     /// When waiting pods are tried, in order.
     due: BTreeMap<(Instant, u64), String>,
-    /// Pods of groups.
-    groups: HashMap<GroupKey, BTreeSet<String>>,
+    /// Pods of groups for which nothing is decided yet.
+    groups: HashMap<GroupKey, Members>,
     sequence: u64,
     back_off: BackOff,
 }
@@ -51,6 +52,13 @@ struct Queued {
     attempts: u32,
     since: Instant,
     place: Place,
+}
+
+#[derive(Default)]
+struct Members {
+    uids: BTreeSet<String>,
+    /// What they ask for together.
+    requests: Resources,
 }
 
 enum Place {
@@ -95,21 +103,21 @@ impl SchedulingQueue {
         match known {
             Some(queued) => {
                 let helps = queued.pod.generation != pod.generation || queued.pod.labels != pod.labels;
-                let group = queued.pod.group.clone();
-                queued.pod = pod;
+                let new = pod.clone();
+                let old = std::mem::replace(&mut queued.pod, pod);
                 // Status updates (ours, above all: they say that the pod is unschedulable) help nobody.
                 if helps {
-                    let new = queued.pod.group.clone();
                     let waiting = !matches!(queued.place, Place::Scheduling);
-                    self.leave_group(group.as_ref(), &uid);
-                    self.join_group(new, &uid);
+                    if self.leave_group(&old) || old.group.is_none() {
+                        self.join_group(&new);
+                    }
                     if waiting {
                         self.activate(&uid);
                     }
                 }
             }
             None => {
-                self.join_group(pod.group.clone(), &uid);
+                self.join_group(&pod);
                 self.pods.insert(uid.clone(), Queued { pod, attempts: 0, since: now, place: Place::Scheduling });
                 self.activate(&uid);
             }
@@ -122,7 +130,39 @@ impl SchedulingQueue {
             if let Place::Waiting { due, .. } = queued.place {
                 self.due.remove(&due);
             }
-            self.leave_group(queued.pod.group.as_ref(), uid);
+            self.leave_group(&queued.pod);
+        }
+    }
+
+    /// A node was found for the pod. It stays here until the binding is heard of, but its group waits for it no longer.
+    pub fn decided(&mut self, uid: &str) {
+        if let Some(pod) = self.pods.get(uid).map(|queued| queued.pod.clone()) {
+            self.leave_group(&pod);
+        }
+    }
+
+    /// How many pods of a group wait, in whatever state they are, and what they ask for together.
+    pub fn waiting(&self, group: &GroupKey) -> Option<(usize, &Resources)> {
+        self.groups.get(group).map(|members| (members.uids.len(), &members.requests))
+    }
+
+    /// Groups whose turn it is: each with the member that goes first, and its place in the order, the lowest first.
+    pub fn turns(&self) -> impl Iterator<Item = (&GroupKey, (Reverse<i32>, u64), &Candidate)> {
+        self.groups.iter().filter_map(|(group, members)| {
+            let members = members.uids.iter().filter_map(|uid| self.pods.get(uid));
+            let active = members.filter_map(|queued| match queued.place {
+                Place::Active(sequence) => Some(((Reverse(queued.pod.priority), sequence), &queued.pod)),
+                _ => None,
+            });
+            active.min_by_key(|(place, _)| *place).map(|(place, first)| (group, place, first))
+        })
+    }
+
+    /// Gives back a pod that was handed out: others go first.
+    pub fn postpone(&mut self, uid: &str) {
+        if let Some(queued) = self.pods.get_mut(uid) {
+            queued.attempts = queued.attempts.saturating_sub(1);
+            self.activate(uid);
         }
     }
 
@@ -151,7 +191,7 @@ impl SchedulingQueue {
 
     /// All pods of a group, in whatever state they are; they count as being scheduled from now on.
     pub fn take_group(&mut self, group: &GroupKey) -> Vec<Candidate> {
-        let members: Vec<String> = self.groups.get(group).into_iter().flatten().cloned().collect();
+        let members: Vec<String> = self.groups.get(group).into_iter().flat_map(|group| &group.uids).cloned().collect();
         let mut taken = Vec::with_capacity(members.len());
         for uid in members {
             if let Some(queued) = self.pods.get_mut(&uid) {
@@ -172,6 +212,12 @@ impl SchedulingQueue {
 
     /// The pod was refused by these plugins (none: its binding failed), and waits.
     pub fn refused(&mut self, uid: &str, refused_by: BTreeSet<&'static str>, now: Instant) {
+        let Some(queued) = self.pods.get(uid) else {
+            return;
+        };
+        // If it was decided, that is taken back.
+        let pod = queued.pod.clone();
+        self.join_group(&pod);
         let Some(queued) = self.pods.get_mut(uid) else {
             return;
         };
@@ -228,21 +274,29 @@ impl SchedulingQueue {
         self.active.push(Turn { priority: queued.pod.priority, sequence: self.sequence, uid: uid.to_owned() });
     }
 
-    fn join_group(&mut self, group: Option<GroupKey>, uid: &str) {
-        if let Some(group) = group {
-            self.groups.entry(group).or_default().insert(uid.to_owned());
+    fn join_group(&mut self, pod: &Candidate) {
+        if let Some(group) = &pod.group {
+            let members = self.groups.entry(group.clone()).or_default();
+            if members.uids.insert(pod.uid.clone()) {
+                members.requests.add(&pod.requests);
+            }
         }
     }
 
-    fn leave_group(&mut self, group: Option<&GroupKey>, uid: &str) {
-        if let Some(group) = group
-            && let Some(members) = self.groups.get_mut(group)
-        {
-            members.remove(uid);
-            if members.is_empty() {
-                self.groups.remove(group);
-            }
+    /// Whether it was a member.
+    fn leave_group(&mut self, pod: &Candidate) -> bool {
+        let Some((group, members)) = pod.group.as_ref().and_then(|group| Some((group, self.groups.get_mut(group)?)))
+        else {
+            return false;
+        };
+        let left = members.uids.remove(&pod.uid);
+        if left {
+            members.requests.subtract(&pod.requests);
         }
+        if members.uids.is_empty() {
+            self.groups.remove(group);
+        }
+        left
     }
 }
 

@@ -184,6 +184,7 @@ pub(crate) fn remedy(plugin: &str) -> &'static str {
         "VolumeBinding" => "its claims and volumes",
         "PodTopologySpread" => "pods or nodes that even out the spread over its topology",
         "InterPodAffinity" => "pods to come or go that its affinity, or theirs, is about",
+        super::gang::PROPORTION => "its queue to have less, or other queues to want less",
         super::gang::NAME => "room for enough pods of its group at the same time",
         _ => "a change of the cluster",
     }

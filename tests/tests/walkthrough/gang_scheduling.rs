@@ -132,6 +132,67 @@ fn volcano() {
     cluster.kubectl(&["wait", "--for=condition=Ready", "pods", "-l", "gang=large", "--timeout=60s"]).ok();
 }
 
+/// Queues of Volcano share by their weights, and tell what their groups have.
+#[test]
+fn volcano_queues() {
+    let cluster = Cluster::start_with(&["gang"]);
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    cluster.wait_for("queue.scheduling.volcano.sh/default", "{.spec.weight} {.status.state}", "1 Open");
+    for (queue, weight) in [("a", 1), ("b", 3)] {
+        cluster.apply(
+            &json!({
+                "apiVersion": "scheduling.volcano.sh/v1beta1", "kind": "Queue", "metadata": { "name": queue },
+                "spec": { "weight": weight },
+            })
+            .to_string(),
+        );
+        // All are there before there is anything to be had.
+        for number in 0..4 {
+            let name = format!("{queue}{number}");
+            let group = json!({
+                "apiVersion": "scheduling.volcano.sh/v1beta1", "kind": "PodGroup", "metadata": { "name": name },
+                "spec": { "minMember": 1, "queue": queue },
+            });
+            cluster.apply(&group.to_string());
+            let worker = json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {
+                    "name": name, "labels": { "queue": queue }, "annotations": { "scheduling.k8s.io/group-name": name },
+                },
+                "spec": { "schedulerName": "volcano", "containers": asks("nvidia.com/gpu", "1") },
+            });
+            cluster.apply(&worker.to_string());
+            refused(&cluster, &name);
+        }
+    }
+    let running = |queue: &str| {
+        let selector = format!("queue={queue}");
+        let path = "jsonpath={.items[?(@.spec.nodeName)].metadata.name}";
+        let names = kubectl(&["get", "pods", "-l", &selector, "-o", path]);
+        names.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    cluster.coracle(&["node", "add", "gpu", "--fake", "--gpu", "4"]).ok();
+    cluster.wait("each queue has its share", || (running("a").len() == 1 && running("b").len() == 3).then_some(()));
+    let status = r"{.status.state} {.status.running} {.status.allocated.nvidia\.com/gpu}";
+    cluster.wait_for("queue.scheduling.volcano.sh/a", status, "Open 1 1");
+    cluster.wait_for("queue.scheduling.volcano.sh/b", status, "Open 3 3");
+    let waits = ["a0", "a1", "a2", "a3"].into_iter().find(|name| !running("a").contains(&(*name).to_owned()));
+    let pod = format!("pod/{}", waits.expect("three wait"));
+    let message = "{.status.conditions[?(@.type=='PodScheduled')].message}";
+    cluster.wait("it is told why it waits", || {
+        let told = "queue a is overused: nvidia.com/gpu 1 in use, 1 deserved by weight 1 of 4 while other queues wait";
+        (cluster.field(&pod, message).contains(told)).then_some(())
+    });
+    // What the other queue wants no longer is free to be had.
+    let has = running("b");
+    let gives_up: Vec<&str> =
+        ["b0", "b1", "b2", "b3"].into_iter().filter(|name| !has.contains(&(*name).to_owned())).collect();
+    kubectl(&["delete", "pod", gives_up[0], &has[0], "--now"]);
+    cluster.wait("the first queue has more", || (running("a").len() == 2).then_some(()));
+    cluster.wait_for("queue.scheduling.volcano.sh/a", status, "Open 2 2");
+    cluster.wait_for("queue.scheduling.volcano.sh/b", status, "Open 2 2");
+}
+
 /// Those of a RoleBasedGroup, which makes the PodGroup itself.
 #[test]
 fn role_based_groups() {

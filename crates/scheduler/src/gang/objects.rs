@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Family, Group, GroupKey, Queue, status};
+use super::{Family, Group, GroupKey, Queue, queue_status, status};
 
 /// Lists of a kind that was defined a moment ago may fail.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -83,7 +83,7 @@ pub(crate) async fn known(mut known: Known) {
     let _ = known.wait_for(|count| *count >= KINDS.len()).await;
 }
 
-/// Watches the kinds, for as long as they are defined, and keeps the status of groups, until `cancel` is triggered.
+/// Watches the kinds, for as long as they are defined, and keeps the status of groups and queues, until `cancel` is triggered.
 pub(crate) async fn watch(
     client: Client,
     pods: Informer<k8s_openapi::api::core::v1::Pod>,
@@ -91,15 +91,19 @@ pub(crate) async fn watch(
     known: watch::Sender<usize>,
     cancel: CancellationToken,
 ) {
-    let follow = |kind| follow(kind, client.clone(), pods.clone(), tell.clone(), known.clone(), cancel.clone());
+    let volcano = watch::Sender::new(None);
+    let follow =
+        |kind| follow(kind, client.clone(), pods.clone(), volcano.clone(), tell.clone(), known.clone(), cancel.clone());
     futures::future::join_all(KINDS.map(follow)).await;
 }
 
-/// Follows one kind: each time it is defined, its objects are watched until it is gone again.
+/// Follows one kind: each time it is defined, its objects are watched until it is gone again. `volcano` holds the groups of
+/// Volcano while these are watched.
 async fn follow(
     kind: Kind,
     client: Client,
     pods: Informer<k8s_openapi::api::core::v1::Pod>,
+    volcano: watch::Sender<Option<Objects>>,
     tell: impl Fn(Told) + Clone + Send + Sync + 'static,
     known: watch::Sender<usize>,
     cancel: CancellationToken,
@@ -173,18 +177,18 @@ async fn follow(
         });
         settle();
         let keeper = async {
-            if kind.kind == "PodGroup" {
-                status::keep(
-                    kind.family,
-                    client.clone(),
-                    kind.resource(),
-                    objects.clone(),
-                    pods.clone(),
-                    until.clone(),
-                )
-                .await;
-            } else {
-                until.cancelled().await;
+            let (client, resource, objects) = (client.clone(), kind.resource(), objects.clone());
+            let (pods, until) = (pods.clone(), until.clone());
+            if kind.kind == "Queue" {
+                return queue_status::keep(client, resource, objects, volcano.subscribe(), pods, until).await;
+            }
+            let shares = kind.family == Family::Volcano;
+            if shares {
+                volcano.send_replace(Some(objects.clone()));
+            }
+            status::keep(kind.family, client, resource, objects, pods, until).await;
+            if shares {
+                volcano.send_replace(None);
             }
         };
         let gone = async {

@@ -30,17 +30,21 @@ pub(crate) enum Placement {
     },
 }
 
-/// Tries to place `members`, of which `needed` have to find a node.
+/// The important first, then in the order of their names: rank 0 before rank 1.
+pub(crate) fn in_order(mut members: Vec<Candidate>) -> Vec<Candidate> {
+    members.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| natural(&a.name).cmp(&natural(&b.name))));
+    members
+}
+
+/// Tries to place `members`, in this order, of which `needed` have to find a node.
 pub(crate) fn place(
     cluster: &mut Cluster,
     profile: &Profile,
     key: &GroupKey,
-    mut members: Vec<Candidate>,
+    members: Vec<Candidate>,
     needed: usize,
     first: &mut usize,
 ) -> Placement {
-    // The important first, then in the order of their names: rank 0 before rank 1.
-    members.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| natural(&a.name).cmp(&natural(&b.name))));
     let total = members.len();
     let mut placed: Vec<(Candidate, Decision, Trace)> = Vec::new();
     let mut left: Vec<(Candidate, Box<Unschedulable>, Trace)> = Vec::new();
@@ -84,7 +88,7 @@ pub(crate) fn place(
 fn never_fits(cluster: &Cluster, member: &Candidate, needed: usize) -> Option<String> {
     let mut all = Resources::default();
     (0..needed).for_each(|_| all.add(&member.requests));
-    shortage(&all, |name| cluster.nodes().map(|node| node.allocatable.of(name)).sum(), "there")
+    shortage(&all, |name| cluster.total().of(name), "there")
 }
 
 /// Numbers at the end count as numbers: `worker-10` comes after `worker-9`.

@@ -115,7 +115,7 @@ pub(super) async fn keep(
     pods: Informer<Pod>,
     cancel: CancellationToken,
 ) {
-    pods.index(BY_GROUP, |pod| GroupKey::of(pod).map(|key| index(&key)).into_iter().collect());
+    index(&pods);
     let queue: WorkQueue<ObjectKey> = WorkQueue::new();
     let wake = queue.clone();
     groups.on_change(move |change| wake.add(change.key()));
@@ -140,7 +140,7 @@ pub(super) async fn keep(
                 return Ok(Outcome::Done);
             };
             let name = GroupKey { family, namespace: key.namespace.clone(), name: key.name.clone() };
-            let members = Members::count(&pods.by_index(BY_GROUP, &index(&name)));
+            let members = Members::count(&members(&pods, &name));
             let mut object = group.data.clone();
             object["metadata"]["uid"] = json!(group.metadata.uid);
             if let Some(patch) = plan(family, &object, members, Timestamp::now()) {
@@ -167,7 +167,17 @@ async fn write(client: &Client, resource: &ApiResource, key: &ObjectKey, patch: 
     }
 }
 
-fn index(key: &GroupKey) -> String {
+/// Has pods found by their group.
+pub(super) fn index(pods: &Informer<Pod>) {
+    pods.index(BY_GROUP, |pod| GroupKey::of(pod).map(|key| value(&key)).into_iter().collect());
+}
+
+/// The pods that name the group.
+pub(super) fn members(pods: &Informer<Pod>, group: &GroupKey) -> Vec<Arc<Pod>> {
+    pods.by_index(BY_GROUP, &value(group))
+}
+
+fn value(key: &GroupKey) -> String {
     let family = match key.family {
         Family::Coscheduling => "c",
         Family::Volcano => "v",

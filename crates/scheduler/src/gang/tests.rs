@@ -8,7 +8,9 @@ use super::status::{Members, plan};
 use super::*;
 use crate::framework::Candidate;
 use crate::profile::Profile;
+use crate::queue::SchedulingQueue;
 use crate::testing::{asks, cluster, pod_with, sized_node};
+use std::collections::BTreeSet;
 
 fn worker(group: &str, number: usize) -> Candidate {
     let labels = json!({ "scheduling.x-k8s.io/pod-group": group });
@@ -89,7 +91,9 @@ fn what_keeps_a_group_from_being_tried() {
     let check = |groups: &Groups, key: &GroupKey, waiting: usize, expected: Option<&str>| {
         let asked = asks(json!({ "nvidia.com/gpu": "2" }));
         let asked = &pod_with(json!({ "name": "p" }), &asked).requests.clone();
-        assert_eq!(groups.obstacle(key, waiting, 0, asked, &cluster).as_deref(), expected);
+        let standings = groups.standings(&cluster, |_| Some((waiting, asked)));
+        let obstacle = groups.obstacle(key, waiting, 0, asked, &cluster, &standings);
+        assert_eq!(obstacle.map(|(_, message)| message).as_deref(), expected);
     };
     check(&groups, &key("g"), 4, Some("pod group n/g not found"));
     let group = |spec: Value| Group::read(Family::Coscheduling, &json!({ "spec": spec }));
@@ -117,6 +121,76 @@ fn what_keeps_a_group_from_being_tried() {
     check(&groups, &volcano, 1, Some("queue q resource quota insufficient: insufficient nvidia.com/gpu"));
     groups.queues.insert("q".to_owned(), queue("2"));
     check(&groups, &volcano, 1, None);
+}
+
+/// On nodes with so many GPUs, queues with weights, and gangs of queues with so many workers, in the order in which they come:
+/// those that are placed, in the order in which they are.
+fn placed(nodes: &[u32], queues: &[(&str, u32)], gangs: &[(&str, &str, usize)]) -> Vec<String> {
+    let mut cluster = gpus(nodes);
+    let mut groups = Groups { families: vec![Family::Volcano], ..Groups::default() };
+    for (name, weight) in queues {
+        groups.queues.insert((*name).to_owned(), Queue::read(&json!({ "spec": { "weight": weight } })));
+    }
+    let now = Instant::now();
+    let mut queue = SchedulingQueue::default();
+    for (name, of, members) in gangs {
+        let spec = json!({ "spec": { "minMember": members, "queue": of } });
+        let volcano = GroupKey { family: Family::Volcano, ..key(name) };
+        groups.groups.insert(volcano, Group::read(Family::Volcano, &spec));
+        for number in 0..*members {
+            let annotations = json!({ "scheduling.k8s.io/group-name": name });
+            let meta = json!({ "name": format!("{name}-{number}"), "annotations": annotations });
+            queue.add(pod_with(meta, &asks(json!({ "nvidia.com/gpu": "1" }))), now);
+        }
+    }
+    let mut whole = Vec::new();
+    while let Some(pod) = queue.pop(now) {
+        let mut key = pod.group.clone().expect("a gang");
+        let standings = groups.standings(&cluster, |group| queue.waiting(group));
+        if let Some((other, _)) = groups.goes_before(&key, &standings, queue.turns()) {
+            queue.postpone(&pod.uid);
+            key = other;
+        }
+        let members = in_order(queue.take_group(&key));
+        let mut asked = Resources::default();
+        members.iter().for_each(|pod| asked.add(&pod.requests));
+        let needed = members.len();
+        let refuse = |queue: &mut SchedulingQueue| {
+            members.iter().for_each(|pod| queue.refused(&pod.uid, BTreeSet::from([NAME]), now));
+        };
+        if groups.obstacle(&key, needed, 0, &asked, &cluster, &standings).is_some() {
+            refuse(&mut queue);
+            continue;
+        }
+        match place(&mut cluster, &Profile::default(), &key, members.clone(), needed, &mut 0) {
+            Placement::Whole { placed, .. } => {
+                placed.iter().for_each(|(pod, ..)| queue.decided(&pod.uid));
+                whole.push(key.name);
+            }
+            Placement::Refused { .. } => refuse(&mut queue),
+        }
+    }
+    whole
+}
+
+#[test]
+fn queues_share_by_their_weights() {
+    let equal = [("a", 1), ("b", 1)];
+    // Whoever comes first, each gets its share.
+    let gangs = [("a0", "a", 2), ("a1", "a", 2), ("a2", "a", 2), ("a3", "a", 2), ("b0", "b", 4)];
+    assert_eq!(placed(&[8], &equal, &gangs), ["a0", "b0", "a1"]);
+    let pairs = |queue: &'static str, names: [&'static str; 4]| names.map(|name| (name, queue, 2));
+    let gangs = [pairs("a", ["a0", "a1", "a2", "a3"]), pairs("b", ["b0", "b1", "b2", "b3"])].concat();
+    assert_eq!(placed(&[8], &[("a", 1), ("b", 3)], &gangs), ["a0", "b0", "b1", "b2"]);
+    // Nobody else wants any: the share is no limit.
+    assert_eq!(placed(&[8], &equal, &pairs("a", ["a0", "a1", "a2", "a3"])), ["a0", "a1", "a2", "a3"]);
+    // What can never be is kept free for nobody.
+    let gangs = [("b0", "b", 20), ("a0", "a", 4), ("a1", "a", 4)];
+    assert_eq!(placed(&[8], &equal, &gangs), ["a0", "a1"]);
+    // Gangs that are larger than the share of their queue do not keep each other waiting.
+    assert_eq!(placed(&[4], &equal, &[("a0", "a", 4), ("b0", "b", 4)]), ["a0"]);
+    // The default queue need not be made.
+    assert_eq!(placed(&[4], &[], &[("a0", "default", 4)]), ["a0"]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use super::{Message, Scheduler};
 use crate::bind::{self, BindError};
 use crate::framework::Candidate;
-use crate::gang::{self, Family, GroupKey, Placement};
+use crate::gang::{self, Family, GroupKey, Placement, Standings};
 use crate::preempt::{Preemption, preempt};
 use crate::record::{Record, remedy};
 use crate::resources::Resources;
@@ -23,7 +23,17 @@ use crate::storage::Promise;
 impl Scheduler {
     pub(super) fn attempt(&mut self, pod: Candidate) {
         match pod.group.clone().filter(|group| self.groups.govern(group)) {
-            Some(group) => self.attempt_gang(&group, &pod),
+            Some(group) => {
+                let standings = self.standings(group.family);
+                match self.groups.goes_before(&group, &standings, self.queue.turns()) {
+                    Some((other, turn)) => {
+                        let turn = turn.clone();
+                        self.queue.postpone(&pod.uid);
+                        self.attempt_gang(&other, &turn, standings);
+                    }
+                    None => self.attempt_gang(&group, &pod, standings),
+                }
+            }
             None => self.attempt_one(pod),
         }
     }
@@ -60,9 +70,17 @@ impl Scheduler {
         }
     }
 
-    fn attempt_gang(&mut self, key: &GroupKey, turn: &Candidate) {
+    /// How the queues of such groups stand.
+    fn standings(&self, family: Family) -> Standings {
+        match family {
+            Family::Coscheduling => Standings::default(),
+            Family::Volcano => self.groups.standings(&self.cluster, |group| self.queue.waiting(group)),
+        }
+    }
+
+    fn attempt_gang(&mut self, key: &GroupKey, turn: &Candidate, standings: Standings) {
         let started = std::time::Instant::now();
-        let mut members = self.queue.take_group(key);
+        let mut members = gang::in_order(self.queue.take_group(key));
         // Those whose binding is under way have their place.
         members.retain(|pod| !self.cluster.is_placed(&pod.uid));
         let Some(profile) = members.first().and_then(|pod| self.profile_of(&pod.pod)).cloned() else {
@@ -73,20 +91,28 @@ impl Scheduler {
         let needed = self.groups.groups.get(key).map_or(0, |group| group.min_member).saturating_sub(placed);
         let mut asked = Resources::default();
         members.iter().take(needed.max(1)).for_each(|pod| asked.add(&pod.requests));
-        if let Some(obstacle) = self.groups.obstacle(key, members.len(), placed, &asked, &self.cluster) {
+        let obstacle = self.groups.obstacle(key, members.len(), placed, &asked, &self.cluster, &standings);
+        if let Some((plugin, obstacle)) = obstacle {
             // Told to the pod whose turn it is alone: while the members of a gang come, one after the other, telling all
             // each time would be of no use to anybody.
-            let plugins = BTreeSet::from([gang::NAME]);
+            let plugins = BTreeSet::from([gang::NAME, plugin]);
             for other in members.iter().filter(|other| other.uid != turn.uid) {
                 self.queue.refused(&other.uid, plugins.clone(), Instant::now());
             }
             let turn = std::slice::from_ref(turn);
             return self.refuse_gang(key, turn, &obstacle, &plugins, &Trace::default(), started);
         }
+        let admitted = self.groups.admitted(key, &members, needed, standings);
+        let beyond = members.split_off(admitted);
+        for pod in &beyond {
+            self.queue.refused(&pod.uid, BTreeSet::from([gang::NAME, gang::PROPORTION]), Instant::now());
+        }
         match gang::place(&mut self.cluster, &profile, key, members.clone(), needed, &mut self.first) {
             Placement::Whole { placed, left } => {
                 if !placed.is_empty() {
                     self.groups.settled(key);
+                    // Its queue may want nothing more: what others may have has changed.
+                    self.wake_queues();
                 }
                 let took = started.elapsed();
                 for (pod, decision, trace) in placed {
@@ -108,6 +134,7 @@ impl Scheduler {
     /// Charges are made; the API server hears of it in the background.
     fn carry_out(&mut self, pod: Candidate, decision: Decision) {
         self.cluster.withdraw(&pod.uid);
+        self.queue.decided(&pod.uid);
         let mut promises: Vec<Promise> = Vec::new();
         if !pod.claims.is_empty()
             && let Some(node) = self.cluster.node_named(&decision.node)

@@ -124,6 +124,9 @@ impl Scheduler {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         self.queue.remove(uid);
         self.cluster.withdraw(uid);
+        if gang::GroupKey::of(pod).is_some() {
+            self.wake_queues();
+        }
         if let Some(info) = self.cluster.remove_pod(uid) {
             self.wake(&ClusterEvent::PodRemoved(&info));
         }
@@ -191,6 +194,11 @@ impl Scheduler {
     fn wake(&mut self, event: &ClusterEvent<'_>) {
         let profiles = &self.config.profiles;
         self.queue.wake(|pod, refused_by| helps(profiles, pod, refused_by, event));
+    }
+
+    /// What the queues of groups want has changed: others may have more, or less.
+    pub(super) fn wake_queues(&mut self) {
+        self.queue.wake(|_, refused_by| refused_by.contains(gang::PROPORTION));
     }
 
     /// One more pod of the group is there: the others may have waited for it.
