@@ -133,6 +133,11 @@ impl World {
         Ipv4Addr::new(a, b, c, n)
     }
 
+    /// An address for documentation, another in each run.
+    fn external(&self) -> Ipv4Addr {
+        Ipv4Addr::new(203, 0, 113, self.ip(0).octets()[2])
+    }
+
     fn gateway(&self) -> Ipv4Addr {
         let [a, b, c, _] = self.bridge.config.pod_cidr.split_once('/').unwrap().0.parse::<Ipv4Addr>().unwrap().octets();
         Ipv4Addr::new(a, b, c, 1)
@@ -141,7 +146,7 @@ impl World {
     async fn set(&mut self, name: &str, n: u8, affinity: &str, endpoints: &[&str]) -> SocketAddr {
         let ip = self.ip(n);
         let spec = json!({
-            "type": "NodePort", "clusterIP": ip, "sessionAffinity": affinity,
+            "type": "NodePort", "clusterIP": ip, "sessionAffinity": affinity, "externalIPs": [self.external()],
             "ports": [{ "port": 80, "nodePort": 30000 + u16::from(n) }],
         });
         let ports = ports(&service(name, spec), &[slice(name, ("", 8080), endpoints)]);
@@ -163,6 +168,9 @@ async fn services_in_the_kernel() {
         assert_eq!(all(40, || asked_by_host(address)), ["a", "b"]);
         assert_eq!(all(20, || world.bridge.asked_by_pod("a", address)), ["a", "b"]);
     }
+
+    let external = SocketAddr::new(world.external().into(), 80);
+    assert_eq!(all(20, || world.bridge.asked_by_pod("a", external)), ["a", "b"]);
 
     // Endpoints change.
     world.set("web", 10, "None", &[&b]).await;

@@ -15,6 +15,8 @@
 //! | `nft`, `host` | running `nft`; forwarding, the route, the bridge's settings |
 //! | `listeners`, `tcp`, `udp` | node ports on loopback |
 //!
+//! External IPs and those of load balancers lead to the same rules, for the machine and its pods.
+//!
 //! Packets for the service range never leave the machine: it is routed to the pod bridge, and whatever no rule translates
 //! is refused there, so that a service without endpoints is a refused connection at once.
 //!

@@ -94,7 +94,9 @@ impl Ruleset {
     fn claim(&mut self, port: &Port, touched: &mut Touched) {
         let name = chain_name(port);
         touched.note(port, &name);
-        self.addresses.entry(address(port)).or_default().insert(name.clone());
+        for address in addresses(port) {
+            self.addresses.entry(address).or_default().insert(name.clone());
+        }
         if let Some(node_port) = node_port(port) {
             self.node_ports.entry(node_port).or_default().insert(name.clone());
         }
@@ -107,7 +109,9 @@ impl Ruleset {
     fn unclaim(&mut self, port: &Port, touched: &mut Touched) {
         let name = chain_name(port);
         touched.note(port, &name);
-        drop_claim(&mut self.addresses, &address(port), &name);
+        for address in addresses(port) {
+            drop_claim(&mut self.addresses, &address, &name);
+        }
         if let Some(node_port) = node_port(port) {
             drop_claim(&mut self.node_ports, &node_port, &name);
         }
@@ -126,7 +130,7 @@ impl Ruleset {
 impl Touched {
     fn note(&mut self, port: &Port, name: &str) {
         self.chains.insert(name.to_owned());
-        self.addresses.insert(address(port));
+        self.addresses.extend(addresses(port));
         self.node_ports.extend(node_port(port));
         self.endpoints.extend(port.endpoints.iter().map(SocketAddrV4::ip).copied());
     }
@@ -141,8 +145,8 @@ fn drop_claim<K: Ord>(claims: &mut BTreeMap<K, BTreeSet<String>>, key: &K, name:
     }
 }
 
-fn address(port: &Port) -> Address {
-    (port.cluster_ip, port.protocol, port.port)
+fn addresses(port: &Port) -> impl Iterator<Item = Address> {
+    port.addresses.iter().map(|address| (*address, port.protocol, port.port))
 }
 
 fn node_port(port: &Port) -> Option<NodePort> {

@@ -49,7 +49,9 @@ impl fmt::Display for Protocol {
 pub(crate) struct Port {
     pub(crate) service: ObjectKey,
     pub(crate) protocol: Protocol,
-    pub(crate) cluster_ip: Ipv4Addr,
+    /// Where it is reached: its cluster IP, the external IPs that it asks for, and what a load balancer gave it. In order,
+    /// without duplicates.
+    pub(crate) addresses: Vec<Ipv4Addr>,
     pub(crate) port: u16,
     pub(crate) node_port: Option<u16>,
     /// How long a client stays with its endpoint, in seconds; `None` for every connection anew.
@@ -65,10 +67,16 @@ pub(crate) fn ports(service: &Service, slices: &[Arc<EndpointSlice>]) -> Vec<Por
         return Vec::new();
     };
     let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
-    let mut addresses = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-    let Some(cluster_ip) = addresses.find_map(|ip| ip.parse().ok()).filter(|_| kind != "ExternalName") else {
+    let mut cluster_ips = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
+    let Some(cluster_ip) = cluster_ips.find_map(|ip| ip.parse().ok()).filter(|_| kind != "ExternalName") else {
         return Vec::new();
     };
+    let mut addresses = BTreeSet::from([cluster_ip]);
+    addresses.extend(spec.external_ips.iter().flatten().filter_map(|ip| ip.parse::<Ipv4Addr>().ok()));
+    if kind == "LoadBalancer" {
+        addresses.extend(balanced(service));
+    }
+    let addresses: Vec<Ipv4Addr> = addresses.into_iter().collect();
     let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
         spec.session_affinity_config
             .as_ref()
@@ -85,7 +93,7 @@ pub(crate) fn ports(service: &Service, slices: &[Arc<EndpointSlice>]) -> Vec<Por
         Some(Port {
             service: ObjectKey::of(service),
             protocol: Protocol::parse(port.protocol.as_deref())?,
-            cluster_ip,
+            addresses: addresses.clone(),
             port: u16::try_from(port.port).ok()?,
             node_port: node_port(port),
             affinity,
@@ -93,6 +101,16 @@ pub(crate) fn ports(service: &Service, slices: &[Arc<EndpointSlice>]) -> Vec<Por
         })
     };
     spec.ports.iter().flatten().filter_map(of_port).collect()
+}
+
+/// The addresses a load balancer gave the service, but those behind which it forwards by itself.
+fn balanced(service: &Service) -> impl Iterator<Item = Ipv4Addr> {
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = status.and_then(|status| status.ingress.as_deref()).unwrap_or_default();
+    ingress
+        .iter()
+        .filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"))
+        .filter_map(|ingress| ingress.ip.as_deref()?.parse().ok())
 }
 
 /// The ready endpoints of a port. When there is none, those that are going away but still serve, as upstream has it: a
@@ -220,6 +238,21 @@ pub(crate) mod tests {
             check(spec.clone(), &[slice("web", ("http", 80), endpoints)], &[(80, None, expect)]);
         }
         check(spec, &[slice("web", ("other", 80), &["10.0.0.1"])], &[(80, None, &[])]);
+    }
+
+    #[test]
+    fn addresses_beside_the_cluster_ip() {
+        let spec = json!({
+            "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }],
+            "externalIPs": ["192.0.2.9", "fd00::9", "192.0.2.9"],
+        });
+        let mut service = service("web", spec);
+        service.status = serde_json::from_value(json!({ "loadBalancer": { "ingress": [
+            { "ip": "192.0.2.1", "ipMode": "VIP" }, { "ip": "192.0.2.2", "ipMode": "Proxy" }, { "hostname": "lb.example" },
+        ]}}))
+        .unwrap();
+        let got: Vec<String> = ports(&service, &[])[0].addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(got, ["10.96.0.1", "192.0.2.1", "192.0.2.9"]);
     }
 
     #[test]

@@ -63,7 +63,7 @@ table ip {name} {{
   map node-ports {{ type inet_proto . inet_service : verdict; }}
   set hairpin {{ type ipv4_addr . ipv4_addr; }}
   chain translate {{
-    ip daddr {service_cidr} ip daddr . meta l4proto . th dport vmap @services
+    ip daddr . meta l4proto . th dport vmap @services
     ip daddr & {node_mask} == {gateway} meta l4proto . th dport vmap @node-ports
   }}
   chain prerouting {{

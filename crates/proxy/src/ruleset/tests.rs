@@ -24,6 +24,7 @@ impl World {
             "type": "NodePort",
             "clusterIP": extra.get("clusterIP").cloned().unwrap_or(json!("10.96.0.1")),
             "sessionAffinity": extra.get("affinity"),
+            "externalIPs": extra.get("externalIPs"),
             "ports": [{ "port": 80, "nodePort": extra.get("nodePort") }],
         });
         let ports = ports(&service(name, spec), &[slice(name, ("", 8080), endpoints)]);
@@ -109,6 +110,11 @@ add element services { 10.96.0.3 . tcp . 80 : goto svc/default/c/tcp/80 }
 add element hairpin { 10.0.0.1 . 10.0.0.1 }
 ",
     );
+    // External addresses lead to the same chain, as long as it serves.
+    world.set_with("c", json!({ "clusterIP": "10.96.0.3", "externalIPs": ["192.0.2.9"] }), &["10.0.0.1"]);
+    world.expect("add element services { 192.0.2.9 . tcp . 80 : goto svc/default/c/tcp/80 }\n");
+    world.set_with("c", json!({ "clusterIP": "10.96.0.3" }), &["10.0.0.1"]);
+    world.expect("delete element services { 192.0.2.9 . tcp . 80 : goto svc/default/c/tcp/80 }\n");
     // The endpoint is still needed by the other.
     world.delete("b").expect(
         "\
