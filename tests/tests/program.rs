@@ -114,6 +114,17 @@ fn what_is_wrong_is_said_in_one_line() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("docker.sock"), "{text}");
     assert!(!cluster.kubeconfig().exists(), "nothing was changed");
+    let homes = cluster.home().join("home");
+    assert!(!homes.exists(), "nothing was kept of a cluster that never was");
+
+    // A configuration of the scheduler that is none, a kubeconfig that is none: said before anything is begun.
+    let scheduling = cluster.home().join("scheduling.yaml");
+    fs::write(&scheduling, "profiles: [").expect("written");
+    check(cluster.coracle(&["start", "--scheduler-config", &scheduling.display().to_string()]), "scheduling.yaml");
+    fs::write(cluster.kubeconfig(), "garbage").expect("written");
+    check(cluster.coracle(&["start"]), "kubeconfig");
+    fs::remove_file(cluster.kubeconfig()).expect("removed");
+    assert!(!homes.exists(), "nothing was begun");
 
     // A name that cannot be one, a home that cannot be written.
     check(cluster.coracle(&["start", "-p", "No_Good"]), "No_Good");

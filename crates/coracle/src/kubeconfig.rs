@@ -53,6 +53,20 @@ pub(crate) fn merge(path: &Path, name: &str, of: &str) -> Result<()> {
     })
 }
 
+/// Whether the file at `path` could be changed, so that nothing is begun which could not be finished.
+pub(crate) fn check(path: &Path) -> Result<()> {
+    let read = match fs::read_to_string(path) {
+        Ok(text) => parse(&text).map(|_| ()).context(NO_YAML),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            path.parent().map_or(Ok(()), |folder| Ok(fs::create_dir_all(folder)?))
+        }
+        Err(error) => Err(error.into()),
+    };
+    read.with_context(|| format!("cannot change the kubeconfig {}", path.display()))
+}
+
+const NO_YAML: &str = "it is not valid YAML; mend or move it";
+
 /// Takes the cluster, user and context called `name` out of the file at `path`, if it exists.
 pub(crate) fn remove(path: &Path, name: &str) -> Result<()> {
     if !path.exists() {
@@ -111,7 +125,7 @@ fn change(path: &Path, edit: impl FnOnce(&mut Map<String, Value>) -> Result<()>)
         }
         let _lock = Lock::take(path)?;
         let old = match fs::read_to_string(path) {
-            Ok(text) => parse(&text).context("it is not valid YAML; mend or move it")?,
+            Ok(text) => parse(&text).context(NO_YAML)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Map::new(),
             Err(error) => return Err(error.into()),
         };

@@ -1,6 +1,7 @@
 //! A running cluster: its start, in order, and its end.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -220,9 +221,27 @@ fn scheduling(profile: &Profile) -> Result<scheduler::Config, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(scheduler::Config::default()),
         Err(source) => return Err(Error::file(&path, source)),
     };
-    let read = serde_saphyr::from_str(&text).map_err(|error| error.to_string());
+    read_scheduling(&path, &text)
+}
+
+/// Reads the text of a scheduler's configuration that is, or was given, at `path`.
+fn read_scheduling(path: &Path, text: &str) -> Result<scheduler::Config, Error> {
+    let read = serde_saphyr::from_str(text).map_err(|error| {
+        // The lines after the first show the place.
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or_default();
+        line.strip_prefix("error: ").unwrap_or(line).to_owned()
+    });
     let read = read.and_then(|value| scheduler::Config::read(&value).map_err(|error| error.to_string()));
-    read.map_err(|reason| Error::Scheduler { path, reason })
+    read.map_err(|reason| Error::Scheduler { path: path.to_owned(), reason })
+}
+
+/// Whether a scheduler's configuration can be used, before it is kept.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_scheduler_config(path: &Path, text: &str) -> Result<(), Error> {
+    read_scheduling(path, text).map(|_| ())
 }
 
 /// Opens the store, which blocks, and the certificate authority.

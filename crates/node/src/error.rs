@@ -18,7 +18,7 @@ pub enum Error {
     #[error("the cluster {0} is already running; see: coracle status -p {0}")]
     Running(String),
     /// A file of the profile.
-    #[error("cannot use {}: {source}; make it writable for you, or give another --home", path.display())]
+    #[error("cannot use {}; make it writable for you, or give another --home", path.display())]
     File {
         /// The file or folder.
         path: PathBuf,

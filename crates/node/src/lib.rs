@@ -33,7 +33,7 @@ mod network;
 mod profile;
 mod settings;
 
-pub use cluster::{Config, Node, Progress, delete};
+pub use cluster::{Config, Node, Progress, check_scheduler_config, delete};
 pub use error::Error;
 pub use profile::{Home, Profile, ProfileLock};
 

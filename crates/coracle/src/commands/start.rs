@@ -26,11 +26,25 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
         output::note(format!("The cluster {} is already running.", profile.name()));
         return Ok(ExitCode::SUCCESS);
     }
-    profile.create()?;
-    if let Some(given) = &start.scheduler_config {
-        keep_scheduler_config(&profile, given)?;
+    let scheduling = start.scheduler_config.as_deref().map(read_scheduler_config).transpose()?;
+    if !start.no_kubeconfig {
+        kubeconfig::check(&kubeconfig::path()?)?;
     }
-    launch(&profile, start)?;
+    let (is_new, home_is_new) = (!profile.exists(), profile.folder().parent().is_some_and(|home| !home.exists()));
+    let launched = profile.create().map_err(Into::into).and_then(|()| {
+        if let Some(text) = &scheduling {
+            keep_scheduler_config(&profile, text)?;
+        }
+        launch(&profile, start)
+    });
+    if launched.is_err() && is_new && !profile.exists() && profile.daemon().is_none() {
+        // It never came to be: nothing is kept of it.
+        let _ = profile.remove();
+        if let Some(home) = profile.folder().parent().filter(|_| home_is_new) {
+            let _ = fs::remove_dir(home);
+        }
+    }
+    launched?;
     add_nodes(&profile, start)?;
     write_context(&profile, start)?;
     if !start.no_kubeconfig {
@@ -39,9 +53,17 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Keeps the scheduler's configuration with the profile, where every start finds it.
-fn keep_scheduler_config(profile: &Profile, given: &Path) -> Result<()> {
+/// Reads a configuration for the scheduler and checks it: one that is no use must not cost the next start.
+fn read_scheduler_config(given: &Path) -> Result<String> {
     let text = fs::read_to_string(given).with_context(|| format!("cannot read {}", given.display()))?;
+    if !text.trim().is_empty() {
+        ::node::check_scheduler_config(given, &text)?;
+    }
+    Ok(text)
+}
+
+/// Keeps the scheduler's configuration with the profile, where every start finds it.
+fn keep_scheduler_config(profile: &Profile, text: &str) -> Result<()> {
     let kept = profile.scheduler();
     let done = match text.trim().is_empty() {
         true => fs::remove_file(&kept).or_else(|error| match error.kind() {
