@@ -27,5 +27,32 @@ pub(crate) fn note(text: impl AsRef<str>) {
 
 /// Prints a failure: what was attempted and why it failed, on one line.
 pub(crate) fn error(error: &anyhow::Error) {
-    note(format!("coracle: {error:#}"));
+    note(format!("coracle: {}", told(error)));
+}
+
+/// The causes one after the other; what the API server refused, in its own words and no others.
+fn told(error: &anyhow::Error) -> String {
+    let mut words = Vec::new();
+    for cause in error.chain() {
+        if let Some(kube::Error::Api(status)) = cause.downcast_ref() {
+            words.push(status.message.clone());
+            break;
+        }
+        words.push(cause.to_string());
+    }
+    words.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_refused_is_said_once() {
+        let status = kube::core::Status::failure("nodes \"a\" already exists", "AlreadyExists").with_code(409).boxed();
+        let error = anyhow::Error::from(kube::Error::Api(status)).context("cannot add the node a");
+        assert_eq!(told(&error), "cannot add the node a: nodes \"a\" already exists");
+        let error = anyhow::Error::msg("no disk").context("cannot write");
+        assert_eq!(told(&error), "cannot write: no disk");
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::Registry;
+use crate::kinds::priority_class::SYSTEM_CLASSES;
 use crate::request::{FieldValidation, Target, WriteOptions, Written};
 use crate::user::User;
 use machinery::status::ApiError;
@@ -13,12 +14,19 @@ use machinery::status::ApiError;
 /// The namespaces there always are.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
+/// What [`SYSTEM_CLASSES`] are for, in upstream's words.
+const SYSTEM_CLASSES_ARE: [&str; 2] = [
+    "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    "Used for system critical pods that must not be moved from their current node.",
+];
+
 /// How often an upsert is tried when the object comes and goes.
 const ATTEMPTS: usize = 10;
 
 impl Registry {
-    /// Creates what is missing of the objects every cluster has: the namespaces with their accounts, and the Services `kubernetes`
-    /// (the API, on `port`) and `kube-dns`, whose endpoints are kept by whoever serves them.
+    /// Creates what is missing of the objects every cluster has: the namespaces with their accounts, the priority classes
+    /// of the system, the default storage class, and the Services `kubernetes` (the API, on `port`) and `kube-dns`, whose
+    /// endpoints are kept by whoever serves them.
     ///
     /// # Errors
     /// When the store takes no writes.
@@ -43,6 +51,12 @@ impl Registry {
             let target = Target::object(services, "kube-system", "kube-dns");
             let address = self.allocators().services().dns();
             self.ensure(&target, dns_service(&address.to_string())).await?;
+        }
+        if let Some(classes) = resources.get("scheduling.k8s.io", "v1", "priorityclasses") {
+            for ((name, value), description) in SYSTEM_CLASSES.into_iter().zip(SYSTEM_CLASSES_ARE) {
+                let class = json!({ "value": value, "description": description });
+                self.ensure(&Target::object(classes, "", name), class).await?;
+            }
         }
         if let Some(classes) = resources.get("storage.k8s.io", "v1", "storageclasses") {
             self.ensure(&Target::object(classes, "", "standard"), standard_class()).await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::framework::Plugin;
@@ -74,11 +75,20 @@ pub enum ConfigError {
     },
 }
 
+/// What upstream knows and this does not, its extenders among them, is refused: whoever writes it expects it to happen.
+/// What is about upstream's process alone is taken and left.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[allow(dead_code, reason = "some fields are there to be allowed")]
 struct File {
     api_version: String,
     kind: String,
+    parallelism: Option<IgnoredAny>,
+    leader_election: Option<IgnoredAny>,
+    client_connection: Option<IgnoredAny>,
+    enable_profiling: Option<IgnoredAny>,
+    enable_contention_profiling: Option<IgnoredAny>,
+    delay_cache_until_active: Option<IgnoredAny>,
     percentage_of_nodes_to_score: Option<usize>,
     pod_initial_backoff_seconds: Option<u64>,
     pod_max_backoff_seconds: Option<u64>,
@@ -87,7 +97,7 @@ struct File {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 struct FileProfile {
     scheduler_name: Option<String>,
     percentage_of_nodes_to_score: Option<usize>,
@@ -95,23 +105,34 @@ struct FileProfile {
     plugin_config: Vec<PluginConfig>,
 }
 
+/// The points at which plugins take part. Those before a filter or score go with it here, and the rest is fixed.
 #[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 struct Plugins {
     multi_point: Set,
+    pre_enqueue: Set,
+    queue_sort: Set,
+    pre_filter: Set,
     filter: Set,
     post_filter: Set,
+    pre_score: Set,
     score: Set,
+    reserve: Set,
+    permit: Set,
+    pre_bind: Set,
+    bind: Set,
+    post_bind: Set,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct Set {
     enabled: Vec<Named>,
     disabled: Vec<Named>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Named {
     name: String,
     #[serde(default)]
@@ -125,6 +146,7 @@ impl Set {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct PluginConfig {
     name: String,
     #[serde(default)]
@@ -177,8 +199,11 @@ impl Config {
 }
 
 fn profile(index: usize, given: &FileProfile) -> Result<Profile, ConfigError> {
-    let Plugins { multi_point, filter, post_filter, score } = &given.plugins;
-    for set in [multi_point, filter, post_filter, score] {
+    let points = &given.plugins;
+    let Plugins { multi_point, filter, post_filter, score, .. } = points;
+    let before = [&points.pre_enqueue, &points.queue_sort, &points.pre_filter, &points.pre_score];
+    let after = [&points.reserve, &points.permit, &points.pre_bind, &points.bind, &points.post_bind];
+    for set in [multi_point, filter, post_filter, score].into_iter().chain(before).chain(after) {
         let unknown = |name: &str| name != "*" && !BUILT_IN.contains(&name) && ROWS.iter().all(|row| row.name != name);
         if let Some(named) = set.enabled.iter().find(|named| unknown(&named.name)) {
             return Err(ConfigError::UnknownPlugin { profile: index, plugin: named.name.clone() });
@@ -281,7 +306,27 @@ mod tests {
         assert!(
             wrong.expect_err("wrong").to_string().starts_with("profiles[0].pluginConfig: NodeResourcesFit: unknown")
         );
-        let other = Config::read(&json!({ "apiVersion": "v1", "kind": "Pod" }));
-        assert!(matches!(other, Err(ConfigError::Malformed(_))));
+        let malformed = |fields: Value| {
+            let mut file = json!({
+                "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
+                "leaderElection": { "leaderElect": false }, "parallelism": 16,
+            });
+            file.as_object_mut().expect("fields").extend(fields.as_object().expect("fields").clone());
+            let read = Config::read(&file).map(drop);
+            read.map_or_else(|error| error.to_string(), |()| String::new())
+        };
+        let no_scores =
+            json!({ "preScore": { "disabled": [{ "name": "*" }] }, "score": { "disabled": [{ "name": "*" }] } });
+        assert_eq!(malformed(json!({ "profiles": [{ "plugins": no_scores }] })), "");
+        for wrong in [
+            json!({ "profils": [] }),
+            json!({ "extenders": [{}] }),
+            json!({ "profiles": [{ "plugin": {} }] }),
+            json!({ "profiles": [{ "plugins": { "scores": {} } }] }),
+            json!({ "apiVersion": "v1", "kind": "Pod" }),
+        ] {
+            let told = malformed(wrong.clone());
+            assert!(told.starts_with("not a KubeSchedulerConfiguration"), "{wrong}: {told}");
+        }
     }
 }

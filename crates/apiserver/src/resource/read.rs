@@ -28,9 +28,18 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
 }
 
 pub(super) async fn subresource(call: &Call<'_>, subresource: Subresource) -> Result<Answer, ApiError> {
-    let output = negotiate::output(&call.parts.headers, Offer::Plain)?;
+    let output = negotiate::output(&call.parts.headers, Offer::Objects)?;
     let version = call.query.text("resourceVersion");
-    let body = call.registry().get_subresource(&call.target, subresource, version).await?;
+    let body = match (output.shape, subresource) {
+        (Shape::Table, Subresource::Scale) => {
+            table::scale(&call.registry().get_subresource(&call.target, subresource, version).await?)?
+        }
+        (Shape::Table | Shape::Metadata, _) => {
+            let entry = call.registry().get(&call.target, version).await?;
+            return shaped(call, StatusCode::OK, output, &entry.value);
+        }
+        _ => call.registry().get_subresource(&call.target, subresource, version).await?,
+    };
     respond::json(StatusCode::OK, output.encoding, call.pretty(), body)
 }
 

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use k8s_openapi::api::autoscaling::v1::Scale;
 use machinery::status::ApiError;
+use registry::kind::{Column, cell_age, cell_name};
 use registry::{Registry, Resource};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::query::Query;
 
@@ -98,6 +100,32 @@ impl<'a> Writer<'a> {
     fn json(&mut self, value: &impl serde::Serialize) -> Result<(), ApiError> {
         serde_json::to_writer(&mut self.out, value).map_err(ApiError::internal)
     }
+}
+
+/// A Scale as a Table of its own.
+pub(super) fn scale(body: &[u8]) -> Result<Bytes, ApiError> {
+    let scale: Scale = serde_json::from_slice(body).map_err(ApiError::internal)?;
+    let columns = [
+        Column::name(),
+        Column::integer("Desired", "Number of desired pods."),
+        Column::integer("Available", "Number of pods there are."),
+        Column::age(),
+    ];
+    let cells = [
+        cell_name(&scale.metadata),
+        scale.spec.and_then(|spec| spec.replicas).unwrap_or_default().into(),
+        scale.status.map(|status| status.replicas).unwrap_or_default().into(),
+        cell_age(&scale.metadata, Timestamp::now()),
+    ];
+    let object = json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": scale.metadata });
+    let table = json!({
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": { "resourceVersion": scale.metadata.resource_version },
+        "columnDefinitions": columns,
+        "rows": [{ "cells": cells, "object": object }],
+    });
+    Ok(table.to_string().into())
 }
 
 /// The resourceVersion within the bytes of an object.

@@ -152,6 +152,30 @@ async fn unknown_fields_are_told_as_asked() {
 }
 
 #[tokio::test]
+async fn subresources_as_tables() {
+    let fixture = Fixture::new().await;
+    let container = json!({ "name": "main", "image": "img" });
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": { "name": "a" },
+        "spec": { "replicas": 3, "selector": { "matchLabels": { "app": "a" } },
+            "template": { "metadata": { "labels": { "app": "a" } }, "spec": { "containers": [container] } } },
+    });
+    fixture.json("POST /apis/apps/v1/namespaces/default/replicasets", 201, &set).await;
+    for (subresource, names) in
+        [("/status", ["Name", "Desired", "Current"]), ("/scale", ["Name", "Desired", "Available"])]
+    {
+        let line = format!("GET /apis/apps/v1/namespaces/default/replicasets/a{subresource}");
+        let table = fixture.ask(&line, &[("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")], "").await.json();
+        let columns = table["columnDefinitions"].as_array().unwrap();
+        let told: Vec<&str> = columns.iter().take(3).map(|column| column["name"].as_str().unwrap()).collect();
+        assert_eq!(told, names);
+        let cells = table["rows"][0]["cells"].as_array().unwrap();
+        assert_eq!(cells[..3], [json!("a"), json!(3), json!(0)]);
+        assert_eq!(cells.len(), columns.len());
+    }
+}
+
+#[tokio::test]
 async fn forms_of_objects() {
     let fixture = Fixture::new().await;
     fixture.json("POST /api/v1/namespaces/default/pods", 201, &pod("a", "node1")).await;

@@ -20,13 +20,20 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
         daemon::run(profile, start)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let scheduling = start.scheduler_config.as_deref().map(read_scheduler_config).transpose()?;
     if profile.daemon().is_some() {
+        if scheduling.is_some() {
+            bail!(
+                "the cluster {0} is already running, and its scheduler reads its configuration when it starts; \
+                 first: coracle stop -p {0}",
+                profile.name()
+            );
+        }
         write_context(&profile, start)?;
         add_nodes(&profile, start)?;
         output::note(format!("The cluster {} is already running.", profile.name()));
         return Ok(ExitCode::SUCCESS);
     }
-    let scheduling = start.scheduler_config.as_deref().map(read_scheduler_config).transpose()?;
     if !start.no_kubeconfig {
         kubeconfig::check(&kubeconfig::path()?)?;
     }

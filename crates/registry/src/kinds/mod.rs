@@ -24,7 +24,7 @@ mod networking;
 mod node;
 mod pod;
 mod pod_template;
-mod priority_class;
+pub(crate) mod priority_class;
 mod rbac;
 mod replica_set;
 mod replication_controller;

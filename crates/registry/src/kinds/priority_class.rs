@@ -3,11 +3,14 @@
 use jiff::Timestamp;
 use k8s_openapi::api::scheduling::v1::PriorityClass as Object;
 use machinery::field::{ErrorList, Path};
+use machinery::gvk::GroupResource;
+use machinery::status::ApiError;
 use serde_json::Value;
+use store::Key;
 
 use super::check::{Report, immutable, one_of};
 use super::common::text;
-use crate::kind::{Column, Context, Descriptor, Kind, cell_age, cell_name};
+use crate::kind::{Column, Context, Descriptor, Kind, Reservation, cell_age, cell_name};
 
 /// The highest priority a user may give; what is above is for the system.
 const HIGHEST_USER_PRIORITY: i32 = 1_000_000_000;
@@ -15,9 +18,28 @@ const SYSTEM_PREFIX: &str = "system-";
 /// The classes of the system, and their values.
 pub(crate) const SYSTEM_CLASSES: [(&str, i32); 2] =
     [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
+const STORAGE: &str = "scheduling.k8s.io/priorityclasses";
 
 /// PriorityClasses.
 pub(crate) struct PriorityClass;
+
+/// The stored class of that name.
+pub(crate) fn stored(context: &Context<'_>, name: &str) -> Option<Object> {
+    let entry = context.store.get(&Key::new(STORAGE, "", name))?;
+    serde_json::from_slice(&entry.value).ok()
+}
+
+/// The classes that are the default of Pods without one: more than one only if they were stored side by side.
+pub(crate) fn defaults(context: &Context<'_>) -> impl Iterator<Item = Object> {
+    let classes: Vec<Object> = context
+        .store
+        .snapshot(STORAGE)
+        .iter()
+        .filter_map(|entry| serde_json::from_slice::<Object>(&entry.value).ok())
+        .filter(|class| class.global_default == Some(true))
+        .collect();
+    classes.into_iter()
+}
 
 impl Kind for PriorityClass {
     type Object = Object;
@@ -66,6 +88,29 @@ impl Kind for PriorityClass {
         }
         immutable(&mut errors, &Path::new("preemptionPolicy"), &new.preemption_policy, &old.preemption_policy);
         errors
+    }
+
+    /// Pods without a class have that of the one default. Upstream's admission refuses a second.
+    fn allocate(new: &mut Object, _old: Option<&Object>, context: &Context<'_>) -> Result<Reservation, ApiError> {
+        if new.global_default == Some(true) {
+            let name = text(&new.metadata.name);
+            let mut others = defaults(context).filter(|class| text(&class.metadata.name) != name);
+            if let Some(other) = others.next() {
+                let other = text(&other.metadata.name);
+                let why = format!("PriorityClass {other} is already marked as default. Only one default can exist");
+                return Err(ApiError::forbidden(
+                    &GroupResource::new(Self::DESCRIPTOR.group, "priorityclasses"),
+                    name,
+                    why,
+                ));
+            }
+        }
+        Ok(Reservation::none())
+    }
+
+    fn undeletable(object: &Object) -> Option<&'static str> {
+        let is_system = SYSTEM_CLASSES.iter().any(|(name, _)| *name == text(&object.metadata.name));
+        is_system.then_some("this is a system priority class and cannot be deleted")
     }
 
     fn columns() -> Vec<Column> {

@@ -380,3 +380,48 @@ async fn conditions_say_what_a_webhook_is_about() {
     );
     assert_eq!(outcome(json!([this, broken]), "Ignore").await, Ok(()));
 }
+
+#[tokio::test]
+async fn a_priority_is_that_of_the_class() {
+    let fixture = Fixture::open().await;
+    let class = |name: &str, value: i32| {
+        json!({ "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": { "name": name },
+            "value": value, "globalDefault": true })
+    };
+    let classes = "scheduling.k8s.io/v1/priorityclasses";
+    let refused = |error: crate::ApiError, expected: &str| assert_eq!(error.message, expected);
+    fixture.create(classes, "", class("usual", 7)).await.unwrap();
+    refused(
+        fixture.create(classes, "", class("other", 8)).await.unwrap_err(),
+        "priorityclasses.scheduling.k8s.io \"other\" is forbidden: PriorityClass usual is already marked as default. \
+         Only one default can exist",
+    );
+    let usual = fixture.target(classes, "", "usual");
+    fixture.merge(&usual, json!({ "description": "it may be written itself" })).await.unwrap();
+
+    let of = |name: &str, fields: Value| {
+        let mut pod = pod(name);
+        pod["spec"].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        pod
+    };
+    let made = fixture.create("v1/pods", "default", of("a", json!({ "priority": 7 }))).await.unwrap();
+    assert_eq!(made["spec"]["priorityClassName"], "usual");
+    refused(
+        fixture.create("v1/pods", "default", of("b", json!({ "priority": 8 }))).await.unwrap_err(),
+        "pods \"b\" is forbidden: the integer value of priority (8) must not be provided in pod spec; priority admission \
+         controller computed 7 from the given PriorityClass name",
+    );
+    let critical = json!({ "priorityClassName": "system-node-critical", "preemptionPolicy": "Never" });
+    refused(
+        fixture.create("v1/pods", "default", of("c", critical)).await.unwrap_err(),
+        "pods \"c\" is forbidden: the string value of PreemptionPolicy (Never) must not be provided in pod spec; \
+         priority admission controller computed PreemptLowerPriority from the given PriorityClass name",
+    );
+    let system = fixture.target(classes, "", "system-node-critical");
+    assert_eq!(fixture.get(&system).await.unwrap()["value"], 2_000_001_000);
+    refused(
+        fixture.delete(&system, &DeleteRequest::default()).await.unwrap_err(),
+        "priorityclasses.scheduling.k8s.io \"system-node-critical\" is forbidden: this is a system priority class and \
+         cannot be deleted",
+    );
+}

@@ -1,6 +1,7 @@
 //! batch/v1 Job, and what it shares with the CronJob that carries a template of it.
 
 mod cron;
+mod policies;
 mod validation;
 
 #[cfg(test)]
@@ -153,6 +154,10 @@ fn default_spec(spec: &mut JobSpec) {
     spec.suspend.get_or_insert(false);
     let policy = if spec.pod_failure_policy.is_some() { "Failed" } else { "TerminatingOrFailed" };
     default_text(&mut spec.pod_replacement_policy, policy);
+    let rules = spec.pod_failure_policy.iter_mut().flat_map(|policy| &mut policy.rules);
+    for pattern in rules.flat_map(|rule| rule.on_pod_conditions.iter_mut().flatten()) {
+        default_text(&mut pattern.status, "True");
+    }
     default_template(&mut spec.template);
 }
 

@@ -106,6 +106,93 @@ fn validation() {
 }
 
 #[test]
+fn policies() {
+    let check = |fields: Value, expected: &[&str]| {
+        let mut object = with(job(), "/spec/completions", json!(4));
+        object["spec"].as_object_mut().expect("fields").extend(fields.as_object().expect("fields").clone());
+        assert_eq!(errors::<Job>(object), expected, "{fields}");
+    };
+    let fails = |rule: Value, expected: &[&str]| {
+        let expected: Vec<String> =
+            expected.iter().map(|error| format!("spec.podFailurePolicy.rules[0]{error}")).collect();
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(json!({"podFailurePolicy": {"rules": [rule]}}), &expected);
+    };
+    fails(
+        json!({"action": "FailJob", "onExitCodes": {"containerName": "c", "operator": "In", "values": [1, 42]}}),
+        &[],
+    );
+    fails(json!({"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}), &[]);
+    fails(
+        json!({"action": "Zap"}),
+        &[
+            ".action: Unsupported value: \"Zap\": supported values: \"Count\", \"FailIndex\", \"FailJob\", \"Ignore\"",
+            ": Invalid value: specifying one of OnExitCodes and OnPodConditions is required",
+        ],
+    );
+    fails(
+        json!({"action": "FailIndex", "onPodConditions": [{"type": "a b", "status": "Maybe"}],
+            "onExitCodes": {"containerName": "other", "operator": "In", "values": [3, 0, 3]}}),
+        &[
+            ".action: Invalid value: \"FailIndex\": requires the backoffLimitPerIndex to be set",
+            ".onExitCodes.containerName: Invalid value: \"other\": must be one of the container or initContainer names in \
+             the pod template",
+            ".onExitCodes.values[1]: Invalid value: 0: must not be 0 for the In operator",
+            ".onExitCodes.values[2]: Duplicate value: 3",
+            ".onExitCodes.values: Invalid value: [3,0,3]: must be ordered",
+            ".onPodConditions[0].type: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' \
+             or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or \
+             '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+            ".onPodConditions[0].status: Unsupported value: \"Maybe\": supported values: \"False\", \"True\", \"Unknown\"",
+            ": Invalid value: specifying both OnExitCodes and OnPodConditions is not supported",
+        ],
+    );
+    check(
+        json!({"podFailurePolicy": {"rules": []}, "podReplacementPolicy": "TerminatingOrFailed"}),
+        &["spec.podReplacementPolicy: Unsupported value: \"TerminatingOrFailed\": supported values: \"Failed\""],
+    );
+    check(
+        json!({"successPolicy": {"rules": []}}),
+        &["spec.successPolicy: Invalid value: {\"rules\":[]}: requires indexed completion mode"],
+    );
+    let succeeds = |rules: Value, expected: &[&str]| {
+        let expected: Vec<String> = expected.iter().map(|error| format!("spec.successPolicy.rules{error}")).collect();
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(json!({"completionMode": "Indexed", "successPolicy": {"rules": rules}}), &expected);
+    };
+    succeeds(json!([{"succeededIndexes": "0,2-3", "succeededCount": 3}]), &[]);
+    succeeds(
+        json!([]),
+        &[": Required value: at least one rules must be specified when the successPolicy is specified"],
+    );
+    succeeds(
+        json!([{}]),
+        &["[0]: Required value: at least one of succeededCount or succeededIndexes must be specified"],
+    );
+    succeeds(
+        json!([{"succeededIndexes": "0,2", "succeededCount": 3}]),
+        &[
+            "[0].succeededCount: Invalid value: 3: must be less than or equal to 2 (the number of indexes in the specified \
+           succeededIndexes field)",
+        ],
+    );
+    for (indexes, why) in [
+        ("2-1", "non-increasing order, previous: 2, current: 1"),
+        (
+            "0-1-2",
+            "the fragment \"0-1-2\" violates the requirement that an index interval can have at most two parts \
+                   separated by '-'",
+        ),
+        ("x", "cannot convert string to integer for index: \"x\""),
+        ("4", "too large index: \"4\""),
+    ] {
+        let expected =
+            format!("[0].succeededIndexes: Invalid value: \"{indexes}\": error parsing succeededIndexes: {why}");
+        succeeds(json!([{"succeededIndexes": indexes}]), &[&expected]);
+    }
+}
+
+#[test]
 fn schedules() {
     for (schedule, why) in [
         ("*/5 * * * *", ""),

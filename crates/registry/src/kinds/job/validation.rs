@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use machinery::field::{ErrorList, Path};
 use machinery::selector::LabelSelector as Selector;
 
-use super::UID_LABEL;
+use super::{UID_LABEL, policies};
 use crate::kinds::check::{Report, immutable, label_selector, non_negative, one_of};
 use crate::kinds::common::{entry, template_labels, text};
 use crate::kinds::pod::validate_template;
@@ -37,12 +37,7 @@ pub(super) fn validate(errors: &mut ErrorList, path: &Path, spec: &JobSpec) {
     if mode == "Indexed" && spec.completions.is_none() {
         errors.required(&path.child("completions"), "when completion mode is Indexed");
     }
-    one_of(
-        errors,
-        &path.child("podReplacementPolicy"),
-        text(&spec.pod_replacement_policy),
-        &["Failed", "TerminatingOrFailed"],
-    );
+    policies::validate(errors, path, spec);
     let path = path.child("template");
     validate_template(errors, &path, &spec.template);
     let policy = spec.template.spec.as_ref().map_or("", |spec| text(&spec.restart_policy));

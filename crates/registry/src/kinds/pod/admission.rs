@@ -18,7 +18,7 @@ use super::account;
 use crate::kind::Context;
 use crate::kinds::check::Report;
 use crate::kinds::common::{blank, default_text, entry, list, text};
-use crate::kinds::priority_class::SYSTEM_CLASSES;
+use crate::kinds::priority_class::{self, SYSTEM_CLASSES};
 
 /// Marks a pod that mirrors a file on the node: it is nobody's business but the kubelet's.
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -104,11 +104,12 @@ pub(super) fn tolerate_node_trouble(spec: &mut PodSpec) {
 }
 
 fn prioritize(spec: &mut PodSpec, context: &Context<'_>) {
-    let class = priority_class(text(&spec.priority_class_name), context);
+    let class = class_of(text(&spec.priority_class_name), context);
     if blank(&spec.priority_class_name) {
         spec.priority_class_name = class.name;
     }
-    spec.priority = Some(class.value);
+    // Other than the class has it: refused once all else is known to be right ([`references_exist`]).
+    spec.priority.get_or_insert(class.value);
     default_text(&mut spec.preemption_policy, &class.preemption);
 }
 
@@ -134,22 +135,15 @@ impl Class {
 }
 
 /// The class of that name; without a name the cluster's default class, if there is one.
-fn priority_class(name: &str, context: &Context<'_>) -> Class {
+fn class_of(name: &str, context: &Context<'_>) -> Class {
     if let Some((_, value)) = SYSTEM_CLASSES.into_iter().find(|(known, _)| *known == name) {
         return Class::plain(Some(name.to_owned()), value);
     }
-    if !name.is_empty() {
-        let key = Key::new("scheduling.k8s.io/priorityclasses", "", name);
-        return stored::<PriorityClass>(context, &key).map_or_else(|| Class::plain(None, 0), Class::of);
-    }
-    context
-        .store
-        .snapshot("scheduling.k8s.io/priorityclasses")
-        .iter()
-        .filter_map(|entry| serde_json::from_slice::<PriorityClass>(&entry.value).ok())
-        .filter(|class| class.global_default == Some(true))
-        .min_by_key(|class| class.value.unwrap_or_default())
-        .map_or_else(|| Class::plain(None, 0), Class::of)
+    let class = match name {
+        "" => priority_class::defaults(context).min_by_key(|class| class.value.unwrap_or_default()),
+        name => priority_class::stored(context, name),
+    };
+    class.map_or_else(|| Class::plain(None, 0), Class::of)
 }
 
 /// A priority is given once: an update that leaves it out does not take it away.
@@ -230,6 +224,20 @@ pub(super) fn references_exist(pod: &Pod, context: &Context<'_>) -> Result<(), A
         if context.store.get(&key).is_none() {
             return refuse(&pod.metadata, format!("no PriorityClass with name {class} was found"));
         }
+    }
+    let Class { value, preemption, .. } = class_of(class, context);
+    let computed = "must not be provided in pod spec; priority admission controller computed";
+    if let Some(given) = spec.priority.filter(|given| *given != value) {
+        let why =
+            format!("the integer value of priority ({given}) {computed} {value} from the given PriorityClass name");
+        return refuse(&pod.metadata, why);
+    }
+    let given = text(&spec.preemption_policy);
+    if given != preemption {
+        let why = format!(
+            "the string value of PreemptionPolicy ({given}) {computed} {preemption} from the given PriorityClass name"
+        );
+        return refuse(&pod.metadata, why);
     }
     let class = text(&spec.runtime_class_name);
     if !class.is_empty() {
