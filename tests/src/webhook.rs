@@ -20,7 +20,12 @@ pub struct Webhook {
 impl Webhook {
     /// Starts one which makes the `response` of a review from its `request`.
     pub fn start(answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
-        let key = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+        Self::start_at("127.0.0.1", "127.0.0.1", answer)
+    }
+
+    /// The same at this address of the machine, with a certificate for this name.
+    pub fn start_at(ip: &str, name: &str, answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
+        let key = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
         let chain = vec![CertificateDer::from(key.cert.der().to_vec())];
         let secret = PrivateKeyDer::try_from(key.signing_key.serialize_der()).expect("a key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -30,7 +35,7 @@ impl Webhook {
             .with_no_client_auth()
             .with_single_cert(chain, secret)
             .expect("a configuration");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let listener = TcpListener::bind((ip, 0)).expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let config = Arc::new(config);
         thread::spawn(move || {
@@ -46,6 +51,21 @@ impl Webhook {
     #[must_use]
     pub fn gone(&self) -> Self {
         Self { address: "127.0.0.1:1".to_owned(), authority: self.authority.clone() }
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("an address with a port")
+    }
+
+    /// How a configuration names it behind the Service `NAMESPACE/NAME`.
+    #[must_use]
+    pub fn client_config_by_service(&self, service: &str, path: &str) -> Value {
+        let (namespace, name) = service.split_once('/').expect("NAMESPACE/NAME");
+        json!({
+            "service": { "namespace": namespace, "name": name, "path": path },
+            "caBundle": BASE64_STANDARD.encode(&self.authority),
+        })
     }
 
     /// How a configuration names it.

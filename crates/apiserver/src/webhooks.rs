@@ -11,10 +11,11 @@ use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
+use k8s_openapi::jiff::Timestamp;
 use registry::{WebhookCall, WebhookClient};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, InvalidMessage, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Url;
@@ -50,10 +51,8 @@ async fn post(call: WebhookCall) -> Result<Bytes, String> {
     let server = ServerName::try_from(name.clone()).map_err(|error| error.to_string())?;
     let stream = connect(call.address, &name, port).await?;
     let _ = stream.set_nodelay(true);
-    let stream = TlsConnector::from(Arc::new(config))
-        .connect(server, stream)
-        .await
-        .map_err(|error| format!("tls: failed to verify certificate: {error}"))?;
+    let stream =
+        TlsConnector::from(Arc::new(config)).connect(server, stream).await.map_err(|error| handshake(&error))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let connection = tokio::spawn(connection);
@@ -127,7 +126,109 @@ async fn roots(bundle: &[u8]) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
+/// Why nobody is trusted there, in the words of Go's libraries, which people search for.
+fn handshake(error: &std::io::Error) -> String {
+    use rustls::{CertificateError as Bad, Error};
+    let stamp = |time: UnixTime| {
+        let time = i64::try_from(time.as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+        time.unwrap_or_default().to_string()
+    };
+    let bad = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(bad)) => bad,
+        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            return "http: server gave HTTP response to HTTPS client".to_owned();
+        }
+        Some(other) => return format!("tls: {other}"),
+        None if error.kind() == std::io::ErrorKind::UnexpectedEof => return "EOF".to_owned(),
+        None => return error.to_string(),
+    };
+    let why = match bad {
+        // The second is what an issuer of the same name leads to.
+        Bad::UnknownIssuer | Bad::BadSignature => "certificate signed by unknown authority".to_owned(),
+        Bad::ExpiredContext { time, not_after } => format!(
+            "certificate has expired or is not yet valid: current time {} is after {}",
+            stamp(*time),
+            stamp(*not_after)
+        ),
+        Bad::NotValidYetContext { time, not_before } => format!(
+            "certificate has expired or is not yet valid: current time {} is before {}",
+            stamp(*time),
+            stamp(*not_before)
+        ),
+        Bad::NotValidForNameContext { expected, presented } if presented.is_empty() => {
+            format!("certificate is not valid for any names, but wanted to match {}", expected.to_str())
+        }
+        Bad::NotValidForNameContext { expected, presented } => {
+            // rustls names them with their types: `DnsName("a.example")`.
+            let bare = |name: &String| {
+                let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+                inner.unwrap_or(name).trim_matches('"').to_owned()
+            };
+            let names: Vec<String> = presented.iter().map(bare).collect();
+            format!("certificate is valid for {}, not {}", names.join(", "), expected.to_str())
+        }
+        other => other.to_string(),
+    };
+    format!("tls: failed to verify certificate: x509: {why}")
+}
+
 /// An error with what led to it.
 fn chain(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {}", chain(source)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// A server with a certificate for `name`, or one that speaks no TLS; what is said by a client that trusts `trusted`.
+    async fn said(name: Option<&str>, trusted: Option<&rcgen::CertifiedKey<rcgen::KeyPair>>) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let own = name.map(|name| rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate"));
+        let ca_bundle = trusted.or(own.as_ref()).map(|key| key.cert.pem()).unwrap_or_default();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await?;
+            let Some(own) = &own else {
+                let mut hello = [0; 1];
+                tokio::io::AsyncReadExt::read(&mut stream, &mut hello).await?;
+                return tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            };
+            let secret = own.signing_key.serialize_der().try_into().map_err(io::Error::other)?;
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = rustls::ServerConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .and_then(|config| config.with_no_client_auth().with_single_cert(vec![own.cert.der().clone()], secret))
+                .map_err(io::Error::other)?;
+            tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(stream).await.map(drop)
+        };
+        let call = WebhookCall {
+            url: format!("https://hook.default.svc:{}/", address.port()),
+            address: Some(address),
+            ca_bundle: ca_bundle.into_bytes(),
+            body: Bytes::new(),
+            timeout: std::time::Duration::from_secs(10),
+        };
+        let (answer, _) = tokio::join!(post(call), serve);
+        answer.expect_err("no answer")
+    }
+
+    #[tokio::test]
+    async fn who_is_not_trusted_and_why() {
+        let other = rcgen::generate_simple_self_signed(vec!["hook.default.svc".to_owned()]).expect("a certificate");
+        let unverified = "tls: failed to verify certificate: x509: ";
+        for (name, trusted, expected) in [
+            (Some("hook.default.svc"), Some(&other), format!("{unverified}certificate signed by unknown authority")),
+            (
+                Some("hook.other.svc"),
+                None,
+                format!("{unverified}certificate is valid for hook.other.svc, not hook.default.svc"),
+            ),
+            (None, None, "http: server gave HTTP response to HTTPS client".to_owned()),
+        ] {
+            assert_eq!(said(name, trusted).await, expected, "{name:?}");
+        }
+    }
 }

@@ -174,24 +174,29 @@ fn rules_in_cel() {
     apply("{color: blue, sold: 7}").ok();
 }
 
+/// Converts shirts.
+fn paint(request: &Value) -> Value {
+    let mut objects = request["objects"].as_array().cloned().unwrap_or_default();
+    let wanted = request["desiredAPIVersion"].clone();
+    let (from, to) = if wanted == "example.com/v2" { ("color", "colour") } else { ("colour", "color") };
+    for object in &mut objects {
+        object["apiVersion"] = wanted.clone();
+        let color = object["spec"].as_object_mut().and_then(|spec| spec.remove(from)).unwrap_or_default();
+        object["spec"][to] = color;
+    }
+    json!({ "result": { "status": "Success" }, "convertedObjects": objects })
+}
+
+fn by_webhook(client_config: &Value) -> Value {
+    let webhook = json!({ "conversionReviewVersions": ["v1"], "clientConfig": client_config });
+    json!({ "strategy": "Webhook", "webhook": webhook })
+}
+
 #[test]
 fn conversion_webhooks() {
     let cluster = Cluster::start();
-    let painter = Webhook::start(|request| {
-        let mut objects = request["objects"].as_array().cloned().unwrap_or_default();
-        let wanted = request["desiredAPIVersion"].clone();
-        let (from, to) = if wanted == "example.com/v2" { ("color", "colour") } else { ("colour", "color") };
-        for object in &mut objects {
-            object["apiVersion"] = wanted.clone();
-            let color = object["spec"].as_object_mut().and_then(|spec| spec.remove(from)).unwrap_or_default();
-            object["spec"][to] = color;
-        }
-        json!({ "result": { "status": "Success" }, "convertedObjects": objects })
-    });
-    let conversion = |hook: &Webhook| {
-        let webhook = json!({ "conversionReviewVersions": ["v1"], "clientConfig": hook.client_config("convert") });
-        json!({ "strategy": "Webhook", "webhook": webhook })
-    };
+    let painter = Webhook::start(paint);
+    let conversion = |hook: &Webhook| by_webhook(&hook.client_config("convert"));
     cluster.apply(&shirts(COLORS, &conversion(&painter)));
     for (name, version, color) in [("a", "v1", "color: red"), ("b", "v2", "colour: blue")] {
         cluster.apply(&format!(
@@ -233,4 +238,63 @@ fn conversion_webhooks() {
     cluster.apply(&shirts(COLORS, &conversion(&painter)));
     assert_eq!(colors("shirts.v2.example.com", "colour"), "red blue");
     cluster.kubectl(&["delete", "crd", "shirts.example.com", "--timeout=30s"]).ok();
+}
+
+/// The same behind a Service, and what is said for as long as that leads nowhere.
+#[test]
+fn conversion_webhooks_by_service() {
+    let cluster = Cluster::start();
+    // The address of the machine to which the Service `kubernetes` leads too.
+    let machine = cluster.field("endpointslice/kubernetes", "{.endpoints[0].addresses[0]}");
+    let painter = Webhook::start_at(&machine, "painter.default.svc", paint);
+    let mut client_config = painter.client_config_by_service("default/painter", "/convert");
+    cluster.apply(&shirts(COLORS, &by_webhook(&client_config)));
+    cluster.apply("{apiVersion: example.com/v1, kind: Shirt, metadata: {name: a}, spec: {color: red}}");
+    let in_vain = |port: u16, why: &str| {
+        for (arguments, kind) in [(&["a"][..], "Shirt"), (&[], "ShirtList")] {
+            let told = cluster.kubectl(&[&["get", "shirts.v2.example.com"], arguments].concat()).fails();
+            let whole = format!(
+                "conversion webhook for example.com/v1, Kind={kind} failed: Post \
+                 \"https://painter.default.svc:{port}/convert?timeout=30s\": {why}"
+            );
+            assert!(told.contains(&whole), "{whole} is missing in {told}");
+        }
+        // Who asks for what is stored does not notice.
+        assert_eq!(cluster.field("shirts.v1.example.com/a", "{.spec.color}"), "red");
+    };
+    in_vain(443, "service \"painter\" not found");
+    let service = |port: u16| {
+        let (name, slice) = (
+            json!({ "name": "painter" }),
+            json!({ "name": "painter-1", "labels": { "kubernetes.io/service-name": "painter" } }),
+        );
+        let ports = json!([{ "name": "https", "port": port, "targetPort": painter.port() }]);
+        cluster.apply(
+            &json!({ "apiVersion": "v1", "kind": "Service", "metadata": name, "spec": { "ports": ports } }).to_string(),
+        );
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": slice, "addressType": "IPv4",
+            "ports": [{ "name": "https", "port": painter.port() }], "endpoints": [{ "addresses": [machine] }],
+        })
+        .to_string()
+    };
+    let slice = service(443);
+    in_vain(443, "no endpoints available for service \"painter\"");
+    cluster.apply(&slice);
+    let colour = || cluster.field("shirts.v2.example.com/a", "{.spec.colour}");
+    cluster.wait("the conversion goes through", || (colour() == "red").then_some(()));
+    cluster
+        .kubectl(&["patch", "shirts.v2.example.com", "a", "--type=merge", "-p", r#"{"spec":{"colour":"blue"}}"#])
+        .ok();
+    assert_eq!(cluster.field("shirts.v1.example.com/a", "{.spec.color}"), "blue");
+
+    // At another port, and with another program than the one that the definition trusts.
+    service(8443);
+    client_config["service"]["port"] = 8443.into();
+    cluster.apply(&shirts(COLORS, &by_webhook(&client_config)));
+    cluster.wait("it is found at its other port", || (colour() == "blue").then_some(()));
+    client_config["caBundle"] = Webhook::start(paint).client_config("")["caBundle"].clone();
+    cluster.apply(&shirts(COLORS, &by_webhook(&client_config)));
+    cluster.apply("{apiVersion: example.com/v1, kind: Shirt, metadata: {name: a}, spec: {color: red}}");
+    in_vain(8443, "tls: failed to verify certificate: x509: certificate signed by unknown authority");
 }
