@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 use clap::Args;
 
-use crate::steps::{run_command, target};
+use crate::steps::{build, run_command, target};
 use crate::{images, setup};
 
 /// Options of `cargo xtask bench`: they are the benchmark client's own; see `cargo xtask bench -- --help`.
@@ -19,9 +19,8 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::machine()?;
     images::ensure()?;
-    // Both in release: on a small machine the client's own cost is part of what is measured.
-    let packages = ["build", "--release", "--package", "coracle", "--package", "coracle-bench"];
-    run_command(Command::new("cargo").args(packages))?;
+    // The client in release too: on a small machine its own cost is part of what is measured.
+    build()?;
     let release = target()?.join("release");
     run_command(
         Command::new(release.join("coracle-bench"))

@@ -18,13 +18,14 @@ pub(crate) fn root() -> &'static Path {
     &ROOT
 }
 
-/// Builds the program and the example operator, for release.
+/// Builds the program, the example operator and the benchmark client, for release.
 ///
-/// Always both: what is built for one of them alone has other features of the crates they share, and is built anew.
+/// Always all of them: what is built for one alone has other features of the crates they share, and is built anew.
 pub(crate) fn build() -> Result<()> {
-    step("Build coracle and the example operator", || {
-        run("cargo", &["build", "--release", "--package", "coracle", "--package", "operator-rust"])
-    })
+    let packages = ["coracle", "operator-rust", "coracle-bench"].into_iter();
+    let arguments: Vec<&str> =
+        ["build", "--release"].into_iter().chain(packages.flat_map(|name| ["-p", name])).collect();
+    step("Build coracle, the example operator and the bench", || run("cargo", &arguments))
 }
 
 /// Where cargo puts what it builds.
@@ -73,7 +74,14 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<()> {
 }
 
 /// As [`run`], for a command with more to say than its arguments.
+///
+/// What cargo told this program about its own package is not passed on: build scripts that look at it (ring's) would run
+/// again, and all that stands on them be compiled again, whenever cargo is called by hand in between.
 pub(crate) fn run_command(command: &mut Command) -> Result<()> {
+    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
+        command.env_remove(name);
+    }
     let status = command
         .current_dir(root())
         .stdin(Stdio::null())

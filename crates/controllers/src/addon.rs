@@ -33,7 +33,7 @@ pub(crate) async fn while_served<F>(
 ) where
     F: Future<Output = ()>,
 {
-    let definitions = informers.informer::<PartialObjectMeta<CustomResourceDefinition>>();
+    let definitions = informers.informer_of::<PartialObjectMeta<CustomResourceDefinition>>();
     let key = ObjectKey::new("", format!("{}.{}", resource.plural, resource.group));
     let (present, mut is_present) = watch::channel(false);
     let name = key.name.clone();

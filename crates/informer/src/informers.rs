@@ -8,7 +8,7 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Informer, Object};
+use crate::{Informer, Object, Watched};
 
 /// One [`Informer`] for each kind, over all namespaces, started when it is first asked for. Cheap to clone.
 #[derive(Clone)]
@@ -24,10 +24,15 @@ impl Informers {
         Self { client, cancel, started: Arc::default() }
     }
 
-    /// The informer of all objects of kind `K`.
+    /// The informer of all objects of the built-in kind `K`.
     ///
     /// Must be called within a tokio runtime, since it may have to start the watch.
-    pub fn informer<K>(&self) -> Informer<K>
+    pub fn informer<K: Watched>(&self) -> Informer<K> {
+        K::informer(self)
+    }
+
+    /// As [`Informers::informer`], of any kind; its code is compiled in the crate that asks.
+    pub fn informer_of<K>(&self) -> Informer<K>
     where
         K: Object,
         K::DynamicType: Default + Clone,

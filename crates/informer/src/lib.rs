@@ -20,6 +20,7 @@ mod events;
 mod informer;
 mod informers;
 mod key;
+mod kinds;
 mod queue;
 mod slices;
 
@@ -27,6 +28,7 @@ pub use events::{EventType, Recorder};
 pub use informer::{Change, Informer};
 pub use informers::Informers;
 pub use key::ObjectKey;
+pub use kinds::Watched;
 pub use queue::{Outcome, WorkQueue, run};
 pub use slices::{SERVICE_NAME, service_of, services_of};
 

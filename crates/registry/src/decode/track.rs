@@ -1,17 +1,19 @@
 //! A serde deserializer around another one, which knows where it is.
 
+use std::any::type_name;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::str::FromStr;
 
-use machinery::quantity::Quantity;
+use machinery::quantity::{Quantity, QuantityError};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
 use super::keys::{KeySeed, Keys};
 use super::{Report, go};
 
-/// What is noted on the way.
+/// What is noted on the way. What it says of a value is said here, once, and not in the code that the compiler makes
+/// for each type: there are hundreds.
 pub(super) struct Notes<'r> {
     pub(super) report: RefCell<&'r mut Report>,
     /// The first value that did not fit, in upstream's words. serde's own error goes on to end the decoding.
@@ -25,6 +27,60 @@ impl Notes<'_> {
 
     fn fail(&self, message: String) {
         self.failure.borrow_mut().get_or_insert(message);
+    }
+
+    /// A quantity in its canonical form, or what is wrong with it.
+    #[inline(never)]
+    fn canonical(&self, text: &dyn fmt::Display) -> Result<String, QuantityError> {
+        let quantity = Quantity::from_str(&text.to_string());
+        quantity.map(|quantity| quantity.to_string()).inspect_err(|error| self.fail(error.to_string()))
+    }
+
+    /// The type at the Rust path `into` does not take what was `found` at `path`.
+    #[cold]
+    #[inline(never)]
+    fn refuse(&self, path: Path<'_>, into: &str, found: &str) {
+        let into = go::type_name(into);
+        self.fail(match path.go_field() {
+            Some(field) => format!("json: cannot unmarshal {found} into Go struct field {field} of type {into}"),
+            None => format!("json: cannot unmarshal {found} into Go value of type {into}"),
+        });
+    }
+
+    /// Go shows the number only to a type that takes numbers, just not this one.
+    #[cold]
+    #[inline(never)]
+    fn refuse_number(&self, path: Path<'_>, into: &str, wish: Wish, number: &dyn fmt::Display) {
+        match wish {
+            Wish::Number => self.refuse(path, into, &format!("number {number}")),
+            _ => self.refuse(path, into, "number"),
+        }
+    }
+
+    /// Most types take any text or none, a few look inside.
+    #[cold]
+    #[inline(never)]
+    fn refuse_text(&self, path: Path<'_>, into: &str, text: &str) {
+        if into.ends_with("::ByteString") {
+            self.fail(go::base64_error(text));
+        } else if into.ends_with("::Timestamp") {
+            self.fail(go::time_error(text));
+        } else {
+            self.refuse(path, into, "string");
+        }
+    }
+
+    /// The type at `path` skips its value, because it does not know the field.
+    #[cold]
+    #[inline(never)]
+    fn unknown(&self, path: Path<'_>) {
+        self.report.borrow_mut().note(format!("unknown field \"{path}\""));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn duplicate(&self, path: Path<'_>) {
+        self.report.borrow_mut().note(format!("duplicate field \"{path}\""));
     }
 }
 
@@ -210,7 +266,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Track<'_, '_, D> {
     /// A type that skips a value does so because it does not know the field.
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         if self.notes.collecting() {
-            self.notes.report.borrow_mut().note(format!("unknown field \"{}\"", self.path));
+            self.notes.unknown(self.path);
         }
         self.inner.deserialize_ignored_any(visitor)
     }
@@ -232,50 +288,32 @@ impl<'de, V: Visitor<'de>> Watched<'_, '_, V> {
     }
 
     /// A quantity in its canonical form.
-    fn quantity<E: Error>(self, text: &str) -> Result<V::Value, E> {
-        match Quantity::from_str(text) {
-            Ok(quantity) => self.visitor.visit_string(quantity.to_string()),
-            Err(error) => {
-                self.notes.fail(error.to_string());
-                Err(E::custom(error))
-            }
+    fn quantity<E: Error>(self, text: &dyn fmt::Display) -> Result<V::Value, E> {
+        let canonical = self.notes.canonical(text).map_err(E::custom)?;
+        self.visitor.visit_string(canonical)
+    }
+
+    /// What the visitor says of a number.
+    fn number<E: Error>(
+        self,
+        value: &dyn fmt::Display,
+        visit: impl FnOnce(V) -> Result<V::Value, E>,
+    ) -> Result<V::Value, E> {
+        if self.is_quantity() {
+            return self.quantity(value);
         }
+        let Self { visitor, path, notes, wish, .. } = self;
+        visit(visitor).inspect_err(|_| notes.refuse_number(path, type_name::<V::Value>(), wish, value))
     }
-}
 
-/// Notes what is wrong with a value of kind `found` when `result` is an error.
-fn checked<T, E>(
-    result: Result<T, E>,
-    notes: &Notes<'_>,
-    path: Path<'_>,
-    found: impl FnOnce() -> String,
-) -> Result<T, E> {
-    if result.is_err() {
-        let into = go::type_name(std::any::type_name::<T>());
-        notes.fail(match path.go_field() {
-            Some(field) => {
-                format!("json: cannot unmarshal {} into Go struct field {field} of type {into}", found())
-            }
-            None => format!("json: cannot unmarshal {} into Go value of type {into}", found()),
-        });
+    /// What the visitor says of a text.
+    fn text<E: Error>(self, text: &str, visit: impl FnOnce(V) -> Result<V::Value, E>) -> Result<V::Value, E> {
+        if self.is_quantity() {
+            return self.quantity(&text);
+        }
+        let Self { visitor, path, notes, .. } = self;
+        visit(visitor).inspect_err(|_| notes.refuse_text(path, type_name::<V::Value>(), text))
     }
-    result
-}
-
-/// What is wrong with a text that a type refused: most take any text or none, a few look inside.
-fn checked_text<T, E>(
-    result: Result<T, E>,
-    notes: &Notes<'_>,
-    path: Path<'_>,
-    text: impl FnOnce() -> String,
-) -> Result<T, E> {
-    let into = std::any::type_name::<T>();
-    if result.is_err() && into.ends_with("::ByteString") {
-        notes.fail(go::base64_error(&text()));
-    } else if result.is_err() && into.ends_with("::Timestamp") {
-        notes.fail(go::time_error(&text()));
-    }
-    checked(result, notes, path, || "string".into())
 }
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, '_, V> {
@@ -286,45 +324,28 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, '_, V> {
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<V::Value, E> {
-        checked(self.visitor.visit_bool(value), self.notes, self.path, || "bool".into())
+        let Self { visitor, path, notes, .. } = self;
+        visitor.visit_bool(value).inspect_err(|_| notes.refuse(path, type_name::<V::Value>(), "bool"))
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<V::Value, E> {
-        if self.is_quantity() {
-            return self.quantity(&value.to_string());
-        }
-        let wish = self.wish;
-        checked(self.visitor.visit_i64(value), self.notes, self.path, || number(wish, &value.to_string()))
+        self.number(&value, |visitor| visitor.visit_i64(value))
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<V::Value, E> {
-        if self.is_quantity() {
-            return self.quantity(&value.to_string());
-        }
-        let wish = self.wish;
-        checked(self.visitor.visit_u64(value), self.notes, self.path, || number(wish, &value.to_string()))
+        self.number(&value, |visitor| visitor.visit_u64(value))
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
-        if self.is_quantity() {
-            return self.quantity(&value.to_string());
-        }
-        let wish = self.wish;
-        checked(self.visitor.visit_f64(value), self.notes, self.path, || number(wish, &value.to_string()))
+        self.number(&value, |visitor| visitor.visit_f64(value))
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<V::Value, E> {
-        if self.is_quantity() {
-            return self.quantity(value);
-        }
-        checked_text(self.visitor.visit_str(value), self.notes, self.path, || value.to_owned())
+        self.text(value, |visitor| visitor.visit_str(value))
     }
 
     fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<V::Value, E> {
-        if self.is_quantity() {
-            return self.quantity(value);
-        }
-        checked_text(self.visitor.visit_borrowed_str(value), self.notes, self.path, || value.to_owned())
+        self.text(value, |visitor| visitor.visit_borrowed_str(value))
     }
 
     fn visit_string<E: Error>(self, value: String) -> Result<V::Value, E> {
@@ -336,11 +357,12 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, '_, V> {
         if self.is_quantity() {
             return self.visitor.visit_str("0");
         }
-        match self.wish {
-            Wish::Text => self.visitor.visit_str(""),
-            Wish::Number => self.visitor.visit_u64(0),
-            Wish::Bool => self.visitor.visit_bool(false),
-            Wish::Other => checked(self.visitor.visit_unit(), self.notes, self.path, || "null".into()),
+        let Self { visitor, path, notes, wish, .. } = self;
+        match wish {
+            Wish::Text => visitor.visit_str(""),
+            Wish::Number => visitor.visit_u64(0),
+            Wish::Bool => visitor.visit_bool(false),
+            Wish::Other => visitor.visit_unit().inspect_err(|_| notes.refuse(path, type_name::<V::Value>(), "null")),
         }
     }
 
@@ -362,7 +384,10 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, '_, V> {
         let entered = Cell::new(false);
         let sequence = Sequence { inner, parent: &self.path, index: 0, notes: self.notes, entered: &entered };
         let result = self.visitor.visit_seq(sequence);
-        if entered.get() { result } else { checked(result, self.notes, self.path, || "array".into()) }
+        if result.is_err() && !entered.get() {
+            self.notes.refuse(self.path, type_name::<V::Value>(), "array");
+        }
+        result
     }
 
     fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
@@ -378,17 +403,15 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, '_, V> {
             entered: &entered,
         };
         let result = self.visitor.visit_map(map);
-        if entered.get() { result } else { checked(result, self.notes, self.path, || "object".into()) }
+        if result.is_err() && !entered.get() {
+            self.notes.refuse(self.path, type_name::<V::Value>(), "object");
+        }
+        result
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
         self.visitor.visit_enum(inner)
     }
-}
-
-/// Go shows the number only to a type that takes numbers, just not this one.
-fn number(wish: Wish, digits: &str) -> String {
-    if wish == Wish::Number { format!("number {digits}") } else { "number".into() }
 }
 
 struct Sequence<'a, 'r, A> {
@@ -437,7 +460,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Map<'_, '_, 'de, A> {
         let found = self.inner.next_key_seed(KeySeed { seed, key: &mut self.key })?;
         if found.is_some() && !self.keys.insert(self.key.clone()) {
             let path = Path::Key { parent: self.parent, key: &self.key, owner: self.strukt };
-            self.notes.report.borrow_mut().note(format!("duplicate field \"{path}\""));
+            self.notes.duplicate(path);
         }
         Ok(found)
     }
