@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(30);
 /// Registers the node and keeps its status current until `cancel` is triggered.
 pub(crate) async fn run(shared: Arc<Shared>, cancel: CancellationToken) {
     let mut health = shared.cache.health();
-    let mut keeper = Keeper { shared: Arc::clone(&shared), written: None, images: Vec::new(), told_ready: None };
+    let mut keeper = Keeper { shared: Arc::clone(&shared), written: None, images: Vec::new() };
     shared.reporter.node("Starting", "Starting kubelet.");
     let mut pause = PAUSES.0;
     let mut look = tokio::time::interval(LOOK);
@@ -66,7 +66,6 @@ struct Keeper {
     /// The status as last written, without its heartbeats; `None` when it must be written whatever it is.
     written: Option<NodeStatus>,
     images: Vec<k8s_openapi::api::core::v1::ContainerImage>,
-    told_ready: Option<bool>,
 }
 
 impl Keeper {
@@ -77,19 +76,22 @@ impl Keeper {
         }
         let api: Api<Node> = Api::all(self.shared.client.clone());
         let name = self.shared.config.node_name.clone();
+        let mut is_new = false;
         let known = match self.written {
             Some(_) => None,
             None => match api.get_opt(&name).await? {
                 Some(node) => Some(node),
                 None if !self.shared.config.register => return Ok(()),
-                None => Some(self.register(&api, health).await?),
+                None => {
+                    is_new = true;
+                    Some(self.register(&api, health).await?)
+                }
             },
         };
         let old = known.as_ref().and_then(|node| node.status.clone());
         let old = old.or_else(|| self.written.clone()).unwrap_or_default();
         let machine = self.shared.machine();
         let status = status::compute(&self.shared.config, &machine, health, &self.images, &old);
-        let ready = *health == Health::Well || !machine.info.name.is_empty() && *health == Health::Unknown;
         let settled = self.written.as_ref().is_some_and(|written| status::same(written, &status));
         if !settled {
             if let Some(node) = &known {
@@ -97,9 +99,12 @@ impl Keeper {
             }
             let patch = Patch::Strategic(json!({ "status": status }));
             api.patch_status(&name, &PatchParams::default(), &patch).await?;
+            let before = if is_new { NodeStatus::default() } else { old };
+            for reason in status::news(&before, &status) {
+                self.shared.reporter.node(reason, &format!("Node {name} status is now: {reason}"));
+            }
             self.written = Some(status);
         }
-        self.tell(ready);
         Ok(())
     }
 
@@ -168,20 +173,6 @@ impl Keeper {
         if let Ok(images) = self.shared.runtime.images().await {
             self.images = status::images(images);
         }
-    }
-
-    fn tell(&mut self, ready: bool) {
-        if self.told_ready == Some(ready) {
-            return;
-        }
-        self.told_ready = Some(ready);
-        let name = &self.shared.config.node_name;
-        let (reason, what) = match ready {
-            true => ("NodeReady", "NodeReady"),
-            false => ("NodeNotReady", "NodeNotReady"),
-        };
-        let message = format!("Node {name} status is now: {what}");
-        self.shared.reporter.node(reason, &message);
     }
 }
 

@@ -126,6 +126,26 @@ fn info(config: &Config, machine: &Machine) -> NodeSystemInfo {
     }
 }
 
+/// What happened between two statuses, as the reasons of events: what was not known before is news, too.
+pub(crate) fn news(old: &NodeStatus, new: &NodeStatus) -> Vec<&'static str> {
+    let reason = |condition: &NodeCondition| match (condition.type_.as_str(), condition.status == "True") {
+        ("MemoryPressure", true) => Some("NodeHasInsufficientMemory"),
+        ("MemoryPressure", false) => Some("NodeHasSufficientMemory"),
+        ("DiskPressure", true) => Some("NodeHasDiskPressure"),
+        ("DiskPressure", false) => Some("NodeHasNoDiskPressure"),
+        ("PIDPressure", true) => Some("NodeHasInsufficientPID"),
+        ("PIDPressure", false) => Some("NodeHasSufficientPID"),
+        ("Ready", true) => Some("NodeReady"),
+        ("Ready", false) => Some("NodeNotReady"),
+        _ => None,
+    };
+    let as_before = |condition: &NodeCondition| {
+        let mut known = old.conditions.iter().flatten();
+        known.any(|known| known.type_ == condition.type_ && known.status == condition.status)
+    };
+    new.conditions.iter().flatten().filter(|condition| !as_before(condition)).filter_map(reason).collect()
+}
+
 fn conditions(config: &Config, machine: &Machine, health: &Health, old: &NodeStatus) -> Vec<NodeCondition> {
     let short_memory = machine::memory_available().is_some_and(|available| available < MEMORY);
     // A file system without a fixed number of inodes counts none at all.
@@ -212,7 +232,10 @@ mod tests {
     fn readiness_follows_the_runtime() {
         let well = check(&Health::Well, &NodeStatus::default());
         assert_eq!(ready(&well), ("True".to_owned(), "kubelet is posting ready status".to_owned()));
+        let first = ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeReady"];
+        assert_eq!(news(&NodeStatus::default(), &well), first);
         let down = check(&Health::Down("gone".to_owned()), &well);
+        assert_eq!((news(&well, &down), news(&down, &down)), (vec!["NodeNotReady"], vec![]));
         assert_eq!(ready(&down), ("False".to_owned(), "container runtime is down: gone".to_owned()));
         assert!(!same(&well, &down));
         assert!(same(&well, &check(&Health::Well, &well)));

@@ -76,7 +76,8 @@ fn below(volume: &Path, sub_path: &str, mount: &VolumeMount) -> Result<PathBuf, 
             Ok(_) => return Err(failed("the path leads out of the volume")),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let mode = fs::metadata(&root).map_or(0o755, |root| root.permissions().mode());
-                let mode = mode & 0o777;
+                // What is made in a volume of a group belongs to that group, too.
+                let mode = mode & 0o2777;
                 fs::DirBuilder::new()
                     .mode(mode)
                     .create(&made)

@@ -65,6 +65,7 @@ fn sub_paths_stay_within_their_volume() {
     let root = tempfile::tempdir().unwrap();
     let volume = root.path().join("v");
     fs::create_dir(&volume).unwrap();
+    fs::set_permissions(&volume, fs::Permissions::from_mode(0o2770)).unwrap();
     fs::write(volume.join("file"), "").unwrap();
     symlink("/etc", volume.join("escape")).unwrap();
     let mounting = Mounting { path: volume.clone(), read_only: false };
@@ -91,6 +92,9 @@ fn sub_paths_stay_within_their_volume() {
                 let real = fs::canonicalize(volume.join(path)).unwrap();
                 assert_eq!(fs::canonicalize(&mounts[0].host_path).unwrap(), real);
                 assert_eq!(mounts[0].container_path, Path::new("/data"));
+                if real.is_dir() {
+                    assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o7777, 0o2770, "{path}");
+                }
             }
             Err(part) => {
                 let message = result.unwrap_err();
