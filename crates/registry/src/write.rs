@@ -95,7 +95,8 @@ impl Registry {
         if self.mutate(&asked, &mut object, None, &mut warnings).await? {
             resource.prepare_create(object.as_mut(), &context);
         }
-        // 5. Validate.
+        // 5. Validate; that its namespace is missing is said first, as upstream does.
+        self.check_namespace(target, object.as_ref())?;
         let mut errors = meta::validate(object.meta(), resource.info());
         errors.extend(resource.validate(object.as_ref()));
         refuse_invalid(resource.info(), object.as_ref(), &errors)?;

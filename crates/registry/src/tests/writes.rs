@@ -48,6 +48,7 @@ async fn what_is_wrong_with_a_create() {
             r#"object is being deleted: namespaces "going" already exists"#,
         ),
         ("v1/configmaps", "nowhere", config_map("a"), 404, r#"namespaces "nowhere" not found"#),
+        ("v1/configmaps", "nowhere", config_map("No_Name"), 404, r#"namespaces "nowhere" not found"#),
         (
             "v1/configmaps",
             "going",
