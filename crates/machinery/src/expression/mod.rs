@@ -14,7 +14,6 @@ mod tests;
 mod types;
 mod value;
 
-use std::cell::Cell;
 use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
@@ -165,8 +164,7 @@ impl Program {
     /// When it cannot be parsed, speaks of what is not there, or is of another type than wanted.
     pub fn compile(text: &str, variables: &[(&str, Kind<'_>)], wanted: Wanted) -> Result<Self, CompileError> {
         // The parser takes tens of kilobytes of the stack for each bracket.
-        let compiled = on_large_stack(|| Self::compile_here(text, variables, wanted));
-        compiled.unwrap_or_else(|| Err(CompileError::Invalid("out of memory".to_owned())))
+        on_large_stack(|| Self::compile_here(text, variables, wanted))
     }
 
     fn compile_here(text: &str, variables: &[(&str, Kind<'_>)], wanted: Wanted) -> Result<Self, CompileError> {
@@ -228,11 +226,7 @@ impl Program {
         budget.spend(1);
         context.add_variable_as_val(budget::BUDGET, Box::new(budget.clone()));
         let evaluate = || cel::Value::resolve_val(&self.expression, &context).map(|found| value::owned(found.as_ref()));
-        let found = if self.depth <= SHALLOW || ON_LARGE_STACK.get() {
-            evaluate()
-        } else {
-            on_large_stack(evaluate).ok_or_else(|| Failure::Evaluation("out of memory".to_owned()))?
-        };
+        let found = if self.depth <= SHALLOW { evaluate() } else { on_large_stack(evaluate) };
         *left -= limit - budget.left();
         if budget.left() < 0 {
             *left = -1;
@@ -242,21 +236,9 @@ impl Program {
     }
 }
 
-thread_local! {
-    /// Whether this thread was made to recurse deeply.
-    static ON_LARGE_STACK: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs something that recurses deeply, or many such things; nothing if there is no room for it.
-pub(crate) fn on_large_stack<T: Send>(run: impl FnOnce() -> T + Send) -> Option<T> {
-    std::thread::scope(|scope| {
-        let builder = std::thread::Builder::new().name("expression".to_owned()).stack_size(LARGE_STACK);
-        let run = || {
-            ON_LARGE_STACK.set(true);
-            run()
-        };
-        builder.spawn_scoped(scope, run).ok()?.join().ok()
-    })
+/// Runs something that recurses deeply.
+fn on_large_stack<T>(run: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(LARGE_STACK / 2, LARGE_STACK, run)
 }
 
 impl<'a> Kind<'a> {

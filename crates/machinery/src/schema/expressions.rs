@@ -114,22 +114,14 @@ impl Schema {
         if !self.ruled {
             return ErrorList::new();
         }
-        let evaluate = || {
-            let mut run = Run { errors: ErrorList::new(), left: TOTAL_LIMIT };
-            let change = Change { new: new.0, old: old.map(|old| old.0), same: false };
-            let values = (!self.rules.is_empty()).then(|| {
-                let whole = |(body, around): (&Json, &[(&str, Json)])| Value::whole(body, self, around);
-                (whole(new), old.map(whole))
-            });
-            run.schema(self, change, Place::Root, values);
-            run.errors
-        };
-        // One thread for all rules of an object.
-        expression::on_large_stack(evaluate).unwrap_or_else(|| {
-            let detail = "the rules could not be evaluated: out of memory".to_owned();
-            let field = Place::Root.or_nil();
-            vec![FieldError { kind: ErrorKind::Internal, field, value: None, detail }].into()
-        })
+        let mut run = Run { errors: ErrorList::new(), left: TOTAL_LIMIT };
+        let change = Change { new: new.0, old: old.map(|old| old.0), same: false };
+        let values = (!self.rules.is_empty()).then(|| {
+            let whole = |(body, around): (&Json, &[(&str, Json)])| Value::whole(body, self, around);
+            (whole(new), old.map(whole))
+        });
+        run.schema(self, change, Place::Root, values);
+        run.errors
     }
 }
 
