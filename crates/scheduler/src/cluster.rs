@@ -46,6 +46,9 @@ pub struct Cluster {
     pub storage: Storage,
 }
 
+/// A pod that was taken out of the books for a trial.
+pub(crate) struct Charge(Placed);
+
 struct Placed {
     node: String,
     info: Arc<PodInfo>,
@@ -176,6 +179,18 @@ impl Cluster {
         self.lift(uid)
     }
 
+    /// For a trial, the pod has left its node.
+    pub(crate) fn take_out(&mut self, uid: &str) -> Option<Charge> {
+        let Placed { node, assumed, .. } = self.pods.get(uid)?;
+        let (node, assumed) = (node.clone(), *assumed);
+        Some(Charge(Placed { node, assumed, info: self.lift(uid)? }))
+    }
+
+    /// The trial is over.
+    pub(crate) fn put_back(&mut self, Charge(Placed { node, info, assumed }): Charge) {
+        self.place(&node, info, assumed);
+    }
+
     /// Whether the pod is charged to a node.
     pub fn is_placed(&self, uid: &str) -> bool {
         self.pods.contains_key(uid)
@@ -247,7 +262,9 @@ impl Cluster {
             return Vec::new();
         }
         let waiting = self.nominated.get(node.name()).into_iter().flatten();
-        waiting.filter(|other| other.priority >= pod.priority && other.uid != pod.uid).cloned().collect()
+        // One that has its place comes no more.
+        let comes = |other: &Arc<PodInfo>| other.uid != pod.uid && !self.is_placed(&other.uid);
+        waiting.filter(|other| other.priority >= pod.priority && comes(other)).cloned().collect()
     }
 
     fn place(&mut self, node: &str, info: Arc<PodInfo>, assumed: bool) {

@@ -8,6 +8,7 @@
 //!   a member's turn ──► all waiting members of the group, one after the other, each on the books of those before it
 //!                          ├─ enough of them placed (minMember): all are bound
 //!                          └─ too few: every placement is taken back, nothing is held
+//!                                └─ enough if pods of lower priority went: they go, and the nodes are kept for the gang
 //! ```
 //!
 //! Because nothing is held between tries, two gangs that fit only one after the other cannot block each other, which is
@@ -15,6 +16,7 @@
 //!
 //! Volcano's groups are in queues, which share the cluster: [`proportion`].
 
+mod clear;
 mod objects;
 mod place;
 mod proportion;
@@ -37,8 +39,9 @@ use crate::cluster::Cluster;
 use crate::framework::Candidate;
 use crate::resources::Resources;
 
+pub(crate) use clear::{Clearing, clear};
 pub(crate) use objects::{Told, known, watch};
-pub(crate) use place::{Placement, in_order, place};
+pub(crate) use place::{Placement, Refused, in_order, place};
 pub use proportion::Queue;
 pub(crate) use proportion::{NAME as PROPORTION, Standings};
 

@@ -69,6 +69,13 @@ pub struct Preemption {
     violations: usize,
 }
 
+impl Preemption {
+    /// A node on which there is room as it is.
+    pub(crate) fn of_nobody(node: String) -> Self {
+        Self { node, victims: Vec::new(), violations: 0 }
+    }
+}
+
 /// Looks for pods to displace. The error says why there are none, in upstream's words.
 pub fn preempt(
     cluster: &Cluster,

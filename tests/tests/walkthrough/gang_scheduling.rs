@@ -132,6 +132,45 @@ fn volcano() {
     cluster.kubectl(&["wait", "--for=condition=Ready", "pods", "-l", "gang=large", "--timeout=60s"]).ok();
 }
 
+/// A gang that is more important displaces others, if it is whole then; else nobody goes for it.
+#[test]
+fn preemption() {
+    let cluster = Cluster::start_with(&["gang"]);
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    cluster.coracle(&["node", "add", "gpu", "--fake", "--gpu", "1", "--count", "3"]).ok();
+    for (name, value) in [("low", 1), ("high", 1_000)] {
+        kubectl(&["create", "priorityclass", name, &format!("--value={value}")]);
+    }
+    for number in 0..3 {
+        let name = format!("low-{number}");
+        cluster.apply(&pod(&name, json!({ "containers": asks("nvidia.com/gpu", "1"), "priorityClassName": "low" })));
+        node_of(&cluster, &name);
+    }
+    let gang = |name: &str, members: usize| {
+        let group = json!({
+            "apiVersion": "scheduling.x-k8s.io/v1alpha1", "kind": "PodGroup", "metadata": { "name": name },
+            "spec": { "minMember": members },
+        });
+        cluster.apply(&group.to_string());
+        for number in 0..members {
+            let labels = json!({ "gang": name, "scheduling.x-k8s.io/pod-group": name });
+            let spec = json!({ "containers": asks("nvidia.com/gpu", "1"), "priorityClassName": "high" });
+            cluster.apply(&labelled(&format!("{name}-{number}"), labels, spec));
+        }
+    };
+    let left = || kubectl(&["get", "pods", "-o", "name"]).lines().filter(|name| name.starts_with("pod/low")).count();
+    gang("large", 4);
+    cluster.wait("it is refused as a whole", || {
+        refused(&cluster, "large-3").contains("of 4 pods that it needs find a node").then_some(())
+    });
+    assert_eq!(left(), 3, "four would not fit, whoever goes");
+    gang("small", 2);
+    kubectl(&["wait", "--for=condition=Ready", "pods", "-l", "gang=small", "--timeout=60s"]);
+    assert_eq!(left(), 1, "two had to go");
+    let events = kubectl(&["get", "events", "--field-selector=reason=Preempted", "-o", "name"]);
+    assert_eq!(events.lines().count(), 2, "{events}");
+}
+
 /// Queues of Volcano share by their weights, and tell what their groups have.
 #[test]
 fn volcano_queues() {

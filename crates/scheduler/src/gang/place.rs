@@ -20,14 +20,17 @@ pub(crate) enum Placement {
         left: Vec<(Candidate, Box<Unschedulable>, Trace)>,
     },
     /// Too few: nothing is charged.
-    Refused {
-        /// Why, for people.
-        message: String,
-        /// The plugins whose remedies may help, [`NAME`] among them.
-        plugins: BTreeSet<&'static str>,
-        /// What was found for the first member that found no node.
-        trace: Trace,
-    },
+    Refused(Refused),
+}
+
+/// Why a group is not placed.
+pub(crate) struct Refused {
+    /// For people.
+    pub(crate) message: String,
+    /// The plugins whose remedies may help, [`NAME`] among them.
+    pub(crate) plugins: BTreeSet<&'static str>,
+    /// What was found for the first member that found no node.
+    pub(crate) trace: Trace,
 }
 
 /// The important first, then in the order of their names: rank 0 before rank 1.
@@ -81,7 +84,7 @@ pub(crate) fn place(
         }
         trace = found;
     }
-    Placement::Refused { message, plugins, trace }
+    Placement::Refused(Refused { message, plugins, trace })
 }
 
 /// What the whole cluster, empty, has too little of for `needed` such pods.

@@ -7,6 +7,7 @@ use super::place::{Placement, place};
 use super::status::{Members, plan};
 use super::*;
 use crate::framework::Candidate;
+use crate::preempt::Budget;
 use crate::profile::Profile;
 use crate::queue::SchedulingQueue;
 use crate::testing::{asks, cluster, pod_with, sized_node};
@@ -38,7 +39,7 @@ fn four_workers_with_room_for_two() {
     let members = |count: usize| (0..count).map(|number| worker("g", number)).collect::<Vec<_>>();
     let mut small = gpus(&[1, 1]);
     match place(&mut small, &Profile::default(), &key("g"), members(4), 4, &mut 0) {
-        Placement::Refused { message, plugins, .. } => {
+        Placement::Refused(Refused { message, plugins, .. }) => {
             assert_eq!(
                 message,
                 "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. pod group n/g is not ready: 2 of 4 pods that it \
@@ -56,6 +57,78 @@ fn four_workers_with_room_for_two() {
         panic!("there is room for four");
     };
     assert_eq!((placed.len(), left.len(), used(&large)), (4, 1, 4), "the fifth is not needed");
+}
+
+/// On nodes with so many GPUs full of pods of these priorities, one GPU each: which of them go, and to which nodes, for a gang
+/// of priority 100.
+fn cleared(nodes: &[u32], running: &[(&str, &str, i32)], members: usize, budgets: &[Budget]) -> Option<Vec<String>> {
+    let sized = |name: &str, priority: i32| {
+        let mut spec = asks(json!({ "nvidia.com/gpu": "1" }));
+        spec["priority"] = priority.into();
+        pod_with(json!({ "name": name, "labels": { "app": name } }), &spec)
+    };
+    let mut cluster = gpus(nodes);
+    for (node, name, priority) in running {
+        cluster.set_pod(node, &sized(name, *priority).pod);
+    }
+    let before = used(&cluster);
+    let members: Vec<Candidate> = (0..members).map(|number| sized(&format!("g-{number}"), 100)).collect();
+    let found = clear(&mut cluster, &Profile::default(), &key("g"), &members, members.len(), budgets);
+    assert_eq!(used(&cluster), before, "nothing is charged, and nobody forgotten");
+    match found {
+        Clearing::Whole(found) => {
+            assert_eq!(found.len(), members.len());
+            let mut gone: Vec<String> =
+                found.iter().flat_map(|(_, one)| one.victims.iter().map(|victim| victim.name.clone())).collect();
+            gone.sort();
+            Some(gone)
+        }
+        Clearing::Waits | Clearing::Impossible => None,
+    }
+}
+
+#[test]
+fn a_gang_displaces_others_only_if_it_is_whole_then() {
+    let check = |nodes: &[u32], running: &[(&str, &str, i32)], members: usize, expected: Option<&[&str]>| {
+        let gone = cleared(nodes, running, members, &[]);
+        let expected = expected.map(|names| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(gone, expected, "{nodes:?} {running:?} {members}");
+    };
+    let two = [("n0", "a", 1), ("n1", "b", 1)];
+    check(&[1, 1], &two, 2, Some(&["a", "b"]));
+    // Three do not fit, whoever goes: nobody does.
+    check(&[1, 1], &two, 3, None);
+    // One of the two is more important than the gang.
+    check(&[1, 1], &[("n0", "a", 1), ("n1", "b", 1_000)], 2, None);
+    // As few as must, and the least important; who has room needs nobody's.
+    check(&[1, 1, 1], &two, 2, Some(&["a"]));
+    check(&[2], &[("n0", "a", 5), ("n0", "b", 1)], 1, Some(&["b"]));
+    check(&[3, 1], &[("n0", "a", 1), ("n0", "b", 2), ("n0", "c", 3), ("n1", "d", 9)], 3, Some(&["a", "b", "c"]));
+    // There is room as it is: that is not for this to say.
+    check(&[2], &[], 2, None);
+}
+
+#[test]
+fn a_gang_waits_for_those_that_are_going_for_it() {
+    let pod = |name: &str, more: Value| {
+        let pod = json!({
+            "metadata": { "name": name, "namespace": "n", "uid": name },
+            "spec": asks(json!({ "nvidia.com/gpu": "1" })),
+        });
+        let pod = machinery::patch::merge_patch(&pod, &more).expect("objects");
+        Candidate::new(std::sync::Arc::new(serde_json::from_value(pod).expect("a pod")))
+    };
+    let mut cluster = gpus(&[1, 1]);
+    let going = json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } });
+    cluster.set_pod("n0", &pod("going", going).pod);
+    cluster.set_pod("n1", &pod("stays", json!({})).pod);
+    let member = |number: usize| {
+        let node = format!("n{number}");
+        let more = json!({ "spec": { "priority": 100 }, "status": { "nominatedNodeName": node } });
+        pod(&format!("g-{number}"), more)
+    };
+    let found = clear(&mut cluster, &Profile::default(), &key("g"), &[member(0), member(1)], 2, &[]);
+    assert!(matches!(found, Clearing::Waits), "{found:?}");
 }
 
 #[test]
@@ -167,7 +240,7 @@ fn placed(nodes: &[u32], queues: &[(&str, u32)], gangs: &[(&str, &str, usize)]) 
                 placed.iter().for_each(|(pod, ..)| queue.decided(&pod.uid));
                 whole.push(key.name);
             }
-            Placement::Refused { .. } => refuse(&mut queue),
+            Placement::Refused(_) => refuse(&mut queue),
         }
     }
     whole

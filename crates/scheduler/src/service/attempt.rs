@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use super::{Message, Scheduler};
 use crate::bind::{self, BindError};
 use crate::framework::Candidate;
-use crate::gang::{self, Family, GroupKey, Placement, Standings};
+use crate::gang::{self, Clearing, Family, GroupKey, Placement, Refused, Standings};
 use crate::preempt::{Preemption, preempt};
 use crate::record::{Record, remedy};
 use crate::resources::Resources;
@@ -95,12 +95,13 @@ impl Scheduler {
         if let Some((plugin, obstacle)) = obstacle {
             // Told to the pod whose turn it is alone: while the members of a gang come, one after the other, telling all
             // each time would be of no use to anybody.
-            let plugins = BTreeSet::from([gang::NAME, plugin]);
+            let refused =
+                Refused { message: obstacle, plugins: BTreeSet::from([gang::NAME, plugin]), trace: Trace::default() };
             for other in members.iter().filter(|other| other.uid != turn.uid) {
-                self.queue.refused(&other.uid, plugins.clone(), Instant::now());
+                self.cluster.withdraw(&other.uid);
+                self.queue.refused(&other.uid, refused.plugins.clone(), Instant::now());
             }
-            let turn = std::slice::from_ref(turn);
-            return self.refuse_gang(key, turn, &obstacle, &plugins, &Trace::default(), started);
+            return self.refuse_gang(key, std::slice::from_ref(turn), &refused, Clearing::Impossible, started);
         }
         let admitted = self.groups.admitted(key, &members, needed, standings);
         let beyond = members.split_off(admitted);
@@ -125,8 +126,15 @@ impl Scheduler {
                     self.refuse(&pod, refused, None, &trace, took);
                 }
             }
-            Placement::Refused { message, plugins, trace } => {
-                self.refuse_gang(key, &members, &message, &plugins, &trace, started);
+            Placement::Refused(refused) => {
+                let clearing = match profile.preempts {
+                    false => Clearing::Impossible,
+                    true => {
+                        let budgets: Vec<_> = self.budgets.values().cloned().collect();
+                        gang::clear(&mut self.cluster, &profile, key, &members, needed, &budgets)
+                    }
+                };
+                self.refuse_gang(key, &members, &refused, clearing, started);
             }
         }
     }
@@ -218,23 +226,43 @@ impl Scheduler {
         &mut self,
         key: &GroupKey,
         members: &[Candidate],
-        message: &str,
-        plugins: &BTreeSet<&'static str>,
-        trace: &Trace,
+        refused: &Refused,
+        clearing: Clearing,
         started: std::time::Instant,
     ) {
         let now = Instant::now();
         self.groups.note_in_vain(key, now);
+        // What was nominated stays nominated while victims go; else there is no reason for it any more.
+        let stays = matches!(clearing, Clearing::Waits);
+        let mut cleared = match clearing {
+            Clearing::Whole(found) => found,
+            Clearing::Waits | Clearing::Impossible => Vec::new(),
+        };
         for pod in members {
-            let mut record = self.record(pod, started.elapsed()).trace(&self.cluster, trace, None);
+            let mut record = self.record(pod, started.elapsed()).trace(&self.cluster, &refused.trace, None);
             record.feasible = 0;
             record.scored.clear();
             record.group = Some(key.to_string());
-            message.clone_into(&mut record.message);
-            record.waits_for = plugins.iter().map(|plugin| remedy(plugin)).collect();
+            record.message.clone_from(&refused.message);
+            record.waits_for = refused.plugins.iter().map(|plugin| remedy(plugin)).collect();
+            let own = cleared.iter().position(|(member, _)| member.uid == pod.uid);
+            let preemption = own.map(|own| cleared.swap_remove(own).1);
+            let nominated = (!stays).then(|| preemption.as_ref().map(|preemption| preemption.node.clone()));
+            match preemption {
+                Some(preemption) => {
+                    record.nominated = Some(preemption.node.clone());
+                    record.victims = preemption.victims.iter().map(|victim| victim.full_name()).collect();
+                    record.waits_for =
+                        vec!["pods of lower priority to leave the nodes that are being cleared for its group"];
+                    self.cluster.nominate(&pod.info, &preemption.node);
+                    self.displace(pod, preemption);
+                }
+                None if !stays => self.cluster.withdraw(&pod.uid),
+                None => {}
+            }
             self.config.records.put(record);
-            self.queue.refused(&pod.uid, plugins.clone(), now);
-            self.tell(pod, message.to_owned(), None);
+            self.queue.refused(&pod.uid, refused.plugins.clone(), now);
+            self.tell(pod, refused.message.clone(), nominated);
         }
     }
 
