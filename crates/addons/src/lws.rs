@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::schema::{
     Names, Version, about, age, column, conditions, count_or_percent, definition, free, integer, list, object, one_of,
-    status_and_scale, string, with,
+    rule_at, status_and_scale, string, with,
 };
 
 const NAMES: Names = Names {
@@ -58,6 +58,14 @@ fn spec() -> Value {
             ),
         ],
     );
+    // Words and places of these rules are those of upstream's webhook.
+    let none = |field: &str| format!("(has(self.{field}) && (self.{field} == 0 || self.{field} == '0%'))");
+    let rolling = rule_at(
+        rolling,
+        &format!("!({} && {})", none("maxUnavailable"), none("maxSurge")),
+        "must not be 0 when `maxSurge` is 0",
+        ".maxUnavailable",
+    );
     let rollout = object(
         &["type"],
         [
@@ -96,12 +104,12 @@ fn template() -> Value {
         &[],
         [
             ("subGroupPolicyType", with(one_of(&["LeaderWorker", "LeaderExcluded"]), "default", "LeaderWorker")),
-            ("subGroupSize", integer()),
+            ("subGroupSize", with(integer(), "minimum", 1)),
         ],
     );
     let retention =
         object(&[], [("whenDeleted", one_of(&["Retain", "Delete"])), ("whenScaled", one_of(&["Retain", "Delete"]))]);
-    object(
+    let template = object(
         &["workerTemplate"],
         [
             ("leaderTemplate", about("The pod template of leaders; that of the workers where there is none.", free())),
@@ -124,6 +132,23 @@ fn template() -> Value {
             ("volumeClaimTemplates", list(free())),
             ("persistentVolumeClaimRetentionPolicy", retention),
         ],
+    );
+    let group = |rule: &str| format!("!has(self.subGroupPolicy) || !has(self.subGroupPolicy.subGroupSize) || {rule}");
+    let template = rule_at(
+        template,
+        &group("self.subGroupPolicy.subGroupSize <= self.size"),
+        "subGroupSize cannot be larger than size",
+        ".subGroupPolicy.subGroupSize",
+    );
+    rule_at(
+        template,
+        &group(
+            "self.subGroupPolicy.subGroupSize > self.size || (self.size - 1) % self.subGroupPolicy.subGroupSize == 0 || \
+             self.subGroupPolicy.subGroupPolicyType != 'LeaderExcluded' && self.size % self.subGroupPolicy.subGroupSize \
+             == 0",
+        ),
+        "size or size - 1 must be divisible by subGroupSize",
+        ".subGroupPolicy.subGroupSize",
     )
 }
 

@@ -89,8 +89,16 @@ pub(crate) fn with(mut schema: Value, name: &str, value: impl Into<Value>) -> Va
 }
 
 /// Adds a rule in CEL, and what is said where it is broken.
-pub(crate) fn rule(mut schema: Value, rule: &str, message: &str) -> Value {
-    let rule = json!({ "rule": rule, "message": message });
+pub(crate) fn rule(schema: Value, rule: &str, message: &str) -> Value {
+    add_rule(schema, json!({ "rule": rule, "message": message }))
+}
+
+/// As [`rule`], of a field below.
+pub(crate) fn rule_at(schema: Value, rule: &str, message: &str, field: &str) -> Value {
+    add_rule(schema, json!({ "rule": rule, "message": message, "fieldPath": field }))
+}
+
+fn add_rule(mut schema: Value, rule: Value) -> Value {
     match schema["x-kubernetes-validations"].as_array_mut() {
         Some(rules) => rules.push(rule),
         None => schema["x-kubernetes-validations"] = json!([rule]),

@@ -98,3 +98,39 @@ fn manifests_are_taken() {
     check("gang", "PodGroup", "v1beta1", json!({ "minMember": 4 }), &[("/spec/queue", json!("default"))]);
     check("gang", "Queue", "v1beta1", json!({ "capability": { "cpu": 8 } }), &[("/spec/weight", json!(1))]);
 }
+
+#[test]
+fn what_cannot_be_done_is_refused() {
+    let check = |template: Value, rolling: Value, expected: &str| {
+        let all = schemas(Addon::find("lws").unwrap());
+        let schema = Schema::parse(&all[0].2);
+        let mut object = json!({ "spec": {
+            "leaderWorkerTemplate": template, "rolloutStrategy": { "rollingUpdateConfiguration": rolling } } });
+        object["spec"]["leaderWorkerTemplate"]["workerTemplate"] = json!({});
+        schema.default(&mut object);
+        let around = [("kind", json!("LeaderWorkerSet")), ("metadata", json!({ "name": "x" }))];
+        assert_eq!(schema.evaluate((&object, &around), None).to_string(), expected);
+    };
+    let rolling = |unavailable: Value, surge: Value| json!({ "maxUnavailable": unavailable, "maxSurge": surge });
+    let nothing = "spec.rolloutStrategy.rollingUpdateConfiguration.maxUnavailable: Invalid value: must not be 0 when \
+                   `maxSurge` is 0";
+    check(json!({}), json!({}), "[]");
+    check(json!({}), rolling(json!(0), json!("10%")), "[]");
+    check(json!({}), rolling(json!(0), json!(0)), nothing);
+    check(json!({}), rolling(json!("0%"), json!(0)), nothing);
+    let groups = |size: u32, of: u32, kind: &str| json!({ "size": size, "subGroupPolicy": { "subGroupSize": of, "subGroupPolicyType": kind } });
+    let place = "spec.leaderWorkerTemplate.subGroupPolicy.subGroupSize: Invalid value: ";
+    check(groups(4, 2, "LeaderWorker"), json!({}), "[]");
+    check(groups(5, 2, "LeaderWorker"), json!({}), "[]");
+    check(
+        groups(5, 3, "LeaderWorker"),
+        json!({}),
+        &format!("{place}size or size - 1 must be divisible by subGroupSize"),
+    );
+    check(
+        groups(4, 2, "LeaderExcluded"),
+        json!({}),
+        &format!("{place}size or size - 1 must be divisible by subGroupSize"),
+    );
+    check(groups(2, 3, "LeaderWorker"), json!({}), &format!("{place}subGroupSize cannot be larger than size"));
+}

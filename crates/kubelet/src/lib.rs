@@ -123,6 +123,7 @@ pub fn start(config: Config, deps: Deps) -> Result<Handle, Error> {
         Objects::new(client, cancel.clone()),
         Reporter::new(recorder, &node),
     ));
+    node::tell_of_cordons(&shared, &informers.informer());
     let pods = Arc::new(Pods::default());
     let mut tasks = JoinSet::new();
     tasks.spawn(node::run(Arc::clone(&shared), cancel.clone()));

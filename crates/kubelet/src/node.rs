@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use informer::Informer;
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
@@ -174,6 +175,27 @@ impl Keeper {
             self.images = status::images(images);
         }
     }
+}
+
+/// Tells when the node of `shared` is cordoned, and when no longer.
+pub(crate) fn tell_of_cordons(shared: &Arc<Shared>, nodes: &Informer<Node>) {
+    let shared = Arc::downgrade(shared);
+    nodes.on_change(move |change| {
+        let cordoned = |node: &Option<Arc<Node>>| node.as_ref().map(|node| is_cordoned(node));
+        let (Some(old), Some(new), Some(shared)) = (cordoned(&change.old), cordoned(&change.new), shared.upgrade())
+        else {
+            return;
+        };
+        let name = &shared.config.node_name;
+        if old != new && change.new.as_ref().is_some_and(|node| node.metadata.name.as_ref() == Some(name)) {
+            let reason = if new { "NodeNotSchedulable" } else { "NodeSchedulable" };
+            shared.reporter.node(reason, &format!("Node {name} status is now: {reason}"));
+        }
+    });
+}
+
+fn is_cordoned(node: &Node) -> bool {
+    node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true)
 }
 
 /// The labels of the node.

@@ -51,6 +51,23 @@ pub(crate) fn hostname(spec: &PodSpec, pod_name: &str) -> String {
     name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()
 }
 
+/// The domain below which the pod has its host name: that of the service it names as its subdomain.
+pub(crate) fn domain(spec: &PodSpec, namespace: &str, cluster_domain: &str) -> Option<String> {
+    let subdomain = spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty())?;
+    // Upstream: the override is the whole name, whatever else is asked for.
+    let overridden = spec.hostname_override.as_deref().is_some_and(|name| !name.is_empty());
+    (!overridden).then(|| format!("{subdomain}.{namespace}.svc.{cluster_domain}"))
+}
+
+/// What the kernel calls the pod: its host name, or with `setHostnameAsFQDN` that with its domain.
+pub(crate) fn kernel_name(spec: &PodSpec, pod_name: &str, domain: Option<&str>) -> String {
+    let name = hostname(spec, pod_name);
+    match domain.filter(|_| spec.set_hostname_as_fqdn == Some(true)) {
+        Some(domain) => format!("{name}.{domain}"),
+        None => name,
+    }
+}
+
 /// A resolver configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Resolver {
@@ -214,5 +231,13 @@ mod tests {
         assert_eq!(hostname(&spec(json!({})), &long), "a".repeat(62));
         assert_eq!(hostname(&spec(json!({"hostname": "h"})), "pod"), "h");
         assert_eq!(hostname(&spec(json!({})), "pod"), "pod");
+        let check = |fields: serde_json::Value, expected: &str| {
+            let spec = spec(fields);
+            let domain = domain(&spec, "ns", "cluster.local");
+            assert_eq!(kernel_name(&spec, "pod", domain.as_deref()), expected);
+        };
+        check(json!({"subdomain": "web"}), "pod");
+        check(json!({"setHostnameAsFQDN": true}), "pod");
+        check(json!({"setHostnameAsFQDN": true, "subdomain": "web"}), "pod.web.ns.svc.cluster.local");
     }
 }

@@ -13,7 +13,7 @@ use runtime::{ContainerConfig, Image, Mount, Propagation, Sandbox};
 
 use super::env::{self, References};
 use super::fields::Addresses;
-use super::files::{Resolver, hostname, hosts};
+use super::files::{Resolver, domain, hostname, hosts};
 use super::resources::{self, Allocatable};
 use super::{expand, security};
 use crate::pod::wish::{ContainerWish, PodWish};
@@ -136,8 +136,7 @@ fn files(
 
     let namespace = &wish.identity.namespace;
     let name = hostname(spec, &wish.identity.name);
-    let domain =
-        spec.subdomain.as_ref().map(|subdomain| format!("{subdomain}.{namespace}.svc.{}", material.cluster_domain));
+    let domain = domain(spec, namespace, &material.cluster_domain);
     let of_host = match spec.host_network {
         Some(true) => fs::read_to_string("/etc/hosts").unwrap_or_default(),
         _ => String::new(),

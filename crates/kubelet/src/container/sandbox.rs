@@ -3,11 +3,11 @@
 use k8s_openapi::api::core::v1::PodSpec;
 use runtime::{PortMapping, Protocol, SandboxConfig};
 
-use super::files::hostname;
+use super::files::{domain, kernel_name};
 use crate::pod::wish::PodWish;
 
-/// How to make the sandbox of a pod.
-pub(crate) fn config(wish: &PodWish, attempt: u32) -> SandboxConfig {
+/// How to make the sandbox of a pod, in a cluster of this domain.
+pub(crate) fn config(wish: &PodWish, attempt: u32, cluster_domain: &str) -> SandboxConfig {
     let empty = PodSpec::default();
     let spec = wish.spec().unwrap_or(&empty);
     let host_network = spec.host_network == Some(true);
@@ -17,10 +17,11 @@ pub(crate) fn config(wish: &PodWish, attempt: u32) -> SandboxConfig {
         .flat_map(|context| context.sysctls.iter().flatten())
         .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
         .collect();
+    let domain = domain(spec, &wish.identity.namespace, cluster_domain);
     SandboxConfig {
         pod: wish.identity.clone(),
         attempt,
-        hostname: hostname(spec, &wish.identity.name),
+        hostname: kernel_name(spec, &wish.identity.name, domain.as_deref()),
         host_network,
         host_pid: spec.host_pid == Some(true),
         host_ipc: spec.host_ipc == Some(true),

@@ -97,7 +97,7 @@ pub(super) async fn create_sandbox(
         let message = "Pod sandbox changed, it will be killed and re-created.";
         shared.reporter.pod(&wish, None, "SandboxChanged", message);
     }
-    let result = shared.runtime.run_sandbox(&sandbox::config(&wish, attempt)).await;
+    let result = shared.runtime.run_sandbox(&sandbox::config(&wish, attempt, &shared.config.cluster_domain)).await;
     Outcome::Sandbox(match result {
         Ok(sandbox) => {
             shared.cache.update(&wish.identity, |observed| observed.with_sandbox(sandbox.clone()));

@@ -93,10 +93,14 @@ impl Scheduler {
         members.iter().take(needed.max(1)).for_each(|pod| asked.add(&pod.requests));
         let obstacle = self.groups.obstacle(key, members.len(), placed, &asked, &self.cluster, &standings);
         if let Some((plugin, obstacle)) = obstacle {
-            // Told to the pod whose turn it is alone: while the members of a gang come, one after the other, telling all
-            // each time would be of no use to anybody.
             let refused =
                 Refused { message: obstacle, plugins: BTreeSet::from([gang::NAME, plugin]), trace: Trace::default() };
+            // Enough of them are there: whichever one looks at should say what they wait for.
+            if members.len() >= needed {
+                return self.refuse_gang(key, &members, &refused, Clearing::Impossible, started);
+            }
+            // Told to the pod whose turn it is alone: while the members of a gang come, one after the other, telling all
+            // each time would be of no use to anybody.
             for other in members.iter().filter(|other| other.uid != turn.uid) {
                 self.cluster.withdraw(&other.uid);
                 self.queue.refused(&other.uid, refused.plugins.clone(), Instant::now());
