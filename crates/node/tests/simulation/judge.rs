@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -11,17 +11,19 @@ use serde::de::DeserializeOwned;
 use store::{Event, EventKind, Watcher};
 
 use crate::objects::{
-    DB, QUOTA, SURGE, UNAVAILABLE, WEB, amount, gpus, image, index, is_active, is_ready, ordinal, owner,
+    AGENT, DB, QUOTA, SURGE, UNAVAILABLE, WEB, amount, gpus, image, index, is_active, is_ready, made_for, ordinal,
+    owner,
 };
 use crate::world::NAMESPACE;
 
-const RESOURCES: [&str; 7] = [
+const RESOURCES: [&str; 8] = [
     "core/pods",
     "core/nodes",
     "core/resourcequotas",
     "apps/deployments",
     "apps/replicasets",
     "apps/statefulsets",
+    "apps/daemonsets",
     "batch/jobs",
 ];
 
@@ -34,6 +36,7 @@ pub(crate) struct State {
     pub(crate) deployments: BTreeMap<String, Deployment>,
     pub(crate) replica_sets: BTreeMap<String, ReplicaSet>,
     pub(crate) stateful_sets: BTreeMap<String, StatefulSet>,
+    pub(crate) daemon_sets: BTreeMap<String, DaemonSet>,
     pub(crate) jobs: BTreeMap<String, Job>,
 }
 
@@ -47,6 +50,8 @@ pub(crate) struct Judge {
     pub(crate) excused: HashSet<String>,
     web: Bounds,
     db: Bounds,
+    /// The nodes on which the DaemonSet had a pod that was ready.
+    served: BTreeSet<String>,
     /// The indexes of each Job that have succeeded.
     succeeded: BTreeMap<String, BTreeSet<String>>,
     /// The pods of each Job that ended without success, or were taken away.
@@ -74,6 +79,7 @@ impl Judge {
             excused: HashSet::new(),
             web: Bounds::default(),
             db: Bounds::default(),
+            served: BTreeSet::new(),
             succeeded: BTreeMap::new(),
             ended: BTreeMap::new(),
             trail: Vec::new(),
@@ -133,11 +139,13 @@ impl Judge {
                 let wanted = self.db_replicas();
                 self.db.widen((wanted, 0));
             }
+            "apps/daemonsets" => set(&mut self.state.daemon_sets, event, name),
             "batch/jobs" => self.job(event, name)?,
             _ => {}
         }
         self.look_at_web()?;
-        self.look_at_db()
+        self.look_at_db()?;
+        self.look_at_agent()
     }
 
     fn note(&mut self, event: &Event, name: &str, told: Option<String>) {
@@ -203,6 +211,15 @@ impl Judge {
                     }
                 }
                 Ok(())
+            }
+            Some(("DaemonSet", AGENT)) => {
+                let node = made_for(pod).ok_or("a pod of a DaemonSet for no node")?;
+                let mut others =
+                    self.state.pods.iter().filter(|(_, pod)| is_active(pod) && made_for(pod) == Some(node));
+                match others.next() {
+                    Some((other, _)) => Err(format!("{name} comes to {node}, where {other} is")),
+                    None => Ok(()),
+                }
             }
             Some(("Job", job)) => {
                 let index = index(pod).ok_or("a pod of a Job without index")?;
@@ -332,6 +349,21 @@ impl Judge {
         if db.metadata.generation == observed && all.len() <= wanted {
             self.db.most = wanted;
         }
+        Ok(())
+    }
+}
+
+impl Judge {
+    /// Of the nodes that were served, all but one are.
+    fn look_at_agent(&mut self) -> Result<(), String> {
+        let pods = self.state.pods.values().filter(|pod| owner(pod) == Some(("DaemonSet", AGENT)));
+        let ready: BTreeSet<String> =
+            pods.filter(|pod| is_active(pod) && is_ready(pod)).filter_map(made_for).map(str::to_owned).collect();
+        let without: Vec<&String> = self.served.difference(&ready).collect();
+        if self.calm && without.len() > UNAVAILABLE {
+            return Err(format!("{without:?} are without {AGENT} at the same time"));
+        }
+        self.served.extend(ready);
         Ok(())
     }
 }

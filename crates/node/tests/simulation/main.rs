@@ -1,12 +1,13 @@
 //! A whole control plane through random faults.
 //!
 //! The real store, API server, controllers and scheduler run in one thread on a clock that jumps to the next thing that
-//! happens; pods run on paper. A user changes a Deployment, a StatefulSet, Jobs, gangs and nodes at random, while watches
-//! are cut, late or dead, requests are refused, late, or done without anybody hearing of it, and components crash. Every
-//! revision of the store is looked at:
+//! happens; pods run on paper. A user changes a Deployment, a StatefulSet, a DaemonSet, Jobs, gangs and nodes at random,
+//! while watches are cut, late or dead, requests are refused, late, or done without anybody hearing of it, and components
+//! crash. Every revision of the store is looked at:
 //!
 //! - pods of the Deployment are never more than `maxSurge` above it, nor fewer available than `maxUnavailable` below;
 //! - members of the StatefulSet come in the order of their numbers and go in the reverse, one at a time;
+//! - the DaemonSet has one pod on a node at a time, and no more than one node is without while it is updated;
 //! - an index of a Job has one pod at a time, and none once it has succeeded;
 //! - quotas are kept, and no node holds more than it offers;
 //! - in the end all is as it was asked for, and each gang is there as a whole or not at all.

@@ -13,6 +13,8 @@ pub(crate) const SURGE: usize = 2;
 pub(crate) const UNAVAILABLE: usize = 1;
 /// The StatefulSet.
 pub(crate) const DB: &str = "db";
+/// The DaemonSet.
+pub(crate) const AGENT: &str = "agent";
 /// The ResourceQuota.
 pub(crate) const QUOTA: &str = "quota";
 /// The label by which a pod names its gang.
@@ -84,7 +86,17 @@ pub(crate) fn stateful_set(replicas: usize) -> Value {
     })
 }
 
-/// A change of the image of either.
+pub(crate) fn daemon_set() -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": AGENT, "namespace": NAMESPACE },
+        "spec": {
+            "selector": { "matchLabels": { "app": AGENT } }, "template": template(AGENT, 0),
+            "updateStrategy": { "rollingUpdate": { "maxUnavailable": UNAVAILABLE } },
+        },
+    })
+}
+
+/// A change of the image of any of them.
 pub(crate) fn with_image(app: &str, image: usize) -> Value {
     json!({ "spec": { "template": template(app, image) } })
 }
@@ -135,6 +147,14 @@ pub(crate) fn ordinal(name: &str) -> Option<usize> {
 pub(crate) fn index(pod: &Pod) -> Option<&str> {
     let annotations = pod.metadata.annotations.as_ref()?;
     annotations.get("batch.kubernetes.io/job-completion-index").map(String::as_str)
+}
+
+/// The node that a pod of the DaemonSet is made for.
+pub(crate) fn made_for(pod: &Pod) -> Option<&str> {
+    let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
+    let terms = &affinity.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms;
+    let field = terms.first()?.match_fields.as_ref()?.first()?;
+    field.values.as_ref()?.first().map(String::as_str)
 }
 
 /// The gang that it names.

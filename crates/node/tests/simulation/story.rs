@@ -3,19 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::DaemonSetStatus;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use tokio::time::sleep;
 
 use crate::faults::Faults;
 use crate::judge::Judge;
-use crate::objects::{self, DB, QUOTA, WEB, amount, gang_of, gpus, image, is_active, is_bound, is_ready, owner};
+use crate::objects::{self, AGENT, DB, QUOTA, WEB, amount, gang_of, gpus, image, is_active, is_bound, is_ready, owner};
 use crate::world::{Component, World};
 
 /// So often the user does something.
 const DEEDS: usize = 30;
 /// Pods that the quota allows: enough for the end, too few for all that is asked for on the way.
-const PODS: usize = 26;
+const PODS: usize = 26 + PLAIN + GPU_NODES;
 const PLAIN: usize = 4;
 const GPU_NODES: usize = 2;
 const CARDS: usize = 4;
@@ -43,7 +44,7 @@ pub(crate) async fn tell(seed: u64, calm: bool) -> Result<String, String> {
     let faults = Faults::new(seed * 2 + u64::from(calm));
     let world = World::new(faults).await;
     let judge = Judge::new(&world.registry, calm);
-    let (images, gangs) = (BTreeMap::from([(WEB, 0), (DB, 0)]), BTreeMap::new());
+    let (images, gangs) = (BTreeMap::from([(WEB, 0), (DB, 0), (AGENT, 0)]), BTreeMap::new());
     let maimed = BTreeSet::new();
     let mut story = Story { world, judge, calm, images, jobs: 0, gangs, gangs_made: 0, maimed, deeds: Vec::new() };
     let told = story.tell().await;
@@ -97,12 +98,13 @@ impl Story {
         world.create(objects::service(DB)).await;
         world.create(objects::deployment(4)).await;
         world.create(objects::stateful_set(3)).await;
+        world.create(objects::daemon_set()).await;
     }
 
     /// The user does something.
     async fn deed(&mut self) {
         let chance = |bound: usize| self.world.faults.chance.below(bound);
-        let choice = chance(if self.calm { 10 } else { 14 });
+        let choice = chance(if self.calm { 11 } else { 15 });
         let size = chance(8);
         let deed = match choice {
             0 | 1 => self.roll_out(WEB, "apps/v1/Deployment").await,
@@ -113,8 +115,9 @@ impl Story {
             7 => self.make_gang(2 + size % 3).await,
             8 => self.drop_gang().await,
             9 => self.cordon(size).await,
-            10 | 11 => self.delete_pod(size).await,
-            12 => self.replace_node(size % PLAIN).await,
+            10 => self.roll_out(AGENT, "apps/v1/DaemonSet").await,
+            11 | 12 => self.delete_pod(size).await,
+            13 => self.replace_node(size % PLAIN).await,
             _ => self.delete_member().await,
         };
         let revision = self.world.registry.store().revision();
@@ -204,7 +207,7 @@ impl Story {
     }
 
     async fn delete_pod(&mut self, number: usize) -> String {
-        let of_controller = |pod: &&Pod| matches!(owner(pod), Some(("ReplicaSet" | "StatefulSet", _)));
+        let of_controller = |pod: &&Pod| matches!(owner(pod), Some(("ReplicaSet" | "StatefulSet" | "DaemonSet", _)));
         let pods: Vec<&Pod> = self.judge.state.pods.values().filter(of_controller).collect();
         let Some(name) = pods.get(number % pods.len().max(1)).and_then(|pod| pod.metadata.name.clone()) else {
             return "no pod".to_owned();
@@ -280,6 +283,7 @@ impl Story {
         for (app, kind, replicas) in [
             (WEB, "ReplicaSet", state.deployments.get(WEB).and_then(|web| web.spec.as_ref()?.replicas)),
             (DB, "StatefulSet", state.stateful_sets.get(DB).and_then(|db| db.spec.as_ref()?.replicas)),
+            (AGENT, "DaemonSet", i32::try_from(state.nodes.len()).ok()),
         ] {
             let pods = of(kind, app);
             let right = |pod: &&&Pod| is_active(pod) && is_ready(pod) && image(pod) == self.images[app];
@@ -292,6 +296,14 @@ impl Story {
         let web = state.deployments.get(WEB).and_then(|web| web.status.as_ref());
         if web.and_then(|web| web.updated_replicas) != web.and_then(|web| web.available_replicas) {
             return Some(format!("the status of {WEB}: {web:?}"));
+        }
+        let agent = state.daemon_sets.get(AGENT).and_then(|agent| agent.status.as_ref());
+        let counts = |status: &DaemonSetStatus| {
+            let numbers = [status.updated_number_scheduled, status.number_available, Some(status.number_ready)];
+            numbers.iter().all(|number| *number == Some(status.desired_number_scheduled))
+        };
+        if !agent.is_some_and(counts) {
+            return Some(format!("the status of {AGENT}: {agent:?}"));
         }
         for (name, job) in &state.jobs {
             let (spec, status) = (job.spec.as_ref(), job.status.as_ref());
