@@ -91,6 +91,16 @@ fn two_clusters_side_by_side() {
     for cluster in [&one, &two] {
         assert_eq!(cluster.field("configmap/whose", "{.data.name}"), cluster.profile);
     }
+
+    // A node port is there once on loopback: who comes second is told, and pointed to the node's own address.
+    one.kubectl(&["create", "service", "nodeport", "web", "--tcp=80"]).ok();
+    let port = one.field("service/web", "{.spec.ports[0].nodePort}");
+    let loopback = format!("http://127.0.0.1:{port}");
+    let url = |cluster: &Cluster| cluster.coracle(&["service", "web", "--url"]).ok().trim().to_owned();
+    assert!(coracle_tests::wait(|| (url(&one) == loopback).then_some(())).is_some(), "{}", url(&one));
+    two.kubectl(&["create", "service", "nodeport", "web", "--tcp=80", "--node-port", &port]).ok();
+    assert_eq!(url(&two), format!("http://{}:{port}", two.coracle(&["ip"]).ok().trim()));
+
     one.coracle(&["delete"]).ok();
     assert_eq!(two.field("configmap/whose", "{.data.name}"), two.profile);
 }

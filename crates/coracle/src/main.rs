@@ -13,6 +13,7 @@ mod cli;
 mod commands;
 mod daemon;
 mod kubeconfig;
+mod listening;
 mod output;
 mod progress;
 

@@ -28,6 +28,8 @@ use crate::{NodePorts, host, nft, table};
 const GATHER: Duration = Duration::from_millis(5);
 /// How often it is checked that all is still there.
 const CHECK: Duration = Duration::from_secs(60);
+/// How often a node port that somebody else has is tried again.
+const TAKEN: Duration = Duration::from_secs(5);
 /// Pause after a refused transaction, doubled each time up to the longer one.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MOST: Duration = Duration::from_secs(30);
@@ -75,7 +77,7 @@ pub(crate) async fn run(
     let mut kernel = Kernel::new(table).await;
     let mut ruleset = Ruleset::default();
     let mut listeners = Listeners::new(node_ports);
-    let mut taken = BTreeSet::new();
+    let mut taken: BTreeSet<NodePort> = BTreeSet::new();
 
     let changed = follow(&services, &slices);
     let synced = async {
@@ -83,9 +85,12 @@ pub(crate) async fn run(
         slices.synced().await;
     };
     let cancelled = tokio::select! { () = cancel.cancelled() => true, () = synced => false };
-    let mut check = Instant::now() + CHECK;
+    let (mut check, mut again) = (Instant::now() + CHECK, Instant::now() + TAKEN);
     while !cancelled && !cancel.is_cancelled() {
-        let deadline = kernel.retry_at().map_or(check, |retry| retry.min(check));
+        let mut deadline = kernel.retry_at().map_or(check, |retry| retry.min(check));
+        if !taken.is_empty() {
+            deadline = deadline.min(again);
+        }
         tokio::select! {
             () = cancel.cancelled() => break,
             () = changed.notify.notified() => tokio::time::sleep(GATHER).await,
@@ -98,11 +103,16 @@ pub(crate) async fn run(
             ruleset.set(&key, ports.unwrap_or_default(), &mut touched);
         }
         let mut to_open: BTreeSet<NodePort> = touched.node_ports.clone();
+        let mut missed = BTreeSet::new();
+        if Instant::now() >= again.min(check) {
+            // Whoever had them may be gone.
+            again = Instant::now() + TAKEN;
+            missed.append(&mut taken);
+            to_open.extend(&missed);
+        }
         if Instant::now() >= check {
             check = Instant::now() + CHECK;
             kernel.check().await;
-            // Whoever had them may be gone.
-            to_open.append(&mut taken);
         }
         kernel.update(&ruleset, &touched).await;
         for node_port in to_open {
@@ -110,8 +120,10 @@ pub(crate) async fn run(
             match listeners.set(node_port, port).await {
                 Ok(()) => drop(taken.remove(&node_port)),
                 Err(failure) => {
-                    let service = port.and_then(|port| services.get(&port.service));
-                    report(&failure, service.as_deref(), &recorder);
+                    if !missed.contains(&node_port) {
+                        let service = port.and_then(|port| services.get(&port.service));
+                        report(&failure, service.as_deref(), &recorder);
+                    }
                     taken.insert(node_port);
                 }
             }

@@ -12,13 +12,15 @@ use crate::output;
 
 pub(crate) fn run(profile: &Profile) -> Result<ExitCode> {
     require_running(profile)?;
+    output::line(address(profile)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The node's address.
+pub(super) fn address(profile: &Profile) -> Result<String> {
     let node = ask(profile, async |client| Ok(Api::<Node>::all(client).get(profile.name()).await?))?;
     let addresses = node.status.and_then(|status| status.addresses);
-    let address = addresses
-        .into_iter()
-        .flatten()
-        .find(|address| address.type_ == "InternalIP")
-        .context("the node has no address yet")?;
-    output::line(address.address)?;
-    Ok(ExitCode::SUCCESS)
+    let mut addresses = addresses.into_iter().flatten();
+    let found = addresses.find(|address| address.type_ == "InternalIP");
+    Ok(found.context("the node has no address yet")?.address)
 }

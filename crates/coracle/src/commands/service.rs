@@ -8,7 +8,9 @@ use kube::Api;
 use node::Profile;
 
 use super::{ask, require_running};
-use crate::{cli, output};
+use crate::{cli, listening, output};
+
+const LOOPBACK: &str = "127.0.0.1";
 
 pub(crate) fn run(profile: &Profile, wanted: &cli::Service) -> Result<ExitCode> {
     require_running(profile)?;
@@ -21,12 +23,15 @@ pub(crate) fn run(profile: &Profile, wanted: &cli::Service) -> Result<ExitCode> 
             )
         })
     })?;
-    let urls = urls(&service);
+    let mut urls = urls(&service, LOOPBACK);
     if urls.is_empty() {
         bail!(
             "the service {} has no node port; make it one of type NodePort, or use: kubectl port-forward service/{0} LOCAL:REMOTE",
             wanted.name
         );
+    }
+    if is_of_another(profile, &service) {
+        urls = self::urls(&service, &super::ip::address(profile)?);
     }
     for url in &urls {
         output::line(url)?;
@@ -37,17 +42,31 @@ pub(crate) fn run(profile: &Profile, wanted: &cli::Service) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// One URL for each TCP port that has a node port.
-fn urls(service: &Service) -> Vec<String> {
+/// Whether somebody else has one of the node ports on loopback: another cluster, perhaps. The node's own address still leads
+/// to the service.
+fn is_of_another(profile: &Profile, service: &Service) -> bool {
+    let Some(daemon) = profile.daemon() else { return false };
+    let mut numbers = node_ports(service).filter_map(|(_, number)| u16::try_from(number).ok());
+    numbers.any(|number| listening::is_listening(daemon, number) == Some(false))
+}
+
+/// The TCP ports that have a node port, and which.
+fn node_ports(service: &Service) -> impl Iterator<Item = (&ServicePort, i32)> {
     let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
-    let url = |port: &ServicePort| {
+    ports.into_iter().flatten().filter_map(|port| {
         let tcp = port.protocol.as_deref().unwrap_or("TCP") == "TCP";
-        let node_port = port.node_port.filter(|_| tcp)?;
+        Some((port, port.node_port.filter(|_| tcp)?))
+    })
+}
+
+/// One URL for each TCP port that has a node port.
+fn urls(service: &Service, host: &str) -> Vec<String> {
+    let url = |(port, number): (&ServicePort, i32)| {
         let secure = port.port == 443 || port.name.as_deref() == Some("https");
         let scheme = if secure { "https" } else { "http" };
-        Some(format!("{scheme}://127.0.0.1:{node_port}"))
+        format!("{scheme}://{host}:{number}")
     };
-    ports.into_iter().flatten().filter_map(url).collect()
+    node_ports(service).map(url).collect()
 }
 
 /// Opens `url` as the desktop does; false if there is none.
@@ -70,7 +89,7 @@ mod tests {
         let check = |ports: serde_json::Value, expected: &[&str]| {
             let service = serde_json::json!({ "spec": { "ports": ports } });
             let service: Service = serde_json::from_value(service).expect("a service");
-            assert_eq!(urls(&service), expected);
+            assert_eq!(urls(&service, LOOPBACK), expected);
         };
         check(serde_json::json!([]), &[]);
         check(serde_json::json!([{ "port": 80 }]), &[]);
