@@ -177,7 +177,8 @@ pub(crate) fn paths(served: &[Served<'_>]) -> Vec<u8> {
         paths.extend(versions.iter().map(|version| format!("{parent}/{version}")));
         paths.insert(parent);
     }
-    encode(&Paths { paths })
+    // A page for people, unlike the others. Strings always encode.
+    serde_json::to_vec_pretty(&Paths { paths }).unwrap_or_default()
 }
 
 /// `/api` in the classic form; `address` is where the client reached us.
