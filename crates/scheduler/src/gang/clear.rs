@@ -64,9 +64,11 @@ pub(crate) fn clear(
         cluster.forget(&member.uid);
     }
     gone.into_iter().for_each(|charge| cluster.put_back(charge));
-    match () {
-        () if waits => Clearing::Waits,
-        () if found.len() >= needed && found.iter().any(|(_, one)| !one.victims.is_empty()) => Clearing::Whole(found),
-        () => Clearing::Impossible,
+    if waits {
+        Clearing::Waits
+    } else if found.len() >= needed && found.iter().any(|(_, one)| !one.victims.is_empty()) {
+        Clearing::Whole(found)
+    } else {
+        Clearing::Impossible
     }
 }
