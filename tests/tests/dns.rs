@@ -2,7 +2,8 @@
 
 use coracle_tests::{BUSYBOX, Cluster};
 
-/// Two pods with names of their own below a headless service, one of them never ready, and a pod to ask from.
+/// Two pods with names of their own below a headless service, one of them never ready, and a pod to ask from; and a service
+/// without a selector, whose endpoints are kept by hand.
 const MANIFEST: &str = r#"
 apiVersion: v1
 kind: Service
@@ -23,6 +24,16 @@ apiVersion: v1
 kind: Service
 metadata: { name: alias }
 spec: { type: ExternalName, externalName: front.default.svc.cluster.local }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: elsewhere }
+spec: { clusterIP: None, ports: [{ port: 80 }] }
+---
+apiVersion: v1
+kind: Endpoints
+metadata: { name: elsewhere }
+subsets: [{ addresses: [{ ip: 192.0.2.7 }], ports: [{ port: 80 }] }]
 ---
 apiVersion: v1
 kind: Pod
@@ -85,6 +96,11 @@ fn names_of_services_and_pods() {
     reversed.reverse();
     let pointer = look_up("ptr", &format!("{}.in-addr.arpa", reversed.join(".")));
     assert!(pointer.contains(name), "{pointer}");
+
+    let elsewhere = || look_up("a", "elsewhere.default.svc.cluster.local");
+    cluster.wait("the hand-made record", || elsewhere().contains("Address: 192.0.2.7").then_some(()));
+    cluster.kubectl(&["delete", "endpoints", "elsewhere"]).ok();
+    cluster.wait("the hand-made record goes", || (!elsewhere().contains("192.0.2.7")).then_some(()));
 
     // By the search list; and gone with the pod.
     assert!(look_up("a", "front").contains(&format!("Address: {ip}")));

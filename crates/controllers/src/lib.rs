@@ -13,7 +13,7 @@
 //! | `lws` | LeaderWorkerSets, while there is their definition; StatefulSets, Pods, Services | StatefulSets, Services |
 //! | `rbg` | RoleBasedGroups, while there is their definition; what it makes of them, and Pods | workloads, Services, ConfigMaps, PodGroups, scaling adapters |
 //! | `rbg::set` | RoleBasedGroupSets, while there is their definition; RoleBasedGroups | RoleBasedGroups |
-//! | `endpoints` | Services, Pods, Nodes | EndpointSlices, Endpoints |
+//! | `endpoints` | Services, Pods, Nodes, Endpoints of others | EndpointSlices, Endpoints |
 //! | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | `token_secrets` | Secrets of type `kubernetes.io/service-account-token`, ServiceAccounts | their content |
 //! | `root_ca` | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |

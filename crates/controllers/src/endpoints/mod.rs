@@ -1,11 +1,13 @@
 //! Endpoints of Services: which Pods a Service reaches, as EndpointSlices and as Endpoints.
 //!
 //! Watches Services, Pods and the zones of Nodes; owns EndpointSlices and Endpoints. The decisions are
-//! [`slices::plan`] and [`legacy::plan`]; this file carries them out. Both forms are written at the same time, and a
-//! slice is planned only once the informer shows what was last written.
+//! [`slices::plan`] and [`legacy::plan`], and [`mirror::plan`] where the Endpoints are somebody else's; this file carries
+//! them out. Both forms are written at the same time, and a slice is planned only once the informer shows what was last
+//! written.
 
 mod address;
 mod legacy;
+mod mirror;
 mod slices;
 #[cfg(test)]
 mod tests;
@@ -29,7 +31,7 @@ use crate::{meta, pods};
 
 /// The index under which a Service is found by one of the labels it selects; see [`pods::label_value`].
 const BY_SELECTOR: &str = "controllers/selector";
-/// The index under which a slice is found by its Service.
+/// The index under which a slice is found by its Service and who keeps it; see [`kept_by`].
 const BY_SERVICE: &str = "controllers/service";
 /// The label of a node that names its zone.
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
@@ -89,7 +91,9 @@ impl Controller {
             let first = first_pair(service);
             first.map(|(key, value)| pods::label_value(meta::namespace(service), key, value)).into_iter().collect()
         });
-        controller.slices.index(BY_SERVICE, |slice| service_of(slice).map(|key| key.to_string()).into_iter().collect());
+        controller.slices.index(BY_SERVICE, |slice| {
+            service_of(slice).map(|(key, manager)| kept_by(manager, &key)).into_iter().collect()
+        });
         controller
     }
 
@@ -102,7 +106,7 @@ impl Controller {
         self.slices.on_change(move |change| {
             controller.slice_ledger.seen(change);
             let slices = [&change.old, &change.new].into_iter().flatten();
-            slices.filter_map(|slice| service_of(slice)).for_each(|key| controller.wake(key));
+            slices.filter_map(|slice| service_of(slice)).for_each(|(key, _)| controller.wake(key));
         });
         let controller = Arc::clone(self);
         self.endpoints.on_change(move |change| {
@@ -140,24 +144,27 @@ impl Controller {
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let Some(service) = self.services.get(key).filter(|service| !meta::is_deleting(&**service)) else {
+        let service = self.services.get(key).filter(|service| !meta::is_deleting(&**service));
+        let endpoints = self.endpoints.get(key);
+        if service.is_none()
+            && let Some(endpoints) = endpoints.as_ref().filter(|endpoints| legacy::is_managed(endpoints))
+        {
             // Slices go with their owner; Endpoints have none.
-            if let Some(endpoints) = self.endpoints.get(key).filter(|endpoints| legacy::is_managed(endpoints)) {
-                let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
-                if_found(api.delete(&key.name, &only(&*endpoints)).await)?;
-            }
-            return Ok(Outcome::Done);
-        };
-        if !address::is_managed(&service) {
-            return Ok(Outcome::Done);
+            let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
+            if_found(api.delete(&key.name, &only(&**endpoints)).await)?;
         }
         if !self.slice_ledger.open(key).is_empty() || !self.endpoints_ledger.open(key).is_empty() {
             // The event that shows the write brings the key back.
             return Ok(Outcome::After(PATIENCE));
         }
-        let snapshot = self.snapshot(key, &service);
-        let actions = slices::plan(&snapshot, &service);
-        let legacy = legacy::plan(&snapshot.pods, &service, self.endpoints.get(key).as_deref());
+        let mirrored = self.slices.by_index(BY_SERVICE, &kept_by(mirror::MANAGER, key));
+        let mut actions = mirror::plan(endpoints.as_deref(), service.as_deref(), &mirrored);
+        let mut legacy = None;
+        if let Some(service) = service.filter(|service| address::is_managed(service)) {
+            let snapshot = self.snapshot(key, &service);
+            actions.extend(slices::plan(&snapshot, &service));
+            legacy = legacy::plan(&snapshot.pods, &service, endpoints.as_deref());
+        }
         let (slices, legacy) = futures::join!(self.apply(key, actions), self.apply_legacy(key, legacy));
         slices?;
         legacy?;
@@ -181,7 +188,7 @@ impl Controller {
                 zones.insert(node.to_owned(), zone.to_owned());
             }
         }
-        let slices = self.slices.by_index(BY_SERVICE, &key.to_string());
+        let slices = self.slices.by_index(BY_SERVICE, &kept_by(MANAGER, key));
         Snapshot { pods, zones, slices }
     }
 
@@ -264,10 +271,15 @@ fn selects(service: &Service, pod: &Pod) -> bool {
     }
 }
 
-/// The Service of a slice which this controller keeps; others keep their own.
-fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
+/// The Service of a slice which is kept here, and as whose; others keep their own.
+fn service_of(slice: &EndpointSlice) -> Option<(ObjectKey, &'static str)> {
     let manager = slice.metadata.labels.as_ref()?.get(MANAGED_BY_LABEL)?;
-    informer::service_of(slice).filter(|_| manager == MANAGER)
+    let manager = [MANAGER, mirror::MANAGER].into_iter().find(|own| own == manager)?;
+    informer::service_of(slice).map(|key| (key, manager))
+}
+
+fn kept_by(manager: &str, service: &ObjectKey) -> String {
+    format!("{manager} {service}")
 }
 
 fn zone(node: &Node) -> Option<&str> {

@@ -1,4 +1,7 @@
 //! EndpointSlices of a Service: at most a hundred endpoints each, changed as little as possible.
+//!
+//! [`plan`] finds the endpoints among the Pods that the Service selects. [`Family`] makes slices of endpoints, whoever found
+//! them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,12 +49,16 @@ pub(crate) fn plan(snapshot: &Snapshot, service: &Service) -> Vec<Action> {
     let Some(spec) = &service.spec else {
         return Vec::new();
     };
+    let source = Source { snapshot, service, spec };
+    let template = source.template();
+    let wanted = families(spec);
     let mut actions = Vec::new();
-    for family in families(spec) {
-        actions.extend(Family { snapshot, service, spec, family }.plan());
+    for name in &wanted {
+        let family =
+            Family { name, template: &template, slices: &snapshot.slices, max: MAX_ENDPOINTS, keeps_empty: true };
+        actions.extend(family.plan(source.groups(name), |changed| source.trigger(changed)));
     }
     // Of a family that the Service no longer has, nothing stays.
-    let wanted = families(spec);
     let stale = snapshot.slices.iter().filter(|slice| !wanted.contains(&slice.address_type.as_str()));
     actions.extend(stale.map(|slice| Action::Delete(Arc::clone(slice))));
     actions
@@ -64,73 +71,39 @@ fn families(spec: &ServiceSpec) -> Vec<&str> {
     }
 }
 
-struct Family<'a> {
-    snapshot: &'a Snapshot,
-    service: &'a Service,
-    spec: &'a ServiceSpec,
-    family: &'a str,
-}
-
 /// Endpoints that have the same ports, by what tells them apart.
-struct Group {
+pub(crate) struct Group {
     ports: Vec<EndpointPort>,
     endpoints: BTreeMap<Identity, Endpoint>,
 }
 
-type Identity = (Vec<String>, Option<String>);
+pub(crate) type Identity = (Vec<String>, Option<String>);
 
-/// A slice in the making.
-struct Draft {
-    /// What it replaces.
-    existing: Option<Arc<EndpointSlice>>,
-    ports: Vec<EndpointPort>,
-    endpoints: Vec<Endpoint>,
-    changed: bool,
+/// Adds an endpoint to those of `groups` that have its ports.
+pub(crate) fn add(groups: &mut Vec<Group>, ports: Vec<EndpointPort>, endpoint: Endpoint) {
+    let identity = identity(&endpoint);
+    match groups.iter_mut().find(|group| group.ports == ports) {
+        Some(group) => {
+            group.endpoints.insert(identity, endpoint);
+        }
+        None => groups.push(Group { ports, endpoints: BTreeMap::from([(identity, endpoint)]) }),
+    }
 }
 
-impl Family<'_> {
-    fn plan(&self) -> Vec<Action> {
-        let mut spare: Vec<Arc<EndpointSlice>> =
-            self.snapshot.slices.iter().filter(|slice| slice.address_type == self.family).cloned().collect();
-        spare.sort_by(|a, b| meta::name(&**a).cmp(meta::name(&**b)));
-        let mut changed_pods = Vec::new();
-        let mut drafts = Vec::new();
-        for group in self.groups() {
-            drafts.extend(pack(group, &mut spare, &mut changed_pods));
-        }
-        // A Service without endpoints has one empty slice: it says that there are none.
-        if drafts.is_empty() {
-            drafts.push(Draft { existing: None, ports: Vec::new(), endpoints: Vec::new(), changed: true });
-        }
-        // Rather than to delete one slice and create another, the one becomes the other.
-        for draft in drafts.iter_mut().filter(|draft| draft.existing.is_none()) {
-            draft.existing = spare.pop();
-        }
-        let labels = self.labels();
-        let trigger = self.trigger(&changed_pods);
-        let mut actions: Vec<Action> = Vec::new();
-        for draft in drafts {
-            actions.extend(self.finish(draft, &labels, trigger));
-        }
-        actions.extend(spare.into_iter().map(Action::Delete));
-        actions
-    }
+/// What the endpoints of a Service are found by.
+struct Source<'a> {
+    snapshot: &'a Snapshot,
+    service: &'a Service,
+    spec: &'a ServiceSpec,
+}
 
-    fn groups(&self) -> Vec<Group> {
+impl Source<'_> {
+    fn groups(&self, family: &str) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         for pod in &self.snapshot.pods {
-            let addresses = address::addresses(pod, self.family == "IPv6");
-            if addresses.is_empty() {
-                continue;
-            }
-            let ports = self.ports(pod);
-            let endpoint = self.endpoint(pod, addresses);
-            let (identity, group) = (identity(&endpoint), groups.iter_mut().find(|group| group.ports == ports));
-            match group {
-                Some(group) => {
-                    group.endpoints.insert(identity, endpoint);
-                }
-                None => groups.push(Group { ports, endpoints: BTreeMap::from([(identity, endpoint)]) }),
+            let addresses = address::addresses(pod, family == "IPv6");
+            if !addresses.is_empty() {
+                add(&mut groups, self.ports(pod), self.endpoint(pod, addresses));
             }
         }
         groups
@@ -169,7 +142,8 @@ impl Family<'_> {
         }
     }
 
-    fn labels(&self) -> BTreeMap<String, String> {
+    /// What all slices of the Service have in common.
+    fn template(&self) -> ObjectMeta {
         let mut labels = self.service.metadata.labels.clone().unwrap_or_default();
         labels.insert(informer::SERVICE_NAME.to_owned(), meta::name(self.service).to_owned());
         labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
@@ -178,7 +152,13 @@ impl Family<'_> {
         } else {
             labels.remove(HEADLESS_LABEL);
         }
-        labels
+        ObjectMeta {
+            namespace: self.service.metadata.namespace.clone(),
+            generate_name: Some(format!("{}-", meta::name(self.service))),
+            labels: Some(labels),
+            owner_references: Some(vec![meta::controller_ref(self.service)]),
+            ..ObjectMeta::default()
+        }
     }
 
     /// When the first of the changes happened that are about to be written.
@@ -192,45 +172,102 @@ impl Family<'_> {
         let created = service.filter(|_| self.snapshot.slices.is_empty()).map(|time| time.0);
         pods.filter_map(|pod| address::changed_at(pod)).chain(created).min()
     }
+}
 
-    fn finish(&self, draft: Draft, labels: &BTreeMap<String, String>, trigger: Option<Timestamp>) -> Option<Action> {
+/// The slices of one family of addresses.
+pub(crate) struct Family<'a> {
+    /// The type of the addresses.
+    pub(crate) name: &'a str,
+    /// What new slices begin with: the prefix of their name, labels, owner and annotations. Existing ones get its labels and
+    /// owner, and its annotations if it has any to give.
+    pub(crate) template: &'a ObjectMeta,
+    /// All slices there are, of any family.
+    pub(crate) slices: &'a [Arc<EndpointSlice>],
+    /// No slice has more endpoints.
+    pub(crate) max: usize,
+    /// Whether one empty slice says that there are no endpoints.
+    pub(crate) keeps_empty: bool,
+}
+
+/// A slice in the making.
+struct Draft {
+    /// What it replaces.
+    existing: Option<Arc<EndpointSlice>>,
+    ports: Vec<EndpointPort>,
+    endpoints: Vec<Endpoint>,
+    changed: bool,
+}
+
+impl Family<'_> {
+    /// Decides what the slices need for these endpoints. `trigger` tells when what has changed did so.
+    pub(crate) fn plan(
+        &self,
+        groups: Vec<Group>,
+        trigger: impl FnOnce(&[Identity]) -> Option<Timestamp>,
+    ) -> Vec<Action> {
+        let mut spare: Vec<Arc<EndpointSlice>> =
+            self.slices.iter().filter(|slice| slice.address_type == self.name).cloned().collect();
+        spare.sort_by(|a, b| meta::name(&**a).cmp(meta::name(&**b)));
+        let mut changed = Vec::new();
+        let mut drafts = Vec::new();
+        for group in groups {
+            drafts.extend(pack(group, self.max, &mut spare, &mut changed));
+        }
+        if drafts.is_empty() && self.keeps_empty {
+            drafts.push(Draft { existing: None, ports: Vec::new(), endpoints: Vec::new(), changed: true });
+        }
+        // Rather than to delete one slice and create another, the one becomes the other.
+        for draft in drafts.iter_mut().filter(|draft| draft.existing.is_none()) {
+            draft.existing = spare.pop();
+        }
+        let trigger = trigger(&changed);
+        let mut actions: Vec<Action> = Vec::new();
+        for draft in drafts {
+            actions.extend(self.finish(draft, trigger));
+        }
+        actions.extend(spare.into_iter().map(Action::Delete));
+        actions
+    }
+
+    fn finish(&self, draft: Draft, trigger: Option<Timestamp>) -> Option<Action> {
         let mut slice = EndpointSlice {
-            address_type: self.family.to_owned(),
+            address_type: self.name.to_owned(),
             endpoints: Some(draft.endpoints),
             ports: Some(draft.ports),
-            metadata: ObjectMeta {
-                namespace: self.service.metadata.namespace.clone(),
-                generate_name: Some(format!("{}-", meta::name(self.service))),
-                labels: Some(labels.clone()),
-                owner_references: Some(vec![meta::controller_ref(self.service)]),
-                ..ObjectMeta::default()
-            },
+            metadata: self.template.clone(),
         };
-        let trigger = trigger.map(|time| (TRIGGER_TIME.to_owned(), time.to_string()));
-        let Some(existing) = draft.existing else {
-            slice.metadata.annotations = trigger.map(|trigger| BTreeMap::from([trigger]));
+        let given = self.template.annotations.as_ref();
+        let current = draft.existing.as_ref().and_then(|existing| existing.metadata.annotations.as_ref());
+        let mut annotations = given.or(current).cloned().unwrap_or_default();
+        match trigger {
+            Some(time) => annotations.insert(TRIGGER_TIME.to_owned(), time.to_string()),
+            None => annotations.remove(TRIGGER_TIME),
+        };
+        slice.metadata.annotations = (!annotations.is_empty()).then_some(annotations);
+        let Some(existing) = draft.existing.as_deref() else {
             return Some(Action::Create(Box::new(slice)));
         };
-        let same_meta = existing.metadata.labels.as_ref() == Some(labels)
-            && existing.metadata.owner_references == slice.metadata.owner_references;
+        let lasting = |annotations: &BTreeMap<String, String>| {
+            let mut annotations = annotations.clone();
+            annotations.remove(TRIGGER_TIME);
+            annotations
+        };
+        let same_meta = existing.metadata.labels == slice.metadata.labels
+            && existing.metadata.owner_references == slice.metadata.owner_references
+            && given.is_none_or(|given| lasting(given) == current.map(lasting).unwrap_or_default());
         // A slice that became another (an empty one stays empty, say) may have become itself.
         let same_content = existing.ports.as_deref().unwrap_or_default() == slice.ports.as_deref().unwrap_or_default()
             && existing.endpoints.as_deref().unwrap_or_default() == slice.endpoints.as_deref().unwrap_or_default();
-        let same = same_meta && (!draft.changed || same_content);
-        if same {
+        if same_meta && (!draft.changed || same_content) {
             return None;
         }
-        let mut metadata = existing.metadata.clone();
-        metadata.labels = slice.metadata.labels;
-        metadata.owner_references = slice.metadata.owner_references;
-        metadata.managed_fields = None;
-        let mut annotations = metadata.annotations.unwrap_or_default();
-        match trigger {
-            Some((key, value)) => annotations.insert(key, value),
-            None => annotations.remove(TRIGGER_TIME),
+        slice.metadata = ObjectMeta {
+            labels: slice.metadata.labels,
+            owner_references: slice.metadata.owner_references,
+            annotations: slice.metadata.annotations,
+            managed_fields: None,
+            ..existing.metadata.clone()
         };
-        metadata.annotations = (!annotations.is_empty()).then_some(annotations);
-        slice.metadata = metadata;
         Some(Action::Replace(Box::new(slice)))
     }
 }
@@ -243,7 +280,7 @@ fn identity(endpoint: &Endpoint) -> Identity {
 /// Shares the endpoints of `group` out among those of `spare` that have its ports, which it takes, and as many new
 /// slices as are needed. Endpoints stay where they are; new ones go into slices that change anyway, then into the
 /// fullest that have room. What is new or different is noted in `changed`.
-fn pack(group: Group, spare: &mut Vec<Arc<EndpointSlice>>, changed: &mut Vec<Identity>) -> Vec<Draft> {
+fn pack(group: Group, max: usize, spare: &mut Vec<Arc<EndpointSlice>>, changed: &mut Vec<Identity>) -> Vec<Draft> {
     let Group { ports, mut endpoints } = group;
     let mut drafts = Vec::new();
     let matching = |slice: &mut Arc<EndpointSlice>| slice.ports.as_deref().unwrap_or_default() == ports;
@@ -269,7 +306,7 @@ fn pack(group: Group, spare: &mut Vec<Arc<EndpointSlice>>, changed: &mut Vec<Ide
     drafts.sort_by_key(|draft| (!draft.changed, usize::MAX - draft.endpoints.len()));
     let mut new = endpoints.into_values().peekable();
     for draft in &mut drafts {
-        while draft.endpoints.len() < MAX_ENDPOINTS
+        while draft.endpoints.len() < max
             && let Some(endpoint) = new.next()
         {
             draft.endpoints.push(endpoint);
@@ -277,7 +314,7 @@ fn pack(group: Group, spare: &mut Vec<Arc<EndpointSlice>>, changed: &mut Vec<Ide
         }
     }
     while new.peek().is_some() {
-        let endpoints = new.by_ref().take(MAX_ENDPOINTS).collect();
+        let endpoints = new.by_ref().take(max).collect();
         drafts.push(Draft { existing: None, ports: ports.clone(), endpoints, changed: true });
     }
     // An empty slice is of no use, unless as the beginning of another.

@@ -273,6 +273,77 @@ fn too_many_addresses_are_cut_and_it_is_said() {
     assert_eq!(meta::annotation(&endpoints, "endpoints.kubernetes.io/over-capacity"), Some("truncated"));
 }
 
+fn by_hand(change: Value) -> Endpoints {
+    let endpoints = json!({
+        "metadata": {
+            "name": "db", "namespace": "ns", "uid": "ep", "labels": { "team": "a" },
+            "annotations": { "note": "x", "kubectl.kubernetes.io/last-applied-configuration": "{}" },
+        },
+        "subsets": [{
+            "addresses": [{ "ip": "192.0.2.1", "hostname": "one" }, { "ip": "fd00::1" }],
+            "notReadyAddresses": [{ "ip": "192.0.2.2" }],
+            "ports": [{ "name": "sql", "port": 5432, "protocol": "TCP" }],
+        }],
+    });
+    from_value(machinery::patch::merge_patch(&endpoints, &change).expect("objects")).expect("endpoints")
+}
+
+#[test]
+fn what_is_kept_by_hand_is_mirrored() {
+    let service = service(json!({ "selector": null }));
+    let mirror = |endpoints: &Endpoints, slices: Vec<Arc<EndpointSlice>>| {
+        let after = carry_out(slices.clone(), mirror::plan(Some(endpoints), Some(&service), &slices));
+        assert_eq!(mirror::plan(Some(endpoints), Some(&service), &after), [], "a second look finds nothing to do");
+        after
+    };
+    let slices = mirror(&by_hand(json!({})), vec![]);
+    let words = |slice: &EndpointSlice| {
+        let endpoints = slice.endpoints.iter().flatten().map(|endpoint| {
+            let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready);
+            format!("{} {ready:?} {:?}", endpoint.addresses.join(","), endpoint.hostname)
+        });
+        endpoints.collect::<Vec<_>>()
+    };
+    assert_eq!(slices.iter().map(|slice| slice.address_type.as_str()).collect::<Vec<_>>(), ["IPv4", "IPv6"]);
+    assert_eq!(words(&slices[0]), ["192.0.2.1 Some(true) Some(\"one\")", "192.0.2.2 Some(false) None"]);
+    let slice = serde_json::to_value(&*slices[0]).expect("slice");
+    assert_eq!(slice["ports"], json!([{ "name": "sql", "port": 5432, "protocol": "TCP" }]));
+    assert_eq!(slice["metadata"]["annotations"], json!({ "note": "x" }));
+    assert_eq!(
+        slice["metadata"]["labels"],
+        json!({
+            "team": "a", "kubernetes.io/service-name": "db",
+            "endpointslice.kubernetes.io/managed-by": "endpointslicemirroring-controller.k8s.io",
+        })
+    );
+    assert_eq!(slice["metadata"]["ownerReferences"][0]["kind"], "Endpoints");
+
+    // What changes there changes here, in the same slice; a family without addresses has none.
+    let changed = by_hand(json!({
+        "metadata": { "annotations": { "note": null } },
+        "subsets": [{ "addresses": [{ "ip": "192.0.2.3" }], "ports": [{ "port": 5432, "protocol": "TCP" }] }],
+    }));
+    let after = mirror(&changed, slices.clone());
+    assert_eq!(after.len(), 1);
+    assert_eq!((meta::name(&*after[0]), words(&after[0])), ("web-0", vec!["192.0.2.3 Some(true) None".to_owned()]));
+    assert_eq!(after[0].metadata.annotations, None);
+
+    // Whose slices are kept by others, or are not wanted.
+    let selecting = self::service(json!({}));
+    let skipped = by_hand(json!({ "metadata": { "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" } } }));
+    let lock = by_hand(json!({ "metadata": { "annotations": { "control-plane.alpha.kubernetes.io/leader": "{}" } } }));
+    let plain = by_hand(json!({}));
+    for (endpoints, service) in [
+        (Some(&plain), None),
+        (Some(&plain), Some(&selecting)),
+        (Some(&skipped), Some(&service)),
+        (Some(&lock), Some(&service)),
+        (None, Some(&service)),
+    ] {
+        assert_eq!(carry_out(slices.clone(), mirror::plan(endpoints, service, &slices)), [], "{endpoints:?}");
+    }
+}
+
 #[test]
 fn only_changes_that_matter_wake_a_service() {
     type Case = (fn(&mut Value), bool);
