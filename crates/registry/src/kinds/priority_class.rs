@@ -5,6 +5,7 @@ use k8s_openapi::api::scheduling::v1::PriorityClass as Object;
 use machinery::field::{ErrorList, Path};
 use machinery::gvk::GroupResource;
 use machinery::status::ApiError;
+use serde::Deserialize;
 use serde_json::Value;
 use store::Key;
 
@@ -35,10 +36,20 @@ pub(crate) fn defaults(context: &Context<'_>) -> impl Iterator<Item = Object> {
         .store
         .snapshot(STORAGE)
         .iter()
-        .filter_map(|entry| serde_json::from_slice::<Object>(&entry.value).ok())
-        .filter(|class| class.global_default == Some(true))
+        .filter(|entry| is_default(&entry.value))
+        .filter_map(|entry| serde_json::from_slice(&entry.value).ok())
         .collect();
     classes.into_iter()
+}
+
+/// Whether an encoded class is the default. Asked for each Pod of each class: the rest of it is skipped.
+fn is_default(class: &[u8]) -> bool {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Mark {
+        global_default: bool,
+    }
+    serde_json::from_slice::<Mark>(class).is_ok_and(|mark| mark.global_default)
 }
 
 impl Kind for PriorityClass {
