@@ -72,8 +72,9 @@ fn groups(endpoints: &Endpoints, ipv6: bool) -> Vec<Group> {
         let ready = subset.addresses.iter().flatten().map(|address| (address, true));
         let unready = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
         let all = ready.chain(unready).filter(|(address, _)| address.ip.contains(':') == ipv6);
+        let ports = ports(subset);
         for (address, ready) in all.take(MAX_ENDPOINTS) {
-            slices::add(&mut groups, ports(subset), endpoint(address, ready));
+            slices::add(&mut groups, ports.clone(), endpoint(address, ready));
         }
     }
     groups

@@ -254,7 +254,7 @@ impl Family<'_> {
         };
         let same_meta = existing.metadata.labels == slice.metadata.labels
             && existing.metadata.owner_references == slice.metadata.owner_references
-            && given.is_none_or(|given| lasting(given) == current.map(lasting).unwrap_or_default());
+            && given.is_none_or(|given| *given == current.map(lasting).unwrap_or_default());
         // A slice that became another (an empty one stays empty, say) may have become itself.
         let same_content = existing.ports.as_deref().unwrap_or_default() == slice.ports.as_deref().unwrap_or_default()
             && existing.endpoints.as_deref().unwrap_or_default() == slice.endpoints.as_deref().unwrap_or_default();

@@ -85,11 +85,8 @@ impl Kind for Deployment {
     }
 
     fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
-        let meta = (&new.metadata, old.map(|old| &old.metadata));
-        new.spec
-            .as_ref()
-            .map(|spec| template_warnings(meta, true, &["spec", "template"], &spec.template))
-            .unwrap_or_default()
+        let template = new.spec.as_ref().map(|spec| &spec.template);
+        template_warnings(new, old, true, &["spec", "template"], template)
     }
 
     fn validate_update(new: &Object, old: &Object) -> ErrorList {

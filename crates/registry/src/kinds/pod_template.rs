@@ -38,9 +38,7 @@ impl Kind for PodTemplate {
     }
 
     fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
-        let meta = (&new.metadata, old.map(|old| &old.metadata));
-        let template = new.template.as_ref();
-        template.map(|template| template_warnings(meta, false, &["template"], template)).unwrap_or_default()
+        template_warnings(new, old, false, &["template"], new.template.as_ref())
     }
 
     fn columns() -> Vec<Column> {

@@ -68,9 +68,8 @@ impl Kind for ReplicationController {
     }
 
     fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
-        let meta = (&new.metadata, old.map(|old| &old.metadata));
         let template = new.spec.as_ref().and_then(|spec| spec.template.as_ref());
-        template.map(|template| template_warnings(meta, true, &["spec", "template"], template)).unwrap_or_default()
+        template_warnings(new, old, true, &["spec", "template"], template)
     }
 
     fn validate_status(new: &Object, _old: &Object) -> ErrorList {

@@ -82,10 +82,8 @@ impl Kind for CronJob {
     }
 
     fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
-        let meta = (&new.metadata, old.map(|old| &old.metadata));
-        let path = ["spec", "jobTemplate", "spec", "template"];
-        let job = new.spec.job_template.spec.as_ref();
-        job.map(|job| template_warnings(meta, true, &path, &job.template)).unwrap_or_default()
+        let template = new.spec.job_template.spec.as_ref().map(|job| &job.template);
+        template_warnings(new, old, true, &["spec", "jobTemplate", "spec", "template"], template)
     }
 
     fn columns() -> Vec<Column> {

@@ -104,7 +104,7 @@ pub(super) fn tolerate_node_trouble(spec: &mut PodSpec) {
 }
 
 fn prioritize(spec: &mut PodSpec, context: &Context<'_>) {
-    let class = class_of(text(&spec.priority_class_name), context);
+    let class = class_of(text(&spec.priority_class_name), context).unwrap_or_else(Class::none);
     if blank(&spec.priority_class_name) {
         spec.priority_class_name = class.name;
     }
@@ -121,6 +121,11 @@ struct Class {
 }
 
 impl Class {
+    /// What a pod has without a class.
+    fn none() -> Self {
+        Self::plain(None, 0)
+    }
+
     fn plain(name: Option<String>, value: i32) -> Self {
         Self { name, value, preemption: "PreemptLowerPriority".to_owned() }
     }
@@ -134,16 +139,16 @@ impl Class {
     }
 }
 
-/// The class of that name; without a name the cluster's default class, if there is one.
-fn class_of(name: &str, context: &Context<'_>) -> Class {
+/// The class of that name, if there is one; without a name the cluster's default class, or none.
+fn class_of(name: &str, context: &Context<'_>) -> Option<Class> {
     if let Some((_, value)) = SYSTEM_CLASSES.into_iter().find(|(known, _)| *known == name) {
-        return Class::plain(Some(name.to_owned()), value);
+        return Some(Class::plain(Some(name.to_owned()), value));
     }
-    let class = match name {
-        "" => priority_class::defaults(context).min_by_key(|class| class.value.unwrap_or_default()),
-        name => priority_class::stored(context, name),
-    };
-    class.map_or_else(|| Class::plain(None, 0), Class::of)
+    if !name.is_empty() {
+        return priority_class::stored(context, name).map(Class::of);
+    }
+    let default = priority_class::defaults(context).min_by_key(|class| class.value.unwrap_or_default());
+    Some(default.map_or_else(Class::none, Class::of))
 }
 
 /// A priority is given once: an update that leaves it out does not take it away.
@@ -219,13 +224,9 @@ pub(super) fn references_exist(pod: &Pod, context: &Context<'_>) -> Result<(), A
         Err(ApiError::forbidden(&GroupResource::new("", "pods"), text(&meta.name), why))
     };
     let class = text(&spec.priority_class_name);
-    if !class.is_empty() && !SYSTEM_CLASSES.iter().any(|(known, _)| *known == class) {
-        let key = Key::new("scheduling.k8s.io/priorityclasses", "", class);
-        if context.store.get(&key).is_none() {
-            return refuse(&pod.metadata, format!("no PriorityClass with name {class} was found"));
-        }
-    }
-    let Class { value, preemption, .. } = class_of(class, context);
+    let Some(Class { value, preemption, .. }) = class_of(class, context) else {
+        return refuse(&pod.metadata, format!("no PriorityClass with name {class} was found"));
+    };
     let computed = "must not be provided in pod spec; priority admission controller computed";
     if let Some(given) = spec.priority.filter(|given| *given != value) {
         let why =

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use k8s_openapi::Metadata;
 use k8s_openapi::api::core::v1::{
     Affinity, Container, ContainerPort, NodeSelectorTerm, PodAffinityTerm, PodSpec, PodTemplateSpec, Volume,
     WeightedPodAffinityTerm,
@@ -54,15 +55,17 @@ pub(super) fn of_pod(pod: &Object) -> Vec<String> {
 
 /// Of a workload and the template at `path` in it: when it is created, and when its generation is another than before.
 /// Where `names_pods`, the pods are named after it.
-pub(crate) fn of_template(
-    (new, old): (&ObjectMeta, Option<&ObjectMeta>),
+pub(crate) fn of_template<K: Metadata<Ty = ObjectMeta>>(
+    new: &K,
+    old: Option<&K>,
     names_pods: bool,
     path: &[&'static str],
-    template: &PodTemplateSpec,
+    template: Option<&PodTemplateSpec>,
 ) -> Vec<String> {
-    if old.is_some_and(|old| old.generation == new.generation) {
+    let (new, old) = (new.metadata(), old.map(Metadata::metadata));
+    let Some(template) = template.filter(|_| old.is_none_or(|old| old.generation != new.generation)) else {
         return Vec::new();
-    }
+    };
     let mut steps = path.iter().copied();
     let at = steps.next().map(|first| steps.fold(Path::new(first), |path, step| path.child(step)));
     let mut warnings = Warnings { at, said: Vec::new() };
