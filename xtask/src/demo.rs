@@ -18,7 +18,7 @@ pub(crate) fn run() -> Result<()> {
     steps::build()?;
     let coracle = target()?.join("release/coracle");
     let coracle = coracle.to_string_lossy().into_owned();
-    images::ensure()?;
+    images::ensure_nginx()?;
     let kubectl = if has("kubectl") {
         "kubectl".to_owned()
     } else {

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::steps::{cache, output, root, say, step};
+use crate::steps::{self, cache, output, root, say, step};
 
 /// The label of images that were built here, with the name of the image they stand for.
 const BUILT: &str = "io.coracle.stands-for";
@@ -36,8 +36,8 @@ const NGINX_PACKAGES: [&str; 10] =
 /// brings nothing but what a distribution wants beside a server.
 const REDIS_PACKAGES: [&str; 1] = ["redis-tools"];
 
-/// Makes sure that every image exists.
-pub(crate) fn ensure() -> Result<()> {
+/// Makes sure that the images of `examples/nginx` exist: all that the demo needs.
+pub(crate) fn ensure_nginx() -> Result<()> {
     for image in NGINX {
         if exists(image) {
             continue;
@@ -48,6 +48,12 @@ pub(crate) fn ensure() -> Result<()> {
             step(&format!("Build {image}"), || nginx(image))?;
         }
     }
+    Ok(())
+}
+
+/// Makes sure that every image exists. Those of the tests take a static busybox ([`static_busybox`]).
+pub(crate) fn ensure() -> Result<()> {
+    ensure_nginx()?;
     if !exists(BUSYBOX) {
         step(&format!("Build {BUSYBOX}"), busybox)?;
     }
@@ -58,6 +64,16 @@ pub(crate) fn ensure() -> Result<()> {
         step(&format!("Build {}", LLM.0), llm)?;
     }
     Ok(())
+}
+
+/// A busybox of this machine that runs in an image without libraries: one that names no dynamic linker.
+pub(crate) fn static_busybox() -> Option<PathBuf> {
+    let is_static = |path: &PathBuf| {
+        let program = fs::read(path).unwrap_or_default();
+        let names = |linker: &[u8]| program.windows(linker.len()).any(|window| window == linker);
+        !program.is_empty() && !names(b"/ld-linux") && !names(b"/ld-musl")
+    };
+    steps::find("busybox").into_iter().chain([PathBuf::from("/bin/busybox")]).find(is_static)
 }
 
 fn exists(image: &str) -> bool {
@@ -203,8 +219,10 @@ fn busybox() -> Result<()> {
 /// Puts a shell and the usual tools into `root`, where nothing else has their names.
 fn shell(root: &Path) -> Result<()> {
     let bin = root.join("bin");
-    fs::copy("/bin/busybox", bin.join("busybox"))?;
-    for applet in output("/bin/busybox", &["--list"])?.lines() {
+    let busybox =
+        static_busybox().context("there is no static busybox; install it (Debian's package busybox-static)")?;
+    fs::copy(&busybox, bin.join("busybox"))?;
+    for applet in output(&busybox.to_string_lossy(), &["--list"])?.lines() {
         let link = bin.join(applet);
         if applet != "busybox" && fs::symlink_metadata(&link).is_err() {
             symlink("busybox", link)?;

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo => demo::run(),
         Command::Test(options) => test::run(&options),
-        Command::Images => setup::docker().and_then(|()| images::ensure()),
+        Command::Images => setup::test_machine().and_then(|()| images::ensure()),
         Command::Bench(options) => bench::run(&options),
         Command::Tidy => tidy::run(),
     };

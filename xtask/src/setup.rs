@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::images;
 use crate::steps::{has, output, run_command, step};
 
 /// A thing that must be there, how to tell, and the Debian packages that bring it.
@@ -39,7 +40,7 @@ const TEST_NEEDS: &[Need] = &[
     },
     Need {
         what: "a static busybox (the small test image)",
-        present: || Path::new("/bin/busybox").exists() || has("busybox"),
+        present: || images::static_busybox().is_some(),
         packages: &["busybox-static"],
     },
 ];
@@ -50,7 +51,7 @@ pub(crate) fn machine() -> Result<()> {
     docker()
 }
 
-/// Makes sure of everything that the tests need as well.
+/// Makes sure of everything that the tests, and their images, need as well.
 pub(crate) fn test_machine() -> Result<()> {
     ensure(NEEDS)?;
     ensure(TEST_NEEDS)?;

@@ -113,8 +113,13 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
 
 /// Whether `program` is on the PATH.
 pub(crate) fn has(program: &str) -> bool {
+    find(program).is_some()
+}
+
+/// Where `program` is on the PATH.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&paths).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 fn words(command: &Command) -> String {
