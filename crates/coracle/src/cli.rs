@@ -218,7 +218,8 @@ pub(crate) struct NodeAdd {
     /// A label of the node; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub(crate) labels: Vec<String>,
-    /// A taint of the node; may be repeated
+    /// A taint of the node; may be repeated. A fake node also gets kwok.x-k8s.io/node=fake:PreferNoSchedule, unless a taint
+    /// of that key is given
     #[arg(long = "taint", value_name = "KEY=VALUE:EFFECT")]
     pub(crate) taints: Vec<String>,
     /// How many such nodes to add

@@ -20,6 +20,8 @@ use crate::output;
 
 /// The annotation of a node that exists on paper only: KWOK's convention.
 const PAPER: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
+/// The taint of such a node: pods that could run for real do, and only those that fit nowhere else seem to.
+const FAKE_EFFECT: &str = "PreferNoSchedule";
 /// The annotation of a further node on this machine, for which the daemon runs a kubelet, and what it offers.
 const EXTRA: (&str, &str) = ("coracle.dev/node", "extra");
 const CAPACITY: &str = "coracle.dev/capacity";
@@ -144,7 +146,7 @@ fn on_paper(name: String, add: &NodeAdd) -> Result<Node> {
             annotations: Some(BTreeMap::from([(PAPER.0.to_owned(), PAPER.1.to_owned())])),
             ..ObjectMeta::default()
         },
-        spec: Some(NodeSpec { taints: taints(add)?, ..NodeSpec::default() }),
+        spec: Some(NodeSpec { taints: Some(taints_of_fake_node(add)?), ..NodeSpec::default() }),
         status: Some(NodeStatus {
             capacity: Some(offered.clone()),
             allocatable: Some(offered),
@@ -164,6 +166,16 @@ fn labels(add: &NodeAdd) -> Result<BTreeMap<String, String>> {
 fn taints(add: &NodeAdd) -> Result<Option<Vec<Taint>>> {
     let taints: Vec<Taint> = add.taints.iter().map(|text| taint(text)).collect::<Result<_>>()?;
     Ok((!taints.is_empty()).then_some(taints))
+}
+
+/// The taints that were asked for, and the one that keeps pods on real nodes while there is room, unless its key was given.
+fn taints_of_fake_node(add: &NodeAdd) -> Result<Vec<Taint>> {
+    let mut taints = taints(add)?.unwrap_or_default();
+    if !taints.iter().any(|taint| taint.key == PAPER.0) {
+        let (key, value) = (PAPER.0.to_owned(), Some(PAPER.1.to_owned()));
+        taints.push(Taint { key, value, effect: FAKE_EFFECT.to_owned(), time_added: None });
+    }
+    Ok(taints)
 }
 
 /// `key=value:Effect` or `key:Effect`, as `kubectl taint` takes it.
@@ -289,6 +301,8 @@ fn is_numbered(name: &str, base: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     #[test]
@@ -304,6 +318,26 @@ mod tests {
         for wrong in ["gpu", "gpu=a", "gpu:Never", ":NoSchedule", "=a:NoSchedule"] {
             check(wrong, None);
         }
+    }
+
+    #[test]
+    fn pods_prefer_real_nodes_to_fake_ones() {
+        let check = |given: &[&str], expected: &[&str]| {
+            let taints = given.iter().flat_map(|taint| ["--taint", taint]);
+            let arguments = ["coracle", "node", "add", "n", "--fake"].into_iter().chain(taints);
+            let parsed = crate::cli::Arguments::try_parse_from(arguments).expect("valid");
+            let crate::cli::Command::Node(NodeCommand::Add(add)) = parsed.command else { panic!("node add") };
+            let node = on_paper("n".to_owned(), &add).expect("a node");
+            let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
+            let taints: Vec<String> = taints
+                .iter()
+                .map(|taint| format!("{}={}:{}", taint.key, taint.value.as_deref().unwrap_or_default(), taint.effect))
+                .collect();
+            assert_eq!(taints, expected, "{given:?}");
+        };
+        check(&[], &["kwok.x-k8s.io/node=fake:PreferNoSchedule"]);
+        check(&["gpu=a:NoSchedule"], &["gpu=a:NoSchedule", "kwok.x-k8s.io/node=fake:PreferNoSchedule"]);
+        check(&["kwok.x-k8s.io/node=fake:NoSchedule"], &["kwok.x-k8s.io/node=fake:NoSchedule"]);
     }
 
     #[test]
