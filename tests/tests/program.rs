@@ -106,6 +106,36 @@ fn two_clusters_side_by_side() {
 }
 
 #[test]
+fn a_cluster_of_the_same_name_in_another_home_is_left_alone() {
+    let cluster = Cluster::start();
+    cluster.kubectl(&["create", "deployment", "web", "--image=nginx:latest"]).ok();
+    cluster.wait_for("deployment/web", "{.status.readyReplicas}", "1");
+    let containers = cluster.containers();
+    let kubeconfig = fs::read_to_string(cluster.kubeconfig()).expect("there");
+    let home = cluster.home().join("other").display().to_string();
+    let elsewhere = |arguments: &[&str]| cluster.coracle(&[arguments, &["--home", &home]].concat());
+
+    let said = elsewhere(&["start"]).fails();
+    assert!(said.contains(&format!("a cluster \"{}\" of another cluster", cluster.profile)), "{said}");
+    let said = elsewhere(&["start", "--no-kubeconfig"]).fails();
+    assert!(said.contains(&format!("Docker has a cluster {} of another home", cluster.profile)), "{said}");
+    let deleted = elsewhere(&["delete"]);
+    assert!(deleted.stderr.contains("is left as it is"), "{deleted}");
+    deleted.ok();
+
+    assert_eq!(cluster.containers(), containers);
+    assert_eq!(fs::read_to_string(cluster.kubeconfig()).expect("there"), kubeconfig);
+    assert_eq!(cluster.field("deployment/web", "{.status.readyReplicas}"), "1");
+    // What serves Services on this machine is there as well.
+    cluster.kubectl(&["expose", "deployment", "web", "--port=80"]).ok();
+    let pod = cluster.pods("app=web").remove(0);
+    cluster.wait("the service answers", || {
+        let page = cluster.kubectl(&["exec", &pod, "--", "curl", "-s", "-m", "2", "http://web"]);
+        page.stdout.contains("Welcome to nginx").then_some(())
+    });
+}
+
+#[test]
 fn what_is_wrong_is_said_in_one_line() {
     let check = |ran: coracle_tests::Ran, part: &str| {
         let code = ran.code;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
@@ -16,6 +17,8 @@ use crate::{network_name, pause};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) profile: String,
+    /// The folder of the profile's state.
+    pub(crate) folder: Option<PathBuf>,
     pub(crate) host_port_address: IpAddr,
     pub(crate) log_max_size: String,
     pub(crate) log_max_files: u32,
@@ -27,6 +30,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             profile: String::new(),
+            folder: None,
             host_port_address: Ipv4Addr::LOCALHOST.into(),
             log_max_size: "10m".to_owned(),
             log_max_files: 5,
@@ -129,7 +133,11 @@ pub(crate) fn sandbox(
 
 /// Adds what only this runtime knows; after all other labels, so that no pod claims another's.
 fn label(settings: &Settings, address: Option<Ipv4Addr>, labels: &mut BTreeMap<String, String>) {
-    let own = [(labels::NODE, settings.node.clone()), (labels::SANDBOX_ADDRESS, address.map(|ip| ip.to_string()))];
+    let own = [
+        (labels::NODE, settings.node.clone()),
+        (labels::FOLDER, settings.folder.as_ref().map(|folder| folder.display().to_string())),
+        (labels::SANDBOX_ADDRESS, address.map(|ip| ip.to_string())),
+    ];
     for (key, value) in own {
         match value {
             Some(value) => labels.insert(key.to_owned(), value),

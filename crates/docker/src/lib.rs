@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `transport`, `error` | requests to the daemon; what can go wrong with them |
 //! | `network`, `subnet` | the profile's bridge network and its address range |
+//! | `namesake` | what tells the profile from one of the same name in another home |
 //! | `sandbox`, `pause`, `leases` | sandboxes, their image, which is made here, and their addresses |
 //! | `link`, `netlink` | a sandbox's link to the bridge, made without Docker |
 //! | `pods`, `create`, `inspect`, `known` | containers: making, finding, ending them |
@@ -31,6 +32,7 @@ mod known;
 mod leases;
 mod link;
 mod logs;
+mod namesake;
 mod netlink;
 mod network;
 mod pause;
@@ -44,6 +46,7 @@ mod transport;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -73,6 +76,8 @@ const STARTS: usize = 6;
 pub struct Config {
     /// The profile: a name for all that belongs together.
     pub profile: String,
+    /// The folder of the profile's state, which tells it from a profile of the same name in another home.
+    pub folder: Option<PathBuf>,
     /// Where the daemon listens (`unix:///var/run/docker.sock`); `None` for `DOCKER_HOST` and then the usual socket.
     pub host: Option<String>,
     /// Where host ports listen that do not say so themselves.
@@ -91,6 +96,7 @@ impl Config {
     pub fn new(profile: impl Into<String>) -> Self {
         Self {
             profile: profile.into(),
+            folder: None,
             host: None,
             host_port_address: Ipv4Addr::LOCALHOST.into(),
             log_max_size: "10m".to_owned(),
@@ -148,6 +154,7 @@ impl Docker {
         };
         let settings = create::Settings {
             profile: config.profile,
+            folder: config.folder,
             host_port_address: config.host_port_address,
             log_max_size: config.log_max_size,
             log_max_files: config.log_max_files,
@@ -190,13 +197,18 @@ impl Docker {
         Ok(network)
     }
 
-    /// Removes all containers of the profile, its network, and the pause image if no other profile uses it.
+    /// Removes all containers of the profile, its network, and the pause image if no other profile uses it. What belongs to
+    /// a profile of the same name in another home stays.
     ///
     /// # Errors
     /// The first one met; what could be removed is removed.
     pub async fn delete_profile(&self) -> Result<(), Error> {
-        self.remove_all(self.list(vec![self.profile_label()]).await?).await?;
-        self.remove_network().await?;
+        let mut containers = self.list(vec![self.profile_label()]).await?;
+        containers.retain(|found| self.namesake(found.labels.as_ref()).is_none());
+        self.remove_all(containers).await?;
+        if self.namesake_network().await?.is_none() {
+            self.remove_network().await?;
+        }
         match self.delete_image(pause::image()).await {
             Ok(()) | Err(Error::Conflict(_)) => Ok(()),
             Err(error) => Err(error),

@@ -137,7 +137,7 @@ impl Docker {
                 option("bridge.enable_ip_masquerade", "true"),
                 option("bridge.host_binding_ipv4", "127.0.0.1"),
             ])),
-            labels: Some(HashMap::from([(labels::PROFILE.to_owned(), self.profile().to_owned())])),
+            labels: Some(self.profile_labels()),
             ..NetworkCreateRequest::default()
         };
         let created = self.call(CALL_TIMEOUT, self.client().create_network(request)).await;

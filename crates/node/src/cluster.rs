@@ -1,7 +1,7 @@
 //! A running cluster: its start, in order, and its end.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ impl Node {
         let lock = profile.lock()?;
 
         report(Progress::Doing("Asking Docker".to_owned()));
-        let docker = Docker::connect(docker::Config::new(&name)).await?;
+        let docker = Docker::connect(docker_config(&profile)).await?;
         let (settings, network) = network::establish(&profile, &docker).await?;
         report(Progress::Done(format!("Docker network {} ({})", network.name, network.subnet)));
         report(Progress::Doing("Opening the store".to_owned()));
@@ -199,18 +199,29 @@ impl Node {
 
 /// Removes a cluster that does not run: its containers, its network, what it left in the host's, and its state.
 ///
+/// What Docker has of a cluster of the same name in another home stays, and so does what that one left in the host's
+/// network; the answer is that home.
+///
 /// # Errors
 /// When Docker cannot be reached: its state is needed to find the containers, so nothing is removed then.
-pub async fn delete(profile: &Profile) -> Result<(), Error> {
+pub async fn delete(profile: &Profile) -> Result<Option<PathBuf>, Error> {
     let lock = if profile.folder().exists() { Some(profile.lock()?) } else { None };
-    let docker = Docker::connect(docker::Config::new(profile.name())).await?;
+    let docker = Docker::connect(docker_config(profile)).await?;
+    let namesake = docker.find_namesake().await?;
     docker.delete_profile().await?;
-    if let Err(error) = proxy::cleanup(profile.name()).await {
+    if namesake.is_none()
+        && let Err(error) = proxy::cleanup(profile.name()).await
+    {
         warn!(%error, "cannot remove the rules of the host's network");
     }
     profile.remove()?;
     drop(lock);
-    Ok(())
+    Ok(namesake.and_then(|folder| folder.parent().map(Path::to_owned)))
+}
+
+/// How a profile uses Docker.
+fn docker_config(profile: &Profile) -> docker::Config {
+    docker::Config { folder: Some(profile.canonical_folder()), ..docker::Config::new(profile.name()) }
 }
 
 /// How the scheduler is to work: as the profile's file says, if it has one.
@@ -305,7 +316,7 @@ async fn serve(
     if let Some(address) = for_pods {
         handle.server().publish_endpoints(address).await.map_err(Error::Bootstrap)?;
     }
-    write_private(&profile.kubeconfig(), &kubeconfig::administrator(pki, profile.name(), port)?)?;
+    write_private(&profile.kubeconfig(), &kubeconfig::administrator(pki, profile, port)?)?;
     if settings.api_port != port {
         settings.api_port = port;
         settings.save(profile)?;

@@ -17,6 +17,17 @@ pub enum Error {
     /// A daemon runs on the profile already.
     #[error("the cluster {0} is already running; see: coracle status -p {0}")]
     Running(String),
+    /// Docker runs a cluster of the same name from another home.
+    #[error(
+        "Docker has a cluster {name} of another home, {}; choose another name (coracle start -p NAME), or delete that one",
+        folder.display()
+    )]
+    Namesake {
+        /// The name of both.
+        name: String,
+        /// The folder of the other one's state.
+        folder: PathBuf,
+    },
     /// A file of the profile.
     #[error("cannot use {}; make it writable for you, or give another --home", path.display())]
     File {

@@ -35,6 +35,7 @@ mod settings;
 
 pub use cluster::{Config, Node, Progress, check_scheduler_config, delete};
 pub use error::Error;
+pub use kubeconfig::EXTENSION;
 pub use profile::{Home, Profile, ProfileLock};
 
 /// The version of the Kubernetes API that is served, as `kubectl version` shows it.

@@ -8,7 +8,14 @@ use crate::profile::Profile;
 use crate::settings::Settings;
 
 /// The profile's settings and its network, both made now if it is started for the first time.
+///
+/// # Errors
+/// [`Error::Namesake`] while Docker runs a cluster of the same name from another home: the two would take each other's pods
+/// for their own.
 pub(crate) async fn establish(profile: &Profile, docker: &Docker) -> Result<(Settings, Network), Error> {
+    if let Some(folder) = docker.find_namesake().await? {
+        return Err(Error::Namesake { name: profile.name().to_owned(), folder });
+    }
     if let Some(settings) = Settings::load(profile)? {
         let network = docker.prepare(settings.pod_subnet(profile)?).await?;
         return Ok((settings, network));

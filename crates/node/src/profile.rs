@@ -66,6 +66,11 @@ impl Profile {
         &self.folder
     }
 
+    /// The folder by its one name without symbolic links, by which others know whose their things are.
+    pub(crate) fn canonical_folder(&self) -> PathBuf {
+        fs::canonicalize(&self.folder).unwrap_or_else(|_| self.folder.clone())
+    }
+
     /// A path within the folder.
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)

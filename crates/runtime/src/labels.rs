@@ -27,6 +27,8 @@ pub const TYPE_SANDBOX: &str = "podsandbox";
 pub const TYPE_CONTAINER: &str = "container";
 /// The profile (cluster) that made it; nothing without this label is ever touched.
 pub const PROFILE: &str = "io.coracle.profile";
+/// The folder of the cluster's state, which tells it from a cluster of the same name in another home.
+pub const FOLDER: &str = "io.coracle.folder";
 /// What the containers of a sandbox share, as a comma-separated list of `hostNetwork`, `hostPID`, `hostIPC`, `sharePID`.
 pub const SANDBOX_NAMESPACES: &str = "io.coracle.sandbox.namespaces";
 /// Address of a sandbox in the pod network.
@@ -36,7 +38,7 @@ pub const NODE: &str = "io.coracle.node";
 /// Prefix of labels that carry annotations, which Docker does not have.
 pub const ANNOTATION_PREFIX: &str = "annotation.";
 
-const OWN: [&str; 12] = [
+const OWN: [&str; 13] = [
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,
@@ -46,6 +48,7 @@ const OWN: [&str; 12] = [
     TYPE,
     SANDBOX_ID,
     PROFILE,
+    FOLDER,
     SANDBOX_NAMESPACES,
     SANDBOX_ADDRESS,
     NODE,

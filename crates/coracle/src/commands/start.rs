@@ -35,7 +35,7 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if !start.no_kubeconfig {
-        kubeconfig::check(&kubeconfig::path()?)?;
+        kubeconfig::check(&kubeconfig::paths()?, &kubeconfig::Cluster::of(&profile))?;
     }
     let (is_new, home_is_new) = (!profile.exists(), profile.folder().parent().is_some_and(|home| !home.exists()));
     let launched = profile.create().map_err(Into::into).and_then(|()| {
@@ -134,5 +134,5 @@ fn write_context(profile: &Profile, start: &cli::Start) -> Result<()> {
         return Ok(());
     }
     let own = std::fs::read_to_string(profile.kubeconfig()).context("cannot read the cluster's kubeconfig")?;
-    kubeconfig::merge(&kubeconfig::path()?, profile.name(), &own)
+    kubeconfig::merge(&kubeconfig::path()?, &kubeconfig::Cluster::of(profile), &own)
 }

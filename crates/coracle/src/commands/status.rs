@@ -43,7 +43,9 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
             Err(_) => ("Running", "Unreachable", "Unknown", 0),
         },
     };
-    let context = kubeconfig::path().is_ok_and(|path| kubeconfig::has_context(&path, profile.name()));
+    let cluster = kubeconfig::Cluster::of(profile);
+    let context =
+        kubeconfig::paths().is_ok_and(|paths| paths.iter().any(|path| kubeconfig::has_context(path, &cluster)));
     let answer = Answer {
         profile: profile.name().to_owned(),
         daemon,
