@@ -1,8 +1,9 @@
 //! DaemonSets, Jobs, CronJobs and the eviction of pods, as a person meets them.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
-use coracle_tests::{BUSYBOX, Cluster};
+use coracle_tests::{BUSYBOX, Cluster, run};
 
 /// A container that does nothing until it is told to stop, and then stops at once.
 fn idle() -> String {
@@ -128,6 +129,45 @@ spec:
     // No finalizer keeps a pod once its Job is gone.
     kubectl(&["delete", "jobs", "--all"]);
     cluster.wait("the pods are gone", || cluster.kubectl(&["get", "pods"]).stdout.is_empty().then_some(()));
+}
+
+#[test]
+fn a_deadline_fails_what_ends_politely() {
+    let cluster = Cluster::start();
+    let container = idle();
+    let kind = |kind: &str, name: &str, spec: &str| {
+        let version = if kind == "Job" { "batch/v1" } else { "v1" };
+        format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n")
+    };
+    let pod =
+        |seconds: u32| format!("{{restartPolicy: Never, activeDeadlineSeconds: {seconds}, containers: [{container}]}}");
+    let template = format!("{{spec: {{restartPolicy: Never, containers: [{container}]}}}}");
+    let manifest = [
+        kind("Pod", "late", &pod(10)),
+        kind("Job", "of-pods", &format!("{{backoffLimit: 0, template: {{spec: {}}}}}", pod(2))),
+        kind("Job", "of-jobs", &format!("{{activeDeadlineSeconds: 2, template: {template}}}")),
+    ];
+    cluster.apply(&manifest.concat());
+    for job in ["job/of-pods", "job/of-jobs"] {
+        cluster.kubectl(&["wait", "--for=condition=Failed", job, "--timeout=60s"]).ok();
+    }
+    let reason = "{.status.conditions[?(@.type==\"Failed\")].reason}";
+    assert_eq!(cluster.field("job/of-pods", reason), "BackoffLimitExceeded");
+    assert_eq!(cluster.field("job/of-jobs", reason), "DeadlineExceeded");
+    let end = "{.items[*].status.phase} {.items[*].status.reason}";
+    let pods = cluster.kubectl(&["get", "pods", "-l", "job-name=of-pods", "-o", &format!("jsonpath={end}")]).ok();
+    assert_eq!(pods, "Failed DeadlineExceeded");
+    // The deadline comes, and the container goes, while nobody is there.
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/late", "--timeout=60s"]).ok();
+    let started = Instant::now();
+    let id = cluster.field("pod/late", "{.status.containerStatuses[0].containerID}");
+    cluster.coracle(&["stop"]).ok();
+    cluster.wait("the deadline", || (started.elapsed() > Duration::from_secs(10)).then_some(()));
+    run("docker", &["stop", id.trim_start_matches("docker://")]).ok();
+    cluster.coracle(&["start"]).ok();
+    cluster.wait_for("pod/late", "{.status.phase} {.status.reason}", "Failed DeadlineExceeded");
+    let message = cluster.field("pod/late", "{.status.message}");
+    assert_eq!(message, "Pod was active on the node longer than the specified deadline");
 }
 
 #[test]

@@ -368,3 +368,50 @@ async fn hooks_run() {
     let expect = ["run web", "start web/a", "exec web/hello", "exec web/bye", "stop web/a"];
     assert_eq!(calls[..5], expect);
 }
+
+fn with_deadline(seconds: u64) -> Value {
+    json!({"restartPolicy": "Never", "activeDeadlineSeconds": seconds, "containers": [{"name": "a", "image": "x:1"}]})
+}
+
+fn is_over(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+}
+
+const EXCEEDED: [&str; 3] =
+    ["Failed", "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"];
+
+fn end_of(pod: &Value) -> [&str; 3] {
+    ["phase", "reason", "message"].map(|field| pod["status"][field].as_str().unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_deadline_fails_a_pod_whose_process_exits_with_success() {
+    let node = Node::start().await;
+    node.create("job", with_deadline(2));
+    node.until_ready("job").await;
+    let pod = node.until("job", is_over).await;
+    assert_eq!(end_of(&pod), EXCEEDED);
+    assert_eq!(state(&pod, 0)["terminated"]["exitCode"], 0);
+    node.events("job", "DeadlineExceeded: Pod was active on the node longer than the specified deadline").await;
+}
+
+#[tokio::test]
+async fn a_deadline_holds_while_the_kubelet_is_away() {
+    let mut node = Node::start().await;
+    node.create("late", with_deadline(3));
+    node.create("in-time", with_deadline(3));
+    let pods = [node.until_ready("late").await, node.until_ready("in-time").await];
+    node.down().await;
+    assert!(node.runtime.exit("in-time", "a", 0));
+    let start = |pod: &Value| -> jiff::Timestamp { pod["status"]["startTime"].as_str().unwrap().parse().unwrap() };
+    let deadline = pods.iter().map(start).max().unwrap() + jiff::SignedDuration::from_secs(4);
+    while jiff::Timestamp::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(node.runtime.exit("late", "a", 0));
+    node.up();
+    let pod = node.until("late", is_over).await;
+    assert_eq!(end_of(&pod), EXCEEDED);
+    let pod = node.until("in-time", is_over).await;
+    assert_eq!(end_of(&pod), ["Succeeded", "", ""]);
+}

@@ -143,6 +143,28 @@ fn limits_end_the_job() {
     assert_eq!(short(&plan), "-a -b !a !b FailureTarget=DeadlineExceeded");
 }
 
+#[test]
+fn a_deadline_fails_a_job_whose_pods_exit_with_success_when_they_are_ended() {
+    let spec = || json!({ "activeDeadlineSeconds": 60, "completions": 1, "parallelism": 1 });
+    let status = |more: Value| {
+        let mut status = json!({ "startTime": "2026-01-01T00:59:00Z" });
+        status.as_object_mut().expect("members").extend(more.as_object().expect("members").clone());
+        status
+    };
+    let target = json!({ "conditions": [{ "type": "FailureTarget", "status": "True", "reason": "DeadlineExceeded" }] });
+    // While it ends, as it has ended, and when it has been counted.
+    let failing = "FailureTarget=DeadlineExceeded";
+    assert_eq!(short(&planned(spec(), status(target.clone()), &["a deleting"])), format!("!a {failing}"));
+    assert_eq!(short(&planned(spec(), status(target.clone()), &["a deleting Succeeded"])), format!("!a {failing}"));
+    let mut counted = target;
+    counted["uncountedTerminatedPods"] = json!({ "succeeded": ["a"] });
+    let plan = planned(spec(), status(counted), &[]);
+    assert_eq!(short(&plan), format!("{failing} Failed=DeadlineExceeded"));
+    assert_eq!(plan.status.succeeded, Some(1), "the pod has, its Job has not");
+    // The same where nothing was written before it ended: a restart in between makes no difference.
+    assert_eq!(short(&planned(spec(), status(json!({})), &["a deleting Succeeded"])), format!("!a {failing}"));
+}
+
 /// Carries plans out until nothing changes: the counts, and how the Job ended.
 fn settle_down(spec: &Value, pods: &[&str]) -> (Value, Vec<String>) {
     let mut job = job(spec, &json!({}));

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   bound ──► Running, Ready ──► deleted: gone at once
-//!                  └─ of a Job ──► Succeeded
+//!                  ├─ of a Job ──► Succeeded
+//!                  └─ active for longer than its deadline ──► Failed
 //! ```
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 use serde_json::{Value, json};
 
+use crate::pod::status::DEADLINE_EXCEEDED;
 use crate::time::{after, api_time, between};
 
 /// How long after its start a pod of a Job completes: KWOK's annotation, a duration as Go writes it. Else at once.
@@ -47,9 +49,19 @@ pub(super) fn plan(pod: &Pod, host: &str, own: impl FnOnce() -> String, now: Tim
     if ended {
         return Act::Nothing;
     }
-    let due = completion(pod, &status, now);
-    if due == Some(Duration::ZERO) {
-        return patch(pod, end(spec, &status, "Succeeded", now));
+    let deadline =
+        spec.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+    let ends = [(completion(pod), "Succeeded"), (deadline, "Failed")];
+    let first = ends.into_iter().filter_map(|(life, phase)| Some((life?, phase))).min_by_key(|(life, _)| *life);
+    let started = status.start_time.as_ref().map_or(now, |started| started.0);
+    let due = first.map(|(life, phase)| (between(now, after(started, life)), phase));
+    if let Some((Duration::ZERO, phase)) = due {
+        let mut ended = end(spec, &status, phase, now);
+        if phase == "Failed" {
+            let (reason, message) = DEADLINE_EXCEEDED;
+            (ended["reason"], ended["message"]) = (reason.into(), message.into());
+        }
+        return patch(pod, ended);
     }
     let ready = gates_open(spec, &status);
     let is = |type_: &str, value: bool| {
@@ -59,23 +71,19 @@ pub(super) fn plan(pod: &Pod, host: &str, own: impl FnOnce() -> String, now: Tim
     if status.phase.as_deref() != Some("Running") || !is("ContainersReady", true) || !is("Ready", ready) {
         return patch(pod, run(pod, spec, &status, host, own, now));
     }
-    due.map_or(Act::Nothing, Act::Later)
+    due.map_or(Act::Nothing, |(left, _)| Act::Later(left))
 }
 
 fn patch(pod: &Pod, status: Value) -> Act {
     Act::Status(json!({ "metadata": { "uid": pod.metadata.uid }, "status": status }))
 }
 
-/// In what time the pod completes; nothing if it never does by itself.
-fn completion(pod: &Pod, status: &PodStatus, now: Timestamp) -> Option<Duration> {
+/// How long after its start the pod completes; nothing if it never does by itself.
+fn completion(pod: &Pod) -> Option<Duration> {
     let mut owners = pod.metadata.owner_references.iter().flatten();
     owners.find(|owner| owner.kind == "Job" && owner.controller == Some(true))?;
     let delay = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(COMPLETE_AFTER));
-    let delay = delay.and_then(|text| go_duration(text)).unwrap_or_default();
-    match &status.start_time {
-        Some(started) => Some(between(now, after(started.0, delay))),
-        None => Some(delay),
-    }
+    Some(delay.and_then(|text| go_duration(text)).unwrap_or_default())
 }
 
 /// `90s`, `1m30s`, `500ms`: the durations of Go, as far as people write them.

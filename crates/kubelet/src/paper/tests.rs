@@ -91,6 +91,20 @@ fn pods_of_jobs_complete() {
 }
 
 #[test]
+fn a_deadline_ends_a_pod() {
+    let spec = |seconds: i64| json!({ "activeDeadlineSeconds": seconds });
+    assert_eq!(act(json!({}), spec(90), running("True")), Act::Later(std::time::Duration::from_secs(30)));
+    let over = act(json!({}), spec(60), running("True"));
+    assert_eq!((part(&over, "/phase"), part(&over, "/reason")), (json!("Failed"), json!("DeadlineExceeded")));
+    assert_eq!(part(&over, "/message"), "Pod was active on the node longer than the specified deadline");
+    // A Job's pod that would have completed by then has.
+    let owner = json!([{ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "j", "controller": true }]);
+    let delay = |delay: &str| json!({ "ownerReferences": owner, "annotations": { "pod-complete.stage.kwok.x-k8s.io/delay": delay } });
+    assert_eq!(part(&act(delay("30s"), spec(40), running("True")), "/phase"), "Succeeded");
+    assert_eq!(part(&act(delay("50s"), spec(40), running("True")), "/phase"), "Failed");
+}
+
+#[test]
 fn a_node_gets_what_it_lacks_and_keeps_what_it_has() {
     let plan = |status: Value| {
         let node = json!({ "metadata": { "name": "n" }, "status": status });

@@ -10,6 +10,7 @@ use runtime::ContainerState;
 use super::memory::{Step, Stopping, Waiting};
 use super::operations::{self, NotStarted, Outcome};
 use super::plan::Action;
+use super::status;
 use super::worker::Worker;
 use crate::container::make::Material;
 use crate::images::PullPolicy;
@@ -105,8 +106,8 @@ impl Worker {
                 operations::remove_sandbox(shared, wish, id.clone()).boxed()
             }
             Action::ExceedDeadline => {
-                let message = "Pod was active on the node longer than the specified deadline";
-                shared.reporter.pod(&wish, None, "DeadlineExceeded", message);
+                let (reason, message) = status::DEADLINE_EXCEEDED;
+                shared.reporter.pod(&wish, None, reason, message);
                 self.memory.deadline_exceeded = true;
                 return true;
             }

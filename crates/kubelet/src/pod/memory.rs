@@ -116,7 +116,7 @@ pub(crate) struct Memory {
     pub(crate) torn_down: Step,
     /// The final status is written and the API's object deleted.
     pub(crate) released: Step,
-    /// `activeDeadlineSeconds` was exceeded: the pod has failed for good.
+    /// `activeDeadlineSeconds` was exceeded and people were told: the pod has failed for good.
     pub(crate) deadline_exceeded: bool,
 }
 

@@ -105,7 +105,7 @@ pub(crate) enum Action {
         /// Its id.
         id: String,
     },
-    /// The pod has run for longer than `activeDeadlineSeconds`.
+    /// Tell people that the pod has run for longer than `activeDeadlineSeconds`, and remember it.
     ExceedDeadline,
     /// Take the volumes away.
     TearDownVolumes,
@@ -144,6 +144,9 @@ pub(crate) struct Inputs<'a> {
 /// Decides what to do next.
 pub(crate) fn plan(inputs: Inputs<'_>) -> Plan {
     let mut plan = Plan { stage: stage(inputs), actions: Vec::new(), waiting: BTreeMap::new(), wake_at: None };
+    if deadline_exceeded(inputs) && !inputs.memory.deadline_exceeded && !inputs.wish.ended() {
+        plan.act(Action::ExceedDeadline);
+    }
     match plan.stage {
         Stage::Syncing => sync::plan(inputs, &mut plan),
         Stage::Terminating => end::terminate(inputs, &mut plan),
@@ -157,7 +160,7 @@ pub(crate) fn plan(inputs: Inputs<'_>) -> Plan {
 /// Where the pod is: the one transition function.
 pub(crate) fn stage(inputs: Inputs<'_>) -> Stage {
     let Inputs { wish, runtime, memory, .. } = inputs;
-    let ending = wish.deleting() || wish.ended() || memory.deadline_exceeded || has_completed(inputs);
+    let ending = wish.deleting() || wish.ended() || deadline_exceeded(inputs) || has_completed(inputs);
     if !ending {
         return Stage::Syncing;
     }
@@ -172,6 +175,30 @@ pub(crate) fn stage(inputs: Inputs<'_>) -> Stage {
         return Stage::Terminated;
     }
     if runtime.is_empty() { Stage::Gone } else { Stage::Removing }
+}
+
+/// When the pod's `activeDeadlineSeconds` are over.
+fn deadline(inputs: Inputs<'_>) -> Option<Timestamp> {
+    inputs.memory.start_time.and_then(|start| inputs.wish.deadline(start))
+}
+
+/// Whether the pod was still active when its `activeDeadlineSeconds` were over: then it has failed, whatever its
+/// containers exit with. That follows from the clock and from when they ended, so that a restart of this process in
+/// between changes nothing. (Upstream, `pkg/kubelet/active_deadline.go`, asks the clock alone, and so fails a pod that
+/// completed in time while no kubelet was there to see it.)
+pub(crate) fn deadline_exceeded(inputs: Inputs<'_>) -> bool {
+    if inputs.memory.deadline_exceeded {
+        return true;
+    }
+    let Some(deadline) = deadline(inputs).filter(|deadline| *deadline <= inputs.now) else {
+        return false;
+    };
+    let in_time = |wish: &ContainerWish| {
+        let state = inputs.runtime.latest(wish.name()).map(|container| &container.state);
+        !matches!(state, Some(ContainerState::Exited { finished, .. }) if *finished >= deadline)
+    };
+    // Sidecars end after the pod has completed.
+    !has_completed(inputs) || !inputs.wish.apps().chain(inputs.wish.inits_to_end()).all(in_time)
 }
 
 /// Whether all containers have ended and none is to be started again.

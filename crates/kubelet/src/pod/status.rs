@@ -10,12 +10,17 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, PodIP, PodStatus};
 
 use super::memory::Waiting;
-use super::plan::{Inputs, Stage};
+use super::plan::{Inputs, Stage, deadline_exceeded};
 use super::wish::{ContainerWish, Kind, RestartPolicy};
 use crate::container::resources::qos_class;
 use crate::time::api_time;
 
 pub(crate) use patch::{differs, patch, urgent};
+
+/// Reason and message of a pod that was active for longer than its `activeDeadlineSeconds` (upstream:
+/// `pkg/kubelet/active_deadline.go`).
+pub(crate) const DEADLINE_EXCEEDED: (&str, &str) =
+    ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline");
 
 /// What else a status depends on.
 #[derive(Debug, Clone, Copy)]
@@ -53,15 +58,20 @@ pub(crate) fn compute(inputs: Inputs<'_>, facts: Facts<'_>) -> PodStatus {
     status.phase = Some(if wish.ended() {
         // A pod never comes back from its end.
         old.phase.clone().unwrap_or_default()
-    } else if memory.deadline_exceeded && facts.stage >= Stage::Terminated {
-        // Nobody may take its place while it still runs.
-        status.reason = Some("DeadlineExceeded".to_owned());
-        let message = "Pod was active on the node longer than the specified deadline";
+    } else if facts.stage < Stage::Terminated {
+        // Nobody may take its place while something of it still runs, and only then is it known how it ended (upstream:
+        // `mergePodStatus` in `pkg/kubelet/status/status_manager.go`).
+        match phase(inputs, &inits, &apps, false) {
+            "Succeeded" | "Failed" => old.phase.clone().unwrap_or_else(|| "Pending".to_owned()),
+            phase => phase.to_owned(),
+        }
+    } else if deadline_exceeded(inputs) {
+        let (reason, message) = DEADLINE_EXCEEDED;
+        status.reason = Some(reason.to_owned());
         status.message = Some(message.to_owned());
         "Failed".to_owned()
     } else {
-        let ended = facts.stage >= Stage::Terminated;
-        phase(inputs, &inits, &apps, ended).to_owned()
+        phase(inputs, &inits, &apps, true).to_owned()
     });
     addresses(inputs, facts, &old, &mut status);
     status.conditions = Some(conditions::compute(inputs, facts, &old, &status, &inits, &apps));

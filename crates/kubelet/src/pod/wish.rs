@@ -199,6 +199,11 @@ impl PodWish {
         self.containers.iter().filter(|container| matches!(container.kind, Kind::Init | Kind::Sidecar))
     }
 
+    /// The init containers that run to their end before others start.
+    pub(crate) fn inits_to_end(&self) -> impl Iterator<Item = &ContainerWish> {
+        self.containers.iter().filter(|container| container.kind == Kind::Init)
+    }
+
     /// The ephemeral containers.
     pub(crate) fn ephemerals(&self) -> impl Iterator<Item = &ContainerWish> {
         self.containers.iter().filter(|container| container.kind == Kind::Ephemeral)

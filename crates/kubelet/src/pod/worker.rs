@@ -373,7 +373,9 @@ impl Worker {
             return None;
         }
         let since = *self.unwritten.get_or_insert(now);
-        let due = match status::urgent(&known, &self.status) {
+        // Once only the sandbox is left, the last status is a moment away.
+        let last_to_come = plan.stage == Stage::Terminating && self.runtime.running().next().is_none();
+        let due = match status::urgent(&known, &self.status) && !last_to_come {
             true => now,
             false => after(since, COALESCE),
         };

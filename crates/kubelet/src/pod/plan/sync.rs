@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Probe;
 use runtime::{Container, ContainerState};
 
-use super::{Action, Initialization, Inputs, Plan, end, has_started, initialization, is_over};
+use super::{Action, Initialization, Inputs, Plan, deadline, end, has_started, initialization, is_over};
 use crate::pod::memory::{ContainerMemory, Step};
 use crate::pod::wish::{ContainerWish, Kind};
 use crate::probes::ProbeKind;
@@ -16,13 +16,7 @@ const KILLED: i32 = 137;
 
 pub(super) fn plan(inputs: Inputs<'_>, plan: &mut Plan) {
     let Inputs { wish, memory, now, .. } = inputs;
-    if let Some(deadline) = memory.start_time.and_then(|start| wish.deadline(start)) {
-        if deadline <= now {
-            plan.act(Action::ExceedDeadline);
-            return;
-        }
-        plan.wake(Some(deadline));
-    }
+    plan.wake(deadline(inputs));
 
     let ready = sandbox(inputs, plan);
     if memory.volumes.is_due(now) {

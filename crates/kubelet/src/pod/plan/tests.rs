@@ -412,7 +412,29 @@ fn the_deadline_of_a_pod() {
     check(&world, "Syncing:");
     assert_eq!(plan(world.inputs()).wake_at, Some(at(60)));
     world.now = at(60);
-    check(&world, "Syncing: deadline");
+    check(&world, "Terminating: deadline end(a0, 30s, Stopping container a)");
     world.memory.deadline_exceeded = true;
     check(&world, "Terminating: end(a0, 30s, Stopping container a)");
+    // A clock that is set back does not revive it.
+    world.now = at(59);
+    check(&world, "Terminating: end(a0, 30s, Stopping container a)");
+}
+
+#[test]
+fn a_deadline_is_exceeded_by_what_was_active_then() {
+    let spec = json!({"activeDeadlineSeconds": 60, "restartPolicy": "Never", "containers": [{"name": "a", "image": "x"}],
+        "initContainers": [{"name": "side", "image": "x", "restartPolicy": "Always"}]});
+    for (state, exceeded) in [
+        ("running", true),
+        ("exited 0 at 59", false),
+        ("exited 0 at 60", true),
+        ("exited 0 at 70", true),
+        ("exited 1 at 59", false),
+    ] {
+        let mut world = World::new(spec.clone());
+        world.sandbox(0, true).container("side", 0, "exited 0 at 80").container("a", 0, state);
+        assert_eq!(deadline_exceeded(world.inputs()), exceeded, "{state}");
+    }
+    // One that waits for its image is active, too.
+    assert!(deadline_exceeded(World::new(spec).inputs()));
 }

@@ -201,8 +201,11 @@ fn the_end_is_final() {
     world.memory.deadline_exceeded = true;
     world.sandbox(0, true).container("a", 0, "running");
     let ending = status(&world);
-    assert_eq!((ending.phase.as_deref(), ending.reason), (Some("Running"), None), "its container is being stopped");
-    world.container("a", 0, "exited");
+    assert_eq!((ending.phase.as_deref(), ending.reason.as_deref()), (Some("Running"), None), "it is being stopped");
+    world.api(|pod| pod.status = Some(ending));
+    world.container("a", 0, "exited 0");
+    let ending = status(&world);
+    assert_eq!((ending.phase.as_deref(), ending.reason), (Some("Running"), None), "its sandbox is being stopped");
     world.sandbox(0, false);
     let failed = status(&world);
     assert_eq!(failed.phase.as_deref(), Some("Failed"));
