@@ -81,6 +81,25 @@ fn further_nodes_run_pods_of_their_own() {
 }
 
 #[test]
+fn what_others_change_of_a_node_is_put_right() {
+    let cluster = Cluster::start();
+    let node = format!("node/{}", cluster.profile);
+    let patch = |patch: &str| {
+        cluster.kubectl(&["patch", &node, "--subresource=status", "--type=strategic", "-p", patch]).ok();
+    };
+    patch(r#"{"status": {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]}}"#);
+    cluster.wait_for(&node, "{.status.conditions[?(@.type=='Ready')].status}", "True");
+    cluster.kubectl(&["label", &node, "kubernetes.io/os=plan9", "--overwrite"]).ok();
+    cluster.wait_for(&node, "{.metadata.labels.kubernetes\\.io/os}", "linux");
+    // What is announced by others can be had by pods, as long as it is.
+    patch(r#"{"status": {"capacity": {"example.com/dongle": "4"}}}"#);
+    let allocatable = "{.status.allocatable.example\\.com/dongle}";
+    cluster.wait_for(&node, allocatable, "4");
+    patch(r#"{"status": {"capacity": {"example.com/dongle": null}}}"#);
+    cluster.wait_for(&node, allocatable, "");
+}
+
+#[test]
 fn nodes_on_paper_have_daemons_and_can_be_drained() {
     let cluster = Cluster::start();
     let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();

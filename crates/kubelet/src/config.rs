@@ -39,7 +39,10 @@ pub struct Config {
     pub resolv_conf: PathBuf,
     /// How often the node's Lease is renewed.
     pub lease_period: Duration,
-    /// How often an unchanged node status is written.
+    /// How often the node's status is computed, and compared with what the API has (upstream:
+    /// `nodeStatusUpdateFrequency`).
+    pub status_check_period: Duration,
+    /// How often an unchanged node status is written (upstream: `nodeStatusReportFrequency`).
     pub status_period: Duration,
     /// How often the runtime is listed in case an event was lost.
     pub relist_period: Duration,
@@ -65,6 +68,7 @@ impl Config {
             run_local_image_when_offline: true,
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             lease_period: Duration::from_secs(10),
+            status_check_period: Duration::from_secs(10),
             status_period: Duration::from_secs(300),
             relist_period: Duration::from_secs(60),
         }

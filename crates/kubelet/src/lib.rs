@@ -123,10 +123,9 @@ pub fn start(config: Config, deps: Deps) -> Result<Handle, Error> {
         Objects::new(client, cancel.clone()),
         Reporter::new(recorder, &node),
     ));
-    node::tell_of_cordons(&shared, &informers.informer());
     let pods = Arc::new(Pods::default());
     let mut tasks = JoinSet::new();
-    tasks.spawn(node::run(Arc::clone(&shared), cancel.clone()));
+    tasks.spawn(node::run(Arc::clone(&shared), informers.informer(), cancel.clone()));
     tasks.spawn(node::renew(Arc::clone(&shared), cancel.clone()));
     tasks.spawn(pods::run(Arc::clone(&shared), Arc::clone(&pods), informer, cancel.clone()));
     let api = Arc::new(api::Api::new(shared, pods));

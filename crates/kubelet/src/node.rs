@@ -9,14 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use informer::Informer;
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
+use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeSpec, NodeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Health;
+use crate::config::Config;
+use crate::objects::version;
 use crate::shared::{Machine, Shared};
 
 pub(crate) use lease::renew;
@@ -25,48 +29,71 @@ pub(crate) use lease::renew;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// How often images and disk are looked at.
 const LOOK: Duration = Duration::from_secs(30);
+/// The annotation of every node, and its value.
+const ATTACHED_BY_CONTROLLER: (&str, &str) = ("volumes.kubernetes.io/controller-managed-attach-detach", "true");
 
 /// Registers the node and keeps its status current until `cancel` is triggered.
-pub(crate) async fn run(shared: Arc<Shared>, cancel: CancellationToken) {
+///
+/// What the API has of the node is what counts, not what was written last: whatever others change of what is the
+/// kubelet's own is put right as soon as the watch shows it.
+pub(crate) async fn run(shared: Arc<Shared>, nodes: Informer<Node>, cancel: CancellationToken) {
     let mut health = shared.cache.health();
-    let mut keeper = Keeper { shared: Arc::clone(&shared), written: None, images: Vec::new() };
+    let mut keeper = Keeper {
+        seen: follow(&shared, &nodes),
+        shared: Arc::clone(&shared),
+        known: None,
+        reported: None,
+        images: None,
+        looked: None,
+    };
     shared.reporter.node("Starting", "Starting kubelet.");
     let mut pause = PAUSES.0;
-    let mut look = tokio::time::interval(LOOK);
-    // The first look, at the images, can wait until the node is ready.
-    look.reset();
     loop {
         let state = health.borrow_and_update().clone();
         let wait = match keeper.keep(&state).await {
             Ok(()) => {
                 pause = PAUSES.0;
-                shared.config.status_period
+                shared.config.status_check_period
             }
             Err(error) => {
                 tracing::debug!(%error, "node status not written");
+                keeper.known = None;
                 let wait = pause;
                 pause = (pause * 2).min(PAUSES.1);
                 wait
             }
         };
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            changed = health.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(wait) => keeper.written = None,
-            _ = look.tick() => keeper.look().await,
-        }
-        // The images are told as soon as the node is.
-        if keeper.images.is_empty() && keeper.written.is_some() {
+        if keeper.must_look() {
             keeper.look().await;
+            continue;
+        }
+        let check_at = Instant::now() + wait;
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                changed = health.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                Ok(()) = keeper.seen.changed() => if keeper.observe() { break },
+                () = tokio::time::sleep_until(check_at) => break,
+            }
         }
     }
 }
 
 struct Keeper {
     shared: Arc<Shared>,
-    /// The status as last written, without its heartbeats; `None` when it must be written whatever it is.
-    written: Option<NodeStatus>,
-    images: Vec<k8s_openapi::api::core::v1::ContainerImage>,
+    /// The node as its watch shows it.
+    seen: watch::Receiver<Option<Arc<Node>>>,
+    /// The node as the API has it: as the watch shows it or as a write was answered, whichever is newer.
+    known: Option<Arc<Node>>,
+    /// When the status was written last.
+    reported: Option<Instant>,
+    /// The images of the machine; `None` before they were looked at.
+    images: Option<Vec<ContainerImage>>,
+    /// When images and disk were looked at last.
+    looked: Option<Instant>,
 }
 
 impl Keeper {
@@ -77,36 +104,70 @@ impl Keeper {
         }
         let api: Api<Node> = Api::all(self.shared.client.clone());
         let name = self.shared.config.node_name.clone();
+        let is_first = self.reported.is_none();
+        let due = self.reported.is_none_or(|reported| reported.elapsed() >= self.shared.config.status_period);
+        // Now and then the API itself is asked, in case the watch has missed something.
+        let known = self.known.take().filter(|_| !due);
         let mut is_new = false;
-        let known = match self.written {
-            Some(_) => None,
+        let node = match known {
+            Some(node) => node,
             None => match api.get_opt(&name).await? {
-                Some(node) => Some(node),
+                Some(node) => Arc::new(node),
                 None if !self.shared.config.register => return Ok(()),
                 None => {
                     is_new = true;
-                    Some(self.register(&api, health).await?)
+                    Arc::new(self.register(&api, health).await?)
                 }
             },
         };
-        let old = known.as_ref().and_then(|node| node.status.clone());
-        let old = old.or_else(|| self.written.clone()).unwrap_or_default();
+        self.known = Some(Arc::clone(&node));
         let machine = self.shared.machine();
-        let status = status::compute(&self.shared.config, &machine, health, &self.images, &old);
-        let settled = self.written.as_ref().is_some_and(|written| status::same(written, &status));
-        if !settled {
-            if let Some(node) = &known {
-                self.label(&api, node).await?;
-            }
-            let patch = Patch::Strategic(json!({ "status": status }));
-            api.patch_status(&name, &PatchParams::default(), &patch).await?;
+        if let Some(patch) = metadata_patch(&self.shared.config, &machine, &node, is_first) {
+            let answer = api.patch(&name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+            self.learn(Arc::new(answer));
+        }
+        let old = node.status.clone().unwrap_or_default();
+        let status = status::compute(&self.shared.config, &machine, health, self.images.as_deref(), &old);
+        let is_same = status::same(&old, &status);
+        if !is_same || (due && !is_new) {
+            let patch = Patch::Strategic(status::patch(&old, &status));
+            let answer = api.patch_status(&name, &PatchParams::default(), &patch).await?;
+            self.learn(Arc::new(answer));
+        }
+        if !is_same || due {
+            self.reported = Some(Instant::now());
             let before = if is_new { NodeStatus::default() } else { old };
             for reason in status::news(&before, &status) {
                 self.shared.reporter.node(reason, &format!("Node {name} status is now: {reason}"));
             }
-            self.written = Some(status);
         }
         Ok(())
+    }
+
+    /// Takes a state of the node that the API answered with. Returns whether it is newer than what was known.
+    fn learn(&mut self, node: Arc<Node>) -> bool {
+        let known = self.known.as_ref().and_then(|known| version(&known.metadata));
+        let is_newer = match (known, version(&node.metadata)) {
+            (Some(known), Some(new)) => new > known,
+            _ => true,
+        };
+        if is_newer {
+            self.known = Some(node);
+        }
+        is_newer
+    }
+
+    /// Takes what the watch shows. Returns whether others have changed the node: a change of our own is known from its
+    /// answer.
+    fn observe(&mut self) -> bool {
+        let seen = self.seen.borrow_and_update().clone();
+        match seen {
+            Some(node) => self.learn(node),
+            None => {
+                self.known = None;
+                true
+            }
+        }
     }
 
     /// Creates the Node. Another process may have been faster; what is there then is taken.
@@ -117,9 +178,9 @@ impl Keeper {
         let node = Node {
             metadata: ObjectMeta {
                 name: Some(config.node_name.clone()),
-                labels: Some(labels(&self.shared, &machine)),
+                labels: Some(labels(config, &machine)),
                 annotations: Some(
-                    [("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned())].into(),
+                    [ATTACHED_BY_CONTROLLER].map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
                 ),
                 ..ObjectMeta::default()
             },
@@ -128,36 +189,12 @@ impl Keeper {
                 pod_cidrs: config.pod_cidr.clone().map(|cidr| vec![cidr]),
                 ..NodeSpec::default()
             }),
-            status: Some(status::compute(config, &machine, health, &self.images, &old)),
+            status: Some(status::compute(config, &machine, health, self.images.as_deref(), &old)),
         };
         match api.create(&PostParams::default(), &node).await {
             Err(kube::Error::Api(status)) if status.code == 409 => api.get(&config.node_name).await,
             result => result,
         }
-    }
-
-    /// Brings the labels that the kubelet owns up to date, and the pod range of a node that has none.
-    async fn label(&self, api: &Api<Node>, node: &Node) -> Result<(), kube::Error> {
-        let config = &self.shared.config;
-        let machine = self.shared.machine();
-        let mut patch = json!({});
-        let has = node.metadata.labels.clone().unwrap_or_default();
-        let missing: BTreeMap<String, String> = labels(&self.shared, &machine)
-            .into_iter()
-            .filter(|(key, value)| has.get(key) != Some(value) && !value.is_empty())
-            .collect();
-        if !missing.is_empty() {
-            patch["metadata"]["labels"] = json!(missing);
-        }
-        let range = node.spec.as_ref().and_then(|spec| spec.pod_cidr.as_ref());
-        if let (None, Some(cidr)) = (range, &config.pod_cidr) {
-            patch["spec"] = json!({ "podCIDR": cidr, "podCIDRs": [cidr] });
-        }
-        if patch != json!({}) {
-            let patch = Patch::Strategic(patch);
-            api.patch(&config.node_name, &PatchParams::default(), &patch).await?;
-        }
-        Ok(())
     }
 
     /// Asks the runtime about the machine.
@@ -168,39 +205,86 @@ impl Keeper {
         }
     }
 
-    /// Looks at what changes slowly. Images of the whole machine, at most fifty, as upstream.
+    /// Whether it is time for [`Keeper::look`]. The images are told as soon as the node is.
+    fn must_look(&self) -> bool {
+        self.reported.is_some() && self.looked.is_none_or(|looked| looked.elapsed() >= LOOK)
+    }
+
+    /// Looks at what changes slowly: the images of the whole machine, and its disk.
     async fn look(&mut self) {
         self.ask_runtime().await;
         if let Ok(images) = self.shared.runtime.images().await {
-            self.images = status::images(images);
+            self.images = Some(status::images(images));
         }
+        self.looked = Some(Instant::now());
     }
 }
 
-/// Tells when the node of `shared` is cordoned, and when no longer.
-pub(crate) fn tell_of_cordons(shared: &Arc<Shared>, nodes: &Informer<Node>) {
+/// Follows the node of `shared` as the informer has it, and tells people when it is cordoned and when no longer.
+fn follow(shared: &Arc<Shared>, nodes: &Informer<Node>) -> watch::Receiver<Option<Arc<Node>>> {
+    let (sender, seen) = watch::channel(None);
     let shared = Arc::downgrade(shared);
     nodes.on_change(move |change| {
-        let cordoned = |node: &Option<Arc<Node>>| node.as_ref().map(|node| is_cordoned(node));
-        let (Some(old), Some(new), Some(shared)) = (cordoned(&change.old), cordoned(&change.new), shared.upgrade())
-        else {
+        let Some(shared) = shared.upgrade() else {
             return;
         };
-        let name = &shared.config.node_name;
-        if old != new && change.new.as_ref().is_some_and(|node| node.metadata.name.as_ref() == Some(name)) {
-            let reason = if new { "NodeNotSchedulable" } else { "NodeSchedulable" };
+        if change.key().name != shared.config.node_name {
+            return;
+        }
+        if let (Some(old), Some(new)) = (&change.old, &change.new)
+            && is_cordoned(old) != is_cordoned(new)
+        {
+            let reason = if is_cordoned(new) { "NodeNotSchedulable" } else { "NodeSchedulable" };
+            let name = &shared.config.node_name;
             shared.reporter.node(reason, &format!("Node {name} status is now: {reason}"));
         }
+        sender.send_replace(change.new.clone());
     });
+    seen
 }
 
 fn is_cordoned(node: &Node) -> bool {
     node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true)
 }
 
-/// The labels of the node.
-fn labels(shared: &Shared, machine: &Machine) -> BTreeMap<String, String> {
-    let config = &shared.config;
+/// The patch that gives `node` the metadata it lacks of what is the kubelet's own, and a pod range where it has none.
+///
+/// What the kubelet says of itself always holds. Labels that were configured are set when it starts, and are the user's
+/// to change after that (upstream, `updateDefaultLabels` in `pkg/kubelet/kubelet_node_status.go`, makes the same
+/// difference).
+fn metadata_patch(config: &Config, machine: &Machine, node: &Node, is_first: bool) -> Option<Value> {
+    let mut patch = json!({});
+    let empty = BTreeMap::new();
+    let has = node.metadata.labels.as_ref().unwrap_or(&empty);
+    let wanted = match is_first {
+        true => labels(config, machine),
+        false => own_labels(config, machine),
+    };
+    let missing: BTreeMap<String, String> =
+        wanted.into_iter().filter(|(key, value)| has.get(key) != Some(value) && !value.is_empty()).collect();
+    if !missing.is_empty() {
+        patch["metadata"]["labels"] = json!(missing);
+    }
+    let (key, value) = ATTACHED_BY_CONTROLLER;
+    if node.metadata.annotations.as_ref().and_then(|all| all.get(key)).is_none_or(|known| known != value) {
+        patch["metadata"]["annotations"] = json!({ key: value });
+    }
+    let range = node.spec.as_ref().and_then(|spec| spec.pod_cidr.as_ref());
+    if let (None, Some(cidr)) = (range, &config.pod_cidr) {
+        patch["spec"] = json!({ "podCIDR": cidr, "podCIDRs": [cidr] });
+    }
+    (patch != json!({})).then_some(patch)
+}
+
+/// The labels of a node that is registered.
+fn labels(config: &Config, machine: &Machine) -> BTreeMap<String, String> {
+    let mut labels = own_labels(config, machine);
+    labels.extend(config.labels.clone());
+    labels
+}
+
+/// The labels that every kubelet sets.
+fn own_labels(config: &Config, machine: &Machine) -> BTreeMap<String, String> {
     let arch = match machine.info.architecture.as_str() {
         "" => machine::architecture(),
         arch => arch,
@@ -212,6 +296,31 @@ fn labels(shared: &Shared, machine: &Machine) -> BTreeMap<String, String> {
         ("beta.kubernetes.io/os", "linux"),
         ("beta.kubernetes.io/arch", arch),
     ];
-    let own = own.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    own.into_iter().chain(config.labels.clone()).collect()
+    // A label that was configured otherwise stands.
+    let own = own.into_iter().filter(|(key, _)| !config.labels.contains_key(*key));
+    own.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_the_kubelets_or_the_users() {
+        let mut config = Config::new("n", "10.0.0.1".parse().unwrap(), std::env::temp_dir());
+        config.labels.insert("zone".to_owned(), "a".to_owned());
+        let mut node = Node::default();
+        node.metadata.labels = Some(labels(&config, &Machine::default()));
+        node.metadata.annotations =
+            Some([ATTACHED_BY_CONTROLLER].map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+        let patch = |node: &Node, is_first| metadata_patch(&config, &Machine::default(), node, is_first);
+        assert_eq!((patch(&node, true), patch(&node, false)), (None, None));
+        // A configured label is set at the start, and may be changed after that.
+        node.metadata.labels.get_or_insert_default().insert("zone".to_owned(), "b".to_owned());
+        assert_eq!(patch(&node, false), None);
+        assert_eq!(patch(&node, true), Some(json!({"metadata": {"labels": {"zone": "a"}}})));
+        // What the kubelet says of itself holds at all times.
+        node.metadata.labels.get_or_insert_default().remove("kubernetes.io/os");
+        assert_eq!(patch(&node, false), Some(json!({"metadata": {"labels": {"kubernetes.io/os": "linux"}}})));
+    }
 }

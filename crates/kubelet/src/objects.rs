@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -21,6 +22,11 @@ use tokio_util::sync::CancellationToken;
 use crate::container::References;
 use crate::time::{after, between};
 use crate::volumes::claim;
+
+/// A resource version as the number it is. Nothing if a server uses something else.
+pub(crate) fn version(meta: &ObjectMeta) -> Option<u64> {
+    meta.resource_version.as_deref()?.parse().ok()
+}
 
 /// Called when an object changed that a pod refers to.
 pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;

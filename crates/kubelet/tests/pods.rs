@@ -1,5 +1,6 @@
 //! A whole kubelet, on a runtime and an API server of paper.
 
+mod changes;
 mod common;
 
 use std::sync::Arc;

@@ -8,12 +8,16 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use runtime::Image;
+use serde_json::{Value, json};
 
 use super::machine::{self, Identity};
 use crate::cache::Health;
 use crate::config::Config;
 use crate::shared::Machine;
 use crate::time::api_time;
+
+/// Amounts of resources, by name.
+type Amounts = BTreeMap<String, Quantity>;
 
 /// At most so many images are told, the largest first, with at most so many names each.
 const IMAGES: (usize, usize) = (50, 5);
@@ -24,38 +28,50 @@ const MEMORY: u64 = 100 << 20;
 /// the thresholds off altogether.
 const DISK: (u64, u64) = (1 << 30, 10_000);
 
-/// Computes the status; times of conditions are taken from `old` where nothing changed.
+/// The conditions that the kubelet writes. Others stay as they are.
+const OWN: [&str; 4] = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"];
+
+/// Computes the status, from the one that the API has: what others wrote there stays, and times of conditions move only
+/// where something changed. Without `images`, those known stand.
+///
+/// Capacity that others have announced can be had by pods like any other (upstream: `MachineInfo` in
+/// `pkg/kubelet/nodestatus/setters.go`): that is how extended resources come to be without a device plugin.
 pub(super) fn compute(
     config: &Config,
     machine: &Machine,
     health: &Health,
-    images: &[ContainerImage],
+    images: Option<&[ContainerImage]>,
     old: &NodeStatus,
 ) -> NodeStatus {
-    let amounts = amounts(config, machine);
+    let mut capacity = old.capacity.clone().unwrap_or_default();
+    // Until the runtime has answered, what is known from before stands.
+    if machine.info.cpus > 0 {
+        capacity.extend(amounts(config, machine));
+    }
+    let capacity = Some(capacity).filter(|capacity| !capacity.is_empty());
+    let mut all_conditions = old.conditions.clone().unwrap_or_default();
+    for own in conditions(config, machine, health, old) {
+        match all_conditions.iter_mut().find(|known| known.type_ == own.type_) {
+            Some(known) => *known = own,
+            None => all_conditions.push(own),
+        }
+    }
     let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
     NodeStatus {
         addresses: Some(vec![
             address("InternalIP", config.node_ip.to_string()),
             address("Hostname", config.node_name.clone()),
         ]),
-        // Until the runtime has answered, what is known from before stands.
-        capacity: match machine.info.cpus {
-            0 => old.capacity.clone(),
-            _ => Some(amounts.clone()),
-        },
-        allocatable: match machine.info.cpus {
-            0 => old.allocatable.clone(),
-            _ => Some(amounts),
-        },
-        conditions: Some(conditions(config, machine, health, old)),
+        allocatable: capacity.clone(),
+        capacity,
+        conditions: Some(all_conditions),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             // No port of its own: the API server asks in-process.
             kubelet_endpoint: Some(DaemonEndpoint { port: 0 }),
         }),
-        images: Some(images.to_vec()).filter(|images| !images.is_empty()),
+        images: images.map_or_else(|| old.images.clone(), |images| Some(images.to_vec())),
         node_info: Some(info(config, machine)),
-        ..NodeStatus::default()
+        ..old.clone()
     }
 }
 
@@ -66,9 +82,57 @@ pub(super) fn same(a: &NodeStatus, b: &NodeStatus) -> bool {
         for condition in status.conditions.iter_mut().flatten() {
             condition.last_heartbeat_time = None;
         }
+        status.images = status.images.filter(|images| !images.is_empty());
+        (status.capacity, status.allocatable) = (None, None);
         status
     };
-    still(a) == still(b)
+    let amounts = |a, b| amounts_patch(a, b).is_empty();
+    amounts(&a.capacity, &b.capacity) && amounts(&a.allocatable, &b.allocatable) && still(a) == still(b)
+}
+
+/// The strategic merge patch that makes the status `old` be `new`. It names nothing that is others' own.
+pub(super) fn patch(old: &NodeStatus, new: &NodeStatus) -> Value {
+    let own = new.conditions.iter().flatten().filter(|condition| OWN.contains(&condition.type_.as_str()));
+    let mut status = json!({ "conditions": own.collect::<Vec<_>>() });
+    if old.addresses != new.addresses {
+        // They are merged by their type, of which there may be several.
+        let addresses = new.addresses.iter().flatten().map(|address| json!(address));
+        status["addresses"] = std::iter::once(json!({ "$patch": "replace" })).chain(addresses).collect();
+    }
+    for (field, old, new) in
+        [("capacity", &old.capacity, &new.capacity), ("allocatable", &old.allocatable, &new.allocatable)]
+    {
+        let amounts = amounts_patch(old, new);
+        if !amounts.is_empty() {
+            status[field] = json!(amounts);
+        }
+    }
+    if old.daemon_endpoints != new.daemon_endpoints {
+        status["daemonEndpoints"] = json!(new.daemon_endpoints);
+    }
+    if old.images != new.images {
+        status["images"] = json!(new.images);
+    }
+    if old.node_info != new.node_info {
+        status["nodeInfo"] = json!(new.node_info);
+    }
+    json!({ "status": status })
+}
+
+/// The amounts that differ, whichever way they are written; `None` for one that is no more.
+fn amounts_patch<'a>(old: &'a Option<Amounts>, new: &'a Option<Amounts>) -> BTreeMap<&'a str, Option<&'a Quantity>> {
+    let find = |amounts: &'a Option<Amounts>, name: &str| amounts.as_ref().and_then(|amounts| amounts.get(name));
+    let names = old.iter().chain(new).flat_map(|amounts| amounts.keys());
+    let pairs = names.map(|name| (name.as_str(), find(old, name), find(new, name)));
+    pairs.filter(|(_, old, new)| !same_amount(*old, *new)).map(|(name, _, new)| (name, new)).collect()
+}
+
+fn same_amount(a: Option<&Quantity>, b: Option<&Quantity>) -> bool {
+    let parse = |quantity: &Quantity| machinery::quantity::Quantity::try_from(quantity).ok();
+    match (a, b) {
+        (Some(a), Some(b)) => a == b || parse(a).is_some_and(|a| parse(b) == Some(a)),
+        (a, b) => a.is_none() && b.is_none(),
+    }
 }
 
 /// The images of the machine, as a node tells them.
@@ -86,8 +150,8 @@ pub(super) fn images(mut images: Vec<Image>) -> Vec<ContainerImage> {
         .collect()
 }
 
-fn amounts(config: &Config, machine: &Machine) -> BTreeMap<String, Quantity> {
-    let mut amounts: BTreeMap<String, Quantity> = [
+fn amounts(config: &Config, machine: &Machine) -> Amounts {
+    let mut amounts: Amounts = [
         ("cpu", machine.info.cpus.to_string()),
         ("memory", format!("{}Ki", machine.info.memory_bytes / 1024)),
         ("ephemeral-storage", format!("{}Ki", machine.storage / 1024)),
@@ -218,7 +282,7 @@ mod tests {
             },
             storage: 1 << 30,
         };
-        compute(&config, &machine, health, &[], old)
+        compute(&config, &machine, health, Some(&[]), old)
     }
 
     fn ready(status: &NodeStatus) -> (String, String) {
@@ -250,6 +314,68 @@ mod tests {
         assert_eq!(capacity["pods"].0, "110");
         let version = status.node_info.unwrap().container_runtime_version;
         assert_eq!(version, "docker://20.10.24");
+    }
+
+    fn amount(text: &str) -> Quantity {
+        Quantity(text.to_owned())
+    }
+
+    #[test]
+    fn what_others_say_of_a_node_stays() {
+        let well = check(&Health::Well, &NodeStatus::default());
+        let mut known = well.clone();
+        let foreign =
+            NodeCondition { type_: "Foreign".to_owned(), status: "True".to_owned(), ..NodeCondition::default() };
+        known.conditions.get_or_insert_default().insert(0, foreign.clone());
+        known.capacity.get_or_insert_default().insert("example.com/dongle".to_owned(), amount("4"));
+        // The API may write an amount in another way.
+        known.capacity.get_or_insert_default().insert("memory".to_owned(), amount("8Gi"));
+        known.allocatable.get_or_insert_default().insert("memory".to_owned(), amount("8Gi"));
+        let status = check(&Health::Well, &known);
+        assert_eq!(status.conditions.as_ref().unwrap()[0], foreign);
+        assert_eq!(status.capacity.as_ref().unwrap()["example.com/dongle"].0, "4");
+        assert!(!same(&known, &status));
+        // What others wrote is not written again, and what they announce can be had.
+        let patch = patch(&known, &status);
+        assert_eq!(patch["status"]["allocatable"], json!({"example.com/dongle": "4"}));
+        assert_eq!(patch["status"].get("capacity"), None);
+        assert_eq!(patch["status"]["conditions"].as_array().unwrap().len(), OWN.len());
+        // When it goes, it can be had no longer.
+        let mut gone = status.clone();
+        gone.capacity.get_or_insert_default().remove("example.com/dongle");
+        let after = check(&Health::Well, &gone);
+        assert!(!same(&gone, &after) && same(&after, &check(&Health::Well, &after)));
+        assert_eq!(super::patch(&gone, &after)["status"]["allocatable"], json!({"example.com/dongle": null}));
+    }
+
+    #[test]
+    fn what_others_take_from_a_node_comes_back() {
+        let well = check(&Health::Well, &NodeStatus::default());
+        let changes: [fn(&mut NodeStatus); 6] = [
+            |status| {
+                let conditions = status.conditions.iter_mut().flatten();
+                conditions.filter(|known| known.type_ == "Ready").for_each(|ready| ready.status = "Unknown".to_owned());
+            },
+            |status| status.conditions.get_or_insert_default().retain(|known| known.type_ != "DiskPressure"),
+            |status| drop(status.capacity.get_or_insert_default().insert("cpu".to_owned(), amount("400"))),
+            |status| drop(status.allocatable.get_or_insert_default().remove("memory")),
+            |status| status.addresses.get_or_insert_default().truncate(1),
+            |status| status.node_info.get_or_insert_default().kubelet_version.clear(),
+        ];
+        for change in changes {
+            let mut changed = well.clone();
+            change(&mut changed);
+            let status = check(&Health::Well, &changed);
+            assert!(!same(&changed, &status), "{changed:?}");
+            let conditions = |status: &NodeStatus| {
+                let mut all = status.conditions.clone().unwrap_or_default();
+                all.sort_by(|a, b| a.type_.cmp(&b.type_));
+                all.into_iter().map(|condition| (condition.type_, condition.status)).collect::<Vec<_>>()
+            };
+            assert_eq!(conditions(&status), conditions(&well));
+            let expect = NodeStatus { conditions: status.conditions.clone(), ..well.clone() };
+            assert!(same(&status, &expect), "{status:?}");
+        }
     }
 
     #[test]

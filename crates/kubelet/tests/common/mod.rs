@@ -13,7 +13,10 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use kube::client::Body;
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
+
+/// How long tokens live.
+const TOKEN_LIFE: jiff::SignedDuration = jiff::SignedDuration::from_millis(500);
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -26,6 +29,8 @@ pub(crate) struct Api {
 struct Shared {
     state: Mutex<State>,
     changes: broadcast::Sender<(&'static str, String, Value)>,
+    /// The resource whose objects nobody gets for now, and how many wait for one.
+    held: watch::Sender<(Option<String>, usize)>,
 }
 
 #[derive(Default)]
@@ -67,7 +72,8 @@ impl Target {
 
 impl Api {
     pub(crate) fn new() -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::default(), changes: broadcast::Sender::new(4096) }) }
+        let (changes, held) = (broadcast::Sender::new(4096), watch::Sender::default());
+        Self { shared: Arc::new(Shared { state: Mutex::default(), changes, held }) }
     }
 
     pub(crate) fn client(&self) -> kube::Client {
@@ -108,6 +114,33 @@ impl Api {
             object["metadata"]["resourceVersion"] = json!(state.revision.to_string());
             let _ = self.shared.changes.send(("DELETED", resource.to_owned(), object));
         }
+    }
+
+    /// Lets everybody wait who asks for an object of this resource.
+    pub(crate) fn hold(&self, resource: &str) {
+        self.shared.held.send_replace((Some(resource.to_owned()), 0));
+    }
+
+    /// Waits until somebody waits for what is held.
+    pub(crate) async fn until_awaited(&self) {
+        let mut held = self.shared.held.subscribe();
+        let awaited = held.wait_for(|(_, waiting)| *waiting > 0);
+        tokio::time::timeout(Duration::from_secs(20), awaited).await.expect("nobody asks").unwrap();
+    }
+
+    /// Lets those go on who wait.
+    pub(crate) fn let_go(&self) {
+        self.shared.held.send_replace((None, 0));
+    }
+
+    async fn pass(&self, resource: &str) {
+        let mut held = self.shared.held.subscribe();
+        self.shared.held.send_if_modified(|(held, waiting)| {
+            let waits = held.as_deref() == Some(resource);
+            *waiting += usize::from(waits);
+            waits
+        });
+        let _ = held.wait_for(|(held, _)| held.as_deref() != Some(resource)).await;
     }
 
     /// All objects of a resource.
@@ -172,10 +205,20 @@ impl Api {
                     "metadata": {"resourceVersion": revision}, "items": items}),
                 )
             }
-            (Method::GET, Some(name)) => match self.get(&target.resource, &target.namespace, name) {
-                Some(object) => answer(StatusCode::OK, &object),
-                None => missing(),
-            },
+            (Method::GET, Some(name)) => {
+                self.pass(&target.resource).await;
+                match self.get(&target.resource, &target.namespace, name) {
+                    Some(object) => answer(StatusCode::OK, &object),
+                    None => missing(),
+                }
+            }
+            (Method::POST, Some(_)) if target.subresource.as_deref() == Some("token") => {
+                self.note("token");
+                let number = self.writes().iter().filter(|write| *write == "token").count();
+                let expires = jiff::Timestamp::now() + TOKEN_LIFE;
+                let status = json!({"token": format!("token {number}"), "expirationTimestamp": expires.to_string()});
+                answer(StatusCode::CREATED, &json!({"metadata": {}, "spec": {"audiences": []}, "status": status}))
+            }
             (Method::POST, None) => {
                 self.note(&format!("create {}", target.resource));
                 let mut object = body;
@@ -292,6 +335,9 @@ fn merge(object: &mut Value, patch: &Value) {
         match (field.as_str(), new) {
             (_, Value::Null) => {
                 object.as_object_mut().unwrap().remove(field);
+            }
+            (_, Value::Array(new)) if new.first().is_some_and(|first| first["$patch"] == "replace") => {
+                object[field] = new[1..].into();
             }
             ("conditions", Value::Array(new)) => {
                 let mut all: Vec<Value> = object[field].as_array().cloned().unwrap_or_default();

@@ -1,0 +1,3 @@
+//! What others change while a kubelet runs: it follows, or puts it right.
+
+mod node;
