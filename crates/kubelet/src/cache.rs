@@ -143,6 +143,8 @@ impl Cache {
     async fn follow(&self, relist: Duration, listed: &impl Fn(), pause: &mut Duration) -> Result<(), Error> {
         let mut events = self.runtime.events();
         let mut timer = tokio::time::interval(relist);
+        // After the process was stopped for a while one list is enough, and events must not wait for more.
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 // Biased towards the list: the first comes before any event is looked at.

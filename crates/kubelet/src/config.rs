@@ -44,6 +44,8 @@ pub struct Config {
     pub status_check_period: Duration,
     /// How often an unchanged node status is written (upstream: `nodeStatusReportFrequency`).
     pub status_period: Duration,
+    /// How often each pod is looked at although nothing is known to have changed (upstream: `syncFrequency`).
+    pub sync_period: Duration,
     /// How often the runtime is listed in case an event was lost.
     pub relist_period: Duration,
 }
@@ -70,6 +72,7 @@ impl Config {
             lease_period: Duration::from_secs(10),
             status_check_period: Duration::from_secs(10),
             status_period: Duration::from_secs(300),
+            sync_period: Duration::from_secs(60),
             relist_period: Duration::from_secs(60),
         }
     }

@@ -25,6 +25,12 @@
 //!
 //! Everything that matters is in the runtime's labels and in the API: a new process adopts what runs. Back-offs start
 //! anew, as upstream's do.
+//!
+//! # Nothing that changes is lost
+//!
+//! Work under way is a [`Step`](pod::memory::Step): what changes meanwhile makes it outdated, and it is done again. Beside
+//! that each pod is looked at once in [`Config::sync_period`], and the Node object is compared with what the API has of it,
+//! not with what was written last.
 
 mod api;
 mod backoff;

@@ -18,6 +18,7 @@ struct Node {
     api: Api,
     runtime: FakeRuntime,
     state: tempfile::TempDir,
+    sync_period: Duration,
     kubelet: Option<Handle>,
 }
 
@@ -27,6 +28,8 @@ impl Node {
             api: Api::new(),
             runtime: FakeRuntime::default(),
             state: tempfile::tempdir().unwrap(),
+            // What changes is told; nothing here waits to be found.
+            sync_period: Duration::from_secs(3600),
             kubelet: None,
         };
         node.up();
@@ -37,6 +40,7 @@ impl Node {
         let client = self.api.client();
         let mut config = Config::new("n1", "127.0.0.1".parse().unwrap(), self.state.path());
         config.relist_period = Duration::from_secs(3600);
+        config.sync_period = self.sync_period;
         let deps = Deps {
             informers: Informers::new(client.clone(), CancellationToken::new()),
             client,

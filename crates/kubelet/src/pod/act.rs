@@ -7,7 +7,7 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use runtime::ContainerState;
 
-use super::memory::{Step, Stopping, Waiting};
+use super::memory::{Step, StepEvent, Stopping, Waiting};
 use super::operations::{self, NotStarted, Outcome};
 use super::plan::Action;
 use super::status;
@@ -43,11 +43,11 @@ impl Worker {
         let making = self.making.clone();
         let operation = match action {
             Action::SetUpVolumes => {
-                self.memory.volumes = Step::Busy;
+                self.memory.volumes.apply(StepEvent::Begun);
                 operations::set_up_volumes(shared, wish).boxed()
             }
             Action::CreateSandbox { attempt } => {
-                self.memory.sandbox = Step::Busy;
+                self.memory.sandbox.apply(StepEvent::Begun);
                 operations::create_sandbox(shared, wish, *attempt, making).boxed()
             }
             Action::EnsureImage { container } => {
@@ -55,7 +55,7 @@ impl Worker {
                     return false;
                 };
                 let memory = self.memory.container_mut(container);
-                memory.image = Step::Busy;
+                memory.image.apply(StepEvent::Begun);
                 memory.pull_reported = false;
                 operations::ensure_image(shared, wish, spec, making).boxed()
             }
@@ -112,11 +112,11 @@ impl Worker {
                 return true;
             }
             Action::TearDownVolumes => {
-                self.memory.torn_down = Step::Busy;
+                self.memory.torn_down.apply(StepEvent::Begun);
                 operations::tear_down(shared, wish).boxed()
             }
             Action::Release => {
-                self.memory.released = Step::Busy;
+                self.memory.released.apply(StepEvent::Begun);
                 let known = wish.status().cloned().unwrap_or_default();
                 operations::release(shared, wish, known, self.status.clone()).boxed()
             }
@@ -130,7 +130,7 @@ impl Worker {
             (self.wish.container(name).cloned(), self.runtime.ready_sandbox(), self.images.get(name))
         else {
             // The image was forgotten: it is asked for again.
-            self.memory.container_mut(name).image = Step::Idle;
+            self.memory.container_mut(name).image.apply(StepEvent::Abandoned);
             return true;
         };
         let machine = self.shared.machine();
@@ -158,9 +158,9 @@ impl Worker {
         if let Some(ContainerState::Exited { finished, .. }) = ended {
             memory.crashes.next(finished, now);
         }
-        memory.start = Step::Busy;
+        memory.start.apply(StepEvent::Begun);
         // The next start asks for the image again.
-        memory.image = Step::Idle;
+        memory.image.apply(StepEvent::Abandoned);
         let start =
             operations::start_container(Arc::clone(&self.shared), material, container, attempt, self.making.clone());
         self.operations.push(start.boxed());
@@ -198,11 +198,12 @@ impl Worker {
             Outcome::Volumes { result, references, renew } => {
                 self.references = references;
                 self.renew = renew;
-                self.memory.volumes = match result {
+                let event = match result {
                     Ok(mounted) => {
                         self.mounted = mounted;
+                        self.memory.mounted = true;
                         self.volume_failures = 0;
-                        Step::Done(())
+                        StepEvent::Succeeded(())
                     }
                     Err(error) => {
                         let message = error.to_string();
@@ -210,31 +211,34 @@ impl Worker {
                         self.shared.reporter.pod_warning(&wish, None, "FailedMount", &message);
                         let pause = pause(self.volume_failures, PAUSES.1);
                         self.volume_failures += 1;
-                        Step::Failed(after(now, pause))
+                        StepEvent::Failed(after(now, pause))
                     }
                 };
+                self.memory.volumes.apply(event);
             }
             Outcome::Sandbox(Ok(())) => {
                 self.sandbox_failures = 0;
-                self.memory.sandbox = Step::Idle;
+                self.memory.sandbox.apply(StepEvent::Abandoned);
             }
             Outcome::Sandbox(Err(_)) => {
                 let pause = pause(self.sandbox_failures, RETRY);
                 self.sandbox_failures += 1;
-                self.memory.sandbox = Step::Failed(after(now, pause));
+                self.memory.sandbox.apply(StepEvent::Failed(after(now, pause)));
             }
             Outcome::Image { container, result } => {
                 let spec = self.wish.container(&container);
                 let policy = spec.map(|container| PullPolicy::of(&container.spec));
                 let memory = self.memory.container_mut(&container);
-                memory.image = match result {
+                let event = match result {
+                    // Of an image that is not asked for any more: its failures are no reason to wait.
+                    _ if memory.image == Step::Outdated => StepEvent::Abandoned,
                     Ok(image) => {
                         let id = image.id.clone();
                         self.images.insert(container, image);
                         memory.pulls.reset();
-                        Step::Done(id)
+                        StepEvent::Succeeded(id)
                     }
-                    Err(None) => Step::Idle,
+                    Err(None) => StepEvent::Abandoned,
                     Err(Some(waiting)) => {
                         let pulled = waiting.reason == "ErrImagePull" && policy != Some(PullPolicy::Never);
                         memory.trouble = Some(waiting);
@@ -245,9 +249,10 @@ impl Worker {
                             }
                             false => RETRY,
                         };
-                        Step::Failed(after(now, pause))
+                        StepEvent::Failed(after(now, pause))
                     }
                 };
+                memory.image.apply(event);
             }
             Outcome::Started { container, result } => self.note_start(&container, result, now),
             Outcome::HookDone { id } => {
@@ -271,22 +276,24 @@ impl Worker {
                 }
             }
             Outcome::TornDown(result) => {
-                self.memory.torn_down = match result {
-                    Ok(()) => Step::Done(()),
+                let event = match result {
+                    Ok(()) => StepEvent::Succeeded(()),
                     Err(error) => {
                         tracing::warn!(error, pod = self.wish.describe(), "volumes not removed");
-                        Step::Failed(after(now, RETRY_REMOVAL))
+                        StepEvent::Failed(after(now, RETRY_REMOVAL))
                     }
                 };
+                self.memory.torn_down.apply(event);
             }
             Outcome::Released(result) => {
-                self.memory.released = match result {
-                    Ok(()) => Step::Done(()),
+                let event = match result {
+                    Ok(()) => StepEvent::Succeeded(()),
                     Err(error) => {
                         tracing::debug!(%error, pod = self.wish.describe(), "pod not released");
-                        Step::Failed(after(now, RETRY_REMOVAL))
+                        StepEvent::Failed(after(now, RETRY_REMOVAL))
                     }
                 };
+                self.memory.released.apply(event);
             }
             Outcome::Written(result) => self.written(result),
         }
@@ -298,10 +305,10 @@ impl Worker {
         let memory = self.memory.container_mut(name);
         match result {
             Ok(()) => {
-                memory.start = Step::Done(());
+                memory.start.apply(StepEvent::Succeeded(()));
                 memory.trouble = None;
             }
-            Err(NotStarted::Cancelled) => memory.start = Step::Idle,
+            Err(NotStarted::Cancelled) => memory.start.apply(StepEvent::Abandoned),
             Err(NotStarted::Failed(waiting)) => {
                 // What was made and ended waits as a crash does; what was never made, by the clock.
                 let pause = match waiting.reason.as_str() {
@@ -309,11 +316,11 @@ impl Worker {
                     _ => RETRY,
                 };
                 memory.trouble = Some(waiting);
-                memory.start = Step::Failed(after(now, pause));
+                memory.start.apply(StepEvent::Failed(after(now, pause)));
             }
             Err(NotStarted::Hook { id, waiting }) => {
                 memory.trouble = Some(waiting);
-                memory.start = Step::Idle;
+                memory.start.apply(StepEvent::Abandoned);
                 let stopping = Stopping { since: now, grace: self.wish.grace(), hook: false, stop: None, retry: None };
                 self.memory.stopping.insert(id, stopping);
                 let wish = Arc::clone(&self.wish);

@@ -18,7 +18,7 @@ pub(crate) struct Waiting {
     pub(crate) message: String,
 }
 
-/// One piece of work that must be done once.
+/// A piece of work that is done once for its inputs, and again when they have changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Step<T = ()> {
     /// Not begun.
@@ -26,16 +26,46 @@ pub(crate) enum Step<T = ()> {
     Idle,
     /// Under way.
     Busy,
+    /// Under way, with inputs that have changed since: whatever comes of it, it is begun again.
+    Outdated,
     /// Done, with this result.
     Done(T),
     /// Failed; to be tried again at this time.
     Failed(Timestamp),
 }
 
+/// What happens to a [`Step`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StepEvent<T = ()> {
+    /// The work has begun.
+    Begun,
+    /// What the work is done from has changed, or may have.
+    InputsChanged,
+    /// The work has succeeded, with this result.
+    Succeeded(T),
+    /// The work has failed; it need not be tried again before this time.
+    Failed(Timestamp),
+    /// The work was called off, or its result is not to be kept.
+    Abandoned,
+}
+
 impl<T> Step<T> {
+    /// The one transition function. Work under way is never begun a second time beside itself, and a change that comes
+    /// meanwhile is never lost: the work reads its inputs early and ends late.
+    pub(crate) fn apply(&mut self, event: StepEvent<T>) {
+        *self = match (&*self, event) {
+            (_, StepEvent::Begun) => Self::Busy,
+            (Self::Busy | Self::Outdated, StepEvent::InputsChanged) => Self::Outdated,
+            (_, StepEvent::InputsChanged | StepEvent::Abandoned) => Self::Idle,
+            (Self::Outdated, StepEvent::Succeeded(_) | StepEvent::Failed(_)) => Self::Idle,
+            (_, StepEvent::Succeeded(result)) => Self::Done(result),
+            (_, StepEvent::Failed(until)) => Self::Failed(until),
+        };
+    }
+
     /// Whether it is under way.
     pub(crate) fn is_busy(&self) -> bool {
-        matches!(self, Self::Busy)
+        matches!(self, Self::Busy | Self::Outdated)
     }
 
     /// Whether it is done.
@@ -47,7 +77,7 @@ impl<T> Step<T> {
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         match self {
             Self::Idle => true,
-            Self::Busy | Self::Done(_) => false,
+            Self::Busy | Self::Outdated | Self::Done(_) => false,
             Self::Failed(until) => *until <= now,
         }
     }
@@ -100,8 +130,11 @@ pub(crate) struct Stopping {
 pub(crate) struct Memory {
     /// When the pod was first seen here: `status.startTime`.
     pub(crate) start_time: Option<Timestamp>,
-    /// The volumes are in place.
+    /// The volumes are in place, as the API's objects are now.
     pub(crate) volumes: Step,
+    /// The volumes have been in place once. One that cannot be brought up to date keeps what it has, and containers are
+    /// restarted with that.
+    pub(crate) mounted: bool,
     /// The newest sandbox is being made.
     pub(crate) sandbox: Step,
     /// By name of container.
@@ -131,8 +164,82 @@ impl Memory {
         self.containers.entry(name.to_owned()).or_default()
     }
 
+    /// Notes that what volumes and environments are made from has changed, or may have: volumes are brought up to date,
+    /// and a container is tried again that failed, or is about to fail, for want of an object.
+    pub(crate) fn inputs_changed(&mut self) {
+        self.volumes.apply(StepEvent::InputsChanged);
+        for container in self.containers.values_mut() {
+            let reason = container.trouble.as_ref().map(|trouble| trouble.reason.as_str());
+            if container.start.is_busy() || reason == Some("CreateContainerConfigError") {
+                container.start.apply(StepEvent::InputsChanged);
+            }
+        }
+    }
+
+    /// Whether containers can be made with the volumes. They wait for new contents where that is a matter of moments; but
+    /// not where volumes cannot be brought up to date (upstream: what is mounted stays mounted when it cannot be mounted
+    /// anew), nor where they change all the time.
+    pub(crate) fn volumes_serve(&self) -> bool {
+        match self.volumes {
+            Step::Done(()) => true,
+            Step::Failed(_) | Step::Outdated => self.mounted,
+            Step::Idle | Step::Busy => false,
+        }
+    }
+
     /// Whether a sandbox or container is being made, so that more may run than the runtime shows.
     pub(crate) fn making(&self) -> bool {
         self.sandbox.is_busy() || self.containers.values().any(|container| container.start.is_busy())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::at;
+
+    #[test]
+    fn steps() {
+        use StepEvent::{Abandoned, Begun, Failed, InputsChanged, Succeeded};
+        let check = |events: &[StepEvent], expect: Step| {
+            let mut step = Step::Idle;
+            events.iter().for_each(|event| step.apply(event.clone()));
+            assert_eq!(step, expect, "{events:?}");
+        };
+        check(&[Begun], Step::Busy);
+        check(&[Begun, Succeeded(())], Step::Done(()));
+        check(&[Begun, Failed(at(9))], Step::Failed(at(9)));
+        check(&[Begun, Abandoned], Step::Idle);
+        // What has ended is begun again for new inputs, at once.
+        check(&[Begun, Succeeded(()), InputsChanged], Step::Idle);
+        check(&[Begun, Failed(at(9)), InputsChanged], Step::Idle);
+        // What is under way is not begun twice, and ends as if it had not been done.
+        check(&[Begun, InputsChanged, InputsChanged], Step::Outdated);
+        for end in [Succeeded(()), Failed(at(9)), Abandoned] {
+            check(&[Begun, InputsChanged, end.clone()], Step::Idle);
+            check(&[Begun, InputsChanged, end, Begun, Succeeded(())], Step::Done(()));
+        }
+        assert!(Step::<()>::Outdated.is_busy() && !Step::<()>::Outdated.is_due(at(1_000_000)));
+    }
+
+    #[test]
+    fn a_change_of_what_a_pod_refers_to() {
+        let container = |start: Step, reason: &str| ContainerMemory {
+            start,
+            trouble: Some(Waiting { reason: reason.to_owned(), message: String::new() }),
+            ..ContainerMemory::default()
+        };
+        for (start, reason, expect) in [
+            (Step::Failed(at(9)), "CreateContainerConfigError", Step::Idle),
+            // It may be failing just now for want of what has come meanwhile.
+            (Step::Busy, "", Step::Outdated),
+            // Nothing that the API could mend.
+            (Step::Failed(at(9)), "RunContainerError", Step::Failed(at(9))),
+        ] {
+            let mut memory = Memory { volumes: Step::Busy, ..Memory::default() };
+            memory.containers.insert("a".to_owned(), container(start, reason));
+            memory.inputs_changed();
+            assert_eq!((&memory.volumes, &memory.containers["a"].start), (&Step::Outdated, &expect), "{reason}");
+        }
     }
 }

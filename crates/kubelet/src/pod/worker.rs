@@ -1,6 +1,7 @@
 //! The worker of one pod: it waits for news, plans, and has the plan carried out.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use runtime::{ContainerState, Image};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::memory::{Memory, Step};
+use super::memory::{Memory, Step, StepEvent};
 use super::observed::Observed;
 use super::operations::{self, Outcome};
 use super::plan::{self, Inputs, Plan, Stage};
@@ -23,7 +24,7 @@ use super::wish::PodWish;
 use super::words::last_words;
 use crate::cache::Health;
 use crate::container::References;
-use crate::objects::Wake;
+use crate::objects::{Wake, version};
 use crate::probes::{ProbeKind, ProbeResults};
 use crate::shared::Shared;
 use crate::time::{after, between};
@@ -86,7 +87,10 @@ pub(crate) struct Worker {
     pub(super) making: CancellationToken,
     pub(super) operations: FuturesUnordered<BoxFuture<'static, Outcome>>,
     pub(super) status: PodStatus,
+    /// When a token must be renewed.
     pub(super) renew: Option<Timestamp>,
+    /// When everything is looked at again although nobody said that anything changed.
+    sync_at: Timestamp,
     inbox: mpsc::UnboundedReceiver<Message>,
     sender: mpsc::UnboundedSender<Message>,
     wake: Wake,
@@ -132,6 +136,7 @@ impl Worker {
             operations: FuturesUnordered::new(),
             status,
             renew: None,
+            sync_at: Timestamp::now(),
             inbox,
             sender: sender.clone(),
             wake,
@@ -159,10 +164,12 @@ impl Worker {
         });
         self.runtime = self.shared.cache.observed(&self.wish.identity.uid);
         self.adopt();
+        self.sync_at = after(Timestamp::now(), self.sync_period());
         let mut health = self.shared.cache.health();
         loop {
             self.observe().await;
             let now = Timestamp::now();
+            self.sync_when_due(now);
             let well = *health.borrow_and_update() == Health::Well;
             let plan = plan::plan(self.inputs(now));
             if plan.stage == Stage::Gone {
@@ -177,7 +184,9 @@ impl Worker {
                 true => {
                     self.probe(plan.stage, now);
                     let write_at = self.report(&plan, now);
-                    let times = [plan.wake_at, write_at, self.renew];
+                    // A pod that is ending waits for nothing but its own.
+                    let sync_at = Some(self.sync_at).filter(|_| plan.stage == Stage::Syncing);
+                    let times = [plan.wake_at, write_at, self.renew, sync_at];
                     times.into_iter().flatten().min()
                 }
                 false => None,
@@ -295,7 +304,7 @@ impl Worker {
             }
             // The state is read before every plan.
             Message::Runtime => {}
-            Message::Objects => self.refresh_volumes(),
+            Message::Objects => self.memory.inputs_changed(),
             Message::Verdict { id, kind, success } => {
                 self.results.set(&id, kind, success);
                 if kind == ProbeKind::Startup && success {
@@ -307,55 +316,63 @@ impl Worker {
 
     /// Takes a newer state of the API's pod. An older one, overtaken by the answer to an own write, is left aside.
     fn adopt_wish(&mut self, pod: Arc<Pod>) {
-        let version = |pod: &Pod| pod.metadata.resource_version.as_ref()?.parse::<u64>().ok();
-        if let (Some(old), Some(new)) = (version(&self.wish.pod), version(&pod))
+        if let (Some(old), Some(new)) = (version(&self.wish.pod.metadata), version(&pod.metadata))
             && new < old
         {
             return;
         }
         let (old, new) = (&self.wish.pod.metadata, &pod.metadata);
         let described = old.labels != new.labels || old.annotations != new.annotations;
+        let specified = pod.spec != self.wish.pod.spec;
         let gone = self.wish.gone;
         let mut wish = PodWish::new(pod);
         wish.gone = gone;
-        if wish.spec() != self.wish.spec() {
+        if specified {
             self.shared.objects.track(&wish.pod, &self.wake);
             // A corrected image is tried at once.
             for (name, memory) in &mut self.memory.containers {
                 let image = |wish: &PodWish| Some(wish.container(name)?.spec.image.clone());
-                if image(&wish) != image(&self.wish) && !memory.image.is_busy() {
-                    memory.image = Step::Idle;
+                if image(&wish) != image(&self.wish) {
+                    memory.image.apply(StepEvent::InputsChanged);
                     memory.pulls.reset();
                 }
             }
         }
         self.wish = Arc::new(wish);
-        if described {
-            self.refresh_volumes();
+        if described || specified {
+            self.memory.inputs_changed();
         }
     }
 
-    /// Has volumes brought up to date, and everything tried again that failed for want of an object.
-    fn refresh_volumes(&mut self) {
-        if !self.memory.volumes.is_busy() {
-            self.memory.volumes = Step::Idle;
+    /// Has the volumes looked at when a token must be renewed, and now and then in any case: nothing is believed for
+    /// longer than that because somebody should have said otherwise. What failed has a time of its own.
+    fn sync_when_due(&mut self, now: Timestamp) {
+        if self.renew.is_some_and(|renew| renew <= now) {
+            self.renew = None;
+            self.memory.inputs_changed();
         }
-        for memory in self.memory.containers.values_mut() {
-            let config = memory.trouble.as_ref().is_some_and(|trouble| trouble.reason == "CreateContainerConfigError");
-            if config && matches!(memory.start, Step::Failed(_)) {
-                memory.start = Step::Idle;
+        if self.sync_at <= now {
+            self.sync_at = after(now, self.sync_period());
+            if self.memory.volumes.is_done() {
+                self.memory.volumes.apply(StepEvent::InputsChanged);
             }
         }
+    }
+
+    /// The period of this pod: up to half longer than what is configured (upstream: `workerResyncIntervalJitterFactor` in
+    /// `pkg/kubelet/pod_workers.go`), for each pod another, so that pods which began together do not stay together.
+    fn sync_period(&self) -> Duration {
+        let mut hasher = DefaultHasher::new();
+        self.wish.identity.uid.hash(&mut hasher);
+        let shares = u32::try_from(hasher.finish() % 1000).unwrap_or_default();
+        let period = self.shared.config.sync_period;
+        period + period / 2 * shares / 1000
     }
 
     /// Computes the status and has it written when it differs. The answer is when to look again.
     fn report(&mut self, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
         if plan.stage >= Stage::Removing || self.wish.spec().is_none() {
             return None;
-        }
-        if self.renew.is_some_and(|renew| renew <= now) {
-            self.renew = None;
-            self.refresh_volumes();
         }
         self.status = self.compute(plan, now);
         let known = self.wish.status().cloned().unwrap_or_default();

@@ -136,11 +136,11 @@ fn start(inputs: Inputs<'_>, plan: &mut Plan, wish: &ContainerWish, ready: bool,
             pull_back_off(inputs, plan, wish, remembered, until);
         }
         Step::Idle | Step::Failed(_) => plan.act(Action::EnsureImage { container: name.to_owned() }),
-        Step::Done(_) if ready && memory.volumes.is_done() => plan.act(Action::StartContainer {
+        Step::Done(_) if ready && memory.volumes_serve() => plan.act(Action::StartContainer {
             container: name.to_owned(),
             attempt: next_attempt(inputs, name, runtime.latest(name)),
         }),
-        Step::Busy | Step::Done(_) => {}
+        Step::Busy | Step::Outdated | Step::Done(_) => {}
     }
 }
 

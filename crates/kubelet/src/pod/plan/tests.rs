@@ -438,3 +438,20 @@ fn a_deadline_is_exceeded_by_what_was_active_then() {
     // One that waits for its image is active, too.
     assert!(deadline_exceeded(World::new(spec).inputs()));
 }
+
+#[test]
+fn volumes_that_are_in_place_serve_while_they_cannot_be_renewed() {
+    let mut world = World::new(one());
+    world.sandbox(0, true);
+    for (mounted, step, expect) in [
+        (true, Step::Idle, "Syncing: volumes"),
+        (true, Step::Busy, "Syncing:"),
+        (true, Step::Outdated, "Syncing: start(a#0)"),
+        (true, Step::Failed(at(200)), "Syncing: start(a#0)"),
+        (false, Step::Outdated, "Syncing:"),
+        (false, Step::Failed(at(200)), "Syncing:"),
+    ] {
+        (world.memory.mounted, world.memory.volumes) = (mounted, step);
+        check(&world, expect);
+    }
+}
