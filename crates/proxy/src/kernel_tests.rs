@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use informer::ObjectKey;
 use serde_json::json;
 
-use crate::ruleset::{Ruleset, Touched};
 use crate::service::ports;
 use crate::service::tests::{service, slice};
+use crate::service_map::{ChangeTracker, ServiceMap};
 use crate::sync::Kernel;
 use crate::table::Table;
 use crate::{Config, cleanup, nft};
@@ -115,15 +115,15 @@ fn refused(address: SocketAddr) {
 struct World {
     bridge: Bridge,
     kernel: Kernel,
-    ruleset: Ruleset,
-    touched: Touched,
+    service_map: ServiceMap,
+    tracker: ChangeTracker,
 }
 
 impl World {
     async fn new() -> Self {
         let bridge = Bridge::new();
         let kernel = Kernel::new(Table::new(&bridge.config).unwrap()).await;
-        Self { bridge, kernel, ruleset: Ruleset::default(), touched: Touched::default() }
+        Self { bridge, kernel, service_map: ServiceMap::default(), tracker: ChangeTracker::default() }
     }
 
     /// Number `n` of the service range.
@@ -150,8 +150,8 @@ impl World {
             "ports": [{ "port": 80, "nodePort": 30000 + u16::from(n) }],
         });
         let ports = ports(&service(name, spec), &[slice(name, ("", 8080), endpoints)]);
-        self.ruleset.set(&ObjectKey::new("default", name), ports, &mut self.touched);
-        self.kernel.update(&self.ruleset, &std::mem::take(&mut self.touched)).await;
+        self.service_map.set(&ObjectKey::new("default", name), ports, &mut self.tracker);
+        self.kernel.update(&self.service_map, &std::mem::take(&mut self.tracker)).await;
         SocketAddr::new(ip.into(), 80)
     }
 }
@@ -197,7 +197,7 @@ async fn services_in_the_kernel() {
     // Somebody removes the table: the next look notices, and all is back.
     sh(&format!("nft delete table ip coracle-{}", world.bridge.name)).unwrap();
     world.kernel.check().await;
-    world.kernel.update(&world.ruleset, &Touched::default()).await;
+    world.kernel.update(&world.service_map, &ChangeTracker::default()).await;
     assert_eq!(all(5, || asked_by_host(sticky)), ["b"]);
     // So does the next change.
     sh(&format!("nft delete table ip coracle-{}", world.bridge.name)).unwrap();

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!   Services ─┐                                      ┌─► nftables table `coracle-PROFILE`: cluster IPs, and node
-//!             ├─► Ruleset (pure) ──► what changed ───┤   ports on the bridge's address, for pods and the machine
+//!             ├─► ServiceMap (pure) ─► what changed ─┤   ports on the bridge's address, for pods and the machine
 //!   Slices ───┘                                      └─► node ports on loopback: a listener per port in this process
 //! ```
 //!
 //! | module | what is in it |
 //! |---|---|
 //! | `service` | pure: a Service and its slices → ports with endpoints |
-//! | `ruleset` | pure: ports → what must be in the kernel; what to change; as a transaction for `nft` |
+//! | `service_map` | pure: ports → what must be in the kernel; what to change; as a transaction for `nft` |
 //! | `table` | pure: the table's fixed part: hooks, and the refusal of what is left |
 //! | `sync` | the task that follows the informers and applies transactions |
 //! | `nft`, `host` | running `nft`; forwarding, the route, the bridge's settings |
@@ -29,8 +29,8 @@
 mod host;
 mod listeners;
 mod nft;
-mod ruleset;
 mod service;
+mod service_map;
 mod sync;
 mod table;
 mod tcp;

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::ruleset::NodePort;
 use crate::service::{Port, Protocol};
+use crate::service_map::NodePort;
 use crate::{NodePorts, tcp, udp};
 
 /// Where the connections of a node port go, as it changes.

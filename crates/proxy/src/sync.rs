@@ -19,8 +19,8 @@ use tracing::{debug, info, warn};
 
 use crate::listeners::{Listeners, Taken};
 use crate::nft::Failure;
-use crate::ruleset::{Installed, NodePort, Ruleset, Touched, transaction};
 use crate::service::ports;
+use crate::service_map::{ChangeTracker, KernelState, NodePort, ServiceMap, transaction};
 use crate::table::Table;
 use crate::{NodePorts, host, nft, table};
 
@@ -75,7 +75,7 @@ pub(crate) async fn run(
     Signals { cancel, recheck }: Signals,
 ) {
     let mut kernel = Kernel::new(table).await;
-    let mut ruleset = Ruleset::default();
+    let mut service_map = ServiceMap::default();
     let mut listeners = Listeners::new(node_ports);
     let mut taken: BTreeSet<NodePort> = BTreeSet::new();
 
@@ -97,12 +97,12 @@ pub(crate) async fn run(
             () = recheck.notified() => check = Instant::now(),
             () = tokio::time::sleep_until(deadline) => {}
         }
-        let mut touched = Touched::default();
+        let mut tracker = ChangeTracker::default();
         for key in changed.take() {
             let ports = services.get(&key).map(|service| ports(&service, &slices.of_service(&key)));
-            ruleset.set(&key, ports.unwrap_or_default(), &mut touched);
+            service_map.set(&key, ports.unwrap_or_default(), &mut tracker);
         }
-        let mut to_open: BTreeSet<NodePort> = touched.node_ports.clone();
+        let mut to_open: BTreeSet<NodePort> = tracker.node_ports.clone();
         let mut missed = BTreeSet::new();
         if Instant::now() >= again.min(check) {
             // Whoever had them may be gone.
@@ -114,9 +114,9 @@ pub(crate) async fn run(
             check = Instant::now() + CHECK;
             kernel.check().await;
         }
-        kernel.update(&ruleset, &touched).await;
+        kernel.update(&service_map, &tracker).await;
         for node_port in to_open {
-            let port = ruleset.node_port(node_port);
+            let port = service_map.node_port(node_port);
             match listeners.set(node_port, port).await {
                 Ok(()) => drop(taken.remove(&node_port)),
                 Err(failure) => {
@@ -159,7 +159,7 @@ fn report(taken: &Taken, service: Option<&Service>, recorder: &Recorder) {
 pub(crate) struct Kernel {
     table: Table,
     /// `None` when the machine cannot do it at all.
-    installed: Option<Installed>,
+    installed: Option<KernelState>,
     /// The next update is to make everything anew.
     stale: bool,
     retry: Option<(Instant, Duration)>,
@@ -169,8 +169,8 @@ impl Kernel {
     /// Makes the machine ready and the table anew, without services yet.
     pub(crate) async fn new(mut table: Table) -> Self {
         table.masquerade_pods = !host::prepare(&table).await;
-        let mut kernel = Self { table, installed: Some(Installed::default()), stale: true, retry: None };
-        kernel.update(&Ruleset::default(), &Touched::default()).await;
+        let mut kernel = Self { table, installed: Some(KernelState::default()), stale: true, retry: None };
+        kernel.update(&ServiceMap::default(), &ChangeTracker::default()).await;
         kernel
     }
 
@@ -178,18 +178,18 @@ impl Kernel {
         self.retry.map(|(at, _)| at)
     }
 
-    /// Brings the kernel to what the ruleset asks, looking at what was touched, or at everything after a failure.
-    pub(crate) async fn update(&mut self, ruleset: &Ruleset, touched: &Touched) {
+    /// Brings the kernel to what the service map asks for, looking only at what changed, or at everything after a failure.
+    pub(crate) async fn update(&mut self, service_map: &ServiceMap, tracker: &ChangeTracker) {
         let Some(installed) = &mut self.installed else { return };
-        if !self.stale && touched.is_empty() {
+        if !self.stale && tracker.is_empty() {
             return;
         }
         // A pod that is a new endpoint has a new port on the bridge.
-        if ruleset.has_endpoints() {
+        if service_map.has_endpoints() {
             host::allow_hairpin(&self.table.bridge);
         }
         if !self.stale {
-            let changes = installed.changes(ruleset, touched);
+            let changes = installed.changes(service_map, tracker);
             if changes.is_empty() {
                 return;
             }
@@ -201,8 +201,8 @@ impl Kernel {
                 }
             }
         }
-        *installed = Installed::default();
-        let changes = installed.changes(ruleset, &ruleset.all());
+        *installed = KernelState::default();
+        let changes = installed.changes(service_map, &service_map.all());
         let script = self.table.base() + &transaction(&self.table.name, &changes);
         match nft::run(&script).await {
             Ok(()) => {
@@ -239,7 +239,7 @@ impl Kernel {
     pub(crate) async fn masquerade_pods(&mut self) {
         self.table.masquerade_pods = true;
         self.stale = true;
-        self.update(&Ruleset::default(), &Touched::default()).await;
+        self.update(&ServiceMap::default(), &ChangeTracker::default()).await;
     }
 
     pub(crate) async fn remove(self) {

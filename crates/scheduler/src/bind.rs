@@ -163,7 +163,7 @@ pub(crate) async fn report_unschedulable(
 }
 
 /// Ends a pod that has to make room: says why in its status, and deletes it.
-pub(crate) async fn displace(client: &Client, victim: &PodInfo, scheduler: &str) -> Result<(), kube::Error> {
+pub(crate) async fn evict(client: &Client, victim: &PodInfo, scheduler: &str) -> Result<(), kube::Error> {
     let patch = json!({
         "metadata": { "uid": victim.uid },
         "status": { "conditions": [{

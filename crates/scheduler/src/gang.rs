@@ -35,7 +35,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use self::proportion::DEFAULT_QUEUE;
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::Candidate;
 use crate::resources::Resources;
 
@@ -157,7 +157,7 @@ impl Groups {
         waiting: usize,
         placed: usize,
         asked: &Resources,
-        cluster: &Cluster,
+        cache: &Cache,
         standings: &Standings,
     ) -> Option<(&'static str, String)> {
         let Some(group) = self.groups.get(key) else {
@@ -179,7 +179,7 @@ impl Groups {
             return Some((NAME, message));
         }
         if placed < group.min_member
-            && let Some(lack) = lacks(&group.min_resources, cluster)
+            && let Some(lack) = lacks(&group.min_resources, cache)
         {
             return Some((NAME, format!("pod group {key} is not ready, minResources are not available: {lack}")));
         }
@@ -253,9 +253,9 @@ impl Groups {
 }
 
 /// What all nodes together have left too little of: `nvidia.com/gpu 4 wanted, 2 left`.
-fn lacks(wanted: &Resources, cluster: &Cluster) -> Option<String> {
+fn lacks(wanted: &Resources, cache: &Cache) -> Option<String> {
     let left = |name: &str| -> i64 {
-        cluster.nodes().map(|node| (node.allocatable.of(name) - node.requested.of(name)).max(0)).sum()
+        cache.nodes().map(|node| (node.allocatable.of(name) - node.requested.of(name)).max(0)).sum()
     };
     shortage(wanted, left, "left")
 }

@@ -11,7 +11,7 @@
 //! a row in a table; a [`Profile`] says which of them count and how much. Where no node will do, [`preempt`] looks for
 //! pods of lower priority to displace. Pods that are of use only together are placed together, or not at all: [`gang`].
 //!
-//! Around it, one task owns all state (the [`cluster::Cluster`] and the [`queue::SchedulingQueue`]), takes messages from
+//! Around it, one task owns all state (the [`cache::Cache`] and the [`queue::SchedulingQueue`]), takes messages from
 //! informers and bindings, and schedules one pod after another: each decision sees the ones before it, because a chosen
 //! node is charged at once, before the API server has heard of it. Every decision is kept for a while with all that led
 //! to it: [`record`].
@@ -19,7 +19,7 @@
 //! This crate knows the API as any client does, and neither the store nor HTTP.
 
 mod bind;
-pub mod cluster;
+pub mod cache;
 mod config;
 pub mod framework;
 pub mod gang;

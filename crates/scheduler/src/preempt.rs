@@ -14,7 +14,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
 use machinery::selector::LabelSelector;
 
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{Candidate, NodeInfo, PodInfo};
 use crate::profile::Profile;
 use crate::schedule::{Filters, Unschedulable, counts};
@@ -78,7 +78,7 @@ impl Preemption {
 
 /// Looks for pods to displace. The error says why there are none, in upstream's words.
 pub fn preempt(
-    cluster: &Cluster,
+    cache: &Cache,
     profile: &Profile,
     pod: &Candidate,
     refused: &Unschedulable,
@@ -87,7 +87,7 @@ pub fn preempt(
     if pod.spec().preemption_policy.as_deref() == Some("Never") {
         return Err("not eligible due to preemptionPolicy=Never.".to_owned());
     }
-    if let Some(node) = pod.nominated().and_then(|name| cluster.node_named(name))
+    if let Some(node) = pod.nominated().and_then(|name| cache.node_named(name))
         && (refused.resolvable.contains(&node.id))
         && node.pods.iter().any(|other| other.deleting && other.priority < pod.priority)
     {
@@ -96,11 +96,11 @@ pub fn preempt(
     let mut reasons: BTreeMap<Cow<'static, str>, usize> = BTreeMap::new();
     let mut found: Vec<Preemption> = Vec::new();
     let wanted = (refused.resolvable.len() / 10).max(CANDIDATES);
-    if let Ok(mut filters) = Filters::new(profile, pod, cluster) {
+    if let Ok(mut filters) = Filters::new(profile, pod, cache) {
         // Not always the same nodes first, where there are many.
         let offset = pod.uid.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
         let (before, after) = refused.resolvable.split_at(offset % refused.resolvable.len().max(1));
-        for node in after.iter().chain(before).filter_map(|id| cluster.node(*id)) {
+        for node in after.iter().chain(before).filter_map(|id| cache.node(*id)) {
             match victims(&mut filters, node, pod, budgets) {
                 Ok(preemption) => found.push(preemption),
                 Err(why) => why.into_iter().for_each(|why| *reasons.entry(why).or_default() += 1),
@@ -141,7 +141,7 @@ fn victims(
     }
     let mut trial = node.clone();
     for other in &lower {
-        filters.leave(&mut trial, other);
+        filters.remove_pod(&mut trial, other);
     }
     let mut gone: Vec<Arc<PodInfo>> = Vec::new();
     let refusal = filters.refusal(&trial);
@@ -151,9 +151,9 @@ fn victims(
         let (protected, free) = split(&lower, budgets);
         for (others, counts) in [(protected, 1), (free, 0)] {
             for other in others {
-                filters.come(&mut trial, &other);
+                filters.add_pod(&mut trial, &other);
                 if filters.refusal(&trial).is_some() {
-                    filters.leave(&mut trial, &other);
+                    filters.remove_pod(&mut trial, &other);
                     gone.push(other);
                     violations += counts;
                 }
@@ -164,7 +164,7 @@ fn victims(
     }
     // The filters are used again for the next node.
     for other in &gone {
-        filters.come(&mut trial, other);
+        filters.add_pod(&mut trial, other);
     }
     match refusal {
         Some((_, refusal)) => Err(refusal.reasons),

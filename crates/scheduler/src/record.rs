@@ -10,7 +10,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{NodeId, PodInfo};
 use crate::schedule::{Decision, Trace};
 
@@ -121,12 +121,12 @@ impl Record {
     }
 
     /// Takes over what was found on the way.
-    pub(crate) fn trace(mut self, cluster: &Cluster, trace: &Trace, decision: Option<&Decision>) -> Self {
-        self.nodes = cluster.len();
+    pub(crate) fn trace(mut self, cache: &Cache, trace: &Trace, decision: Option<&Decision>) -> Self {
+        self.nodes = cache.len();
         self.feasible = trace.feasible.len();
         self.evaluated = trace.feasible.len() + trace.refused.len();
         self.node = decision.map(|decision| decision.node.clone());
-        let name = |id: NodeId| cluster.node(id).map(|node| node.name().to_owned()).unwrap_or_default();
+        let name = |id: NodeId| cache.node(id).map(|node| node.name().to_owned()).unwrap_or_default();
         let mut order: Vec<(i64, usize)> = (0..trace.feasible.len())
             .map(|index| (trace.scores.iter().map(|(_, weight, scores)| weight * scores[index]).sum(), index))
             .collect();
@@ -172,7 +172,7 @@ impl Record {
 }
 
 /// What a pod waits for that this plugin refused.
-pub(crate) fn remedy(plugin: &str) -> &'static str {
+pub(crate) fn unschedulable_hint(plugin: &str) -> &'static str {
     match plugin {
         "NodeUnschedulable" => "a node that is not cordoned (kubectl uncordon)",
         "NodeName" => "the node that it names",

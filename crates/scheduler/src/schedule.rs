@@ -6,7 +6,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{Candidate, Check, Filtering, NodeId, NodeInfo, PodInfo, Refusal};
 use crate::profile::Profile;
 
@@ -57,7 +57,7 @@ pub struct Trace {
 /// The filters of a profile, made ready for one pod.
 pub(crate) struct Filters<'a> {
     pod: &'a Candidate,
-    cluster: &'a Cluster,
+    cache: &'a Cache,
     checks: Vec<(&'static str, Box<dyn Check + 'a>)>,
 }
 
@@ -66,30 +66,30 @@ impl<'a> Filters<'a> {
     pub(crate) fn new(
         profile: &'a Profile,
         pod: &'a Candidate,
-        cluster: &'a Cluster,
+        cache: &'a Cache,
     ) -> Result<Self, (&'static str, Refusal)> {
         let mut checks = Vec::with_capacity(profile.plugins.len());
         for plugin in profile.plugins.iter().filter(|entry| entry.filters) {
-            match plugin.plugin.filter(pod, cluster) {
+            match plugin.plugin.filter(pod, cache) {
                 Filtering::Skip => {}
                 Filtering::Each(check) => checks.push((plugin.plugin.name(), check)),
                 Filtering::Refuse(refusal) => return Err((plugin.plugin.name(), refusal)),
             }
         }
-        Ok(Self { pod, cluster, checks })
+        Ok(Self { pod, cache, checks })
     }
 
     /// The first refusal of `node`, as it is and with the pods on it for which it is being cleared.
     pub(crate) fn refusal(&mut self, node: &NodeInfo) -> Option<(&'static str, Refusal)> {
-        let coming = self.cluster.nominated_before(node, self.pod);
+        let coming = self.cache.nominated_before(node, self.pod);
         if !coming.is_empty() {
             // Upstream: they may come, so there must be room beside them; and they may not, so nothing may rely on them.
             let mut then = node.clone();
             for pod in &coming {
-                self.come(&mut then, pod);
+                self.add_pod(&mut then, pod);
             }
             let refusal = self.refusal_now(&then);
-            coming.iter().for_each(|pod| self.leave(&mut then, pod));
+            coming.iter().for_each(|pod| self.remove_pod(&mut then, pod));
             if refusal.is_some() {
                 return refusal;
             }
@@ -101,16 +101,16 @@ impl<'a> Filters<'a> {
         self.checks.iter().find_map(|(name, check)| Some((*name, check.check(node).err()?)))
     }
 
-    /// In a trial, `pod` comes to `node`.
-    pub(crate) fn come(&mut self, node: &mut NodeInfo, pod: &Arc<PodInfo>) {
+    /// Adds `pod` to `node` in a trial.
+    pub(crate) fn add_pod(&mut self, node: &mut NodeInfo, pod: &Arc<PodInfo>) {
         node.add(Arc::clone(pod));
-        self.checks.iter_mut().for_each(|(_, check)| check.moved(pod, node, true));
+        self.checks.iter_mut().for_each(|(_, check)| check.add_pod(pod, node));
     }
 
-    /// In a trial, `pod` leaves `node`.
-    pub(crate) fn leave(&mut self, node: &mut NodeInfo, pod: &Arc<PodInfo>) {
+    /// Removes `pod` from `node` in a trial.
+    pub(crate) fn remove_pod(&mut self, node: &mut NodeInfo, pod: &Arc<PodInfo>) {
         node.remove(&pod.uid);
-        self.checks.iter_mut().for_each(|(_, check)| check.moved(pod, node, false));
+        self.checks.iter_mut().for_each(|(_, check)| check.remove_pod(pod, node));
     }
 }
 
@@ -119,14 +119,14 @@ impl<'a> Filters<'a> {
 /// Pure: the same cluster and the same pod give the same answer. Among nodes of equal score the pod's id and the node
 /// decide in a way that spreads pods and is the same at every call.
 pub fn schedule(
-    cluster: &Cluster,
+    cache: &Cache,
     profile: &Profile,
     pod: &Candidate,
     first: &mut usize,
     trace: &mut Trace,
 ) -> Result<Decision, Box<Unschedulable>> {
-    let mut refused = Box::new(Unschedulable { nodes: cluster.len(), ..Unschedulable::default() });
-    let mut filters = match Filters::new(profile, pod, cluster) {
+    let mut refused = Box::new(Unschedulable { nodes: cache.len(), ..Unschedulable::default() });
+    let mut filters = match Filters::new(profile, pod, cache) {
         Ok(filters) => filters,
         Err((plugin, refusal)) => {
             refused.plugins.insert(plugin);
@@ -135,16 +135,16 @@ pub fn schedule(
         }
     };
     // The node that was cleared for it comes first, and is enough.
-    if let Some(node) = pod.nominated().and_then(|name| cluster.node_named(name))
+    if let Some(node) = pod.nominated().and_then(|name| cache.node_named(name))
         && filters.refusal(node).is_none()
     {
         trace.feasible.push(node.id);
         return Ok(Decision { node: node.name().to_owned(), score: 0, feasible: 1, evaluated: 1 });
     }
-    let enough = enough(cluster.len(), profile.percentage);
+    let enough = enough(cache.len(), profile.percentage);
     let mut feasible: Vec<&NodeInfo> = Vec::with_capacity(enough);
     let mut last = *first;
-    for node in cluster.nodes_from(*first) {
+    for node in cache.nodes_from(*first) {
         last = node.id.0 as usize;
         match filters.refusal(node) {
             None => feasible.push(node),
@@ -163,14 +163,14 @@ pub fn schedule(
         return Err(refused);
     };
     // With fewer looked at than there are, the next pod begins where this one ended.
-    *first = if evaluated < cluster.len() { last + 1 } else { 0 };
+    *first = if evaluated < cache.len() { last + 1 } else { 0 };
     let decision =
         |node: &NodeInfo, score| Decision { node: node.name().to_owned(), score, feasible: feasible.len(), evaluated };
     // With one candidate its score decides nothing.
     if feasible.len() == 1 {
         return Ok(decision(head, 0));
     }
-    let totals = score(cluster, profile, pod, &feasible, trace);
+    let totals = score(cache, profile, pod, &feasible, trace);
     let seed = seed(pod);
     let best = feasible.iter().zip(&totals).max_by_key(|(node, total)| (**total, mix(seed, node.id)));
     let (node, total) = best.unwrap_or((head, &0));
@@ -186,10 +186,10 @@ fn enough(nodes: usize, percentage: usize) -> usize {
     (nodes * share / 100).max(FEW)
 }
 
-fn score(cluster: &Cluster, profile: &Profile, pod: &Candidate, nodes: &[&NodeInfo], trace: &mut Trace) -> Vec<i64> {
+fn score(cache: &Cache, profile: &Profile, pod: &Candidate, nodes: &[&NodeInfo], trace: &mut Trace) -> Vec<i64> {
     let mut totals = vec![0; nodes.len()];
     for entry in profile.plugins.iter().filter(|entry| entry.weight > 0) {
-        let Some(scores) = entry.plugin.score(pod, cluster, nodes) else {
+        let Some(scores) = entry.plugin.score(pod, cache, nodes) else {
             continue;
         };
         for (total, score) in totals.iter_mut().zip(&scores) {

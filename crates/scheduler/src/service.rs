@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::gang::{self, Groups, Told};
 use crate::preempt::Budget;
@@ -134,7 +134,7 @@ pub fn start(config: Config, deps: &Deps) -> Handle {
         messages: messages.clone(),
         tasks: TaskTracker::new(),
         permits: Arc::new(Semaphore::new(BINDINGS)),
-        cluster: Cluster::default(),
+        cache: Cache::default(),
         queue: SchedulingQueue::new(config.back_off),
         groups: Groups::default(),
         budgets: HashMap::new(),
@@ -185,7 +185,7 @@ struct Scheduler {
     messages: mpsc::UnboundedSender<Message>,
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
-    cluster: Cluster,
+    cache: Cache,
     queue: SchedulingQueue,
     groups: Groups,
     budgets: HashMap<ObjectKey, Budget>,

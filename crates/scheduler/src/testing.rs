@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{Candidate, Filtering, NodeInfo};
 use crate::plugins::ROWS;
 use crate::profile::Profile;
@@ -51,23 +51,23 @@ pub(crate) fn asks(requests: Value) -> Value {
 }
 
 /// A cluster of these nodes, with pods on them by the nodes' names.
-pub(crate) fn cluster(nodes: &[Arc<Node>], pods: &[(&str, &Candidate)]) -> Cluster {
-    let mut cluster = Cluster::default();
+pub(crate) fn cache(nodes: &[Arc<Node>], pods: &[(&str, &Candidate)]) -> Cache {
+    let mut cache = Cache::default();
     for node in nodes {
-        cluster.set_node(Arc::clone(node));
+        cache.set_node(Arc::clone(node));
     }
     for (node, pod) in pods {
-        cluster.set_pod(node, &pod.pod);
+        cache.set_pod(node, &pod.pod);
     }
-    cluster
+    cache
 }
 
 /// The reasons for which the plugin `name` refuses each node; empty where it does not.
-pub(crate) fn reasons(name: &str, cluster: &Cluster, pod: &Candidate) -> Vec<String> {
+pub(crate) fn reasons(name: &str, cache: &Cache, pod: &Candidate) -> Vec<String> {
     let row = ROWS.iter().find(|row| row.name == name).expect("a plugin of that name");
     let plugin = (row.new)(&Value::Null).expect("defaults");
-    let nodes: Vec<&NodeInfo> = cluster.nodes().collect();
-    match plugin.filter(pod, cluster) {
+    let nodes: Vec<&NodeInfo> = cache.nodes().collect();
+    match plugin.filter(pod, cache) {
         Filtering::Skip => vec![String::new(); nodes.len()],
         Filtering::Refuse(refusal) => vec![refusal.reasons.join(", "); nodes.len()],
         Filtering::Each(check) => {
@@ -78,14 +78,14 @@ pub(crate) fn reasons(name: &str, cluster: &Cluster, pod: &Candidate) -> Vec<Str
 }
 
 /// The scores that the plugin `name` gives each node; none where it has no opinion.
-pub(crate) fn scores(name: &str, args: &Value, cluster: &Cluster, pod: &Candidate) -> Vec<i64> {
+pub(crate) fn scores(name: &str, args: &Value, cache: &Cache, pod: &Candidate) -> Vec<i64> {
     let row = ROWS.iter().find(|row| row.name == name).expect("a plugin of that name");
     let plugin = (row.new)(args).expect("arguments");
-    let nodes: Vec<&NodeInfo> = cluster.nodes().collect();
-    plugin.score(pod, cluster, &nodes).unwrap_or_default()
+    let nodes: Vec<&NodeInfo> = cache.nodes().collect();
+    plugin.score(pod, cache, &nodes).unwrap_or_default()
 }
 
 /// The decision by the default profile.
-pub(crate) fn decide(cluster: &Cluster, pod: &Candidate) -> Result<Decision, Box<Unschedulable>> {
-    schedule(cluster, &Profile::default(), pod, &mut 0, &mut Trace::default())
+pub(crate) fn decide(cache: &Cache, pod: &Candidate) -> Result<Decision, Box<Unschedulable>> {
+    schedule(cache, &Profile::default(), pod, &mut 0, &mut Trace::default())
 }

@@ -2,10 +2,10 @@
 //!
 //! A [`Plugin`] has one part or both: it refuses nodes ([`Plugin::filter`]), it prefers some of the rest
 //! ([`Plugin::score`]). It sees the [`Candidate`] that is to be placed, each [`NodeInfo`], and the whole
-//! [`crate::cluster::Cluster`]. A whole plugin reads like this:
+//! [`crate::cache::Cache`]. A whole plugin reads like this:
 //!
 //! ```
-//! use coracle_scheduler::cluster::Cluster;
+//! use coracle_scheduler::cache::Cache;
 //! use coracle_scheduler::framework::{Candidate, ClusterEvent, Filtering, NodeInfo, Plugin, Refusal};
 //!
 //! /// Keeps pods that ask for a rack, by their label `rack`, on nodes with the same label.
@@ -16,7 +16,7 @@
 //!         "Rack"
 //!     }
 //!
-//!     fn filter<'a>(&'a self, pod: &'a Candidate, _cluster: &'a Cluster) -> Filtering<'a> {
+//!     fn filter<'a>(&'a self, pod: &'a Candidate, _cache: &'a Cache) -> Filtering<'a> {
 //!         // What is looked up once for the pod stands here; a pod that asks for nothing costs nothing further.
 //!         let Some(rack) = pod.labels.get("rack") else {
 //!             return Filtering::Skip;
@@ -27,13 +27,13 @@
 //!         })
 //!     }
 //!
-//!     fn score(&self, _pod: &Candidate, _cluster: &Cluster, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+//!     fn score(&self, _pod: &Candidate, _cache: &Cache, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
 //!         // From 0 to 100 for each of `nodes`: here, fewer pods are better.
 //!         let most = nodes.iter().map(|node| node.pods.len()).max().unwrap_or(0).max(1);
 //!         Some(nodes.iter().map(|node| (100 - 100 * node.pods.len() / most) as i64).collect())
 //!     }
 //!
-//!     fn helped_by(&self, _pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+//!     fn queueing_hint(&self, _pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
 //!         matches!(event, ClusterEvent::Node(_))
 //!     }
 //! }
@@ -47,5 +47,5 @@ mod plugin;
 mod pod;
 
 pub use node::{NodeId, NodeInfo};
-pub use plugin::{Check, ClusterEvent, Filtering, MAX_SCORE, Plugin, Refusal, stretch};
+pub use plugin::{Check, ClusterEvent, Filtering, MAX_SCORE, Plugin, Refusal, normalize_score};
 pub use pod::{Candidate, HostPort, PodAffinity, PodInfo, Term};

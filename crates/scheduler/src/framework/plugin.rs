@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Candidate, NodeInfo, PodInfo};
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 
 /// The best score that a plugin can give a node; 0 is the worst.
 pub const MAX_SCORE: i64 = 100;
@@ -14,18 +14,18 @@ pub trait Plugin: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Looks at a pod once, before any node, and answers with what is to be asked of each node.
-    fn filter<'a>(&'a self, _pod: &'a Candidate, _cluster: &'a Cluster) -> Filtering<'a> {
+    fn filter<'a>(&'a self, _pod: &'a Candidate, _cache: &'a Cache) -> Filtering<'a> {
         Filtering::Skip
     }
 
     /// How well each of `nodes` suits `pod`: 0 to [`MAX_SCORE`], in the order of `nodes`. `None` where the plugin has
     /// no opinion.
-    fn score(&self, _pod: &Candidate, _cluster: &Cluster, _nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+    fn score(&self, _pod: &Candidate, _cache: &Cache, _nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
         None
     }
 
     /// Whether `event` may end a refusal of `pod` by this plugin. The pod is not tried again before.
-    fn helped_by(&self, _pod: &Candidate, _event: &ClusterEvent<'_>) -> bool {
+    fn queueing_hint(&self, _pod: &Candidate, _event: &ClusterEvent<'_>) -> bool {
         true
     }
 }
@@ -52,9 +52,12 @@ pub trait Check {
     /// Whether the pod can run on `node`.
     fn check(&self, node: &NodeInfo) -> Result<(), Refusal>;
 
-    /// In a trial, `other` comes to `node` or leaves it. For checks that have counted pods beforehand; what is summed
-    /// up in the [`NodeInfo`] itself is kept by it.
-    fn moved(&mut self, _other: &PodInfo, _node: &NodeInfo, _comes: bool) {}
+    /// In a trial, `other` was added to `node` (upstream's `PreFilterExtensions`, which have the same two functions). For
+    /// checks that have counted pods beforehand; what is summed up in the [`NodeInfo`] itself is kept by it.
+    fn add_pod(&mut self, _other: &PodInfo, _node: &NodeInfo) {}
+
+    /// In a trial, `other` was removed from `node`; see [`Check::add_pod`].
+    fn remove_pod(&mut self, _other: &PodInfo, _node: &NodeInfo) {}
 }
 
 impl<F: Fn(&NodeInfo) -> Result<(), Refusal>> Check for F {
@@ -97,11 +100,12 @@ pub enum ClusterEvent<'a> {
     Storage,
 }
 
-/// Stretches scores so that the largest becomes [`MAX_SCORE`]; with `reverse`, so that the largest becomes 0.
-pub fn stretch(scores: &mut [i64], reverse: bool) {
+/// Normalizes scores so that the largest becomes [`MAX_SCORE`]; with `reverse`, so that the largest becomes 0 (upstream:
+/// `pkg/scheduler/framework/plugins/helper/normalize_score.go`).
+pub fn normalize_score(scores: &mut [i64], reverse: bool) {
     let largest = scores.iter().copied().max().unwrap_or(0);
     for score in scores {
-        let stretched = if largest > 0 { *score * MAX_SCORE / largest } else { 0 };
-        *score = if reverse { MAX_SCORE - stretched } else { stretched };
+        let normalized = if largest > 0 { *score * MAX_SCORE / largest } else { 0 };
+        *score = if reverse { MAX_SCORE - normalized } else { normalized };
     }
 }

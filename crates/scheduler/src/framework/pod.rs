@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec, WeightedPodAffin
 use k8s_openapi::jiff::Timestamp;
 use machinery::selector::LabelSelector;
 
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::gang::GroupKey;
 use crate::resources::{self, Resources};
 
@@ -200,17 +200,17 @@ impl Term {
     }
 
     /// Whether `pod` is one of those meant.
-    pub fn matches(&self, pod: &PodInfo, cluster: &Cluster) -> bool {
-        self.covers(&pod.namespace, cluster) && self.selector.matches(&pod.labels)
+    pub fn matches(&self, pod: &PodInfo, cache: &Cache) -> bool {
+        self.covers(&pod.namespace, cache) && self.selector.matches(&pod.labels)
     }
 
     /// Whether pods of `namespace` may be meant.
-    fn covers(&self, namespace: &str, cluster: &Cluster) -> bool {
+    fn covers(&self, namespace: &str, cache: &Cache) -> bool {
         self.namespaces.contains(namespace)
             || self
                 .namespace_selector
                 .as_ref()
-                .is_some_and(|selector| selector.matches_option(cluster.namespaces.get(namespace)))
+                .is_some_and(|selector| selector.matches_option(cache.namespaces.get(namespace)))
     }
 }
 

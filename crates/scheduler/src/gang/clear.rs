@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::GroupKey;
-use crate::cluster::{Charge, Cluster};
+use crate::cache::{Cache, Charge};
 use crate::framework::Candidate;
 use crate::preempt::{Budget, Preemption, preempt};
 use crate::profile::Profile;
@@ -25,7 +25,7 @@ pub(crate) enum Clearing {
 /// Each member is tried on the books of those before it, with their victims gone. Members that need nobody's place are among
 /// the answer, without victims: their room has to be kept too, until the others have theirs.
 pub(crate) fn clear(
-    cluster: &mut Cluster,
+    cache: &mut Cache,
     profile: &Profile,
     key: &GroupKey,
     members: &[Candidate],
@@ -39,9 +39,9 @@ pub(crate) fn clear(
         if found.len() >= needed || failed + needed > members.len() {
             break;
         }
-        let preemption = match schedule(cluster, profile, member, &mut 0, &mut Trace::default()) {
+        let preemption = match schedule(cache, profile, member, &mut 0, &mut Trace::default()) {
             Ok(decision) => Preemption::of_nobody(decision.node),
-            Err(refused) => match preempt(cluster, profile, member, &refused, budgets) {
+            Err(refused) => match preempt(cache, profile, member, &refused, budgets) {
                 Ok(preemption) if preemption.victims.iter().all(|victim| victim.group.as_ref() != Some(key)) => {
                     preemption
                 }
@@ -56,14 +56,14 @@ pub(crate) fn clear(
                 }
             },
         };
-        gone.extend(preemption.victims.iter().filter_map(|victim| cluster.take_out(&victim.uid)));
-        cluster.assume(&preemption.node, Arc::clone(&member.info));
+        gone.extend(preemption.victims.iter().filter_map(|victim| cache.take_out(&victim.uid)));
+        cache.assume(&preemption.node, Arc::clone(&member.info));
         found.push((member.clone(), preemption));
     }
     for (member, _) in &found {
-        cluster.forget(&member.uid);
+        cache.forget(&member.uid);
     }
-    gone.into_iter().for_each(|charge| cluster.put_back(charge));
+    gone.into_iter().for_each(|charge| cache.put_back(charge));
     if waits {
         Clearing::Waits
     } else if found.len() >= needed && found.iter().any(|(_, one)| !one.victims.is_empty()) {

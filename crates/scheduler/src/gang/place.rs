@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{GroupKey, NAME, shortage};
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::Candidate;
 use crate::profile::Profile;
 use crate::resources::Resources;
@@ -41,7 +41,7 @@ pub(crate) fn in_order(mut members: Vec<Candidate>) -> Vec<Candidate> {
 
 /// Tries to place `members`, in this order, of which `needed` have to find a node.
 pub(crate) fn place(
-    cluster: &mut Cluster,
+    cache: &mut Cache,
     profile: &Profile,
     key: &GroupKey,
     members: Vec<Candidate>,
@@ -53,9 +53,9 @@ pub(crate) fn place(
     let mut left: Vec<(Candidate, Box<Unschedulable>, Trace)> = Vec::new();
     for member in members {
         let mut trace = Trace::default();
-        match schedule(cluster, profile, &member, first, &mut trace) {
+        match schedule(cache, profile, &member, first, &mut trace) {
             Ok(decision) => {
-                cluster.assume(&decision.node, Arc::clone(&member.info));
+                cache.assume(&decision.node, Arc::clone(&member.info));
                 placed.push((member, decision, trace));
             }
             Err(refused) => left.push((member, refused, trace)),
@@ -70,7 +70,7 @@ pub(crate) fn place(
     }
     let found = placed.len();
     for (member, ..) in &placed {
-        cluster.forget(&member.uid);
+        cache.forget(&member.uid);
     }
     let mut plugins = BTreeSet::from([NAME]);
     let mut message = format!("pod group {key} is not ready: {found} of {needed} pods that it needs find a node");
@@ -79,7 +79,7 @@ pub(crate) fn place(
         plugins.extend(&refused.plugins);
         // Refusals are told as they were with the others of the group in place.
         message = format!("{refused} {message} at the same time");
-        if let Some(lack) = never_fits(cluster, &member, needed) {
+        if let Some(lack) = never_fits(cache, &member, needed) {
             message = format!("{message}; it never can: {lack} in the whole cluster");
         }
         trace = found;
@@ -88,10 +88,10 @@ pub(crate) fn place(
 }
 
 /// What the whole cluster, empty, has too little of for `needed` such pods.
-fn never_fits(cluster: &Cluster, member: &Candidate, needed: usize) -> Option<String> {
+fn never_fits(cache: &Cache, member: &Candidate, needed: usize) -> Option<String> {
     let mut all = Resources::default();
     (0..needed).for_each(|_| all.add(&member.requests));
-    shortage(&all, |name| cluster.total().of(name), "there")
+    shortage(&all, |name| cache.total().of(name), "there")
 }
 
 /// Numbers at the end count as numbers: `worker-10` comes after `worker-9`.

@@ -24,7 +24,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Group, GroupKey, Groups};
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::resources::Resources;
 
 /// The name under which refusals for the share of a queue are told.
@@ -180,7 +180,7 @@ impl Groups {
     /// How the queues stand. `waiting` tells how many members of a group wait, and what they ask for together.
     pub(crate) fn standings<'a>(
         &self,
-        cluster: &Cluster,
+        cache: &Cache,
         waiting: impl Fn(&GroupKey) -> Option<(usize, &'a Resources)>,
     ) -> Standings {
         let mut demands: BTreeMap<&str, Demand> = BTreeMap::new();
@@ -189,16 +189,16 @@ impl Groups {
                 continue;
             };
             let demand = demands.entry(queue).or_default();
-            let (placed, used) = cluster.group_use(key).cloned().unwrap_or_default();
+            let (placed, used) = cache.group_use(key).cloned().unwrap_or_default();
             demand.used.add(&used);
             if let Some((count, wanted)) = waiting(key)
                 && self.queues.get(queue).is_none_or(|queue| queue.open)
-                && can_be(group, (placed, &used), (count, wanted), cluster.total())
+                && can_be(group, (placed, &used), (count, wanted), cache.total())
             {
                 demand.wanted.add(wanted);
             }
         }
-        deserved(cluster.total(), &self.queues, &demands)
+        deserved(cache.total(), &self.queues, &demands)
     }
 
     /// Of these groups, whose turn it is, the one to be tried before the group `key`; none if that is the first. They come

@@ -10,7 +10,7 @@ use crate::framework::Candidate;
 use crate::preempt::Budget;
 use crate::profile::Profile;
 use crate::queue::SchedulingQueue;
-use crate::testing::{asks, cluster, pod_with, sized_node};
+use crate::testing::{asks, cache, pod_with, sized_node};
 use std::collections::BTreeSet;
 
 fn worker(group: &str, number: usize) -> Candidate {
@@ -18,20 +18,20 @@ fn worker(group: &str, number: usize) -> Candidate {
     pod_with(json!({ "name": format!("{group}-{number}"), "labels": labels }), &asks(json!({ "nvidia.com/gpu": "1" })))
 }
 
-fn gpus(nodes: &[u32]) -> Cluster {
+fn gpus(nodes: &[u32]) -> Cache {
     let none = json!({});
     let offered = |gpus: u32| json!({ "cpu": "8", "memory": "8Gi", "pods": "10", "nvidia.com/gpu": gpus.to_string() });
     let nodes: Vec<_> =
         nodes.iter().enumerate().map(|(n, gpus)| sized_node(&format!("n{n}"), &none, &none, &offered(*gpus))).collect();
-    cluster(&nodes, &[])
+    cache(&nodes, &[])
 }
 
 fn key(name: &str) -> GroupKey {
     GroupKey { family: Family::Coscheduling, namespace: "n".to_owned(), name: name.to_owned() }
 }
 
-fn used(cluster: &Cluster) -> i64 {
-    cluster.nodes().map(|node| node.requested.of("nvidia.com/gpu")).sum()
+fn used(cache: &Cache) -> i64 {
+    cache.nodes().map(|node| node.requested.of("nvidia.com/gpu")).sum()
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn four_workers_with_room_for_two() {
             assert_eq!(
                 message,
                 "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. pod group n/g is not ready: 2 of 4 pods that it \
-                 needs find a node at the same time; it never can: nvidia.com/gpu 4 wanted, 2 there in the whole cluster"
+                 needs find a node at the same time; it never can: nvidia.com/gpu 4 wanted, 2 there in the whole cache"
             );
             assert!(plugins.contains(NAME) && plugins.contains("NodeResourcesFit"));
         }
@@ -67,14 +67,14 @@ fn cleared(nodes: &[u32], running: &[(&str, &str, i32)], members: usize, budgets
         spec["priority"] = priority.into();
         pod_with(json!({ "name": name, "labels": { "app": name } }), &spec)
     };
-    let mut cluster = gpus(nodes);
+    let mut cache = gpus(nodes);
     for (node, name, priority) in running {
-        cluster.set_pod(node, &sized(name, *priority).pod);
+        cache.set_pod(node, &sized(name, *priority).pod);
     }
-    let before = used(&cluster);
+    let before = used(&cache);
     let members: Vec<Candidate> = (0..members).map(|number| sized(&format!("g-{number}"), 100)).collect();
-    let found = clear(&mut cluster, &Profile::default(), &key("g"), &members, members.len(), budgets);
-    assert_eq!(used(&cluster), before, "nothing is charged, and nobody forgotten");
+    let found = clear(&mut cache, &Profile::default(), &key("g"), &members, members.len(), budgets);
+    assert_eq!(used(&cache), before, "nothing is charged, and nobody forgotten");
     match found {
         Clearing::Whole(found) => {
             assert_eq!(found.len(), members.len());
@@ -118,29 +118,29 @@ fn a_gang_waits_for_those_that_are_going_for_it() {
         let pod = machinery::patch::merge_patch(&pod, &more).expect("objects");
         Candidate::new(std::sync::Arc::new(serde_json::from_value(pod).expect("a pod")))
     };
-    let mut cluster = gpus(&[1, 1]);
+    let mut cache = gpus(&[1, 1]);
     let going = json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } });
-    cluster.set_pod("n0", &pod("going", going).pod);
-    cluster.set_pod("n1", &pod("stays", json!({})).pod);
+    cache.set_pod("n0", &pod("going", going).pod);
+    cache.set_pod("n1", &pod("stays", json!({})).pod);
     let member = |number: usize| {
         let node = format!("n{number}");
         let more = json!({ "spec": { "priority": 100 }, "status": { "nominatedNodeName": node } });
         pod(&format!("g-{number}"), more)
     };
-    let found = clear(&mut cluster, &Profile::default(), &key("g"), &[member(0), member(1)], 2, &[]);
+    let found = clear(&mut cache, &Profile::default(), &key("g"), &[member(0), member(1)], 2, &[]);
     assert!(matches!(found, Clearing::Waits), "{found:?}");
 }
 
 #[test]
 fn of_two_gangs_one_runs() {
-    let mut cluster = gpus(&[3, 3]);
+    let mut cache = gpus(&[3, 3]);
     let mut outcomes = Vec::new();
     for group in ["one", "two"] {
         let members = (0..4).map(|number| worker(group, number)).collect();
-        let placement = place(&mut cluster, &Profile::default(), &key(group), members, 4, &mut 0);
+        let placement = place(&mut cache, &Profile::default(), &key(group), members, 4, &mut 0);
         outcomes.push(matches!(placement, Placement::Whole { .. }));
     }
-    assert_eq!((outcomes, used(&cluster)), (vec![true, false], 4));
+    assert_eq!((outcomes, used(&cache)), (vec![true, false], 4));
 }
 
 #[test]
@@ -158,14 +158,14 @@ fn groups_are_named_in_three_ways() {
 #[test]
 fn what_keeps_a_group_from_being_tried() {
     let mut groups = Groups::default();
-    let cluster = gpus(&[2]);
+    let cache = gpus(&[2]);
     let mut volcano = key("v");
     volcano.family = Family::Volcano;
     let check = |groups: &Groups, key: &GroupKey, waiting: usize, expected: Option<&str>| {
         let asked = asks(json!({ "nvidia.com/gpu": "2" }));
         let asked = &pod_with(json!({ "name": "p" }), &asked).requests.clone();
-        let standings = groups.standings(&cluster, |_| Some((waiting, asked)));
-        let obstacle = groups.obstacle(key, waiting, 0, asked, &cluster, &standings);
+        let standings = groups.standings(&cache, |_| Some((waiting, asked)));
+        let obstacle = groups.obstacle(key, waiting, 0, asked, &cache, &standings);
         assert_eq!(obstacle.map(|(_, message)| message).as_deref(), expected);
     };
     check(&groups, &key("g"), 4, Some("pod group n/g not found"));
@@ -199,7 +199,7 @@ fn what_keeps_a_group_from_being_tried() {
 /// On nodes with so many GPUs, queues with weights, and gangs of queues with so many workers, in the order in which they come:
 /// those that are placed, in the order in which they are.
 fn placed(nodes: &[u32], queues: &[(&str, u32)], gangs: &[(&str, &str, usize)]) -> Vec<String> {
-    let mut cluster = gpus(nodes);
+    let mut cache = gpus(nodes);
     let mut groups = Groups { families: vec![Family::Volcano], ..Groups::default() };
     for (name, weight) in queues {
         groups.queues.insert((*name).to_owned(), Queue::read(&json!({ "spec": { "weight": weight } })));
@@ -219,7 +219,7 @@ fn placed(nodes: &[u32], queues: &[(&str, u32)], gangs: &[(&str, &str, usize)]) 
     let mut whole = Vec::new();
     while let Some(pod) = queue.pop(now) {
         let mut key = pod.group.clone().expect("a gang");
-        let standings = groups.standings(&cluster, |group| queue.waiting(group));
+        let standings = groups.standings(&cache, |group| queue.waiting(group));
         if let Some((other, _)) = groups.goes_before(&key, &standings, queue.turns()) {
             queue.postpone(&pod.uid);
             key = other;
@@ -231,11 +231,11 @@ fn placed(nodes: &[u32], queues: &[(&str, u32)], gangs: &[(&str, &str, usize)]) 
         let refuse = |queue: &mut SchedulingQueue| {
             members.iter().for_each(|pod| queue.refused(&pod.uid, BTreeSet::from([NAME]), now));
         };
-        if groups.obstacle(&key, needed, 0, &asked, &cluster, &standings).is_some() {
+        if groups.obstacle(&key, needed, 0, &asked, &cache, &standings).is_some() {
             refuse(&mut queue);
             continue;
         }
-        match place(&mut cluster, &Profile::default(), &key, members.clone(), needed, &mut 0) {
+        match place(&mut cache, &Profile::default(), &key, members.clone(), needed, &mut 0) {
             Placement::Whole { placed, .. } => {
                 placed.iter().for_each(|(pod, ..)| queue.decided(&pod.uid));
                 whole.push(key.name);

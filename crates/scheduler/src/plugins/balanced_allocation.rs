@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::node_resources_fit::{Weighted, defaults};
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{Candidate, MAX_SCORE, NodeInfo, Plugin};
 
 /// `NodeResourcesBalancedAllocationArgs`.
@@ -30,7 +30,7 @@ impl Plugin for NodeResourcesBalancedAllocation {
     }
 
     /// The best score, less the standard deviation of the shares in use: upstream's formula.
-    fn score(&self, pod: &Candidate, _cluster: &Cluster, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+    fn score(&self, pod: &Candidate, _cache: &Cache, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
         // Upstream: many pods that ask for nothing would otherwise all go to the node that is balanced already.
         if self.resources.iter().all(|resource| pod.requests.of(&resource.name) == 0) {
             return None;

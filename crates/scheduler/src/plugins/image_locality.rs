@@ -1,6 +1,6 @@
 //! Prefers nodes that have the pod's images, the more the larger and the more widely spread they are.
 
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{Candidate, MAX_SCORE, NodeInfo, Plugin};
 
 /// Images that sum up to less are pulled in no time; those above the second number, for each container, are all alike.
@@ -13,7 +13,7 @@ impl Plugin for ImageLocality {
         "ImageLocality"
     }
 
-    fn score(&self, pod: &Candidate, cluster: &Cluster, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+    fn score(&self, pod: &Candidate, cache: &Cache, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
         let spec = pod.spec();
         let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
         let images: Vec<String> =
@@ -21,9 +21,9 @@ impl Plugin for ImageLocality {
         // With each image, the part of all nodes that have it: upstream, so that pods do not pile up on the one that has.
         let spread: Vec<(&String, f64)> = images
             .iter()
-            .filter_map(|image| match cluster.nodes_with_image(image) {
+            .filter_map(|image| match cache.nodes_with_image(image) {
                 0 => None,
-                count => Some((image, count as f64 / cluster.len().max(1) as f64)),
+                count => Some((image, count as f64 / cache.len().max(1) as f64)),
             })
             .collect();
         if spread.is_empty() {

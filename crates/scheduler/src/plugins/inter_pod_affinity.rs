@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{
     Candidate, Check, ClusterEvent, Filtering, MAX_SCORE, NodeInfo, Plugin, PodInfo, Refusal, Term,
 };
@@ -61,7 +61,7 @@ impl<'a> Places<'a> {
 
 struct Counts<'a> {
     pod: &'a Candidate,
-    cluster: &'a Cluster,
+    cache: &'a Cache,
     /// Pods that meet all terms of the required affinity.
     near: Places<'a>,
     /// Pods that a term of the required anti-affinity means.
@@ -81,11 +81,11 @@ impl<'a> Counts<'a> {
 
     fn count(&mut self, other: &PodInfo, node: &NodeInfo, amount: i64) {
         let required = self.required();
-        if !required.is_empty() && required.iter().all(|term| term.matches(other, self.cluster)) {
+        if !required.is_empty() && required.iter().all(|term| term.matches(other, self.cache)) {
             required.iter().for_each(|term| self.near.add(&term.topology_key, node, amount));
         }
         for term in self.anti_required() {
-            if term.matches(other, self.cluster) {
+            if term.matches(other, self.cache) {
                 self.far.add(&term.topology_key, node, amount);
             }
         }
@@ -95,7 +95,7 @@ impl<'a> Counts<'a> {
     fn count_shunning(&mut self, other: &PodInfo, node: &NodeInfo, amount: i64) {
         for term in other.affinity.iter().flat_map(|affinity| &affinity.anti_required) {
             if let Some(value) = node.label(&term.topology_key)
-                && term.matches(self.pod, self.cluster)
+                && term.matches(self.pod, self.cache)
             {
                 let values = self.shunning.entry(term.topology_key.clone()).or_default();
                 *values.entry(value.to_owned()).or_default() += amount;
@@ -110,7 +110,7 @@ impl<'a> Counts<'a> {
             return false;
         }
         terms.iter().all(|term| self.near.at(&term.topology_key, node) > 0)
-            || self.near.is_empty() && terms.iter().all(|term| term.matches(self.pod, self.cluster))
+            || self.near.is_empty() && terms.iter().all(|term| term.matches(self.pod, self.cache))
     }
 }
 
@@ -132,8 +132,12 @@ impl Check for Counts<'_> {
         Ok(())
     }
 
-    fn moved(&mut self, other: &PodInfo, node: &NodeInfo, comes: bool) {
-        self.count(other, node, if comes { 1 } else { -1 });
+    fn add_pod(&mut self, other: &PodInfo, node: &NodeInfo) {
+        self.count(other, node, 1);
+    }
+
+    fn remove_pod(&mut self, other: &PodInfo, node: &NodeInfo) {
+        self.count(other, node, -1);
     }
 }
 
@@ -142,22 +146,22 @@ impl Plugin for InterPodAffinity {
         "InterPodAffinity"
     }
 
-    fn filter<'a>(&'a self, pod: &'a Candidate, cluster: &'a Cluster) -> Filtering<'a> {
+    fn filter<'a>(&'a self, pod: &'a Candidate, cache: &'a Cache) -> Filtering<'a> {
         let mut counts =
-            Counts { pod, cluster, near: Places::default(), far: Places::default(), shunning: HashMap::new() };
-        for node in cluster.with_anti_affinity.keys().filter_map(|id| cluster.node(*id)) {
+            Counts { pod, cache, near: Places::default(), far: Places::default(), shunning: HashMap::new() };
+        for node in cache.with_anti_affinity.keys().filter_map(|id| cache.node(*id)) {
             node.pods.iter().for_each(|other| counts.count_shunning(other, node, 1));
         }
         let (required, anti) = (counts.required(), counts.anti_required());
         if let Some(first) = required.first() {
-            for (other, node) in matching(cluster, first) {
-                if required.iter().all(|term| term.matches(other, cluster)) {
+            for (other, node) in matching(cache, first) {
+                if required.iter().all(|term| term.matches(other, cache)) {
                     required.iter().for_each(|term| counts.near.add(&term.topology_key, node, 1));
                 }
             }
         }
         for term in anti {
-            for (_, node) in matching(cluster, term) {
+            for (_, node) in matching(cache, term) {
                 counts.far.add(&term.topology_key, node, 1);
             }
         }
@@ -167,10 +171,10 @@ impl Plugin for InterPodAffinity {
         Filtering::Each(Box::new(counts))
     }
 
-    fn score(&self, pod: &Candidate, cluster: &Cluster, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+    fn score(&self, pod: &Candidate, cache: &Cache, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
         let own = pod.info.affinity.as_deref();
         let wishes = own.is_some_and(|own| !own.preferred.is_empty() || !own.anti_preferred.is_empty());
-        if !wishes && cluster.with_affinity.is_empty() {
+        if !wishes && cache.with_affinity.is_empty() {
             return None;
         }
         let mut places = Places::default();
@@ -178,18 +182,18 @@ impl Plugin for InterPodAffinity {
         let near = own.clone().flat_map(|own| own.preferred.iter().map(|(weight, term)| (*weight, term)));
         let far = own.flat_map(|own| own.anti_preferred.iter().map(|(weight, term)| (-*weight, term)));
         for (weight, term) in near.chain(far) {
-            for (_, node) in matching(cluster, term) {
+            for (_, node) in matching(cache, term) {
                 places.add(&term.topology_key, node, weight);
             }
         }
-        for node in cluster.with_affinity.keys().filter_map(|id| cluster.node(*id)) {
+        for node in cache.with_affinity.keys().filter_map(|id| cache.node(*id)) {
             for theirs in node.pods.iter().filter_map(|other| other.affinity.as_deref()) {
                 let hard = theirs.required.iter().map(|term| (self.hard_pod_affinity_weight, term));
                 let near = theirs.preferred.iter().map(|(weight, term)| (*weight, term));
                 let far = theirs.anti_preferred.iter().map(|(weight, term)| (-*weight, term));
                 let soft = near.chain(far).filter(|_| !self.ignore_preferred_terms_of_existing_pods);
                 for (weight, term) in hard.chain(soft) {
-                    if weight != 0 && term.matches(pod, cluster) {
+                    if weight != 0 && term.matches(pod, cache) {
                         places.add(&term.topology_key, node, weight);
                     }
                 }
@@ -205,7 +209,7 @@ impl Plugin for InterPodAffinity {
         Some(scores)
     }
 
-    fn helped_by(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+    fn queueing_hint(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
         let own = pod.info.affinity.as_deref();
         let labels = |terms: &[Term], other: &PodInfo| terms.iter().any(|term| term.selector.matches(&other.labels));
         match event {
@@ -222,8 +226,8 @@ impl Plugin for InterPodAffinity {
 }
 
 /// The pods that `term` means, with their nodes.
-fn matching<'a>(cluster: &'a Cluster, term: &'a Term) -> impl Iterator<Item = (&'a PodInfo, &'a NodeInfo)> {
+fn matching<'a>(cache: &'a Cache, term: &'a Term) -> impl Iterator<Item = (&'a PodInfo, &'a NodeInfo)> {
     let namespaces = term.namespace_selector.is_none().then_some(&term.namespaces);
-    let pods = cluster.candidates(&term.selector, namespaces);
-    pods.filter(|(_, pod)| term.matches(pod, cluster)).filter_map(|(id, pod)| Some((pod.as_ref(), cluster.node(id)?)))
+    let pods = cache.candidates(&term.selector, namespaces);
+    pods.filter(|(_, pod)| term.matches(pod, cache)).filter_map(|(id, pod)| Some((pod.as_ref(), cache.node(id)?)))
 }

@@ -5,7 +5,7 @@ use machinery::placement::{selects, term_selects, wants_node};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{self, Candidate, ClusterEvent, Filtering, NodeInfo, Plugin, Refusal};
 
 /// `NodeAffinityArgs`.
@@ -34,7 +34,7 @@ impl Plugin for NodeAffinity {
         "NodeAffinity"
     }
 
-    fn filter<'a>(&'a self, pod: &'a Candidate, _cluster: &'a Cluster) -> Filtering<'a> {
+    fn filter<'a>(&'a self, pod: &'a Candidate, _cache: &'a Cache) -> Filtering<'a> {
         let spec = pod.spec();
         let asks = spec.node_selector.as_ref().is_some_and(|selector| !selector.is_empty())
             || affinity(spec).is_some_and(|it| it.required_during_scheduling_ignored_during_execution.is_some());
@@ -53,7 +53,7 @@ impl Plugin for NodeAffinity {
     }
 
     /// The sum of the weights of the preferences that the node meets.
-    fn score(&self, pod: &Candidate, _cluster: &Cluster, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+    fn score(&self, pod: &Candidate, _cache: &Cache, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
         let preferred = |affinity: Option<&'_ Affinity>| -> Vec<PreferredSchedulingTerm> {
             let terms = affinity.and_then(|it| it.preferred_during_scheduling_ignored_during_execution.clone());
             terms.unwrap_or_default()
@@ -68,11 +68,11 @@ impl Plugin for NodeAffinity {
             met.map(|preference| i64::from(preference.weight)).sum()
         };
         let mut scores: Vec<i64> = nodes.iter().map(sum).collect();
-        framework::stretch(&mut scores, false);
+        framework::normalize_score(&mut scores, false);
         Some(scores)
     }
 
-    fn helped_by(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+    fn queueing_hint(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
         matches!(event, ClusterEvent::Node(node) if self.meets_added(node) && wants_node(pod.spec(), &node.node))
     }
 }

@@ -1,6 +1,6 @@
 //! A pod that names its node runs there or nowhere.
 
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{Candidate, ClusterEvent, Filtering, NodeInfo, Plugin, Refusal};
 
 pub(super) struct NodeName;
@@ -10,7 +10,7 @@ impl Plugin for NodeName {
         "NodeName"
     }
 
-    fn filter<'a>(&'a self, pod: &'a Candidate, _cluster: &'a Cluster) -> Filtering<'a> {
+    fn filter<'a>(&'a self, pod: &'a Candidate, _cache: &'a Cache) -> Filtering<'a> {
         match pod.spec().node_name.as_deref() {
             None | Some("") => Filtering::Skip,
             Some(wanted) => Filtering::each_node(move |node: &NodeInfo| match wanted == node.name() {
@@ -20,7 +20,7 @@ impl Plugin for NodeName {
         }
     }
 
-    fn helped_by(&self, _pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+    fn queueing_hint(&self, _pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
         matches!(event, ClusterEvent::Node(_))
     }
 }

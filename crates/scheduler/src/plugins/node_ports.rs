@@ -1,6 +1,6 @@
 //! Two pods cannot hold the same port of the host.
 
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{Candidate, ClusterEvent, Filtering, HostPort, NodeInfo, Plugin, Refusal};
 
 pub(super) struct NodePorts;
@@ -10,7 +10,7 @@ impl Plugin for NodePorts {
         "NodePorts"
     }
 
-    fn filter<'a>(&'a self, pod: &'a Candidate, _cluster: &'a Cluster) -> Filtering<'a> {
+    fn filter<'a>(&'a self, pod: &'a Candidate, _cache: &'a Cache) -> Filtering<'a> {
         if pod.host_ports.is_empty() {
             return Filtering::Skip;
         }
@@ -20,7 +20,7 @@ impl Plugin for NodePorts {
         })
     }
 
-    fn helped_by(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+    fn queueing_hint(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
         match event {
             ClusterEvent::Node(_) => true,
             ClusterEvent::PodRemoved(gone) => conflict(&pod.host_ports, &gone.host_ports),

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{Candidate, ClusterEvent, Filtering, MAX_SCORE, NodeInfo, Plugin, Refusal};
 use crate::resources::Resources;
 
@@ -155,11 +155,11 @@ impl Plugin for NodeResourcesFit {
         "NodeResourcesFit"
     }
 
-    fn filter<'a>(&'a self, pod: &'a Candidate, _cluster: &'a Cluster) -> Filtering<'a> {
+    fn filter<'a>(&'a self, pod: &'a Candidate, _cache: &'a Cache) -> Filtering<'a> {
         Filtering::each_node(|node: &NodeInfo| self.check(&pod.requests, &node.requested, &node.allocatable))
     }
 
-    fn score(&self, pod: &Candidate, _cluster: &Cluster, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+    fn score(&self, pod: &Candidate, _cache: &Cache, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
         // Upstream: an extended resource that the pod does not ask for says nothing about nodes.
         let resources = &self.scoring_strategy.resources;
         let resources: Vec<&Weighted> = resources
@@ -181,7 +181,7 @@ impl Plugin for NodeResourcesFit {
         Some(nodes.iter().map(score).collect())
     }
 
-    fn helped_by(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+    fn queueing_hint(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
         match event {
             ClusterEvent::Node(node) => self.check(&pod.requests, &Resources::default(), &node.allocatable).is_ok(),
             ClusterEvent::PodRemoved(_) => true,

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Taint;
 
 use super::taint_toleration::tolerates;
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{Candidate, ClusterEvent, Filtering, NodeInfo, Plugin, Refusal};
 
 pub(super) struct NodeUnschedulable;
@@ -13,7 +13,7 @@ impl Plugin for NodeUnschedulable {
         "NodeUnschedulable"
     }
 
-    fn filter<'a>(&'a self, pod: &'a Candidate, _cluster: &'a Cluster) -> Filtering<'a> {
+    fn filter<'a>(&'a self, pod: &'a Candidate, _cache: &'a Cache) -> Filtering<'a> {
         let cordoned = Taint {
             key: "node.kubernetes.io/unschedulable".to_owned(),
             effect: "NoSchedule".to_owned(),
@@ -28,7 +28,7 @@ impl Plugin for NodeUnschedulable {
         })
     }
 
-    fn helped_by(&self, _pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+    fn queueing_hint(&self, _pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
         matches!(event, ClusterEvent::Node(node) if !is_cordoned(node))
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::taint_toleration::repels;
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{Candidate, Check, ClusterEvent, Filtering, MAX_SCORE, NodeInfo, Plugin, PodInfo, Refusal};
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -125,12 +125,12 @@ impl<'a> Constraint<'a> {
     }
 
     /// Calls `found` for each node with so many of the pods.
-    fn each<'c>(&self, pod: &Candidate, cluster: &'c Cluster, mut found: impl FnMut(&'c NodeInfo, i64)) {
+    fn each<'c>(&self, pod: &Candidate, cache: &'c Cache, mut found: impl FnMut(&'c NodeInfo, i64)) {
         match &self.which {
             Which::Labels(selector) => {
                 let namespaces = BTreeSet::from([pod.namespace.clone()]);
-                for (id, other) in cluster.candidates(selector, Some(&namespaces)) {
-                    if let Some(node) = cluster.node(id)
+                for (id, other) in cache.candidates(selector, Some(&namespaces)) {
+                    if let Some(node) = cache.node(id)
                         && !other.deleting
                         && self.counts(pod, other)
                     {
@@ -139,8 +139,8 @@ impl<'a> Constraint<'a> {
                 }
             }
             Which::Owner(owner) => {
-                for (id, count) in cluster.pods_of(owner).into_iter().flatten() {
-                    if let Some(node) = cluster.node(*id) {
+                for (id, count) in cache.pods_of(owner).into_iter().flatten() {
+                    if let Some(node) = cache.node(*id) {
                         found(node, *count);
                     }
                 }
@@ -161,6 +161,23 @@ struct Skews<'a> {
 }
 
 impl Skews<'_> {
+    /// Counts `other` on `node` in or out: `by` is 1 or -1.
+    fn count(&mut self, other: &PodInfo, node: &NodeInfo, by: i64) {
+        if !has_all(node, &self.constraints) {
+            return;
+        }
+        for index in 0..self.constraints.len() {
+            let constraint = &self.constraints[index];
+            if constraint.counts(self.pod, other)
+                && constraint.includes(self.pod, node)
+                && let Some(value) = node.label(constraint.key)
+            {
+                *self.places[index].0.entry(value.to_owned()).or_default() += by;
+                self.take_minimum(index);
+            }
+        }
+    }
+
     fn take_minimum(&mut self, index: usize) {
         let (counts, fewest, _) = &mut self.places[index];
         let enough = i64::try_from(counts.len()).unwrap_or(i64::MAX) >= self.constraints[index].min_domains;
@@ -184,20 +201,12 @@ impl Check for Skews<'_> {
         Ok(())
     }
 
-    fn moved(&mut self, other: &PodInfo, node: &NodeInfo, comes: bool) {
-        if !has_all(node, &self.constraints) {
-            return;
-        }
-        for index in 0..self.constraints.len() {
-            let constraint = &self.constraints[index];
-            if constraint.counts(self.pod, other)
-                && constraint.includes(self.pod, node)
-                && let Some(value) = node.label(constraint.key)
-            {
-                *self.places[index].0.entry(value.to_owned()).or_default() += if comes { 1 } else { -1 };
-                self.take_minimum(index);
-            }
-        }
+    fn add_pod(&mut self, other: &PodInfo, node: &NodeInfo) {
+        self.count(other, node, 1);
+    }
+
+    fn remove_pod(&mut self, other: &PodInfo, node: &NodeInfo) {
+        self.count(other, node, -1);
     }
 }
 
@@ -206,7 +215,7 @@ impl Plugin for PodTopologySpread {
         "PodTopologySpread"
     }
 
-    fn filter<'a>(&'a self, pod: &'a Candidate, cluster: &'a Cluster) -> Filtering<'a> {
+    fn filter<'a>(&'a self, pod: &'a Candidate, cache: &'a Cache) -> Filtering<'a> {
         let constraints = self.constraints(pod, "DoNotSchedule");
         if constraints.is_empty() {
             return Filtering::Skip;
@@ -214,7 +223,7 @@ impl Plugin for PodTopologySpread {
         let mut places = Vec::new();
         for constraint in &constraints {
             let mut counts: HashMap<String, i64> = HashMap::new();
-            for node in cluster.nodes().filter(|node| has_all(node, &constraints)) {
+            for node in cache.nodes().filter(|node| has_all(node, &constraints)) {
                 if let Some(value) = node.label(constraint.key)
                     && !counts.contains_key(value)
                     && constraint.includes(pod, node)
@@ -222,7 +231,7 @@ impl Plugin for PodTopologySpread {
                     counts.insert(value.to_owned(), 0);
                 }
             }
-            constraint.each(pod, cluster, |node, more| {
+            constraint.each(pod, cache, |node, more| {
                 if has_all(node, &constraints)
                     && constraint.includes(pod, node)
                     && let Some(count) = node.label(constraint.key).and_then(|value| counts.get_mut(value))
@@ -237,7 +246,7 @@ impl Plugin for PodTopologySpread {
         Filtering::Each(Box::new(skews))
     }
 
-    fn score(&self, pod: &Candidate, cluster: &Cluster, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+    fn score(&self, pod: &Candidate, cache: &Cache, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
         let constraints = self.constraints(pod, "ScheduleAnyway");
         if constraints.is_empty() {
             return None;
@@ -258,7 +267,7 @@ impl Plugin for PodTopologySpread {
                     counts.entry(value).or_default();
                 }
             }
-            constraint.each(pod, cluster, |node, more| {
+            constraint.each(pod, cache, |node, more| {
                 let Some(value) = node.label(constraint.key) else {
                     return;
                 };
@@ -292,7 +301,7 @@ impl Plugin for PodTopologySpread {
         Some(scores.into_iter().map(normal).collect())
     }
 
-    fn helped_by(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+    fn queueing_hint(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
         let constraints = self.constraints(pod, "DoNotSchedule");
         match event {
             ClusterEvent::Node(_) => true,

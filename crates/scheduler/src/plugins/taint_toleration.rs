@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use k8s_openapi::api::core::v1::{PodSpec, Taint};
 use machinery::placement;
 
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{self, Candidate, ClusterEvent, Filtering, MAX_SCORE, NodeInfo, Plugin, Refusal};
 
 pub(super) struct TaintToleration;
@@ -15,7 +15,7 @@ impl Plugin for TaintToleration {
         "TaintToleration"
     }
 
-    fn filter<'a>(&'a self, pod: &'a Candidate, _cluster: &'a Cluster) -> Filtering<'a> {
+    fn filter<'a>(&'a self, pod: &'a Candidate, _cache: &'a Cache) -> Filtering<'a> {
         Filtering::each_node(|node: &NodeInfo| match repels(pod.spec(), node.taints()) {
             true => Err(Refusal::unresolvable(Cow::Borrowed("node(s) had untolerated taint(s)"))),
             false => Ok(()),
@@ -23,18 +23,18 @@ impl Plugin for TaintToleration {
     }
 
     /// The fewer taints ask the pod, politely, to stay away, the better.
-    fn score(&self, pod: &Candidate, _cluster: &Cluster, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+    fn score(&self, pod: &Candidate, _cache: &Cache, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
         let asks = |taint: &&Taint| taint.effect == "PreferNoSchedule" && !tolerates(pod.spec(), taint);
         let count = |node: &&NodeInfo| i64::try_from(node.taints().iter().filter(asks).count()).unwrap_or(i64::MAX);
         let mut scores: Vec<i64> = nodes.iter().map(count).collect();
         if scores.iter().all(|score| *score == 0) {
             return Some(vec![MAX_SCORE; nodes.len()]);
         }
-        framework::stretch(&mut scores, true);
+        framework::normalize_score(&mut scores, true);
         Some(scores)
     }
 
-    fn helped_by(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+    fn queueing_hint(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
         matches!(event, ClusterEvent::Node(node) if !repels(pod.spec(), node.taints()))
     }
 }

@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::framework::Candidate;
-use crate::testing::{asks, cluster, node, pod, pod_with, reasons, scores, sized_node};
+use crate::testing::{asks, cache, node, pod, pod_with, reasons, scores, sized_node};
 
 /// Checks that the plugin `name` refuses the only node with this reason; with none, that it lets the pod in.
 #[track_caller]
-fn check(name: &str, pod: &Candidate, cluster: &crate::cluster::Cluster, reason: &str) {
-    assert_eq!(reasons(name, cluster, pod), [reason], "{:?}", pod.pod.spec);
+fn check(name: &str, pod: &Candidate, cache: &crate::cache::Cache, reason: &str) {
+    assert_eq!(reasons(name, cache, pod), [reason], "{:?}", pod.pod.spec);
 }
 
 fn none() -> Value {
@@ -29,8 +29,8 @@ fn names_are_unique_and_those_of_the_rows() {
 
 #[test]
 fn node_name() {
-    let cluster = cluster(&[node("a", &none(), &none())], &[]);
-    let check = |spec: Value, reason: &str| check("NodeName", &pod("p", &none(), &spec), &cluster, reason);
+    let cache = cache(&[node("a", &none(), &none())], &[]);
+    let check = |spec: Value, reason: &str| check("NodeName", &pod("p", &none(), &spec), &cache, reason);
     check(json!({}), "");
     check(json!({ "nodeName": "a" }), "");
     check(json!({ "nodeName": "m" }), "node(s) didn't match the requested node name");
@@ -38,8 +38,8 @@ fn node_name() {
 
 #[test]
 fn node_unschedulable() {
-    let cluster = cluster(&[node("a", &json!({ "unschedulable": true }), &none())], &[]);
-    let check = |spec: Value, reason: &str| check("NodeUnschedulable", &pod("p", &none(), &spec), &cluster, reason);
+    let cache = cache(&[node("a", &json!({ "unschedulable": true }), &none())], &[]);
+    let check = |spec: Value, reason: &str| check("NodeUnschedulable", &pod("p", &none(), &spec), &cache, reason);
     check(json!({}), "node(s) were unschedulable");
     let toleration = json!({ "key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule" });
     check(json!({ "tolerations": [toleration] }), "");
@@ -48,7 +48,7 @@ fn node_unschedulable() {
 #[test]
 fn taint_toleration() {
     let taints = json!({ "taints": [{ "key": "gpu", "value": "a100", "effect": "NoSchedule" }] });
-    let tainted = cluster(&[node("a", &taints, &none())], &[]);
+    let tainted = cache(&[node("a", &taints, &none())], &[]);
     let refused = "node(s) had untolerated taint(s)";
     let check = |toleration: Value, reason: &str| {
         check("TaintToleration", &pod("p", &none(), &json!({ "tolerations": [toleration] })), &tainted, reason);
@@ -63,7 +63,7 @@ fn taint_toleration() {
     check(json!({ "value": "a100" }), refused);
 
     let soft = json!({ "taints": [{ "key": "slow", "effect": "PreferNoSchedule" }] });
-    let both = cluster(&[node("soft", &soft, &none()), node("clean", &none(), &none())], &[]);
+    let both = cache(&[node("soft", &soft, &none()), node("clean", &none(), &none())], &[]);
     assert_eq!(reasons("TaintToleration", &both, &pod("p", &none(), &none())), ["", ""]);
     assert_eq!(scores("TaintToleration", &Value::Null, &both, &pod("p", &none(), &none())), [0, 100]);
     let patient = pod("p", &none(), &json!({ "tolerations": [{ "operator": "Exists" }] }));
@@ -72,9 +72,9 @@ fn taint_toleration() {
 
 #[test]
 fn node_affinity() {
-    let cluster = cluster(&[node("n", &none(), &json!({ "zone": "a", "cores": "8" }))], &[]);
+    let cache = cache(&[node("n", &none(), &json!({ "zone": "a", "cores": "8" }))], &[]);
     let refused = "node(s) didn't match Pod's node affinity/selector";
-    let check = |spec: Value, reason: &str| check("NodeAffinity", &pod("p", &none(), &spec), &cluster, reason);
+    let check = |spec: Value, reason: &str| check("NodeAffinity", &pod("p", &none(), &spec), &cache, reason);
     check(json!({ "nodeSelector": { "zone": "a" } }), "");
     check(json!({ "nodeSelector": { "zone": "b" } }), refused);
     check(json!({ "nodeSelector": { "zone": "a", "disk": "ssd" } }), refused);
@@ -102,12 +102,12 @@ fn node_affinity() {
 
 #[test]
 fn node_affinity_preferences() {
-    let cluster = cluster(&[node("fast", &none(), &json!({ "disk": "ssd" })), node("slow", &none(), &none())], &[]);
+    let cache = cache(&[node("fast", &none(), &json!({ "disk": "ssd" })), node("slow", &none(), &none())], &[]);
     let demand = json!({ "matchExpressions": [{ "key": "disk", "operator": "Exists" }] });
     let preferred = json!([{ "weight": 7, "preference": demand }]);
     let affinity = json!({ "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": preferred } });
     let pod = pod("p", &none(), &json!({ "affinity": affinity }));
-    assert_eq!(scores("NodeAffinity", &Value::Null, &cluster, &pod), [100, 0]);
+    assert_eq!(scores("NodeAffinity", &Value::Null, &cache, &pod), [100, 0]);
 }
 
 #[test]
@@ -117,9 +117,9 @@ fn node_ports() {
         pod("p", &none(), &json!({ "containers": [{ "name": "c", "ports": [port] }] }))
     };
     let held = port(8080, "127.0.0.1", "TCP");
-    let cluster = cluster(&[node("a", &none(), &none())], &[("a", &held)]);
+    let cache = cache(&[node("a", &none(), &none())], &[("a", &held)]);
     let refused = "node(s) didn't have free ports for the requested pod ports";
-    let check = |pod: Candidate, reason: &str| check("NodePorts", &pod, &cluster, reason);
+    let check = |pod: Candidate, reason: &str| check("NodePorts", &pod, &cache, reason);
     check(port(8080, "127.0.0.1", "TCP"), refused);
     check(port(8080, "", "TCP"), refused);
     check(port(8080, "127.0.0.2", "TCP"), "");
@@ -136,7 +136,7 @@ fn node_resources_fit() {
     let second = pod("y", &none(), &none());
     let check = |on: &[(&str, &Candidate)], requests: Value, reason: &str| {
         let pod = pod("p", &none(), &asks(requests));
-        super::tests::check("NodeResourcesFit", &pod, &cluster(&nodes, on), reason);
+        super::tests::check("NodeResourcesFit", &pod, &cache(&nodes, on), reason);
     };
     check(&[], json!({ "cpu": "2", "memory": "4Gi", "nvidia.com/gpu": "1" }), "");
     check(
@@ -153,7 +153,7 @@ fn node_resources_fit() {
 fn scores_prefer_room_and_balance() {
     let none = none();
     let half = pod("x", &none, &asks(json!({ "cpu": "1", "memory": "0" })));
-    let two = cluster(&[node("empty", &none, &none), node("half", &none, &none)], &[("half", &half)]);
+    let two = cache(&[node("empty", &none, &none), node("half", &none, &none)], &[("half", &half)]);
     let pod = |memory: &str| pod("p", &none, &asks(json!({ "cpu": "1", "memory": memory })));
     let fit = |kind: Value| {
         let args = json!({ "scoringStrategy": kind });
@@ -175,15 +175,15 @@ fn image_locality() {
     let mut with = (*node("with", &none(), &none())).clone();
     let images = json!([{ "names": ["i:latest", "i@sha256:1"], "sizeBytes": 1_023 << 20 }]);
     with.status.get_or_insert_default().images = serde_json::from_value(images).expect("images");
-    let two = cluster(&[Arc::new(with), node("without", &none(), &none())], &[]);
+    let two = cache(&[Arc::new(with), node("without", &none(), &none())], &[]);
     // Half of the nodes have it, so half of its size counts.
     assert_eq!(scores("ImageLocality", &Value::Null, &two, &pod("p", &none(), &asks(none()))), [50, 0]);
 }
 
 /// Three nodes in two zones.
-fn zones(pods: &[(&str, &Candidate)]) -> crate::cluster::Cluster {
+fn zones(pods: &[(&str, &Candidate)]) -> crate::cache::Cache {
     let in_zone = |name: &str, zone: &str| node(name, &none(), &json!({ "zone": zone }));
-    cluster(&[in_zone("a1", "a"), in_zone("a2", "a"), in_zone("b1", "b")], pods)
+    cache(&[in_zone("a1", "a"), in_zone("a2", "a"), in_zone("b1", "b")], pods)
 }
 
 #[test]
@@ -193,8 +193,8 @@ fn inter_pod_affinity() {
     let web = pod("web", &json!({ "app": "web" }), &none());
     let shy = pod("shy", &json!({ "app": "shy" }), &required("podAntiAffinity", term("web", "zone")));
     let check = |spec: Value, expected: [&str; 3]| {
-        let cluster = zones(&[("a1", &web)]);
-        assert_eq!(reasons("InterPodAffinity", &cluster, &pod("p", &json!({ "app": "p" }), &spec)), expected);
+        let cache = zones(&[("a1", &web)]);
+        assert_eq!(reasons("InterPodAffinity", &cache, &pod("p", &json!({ "app": "p" }), &spec)), expected);
     };
     let (near, far) = ("node(s) didn't match pod affinity rules", "node(s) didn't match pod anti-affinity rules");
     check(required("podAffinity", term("web", "zone")), ["", "", near]);
@@ -240,8 +240,8 @@ fn pod_topology_spread() {
     let own = json!({ "app": "p", "version": "2" });
     let there = pod("there", &json!({ "app": "p", "version": "1" }), &none());
     let check = |spec: Value, expected: [&str; 3]| {
-        let cluster = zones(&[("a1", &there)]);
-        assert_eq!(reasons("PodTopologySpread", &cluster, &pod("p", &own, &spec)), expected, "{spec}");
+        let cache = zones(&[("a1", &there)]);
+        assert_eq!(reasons("PodTopologySpread", &cache, &pod("p", &own, &spec)), expected, "{spec}");
     };
     let skewed = "node(s) didn't match pod topology spread constraints";
     let missing = "node(s) didn't match pod topology spread constraints (missing required label)";
@@ -284,8 +284,8 @@ fn volumes() {
         (name.to_owned(), Arc::new(serde_json::from_value(class).expect("a class")))
     };
     let check = |claim: Option<k8s_openapi::api::core::v1::PersistentVolumeClaim>, expected: [&str; 3]| {
-        let mut cluster = zones(&[]);
-        let storage = &mut cluster.storage;
+        let mut cache = zones(&[]);
+        let storage = &mut cache.storage;
         storage.claims.extend(claim.map(|claim| ("n/c".to_owned(), Arc::new(claim))));
         storage.classes.extend([
             class("later", "coracle.dev/local", "WaitForFirstConsumer"),
@@ -298,7 +298,7 @@ fn volumes() {
             "nodeAffinity": { "required": { "nodeSelectorTerms": [term] } } } });
         let volume = serde_json::from_value(volume).expect("a volume");
         storage.volumes.insert("pv".to_owned(), Arc::new(volume));
-        assert_eq!(reasons("VolumeBinding", &cluster, &pod), expected);
+        assert_eq!(reasons("VolumeBinding", &cache, &pod), expected);
     };
     let asks = |class: &str, size: &str| json!({ "storageClassName": class, "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": size } } });
     check(None, ["persistentvolumeclaim \"c\" not found"; 3]);
@@ -314,10 +314,10 @@ fn volumes() {
 
     let exclusive = claim(json!({ "volumeName": "pv", "accessModes": ["ReadWriteOncePod"] }), true).expect("a claim");
     let user = pod_with(json!({ "name": "user" }), &mounts);
-    let mut cluster = zones(&[("a1", &user)]);
-    cluster.storage.claims.insert("n/c".to_owned(), Arc::new(exclusive));
+    let mut cache = zones(&[("a1", &user)]);
+    cache.storage.claims.insert("n/c".to_owned(), Arc::new(exclusive));
     let used = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
-    assert_eq!(reasons("VolumeRestrictions", &cluster, &pod), [used; 3]);
-    cluster.remove_pod("user");
-    assert_eq!(reasons("VolumeRestrictions", &cluster, &pod), [""; 3]);
+    assert_eq!(reasons("VolumeRestrictions", &cache, &pod), [used; 3]);
+    cache.remove_pod("user");
+    assert_eq!(reasons("VolumeRestrictions", &cache, &pod), [""; 3]);
 }

@@ -1,6 +1,6 @@
 //! A pod runs where its volumes are, or can be made.
 
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{Candidate, ClusterEvent, Filtering, NodeInfo, Plugin, Refusal};
 use crate::storage::{Claim, Need};
 
@@ -11,11 +11,11 @@ impl Plugin for VolumeBinding {
         "VolumeBinding"
     }
 
-    fn filter<'a>(&'a self, pod: &'a Candidate, cluster: &'a Cluster) -> Filtering<'a> {
+    fn filter<'a>(&'a self, pod: &'a Candidate, cache: &'a Cache) -> Filtering<'a> {
         if pod.claims.is_empty() {
             return Filtering::Skip;
         }
-        let storage = &cluster.storage;
+        let storage = &cache.storage;
         let mut needs = Vec::with_capacity(pod.claims.len());
         for claim in &pod.info.claims {
             match storage.claim(claim) {
@@ -29,7 +29,7 @@ impl Plugin for VolumeBinding {
         Filtering::each_node(move |node: &NodeInfo| storage.fit(&needs, node).map(drop))
     }
 
-    fn helped_by(&self, _pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+    fn queueing_hint(&self, _pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
         matches!(event, ClusterEvent::Node(_) | ClusterEvent::Storage)
     }
 }

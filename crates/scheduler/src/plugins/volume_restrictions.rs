@@ -1,6 +1,6 @@
 //! A claim of mode ReadWriteOncePod is mounted by one pod only.
 
-use crate::cluster::Cluster;
+use crate::cache::Cache;
 use crate::framework::{Candidate, Check, ClusterEvent, Filtering, NodeInfo, Plugin, PodInfo, Refusal};
 
 pub(super) struct VolumeRestrictions;
@@ -27,9 +27,12 @@ impl Check for Exclusive<'_> {
         Ok(())
     }
 
-    fn moved(&mut self, other: &PodInfo, _node: &NodeInfo, comes: bool) {
-        let shared = self.shared_with(other);
-        self.users = if comes { self.users + shared } else { self.users.saturating_sub(shared) };
+    fn add_pod(&mut self, other: &PodInfo, _node: &NodeInfo) {
+        self.users += self.shared_with(other);
+    }
+
+    fn remove_pod(&mut self, other: &PodInfo, _node: &NodeInfo) {
+        self.users = self.users.saturating_sub(self.shared_with(other));
     }
 }
 
@@ -38,9 +41,9 @@ impl Plugin for VolumeRestrictions {
         "VolumeRestrictions"
     }
 
-    fn filter<'a>(&'a self, pod: &'a Candidate, cluster: &'a Cluster) -> Filtering<'a> {
+    fn filter<'a>(&'a self, pod: &'a Candidate, cache: &'a Cache) -> Filtering<'a> {
         let exclusive = |claim: &&String| {
-            let claim = cluster.storage.claims.get(*claim);
+            let claim = cache.storage.claims.get(*claim);
             let modes = claim.and_then(|claim| claim.spec.as_ref()).and_then(|spec| spec.access_modes.as_ref());
             modes.into_iter().flatten().any(|mode| mode == "ReadWriteOncePod")
         };
@@ -48,11 +51,11 @@ impl Plugin for VolumeRestrictions {
         if claims.is_empty() {
             return Filtering::Skip;
         }
-        let users = claims.iter().map(|claim| cluster.claim_users(claim)).sum();
+        let users = claims.iter().map(|claim| cache.claim_users(claim)).sum();
         Filtering::Each(Box::new(Exclusive { claims, users }))
     }
 
-    fn helped_by(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
+    fn queueing_hint(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
         match event {
             ClusterEvent::PodRemoved(other) => other.claims.iter().any(|claim| pod.claims.contains(claim)),
             ClusterEvent::Storage => true,

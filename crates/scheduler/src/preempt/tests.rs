@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::schedule::{Trace, schedule};
-use crate::testing::{asks, cluster, node, pod_with};
+use crate::testing::{asks, cache, node, pod_with};
 
 /// A pod of a priority that asks for so much CPU.
 fn sized(name: &str, priority: i32, cpu: &str) -> Candidate {
@@ -28,10 +28,10 @@ fn check(pods: &[(&str, Candidate)], cpu: &str, budgets: &[Budget], expected: Op
     names.dedup();
     let nodes: Vec<_> = names.iter().map(|name| node(name, &none, &none)).collect();
     let on: Vec<(&str, &Candidate)> = pods.iter().map(|(node, pod)| (*node, pod)).collect();
-    let cluster = cluster(&nodes, &on);
+    let cache = cache(&nodes, &on);
     let incoming = sized("incoming", 100, cpu);
-    let refused = schedule(&cluster, &Profile::default(), &incoming, &mut 0, &mut Trace::default());
-    let found = preempt(&cluster, &Profile::default(), &incoming, &refused.expect_err("it is full"), budgets);
+    let refused = schedule(&cache, &Profile::default(), &incoming, &mut 0, &mut Trace::default());
+    let found = preempt(&cache, &Profile::default(), &incoming, &refused.expect_err("it is full"), budgets);
     let actual = found.ok().map(|found| {
         let mut names: Vec<String> = found.victims.iter().map(|victim| victim.name.clone()).collect();
         names.sort();
@@ -84,9 +84,8 @@ fn affinity_counts_in_trials() {
     let affinity = json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } });
     let incoming = pod_with(json!({ "name": "i" }), &json!({ "priority": 100, "affinity": affinity }));
     let (near, other) = (sized("x", 1, "100m"), sized("y", 1, "100m"));
-    let cluster = cluster(&[node("a", &none, &none)], &[("a", &near), ("a", &other)]);
-    let refused =
-        schedule(&cluster, &Profile::default(), &incoming, &mut 0, &mut Trace::default()).expect_err("near x");
-    let found = preempt(&cluster, &Profile::default(), &incoming, &refused, &[]).expect("x can go");
+    let cache = cache(&[node("a", &none, &none)], &[("a", &near), ("a", &other)]);
+    let refused = schedule(&cache, &Profile::default(), &incoming, &mut 0, &mut Trace::default()).expect_err("near x");
+    let found = preempt(&cache, &Profile::default(), &incoming, &refused, &[]).expect("x can go");
     assert_eq!(found.victims.iter().map(|victim| victim.name.as_str()).collect::<Vec<_>>(), ["x"]);
 }

@@ -6,24 +6,24 @@ use serde_json::json;
 
 use super::*;
 use crate::preempt::preempt;
-use crate::testing::{asks, cluster, decide, node, pod, pod_with};
+use crate::testing::{asks, cache, decide, node, pod, pod_with};
 
 #[test]
 fn the_refusal_reads_as_upstreams() {
     let none = json!({});
     let tainted = json!({ "taints": [{ "key": "a", "value": "b", "effect": "NoSchedule" }] });
-    let check = |cluster: &Cluster, pod: &Candidate, expected: &str| {
-        let mut refused = decide(cluster, pod).expect_err("no node will do");
-        if let Err(why) = preempt(cluster, &Profile::default(), pod, &refused, &[]) {
+    let check = |cache: &Cache, pod: &Candidate, expected: &str| {
+        let mut refused = decide(cache, pod).expect_err("no node will do");
+        if let Err(why) = preempt(cache, &Profile::default(), pod, &refused, &[]) {
             refused.preemption = why;
         }
         assert_eq!(refused.to_string(), expected);
     };
     let large = pod("p", &none, &asks(json!({ "cpu": "8" })));
-    check(&cluster(&[], &[]), &large, "no nodes available to schedule pods");
+    check(&cache(&[], &[]), &large, "no nodes available to schedule pods");
     let three = [node("a", &none, &none), node("b", &tainted, &none), node("c", &tainted, &none)];
     check(
-        &cluster(&three, &[]),
+        &cache(&three, &[]),
         &large,
         "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). \
          preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
@@ -31,7 +31,7 @@ fn the_refusal_reads_as_upstreams() {
     let busy = pod("busy", &none, &asks(json!({ "cpu": "1500m" })));
     let two = [node("a", &none, &none), node("b", &json!({ "unschedulable": true }), &none)];
     check(
-        &cluster(&two, &[("a", &busy)]),
+        &cache(&two, &[("a", &busy)]),
         &pod("p", &none, &asks(json!({ "cpu": "1" }))),
         "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable. \
          preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, \
@@ -39,7 +39,7 @@ fn the_refusal_reads_as_upstreams() {
     );
     let claim = json!({ "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "c" } }] });
     check(
-        &cluster(&two, &[]),
+        &cache(&two, &[]),
         &pod("p", &none, &claim),
         "0/2 nodes are available: persistentvolumeclaim \"c\" not found. \
          preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
@@ -47,7 +47,7 @@ fn the_refusal_reads_as_upstreams() {
     let mut never = asks(json!({ "cpu": "1" }));
     never["preemptionPolicy"] = "Never".into();
     check(
-        &cluster(&two[..1], &[("a", &busy)]),
+        &cache(&two[..1], &[("a", &busy)]),
         &pod("p", &none, &never),
         "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.",
     );
@@ -57,8 +57,8 @@ fn the_refusal_reads_as_upstreams() {
 fn the_emptier_node_wins() {
     let none = json!({});
     let busy = pod("busy", &none, &asks(json!({ "cpu": "1" })));
-    let cluster = cluster(&[node("a", &none, &none), node("b", &none, &none)], &[("a", &busy)]);
-    let decision = decide(&cluster, &pod("p", &none, &asks(json!({ "cpu": "1" })))).expect("both will do");
+    let cache = cache(&[node("a", &none, &none), node("b", &none, &none)], &[("a", &busy)]);
+    let decision = decide(&cache, &pod("p", &none, &asks(json!({ "cpu": "1" })))).expect("both will do");
     assert_eq!((decision.node.as_str(), decision.feasible), ("b", 2));
 }
 
@@ -66,12 +66,12 @@ fn the_emptier_node_wins() {
 fn equal_nodes_share_the_pods_and_the_answer_is_stable() {
     let none = json!({});
     let nodes: Vec<_> = ["a", "b", "c", "d"].iter().map(|name| node(name, &none, &none)).collect();
-    let cluster = cluster(&nodes, &[]);
+    let cache = cache(&nodes, &[]);
     let mut chosen = BTreeSet::new();
     for number in 0..64 {
         let pod = pod(&number.to_string(), &none, &none);
-        let decision = decide(&cluster, &pod).expect("all will do");
-        assert_eq!(decide(&cluster, &pod).as_ref(), Ok(&decision));
+        let decision = decide(&cache, &pod).expect("all will do");
+        assert_eq!(decide(&cache, &pod).as_ref(), Ok(&decision));
         chosen.insert(decision.node);
     }
     assert_eq!(chosen.len(), 4);
@@ -86,24 +86,24 @@ fn of_many_nodes_some_are_looked_at_and_the_next_pod_begins_where_this_ended() {
     }
     let none = json!({});
     let nodes: Vec<_> = (0..300).map(|number| node(&number.to_string(), &none, &none)).collect();
-    let (cluster, profile) = (cluster(&nodes, &[]), Profile::default());
+    let (cache, profile) = (cache(&nodes, &[]), Profile::default());
     let mut first = 0;
-    let decision = schedule(&cluster, &profile, &pod("p", &none, &none), &mut first, &mut Trace::default());
+    let decision = schedule(&cache, &profile, &pod("p", &none, &none), &mut first, &mut Trace::default());
     assert_eq!((decision.expect("all will do").evaluated, first), (144, 144));
 }
 
 #[test]
 fn a_node_is_kept_for_the_pod_it_is_cleared_for() {
     let none = json!({});
-    let mut cluster = cluster(&[node("a", &none, &none)], &[]);
+    let mut cache = cache(&[node("a", &none, &none)], &[]);
     let mut spec = asks(json!({ "cpu": "2" }));
     spec["priority"] = 10.into();
-    cluster.nominate(&pod("important", &none, &spec).info, "a");
-    let refused = decide(&cluster, &pod("p", &none, &asks(json!({ "cpu": "1" })))).expect_err("it is taken");
+    cache.nominate(&pod("important", &none, &spec).info, "a");
+    let refused = decide(&cache, &pod("p", &none, &asks(json!({ "cpu": "1" })))).expect_err("it is taken");
     assert_eq!(refused.reasons.keys().collect::<Vec<_>>(), ["Insufficient cpu"]);
     let mut above = asks(json!({ "cpu": "1" }));
     above["priority"] = 20.into();
-    assert!(decide(&cluster, &pod("p", &none, &above)).is_ok(), "not from those who go before it");
-    cluster.withdraw("important");
-    assert!(decide(&cluster, &pod_with(json!({ "name": "p" }), &asks(json!({ "cpu": "1" })))).is_ok());
+    assert!(decide(&cache, &pod("p", &none, &above)).is_ok(), "not from those who go before it");
+    cache.withdraw("important");
+    assert!(decide(&cache, &pod_with(json!({ "name": "p" }), &asks(json!({ "cpu": "1" })))).is_ok());
 }

@@ -15,7 +15,7 @@ use crate::bind::{self, BindError};
 use crate::framework::Candidate;
 use crate::gang::{self, Clearing, Family, GroupKey, Placement, Refused, Standings};
 use crate::preempt::{Preemption, preempt};
-use crate::record::{Record, remedy};
+use crate::record::{Record, unschedulable_hint};
 use crate::resources::Resources;
 use crate::schedule::{Decision, Trace, Unschedulable, schedule};
 use crate::storage::Promise;
@@ -44,11 +44,11 @@ impl Scheduler {
             return self.queue.remove(&pod.uid);
         };
         let mut trace = Trace::default();
-        match schedule(&self.cluster, &profile, &pod, &mut self.first, &mut trace) {
+        match schedule(&self.cache, &profile, &pod, &mut self.first, &mut trace) {
             Ok(decision) => {
-                let record = self.record(&pod, started.elapsed()).trace(&self.cluster, &trace, Some(&decision));
+                let record = self.record(&pod, started.elapsed()).trace(&self.cache, &trace, Some(&decision));
                 self.config.records.put(record);
-                self.cluster.assume(&decision.node, Arc::clone(&pod.info));
+                self.cache.assume(&decision.node, Arc::clone(&pod.info));
                 self.carry_out(pod, decision);
             }
             Err(mut refused) => {
@@ -56,7 +56,7 @@ impl Scheduler {
                     false => None,
                     true => {
                         let budgets: Vec<_> = self.budgets.values().cloned().collect();
-                        match preempt(&self.cluster, &profile, &pod, &refused, &budgets) {
+                        match preempt(&self.cache, &profile, &pod, &refused, &budgets) {
                             Ok(found) => Some(found),
                             Err(why) => {
                                 refused.preemption = why;
@@ -65,7 +65,7 @@ impl Scheduler {
                         }
                     }
                 };
-                self.refuse(&pod, refused, found, &trace, started.elapsed());
+                self.handle_unschedulable(&pod, refused, found, &trace, started.elapsed());
             }
         }
     }
@@ -74,7 +74,7 @@ impl Scheduler {
     fn standings(&self, family: Family) -> Standings {
         match family {
             Family::Coscheduling => Standings::default(),
-            Family::Volcano => self.groups.standings(&self.cluster, |group| self.queue.waiting(group)),
+            Family::Volcano => self.groups.standings(&self.cache, |group| self.queue.waiting(group)),
         }
     }
 
@@ -82,16 +82,16 @@ impl Scheduler {
         let started = std::time::Instant::now();
         let mut members = gang::in_order(self.queue.take_group(key));
         // Those whose binding is under way have their place.
-        members.retain(|pod| !self.cluster.is_placed(&pod.uid));
+        members.retain(|pod| !self.cache.is_placed(&pod.uid));
         let Some(profile) = members.first().and_then(|pod| self.profile_of(&pod.pod)).cloned() else {
             members.iter().for_each(|pod| self.queue.remove(&pod.uid));
             return;
         };
-        let placed = self.cluster.group_use(key).map_or(0, |(count, _)| *count);
+        let placed = self.cache.group_use(key).map_or(0, |(count, _)| *count);
         let needed = self.groups.groups.get(key).map_or(0, |group| group.min_member).saturating_sub(placed);
         let mut asked = Resources::default();
         members.iter().take(needed.max(1)).for_each(|pod| asked.add(&pod.requests));
-        let obstacle = self.groups.obstacle(key, members.len(), placed, &asked, &self.cluster, &standings);
+        let obstacle = self.groups.obstacle(key, members.len(), placed, &asked, &self.cache, &standings);
         if let Some((plugin, obstacle)) = obstacle {
             let refused =
                 Refused { message: obstacle, plugins: BTreeSet::from([gang::NAME, plugin]), trace: Trace::default() };
@@ -102,7 +102,7 @@ impl Scheduler {
             // Told to the pod whose turn it is alone: while the members of a gang come, one after the other, telling all
             // each time would be of no use to anybody.
             for other in members.iter().filter(|other| other.uid != turn.uid) {
-                self.cluster.withdraw(&other.uid);
+                self.cache.withdraw(&other.uid);
                 self.queue.refused(&other.uid, refused.plugins.clone(), Instant::now());
             }
             return self.refuse_gang(key, std::slice::from_ref(turn), &refused, Clearing::Impossible, started);
@@ -112,7 +112,7 @@ impl Scheduler {
         for pod in &beyond {
             self.queue.refused(&pod.uid, BTreeSet::from([gang::NAME, gang::PROPORTION]), Instant::now());
         }
-        match gang::place(&mut self.cluster, &profile, key, members.clone(), needed, &mut self.first) {
+        match gang::place(&mut self.cache, &profile, key, members.clone(), needed, &mut self.first) {
             Placement::Whole { placed, left } => {
                 if !placed.is_empty() {
                     self.groups.settled(key);
@@ -121,13 +121,13 @@ impl Scheduler {
                 }
                 let took = started.elapsed();
                 for (pod, decision, trace) in placed {
-                    let mut record = self.record(&pod, took).trace(&self.cluster, &trace, Some(&decision));
+                    let mut record = self.record(&pod, took).trace(&self.cache, &trace, Some(&decision));
                     record.group = Some(key.to_string());
                     self.config.records.put(record);
                     self.carry_out(pod, decision);
                 }
                 for (pod, refused, trace) in left {
-                    self.refuse(&pod, refused, None, &trace, took);
+                    self.handle_unschedulable(&pod, refused, None, &trace, took);
                 }
             }
             Placement::Refused(refused) => {
@@ -135,7 +135,7 @@ impl Scheduler {
                     false => Clearing::Impossible,
                     true => {
                         let budgets: Vec<_> = self.budgets.values().cloned().collect();
-                        gang::clear(&mut self.cluster, &profile, key, &members, needed, &budgets)
+                        gang::clear(&mut self.cache, &profile, key, &members, needed, &budgets)
                     }
                 };
                 self.refuse_gang(key, &members, &refused, clearing, started);
@@ -145,16 +145,16 @@ impl Scheduler {
 
     /// Charges are made; the API server hears of it in the background.
     fn carry_out(&mut self, pod: Candidate, decision: Decision) {
-        self.cluster.withdraw(&pod.uid);
+        self.cache.withdraw(&pod.uid);
         self.queue.decided(&pod.uid);
         let mut promises: Vec<Promise> = Vec::new();
         if !pod.claims.is_empty()
-            && let Some(node) = self.cluster.node_named(&decision.node)
+            && let Some(node) = self.cache.node_named(&decision.node)
         {
-            promises = self.cluster.storage.promises(&pod.claims, node);
+            promises = self.cache.storage.promises(&pod.claims, node);
             for promise in &promises {
                 if let Promise::Volume { volume, claim } = promise {
-                    self.cluster.storage.reserved.insert(volume.clone(), claim.clone());
+                    self.cache.storage.reserved.insert(volume.clone(), claim.clone());
                 }
             }
         }
@@ -193,7 +193,7 @@ impl Scheduler {
     }
 
     /// No node for this pod now. With a preemption, one is being cleared.
-    fn refuse(
+    fn handle_unschedulable(
         &mut self,
         pod: &Candidate,
         refused: Box<Unschedulable>,
@@ -202,9 +202,9 @@ impl Scheduler {
         took: Duration,
     ) {
         let message = refused.to_string();
-        let mut record = self.record(pod, took).trace(&self.cluster, trace, None);
+        let mut record = self.record(pod, took).trace(&self.cache, trace, None);
         record.message.clone_from(&message);
-        record.waits_for = refused.plugins.iter().map(|plugin| remedy(plugin)).collect();
+        record.waits_for = refused.plugins.iter().map(|plugin| unschedulable_hint(plugin)).collect();
         // What was nominated stays nominated while its victims go; else there is no reason for it any more.
         let waits = refused.preemption.starts_with("not eligible due to a terminating pod");
         let nominated: Option<Option<String>> = match &preemption {
@@ -216,14 +216,14 @@ impl Scheduler {
             record.nominated = Some(preemption.node.clone());
             record.victims = preemption.victims.iter().map(|victim| victim.full_name()).collect();
             record.waits_for = vec!["pods of lower priority to leave the node that is being cleared for it"];
-            self.cluster.nominate(&pod.info, &preemption.node);
-            self.displace(pod, preemption);
+            self.cache.nominate(&pod.info, &preemption.node);
+            self.preempt(pod, preemption);
         } else if !waits {
-            self.cluster.withdraw(&pod.uid);
+            self.cache.withdraw(&pod.uid);
         }
         self.config.records.put(record);
         self.queue.refused(&pod.uid, refused.plugins, Instant::now());
-        self.tell(pod, message, nominated);
+        self.report(pod, message, nominated);
     }
 
     fn refuse_gang(
@@ -243,12 +243,12 @@ impl Scheduler {
             Clearing::Waits | Clearing::Impossible => Vec::new(),
         };
         for pod in members {
-            let mut record = self.record(pod, started.elapsed()).trace(&self.cluster, &refused.trace, None);
+            let mut record = self.record(pod, started.elapsed()).trace(&self.cache, &refused.trace, None);
             record.feasible = 0;
             record.scored.clear();
             record.group = Some(key.to_string());
             record.message.clone_from(&refused.message);
-            record.waits_for = refused.plugins.iter().map(|plugin| remedy(plugin)).collect();
+            record.waits_for = refused.plugins.iter().map(|plugin| unschedulable_hint(plugin)).collect();
             let own = cleared.iter().position(|(member, _)| member.uid == pod.uid);
             let preemption = own.map(|own| cleared.swap_remove(own).1);
             let nominated = (!stays).then(|| preemption.as_ref().map(|preemption| preemption.node.clone()));
@@ -258,20 +258,20 @@ impl Scheduler {
                     record.victims = preemption.victims.iter().map(|victim| victim.full_name()).collect();
                     record.waits_for =
                         vec!["pods of lower priority to leave the nodes that are being cleared for its group"];
-                    self.cluster.nominate(&pod.info, &preemption.node);
-                    self.displace(pod, preemption);
+                    self.cache.nominate(&pod.info, &preemption.node);
+                    self.preempt(pod, preemption);
                 }
-                None if !stays => self.cluster.withdraw(&pod.uid),
+                None if !stays => self.cache.withdraw(&pod.uid),
                 None => {}
             }
             self.config.records.put(record);
             self.queue.refused(&pod.uid, refused.plugins.clone(), now);
-            self.tell(pod, refused.message.clone(), nominated);
+            self.report(pod, refused.message.clone(), nominated);
         }
     }
 
     /// Says in an event and in the pod's status why it has no node.
-    fn tell(&self, pod: &Candidate, message: String, nominated: Option<Option<String>>) {
+    fn report(&self, pod: &Candidate, message: String, nominated: Option<Option<String>>) {
         info!(pod = pod.full_name(), "{message}");
         self.recorder(pod).event(&pod.pod.object_ref(&()), EventType::Warning, "FailedScheduling", &message);
         let (client, object) = (self.client.clone(), Arc::clone(&pod.pod));
@@ -284,7 +284,7 @@ impl Scheduler {
     }
 
     /// Ends the pods that have to make room for `pod`.
-    fn displace(&self, pod: &Candidate, preemption: Preemption) {
+    fn preempt(&self, pod: &Candidate, preemption: Preemption) {
         let scheduler = pod.spec().scheduler_name.clone().unwrap_or_default();
         info!(pod = pod.full_name(), node = preemption.node, victims = preemption.victims.len(), "clearing a node");
         for victim in preemption.victims {
@@ -295,7 +295,7 @@ impl Scheduler {
             let message = format!("Preempted by pod {} on node {}", pod.uid, preemption.node);
             let scheduler = scheduler.clone();
             self.tasks.spawn(async move {
-                match bind::displace(&client, &victim, &scheduler).await {
+                match bind::evict(&client, &victim, &scheduler).await {
                     Ok(()) => {
                         let about = ObjectReference {
                             api_version: Some("v1".to_owned()),

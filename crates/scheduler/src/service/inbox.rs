@@ -17,27 +17,27 @@ impl Scheduler {
     pub(super) fn take(&mut self, message: Message) {
         match message {
             Message::Node(Change { new: Some(node), .. }) => {
-                if let Some(node) = self.cluster.set_node(node).map(|node| node.id) {
+                if let Some(node) = self.cache.set_node(node).map(|node| node.id) {
                     self.wake_for_node(node);
                 }
             }
-            Message::Node(change) => self.cluster.remove_node(&change.key().name),
+            Message::Node(change) => self.cache.remove_node(&change.key().name),
             Message::Pod(Change { new: Some(pod), .. }) => self.take_pod(pod),
             Message::Pod(Change { old: Some(pod), .. }) => self.pod_left(&pod),
             Message::Pod(_) => {}
             Message::Namespace(change) => {
                 let name = change.key().name;
                 match change.new.and_then(|namespace| namespace.metadata.labels.clone()) {
-                    Some(labels) => self.cluster.namespaces.insert(name, labels),
-                    None => self.cluster.namespaces.remove(&name),
+                    Some(labels) => self.cache.namespaces.insert(name, labels),
+                    None => self.cache.namespaces.remove(&name),
                 };
             }
             Message::Claim(change) => {
                 let key = change.key();
                 let key = format!("{}/{}", key.namespace, key.name);
                 match change.new {
-                    Some(claim) => self.cluster.storage.claims.insert(key, claim),
-                    None => self.cluster.storage.claims.remove(&key),
+                    Some(claim) => self.cache.storage.claims.insert(key, claim),
+                    None => self.cache.storage.claims.remove(&key),
                 };
                 self.storage_changed();
             }
@@ -47,19 +47,19 @@ impl Scheduler {
                     Some(volume) => {
                         // From here on the object itself says whose it is.
                         if volume.spec.as_ref().is_some_and(|spec| spec.claim_ref.is_some()) {
-                            self.cluster.storage.reserved.remove(&name);
+                            self.cache.storage.reserved.remove(&name);
                         }
-                        self.cluster.storage.volumes.insert(name, volume)
+                        self.cache.storage.volumes.insert(name, volume)
                     }
-                    None => self.cluster.storage.volumes.remove(&name),
+                    None => self.cache.storage.volumes.remove(&name),
                 };
                 self.storage_changed();
             }
             Message::Class(change) => {
                 let name = change.key().name;
                 match change.new {
-                    Some(class) => self.cluster.storage.classes.insert(name, class),
-                    None => self.cluster.storage.classes.remove(&name),
+                    Some(class) => self.cache.storage.classes.insert(name, class),
+                    None => self.cache.storage.classes.remove(&name),
                 };
                 self.storage_changed();
             }
@@ -72,8 +72,8 @@ impl Scheduler {
             }
             Message::Gang(told) => self.take_gang(told),
             Message::NotBound(uid) => {
-                if let Some(pod) = self.cluster.forget(&uid) {
-                    self.cluster.storage.reserved.retain(|_, claim| !pod.claims.contains(claim));
+                if let Some(pod) = self.cache.forget(&uid) {
+                    self.cache.storage.reserved.retain(|_, claim| !pod.claims.contains(claim));
                     self.wake(&ClusterEvent::PodRemoved(&pod));
                 }
                 self.queue.refused(&uid, Default::default(), Instant::now());
@@ -90,8 +90,8 @@ impl Scheduler {
         let node = spec.and_then(|spec| spec.node_name.as_deref());
         if let Some(node) = node.filter(|node| !node.is_empty()) {
             self.queue.remove(pod.metadata.uid.as_deref().unwrap_or_default());
-            if let Some(info) = self.cluster.set_pod(node, &pod) {
-                self.cluster.withdraw(&info.uid);
+            if let Some(info) = self.cache.set_pod(node, &pod) {
+                self.cache.withdraw(&info.uid);
                 self.wake(&ClusterEvent::PodAdded(&info));
             }
             return;
@@ -101,12 +101,12 @@ impl Scheduler {
         if self.profile_of(&pod).is_some() && !gated && pod.metadata.deletion_timestamp.is_none() {
             let pod = Candidate::new(pod);
             // Between a decision and the news of its binding the pod still looks as if it had no node.
-            if self.cluster.is_placed(&pod.uid) {
+            if self.cache.is_placed(&pod.uid) {
                 return;
             }
             let new = !self.queue.contains(&pod.uid);
             if let Some(node) = pod.nominated().filter(|_| new) {
-                self.cluster.nominate(&pod.info, node);
+                self.cache.nominate(&pod.info, node);
             }
             let group = pod.group.clone();
             self.queue.add(pod, Instant::now());
@@ -116,18 +116,18 @@ impl Scheduler {
         } else {
             let uid = pod.metadata.uid.as_deref().unwrap_or_default();
             self.queue.remove(uid);
-            self.cluster.withdraw(uid);
+            self.cache.withdraw(uid);
         }
     }
 
     fn pod_left(&mut self, pod: &Pod) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         self.queue.remove(uid);
-        self.cluster.withdraw(uid);
+        self.cache.withdraw(uid);
         if gang::GroupKey::of(pod).is_some() {
             self.wake_queues();
         }
-        if let Some(info) = self.cluster.remove_pod(uid) {
+        if let Some(info) = self.cache.remove_pod(uid) {
             self.wake(&ClusterEvent::PodRemoved(&info));
         }
     }
@@ -183,7 +183,7 @@ impl Scheduler {
     }
 
     fn wake_for_node(&mut self, id: crate::framework::NodeId) {
-        let Some(node) = self.cluster.node(id) else {
+        let Some(node) = self.cache.node(id) else {
             return;
         };
         let event = ClusterEvent::Node(node);
@@ -217,7 +217,7 @@ fn helps(
     let name = pod.spec().scheduler_name.as_deref().unwrap_or_default();
     let own = profiles.iter().find(|profile| profile.scheduler_name == name).or(profiles.first());
     refused_by.iter().any(|refused_by| match own.and_then(|profile| profile.plugin(refused_by)) {
-        Some(plugin) => plugin.helped_by(pod, event),
+        Some(plugin) => plugin.queueing_hint(pod, event),
         // A gang that lacks room is helped by what helps its members; those plugins are named beside it.
         None => matches!(event, ClusterEvent::Node(_) | ClusterEvent::PodRemoved(_)),
     })

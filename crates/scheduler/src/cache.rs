@@ -16,7 +16,7 @@ use crate::storage::Storage;
 
 /// Nodes with their charges. A pod is charged from the moment it is assumed or seen on a node until it leaves it.
 #[derive(Default)]
-pub struct Cluster {
+pub struct Cache {
     /// By their numbers. Those of nodes that went are given again.
     nodes: Vec<Option<NodeInfo>>,
     free: Vec<NodeId>,
@@ -56,7 +56,7 @@ struct Placed {
     assumed: bool,
 }
 
-impl Cluster {
+impl Cache {
     /// All nodes.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
         self.nodes.iter().flatten()
@@ -426,60 +426,60 @@ mod tests {
         Arc::new(PodInfo::new(&pod(uid, cpu)))
     }
 
-    fn used(cluster: &Cluster) -> Vec<i64> {
-        cluster.nodes().map(|node| node.requested.milli_cpu).collect()
+    fn used(cache: &Cache) -> Vec<i64> {
+        cache.nodes().map(|node| node.requested.milli_cpu).collect()
     }
 
     #[test]
     fn a_decision_is_charged_once_and_can_be_taken_back() {
-        let mut cluster = Cluster::default();
-        assert!(cluster.set_node(node("a", "4")).is_some());
-        cluster.assume("a", info("x", "1"));
-        assert_eq!(used(&cluster), [1000]);
-        assert!(cluster.set_pod("a", &pod("x", "1")).is_some(), "news to those who wait for it");
-        assert!(cluster.set_pod("a", &pod("x", "1")).is_none());
-        assert_eq!(used(&cluster), [1000], "confirmed, not counted twice");
-        assert!(cluster.forget("x").is_none());
-        assert_eq!(used(&cluster), [1000], "what is confirmed is no longer an assumption");
-        cluster.assume("a", info("y", "1"));
-        assert!(cluster.forget("y").is_some());
-        assert_eq!(used(&cluster), [1000]);
-        assert!(cluster.remove_pod("x").is_some() && cluster.remove_pod("x").is_none());
-        assert_eq!(used(&cluster), [0]);
-        assert!(cluster.by_label.is_empty(), "nothing is left behind");
+        let mut cache = Cache::default();
+        assert!(cache.set_node(node("a", "4")).is_some());
+        cache.assume("a", info("x", "1"));
+        assert_eq!(used(&cache), [1000]);
+        assert!(cache.set_pod("a", &pod("x", "1")).is_some(), "news to those who wait for it");
+        assert!(cache.set_pod("a", &pod("x", "1")).is_none());
+        assert_eq!(used(&cache), [1000], "confirmed, not counted twice");
+        assert!(cache.forget("x").is_none());
+        assert_eq!(used(&cache), [1000], "what is confirmed is no longer an assumption");
+        cache.assume("a", info("y", "1"));
+        assert!(cache.forget("y").is_some());
+        assert_eq!(used(&cache), [1000]);
+        assert!(cache.remove_pod("x").is_some() && cache.remove_pod("x").is_none());
+        assert_eq!(used(&cache), [0]);
+        assert!(cache.by_label.is_empty(), "nothing is left behind");
     }
 
     #[test]
     fn pods_may_be_seen_before_their_node() {
-        let mut cluster = Cluster::default();
-        cluster.set_pod("a", &pod("x", "2"));
-        cluster.set_node(node("a", "4"));
-        assert_eq!(used(&cluster), [2000]);
-        cluster.remove_node("a");
-        cluster.set_node(node("b", "8"));
-        cluster.set_node(node("a", "8"));
-        assert_eq!(used(&cluster), [0, 2000], "a node that comes back has its pods, wherever it is kept");
+        let mut cache = Cache::default();
+        cache.set_pod("a", &pod("x", "2"));
+        cache.set_node(node("a", "4"));
+        assert_eq!(used(&cache), [2000]);
+        cache.remove_node("a");
+        cache.set_node(node("b", "8"));
+        cache.set_node(node("a", "8"));
+        assert_eq!(used(&cache), [0, 2000], "a node that comes back has its pods, wherever it is kept");
     }
 
     #[test]
     fn only_changes_that_matter_are_told() {
-        let mut cluster = Cluster::default();
-        cluster.set_node(node("a", "4"));
-        assert!(cluster.set_node(node("a", "4")).is_none(), "a heartbeat");
-        assert!(cluster.set_node(node("a", "8")).is_some());
+        let mut cache = Cache::default();
+        cache.set_node(node("a", "4"));
+        assert!(cache.set_node(node("a", "4")).is_none(), "a heartbeat");
+        assert!(cache.set_node(node("a", "8")).is_some());
     }
 
     #[test]
     fn pods_are_found_by_their_labels() {
-        let mut cluster = Cluster::default();
-        cluster.set_node(node("a", "4"));
+        let mut cache = Cache::default();
+        cache.set_node(node("a", "4"));
         for uid in ["x", "y"] {
-            cluster.set_pod("a", &pod(uid, "1"));
+            cache.set_pod("a", &pod(uid, "1"));
         }
         let namespaces = BTreeSet::from(["n".to_owned()]);
         let found = |text: &str| {
             let selector = LabelSelector::parse(text).expect("a selector");
-            let pods = cluster.candidates(&selector, Some(&namespaces));
+            let pods = cache.candidates(&selector, Some(&namespaces));
             pods.filter(|(_, pod)| selector.matches(&pod.labels)).map(|(_, pod)| pod.uid.clone()).collect::<Vec<_>>()
         };
         assert_eq!(found("app=x"), ["x"]);

@@ -6,12 +6,12 @@ use super::*;
 use crate::service::ports;
 use crate::service::tests::{service, slice};
 
-/// A ruleset and what is installed of it.
+/// A service map and what is installed of it.
 #[derive(Default)]
 struct World {
-    ruleset: Ruleset,
-    installed: Installed,
-    touched: Touched,
+    service_map: ServiceMap,
+    installed: KernelState,
+    tracker: ChangeTracker,
 }
 
 impl World {
@@ -28,24 +28,24 @@ impl World {
             "ports": [{ "port": 80, "nodePort": extra.get("nodePort") }],
         });
         let ports = ports(&service(name, spec), &[slice(name, ("", 8080), endpoints)]);
-        self.ruleset.set(&ObjectKey::new("default", name), ports, &mut self.touched);
+        self.service_map.set(&ObjectKey::new("default", name), ports, &mut self.tracker);
         self
     }
 
     fn delete(&mut self, name: &str) -> &mut Self {
-        self.ruleset.set(&ObjectKey::new("default", name), Vec::new(), &mut self.touched);
+        self.service_map.set(&ObjectKey::new("default", name), Vec::new(), &mut self.tracker);
         self
     }
 
     /// The transaction for what was done since the last one; it always goes through here.
     fn expect(&mut self, script: &str) {
-        let changes = self.installed.changes(&self.ruleset, &std::mem::take(&mut self.touched));
+        let changes = self.installed.changes(&self.service_map, &std::mem::take(&mut self.tracker));
         let got = transaction("t", &changes).replace("ip t ", "");
         assert_eq!(got, script, "\n--- got\n{got}");
         self.installed.apply(changes);
         // What was added bit by bit is what would be made at once.
-        let mut anew = Installed::default();
-        anew.apply(anew.changes(&self.ruleset, &self.ruleset.all()));
+        let mut anew = KernelState::default();
+        anew.apply(anew.changes(&self.service_map, &self.service_map.all()));
         assert_eq!(self.installed, anew);
     }
 }
@@ -89,9 +89,9 @@ flush chain svc/default/web/tcp/80
 delete chain svc/default/web/tcp/80
 ";
     world.set("web", Some(30081), &[]).expect(gone);
-    assert_eq!(world.ruleset.node_port((Protocol::Tcp, 30081)).map(|port| port.port), Some(80));
+    assert_eq!(world.service_map.node_port((Protocol::Tcp, 30081)).map(|port| port.port), Some(80));
     world.delete("web").expect("");
-    assert_eq!(world.ruleset.node_port((Protocol::Tcp, 30081)), None);
+    assert_eq!(world.service_map.node_port((Protocol::Tcp, 30081)), None);
 }
 
 #[test]
@@ -174,9 +174,9 @@ add element services { 10.96.0.1 . tcp . 80 : goto svc/default/web/tcp/80 }
 add element hairpin { 10.0.0.1 . 10.0.0.1 }
 ",
     );
-    // The old endpoint's set and chain are not touched, so its clients are remembered.
+    // The old endpoint's set and chain do not change, so its clients are remembered.
     world.set_with("web", affinity, &["10.0.0.1", "10.0.0.2"]);
-    let changes = world.installed.changes(&world.ruleset, &world.touched);
+    let changes = world.installed.changes(&world.service_map, &world.tracker);
     let script = transaction("t", &changes);
     assert!(!script.contains("delete"), "{script}");
     assert!(!script.contains("flush chain ip t to/"), "{script}");

@@ -20,7 +20,7 @@ pub(crate) type NodePort = (Protocol, u16);
 /// All ports, and who claims what. Two services may claim the same for a moment, while one replaces the other: the first
 /// chain in order that has endpoints gets it.
 #[derive(Debug, Default)]
-pub(crate) struct Ruleset {
+pub(crate) struct ServiceMap {
     ports: BTreeMap<ObjectKey, Vec<Port>>,
     chains: BTreeMap<String, Port>,
     addresses: BTreeMap<Address, BTreeSet<String>>,
@@ -31,29 +31,29 @@ pub(crate) struct Ruleset {
 
 /// What may have changed.
 #[derive(Debug, Default)]
-pub(crate) struct Touched {
+pub(crate) struct ChangeTracker {
     chains: BTreeSet<String>,
     addresses: BTreeSet<Address>,
     pub(crate) node_ports: BTreeSet<NodePort>,
     endpoints: BTreeSet<Ipv4Addr>,
 }
 
-impl Touched {
+impl ChangeTracker {
     pub(crate) fn is_empty(&self) -> bool {
         self.chains.is_empty()
     }
 }
 
-impl Ruleset {
+impl ServiceMap {
     /// Sets the ports of a service, none when it is gone, and notes what that touches.
-    pub(crate) fn set(&mut self, service: &ObjectKey, ports: Vec<Port>, touched: &mut Touched) {
+    pub(crate) fn set(&mut self, service: &ObjectKey, ports: Vec<Port>, tracker: &mut ChangeTracker) {
         let old = self.ports.remove(service).unwrap_or_default();
         if old != ports {
             for port in &old {
-                self.unclaim(port, touched);
+                self.unclaim(port, tracker);
             }
             for port in &ports {
-                self.claim(port, touched);
+                self.claim(port, tracker);
             }
         }
         if !ports.is_empty() {
@@ -62,8 +62,8 @@ impl Ruleset {
     }
 
     /// Everything.
-    pub(crate) fn all(&self) -> Touched {
-        Touched {
+    pub(crate) fn all(&self) -> ChangeTracker {
+        ChangeTracker {
             chains: self.chains.keys().cloned().collect(),
             addresses: self.addresses.keys().copied().collect(),
             node_ports: self.node_ports.keys().copied().collect(),
@@ -91,9 +91,9 @@ impl Ruleset {
         self.chains.get(chain).filter(|port| !port.endpoints.is_empty())
     }
 
-    fn claim(&mut self, port: &Port, touched: &mut Touched) {
+    fn claim(&mut self, port: &Port, tracker: &mut ChangeTracker) {
         let name = chain_name(port);
-        touched.note(port, &name);
+        tracker.note(port, &name);
         for address in addresses(port) {
             self.addresses.entry(address).or_default().insert(name.clone());
         }
@@ -106,9 +106,9 @@ impl Ruleset {
         self.chains.insert(name, port.clone());
     }
 
-    fn unclaim(&mut self, port: &Port, touched: &mut Touched) {
+    fn unclaim(&mut self, port: &Port, tracker: &mut ChangeTracker) {
         let name = chain_name(port);
-        touched.note(port, &name);
+        tracker.note(port, &name);
         for address in addresses(port) {
             drop_claim(&mut self.addresses, &address, &name);
         }
@@ -127,7 +127,7 @@ impl Ruleset {
     }
 }
 
-impl Touched {
+impl ChangeTracker {
     fn note(&mut self, port: &Port, name: &str) {
         self.chains.insert(name.to_owned());
         self.addresses.extend(addresses(port));
@@ -160,7 +160,7 @@ fn chain_name(port: &Port) -> String {
 
 /// What is in the kernel, as far as transactions went through.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Installed {
+pub(crate) struct KernelState {
     chains: BTreeMap<String, Rules>,
     addresses: BTreeMap<Address, String>,
     node_ports: BTreeMap<NodePort, String>,
@@ -176,28 +176,28 @@ pub(crate) enum Change {
     Hairpin { address: Ipv4Addr, wanted: bool },
 }
 
-impl Installed {
-    /// What to change, looking only at what was touched.
-    pub(crate) fn changes(&self, ruleset: &Ruleset, touched: &Touched) -> Vec<Change> {
-        let chains = touched.chains.iter().map(|name| Change::Chain {
+impl KernelState {
+    /// What to change, looking only at what may have changed.
+    pub(crate) fn changes(&self, service_map: &ServiceMap, tracker: &ChangeTracker) -> Vec<Change> {
+        let chains = tracker.chains.iter().map(|name| Change::Chain {
             name: name.clone(),
             old: self.chains.get(name).cloned().unwrap_or_default(),
-            new: ruleset.serving(name).map(rules).unwrap_or_default(),
+            new: service_map.serving(name).map(rules).unwrap_or_default(),
         });
-        let addresses = touched.addresses.iter().map(|key| Change::Address {
+        let addresses = tracker.addresses.iter().map(|key| Change::Address {
             key: *key,
             old: self.addresses.get(key).cloned(),
-            new: ruleset.winner(ruleset.addresses.get(key)).cloned(),
+            new: service_map.winner(service_map.addresses.get(key)).cloned(),
         });
-        let node_ports = touched.node_ports.iter().map(|key| Change::NodePort {
+        let node_ports = tracker.node_ports.iter().map(|key| Change::NodePort {
             key: *key,
             old: self.node_ports.get(key).cloned(),
-            new: ruleset.winner(ruleset.node_ports.get(key)).cloned(),
+            new: service_map.winner(service_map.node_ports.get(key)).cloned(),
         });
-        let hairpin = touched
+        let hairpin = tracker
             .endpoints
             .iter()
-            .map(|address| (*address, ruleset.endpoints.contains_key(address)))
+            .map(|address| (*address, service_map.endpoints.contains_key(address)))
             .filter(|(address, wanted)| self.hairpin.contains(address) != *wanted)
             .map(|(address, wanted)| Change::Hairpin { address, wanted });
         let differs = |change: &Change| match change {
@@ -338,5 +338,5 @@ pub(crate) fn transaction(table: &str, changes: &[Change]) -> String {
 }
 
 #[cfg(test)]
-#[path = "ruleset/tests.rs"]
+#[path = "service_map/tests.rs"]
 mod tests;
