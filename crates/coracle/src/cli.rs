@@ -19,10 +19,10 @@ pub(crate) struct Arguments {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
-    /// The cluster to speak of; several run side by side
+    /// The cluster's name; several clusters can run side by side
     #[arg(short, long, global = true, default_value = "coracle", env = "CORACLE_PROFILE", value_name = "NAME")]
     pub(crate) profile: String,
-    /// Where clusters keep their state [default: ~/.coracle]
+    /// The directory with the clusters' state [default: ~/.coracle]
     #[arg(long, global = true, env = "CORACLE_HOME", value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
 }
@@ -31,25 +31,25 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Start the cluster and point kubectl at it
     Start(Start),
-    /// Tell whether the cluster runs (exit code 0: it runs, 3: it does not, 4: there is none)
+    /// Show whether the cluster is running (exit code 0: running, 3: stopped, 4: no such cluster)
     Status(Status),
     /// Stop the cluster; its containers keep running and its state is kept
     Stop,
     /// Delete the cluster: containers, network, state and kubectl context
     Delete,
-    /// Print what the cluster's daemon wrote
+    /// Print the log of the cluster's daemon
     Logs(Logs),
     /// Open a service in the browser, or print its URL
     Service(Service),
     /// Print the node's address
     Ip,
-    /// Tell why a pod runs where it does, or what it waits for
+    /// Explain why a pod runs where it does, or what it is waiting for
     #[command(subcommand)]
     Explain(Explain),
     /// Add, list and delete nodes
     #[command(subcommand)]
     Node(NodeCommand),
-    /// List, enable and disable kinds of other projects: LeaderWorkerSet, RoleBasedGroup, PodGroup
+    /// List, enable and disable addons: LeaderWorkerSet, RoleBasedGroup, PodGroup
     #[command(subcommand)]
     Addons(AddonsCommand),
     /// Run kubectl against this cluster: coracle kubectl -- get pods
@@ -91,22 +91,22 @@ pub(crate) struct Start {
     /// Wait until the node is Ready before the command ends
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub(crate) wait: bool,
-    /// Give up waiting after this many seconds
+    /// How long to wait, in seconds
     #[arg(long, default_value = "120", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) timeout: Duration,
-    /// How many nodes to have; those that are missing are added, as PROFILE-m02, PROFILE-m03, ...
+    /// The number of nodes; missing ones are added as PROFILE-m02, PROFILE-m03, ...
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100), value_name = "NUMBER")]
     pub(crate) nodes: u16,
-    /// Leave the user's kubeconfig as it is
+    /// Do not change the kubeconfig
     #[arg(long)]
     pub(crate) no_kubeconfig: bool,
-    /// A KubeSchedulerConfiguration for the scheduler; it is kept for later starts. An empty file: the defaults again
+    /// A file with a KubeSchedulerConfiguration, kept for later starts. An empty file restores the defaults
     #[arg(long, value_name = "FILE")]
     pub(crate) scheduler_config: Option<PathBuf>,
-    /// How often HorizontalPodAutoscalers look at their metrics
+    /// How often HorizontalPodAutoscalers read their metrics, in seconds
     #[arg(long, default_value = "15", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) hpa_sync_period: Duration,
-    /// Do not wait for the disk on writes: for benchmarks; loses what was acknowledged when the machine crashes
+    /// Do not sync writes to disk. For benchmarks: acknowledged writes are lost when the machine crashes
     #[arg(long)]
     pub(crate) unsafe_no_fsync: bool,
     /// Set in the daemon that `start` leaves behind: report progress on standard output
@@ -117,7 +117,7 @@ pub(crate) struct Start {
 /// `coracle status`.
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// The form of the answer
+    /// The output format
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,
 }
@@ -125,7 +125,7 @@ pub(crate) struct Status {
 /// `coracle version`.
 #[derive(Debug, Args)]
 pub(crate) struct Version {
-    /// The form of the answer
+    /// The output format
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,
 }
@@ -142,10 +142,10 @@ pub(crate) enum Format {
 /// `coracle logs`.
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
-    /// Go on printing what is written from now on
+    /// Follow the log
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Print only the last so many lines
+    /// Print only this many lines from the end
     #[arg(short = 'n', long, value_name = "LINES")]
     pub(crate) tail: Option<usize>,
 }
@@ -158,7 +158,7 @@ pub(crate) struct Service {
     /// Its namespace
     #[arg(short, long, default_value = "default")]
     pub(crate) namespace: String,
-    /// Print the URL and nothing else
+    /// Print the URL instead of opening it
     #[arg(long)]
     pub(crate) url: bool,
 }
@@ -178,7 +178,7 @@ pub(crate) struct ExplainPod {
     /// Its namespace
     #[arg(short, long, default_value = "default")]
     pub(crate) namespace: String,
-    /// The form of the answer
+    /// The output format
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,
 }
@@ -199,8 +199,8 @@ pub(crate) enum NodeCommand {
 pub(crate) struct NodeAdd {
     /// The node's name; with --count: NAME-0, NAME-1, ...
     pub(crate) name: String,
-    /// A node on paper: pods on it are Running without running. For trying the scheduler. Without it, pods run here, side
-    /// by side with those of the other nodes
+    /// Add a fake node, to try the scheduler: its pods are shown as Running but have no containers. Without this flag, the
+    /// node's pods run on this machine, beside those of the other nodes
     #[arg(long)]
     pub(crate) fake: bool,
     /// Processors the node offers [default: the machine's; with --fake 8]
@@ -232,7 +232,7 @@ pub(crate) struct NodeAdd {
 pub(crate) struct NodeDelete {
     /// The nodes' names; NAME stands for NAME-0, NAME-1, ... of `add --count` too
     pub(crate) names: Vec<String>,
-    /// All nodes that exist on paper only
+    /// Delete all fake nodes
     #[arg(long)]
     pub(crate) fake: bool,
 }
@@ -240,14 +240,16 @@ pub(crate) struct NodeDelete {
 /// `coracle kubectl`.
 #[derive(Debug, Args)]
 pub(crate) struct Kubectl {
-    /// What kubectl gets
+    /// The arguments for kubectl
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) arguments: Vec<OsString>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: u64 =
-        text.trim_end_matches('s').parse().map_err(|_| "a whole number of seconds is wanted".to_owned())?;
+    let seconds: u64 = text
+        .trim_end_matches('s')
+        .parse()
+        .map_err(|_| "expected a whole number of seconds, such as 30 or 30s".to_owned())?;
     Ok(Duration::from_secs(seconds))
 }
 

@@ -18,8 +18,8 @@ use super::{ask, require_running};
 use crate::cli::{NodeAdd, NodeCommand, NodeDelete};
 use crate::output;
 
-/// The annotation of a node that exists on paper only: KWOK's convention.
-const PAPER: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
+/// The annotation of a fake node: KWOK's convention.
+const FAKE: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
 /// The taint of such a node: pods that could run for real do, and only those that fit nowhere else seem to.
 const FAKE_EFFECT: &str = "PreferNoSchedule";
 /// The annotation of a further node on this machine, for which the daemon runs a kubelet, and what it offers.
@@ -45,13 +45,13 @@ pub(crate) fn run(profile: &Profile, command: &NodeCommand) -> Result<ExitCode> 
 }
 
 fn add(profile: &Profile, add: &NodeAdd) -> Result<()> {
-    let make = if add.fake { on_paper } else { here };
+    let make = if add.fake { fake_node } else { here };
     let nodes = names(&add.name, add.count).map(|name| make(name, add)).collect::<Result<Vec<_>>>()?;
     ask(profile, async |client| create(client, &nodes).await)?;
-    let paper = if add.fake { " (on paper)" } else { "" };
+    let fake = if add.fake { " (fake)" } else { "" };
     output::note(match nodes.len() {
-        1 => format!("Added the node {}{paper}.", add.name),
-        count => format!("Added {count} nodes{paper}: {0}-0 to {0}-{1}.", add.name, count - 1),
+        1 => format!("Added the node {}{fake}.", add.name),
+        count => format!("Added {count} nodes{fake}: {0}-0 to {0}-{1}.", add.name, count - 1),
     });
     Ok(())
 }
@@ -125,7 +125,7 @@ fn here_with(name: String, offered: BTreeMap<&str, String>) -> Node {
     Node { metadata, ..Node::default() }
 }
 
-fn on_paper(name: String, add: &NodeAdd) -> Result<Node> {
+fn fake_node(name: String, add: &NodeAdd) -> Result<Node> {
     let mut all = BTreeMap::from(
         [("kubernetes.io/hostname", name.as_str()), ("kubernetes.io/os", "linux"), ("kubernetes.io/arch", "amd64")]
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
@@ -143,7 +143,7 @@ fn on_paper(name: String, add: &NodeAdd) -> Result<Node> {
         metadata: ObjectMeta {
             name: Some(name),
             labels: Some(all),
-            annotations: Some(BTreeMap::from([(PAPER.0.to_owned(), PAPER.1.to_owned())])),
+            annotations: Some(BTreeMap::from([(FAKE.0.to_owned(), FAKE.1.to_owned())])),
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec { taints: Some(taints_of_fake_node(add)?), ..NodeSpec::default() }),
@@ -171,8 +171,8 @@ fn taints(add: &NodeAdd) -> Result<Option<Vec<Taint>>> {
 /// The taints that were asked for, and the one that keeps pods on real nodes while there is room, unless its key was given.
 fn taints_of_fake_node(add: &NodeAdd) -> Result<Vec<Taint>> {
     let mut taints = taints(add)?.unwrap_or_default();
-    if !taints.iter().any(|taint| taint.key == PAPER.0) {
-        let (key, value) = (PAPER.0.to_owned(), Some(PAPER.1.to_owned()));
+    if !taints.iter().any(|taint| taint.key == FAKE.0) {
+        let (key, value) = (FAKE.0.to_owned(), Some(FAKE.1.to_owned()));
         taints.push(Taint { key, value, effect: FAKE_EFFECT.to_owned(), time_added: None });
     }
     Ok(taints)
@@ -237,11 +237,11 @@ fn row(node: &Node) -> [String; 8] {
     ]
 }
 
-/// `paper`, `control-plane` for the node that the cluster came with, else `worker`.
+/// `fake`, `control-plane` for the node that the cluster came with, else `worker`.
 fn kind(node: &Node) -> &'static str {
     let has = |map: &Option<BTreeMap<String, String>>, key: &str| map.as_ref().and_then(|map| map.get(key)).cloned();
-    if has(&node.metadata.annotations, PAPER.0).as_deref() == Some(PAPER.1) {
-        return "paper";
+    if has(&node.metadata.annotations, FAKE.0).as_deref() == Some(FAKE.1) {
+        return "fake";
     }
     match has(&node.metadata.labels, CONTROL_PLANE) {
         Some(_) => "control-plane",
@@ -251,7 +251,7 @@ fn kind(node: &Node) -> &'static str {
 
 fn delete(profile: &Profile, wanted: &NodeDelete) -> Result<()> {
     if wanted.names.is_empty() && !wanted.fake {
-        bail!("say which nodes: coracle node delete NAME..., or --fake for all that exist on paper only");
+        bail!("say which nodes: coracle node delete NAME..., or --fake for all fake nodes");
     }
     let deleted = ask(profile, async |client| {
         let known = nodes(client.clone()).await?;
@@ -262,7 +262,7 @@ fn delete(profile: &Profile, wanted: &NodeDelete) -> Result<()> {
             let exact = known.iter().find(|node| node.metadata.name.as_ref() == Some(name));
             let found: Vec<&Node> = match exact {
                 Some(node) => vec![node],
-                None => known.iter().filter(|node| kind(node) == "paper").filter(numbered).collect(),
+                None => known.iter().filter(|node| kind(node) == "fake").filter(numbered).collect(),
             };
             if found.is_empty() {
                 bail!("there is no node {name}; see: coracle node list");
@@ -273,7 +273,7 @@ fn delete(profile: &Profile, wanted: &NodeDelete) -> Result<()> {
             names.extend(found.into_iter().filter_map(|node| node.metadata.name.clone()));
         }
         if wanted.fake {
-            let fakes = known.iter().filter(|node| kind(node) == "paper");
+            let fakes = known.iter().filter(|node| kind(node) == "fake");
             names.extend(fakes.filter_map(|node| node.metadata.name.clone()));
         }
         names.sort();
@@ -327,7 +327,7 @@ mod tests {
             let arguments = ["coracle", "node", "add", "n", "--fake"].into_iter().chain(taints);
             let parsed = crate::cli::Arguments::try_parse_from(arguments).expect("valid");
             let crate::cli::Command::Node(NodeCommand::Add(add)) = parsed.command else { panic!("node add") };
-            let node = on_paper("n".to_owned(), &add).expect("a node");
+            let node = fake_node("n".to_owned(), &add).expect("a node");
             let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
             let taints: Vec<String> = taints
                 .iter()
