@@ -16,11 +16,16 @@ use node::{Config, Node, Profile, Progress};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
 
 use crate::cli;
 
 /// The log is started afresh at a start once it is larger than this; the old one is kept beside it.
 const LOG_BYTES: u64 = 16 << 20;
+
+/// What is logged unless `CORACLE_LOG` says otherwise. The DNS library has a line for each question, and warnings for packets
+/// that anybody can send: the log would be the pods' to fill.
+const DEFAULT_FILTER: &str = "info,kube=error,hickory=off";
 
 /// One line from the daemon to the command that started it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,8 +154,7 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
 }
 
 fn log_to_stderr(terminal: bool) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CORACLE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube=error"));
+    let filter = EnvFilter::try_from_env("CORACLE_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -163,6 +167,8 @@ fn log_to_stderr(terminal: bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     fn reports(script: &str) -> Vec<Report> {
@@ -170,6 +176,40 @@ mod tests {
         let reports = read(child.stdout.take().expect("a pipe"), "LOG".to_owned()).collect();
         child.wait().expect("it ends");
         reports
+    }
+
+    /// Collects what is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic while it is held").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn questions_to_the_dns_server_are_not_logged() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new(DEFAULT_FILTER))
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            info!(target: "hickory_server::server", "query:www.example.org.:A:IN");
+            warn!(target: "hickory_server::server", "address can not be responded to");
+            warn!(target: "hickory_net::udp", "expected message");
+            info!(target: "dns", "kept");
+            info!(target: "coracle", "kept");
+        });
+        let log = String::from_utf8(log.0.lock().expect("no panic while it is held").clone()).expect("text");
+        assert_eq!(log.matches("kept").count(), 2, "{log}");
+        assert_eq!(log.lines().count(), 2, "{log}");
     }
 
     #[test]

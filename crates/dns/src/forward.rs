@@ -3,11 +3,15 @@
 //! A machine may itself be told to ask this server (so that a person's programs find the cluster's names too). It is left out
 //! where the machine's configuration names it: a question that it asked itself would go round for ever. One that comes back
 //! by way of another resolver is still being asked, and waits for the answer to itself until that is given up.
+//!
+//! How many questions wait for an answer is bounded, and shared fairly among those who ask: a question takes descriptors,
+//! and one pod must not use up those of the whole process. Beyond the bound a question is refused, as CoreDNS does
+//! (`plugin/forward`, `max_concurrent`). The resolver asks a question that is in flight already only once.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
@@ -18,11 +22,16 @@ use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::{Name, Record, RecordType};
 use tracing::debug;
 
-/// Answers that are kept.
-const CACHE: u64 = 4096;
+use crate::cache::AnswerCache;
+use crate::slots::Slots;
+
+/// Longest time to wait for one answer. CoreDNS: `plugin/pkg/proxy/proxy.go`, `readTimeout`.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time that an answer is kept, whatever it says of itself.
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What the machine's resolvers said.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Forwarded {
     pub(crate) code: ResponseCode,
     pub(crate) answers: Vec<Record>,
@@ -38,6 +47,9 @@ pub(crate) struct Forwarder {
     /// Where this server listens.
     own: Vec<SocketAddr>,
     current: RwLock<Current>,
+    cache: AnswerCache,
+    /// For the questions that wait for an answer.
+    questions: Slots,
 }
 
 #[derive(Default)]
@@ -47,32 +59,54 @@ struct Current {
 }
 
 impl Forwarder {
-    /// Asks the resolvers that the file at `path` names, at `port`, without those that are this server.
-    pub(crate) fn new(path: PathBuf, port: u16, own: Vec<SocketAddr>) -> Self {
-        Self { path, port, own, current: RwLock::default() }
+    /// Asks the resolvers that the file at `path` names, at `port`, without those that are this server; `limit` questions
+    /// at a time.
+    pub(crate) fn new(path: PathBuf, port: u16, own: Vec<SocketAddr>, limit: usize) -> Self {
+        let (cache, questions) = (AnswerCache::new(), Slots::new(limit));
+        Self { path, port, own, current: RwLock::default(), cache, questions }
     }
 
-    /// Asks for records of one type; `SERVFAIL` when nobody can be asked.
-    pub(crate) async fn ask(&self, name: Name, wished: RecordType) -> Forwarded {
+    /// Asks for records of one type on behalf of a client; `SERVFAIL` when nobody can be asked, `REFUSED` when too many
+    /// questions of this client wait for an answer already.
+    pub(crate) async fn ask(&self, name: Name, wished: RecordType, client: IpAddr) -> Forwarded {
         let failed = |code| Forwarded { code, answers: Vec::new(), authority: None };
+        // First, since other resolvers may say something else than those that were asked before.
         let Some(resolver) = self.resolver() else {
             return failed(ResponseCode::ServFail);
         };
-        match resolver.lookup(name, wished).await {
+        if let Some(known) = self.cache.get(&name, wished) {
+            return known;
+        }
+        let Some(_slot) = self.questions.take(client) else {
+            return failed(ResponseCode::Refused);
+        };
+        match resolver.lookup(name.clone(), wished).await {
             Ok(lookup) => {
-                Forwarded { code: ResponseCode::NoError, answers: lookup.answers().to_vec(), authority: None }
+                let answers = lookup.answers().to_vec();
+                let lifetime = answers.iter().map(|record| record.ttl).min().unwrap_or_default();
+                let answer = Forwarded { code: ResponseCode::NoError, answers, authority: None };
+                self.keep(name, wished, &answer, lifetime);
+                answer
             }
-            Err(NetError::Dns(DnsError::NoRecordsFound(nothing))) => Forwarded {
-                code: nothing.response_code,
-                answers: Vec::new(),
-                authority: nothing.soa.map(|soa| soa.into_record_of_rdata()),
-            },
+            Err(NetError::Dns(DnsError::NoRecordsFound(nothing))) => {
+                let lifetime = nothing.negative_ttl.unwrap_or_default();
+                let authority = nothing.soa.map(|soa| soa.into_record_of_rdata());
+                let answer = Forwarded { code: nothing.response_code, answers: Vec::new(), authority };
+                self.keep(name, wished, &answer, lifetime);
+                answer
+            }
             Err(NetError::Dns(DnsError::ResponseCode(code))) => failed(code),
             Err(error) => {
                 debug!(%error, "the machine's resolvers do not answer");
                 failed(ResponseCode::ServFail)
             }
         }
+    }
+
+    /// Keeps an answer for so many seconds.
+    fn keep(&self, name: Name, wished: RecordType, answer: &Forwarded, seconds: u32) {
+        let lifetime = Duration::from_secs(seconds.into()).min(MAX_LIFETIME);
+        self.cache.insert(name, wished, answer.clone(), lifetime);
     }
 
     fn resolver(&self) -> Option<TokioResolver> {
@@ -86,6 +120,7 @@ impl Forwarder {
         let resolver = self.read();
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         *current = Current { written, resolver: resolver.clone() };
+        self.cache.clear();
         resolver
     }
 
@@ -102,8 +137,10 @@ impl Forwarder {
         options.use_hosts_file = ResolveHosts::Never;
         // A CNAME on the way is part of the answer.
         options.preserve_intermediates = true;
-        options.cache_size = CACHE;
+        // They are kept here, where the bound is one of memory.
+        options.cache_size = 0;
         options.edns0 = true;
+        options.timeout = options.timeout.min(ANSWER_TIMEOUT);
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options;
         builder.build().inspect_err(|error| debug!(%error, "no resolver")).ok()

@@ -12,8 +12,9 @@
 //! | `zone` | pure: what each Service publishes; which name belongs to an address |
 //! | `question` | pure: a name, taken apart by the rules of the DNS specification of Kubernetes, 1.1.0 |
 //! | `answer` | pure: question × zone → records, or which kind of nothing |
-//! | `forward` | the machine's resolvers, read anew when their configuration changes |
-//! | `serve` | the handler between the library's server and all of the above |
+//! | `forward`, `cache` | the machine's resolvers, read anew when their configuration changes; their answers, kept |
+//! | `serve`, `tcp` | the handler between the library's server and all of the above; connections |
+//! | `slots` | bounds that are shared fairly among clients |
 //!
 //! A change is in the zone before the informer that brought it goes on: there is no queue in between. A name that does not
 //! exist (NXDOMAIN) and one without records of the wished type (an empty answer) are told apart everywhere: a resolver that
@@ -22,9 +23,12 @@
 //! This crate must not know where the API server is, nor who asks.
 
 mod answer;
+mod cache;
 mod forward;
 mod question;
 mod serve;
+mod slots;
+mod tcp;
 mod zone;
 
 #[cfg(test)]
@@ -34,7 +38,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use hickory_server::Server;
 use informer::{Informers, services_of};
@@ -49,14 +52,20 @@ use tracing::warn;
 use crate::answer::Authority;
 use crate::forward::Forwarder;
 use crate::serve::Handler;
+use crate::slots::Slots;
 use crate::zone::Zone;
 
 /// Where DNS servers listen.
 const PORT: u16 = 53;
-/// A TCP connection that asks nothing for so long is closed.
-const IDLE: Duration = Duration::from_secs(10);
-/// Answers that may wait for one slow TCP client.
-const PENDING_ANSWERS: usize = 32;
+/// Most questions for the machine's resolvers at a time. kubeadm's Corefile: `forward . /etc/resolv.conf { max_concurrent 1000 }`.
+const MAX_FORWARDED: u64 = 1000;
+/// Descriptors that a question may take while it waits: two resolvers are asked at a time, each by up to three datagrams, all
+/// from ports of their own, so that nobody can guess them.
+const DESCRIPTORS_OF_QUESTION: u64 = 6;
+/// Most TCP connections at a time.
+const MAX_CONNECTIONS: u64 = 256;
+/// What part of the process's descriptors questions may take, and what part connections.
+const SHARES: (u64, u64) = (4, 16);
 
 /// What is served, and where.
 #[derive(Debug, Clone)]
@@ -145,17 +154,42 @@ pub async fn start(config: Config, informers: &Informers) -> Result<Handle, Erro
     let (zone, synced) = follow(informers);
     let mut own = vec![udp_address, tcp_address];
     own.extend(config.address.map(|address| SocketAddr::new(address, PORT)));
-    let forwarder = Forwarder::new(config.resolv_conf, PORT, own);
-    let mut server = Server::new(Handler::new(authority, zone, synced, forwarder));
+    let bounds = Bounds::of(rustix::process::getrlimit(rustix::process::Resource::Nofile).current);
+    let forwarder = Forwarder::new(config.resolv_conf, PORT, own, bounds.forwarded);
+    let handler = Handler::new(authority, zone, synced, forwarder);
+    let mut server = Server::new(handler.clone());
     server.register_socket(udp);
-    server.register_listener(tcp, IDLE, PENDING_ANSWERS);
     let cancel = server.shutdown_token().clone();
+    let connections = tcp::serve(tcp, handler, Slots::new(bounds.connections), cancel.clone());
     let task = tokio::spawn(async move {
-        if let Err(error) = server.block_until_done().await {
+        let (datagrams, ()) = tokio::join!(server.block_until_done(), connections);
+        if let Err(error) = datagrams {
             warn!(%error, "the DNS server gave up");
         }
     });
     Ok(Handle { udp: udp_address, tcp: tcp_address, cancel, task })
+}
+
+/// How much is done at a time, so that the rest of the process keeps descriptors.
+#[derive(Debug, PartialEq, Eq)]
+struct Bounds {
+    forwarded: usize,
+    connections: usize,
+}
+
+impl Bounds {
+    /// Those of a process that may have so many descriptors; `None` for any number.
+    fn of(descriptors: Option<u64>) -> Self {
+        let descriptors = descriptors.unwrap_or(u64::MAX);
+        let part = |share: u64, each: u64, most: u64| {
+            // Two, so that one greedy client leaves something for another.
+            usize::try_from((descriptors / share / each).clamp(2, most)).unwrap_or(usize::MAX)
+        };
+        Self {
+            forwarded: part(SHARES.0, DESCRIPTORS_OF_QUESTION, MAX_FORWARDED),
+            connections: part(SHARES.1, 1, MAX_CONNECTIONS),
+        }
+    }
 }
 
 /// A zone that the informers keep right, and whether it has seen everything there is.

@@ -1,5 +1,6 @@
 //! The handler between the library's server, the zone and the machine's resolvers.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -17,21 +18,29 @@ use tracing::debug;
 
 use crate::answer::{Answer, Authority};
 use crate::forward::Forwarder;
+use crate::slots::Slots;
 use crate::zone::Zone;
 
 /// How long a question waits for the first full list.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// Questions that may wait for it: a few kilobytes of memory each.
+const WAITING: usize = 1000;
 /// The largest answer by UDP that passes every network unfragmented (DNS flag day 2020), in bytes.
 const LARGEST_DATAGRAM: u16 = 1232;
 /// How far aliases are followed.
 const ALIASES: usize = 8;
 
-/// Answers requests.
-pub(crate) struct Handler {
+/// Answers requests. Clones share everything.
+#[derive(Clone)]
+pub(crate) struct Handler(Arc<Inner>);
+
+struct Inner {
     authority: Authority,
     zone: Arc<RwLock<Zone>>,
     synced: watch::Receiver<bool>,
     forwarder: Forwarder,
+    /// For the requests that wait for the first full list.
+    waiting: Slots,
     /// Counts answers, so that each begins with another address.
     turn: AtomicUsize,
 }
@@ -54,9 +63,12 @@ impl Handler {
         synced: watch::Receiver<bool>,
         forwarder: Forwarder,
     ) -> Self {
-        Self { authority, zone, synced, forwarder, turn: AtomicUsize::new(0) }
+        let (waiting, turn) = (Slots::new(WAITING), AtomicUsize::new(0));
+        Self(Arc::new(Inner { authority, zone, synced, forwarder, waiting, turn }))
     }
+}
 
+impl Inner {
     async fn reply(&self, request: &Request) -> Reply {
         let refuse = |code| Reply { code, ..Reply::default() };
         if request.metadata.message_type != MessageType::Query {
@@ -74,17 +86,21 @@ impl Handler {
         if matches!(query.query_type(), RecordType::AXFR | RecordType::IXFR) {
             return refuse(ResponseCode::Refused);
         }
+        let client = request.src().ip();
         if !*self.synced.borrow() {
+            let Some(_slot) = self.waiting.take(client) else {
+                return refuse(ResponseCode::ServFail);
+            };
             let mut synced = self.synced.clone();
             if !matches!(timeout(PATIENCE, synced.wait_for(|synced| *synced)).await, Ok(Ok(_))) {
                 return refuse(ResponseCode::ServFail);
             }
         }
-        self.resolve(query.name().clone(), query.query_type()).await
+        self.resolve(query.name().clone(), query.query_type(), client).await
     }
 
     /// Answers from the zone, following aliases out of it and back.
-    async fn resolve(&self, mut name: LowerName, wished: RecordType) -> Reply {
+    async fn resolve(&self, mut name: LowerName, wished: RecordType, client: IpAddr) -> Reply {
         let mut reply = Reply { authoritative: true, ..Reply::default() };
         for _ in 0..ALIASES {
             // In a statement of its own: the lock is let go before anything waits.
@@ -118,7 +134,7 @@ impl Handler {
                     name = LowerName::new(&target);
                 }
                 Answer::Elsewhere => {
-                    let mut forwarded = self.forwarder.ask(Name::from(name), wished).await;
+                    let mut forwarded = self.forwarder.ask(Name::from(name), wished, client).await;
                     // With an alias of ours in front, the answer still is partly the cluster's.
                     reply.authoritative = !reply.answers.is_empty();
                     reply.code = forwarded.code;
@@ -136,7 +152,7 @@ impl Handler {
 #[async_trait]
 impl RequestHandler for Handler {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut out: R) -> ResponseInfo {
-        let reply = self.reply(request).await;
+        let reply = self.0.reply(request).await;
         let mut metadata = Metadata::response_from_request(&request.metadata);
         metadata.response_code = reply.code;
         metadata.authoritative = reply.authoritative;

@@ -1,5 +1,6 @@
 //! The zone by questions and answers, and the server by real packets.
 
+mod bounds;
 mod forwarding;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,6 +23,8 @@ use tokio::sync::watch;
 use crate::answer::{Answer, Authority};
 use crate::forward::Forwarder;
 use crate::serve::Handler;
+use crate::slots::Slots;
+use crate::tcp;
 use crate::zone::Zone;
 
 /// A service with the slice that belongs to it; endpoints are `ADDRESS`, `ADDRESS HOSTNAME` or `ADDRESS unready`.
@@ -160,14 +163,15 @@ fn what_goes_leaves_nothing() {
 /// A server over `zone` without anybody to ask for the rest, and a resolver that asks it.
 async fn server(zone: Zone) -> (Server<Handler>, SocketAddr, TokioResolver) {
     let (_, synced) = watch::channel(true);
-    let forwarder = Forwarder::new("/nonexistent".into(), 53, Vec::new());
-    let mut server = Server::new(Handler::new(authority(), Arc::new(RwLock::new(zone)), synced, forwarder));
+    let forwarder = Forwarder::new("/nonexistent".into(), 53, Vec::new(), 100);
+    let handler = Handler::new(authority(), Arc::new(RwLock::new(zone)), synced, forwarder);
+    let mut server = Server::new(handler.clone());
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = udp.local_addr().unwrap();
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let tcp_port = tcp.local_addr().unwrap().port();
     server.register_socket(udp);
-    server.register_listener(tcp, Duration::from_secs(5), 8);
+    tokio::spawn(tcp::serve(tcp, handler, Slots::new(100), server.shutdown_token().clone()));
     let connection = |protocol, port| {
         let mut connection = ConnectionConfig::new(protocol);
         connection.port = port;

@@ -1,5 +1,6 @@
 //! What is asked of the machine's resolvers: of one that lives in this process, on a port of its own.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -21,17 +22,17 @@ use crate::forward::Forwarder;
 use crate::serve::Handler;
 
 /// How long anything may take here. Far more than it should.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
 }
 
 /// The resolver of the machine: knows a few names, and remembers what it was asked.
 #[derive(Clone, Default)]
-struct Upstream {
+pub(super) struct Upstream {
     asked: Arc<Mutex<Vec<String>>>,
-    /// Whether it keeps silent.
+    /// Whether it keeps silent. About names that begin with `silent` it always does.
     silent: Arc<AtomicBool>,
     /// Asks this server instead of answering.
     passes_on: Arc<Mutex<Option<SocketAddr>>>,
@@ -39,7 +40,7 @@ struct Upstream {
 
 impl Upstream {
     /// Starts it by UDP and TCP on the same port.
-    async fn start(&self) -> (Server<Self>, u16) {
+    pub(super) async fn start(&self) -> (Server<Self>, u16) {
         loop {
             let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
             let address = tcp.local_addr().unwrap();
@@ -53,8 +54,13 @@ impl Upstream {
         }
     }
 
-    fn asked(&self, text: &str) -> usize {
+    pub(super) fn asked(&self, text: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|asked| *asked == text).count()
+    }
+
+    /// How many different names it was asked for.
+    pub(super) fn names(&self) -> usize {
+        self.asked.lock().unwrap().iter().collect::<HashSet<_>>().len()
     }
 
     fn answers(question: &Name) -> (ResponseCode, Vec<Record>, Option<Record>) {
@@ -91,7 +97,7 @@ impl RequestHandler for Upstream {
         let question = Name::from(query.name().clone());
         self.asked.lock().unwrap().push(question.to_string());
         let mut metadata = Metadata::response_from_request(&request.metadata);
-        if self.silent.load(Ordering::Relaxed) {
+        if self.silent.load(Ordering::Relaxed) || question.to_string().starts_with("silent") {
             return Header { metadata, counts: HeaderCounts::default() }.into();
         }
         let passes_on = *self.passes_on.lock().unwrap();
@@ -123,22 +129,27 @@ async fn ask(server: SocketAddr, question: &str, wished: RecordType) -> Message 
 }
 
 /// The cluster's server, told to ask `upstream`; the file is what the machine says of its resolvers.
-struct Cluster {
+pub(super) struct Cluster {
     _server: Server<Handler>,
     _resolv_conf: tempfile::NamedTempFile,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
 }
 
 impl Cluster {
     /// With the resolver at this port of the loopback address; none for its own port.
     async fn start(upstream: Option<u16>) -> Self {
+        Self::start_with(upstream, "timeout:1 attempts:1", 1000).await
+    }
+
+    /// With these options in the machine's configuration, and so many questions at a time.
+    pub(super) async fn start_with(upstream: Option<u16>, options: &str, limit: usize) -> Self {
         let resolv_conf = tempfile::NamedTempFile::new().unwrap();
-        let text = "nameserver 127.0.0.1\nsearch example.org\noptions timeout:1 attempts:1\n";
+        let text = format!("nameserver 127.0.0.1\nsearch example.org\noptions {options}\n");
         std::fs::write(&resolv_conf, text).unwrap();
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = udp.local_addr().unwrap();
         let port = upstream.unwrap_or(address.port());
-        let forwarder = Forwarder::new(resolv_conf.path().to_owned(), port, vec![address]);
+        let forwarder = Forwarder::new(resolv_conf.path().to_owned(), port, vec![address], limit);
         let (_, synced) = watch::channel(true);
         let mut server = Server::new(Handler::new(authority(), Arc::new(RwLock::new(zone())), synced, forwarder));
         server.register_socket(udp);
