@@ -13,6 +13,8 @@ use std::fmt::Write;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -92,7 +94,19 @@ pub struct Cluster {
     pub profile: String,
     home: tempfile::TempDir,
     kubectl: PathBuf,
+    /// Who runs the binary, and the binary where that user finds it; `None` for whoever runs the test.
+    user: Option<(User, PathBuf)>,
 }
+
+/// A user and the group of Docker's socket.
+#[derive(Debug, Clone, Copy)]
+struct User {
+    uid: u32,
+    gid: u32,
+}
+
+/// The user `nobody`.
+const NOBODY: u32 = 65534;
 
 impl Cluster {
     /// A profile that was not started yet.
@@ -103,7 +117,25 @@ impl Cluster {
             profile: format!("t{}-{number}", std::process::id()),
             home: tempfile::tempdir().expect("a temporary folder"),
             kubectl: path_from("CORACLE_KUBECTL", "kubectl"),
+            user: None,
         }
+    }
+
+    /// A profile of a user without privileges, but for the group that may use Docker.
+    pub fn of_docker_group() -> Self {
+        let mut cluster = Self::new();
+        let folder = cluster.home.path();
+        let me = fs::metadata(folder).expect("the folder is there").uid();
+        if me == 0 {
+            let socket = fs::metadata("/var/run/docker.sock").expect("Docker listens at the usual place");
+            let user = User { uid: NOBODY, gid: socket.gid() };
+            let binary = folder.join("coracle");
+            // The build's own folder may be closed to others.
+            fs::copy(path_from("CORACLE_BINARY", "coracle"), &binary).expect("the binary can be copied");
+            chown(folder, Some(user.uid), Some(user.gid)).expect("root may give a folder away");
+            cluster.user = Some((user, binary));
+        }
+        cluster
     }
 
     /// A cluster that runs and whose node is Ready.
@@ -138,7 +170,13 @@ impl Cluster {
 
     /// A command of the binary for this profile.
     pub fn coracle_command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(path_from("CORACLE_BINARY", "coracle"));
+        let mut command = match &self.user {
+            Some((_, binary)) => Command::new(binary),
+            None => Command::new(path_from("CORACLE_BINARY", "coracle")),
+        };
+        if let Some((user, _)) = &self.user {
+            command.uid(user.uid).gid(user.gid).env("HOME", self.home.path());
+        }
         command
             .args(arguments)
             .env("CORACLE_HOME", self.home.path().join("home"))

@@ -35,6 +35,8 @@ pub(crate) enum Report {
     Doing(String),
     /// The step ended well.
     Done(String),
+    /// The cluster runs, but something does not work on this machine.
+    Warning(String),
     /// The API server answers, and the profile's kubeconfig is written.
     Serving,
     /// The node is Ready.
@@ -142,6 +144,9 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
     tokio::select! {
         () = node.ready() => {
             progress(Progress::Done(format!("Node {} is Ready", node.name())));
+            if let Some(why) = node.network_problem().await {
+                report(&Report::Warning(why));
+            }
             report(&Report::Ready);
             stop.await;
         }

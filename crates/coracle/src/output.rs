@@ -25,6 +25,11 @@ pub(crate) fn note(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr(), "{}", text.as_ref());
 }
 
+/// Prints a warning for people: what does not work.
+pub(crate) fn warning(text: impl AsRef<str>) {
+    note(format!("Warning: {}", text.as_ref()));
+}
+
 /// Prints a failure: what was attempted and why it failed, on one line.
 pub(crate) fn error(error: &anyhow::Error) {
     note(format!("coracle: {}", told(error)));

@@ -7,6 +7,9 @@
 //! - `pause forward PORT`: connects standard input and output to `127.0.0.1:PORT` (then `[::1]:PORT`), until the far
 //!   end closes. Run by `docker exec` in a sandbox for port-forward. Ends with 1 and a line on standard error when
 //!   nobody listens.
+//! - `pause chroot DIRECTORY PROGRAM [ARGUMENT...]`: becomes another program, with that directory as its root. Run by
+//!   `docker exec` in the container that changes the machine's network, where the machine's own programs are mounted.
+//!   Ends with 127 when there is no such program.
 //!
 //! It is a static executable of about a kilobyte without any library, because the image that holds it is made by
 //! coracle itself and must run on any kernel of the architecture. That is why this file, compiled on its own by
@@ -29,11 +32,14 @@ mod number {
     pub const CONNECT: usize = 42;
     pub const SHUTDOWN: usize = 48;
     pub const CLONE: usize = 56;
+    pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
     pub const KILL: usize = 62;
+    pub const CHDIR: usize = 80;
     pub const SETRESUID: usize = 117;
     pub const SETRESGID: usize = 119;
     pub const SIGTIMEDWAIT: usize = 128;
+    pub const CHROOT: usize = 161;
     pub const EXIT_GROUP: usize = 231;
     pub const UNSHARE: usize = 272;
 }
@@ -41,6 +47,8 @@ mod number {
 /// System call numbers.
 #[cfg(target_arch = "aarch64")]
 mod number {
+    pub const CHDIR: usize = 49;
+    pub const CHROOT: usize = 51;
     pub const READ: usize = 63;
     pub const WRITE: usize = 64;
     pub const EXIT_GROUP: usize = 94;
@@ -54,6 +62,7 @@ mod number {
     pub const CONNECT: usize = 203;
     pub const SHUTDOWN: usize = 210;
     pub const CLONE: usize = 220;
+    pub const EXECVE: usize = 221;
     pub const WAIT4: usize = 260;
 }
 
@@ -106,7 +115,8 @@ extern "C" fn main(stack: *const usize) -> ! {
                     None => fail(b"not a port\n"),
                 }
             }
-            _ => fail(b"usage: pause [isolate | forward PORT]\n"),
+            4.. if equal(*stack.add(2) as *const u8, b"chroot\0") => become_program(stack.add(3)),
+            _ => fail(b"usage: pause [isolate | forward PORT | chroot DIRECTORY PROGRAM [ARGUMENT...]]\n"),
         }
     }
 }
@@ -123,6 +133,25 @@ fn isolate() -> ! {
         fail(b"cannot make a network of its own\n")
     }
     pause()
+}
+
+/// Becomes a program below another root.
+///
+/// # Safety
+/// `arguments` must point to pointers to strings that end in 0: the root, the program, its arguments, and then no pointer.
+unsafe fn become_program(arguments: *const usize) -> ! {
+    let slash = b"/\0".as_ptr() as usize;
+    let environment: [usize; 1] = [0];
+    // SAFETY: the caller answers for the arguments; the kernel only reads them. It returns from the last call only if that
+    // failed.
+    unsafe {
+        let (root, program) = (*arguments, arguments.add(1));
+        if call4(number::CHROOT, root, 0, 0, 0) == 0 && call4(number::CHDIR, slash, 0, 0, 0) == 0 {
+            call4(number::EXECVE, *program, program as usize, &raw const environment as usize, 0);
+        }
+    }
+    write_error(b"cannot run it\n");
+    exit(127)
 }
 
 /// Waits for signals. They are blocked and taken one by one, so no handlers are needed; the kernel keeps blocked
@@ -214,9 +243,13 @@ fn copy(from: usize, to: usize) {
 }
 
 fn fail(message: &[u8]) -> ! {
+    write_error(message);
+    exit(1)
+}
+
+fn write_error(message: &[u8]) {
     // SAFETY: the kernel reads the bytes of `message`.
     unsafe { call4(number::WRITE, 2, message.as_ptr() as usize, message.len(), 0) };
-    exit(1)
 }
 
 fn exit(code: usize) -> ! {

@@ -45,17 +45,25 @@ pub(crate) fn other_network(container: &str, pid: i64) -> io::Result<Option<File
     Ok(((ours.dev(), ours.ino()) != (other.dev(), other.ino())).then_some(theirs))
 }
 
+/// Whether this process may change the machine's network: routes, rules and links.
+#[must_use]
+pub fn may_change_network() -> bool {
+    const CAP_NET_ADMIN: u32 = 12;
+    has_capability(&own_status(), "CapEff:", CAP_NET_ADMIN) == Some(true)
+}
+
 /// Why this process cannot connect pods to a bridge by itself, as far as that is known beforehand.
 pub(crate) fn why_no_links(bridge: &str) -> Option<&'static str> {
-    const CAP_NET_ADMIN: u32 = 12;
     const CAP_SYS_ADMIN: u32 = 21;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let may = |capability| has_capability(&status, "CapEff:", capability) == Some(true);
-    if !may(CAP_NET_ADMIN) || !may(CAP_SYS_ADMIN) {
+    if !may_change_network() || has_capability(&own_status(), "CapEff:", CAP_SYS_ADMIN) != Some(true) {
         return Some("it needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN)");
     }
     let here = Path::new("/sys/class/net").join(bridge).join("bridge").exists();
     (!here).then_some("the Docker daemon is on another machine, or in a network of its own")
+}
+
+fn own_status() -> String {
+    fs::read_to_string("/proc/self/status").unwrap_or_default()
 }
 
 /// Whether the daemon may be able to give a container a negative `oom_score_adj`. What this process could never get, no

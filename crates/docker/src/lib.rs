@@ -11,6 +11,7 @@
 //! | `namesake` | what tells the profile from one of the same name in another home |
 //! | `sandbox`, `pause`, `leases` | sandboxes, their image, which is made here, and their addresses |
 //! | `link`, `netlink` | a sandbox's link to the bridge, made without Docker |
+//! | `helper` | a container that changes the machine's network where this process may not |
 //! | `pods`, `create`, `inspect`, `known` | containers: making, finding, ending them |
 //! | `image`, `reference` | images |
 //! | `events`, `logs`, `stats` | what Docker tells about containers |
@@ -25,6 +26,7 @@ mod error;
 mod events;
 mod exec;
 mod forward;
+mod helper;
 mod host;
 mod image;
 mod inspect;
@@ -60,6 +62,8 @@ use runtime::{
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, Streams};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
+pub use helper::HelperOutput;
+pub use host::may_change_network;
 pub use image::PullProgress;
 pub use network::{Network, bridge_name, network_name};
 pub use subnet::Subnet;
@@ -133,6 +137,8 @@ struct Daemon {
     /// Further addresses of the bridge.
     node_addresses: Mutex<BTreeSet<Ipv4Addr>>,
     starts: Semaphore,
+    /// The id of the container that changes the machine's network, while it runs.
+    helper: tokio::sync::Mutex<Option<String>>,
 }
 
 impl Docker {
@@ -151,6 +157,7 @@ impl Docker {
             network: Mutex::default(),
             node_addresses: Mutex::default(),
             starts: Semaphore::new(STARTS),
+            helper: tokio::sync::Mutex::default(),
         };
         let settings = create::Settings {
             profile: config.profile,
@@ -207,6 +214,7 @@ impl Docker {
         containers.retain(|found| self.namesake(found.labels.as_ref()).is_none());
         self.remove_all(containers).await?;
         if self.namesake_network().await?.is_none() {
+            self.remove_helper().await?;
             self.remove_network().await?;
         }
         match self.delete_image(pause::image()).await {

@@ -22,6 +22,9 @@ pub(crate) const PATH: &str = "/pause";
 /// Its argument to leave the network it is started in for one of its own.
 pub(crate) const ISOLATE: &str = "isolate";
 
+/// Its argument to become another program, below another root.
+pub(crate) const CHROOT: &str = "chroot";
+
 /// Name of the image: its tag is the hash of its content, so another version of the program is another image.
 pub(crate) fn image() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();

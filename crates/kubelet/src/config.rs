@@ -5,6 +5,20 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+/// Whether pods have the network that they should.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum NetworkState {
+    /// Not known yet.
+    #[default]
+    Unknown,
+    /// They have.
+    Available,
+    /// They have not, for this reason.
+    Unavailable(String),
+}
+
 /// Settings of one kubelet. [`Config::new`] fills in upstream's defaults.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -35,6 +49,8 @@ pub struct Config {
     pub parallel_starts: usize,
     /// Whether a local image serves when `imagePullPolicy: Always` meets a registry that is out of reach.
     pub run_local_image_when_offline: bool,
+    /// The node's network, where somebody tells of it: the condition `NetworkUnavailable` follows it.
+    pub network: Option<watch::Receiver<NetworkState>>,
     /// The machine's resolver configuration.
     pub resolv_conf: PathBuf,
     /// How often the node's Lease is renewed.
@@ -68,6 +84,7 @@ impl Config {
             register: true,
             parallel_starts: (cpus * 2).max(4),
             run_local_image_when_offline: true,
+            network: None,
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             lease_period: Duration::from_secs(10),
             status_check_period: Duration::from_secs(10),

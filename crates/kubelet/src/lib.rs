@@ -67,7 +67,7 @@ use streaming::NodeApi;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use config::Config;
+pub use config::{Config, NetworkState};
 
 use crate::objects::Objects;
 use crate::pods::Pods;

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Health;
-use crate::config::Config;
+use crate::config::{Config, NetworkState};
 use crate::objects::version;
 use crate::shared::{Machine, Shared};
 
@@ -38,6 +38,7 @@ const ATTACHED_BY_CONTROLLER: (&str, &str) = ("volumes.kubernetes.io/controller-
 /// kubelet's own is put right as soon as the watch shows it.
 pub(crate) async fn run(shared: Arc<Shared>, nodes: Informer<Node>, cancel: CancellationToken) {
     let mut health = shared.cache.health();
+    let mut network = shared.config.network.clone();
     let mut keeper = Keeper {
         seen: follow(&shared, &nodes),
         shared: Arc::clone(&shared),
@@ -75,10 +76,19 @@ pub(crate) async fn run(shared: Arc<Shared>, nodes: Informer<Node>, cancel: Canc
                     Ok(()) => break,
                     Err(_) => return,
                 },
+                () = network_changed(&mut network) => break,
                 Ok(()) = keeper.seen.changed() => if keeper.observe() { break },
                 () = tokio::time::sleep_until(check_at) => break,
             }
         }
+    }
+}
+
+/// Waits for the next change of the network's state; for ever when nobody tells of it.
+async fn network_changed(network: &mut Option<watch::Receiver<NetworkState>>) {
+    match network {
+        Some(state) if state.changed().await.is_ok() => {}
+        _ => std::future::pending().await,
     }
 }
 

@@ -12,8 +12,11 @@ use docker::{Docker, Network};
 use informer::{Informers, ObjectKey};
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use k8s_openapi::jiff::Timestamp;
+use kubelet::NetworkState;
+use proxy::ClusterIps;
 use registry::Registry;
 use registry::allocate::AllocatorConfig;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -23,7 +26,10 @@ use crate::kubelets::Kubelets;
 use crate::metrics_api::MetricsApi;
 use crate::profile::{Profile, ProfileLock, write_private};
 use crate::settings::Settings;
-use crate::{Error, explain, extra, kubeconfig, names, network};
+use crate::{Error, explain, extra, kubeconfig, names, network, service_network};
+
+/// How long a start waits to hear whether cluster IPs work.
+const NETWORK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -52,6 +58,9 @@ pub struct Node {
     informers: Informers,
     cancel: CancellationToken,
     network: JoinHandle<()>,
+    network_told: JoinHandle<()>,
+    /// Who has the container that changes the machine's network, where this process may not.
+    helper: Option<Docker>,
     further_nodes: (CancellationToken, JoinHandle<()>),
     proxy: proxy::Handle,
     dns: Option<dns::Handle>,
@@ -106,6 +115,7 @@ impl Node {
         }));
         let cluster_dns = registry.allocators().services().dns();
         let dns = names::serve(&server, &informers, &network, &settings, cluster_dns).await;
+        let (tell_network, network_state) = watch::channel(NetworkState::Unknown);
         let kubelets = Kubelets {
             profile: profile.clone(),
             docker: docker.clone(),
@@ -113,6 +123,7 @@ impl Node {
             informers: informers.clone(),
             network: network.clone(),
             cluster_dns: dns.as_ref().map(|_| cluster_dns),
+            network_state,
             nodes,
         };
         let kubelet = kubelets.start_own()?;
@@ -135,8 +146,9 @@ impl Node {
                 informers: informers.clone(),
             },
         );
-        let proxy = start_proxy(&profile, &server, &informers, &network).await?;
-        let network = keep_network(docker, &proxy, cancel.clone());
+        let proxy = start_proxy(&profile, &server, &informers, &network, &docker).await?;
+        let network_told = service_network::tell(proxy.cluster_ips(), tell_network);
+        let network = keep_network(docker.clone(), &proxy, cancel.clone());
         let stop_nodes = CancellationToken::new();
         let further_nodes = tokio::spawn(extra::run(kubelets, stop_nodes.clone()));
         Ok(Self {
@@ -145,6 +157,8 @@ impl Node {
             informers,
             cancel,
             network,
+            network_told,
+            helper: (!docker::may_change_network()).then_some(docker),
             further_nodes: (stop_nodes, further_nodes),
             proxy,
             dns,
@@ -175,6 +189,16 @@ impl Node {
         }
     }
 
+    /// Why cluster IPs do not work on this machine; `None` when they do. Waits until it is known, but not for ever.
+    pub async fn network_problem(&self) -> Option<String> {
+        let mut state = self.proxy.cluster_ips();
+        let known = state.wait_for(|state| *state != ClusterIps::Unknown);
+        match tokio::time::timeout(NETWORK_TIMEOUT, known).await.ok()?.as_deref() {
+            Ok(ClusterIps::Failing(why)) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
     /// Stops everything, last started first. Containers keep running; rules in the host's network are removed.
     pub async fn shutdown(self) {
         let (stop_nodes, further_nodes) = self.further_nodes;
@@ -182,6 +206,13 @@ impl Node {
         // It fails only if it panicked, and then there is nothing left to end.
         let _ = further_nodes.await;
         self.proxy.shutdown().await;
+        // It ends with the proxy.
+        let _ = self.network_told.await;
+        if let Some(docker) = self.helper
+            && let Err(error) = docker.remove_helper().await
+        {
+            warn!(%error, "cannot remove the container that changed the machine's network");
+        }
         if let Some(dns) = self.dns {
             dns.shutdown().await;
         }
@@ -208,12 +239,13 @@ pub async fn delete(profile: &Profile) -> Result<Option<PathBuf>, Error> {
     let lock = if profile.folder().exists() { Some(profile.lock()?) } else { None };
     let docker = Docker::connect(docker_config(profile)).await?;
     let namesake = docker.find_namesake().await?;
-    docker.delete_profile().await?;
+    // The tools may be a container's, which goes with the profile.
     if namesake.is_none()
-        && let Err(error) = proxy::cleanup(profile.name()).await
+        && let Err(error) = proxy::cleanup(profile.name(), &*service_network::tools(&docker)).await
     {
         warn!(%error, "cannot remove the rules of the host's network");
     }
+    docker.delete_profile().await?;
     profile.remove()?;
     drop(lock);
     Ok(namesake.and_then(|folder| folder.parent().map(Path::to_owned)))
@@ -342,12 +374,13 @@ async fn start_proxy(
     server: &apiserver::Handle,
     informers: &Informers,
     network: &Network,
+    docker: &Docker,
 ) -> Result<proxy::Handle, Error> {
     let settings = Settings::load(profile)?;
     let services = settings.map(|settings| settings.service_subnet).unwrap_or_default();
     let config = proxy::Config::new(profile.name(), &network.bridge, &network.subnet.to_string(), &services);
     let client = server.client(User::component("system:kube-proxy"), "default");
-    proxy::start(config, informers, client)
+    proxy::start(config, informers, client, service_network::tools(docker))
         .await
         .map_err(|error| Error::Component { component: "proxy", reason: error.to_string() })
 }

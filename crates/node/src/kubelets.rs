@@ -7,7 +7,9 @@ use std::sync::Arc;
 use apiserver::{ApiServer, User};
 use docker::{Docker, Network};
 use informer::Informers;
+use kubelet::NetworkState;
 use runtime::Runtime;
+use tokio::sync::watch;
 
 use crate::Error;
 use crate::connect::LocalNodes;
@@ -21,6 +23,7 @@ pub(crate) struct Kubelets {
     pub(crate) informers: Informers,
     pub(crate) network: Network,
     pub(crate) cluster_dns: Option<Ipv4Addr>,
+    pub(crate) network_state: watch::Receiver<NetworkState>,
     pub(crate) nodes: Arc<LocalNodes>,
 }
 
@@ -38,6 +41,7 @@ impl Kubelets {
     /// The settings of a kubelet.
     pub(crate) fn config(&self, name: &str, address: Ipv4Addr, folder: PathBuf) -> kubelet::Config {
         let mut config = kubelet::Config::new(name, IpAddr::V4(address), folder);
+        config.network = Some(self.network_state.clone());
         config.cluster_dns = self.cluster_dns.into_iter().map(IpAddr::V4).collect();
         apiserver::version::GIT_VERSION.clone_into(&mut config.kubelet_version);
         config

@@ -31,6 +31,7 @@ mod metrics_api;
 mod names;
 mod network;
 mod profile;
+mod service_network;
 mod settings;
 
 pub use cluster::{Config, Node, Progress, check_scheduler_config, delete};

@@ -8,15 +8,24 @@ use tokio::process::Command;
 use tracing::{debug, info, warn};
 
 use crate::table::Table;
+use crate::tools::NetworkTools;
 
 /// Marks routes as made here.
 const ROUTE_PROTOCOL: &str = "211";
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 const BRIDGE_HOOKS: &str = "/proc/sys/net/bridge";
 
-/// Makes the machine ready. Says whether packets between pods of the bridge pass the hooks; where they do not, translated
-/// ones must be masqueraded. Idempotent.
-pub(crate) async fn prepare(table: &Table) -> bool {
+/// What the machine is like once it was made ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Prepared {
+    /// Whether the service range is routed to the bridge, so that no packet for it leaves the machine.
+    pub(crate) routed: bool,
+    /// Whether packets between pods of the bridge pass the hooks; where they do not, translated ones must be masqueraded.
+    pub(crate) hooked: bool,
+}
+
+/// Makes the machine ready. Idempotent.
+pub(crate) async fn prepare(table: &Table, tools: &dyn NetworkTools) -> Prepared {
     if fs::read_to_string(IP_FORWARD).is_ok_and(|value| value.trim() == "0") {
         match fs::write(IP_FORWARD, "1") {
             Ok(()) => info!("set net.ipv4.ip_forward=1 (was 0); it stays, for Docker needs it too"),
@@ -25,41 +34,42 @@ pub(crate) async fn prepare(table: &Table) -> bool {
             }
         }
     }
-    add_route(table).await;
-    bridge_hooks(&table.bridge).await
+    Prepared { routed: add_route(table, tools).await, hooked: bridge_hooks(&table.bridge, tools).await }
 }
 
 /// The range belongs to the bridge, so packets for it take an address of the bridge and never leave by the default route;
 /// without a default route (a laptop that is offline) there would be no way at all.
-async fn add_route(table: &Table) {
+async fn add_route(table: &Table, tools: &dyn NetworkTools) -> bool {
     let source = table.gateway.to_string();
     let arguments = ["replace", &table.service_cidr, "dev", &table.bridge, "src", &source, "protocol", ROUTE_PROTOCOL];
-    if let Err(error) = route(&arguments).await {
+    let added = route(tools, &arguments).await;
+    if let Err(error) = &added {
         warn!(%error, range = table.service_cidr, "cannot route the service range to the pod bridge");
     }
+    added.is_ok()
 }
 
 /// Removes the route.
-pub(crate) async fn remove_route(table: &Table) {
+pub(crate) async fn remove_route(table: &Table, tools: &dyn NetworkTools) {
     let arguments = ["delete", &table.service_cidr, "dev", &table.bridge, "protocol", ROUTE_PROTOCOL];
-    if let Err(error) = route(&arguments).await {
+    if let Err(error) = route(tools, &arguments).await {
         // It goes with the bridge, so it may well be gone.
         debug!(%error, "cannot remove the route of the service range");
     }
 }
 
-async fn route(arguments: &[&str]) -> io::Result<()> {
-    let mut command = Command::new("ip");
-    let output = command.args(["-4", "route"]).args(arguments).kill_on_drop(true).output().await?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+async fn route(tools: &dyn NetworkTools, arguments: &[&str]) -> io::Result<()> {
+    ip(tools, &[&["-4", "route"], arguments].concat()).await
+}
+
+async fn ip(tools: &dyn NetworkTools, arguments: &[&str]) -> io::Result<()> {
+    let output = tools.run("ip", arguments, "").await?;
+    if output.success { Ok(()) } else { Err(io::Error::other(output.stderr)) }
 }
 
 /// Makes bridged packets pass the hooks, for this bridge alone: no setting of the whole machine changes, and it goes with
 /// the bridge.
-async fn bridge_hooks(bridge: &str) -> bool {
+async fn bridge_hooks(bridge: &str, tools: &dyn NetworkTools) -> bool {
     if !Path::new(BRIDGE_HOOKS).exists() {
         // Its outcome shows in whether the setting exists afterwards.
         let _ = Command::new("modprobe").arg("br_netfilter").kill_on_drop(true).output().await;
@@ -71,7 +81,8 @@ async fn bridge_hooks(bridge: &str) -> bool {
         return false;
     }
     let path = bridge_folder(bridge).join("bridge/nf_call_iptables");
-    match fs::write(&path, "1") {
+    let arguments = ["link", "set", "dev", bridge, "type", "bridge", "nf_call_iptables", "1"];
+    match write_or_run(&path, tools, &arguments).await {
         Ok(()) => true,
         Err(error) => {
             warn!(%error, path = %path.display(), "cannot make packets between pods pass the rules");
@@ -80,19 +91,30 @@ async fn bridge_hooks(bridge: &str) -> bool {
     }
 }
 
+/// Sets a setting of a bridge to 1 by its file, or by the program where this process may not write that.
+async fn write_or_run(path: &Path, tools: &dyn NetworkTools, arguments: &[&str]) -> io::Result<()> {
+    match fs::write(path, "1") {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => ip(tools, arguments).await,
+        result => result,
+    }
+}
+
 /// Lets the bridge send packets back where they came from: so a pod reaches itself through its service. New pods have new
 /// ports, so this is done again whenever endpoints changed.
-pub(crate) fn allow_hairpin(bridge: &str) {
+pub(crate) async fn allow_hairpin(bridge: &str, tools: &dyn NetworkTools) {
     let Ok(ports) = fs::read_dir(bridge_folder(bridge).join("brif")) else {
         return;
     };
     for port in ports.flatten() {
         let path = port.path().join("hairpin_mode");
         // A port that vanishes meanwhile has no pod behind it.
-        if fs::read_to_string(&path).is_ok_and(|value| value.trim() == "0")
-            && let Err(error) = fs::write(&path, "1")
-        {
-            debug!(%error, path = %path.display(), "cannot set hairpin mode");
+        if fs::read_to_string(&path).is_ok_and(|value| value.trim() == "0") {
+            let name = port.file_name();
+            let name = name.to_string_lossy();
+            let arguments = ["link", "set", "dev", &name, "type", "bridge_slave", "hairpin", "on"];
+            if let Err(error) = write_or_run(&path, tools, &arguments).await {
+                debug!(%error, path = %path.display(), "cannot set hairpin mode");
+            }
         }
     }
 }

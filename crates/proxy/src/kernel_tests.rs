@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use informer::ObjectKey;
@@ -15,7 +16,7 @@ use crate::service::tests::{service, slice};
 use crate::service_map::{ChangeTracker, ServiceMap};
 use crate::sync::Kernel;
 use crate::table::Table;
-use crate::{Config, cleanup, nft};
+use crate::{Config, LocalTools, cleanup, nft};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -122,7 +123,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let bridge = Bridge::new();
-        let kernel = Kernel::new(Table::new(&bridge.config).unwrap()).await;
+        let kernel = Kernel::new(Table::new(&bridge.config).unwrap(), Arc::new(LocalTools)).await;
         Self { bridge, kernel, service_map: ServiceMap::default(), tracker: ChangeTracker::default() }
     }
 
@@ -209,7 +210,7 @@ async fn services_in_the_kernel() {
     let (table, range) = (format!("coracle-{}", world.bridge.name), world.bridge.config.service_cidr.clone());
     assert!(sh("ip route").unwrap().contains(&range));
     world.kernel.remove().await;
-    assert!(!nft::has(&table, "prerouting").await);
+    assert!(!nft::has(&LocalTools, &table, "prerouting").await);
     assert!(!sh("ip route").unwrap().contains(&range));
 }
 
@@ -234,8 +235,10 @@ async fn pods_are_masqueraded_where_bridged_packets_pass_no_hooks() {
 #[tokio::test]
 async fn leftovers_are_removed() {
     let profile = format!("left{:x}", std::process::id());
-    cleanup(&profile).await.unwrap();
-    nft::run(&format!("add table ip coracle-{profile}\nadd chain ip coracle-{profile} prerouting\n")).await.unwrap();
-    cleanup(&profile).await.unwrap();
-    assert!(!nft::has(&format!("coracle-{profile}"), "prerouting").await);
+    cleanup(&profile, &LocalTools).await.unwrap();
+    nft::run(&LocalTools, &format!("add table ip coracle-{profile}\nadd chain ip coracle-{profile} prerouting\n"))
+        .await
+        .unwrap();
+    cleanup(&profile, &LocalTools).await.unwrap();
+    assert!(!nft::has(&LocalTools, &format!("coracle-{profile}"), "prerouting").await);
 }

@@ -13,6 +13,7 @@
 //! | `table` | pure: the table's fixed part: hooks, and the refusal of what is left |
 //! | `sync` | the task that follows the informers and applies transactions |
 //! | `nft`, `host` | running `nft`; forwarding, the route, the bridge's settings |
+//! | `tools` | who runs `nft` and `ip`: this process, or somebody with the privilege for it |
 //! | `listeners`, `tcp`, `udp` | node ports on loopback |
 //!
 //! External IPs and those of load balancers lead to the same rules, for the machine and its pods.
@@ -34,6 +35,7 @@ mod service_map;
 mod sync;
 mod table;
 mod tcp;
+mod tools;
 mod udp;
 
 #[cfg(test)]
@@ -46,11 +48,13 @@ use std::sync::Arc;
 
 use informer::{Informers, Recorder};
 use kube::Client;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::table::Table;
+
+pub use crate::tools::{LocalTools, NetworkTools, ToolOutput};
 
 /// Where node ports are reachable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,11 +111,24 @@ pub enum Error {
     Nft(String),
 }
 
+/// Whether cluster IPs lead where they should.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ClusterIps {
+    /// Not known yet.
+    #[default]
+    Unknown,
+    /// The kernel has the rules.
+    Working,
+    /// They do not work on this machine, for this reason.
+    Failing(String),
+}
+
 /// A running proxy.
 #[derive(Debug)]
 pub struct Handle {
     cancel: CancellationToken,
     recheck: Arc<Notify>,
+    cluster_ips: watch::Receiver<ClusterIps>,
     task: JoinHandle<()>,
 }
 
@@ -122,6 +139,12 @@ impl Handle {
         Arc::clone(&self.recheck)
     }
 
+    /// Whether cluster IPs work, as it changes.
+    #[must_use]
+    pub fn cluster_ips(&self) -> watch::Receiver<ClusterIps> {
+        self.cluster_ips.clone()
+    }
+
     /// Stops it and removes what it added to the host's network.
     pub async fn shutdown(self) {
         self.cancel.cancel();
@@ -130,30 +153,37 @@ impl Handle {
     }
 }
 
-/// Starts to proxy. Where `nft` or the privilege for it is missing, node ports work and cluster IPs do not: the log says so.
+/// Starts to proxy, changing the kernel with these tools. Where `nft` or the privilege for it is missing, node ports work and
+/// cluster IPs do not: the log and [`Handle::cluster_ips`] say so.
 ///
 /// # Errors
 /// [`Error::Config`] only: what the host lacks is no error.
 // An `async fn` although it waits for nothing: it must run within a tokio runtime.
 #[allow(clippy::unused_async)]
-pub async fn start(config: Config, informers: &Informers, client: Client) -> Result<Handle, Error> {
+pub async fn start(
+    config: Config,
+    informers: &Informers,
+    client: Client,
+    tools: Arc<dyn NetworkTools>,
+) -> Result<Handle, Error> {
     let table = Table::new(&config)?;
     let cancel = CancellationToken::new();
     let services = informers.informer();
     let slices = informers.informer();
     let recorder = Recorder::new(client, "kube-proxy", None);
     let recheck = Arc::new(Notify::new());
-    let signals = sync::Signals { cancel: cancel.clone(), recheck: Arc::clone(&recheck) };
-    let task = tokio::spawn(sync::run(table, config.node_ports, services, slices, recorder, signals));
-    Ok(Handle { cancel, recheck, task })
+    let (state, cluster_ips) = watch::channel(ClusterIps::Unknown);
+    let signals = sync::Signals { cancel: cancel.clone(), recheck: Arc::clone(&recheck), state };
+    let task = tokio::spawn(sync::run(table, config.node_ports, services, slices, recorder, tools, signals));
+    Ok(Handle { cancel, recheck, cluster_ips, task })
 }
 
 /// Removes what a proxy of this profile left behind. Idempotent. The route goes with the bridge.
 ///
 /// # Errors
 /// When `nft` refuses. A machine without `nft` has nothing to remove.
-pub async fn cleanup(profile: &str) -> Result<(), Error> {
-    match nft::run(&table::removal(&table::name(profile)?)).await {
+pub async fn cleanup(profile: &str, tools: &dyn NetworkTools) -> Result<(), Error> {
+    match nft::run(tools, &table::removal(&table::name(profile)?)).await {
         Ok(()) | Err(nft::Failure::Unavailable(_)) => Ok(()),
         Err(nft::Failure::Refused(message)) => Err(Error::Nft(message)),
     }

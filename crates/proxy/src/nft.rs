@@ -1,10 +1,8 @@
 //! Running `nft`.
 
 use std::io;
-use std::process::{Output, Stdio};
 
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use crate::tools::{NetworkTools, ToolOutput};
 
 /// Why a transaction did not happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,57 +13,29 @@ pub(crate) enum Failure {
     Refused(String),
 }
 
-/// Not everybody's search path has the second one.
-const PROGRAMS: [&str; 2] = ["nft", "/usr/sbin/nft"];
-
 /// Runs a transaction: all of it or nothing.
-pub(crate) async fn run(script: &str) -> Result<(), Failure> {
-    judge(call(&["-f", "-"], script).await)
+pub(crate) async fn run(tools: &dyn NetworkTools, script: &str) -> Result<(), Failure> {
+    judge(tools.run("nft", &["-f", "-"], script).await)
 }
 
 /// Whether a table is there.
-pub(crate) async fn has(table: &str, chain: &str) -> bool {
-    judge(call(&["list", "chain", "ip", table, chain], "").await).is_ok()
+pub(crate) async fn has(tools: &dyn NetworkTools, table: &str, chain: &str) -> bool {
+    judge(tools.run("nft", &["list", "chain", "ip", table, chain], "").await).is_ok()
 }
 
-fn judge(output: io::Result<Output>) -> Result<(), Failure> {
+fn judge(output: io::Result<ToolOutput>) -> Result<(), Failure> {
     match output {
-        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) if output.success => Ok(()),
         Ok(output) => {
-            let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            if message.contains("Operation not permitted") {
+            if output.stderr.contains("Operation not permitted") {
                 return Err(Failure::Unavailable("this needs root (CAP_NET_ADMIN)".to_owned()));
             }
-            Err(Failure::Refused(message))
+            Err(Failure::Refused(output.stderr))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(Failure::Unavailable("the program nft is missing: install the package nftables".to_owned()))
         }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Failure::Unavailable(error.to_string())),
         Err(error) => Err(Failure::Refused(error.to_string())),
     }
-}
-
-async fn call(arguments: &[&str], input: &str) -> io::Result<Output> {
-    let mut missing = io::Error::from(io::ErrorKind::NotFound);
-    for program in PROGRAMS {
-        let child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn();
-        match child {
-            Ok(mut child) => {
-                if let Some(mut stdin) = child.stdin.take() {
-                    // When it ends early, its exit status tells more than this error.
-                    let _ = stdin.write_all(input.as_bytes()).await;
-                }
-                return child.wait_with_output().await;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => missing = error,
-            Err(error) => return Err(error),
-        }
-    }
-    Err(missing)
 }

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, nft, start};
+use crate::{ClusterIps, Config, LocalTools, NetworkTools, ToolOutput, nft, start};
 
 /// An API server with one service and one slice; when told, it sends the slice's second state.
 struct Api {
@@ -128,12 +128,12 @@ async fn services_and_slices_are_followed() {
     let profile = format!("start{:x}", std::process::id());
     // There is no such bridge: what depends on it is said in the log, the rest works.
     let config = Config::new(&profile, "cor-none", "10.63.254.0/24", "10.63.255.0/24");
-    let proxy = start(config, &informers, client).await.unwrap();
+    let proxy = start(config, &informers, client, Arc::new(LocalTools)).await.unwrap();
 
     until("the first endpoint answers", async || ask(node_port).await.as_deref() == Some("a")).await;
     let chain = "svc/default/web/tcp/80";
     let table = format!("coracle-{profile}");
-    until("the kernel has the rules", async || nft::has(&table, chain).await).await;
+    until("the kernel has the rules", async || nft::has(&LocalTools, &table, chain).await).await;
     let event = tokio::time::timeout(Duration::from_secs(20), heard.recv()).await.unwrap().unwrap();
     let text = event.to_string();
     assert!(text.contains("NodePortNotAvailable") && text.contains(&format!("node port {taken_port}/tcp")), "{text}");
@@ -142,7 +142,50 @@ async fn services_and_slices_are_followed() {
     until("the second endpoint answers", async || ask(node_port).await.as_deref() == Some("b")).await;
 
     proxy.shutdown().await;
-    assert!(!nft::has(&table, chain).await);
+    assert!(!nft::has(&LocalTools, &table, chain).await);
     let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), node_port);
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// Tools of which some work.
+#[derive(Debug)]
+struct Partly {
+    ip: bool,
+    nft: std::io::ErrorKind,
+}
+
+#[async_trait::async_trait]
+impl NetworkTools for Partly {
+    async fn run(&self, program: &str, _: &[&str], _: &str) -> std::io::Result<ToolOutput> {
+        match program {
+            "ip" if self.ip => Ok(ToolOutput { success: true, stderr: String::new() }),
+            _ => Err(std::io::Error::new(self.nft, "not for you")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_says_when_cluster_ips_do_not_work() {
+    let check = async |tools: Partly, expected: &str| {
+        // Nobody answers: it is known before the first list.
+        let silent = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>());
+        let client = Client::new(silent, "default");
+        let informers = Informers::new(client.clone(), CancellationToken::new());
+        let config = Config::new("partly", "cor-none", "10.63.252.0/24", "10.63.253.0/24");
+        let proxy = start(config, &informers, client, Arc::new(tools)).await.unwrap();
+        let mut state = proxy.cluster_ips();
+        let known = state.wait_for(|state| *state != ClusterIps::Unknown);
+        let known = tokio::time::timeout(Duration::from_secs(20), known).await.unwrap().unwrap().clone();
+        assert_eq!(known, ClusterIps::Failing(expected.to_owned()));
+        proxy.shutdown().await;
+    };
+    let denied = std::io::ErrorKind::PermissionDenied;
+    let leaves = "cluster IPs do not work on this machine, and packets to 10.63.253.0/24 leave it: not for you";
+    check(Partly { ip: false, nft: denied }, leaves).await;
+    let stays = "cluster IPs do not work on this machine: ";
+    check(Partly { ip: true, nft: denied }, &format!("{stays}not for you")).await;
+    let missing = format!("{stays}the program nft is missing: install the package nftables");
+    check(Partly { ip: true, nft: std::io::ErrorKind::NotFound }, &missing).await;
+    // Refused, for now: it is tried again.
+    check(Partly { ip: true, nft: std::io::ErrorKind::Other }, &format!("{stays}not for you")).await;
 }

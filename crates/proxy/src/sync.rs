@@ -12,17 +12,18 @@ use informer::{EventType, Informer, ObjectKey, Recorder, services_of};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::listeners::{Listeners, Taken};
 use crate::nft::Failure;
 use crate::service::ports;
 use crate::service_map::{ChangeTracker, KernelState, NodePort, ServiceMap, transaction};
 use crate::table::Table;
-use crate::{NodePorts, host, nft, table};
+use crate::tools::NetworkTools;
+use crate::{ClusterIps, NodePorts, host, nft, table};
 
 /// Changes gather for so long.
 const GATHER: Duration = Duration::from_millis(5);
@@ -63,6 +64,8 @@ pub(crate) struct Signals {
     pub(crate) cancel: CancellationToken,
     /// To look at once whether all is still there.
     pub(crate) recheck: Arc<Notify>,
+    /// To tell how it went.
+    pub(crate) state: watch::Sender<ClusterIps>,
 }
 
 /// Runs until cancelled, then removes what it added.
@@ -72,9 +75,11 @@ pub(crate) async fn run(
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
     recorder: Recorder,
-    Signals { cancel, recheck }: Signals,
+    tools: Arc<dyn NetworkTools>,
+    Signals { cancel, recheck, state }: Signals,
 ) {
-    let mut kernel = Kernel::new(table).await;
+    let mut kernel = Kernel::new(table, tools).await;
+    kernel.tell(&state);
     let mut service_map = ServiceMap::default();
     let mut listeners = Listeners::new(node_ports);
     let mut taken: BTreeSet<NodePort> = BTreeSet::new();
@@ -115,6 +120,7 @@ pub(crate) async fn run(
             kernel.check().await;
         }
         kernel.update(&service_map, &tracker).await;
+        kernel.tell(&state);
         for node_port in to_open {
             let port = service_map.node_port(node_port);
             match listeners.set(node_port, port).await {
@@ -158,6 +164,11 @@ fn report(taken: &Taken, service: Option<&Service>, recorder: &Recorder) {
 /// The kernel's side: what is in it, and how to change it.
 pub(crate) struct Kernel {
     table: Table,
+    tools: Arc<dyn NetworkTools>,
+    /// Whether packets to the service range stay on this machine.
+    routed: bool,
+    /// Why the rules are not what they should be.
+    failure: Option<String>,
     /// `None` when the machine cannot do it at all.
     installed: Option<KernelState>,
     /// The next update is to make everything anew.
@@ -167,11 +178,31 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// Makes the machine ready and the table anew, without services yet.
-    pub(crate) async fn new(mut table: Table) -> Self {
-        table.masquerade_pods = !host::prepare(&table).await;
-        let mut kernel = Self { table, installed: Some(KernelState::default()), stale: true, retry: None };
+    pub(crate) async fn new(mut table: Table, tools: Arc<dyn NetworkTools>) -> Self {
+        let prepared = host::prepare(&table, &*tools).await;
+        table.masquerade_pods = !prepared.hooked;
+        let installed = Some(KernelState::default());
+        let routed = prepared.routed;
+        let mut kernel = Self { table, tools, routed, failure: None, installed, stale: true, retry: None };
         kernel.update(&ServiceMap::default(), &ChangeTracker::default()).await;
         kernel
+    }
+
+    /// Tells whether cluster IPs work, when that has changed.
+    fn tell(&self, state: &watch::Sender<ClusterIps>) {
+        let new = match &self.failure {
+            None => ClusterIps::Working,
+            Some(why) if self.routed => ClusterIps::Failing(format!("cluster IPs do not work on this machine: {why}")),
+            Some(why) => ClusterIps::Failing(format!(
+                "cluster IPs do not work on this machine, and packets to {} leave it: {why}",
+                self.table.service_cidr
+            )),
+        };
+        state.send_if_modified(|state| {
+            let changed = *state != new;
+            *state = new;
+            changed
+        });
     }
 
     fn retry_at(&self) -> Option<Instant> {
@@ -186,14 +217,14 @@ impl Kernel {
         }
         // A pod that is a new endpoint has a new port on the bridge.
         if service_map.has_endpoints() {
-            host::allow_hairpin(&self.table.bridge);
+            host::allow_hairpin(&self.table.bridge, &*self.tools).await;
         }
         if !self.stale {
             let changes = installed.changes(service_map, tracker);
             if changes.is_empty() {
                 return;
             }
-            match nft::run(&transaction(&self.table.name, &changes)).await {
+            match nft::run(&*self.tools, &transaction(&self.table.name, &changes)).await {
                 Ok(()) => return installed.apply(changes),
                 Err(failure) => {
                     info!(?failure, "making the rules of services anew");
@@ -204,14 +235,16 @@ impl Kernel {
         *installed = KernelState::default();
         let changes = installed.changes(service_map, &service_map.all());
         let script = self.table.base() + &transaction(&self.table.name, &changes);
-        match nft::run(&script).await {
+        match nft::run(&*self.tools, &script).await {
             Ok(()) => {
                 installed.apply(changes);
                 self.stale = false;
                 self.retry = None;
+                self.failure = None;
             }
             Err(Failure::Unavailable(what)) => {
                 warn!("cluster IPs do not work on this machine, node ports on localhost do: {what}");
+                self.failure = Some(what);
                 self.installed = None;
                 self.retry = None;
             }
@@ -219,6 +252,7 @@ impl Kernel {
                 let pause = self.retry.map_or(RETRY, |(_, pause)| (pause * 2).min(RETRY_MOST));
                 warn!(message, ?pause, "cannot set the rules of services; trying again");
                 self.retry = Some((Instant::now() + pause, pause));
+                self.failure = Some(message);
             }
         }
     }
@@ -226,8 +260,8 @@ impl Kernel {
     /// Looks whether somebody removed what was made here: then the next update makes it anew.
     pub(crate) async fn check(&mut self) {
         if self.installed.is_some() && !self.stale {
-            host::prepare(&self.table).await;
-            if !nft::has(&self.table.name, "prerouting").await {
+            self.routed = host::prepare(&self.table, &*self.tools).await.routed;
+            if !nft::has(&*self.tools, &self.table.name, "prerouting").await {
                 info!(table = self.table.name, "the table of services is gone; making it anew");
                 self.stale = true;
             }
@@ -243,13 +277,13 @@ impl Kernel {
     }
 
     pub(crate) async fn remove(self) {
-        if self.installed.is_some() {
-            if let Err(failure) = nft::run(&table::removal(&self.table.name)).await {
-                warn!(?failure, "cannot remove the rules of services");
-            }
-            host::remove_route(&self.table).await;
-        } else {
-            debug!("nothing to remove from the kernel");
+        if self.installed.is_some()
+            && let Err(failure) = nft::run(&*self.tools, &table::removal(&self.table.name)).await
+        {
+            warn!(?failure, "cannot remove the rules of services");
+        }
+        if self.routed {
+            host::remove_route(&self.table, &*self.tools).await;
         }
     }
 }

@@ -35,10 +35,12 @@ pub const SANDBOX_NAMESPACES: &str = "io.coracle.sandbox.namespaces";
 pub const SANDBOX_ADDRESS: &str = "io.coracle.sandbox.address";
 /// The node it belongs to, where that is not the profile's first.
 pub const NODE: &str = "io.coracle.node";
+/// The profile of a container that changes the machine's network, in place of [`PROFILE`]: it belongs to no pod.
+pub const HELPER: &str = "io.coracle.helper";
 /// Prefix of labels that carry annotations, which Docker does not have.
 pub const ANNOTATION_PREFIX: &str = "annotation.";
 
-const OWN: [&str; 13] = [
+const OWN: [&str; 14] = [
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,
@@ -52,6 +54,7 @@ const OWN: [&str; 13] = [
     SANDBOX_NAMESPACES,
     SANDBOX_ADDRESS,
     NODE,
+    HELPER,
 ];
 
 /// `k8s_POD_NAME_NAMESPACE_UID_ATTEMPT`.

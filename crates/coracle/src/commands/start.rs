@@ -109,6 +109,10 @@ fn launch(profile: &Profile, start: &cli::Start) -> Result<()> {
         match report {
             Report::Doing(what) => progress.step(&what),
             Report::Done(what) => progress.done(&what),
+            Report::Warning(what) => {
+                progress.clear();
+                output::warning(what);
+            }
             Report::Serving if !start.wait => break,
             Report::Serving => {}
             Report::Ready => break,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::Api;
 use node::Profile;
 use serde::Serialize;
@@ -29,19 +29,31 @@ struct Answer {
     apiserver: &'static str,
     /// `Ready`, `NotReady` or `Unknown`.
     node: &'static str,
+    /// `Available`, `Unavailable` or `Unknown`: whether cluster IPs work.
+    network: &'static str,
     /// Whether the user's kubeconfig has the cluster's context.
     kubeconfig: &'static str,
 }
 
 pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
     let pid = profile.daemon();
-    let (daemon, apiserver, node, code) = match pid {
-        None if !profile.exists() => ("Nonexistent", "Stopped", "Unknown", ABSENT),
-        None => ("Stopped", "Stopped", "Unknown", STOPPED),
+    let mut found = None;
+    let (daemon, apiserver, code) = match pid {
+        None if !profile.exists() => ("Nonexistent", "Stopped", ABSENT),
+        None => ("Stopped", "Stopped", STOPPED),
         Some(_) => match ask(profile, async |client| Ok(Api::<Node>::all(client).get_opt(profile.name()).await?)) {
-            Ok(node) => ("Running", "Running", readiness(node.as_ref()), 0),
-            Err(_) => ("Running", "Unreachable", "Unknown", 0),
+            Ok(node) => {
+                found = node;
+                ("Running", "Running", 0)
+            }
+            Err(_) => ("Running", "Unreachable", 0),
         },
+    };
+    let network = condition(found.as_ref(), "NetworkUnavailable");
+    let (network, problem) = match network.map(|condition| (condition.status.as_str(), &condition.message)) {
+        Some(("False", _)) => ("Available", None),
+        Some(("True", why)) => ("Unavailable", why.clone()),
+        _ => ("Unknown", None),
     };
     let cluster = kubeconfig::Cluster::of(profile);
     let context =
@@ -51,7 +63,8 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
         daemon,
         pid,
         apiserver,
-        node,
+        node: readiness(found.as_ref()),
+        network,
         kubeconfig: if context { "Configured" } else { "Misconfigured" },
     };
     match status.output {
@@ -61,19 +74,26 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
             output::line(format!("daemon:     {}", answer.daemon))?;
             output::line(format!("apiserver:  {}", answer.apiserver))?;
             output::line(format!("node:       {}", answer.node))?;
+            output::line(format!("network:    {}", answer.network))?;
             output::line(format!("kubeconfig: {}", answer.kubeconfig))?;
         }
+    }
+    if let Some(problem) = problem {
+        output::warning(problem);
     }
     Ok(ExitCode::from(code))
 }
 
 /// The node's readiness in one word.
 pub(super) fn readiness(node: Option<&Node>) -> &'static str {
-    let conditions = node.and_then(|node| node.status.as_ref()).and_then(|status| status.conditions.as_ref());
-    let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
-    match ready.map(|condition| condition.status.as_str()) {
+    match condition(node, "Ready").map(|condition| condition.status.as_str()) {
         Some("True") => "Ready",
         Some("False") => "NotReady",
         _ => "Unknown",
     }
+}
+
+fn condition<'a>(node: Option<&'a Node>, type_: &str) -> Option<&'a NodeCondition> {
+    let conditions = node.and_then(|node| node.status.as_ref()).and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().find(|condition| condition.type_ == type_)
 }

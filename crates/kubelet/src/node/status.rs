@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::machine::{self, Identity};
 use crate::cache::Health;
-use crate::config::Config;
+use crate::config::{Config, NetworkState};
 use crate::shared::Machine;
 use crate::time::api_time;
 
@@ -29,7 +29,7 @@ const MEMORY: u64 = 100 << 20;
 const DISK: (u64, u64) = (1 << 30, 10_000);
 
 /// The conditions that the kubelet writes. Others stay as they are.
-const OWN: [&str; 4] = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"];
+const OWN: [&str; 5] = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready", "NetworkUnavailable"];
 
 /// Computes the status, from the one that the API has: what others wrote there stays, and times of conditions move only
 /// where something changed. Without `images`, those known stand.
@@ -199,6 +199,7 @@ pub(crate) fn news(old: &NodeStatus, new: &NodeStatus) -> Vec<&'static str> {
         ("DiskPressure", false) => Some("NodeHasNoDiskPressure"),
         ("PIDPressure", true) => Some("NodeHasInsufficientPID"),
         ("PIDPressure", false) => Some("NodeHasSufficientPID"),
+        ("NetworkUnavailable", true) => Some("NodeNetworkUnavailable"),
         ("Ready", true) => Some("NodeReady"),
         ("Ready", false) => Some("NodeNotReady"),
         _ => None,
@@ -240,6 +241,15 @@ fn conditions(config: &Config, machine: &Machine, health: &Health, old: &NodeSta
         ),
         _ => ("Ready", "True", "KubeletReady".to_owned(), "kubelet is posting ready status".to_owned()),
     };
+    let network = config.network.as_ref().and_then(|network| match &*network.borrow() {
+        NetworkState::Unknown => None,
+        NetworkState::Available => {
+            Some(("NetworkUnavailable", "False", "ServiceNetworkReady".to_owned(), "cluster IPs work".to_owned()))
+        }
+        NetworkState::Unavailable(why) => {
+            Some(("NetworkUnavailable", "True", "ServiceNetworkNotReady".to_owned(), why.clone()))
+        }
+    });
     let now = Timestamp::now();
     [
         pressure("MemoryPressure", short_memory, memory.0, memory.1),
@@ -248,6 +258,7 @@ fn conditions(config: &Config, machine: &Machine, health: &Health, old: &NodeSta
         ready,
     ]
     .into_iter()
+    .chain(network)
     .map(|(type_, status, reason, message)| {
         let known = old.conditions.iter().flatten();
         let mut known = known.filter(|known| known.type_ == type_ && known.status == status);
@@ -306,6 +317,29 @@ mod tests {
     }
 
     #[test]
+    fn the_network_is_a_condition_once_it_is_known() {
+        let (tell, network) = tokio::sync::watch::channel(NetworkState::Unknown);
+        let mut config = Config::new("n", "10.0.0.1".parse().unwrap(), std::env::temp_dir());
+        config.network = Some(network);
+        let condition = |old: &NodeStatus| {
+            let status = compute(&config, &Machine::default(), &Health::Well, &[], old);
+            let mut conditions = status.conditions.clone().unwrap().into_iter();
+            let condition = conditions.find(|condition| condition.type_ == "NetworkUnavailable");
+            (condition.map(|condition| (condition.status, condition.message.unwrap())), status)
+        };
+        let (unknown, status) = condition(&NodeStatus::default());
+        assert_eq!(unknown, None);
+        tell.send_replace(NetworkState::Unavailable("no nft".to_owned()));
+        let (unavailable, failed) = condition(&status);
+        assert_eq!(unavailable, Some(("True".to_owned(), "no nft".to_owned())));
+        assert_eq!(news(&status, &failed), ["NodeNetworkUnavailable"]);
+        tell.send_replace(NetworkState::Available);
+        let (available, restored) = condition(&failed);
+        assert_eq!(available.map(|(status, _)| status).as_deref(), Some("False"));
+        assert!(news(&failed, &restored).is_empty());
+    }
+
+    #[test]
     fn capacity() {
         let status = check(&Health::Well, &NodeStatus::default());
         let capacity = status.capacity.unwrap();
@@ -339,7 +373,8 @@ mod tests {
         let patch = patch(&known, &status);
         assert_eq!(patch["status"]["allocatable"], json!({"example.com/dongle": "4"}));
         assert_eq!(patch["status"].get("capacity"), None);
-        assert_eq!(patch["status"]["conditions"].as_array().unwrap().len(), OWN.len());
+        // Nobody tells of the network here.
+        assert_eq!(patch["status"]["conditions"].as_array().unwrap().len(), OWN.len() - 1);
         // When it goes, it can be had no longer.
         let mut gone = status.clone();
         gone.capacity.get_or_insert_default().remove("example.com/dongle");
