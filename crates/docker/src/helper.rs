@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType};
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use runtime::{Error, labels};
@@ -30,6 +30,8 @@ const PROGRAM_TIMEOUT: Duration = Duration::from_secs(60);
 const LIMIT: usize = 16 * 1024;
 /// Most processes in the helper.
 const PROCESSES: i64 = 64;
+/// The pause program's exit code where there is no such program.
+const NO_SUCH_PROGRAM: i32 = 127;
 
 /// How a program in the helper ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +50,8 @@ impl Docker {
     pub async fn run_in_helper(&self, program: &str, arguments: &[&str], input: &str) -> Result<HelperOutput, Error> {
         let mut paths = FOLDERS.iter().map(|folder| Path::new(folder).join(program));
         let path = paths.find(|path| path.exists());
-        let path = path.ok_or_else(|| Error::NotFound(format!("the program {program} is missing")))?;
+        let missing = || Error::NotFound(format!("the program {program} is missing"));
+        let path = path.ok_or_else(missing)?;
         let path = path.to_string_lossy();
         let command: Vec<String> = [pause::PATH, pause::CHROOT, ROOT, &*path]
             .iter()
@@ -56,7 +59,7 @@ impl Docker {
             .map(|&argument| argument.to_owned())
             .collect();
         let id = self.helper().await?;
-        match self.run_in(&id, command.clone(), input).await {
+        let ran = match self.run_in(&id, command.clone(), input).await {
             // It was removed, or ended with Docker.
             Err(Error::NotFound(_) | Error::Conflict(_)) => {
                 self.forget_helper(&id).await;
@@ -64,6 +67,11 @@ impl Docker {
                 self.run_in(&id, command, input).await
             }
             result => result,
+        };
+        match ran? {
+            // The machine whose Docker this is has no such program.
+            HelperOutput { exit_code: NO_SUCH_PROGRAM, .. } => Err(missing()),
+            output => Ok(output),
         }
     }
 
@@ -126,6 +134,8 @@ impl Docker {
                 source: Some("/".to_owned()),
                 target: Some(ROOT.to_owned()),
                 read_only: Some(true),
+                // Without what is mounted below: a file system that is unmounted must not stay in use here.
+                bind_options: Some(MountBindOptions { non_recursive: Some(true), ..MountBindOptions::default() }),
                 ..Mount::default()
             }]),
             readonly_rootfs: Some(true),
