@@ -142,10 +142,10 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
     report(&Report::Serving);
     progress(Progress::Doing("Waiting for the node".to_owned()));
     tokio::select! {
-        () = node.ready() => {
+        problem = async { node.ready().await; node.network_problem().await } => {
             progress(Progress::Done(format!("Node {} is Ready", node.name())));
-            if let Some(why) = node.network_problem().await {
-                report(&Report::Warning(why));
+            if let Some(problem) = problem {
+                report(&Report::Warning(problem));
             }
             report(&Report::Ready);
             stop.await;
