@@ -86,10 +86,12 @@ pub(crate) async fn run(shared: Arc<Shared>, nodes: Informer<Node>, cancel: Canc
 
 /// Waits for the next change of the network's state; for ever when nobody tells of it.
 async fn network_changed(network: &mut Option<watch::Receiver<NetworkState>>) {
-    match network {
-        Some(state) if state.changed().await.is_ok() => {}
-        _ => std::future::pending().await,
+    if let Some(state) = network
+        && state.changed().await.is_ok()
+    {
+        return;
     }
+    std::future::pending().await
 }
 
 struct Keeper {
