@@ -64,7 +64,8 @@ fn services_work_without_root() {
         let answer = cluster.wait(&url, || asked_by_pod(&cluster, &url));
         assert_eq!(answer, "hello\n", "{url}");
     }
-    let own = ["exec", "web", "--", "timeout", "5", "wget", "-q", "-O", "-", "http://web/name"];
+    let own =
+        ["exec", "web", "--", "timeout", "5", "wget", "-q", "-O", "-", "http://web.default.svc.cluster.local/name"];
     cluster.wait("a pod reaches itself", || (cluster.kubectl(&own).stdout == "hello\n").then_some(()));
     let answer = cluster.wait("the machine reaches it", || http_get(&format!("{address}:80"), "/name"));
     assert!(answer.ends_with("hello\n"), "{answer}");
