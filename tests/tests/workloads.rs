@@ -70,6 +70,44 @@ spec: {{minAvailable: 1, selector: {{matchLabels: {{app: web}}}}}}
     kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
 }
 
+/// Pods that go at once, and a status that somebody spoils, hold up no rollout.
+#[test]
+fn recreate_rollouts_end() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    cluster.apply(&format!(
+        r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web}}
+spec:
+  replicas: 1
+  strategy: {{type: Recreate}}
+  selector: {{matchLabels: {{app: web}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec: {{terminationGracePeriodSeconds: 0, containers: [{}]}}
+"#,
+        idle()
+    ));
+    kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    for round in 1..=5 {
+        kubectl(&["set", "env", "deployment/web", &format!("ROUND={round}")]);
+        kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+        let old = kubectl(&["get", "rs", "-o", "jsonpath={.items[?(@.spec.replicas==0)].metadata.name}"]);
+        for name in old.split_whitespace() {
+            cluster.wait_for(&format!("rs/{name}"), "{.status.replicas} {.status.terminatingReplicas}", "0 0");
+        }
+    }
+    let wrong = r#"{"status": {"replicas": 7, "terminatingReplicas": 3}}"#;
+    let sets = kubectl(&["get", "rs", "-o", "name"]);
+    for set in sets.lines() {
+        let wanted = cluster.field(set, "{.spec.replicas}");
+        kubectl(&["patch", set, "--subresource=status", "--type=merge", "-p", wrong]);
+        cluster.wait_for(set, "{.status.replicas} {.status.terminatingReplicas}", &format!("{wanted} 0"));
+    }
+}
+
 #[test]
 fn jobs_run_to_their_end() {
     let cluster = Cluster::start();

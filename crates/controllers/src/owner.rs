@@ -22,7 +22,8 @@ pub(crate) struct Owner {
     pub(crate) reference: ObjectReference,
     /// How what it owns names it.
     pub(crate) controller: OwnerReference,
-    version: Option<u64>,
+    /// The version it was read at, which a write of its status must find.
+    version: Option<String>,
     resource: ApiResource,
 }
 
@@ -36,7 +37,7 @@ impl Owner {
             key: ObjectKey::of(object),
             reference: meta::reference(object),
             controller: meta::controller_ref(object),
-            version: meta::version(Metadata::metadata(object)),
+            version: Metadata::metadata(object).resource_version.clone(),
             resource: ApiResource::erase::<K>(&()),
         }
     }
@@ -62,7 +63,7 @@ impl Owner {
                 controller: Some(true),
                 block_owner_deletion: Some(true),
             },
-            version: meta::version(&object.metadata),
+            version: object.metadata.resource_version.clone(),
             resource: resource.clone(),
         }
     }
@@ -84,36 +85,36 @@ impl Owner {
         Ok(live.is_some_and(|live| same(&live.metadata)))
     }
 
-    /// Turns the status `old` into `new`. What was written is noted, where it must be shown before the next look.
+    /// Goes on from `written`, the answer to a write of the object itself.
+    pub(crate) fn written(&mut self, written: &ObjectMeta) {
+        self.version.clone_from(&written.resource_version);
+    }
+
+    /// Turns the status `old`, which is that of the object as it was read, into `new`. What was written is noted, where it
+    /// must be shown before the next look.
+    ///
+    /// A conflict if the object has changed since: a difference to an old copy would leave standing what that copy does
+    /// not show. Whoever uses this looks again after every update of the object, so that the last copy is the one that
+    /// counts. Upstream writes the whole status, at the version that was read.
     pub(crate) async fn patch_status<S: Serialize>(
         &self,
         client: &Client,
         (old, new): (&S, &S),
         note: Option<(&Ledger, &(dyn Fn() -> Option<u64> + Sync))>,
     ) -> Result<(), Error> {
-        self.patch_status_of(client, (old, new), None, note).await
-    }
-
-    /// The same, of a status that others write too: it fails if the object is not at this version any more.
-    pub(crate) async fn patch_status_of<S: Serialize>(
-        &self,
-        client: &Client,
-        (old, new): (&S, &S),
-        version: Option<&str>,
-        note: Option<(&Ledger, &(dyn Fn() -> Option<u64> + Sync))>,
-    ) -> Result<(), Error> {
         let Some(mut patch) = meta::status_patch(old, new)? else {
             return Ok(());
         };
-        // It fails if another object of the same name has taken this one's place.
-        patch["metadata"] = serde_json::json!({ "uid": self.uid() });
-        if let Some(version) = version {
-            patch["metadata"]["resourceVersion"] = version.into();
-        }
+        // The UID, because another object of the same name may have taken this one's place.
+        patch["metadata"] = serde_json::json!({ "uid": self.uid(), "resourceVersion": self.version });
         let answer = self.api(client).patch_status(self.name(), &PatchParams::default(), &Patch::Merge(patch)).await;
-        let written = if_found(answer)?.and_then(|written| meta::version(&written.metadata));
-        if let (Some((ledger, shown)), Some(written)) = (note, written.filter(|_| written != self.version)) {
-            ledger.wrote_version(&self.key, self.key.clone(), written, shown);
+        let Some(written) = if_found(answer)? else {
+            return Ok(());
+        };
+        if let (Some((ledger, shown)), Some(version)) = (note, meta::version(&written.metadata))
+            && written.metadata.resource_version != self.version
+        {
+            ledger.wrote_version(&self.key, self.key.clone(), version, shown);
         }
         Ok(())
     }

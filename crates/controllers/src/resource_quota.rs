@@ -11,6 +11,7 @@ use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus, Service,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::{Api, Client};
 use machinery::gvk::GroupResource;
@@ -46,8 +47,7 @@ pub(crate) async fn run(client: Client, informers: Informers, cancel: Cancellati
     let queue = WorkQueue::new();
     let wake = queue.clone();
     quotas.on_change(move |change| {
-        let counted = change.new.as_ref().is_some_and(|quota| is_counted(quota));
-        if !counted {
+        if asks_for_count(change.old.as_deref(), change.new.as_deref()) {
             wake.add(change.key());
         }
     });
@@ -64,6 +64,21 @@ pub(crate) async fn run(client: Client, informers: Informers, cancel: Cancellati
         async move { settle(reconcile(&state.0, &state.1, &key).await) }
     })
     .await;
+}
+
+/// Whether a change of a quota is one after which all must be counted. What the API server charges, with every write in
+/// the namespace, is none: it is no request, and leaves the field managers as they are.
+fn asks_for_count(old: Option<&ResourceQuota>, new: Option<&ResourceQuota>) -> bool {
+    fn writers(quota: &ResourceQuota) -> Vec<&ManagedFieldsEntry> {
+        let entries = quota.metadata.managed_fields.iter().flatten();
+        entries.filter(|entry| entry.subresource.as_deref() == Some("status")).collect()
+    }
+    match (old, new) {
+        (_, Some(new)) if !is_counted(new) => true,
+        (Some(old), Some(new)) => old.status != new.status && writers(old) != writers(new),
+        (None, Some(_)) => false,
+        (_, None) => true,
+    }
 }
 
 fn is_counted(quota: &ResourceQuota) -> bool {
@@ -165,5 +180,30 @@ mod tests {
         quota.status = Some(status);
         assert!(is_counted(&quota));
         assert_eq!(plan(&quota, &objects), None);
+    }
+
+    #[test]
+    fn what_others_write_into_the_status_is_counted_again() {
+        let quota = |hard: &str, used: &str, writer: Option<&str>| -> ResourceQuota {
+            let entry = |writer| json!({ "manager": writer, "operation": "Update", "subresource": "status" });
+            from_value(json!({
+                "metadata": { "name": "q", "managedFields": writer.map(entry).into_iter().collect::<Vec<_>>() },
+                "spec": { "hard": { "pods": hard } },
+                "status": { "hard": { "pods": "5" }, "used": { "pods": used } },
+            }))
+            .expect("a quota")
+        };
+        let counted = quota("5", "1", Some("controllers"));
+        for (old, new, expect) in [
+            (None, Some(&counted), false),
+            (Some(&counted), None, true),
+            // Charged by the API server.
+            (Some(&counted), Some(&quota("5", "2", Some("controllers"))), false),
+            (Some(&counted), Some(&quota("5", "9", Some("kubectl-patch"))), true),
+            (Some(&counted), Some(&quota("5", "1", Some("kubectl-label"))), false),
+            (Some(&counted), Some(&quota("6", "1", Some("controllers"))), true),
+        ] {
+            assert_eq!(asks_for_count(old, new), expect, "{old:?} {new:?}");
+        }
     }
 }

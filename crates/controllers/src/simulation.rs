@@ -281,7 +281,9 @@ impl Cluster {
         }
         let status = sets::status(rs, &plan.counts, None, self.clock);
         let name = meta::name(&**rs).to_owned();
-        if self.sets.now().get(&name).is_some_and(|rs| rs.status.as_ref() != Some(&status)) {
+        // As the API server: what is right by the copy that was read is not written, and what was changed since refused.
+        let is_current = self.sets.now().get(&name).is_some_and(|now| Arc::ptr_eq(now, rs));
+        if is_current && rs.status.as_ref() != Some(&status) {
             self.sets.edit(&name, |rs| rs.status = Some(status));
         }
     }

@@ -27,19 +27,18 @@ use std::time::Duration;
 
 use informer::{EventType, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
 use jiff::Timestamp;
-use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, Resource as _};
+use kube::{Client, Resource as _};
 use machinery::selector::LabelSelector;
-use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use self::behavior::History;
 use self::plan::{Plan, Snapshot};
 use self::target::{Scale, Targets};
-use crate::client::{Error, if_found, settle};
+use crate::client::{Error, settle};
 use crate::meta;
+use crate::owner::Owner;
 
 /// No autoscaler is looked at more often than this.
 const SHORTEST_PERIOD: Duration = Duration::from_secs(1);
@@ -113,7 +112,7 @@ impl Controller {
         self.autoscalers.on_change(move |change| {
             let spec =
                 |object: &Option<Arc<HorizontalPodAutoscaler>>| object.as_ref().map(|object| object.spec.clone());
-            // Its own writes of the status are no news.
+            // Its own writes of the status are no news, and what others write there lasts for one period.
             if spec(&change.old) != spec(&change.new) {
                 controller.queue.add(change.key());
             }
@@ -177,27 +176,11 @@ impl Controller {
             let type_ = if event.warning { EventType::Warning } else { EventType::Normal };
             self.recorder.event(&about, type_, event.reason, event.message);
         }
-        if autoscaler.status.as_ref() == Some(&plan.status) {
-            return Ok(());
-        }
-        let api: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), &key.namespace);
-        let patch = Patch::Merge(json!({ "status": wire(&plan.status)? }));
-        if_found(api.patch_status(&key.name, &PatchParams::default(), &patch).await)?;
-        Ok(())
+        let old = autoscaler.status.clone().unwrap_or_default();
+        Owner::of(autoscaler).patch_status(&self.client, (&old, &plan.status), None).await
     }
 
     fn memory(&self) -> MutexGuard<'_, HashMap<ObjectKey, Memory>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The status with a null for what is gone, which a merge patch would leave standing.
-fn wire(status: &HorizontalPodAutoscalerStatus) -> Result<Value, Error> {
-    let mut value = serde_json::to_value(status)?;
-    for field in ["currentMetrics", "currentReplicas", "lastScaleTime"] {
-        if value.get(field).is_none() {
-            value[field] = Value::Null;
-        }
-    }
-    Ok(value)
 }

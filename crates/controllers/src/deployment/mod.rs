@@ -30,6 +30,7 @@ use self::plan::{Action, Snapshot, Update};
 use crate::claim::{self, Claim};
 use crate::client::{Error, if_found, settle};
 use crate::ledger::{Ledger, PATIENCE};
+use crate::owner::Owner;
 use crate::{meta, pods};
 
 /// Runs the controller until `cancel` is triggered.
@@ -156,8 +157,9 @@ impl Controller {
         let snapshot = self.snapshot(&deployment, sets);
         let now = Timestamp::now();
         let plan = plan::plan(&snapshot, &deployment, now);
+        let mut owner = Owner::of(&*deployment);
         for action in plan.actions {
-            if !self.apply(key, &deployment, action, now).await? {
+            if !self.apply(&mut owner, &deployment, action, now).await? {
                 break;
             }
         }
@@ -226,30 +228,33 @@ impl Controller {
     /// Carries one action out. False if the rest of the plan has lost its ground.
     async fn apply(
         &self,
-        key: &ObjectKey,
+        owner: &mut Owner,
         deployment: &Deployment,
         action: Action,
         now: Timestamp,
     ) -> Result<bool, Error> {
         match action {
-            Action::Create(rs) => return self.create(key, deployment, &rs, now).await,
-            Action::Update(update) => return self.update(key, deployment, update).await,
+            Action::Create(rs) => return self.create(owner, deployment, &rs, now).await,
+            Action::Update(update) => return self.update(&owner.key, deployment, update).await,
             Action::Delete(rs) => {
                 let params = DeleteParams::background().preconditions(Preconditions {
                     uid: rs.metadata.uid.clone(),
                     resource_version: rs.metadata.resource_version.clone(),
                 });
-                if_found(self.sets_api(key).delete(meta::name(&*rs), &params).await)?;
+                if_found(self.sets_api(&owner.key).delete(meta::name(&*rs), &params).await)?;
             }
             Action::SetRevision(revision) => {
                 let patch = json!({ "metadata": {
                     "uid": meta::uid(deployment), "annotations": { history::REVISION: revision }
                 } });
-                let api = self.api(key);
-                let answer = api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await;
-                self.wrote(key, if_found(answer)?);
+                let api: Api<Deployment> = Api::namespaced(self.client.clone(), &owner.key.namespace);
+                let answer = api.patch(owner.name(), &PatchParams::default(), &Patch::Merge(patch)).await;
+                if let Some(written) = if_found(answer)? {
+                    self.own_ledger.wrote(&owner.key, &written, |key| self.deployments.get(key));
+                    owner.written(&written.metadata);
+                }
             }
-            Action::UpdateStatus(status) => self.update_status(key, deployment, &status).await?,
+            Action::UpdateStatus(status) => self.update_status(owner, deployment, &status).await?,
             Action::Warn { reason, message } => self.event(deployment, EventType::Warning, reason, message),
         }
         Ok(true)
@@ -257,11 +262,12 @@ impl Controller {
 
     async fn create(
         &self,
-        key: &ObjectKey,
+        owner: &Owner,
         deployment: &Deployment,
         rs: &ReplicaSet,
         now: Timestamp,
     ) -> Result<bool, Error> {
+        let key = &owner.key;
         let set_key = ObjectKey::of(rs);
         self.set_ledger.creating(key, set_key.clone());
         let answer = self.sets_api(key).create(&PostParams::default(), rs).await;
@@ -279,7 +285,7 @@ impl Controller {
         if !error.is_already_exists() {
             let (status, message) = plan::creation_failed(deployment, &set_key.name, &error.to_string(), now);
             self.event(deployment, EventType::Warning, status::reason::CREATE_FAILED, message);
-            self.update_status(key, deployment, &status).await?;
+            self.update_status(owner, deployment, &status).await?;
             return Err(error);
         }
         let live = if_found(self.sets_api(key).get(&set_key.name).await)?;
@@ -293,7 +299,7 @@ impl Controller {
             self.set_ledger.wrote(key, &live, |key| self.sets.get(key));
             return Ok(false);
         }
-        self.update_status(key, deployment, &plan::collided(deployment)).await?;
+        self.update_status(owner, deployment, &plan::collided(deployment)).await?;
         Err(error)
     }
 
@@ -322,23 +328,13 @@ impl Controller {
 
     async fn update_status(
         &self,
-        key: &ObjectKey,
+        owner: &Owner,
         deployment: &Deployment,
         status: &DeploymentStatus,
     ) -> Result<(), Error> {
         let old = deployment.status.clone().unwrap_or_default();
-        if let Some(patch) = meta::status_patch(&old, status)? {
-            let api = self.api(key);
-            let answer = api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await;
-            self.wrote(key, if_found(answer)?);
-        }
-        Ok(())
-    }
-
-    fn wrote(&self, key: &ObjectKey, written: Option<Deployment>) {
-        if let Some(written) = written {
-            self.own_ledger.wrote(key, &written, |key| self.deployments.get(key));
-        }
+        let shown = || self.deployments.get(&owner.key).and_then(|shown| meta::version(&shown.metadata));
+        owner.patch_status(&self.client, (&old, status), Some((&self.own_ledger, &shown))).await
     }
 
     fn scaled(&self, deployment: &Deployment, name: &str, from: i32, to: i32) {
@@ -349,10 +345,6 @@ impl Controller {
 
     fn event(&self, deployment: &Deployment, type_: EventType, reason: &str, message: String) {
         self.recorder.event(&meta::reference(deployment), type_, reason, message);
-    }
-
-    fn api(&self, key: &ObjectKey) -> Api<Deployment> {
-        Api::namespaced(self.client.clone(), &key.namespace)
     }
 
     fn sets_api(&self, key: &ObjectKey) -> Api<ReplicaSet> {

@@ -129,8 +129,7 @@ impl Controller {
         let old = budget.status.clone().unwrap_or_default();
         let shown = || self.budgets.get(key).and_then(|budget| meta::version(&budget.metadata));
         // An eviction may have charged the budget meanwhile: then it is another version, and looked at again.
-        let version = budget.metadata.resource_version.as_deref();
-        owner.patch_status_of(&self.client, (&old, &plan.status), version, Some((&self.ledger, &shown))).await?;
+        owner.patch_status(&self.client, (&old, &plan.status), Some((&self.ledger, &shown))).await?;
         Ok(plan.look_again.map_or(Outcome::Done, Outcome::After))
     }
 

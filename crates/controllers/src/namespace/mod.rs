@@ -12,7 +12,7 @@ use futures::{StreamExt, stream};
 use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, PartialObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ use self::plan::{FINALIZER, Survey};
 use crate::client::{Error, if_found, settle};
 use crate::discovery::{self, Kind};
 use crate::meta;
+use crate::owner::Owner;
 
 /// So many requests for one namespace are under way at once.
 const CONCURRENT: usize = 8;
@@ -68,9 +69,7 @@ async fn reconcile(client: &Client, namespaces: &Informer<Namespace>, name: &str
     let api: Api<Namespace> = Api::all(client.clone());
     if let Some(status) = &plan.status {
         let old = namespace.status.clone().unwrap_or_default();
-        if let Some(patch) = meta::status_patch(&old, status)? {
-            if_found(api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
-        }
+        Owner::of(&*namespace).patch_status(client, (&old, status), None).await?;
     }
     if plan.finalize {
         finalize(&api, &namespace).await?;

@@ -209,16 +209,18 @@ impl Controller {
 
     async fn apply(&self, node: &Node, plan: Plan) -> Result<(), Error> {
         let (api, name) = (Api::<Node>::all(self.client.clone()), meta::name(node));
+        // Whoever writes at the same time must not lose what they write: a node that speaks again its conditions, an
+        // administrator their taints.
+        let mut version = node.metadata.resource_version.clone();
         if !plan.conditions.is_empty() {
-            let patch = json!({ "status": { "conditions": plan.conditions } });
-            if_found(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await)?;
+            let patch =
+                json!({ "metadata": { "resourceVersion": version }, "status": { "conditions": plan.conditions } });
+            let answer = api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+            version = if_found(answer)?.and_then(|written| written.metadata.resource_version);
             let message = format!("Node {name} status is now: NodeNotReady");
             self.recorder.event(&meta::reference(node), EventType::Normal, "NodeNotReady", message);
         }
         if let Some(taints) = plan.taints {
-            // Whoever changes taints at the same time must not lose them.
-            let conditions_written = !plan.conditions.is_empty();
-            let version = if conditions_written { None } else { node.metadata.resource_version.clone() };
             let patch = json!({ "metadata": { "resourceVersion": version }, "spec": { "taints": taints } });
             if_found(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
         }
@@ -235,7 +237,7 @@ impl Controller {
     async fn mark_unready(&self, pod: &Pod) -> Result<(), Error> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), meta::namespace(pod));
         let patch = json!({
-            "metadata": { "uid": meta::uid(pod) },
+            "metadata": { "uid": meta::uid(pod), "resourceVersion": pod.metadata.resource_version },
             "status": { "conditions": [{
                 "type": "Ready", "status": "False", "lastTransitionTime": meta::seconds(Timestamp::now()),
             }] },

@@ -63,8 +63,8 @@ pub(crate) fn plan(node: &Node, silent_for: Duration, others_down: bool, now: Ti
     }
     Plan {
         taints: taints(node, &wanted, now),
-        // A kubelet that is alive reports its Pods itself.
-        unready_pods: ready == Some("Unknown"),
+        // A kubelet that is alive reports its Pods itself, whatever somebody wrote into the node's conditions.
+        unready_pods: silent_for >= GRACE && ready == Some("Unknown"),
         conditions,
     }
 }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::plan::{Failure, Plan, Snapshot};
 use self::sets::Sets;
 use crate::client::{Error, settle};
-use crate::ledger::PATIENCE;
+use crate::ledger::{Ledger, PATIENCE};
 use crate::owner::Owner;
 use crate::pod_control::{self, PodControl, Words};
 use crate::{claim, meta, pods};
@@ -53,6 +53,7 @@ async fn run_for(
         client,
         sets,
         queue: WorkQueue::new(),
+        ledger: Arc::default(),
     });
     controller.watch();
     let synced = async {
@@ -76,12 +77,13 @@ struct Controller {
     sets: Sets,
     pods: PodControl,
     queue: WorkQueue<ObjectKey>,
+    /// What was written to the sets themselves.
+    ledger: Arc<Ledger>,
 }
 
 impl Controller {
     fn watch(self: &Arc<Self>) {
-        let controller = Arc::clone(self);
-        self.sets.on_change(move |key| controller.queue.add(key));
+        self.sets.wake(&self.queue, &self.ledger);
         let controller = Arc::clone(self);
         self.pods.informer().on_change(move |change| {
             controller.pods.ledger.seen(change);
@@ -94,6 +96,7 @@ impl Controller {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some((rs, owner)) = self.sets.get(key) else {
+            self.ledger.forget(key);
             self.pods.ledger.forget(key);
             return Ok(Outcome::Done);
         };
@@ -122,11 +125,17 @@ impl Controller {
             // The older kind has no such field.
             status.terminating_replicas = None;
         }
-        let old = rs.status.clone().unwrap_or_default();
-        owner.patch_status(&self.client, (&old, &status), None).await?;
+        // Pods need not wait for what was written before to be shown; the status must, being a difference to what is
+        // shown. The event that shows it brings the key back.
+        if self.ledger.open(key).is_empty() {
+            let old = rs.status.clone().unwrap_or_default();
+            let shown = || self.sets.version(key);
+            owner.patch_status(&self.client, (&old, &status), Some((&self.ledger, &shown))).await?;
+        }
         created.error.map_or(Ok(()), Err)?;
         deleted?;
-        let unseen = (!self.pods.ledger.open(key).is_empty()).then_some(PATIENCE);
+        let open = [&self.pods.ledger, &*self.ledger].iter().any(|ledger| !ledger.open(key).is_empty());
+        let unseen = open.then_some(PATIENCE);
         Ok(match plan.look_again.into_iter().chain(unseen).min() {
             Some(wait) => Outcome::After(wait),
             None => Outcome::Done,

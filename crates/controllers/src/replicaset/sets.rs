@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use informer::{Change, Informer, Informers, ObjectKey};
+use informer::{Change, Informer, Informers, Object, ObjectKey, WorkQueue};
 use k8s_openapi::Metadata;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetSpec, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::ReplicationController;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
+use crate::ledger::Ledger;
 use crate::meta;
 use crate::owner::Owner;
 
@@ -60,19 +61,19 @@ impl Sets {
         }
     }
 
-    /// Calls `handler` with the key of each object that asks for work.
-    pub(super) fn on_change(&self, handler: impl Fn(ObjectKey) + Send + Sync + 'static) {
+    /// The version at which the object with this key is shown.
+    pub(super) fn version(&self, key: &ObjectKey) -> Option<u64> {
         match self {
-            Self::ReplicaSets(sets) => sets.on_change(move |change| {
-                if concerns_set(change) {
-                    handler(change.key());
-                }
-            }),
-            Self::Controllers(sets) => sets.on_change(move |change| {
-                if concerns_set(change) {
-                    handler(change.key());
-                }
-            }),
+            Self::ReplicaSets(sets) => sets.get(key).and_then(|set| meta::version(&set.metadata)),
+            Self::Controllers(sets) => sets.get(key).and_then(|set| meta::version(&set.metadata)),
+        }
+    }
+
+    /// Puts every object that changes into `queue`, after what the change shows was struck out of `ledger`.
+    pub(super) fn wake(&self, queue: &WorkQueue<ObjectKey>, ledger: &Arc<Ledger>) {
+        match self {
+            Self::ReplicaSets(sets) => wake(sets, queue, ledger),
+            Self::Controllers(sets) => wake(sets, queue, ledger),
         }
     }
 
@@ -85,13 +86,17 @@ impl Sets {
     }
 }
 
-/// Whether a change asks for work. The controller's own status writes do not.
-fn concerns_set<K: Metadata<Ty = ObjectMeta>>(change: &Change<K>) -> bool {
-    let (Some(old), Some(new)) = (&change.old, &change.new) else {
-        return true;
-    };
-    let (old, new) = (old.metadata(), new.metadata());
-    old.uid != new.uid || old.generation != new.generation || old.deletion_timestamp != new.deletion_timestamp
+/// Changes of the status alone count too: whoever writes one of these, the controller itself or somebody else, it must
+/// come to what the Pods say.
+fn wake<K>(sets: &Informer<K>, queue: &WorkQueue<ObjectKey>, ledger: &Arc<Ledger>)
+where
+    K: Object<DynamicType = ()> + Metadata<Ty = ObjectMeta>,
+{
+    let (queue, ledger) = (queue.clone(), Arc::clone(ledger));
+    sets.on_change(move |change: &Change<K>| {
+        ledger.seen(change);
+        queue.add(change.key());
+    });
 }
 
 fn view(controller: &ReplicationController) -> ReplicaSet {

@@ -107,6 +107,30 @@ fn what_is_not_shown_yet_counts() {
 }
 
 #[test]
+fn a_wrong_status_is_put_right() {
+    let check = |wrong: Value, expected: Value| {
+        let mut rs = set(1, 0);
+        rs.status = from_value(wrong.clone()).expect("a status");
+        let plan = decide(&rs, vec![pod("a"), pod_with("b", deleting)], Open::default());
+        let right = status(&rs, &plan.counts, None, now());
+        let patch = meta::status_patch(&rs.status.clone().unwrap_or_default(), &right).expect("JSON");
+        assert_eq!(patch.unwrap_or_default(), expected, "{wrong}");
+    };
+    let mut right = json!({
+        "replicas": 1, "fullyLabeledReplicas": 1, "readyReplicas": 1, "availableReplicas": 1, "terminatingReplicas": 1,
+        "observedGeneration": 3,
+    });
+    check(right.clone(), Value::Null);
+    check(json!({ "replicas": 0 }), json!({ "status": right }));
+    right["terminatingReplicas"] = json!(3);
+    check(right.clone(), json!({ "status": { "terminatingReplicas": 1 } }));
+    right["conditions"] =
+        json!([{ "type": "ReplicaFailure", "status": "True" }, { "type": "Theirs", "status": "True" }]);
+    let conditions = json!([{ "type": "Theirs", "status": "True" }]);
+    check(right, json!({ "status": { "terminatingReplicas": 1, "conditions": conditions } }));
+}
+
+#[test]
 fn a_set_being_deleted_is_left_alone() {
     let mut rs = set(3, 0);
     rs.metadata.deletion_timestamp = Some(meta::seconds(now()));
