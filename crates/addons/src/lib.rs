@@ -8,6 +8,8 @@
 //! | `gang` | PodGroup of scheduling.x-k8s.io/v1alpha1; PodGroup and Queue of scheduling.volcano.sh/v1beta1 |
 //!
 //! An addon is a set of CustomResourceDefinitions with the label [`LABEL`]: that they are there is all the state it has.
+//! Controllers, scheduler and admission that are built in for its kinds look for that label, so they leave alone what
+//! somebody else installed under the same names.
 //! Their shape is the published one; pod templates are left to the controllers that make pods of them, as the
 //! RoleBasedGroup's own definition leaves them.
 //!
@@ -18,10 +20,9 @@ mod lws;
 mod rbg;
 mod schema;
 
+pub use machinery::addon::LABEL;
+use machinery::addon::{GANG, LWS, RBG};
 use serde_json::Value;
-
-/// The label of a definition that belongs to an addon; its value is the addon's name.
-pub const LABEL: &str = "coracle.dev/addon";
 
 /// A set of kinds.
 #[derive(Debug, Clone, Copy)]
@@ -36,17 +37,17 @@ pub struct Addon {
 /// All addons, in the order of their names.
 pub const ALL: [Addon; 3] = [
     Addon {
-        name: "gang",
+        name: GANG,
         about: "PodGroups: pods that are scheduled together or not at all (scheduler-plugins, Volcano)",
         definitions: gang::definitions,
     },
     Addon {
-        name: "lws",
+        name: LWS,
         about: "LeaderWorkerSet: groups of a leader and its workers, replicated as one",
         definitions: lws::definitions,
     },
     Addon {
-        name: "rbg",
+        name: RBG,
         about: "RoleBasedGroup: an application of several roles, each a workload of its own",
         definitions: rbg::definitions,
     },

@@ -1,5 +1,5 @@
-//! Controllers of custom resources that are built in: they run while their CustomResourceDefinition is there. And the
-//! objects of other such kinds, which these controllers make and look at.
+//! Controllers of custom resources that are built in: they run while the CustomResourceDefinition that their addon
+//! installs is there. And the objects of other such kinds, which these controllers make and look at.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use informer::{Change, Informer, Informers, ObjectKey, Outcome, WorkQueue};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DynamicObject, ListParams, PartialObjectMeta};
 use kube::runtime::watcher;
 use kube::{Api, Client};
+use machinery::addon::installed;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,12 +24,32 @@ use crate::owner::Owner;
 /// A definition that was written is served within this time, or looked at again.
 const SERVED_SOON: Duration = Duration::from_millis(100);
 
-/// Runs `controller` whenever `resource` is served, each time until its definition goes, and all of it until `cancel` is
-/// triggered. The controller gets the informer of all objects of the kind.
+/// Whose definition of a kind is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InstalledBy {
+    /// The addon of this name. Of one that somebody else installed the objects have a controller already.
+    Addon(&'static str),
+    /// Whoever it was: objects of the kind are made for whoever looks after them.
+    Anybody,
+}
+
+impl InstalledBy {
+    /// Whether the definition with this metadata is meant, and is to stay.
+    fn is_meant(self, definition: &ObjectMeta) -> bool {
+        let is_theirs = match self {
+            Self::Addon(name) => installed(definition.labels.as_ref(), name),
+            Self::Anybody => true,
+        };
+        is_theirs && definition.deletion_timestamp.is_none()
+    }
+}
+
+/// Runs `controller` whenever `resource` is served by a definition that is meant, each time until that goes or is no
+/// longer meant, and all of it until `cancel` is triggered. The controller gets the informer of all objects of the kind.
 pub(crate) async fn while_served<F>(
     client: Client,
     informers: Informers,
-    resource: ApiResource,
+    (resource, installed_by): (ApiResource, InstalledBy),
     cancel: CancellationToken,
     controller: impl Fn(Informer<DynamicObject>, CancellationToken) -> F,
 ) where
@@ -39,7 +61,7 @@ pub(crate) async fn while_served<F>(
     let name = key.name.clone();
     definitions.on_change(move |change| {
         if change.key().name == name {
-            let there = change.new.as_ref().is_some_and(|new| new.metadata.deletion_timestamp.is_none());
+            let there = change.new.as_ref().is_some_and(|new| installed_by.is_meant(&new.metadata));
             present.send_replace(there);
         }
     });
@@ -166,14 +188,15 @@ fn named_by<K: kube::Resource>(change: &Change<K>, label: &str) -> Option<Object
 pub(crate) struct Objects {
     /// The kind.
     pub(crate) resource: ApiResource,
+    installed_by: InstalledBy,
     // A lock of the standard library: never held across an await.
     informer: Mutex<Option<Informer<DynamicObject>>>,
 }
 
 impl Objects {
     /// Those of `resource`, once they are followed.
-    pub(crate) fn new(resource: ApiResource) -> Self {
-        Self { resource, informer: Mutex::default() }
+    pub(crate) fn new(resource: ApiResource, installed_by: InstalledBy) -> Self {
+        Self { resource, installed_by, informer: Mutex::default() }
     }
 
     /// The object with this key.
@@ -201,7 +224,8 @@ impl Objects {
         cancel: CancellationToken,
     ) {
         let turned = &turned;
-        while_served(client, informers, self.resource.clone(), cancel, |informer, stop| async move {
+        let kind = (self.resource.clone(), self.installed_by);
+        while_served(client, informers, kind, cancel, |informer, stop| async move {
             informer.index(meta::BY_CONTROLLER, |object: &DynamicObject| {
                 meta::controller_of(&object.metadata).map(|owner| owner.uid.clone()).into_iter().collect()
             });
@@ -236,5 +260,27 @@ impl<'a> Present<'a> {
 impl Drop for Present<'_> {
     fn drop(&mut self) {
         *self.0.slot() = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_controller_runs_for_the_definition_of_its_addon_alone() {
+        let check = |metadata: Value, addon: bool, anybody: bool| {
+            let metadata: ObjectMeta = from_value(metadata.clone()).expect("metadata");
+            assert_eq!(InstalledBy::Addon("lws").is_meant(&metadata), addon, "{metadata:?}");
+            assert_eq!(InstalledBy::Anybody.is_meant(&metadata), anybody, "{metadata:?}");
+        };
+        let ours = json!({ "coracle.dev/addon": "lws" });
+        check(json!({}), false, true);
+        check(json!({ "labels": { "app.kubernetes.io/name": "lws" } }), false, true);
+        check(json!({ "labels": { "coracle.dev/addon": "rbg" } }), false, true);
+        check(json!({ "labels": ours }), true, true);
+        check(json!({ "labels": ours, "deletionTimestamp": "2026-01-01T00:00:00Z" }), false, false);
     }
 }

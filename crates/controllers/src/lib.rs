@@ -10,9 +10,9 @@
 //! | `cronjob` | CronJobs, Jobs | Jobs |
 //! | `autoscaler` | HorizontalPodAutoscalers, Pods; the metrics APIs | the scale of what they refer to |
 //! | `disruption` | PodDisruptionBudgets, Pods, and what controls them | the status of PodDisruptionBudgets |
-//! | `lws` | LeaderWorkerSets, while there is their definition; StatefulSets, Pods, Services | StatefulSets, Services |
-//! | `rbg` | RoleBasedGroups, while there is their definition; what it makes of them, and Pods | workloads, Services, ConfigMaps, PodGroups, scaling adapters |
-//! | `rbg::set` | RoleBasedGroupSets, while there is their definition; RoleBasedGroups | RoleBasedGroups |
+//! | `lws` | LeaderWorkerSets, while the addon's definition is there; StatefulSets, Pods, Services | StatefulSets, Services |
+//! | `rbg` | RoleBasedGroups, while the addon's definition is there; what it makes of them, and Pods | workloads, Services, ConfigMaps, PodGroups, scaling adapters |
+//! | `rbg::set` | RoleBasedGroupSets, while the addon's definition is there; RoleBasedGroups | RoleBasedGroups |
 //! | `endpoints` | Services, Pods, Nodes, Endpoints of others | EndpointSlices, Endpoints |
 //! | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | `token_secrets` | Secrets of type `kubernetes.io/service-account-token`, ServiceAccounts | their content |

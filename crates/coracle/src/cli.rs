@@ -68,7 +68,7 @@ pub(crate) enum Command {
 pub(crate) enum AddonsCommand {
     /// List the addons and which of them are enabled
     List,
-    /// Enable addons
+    /// Enable addons; refused where somebody else installed definitions of the same names
     Enable(AddonNames),
     /// Disable addons; all objects of their kinds are deleted
     Disable(AddonNames),

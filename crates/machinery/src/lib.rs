@@ -27,7 +27,9 @@
 //! | [`hash`] | stable hashes for generated names |
 //! | [`cron`] | when a schedule is due |
 //! | [`age`] | durations as people read them |
+//! | [`addon`] | which addon a CustomResourceDefinition belongs to |
 
+pub mod addon;
 pub mod age;
 pub mod cron;
 pub mod ephemeral;

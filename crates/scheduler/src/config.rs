@@ -9,13 +9,16 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::framework::Plugin;
+use crate::gang::Family;
 use crate::plugins::{BUILT_IN, ROWS};
 use crate::profile::{DEFAULT_SCHEDULER, Entry, Profile};
 use crate::queue::BackOff;
 use crate::record::Records;
 
-/// Names under which pods ask for gangs. The default profile serves them too while PodGroups are defined.
-pub(crate) const GANG_SCHEDULERS: [&str; 2] = ["volcano", "scheduler-plugins-scheduler"];
+/// Names under which pods ask for gangs, and the PodGroups that each schedules by. The default profile serves them too
+/// while the addon defines those PodGroups: else they are names of somebody else's schedulers.
+pub(crate) const GANG_SCHEDULERS: [(&str, Family); 2] =
+    [("volcano", Family::Volcano), ("scheduler-plugins-scheduler", Family::Coscheduling)];
 
 /// How the scheduler is to work.
 #[derive(Debug, Clone)]

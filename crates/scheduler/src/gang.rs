@@ -2,7 +2,9 @@
 //!
 //! A pod names its group: by the label `scheduling.x-k8s.io/pod-group` or `pod-group.scheduling.sigs.k8s.io/name` a
 //! PodGroup of scheduling.x-k8s.io/v1alpha1, by the annotation `scheduling.k8s.io/group-name` one of
-//! scheduling.volcano.sh/v1beta1. Where the kind is defined in the cluster, the pod waits for its group.
+//! scheduling.volcano.sh/v1beta1. Where the addon has defined the kind, the pod waits for its group. Anybody else's
+//! definition is there for somebody else's scheduler: here the label then means nothing, as with upstream's default
+//! scheduler, and objects of the kind are left alone.
 //!
 //! ```text
 //!   a member's turn ──► all waiting members of the group, one after the other, each on the books of those before it
@@ -133,7 +135,7 @@ impl Group {
 /// What is known of groups.
 #[derive(Debug, Default)]
 pub struct Groups {
-    /// The kinds that are defined in the cluster.
+    /// The kinds that the addon has defined in the cluster.
     pub families: Vec<Family>,
     /// The groups.
     pub groups: HashMap<GroupKey, Group>,
@@ -144,7 +146,7 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Whether pods that name the group wait for it. Where its kind is not defined they are like any other.
+    /// Whether pods that name the group wait for it. Where the addon is off they are like any other.
     pub fn govern(&self, key: &GroupKey) -> bool {
         self.families.contains(&key.family)
     }

@@ -6,36 +6,6 @@ use serde_json::{Value, json};
 use crate::role_based_group::{group, role, row, template, wait_for_condition};
 use crate::scheduler::{asks, labelled, node_of, pod, refused, with_nodes};
 
-const POD_GROUPS: &str = r#"
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata:
-  name: podgroups.scheduling.x-k8s.io
-  annotations:
-    api-approved.kubernetes.io: "https://github.com/kubernetes-sigs/scheduler-plugins/pull/50"
-spec:
-  group: scheduling.x-k8s.io
-  scope: Namespaced
-  names: { kind: PodGroup, plural: podgroups, singular: podgroup, shortNames: [pg] }
-  versions:
-  - name: v1alpha1
-    served: true
-    storage: true
-    subresources: { status: {} }
-    schema:
-      openAPIV3Schema:
-        type: object
-        properties:
-          spec:
-            type: object
-            properties:
-              minMember: { type: integer }
-              scheduleTimeoutSeconds: { type: integer }
-          status:
-            type: object
-            x-kubernetes-preserve-unknown-fields: true
-"#;
-
 /// The story of the section: a model on four cards needs four workers, and there is room for two.
 #[test]
 fn pod_groups() {
@@ -57,8 +27,7 @@ fn pod_groups() {
     cluster.kubectl(&["delete", "pods", "-l", "app=alone"]).ok();
 
     // With a gang, nobody holds anything until there is room for all.
-    cluster.apply(POD_GROUPS);
-    cluster.kubectl(&["wait", "--for=condition=Established", "crd/podgroups.scheduling.x-k8s.io"]).ok();
+    cluster.coracle(&["addons", "enable", "gang"]).ok();
     let group = json!({
         "apiVersion": "scheduling.x-k8s.io/v1alpha1", "kind": "PodGroup", "metadata": { "name": "model" },
         "spec": { "minMember": 4, "scheduleTimeoutSeconds": 2 },
@@ -74,16 +43,16 @@ fn pod_groups() {
     let selector = "scheduling.x-k8s.io/pod-group=model";
     let nodes = ["get", "pods", "-l", selector, "-o", "jsonpath={.items[*].spec.nodeName}"];
     assert_eq!(cluster.kubectl(&nodes).ok().trim(), "", "nobody holds a card");
-    cluster.wait_for("podgroup/model", "{.status.phase}", "Scheduling");
+    cluster.wait_for("podgroup.scheduling.x-k8s.io/model", "{.status.phase}", "Scheduling");
     let events = cluster.wait("it is said that this takes too long", || {
         let events = cluster.kubectl(&["get", "events", "--field-selector=reason=ScheduleTimeout"]).ok();
-        events.contains("podgroup/model").then_some(events)
+        events.contains("podgroup.scheduling.x-k8s.io/model").then_some(events)
     });
     assert!(events.contains("was not placed within 2 s"), "{events}");
 
     cluster.coracle(&["node", "add", "gpu-more", "--fake", "--gpu", "2"]).ok();
     cluster.kubectl(&["wait", "--for=condition=Ready", "pods", "-l", selector, "--timeout=60s"]).ok();
-    cluster.wait_for("podgroup/model", "{.status.phase}", "Running");
+    cluster.wait_for("podgroup.scheduling.x-k8s.io/model", "{.status.phase}", "Running");
 }
 
 /// The same with Volcano's kinds, for pods that ask for its scheduler; and gangs that are as they were after a restart.

@@ -14,8 +14,9 @@
 //! | CRD (custom resource definition) | [`custom_resource_definition`] |
 //! | Operator | [`operator`] |
 //!
-//! What goes beyond it is in the files beside this folder.
+//! Beside them is [`addons`]: whose the kinds are that the sections use. What goes beyond is in the files beside this folder.
 
+mod addons;
 mod custom_resource_definition;
 mod debugging;
 mod first_application;

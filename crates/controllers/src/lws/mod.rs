@@ -1,5 +1,5 @@
 //! LeaderWorkerSets (leaderworkerset.x-k8s.io/v1): groups of one leader and its workers, that start, fail and are
-//! updated as one. Runs while the CustomResourceDefinition is there.
+//! updated as one. Runs while the CustomResourceDefinition of the addon is there.
 //!
 //! Watches LeaderWorkerSets, StatefulSets, Pods and Services; owns StatefulSets, Services and ControllerRevisions. The
 //! decision is [`plan::plan`]; this file carries it out. What Pods are told about their group is put in when they are
@@ -22,6 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, PostParams, Preconditions};
 use kube::{Api, Client};
+use machinery::addon::LWS;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use self::make::Wishes;
 use self::plan::Snapshot;
 use self::spec::Spec;
-use crate::addon::Subjects;
+use crate::addon::{InstalledBy, Subjects};
 use crate::applier::{Applier, Mark};
 use crate::client::{Error, if_found};
 use crate::history::{Choice, History, Latest, surplus};
@@ -49,10 +50,11 @@ fn resource() -> ApiResource {
     )
 }
 
-/// Runs the controller while its definition is there, until `cancel` is triggered.
+/// Runs the controller while the addon's definition is there, until `cancel` is triggered.
 pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
     let (outer, shared) = (client.clone(), informers.clone());
-    addon::while_served(client, informers, resource(), cancel, move |sets, stop| {
+    let kind = (resource(), InstalledBy::Addon(LWS));
+    addon::while_served(client, informers, kind, cancel, move |sets, stop| {
         let controller = Arc::new(Controller::new(outer.clone(), &shared, sets));
         async move {
             controller.watch();

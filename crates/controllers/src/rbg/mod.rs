@@ -1,5 +1,6 @@
 //! RoleBasedGroups (workloads.x-k8s.io): roles that belong together, each run by a Deployment, a StatefulSet or a
-//! LeaderWorkerSet, started in the order of their dependencies. Runs while the CustomResourceDefinition is there.
+//! LeaderWorkerSet, started in the order of their dependencies. Runs while the CustomResourceDefinition of the addon is
+//! there.
 //!
 //! Watches RoleBasedGroups and what it makes of them: workloads, Services, a ConfigMap, PodGroups and scaling adapters; and
 //! Pods. The decision is [`plan::plan`]; this file carries it out.
@@ -26,13 +27,14 @@ use kube::api::{
 };
 use kube::runtime::watcher;
 use kube::{Api, Client};
+use machinery::addon::RBG;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use self::plan::{Plan, Snapshot};
 use self::role::{Group, Workload};
 use self::state::State;
-use crate::addon::{self, Objects, Subjects};
+use crate::addon::{self, InstalledBy, Objects, Subjects};
 use crate::applier::{self, Applier, Mark};
 use crate::client::{Error, if_found};
 use crate::ledger::PATIENCE;
@@ -48,10 +50,11 @@ fn resource() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, "v1alpha2", KIND), "rolebasedgroups")
 }
 
-/// Runs the controller while its definition is there, until `cancel` is triggered.
+/// Runs the controller while the addon's definition is there, until `cancel` is triggered.
 pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
     let (outer, shared) = (client.clone(), informers.clone());
-    addon::while_served(client, informers, resource(), cancel, move |groups, stop| {
+    let kind = (resource(), InstalledBy::Addon(RBG));
+    addon::while_served(client, informers, kind, cancel, move |groups, stop| {
         let with = (outer.clone(), shared.clone());
         let controller = Arc::new(Controller::new(outer.clone(), &shared, groups, &stop));
         async move {
@@ -100,10 +103,11 @@ impl Controller {
         // Nobody else reads ConfigMaps: only those of groups are kept.
         let labelled = watcher::Config::default().labels(make::GROUP_LABEL).streaming_lists();
         let custom = [
-            Workload::LeaderWorkerSet.resource(),
-            applier::resource(&resource().api_version, ADAPTER),
-            applier::resource("scheduling.x-k8s.io/v1alpha1", "PodGroup"),
-            applier::resource("scheduling.volcano.sh/v1beta1", "PodGroup"),
+            (Workload::LeaderWorkerSet.resource(), InstalledBy::Anybody),
+            // Their status is written here.
+            (applier::resource(&resource().api_version, ADAPTER), InstalledBy::Addon(RBG)),
+            (applier::resource("scheduling.x-k8s.io/v1alpha1", "PodGroup"), InstalledBy::Anybody),
+            (applier::resource("scheduling.volcano.sh/v1beta1", "PodGroup"), InstalledBy::Anybody),
         ];
         Self {
             subjects: Subjects::new(groups),
@@ -112,7 +116,7 @@ impl Controller {
             services,
             configs: Informer::start(Api::all(client.clone()), labelled, stop.clone()),
             pods,
-            custom: custom.map(Objects::new),
+            custom: custom.map(|(resource, installed_by)| Objects::new(resource, installed_by)),
             recorder: Recorder::new(client.clone(), "rolebasedgroup-controller", None),
             applier: Applier::new(client.clone(), "rbg"),
             client,

@@ -1,5 +1,5 @@
 //! RoleBasedGroupSets (workloads.x-k8s.io): several RoleBasedGroups of one template. Runs while the
-//! CustomResourceDefinition is there.
+//! CustomResourceDefinition of the addon is there.
 //!
 //! Watches RoleBasedGroupSets and their groups; owns the groups. A group is written when it is made and when the template
 //! changes, and not in between: its roles may be scaled one by one.
@@ -11,13 +11,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
+use machinery::addon::RBG;
 use machinery::int_or_string;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::conditions::Conditions;
 use super::role::EXCLUSIVE;
-use crate::addon::{self, Objects, Subjects};
+use crate::addon::{self, InstalledBy, Objects, Subjects};
 use crate::applier;
 use crate::client::{Error, if_found};
 use crate::ledger::PATIENCE;
@@ -35,12 +36,13 @@ fn resource() -> ApiResource {
     applier::resource(&super::resource().api_version, "RoleBasedGroupSet")
 }
 
-/// Runs the controller while its definition is there, until `cancel` is triggered.
+/// Runs the controller while the addon's definition is there, until `cancel` is triggered.
 pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
     let (outer, shared) = (client.clone(), informers.clone());
-    addon::while_served(client, informers, resource(), cancel, move |sets, stop| {
+    let kind = (resource(), InstalledBy::Addon(RBG));
+    addon::while_served(client, informers, kind, cancel, move |sets, stop| {
         let with = (outer.clone(), shared.clone());
-        let groups = Objects::new(super::resource());
+        let groups = Objects::new(super::resource(), InstalledBy::Addon(RBG));
         let controller = Arc::new(Controller { client: outer.clone(), subjects: Subjects::new(sets), groups });
         async move {
             let subjects = &controller.subjects;

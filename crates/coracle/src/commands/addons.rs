@@ -7,7 +7,7 @@ use ::addons::{ALL, Addon, LABEL};
 use ::node::Profile;
 use anyhow::{Context, Result, bail};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 use serde_json::Value;
@@ -28,12 +28,7 @@ pub(crate) fn run(profile: &Profile, command: &AddonsCommand) -> Result<ExitCode
         AddonsCommand::List => list(&ask(profile, present)?)?,
         AddonsCommand::Enable(wanted) => {
             let addons = find(&wanted.names)?;
-            ask(profile, async |client| {
-                for addon in &addons {
-                    enable(&client, addon).await?;
-                }
-                Ok(())
-            })?;
+            ask(profile, async |client| enable(&client, &addons).await)?;
         }
         AddonsCommand::Disable(wanted) => {
             let addons = find(&wanted.names)?;
@@ -85,36 +80,61 @@ async fn present(client: Client) -> Result<Present> {
     Ok(list.items.into_iter().map(entry).collect())
 }
 
-async fn enable(client: &Client, addon: &Addon) -> Result<()> {
+/// Enables all of them, or none where one is refused.
+async fn enable(client: &Client, addons: &[&'static Addon]) -> Result<()> {
     let present = present(client.clone()).await?;
-    let definitions = addon.definitions();
-    let foreign = definitions.iter().find(|definition| matches!(present.get(name(definition)), Some(None)));
-    if let Some(foreign) = foreign {
-        bail!(
-            "{} is there already and does not belong to the addon {}; delete it first, or keep yours",
-            name(foreign),
-            addon.name
-        );
+    for addon in addons {
+        if let Some(refusal) = refusal(addon, &present) {
+            bail!(refusal);
+        }
     }
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for definition in &definitions {
-        let apply = PatchParams::apply(MANAGER).force();
-        let name = name(definition);
-        api.patch(name, &apply, &Patch::Apply(definition)).await.with_context(|| format!("cannot apply {name}"))?;
+    for addon in addons {
+        for definition in &addon.definitions() {
+            let apply = PatchParams::apply(MANAGER).force();
+            let name = name(definition);
+            api.patch(name, &apply, &Patch::Apply(definition)).await.with_context(|| format!("cannot apply {name}"))?;
+        }
+        output::note(format!("Enabled {}.", addon.name));
     }
-    output::note(format!("Enabled {}.", addon.name));
     Ok(())
 }
 
-async fn disable(client: &Client, addon: &Addon) -> Result<()> {
-    let present = present(client.clone()).await?;
-    let own = present.iter().filter(|(_, owner)| owner.as_deref() == Some(addon.name));
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let mut any = false;
-    for (name, _) in own {
-        any = true;
-        api.delete(name, &DeleteParams::default()).await.with_context(|| format!("cannot delete {name}"))?;
+/// Why an addon cannot be enabled beside what is there, and the ways out.
+fn refusal(addon: &Addon, present: &Present) -> Option<String> {
+    let definitions = addon.definitions();
+    let is_foreign = |name: &&str| present.get(*name).is_some_and(|owner| owner.as_deref() != Some(addon.name));
+    let foreign: Vec<&str> = definitions.iter().map(name).filter(is_foreign).collect();
+    if foreign.is_empty() {
+        return None;
     }
+    let names = foreign.join(" ");
+    Some(format!(
+        "cannot enable {addon}: somebody else installed {list}, and its own controller may be running.\n\
+         To keep that installation, leave the addon {addon} off. To use the addon, uninstall the other project and delete \
+         its definitions with all their objects:\n  \
+         kubectl delete customresourcedefinition {names}\n\
+         Or, if nobody looks after these objects, hand them over to the addon and enable it again:\n  \
+         kubectl label --overwrite customresourcedefinition {names} {LABEL}={addon}",
+        addon = addon.name,
+        list = foreign.join(", "),
+    ))
+}
+
+/// Deletes the definitions that the addon installed, and no others.
+async fn disable(client: &Client, addon: &Addon) -> Result<()> {
+    let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
+    let own = ListParams::default().labels(&format!("{LABEL}={}", addon.name));
+    let list = api.list(&own).await.context("cannot list the definitions")?;
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for definition in &list.items {
+        let name = definition.metadata.name.as_deref().unwrap_or_default();
+        // Whoever has put another one in its place since keeps it.
+        let preconditions = Preconditions { uid: definition.metadata.uid.clone(), resource_version: None };
+        let params = DeleteParams::default().preconditions(preconditions);
+        api.delete(name, &params).await.with_context(|| format!("cannot delete {name}"))?;
+    }
+    let any = !list.items.is_empty();
     output::note(if any { format!("Disabled {}.", addon.name) } else { format!("{} is not enabled.", addon.name) });
     Ok(())
 }
@@ -136,5 +156,25 @@ mod tests {
         assert!(!is_enabled(addon, &some));
         assert!(!is_enabled(addon, &foreign));
         assert!(find(&["lws".to_owned(), "x".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn what_somebody_else_installed_is_left_to_them() {
+        let Some(addon) = Addon::find("gang") else { panic!("an addon") };
+        let check = |name: &str, owner: Option<&str>, expected: Option<&str>| {
+            let present = Present::from([(name.to_owned(), owner.map(str::to_owned))]);
+            let refusal = refusal(addon, &present);
+            assert_eq!(refusal.is_some(), expected.is_some(), "{name} {owner:?}: {refusal:?}");
+            for words in expected.into_iter().chain(expected.map(|_| "kubectl delete customresourcedefinition queues."))
+            {
+                assert!(refusal.as_ref().is_some_and(|refusal| refusal.contains(words)), "{refusal:?}");
+            }
+        };
+        let queues = "queues.scheduling.volcano.sh";
+        let told = "cannot enable gang: somebody else installed queues.scheduling.volcano.sh";
+        check("widgets.example.com", None, None);
+        check(queues, Some("gang"), None);
+        check(queues, None, Some(told));
+        check(queues, Some("lws"), Some(told));
     }
 }

@@ -15,10 +15,14 @@
 //! Where the user deletes pods and nodes as well (a rough story), availability and order are nobody's to keep, but all the
 //! rest is.
 //!
+//! Beside the stories, [`controllers`] has what must be so without any faults: statuses that others spoiled are put right,
+//! and definitions that others installed are left alone.
+//!
 //! `CORACLE_SEED=N` runs the stories of that seed alone. The seed decides what the user and the faults do; how the store's
 //! threads and the one of everything else follow each other is left to the machine.
 
 mod chance;
+mod controllers;
 mod faults;
 mod judge;
 mod objects;

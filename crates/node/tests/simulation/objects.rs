@@ -22,7 +22,7 @@ pub(crate) const GANG: &str = "scheduling.x-k8s.io/pod-group";
 
 pub(crate) const GPU: &str = "nvidia.com/gpu";
 
-fn template(app: &str, image: usize) -> Value {
+pub(crate) fn template(app: &str, image: usize) -> Value {
     json!({
         "metadata": { "labels": { "app": app } },
         "spec": { "containers": [{

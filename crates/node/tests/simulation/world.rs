@@ -176,6 +176,27 @@ impl World {
         }
     }
 
+    /// The user writes into the status of an object.
+    pub(crate) async fn patch_status(&self, kind: &str, name: &str, status: Value) {
+        let (api_version, kind) = kind.rsplit_once('/').expect("VERSION/KIND");
+        let patch = Patch::Merge(serde_json::json!({ "status": status }));
+        let answer = self.of(api_version, kind).patch_status(name, &PatchParams::default(), &patch).await;
+        answer.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+    }
+
+    /// An object as it is; null where there is none.
+    pub(crate) async fn get(&self, kind: &str, name: &str) -> Value {
+        let (api_version, kind) = kind.rsplit_once('/').expect("VERSION/KIND");
+        let found = self.of(api_version, kind).get_opt(name).await.expect("it can be read");
+        found.map_or(Value::Null, |object| serde_json::to_value(object).expect("JSON"))
+    }
+
+    /// The objects of a kind.
+    pub(crate) async fn list(&self, kind: &str) -> Vec<DynamicObject> {
+        let (api_version, kind) = kind.rsplit_once('/').expect("VERSION/KIND");
+        self.of(api_version, kind).list(&Default::default()).await.expect("they can be read").items
+    }
+
     /// The user deletes an object that may have gone.
     pub(crate) async fn delete(&self, kind: &str, name: &str) {
         let (api_version, kind) = kind.rsplit_once('/').expect("VERSION/KIND");
@@ -190,7 +211,9 @@ impl World {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         match kind {
-            "Node" | "Namespace" | "CustomResourceDefinition" => Api::all_with(self.admin.clone(), &resource),
+            "Node" | "Namespace" | "CustomResourceDefinition" | "PersistentVolume" | "Queue" => {
+                Api::all_with(self.admin.clone(), &resource)
+            }
             _ => Api::namespaced_with(self.admin.clone(), NAMESPACE, &resource),
         }
     }

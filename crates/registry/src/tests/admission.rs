@@ -425,3 +425,36 @@ async fn a_priority_is_that_of_the_class() {
          cannot be deleted",
     );
 }
+
+#[tokio::test]
+async fn pods_are_told_of_a_leader_worker_set_by_its_addon_alone() {
+    const CRDS: &str = "apiextensions.k8s.io/v1/customresourcedefinitions";
+    const NAME: &str = "leaderworkersets.leaderworkerset.x-k8s.io";
+    let fixture = Fixture::open().await;
+    let schema = json!({ "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } });
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": { "name": NAME },
+        "spec": {
+            "group": "leaderworkerset.x-k8s.io", "scope": "Namespaced",
+            "names": { "plural": "leaderworkersets", "kind": "LeaderWorkerSet" },
+            "versions": [{ "name": "v1", "served": true, "storage": true, "schema": schema }],
+        },
+    });
+    let check = async |name: &str, told: bool| {
+        let mut member = pod(name);
+        member["metadata"]["labels"] = json!({ "leaderworkerset.sigs.k8s.io/name": "x" });
+        member["metadata"]["annotations"] = json!({ "leaderworkerset.sigs.k8s.io/size": "3" });
+        let made = fixture.create("v1/pods", "default", member).await.unwrap();
+        assert_eq!(made["spec"]["containers"][0]["env"].is_array(), told, "{name}: {made}");
+        assert_eq!(made["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/worker-index"].is_string(), told);
+    };
+    check("none-1", false).await;
+    fixture.create(CRDS, "", definition).await.unwrap();
+    check("foreign-1", false).await;
+    let target = fixture.target(CRDS, "", NAME);
+    let label = |value: Value| json!({ "metadata": { "labels": { "coracle.dev/addon": value } } });
+    fixture.merge(&target, label(json!("lws"))).await.unwrap();
+    check("ours-1", true).await;
+    fixture.merge(&target, label(Value::Null)).await.unwrap();
+    check("foreign-2", false).await;
+}

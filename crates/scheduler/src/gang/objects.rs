@@ -1,4 +1,4 @@
-//! Groups and queues as objects: kinds that somebody may define in the cluster, or not.
+//! Groups and queues as objects: kinds that the addon may define in the cluster, or not.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use kube::api::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::watcher;
 use kube::{Api, Client};
-use serde_json::Value;
+use machinery::addon::{GANG, installed};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +22,7 @@ const LISTED: Duration = Duration::from_secs(2);
 /// What the scheduler is told.
 #[derive(Debug)]
 pub(crate) enum Told {
-    /// The kind is defined, or no longer.
+    /// The addon has defined the kind, or it is so no longer.
     Family(Family, bool),
     /// A group came, changed or went.
     Group(GroupKey, Option<Group>),
@@ -83,7 +83,7 @@ pub(crate) async fn known(mut known: Known) {
     let _ = known.wait_for(|count| *count >= KINDS.len()).await;
 }
 
-/// Watches the kinds, for as long as they are defined, and keeps the status of groups and queues, until `cancel` is triggered.
+/// Watches the kinds, for as long as the addon defines them, and keeps the status of groups and queues, until `cancel` is triggered.
 pub(crate) async fn watch(
     client: Client,
     pods: Informer<k8s_openapi::api::core::v1::Pod>,
@@ -97,7 +97,7 @@ pub(crate) async fn watch(
     futures::future::join_all(KINDS.map(follow)).await;
 }
 
-/// Follows one kind: each time it is defined, its objects are watched until it is gone again. `volcano` holds the groups of
+/// Follows one kind: each time the addon defines it, its objects are watched until it is gone again. `volcano` holds the groups of
 /// Volcano while these are watched.
 async fn follow(
     kind: Kind,
@@ -123,8 +123,8 @@ async fn follow(
         Informer::<DynamicObject>::start(Api::all_with(client.clone(), &definitions), config, cancel.clone());
     let (defined, mut changes) = watch::channel(false);
     informer.on_change(move |change| {
-        let established = change.new.as_ref().is_some_and(|object| is_established(&object.data));
-        defined.send_if_modified(|defined| std::mem::replace(defined, established) != established);
+        let ours = change.new.as_ref().is_some_and(|definition| is_ours(definition));
+        defined.send_if_modified(|defined| std::mem::replace(defined, ours) != ours);
     });
     tokio::select! {
         () = cancel.cancelled() => return,
@@ -215,13 +215,36 @@ async fn follow(
     }
 }
 
-fn is_established(definition: &Value) -> bool {
-    let conditions = definition["status"]["conditions"].as_array();
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|condition| condition["type"] == "Established" && condition["status"] == "True")
+/// Whether a definition is the addon's, and its kind is served.
+fn is_ours(definition: &DynamicObject) -> bool {
+    let conditions = definition.data["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    installed(definition.metadata.labels.as_ref(), GANG)
+        && conditions.any(|condition| condition["type"] == "Established" && condition["status"] == "True")
 }
 
 /// The groups of one kind.
 pub(super) type Objects = Informer<DynamicObject>;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn only_the_addons_kinds_are_scheduled_by() {
+        let check = |labels: Value, established: &str, expected: bool| {
+            let definition = from_value(json!({
+                "metadata": { "name": "podgroups.scheduling.volcano.sh", "labels": labels },
+                "status": { "conditions": [{ "type": "Established", "status": established }] },
+            }));
+            assert_eq!(is_ours(&definition.expect("an object")), expected, "{labels} {established}");
+        };
+        check(json!({}), "True", false);
+        check(json!({ "app.kubernetes.io/managed-by": "Helm" }), "True", false);
+        check(json!({ "coracle.dev/addon": "lws" }), "True", false);
+        check(json!({ "coracle.dev/addon": "gang" }), "False", false);
+        check(json!({ "coracle.dev/addon": "gang" }), "True", true);
+    }
+}

@@ -142,7 +142,7 @@ impl Scheduler {
                 // Pods that name schedulers which are stood in for are ours from now on, or no longer.
                 for pod in self.pods.list() {
                     let name = pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref());
-                    if name.is_some_and(|name| GANG_SCHEDULERS.contains(&name)) {
+                    if name.is_some_and(|name| GANG_SCHEDULERS.contains(&(name, family))) {
                         self.take_pod(pod);
                     }
                 }
@@ -173,7 +173,9 @@ impl Scheduler {
     pub(super) fn profile_of(&self, pod: &Pod) -> Option<&Profile> {
         let name = pod.spec.as_ref()?.scheduler_name.as_deref()?;
         let own = self.config.profiles.iter().find(|profile| profile.scheduler_name == name);
-        let stands_in = self.config.stand_in && !self.groups.families.is_empty() && GANG_SCHEDULERS.contains(&name);
+        let families = &self.groups.families;
+        let stands_in =
+            self.config.stand_in && families.iter().any(|family| GANG_SCHEDULERS.contains(&(name, *family)));
         own.or_else(|| self.config.profiles.first().filter(|_| stands_in))
     }
 

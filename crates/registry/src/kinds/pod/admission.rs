@@ -27,7 +27,7 @@ const NODE_TROUBLE_SECONDS: i64 = 300;
 const NODE_TROUBLES: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 /// Fills in what a new Pod gets.
 pub(super) fn admit(pod: &mut Pod, context: &Context<'_>) {
-    super::leader_worker::join_group(pod);
+    super::leader_worker::join_group(pod, context);
     if entry(&pod.metadata.annotations, MIRROR).is_none() {
         account::admit(pod, context);
     }

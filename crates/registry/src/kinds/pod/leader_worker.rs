@@ -1,13 +1,23 @@
 //! What a Pod of a LeaderWorkerSet is told about its group when it is created: labels, environment, affinity.
 //!
 //! The LeaderWorkerSet project does this in a mutating webhook; here the controller is built in, and so is this. A Pod that
-//! none of its StatefulSets made is left alone.
+//! none of its StatefulSets made is left alone, and so is every Pod while the addon is off: then the sets, if there are
+//! any, are those of the project's own controller, which has its webhook.
 
 use k8s_openapi::api::core::v1::{Affinity, Container, EnvVar, Pod, PodAffinityTerm};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
+use machinery::addon;
 use machinery::hash::fnv32a;
+use serde::Deserialize;
+use store::Key;
 
+use super::admission::stored;
+use crate::custom::DEFINITIONS;
+use crate::kind::Context;
 use crate::kinds::common::{entry, text};
+
+/// The definition of LeaderWorkerSets.
+const DEFINITION: &str = "leaderworkersets.leaderworkerset.x-k8s.io";
 
 const NAME: &str = "leaderworkerset.sigs.k8s.io/name";
 const GROUP_INDEX: &str = "leaderworkerset.sigs.k8s.io/group-index";
@@ -23,7 +33,27 @@ const EXCLUSIVE: &str = "leaderworkerset.sigs.k8s.io/exclusive-topology";
 const SUBGROUP_EXCLUSIVE: &str = "leaderworkerset.sigs.k8s.io/subgroup-exclusive-topology";
 
 /// Tells a Pod about its group, if it has one.
-pub(super) fn join_group(pod: &mut Pod) {
+pub(super) fn join_group(pod: &mut Pod, context: &Context<'_>) {
+    // The definition is looked at only for what may be a member.
+    if entry(&pod.metadata.labels, NAME).is_some() && is_enabled(context) {
+        tell_member(pod);
+    }
+}
+
+/// Whether the addon is on: its definition is there, is its own, and is to stay.
+fn is_enabled(context: &Context<'_>) -> bool {
+    #[derive(Deserialize)]
+    struct Definition {
+        metadata: ObjectMeta,
+    }
+    let definition = stored::<Definition>(context, &Key::new(DEFINITIONS, "", DEFINITION));
+    definition.is_some_and(|definition| {
+        let metadata = &definition.metadata;
+        metadata.deletion_timestamp.is_none() && addon::installed(metadata.labels.as_ref(), addon::LWS)
+    })
+}
+
+fn tell_member(pod: &mut Pod) {
     let Some(set) = entry(&pod.metadata.labels, NAME).cloned() else { return };
     let size = entry(&pod.metadata.annotations, SIZE).and_then(|text| text.parse::<i32>().ok());
     let name = text(&pod.metadata.name).to_owned();
@@ -133,7 +163,7 @@ mod tests {
         let metadata = json!({ "name": name, "namespace": "ns", "labels": labels, "annotations": annotations });
         let spec = json!({ "subdomain": "x", "containers": [{ "name": "c", "env": [{ "name": "A", "value": "b" }] }] });
         let mut pod: Pod = from_value(json!({ "metadata": metadata, "spec": spec })).expect("pod");
-        join_group(&mut pod);
+        tell_member(&mut pod);
         serde_json::to_value(pod).expect("pod")
     }
 
