@@ -1,5 +1,7 @@
 //! Responses. This is the one place where an [`ApiError`] becomes a `Status`.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WARNING};
 use http::{HeaderValue, Response, StatusCode};
@@ -59,13 +61,28 @@ pub(crate) fn error(error: &ApiError) -> Answer {
     response
 }
 
+/// How many characters all warnings of a response may have, and each of them where they would be more. Upstream's figures
+/// (apiserver `endpoints/filters/warning.go`).
+const WARNINGS_MAX: usize = 4 * 1024;
+const WARNING_MAX: usize = 256;
+
 /// Adds `Warning` headers: code 299, no agent, the text in quotes. A write that was tried again has some of them twice;
 /// each is said once.
 pub(crate) fn warn(response: &mut Answer, warnings: &[String]) {
-    for (index, warning) in warnings.iter().enumerate() {
-        if warnings[..index].contains(warning) {
-            continue;
-        }
+    let mut seen = HashSet::new();
+    let once = warnings.iter().filter(|warning| seen.insert(warning.as_str())).map(String::as_str);
+    let mut once: Vec<&str> = once.take(WARNINGS_MAX).collect();
+    let length = |warning: &str| warning.chars().count();
+    if once.iter().map(|warning| length(warning)).sum::<usize>() > WARNINGS_MAX {
+        let mut said = 0;
+        once.retain_mut(|warning| {
+            let end = warning.char_indices().nth(WARNING_MAX).map_or(warning.len(), |(end, _)| end);
+            *warning = &warning[..end];
+            said += length(warning);
+            said <= WARNINGS_MAX
+        });
+    }
+    for warning in once {
         let mut header = String::with_capacity(warning.len() + 10);
         header.push_str("299 - \"");
         for character in warning.chars() {

@@ -1,5 +1,9 @@
 //! JSONPath as printer columns of custom resources use it: `.spec.replicas`, `.status.conditions[?(@.type=="Ready")].status`,
 //! `.spec.containers[*].image`, `.metadata.annotations.example\.com/key`, `.items[-1]`, `..name`.
+//!
+//! A path is a program of whoever defines a column: looking for its first value visits as many as it is given.
+
+use std::ops::ControlFlow;
 
 use serde_json::Value;
 
@@ -34,15 +38,25 @@ enum Operator {
     GreaterOrEqual,
 }
 
+/// How deep filters may stand in filters.
+const MAX_FILTERS: usize = 4;
+
 impl JsonPath {
-    /// Reads a path; `None` when it is none.
+    /// Reads a path; `None` when it is none. As upstream (client-go `util/jsonpath/parser.go`), one recursive descent
+    /// right after another is none.
     pub fn parse(text: &str) -> Option<Self> {
+        Self::parse_within(text, MAX_FILTERS)
+    }
+
+    /// Reads a path that may have so many `filters` within each other.
+    fn parse_within(text: &str, filters: usize) -> Option<Self> {
         let text = text.trim();
         let text = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(text);
         let mut rest = text.strip_prefix('$').unwrap_or(text);
         let mut steps = Vec::new();
         while !rest.is_empty() {
             rest = match rest.as_bytes() {
+                [b'.', b'.', ..] if steps.last() == Some(&Step::Descend) => return None,
                 [b'.', b'.', ..] => {
                     steps.push(Step::Descend);
                     &rest[1..]
@@ -50,7 +64,7 @@ impl JsonPath {
                 [b'.'] => "",
                 [b'.', b'[', ..] => &rest[1..],
                 [b'.', ..] => field(&rest[1..], &mut steps)?,
-                [b'[', ..] => bracket(&rest[1..], &mut steps)?,
+                [b'[', ..] => bracket(&rest[1..], &mut steps, filters)?,
                 _ if steps.is_empty() => field(rest, &mut steps)?,
                 _ => return None,
             };
@@ -58,57 +72,64 @@ impl JsonPath {
         Some(Self(steps))
     }
 
-    /// All that the path leads to, in order.
-    pub fn find<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
-        let mut found = vec![value];
-        for step in &self.0 {
-            let mut next = Vec::new();
-            for value in found {
-                step.follow(value, &mut next);
-            }
-            found = next;
-        }
-        found
-    }
-
-    /// The first that the path leads to.
-    pub fn first<'a>(&self, value: &'a Value) -> Option<&'a Value> {
-        self.find(value).into_iter().next()
+    /// The first value that the path leads to, of as many as are `left` to visit; what was visited is taken from them.
+    pub fn first<'a>(&self, value: &'a Value, left: &mut usize) -> Option<&'a Value> {
+        let mut first = None;
+        let _ = walk(&self.0, value, left, &mut |found| {
+            first = Some(found);
+            ControlFlow::Break(())
+        });
+        first
     }
 }
 
-impl Step {
-    fn follow<'a>(&self, value: &'a Value, found: &mut Vec<&'a Value>) {
-        match (self, value) {
-            (Self::Field(name), Value::Object(fields)) => found.extend(fields.get(&**name)),
-            (Self::Index(index), Value::Array(items)) => {
-                found.extend(position(*index, items.len()).and_then(|index| items.get(index)));
+/// Shows all values that steps lead to, in order, until `found` breaks or nothing is `left` to visit. Recursion ends with
+/// the value's depth: of two steps at least one leads deeper.
+fn walk<'a>(
+    steps: &[Step],
+    value: &'a Value,
+    left: &mut usize,
+    found: &mut dyn FnMut(&'a Value) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let Some((step, rest)) = steps.split_first() else { return found(value) };
+    *left = match left.checked_sub(1) {
+        Some(left) => left,
+        None => return ControlFlow::Break(()),
+    };
+    match (step, value) {
+        (Step::Field(name), Value::Object(fields)) => match fields.get(&**name) {
+            Some(value) => walk(rest, value, left, found),
+            None => ControlFlow::Continue(()),
+        },
+        (Step::Index(index), Value::Array(items)) => {
+            match position(*index, items.len()).and_then(|index| items.get(index)) {
+                Some(item) => walk(rest, item, left, found),
+                None => ControlFlow::Continue(()),
             }
-            (Self::Slice(from, to, step), Value::Array(items)) => {
-                let bound = |index: Option<i64>, or: usize| match index {
-                    Some(index) => position(index, items.len()).unwrap_or(0).min(items.len()),
-                    None => or,
-                };
-                let (from, to) = (bound(*from, 0), bound(*to, items.len()));
-                found.extend(items.iter().take(to).skip(from).step_by((*step).max(1)));
-            }
-            (Self::Every, Value::Object(fields)) => found.extend(fields.values()),
-            (Self::Every, Value::Array(items)) => found.extend(items),
-            (Self::Descend, value) => descend(value, found),
-            (Self::Filter(filter), Value::Array(items)) => {
-                found.extend(items.iter().filter(|item| filter.holds(item)));
-            }
-            _ => {}
         }
-    }
-}
-
-fn descend<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
-    found.push(value);
-    match value {
-        Value::Object(fields) => fields.values().for_each(|value| descend(value, found)),
-        Value::Array(items) => items.iter().for_each(|value| descend(value, found)),
-        _ => {}
+        (Step::Slice(from, to, step), Value::Array(items)) => {
+            let bound = |index: Option<i64>, or: usize| match index {
+                Some(index) => position(index, items.len()).unwrap_or(0).min(items.len()),
+                None => or,
+            };
+            let (from, to) = (bound(*from, 0), bound(*to, items.len()));
+            let mut items = items.iter().take(to).skip(from).step_by((*step).max(1));
+            items.try_for_each(|item| walk(rest, item, left, found))
+        }
+        (Step::Every, Value::Object(fields)) => fields.values().try_for_each(|value| walk(rest, value, left, found)),
+        (Step::Every, Value::Array(items)) => items.iter().try_for_each(|item| walk(rest, item, left, found)),
+        (Step::Descend, value) => {
+            walk(rest, value, left, found)?;
+            match value {
+                Value::Object(fields) => fields.values().try_for_each(|value| walk(steps, value, left, found)),
+                Value::Array(items) => items.iter().try_for_each(|value| walk(steps, value, left, found)),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+        (Step::Filter(filter), Value::Array(items)) => items.iter().try_for_each(|item| {
+            if filter.holds(item, left) { walk(rest, item, left, found) } else { ControlFlow::Continue(()) }
+        }),
+        _ => ControlFlow::Continue(()),
     }
 }
 
@@ -119,8 +140,8 @@ fn position(index: i64, length: usize) -> Option<usize> {
 }
 
 impl Filter {
-    fn holds(&self, item: &Value) -> bool {
-        let Some(found) = self.path.first(item) else { return false };
+    fn holds(&self, item: &Value, left: &mut usize) -> bool {
+        let Some(found) = self.path.first(item, left) else { return false };
         let Some((operator, wanted)) = &self.test else { return true };
         let order = match (found, wanted) {
             (Value::Number(found), Value::Number(wanted)) => found.as_f64().partial_cmp(&wanted.as_f64()),
@@ -163,11 +184,11 @@ fn field<'a>(text: &'a str, steps: &mut Vec<Step>) -> Option<&'a str> {
 }
 
 /// Reads what is between brackets, of which the first is already gone.
-fn bracket<'a>(text: &'a str, steps: &mut Vec<Step>) -> Option<&'a str> {
+fn bracket<'a>(text: &'a str, steps: &mut Vec<Step>, filters: usize) -> Option<&'a str> {
     let end = closing(text)?;
     let (inner, rest) = (text[..end].trim(), &text[end + 1..]);
     if let Some(condition) = inner.strip_prefix("?(").and_then(|inner| inner.strip_suffix(')')) {
-        steps.push(Step::Filter(filter(condition)?));
+        steps.push(Step::Filter(filter(condition, filters.checked_sub(1)?)?));
     } else if inner == "*" {
         steps.push(Step::Every);
     } else if let Some(name) = unquoted(inner) {
@@ -204,7 +225,7 @@ fn unquoted(text: &str) -> Option<&str> {
     ['\'', '"'].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
 }
 
-fn filter(condition: &str) -> Option<Filter> {
+fn filter(condition: &str, filters: usize) -> Option<Filter> {
     const OPERATORS: [(&str, Operator); 6] = [
         ("==", Operator::Equal),
         ("!=", Operator::Unequal),
@@ -213,7 +234,7 @@ fn filter(condition: &str) -> Option<Filter> {
         ("<", Operator::Less),
         (">", Operator::Greater),
     ];
-    let path = |text: &str| JsonPath::parse(text.trim().strip_prefix('@')?);
+    let path = |text: &str| JsonPath::parse_within(text.trim().strip_prefix('@')?, filters);
     let split = OPERATORS.iter().find_map(|(word, operator)| {
         let (left, right) = condition.split_once(word)?;
         Some((left, *operator, right.trim()))
@@ -232,6 +253,31 @@ fn filter(condition: &str) -> Option<Filter> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn all<'a>(path: &JsonPath, object: &'a Value) -> Vec<&'a Value> {
+        let mut values = Vec::new();
+        let _ = walk(&path.0, object, &mut { 100 }, &mut |value| {
+            values.push(value);
+            ControlFlow::Continue(())
+        });
+        values
+    }
+
+    #[test]
+    fn paths_have_bounds() {
+        for path in ["....................x".to_owned(), "...x".to_owned(), "..".to_owned() + &"[?(@".repeat(100_000)] {
+            assert_eq!(JsonPath::parse(&path), None, "{path:.40}");
+        }
+        let nested = |count: usize| "[?(@".repeat(count) + ".a" + &")]".repeat(count);
+        assert!(JsonPath::parse(&nested(MAX_FILTERS)).is_some() && JsonPath::parse(&nested(MAX_FILTERS + 1)).is_none());
+        let wide: Value = (0..40).fold(json!(1), |value, _| json!([value, value.is_array(), {}, [], {}]));
+        // Thirty descents with a choice after each: what they lead to cannot be counted, what is looked at can.
+        for path in ["..*".repeat(30) + "..x", "..[?(@..[?(@..*..*..*..x)]..y)]".to_owned()] {
+            let parsed = JsonPath::parse(&path).unwrap_or_else(|| panic!("{path}"));
+            let mut left = 100_000;
+            assert_eq!((parsed.first(&wide, &mut left), left), (None, 0), "{path}");
+        }
+    }
 
     #[test]
     fn paths_lead_to_values() {
@@ -260,7 +306,8 @@ mod tests {
             ("..image", json!(["x", "y"])),
         ] {
             let parsed = JsonPath::parse(path).unwrap_or_else(|| panic!("{path}"));
-            assert_eq!(json!(parsed.find(&object)), expect, "{path}");
+            assert_eq!(json!(all(&parsed, &object)), expect, "{path}");
+            assert_eq!(parsed.first(&object, &mut { 100 }), expect.get(0), "{path}");
         }
         for path in [".a[", ".a[x]", ".a[?(x)]", "..", ".a..", ".a[1]b"] {
             assert_eq!(JsonPath::parse(path).filter(|path| path.0.last() != Some(&Step::Descend)), None, "{path}");

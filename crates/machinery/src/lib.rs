@@ -13,6 +13,7 @@
 //! | [`names`] | generated names |
 //! | [`selector`] | label and field selectors |
 //! | [`placement`] | which nodes a pod may run on |
+//! | [`depth`] | how deep objects may be nested |
 //! | [`quantity`] | `100m`, `1536Mi`, `2e3` |
 //! | [`int_or_string`] | counts that may be percentages |
 //! | [`patch`] | JSON patch, merge patch, strategic merge patch |
@@ -32,6 +33,7 @@
 pub mod addon;
 pub mod age;
 pub mod cron;
+pub mod depth;
 pub mod ephemeral;
 pub mod expression;
 pub mod field;

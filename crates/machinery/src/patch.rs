@@ -3,20 +3,18 @@
 //! They take and return whole documents and know nothing of types but the facts in [`crate::merge_keys`]; what comes out is
 //! decoded and validated like any other write.
 
+mod json;
 mod order;
 mod strategic;
 #[cfg(test)]
 mod tests;
 
-use json_patch::Patch;
 use serde_json::Value;
 
 use crate::status::{ApiError, Cause, Reason};
 
+pub use json::{MAX_COPIED, MAX_OPERATIONS, json_patch};
 pub use strategic::strategic_merge_patch;
-
-/// The most operations that one JSON patch may have.
-pub const MAX_OPERATIONS: usize = 10_000;
 
 /// Why a patch cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,18 +42,6 @@ impl From<PatchError> for ApiError {
             PatchError::TooManyOperations(_) => Self::too_large(error),
         }
     }
-}
-
-/// Applies a JSON patch (RFC 6902): all of its operations or none.
-pub fn json_patch(document: &Value, operations: &Value) -> Result<Value, PatchError> {
-    if let Some(count) = operations.as_array().map(Vec::len).filter(|&count| count > MAX_OPERATIONS) {
-        return Err(PatchError::TooManyOperations(count));
-    }
-    let patch: Patch = serde_json::from_value(operations.clone())
-        .map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
-    let mut result = document.clone();
-    json_patch::patch_unsafe(&mut result, &patch).map_err(|error| PatchError::Unprocessable(error.to_string()))?;
-    Ok(result)
 }
 
 /// Applies a JSON merge patch (RFC 7386) to an object.

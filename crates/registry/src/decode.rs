@@ -6,15 +6,14 @@
 //! - reports unknown and duplicate fields, as strict validation and warnings need them,
 //! - says what upstream says about a value of the wrong type, with Go's names for the types,
 //! - lets pass what Go lets pass and serde does not: numbers as quantities, `null` as the zero value,
-//! - writes quantities in their canonical form, as upstream does whenever it has decoded one.
+//! - writes quantities in their canonical form, as upstream does whenever it has decoded one,
+//! - bounds how deep the object may be nested, and how much memory it may take.
 
 mod go;
 mod keys;
 #[cfg(test)]
 mod tests;
 mod track;
-
-use std::cell::RefCell;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -57,9 +56,10 @@ impl Report {
         (!self.findings.is_empty()).then(|| format!("strict decoding error: {}", self.findings.join(", ")))
     }
 
-    /// Takes a note, unless nobody wants to know.
+    /// Takes a note, unless nobody wants to know, or there are many already: sigs.k8s.io/json stops at 100, too.
     pub(crate) fn note(&mut self, finding: String) {
-        if self.collect && !self.findings.contains(&finding) {
+        const MAX: usize = 100;
+        if self.collect && self.findings.len() < MAX && !self.findings.contains(&finding) {
             self.findings.push(finding);
         }
     }
@@ -95,7 +95,7 @@ pub fn decode<T: DeserializeOwned>(body: &[u8], report: &mut Report) -> Result<T
 }
 
 fn attempt<T: DeserializeOwned>(body: &[u8], report: &mut Report) -> Result<T, DecodeError> {
-    let notes = track::Notes { report: RefCell::new(report), failure: RefCell::new(None) };
+    let notes = track::Notes::new(report);
     let mut json = serde_json::Deserializer::from_slice(body);
     let result = T::deserialize(track::Track::root(&mut json, &notes)).and_then(|object| {
         json.end()?;

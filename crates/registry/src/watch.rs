@@ -208,7 +208,8 @@ impl Registry {
             backlog,
             watcher,
             next_bookmark: request.allow_bookmarks.then(|| now + BOOKMARK_EVERY),
-            deadline: request.timeout.map(|timeout| now + timeout),
+            // What lies beyond the end of time is no deadline.
+            deadline: request.timeout.and_then(|timeout| now.checked_add(timeout)),
             table: resource.info().custom.then(|| (Arc::clone(&self.0.table), self.0.table.changes())),
         })
     }

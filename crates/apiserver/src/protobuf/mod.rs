@@ -12,6 +12,7 @@ mod wire;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use machinery::depth::{MAX_DEPTH, TooDeep};
 use serde_json::{Map, Value};
 
 use types::{Presence, Repeat, Shape, Type};
@@ -29,6 +30,19 @@ pub(crate) enum DecodeError {
     /// It is not protobuf, or not the envelope.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// It is more than an object may be: nested too deeply, or of too many parts.
+    #[error("cannot read the protobuf body: {0}")]
+    Bound(String),
+    /// It is of another kind than the one that is written there.
+    #[error("{kind} in version {version:?} cannot be handled as a {wanted}")]
+    OtherKind {
+        /// `apps/v1`.
+        version: String,
+        /// `Deployment`.
+        kind: String,
+        /// `DeleteOptions`.
+        wanted: String,
+    },
     /// It is of a kind that has no protobuf form here: custom resources never have one.
     #[error("{kind} of version {version} is not known as protobuf")]
     UnknownKind {
@@ -39,8 +53,12 @@ pub(crate) enum DecodeError {
     },
 }
 
-/// The JSON of a protobuf body.
-pub(crate) fn to_json(body: &[u8]) -> Result<Vec<u8>, DecodeError> {
+/// The most messages in one body. An empty one takes two bytes, and some hundred as JSON in memory.
+const MAX_MESSAGES: usize = 250_000;
+
+/// The JSON of a protobuf body, which must be an object of the kind `wanted`. What it holds is looked at only then: a route
+/// decodes no types but its own.
+pub(crate) fn to_json(body: &[u8], wanted: &str) -> Result<Vec<u8>, DecodeError> {
     let envelope = body.strip_prefix(MAGIC).ok_or(Malformed("the body does not begin with k8s\\0"))?;
     let (mut version, mut kind, mut object) = (String::new(), String::new(), &b""[..]);
     for field in Fields::of(envelope) {
@@ -59,117 +77,142 @@ pub(crate) fn to_json(body: &[u8]) -> Result<Vec<u8>, DecodeError> {
             _ => {}
         }
     }
+    if !kind.is_empty() && kind != wanted {
+        return Err(DecodeError::OtherKind { version, kind, wanted: wanted.to_owned() });
+    }
     let Some(shape) = types::of_kind(&version, &kind) else {
         return Err(DecodeError::UnknownKind { version, kind });
     };
     let mut json = Map::new();
     json.insert("apiVersion".to_owned(), version.into());
     json.insert("kind".to_owned(), kind.into());
-    message(object, shape, &mut json)?;
+    Decoder::default().message(object, shape, &mut json)?;
     // A JSON value always encodes.
     Ok(serde_json::to_vec(&json).unwrap_or_default())
 }
 
-/// Adds the fields of a message to an object.
-fn message(bytes: &[u8], shape: &Shape, json: &mut Map<String, Value>) -> Result<(), Malformed> {
-    for field in Fields::of(bytes) {
-        let (number, payload) = field?;
-        // What a newer client knows and we do not is dropped, as upstream does.
-        let Some(field) = shape.field(number) else { continue };
-        match (field.repeat, field.name, &payload) {
-            (Repeat::Once, None, Payload::Bytes(bytes)) => {
-                // An embedded struct: its fields are those of the object around it.
-                if let Type::Message(name) = field.kind
-                    && let Some(shape) = types::shape(name)
-                {
-                    message(bytes, shape, json)?;
-                }
-            }
-            (Repeat::Once, Some(name), _) => {
-                let value = value(payload, field.kind)?;
-                if field.presence == Presence::Always || !is_zero(&value) {
-                    json.insert(name.to_owned(), value);
-                }
-            }
-            (Repeat::List, Some(name), _) => {
-                let list = json.entry(name).or_insert_with(|| Value::Array(Vec::new()));
-                if let Value::Array(list) = list {
-                    push(list, payload, field.kind)?;
-                }
-            }
-            (Repeat::Map, Some(name), Payload::Bytes(entry)) => {
-                let (key, value) = entry_of(entry, field.kind)?;
-                let map = json.entry(name).or_insert_with(|| Value::Object(Map::new()));
-                if let Value::Object(map) = map {
-                    map.insert(key, value);
-                }
-            }
-            _ => return Err(Malformed("a field has the wrong wire type")),
-        }
-    }
-    Ok(())
+/// Where in a body the decoder is, and how much it has decoded.
+#[derive(Default)]
+struct Decoder {
+    /// How many messages are around the one at hand.
+    depth: usize,
+    messages: usize,
 }
 
-/// Adds an element to a list, or several numbers that are packed together.
-fn push(list: &mut Vec<Value>, payload: Payload<'_>, kind: Type) -> Result<(), Malformed> {
-    match (payload, kind) {
-        (Payload::Bytes(packed), Type::Int | Type::Bool) => {
-            for number in wire::packed(packed) {
-                list.push(value(Payload::Varint(number?), kind)?);
+impl Decoder {
+    /// Adds the fields of a message to an object.
+    fn message(&mut self, bytes: &[u8], shape: &Shape, json: &mut Map<String, Value>) -> Result<(), DecodeError> {
+        for field in Fields::of(bytes) {
+            let (number, payload) = field?;
+            // What a newer client knows and we do not is dropped, as upstream does.
+            let Some(field) = shape.field(number) else { continue };
+            match (field.repeat, field.name, &payload) {
+                (Repeat::Once, None, Payload::Bytes(bytes)) => {
+                    // An embedded struct: its fields are those of the object around it.
+                    if let Type::Message(name) = field.kind
+                        && let Some(shape) = types::shape(name)
+                    {
+                        self.message(bytes, shape, json)?;
+                    }
+                }
+                (Repeat::Once, Some(name), _) => {
+                    let value = self.value(payload, field.kind)?;
+                    if field.presence == Presence::Always || !is_zero(&value) {
+                        json.insert(name.to_owned(), value);
+                    }
+                }
+                (Repeat::List, Some(name), _) => {
+                    let list = json.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+                    if let Value::Array(list) = list {
+                        self.push(list, payload, field.kind)?;
+                    }
+                }
+                (Repeat::Map, Some(name), Payload::Bytes(entry)) => {
+                    let (key, value) = self.entry_of(entry, field.kind)?;
+                    let map = json.entry(name).or_insert_with(|| Value::Object(Map::new()));
+                    if let Value::Object(map) = map {
+                        map.insert(key, value);
+                    }
+                }
+                _ => return Err(Malformed("a field has the wrong wire type").into()),
             }
         }
-        (payload, kind) => list.push(value(payload, kind)?),
+        Ok(())
     }
-    Ok(())
-}
 
-fn entry_of(entry: &[u8], kind: Type) -> Result<(String, Value), Malformed> {
-    let (mut key, mut content) = (String::new(), None);
-    for field in Fields::of(entry) {
-        match field? {
-            (1, Payload::Bytes(text)) => key = wire::text(text)?.to_owned(),
-            (2, payload) => content = Some(value(payload, kind)?),
-            _ => {}
-        }
-    }
-    let content = content.map_or_else(|| value(Payload::Bytes(b""), kind), Ok)?;
-    Ok((key, content))
-}
-
-fn value(payload: Payload<'_>, kind: Type) -> Result<Value, Malformed> {
-    Ok(match (kind, payload) {
-        // Negative numbers are written as 64 bits in two's complement, also by 32-bit fields.
-        (Type::Int, Payload::Varint(number)) => number.cast_signed().into(),
-        (Type::Double, Payload::Double(number)) => number.into(),
-        (Type::Bool, Payload::Varint(number)) => (number != 0).into(),
-        (Type::String, Payload::Bytes(bytes)) => wire::text(bytes)?.into(),
-        (Type::Bytes, Payload::Bytes(bytes)) => STANDARD.encode(bytes).into(),
-        (Type::Time { micro }, Payload::Bytes(bytes)) => time(bytes, micro)?,
-        (Type::Quantity, Payload::Bytes(bytes)) => only(bytes)?.map_or(Ok("0"), wire::text)?.into(),
-        (Type::IntOrString, Payload::Bytes(bytes)) => int_or_string(bytes)?,
-        (Type::Strings, Payload::Bytes(bytes)) => {
-            let mut list = Vec::new();
-            for field in Fields::of(bytes) {
-                if let (1, payload) = field? {
-                    list.push(value(payload, Type::String)?);
+    /// Adds an element to a list, or several numbers that are packed together.
+    fn push(&mut self, list: &mut Vec<Value>, payload: Payload<'_>, kind: Type) -> Result<(), DecodeError> {
+        match (payload, kind) {
+            (Payload::Bytes(packed), Type::Int | Type::Bool) => {
+                for number in wire::packed(packed) {
+                    list.push(self.value(Payload::Varint(number?), kind)?);
                 }
             }
-            list.into()
+            (payload, kind) => list.push(self.value(payload, kind)?),
         }
-        (Type::Raw, Payload::Bytes(bytes)) => match only(bytes)? {
-            Some(json) => serde_json::from_slice(json).map_err(|_| Malformed("embedded JSON is none"))?,
-            None => Value::Null,
-        },
-        (Type::Message(name), Payload::Bytes(bytes)) => {
-            let mut object = Map::new();
-            let shape = types::shape(name);
-            if let Some(shape) = shape {
-                message(bytes, shape, &mut object)?;
+        Ok(())
+    }
+
+    fn entry_of(&mut self, entry: &[u8], kind: Type) -> Result<(String, Value), DecodeError> {
+        let (mut key, mut content) = (String::new(), None);
+        for field in Fields::of(entry) {
+            match field? {
+                (1, Payload::Bytes(text)) => key = wire::text(text)?.to_owned(),
+                (2, payload) => content = Some(self.value(payload, kind)?),
+                _ => {}
             }
-            if shape.is_some_and(|shape| shape.either) { either(object) } else { object.into() }
         }
-        _ => return Err(Malformed("a field has the wrong wire type")),
-    })
+        let content = content.map_or_else(|| self.value(Payload::Bytes(b""), kind), Ok)?;
+        Ok((key, content))
+    }
+
+    fn value(&mut self, payload: Payload<'_>, kind: Type) -> Result<Value, DecodeError> {
+        Ok(match (kind, payload) {
+            // Negative numbers are written as 64 bits in two's complement, also by 32-bit fields.
+            (Type::Int, Payload::Varint(number)) => number.cast_signed().into(),
+            (Type::Double, Payload::Double(number)) => number.into(),
+            (Type::Bool, Payload::Varint(number)) => (number != 0).into(),
+            (Type::String, Payload::Bytes(bytes)) => wire::text(bytes)?.into(),
+            (Type::Bytes, Payload::Bytes(bytes)) => STANDARD.encode(bytes).into(),
+            (Type::Time { micro }, Payload::Bytes(bytes)) => time(bytes, micro)?,
+            (Type::Quantity, Payload::Bytes(bytes)) => only(bytes)?.map_or(Ok("0"), wire::text)?.into(),
+            (Type::IntOrString, Payload::Bytes(bytes)) => int_or_string(bytes)?,
+            (Type::Strings, Payload::Bytes(bytes)) => {
+                let mut list = Vec::new();
+                for field in Fields::of(bytes) {
+                    if let (1, payload) = field? {
+                        list.push(self.value(payload, Type::String)?);
+                    }
+                }
+                list.into()
+            }
+            (Type::Raw, Payload::Bytes(bytes)) => match only(bytes)? {
+                Some(json) => serde_json::from_slice(json).map_err(|_| Malformed("embedded JSON is none"))?,
+                None => Value::Null,
+            },
+            (Type::Message(name), Payload::Bytes(bytes)) => self.object(bytes, name)?,
+            _ => return Err(Malformed("a field has the wrong wire type").into()),
+        })
+    }
+
+    /// A message within the one at hand.
+    fn object(&mut self, bytes: &[u8], name: &str) -> Result<Value, DecodeError> {
+        let mut object = Map::new();
+        let Some(shape) = types::shape(name) else { return Ok(object.into()) };
+        self.messages += 1;
+        if self.messages > MAX_MESSAGES {
+            return Err(DecodeError::Bound(format!("it has more than {MAX_MESSAGES} messages")));
+        }
+        // What is a schema or something else has no braces of its own in JSON.
+        let level = usize::from(!shape.either);
+        self.depth += level;
+        if self.depth >= MAX_DEPTH {
+            return Err(DecodeError::Bound(TooDeep.to_string()));
+        }
+        self.message(bytes, shape, &mut object)?;
+        self.depth -= level;
+        Ok(if shape.either { either(object) } else { object.into() })
+    }
 }
 
 /// A schema or something else: the schema where there is one. Only `false` is left out by `message`.
@@ -237,4 +280,4 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, Malformed> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

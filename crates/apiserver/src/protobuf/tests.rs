@@ -79,7 +79,8 @@ fn objects_as_their_json_is() {
             }),
         ),
     ] {
-        let json: Value = serde_json::from_slice(&to_json(&bytes(body)).unwrap()).unwrap();
+        let json: Value =
+            serde_json::from_slice(&to_json(&bytes(body), expect["kind"].as_str().unwrap()).unwrap()).unwrap();
         assert_eq!(pruned(json), expect);
     }
 }
@@ -97,7 +98,7 @@ fn schemas_or_something_else() {
     ]
     .concat();
     let mut json = Map::new();
-    message(&schema, types::shape("apiextensions.v1.JSONSchemaProps").unwrap(), &mut json).unwrap();
+    Decoder::default().message(&schema, types::shape("apiextensions.v1.JSONSchemaProps").unwrap(), &mut json).unwrap();
     assert_eq!(
         Value::Object(json),
         json!({ "maximum": 1.5, "default": { "a": 1 }, "items": { "type": "s" }, "additionalProperties": true, "additionalItems": false })
@@ -106,7 +107,7 @@ fn schemas_or_something_else() {
 
 #[test]
 fn an_empty_struct_that_says_something_stays() {
-    let json: Value = serde_json::from_slice(&to_json(&bytes(DEPLOYMENT)).unwrap()).unwrap();
+    let json: Value = serde_json::from_slice(&to_json(&bytes(DEPLOYMENT), "Deployment").unwrap()).unwrap();
     assert!(json["spec"]["template"]["spec"]["volumes"][0]["emptyDir"].is_object(), "{json}");
 }
 
@@ -115,14 +116,14 @@ fn damaged_bodies_are_refused_whatever_is_damaged() {
     let good = bytes(DEPLOYMENT);
     for end in 0..good.len() {
         // Cut short it is refused, or an object with less in it; never more.
-        if let Ok(json) = to_json(&good[..end]) {
+        if let Ok(json) = to_json(&good[..end], "Deployment") {
             assert!(serde_json::from_slice::<Value>(&json).is_ok());
         }
     }
     for at in 4..good.len() {
         let mut bad = good.clone();
         bad[at] ^= 0xff;
-        let _ = to_json(&bad);
+        let _ = to_json(&bad, "Deployment");
     }
     for (body, expect) in [
         (&b""[..], "the body does not begin with k8s\\0"),
@@ -132,11 +133,50 @@ fn damaged_bodies_are_refused_whatever_is_damaged() {
         (b"k8s\0\x0f", "a field has an unknown wire type"),
         (b"k8s\0\x1a\x04gzip", "the object is encoded in another way"),
     ] {
-        let error = to_json(body).unwrap_err().to_string();
+        let error = to_json(body, "Pod").unwrap_err().to_string();
         assert_eq!(error, format!("cannot read the protobuf body: {expect}"), "{body:?}");
     }
     let custom = b"k8s\0\x0a\x10\x0a\x0aexample/v1\x12\x02My";
-    assert!(matches!(to_json(custom), Err(DecodeError::UnknownKind { .. })));
+    assert!(matches!(to_json(custom, "My"), Err(DecodeError::UnknownKind { .. })));
+}
+
+/// A definition whose schema excludes a schema that excludes a schema, and so on.
+pub(crate) fn nested_definition(levels: usize) -> Vec<u8> {
+    let field = |number: u64, bytes: &[u8]| {
+        let mut field = Vec::new();
+        for mut number in [number << 3 | 2, bytes.len() as u64] {
+            while number >= 0x80 {
+                field.push(number as u8 | 0x80);
+                number >>= 7;
+            }
+            field.push(number as u8);
+        }
+        [&field, bytes].concat()
+    };
+    let schema = (0..levels).fold(Vec::new(), |schema, _| field(28, &schema));
+    let version = [field(1, b"v1"), field(4, &field(1, &schema))].concat();
+    let object = [field(1, &field(1, b"bombs.example.com")), field(2, &field(7, &version))].concat();
+    let meta = [field(1, b"apiextensions.k8s.io/v1"), field(2, b"CustomResourceDefinition")].concat();
+    [MAGIC, &field(1, &meta), &field(2, &object)].concat()
+}
+
+#[test]
+fn what_is_decoded_has_bounds() {
+    const WANTED: &str = "CustomResourceDefinition";
+    let json: Value = serde_json::from_slice(&to_json(&nested_definition(90), WANTED).unwrap()).unwrap();
+    let schema = &json["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    assert!(schema.pointer(&"/not".repeat(90)).is_some() && schema.pointer(&"/not".repeat(91)).is_none(), "{json}");
+    for levels in [100, 3_000, 300_000] {
+        let error = to_json(&nested_definition(levels), WANTED).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read the protobuf body: exceeded max depth of 100");
+    }
+    let other = to_json(&nested_definition(1), "SelfSubjectAccessReview").unwrap_err();
+    assert!(matches!(other, DecodeError::OtherKind { .. }), "{other}");
+    // Containers, each of two bytes.
+    let object = b"\x12\x00".repeat(MAX_MESSAGES + 1);
+    let shape = types::shape("core.v1.PodSpec").unwrap();
+    let error = Decoder::default().message(&object, shape, &mut Map::new()).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot read the protobuf body: it has more than {MAX_MESSAGES} messages"));
 }
 
 /// The facts know the same fields as the types which the registry decodes into: none is lost on the way.

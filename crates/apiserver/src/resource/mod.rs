@@ -212,7 +212,7 @@ async fn review(review: &reviews::Review, request: &Request<'_>, body: RequestBo
         return Err(method_not_allowed());
     }
     let output = negotiate::output(&request.parts.headers, Offer::Plain)?;
-    let body = write::object(&request.parts.headers, body).await?;
+    let body = write::object(&request.parts.headers, body, review.kind).await?;
     let Request { server, place, user, .. } = request;
     if review.namespaced == place.namespace.is_empty() {
         return Err(ApiError::no_such_resource());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use machinery::depth::MAX_DEPTH;
 use machinery::field::{FieldError, Path};
 use machinery::status::ApiError;
 use registry::request::invalid_options;
@@ -11,7 +12,7 @@ use registry::write::check_manager;
 use registry::{DeleteRequest, FieldValidation, PatchType, Subresource, WriteOptions, Written};
 
 use super::{Call, read};
-use crate::body::RequestBody;
+use crate::body::{LIMIT, RequestBody};
 use crate::negotiate::{self, Input, Offer, Output, Shape};
 use crate::protobuf::{self, DecodeError};
 use crate::respond::{self, Answer};
@@ -19,7 +20,7 @@ use crate::tokens;
 
 pub(super) async fn create(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
     let (output, options) = prepare(call, "CreateOptions")?;
-    let body = object(&call.parts.headers, body).await?;
+    let body = object(&call.parts.headers, body, &call.resource().info().kind).await?;
     let written = call.registry().create(&call.target, &body, &options).await?;
     answer(call, output, &written)
 }
@@ -30,7 +31,8 @@ pub(super) async fn update(
     body: RequestBody,
 ) -> Result<Answer, ApiError> {
     let (output, options) = prepare(call, "UpdateOptions")?;
-    let body = object(&call.parts.headers, body).await?;
+    let kind = if subresource == Some(Subresource::Scale) { "Scale" } else { &call.resource().info().kind };
+    let body = object(&call.parts.headers, body, kind).await?;
     let written = call.registry().update(&call.target, subresource, &body, &options).await?;
     answer(call, output, &written)
 }
@@ -59,7 +61,7 @@ pub(super) async fn patch(
 
 pub(super) async fn bind(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
     let (output, options) = prepare(call, "CreateOptions")?;
-    let body = object(&call.parts.headers, body).await?;
+    let body = object(&call.parts.headers, body, "Binding").await?;
     let status = call.registry().bind(&call.target, &body, &options).await?;
     respond::json(StatusCode::CREATED, output.encoding, call.pretty(), status)
 }
@@ -67,7 +69,7 @@ pub(super) async fn bind(call: &Call<'_>, body: RequestBody) -> Result<Answer, A
 /// A token for a service account.
 pub(super) async fn token(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
     let output = negotiate::output(&call.parts.headers, Offer::Plain)?;
-    let body = object(&call.parts.headers, body).await?;
+    let body = object(&call.parts.headers, body, "TokenRequest").await?;
     let answer = tokens::request::create(&call.server.0.tokens, &call.target, &body, &call.user).await?;
     respond::json(StatusCode::CREATED, output.encoding, call.pretty(), answer.into())
 }
@@ -75,7 +77,7 @@ pub(super) async fn token(call: &Call<'_>, body: RequestBody) -> Result<Answer, 
 /// A delete that asks the pod's budget first.
 pub(super) async fn evict(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
     let (output, options) = prepare(call, "CreateOptions")?;
-    let body = object(&call.parts.headers, body).await?;
+    let body = object(&call.parts.headers, body, "Eviction").await?;
     let status = call.registry().evict(&call.target, &body, &options).await?;
     respond::json(StatusCode::CREATED, output.encoding, call.pretty(), status)
 }
@@ -122,11 +124,11 @@ fn answer(call: &Call<'_>, output: Output, written: &Written) -> Result<Answer, 
     Ok(response)
 }
 
-/// The body of a write as JSON.
+/// The body of a write as JSON. Of protobuf, whose kinds share their decoder, only the kind that is written is read.
 ///
 /// # Errors
-/// 415 for a format that is not read, 400 for YAML or protobuf that is none, 413 for too much.
-pub(super) async fn object(headers: &HeaderMap, body: RequestBody) -> Result<Bytes, ApiError> {
+/// 415 for a format that is not read, 400 for YAML or protobuf that is none or of another kind, 413 for too much.
+pub(super) async fn object(headers: &HeaderMap, body: RequestBody, kind: &str) -> Result<Bytes, ApiError> {
     let input = negotiate::input(headers)?;
     let body = body.read().await?;
     match input {
@@ -136,7 +138,7 @@ pub(super) async fn object(headers: &HeaderMap, body: RequestBody) -> Result<Byt
         }
         // The options of a DELETE are often none at all.
         Input::Protobuf if body.is_empty() => Ok(body),
-        Input::Protobuf => match protobuf::to_json(&body) {
+        Input::Protobuf => match protobuf::to_json(&body, kind) {
             Ok(json) => Ok(json.into()),
             Err(DecodeError::UnknownKind { .. }) => Err(ApiError::unsupported_media_type(&negotiate::OFFERED)),
             Err(error) => Err(ApiError::bad_request(error.to_string())),
@@ -149,14 +151,18 @@ fn json(yaml: &[u8]) -> Result<Bytes, String> {
     if serde_json::from_slice::<serde::de::IgnoredAny>(yaml).is_ok() {
         return Ok(Bytes::copy_from_slice(yaml));
     }
+    // Aliases count as often as they are used: what they make of a document has the bounds of one that is written out.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_total_scalar_bytes: LIMIT },
+    };
     let value: serde_json::Value =
-        serde_saphyr::from_slice(yaml).map_err(|error| error.without_snippet().to_string())?;
+        serde_saphyr::from_slice_with_options(yaml, options).map_err(|error| error.without_snippet().to_string())?;
     serde_json::to_vec(&value).map(Bytes::from).map_err(|error| error.to_string())
 }
 
 /// The options of a DELETE: those of the body, or, when there is none, those of the query.
 async fn delete_request(call: &Call<'_>, body: RequestBody) -> Result<DeleteRequest, ApiError> {
-    let body = object(&call.parts.headers, body).await?;
+    let body = object(&call.parts.headers, body, "DeleteOptions").await?;
     let mut request = if body.iter().all(u8::is_ascii_whitespace) {
         let query = call.query;
         let request = DeleteRequest {

@@ -76,17 +76,23 @@ impl Fixture {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Reply {
-        let (method, path) = line.split_once(' ').unwrap();
-        let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let body = RequestBody::Local(kube::client::Body::from(body.into()));
-        let response =
-            self.server.handle(request.body(body).unwrap(), Some(user.unwrap_or_else(User::anonymous).into())).await;
+        let user = user.unwrap_or_else(User::anonymous).into();
+        let response = self.server.handle(request(line, headers, body), Some(user)).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         Reply { status: parts.status, headers: parts.headers, text: String::from_utf8_lossy(&bytes).into_owned() }
+    }
+
+    /// Asks as an administrator, and reads no more of an answer than its code, and the text of an error: a stream may go on.
+    pub(crate) async fn answered(&self, line: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+        let user = Some(User::master("kubernetes-admin").into());
+        let response = self.server.handle(request(line, headers, body.to_owned()), user).await;
+        let (parts, body) = response.into_parts();
+        if parts.status.as_u16() < 400 {
+            return (parts.status.as_u16(), String::new());
+        }
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (parts.status.as_u16(), String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Asks for JSON with a JSON body, and checks the status.
@@ -96,6 +102,15 @@ impl Fixture {
         assert_eq!(reply.status.as_u16(), status, "{line}: {}", reply.text);
         reply.json()
     }
+}
+
+fn request(line: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Request<RequestBody> {
+    let (method, path) = line.split_once(' ').unwrap();
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(RequestBody::Local(kube::client::Body::from(body.into()))).unwrap()
 }
 
 /// A pod which the fake node knows.

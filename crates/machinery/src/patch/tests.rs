@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::depth;
 
 const POD_SPEC: &str = "io.k8s.api.core.v1.PodSpec";
 const DEPLOYMENT: &str = "io.k8s.api.apps.v1.Deployment";
@@ -336,4 +337,60 @@ proptest! {
             prop_assert!(names(&merged).contains(&name));
         }
     }
+}
+
+/// What a patch refuses to do to `document`.
+#[track_caller]
+fn refuses(document: &Value, operations: Value, expect: &str) {
+    let error = json_patch(document, &operations).expect_err("a bound");
+    assert!(error.to_string().contains(expect), "{error}");
+    assert!(matches!(ApiError::from(error).code, 413 | 422));
+}
+
+#[test]
+fn copies_that_double_a_value_end_at_a_limit() {
+    let doubling: Vec<Value> =
+        (0..21).map(|n| json!({ "op": "copy", "from": "/data", "path": format!("/data/a{n}") })).collect();
+    refuses(&json!({ "data": { "x": "0123456789" } }), doubling.into(), "exceeding the limit 3145728");
+    let large = json!({ "data": "x".repeat(MAX_COPIED / 2 - 16) });
+    let copies = |count: usize| -> Value {
+        (0..count).map(|n| json!({ "op": "copy", "from": "/data", "path": format!("/a{n}") })).collect()
+    };
+    assert!(json_patch(&large, &copies(2)).is_ok());
+    refuses(&large, copies(3), "Unable to complete the copy, the accumulated size increase of copy is");
+}
+
+#[test]
+fn operations_that_nest_end_at_a_limit() {
+    let nested = |levels: usize| (0..levels).fold(json!({}), |value, _| json!({ "a": value }));
+    let document = json!({ "spec": {}, "deep": nested(60) });
+    let below = "/deep".to_owned() + &"/a".repeat(60);
+    for (operation, fits) in [
+        (json!({ "op": "add", "path": "/spec/x", "value": nested(depth::MAX_DEPTH - 3) }), true),
+        (json!({ "op": "add", "path": "/spec/x", "value": nested(depth::MAX_DEPTH - 2) }), false),
+        (json!({ "op": "replace", "path": "/spec", "value": nested(depth::MAX_DEPTH - 1) }), false),
+        (json!({ "op": "copy", "from": "/deep", "path": format!("{below}/b") }), false),
+        (json!({ "op": "copy", "from": "/spec", "path": format!("{below}/b") }), true),
+        (json!({ "op": "move", "from": "/deep/a/a", "path": "/spec/y" }), true),
+        (json!({ "op": "move", "from": "/spec", "path": format!("{below}/b") }), true),
+    ] {
+        let operations = json!([operation]);
+        if fits {
+            assert!(depth::of(&json_patch(&document, &operations).unwrap()) <= depth::MAX_DEPTH, "{operation}");
+        } else {
+            refuses(&document, operations, "exceeded max depth of 100");
+        }
+    }
+    // Each moves the whole one level deeper.
+    let deeper: Vec<Value> = (0..200)
+        .flat_map(|_| {
+            [
+                json!({ "op": "add", "path": "/b", "value": {} }),
+                json!({ "op": "move", "from": "/a", "path": "/b/a" }),
+                json!({ "op": "move", "from": "/b", "path": "/a" }),
+            ]
+        })
+        .collect();
+    refuses(&json!({ "a": {} }), deeper.into(), "exceeded max depth of 100");
+    refuses(&json!({}), vec![json!({ "op": "test", "path": "", "value": {} }); MAX_OPERATIONS + 1].into(), "got 10001");
 }

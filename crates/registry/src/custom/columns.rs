@@ -9,6 +9,12 @@ use serde_json::{Value, json};
 use super::object::CustomObject;
 use crate::column::{Column, cell_age, cell_name};
 
+/// How many values may be visited for the cells of a row. Definitions come from users, and a table is made on the spot.
+const ROW_VISITS: usize = 20_000;
+
+/// How many bytes the texts of a row may have. A column can show the whole object, and there may be many of those.
+const ROW_BYTES: usize = 32 * 1024;
+
 /// The columns after the name.
 pub(super) struct Columns(Vec<(Column, Cell)>);
 
@@ -55,6 +61,7 @@ impl Columns {
 
     pub(super) fn row(&self, object: &CustomObject, now: Timestamp) -> Vec<Value> {
         let mut whole: Option<Value> = None;
+        let (mut visits, mut room) = (ROW_VISITS, ROW_BYTES);
         let mut row = vec![cell_name(&object.meta)];
         for (column, cell) in &self.0 {
             let found = match cell {
@@ -62,11 +69,12 @@ impl Columns {
                     row.push(cell_age(&object.meta, now));
                     continue;
                 }
-                Cell::Body(path) => path.first(&object.body),
-                Cell::Whole(path) => path.first(whole.get_or_insert_with(|| json!(object))),
+                Cell::Body(path) => path.first(&object.body, &mut visits),
+                Cell::Whole(path) => path.first(whole.get_or_insert_with(|| json!(object)), &mut visits),
                 Cell::Nothing => None,
             };
-            row.push(found.map_or(Value::Null, |value| show(&column.kind, value, now)));
+            let shown = found.filter(|_| room > 0).map_or(Value::Null, |value| show(&column.kind, value, now));
+            row.push(fit(shown, &mut room));
         }
         row
     }
@@ -82,6 +90,17 @@ impl Cell {
             (None, _) => Self::Nothing,
         }
     }
+}
+
+/// A cell whose text is cut off where there is no more room.
+fn fit(cell: Value, room: &mut usize) -> Value {
+    let Value::String(mut text) = cell else { return cell };
+    if text.len() > *room {
+        text.truncate(text.floor_char_boundary(*room));
+        text.push_str("...");
+    }
+    *room = room.saturating_sub(text.len());
+    text.into()
 }
 
 /// A value as a cell of its column's type; nothing where it is of another type.

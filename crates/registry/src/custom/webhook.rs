@@ -16,6 +16,7 @@ use bytes::Bytes;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceConversion, ServiceReference, WebhookClientConfig,
 };
+use machinery::depth;
 use serde_json::{Value, json};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -27,8 +28,9 @@ use crate::{Inner, Registry};
 /// How long a conversion may take; upstream's figure.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many converted objects are kept.
+/// How many converted objects are kept, and of how many bytes together.
 const KEPT: usize = 1024;
+const KEPT_BYTES: usize = 32 << 20;
 
 /// The version of the conversation, in the order of preference.
 const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
@@ -38,8 +40,15 @@ pub(super) struct Converter {
     registry: Weak<Inner>,
     place: Place,
     review: &'static str,
-    kept: Mutex<HashMap<Kept, Bytes>>,
+    kept: Mutex<Conversions>,
     hasher: RandomState,
+}
+
+/// What was converted.
+#[derive(Default)]
+struct Conversions {
+    objects: HashMap<Kept, Bytes>,
+    bytes: usize,
 }
 
 /// The bytes that were converted, by their hash, and the version they were converted to. The revision alone does not tell:
@@ -81,17 +90,18 @@ impl Converter {
     /// What a stored object was converted to before.
     pub(super) fn kept(&self, stored: &[u8], to: &ResourceInfo) -> Option<Bytes> {
         let key = self.key(stored, to);
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).objects.get(&key).cloned()
     }
 
     /// Keeps what a stored object was converted to.
     pub(super) fn keep(&self, stored: &[u8], to: &ResourceInfo, converted: Bytes) {
         let key = self.key(stored, to);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT {
-            kept.clear();
+        if kept.objects.len() >= KEPT || kept.bytes + converted.len() > KEPT_BYTES {
+            *kept = Conversions::default();
         }
-        kept.insert(key, converted);
+        kept.bytes += converted.len();
+        kept.objects.insert(key, converted);
     }
 
     /// Asks the webhook. The error is what follows `conversion webhook for KIND`.
@@ -150,6 +160,7 @@ impl Converter {
 /// Takes a converted object for what it should be: of the version that was asked for, and the same object. A webhook may
 /// change labels and annotations, and nothing else of the metadata.
 fn accept(original: CustomObject, converted: Value, to: &ResourceInfo) -> Result<CustomObject, String> {
+    depth::check(&converted).map_err(|error| error.to_string())?;
     if !converted["metadata"].is_object() {
         return Err("invalid metadata: missing metadata in converted object".to_owned());
     }

@@ -1,7 +1,7 @@
 //! Bodies as clients send them, and what they are told about faults in them.
 
 use super::*;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 
 fn decoded<T: DeserializeOwned>(body: &str) -> (Result<T, DecodeError>, Vec<String>) {
@@ -107,6 +107,33 @@ fn broken_json_is_refused_in_gos_words() {
         let (result, _) = decoded::<Deployment>(body);
         assert_eq!(result.err(), Some(DecodeError::Syntax(expect.into())), "{body}");
     }
+}
+
+#[test]
+fn what_is_nested_too_deeply_or_grows_too_large_is_refused() {
+    let refused = |result: Result<ControllerRevision, DecodeError>| result.err().map(|error| error.to_string());
+    let nested = |levels: usize| format!(r#"{{"data":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+    for (levels, expect) in
+        [(99, None), (100, Some("exceeded max depth of 100")), (3_000, Some("exceeded max depth of 100"))]
+    {
+        assert_eq!(refused(decoded(&nested(levels)).0).as_deref(), expect, "{levels}");
+    }
+    // What nobody knows is skipped, however deep it is.
+    let (unknown, findings) = decoded::<ControllerRevision>(&nested(10_000).replace("data", "date"));
+    assert!(unknown.is_ok() && findings == [r#"unknown field "date""#], "{findings:?}");
+
+    let containers = track::MAX_MEMORY / size_of::<k8s_openapi::api::core::v1::Container>();
+    let body = format!(r#"{{"spec":{{"containers":[{}{{}}]}}}}"#, "{},".repeat(containers));
+    assert!(body.len() < 3 << 20, "a body that is let in");
+    let (pod, _) = decoded::<Pod>(&body);
+    assert_eq!(pod.err(), Some(DecodeError::Value("the object has too many elements".into())));
+}
+
+#[test]
+fn notes_come_to_an_end() {
+    let fields: Vec<String> = (0..1000).map(|n| format!(r#""x{n}":0"#)).collect();
+    let (pod, findings) = decoded::<Pod>(&format!("{{{}}}", fields.join(",")));
+    assert_eq!((pod.is_ok(), findings.len()), (true, 100));
 }
 
 #[test]

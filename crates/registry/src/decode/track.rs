@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::str::FromStr;
 
+use machinery::depth::{MAX_DEPTH, TooDeep};
 use machinery::quantity::{Quantity, QuantityError};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
@@ -15,12 +16,54 @@ use super::{Report, go};
 /// What is noted on the way. What it says of a value is said here, once, and not in the code that the compiler makes
 /// for each type: there are hundreds.
 pub(super) struct Notes<'r> {
-    pub(super) report: RefCell<&'r mut Report>,
+    report: RefCell<&'r mut Report>,
     /// The first value that did not fit, in upstream's words. serde's own error goes on to end the decoding.
     pub(super) failure: RefCell<Option<String>>,
+    /// How many objects and lists are around the value at hand.
+    depth: Cell<usize>,
+    /// What the elements of lists and maps take so far, in bytes.
+    memory: Cell<usize>,
 }
 
-impl Notes<'_> {
+/// What the elements of an object's lists and maps may take, in bytes, without what they point to. Most kinds come nowhere
+/// near it. But `{}` is two bytes in a body, and a whole container, of a thousand bytes and more, in a pod.
+pub(super) const MAX_MEMORY: usize = 128 << 20;
+
+impl<'r> Notes<'r> {
+    pub(super) fn new(report: &'r mut Report) -> Self {
+        Self {
+            report: RefCell::new(report),
+            failure: RefCell::default(),
+            depth: Cell::default(),
+            memory: Cell::default(),
+        }
+    }
+
+    /// Begins an object or list.
+    fn enter<E: Error>(&self) -> Result<(), E> {
+        let depth = self.depth.get() + 1;
+        self.depth.set(depth);
+        if depth > MAX_DEPTH { Err(self.exceeded(&TooDeep)) } else { Ok(()) }
+    }
+
+    fn leave(&self) {
+        self.depth.set(self.depth.get() - 1);
+    }
+
+    /// Counts an element of a list or map.
+    fn charge<T, E: Error>(&self) -> Result<(), E> {
+        let memory = self.memory.get() + size_of::<T>();
+        self.memory.set(memory);
+        if memory > MAX_MEMORY { Err(self.exceeded(&"the object has too many elements")) } else { Ok(()) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn exceeded<E: Error>(&self, what: &dyn fmt::Display) -> E {
+        self.fail(what.to_string());
+        E::custom(what)
+    }
+
     fn collecting(&self) -> bool {
         self.report.borrow().collect
     }
@@ -381,16 +424,19 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, '_, V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        self.notes.enter()?;
         let entered = Cell::new(false);
         let sequence = Sequence { inner, parent: &self.path, index: 0, notes: self.notes, entered: &entered };
         let result = self.visitor.visit_seq(sequence);
         if result.is_err() && !entered.get() {
             self.notes.refuse(self.path, type_name::<V::Value>(), "array");
         }
+        self.notes.leave();
         result
     }
 
     fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        self.notes.enter()?;
         let entered = Cell::new(false);
         let map = Map {
             inner,
@@ -406,6 +452,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, '_, V> {
         if result.is_err() && !entered.get() {
             self.notes.refuse(self.path, type_name::<V::Value>(), "object");
         }
+        self.notes.leave();
         result
     }
 
@@ -429,6 +476,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Sequence<'_, '_, A> {
         self.entered.set(true);
         let path = Path::Index { parent: self.parent, index: self.index };
         self.index += 1;
+        self.notes.charge::<S::Value, _>()?;
         self.inner.next_element_seed(Seed { seed, path, notes: self.notes })
     }
 
@@ -466,6 +514,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Map<'_, '_, 'de, A> {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        self.notes.charge::<S::Value, _>()?;
         let path = Path::Key { parent: self.parent, key: &self.key, owner: self.strukt };
         self.inner.next_value_seed(Seed { seed, path, notes: self.notes })
     }

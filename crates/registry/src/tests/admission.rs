@@ -271,6 +271,18 @@ async fn a_webhook_changes_what_is_written() {
 }
 
 #[tokio::test]
+async fn the_patch_of_a_webhook_has_the_bounds_of_any_patch() {
+    let (fixture, _) = hooked("MutatingWebhookConfiguration", json!({}), |_| {
+        let copies: Value =
+            (0..30).map(|n| json!({ "op": "copy", "from": "/data", "path": format!("/data/a{n}") })).collect();
+        Ok(json!({ "allowed": true, "patchType": "JSONPatch", "patch": BASE64_STANDARD.encode(copies.to_string()) }))
+    })
+    .await;
+    let error = fixture.create("v1/configmaps", "default", config_map("x")).await.unwrap_err();
+    assert!(error.code == 500 && error.message.contains("the accumulated size increase of copy is"), "{error}");
+}
+
+#[tokio::test]
 async fn a_webhook_refuses() {
     let (fixture, hooks) = hooked("ValidatingWebhookConfiguration", json!({}), |request| {
         let bad = request["operation"] == "DELETE" || request["object"]["data"]["a"] == "2";

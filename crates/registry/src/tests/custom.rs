@@ -358,7 +358,7 @@ async fn a_webhook_converts() {
 
 #[tokio::test]
 async fn a_conversion_that_fails_says_so_and_harms_nothing_else() {
-    let spoils: [(Spoil, &str); 6] = [
+    let spoils: [(Spoil, &str); 7] = [
         (|review| review["response"] = Value::Null, "failed: no response provided"),
         (
             |review| review["response"]["result"] = json!({ "status": "Failure", "message": "no paint" }),
@@ -373,6 +373,13 @@ async fn a_conversion_that_fails_says_so_and_harms_nothing_else() {
         (
             |review| review["response"]["convertedObjects"][0]["metadata"]["name"] = "other".into(),
             "returned invalid object at index 0: invalid metadata: must have the same name: a != other",
+        ),
+        (
+            |review| {
+                let deep = (0..110).fold(json!(1), |value, _| json!([value]));
+                review["response"]["convertedObjects"][0]["spec"]["deep"] = deep;
+            },
+            "returned invalid object at index 0: exceeded max depth of 100",
         ),
     ];
     for (spoil, why) in spoils {

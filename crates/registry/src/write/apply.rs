@@ -1,5 +1,6 @@
 //! Server-side apply: a client says which fields it wants and owns them from then on.
 
+use machinery::depth;
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::gvk::{GroupKind, GroupVersion};
 use machinery::managed::{self, Application, ApplyError, FieldSet, Force, Operation};
@@ -95,6 +96,7 @@ pub(crate) fn owners_of_replicas(
 fn read(config: &[u8]) -> Result<Value, ApiError> {
     let config: Value = serde_json::from_slice(config)
         .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
+    depth::check(&config).map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
     match config {
         Value::Object(_) => Ok(config),
         _ => Err(ApiError::bad_request("error decoding YAML: the configuration is no object")),

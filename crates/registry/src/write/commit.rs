@@ -125,6 +125,7 @@ impl Registry {
                     return Ok(unchanged());
                 }
                 let value = owners::join(value, owners.as_deref().unwrap_or(present));
+                check_size(&value, new.as_ref(), entry.value.len())?;
                 let charges = charges(Some(new.as_ref()))?;
                 if dry_run {
                     let stored = splice(&value, &entry.revision.to_string());
@@ -170,17 +171,18 @@ impl Registry {
     ) -> Result<Inserted, ApiError> {
         let resource = target.resource.as_ref();
         let key = key_of(resource, &target.namespace, object.meta().name.as_deref().unwrap_or_default());
+        let value = owners::join(encode(resource, object)?, owners);
+        check_size(&value, object, 0)?;
         if options.dry_run {
             if let Some(current) = self.store().get(&key) {
                 return Ok(Inserted::NameTaken { going: is_going(&current) });
             }
             // Nothing is stored, so there is no version.
-            let stored = owners::join(encode(resource, object)?, owners).bytes;
+            let stored = value.bytes;
             let version = scan::resource_version(&stored).map_or(0, |at| at.start);
             let start = version.saturating_sub(owners::VERSION.len());
             return Ok(Inserted::Done([&stored[..start], &stored[version + 2..]].concat().into()));
         }
-        let value = owners::join(encode(resource, object)?, owners);
         let mut ops = vec![Op::Put { key, value, attributes: attributes(resource, object), expect: Expect::Absent }];
         ops.extend(conditions);
         match self.store().commit(ops).await {
@@ -235,6 +237,25 @@ pub(crate) fn encode(resource: &dyn ResourceOps, object: &mut dyn Object) -> Res
     resource.encode(object, &mut bytes).map_err(ApiError::internal)?;
     let at = scan::resource_version(&bytes).ok_or_else(|| ApiError::internal("the object has no metadata"))?;
     Ok(Encoded::new(bytes, at.start))
+}
+
+/// The most bytes an object may have in the store; etcd's figure for a request (`server/embed/config.go`,
+/// `DefaultMaxRequestBytes`).
+const MAX_SIZE: usize = 1536 * 1024;
+
+/// What an object that is being deleted may have beyond that, so that its deletion can be noted and its finalizers can go.
+const DELETION_MARGIN: usize = 64 * 1024;
+
+/// Refuses an object that is too large and not less so than it `was`. Upstream passes etcd's error on with code 500, which
+/// its clients take for worth another try; it is none.
+fn check_size(value: &Encoded, object: &dyn Object, was: usize) -> Result<(), ApiError> {
+    let margin = if object.meta().deletion_timestamp.is_some() { DELETION_MARGIN } else { 0 };
+    let size = value.bytes.len();
+    if size <= (MAX_SIZE + margin).max(was) {
+        return Ok(());
+    }
+    let what = format!("the object has {size} bytes, the limit is {MAX_SIZE}");
+    Err(ApiError::too_large(format!("etcdserver: request is too large: {what}")))
 }
 
 /// Whether `stored` is the encoded object with the revision of the entry in it: then nothing has changed.

@@ -1,5 +1,7 @@
 //! What a definition must fulfil. Rules about schemas are in [`machinery::schema::rules`].
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceConversion, CustomResourceDefinition as Object,
     CustomResourceDefinitionNames, CustomResourceDefinitionVersion, CustomResourceSubresourceScale, JSONSchemaProps,
@@ -15,6 +17,9 @@ use super::{ESTABLISHED, is_true};
 
 /// The most selectable fields of a version.
 const SELECTABLE_MAX: usize = 8;
+
+/// The most printer columns of a version. Upstream has no limit; each is a cell in each row of each table.
+const COLUMNS_MAX: usize = 100;
 
 pub(super) fn validate(object: &Object) -> ErrorList {
     let mut errors = ErrorList::new();
@@ -130,12 +135,8 @@ fn versions(errors: &mut ErrorList, spec: &Path, versions: &[CustomResourceDefin
         }
         validate_version(errors, &path, version);
     }
-    let mut seen: Vec<&str> = Vec::new();
-    let unique = versions.iter().all(|version| {
-        let new = !seen.contains(&version.name.as_str());
-        seen.push(&version.name);
-        new
-    });
+    let mut seen = BTreeSet::new();
+    let unique = versions.iter().all(|version| seen.insert(&version.name));
     // Upstream shows all of the versions; their schemas would bury the message.
     let shown: Vec<&str> = versions.iter().map(|version| version.name.as_str()).collect();
     if !unique {
@@ -169,6 +170,10 @@ fn validate_version(errors: &mut ErrorList, path: &Path, version: &CustomResourc
     }
     if let Some(scale) = version.subresources.as_ref().and_then(|subresources| subresources.scale.as_ref()) {
         validate_scale(errors, &path.child("subresources"), scale);
+    }
+    let count = list(&version.additional_printer_columns).len();
+    if count > COLUMNS_MAX {
+        errors.push(machinery::FieldError::too_many(&path.child("additionalPrinterColumns"), count, COLUMNS_MAX));
     }
     for (index, column) in list(&version.additional_printer_columns).iter().enumerate() {
         validate_column(errors, &path.child("additionalPrinterColumns").index(index), column);
