@@ -1,5 +1,7 @@
 //! What may change in a Pod once it exists.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{
     Container, ContainerStatus, NodeAffinity, NodeSelectorTerm, Pod, PodSpec, Toleration,
 };
@@ -89,10 +91,13 @@ fn deadline(errors: &mut ErrorList, path: &Path, new: &PodSpec, old: &PodSpec) -
 }
 
 fn added_tolerations(errors: &mut ErrorList, path: &Path, new: &[Toleration], old: &[Toleration]) {
-    let kept = |old: &Toleration| {
-        new.iter().any(|new| Toleration { toleration_seconds: new.toleration_seconds, ..old.clone() } == *new)
-    };
-    if !old.iter().all(kept) {
+    // All but how long it is tolerated.
+    fn what(toleration: &Toleration) -> [Option<&str>; 4] {
+        let Toleration { key, operator, value, effect, toleration_seconds: _ } = toleration;
+        [key, operator, value, effect].map(Option::as_deref)
+    }
+    let new: BTreeSet<_> = new.iter().map(what).collect();
+    if !old.iter().all(|old| new.contains(&what(old))) {
         errors.forbidden(path, "existing toleration can not be modified except its tolerationSeconds");
     }
 }

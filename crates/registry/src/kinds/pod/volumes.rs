@@ -304,7 +304,9 @@ fn trust_bundle(errors: &mut ErrorList, path: &Path, bundle: &ClusterTrustBundle
 
 /// Validates the volume mounts of a container.
 pub(super) fn validate_mounts(errors: &mut ErrorList, path: &Path, container: &Container, volumes: &Volumes<'_>) {
-    let devices = list(&container.volume_devices);
+    let devices = || list(&container.volume_devices).iter();
+    let names: BTreeSet<&String> = devices().map(|device| &device.name).collect();
+    let paths: BTreeSet<&String> = devices().map(|device| &device.device_path).collect();
     let mut mounted = BTreeSet::new();
     for (index, mount) in list(&container.volume_mounts).iter().enumerate() {
         let item = path.index(index);
@@ -320,10 +322,10 @@ pub(super) fn validate_mounts(errors: &mut ErrorList, path: &Path, container: &C
         if !mounted.insert(&mount.mount_path) {
             errors.invalid(&item.child("mountPath"), &mount.mount_path, "must be unique");
         }
-        if devices.iter().any(|device| device.name == mount.name) {
+        if names.contains(&mount.name) {
             errors.invalid(&item.child("name"), &mount.name, "must not already exist in volumeDevices");
         }
-        if devices.iter().any(|device| device.device_path == mount.mount_path) {
+        if paths.contains(&mount.mount_path) {
             errors.invalid(
                 &item.child("mountPath"),
                 &mount.mount_path,
@@ -383,7 +385,9 @@ fn propagation(errors: &mut ErrorList, path: &Path, mount: &VolumeMount, contain
 
 /// Validates the block devices of a container.
 pub(super) fn validate_devices(errors: &mut ErrorList, path: &Path, container: &Container, volumes: &Volumes<'_>) {
-    let mounts = list(&container.volume_mounts);
+    let mounts = || list(&container.volume_mounts).iter();
+    let mounted: BTreeSet<&String> = mounts().map(|mount| &mount.name).collect();
+    let mount_paths: BTreeSet<&String> = mounts().map(|mount| &mount.mount_path).collect();
     let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
     for (index, device) in list(&container.volume_devices).iter().enumerate() {
         let item = path.index(index);
@@ -412,10 +416,10 @@ pub(super) fn validate_devices(errors: &mut ErrorList, path: &Path, container: &
         if has_backsteps(device_path) {
             errors.invalid(&field, device_path, "can not contain backsteps ('..')");
         }
-        if mounts.iter().any(|mount| mount.name == *name) {
+        if mounted.contains(name) {
             errors.invalid(&item.child("name"), name, "must not already exist in volumeMounts");
         }
-        if mounts.iter().any(|mount| mount.mount_path == *device_path) {
+        if mount_paths.contains(device_path) {
             errors.invalid(&field, device_path, "must not already exist as a path in volumeMounts");
         }
     }

@@ -1,5 +1,7 @@
 //! storage.k8s.io/v1 StorageClass.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::TopologySelectorTerm;
 use k8s_openapi::api::storage::v1::StorageClass as Object;
@@ -113,16 +115,18 @@ fn parameters(errors: &mut ErrorList, path: &Path, object: &Object) {
 fn topologies(errors: &mut ErrorList, path: &Path, terms: &[TopologySelectorTerm]) {
     for (index, term) in terms.iter().enumerate() {
         let term_path = path.index(index);
+        let mut keys = BTreeSet::new();
         for (at, requirement) in list(&term.match_label_expressions).iter().enumerate() {
             let path = term_path.child("matchLabelExpressions").index(at);
-            if list(&term.match_label_expressions)[..at].iter().any(|earlier| earlier.key == requirement.key) {
+            if !keys.insert(&requirement.key) {
                 errors.duplicate(&path.child("key"), &requirement.key);
             }
             if requirement.values.is_empty() {
                 errors.required(&path.child("values"), "");
             }
+            let mut seen = BTreeSet::new();
             for (at, value) in requirement.values.iter().enumerate() {
-                if requirement.values[..at].contains(value) {
+                if !seen.insert(value) {
                     errors.duplicate(&path.child("values").index(at), value);
                 }
             }
