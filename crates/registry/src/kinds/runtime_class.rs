@@ -29,6 +29,13 @@ impl Kind for RuntimeClass {
         }
     }
 
+    fn warnings(_new: &Object, old: Option<&Object>) -> Vec<String> {
+        if old.is_some() {
+            return Vec::new();
+        }
+        vec!["handler is not used: containers run in Docker's default runtime".to_owned()]
+    }
+
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
         errors.messages(&Path::new("handler"), &object.handler, validate::dns_label(&object.handler));

@@ -81,13 +81,20 @@ impl Kind for Ingress {
         errors
     }
 
-    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        let mut warnings = Vec::new();
         let by_field = new.spec.as_ref().is_some_and(|spec| spec.ingress_class_name.is_some());
-        if by_field || entry(&new.metadata.annotations, CLASS_ANNOTATION).is_none() {
-            return Vec::new();
+        if !by_field && entry(&new.metadata.annotations, CLASS_ANNOTATION).is_some() {
+            let advice = "is deprecated, please use 'spec.ingressClassName' instead";
+            warnings.push(format!("annotation \"{CLASS_ANNOTATION}\" {advice}"));
         }
-        let advice = "is deprecated, please use 'spec.ingressClassName' instead";
-        vec![format!("annotation \"{CLASS_ANNOTATION}\" {advice}")]
+        if old.is_none() {
+            let advice = "install one, or use a Service of type NodePort";
+            warnings.push(format!(
+                "no ingress controller is built in, and without one nothing acts on an Ingress: {advice}"
+            ));
+        }
+        warnings
     }
 
     fn columns() -> Vec<Column> {

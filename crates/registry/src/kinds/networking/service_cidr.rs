@@ -32,6 +32,14 @@ impl Kind for ServiceCIDR {
         new.spec.clone_from(&old.spec);
     }
 
+    fn warnings(_new: &Object, old: Option<&Object>) -> Vec<String> {
+        if old.is_some() {
+            return Vec::new();
+        }
+        let what = "cluster IPs come from the service range that the cluster was started with";
+        vec![format!("ServiceCIDRs are not used: {what}")]
+    }
+
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
         let path = Path::new("spec").child("cidrs");

@@ -180,10 +180,22 @@ fn addresses() {
 }
 
 #[test]
-fn a_class_by_annotation_is_warned_of() {
+fn what_nothing_acts_on_is_warned_of() {
     let ingress = json!({"metadata": {"name": "i", "annotations": {"kubernetes.io/ingress.class": "nginx"}}});
-    let advice = "annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead";
-    assert_eq!(Ingress::warnings(&object::<Ingress>(ingress.clone()), None), [advice]);
+    let old_class =
+        "annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead";
+    let no_controller = "no ingress controller is built in, and without one nothing acts on an Ingress: install one, or \
+                         use a Service of type NodePort";
+    let by_annotation = object::<Ingress>(ingress.clone());
+    assert_eq!(Ingress::warnings(&by_annotation, None), [old_class, no_controller]);
     let both = object::<Ingress>(with(ingress, "/spec", json!({"ingressClassName": "nginx"})));
-    assert!(Ingress::warnings(&both, None).is_empty());
+    assert_eq!(Ingress::warnings(&both, None), [no_controller]);
+    assert_eq!(Ingress::warnings(&both, Some(&by_annotation)), [""; 0]);
+
+    let policy = json!({"metadata": {"name": "p"}, "spec": {"podSelector": {}}});
+    let (one, other) = (object::<NetworkPolicy>(policy.clone()), with(policy, "/spec/policyTypes", json!(["Egress"])));
+    let told = NetworkPolicy::warnings(&one, None);
+    assert!(told[0].starts_with("NetworkPolicies are not enforced"), "{told:?}");
+    assert_eq!(NetworkPolicy::warnings(&one, Some(&one)), [""; 0]);
+    assert_eq!(NetworkPolicy::warnings(&object::<NetworkPolicy>(other), Some(&one)), told);
 }

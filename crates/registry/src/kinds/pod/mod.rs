@@ -8,6 +8,7 @@
 //! | [`spec`] | validation of a specification; the other modules validate its parts |
 //! | [`update`] | what may change later |
 //! | [`warnings`] | what is told and not refused |
+//! | [`unenforced`] | of that, what no node here does |
 //! | [`resources`] | requests, limits, quality-of-service class |
 //! | [`columns`] | the table |
 
@@ -24,12 +25,15 @@ pub(crate) mod resources;
 pub(crate) mod scheduling;
 mod security;
 mod spec;
+mod unenforced;
 mod update;
 mod volumes;
 mod warnings;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unenforced_tests;
 #[cfg(test)]
 mod warnings_tests;
 

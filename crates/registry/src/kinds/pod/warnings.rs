@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::field::Path;
 use machinery::validate;
 
-use super::Object;
+use super::{Object, unenforced};
 use crate::kinds::common::{blank, entries, entry, list, quantity, text};
 
 /// Labels of nodes that have another name by now.
@@ -41,6 +41,8 @@ const SECCOMP_OF_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const SECCOMP_OF_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
 const SECCOMP_GONE: &str = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
 const APP_ARMOR_OF_CONTAINER: &str = "container.apparmor.security.beta.kubernetes.io/";
+/// How many warnings a writer gets at most.
+const MAX_WARNINGS: usize = 100;
 const NO_SELECTOR: &str = "a null labelSelector results in matching no pod";
 
 /// Of a pod that is created. Updates are not looked at: they are many, and nearly all made by programs.
@@ -79,19 +81,27 @@ pub(crate) fn of_template<K: Metadata<Ty = ObjectMeta>>(
 }
 
 /// What has been found. Paths are made for what is found only.
-struct Warnings {
+pub(super) struct Warnings {
     /// Where the template is; a pod is its own.
     at: Option<Path>,
     said: Vec<String>,
 }
 
 impl Warnings {
-    fn path(&self, first: &'static str) -> Path {
+    pub(super) fn path(&self, first: &'static str) -> Path {
         self.at.as_ref().map_or_else(|| Path::new(first), |at| at.child(first))
     }
 
-    fn say(&mut self, path: &Path, what: impl std::fmt::Display) {
-        self.said.push(format!("{path}: {what}"));
+    pub(super) fn say(&mut self, path: &Path, what: impl std::fmt::Display) {
+        if !self.is_full() {
+            self.said.push(format!("{path}: {what}"));
+        }
+    }
+
+    /// Whether nobody will read more. Ports are compared with each other: the warnings about a pod may be many more than
+    /// it has parts.
+    fn is_full(&self) -> bool {
+        self.said.len() >= MAX_WARNINGS
     }
 
     fn name(&mut self, meta: &ObjectMeta, of: &str) {
@@ -124,6 +134,7 @@ impl Warnings {
         for (field, index, container) in containers(spec) {
             self.container(field, index, container);
             self.security(container, meta, armored);
+            unenforced::of_container(self, container, |warnings| warnings.path("spec").child(field).index(index));
         }
         self.ports(spec);
         if spec.termination_grace_period_seconds.is_some_and(|seconds| seconds < 0) {
@@ -133,6 +144,7 @@ impl Warnings {
         if let Some(affinity) = &spec.affinity {
             self.affinity(affinity);
         }
+        unenforced::of_spec(self, spec);
     }
 
     fn node_labels(&mut self, spec: &PodSpec) {
@@ -297,6 +309,9 @@ impl Warnings {
                     self.say(&path, format_args!("hostIP set without hostPort: {}", in_go(port)));
                 }
                 let others = known.entry((port.container_port, text(&port.protocol))).or_default();
+                if self.is_full() {
+                    return;
+                }
                 for (other, at) in others.iter() {
                     let (here, there) = (text(&port.host_ip), text(&at.host_ip));
                     let (mine, theirs) = (host_port(port), host_port(at));

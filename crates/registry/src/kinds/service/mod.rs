@@ -113,8 +113,8 @@ impl Kind for Service {
         validation::validate(object)
     }
 
-    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
-        warnings::of_service(new)
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        warnings::of_service(new, old)
     }
 
     fn validate_update(new: &Object, old: &Object) -> ErrorList {

@@ -313,8 +313,20 @@ fn fields_without_effect_are_warned_of() {
             json!({"type": "ClusterIP", "clusterIP": "None", "sessionAffinity": "ClientIP"}),
             &["spec.SessionAffinity is ignored for headless services"],
         ),
+        (
+            json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0/8"], "externalTrafficPolicy": "Local",
+                "internalTrafficPolicy": "Cluster", "sessionAffinity": "None"}),
+            &[
+                "spec.type: no load balancer is built in: without one the service has no external address; its node \
+                 ports are reached on this machine",
+                "spec.loadBalancerSourceRanges: not enforced: whoever reaches the service is let in",
+                "spec.externalTrafficPolicy: not enforced: endpoints of all nodes are used, as with Cluster",
+            ],
+        ),
     ] {
         let service = object::<Service>(json!({"metadata": {"name": "s"}, "spec": spec}));
         assert_eq!(Service::warnings(&service, None), expect);
+        let again = Service::warnings(&service, Some(&service));
+        assert!(again.iter().all(|warning| !warning.contains("not enforced")), "{again:?}");
     }
 }

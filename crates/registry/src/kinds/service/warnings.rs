@@ -1,6 +1,6 @@
 //! What is legal in a Service and does nothing, or will do nothing some day.
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
 use crate::kinds::common::{entry, list, text};
 
@@ -8,7 +8,7 @@ const OLD_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
 const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
 
 /// Of a Service that is created or changed.
-pub(super) fn of_service(service: &Service) -> Vec<String> {
+pub(super) fn of_service(service: &Service, old: Option<&Service>) -> Vec<String> {
     let mut warnings = Vec::new();
     if entry(&service.metadata.annotations, OLD_HINTS).is_some() {
         warnings.push(format!("annotation {OLD_HINTS} is deprecated, please use {TOPOLOGY_MODE} instead"));
@@ -36,5 +36,33 @@ pub(super) fn of_service(service: &Service) -> Vec<String> {
         ),
     ];
     warnings.extend(ignored.into_iter().filter(|(found, _)| *found).map(|(_, text)| text.to_owned()));
+    if old.is_none_or(|old| old.spec.as_ref() != Some(spec)) {
+        warnings.extend(unenforced(spec));
+    }
     warnings
+}
+
+/// What nothing here does. Said once, when it is asked for: controllers write Services often.
+fn unenforced(spec: &ServiceSpec) -> impl Iterator<Item = String> {
+    let balanced = text(&spec.type_) == "LoadBalancer";
+    let ranges = !list(&spec.load_balancer_source_ranges).is_empty();
+    [
+        (
+            balanced,
+            "spec.type: no load balancer is built in: without one the service has no external address; its node ports \
+             are reached on this machine",
+        ),
+        (ranges, "spec.loadBalancerSourceRanges: not enforced: whoever reaches the service is let in"),
+        (
+            text(&spec.external_traffic_policy) == "Local",
+            "spec.externalTrafficPolicy: not enforced: endpoints of all nodes are used, as with Cluster",
+        ),
+        (
+            text(&spec.internal_traffic_policy) == "Local",
+            "spec.internalTrafficPolicy: not enforced: endpoints of all nodes are used, as with Cluster",
+        ),
+    ]
+    .into_iter()
+    .filter(|(found, _)| *found)
+    .map(|(_, text)| text.to_owned())
 }

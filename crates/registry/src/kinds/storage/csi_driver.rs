@@ -53,6 +53,16 @@ impl Kind for CSIDriver {
         bump_generation(&mut new.metadata, changed);
     }
 
+    fn warnings(_new: &Object, old: Option<&Object>) -> Vec<String> {
+        if old.is_some() {
+            return Vec::new();
+        }
+        vec![
+            "no node here mounts volumes of CSI drivers: use the class \"standard\", a hostPath or a local volume"
+                .to_owned(),
+        ]
+    }
+
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
         driver_name(&mut errors, &Path::new("metadata").child("name"), text(&object.metadata.name));
