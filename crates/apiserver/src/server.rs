@@ -14,7 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use machinery::status::ApiError;
 use registry::Registry;
-use registry::user::UNAUTHENTICATED;
+use registry::user::{MASTERS, UNAUTHENTICATED};
 use streaming::NodeApi;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -151,7 +151,7 @@ impl ApiServer {
             if let Route::GroupVersion { group, version } = route {
                 self.0.extensions.refresh(group, version).await;
             }
-            return self.about(&route, &parts, &query);
+            return self.about(&route, &parts, &query, &user);
         };
         let Some(verb) = resource::verb(&parts.method, place, &query) else {
             return Err(method_not_allowed());
@@ -206,7 +206,7 @@ impl ApiServer {
     }
 
     /// Everything that is not about objects, and can only be read.
-    fn about(&self, route: &Route<'_>, parts: &Parts, query: &Query<'_>) -> Result<Answer, ApiError> {
+    fn about(&self, route: &Route<'_>, parts: &Parts, query: &Query<'_>, user: &User) -> Result<Answer, ApiError> {
         if matches!(route, Route::Unknown) {
             return Ok(respond::page_not_found());
         }
@@ -231,7 +231,12 @@ impl ApiServer {
         };
         match *route {
             Route::Health { endpoint, check } => {
-                let answer = health::answer(endpoint, check, query, self.is_stopping());
+                let state = health::State {
+                    stopping: self.is_stopping(),
+                    store: self.0.registry.store().health(),
+                    with_reasons: user.is_in(MASTERS),
+                };
+                let answer = health::answer(endpoint, check, query, &state);
                 Ok(answer.map_or_else(respond::page_not_found, |(status, text)| respond::text(status, text)))
             }
             Route::Root => plain(listed("/", &|served| Some(discovery::paths(served)))),

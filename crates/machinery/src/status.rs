@@ -38,12 +38,13 @@ pub enum Reason {
     InternalError,
     Expired,
     ServiceUnavailable,
+    InsufficientStorage,
 }
 
 impl Reason {
     /// The reason of that word.
     pub fn from_name(name: &str) -> Option<Self> {
-        const ALL: [Reason; 18] = [
+        const ALL: [Reason; 19] = [
             Reason::Unauthorized,
             Reason::Forbidden,
             Reason::NotFound,
@@ -62,6 +63,7 @@ impl Reason {
             Reason::InternalError,
             Reason::Expired,
             Reason::ServiceUnavailable,
+            Reason::InsufficientStorage,
         ];
         ALL.into_iter().find(|reason| reason.as_str() == name)
     }
@@ -88,6 +90,7 @@ impl Reason {
             Self::InternalError => "InternalError",
             Self::Expired => "Expired",
             Self::ServiceUnavailable => "ServiceUnavailable",
+            Self::InsufficientStorage => "InsufficientStorage",
         }
     }
 }
@@ -300,6 +303,17 @@ impl ApiError {
     /// 503: not now.
     pub fn service_unavailable(message: impl Into<String>) -> Self {
         Self::new(503, Reason::ServiceUnavailable, message)
+    }
+
+    /// 503: not now, but likely in so many seconds. Clients of Kubernetes wait for that long and ask again by themselves.
+    pub fn unavailable_for(message: impl Into<String>, retry_after_seconds: u32) -> Self {
+        Self::service_unavailable(message).retry_after(retry_after_seconds)
+    }
+
+    /// 507 (RFC 4918): there is no space to store it, which somebody has to make first. Upstream has no word for it: there,
+    /// etcd's `mvcc: database space exceeded` comes as an internal error.
+    pub fn insufficient_storage(message: impl Into<String>) -> Self {
+        Self::new(507, Reason::InsufficientStorage, message)
     }
 
     /// The `Status` object.

@@ -1,28 +1,13 @@
-//! Keeping the log within its bounds, in the background.
+//! Keeping the log within its bounds.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError};
 
 use crate::disk::{Disk, DiskError, Result, damaged};
+use crate::health::Health;
 use crate::state::Shared;
 use crate::writer::now;
 use crate::{Options, Revision};
-
-/// Compacts now and then, and when it is told to, until nobody is left to tell it.
-pub(crate) fn run(shared: &Arc<Shared>, told: &Receiver<()>) {
-    loop {
-        match told.recv_timeout(shared.options.compact_every) {
-            Ok(()) | Err(RecvTimeoutError::Timeout) => {
-                shared.expire_pages();
-                if let Err(error) = by_bounds(shared) {
-                    tracing::warn!(%error, "the log of the store could not be compacted");
-                }
-            }
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-    }
-}
 
 /// Brings the log within its bounds. Returns the horizon. Blocks on the disk.
 pub(crate) fn by_bounds(shared: &Shared) -> Result<Revision> {
@@ -34,7 +19,11 @@ pub(crate) fn by_bounds(shared: &Shared) -> Result<Revision> {
         let guard = shared.disk();
         let disk = guard.as_ref().ok_or_else(closed)?;
         let (_, log_end) = disk.log_last()?.unwrap_or_default();
-        let bounds = Bounds::new(&shared.options, now());
+        let mut bounds = Bounds::new(&shared.options, now());
+        if let Health::DiskFull(_) = shared.health.get() {
+            // Deletes fill the log, and have the ballast's space only.
+            bounds.bytes = bounds.bytes.min(shared.ballast.size() / 4);
+        }
         bounds.horizon(horizon, revision, log_end, |at| time_and_start(disk, at))?
     };
     compact(shared, to)
@@ -45,7 +34,12 @@ pub(crate) fn compact(shared: &Shared, to: Revision) -> Result<Revision> {
     let _one_at_a_time = shared.compacting.lock().unwrap_or_else(PoisonError::into_inner);
     if shared.raise_horizon(to) {
         let guard = shared.disk();
-        guard.as_ref().ok_or_else(closed)?.compact(to)?;
+        let compacted = guard.as_ref().ok_or_else(closed)?.compact(to);
+        if let Err(DiskError::Io(why)) = &compacted {
+            // A write of the database failed, whosever it was.
+            shared.fail(why.as_str().into());
+        }
+        compacted?;
         shared.counters.compactions.fetch_add(1, Relaxed);
         tracing::debug!(horizon = to, "compacted the log of the store");
     }

@@ -3,6 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator,
@@ -47,14 +48,13 @@ pub(crate) type Result<T, E = DiskError> = std::result::Result<T, E>;
 pub(crate) struct Disk {
     db: DB,
     fsync: bool,
-    /// Held as long as the database is open.
-    _lock: File,
+    lock: Lock,
     #[cfg(test)]
-    pub(crate) fail_writes: std::sync::atomic::AtomicBool,
-    /// Whoever holds it holds up every write.
-    #[cfg(test)]
-    pub(crate) gate: std::sync::Mutex<()>,
+    faults: Arc<crate::tests::Faults>,
 }
+
+/// Keeps other processes out of the directory, as long as any copy of it is left.
+pub(crate) type Lock = Arc<File>;
 
 impl Disk {
     /// Opens the database, creating it where there is none.
@@ -62,7 +62,16 @@ impl Disk {
         let path = &options.path;
         let unwritable = |error| OpenError::Unwritable { path: path.clone(), error };
         fs::create_dir_all(path).map_err(unwritable)?;
-        let lock = lock(path)?;
+        let lock = Arc::new(lock(path)?);
+        Self::open_locked(options, lock)
+    }
+
+    /// Opens the database of a directory that is locked already: again, after a failure.
+    pub(crate) fn open_locked(options: &Options, lock: Lock) -> Result<Self, OpenError> {
+        let path = &options.path;
+        let unwritable = |error| OpenError::Unwritable { path: path.clone(), error };
+        #[cfg(test)]
+        options.faults.opening().map_err(|detail| OpenError::Io { path: path.clone(), detail })?;
         let remains = remains_without_head(path).map_err(unwritable)?;
         if let Some(file) = remains {
             // RocksDB would take the directory for a new one, and everything in it would be lost.
@@ -78,14 +87,17 @@ impl Disk {
         let disk = Self {
             db,
             fsync: options.fsync,
-            _lock: lock,
+            lock,
             #[cfg(test)]
-            fail_writes: false.into(),
-            #[cfg(test)]
-            gate: std::sync::Mutex::default(),
+            faults: Arc::clone(&options.faults),
         };
         disk.check_format(path)?;
         Ok(disk)
+    }
+
+    /// Closes the database, and keeps the directory locked.
+    pub(crate) fn close(self) -> Lock {
+        self.lock
     }
 
     /// The log has been compacted up to and with this revision.
@@ -155,15 +167,13 @@ impl Disk {
     }
 
     fn write_synced(&self, batch: WriteBatch) -> Result<()> {
-        #[cfg(test)]
-        let _open = self.gate.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        #[cfg(test)]
-        if self.fail_writes.load(std::sync::atomic::Ordering::SeqCst) {
-            return Err(DiskError::Io("No space left on device".to_owned()));
-        }
         let mut options = WriteOptions::default();
         options.set_sync(self.fsync);
-        Ok(self.db.write_opt(batch, &options)?)
+        let write = || Ok(self.db.write_opt(batch, &options)?);
+        #[cfg(test)]
+        return self.faults.writing(write);
+        #[cfg(not(test))]
+        write()
     }
 
     fn check_format(&self, path: &Path) -> Result<(), OpenError> {
@@ -341,8 +351,8 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         }
         Err(TryLockError::Error(error)) => return Err(unwritable(error)),
     }
-    file.set_len(0).map_err(unwritable)?;
-    writeln!(file, "{}", std::process::id()).map_err(unwritable)?;
+    // Who has it is told to whoever comes later, where the disk has room for that.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
 

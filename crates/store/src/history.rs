@@ -67,7 +67,7 @@ pub(crate) struct Chunk {
 pub(crate) fn read(shared: &Shared, resource: &str, after: Revision, upto: Revision) -> Result<Chunk, HistoryError> {
     shared.counters.log_reads.fetch_add(1, Relaxed);
     let guard = shared.disk();
-    let disk = guard.as_ref().ok_or(HistoryError::Closed)?;
+    let disk = guard.as_ref().ok_or_else(|| shared.no_disk())?;
     let mut reader = disk.log_after(after)?;
     // The reader sees the log as it was a moment ago. Whatever was removed before lies below the horizon as it is now.
     let horizon = shared.visible().horizon;

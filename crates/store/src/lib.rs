@@ -24,9 +24,12 @@
 //! - A revision is visible only once it is durable.
 //! - Revisions have no gaps and are never used twice, also after `kill -9`.
 //! - All changes of a transaction share its revision and become visible together, in all resources.
-//! - After a failed write nothing more is written, since it is not known what the disk holds.
+//! - After a failed write nothing more is written until the database was opened again and read, since before that it is not
+//!   known what the disk holds. Reads and watches go on meanwhile, and [`Store::health`] says so.
+//! - A full disk leaves room for deletes: a ballast file is given back for them, and made again when there is space.
 
 mod entry;
+mod health;
 mod key;
 mod options;
 mod transaction;
@@ -37,9 +40,11 @@ mod stats;
 mod store;
 mod watch;
 
+mod ballast;
 mod compact;
 mod disk;
 mod index;
+mod maintain;
 mod record;
 mod recover;
 mod ring;
@@ -51,6 +56,7 @@ mod writer;
 mod tests;
 
 pub use entry::{Attributes, Encoded, Entry, Event, EventKind};
+pub use health::Health;
 pub use history::{Compacted, HistoryError};
 pub use key::Key;
 pub use options::{OpenError, Options};

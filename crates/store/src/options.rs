@@ -4,6 +4,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Twice what the write-ahead logs may hold (`max_total_wal_size`): one half for the tables that are written when the database
+/// is opened, and one for the deletes after that, whose log is kept to a quarter of the ballast meanwhile.
+const BALLAST: u64 = 64 << 20;
+
 /// The settings of a store. [`Options::new`] has defaults for a whole cluster on a laptop.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -24,10 +28,15 @@ pub struct Options {
     pub retain_age: Duration,
     /// How often the bounds are looked at. The size bounds are also looked at when much has been written.
     pub compact_every: Duration,
+    /// Size of the file that takes up space to be given back when the disk is full, at most a sixteenth of the file system;
+    /// 0 for none. Without, objects cannot be deleted on a full disk, and the store cannot be opened.
+    pub ballast: u64,
+    #[cfg(test)]
+    pub(crate) faults: std::sync::Arc<crate::tests::Faults>,
 }
 
 impl Options {
-    /// Defaults, for a store in this directory: synced; ten minutes, 50,000 revisions or 256 MiB of history.
+    /// Defaults, for a store in this directory: synced; ten minutes, 50,000 revisions or 256 MiB of history; 64 MiB of ballast.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -38,6 +47,9 @@ impl Options {
             retain_bytes: 256 << 20,
             retain_age: Duration::from_secs(600),
             compact_every: Duration::from_secs(60),
+            ballast: BALLAST,
+            #[cfg(test)]
+            faults: std::sync::Arc::default(),
         }
     }
 }

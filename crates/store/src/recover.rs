@@ -9,8 +9,8 @@ use crate::disk::{Disk, Result, damaged};
 use crate::history;
 use crate::index::Index;
 use crate::stage::Working;
-use crate::state::{Describe, Shelf, Visible};
-use crate::{Entry, EventKind, Key, Options, Revision};
+use crate::state::{Describe, Shared, Shelf, Visible};
+use crate::{Entry, Event, EventKind, Key, Options, Revision};
 
 /// What was found on disk.
 pub(crate) struct Recovered {
@@ -40,6 +40,61 @@ pub(crate) fn recover(disk: &Disk, options: &Options, describe: &Describe) -> Re
         .collect();
     refill(disk, options, describe, floor, revision, &mut shelves)?;
     Ok(Recovered { visible: Visible::new(revision, horizon, floor, shelves), working: Working::new(indexes), log_end })
+}
+
+/// What the database holds after it was opened again under a store that has been in use.
+pub(crate) struct CaughtUp {
+    /// All objects.
+    pub(crate) working: Working,
+    /// The newest revision.
+    pub(crate) revision: Revision,
+    /// The bytes of all log records so far.
+    pub(crate) log_end: u64,
+    /// What happened after what was visible.
+    pub(crate) events: Vec<Arc<Event>>,
+}
+
+/// Reads what the log holds beyond what is visible, and checks that it goes on from there. `log_end` are the bytes of all
+/// log records up to what is visible.
+pub(crate) fn catch_up(disk: &Disk, shared: &Shared, log_end: u64) -> Result<CaughtUp> {
+    let (mut working, visible, horizon) = {
+        let visible = shared.visible();
+        let indexes = visible.shelves().map(|(resource, shelf)| (Arc::clone(resource), shelf.index.clone()));
+        (Working::new(indexes.collect()), visible.revision, visible.horizon)
+    };
+    let (newest, end) = disk.log_last()?.unwrap_or_default();
+    let newest = newest.max(disk.horizon()?);
+    if newest < visible {
+        return Err(damaged(&format!("revision {visible} was acknowledged, but the log ends at {newest}")));
+    }
+    let mut reader = disk.log_after(visible)?;
+    let mut reached = visible;
+    let mut events = Vec::new();
+    while let Some((at, record)) = reader.current()? {
+        history::follows(reached, at)?;
+        if reached == visible && at > visible && record.end.checked_sub(record.size()) != Some(log_end) {
+            return Err(damaged(&format!("the log before revision {at} is not what was written")));
+        }
+        reached = at;
+        let key = history::key(&record)?;
+        let before = working.get(&key).cloned();
+        let was = |entry: &Arc<Entry>| entry.revision;
+        if record.previous.map(|(revision, _)| revision) != before.as_ref().map(was) {
+            return Err(damaged(&format!("the log and the object {key} disagree")));
+        }
+        let event = Arc::new(history::event(&*shared.describe, at, &record, key, None, before));
+        working.replay(&event);
+        events.push(event);
+        reader.advance();
+    }
+    if reached != newest {
+        return Err(damaged("the log ends too early"));
+    }
+    // What could not be removed from the log before may go now.
+    if disk.horizon()? < horizon {
+        disk.compact(horizon)?;
+    }
+    Ok(CaughtUp { working, revision: newest, log_end: end, events })
 }
 
 fn read_objects(disk: &Disk, describe: &Describe, newest: Revision) -> Result<HashMap<Arc<str>, Index>> {

@@ -60,7 +60,18 @@ impl Working {
         Ok(Committed { revision, entries })
     }
 
-    fn get(&self, key: &Key) -> Option<&Arc<Entry>> {
+    /// Applies an event that was found on disk.
+    pub(crate) fn replay(&mut self, event: &Event) {
+        let entry = &event.entry;
+        let index = self.indexes.entry(Arc::clone(&entry.key.resource)).or_default();
+        match event.kind {
+            EventKind::Deleted => index.remove(&entry.key.namespace, &entry.key.name),
+            EventKind::Created | EventKind::Updated => index.insert(Arc::clone(entry)),
+        }
+    }
+
+    /// The object of this name.
+    pub(crate) fn get(&self, key: &Key) -> Option<&Arc<Entry>> {
         self.indexes.get(&key.resource)?.get(&key.namespace, &key.name)
     }
 

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::ballast::Ballast;
 use crate::disk::Disk;
+use crate::health::{Health, HealthState};
+use crate::history::HistoryError;
 use crate::index::Index;
 use crate::ring::Ring;
 use crate::stage::Working;
@@ -23,10 +26,13 @@ const PAGE_AGE: Duration = Duration::from_secs(60);
 /// What the writer, the compactor, readers and watchers share.
 pub(crate) struct Shared {
     visible: RwLock<Visible>,
-    /// Taken out when the store is closed. Whoever uses the disk holds the lock for reading, so closing waits for them.
+    /// Taken out when the store is closed, or while it has to be opened again. Whoever uses the disk holds the lock for
+    /// reading, so closing waits for them.
     disk: RwLock<Option<Disk>>,
     /// Snapshots of earlier revisions that were asked for.
     pages: Mutex<Vec<Page>>,
+    pub(crate) ballast: Ballast,
+    pub(crate) health: HealthState,
     /// Held while the log is compacted.
     pub(crate) compacting: Mutex<()>,
     pub(crate) counters: Counters,
@@ -80,10 +86,19 @@ struct Page {
 }
 
 impl Shared {
-    pub(crate) fn new(visible: Visible, disk: Disk, options: Options, describe: Box<Describe>) -> Self {
+    pub(crate) fn new(
+        visible: Visible,
+        disk: Disk,
+        ballast: Ballast,
+        health: Health,
+        options: Options,
+        describe: Box<Describe>,
+    ) -> Self {
         Self {
             visible: RwLock::new(visible),
             disk: RwLock::new(Some(disk)),
+            ballast,
+            health: HealthState::new(health),
             pages: Mutex::default(),
             compacting: Mutex::default(),
             counters: Counters::new(),
@@ -100,15 +115,33 @@ impl Shared {
         self.visible.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The disk, as long as the store is open.
+    /// The disk, as long as the store is open and can read it.
     pub(crate) fn disk(&self) -> RwLockReadGuard<'_, Option<Disk>> {
         self.disk.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The place of the disk, once nobody uses it.
+    pub(crate) fn disk_mut(&self) -> RwLockWriteGuard<'_, Option<Disk>> {
+        self.disk.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Closes the database, once nobody uses it.
     pub(crate) fn close_disk(&self) {
-        let disk = self.disk.write().unwrap_or_else(PoisonError::into_inner).take();
+        let disk = self.disk_mut().take();
         drop(disk);
+    }
+
+    /// Why there is no disk.
+    pub(crate) fn no_disk(&self) -> HistoryError {
+        match self.health.get() {
+            Health::ReadOnly(why) if !self.visible().closed => HistoryError::Io(why),
+            _ => HistoryError::Closed,
+        }
+    }
+
+    /// Lets nobody write until the database was opened again.
+    pub(crate) fn fail(&self, why: Arc<str>) {
+        self.health.set(Health::ReadOnly(why));
     }
 
     /// The wake-up of one resource. A resource that nobody has written to yet comes into being.

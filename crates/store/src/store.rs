@@ -4,17 +4,19 @@ use std::sync::{Arc, Mutex as StdMutex, mpsc as std_mpsc};
 use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task;
 
+use crate::ballast::{Ballast, says_full};
 use crate::disk::{Disk, DiskError, refuse};
+use crate::health::Health;
 use crate::history::{self, Compacted, HistoryError};
 use crate::recover::{Recovered, recover};
 use crate::state::{Describe, Shared};
 use crate::writer::{self, Request, Writer};
 use crate::{
     Attributes, CommitError, Committed, Entry, Key, OpenError, Options, Revision, Snapshot, Stats, Transaction,
-    Watcher, compact,
+    Watcher, compact, maintain,
 };
 
 /// How many transactions may wait before those who bring more have to wait too.
@@ -46,7 +48,7 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let describe: Box<Describe> = Box::new(describe);
         let path = options.path.clone();
-        let disk = Disk::open(&options)?;
+        let (disk, ballast) = open_disk(&options)?;
         if !options.fsync {
             tracing::warn!("the store does not sync: a crash of the machine loses commits");
         }
@@ -55,13 +57,20 @@ impl Store {
         let revision = visible.revision;
         tracing::debug!(revision, horizon = visible.horizon, "opened the store");
 
-        let shared = Arc::new(Shared::new(visible, disk, options, describe));
+        let health = match ballast.ensure() {
+            Ok(()) => Health::Healthy,
+            Err(why) => {
+                tracing::error!(%why, "the store takes only deletes until there is space");
+                Health::DiskFull(why.into())
+            }
+        };
+        let shared = Arc::new(Shared::new(visible, disk, ballast, health, options, describe));
         let (queue, queued) = mpsc::channel(QUEUE);
         let (tell, told) = std_mpsc::sync_channel(1);
         let writer = Writer::new(Arc::clone(&shared), working, revision, log_end, tell);
         let writer = Arc::new(StdMutex::new(Some(writer)));
-        let compactor = Arc::clone(&shared);
-        let queue_writer = Arc::clone(&writer);
+        let maintained = Arc::clone(&shared);
+        let (queue_writer, maintained_writer) = (Arc::clone(&writer), Arc::clone(&writer));
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
             thread.map_err(|error| refuse(&path, DiskError::Io(error.to_string())))
@@ -69,7 +78,7 @@ impl Store {
         let threads = vec![
             spawn("store-writer", Box::new(move || writer::run(&queue_writer, queued)))?,
             // It ends when the writer does, who alone can tell it something.
-            spawn("store-compactor", Box::new(move || compact::run(&compactor, &told)))?,
+            spawn("store-maintain", Box::new(move || maintain::run(&maintained, &maintained_writer, &told)))?,
         ];
         Ok(Self(Arc::new(Inner { shared, queue: Some(queue), writer, threads: Mutex::new(threads) })))
     }
@@ -202,6 +211,16 @@ impl Store {
         }
     }
 
+    /// Whether the store takes writes.
+    pub fn health(&self) -> Health {
+        self.0.shared.health.get()
+    }
+
+    /// Whether the store takes writes, for who waits for a change.
+    pub fn watch_health(&self) -> watch::Receiver<Health> {
+        self.0.shared.health.subscribe()
+    }
+
     /// Commits what is queued, ends all watches, and closes the database: when this returns, the directory may be opened again.
     /// Other copies of the store can still read what was in memory.
     pub async fn close(&self) {
@@ -267,6 +286,20 @@ impl Drop for Inner {
         let threads = std::mem::take(self.threads.get_mut());
         end(threads, &self.shared);
     }
+}
+
+/// Opens the database; with the space of the ballast if the disk is full.
+fn open_disk(options: &Options) -> Result<(Disk, Ballast), OpenError> {
+    let ballast = || Ballast::new(&options.path, options.ballast);
+    let disk = Disk::open(options).or_else(|error| {
+        let is_full = match &error {
+            OpenError::Io { detail, .. } => says_full(detail),
+            OpenError::Unwritable { error, .. } => says_full(&error.to_string()),
+            _ => false,
+        };
+        if is_full && ballast().release() { Disk::open(options) } else { Err(error) }
+    })?;
+    Ok((disk, ballast()))
 }
 
 /// Waits for the threads, then closes the database.

@@ -1,14 +1,16 @@
 //! Tests of the store as a whole: what one client, many clients and watchers see, and what they must not see.
 
 mod damage;
+mod failure;
 mod model;
 
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::join_all;
 use tempfile::TempDir;
+
+pub(crate) use failure::Faults;
 
 use crate::*;
 
@@ -154,8 +156,7 @@ async fn nothing_is_seen_before_it_is_durable() {
 
     let before = store.stats();
     let (first, commits) = {
-        let guard = store.shared().disk();
-        let gate = guard.as_ref().unwrap().gate.lock().unwrap();
+        let gate = store.shared().options.faults.gate.lock().unwrap();
         // The first finds nobody else, and stands at the gate itself.
         let first = tokio::spawn({
             let store = store.clone();
@@ -237,48 +238,6 @@ async fn alone_or_together_all_is_committed_once() {
     store.close().await;
     let refused = store.commit(put("late", "x")).await;
     assert!(matches!(refused, Err(CommitError::Closed)), "{refused:?}");
-}
-
-#[tokio::test]
-async fn after_a_failed_write_there_are_no_more() {
-    failed_writes().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_failed_write_there_are_no_more_from_anywhere() {
-    failed_writes().await;
-}
-
-async fn failed_writes() {
-    let (store, dir) = open();
-    store.commit(put("a", "old")).await.unwrap();
-    let mut watcher = store.watch(PODS, 1).unwrap();
-    let fail = |on| {
-        let guard = store.shared().disk();
-        guard.as_ref().unwrap().fail_writes.store(on, SeqCst);
-    };
-    fail(true);
-    let ops = ["a", "b", "c"].map(|name| store.commit(put(name, "new")));
-    for outcome in join_all(ops).await {
-        assert!(matches!(outcome, Err(CommitError::Io(_))), "{outcome:?}");
-    }
-    // The disk is well again, but the store has lost track of what is on it.
-    fail(false);
-    let refused = store.commit(put("d", "new")).await.unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "the store takes no more writes since one failed: No space left on device; see to the disk, then restart"
-    );
-    assert_eq!(store.revision(), 1);
-    assert_eq!(value(&store.get(&pod("a")).unwrap()), "old@1!");
-    assert_eq!(store.snapshot(PODS).len(), 1);
-    assert!(watcher.next().now_or_never().is_none());
-    drop(watcher);
-    store.close().await;
-
-    let again = reopen(dir.path());
-    let committed = again.commit(put("d", "new")).await.unwrap();
-    assert_eq!(committed.revision, 2);
 }
 
 #[tokio::test]

@@ -11,12 +11,14 @@ use crate::{Attributes, Encoded, Entry, Key, Revision};
 pub struct Transaction {
     /// The changes and the conditions, in the order in which watchers see them.
     pub ops: Vec<Op>,
+    /// Whether it is taken while the disk is full: for what deletes, or leads to it.
+    pub uses_reserve: bool,
 }
 
 impl Transaction {
     /// A transaction of one change.
     pub fn one(op: Op) -> Self {
-        Self { ops: vec![op] }
+        vec![op].into()
     }
 }
 
@@ -27,8 +29,10 @@ impl From<Op> for Transaction {
 }
 
 impl From<Vec<Op>> for Transaction {
+    /// One that may use the reserve if it only deletes.
     fn from(ops: Vec<Op>) -> Self {
-        Self { ops }
+        let uses_reserve = ops.iter().all(|op| !matches!(op, Op::Put { .. }));
+        Self { ops, uses_reserve }
     }
 }
 
@@ -122,8 +126,16 @@ pub enum CommitError {
     /// The store has been closed. Nothing was changed.
     #[error("the store is closed")]
     Closed,
-    /// The disk refused a write, of this transaction or an earlier one. From then on the store takes no more writes, since
-    /// it cannot know what the disk holds; opening it again finds out.
-    #[error("the store takes no more writes since one failed: {0}; see to the disk, then restart")]
-    Io(Arc<str>),
+    /// The disk is full, and the transaction may not use the reserve. Nothing was changed.
+    #[error("the disk of the store is full ({0}): only deletes are accepted; free some space there")]
+    DiskFull(Arc<str>),
+    /// An earlier write failed, and the database could not be opened again yet. Nothing was changed.
+    #[error(
+        "the store cannot write ({0}): nothing is accepted until it can, which it tries by itself; see to its disk"
+    )]
+    ReadOnly(Arc<str>),
+    /// The write of this transaction failed. What the disk holds of it is found out by opening the database again; if that
+    /// finds it whole, it happens after all, and readers and watchers see it then.
+    #[error("the write failed ({0}), and it is not known yet whether it was done: look before trying again")]
+    Uncertain(Arc<str>),
 }

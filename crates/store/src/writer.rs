@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::disk::{DiskError, Result};
+use crate::health::Health;
 use crate::stage::Working;
 use crate::state::Shared;
 use crate::{CommitError, Committed, Event, Op, Revision, Transaction};
@@ -41,9 +42,8 @@ pub(crate) struct Writer {
     revision: Revision,
     /// The bytes of all log records so far.
     log_end: u64,
-    /// The first failure. After it the disk may hold more than anyone was told, or less: nothing may be built on it.
-    failed: Option<Arc<str>>,
-    compactor: SyncSender<()>,
+    /// Tells who compacts, and opens the database again after a failed write.
+    maintenance: SyncSender<()>,
     nudge: Nudge,
     /// Whether the last batch was a single transaction.
     sequential: bool,
@@ -57,20 +57,10 @@ impl Writer {
         working: Working,
         revision: Revision,
         log_end: u64,
-        compactor: SyncSender<()>,
+        maintenance: SyncSender<()>,
     ) -> Self {
         let nudge = Nudge::new(shared.options.retain_revisions, shared.options.retain_bytes, revision, log_end);
-        Self {
-            shared,
-            working,
-            revision,
-            log_end,
-            failed: None,
-            compactor,
-            nudge,
-            sequential: true,
-            pace: Duration::MAX,
-        }
+        Self { shared, working, revision, log_end, maintenance, nudge, sequential: true, pace: Duration::MAX }
     }
 
     /// Commits a single transaction at once, for whoever found nobody else writing or waiting.
@@ -92,12 +82,11 @@ impl Writer {
     }
 
     fn commit(&mut self, gathered: &mut Vec<(Transaction, Reply)>) {
-        if let Some(why) = &self.failed {
-            let error = CommitError::Io(Arc::clone(why));
-            for (_, reply) in gathered.drain(..) {
-                let _ = reply.send(Err(error.clone()));
+        if self.shared.health.is_impaired() {
+            self.refuse(gathered);
+            if gathered.is_empty() {
+                return;
             }
-            return;
         }
         self.sequential = gathered.len() < 2;
         let mut events = Vec::with_capacity(gathered.len());
@@ -113,12 +102,13 @@ impl Writer {
         if !events.is_empty()
             && let Err(error) = self.write(&events, answers.len())
         {
+            // The disk may hold more than anyone was told, or less, and `working` is ahead of both: see `maintain`.
             let why: Arc<str> = Arc::from(error.to_string());
-            tracing::error!(error = %why, "the store could not be written; it takes no more writes");
+            self.shared.fail(Arc::clone(&why));
             for (reply, _) in answers {
-                let _ = reply.send(Err(CommitError::Io(Arc::clone(&why))));
+                let _ = reply.send(Err(CommitError::Uncertain(Arc::clone(&why))));
             }
-            self.failed = Some(why);
+            let _ = self.maintenance.try_send(());
             return;
         }
         let published = (!events.is_empty()).then(|| self.shared.publish(&self.working, self.revision, events));
@@ -136,8 +126,35 @@ impl Writer {
         }
         if self.nudge.due(self.revision, self.log_end) {
             // A full channel means that it has been told already.
-            let _ = self.compactor.try_send(());
+            let _ = self.maintenance.try_send(());
         }
+    }
+
+    /// Answers those that may not write now, and leaves the others.
+    fn refuse(&self, gathered: &mut Vec<(Transaction, Reply)>) {
+        let health = self.shared.health.get();
+        for (transaction, reply) in std::mem::take(gathered) {
+            let refusal = match &health {
+                Health::ReadOnly(why) => CommitError::ReadOnly(Arc::clone(why)),
+                Health::DiskFull(why) if !transaction.uses_reserve => CommitError::DiskFull(Arc::clone(why)),
+                Health::DiskFull(_) | Health::Healthy => {
+                    gathered.push((transaction, reply));
+                    continue;
+                }
+            };
+            let _ = reply.send(Err(refusal));
+        }
+    }
+
+    /// The bytes of all log records so far.
+    pub(crate) fn log_end(&self) -> u64 {
+        self.log_end
+    }
+
+    /// Goes on from what was found on disk.
+    pub(crate) fn resume(&mut self, working: Working, revision: Revision, log_end: u64) {
+        (self.working, self.revision, self.log_end) = (working, revision, log_end);
+        self.nudge.last = (revision, log_end);
     }
 
     /// Writes events. When this returns, they are durable.

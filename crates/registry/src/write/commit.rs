@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use machinery::managed;
 use machinery::status::{ApiError, MODIFIED};
-use store::{CommitError, Encoded, Entry, Expect, Op};
+use store::{CommitError, Encoded, Entry, Expect, Op, Transaction};
 
 use super::{Inserted, owners};
 use crate::Registry;
@@ -17,6 +17,9 @@ use crate::read::{attributes, key_of};
 use crate::request::{Target, WriteOptions, Written};
 use crate::scan;
 use crate::table::Resource;
+
+/// When a client is to try again that comes while the store cannot write, in seconds. client-go does that ten times.
+const RETRY_AFTER: u32 = 1;
 
 /// What becomes of a stored object.
 pub(crate) enum Change {
@@ -134,7 +137,8 @@ impl Registry {
                 let attributes = attributes(resource, new.as_ref());
                 let mut ops = vec![Op::Put { key, value, attributes, expect }];
                 ops.extend(charges);
-                let done = self.commit(ops).await?;
+                let uses_reserve = on_the_way_out(new.as_ref()) || is_heartbeat(resource, entry);
+                let done = self.commit(Transaction { ops, uses_reserve }).await?;
                 self.after_commit(resource);
                 Ok(done.map_or(Attempt::Conflict, |stored| {
                     reservation.committed();
@@ -149,7 +153,7 @@ impl Registry {
                 }
                 let mut ops = vec![Op::Delete { key, last: encoded, expect }];
                 ops.extend(charges(None)?);
-                let done = self.commit(ops).await?;
+                let done = self.commit(Transaction { ops, uses_reserve: true }).await?;
                 self.after_commit(resource);
                 Ok(done.map_or(Attempt::Conflict, |stored| {
                     resource.release(last.as_ref(), &self.0.allocators);
@@ -208,8 +212,8 @@ impl Registry {
     }
 
     /// Commits; answers with the new state, or with `None` when somebody was faster.
-    async fn commit(&self, ops: Vec<Op>) -> Result<Option<Bytes>, ApiError> {
-        match self.store().commit(ops).await {
+    async fn commit(&self, transaction: Transaction) -> Result<Option<Bytes>, ApiError> {
+        match self.store().commit(transaction).await {
             Ok(committed) => Ok(committed.entries.first().map(|entry| entry.value.clone())),
             Err(CommitError::Conflict { .. }) => Ok(None),
             Err(error) => Err(commit_error(error)),
@@ -222,9 +226,28 @@ fn is_going(entry: &Entry) -> bool {
     scan::find(&entry.value, &["metadata", "deletionTimestamp"]).is_some()
 }
 
+/// Whether the object is being deleted: what is written to it then leads to its end, as finalizers and the status of a pod
+/// that stops do, and must be possible on a full disk.
+fn on_the_way_out(object: &dyn Object) -> bool {
+    object.meta().deletion_timestamp.is_some()
+}
+
+/// Whether this is an update of a node or of its lease: what says that a node is alive, or that its disk is full. Upstream
+/// sets the same apart: the FlowSchema `system-node-high`.
+fn is_heartbeat(resource: &dyn ResourceOps, entry: &Entry) -> bool {
+    match &*resource.info().storage {
+        "core/nodes" => true,
+        "coordination.k8s.io/leases" => &*entry.key.namespace == "kube-node-lease",
+        _ => false,
+    }
+}
+
 fn commit_error(error: CommitError) -> ApiError {
     match error {
         CommitError::Closed => ApiError::service_unavailable("the server is shutting down"),
+        error @ CommitError::DiskFull(_) => ApiError::insufficient_storage(error.to_string()),
+        // Nothing was written, so a client may ask again by itself.
+        error @ CommitError::ReadOnly(_) => ApiError::unavailable_for(error.to_string(), RETRY_AFTER),
         other => ApiError::internal(other),
     }
 }

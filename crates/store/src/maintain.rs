@@ -1,0 +1,116 @@
+//! What is done in the background: compacting the log, and getting over writes that failed.
+//!
+//! After a failed write nobody knows what the disk holds: a record may be there in part, or whole and not synced, and a
+//! later sync that succeeds says nothing of an earlier one that failed. So nothing is built on it. The database is closed and
+//! opened again, which reads its write-ahead log and writes what it found into new, synced files; what it found is the truth.
+//! It holds all that was acknowledged, and perhaps transactions whose writers were told that it is uncertain: those are
+//! shown now, like any other. Revisions go on after the last one found.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use crate::ballast::says_full;
+use crate::compact;
+use crate::disk::{Disk, Lock};
+use crate::health::Health;
+use crate::recover::{CaughtUp, catch_up};
+use crate::state::Shared;
+use crate::writer::Writer;
+
+/// The first and the longest pause before it is tried again to open the database.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How often a full disk is looked at.
+const FULL: Duration = Duration::from_secs(1);
+
+/// Works now and then, and when it is told to, until nobody is left to tell it.
+pub(crate) fn run(shared: &Shared, writer: &Mutex<Option<Writer>>, told: &Receiver<()>) {
+    let mut pause = PAUSES.0;
+    let mut kept = None;
+    loop {
+        let wait = match shared.health.get() {
+            Health::Healthy => shared.options.compact_every,
+            Health::DiskFull(_) => FULL.min(shared.options.compact_every),
+            Health::ReadOnly(_) => pause,
+        };
+        if let Err(RecvTimeoutError::Disconnected) = told.recv_timeout(wait) {
+            return;
+        }
+        match shared.health.get() {
+            Health::Healthy | Health::DiskFull(_) => upkeep(shared),
+            Health::ReadOnly(why) => {
+                let released = says_full(&why) && shared.ballast.release();
+                match reopen(shared, writer, &mut kept) {
+                    Ok(()) => pause = PAUSES.0,
+                    Err(why) => {
+                        shared.health.set(Health::ReadOnly(why.into()));
+                        pause = if released { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Keeps the log within its bounds, and the ballast in its place.
+fn upkeep(shared: &Shared) {
+    shared.expire_pages();
+    if let Err(error) = compact::by_bounds(shared) {
+        tracing::warn!(%error, "the log of the store could not be compacted");
+    }
+    if !matches!(shared.health.get(), Health::ReadOnly(_)) {
+        shared.health.set(with_ballast(shared));
+    }
+}
+
+/// The state of a store that can be written: whether it has its reserve.
+fn with_ballast(shared: &Shared) -> Health {
+    match shared.ballast.ensure() {
+        Ok(()) => Health::Healthy,
+        Err(why) => Health::DiskFull(why.into()),
+    }
+}
+
+/// Opens the database again, shows what it holds beyond what was visible, and lets the writer go on from there.
+/// `kept` is the lock of the directory while no database is open.
+fn reopen(shared: &Shared, writer: &Mutex<Option<Writer>>, kept: &mut Option<Lock>) -> Result<(), String> {
+    // The old database can still be read, so it stays as long as there is no hope of a better one.
+    shared.ballast.probe().map_err(|error| error.to_string())?;
+    let closed = || Ok(());
+    // What was being written has ended now, and nothing is begun until the state is another one.
+    let Some(log_end) = lock(writer).as_ref().and_then(|writer| writer.as_ref()).map(Writer::log_end) else {
+        return closed();
+    };
+    let CaughtUp { working, revision, log_end, events } = {
+        let mut place = shared.disk_mut();
+        if let Some(disk) = place.take() {
+            *kept = Some(disk.close());
+        }
+        let Some(lock) = kept.clone() else {
+            return closed();
+        };
+        let disk = Disk::open_locked(&shared.options, lock).map_err(|error| error.to_string())?;
+        let caught_up = catch_up(&disk, shared, log_end).map_err(|error| error.to_string())?;
+        *place = Some(disk);
+        *kept = None;
+        caught_up
+    };
+    tracing::info!(revision, found = events.len(), "opened the store again after a failed write");
+    if !events.is_empty() {
+        shared.publish(&working, revision, events).wake();
+    }
+    let health = with_ballast(shared);
+    let Some(mut guard) = lock(writer) else {
+        return closed();
+    };
+    if let Some(writer) = guard.as_mut() {
+        writer.resume(working, revision, log_end);
+        shared.health.set(health);
+    }
+    Ok(())
+}
+
+/// The writer; none when it has panicked.
+fn lock(writer: &Mutex<Option<Writer>>) -> Option<MutexGuard<'_, Option<Writer>>> {
+    writer.lock().ok()
+}

@@ -1,0 +1,208 @@
+//! Writes that fail, and how the store gets over them.
+
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
+
+use super::*;
+use crate::disk::{DiskError, Result};
+
+/// How the disk of a test misbehaves.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    fault: AtomicU8,
+    /// Whoever holds it holds up every write.
+    pub(crate) gate: Mutex<()>,
+}
+
+/// No fault.
+const NONE: u8 = 0;
+/// Nothing is written.
+const NOT_WRITTEN: u8 = 1;
+/// It is written, but not known to be: a failed sync.
+const NOT_SYNCED: u8 = 2;
+/// Nothing is written, and the database does not open.
+const DEAD: u8 = 3;
+
+impl Faults {
+    pub(crate) fn writing(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
+        let _open = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.fault.load(SeqCst) {
+            NONE => return write(),
+            // Once, since the database that is opened next is another one.
+            NOT_SYNCED => {
+                self.fault.store(NONE, SeqCst);
+                write()?;
+            }
+            NOT_WRITTEN => self.fault.store(NONE, SeqCst),
+            _ => {}
+        }
+        Err(DiskError::Io("Input/output error".to_owned()))
+    }
+
+    pub(crate) fn opening(&self) -> Result<(), String> {
+        match self.fault.load(SeqCst) {
+            DEAD => Err("Too many open files".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn set(store: &Store, fault: u8) {
+    store.shared().options.faults.fault.store(fault, SeqCst);
+}
+
+/// Waits until the store is in such a state.
+async fn until(store: &Store, state: impl FnMut(&Health) -> bool) -> Health {
+    let mut health = store.watch_health();
+    let found = tokio::time::timeout(Duration::from_secs(20), health.wait_for(state)).await;
+    found.expect("the state comes in time").unwrap().clone()
+}
+
+async fn healthy(store: &Store) {
+    until(store, |health| *health == Health::Healthy).await;
+}
+
+#[tokio::test]
+async fn reads_and_watches_go_on_while_nothing_can_be_written() {
+    refuses_and_recovers().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_and_watches_go_on_while_nothing_can_be_written_from_anywhere() {
+    refuses_and_recovers().await;
+}
+
+async fn refuses_and_recovers() {
+    let (store, dir) = open();
+    for n in 1..=20 {
+        store.commit(put("a", &format!("old{n}"))).await.unwrap();
+    }
+    let mut watcher = store.watch(PODS, 20).unwrap();
+    let mut behind = store.watch(PODS, 1).unwrap();
+    set(&store, DEAD);
+    let ops = ["a", "b", "c"].map(|name| store.commit(put(name, "new")));
+    let outcomes = join_all(ops).await;
+    assert!(matches!(outcomes[0], Err(CommitError::Uncertain(_))), "{outcomes:?}");
+    for outcome in &outcomes {
+        assert!(matches!(outcome, Err(CommitError::Uncertain(_) | CommitError::ReadOnly(_))), "{outcome:?}");
+    }
+    let health = until(&store, |health| *health == Health::ReadOnly("Input/output error".into()) || says_files(health));
+    assert_ne!(health.await, Health::Healthy);
+    let refused = store.commit(put("d", "new")).await.unwrap_err();
+    assert!(matches!(refused, CommitError::ReadOnly(_)), "{refused:?}");
+    assert!(refused.to_string().starts_with("the store cannot write ("), "{refused}");
+    // The reason is kept up to date.
+    until(&store, says_files).await;
+    assert_eq!(store.revision(), 20);
+    assert_eq!(value(&store.get(&pod("a")).unwrap()), "old20@20!");
+    assert_eq!(store.snapshot(PODS).len(), 1);
+    assert!(watcher.next().now_or_never().is_none());
+    assert!(matches!(behind.next().await, Err(WatchError::Io(_))), "the log cannot be read, which is not the end");
+
+    set(&store, NONE);
+    healthy(&store).await;
+    assert_eq!(next(&mut behind).await.unwrap(), "Updated old2@2! old1@1!");
+    // Nothing of the failed revisions is on disk, so the first of them is used now.
+    assert_eq!(store.commit(put("d", "new")).await.unwrap().revision, 21);
+    assert_eq!(next(&mut watcher).await.unwrap(), "Created new@21! -");
+    drop((watcher, behind));
+    store.close().await;
+    let again = reopen(dir.path());
+    assert_eq!((again.revision(), again.snapshot(PODS).len()), (21, 2));
+}
+
+fn says_files(health: &Health) -> bool {
+    matches!(health, Health::ReadOnly(why) if why.contains("Too many open files"))
+}
+
+#[tokio::test]
+async fn a_write_that_failed_as_a_whole_leaves_nothing() {
+    let (store, _dir) = open();
+    store.commit(put("a", "old")).await.unwrap();
+    set(&store, NOT_WRITTEN);
+    let refused = store.commit(vec![put("a", "new"), put("b", "new")]).await.unwrap_err();
+    assert!(matches!(refused, CommitError::Uncertain(_)), "{refused:?}");
+    healthy(&store).await;
+    assert_eq!(store.get(&pod("b")), None);
+    let first = put_in(PODS, "b", "second", Expect::Absent);
+    let second = put_in(PODS, "a", "second", Expect::Revision(1));
+    assert_eq!(store.commit(vec![first, second]).await.unwrap().revision, 2);
+    assert_eq!(value(&store.get(&pod("a")).unwrap()), "second@2!");
+}
+
+#[tokio::test]
+async fn what_was_written_after_all_is_shown_once_it_is_known() {
+    let (store, dir) = open();
+    store.commit(vec![put("a", "old"), put("b", "old")]).await.unwrap();
+    let mut watcher = store.watch(PODS, 1).unwrap();
+    let mut nodes = store.watch(NODES, 1).unwrap();
+    set(&store, NOT_SYNCED);
+    let ops = vec![put("a", "new"), delete("b", "end"), put_in(NODES, "n", "first", Expect::Absent)];
+    let refused = store.commit(ops).await.unwrap_err();
+    assert!(matches!(refused, CommitError::Uncertain(_)), "{refused:?}");
+    healthy(&store).await;
+    // Its revision is not used for anything else.
+    assert_eq!(store.revision(), 2);
+    assert_eq!(next(&mut watcher).await.unwrap(), "Updated new@2! old@1!");
+    assert_eq!(next(&mut watcher).await.unwrap(), "Deleted end@2! old@1!");
+    assert_eq!(next(&mut nodes).await.unwrap(), "Created first@2! -");
+    assert_eq!(value(&store.get(&pod("a")).unwrap()), "new@2!");
+    let entry = store.get(&Key::new(NODES, "default", "n")).unwrap();
+    assert_eq!(entry.attributes.label("word"), Some("first"));
+    assert_eq!(store.commit(put("b", "again")).await.unwrap().revision, 3);
+    assert_eq!(next(&mut watcher).await.unwrap(), "Created again@3! -");
+    store.close().await;
+    let again = reopen(dir.path());
+    assert_eq!((again.revision(), again.snapshot(PODS).len()), (3, 2));
+}
+
+/// Failures of all kinds among many writers: what was acknowledged is there, once, under its revision.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_over_many_failures() {
+    let (store, dir) = open();
+    let writers = (0..4).map(|n| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut acknowledged = Vec::new();
+            let mut uncertain = 0;
+            for turn in 0.. {
+                match store.commit(put(&format!("w{n}-{turn}"), "x")).await {
+                    Ok(committed) => acknowledged.push((turn, committed.revision)),
+                    Err(CommitError::Uncertain(_)) => uncertain += 1,
+                    Err(CommitError::ReadOnly(_)) => tokio::task::yield_now().await,
+                    Err(other) => panic!("{other}"),
+                }
+                if acknowledged.len() == 200 {
+                    break;
+                }
+            }
+            (n, acknowledged, uncertain)
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    for round in 0..20_u64 {
+        let goal = store.revision() + 10;
+        set(&store, if round % 2 == 0 { NOT_WRITTEN } else { NOT_SYNCED });
+        while store.revision() < goal && !writers.iter().all(|writer| writer.is_finished()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let mut failures = 0;
+    let mut revisions = std::collections::BTreeSet::new();
+    for done in join_all(writers).await {
+        let (n, acknowledged, uncertain) = done.unwrap();
+        failures += uncertain;
+        for (turn, revision) in acknowledged {
+            let entry = store.get(&pod(&format!("w{n}-{turn}"))).expect("it was acknowledged");
+            assert_eq!((entry.revision, value(&entry)), (revision, format!("x@{revision}!").as_str()));
+            assert!(revisions.insert(revision), "{revision} was handed out twice");
+        }
+    }
+    assert!(failures > 0);
+    set(&store, NONE);
+    healthy(&store).await;
+    let before: Vec<_> = store.snapshot(PODS).iter().cloned().collect();
+    store.close().await;
+    let again = reopen(dir.path());
+    assert_eq!(again.snapshot(PODS).iter().cloned().collect::<Vec<_>>(), before);
+}
