@@ -5,9 +5,7 @@
 //! [`Report::Ready`]; a start that fails says why in [`Report::Failed`], so that the person sees the reason, not the
 //! name of a log file.
 
-use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, Stdio};
 
@@ -15,17 +13,9 @@ use anyhow::{Context, Result};
 use node::{Config, Node, Profile, Progress};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
+use tracing::info;
 
-use crate::cli;
-
-/// The log is started afresh at a start once it is larger than this; the old one is kept beside it.
-const LOG_BYTES: u64 = 16 << 20;
-
-/// What is logged unless `CORACLE_LOG` says otherwise. The DNS library has a line for each question, and warnings for packets
-/// that anybody can send: the log would be the pods' to fill.
-const DEFAULT_FILTER: &str = "info,kube=error,hickory=off";
+use crate::{cli, log};
 
 /// One line from the daemon to the command that started it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,15 +38,7 @@ pub(crate) enum Report {
 /// Starts the daemon and returns its reports.
 pub(crate) fn spawn(profile: &Profile, start: &cli::Start) -> Result<impl Iterator<Item = Report> + use<>> {
     let log = profile.log();
-    if fs::metadata(&log).is_ok_and(|log| log.len() > LOG_BYTES) {
-        fs::rename(&log, log.with_extension("log.1"))?;
-    }
-    let log_file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(&log)
-        .with_context(|| format!("cannot write {}", log.display()))?;
+    let log_file = log::open(&log).with_context(|| format!("cannot write {}", log.display()))?;
     let home = profile.folder().parent().context("a profile has a folder")?;
     let mut command = Command::new(std::env::current_exe()?);
     command
@@ -99,7 +81,7 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<()> {
         // A session of its own: closing the terminal must not end the cluster.
         let _ = rustix::process::setsid();
     }
-    log_to_stderr(start.foreground);
+    log::start(start.daemon.then(|| profile.log()));
     let report = |report: &Report| {
         if start.daemon {
             // The command may be gone; the cluster starts all the same.
@@ -158,22 +140,8 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
     Ok(())
 }
 
-fn log_to_stderr(terminal: bool) {
-    let filter = EnvFilter::try_from_env("CORACLE_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(terminal && rustix::termios::isatty(io::stderr()))
-        .finish();
-    if tracing::subscriber::set_global_default(subscriber).is_err() {
-        warn!("the log was set up already");
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
 
     fn reports(script: &str) -> Vec<Report> {
@@ -181,40 +149,6 @@ mod tests {
         let reports = read(child.stdout.take().expect("a pipe"), "LOG".to_owned()).collect();
         child.wait().expect("it ends");
         reports
-    }
-
-    /// Collects what is logged.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no panic while it is held").write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn questions_to_the_dns_server_are_not_logged() {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new(DEFAULT_FILTER))
-            .with_writer(move || writer.clone())
-            .finish();
-        tracing::subscriber::with_default(subscriber, || {
-            info!(target: "hickory_server::server", "query:www.example.org.:A:IN");
-            warn!(target: "hickory_server::server", "address can not be responded to");
-            warn!(target: "hickory_net::udp", "expected message");
-            info!(target: "dns", "kept");
-            info!(target: "coracle", "kept");
-        });
-        let log = String::from_utf8(log.0.lock().expect("no panic while it is held").clone()).expect("text");
-        assert_eq!(log.matches("kept").count(), 2, "{log}");
-        assert_eq!(log.lines().count(), 2, "{log}");
     }
 
     #[test]

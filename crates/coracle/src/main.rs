@@ -14,6 +14,7 @@ mod commands;
 mod daemon;
 mod kubeconfig;
 mod listening;
+mod log;
 mod output;
 mod progress;
 

@@ -26,7 +26,7 @@ use crate::kubelets::Kubelets;
 use crate::metrics_api::MetricsApi;
 use crate::profile::{Profile, ProfileLock, write_private};
 use crate::settings::Settings;
-use crate::{Error, explain, extra, kubeconfig, names, network, service_network};
+use crate::{Error, descriptors, explain, extra, kubeconfig, names, network, service_network, store_health};
 
 /// How long a start waits to hear whether cluster IPs work.
 const NETWORK_TIMEOUT: Duration = Duration::from_secs(15);
@@ -61,6 +61,7 @@ pub struct Node {
     network_told: JoinHandle<()>,
     /// Who has the container that changes the machine's network, where this process may not.
     helper: Option<Docker>,
+    store_health: JoinHandle<()>,
     further_nodes: (CancellationToken, JoinHandle<()>),
     proxy: proxy::Handle,
     dns: Option<dns::Handle>,
@@ -81,6 +82,7 @@ impl Node {
     pub async fn start(config: Config, report: &(dyn Fn(Progress) + Sync)) -> Result<Self, Error> {
         let Config { profile, fsync, autoscaler_period } = config;
         let started = Timestamp::now();
+        descriptors::raise_limit();
         let name = profile.name().to_owned();
         profile.create()?;
         let lock = profile.lock()?;
@@ -149,6 +151,12 @@ impl Node {
         let proxy = start_proxy(&profile, &server, &informers, &network, &docker).await?;
         let network_told = service_network::tell(proxy.cluster_ips(), tell_network);
         let network = keep_network(docker.clone(), &proxy, cancel.clone());
+        let store_health = tokio::spawn(store_health::run(
+            server.client(User::node(&name), "default"),
+            name.clone(),
+            registry.store().watch_health(),
+            cancel.clone(),
+        ));
         let stop_nodes = CancellationToken::new();
         let further_nodes = tokio::spawn(extra::run(kubelets, stop_nodes.clone()));
         Ok(Self {
@@ -159,6 +167,7 @@ impl Node {
             network,
             network_told,
             helper: (!docker::may_change_network()).then_some(docker),
+            store_health,
             further_nodes: (stop_nodes, further_nodes),
             proxy,
             dns,
@@ -221,8 +230,8 @@ impl Node {
         self.paper.shutdown().await;
         self.kubelet.shutdown().await;
         self.cancel.cancel();
-        // It fails only if it panicked, and then there is nothing left to end.
-        let _ = self.network.await;
+        // They fail only if they panicked, and then there is nothing left to end.
+        let _ = (self.network.await, self.store_health.await);
         self.server.shutdown().await;
         self.registry.close().await;
     }
@@ -323,10 +332,14 @@ async fn serve(
         authorizer: Rbac::shared(registry),
     };
     let server = ApiServer::new(dependencies);
+    let limits = apiserver::Limits {
+        connections: descriptors::api_connections(descriptors::limit()),
+        ..apiserver::Limits::default()
+    };
     let config = |port| apiserver::Config {
         listen: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)],
         names: vec![service_ip.to_string(), network.gateway.to_string(), profile.name().to_owned()],
-        ..apiserver::Config::default()
+        limits: limits.clone(),
     };
     // The port of last time, so that a kubeconfig stays right; another one if somebody took it.
     let handle = match server.clone().serve(config(settings.api_port), Arc::clone(pki)).await {

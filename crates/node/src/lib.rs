@@ -22,6 +22,7 @@
 
 mod cluster;
 mod connect;
+mod descriptors;
 mod error;
 mod explain;
 mod extra;
@@ -33,6 +34,7 @@ mod network;
 mod profile;
 mod service_network;
 mod settings;
+mod store_health;
 
 pub use cluster::{Config, Node, Progress, check_scheduler_config, delete};
 pub use error::Error;

@@ -17,7 +17,7 @@
 
 use std::env;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -142,10 +142,9 @@ impl Profile {
             Err(TryLockError::WouldBlock) => return Err(Error::Running(self.name.clone())),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| write!(file, "{}", std::process::id()))
-            .map_err(failed)?;
+        // In place: on a full disk, a file that was emptied could not be written again.
+        let id = std::process::id().to_string();
+        file.write_all(id.as_bytes()).and_then(|()| file.set_len(id.len() as u64)).map_err(failed)?;
         Ok(ProfileLock { _file: file })
     }
 

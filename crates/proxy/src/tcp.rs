@@ -1,8 +1,10 @@
 //! A TCP node port: connections are carried to endpoints.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -13,18 +15,24 @@ use crate::listeners::{Endpoints, choose};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often another endpoint is tried.
 const ATTEMPTS: usize = 3;
+/// More connections than this at a time wait: each costs two descriptors, of which the store needs some.
+const CONNECTIONS: usize = 1024;
 /// After a failed accept: too many open files do not go away at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until cancelled; connections end with it.
 pub(crate) async fn serve(listener: TcpListener, endpoints: Endpoints, cancel: CancellationToken) {
     let connections = TaskTracker::new();
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let accept = async {
         loop {
+            // The semaphore is never closed, so a permit always comes.
+            let slot = Arc::clone(&slots).acquire_owned().await;
             match listener.accept().await {
                 Ok((client, _)) => {
                     let (endpoints, cancel) = (endpoints.clone(), cancel.clone());
                     connections.spawn(async move {
+                        let _slot = slot;
                         tokio::select! { () = cancel.cancelled() => {}, () = carry(client, &endpoints) => {} }
                     });
                 }
@@ -67,7 +75,6 @@ async fn connect(endpoints: &Endpoints) -> Option<TcpStream> {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-    use std::sync::Arc;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::watch;

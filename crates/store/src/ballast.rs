@@ -45,6 +45,18 @@ impl Ballast {
         fs::remove_file(self.path()).is_ok()
     }
 
+    /// Gives the space back if there is hardly any left beside it: a process that starts needs some, for more than the store.
+    pub(crate) fn release_if_low(&self) {
+        if self.free().is_ok_and(|free| free < self.size / 4) {
+            self.release();
+        }
+    }
+
+    /// How much of the file system is free.
+    fn free(&self) -> Result<u64, Errno> {
+        statvfs(&self.folder).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     /// Makes the file unless it is there. It waits until there is half as much space beyond it, so that it does not come
     /// and go while the disk is nearly full.
     ///
@@ -59,8 +71,7 @@ impl Ballast {
             let needed = mib(self.size + self.size / 2);
             format!("{} MiB are free in {}, {needed} MiB are needed", free >> 20, self.folder.display())
         };
-        let free = statvfs(&self.folder).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-        let free = free.map_err(|error| format!("{} cannot be looked at: {error}", self.folder.display()))?;
+        let free = self.free().map_err(|error| format!("{} cannot be looked at: {error}", self.folder.display()))?;
         if free < self.size + self.size / 2 {
             return Err(short(free));
         }

@@ -351,8 +351,10 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         }
         Err(TryLockError::Error(error)) => return Err(unwritable(error)),
     }
-    // Who has it is told to whoever comes later, where the disk has room for that.
-    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    // In place, since on a full disk a file that was emptied could not be written again. Who has it helps whoever comes
+    // later, but is not needed.
+    let id = format!("{}\n", std::process::id());
+    let _ = file.write_all(id.as_bytes()).and_then(|()| file.set_len(id.len() as u64));
     Ok(file)
 }
 

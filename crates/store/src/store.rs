@@ -299,7 +299,9 @@ fn open_disk(options: &Options) -> Result<(Disk, Ballast), OpenError> {
         };
         if is_full && ballast().release() { Disk::open(options) } else { Err(error) }
     })?;
-    Ok((disk, ballast()))
+    let ballast = ballast();
+    ballast.release_if_low();
+    Ok((disk, ballast))
 }
 
 /// Waits for the threads, then closes the database.

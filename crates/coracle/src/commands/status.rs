@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
-use kube::Api;
+use kube::{Api, Client};
 use node::Profile;
 use serde::Serialize;
 
@@ -27,6 +27,8 @@ struct Answer {
     pid: Option<i32>,
     /// `Running`, `Stopped` or `Unreachable`.
     apiserver: &'static str,
+    /// `Writable`, why it is not, or `Unknown`.
+    store: String,
     /// `Ready`, `NotReady` or `Unknown`.
     node: &'static str,
     /// `Available`, `Unavailable` or `Unknown`: whether cluster IPs work.
@@ -38,15 +40,16 @@ struct Answer {
 pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
     let pid = profile.daemon();
     let mut found = None;
-    let (daemon, apiserver, code) = match pid {
-        None if !profile.exists() => ("Nonexistent", "Stopped", ABSENT),
-        None => ("Stopped", "Stopped", STOPPED),
-        Some(_) => match ask(profile, async |client| Ok(Api::<Node>::all(client).get_opt(profile.name()).await?)) {
-            Ok(node) => {
+    let unknown = || "Unknown".to_owned();
+    let (daemon, apiserver, store, code) = match pid {
+        None if !profile.exists() => ("Nonexistent", "Stopped", unknown(), ABSENT),
+        None => ("Stopped", "Stopped", unknown(), STOPPED),
+        Some(_) => match ask(profile, async |client| look(client, profile.name()).await) {
+            Ok((store, node)) => {
                 found = node;
-                ("Running", "Running", 0)
+                ("Running", "Running", store, 0)
             }
-            Err(_) => ("Running", "Unreachable", 0),
+            Err(_) => ("Running", "Unreachable", unknown(), 0),
         },
     };
     let network = condition(found.as_ref(), "NetworkUnavailable");
@@ -63,6 +66,7 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
         daemon,
         pid,
         apiserver,
+        store,
         node: readiness(found.as_ref()),
         network,
         kubeconfig: if context { "Configured" } else { "Misconfigured" },
@@ -73,6 +77,7 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
             output::line(format!("profile:    {}", answer.profile))?;
             output::line(format!("daemon:     {}", answer.daemon))?;
             output::line(format!("apiserver:  {}", answer.apiserver))?;
+            output::line(format!("store:      {}", answer.store))?;
             output::line(format!("node:       {}", answer.node))?;
             output::line(format!("network:    {}", answer.network))?;
             output::line(format!("kubeconfig: {}", answer.kubeconfig))?;
@@ -82,6 +87,22 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
         output::warning(problem);
     }
     Ok(ExitCode::from(code))
+}
+
+/// The state of the store, and the node.
+async fn look(client: Client, name: &str) -> Result<(String, Option<Node>)> {
+    let request = http::Request::get("/readyz/etcd-readiness").body(Vec::new())?;
+    let store = match client.request_text(request).await {
+        Ok(_) => "Writable".to_owned(),
+        Err(kube::Error::Api(error)) => reason(&error.message),
+        Err(error) => return Err(error.into()),
+    };
+    Ok((store, Api::<Node>::all(client).get_opt(name).await?))
+}
+
+/// Why the store is not ready, out of the text of the check.
+fn reason(text: &str) -> String {
+    text.split_once("etcd-readiness failed: ").map_or(text, |(_, why)| why).to_owned()
 }
 
 /// The node's readiness in one word.

@@ -293,3 +293,25 @@ fn splice(encoded: &Encoded, digits: &str) -> Bytes {
     let (head, tail) = encoded.bytes.split_at(encoded.revision_at);
     [head, digits.as_bytes(), tail].concat().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_is_told_of_a_store_that_cannot_write() {
+        let why = || Arc::<str>::from("3 MiB are free");
+        for (error, code, reason, retry_after, words) in [
+            (CommitError::DiskFull(why()), 507, "InsufficientStorage", 0, "is full (3 MiB are free)"),
+            (CommitError::ReadOnly(why()), 503, "ServiceUnavailable", 1, "cannot write (3 MiB are free)"),
+            // A client that asked again by itself might do it twice.
+            (CommitError::Uncertain(why()), 500, "InternalError", 0, "look before trying again"),
+            (CommitError::Closed, 503, "ServiceUnavailable", 0, "shutting down"),
+        ] {
+            let told = commit_error(error);
+            assert_eq!((told.code, told.reason.as_str()), (code, reason));
+            assert_eq!(told.details.as_ref().map_or(0, |details| details.retry_after_seconds), retry_after, "{told:?}");
+            assert!(told.message.contains(words), "{told:?}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! A cluster whose disk is full: what it says, what still works, and that it goes on by itself.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use coracle_tests::{Cluster, run};
+
+/// A file system in memory, unmounted in the end.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Self {
+        let disk = Self(tempfile::tempdir().expect("a temporary folder"));
+        run("mount", &["-t", "tmpfs", "-o", "size=160m", "none", &disk.path()]).ok();
+        disk
+    }
+
+    fn path(&self) -> String {
+        self.0.path().display().to_string()
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.path().join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        run("umount", &["--lazy", &self.path()]);
+    }
+}
+
+/// Fills the file system of a file to the last byte.
+fn fill(path: &Path) {
+    let mut file = File::options().create(true).append(true).open(path).expect("a file");
+    for size in [1 << 20, 1 << 12] {
+        let block = vec![1; size];
+        while file.write_all(&block).is_ok() {}
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_got_over() {
+    // Before the cluster, so that it goes after it.
+    let disk = SmallDisk::mount();
+    let cluster = Cluster::new();
+    symlink(disk.path(), cluster.home().join("home")).expect("a link");
+    cluster.coracle(&["start"]).ok();
+    let large = cluster.home().join("large");
+    fs::write(&large, "x".repeat(700_000)).expect("a file");
+    let large = format!("--from-file={}", large.display());
+    let mut number = 0;
+    let mut create = || {
+        number += 1;
+        cluster.kubectl(&["create", "configmap", &format!("large-{number}"), &large])
+    };
+    for _ in 0..5 {
+        create().ok();
+    }
+    assert_eq!(cluster.kubectl(&["get", "--raw", "/readyz"]).ok(), "ok");
+    assert!(cluster.coracle(&["status"]).ok().contains("store:      Writable"));
+    let pid = cluster.pid();
+
+    fill(&disk.filler());
+    let refused = cluster.wait("writes are refused with the reason", || {
+        let tried = create();
+        tried.stderr.contains("InsufficientStorage").then_some(tried)
+    });
+    let refused = refused.fails();
+    assert!(refused.contains("the disk of the store is full") && refused.contains("free some space"), "{refused}");
+    // Whatever it is that is ready, or is not, it is alive, and says why.
+    let ready = cluster.kubectl(&["get", "--raw", "/readyz"]).fails();
+    assert!(ready.contains("[-]etcd-readiness failed: the disk is full"), "{ready}");
+    assert_eq!(cluster.kubectl(&["get", "--raw", "/livez"]).ok(), "ok");
+    let status = cluster.coracle(&["status"]).ok();
+    assert!(status.contains("store:      the disk is full, only deletes are accepted"), "{status}");
+    let condition = |field: &str| format!("{{.status.conditions[?(@.type==\"StoreReadOnly\")].{field}}}");
+    let node = format!("node/{}", cluster.profile);
+    cluster.wait_for(&node, &condition("reason"), "DiskFull");
+    // Reads and deletes go on.
+    assert!(cluster.kubectl(&["get", "configmap", "large-1", "-o", "name"]).ok().contains("large-1"));
+    cluster.kubectl(&["delete", "configmap", "large-1"]).ok();
+
+    // It starts, too, and takes deletes.
+    cluster.coracle(&["stop"]).ok();
+    fill(&disk.filler());
+    cluster.coracle(&["start"]).ok();
+    let restarted = cluster.pid();
+    assert_ne!(restarted, pid);
+    cluster.kubectl(&["delete", "configmap", "large-2"]).ok();
+    assert!(create().fails().contains("InsufficientStorage"));
+
+    fs::remove_file(disk.filler()).expect("removed");
+    cluster.wait("writes are taken again", || (create().code == 0).then_some(()));
+    assert_eq!(cluster.kubectl(&["get", "--raw", "/readyz"]).ok(), "ok");
+    assert!(cluster.coracle(&["status"]).ok().contains("store:      Writable"));
+    cluster.wait_for(&node, &condition("reason"), "Writable");
+    assert_eq!(cluster.pid(), restarted, "without a restart");
+    let kept = cluster.kubectl(&["get", "configmap", "-o", "name"]).ok();
+    assert!(!kept.contains("large-1\n") && !kept.contains("large-2\n") && kept.contains("large-3\n"), "{kept}");
+}
