@@ -118,7 +118,8 @@ impl Profile {
 
     /// Removes the folder of a further node.
     pub(crate) fn remove_node(&self, name: &str) -> Result<(), Error> {
-        remove(&self.node(name))
+        let folder = self.node(name);
+        hostfs::remove_tree(&folder).map_err(|source| Error::file(&folder, source))
     }
 
     /// Whether the profile was ever started.
@@ -162,31 +163,10 @@ impl Profile {
         }
     }
 
-    /// Removes the folder with all that is in it, after what volumes in memory have mounted there.
+    /// Removes the folder with all that is in it. What is mounted there is unmounted and keeps its files.
     pub fn remove(&self) -> Result<(), Error> {
-        remove(&self.folder)
+        hostfs::remove_tree(&self.folder).map_err(|source| Error::file(&self.folder, source))
     }
-}
-
-/// Removes a folder with all that is in it, after what volumes in memory have mounted there.
-fn remove(folder: &Path) -> Result<(), Error> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    for mounted in mounts_below(&mounts, folder) {
-        // One that does not go makes the removal fail, which says where.
-        let _ = rustix::mount::unmount(mounted, rustix::mount::UnmountFlags::DETACH);
-    }
-    match fs::remove_dir_all(folder) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::file(folder, source)),
-        _ => Ok(()),
-    }
-}
-
-/// The mount points below `folder`, innermost first, from the text of `/proc/self/mounts`.
-fn mounts_below<'a>(mounts: &'a str, folder: &Path) -> Vec<&'a Path> {
-    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1).map(Path::new));
-    let mut below: Vec<&Path> = points.filter(|point| point.starts_with(folder)).collect();
-    below.reverse();
-    below
 }
 
 /// Held by the daemon as long as it lives. The kernel frees it however the daemon ends.
@@ -232,13 +212,6 @@ mod tests {
         for bad in ["", "A", "a_b", "-a", "a-", "../x", "a/b", "a.b", &long] {
             assert!(home.profile(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn mounts_below_a_folder_are_found_innermost_first() {
-        let mounts = "proc /proc proc rw 0 0\ntmpfs /home/a/x tmpfs rw 0 0\ntmpfs /home/a/x/y tmpfs rw 0 0\ntmpfs /home/ab tmpfs rw 0 0\n";
-        let below = mounts_below(mounts, Path::new("/home/a"));
-        assert_eq!(below, [Path::new("/home/a/x/y"), Path::new("/home/a/x")]);
     }
 
     #[test]

@@ -54,16 +54,14 @@ impl Directories {
         fs::File::open(&self.0)?.sync_all()
     }
 
-    /// Removes a directory that was made here, and nothing else, whatever the volume's object says. Blocks.
+    /// Removes a directory that was made here, and nothing else, whatever the volume's object says; nor what somebody
+    /// has mounted in it. Blocks.
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
         if path.parent() != Some(self.0.as_path()) || path.file_name().is_none() {
             let why = format!("{} is not below {}", path.display(), self.0.display());
             return Err(io::Error::new(ErrorKind::PermissionDenied, why));
         }
-        match fs::remove_dir_all(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            result => result,
-        }
+        hostfs::remove_tree(path)
     }
 }
 
