@@ -28,6 +28,8 @@ pub struct Config {
     pub node_ip: IpAddr,
     /// Directory for volumes and the other files that pods see. Created with mode 0700 if it is missing.
     pub state_dir: PathBuf,
+    /// Directory that `seccompProfile.localhostProfile` of pods is relative to. It need not exist.
+    pub seccomp_profile_root: PathBuf,
     /// `spec.podCIDR` of the node, where it is known.
     pub pod_cidr: Option<String>,
     /// Addresses of the cluster's DNS server. While there is none, pods with `dnsPolicy: ClusterFirst` use the
@@ -69,11 +71,13 @@ pub struct Config {
 impl Config {
     /// The settings upstream uses, for a node called `node_name` at `node_ip` that keeps its files in `state_dir`.
     pub fn new(node_name: impl Into<String>, node_ip: IpAddr, state_dir: impl Into<PathBuf>) -> Self {
+        let state_dir = state_dir.into();
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             node_name: node_name.into(),
             node_ip,
-            state_dir: state_dir.into(),
+            seccomp_profile_root: state_dir.join("seccomp"),
+            state_dir,
             pod_cidr: None,
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),

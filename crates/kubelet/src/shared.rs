@@ -19,6 +19,9 @@ use crate::images::Images;
 use crate::objects::Objects;
 use crate::report::Reporter;
 
+/// The longest resolver configuration of the machine that is read, in bytes.
+const LONGEST_RESOLV_CONF: u64 = 64 << 10;
+
 /// Name of the index of services by namespace.
 const BY_NAMESPACE: &str = "namespace";
 
@@ -115,7 +118,10 @@ impl Shared {
 
     /// The machine's resolvers. Behind a local stub, those that the stub asks.
     pub(crate) fn resolver(&self) -> Resolver {
-        let read = |path: &std::path::Path| Resolver::parse(&std::fs::read_to_string(path).unwrap_or_default());
+        let read = |path: &std::path::Path| {
+            let text = hostfs::read(path, LONGEST_RESOLV_CONF).unwrap_or_default();
+            Resolver::parse(&String::from_utf8_lossy(&text))
+        };
         let resolver = read(&self.config.resolv_conf);
         match resolver.servers.is_empty() {
             true => {

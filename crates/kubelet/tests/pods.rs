@@ -420,3 +420,35 @@ async fn a_deadline_holds_while_the_kubelet_is_away() {
     let pod = node.until("in-time", is_over).await;
     assert_eq!(end_of(&pod), ["Succeeded", "", ""]);
 }
+
+/// The files of a container are its own to fill: a hundred gigabytes of them cost the kubelet 4,096 bytes.
+#[tokio::test]
+async fn a_termination_log_without_end() {
+    let node = Node::start().await;
+    node.create("web", json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "x:1"}]}));
+    node.until_ready("web").await;
+    let log = node.state.path().join("pods/uid-web/containers/a/0");
+    let log = std::fs::OpenOptions::new().write(true).open(log).unwrap();
+    let (length, last) = (8 << 40, b"goodbye");
+    log.set_len(length).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&log, last, length - last.len() as u64).unwrap();
+    assert!(node.runtime.exit("web", "a", 1));
+    let pod = node.until("web", |pod| pod["status"]["phase"] == "Failed").await;
+    let message = state(&pod, 0)["terminated"]["message"].as_str().unwrap();
+    assert_eq!(message.len(), 4096);
+    assert!(message.ends_with("\0goodbye"));
+}
+
+#[tokio::test]
+async fn a_seccomp_profile_comes_from_its_folder() {
+    let node = Node::start().await;
+    let spec = json!({"containers": [{"name": "a", "image": "x:1", "securityContext": {
+        "seccompProfile": {"type": "Localhost", "localhostProfile": "dev/zero"}}}]});
+    node.create("web", spec);
+    let pod = node.until("web", |pod| state(pod, 0)["waiting"]["reason"] == "CreateContainerError").await;
+    let path = node.state.path().join("seccomp/dev/zero").display().to_string();
+    let message = format!("cannot load seccomp profile \"{path}\": open {path}: no such file or directory");
+    assert_eq!(state(&pod, 0)["waiting"]["message"], message.as_str());
+    let event = format!("Failed: Error: {message}");
+    node.events("web", &event).await;
+}

@@ -42,6 +42,7 @@ impl Kubelets {
     pub(crate) fn config(&self, name: &str, address: Ipv4Addr, folder: PathBuf) -> kubelet::Config {
         let mut config = kubelet::Config::new(name, IpAddr::V4(address), folder);
         config.network = Some(self.network_state.clone());
+        config.seccomp_profile_root = self.profile.seccomp();
         config.cluster_dns = self.cluster_dns.into_iter().map(IpAddr::V4).collect();
         apiserver::version::GIT_VERSION.clone_into(&mut config.kubelet_version);
         config

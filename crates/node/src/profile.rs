@@ -13,6 +13,7 @@
 //!     pods/                        what pods mount: volumes, /etc/hosts, logs of terminations
 //!     volumes/                     the directories behind PersistentVolumes, one each
 //!     nodes/NAME/                  what pods of a further node mount
+//!     seccomp/                     profiles for `seccompProfile.localhostProfile` of pods; made by whoever puts one there
 //! ```
 
 use std::env;
@@ -109,6 +110,10 @@ impl Profile {
 
     pub(crate) fn volumes(&self) -> PathBuf {
         self.path("volumes")
+    }
+
+    pub(crate) fn seccomp(&self) -> PathBuf {
+        self.path("seccomp")
     }
 
     /// The folder of a further node. Its name is a DNS name, so it cannot lead out of here.

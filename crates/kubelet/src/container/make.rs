@@ -22,6 +22,42 @@ use crate::volumes::{Mounted, PodDirectory, mounts};
 /// Where a container that does not say otherwise leaves its last words.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
+/// The longest `/etc/hosts` of the machine that a pod with its network gets, in bytes.
+const LONGEST_HOSTS: u64 = 16 << 20;
+
+/// Why a container cannot be asked for. Each is the message of the container's waiting state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// `CreateContainerConfigError`: what the kubelet finds wrong.
+    #[error("{0}")]
+    Config(String),
+    /// `CreateContainerError`: what upstream's runtimes find wrong, when they are asked for the container.
+    #[error("{0}")]
+    Create(String),
+}
+
+impl ConfigError {
+    /// The reason of the container's waiting state.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Config(_) => "CreateContainerConfigError",
+            Self::Create(_) => "CreateContainerError",
+        }
+    }
+}
+
+impl From<String> for ConfigError {
+    fn from(message: String) -> Self {
+        Self::Config(message)
+    }
+}
+
+impl From<&str> for ConfigError {
+    fn from(message: &str) -> Self {
+        Self::Config(message.to_owned())
+    }
+}
+
 /// What a container is made from, beyond its specification.
 #[derive(Debug, Clone)]
 pub(crate) struct Material {
@@ -41,6 +77,8 @@ pub(crate) struct Material {
     pub(crate) services: BTreeMap<String, String>,
     /// The pod's files.
     pub(crate) directory: PodDirectory,
+    /// Where seccomp profiles of the machine are.
+    pub(crate) seccomp_profiles: PathBuf,
     /// The machine's resolvers.
     pub(crate) resolver: Resolver,
     /// The cluster's DNS server.
@@ -55,9 +93,12 @@ pub(crate) struct Material {
     pub(crate) memory_capacity: i64,
 }
 
-/// Makes the configuration of `container`, and the files it needs. Blocks. The error is the message of
-/// `CreateContainerConfigError`.
-pub(crate) fn config(material: &Material, container: &ContainerWish, attempt: u32) -> Result<ContainerConfig, String> {
+/// Makes the configuration of `container`, and the files it needs. Blocks.
+pub(crate) fn config(
+    material: &Material,
+    container: &ContainerWish,
+    attempt: u32,
+) -> Result<ContainerConfig, ConfigError> {
     let empty = PodSpec::default();
     let wish = &material.wish;
     let spec = wish.spec().unwrap_or(&empty);
@@ -103,7 +144,7 @@ pub(crate) fn config(material: &Material, container: &ContainerWish, attempt: u3
         stop_signal: own.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
         ..ContainerConfig::default()
     };
-    security::apply(spec, own, &material.image, &wish.describe(), &mut config)?;
+    security::apply(spec, own, &material.image, &wish.describe(), &material.seccomp_profiles, &mut config)?;
     files(material, container, attempt, &ips, &mut config.mounts)
         .map_err(|error| format!("cannot write the pod's files: {error}"))?;
     config.env = environment;
@@ -138,7 +179,11 @@ fn files(
     let name = hostname(spec, &wish.identity.name);
     let domain = domain(spec, namespace, &material.cluster_domain);
     let of_host = match spec.host_network {
-        Some(true) => fs::read_to_string("/etc/hosts").unwrap_or_default(),
+        Some(true) => match hostfs::read(Path::new("/etc/hosts"), LONGEST_HOSTS) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(io::Error::new(error.kind(), format!("/etc/hosts: {error}"))),
+            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+        },
         _ => String::new(),
     };
     let text = hosts(spec, &name, domain.as_deref(), ips, &of_host);
@@ -164,12 +209,30 @@ fn files(
     Ok(())
 }
 
-/// A file that containers share is left alone when nothing changed: they may have added to it.
+/// A file that containers share is left alone when nothing changed: they may have added to it, however much.
 fn write_if_new(path: &Path, text: &str) -> io::Result<()> {
-    if fs::read_to_string(path).is_ok_and(|old| old.starts_with(text)) {
+    if hostfs::read_head(path, text.len() as u64).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(());
     }
     // Written in place: a container that runs sees the file by its inode.
     fs::write(path, text)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Containers write to these files, so what is in them is theirs.
+    #[test]
+    fn what_a_container_added_stays_and_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("etc-hosts");
+        write_if_new(&path, "first\n").unwrap();
+        fs::OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(8 << 40)).unwrap();
+        write_if_new(&path, "first\n").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 8 << 40);
+        write_if_new(&path, "second\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "second\n");
+    }
 }

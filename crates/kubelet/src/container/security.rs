@@ -1,16 +1,25 @@
 //! Who a container runs as, and what it may do.
 
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use std::io;
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{Container, PodSpec, SeccompProfile};
 use runtime::{ContainerConfig, Image, Seccomp};
 
-/// Writes the security settings into `config`. The error is the message of `CreateContainerConfigError`.
+use super::make::ConfigError;
+
+/// The longest seccomp profile, in bytes: a hundred times what Docker's own takes.
+const LONGEST_PROFILE: u64 = 1 << 20;
+
+/// Writes the security settings into `config`. Blocks: a seccomp profile is read, from below `seccomp_profiles`.
 pub(super) fn apply(
     spec: &PodSpec,
     container: &Container,
     image: &Image,
     pod: &str,
+    seccomp_profiles: &Path,
     config: &mut ContainerConfig,
-) -> Result<(), String> {
+) -> Result<(), ConfigError> {
     let of_pod = spec.security_context.clone().unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
 
@@ -36,20 +45,39 @@ pub(super) fn apply(
     let profile = own.seccomp_profile.or(of_pod.seccomp_profile);
     config.seccomp = match profile {
         _ if config.privileged => Seccomp::Unconfined,
-        Some(profile) => match profile.type_.as_str() {
-            "Unconfined" => Seccomp::Unconfined,
-            "Localhost" => {
-                let path = profile.localhost_profile.unwrap_or_default();
-                let text = std::fs::read_to_string(&path)
-                    .map_err(|error| format!("cannot load seccomp profile \"{path}\": {error}"))?;
-                Seccomp::Profile(text)
-            }
-            _ => Seccomp::RuntimeDefault,
-        },
+        Some(profile) => seccomp(&profile, seccomp_profiles)?,
         // Upstream's default is no filter; the runtime's own is the safer one, and what Docker's users expect.
         None => Seccomp::RuntimeDefault,
     };
     Ok(())
+}
+
+fn seccomp(profile: &SeccompProfile, profiles: &Path) -> Result<Seccomp, ConfigError> {
+    match profile.type_.as_str() {
+        "Unconfined" => Ok(Seccomp::Unconfined),
+        "Localhost" => {
+            // Upstream: `pkg/kubelet/kuberuntime/helpers.go`, `fieldSeccompProfile`.
+            let local = profile.localhost_profile.as_deref().filter(|local| !local.is_empty());
+            let local = local.ok_or("localhostProfile must be set if seccompProfile type is Localhost.")?;
+            let text = read_profile(profiles, Path::new(local));
+            text.map(Seccomp::Profile).map_err(|error| {
+                // In upstream the runtime reads the file, and says these words.
+                let path = profiles.join(local);
+                let path = path.display();
+                let why = match error.kind() {
+                    io::ErrorKind::NotFound => format!("open {path}: no such file or directory"),
+                    _ => error.to_string(),
+                };
+                ConfigError::Create(format!("cannot load seccomp profile \"{path}\": {why}"))
+            })
+        }
+        _ => Ok(Seccomp::RuntimeDefault),
+    }
+}
+
+fn read_profile(profiles: &Path, local: &Path) -> io::Result<String> {
+    let text = hostfs::read_beneath(profiles, local, LONGEST_PROFILE)?;
+    String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 fn non_root(user: Option<i64>, image: &Image, pod: &str, container: &str) -> Result<(), String> {
@@ -81,7 +109,46 @@ mod tests {
         let spec: PodSpec = serde_json::from_value(json!({"containers": [], "securityContext": of_pod})).unwrap();
         let image = Image { user: user.to_owned(), ..Image::default() };
         let mut config = ContainerConfig::default();
-        apply(&spec, &container, &image, "p_ns(u)", &mut config).map(|()| config)
+        let profiles = Path::new("/no/such/folder");
+        let applied = apply(&spec, &container, &image, "p_ns(u)", profiles, &mut config);
+        applied.map(|()| config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_local_profile_is_a_file_of_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let profiles = folder.path().join("seccomp");
+        std::fs::create_dir_all(profiles.join("sub")).unwrap();
+        std::fs::write(folder.path().join("outside.json"), "{}").unwrap();
+        std::fs::write(profiles.join("sub/deny.json"), r#"{"defaultAction":"SCMP_ACT_ERRNO"}"#).unwrap();
+        std::fs::write(profiles.join("binary"), [0xff]).unwrap();
+        let sparse = std::fs::File::create(profiles.join("sparse")).unwrap();
+        sparse.set_len(4 << 30).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", profiles.join("zero")).unwrap();
+        for (local, expect) in [
+            ("sub/deny.json", Ok(r#"{"defaultAction":"SCMP_ACT_ERRNO"}"#)),
+            ("none.json", Err("no such file or directory")),
+            ("dev/zero", Err("no such file or directory")),
+            ("zero", Err("leads out of its directory")),
+            ("/dev/zero", Err("leads out of its directory")),
+            ("../outside.json", Err("leads out of its directory")),
+            ("sub", Err("not a regular file")),
+            ("sparse", Err("longer than 1048576 bytes")),
+            ("binary", Err("invalid utf-8")),
+        ] {
+            let profile = json!({"type": "Localhost", "localhostProfile": local});
+            let found = seccomp(&serde_json::from_value(profile).unwrap(), &profiles);
+            match (found, expect) {
+                (Ok(Seccomp::Profile(text)), Ok(expect)) => assert_eq!(text, expect),
+                (Err(ConfigError::Create(message)), Err(part)) => {
+                    assert!(message.starts_with("cannot load seccomp profile \""), "{message}");
+                    assert!(message.contains(part), "{local}: {message}");
+                }
+                (found, _) => panic!("{local}: {found:?}"),
+            }
+        }
+        let none = serde_json::from_value(json!({"type": "Localhost"})).unwrap();
+        assert!(matches!(seccomp(&none, &profiles), Err(ConfigError::Config(_))));
     }
 
     #[test]

@@ -146,6 +146,7 @@ impl Worker {
             references: self.references.clone(),
             services: std::collections::BTreeMap::new(),
             directory: self.directory.clone(),
+            seccomp_profiles: config.seccomp_profile_root.clone(),
             resolver: self.shared.resolver(),
             cluster_dns: config.cluster_dns.clone(),
             cluster_domain: config.cluster_domain.clone(),

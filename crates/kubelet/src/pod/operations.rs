@@ -168,10 +168,10 @@ async fn start(
 
     let config = tokio::task::spawn_blocking(move || make::config(&material, &container, attempt))
         .await
-        .unwrap_or_else(|error| Err(error.to_string()))
-        .map_err(|message| {
-            warn(&message);
-            failed("CreateContainerConfigError", message)
+        .unwrap_or_else(|error| Err(error.to_string().into()))
+        .map_err(|error| {
+            warn(&error.to_string());
+            failed(error.reason(), error.to_string())
         })?;
     let created = shared.runtime.create_container(&sandbox, &config).await;
     let id = created.map_err(|error| {
@@ -248,6 +248,13 @@ pub(super) async fn stop_container(shared: Arc<Shared>, wish: Arc<PodWish>, id: 
 pub(super) async fn remove_container(shared: Arc<Shared>, wish: Arc<PodWish>, id: String) -> Outcome {
     let result = shared.runtime.remove_container(&id).await;
     if result.is_ok() {
+        let observed = shared.cache.observed(&wish.identity.uid);
+        if let Some(container) = observed.container(&id) {
+            let directory = PodDirectory::new(&shared.config.state_dir, &wish.identity.uid);
+            let log = directory.termination_log(&container.name, container.attempt);
+            // It can be as long as the container liked. What is left goes with the pod.
+            let _ = tokio::task::spawn_blocking(move || hostfs::remove_tree(&log)).await;
+        }
         shared.cache.update(&wish.identity, |observed| observed.with_container(&id, None));
     }
     Outcome::Removed { id, result }

@@ -22,6 +22,10 @@ pub(crate) use patch::{differs, patch, urgent};
 pub(crate) const DEADLINE_EXCEEDED: (&str, &str) =
     ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline");
 
+/// The most that all messages of one pod's ended containers may take together, in bytes (upstream:
+/// `MaxPodTerminationMessageLogLength` in `pkg/kubelet/container/runtime.go`).
+const TERMINATION_MESSAGES: usize = 12 << 10;
+
 /// What else a status depends on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts<'a> {
@@ -42,8 +46,10 @@ pub(crate) fn compute(inputs: Inputs<'_>, facts: Facts<'_>) -> PodStatus {
     let Inputs { wish, memory, .. } = inputs;
     let old = wish.status().cloned().unwrap_or_default();
     let container = |container: &ContainerWish| containers::status(inputs, facts, container);
-    let inits: Vec<ContainerStatus> = wish.inits().map(container).collect();
-    let apps: Vec<ContainerStatus> = wish.apps().map(container).collect();
+    let mut inits: Vec<ContainerStatus> = wish.inits().map(container).collect();
+    let mut apps: Vec<ContainerStatus> = wish.apps().map(container).collect();
+    let mut ephemerals: Vec<ContainerStatus> = wish.ephemerals().map(container).collect();
+    limit_messages([&mut inits, &mut apps, &mut ephemerals]);
 
     let mut status = PodStatus {
         observed_generation: wish.pod.metadata.generation,
@@ -77,9 +83,22 @@ pub(crate) fn compute(inputs: Inputs<'_>, facts: Facts<'_>) -> PodStatus {
     status.conditions = Some(conditions::compute(inputs, facts, &old, &status, &inits, &apps));
     status.init_container_statuses = Some(inits).filter(|inits| !inits.is_empty());
     status.container_statuses = Some(apps).filter(|apps| !apps.is_empty());
-    let ephemerals: Vec<ContainerStatus> = wish.ephemerals().map(container).collect();
     status.ephemeral_container_statuses = Some(ephemerals).filter(|ephemerals| !ephemerals.is_empty());
     status
+}
+
+/// Cuts the messages of ended containers, each to an equal share (upstream: `normalizeStatus` of
+/// `pkg/kubelet/status/status_manager.go`).
+fn limit_messages(statuses: [&mut Vec<ContainerStatus>; 3]) {
+    let containers: usize = statuses.iter().map(|statuses| statuses.len()).sum();
+    let share = TERMINATION_MESSAGES / containers.max(1);
+    for status in statuses.into_iter().flatten() {
+        for state in [&mut status.state, &mut status.last_state].into_iter().flatten() {
+            if let Some(message) = state.terminated.as_mut().and_then(|ended| ended.message.as_mut()) {
+                message.truncate(message.floor_char_boundary(share));
+            }
+        }
+    }
 }
 
 /// A pod keeps its addresses in its status after its sandbox has gone.

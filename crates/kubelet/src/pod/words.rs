@@ -9,8 +9,9 @@ use streaming::LogOptions;
 
 use crate::volumes::PodDirectory;
 
-/// The most that is read of a termination log, in bytes.
-const FROM_FILE: usize = 4096;
+/// The most that is read of a termination log, in bytes (upstream: `MaxContainerTerminationMessageLength` in
+/// `pkg/kubelet/container/runtime.go`).
+const FROM_FILE: u64 = 4096;
 /// The most that is taken from the log instead, in lines and bytes.
 const FROM_LOG: (i64, usize) = (80, 2048);
 
@@ -25,9 +26,12 @@ pub(super) async fn last_words(
         return String::new();
     };
     let path = directory.termination_log(&container.name, container.attempt);
-    let written = tokio::fs::read(path).await.unwrap_or_default();
-    if !written.is_empty() {
-        return tail(&written, FROM_FILE);
+    // The container wrote it, so its length is whatever the container likes.
+    let written = tokio::task::spawn_blocking(move || hostfs::read_tail(&path, FROM_FILE)).await;
+    if let Ok(Ok(written)) = written
+        && !written.is_empty()
+    {
+        return String::from_utf8_lossy(&written).into_owned();
     }
     if fall_back && *exit_code != 0 {
         let log = from_log(runtime, &container.id);
@@ -49,11 +53,8 @@ async fn from_log(runtime: &dyn Runtime, id: &str) -> String {
     while let Some(Ok(chunk)) = log.next().await {
         let chunk: Bytes = chunk;
         text.extend_from_slice(&chunk);
+        // A line can be as long as the log.
+        text.drain(..text.len().saturating_sub(FROM_LOG.1));
     }
-    tail(&text, FROM_LOG.1)
-}
-
-fn tail(text: &[u8], most: usize) -> String {
-    let from = text.len().saturating_sub(most);
-    String::from_utf8_lossy(&text[from..]).into_owned()
+    String::from_utf8_lossy(&text).into_owned()
 }

@@ -55,7 +55,7 @@ pub(crate) fn write(directory: &Path, payload: &Payload) -> io::Result<bool> {
     fs::rename(&new_data, directory.join(DATA))?;
     link(directory, &links)?;
     if let Some(old) = old {
-        fs::remove_dir_all(directory.join(old))?;
+        hostfs::remove_tree(&directory.join(old))?;
     }
     Ok(true)
 }
@@ -67,7 +67,7 @@ fn shows(directory: &Path, payload: &Payload) -> bool {
         let mode = fs::metadata(&path).map(|meta| meta.permissions().mode() & 0o777);
         // An owner by fsGroup adds permissions for the group.
         let allowed = mode.is_ok_and(|mode| mode == file.mode || mode == file.mode | 0o440);
-        allowed && fs::read(&path).is_ok_and(|content| content == file.content)
+        allowed && hostfs::has_content(&path, &file.content)
     };
     count(directory).is_ok_and(|count| count == payload.len()) && payload.iter().all(same)
 }

@@ -262,3 +262,29 @@ fn a_patch_says_what_changed() {
         json!([{"ip": "10.0.0.2", "$patch": "delete"}, {"ip": "10.0.0.3"}])
     );
 }
+
+/// Upstream keeps the beginning of each, and takes no part of a character.
+#[test]
+fn the_messages_of_one_pod_are_limited_together() {
+    let containers: Vec<Value> = (0..4).map(|n| json!({"name": format!("c{n}"), "image": "nginx:1"})).collect();
+    let mut world = World::new(json!({"restartPolicy": "Never", "containers": containers}));
+    world.sandbox(0, true);
+    for n in 0..4 {
+        world.container(&format!("c{n}"), 0, "exited 1");
+    }
+    let plan = plan(world.inputs());
+    let message = format!("x{}", "ü".repeat(2047));
+    let messages = (0..4).map(|n| (format!("c{n}0"), message.clone())).collect();
+    let facts = Facts {
+        stage: plan.stage,
+        waiting: &plan.waiting,
+        messages: &messages,
+        node_ip: "192.168.0.1".parse().unwrap(),
+        runtime: "docker",
+    };
+    let status = compute(world.inputs(), facts);
+    for container in status.container_statuses.unwrap() {
+        let ended = container.state.unwrap().terminated.unwrap();
+        assert_eq!(ended.message.unwrap(), format!("x{}", "ü".repeat(1535)));
+    }
+}
