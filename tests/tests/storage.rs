@@ -145,3 +145,88 @@ fn a_volume_is_made_where_its_first_pod_goes() {
         assert_eq!(cluster.field(&format!("pvc/data-db-{number}"), selected), node);
     }
 }
+
+/// What somebody mounts in a pod's volume is theirs, whether the pod, its claim or the whole cluster goes.
+#[test]
+fn what_is_mounted_in_a_volume_outlives_it() {
+    let cluster = Cluster::start();
+    let theirs = tempfile::tempdir().expect("a folder");
+    fs::write(theirs.path().join("file"), "kept").expect("a file");
+    cluster.apply(
+        "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], \
+         resources: {requests: {storage: 1Gi}}}}",
+    );
+    let folder = cluster.home().join("home").join(&cluster.profile);
+    // Starts a pod with a volume, mounts their folder in it, and answers where.
+    let start = |name: &str, volume: &str| {
+        cluster.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{terminationGracePeriodSeconds: 0, containers: \
+             [{{name: c, image: '{BUSYBOX}', command: [sleep, '3600'], volumeMounts: [{{name: v, mountPath: /v}}]}}], \
+             volumes: [{{name: v, {volume}}}]}}}}"
+        ));
+        cluster.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=60s"]).ok();
+        let directory = match volume.starts_with("emptyDir") {
+            true => {
+                let uid = cluster.field(&format!("pod/{name}"), "{.metadata.uid}");
+                folder.join("pods/pods").join(uid).join("volumes/kubernetes.io~empty-dir/v")
+            }
+            false => {
+                let volume = cluster.field("pvc/data", "{.spec.volumeName}");
+                cluster.field(&format!("pv/{volume}"), "{.spec.hostPath.path}").into()
+            }
+        };
+        let place = directory.join("m");
+        fs::create_dir(&place).expect("a folder");
+        let mount = [theirs.path().as_os_str(), place.as_os_str()].map(|path| path.to_str().expect("a path"));
+        coracle_tests::run("mount", &["--bind", mount[0], mount[1]]).ok();
+        assert!(place.join("file").exists());
+        directory
+    };
+    let gone = |directory: &std::path::Path| {
+        cluster.wait("the volume is gone", || (!directory.exists()).then_some(()));
+        assert_eq!(fs::read_to_string(theirs.path().join("file")).expect("still there"), "kept");
+    };
+    let empty = start("empty", "emptyDir: {}");
+    cluster.kubectl(&["delete", "pod", "empty"]).ok();
+    gone(&empty);
+    let claimed = start("claim", "persistentVolumeClaim: {claimName: data}");
+    cluster.kubectl(&["delete", "pod/claim", "pvc/data"]).ok();
+    gone(&claimed);
+    start("last", "emptyDir: {medium: Memory}");
+    cluster.coracle(&["delete"]).ok();
+    gone(&folder);
+}
+
+/// A container that puts a link to `/` where the kubelet has just made the subPath of others gains nothing.
+#[test]
+fn a_sub_path_is_a_part_of_its_volume_whoever_exchanges_it() {
+    let cluster = Cluster::start();
+    let victims: Vec<String> = (0..12)
+        .map(|n| {
+            format!(
+                "{{name: v{n}, image: '{BUSYBOX}', command: [sh, -c, 'test -d /part/proc && echo ESCAPED'], \
+                 volumeMounts: [{{name: e, mountPath: /part, subPath: part}}]}}"
+            )
+        })
+        .collect();
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{restartPolicy: Never, terminationGracePeriodSeconds: 0, \
+         containers: [{{name: attacker, image: '{BUSYBOX}', command: [sh, -c, 'cd /e; n=0; while :; do rm part; \
+         sleep 0.03; n=$((n+1)); [ -d part ] && mv part kept$n; ln -sT / part; sleep 0.03; done'], volumeMounts: [{{name: e, \
+         mountPath: /e}}]}}, {}], volumes: [{{name: e, emptyDir: {{}}}}]}}}}",
+        victims.join(", ")
+    ));
+    let ended = "{.status.containerStatuses[*].state.terminated.exitCode}";
+    cluster.wait("most victims have run", || {
+        (cluster.field("pod/p", ended).split_whitespace().count() >= 8).then_some(())
+    });
+    for n in 0..12 {
+        let log = cluster.kubectl(&["logs", "p", "-c", &format!("v{n}")]);
+        assert!(!log.stdout.contains("ESCAPED"), "{log}");
+    }
+    // Nothing of it is left on the machine.
+    cluster.kubectl(&["delete", "pod", "p"]).ok();
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("readable");
+    let home = cluster.home().display().to_string();
+    assert!(!mounts.lines().any(|line| line.contains(&home) && line.contains("volume-subpaths")), "{mounts}");
+}

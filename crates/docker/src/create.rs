@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
-    HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, NetworkingConfig,
-    PortBinding, PortMap,
+    HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, MountVolumeOptions,
+    MountVolumeOptionsDriverConfig, NetworkingConfig, PortBinding, PortMap,
 };
 use runtime::{ContainerConfig, Error, Propagation, Resources, Sandbox, SandboxConfig, Seccomp, labels};
 
@@ -244,6 +244,9 @@ fn ports(settings: &Settings, config: &SandboxConfig) -> (Vec<String>, PortMap) 
 }
 
 fn mount(mount: &runtime::Mount) -> Mount {
+    if mount.descriptor {
+        return descriptor(mount);
+    }
     Mount {
         target: Some(mount.container_path.to_string_lossy().into_owned()),
         source: Some(mount.host_path.to_string_lossy().into_owned()),
@@ -255,6 +258,29 @@ fn mount(mount: &runtime::Mount) -> Mount {
             Propagation::Bidirectional => Some(MountBindOptionsPropagationEnum::RSHARED),
         }
         .map(|propagation| MountBindOptions { propagation: Some(propagation), ..MountBindOptions::default() }),
+        ..Mount::default()
+    }
+}
+
+/// A directory that this process has open. A bind mount is made from within the container's mount namespace, where the
+/// kernel refuses a descriptor of another one; what a volume's driver mounts, the daemon mounts in its own. The volume
+/// has no name, so it goes with the container.
+fn descriptor(mount: &runtime::Mount) -> Mount {
+    let device = mount.host_path.to_string_lossy().into_owned();
+    let options = [("type", "none".to_owned()), ("o", "bind".to_owned()), ("device", device)];
+    let driver = MountVolumeOptionsDriverConfig {
+        name: Some("local".to_owned()),
+        options: Some(options.map(|(key, value)| (key.to_owned(), value)).into()),
+    };
+    Mount {
+        target: Some(mount.container_path.to_string_lossy().into_owned()),
+        typ: Some(MountType::VOLUME),
+        read_only: Some(mount.read_only),
+        volume_options: Some(MountVolumeOptions {
+            no_copy: Some(true),
+            driver_config: Some(driver),
+            ..MountVolumeOptions::default()
+        }),
         ..Mount::default()
     }
 }
@@ -388,6 +414,7 @@ mod tests {
             group: Some(8),
             mounts: vec![runtime::Mount {
                 host_path: "/a:b".into(),
+                descriptor: false,
                 container_path: "/c".into(),
                 read_only: true,
                 propagation: Propagation::HostToContainer,
@@ -424,6 +451,34 @@ mod tests {
         );
         let allowed = container(&settings(), &sandbox, &config, true).unwrap();
         check(&allowed, &[("/HostConfig/OomScoreAdj", json!(-997))]);
+    }
+
+    #[test]
+    fn an_open_directory_is_a_volume_without_a_name() {
+        let config = ContainerConfig {
+            mounts: vec![runtime::Mount {
+                host_path: "/proc/7/fd/3".into(),
+                descriptor: true,
+                container_path: "/c".into(),
+                read_only: true,
+                propagation: Propagation::Private,
+            }],
+            ..ContainerConfig::default()
+        };
+        check(
+            &container(&settings(), &Sandbox::default(), &config, false).unwrap(),
+            &[
+                ("/HostConfig/Mounts/0/Type", json!("volume")),
+                ("/HostConfig/Mounts/0/Source", Value::Null),
+                ("/HostConfig/Mounts/0/Target", json!("/c")),
+                ("/HostConfig/Mounts/0/ReadOnly", json!(true)),
+                ("/HostConfig/Mounts/0/VolumeOptions/NoCopy", json!(true)),
+                (
+                    "/HostConfig/Mounts/0/VolumeOptions/DriverConfig",
+                    json!({ "Name": "local", "Options": { "type": "none", "o": "bind", "device": "/proc/7/fd/3" } }),
+                ),
+            ],
+        );
     }
 
     #[test]

@@ -114,6 +114,7 @@ async fn what_cannot_start_says_why() {
         config = fixture.container_config(&sandbox, "mount", "");
         config.mounts = vec![Mount {
             host_path: "/no/such/directory".into(),
+            descriptor: false,
             container_path: "/data".into(),
             read_only: false,
             propagation: Propagation::Private,
@@ -162,6 +163,7 @@ async fn a_container_gets_what_it_is_configured_with() {
             oom_score_adj: Some(500),
             mounts: vec![Mount {
                 host_path: directory.path().into(),
+                descriptor: false,
                 container_path: "/data".into(),
                 read_only: true,
                 propagation: Propagation::Private,
@@ -284,6 +286,45 @@ async fn statistics_of_a_running_container() {
         .await;
         let info = fixture.docker.info().await.unwrap();
         assert!(info.cpus > 0 && info.memory_bytes > 0 && info.name == "docker", "{info:?}");
+    })
+    .await;
+}
+
+/// What a kubelet without the right to mount does for a `subPath`.
+#[tokio::test]
+async fn an_open_directory_is_mounted_whatever_its_path_has_become() {
+    with(async |fixture: Fixture| {
+        let docker = &fixture.docker;
+        let directory = tempfile::tempdir().unwrap();
+        let part = directory.path().join("part");
+        std::fs::create_dir(&part).unwrap();
+        std::fs::write(part.join("file"), "mounted").unwrap();
+        let open = std::fs::File::open(&part).unwrap();
+        let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&open));
+        let sandbox = fixture.sandbox("web").await;
+        let config = ContainerConfig {
+            mounts: vec![Mount {
+                host_path: path.into(),
+                descriptor: true,
+                container_path: "/data".into(),
+                read_only: false,
+                propagation: Propagation::Private,
+            }],
+            ..fixture.container_config(&sandbox, "main", "cat /data/file && echo x >/data/new")
+        };
+        let id = docker.create_container(&sandbox, &config).await.unwrap();
+        std::fs::rename(&part, directory.path().join("moved")).unwrap();
+        std::os::unix::fs::symlink("/", &part).unwrap();
+        docker.start_container(&id).await.unwrap();
+        drop(open);
+        let state = fixture.exited(&id).await;
+        assert!(matches!(state, ContainerState::Exited { exit_code: 0, .. }), "{state:?}");
+        assert!(directory.path().join("moved/new").exists());
+        let client = bollard::Docker::connect_with_defaults().unwrap();
+        let mounts = client.inspect_container(&id, None).await.unwrap().mounts.unwrap();
+        let volume = mounts[0].name.clone().unwrap();
+        docker.remove_container(&id).await.unwrap();
+        assert!(client.inspect_volume(&volume).await.is_err(), "the volume is left");
     })
     .await;
 }

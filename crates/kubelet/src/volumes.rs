@@ -6,15 +6,18 @@
 //! volumes/kubernetes.io~empty-dir/NAME
 //! volumes/kubernetes.io~configmap|secret|downward-api|projected/NAME
 //! volumes/kubernetes.io~local-volume/NAME     says that a claim's volume has been given to the pod's group
+//! volume-subpaths/CONTAINER    parts of volumes, while the container is being started
 //! containers/NAME/ATTEMPT      termination log
 //! etc-hosts, etc-resolv.conf
 //! ```
 
 mod atomic;
 pub(crate) mod claim;
+mod group;
 mod local;
 mod mounts;
 mod payload;
+mod subpath;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,6 +29,7 @@ use k8s_openapi::api::core::v1::{Pod, Volume};
 
 pub(crate) use mounts::mounts;
 pub(crate) use payload::Sources;
+pub(crate) use subpath::SubPaths;
 
 /// A pod's volumes, by name.
 pub(crate) type Mounted = BTreeMap<String, Mounting>;
@@ -37,6 +41,8 @@ pub(crate) struct Mounting {
     pub(crate) path: PathBuf,
     /// Whether containers may only read it, as is the case with files that the kubelet writes.
     pub(crate) read_only: bool,
+    /// Whether nobody but the kubelet writes to it.
+    pub(crate) private: bool,
 }
 
 /// Why a volume could not be put in place.
@@ -86,6 +92,11 @@ impl PodDirectory {
         directory.join(attempt.to_string())
     }
 
+    /// Where parts of volumes are bound for a container that is being started.
+    fn sub_paths(&self, container: &str) -> PathBuf {
+        self.0.join("volume-subpaths").join(container)
+    }
+
     /// Makes the directory, closed to others: containers enter by their mounts, not by the path.
     pub(crate) fn create(&self) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)
@@ -113,7 +124,7 @@ impl PodDirectory {
         let text = |error: io::Error| error.to_string();
         if let Some(source) = &volume.host_path {
             local::host_path(source)?;
-            return Ok(Mounting { path: PathBuf::from(&source.path), read_only: false });
+            return Ok(Mounting { path: PathBuf::from(&source.path), read_only: false, private: false });
         }
         let group = fs_group(sources.pod);
         if let Some(source) = &volume.empty_dir {
@@ -121,9 +132,9 @@ impl PodDirectory {
             let fresh = !path.exists();
             local::empty_dir(&path, source).map_err(text)?;
             if let (Some(group), true) = (group, fresh) {
-                local::give_to_group(&path, group, false).map_err(text)?;
+                group::give_to_group(&path, group, false).map_err(text)?;
             }
-            return Ok(Mounting { path, read_only: false });
+            return Ok(Mounting { path, read_only: false, private: false });
         }
         let Some(payload) = payload::payload(sources, volume) else {
             return Err("this node cannot provide volumes of this type".to_owned());
@@ -139,10 +150,10 @@ impl PodDirectory {
         if changed {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(text)?;
             if let Some(group) = group {
-                local::give_to_group(&path, group, true).map_err(text)?;
+                group::give_to_group(&path, group, true).map_err(text)?;
             }
         }
-        Ok(Mounting { path, read_only: true })
+        Ok(Mounting { path, read_only: true, private: true })
     }
 
     fn set_up_claim(&self, sources: Sources<'_>, volume: &Volume, name: &str) -> Result<Mounting, Error> {
@@ -162,14 +173,15 @@ impl PodDirectory {
             let set_up = || {
                 let fits = on_mismatch_only(sources.pod) && claim::root_matches(&path, group);
                 if !done.exists() && !fits {
-                    local::give_to_group(&path, group, false)?;
+                    group::give_to_group(&path, group, false)?;
                 }
                 fs::create_dir_all(&done)
             };
             set_up().map_err(|error| failed(error.to_string()))?;
         }
         let source = volume.persistent_volume_claim.as_ref();
-        Ok(Mounting { path, read_only: source.is_some_and(|source| source.read_only == Some(true)) })
+        let read_only = source.is_some_and(|source| source.read_only == Some(true));
+        Ok(Mounting { path, read_only, private: false })
     }
 
     fn volume(&self, kind: &str, name: &str) -> PathBuf {
@@ -177,23 +189,15 @@ impl PodDirectory {
         volumes.join(format!("kubernetes.io~{kind}")).join(name)
     }
 
-    /// Takes the volumes away, with what is in them. Blocks.
+    /// Takes the volumes away, with what is in them, but not with what somebody has mounted there. Blocks.
     pub(crate) fn tear_down(&self) -> io::Result<()> {
-        self.unmount();
-        remove(&self.0.join("volumes"))
+        let parts = hostfs::remove_tree(&self.0.join("volume-subpaths"));
+        hostfs::remove_tree(&self.0.join("volumes")).and(parts)
     }
 
-    /// Removes all files of the pod. Blocks.
+    /// Removes all files of the pod, but not what somebody has mounted there. Blocks.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        self.unmount();
-        remove(&self.0)
-    }
-
-    fn unmount(&self) {
-        let empty_dirs = self.0.join("volumes").join("kubernetes.io~empty-dir");
-        for entry in fs::read_dir(empty_dirs).into_iter().flatten().flatten() {
-            local::unmount(&entry.path());
-        }
+        hostfs::remove_tree(&self.0)
     }
 }
 
@@ -201,13 +205,6 @@ impl PodDirectory {
 pub(crate) fn directories(state_dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(state_dir.join("pods")).into_iter().flatten();
     entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
 }
 
 fn fs_group(pod: &Pod) -> Option<u32> {

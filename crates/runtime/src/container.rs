@@ -24,6 +24,9 @@ pub enum Propagation {
 pub struct Mount {
     /// Path on the machine; must exist.
     pub host_path: PathBuf,
+    /// Whether `host_path` is a directory that this process has open, as `/proc/PID/fd/N`, until the container has been
+    /// started: a runtime must mount it from its own mount namespace, for the container's cannot.
+    pub descriptor: bool,
     /// Path in the container.
     pub container_path: PathBuf,
     /// Whether the container may only read it.

@@ -17,7 +17,7 @@ use super::files::{Resolver, domain, hostname, hosts};
 use super::resources::{self, Allocatable};
 use super::{expand, security};
 use crate::pod::wish::{ContainerWish, PodWish};
-use crate::volumes::{Mounted, PodDirectory, mounts};
+use crate::volumes::{Mounted, PodDirectory, SubPaths, mounts};
 
 /// Where a container that does not say otherwise leaves its last words.
 const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -93,12 +93,13 @@ pub(crate) struct Material {
     pub(crate) memory_capacity: i64,
 }
 
-/// Makes the configuration of `container`, and the files it needs. Blocks.
+/// Makes the configuration of `container`, and the files it needs; and what must be held until it has been started.
+/// Blocks.
 pub(crate) fn config(
     material: &Material,
     container: &ContainerWish,
     attempt: u32,
-) -> Result<ContainerConfig, ConfigError> {
+) -> Result<(ContainerConfig, SubPaths), ConfigError> {
     let empty = PodSpec::default();
     let wish = &material.wish;
     let spec = wish.spec().unwrap_or(&empty);
@@ -125,6 +126,7 @@ pub(crate) fn config(
         let words = words.iter().flatten();
         words.map(|word| expand(word, lookup)).collect()
     };
+    let (mounts, held) = mounts(own, &material.volumes, &environment, &material.directory)?;
     let mut config = ContainerConfig {
         pod: wish.identity.clone(),
         name: own.name.clone(),
@@ -134,7 +136,7 @@ pub(crate) fn config(
         command: expanded(&own.command),
         args: expanded(&own.args),
         working_dir: own.working_dir.clone().filter(|dir| !dir.is_empty()),
-        mounts: mounts(own, &material.volumes, &environment)?,
+        mounts,
         resources: resources::kernel(own),
         processes_of: material.target.clone(),
         stdin: own.stdin == Some(true),
@@ -148,7 +150,7 @@ pub(crate) fn config(
     files(material, container, attempt, &ips, &mut config.mounts)
         .map_err(|error| format!("cannot write the pod's files: {error}"))?;
     config.env = environment;
-    Ok(config)
+    Ok((config, held))
 }
 
 /// Writes the files that every container has, and mounts those that the container does not mount itself.
@@ -168,6 +170,7 @@ fn files(
         if !mounts.iter().any(|mount| mount.container_path == container_path) {
             mounts.push(Mount {
                 host_path,
+                descriptor: false,
                 container_path: container_path.to_owned(),
                 read_only: false,
                 propagation: Propagation::Private,

@@ -166,7 +166,7 @@ async fn start(
     };
     let tell = |reason, message| shared.reporter.pod(&wish, Some(&name), reason, message);
 
-    let config = tokio::task::spawn_blocking(move || make::config(&material, &container, attempt))
+    let (config, held) = tokio::task::spawn_blocking(move || make::config(&material, &container, attempt))
         .await
         .unwrap_or_else(|error| Err(error.to_string().into()))
         .map_err(|error| {
@@ -180,6 +180,8 @@ async fn start(
     })?;
     tell("Created", "Container created");
     let started = shared.runtime.start_container(&id).await;
+    // The container has mounts of its own now, or never will.
+    held.release().await;
     if let Err(error) = started {
         warn(&error.to_string());
         // Best effort: the event stream brings it, too.
@@ -286,8 +288,8 @@ pub(super) async fn tear_down(shared: Arc<Shared>, wish: Arc<PodWish>) -> Outcom
             false => directory.tear_down(),
         };
         match result {
-            // Files that containers made as another user, when this process may not remove those: not worth keeping
-            // the pod for.
+            // Files that containers made as another user, or what somebody has mounted there, when this process may
+            // remove neither: not worth keeping the pod for.
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 let directory = directory.path().display().to_string();
                 tracing::warn!(%error, directory, "files of a pod are left behind");

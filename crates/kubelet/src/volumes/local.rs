@@ -7,7 +7,7 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource};
 use machinery::quantity::Quantity;
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::MountFlags;
 
 /// Checks that a `hostPath` is what it says to be, and creates what it allows to be created.
 pub(crate) fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
@@ -25,7 +25,8 @@ pub(crate) fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
         "DirectoryOrCreate" if missing => create(fs::create_dir_all(path)),
         "Directory" | "DirectoryOrCreate" if exists(fs::FileType::is_dir) => Ok(()),
         "Directory" | "DirectoryOrCreate" => failed("a directory"),
-        "FileOrCreate" if missing => create(fs::write(path, [])),
+        // Created or nothing: whatever is there by now is neither waited for nor emptied.
+        "FileOrCreate" if missing => create(fs::File::create_new(path).map(drop)),
         "File" | "FileOrCreate" if exists(fs::FileType::is_file) => Ok(()),
         "File" | "FileOrCreate" => failed("a file"),
         "Socket" if exists(FileTypeExt::is_socket) => Ok(()),
@@ -65,40 +66,6 @@ fn mount_tmpfs(directory: &Path, size: Option<i64>) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     rustix::mount::mount("tmpfs", directory, "tmpfs", flags, options.as_c_str())?;
     Ok(())
-}
-
-/// Unmounts what [`empty_dir`] may have mounted.
-pub(crate) fn unmount(directory: &Path) {
-    // That nothing is mounted there is the usual case, and told as an error.
-    let _ = rustix::mount::unmount(directory, UnmountFlags::DETACH);
-}
-
-/// Gives a volume to a group: it owns everything in it, and what is created in it later belongs to it, too.
-/// Without the privilege to do so the volume stays as it is, and the answer is false.
-pub(crate) fn give_to_group(path: &Path, group: u32, read_only: bool) -> io::Result<bool> {
-    let metadata = fs::symlink_metadata(path)?;
-    if metadata.is_symlink() {
-        return Ok(true);
-    }
-    match std::os::unix::fs::lchown(path, None, Some(group)) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(false),
-        result => result?,
-    }
-    let mode = metadata.permissions().mode();
-    let mask = if read_only { 0o440 } else { 0o660 };
-    let mode = match metadata.is_dir() {
-        true => mode | mask | 0o2110,
-        false => mode | mask,
-    };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    if metadata.is_dir() {
-        for entry in fs::read_dir(path)? {
-            if !give_to_group(&entry?.path(), group, read_only)? {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
 }
 
 #[cfg(test)]

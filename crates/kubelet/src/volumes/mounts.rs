@@ -1,29 +1,41 @@
 //! Which of a pod's volumes a container sees, and where.
 
-use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 use runtime::{Mount, Propagation};
 
-use super::Mounted;
+use super::subpath::{self, Source, SubPaths};
+use super::{Mounted, Mounting, PodDirectory};
 use crate::container::expand;
 
-/// The mounts of `container`. The error is the message of `CreateContainerConfigError`. Blocks: sub-paths are created.
-pub(crate) fn mounts(container: &Container, volumes: &Mounted, env: &[(String, String)]) -> Result<Vec<Mount>, String> {
+/// The mounts of `container`, and what must be held until it has been started. The error is the message of
+/// `CreateContainerConfigError`. Blocks: sub-paths are created and bound.
+pub(crate) fn mounts(
+    container: &Container,
+    volumes: &Mounted,
+    env: &[(String, String)],
+    directory: &PodDirectory,
+) -> Result<(Vec<Mount>, SubPaths), String> {
     let mut mounts = Vec::new();
-    for mount in container.volume_mounts.iter().flatten() {
+    let mut held = SubPaths::new(directory.sub_paths(&container.name));
+    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let volume = volumes.get(&mount.name).ok_or_else(|| format!("volume \"{}\" is not mounted", mount.name))?;
-        let host_path = match sub_path(mount, env)? {
-            Some(sub_path) => below(&volume.path, &sub_path, mount)?,
-            None => volume.path.clone(),
+        let source = match sub_path(mount, env)? {
+            Some(sub_path) => hold(&mut held, index, volume, &sub_path).map_err(|error| {
+                format!(
+                    "failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {error}",
+                    mount.name, container.name
+                )
+            })?,
+            None => Source { path: volume.path.clone(), descriptor: false },
         };
         // Like upstream, a relative path counts from the root.
         let container_path = Path::new("/").join(&mount.mount_path);
         mounts.push(Mount {
-            host_path,
+            host_path: source.path,
+            descriptor: source.descriptor,
             container_path,
             read_only: mount.read_only == Some(true) || volume.read_only,
             propagation: match mount.mount_propagation.as_deref() {
@@ -33,7 +45,11 @@ pub(crate) fn mounts(container: &Container, volumes: &Mounted, env: &[(String, S
             },
         });
     }
-    Ok(mounts)
+    Ok((mounts, held))
+}
+
+fn hold(held: &mut SubPaths, index: usize, volume: &Mounting, sub_path: &str) -> io::Result<Source> {
+    held.hold(index, subpath::open(&volume.path, sub_path)?, volume.private)
 }
 
 fn sub_path(mount: &VolumeMount, env: &[(String, String)]) -> Result<Option<String>, String> {
@@ -52,40 +68,4 @@ fn sub_path(mount: &VolumeMount, env: &[(String, String)]) -> Result<Option<Stri
         };
     }
     Ok(mount.sub_path.clone().filter(|path| !path.is_empty()))
-}
-
-/// The path of `sub_path` in `volume`, made if it is missing. It must not lead out of the volume, by `..` or by a link
-/// that a container has put there.
-fn below(volume: &Path, sub_path: &str, mount: &VolumeMount) -> Result<PathBuf, String> {
-    let failed = |why: &str| {
-        format!("failed to create subPath directory for volumeMount \"{}\" of container: {why}", mount.name)
-    };
-    let relative = Path::new(sub_path);
-    let normal = |component| matches!(component, Component::Normal(_) | Component::CurDir);
-    if !relative.components().all(normal) {
-        return Err(failed("the path must be relative and must not contain '..'"));
-    }
-    let root = fs::canonicalize(volume).map_err(|error| failed(&error.to_string()))?;
-    let path = root.join(relative);
-    // Directories are made one by one, so that a link in the middle is seen before it is followed.
-    let mut made = root.clone();
-    for component in relative.components() {
-        made.push(component);
-        match fs::canonicalize(&made) {
-            Ok(real) if real.starts_with(&root) => {}
-            Ok(_) => return Err(failed("the path leads out of the volume")),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let mode = fs::metadata(&root).map_or(0o755, |root| root.permissions().mode());
-                // What is made in a volume of a group belongs to that group, too.
-                let mode = mode & 0o2777;
-                fs::DirBuilder::new()
-                    .mode(mode)
-                    .create(&made)
-                    .and_then(|()| fs::set_permissions(&made, fs::Permissions::from_mode(mode)))
-                    .map_err(|error| failed(&error.to_string()))?;
-            }
-            Err(error) => return Err(failed(&error.to_string())),
-        }
-    }
-    fs::canonicalize(&path).map_err(|error| failed(&error.to_string()))
 }

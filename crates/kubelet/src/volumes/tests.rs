@@ -1,6 +1,6 @@
 //! Volumes on a real file system, in a temporary folder.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 
 use super::*;
 use crate::container::References;
@@ -60,48 +60,76 @@ fn an_empty_dir_keeps_its_content_until_the_pod_ends() {
     assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "kept");
 }
 
+/// Needs the right to mount, as root has it.
 #[test]
-fn sub_paths_stay_within_their_volume() {
+fn sub_paths_are_bound_until_the_container_runs() {
     let root = tempfile::tempdir().unwrap();
+    let directory = PodDirectory::new(root.path(), "u");
+    directory.create().unwrap();
     let volume = root.path().join("v");
     fs::create_dir(&volume).unwrap();
-    fs::set_permissions(&volume, fs::Permissions::from_mode(0o2770)).unwrap();
     fs::write(volume.join("file"), "").unwrap();
     symlink("/etc", volume.join("escape")).unwrap();
-    let mounting = Mounting { path: volume.clone(), read_only: false };
+    let mounting = Mounting { path: volume.clone(), read_only: false, private: false };
     let volumes: Mounted = [("v".to_owned(), mounting)].into();
     let env = [("NAME".to_owned(), "me".to_owned())];
+    let inode = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).unwrap();
+    let places = root.path().join("pods/u/volume-subpaths/c");
     for (mount, expect) in [
         (json!({}), Ok("")),
         (json!({"subPath": "a/b"}), Ok("a/b")),
         (json!({"subPath": "file"}), Ok("file")),
         (json!({"subPathExpr": "logs/$(NAME)"}), Ok("logs/me")),
         (json!({"subPathExpr": "$(NONE)"}), Err("missing value for \"NONE\"")),
-        (json!({"subPath": "../x"}), Err("must not contain '..'")),
-        (json!({"subPath": "/etc"}), Err("must be relative")),
-        (json!({"subPath": "escape/x"}), Err("leads out of the volume")),
+        (
+            json!({"subPath": "../x"}),
+            Err("failed to prepare subPath for volumeMount \"v\" of container \"c\": the path must be relative"),
+        ),
+        (json!({"subPath": "escape/x"}), Err("leads out of its directory")),
     ] {
         let mut mount = mount;
         mount["name"] = json!("v");
         mount["mountPath"] = json!("data");
         let container: Container = serde_json::from_value(json!({"name": "c", "volumeMounts": [mount]})).unwrap();
-        let result = mounts(&container, &volumes, &env);
+        let result = mounts(&container, &volumes, &env, &directory);
         match expect {
             Ok(path) => {
-                let mounts = result.unwrap();
-                let real = fs::canonicalize(volume.join(path)).unwrap();
-                assert_eq!(fs::canonicalize(&mounts[0].host_path).unwrap(), real);
+                let (mounts, held) = result.unwrap();
+                let host_path = &mounts[0].host_path;
+                assert_eq!(inode(host_path), inode(&volume.join(path)));
+                assert_eq!(*host_path, if path.is_empty() { volume.clone() } else { places.join("0") });
                 assert_eq!(mounts[0].container_path, Path::new("/data"));
-                if real.is_dir() {
-                    assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o7777, 0o2770, "{path}");
-                }
+                drop(held);
             }
             Err(part) => {
-                let message = result.unwrap_err();
+                let message = result.map(|(mounts, _)| mounts).unwrap_err();
                 assert!(message.contains(part), "{message}");
             }
         }
+        assert!(!places.exists());
     }
+}
+
+/// What somebody mounts in a volume is theirs. Needs the right to mount, as root has it.
+#[test]
+fn what_is_mounted_in_a_volume_outlives_it() {
+    let state = tempfile::tempdir().unwrap();
+    let theirs = tempfile::tempdir().unwrap();
+    fs::write(theirs.path().join("file"), "kept").unwrap();
+    let directory = PodDirectory::new(state.path(), "u");
+    let pod = pod(json!([{"name": "e", "emptyDir": {}}, {"name": "m", "emptyDir": {"medium": "Memory"}}]));
+    for tear_down in [PodDirectory::tear_down, PodDirectory::remove] {
+        let mounted = set_up(&directory, &pod, &References::default()).unwrap();
+        for volume in ["e", "m"] {
+            let place = mounted[volume].path.join("mounted");
+            fs::create_dir(&place).unwrap();
+            rustix::mount::mount_bind(theirs.path(), &place).expect("the right to mount");
+        }
+        tear_down(&directory).unwrap();
+        assert!(!mounted["e"].path.exists() && !mounted["m"].path.exists());
+        assert_eq!(fs::read_to_string(theirs.path().join("file")).unwrap(), "kept");
+    }
+    assert!(!directory.path().exists());
 }
 
 #[test]
@@ -130,8 +158,8 @@ fn a_claim_is_the_volume_behind_it() {
     assert_eq!(set_up(&directory, &pod, &references).unwrap_err(), failed("e", "p-e", "PVC is not bound"));
     references.claims.insert("p-e".to_owned(), Ok(volume));
     let mounted = set_up(&directory, &pod, &references).unwrap();
-    assert_eq!(mounted["v"], Mounting { path: data.path().to_owned(), read_only: true });
-    assert_eq!(mounted["e"], Mounting { path: data.path().to_owned(), read_only: false });
+    assert_eq!(mounted["v"], Mounting { path: data.path().to_owned(), read_only: true, private: false });
+    assert_eq!(mounted["e"], Mounting { path: data.path().to_owned(), read_only: false, private: false });
     fs::write(data.path().join("file"), "kept").unwrap();
     directory.tear_down().unwrap();
     directory.remove().unwrap();
