@@ -112,7 +112,7 @@ fn a_status_that_somebody_spoiled_is_put_right() {
                 "apps/v1/ReplicaSet",
                 json!({ "replicas": 2, "selector": labels("replicaset"), "template": template("replicaset", 0) }),
                 json!({ "replicas": 2, "readyReplicas": 2, "terminatingReplicas": 0 }),
-                json!({ "replicas": 9, "readyReplicas": null, "terminatingReplicas": 3 }),
+                json!({ "replicas": 9, "readyReplicas": null, "availableReplicas": null, "terminatingReplicas": 3 }),
             ),
             (
                 "v1/ReplicationController",
@@ -121,7 +121,7 @@ fn a_status_that_somebody_spoiled_is_put_right() {
                     "template": template("replicationcontroller", 0),
                 }),
                 json!({ "replicas": 2, "availableReplicas": 2 }),
-                json!({ "replicas": 1, "availableReplicas": 1 }),
+                json!({ "replicas": 1, "fullyLabeledReplicas": 1, "readyReplicas": 1, "availableReplicas": 1 }),
             ),
             (
                 "apps/v1/Deployment",
@@ -136,13 +136,13 @@ fn a_status_that_somebody_spoiled_is_put_right() {
                     "template": template("statefulset", 0),
                 }),
                 json!({ "replicas": 2, "readyReplicas": 2, "observedGeneration": 1 }),
-                json!({ "replicas": 7, "readyReplicas": 1 }),
+                json!({ "replicas": 7, "readyReplicas": 1, "availableReplicas": 1 }),
             ),
             (
                 "apps/v1/DaemonSet",
                 json!({ "selector": labels("daemonset"), "template": template("daemonset", 0) }),
                 json!({ "numberReady": 1, "desiredNumberScheduled": 1, "numberMisscheduled": 0 }),
-                json!({ "numberReady": 0, "desiredNumberScheduled": 4, "numberMisscheduled": 2 }),
+                json!({ "numberReady": 0, "numberAvailable": 0, "desiredNumberScheduled": 4, "numberMisscheduled": 2 }),
             ),
             (
                 "batch/v1/Job",
@@ -232,9 +232,16 @@ fn a_recreate_rollout_ends() {
         world.create(object("apps/v1/Deployment", "web", spec)).await;
         for image in 1..=6 {
             world.patch("apps/v1/Deployment", "web", json!({ "spec": { "template": with_image(image) } })).await;
-            let generation = world.get("apps/v1/Deployment", "web").await["metadata"]["generation"].clone();
-            let status = json!({ "observedGeneration": generation, "updatedReplicas": 1, "availableReplicas": 1 });
-            reaches(world, "apps/v1/Deployment", "web", &json!({ "status": status })).await;
+            until("the new version runs", async || {
+                let web = world.get("apps/v1/Deployment", "web").await;
+                let pods = world.list("v1/Pod").await;
+                let images = pods.iter().map(|pod| pod.data["spec"]["containers"][0]["image"].as_str());
+                let is_new = images.eq([Some(image.to_string().as_str())]);
+                let observed = web["metadata"]["generation"] == web["status"]["observedGeneration"];
+                let done = json!({ "status": { "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 } });
+                if is_new && observed && has(&web, &done) { Ok(()) } else { Err(web["status"].clone()) }
+            })
+            .await;
         }
     });
 }
