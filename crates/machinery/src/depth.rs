@@ -17,6 +17,25 @@ pub const MAX_DEPTH: usize = 100;
 #[error("exceeded max depth of {MAX_DEPTH}")]
 pub struct TooDeep;
 
+/// The stack that a decoder of typed objects may take for [`LEVELS`] levels; a build without optimization takes most of it.
+const RED_ZONE: usize = 1 << 20;
+
+/// The stack that is added where that is not left.
+const STACK: usize = 8 << 20;
+
+/// After so many levels a decoder should ask for room again.
+pub const LEVELS: usize = 32;
+
+/// Runs something recursive with room for [`LEVELS`] levels at least, on another stack where this one has not enough left.
+pub fn with_room<T>(run: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(RED_ZONE, STACK, run)
+}
+
+/// Runs something recursive that cannot ask for room on its way, with room for [`MAX_DEPTH`] levels.
+pub fn with_room_for_all<T>(run: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(STACK / 2, STACK, run)
+}
+
 /// How many objects and lists a value has within each other; 0 for a scalar.
 ///
 /// The value must be one that a decoder with a limit has made: this is recursive, too.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use machinery::depth::MAX_DEPTH;
+use machinery::depth::{self, MAX_DEPTH};
 use machinery::field::{FieldError, Path};
 use machinery::status::ApiError;
 use registry::request::invalid_options;
@@ -155,8 +155,9 @@ fn json(yaml: &[u8]) -> Result<Bytes, String> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_total_scalar_bytes: LIMIT },
     };
-    let value: serde_json::Value =
-        serde_saphyr::from_slice_with_options(yaml, options).map_err(|error| error.without_snippet().to_string())?;
+    let value: Result<serde_json::Value, _> =
+        depth::with_room_for_all(|| serde_saphyr::from_slice_with_options(yaml, options));
+    let value = value.map_err(|error| error.without_snippet().to_string())?;
     serde_json::to_vec(&value).map(Bytes::from).map_err(|error| error.to_string())
 }
 

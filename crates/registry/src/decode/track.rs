@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::str::FromStr;
 
-use machinery::depth::{MAX_DEPTH, TooDeep};
+use machinery::depth::{self, MAX_DEPTH, TooDeep};
 use machinery::quantity::{Quantity, QuantityError};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
@@ -46,8 +46,11 @@ impl<'r> Notes<'r> {
         if depth > MAX_DEPTH { Err(self.exceeded(&TooDeep)) } else { Ok(()) }
     }
 
-    fn leave(&self) {
+    /// Reads the object or list that was begun, and ends it. The levels of one type may each take much of the stack.
+    fn read<T>(&self, read: impl FnOnce() -> T) -> T {
+        let result = if self.depth.get().is_multiple_of(depth::LEVELS) { depth::with_room(read) } else { read() };
         self.depth.set(self.depth.get() - 1);
+        result
     }
 
     /// Counts an element of a list or map.
@@ -427,11 +430,10 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, '_, V> {
         self.notes.enter()?;
         let entered = Cell::new(false);
         let sequence = Sequence { inner, parent: &self.path, index: 0, notes: self.notes, entered: &entered };
-        let result = self.visitor.visit_seq(sequence);
+        let result = self.notes.read(|| self.visitor.visit_seq(sequence));
         if result.is_err() && !entered.get() {
             self.notes.refuse(self.path, type_name::<V::Value>(), "array");
         }
-        self.notes.leave();
         result
     }
 
@@ -448,11 +450,10 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, '_, V> {
             key: Cow::Borrowed(""),
             entered: &entered,
         };
-        let result = self.visitor.visit_map(map);
+        let result = self.notes.read(|| self.visitor.visit_map(map));
         if result.is_err() && !entered.get() {
             self.notes.refuse(self.path, type_name::<V::Value>(), "object");
         }
-        self.notes.leave();
         result
     }
 
