@@ -16,19 +16,23 @@ const FILE: &str = "coracle.ballast";
 const PROBE: &str = "coracle.probe";
 /// How much is written then: more than a file system keeps inside of an inode.
 const PROBE_BYTES: usize = 64 << 10;
-/// The ballast is at most this part of a file system: small ones are for tests and for memory.
-const PART: u64 = 16;
+/// How much must be free beyond the ballast before it is made: twice what the write-ahead logs may hold. What opening the
+/// database frees by itself is less, so it does not pass for space that somebody made, and the ballast does not come and go.
+const MARGIN: u64 = 64 << 20;
+/// The ballast and the margin are at most these parts of a file system: small ones are for tests and for memory.
+const PARTS: (u64, u64) = (16, 4);
 
 pub(crate) struct Ballast {
     folder: PathBuf,
     size: u64,
+    margin: u64,
 }
 
 impl Ballast {
     /// The ballast of a store in a directory that exists: of this size, or less on a small file system.
     pub(crate) fn new(folder: &Path, size: u64) -> Self {
         let total = statvfs(folder).map_or(u64::MAX, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
-        Self { folder: folder.to_owned(), size: size.min(total / PART) }
+        Self { folder: folder.to_owned(), size: size.min(total / PARTS.0), margin: MARGIN.min(total / PARTS.1) }
     }
 
     /// The size of the file when it is there.
@@ -52,13 +56,17 @@ impl Ballast {
         }
     }
 
+    /// How much must be free for the file to be made.
+    fn needed(&self) -> u64 {
+        self.size.saturating_add(self.margin)
+    }
+
     /// How much of the file system is free.
     fn free(&self) -> Result<u64, Errno> {
         statvfs(&self.folder).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// Makes the file unless it is there. It waits until there is half as much space beyond it, so that it does not come
-    /// and go while the disk is nearly full.
+    /// Makes the file unless it is there, once there is space for it and for the margin beyond it.
     ///
     /// # Errors
     /// In words, when there is too little space.
@@ -68,11 +76,11 @@ impl Ballast {
         }
         let short = |free: u64| {
             let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-            let needed = mib(self.size + self.size / 2);
+            let needed = mib(self.needed());
             format!("{} MiB are free in {}, {needed} MiB are needed", free >> 20, self.folder.display())
         };
         let free = self.free().map_err(|error| format!("{} cannot be looked at: {error}", self.folder.display()))?;
-        if free < self.size + self.size / 2 {
+        if free < self.needed() {
             return Err(short(free));
         }
         self.make().map_err(|error| format!("{}: {error}", short(free)))
@@ -163,6 +171,6 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         let large = Ballast::new(dir.path(), u64::MAX).size();
         let total = statvfs(dir.path()).map(|disk| disk.f_blocks * disk.f_frsize).unwrap();
-        assert_eq!(large, total / PART);
+        assert_eq!(large, total / PARTS.0);
     }
 }

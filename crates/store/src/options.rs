@@ -29,7 +29,7 @@ pub struct Options {
     /// How often the bounds are looked at. The size bounds are also looked at when much has been written.
     pub compact_every: Duration,
     /// Size of the file that takes up space to be given back when the disk is full, at most a sixteenth of the file system;
-    /// 0 for none. Without, objects cannot be deleted on a full disk, and the store cannot be opened.
+    /// 0 for none. It is made once there are 64 MiB beyond it, or a quarter of a small file system. Without, objects cannot be deleted on a full disk, and the store cannot be opened.
     pub ballast: u64,
     #[cfg(test)]
     pub(crate) faults: std::sync::Arc<crate::tests::Faults>,

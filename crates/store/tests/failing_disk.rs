@@ -31,12 +31,17 @@ fn a_full_disk_takes_deletes_and_then_everything_again() {
     let mut writer = Writer::spawn(&disk.store(), "");
     writer.wait_for("acked 20");
     fill(&filler);
+    writer.wait_for("health read-only");
     writer.wait_for("health full");
+    let before = writer.read.len();
     writer.wait_for("refused full");
     writer.wait_for("deleted");
     writer.wait_for("deleted");
     // Reads go on, and so does the process.
     writer.wait_for("read");
+    // What the deletes free does not pass for space that somebody made.
+    let said = &writer.read[before..];
+    assert!(!said.iter().any(|line| line.starts_with("health healthy") || line.starts_with("acked")), "{said:#?}");
     fs::remove_file(&filler).unwrap();
     writer.wait_for("health healthy");
     writer.wait_for("acked");
