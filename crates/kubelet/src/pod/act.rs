@@ -19,13 +19,24 @@ use crate::time::after;
 
 /// What failed for a reason that only somebody else can remove is tried again after this time.
 const RETRY: Duration = Duration::from_secs(10);
-/// What the runtime failed to stop or remove is tried again after this time.
+/// Volumes that could not be removed and a pod that could not be released are tried again after this time; what the runtime
+/// failed to stop or remove for the first time, too.
 const RETRY_REMOVAL: Duration = Duration::from_secs(2);
 /// The first and the longest pause before volumes or a sandbox are tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(122));
 
 fn pause(failures: u32, longest: Duration) -> Duration {
-    PAUSES.0.saturating_mul(1 << failures.min(16)).min(longest)
+    double(PAUSES.0, failures).min(longest)
+}
+
+/// The pause after a failure to stop or remove something that has failed so often before: a runtime that is overloaded is
+/// not helped by being asked again and again.
+fn removal_pause(failures: u32) -> Duration {
+    double(RETRY_REMOVAL, failures).min(PAUSES.1)
+}
+
+fn double(first: Duration, times: u32) -> Duration {
+    first.saturating_mul(1 << times.min(16))
 }
 
 impl Worker {
@@ -262,19 +273,23 @@ impl Worker {
                 }
             }
             Outcome::Stopped { id, result } => {
-                if let (Err(error), Some(stopping)) = (result, self.memory.stopping.get_mut(&id)) {
+                let pause = removal_pause(self.memory.failures(&id));
+                if let (Err(error), Some(stopping)) = (&result, self.memory.stopping.get_mut(&id)) {
                     tracing::warn!(%error, id, "a container could not be stopped");
                     stopping.stop = None;
-                    stopping.retry = Some(after(now, RETRY_REMOVAL));
+                    stopping.retry = Some(after(now, pause));
                 }
+                self.memory.note_failure(&id, result.is_err());
             }
             Outcome::Removed { id, result } => {
                 self.memory.busy.remove(&id);
                 self.memory.retry.remove(&id);
-                if let Err(error) = result {
+                if let Err(error) = &result {
                     tracing::warn!(%error, id, "a sandbox or container could not be removed");
-                    self.memory.retry.insert(id, after(now, RETRY_REMOVAL));
+                    let pause = removal_pause(self.memory.failures(&id));
+                    self.memory.retry.insert(id.clone(), after(now, pause));
                 }
+                self.memory.note_failure(&id, result.is_err());
             }
             Outcome::TornDown(result) => {
                 let event = match result {
@@ -329,5 +344,23 @@ impl Worker {
                 self.shared.reporter.pod(&wish, Some(name), "Killing", message);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_removals_wait_longer_each_time() {
+        let seconds: Vec<u64> = (0..8).map(|failures| removal_pause(failures).as_secs()).collect();
+        assert_eq!(seconds, [2, 4, 8, 16, 32, 64, 122, 122]);
+        assert_eq!(removal_pause(u32::MAX), PAUSES.1);
+        let mut memory = crate::pod::memory::Memory::default();
+        memory.note_failure("c", true);
+        memory.note_failure("c", true);
+        assert_eq!((memory.failures("c"), memory.failures("d")), (2, 0));
+        memory.note_failure("c", false);
+        assert_eq!(memory.failures("c"), 0);
     }
 }

@@ -145,6 +145,8 @@ pub(crate) struct Memory {
     pub(crate) busy: BTreeSet<String>,
     /// Failed removals by id: when to try again.
     pub(crate) retry: BTreeMap<String, Timestamp>,
+    /// By id: how often in a row stopping or removing has failed.
+    pub(crate) failed: BTreeMap<String, u32>,
     /// The volumes are taken away.
     pub(crate) torn_down: Step,
     /// The final status is written and the API's object deleted.
@@ -184,6 +186,19 @@ impl Memory {
             Step::Done(()) => true,
             Step::Failed(_) | Step::Outdated => self.mounted,
             Step::Idle | Step::Busy => false,
+        }
+    }
+
+    /// How often in a row stopping or removing `id` has failed.
+    pub(crate) fn failures(&self, id: &str) -> u32 {
+        self.failed.get(id).copied().unwrap_or_default()
+    }
+
+    /// Counts a failure to stop or remove `id`; a success ends the row.
+    pub(crate) fn note_failure(&mut self, id: &str, failed: bool) {
+        match failed {
+            true => *self.failed.entry(id.to_owned()).or_default() += 1,
+            false => drop(self.failed.remove(id)),
         }
     }
 
