@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::time::Duration;
 
 use bollard::errors::Error as Bollard;
 use runtime::Error;
@@ -17,6 +18,11 @@ pub(crate) fn map(error: &Bollard, host: &str) -> Error {
         }
         other => Error::Other(other.to_string()),
     }
+}
+
+/// No answer within `limit`.
+pub(crate) fn timeout(host: &str, limit: Duration) -> Error {
+    Error::Timeout(format!("the Docker daemon at {host} did not answer within {} s", limit.as_secs()))
 }
 
 /// An answer that is not a success.

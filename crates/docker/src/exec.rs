@@ -1,4 +1,4 @@
-//! Commands in containers, and attaching to their main process.
+//! Commands in containers.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -6,10 +6,10 @@ use std::io;
 use std::time::Duration;
 
 use bollard::models::ExecConfig;
-use bollard::query_parameters::{ResizeContainerTTYOptionsBuilder, ResizeExecOptionsBuilder};
+use bollard::query_parameters::ResizeExecOptionsBuilder;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use runtime::{ContainerState, Error, ExecOutput};
+use runtime::{Error, ExecOutput};
 use serde_json::json;
 use streaming::{CommandOptions, Streams, TerminalSize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -21,11 +21,11 @@ use crate::{CALL_TIMEOUT, Docker, host};
 
 /// Docker watches the input of a terminal for a key sequence that detaches; its default swallows ctrl-p, which shells use.
 /// This one nobody types.
-const DETACH_KEYS: &str = "ctrl-^,ctrl-_,ctrl-^,ctrl-_,ctrl-^";
+pub(crate) const DETACH_KEYS: &str = "ctrl-^,ctrl-_,ctrl-^,ctrl-_,ctrl-^";
 
 /// How often and how long to ask again for what Docker knows only a moment later.
-const RETRIES: u32 = 50;
-const RETRY_PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const RETRIES: u32 = 50;
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why a relay ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,14 +52,15 @@ pub(crate) async fn exec(
             // Docker refuses until the process exists, which may be a moment after the connection is there.
             for _ in 0..RETRIES {
                 let options = ResizeExecOptionsBuilder::new().w(size.width.into()).h(size.height.into()).build();
-                if docker.client().resize_exec(&exec, options).await.is_ok() {
+                if docker.call(CALL_TIMEOUT, docker.client().resize_exec(&exec, options)).await.is_ok() {
                     break;
                 }
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     };
-    match relay(io, options.tty, streams, resize).await {
+    let (reader, writer) = tokio::io::split(io);
+    match relay(reader, writer, options.tty, streams, resize).await {
         Ok(End::Finished) => exit_code(docker, &exec).await,
         Ok(End::CallerLeft) => Err(Error::Other("the caller left".to_owned())),
         Err(error) => Err(Error::Other(format!("lost the connection to the command: {error}"))),
@@ -93,44 +94,6 @@ pub(crate) async fn exec_sync(
             kill(docker, id, &exec).await;
             Err(Error::Timeout(format!("command {shown:?} timed out after {}s", timeout.as_secs_f64())))
         }
-    }
-}
-
-/// Connects `streams` to the container's main process.
-pub(crate) async fn attach(docker: &Docker, id: &str, options: CommandOptions, streams: Streams) -> Result<i32, Error> {
-    let tty = docker.terminal(id).await?;
-    let flag = u8::from;
-    let path = format!(
-        "/containers/{id}/attach?stream=1&stdin={}&stdout={}&stderr={}&detachKeys={}",
-        flag(options.stdin),
-        flag(options.stdout || tty),
-        flag(options.stderr && !tty),
-        percent_encoding::utf8_percent_encode(DETACH_KEYS, percent_encoding::NON_ALPHANUMERIC),
-    );
-    let io = docker.transport().hijack(&path, Bytes::new()).await?;
-    let resize = |size: TerminalSize| {
-        let (docker, id) = (docker.clone(), id.to_owned());
-        async move {
-            let options = ResizeContainerTTYOptionsBuilder::new().w(size.width.into()).h(size.height.into()).build();
-            if let Err(error) = docker.client().resize_container_tty(&id, options).await {
-                tracing::debug!(%error, container = id, "cannot resize the terminal");
-            }
-        }
-    };
-    match relay(io, tty, streams, resize).await {
-        Ok(End::CallerLeft) => Ok(0),
-        Ok(End::Finished) => {
-            for _ in 0..RETRIES {
-                match docker.inspect(id).await?.map(|container| container.state) {
-                    Some(ContainerState::Exited { exit_code, .. }) => return Ok(exit_code),
-                    None => break,
-                    // The output can end a moment before the container does.
-                    Some(_) => tokio::time::sleep(RETRY_PAUSE).await,
-                }
-            }
-            Ok(0)
-        }
-        Err(error) => Err(Error::Other(format!("lost the connection to the container: {error}"))),
     }
 }
 
@@ -198,13 +161,13 @@ async fn kill(docker: &Docker, container: &str, exec: &str) {
 
 /// Copies between the connection and the caller's streams until either leaves.
 pub(crate) async fn relay<F: Future<Output = ()>>(
-    io: impl AsyncRead + AsyncWrite,
+    reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
     tty: bool,
     streams: Streams,
     resize: impl Fn(TerminalSize) -> F,
 ) -> io::Result<End> {
     let Streams { stdin, stdout, stderr, resize: mut sizes } = streams;
-    let (reader, mut writer) = tokio::io::split(io);
     let input = async {
         if let Some(mut stdin) = stdin {
             while let Some(data) = stdin.recv().await {
@@ -302,7 +265,8 @@ mod tests {
     async fn both_outputs_and_the_input_are_relayed() {
         let (streams, mut caller) = pair();
         let (near, mut far) = tokio::io::duplex(1024);
-        let relay = tokio::spawn(relay(near, false, streams, async |_| {}));
+        let (reader, writer) = tokio::io::split(near);
+        let relay = tokio::spawn(relay(reader, writer, false, streams, async |_| {}));
         caller.stdin.take().unwrap().send("typed".into()).await.unwrap();
         let mut typed = String::new();
         // The sender is gone, so this sees the end of file that follows.
@@ -320,7 +284,8 @@ mod tests {
         let (streams, mut caller) = pair();
         let (near, mut far) = tokio::io::duplex(1024);
         let (seen, mut sizes) = mpsc::channel(1);
-        let relay = tokio::spawn(relay(near, true, streams, move |size: TerminalSize| {
+        let (reader, writer) = tokio::io::split(near);
+        let relay = tokio::spawn(relay(reader, writer, true, streams, move |size: TerminalSize| {
             let seen = seen.clone();
             async move { seen.send(size).await.unwrap() }
         }));

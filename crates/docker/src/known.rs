@@ -11,6 +11,7 @@ use runtime::Container;
 pub(crate) struct Known {
     containers: Mutex<HashMap<String, (ListState, Container)>>,
     terminals: Mutex<HashMap<String, bool>>,
+    stop_signals: Mutex<HashMap<String, String>>,
     images: Mutex<HashMap<String, Vec<String>>>,
 }
 
@@ -37,6 +38,7 @@ impl Known {
     pub(crate) fn retain(&self, listed: &HashSet<&str>) {
         lock(&self.containers).retain(|id, _| listed.contains(id.as_str()));
         lock(&self.terminals).retain(|id, _| listed.contains(id.as_str()));
+        lock(&self.stop_signals).retain(|id, _| listed.contains(id.as_str()));
     }
 
     /// Whether a container has a terminal, which decides how its output is framed.
@@ -47,6 +49,16 @@ impl Known {
     /// Remembers whether a container has a terminal.
     pub(crate) fn set_terminal(&self, id: &str, tty: bool) {
         lock(&self.terminals).insert(id.to_owned(), tty);
+    }
+
+    /// The signal that asks a container to end.
+    pub(crate) fn stop_signal(&self, id: &str) -> Option<String> {
+        lock(&self.stop_signals).get(id).cloned()
+    }
+
+    /// Remembers the signal that asks a container to end.
+    pub(crate) fn set_stop_signal(&self, id: &str, signal: String) {
+        lock(&self.stop_signals).insert(id.to_owned(), signal);
     }
 
     /// The repository digests of an image.

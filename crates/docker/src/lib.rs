@@ -6,7 +6,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `transport`, `error` | requests to the daemon; what can go wrong with them |
+//! | `transport`, `limits`, `error` | requests to the daemon; how many at a time; what can go wrong with them |
 //! | `network`, `subnet` | the profile's bridge network and its address range |
 //! | `namesake` | what tells the profile from one of the same name in another home |
 //! | `sandbox`, `pause`, `leases` | sandboxes, their image, which is made here, and their addresses |
@@ -15,10 +15,11 @@
 //! | `pods`, `create`, `inspect`, `known` | containers: making, finding, ending them |
 //! | `image`, `reference` | images |
 //! | `events`, `logs`, `stats` | what Docker tells about containers |
-//! | `exec`, `forward`, `demux`, `host` | streams into containers |
+//! | `exec`, `attach`, `forward`, `demux`, `host` | streams into containers |
 //!
 //! This crate is the only one that imports bollard. It must not know pods as API objects.
 
+mod attach;
 mod cgroup;
 mod create;
 mod demux;
@@ -32,6 +33,7 @@ mod image;
 mod inspect;
 mod known;
 mod leases;
+mod limits;
 mod link;
 mod logs;
 mod namesake;
@@ -45,7 +47,7 @@ mod stats;
 pub mod subnet;
 mod transport;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -54,13 +56,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::models::ContainerSummary;
+use bollard::query_parameters::ListNetworksOptionsBuilder;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use runtime::{
-    Auth, Container, ContainerConfig, Error, EventStream, ExecOutput, Image, Runtime, RuntimeInfo, Sandbox,
-    SandboxConfig, Stats, labels,
+    Auth, Container, ContainerConfig, Error, EventStream, ExecOutput, Image, Runtime, RuntimeInfo, RuntimeStatus,
+    Sandbox, SandboxConfig, Stats, labels,
 };
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, Streams};
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::OnceCell;
 
 pub use helper::HelperOutput;
 pub use host::may_change_network;
@@ -71,9 +74,8 @@ pub use subnet::Subnet;
 /// How long an ordinary request may take. A busy daemon on a slow disk takes its time.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Containers created and started at a time. Measured with twenty pods on two processors: one at a time takes half as long
-/// again, and more than this gain nothing, for the daemon's own locks and the kernel's are what they wait for.
-const STARTS: usize = 6;
+/// How many containers are removed side by side where all are; how many the daemon is given at a time is up to `limits`.
+const REMOVALS: usize = 16;
 
 /// How to use Docker for a profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +120,7 @@ struct Inner {
     daemon: Arc<Daemon>,
     settings: create::Settings,
     known: known::Known,
+    attachments: attach::Attachments,
     /// The node's range, where it is not the network's first.
     range: Option<Subnet>,
     /// Its addresses, once they were asked for.
@@ -136,7 +139,6 @@ struct Daemon {
     network: Mutex<Option<Network>>,
     /// Further addresses of the bridge.
     node_addresses: Mutex<BTreeSet<Ipv4Addr>>,
-    starts: Semaphore,
     /// The id of the container that changes the machine's network, while it runs.
     helper: tokio::sync::Mutex<Option<String>>,
 }
@@ -156,7 +158,6 @@ impl Docker {
             own_networks: OnceCell::new(),
             network: Mutex::default(),
             node_addresses: Mutex::default(),
-            starts: Semaphore::new(STARTS),
             helper: tokio::sync::Mutex::default(),
         };
         let settings = create::Settings {
@@ -187,7 +188,8 @@ impl Docker {
 
     fn of_node(daemon: Arc<Daemon>, settings: create::Settings, range: Option<Subnet>) -> Self {
         let (known, addresses) = (known::Known::default(), OnceCell::new());
-        Self(Arc::new(Inner { daemon, settings, known, range, addresses }))
+        let attachments = attach::Attachments::default();
+        Self(Arc::new(Inner { daemon, settings, known, attachments, range, addresses }))
     }
 
     /// Makes what pods need: the pause image and the network. Cheap when all is there.
@@ -246,7 +248,7 @@ impl Docker {
     async fn remove_all(&self, containers: Vec<ContainerSummary>) -> Result<(), Error> {
         stream::iter(containers.into_iter().filter_map(|found| found.id))
             .map(Ok)
-            .try_for_each_concurrent(STARTS, |id| async move { self.remove(&id).await })
+            .try_for_each_concurrent(REMOVALS, |id| async move { self.remove(&id).await })
             .await
     }
 
@@ -276,6 +278,10 @@ impl Docker {
 
     fn known(&self) -> &known::Known {
         &self.0.known
+    }
+
+    fn attachments(&self) -> &attach::Attachments {
+        &self.0.attachments
     }
 
     fn negative_oom_score(&self) -> &OnceCell<bool> {
@@ -315,11 +321,6 @@ impl Docker {
         };
     }
 
-    /// A turn at creating or starting; `None` never happens, for the semaphore is not closed.
-    async fn start_permit(&self) -> Option<SemaphorePermit<'_>> {
-        self.0.daemon.starts.acquire().await.ok()
-    }
-
     fn error(&self, error: &bollard::errors::Error) -> Error {
         error::map(error, self.host())
     }
@@ -332,11 +333,7 @@ impl Docker {
     ) -> Result<T, Error> {
         match tokio::time::timeout(limit, request).await {
             Ok(result) => result.map_err(|error| self.error(&error)),
-            Err(_) => Err(Error::Timeout(format!(
-                "the Docker daemon at {} did not answer within {} s",
-                self.host(),
-                limit.as_secs()
-            ))),
+            Err(_) => Err(error::timeout(self.host(), limit)),
         }
     }
 }
@@ -347,7 +344,7 @@ fn checked(id: &str) -> Result<&str, Error> {
     if id.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric()) && id.bytes().all(fits) {
         Ok(id)
     } else {
-        Err(Error::NotFound(format!("No such container: {id}")))
+        Err(pods::no_container(id))
     }
 }
 
@@ -377,6 +374,16 @@ impl Runtime for Docker {
         })
     }
 
+    async fn status(&self) -> Result<RuntimeStatus, Error> {
+        // The cheapest question that libnetwork has to answer, too: that is where a daemon gets stuck.
+        let filters = HashMap::from([("label", vec![self.profile_label()])]);
+        let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
+        self.call(CALL_TIMEOUT, self.client().list_networks(Some(options))).await?;
+        let stuck = self.transport().limits().stuck(CALL_TIMEOUT);
+        let advice = |why: String| format!("{why}: restart the Docker daemon at {}", self.host());
+        Ok(RuntimeStatus { not_ready: stuck.map(advice) })
+    }
+
     async fn pods(&self) -> Result<Vec<Sandbox>, Error> {
         self.list_pods().await
     }
@@ -398,7 +405,6 @@ impl Runtime for Docker {
     }
 
     async fn start_container(&self, id: &str) -> Result<(), Error> {
-        let _permit = self.start_permit().await;
         self.start(checked(id)?).await
     }
 
@@ -456,7 +462,7 @@ impl Runtime for Docker {
     }
 
     async fn attach(&self, id: &str, options: CommandOptions, streams: Streams) -> Result<i32, Error> {
-        exec::attach(self, checked(id)?, options, streams).await
+        attach::attach(self, checked(id)?, options, streams).await
     }
 
     async fn port_forward(&self, sandbox_id: &str, port: u16, io: Box<dyn Duplex>) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use runtime::Error;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::Docker;
+use crate::{CALL_TIMEOUT, Docker};
 
 /// The program, compiled by `build.rs`.
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
@@ -33,24 +33,18 @@ pub(crate) fn image() -> &'static str {
 
 /// Loads the image, if the daemon does not have it.
 pub(crate) async fn ensure(docker: &Docker) -> Result<(), Error> {
-    match docker.client().inspect_image(image()).await {
+    match docker.call(CALL_TIMEOUT, docker.client().inspect_image(image())).await {
         Ok(_) => Ok(()),
-        Err(error) => match docker.error(&error) {
-            Error::NotFound(_) | Error::ImageNotFound { .. } => load(docker).await,
-            error => Err(error),
-        },
+        Err(Error::NotFound(_) | Error::ImageNotFound { .. }) => load(docker).await,
+        Err(error) => Err(error),
     }
 }
 
 async fn load(docker: &Docker) -> Result<(), Error> {
     let archive = archive().map_err(|error| Error::Other(error.to_string()))?;
     let options = ImportImageOptionsBuilder::new().quiet(true).build();
-    docker
-        .client()
-        .import_image(options, body_full(archive.into()), None)
-        .try_collect::<Vec<_>>()
-        .await
-        .map_err(|error| docker.error(&error))?;
+    let load = docker.client().import_image(options, body_full(archive.into()), None);
+    docker.call(CALL_TIMEOUT, load.try_collect::<Vec<_>>()).await?;
     tracing::debug!(image = image(), "loaded the pause image");
     Ok(())
 }

@@ -4,15 +4,18 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, ContainerSummary};
+use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerWaitResponse};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, KillContainerOptions, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
-    StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, KillContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder,
 };
+use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use http::Method;
+use http_body_util::BodyExt;
 use runtime::{Container, ContainerConfig, Error, Sandbox, labels};
 
-use crate::{CALL_TIMEOUT, Docker, create, error, inspect};
+use crate::{CALL_TIMEOUT, Docker, attach, create, error, inspect};
 
 /// Inspections at a time: they are cheap, but a hundred at once would hold up what matters more.
 const INSPECTIONS: usize = 8;
@@ -53,39 +56,79 @@ impl Docker {
         };
         let body = create::container(self.settings(), sandbox, config, negative)?;
         let name = labels::container_name(&config.name, &config.pod, config.attempt);
-        let permit = self.start_permit().await;
         let id = self.create(&name, &body).await?;
-        drop(permit);
         self.known().set_terminal(&id, config.tty);
+        if config.stdin {
+            self.attachments().expect(&id);
+        }
         Ok(id)
     }
 
+    /// Starts a container. Whoever is to talk to it may not miss what it says first.
     pub(crate) async fn start(&self, id: &str) -> Result<(), Error> {
+        if self.attachments().take_expected(id) {
+            attach::hold(self, id).await;
+        }
         self.call(CALL_TIMEOUT, self.client().start_container(id, None)).await.map_err(error::start_failed)
     }
 
+    /// Signals a container to end, and kills it after `grace`. Docker's own request for that would be under way for the
+    /// whole grace; of these none is, but for the one that waits.
     pub(crate) async fn stop(&self, id: &str, grace: Duration) -> Result<(), Error> {
         if grace.is_zero() {
             return self.kill(id).await;
         }
-        let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
-        let options = StopContainerOptionsBuilder::new().t(i32::try_from(seconds).unwrap_or(i32::MAX)).build();
-        let limit = grace.saturating_add(CALL_TIMEOUT);
-        idempotent(self.call(limit, self.client().stop_container(id, Some(options))).await)
+        let stop = async {
+            let signal = self.stop_signal(id).await?;
+            let options = KillContainerOptionsBuilder::new().signal(&signal).build();
+            self.signal(id, Some(options)).await?;
+            match tokio::time::timeout(grace, self.ended(id)).await {
+                Ok(ended) => ended,
+                Err(_) => self.kill(id).await,
+            }
+        };
+        idempotent(stop.await)
     }
 
     /// Ends a container at once; answers when it has ended.
     pub(crate) async fn kill(&self, id: &str) -> Result<(), Error> {
-        let options = None::<KillContainerOptions>;
+        idempotent(self.signal(id, None).await)
+    }
+
+    /// Signals a container; without options `SIGKILL`, which is answered when it has ended.
+    async fn signal(&self, id: &str, options: Option<KillContainerOptions>) -> Result<(), Error> {
         match self.call(CALL_TIMEOUT, self.client().kill_container(id, options)).await {
             // Docker calls a container that does not run a conflict.
             Err(Error::Conflict(message)) if message.contains("is not running") => Ok(()),
-            other => idempotent(other),
+            other => other,
         }
+    }
+
+    /// Answers when a container does not run any more.
+    pub(crate) async fn ended(&self, id: &str) -> Result<(), Error> {
+        let path = format!("/containers/{id}/wait?condition=not-running");
+        let response = self.transport().send(Method::POST, &path, Bytes::new(), false).await?;
+        let body = response.into_body().collect().await;
+        let body = body.map_err(|error| error::unavailable(&error, self.host()))?.to_bytes();
+        // A daemon that goes away ends its answers, too, and knows nothing of the container.
+        match serde_json::from_slice::<ContainerWaitResponse>(&body) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::Unavailable(format!("lost the Docker daemon at {}", self.host()))),
+        }
+    }
+
+    /// The signal that asks a container to end: its own, its image's, or `SIGTERM`.
+    async fn stop_signal(&self, id: &str) -> Result<String, Error> {
+        if let Some(signal) = self.known().stop_signal(id) {
+            return Ok(signal);
+        }
+        self.inspect(id).await?;
+        self.known().stop_signal(id).ok_or_else(|| no_container(id))
     }
 
     /// Kills and removes a container with its anonymous volumes.
     pub(crate) async fn remove(&self, id: &str) -> Result<(), Error> {
+        self.attachments().take_expected(id);
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match self.call(CALL_TIMEOUT, self.client().remove_container(id, Some(options))).await {
             Err(Error::Conflict(message)) if message.contains("already in progress") => Ok(()),
@@ -109,9 +152,12 @@ impl Docker {
         }
         let asked = config.and_then(|config| config.image.clone()).unwrap_or_default();
         let image = found.image.clone().unwrap_or_default();
+        let signal = config.and_then(|config| config.stop_signal.clone()).filter(|signal| !signal.is_empty());
+        let signal = signal.unwrap_or_else(|| "SIGTERM".to_owned());
         let image_id = self.image_id(&asked, &image).await;
         let container = inspect::container(found, image_id);
         self.known().set_terminal(&container.id, container.tty);
+        self.known().set_stop_signal(&container.id, signal);
         Ok(Some(container))
     }
 
@@ -122,7 +168,7 @@ impl Docker {
         }
         match self.inspect(id).await? {
             Some(container) => Ok(container.tty),
-            None => Err(Error::NotFound(format!("No such container: {id}"))),
+            None => Err(no_container(id)),
         }
     }
 
@@ -207,6 +253,10 @@ impl Docker {
 
 fn is_sandbox(found: &ContainerSummary) -> bool {
     found.labels.as_ref().and_then(|all| all.get(labels::TYPE)).is_some_and(|kind| kind == labels::TYPE_SANDBOX)
+}
+
+pub(crate) fn no_container(id: &str) -> Error {
+    Error::NotFound(format!("No such container: {id}"))
 }
 
 fn idempotent(result: Result<(), Error>) -> Result<(), Error> {

@@ -44,7 +44,6 @@ impl Docker {
             false => Some(self.leases().await?.take().ok_or_else(|| self.no_address())?),
         };
         let address = lease.as_ref().map(Lease::address);
-        let _permit = self.start_permit().await;
         let mut way = self.usual_way(config, address);
         let (spared, own) = (self.negative_oom_score().get().copied(), self.own_networks().get().copied());
         let mut made = self.try_sandbox(config, way).await;

@@ -2,7 +2,7 @@
 //!
 //! bollard builds and decodes the ordinary requests; they pass through here as its custom transport, which adds what it
 //! lacks: kept connections and the negotiated version in the path. Requests whose answer is a raw stream (exec,
-//! attach, logs) are made here directly.
+//! attach, logs) are made here directly. All of them take their turn in [`Limits`].
 
 use std::io;
 use std::path::PathBuf;
@@ -28,7 +28,8 @@ use streaming::Duplex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::error;
+use crate::limits::{Bounds, Limits, classify};
+use crate::{CALL_TIMEOUT, error};
 
 /// bollard's request body, spelled out: its own alias is not public.
 type Body = Either<Full<Bytes>, StreamBody<Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, io::Error>> + Send>>>>;
@@ -142,6 +143,7 @@ pub(crate) struct Transport {
     client: Client<Connector, Body>,
     host: Arc<str>,
     version: Arc<OnceLock<Version>>,
+    limits: Limits,
 }
 
 impl Transport {
@@ -160,7 +162,7 @@ impl Transport {
             .pool_idle_timeout(Duration::from_secs(60))
             .pool_timer(TokioTimer::new())
             .build(Connector(Arc::new(endpoint)));
-        Ok(Self { client, host: host.into(), version: Arc::default() })
+        Ok(Self { client, host: host.into(), version: Arc::default(), limits: Limits::new(Bounds::default()) })
     }
 
     /// Asks the daemon which versions it speaks and settles on the newest common one.
@@ -213,8 +215,8 @@ impl Transport {
                 async move {
                     let (mut parts, body) = request.into_parts();
                     parts.uri = transport.uri(parts.uri.path_and_query().map_or("/", |path| path.as_str()))?;
-                    let request = Request::from_parts(parts, body);
-                    Ok(transport.client.request(request).await?)
+                    let answer = transport.request(Request::from_parts(parts, body)).await;
+                    Ok(answer.ok_or(bollard::errors::Error::RequestTimeoutError)??)
                 }
             },
             Some("http://docker"),
@@ -222,6 +224,21 @@ impl Transport {
             bollard::API_DEFAULT_VERSION,
         )
         .map_err(|error| error::map(&error, &self.host))
+    }
+
+    /// What is under way, and for how long.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Sends a request when it is its turn; `None` when it was never answered.
+    async fn request(
+        &self,
+        request: Request<Body>,
+    ) -> Option<Result<Response<Incoming>, hyper_util::client::legacy::Error>> {
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let class = classify(request.method(), path);
+        self.limits.run(class, self.client.request(request)).await
     }
 
     /// Makes a request and checks the answer's status.
@@ -241,7 +258,9 @@ impl Transport {
             request = request.header(header::CONNECTION, "Upgrade").header(header::UPGRADE, "tcp");
         }
         let request = request.body(Either::Left(Full::new(body))).map_err(|error| Error::Invalid(error.to_string()))?;
-        let response = self.client.request(request).await.map_err(|error| error::unavailable(&error, &self.host))?;
+        let response = tokio::time::timeout(CALL_TIMEOUT, self.request(request)).await.ok().flatten();
+        let response = response.ok_or_else(|| error::timeout(&self.host, CALL_TIMEOUT))?;
+        let response = response.map_err(|error| error::unavailable(&error, &self.host))?;
         let status = response.status();
         if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);

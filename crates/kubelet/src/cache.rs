@@ -12,6 +12,8 @@ use runtime::{Error, Event, EventKind, PodIdentity, Runtime, Sandbox};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Config;
+use crate::health::{Health, Monitor};
 use crate::pod::observed::Observed;
 
 /// Called when something changed for one pod; must return at once.
@@ -20,22 +22,11 @@ pub(crate) type Wake = Box<dyn Fn() + Send + Sync>;
 /// The first and the longest pause before an unreachable runtime is tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// How the runtime is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Health {
-    /// Not asked yet.
-    Unknown,
-    /// It answers, and has been listed.
-    Well,
-    /// It is out of reach, for this reason.
-    Down(String),
-}
-
 /// The present state of the runtime.
 pub(crate) struct Cache {
     runtime: Arc<dyn Runtime>,
     slots: Mutex<HashMap<String, Slot>>,
-    health: watch::Sender<Health>,
+    health: Monitor,
 }
 
 #[derive(Default)]
@@ -50,7 +41,7 @@ struct Slot {
 impl Cache {
     /// An empty cache of `runtime`.
     pub(crate) fn new(runtime: Arc<dyn Runtime>) -> Self {
-        Self { runtime, slots: Mutex::default(), health: watch::Sender::new(Health::Unknown) }
+        Self { runtime, slots: Mutex::default(), health: Monitor::default() }
     }
 
     /// How the runtime is.
@@ -114,8 +105,16 @@ impl Cache {
         Ok(())
     }
 
-    /// Follows the runtime until `cancel` is triggered. `listed` is called after every full list.
-    pub(crate) async fn run(&self, relist: Duration, cancel: CancellationToken, listed: impl Fn()) {
+    /// Follows the runtime, and checks its health, until `cancel` is triggered. `listed` is called after every full list.
+    pub(crate) async fn run(&self, config: &Config, cancel: CancellationToken, listed: impl Fn()) {
+        let check = self.health.check(&*self.runtime, config.runtime_status_period, config.runtime_status_timeout);
+        tokio::select! {
+            () = self.keep_following(config.relist_period, cancel, listed) => {}
+            never = check => match never {},
+        }
+    }
+
+    async fn keep_following(&self, relist: Duration, cancel: CancellationToken, listed: impl Fn()) {
         let mut pause = PAUSES.0;
         loop {
             let result = tokio::select! {
@@ -124,12 +123,7 @@ impl Cache {
             };
             if let Err(error) = result {
                 tracing::warn!(%error, "the container runtime is out of reach");
-                self.health.send_if_modified(|health| {
-                    let down = Health::Down(error.to_string());
-                    let changed = *health != down;
-                    *health = down;
-                    changed
-                });
+                self.health.lost(&error);
             }
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -152,11 +146,7 @@ impl Cache {
                 _ = timer.tick() => {
                     self.list().await?;
                     *pause = PAUSES.0;
-                    self.health.send_if_modified(|health| {
-                        let changed = *health != Health::Well;
-                        *health = Health::Well;
-                        changed
-                    });
+                    self.health.listed();
                     listed();
                 }
                 event = events.next() => match event {

@@ -66,6 +66,10 @@ pub struct Config {
     pub sync_period: Duration,
     /// How often the runtime is listed in case an event was lost.
     pub relist_period: Duration,
+    /// How often the runtime's health is checked.
+    pub runtime_status_period: Duration,
+    /// A runtime that has not answered the check for so long is down, and the node not Ready.
+    pub runtime_status_timeout: Duration,
 }
 
 impl Config {
@@ -95,6 +99,9 @@ impl Config {
             status_period: Duration::from_secs(300),
             sync_period: Duration::from_secs(60),
             relist_period: Duration::from_secs(60),
+            // Upstream: `updateRuntimeUp` and `maxWaitForContainerRuntime` in `pkg/kubelet/kubelet.go`.
+            runtime_status_period: Duration::from_secs(5),
+            runtime_status_timeout: Duration::from_secs(30),
         }
     }
 }

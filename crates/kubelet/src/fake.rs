@@ -16,10 +16,10 @@ use futures::stream;
 use jiff::Timestamp;
 use runtime::{
     Auth, Container, ContainerConfig, ContainerState, Error, Event, EventKind, EventStream, ExecOutput, Image,
-    PodIdentity, Runtime, RuntimeInfo, Sandbox, SandboxConfig, Stats,
+    PodIdentity, Runtime, RuntimeInfo, RuntimeStatus, Sandbox, SandboxConfig, Stats,
 };
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, Streams};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// Events that a slow reader may lag behind.
 const EVENTS: usize = 4096;
@@ -43,6 +43,8 @@ struct Shared {
     info: RuntimeInfo,
     state: Mutex<State>,
     events: broadcast::Sender<Result<Event, Error>>,
+    /// Whether its health check gets no answer.
+    silent: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -51,6 +53,8 @@ struct State {
     configs: BTreeMap<String, ContainerConfig>,
     next: u32,
     down: bool,
+    /// Why nothing that it was asked to do comes back.
+    stuck: Option<String>,
     /// Images that are not here.
     lost: BTreeSet<String>,
     /// What pulls end with that do not succeed.
@@ -84,7 +88,14 @@ impl FakeRuntime {
             cgroup_version: "2".to_owned(),
             root_dir: String::new(),
         };
-        Self { shared: Arc::new(Shared { info, state: Mutex::default(), events: broadcast::Sender::new(EVENTS) }) }
+        Self {
+            shared: Arc::new(Shared {
+                info,
+                state: Mutex::default(),
+                events: broadcast::Sender::new(EVENTS),
+                silent: watch::Sender::new(false),
+            }),
+        }
     }
 
     /// Ends the running container `name` of the pod called `pod` with this code. Answers whether there was one.
@@ -137,6 +148,16 @@ impl FakeRuntime {
             // Nobody may be listening.
             let _ = self.shared.events.send(Err(unavailable()));
         }
+    }
+
+    /// Lets health checks wait for an answer until the runtime is not silent any more.
+    pub fn set_silent(&self, silent: bool) {
+        self.shared.silent.send_replace(silent);
+    }
+
+    /// Lets health checks tell that nothing comes back, or that all is well again.
+    pub fn set_stuck(&self, why: Option<&str>) {
+        self.state().stuck = why.map(str::to_owned);
     }
 
     /// All containers, oldest first.
@@ -258,6 +279,13 @@ impl State {
 impl Runtime for FakeRuntime {
     async fn info(&self) -> Result<RuntimeInfo, Error> {
         self.up().map(|_| self.shared.info.clone())
+    }
+
+    async fn status(&self) -> Result<RuntimeStatus, Error> {
+        let mut silent = self.shared.silent.subscribe();
+        // It cannot be closed while this runs.
+        let _ = silent.wait_for(|silent| !silent).await;
+        Ok(RuntimeStatus { not_ready: self.up()?.stuck.clone() })
     }
 
     async fn pods(&self) -> Result<Vec<Sandbox>, Error> {

@@ -38,6 +38,7 @@ mod cache;
 mod config;
 mod container;
 pub mod fake;
+mod health;
 mod hooks;
 mod images;
 mod node;

@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::Health;
 use crate::config::{Config, NetworkState};
+use crate::health::Health;
 use crate::objects::version;
 use crate::shared::{Machine, Shared};
 

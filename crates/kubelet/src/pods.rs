@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::Health;
+use crate::health::Health;
 use crate::pod::wish::PodWish;
 use crate::pod::{Message, View, Worker};
 use crate::shared::Shared;
@@ -74,8 +74,7 @@ pub(crate) async fn run(shared: Arc<Shared>, pods: Arc<Pods>, informer: Informer
             let listed = || {
                 let _ = sender.send(News::Listed);
             };
-            let relist = shared.config.relist_period;
-            shared.cache.run(relist, cancel, listed).await;
+            shared.cache.run(&shared.config, cancel, listed).await;
         })
     };
 
@@ -85,7 +84,7 @@ pub(crate) async fn run(shared: Arc<Shared>, pods: Arc<Pods>, informer: Informer
     let cancel = manager.cancel.clone();
     let known = tokio::select! {
         () = cancel.cancelled() => false,
-        known = health.wait_for(|health| *health == Health::Well) => known.is_ok(),
+        known = health.wait_for(Health::is_usable) => known.is_ok(),
     };
     if known {
         loop {

@@ -41,6 +41,8 @@ impl Node {
         let mut config = Config::new("n1", "127.0.0.1".parse().unwrap(), self.state.path());
         config.relist_period = Duration::from_secs(3600);
         config.sync_period = self.sync_period;
+        config.runtime_status_period = Duration::from_millis(10);
+        config.runtime_status_timeout = Duration::from_millis(100);
         let deps = Deps {
             informers: Informers::new(client.clone(), CancellationToken::new()),
             client,
@@ -451,4 +453,35 @@ async fn a_seccomp_profile_comes_from_its_folder() {
     assert_eq!(state(&pod, 0)["waiting"]["message"], message.as_str());
     let event = format!("Failed: Error: {message}");
     node.events("web", &event).await;
+}
+
+/// Waits until the node's Ready condition has this status, and answers its message.
+async fn node_ready(node: &Node, status: &str) -> String {
+    let ready = |node: &Value| {
+        let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == "Ready").unwrap_or_default()
+    };
+    let found =
+        node.api.until("nodes", "", "n1", |node| node.is_some_and(|node| ready(node)["status"] == status)).await;
+    ready(&found.unwrap())["message"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_runtime_that_hangs_leaves_the_node_not_ready_until_it_answers() {
+    let node = Node::start().await;
+    node_ready(&node, "True").await;
+    node.runtime.set_silent(true);
+    let why = node_ready(&node, "False").await;
+    assert!(why.starts_with("container runtime is down: it has not answered"), "{why}");
+    node.runtime.set_silent(false);
+    node_ready(&node, "True").await;
+
+    // It answers, but nothing that it starts comes back. Pods are looked after all the same: so it shows that it recovers.
+    node.runtime.set_stuck(Some("starting containers has not come back for 120 s (6 under way)"));
+    let why = node_ready(&node, "False").await;
+    assert_eq!(why, "container runtime is down: starting containers has not come back for 120 s (6 under way)");
+    node.create("web", one());
+    node.until_ready("web").await;
+    node.runtime.set_stuck(None);
+    node_ready(&node, "True").await;
 }

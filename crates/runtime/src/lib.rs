@@ -70,6 +70,13 @@ pub struct RuntimeInfo {
     pub root_dir: String,
 }
 
+/// Whether a runtime can do its work, as CRI's `RuntimeStatus`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RuntimeStatus {
+    /// Why the runtime is not ready although it answers: what it was asked to start or stop does not come back.
+    pub not_ready: Option<String>,
+}
+
 /// What an [`Runtime::exec_sync`] printed and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ExecOutput {
@@ -87,8 +94,11 @@ impl ExecOutput {
 /// A container runtime, as seen by a kubelet. Every method may be called concurrently.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
-    /// Describes the runtime. Fails with [`Error::Unavailable`] when it cannot be reached, so it serves as a health check.
+    /// Describes the runtime. Fails with [`Error::Unavailable`] when it cannot be reached.
     async fn info(&self) -> Result<RuntimeInfo, Error>;
+
+    /// Checks the runtime's health. Cheap enough to be asked every few seconds; one that hangs does not answer.
+    async fn status(&self) -> Result<RuntimeStatus, Error>;
 
     /// All sandboxes of this profile, each with all its containers, whatever their state; found by label
     /// alone. A container whose sandbox is gone comes with a sandbox that is not ready and has that missing id.
@@ -111,7 +121,7 @@ pub trait Runtime: Send + Sync + 'static {
     async fn start_container(&self, id: &str) -> Result<(), Error>;
 
     /// Sends the container's stop signal, waits up to `grace`, then kills; returns when it has ended.
-    /// Whole seconds, rounded up; zero kills at once. Idempotent.
+    /// Zero kills at once. Idempotent.
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Error>;
 
     /// Kills and removes a container with its anonymous volumes and logs. Idempotent.

@@ -31,6 +31,9 @@ struct Answer {
     store: String,
     /// `Ready`, `NotReady` or `Unknown`.
     node: &'static str,
+    /// Why the node is not Ready, in its own words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_message: Option<String>,
     /// `Available`, `Unavailable` or `Unknown`: whether cluster IPs work.
     network: &'static str,
     /// Whether the user's kubeconfig has the cluster's context.
@@ -68,6 +71,7 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
         apiserver,
         store,
         node: readiness(found.as_ref()),
+        node_message: trouble(found.as_ref()),
         network,
         kubeconfig: if context { "Configured" } else { "Misconfigured" },
     };
@@ -83,7 +87,7 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
             output::line(format!("kubeconfig: {}", answer.kubeconfig))?;
         }
     }
-    if let Some(problem) = problem {
+    for problem in answer.node_message.into_iter().chain(problem) {
         output::warning(problem);
     }
     Ok(ExitCode::from(code))
@@ -114,7 +118,38 @@ pub(super) fn readiness(node: Option<&Node>) -> &'static str {
     }
 }
 
+/// Why the node is not Ready.
+fn trouble(node: Option<&Node>) -> Option<String> {
+    condition(node, "Ready").filter(|condition| condition.status != "True")?.message.clone()
+}
+
 fn condition<'a>(node: Option<&'a Node>, type_: &str) -> Option<&'a NodeCondition> {
     let conditions = node.and_then(|node| node.status.as_ref()).and_then(|status| status.conditions.as_ref());
     conditions.into_iter().flatten().find(|condition| condition.type_ == type_)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::NodeStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_not_ready_says_why() {
+        let check = |status: &str, word: &str, message: Option<&str>| {
+            let condition = NodeCondition {
+                type_: "Ready".to_owned(),
+                status: status.to_owned(),
+                message: Some("container runtime is down".to_owned()),
+                ..NodeCondition::default()
+            };
+            let status = NodeStatus { conditions: Some(vec![condition]), ..NodeStatus::default() };
+            let node = Node { status: Some(status), ..Node::default() };
+            assert_eq!((readiness(Some(&node)), trouble(Some(&node)).as_deref()), (word, message));
+        };
+        check("True", "Ready", None);
+        check("False", "NotReady", Some("container runtime is down"));
+        check("Unknown", "Unknown", Some("container runtime is down"));
+        assert_eq!((readiness(None), trouble(None)), ("Unknown", None));
+    }
 }

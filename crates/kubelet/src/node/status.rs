@@ -11,8 +11,8 @@ use runtime::Image;
 use serde_json::{Value, json};
 
 use super::machine::{self, Identity};
-use crate::cache::Health;
 use crate::config::{Config, NetworkState};
+use crate::health::Health;
 use crate::shared::Machine;
 use crate::time::api_time;
 
@@ -230,7 +230,7 @@ fn conditions(config: &Config, machine: &Machine, health: &Health, old: &NodeSta
     };
     let known = !machine.info.name.is_empty();
     let ready = match health {
-        Health::Down(why) => {
+        Health::Down(why) | Health::Stuck(why) => {
             ("Ready", "False", "KubeletNotReady".to_owned(), format!("container runtime is down: {why}"))
         }
         Health::Unknown if !known => (

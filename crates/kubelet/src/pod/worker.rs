@@ -22,7 +22,6 @@ use super::probing::Probing;
 use super::status::{self, Facts};
 use super::wish::PodWish;
 use super::words::last_words;
-use crate::cache::Health;
 use crate::container::References;
 use crate::objects::{Wake, version};
 use crate::probes::{ProbeKind, ProbeResults};
@@ -170,7 +169,7 @@ impl Worker {
             self.observe().await;
             let now = Timestamp::now();
             self.sync_when_due(now);
-            let well = *health.borrow_and_update() == Health::Well;
+            let well = health.borrow_and_update().is_usable();
             let plan = plan::plan(self.inputs(now));
             if plan.stage == Stage::Gone {
                 break;
