@@ -22,6 +22,36 @@ fn the_oldest_kubectl_works_too() {
     kubectl(&["delete", "deployment", "nginx"]);
 }
 
+/// Runs short commands attached, a dozen times: each prints what it says once, and ends, whoever is first.
+fn short_commands(cluster: &Cluster) {
+    for number in 0..12 {
+        let name = format!("short-{number}");
+        let image = format!("--image={BUSYBOX}");
+        let run = ["run", &name, &image, "--image-pull-policy=Never", "--rm", "-i", "--restart=Never", "--quiet", "--"];
+        let script = "echo first; echo second >&2; echo third";
+        let ran = cluster.kubectl(&[&run[..], &["sh", "-c", script]].concat());
+        let said = |word: &str| ran.stdout.matches(word).count() + ran.stderr.matches(word).count();
+        let counts = ["first", "second", "third"].map(said);
+        assert_eq!((ran.code, counts), (0, [1, 1, 1]), "{ran}");
+    }
+    // What is typed reaches it, and what it says before anybody listens is not lost.
+    let image = format!("--image={BUSYBOX}");
+    let run = ["run", "typed", &image, "--image-pull-policy=Never", "--rm", "-i", "--restart=Never", "--quiet", "--"];
+    let ran = cluster.kubectl_with_input(&[&run[..], &["sh", "-c", "echo ready; cat"]].concat(), "typed\n");
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "ready\ntyped\n"), "{ran}");
+    assert_eq!(cluster.kubectl(&["get", "pods", "-o", "name"]).ok(), "");
+}
+
+#[test]
+fn run_attached_prints_once_and_ends() {
+    short_commands(&Cluster::start());
+}
+
+#[test]
+fn run_attached_with_the_oldest_kubectl() {
+    short_commands(&Cluster::start().with_oldest_kubectl());
+}
+
 #[test]
 fn everyday_commands() {
     let cluster = Cluster::start();
