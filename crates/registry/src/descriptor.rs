@@ -26,6 +26,8 @@ pub struct Descriptor {
     pub scope: Scope,
     /// What is served below an object.
     pub subresources: &'static [Subresource],
+    /// Which metadata a write to `/status` leaves as it is. Upstream: `PrepareForUpdate` of the kind's status strategy.
+    pub status_reset: MetadataReset,
     /// Name of the type in OpenAPI, `io.k8s.api.core.v1.Pod`: the key of the merge rules.
     pub definition: &'static str,
     /// Resource part of the store's keys, `GROUP/RESOURCE` with `core` for the core group.
@@ -66,6 +68,7 @@ impl Descriptor {
             categories: &[],
             scope,
             subresources: &[],
+            status_reset: MetadataReset::Nothing,
             definition: "",
             storage: "",
             names: NameRule::Subdomain,
@@ -116,6 +119,31 @@ pub enum NameRule {
     Label1035,
     /// Anything that fits in one path segment: RBAC.
     PathSegment,
+}
+
+/// Which metadata a write to a subresource takes from the stored object, whatever the client sends; beside that which no
+/// update changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetadataReset {
+    /// None: labels, annotations, finalizers and owner references are written as with the object itself. Most kinds.
+    Nothing,
+    /// The labels.
+    Labels,
+    /// The owner references.
+    OwnerReferences,
+    /// All of it. Upstream: `metav1.ResetObjectMetaForStatus`.
+    Everything,
+}
+
+impl MetadataReset {
+    /// The fields of `metadata` that are reset, where those are single ones.
+    pub(crate) const fn field(self) -> Option<&'static str> {
+        match self {
+            Self::Nothing | Self::Everything => None,
+            Self::Labels => Some("labels"),
+            Self::OwnerReferences => Some("ownerReferences"),
+        }
+    }
 }
 
 /// What is served below an object.

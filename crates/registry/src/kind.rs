@@ -29,7 +29,7 @@ use crate::allocate::Allocators;
 use crate::user::User;
 
 pub use crate::column::{Column, cell_age, cell_name};
-pub use crate::descriptor::{Descriptor, NameRule, Scope, Subresource};
+pub use crate::descriptor::{Descriptor, MetadataReset, NameRule, Scope, Subresource};
 
 /// A built-in kind of the API: a type without data, whose hooks say how the write path treats its objects.
 ///
@@ -63,12 +63,13 @@ pub trait Kind: Send + Sync + Sized + 'static {
     /// by one when the spec changed ([`bump_generation`] does that). It arrives with the generation of `old`.
     fn prepare_update(_new: &mut Self::Object, _old: &Self::Object) {}
 
-    /// Makes a decoded object a write to `/status`: everything but the status is taken from `old`. The metadata is
-    /// taken care of (only `managedFields` and what the store sets may differ), so spec-like fields are what is left.
+    /// Makes a decoded object a write to `/status`: all but the status and the metadata is taken from `old`. What of the
+    /// metadata is, [`Descriptor::status_reset`] says.
     fn prepare_status(_new: &mut Self::Object, _old: &Self::Object) {}
 
     /// As [`Kind::prepare_status`], for the other subresources that take the whole object: `finalize` of a Namespace
-    /// keeps all but `spec.finalizers`, `resize` and `ephemeralcontainers` of a Pod all but what they are for.
+    /// keeps all but `spec.finalizers`, `resize` and `ephemeralcontainers` of a Pod all but what they are for. The metadata
+    /// is taken care of by [`ResourceInfo::metadata_reset`](crate::ResourceInfo::metadata_reset).
     fn prepare_subresource(_subresource: Subresource, _new: &mut Self::Object, _old: &Self::Object) {}
 
     /// What is wrong with an object about to be stored, beyond its metadata, which is validated for all kinds alike.

@@ -79,7 +79,7 @@ use store::{OpenError, Store};
 
 pub use admission::webhook::{WebhookCall, WebhookClient};
 pub use gate::{Attempt, Gate};
-pub use kind::{Column, Descriptor, Kind, NameRule, ScaleView, Scope, Subresource, View};
+pub use kind::{Column, Descriptor, Kind, MetadataReset, NameRule, ScaleView, Scope, Subresource, View};
 pub use machinery::status::ApiError;
 pub use ops::{Object, ResourceOps};
 pub use request::{

@@ -11,7 +11,7 @@ use machinery::gvk::GroupVersion;
 use machinery::{names, validate};
 use serde_json::json;
 
-use crate::kind::NameRule;
+use crate::kind::{MetadataReset, NameRule};
 use crate::table::ResourceInfo;
 
 /// Finalizer by which a deletion waits until the dependents have lost their owner reference.
@@ -69,12 +69,28 @@ pub fn prepare_update(new: &mut ObjectMeta, old: &ObjectMeta) {
     if is_empty(new.namespace.as_deref()) {
         new.namespace.clone_from(&old.namespace);
     }
-    new.creation_timestamp = new.creation_timestamp.take().map(|created| time(created.0));
-    new.creation_timestamp = new.creation_timestamp.take().or_else(|| old.creation_timestamp.clone());
-    new.deletion_timestamp = new.deletion_timestamp.take().map(|deleted| time(deleted.0));
-    new.deletion_timestamp = new.deletion_timestamp.take().or_else(|| old.deletion_timestamp.clone());
+    // Upstream (`rest.BeforeUpdate`): what differs in these is ignored, and only a deletion that never was is refused.
+    new.creation_timestamp = old.creation_timestamp.clone().or_else(|| new.creation_timestamp.take());
+    new.deletion_timestamp = old.deletion_timestamp.clone().or_else(|| new.deletion_timestamp.take());
     new.deletion_grace_period_seconds = new.deletion_grace_period_seconds.or(old.deletion_grace_period_seconds);
     drop_empty(new);
+}
+
+/// As [`prepare_update`], for a write to a subresource which leaves some of the metadata as it is.
+pub fn prepare_subresource(new: &mut ObjectMeta, old: &ObjectMeta, reset: MetadataReset) {
+    match reset {
+        MetadataReset::Nothing => {}
+        MetadataReset::Labels => new.labels.clone_from(&old.labels),
+        MetadataReset::OwnerReferences => {
+            new.owner_references.clone_from(&old.owner_references);
+            new.deletion_timestamp = None;
+        }
+        MetadataReset::Everything => {
+            new.clone_from(old);
+            return;
+        }
+    }
+    prepare_update(new, old);
 }
 
 /// Go writes no empty maps and lists here, so an update that sends them changes nothing.

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use machinery::gvk::{GroupKind, GroupResource, GroupVersionKind};
 use tokio::sync::watch;
 
-use crate::kind::{Descriptor, NameRule, Scope, Subresource};
+use crate::kind::{Descriptor, MetadataReset, NameRule, Scope, Subresource};
 use crate::ops::ResourceOps;
 
 /// The row of one resource: [`Descriptor`] with owned strings, so that a custom resource can have one.
@@ -35,6 +35,8 @@ pub struct ResourceInfo {
     pub scope: Scope,
     /// What is served below an object.
     pub subresources: Vec<Subresource>,
+    /// Which metadata a write to `/status` leaves as it is.
+    pub status_reset: MetadataReset,
     /// Name of the type in OpenAPI, the key of the merge rules.
     pub definition: String,
     /// Resource part of the store's keys.
@@ -81,6 +83,7 @@ impl ResourceInfo {
             categories: owned(descriptor.categories),
             scope: descriptor.scope,
             subresources: descriptor.subresources.to_vec(),
+            status_reset: descriptor.status_reset,
             definition: or(descriptor.definition, definition.to_owned()),
             storage: or(descriptor.storage, format!("{group_part}/{}", descriptor.plural)).into(),
             names: descriptor.names,
@@ -107,6 +110,19 @@ impl ResourceInfo {
     #[must_use]
     pub fn has(&self, subresource: Subresource) -> bool {
         self.subresources.contains(&subresource)
+    }
+
+    /// Which metadata a write to a subresource leaves as it is.
+    ///
+    /// Upstream: the strategies of `pkg/registry/core/pod/strategy.go` reset all of it for `ephemeralcontainers` and
+    /// `resize`; the one for `finalize` in `pkg/registry/core/namespace/strategy.go` resets none.
+    #[must_use]
+    pub const fn metadata_reset(&self, subresource: Subresource) -> MetadataReset {
+        match subresource {
+            Subresource::Status => self.status_reset,
+            Subresource::EphemeralContainers | Subresource::Resize => MetadataReset::Everything,
+            _ => MetadataReset::Nothing,
+        }
     }
 
     /// The verbs discovery lists.

@@ -247,8 +247,10 @@ impl Controller {
                 let patch = json!({ "metadata": {
                     "uid": meta::uid(deployment), "annotations": { history::REVISION: revision }
                 } });
+                // With the status, as upstream (`getNewReplicaSet` in `pkg/controller/deployment/sync.go`): a write to the
+                // Deployment itself that changes its annotations would count as a new generation.
                 let api: Api<Deployment> = Api::namespaced(self.client.clone(), &owner.key.namespace);
-                let answer = api.patch(owner.name(), &PatchParams::default(), &Patch::Merge(patch)).await;
+                let answer = api.patch_status(owner.name(), &PatchParams::default(), &Patch::Merge(patch)).await;
                 if let Some(written) = if_found(answer)? {
                     self.own_ledger.wrote(&owner.key, &written, |key| self.deployments.get(key));
                     owner.written(&written.metadata);

@@ -23,7 +23,7 @@ use machinery::schema::Schema;
 use store::Revision;
 
 use crate::Registry;
-use crate::descriptor::{NameRule, Scope, Subresource};
+use crate::descriptor::{MetadataReset, NameRule, Scope, Subresource};
 use crate::kinds::definition;
 use crate::table::{ResourceInfo, api_version};
 use columns::Columns;
@@ -150,6 +150,7 @@ impl Version {
             categories: names.categories.clone().unwrap_or_default(),
             scope: if spec.scope == "Namespaced" { Scope::Namespaced } else { Scope::Cluster },
             subresources: below,
+            status_reset: MetadataReset::Everything,
             definition: definition_name(&spec.group, &version.name, &names.kind),
             storage: format!("{}/{}", spec.group, spec.names.plural).into(),
             names: NameRule::Subdomain,

@@ -12,7 +12,9 @@ use super::pod::{default_template, template_warnings};
 use super::workload::{
     at_most_all, is_nothing, positive_count_or_percent, validate_counts, validate_selected_template,
 };
-use crate::kind::{Column, Context, Descriptor, Kind, ScaleView, Subresource, bump_generation, cell_age, cell_name};
+use crate::kind::{
+    Column, Context, Descriptor, Kind, MetadataReset, ScaleView, Subresource, bump_generation, cell_age, cell_name,
+};
 
 /// Deployments.
 pub(crate) struct Deployment;
@@ -24,6 +26,7 @@ impl Kind for Deployment {
         short_names: &["deploy"],
         categories: &["all"],
         subresources: &[Subresource::Scale, Subresource::Status],
+        status_reset: MetadataReset::Labels,
         ..Descriptor::namespaced("apps", "v1", "Deployment", "deployments")
     };
 

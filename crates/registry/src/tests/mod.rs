@@ -6,6 +6,7 @@ mod custom;
 mod deletes;
 mod kinds;
 mod reads;
+mod resets;
 mod watches;
 mod writes;
 

@@ -13,7 +13,7 @@ use machinery::status::ApiError;
 use serde_json::{Map, Value, json};
 use store::Encoded;
 
-use crate::kind::Subresource;
+use crate::kind::{MetadataReset, Subresource};
 use crate::meta;
 use crate::ops::{Object, ResourceOps};
 use crate::request::WriteOptions;
@@ -79,19 +79,33 @@ impl Writer<'_> {
 
     /// Whether a write can change a field of the root at all. Upstream: the strategies' reset fields.
     fn changes(&self, field: &str) -> bool {
+        let metadata = self.reset() != MetadataReset::Everything;
         match self.subresource {
             None => field != "status" || !self.resource.info().has(Subresource::Status),
-            Some(Subresource::Status) => field == "status",
-            Some(_) => field != "status",
+            Some(Subresource::Status) => field == "status" || (field == "metadata" && metadata),
+            Some(_) => field != "status" && (field != "metadata" || metadata),
         }
+    }
+
+    /// What of the metadata the write leaves as it is.
+    fn reset(&self) -> MetadataReset {
+        self.subresource.map_or(MetadataReset::Nothing, |subresource| self.resource.info().metadata_reset(subresource))
     }
 
     /// Takes out of a set what the write cannot have changed.
     pub(crate) fn filter(&self, set: &FieldSet) -> FieldSet {
-        match (self.subresource, self.changes("status")) {
-            (Some(Subresource::Status), _) => set.only("status"),
-            (_, true) => set.clone(),
-            (_, false) => set.without(&FieldSet::of_path(&["status"])),
+        let mut kept = match self.subresource {
+            Some(Subresource::Status) => set.only("status").union(&set.only("metadata")),
+            _ => set.clone(),
+        };
+        for field in ["status", "metadata"] {
+            if !self.changes(field) {
+                kept = kept.without(&FieldSet::of_path(&[field]));
+            }
+        }
+        match self.reset().field() {
+            Some(field) => kept.without(&FieldSet::of_path(&["metadata", field])),
+            None => kept,
         }
     }
 

@@ -1,7 +1,6 @@
 //! Steps 2 to 8 of an update, whatever it is made of: a body, a patch, a configuration, a number of replicas.
 
 use jiff::Timestamp;
-use machinery::field::ErrorList;
 use machinery::status::{ApiError, MODIFIED};
 use store::Entry;
 
@@ -56,7 +55,8 @@ impl<'a> Revision<'a> {
                 resource.prepare_update(new, old);
             }
             Some(subresource) => {
-                *new.meta_mut() = old.meta().clone();
+                let reset = resource.info().metadata_reset(subresource);
+                meta::prepare_subresource(new.meta_mut(), old.meta(), reset);
                 resource.prepare_subresource(subresource, new, old);
             }
         }
@@ -138,13 +138,10 @@ impl Registry {
     ) -> Result<(), ApiError> {
         let Revision { target, options, .. } = *revision;
         let (resource, info) = (&target.resource, target.resource.info());
-        let mut errors = ErrorList::new();
+        let mut errors = meta::validate(new.meta(), info);
+        errors.extend(meta::validate_update(new.meta(), old.meta()));
         match revision.hooks() {
-            None => {
-                errors.extend(meta::validate(new.meta(), info));
-                errors.extend(meta::validate_update(new.meta(), old.meta()));
-                errors.extend(resource.validate_change(new, old));
-            }
+            None => errors.extend(resource.validate_change(new, old)),
             Some(Subresource::Status) => errors.extend(resource.validate_status(new, old)),
             Some(other) => errors.extend(resource.validate_subresource(other, new, old)),
         }

@@ -5,7 +5,7 @@ use k8s_openapi::api::networking::v1::{ServiceCIDR as Object, ServiceCIDRStatus}
 use machinery::field::{ErrorList, FieldError, Path};
 use serde_json::Value;
 
-use crate::kind::{Column, Context, Descriptor, Kind, Subresource, cell_age, cell_name};
+use crate::kind::{Column, Context, Descriptor, Kind, MetadataReset, Subresource, cell_age, cell_name};
 use crate::kinds::check::{Report, cidr};
 use crate::kinds::common::list;
 
@@ -17,6 +17,7 @@ impl Kind for ServiceCIDR {
 
     const DESCRIPTOR: Descriptor = Descriptor {
         subresources: &[Subresource::Status],
+        status_reset: MetadataReset::Everything,
         ..Descriptor::cluster("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs")
     };
 

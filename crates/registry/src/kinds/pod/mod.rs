@@ -48,7 +48,7 @@ pub(crate) use spec::validate_template;
 pub(crate) use warnings::of_template as template_warnings;
 
 use super::common::{blank, list, text};
-use crate::kind::{Column, Context, Descriptor, Kind, Reservation, Subresource, bump_generation};
+use crate::kind::{Column, Context, Descriptor, Kind, MetadataReset, Reservation, Subresource, bump_generation};
 
 /// Pods.
 pub(crate) struct Pod;
@@ -82,6 +82,7 @@ impl Kind for Pod {
             "status.nominatedNodeName",
         ],
         answers_deleted: true,
+        status_reset: MetadataReset::OwnerReferences,
         ..Descriptor::namespaced("", "v1", "Pod", "pods")
     };
 

@@ -6,7 +6,7 @@ use machinery::field::{ErrorList, Path};
 use serde_json::Value;
 
 use super::volume::validate_spec;
-use crate::kind::{Column, Context, Descriptor, Kind, Subresource, cell_age, cell_name};
+use crate::kind::{Column, Context, Descriptor, Kind, MetadataReset, Subresource, cell_age, cell_name};
 use crate::kinds::check::{Report, dns_subdomain, immutable};
 use crate::kinds::common::{blank, text};
 
@@ -22,6 +22,7 @@ impl Kind for VolumeAttachment {
         subresources: &[Subresource::Status],
         unconditional_update: false,
         answers_deleted: true,
+        status_reset: MetadataReset::Everything,
         ..Descriptor::cluster("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments")
     };
 
