@@ -105,13 +105,13 @@ fn quotas_and_limits_are_kept() {
     cluster.wait_for("deployment/web", "{.status.replicas}", "1");
 }
 
-fn configuration(hook: &Webhook, kind: &str, resources: &str) -> String {
+fn configuration(hook: &Webhook, kind: &str, operation: &str, resources: &str) -> String {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": { "name": "hook" },
         "webhooks": [{
             "name": "hook.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
             "clientConfig": hook.client_config("hook"),
-            "rules": [{ "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": [resources] }],
+            "rules": [{ "operations": [operation], "apiGroups": [""], "apiVersions": ["v1"], "resources": [resources] }],
         }],
     })
     .to_string()
@@ -124,7 +124,7 @@ fn webhooks_change_and_refuse() {
         let patch = json!([{ "op": "add", "path": "/metadata/labels", "value": { "hooked": "yes" } }]).to_string();
         json!({ "allowed": true, "patchType": "JSONPatch", "patch": BASE64_STANDARD.encode(patch), "warnings": ["was labelled"] })
     });
-    cluster.apply(&configuration(&labeller, "MutatingWebhookConfiguration", "configmaps"));
+    cluster.apply(&configuration(&labeller, "MutatingWebhookConfiguration", "CREATE", "configmaps"));
     let ran = cluster.kubectl(&["create", "configmap", "a"]);
     assert!(ran.stderr.contains("Warning: was labelled"), "{}", ran.stderr);
     assert_eq!(cluster.field("configmap/a", "{.metadata.labels.hooked}"), "yes");
@@ -133,7 +133,7 @@ fn webhooks_change_and_refuse() {
         let bad = request["object"]["metadata"]["name"] == "bad";
         json!({ "allowed": !bad, "status": { "message": "no bad names here", "code": 403, "reason": "Forbidden" } })
     });
-    cluster.apply(&configuration(&guard, "ValidatingWebhookConfiguration", "secrets"));
+    cluster.apply(&configuration(&guard, "ValidatingWebhookConfiguration", "CREATE", "secrets"));
     let refused = cluster.kubectl(&["create", "secret", "generic", "bad"]).fails();
     assert!(
         refused.contains("admission webhook \"hook.example.com\" denied the request: no bad names here"),
@@ -143,10 +143,37 @@ fn webhooks_change_and_refuse() {
 
     // One that is down refuses what it is about, says so, and can be removed.
     let gone = guard.gone();
-    cluster.apply(&configuration(&gone, "ValidatingWebhookConfiguration", "secrets"));
+    cluster.apply(&configuration(&gone, "ValidatingWebhookConfiguration", "CREATE", "secrets"));
     let refused = cluster.kubectl(&["create", "secret", "generic", "other"]).fails();
     assert!(refused.contains("failed calling webhook \"hook.example.com\": failed to call webhook: Post \"https://127.0.0.1:1/hook?timeout=10s\": dial tcp 127.0.0.1:1: connect: connection refused"), "{refused}");
     cluster.kubectl(&["create", "configmap", "b"]).ok();
     cluster.kubectl(&["delete", "validatingwebhookconfiguration", "hook"]).ok();
     cluster.kubectl(&["create", "secret", "generic", "other"]).ok();
+}
+
+#[test]
+fn a_webhook_forbids_exec() {
+    let cluster = Cluster::start();
+    cluster.kubectl(&["create", "deployment", "web", "--image=nginx:latest"]).ok();
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]).ok();
+    // What the controller notes in it with its status is no change of the Deployment.
+    assert_eq!(cluster.field("deployment/web", "{.metadata.annotations.deployment\\.kubernetes\\.io/revision}"), "1");
+    assert_eq!(cluster.field("deployment/web", "{.metadata.generation}"), "1");
+    let exec = |words: &[&str]| cluster.kubectl(&[&["exec", "deployment/web", "--"], words].concat());
+    assert_eq!(exec(&["echo", "hello"]).ok(), "hello\n");
+
+    let guard = Webhook::start(|request| {
+        let shell = request["object"]["command"][0] == "sh";
+        json!({ "allowed": !shell, "status": { "message": "no shells in here", "code": 403, "reason": "Forbidden" } })
+    });
+    cluster.apply(&configuration(&guard, "ValidatingWebhookConfiguration", "CONNECT", "pods/exec"));
+    let refused = exec(&["sh", "-c", "echo hello"]).fails();
+    let why = "admission webhook \"hook.example.com\" denied the request: no shells in here";
+    assert!(refused.contains(why), "{refused}");
+    assert_eq!(exec(&["echo", "hello"]).ok(), "hello\n");
+
+    // One that is down lets nothing pass.
+    cluster.apply(&configuration(&guard.gone(), "ValidatingWebhookConfiguration", "CONNECT", "pods/*"));
+    let refused = exec(&["echo", "hello"]).fails();
+    assert!(refused.contains("failed calling webhook \"hook.example.com\""), "{refused}");
 }

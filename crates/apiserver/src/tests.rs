@@ -1,6 +1,7 @@
 //! The whole server on a store in a temporary directory: in-process, and over TLS on port 0.
 
 mod access;
+mod admission;
 mod bounds;
 mod custom;
 mod documents;

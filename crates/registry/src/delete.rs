@@ -10,7 +10,7 @@ use machinery::status::ApiError;
 use serde_json::json;
 
 use crate::Registry;
-use crate::admission::{Asked, Operation, webhook};
+use crate::admission::{Attributes, Operation, webhook};
 use crate::gate::Attempt;
 use crate::kind::Reservation;
 use crate::meta::{self, FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
@@ -29,22 +29,24 @@ impl Registry {
     /// 404 when it does not exist, 409 when a precondition does not hold, 422 for options that contradict each other.
     pub async fn delete(&self, target: &Target, request: &DeleteRequest) -> Result<Deleted, ApiError> {
         request.check()?;
+        let mut warnings = Vec::new();
+        // Without webhooks the object need not be read once more.
+        if webhook::any(self) {
+            let old = self.load(target)?.1;
+            self.admit_delete(&attributes(target, request), old.as_ref(), &mut warnings).await?;
+        }
+        let deleted = self.delete_admitted(target, request).await?;
+        Ok(Deleted { warnings, ..deleted })
+    }
+
+    /// Deletes an object whose deletion has been admitted, or need not be.
+    pub(crate) async fn delete_admitted(&self, target: &Target, request: &DeleteRequest) -> Result<Deleted, ApiError> {
         let resource = &target.resource;
         let now = Timestamp::now();
         let mut uid = None;
-        let asked = Asked {
-            target,
-            subresource: None,
-            operation: Operation::Delete,
-            user: &request.user,
-            dry_run: request.dry_run,
-        };
-        if webhook::any_validating(self) {
-            let old = self.load(target)?.1;
-            self.examine(&asked, None, Some(old.as_ref()), &mut Vec::new()).await?;
-        }
+        let attributes = attributes(target, request);
         let outcome = self
-            .rewrite(target, ATTEMPTS, request.dry_run, Some(&asked), |entry, old| {
+            .rewrite(target, ATTEMPTS, request.dry_run, Some(&attributes), |entry, old| {
                 check_preconditions(resource.info(), old.meta(), &entry.revision.to_string(), request)?;
                 if let Some(why) = resource.undeletable(old) {
                     return Err(ApiError::forbidden(&resource.info().group_resource, &target.name, why));
@@ -63,7 +65,7 @@ impl Registry {
         };
         // Upstream: 202 only for the older way of asking for a foreground deletion.
         let accepted = !outcome.gone && request.orphan_dependents == Some(false);
-        Ok(Deleted { body, gone: outcome.gone, accepted })
+        Ok(Deleted { body, gone: outcome.gone, accepted, warnings: Vec::new() })
     }
 
     /// Deletes all objects of a collection that are selected; answers with the list of them.
@@ -97,6 +99,10 @@ impl Registry {
         let list = ListPage { entries, revision, continue_token: None, remaining: None };
         self.list_body(resource, &list)
     }
+}
+
+fn attributes<'a>(target: &'a Target, request: &'a DeleteRequest) -> Attributes<'a> {
+    Attributes::new(target, None, Operation::Delete, &request.user, request.dry_run)
 }
 
 /// What a DELETE makes of an object.

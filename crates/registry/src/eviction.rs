@@ -3,7 +3,6 @@
 //! The budget is charged before the pod goes: what was let go is in `status.disruptedPods` until the disruption controller
 //! sees it leave, so that no two evictions spend the same allowance.
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget, PodDisruptionBudgetStatus};
@@ -11,12 +10,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, DeleteOptions, P
 use machinery::gvk::GroupResource;
 use machinery::selector::LabelSelector;
 use machinery::status::{ApiError, Cause, Reason};
-use serde_json::json;
 
 use crate::Registry;
-use crate::kind::Reservation;
+use crate::gate;
+use crate::kind::{Reservation, Subresource};
 use crate::meta;
-use crate::request::{DeleteRequest, ListRequest, Target, WriteOptions};
+use crate::ops::Object;
+use crate::request::{DeleteRequest, ListRequest, Target, WriteOptions, Written};
+use crate::subresource::success;
 use crate::write::{ATTEMPTS, Change, decode_other, owners, report_for};
 
 /// More pods than this are not waited for at once; upstream's figure.
@@ -31,14 +32,23 @@ impl Registry {
     ///
     /// # Errors
     /// 404 when there is no such pod, 429 when a budget does not allow it now, 500 when several budgets claim the pod.
-    pub async fn evict(&self, target: &Target, body: &[u8], options: &WriteOptions) -> Result<Bytes, ApiError> {
-        let eviction: Eviction = decode_other(body, &mut report_for(options), options)?;
-        if eviction.metadata.name.as_deref().is_some_and(|name| !name.is_empty() && name != target.name) {
-            return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
-        }
+    pub async fn evict(&self, target: &Target, body: &[u8], options: &WriteOptions) -> Result<Written, ApiError> {
+        let mut report = report_for(options);
+        let eviction: Eviction = decode_other(body, &mut report, options)?;
+        let mut warnings = report.into_findings();
+        let validate = |eviction: &mut Eviction| {
+            if eviction.metadata.name.as_deref().is_some_and(|name| !name.is_empty() && name != target.name) {
+                return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
+            }
+            Ok(())
+        };
+        let subresource = Subresource::Eviction;
+        let eviction = self.admit_subresource(target, subresource, eviction, options, &mut warnings, validate).await?;
+        let (entry, object) = self.load(target)?;
+        let (new, old) = (Some(&eviction as &dyn Object), Some(object.as_ref()));
+        self.pass_gate(gate::Attempt { user: &options.user, target, subresource: Some(subresource), new, old })?;
         let asked = eviction.delete_options.unwrap_or_default();
         let dry_run = options.dry_run || asked.dry_run.as_ref().is_some_and(|stages| !stages.is_empty());
-        let (entry, object) = self.load(target)?;
         let pod = object.as_any().downcast_ref::<Pod>().ok_or_else(ApiError::no_such_resource)?;
         let mut request = delete_request(&asked)?;
         request.dry_run = dry_run;
@@ -52,8 +62,7 @@ impl Registry {
             request.resource_version = Some(entry.revision.to_string());
         }
         self.go(target, request).await?;
-        let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
-        Ok(status.to_string().into())
+        Ok(success(warnings))
     }
 
     /// The budget that selects `pod`.
@@ -129,7 +138,8 @@ impl Registry {
             let object = target.resource.load(&owners::split(&outcome.stored).0).map_err(ApiError::internal)?;
             request.resource_version.clone_from(&object.meta().resource_version);
         }
-        self.delete(target, &request).await?;
+        // Upstream: who may evict has been asked; that is not asked once more as a DELETE of the pod.
+        self.delete_admitted(target, &request).await?;
         Ok(())
     }
 }
@@ -260,7 +270,7 @@ fn mark(pod: &mut Pod, now: Timestamp) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, from_value};
+    use serde_json::{Value, from_value, json};
 
     use super::*;
 

@@ -12,7 +12,7 @@
 //! | update, patch | `default` → `prepare_update` → `validate` and `validate_update` → `allocate(new, Some(old))` → commit |
 //! | `/status` | `default` → `prepare_status` → `validate_status` → commit |
 //! | `/finalize`, `/ephemeralcontainers`, ... | `default` → `prepare_subresource` → `validate_subresource` → commit |
-//! | `/scale` | `scale`, `set_scale`, then as an update |
+//! | `/scale` | `scale`, `set_scale`, then as an update; what is admitted is the Scale |
 //! | delete | `undeletable`, `grace_period`, `mark_deleted`, `held`; once the object is gone: `release` |
 //!
 //! Hooks are synchronous and have no clock: the time of the write is in the [`Context`].

@@ -11,7 +11,8 @@
 //! 3. Set **defaults**, and note whose fields the client's are now (`managedFields`, `write/owners.rs`).
 //! 4. **Prepare** for create or update: the metadata all kinds have in common ([`meta`]), then the kind's own hook
 //!    (status stripped, generation counted).
-//! 5. Admission ([`admission`]), and between its two halves **validate** metadata and object.
+//! 5. **Admit** ([`admission`]), and between its two halves **validate** metadata and object. What is not stored passes the
+//!    same admission: connections, bindings, evictions, token requests, reviews.
 //! 6. **Allocate** what can be had once only: cluster IPs, node ports.
 //! 7. **Encode** once. An update that changes nothing ends here.
 //! 8. **Commit** with the expected revision, on condition that the namespace is still there. On a conflict, begin
@@ -33,7 +34,10 @@
 //! | delete | `delete(&Target, &DeleteRequest) -> Deleted` |
 //! | deletecollection | `delete_collection(&Target, &ListRequest, &DeleteRequest) -> Bytes` |
 //! | get scale | `scale(&Target) -> Bytes` |
-//! | create pods/binding | `bind(&Target, body, &WriteOptions) -> Bytes` |
+//! | create pods/binding, pods/eviction | `bind(&Target, body, &WriteOptions) -> Written`, `evict(...)` |
+//! | create serviceaccounts/token | `admit_subresource(&Target, ...)`; the answer is the API server's |
+//! | create a review | `admit_review(&ResourceInfo, ...)`; the answer is the API server's |
+//! | connect | `admit_connect(&Target, Subresource, ConnectOptions, &User, ...) -> ConnectOptions` |
 //! | other forms of an object | `row(&Resource, stored, now) -> Vec<Value>`, `partial_metadata(stored) -> Bytes` |
 //! | for log, exec, attach, portforward | `pod_location(namespace, name, container) -> PodLocation` |
 //! | for components of the server | `bootstrap(port)`, `upsert(&Target, Value)`, `ensure(&Target, Value)` |
@@ -77,6 +81,7 @@ use std::sync::{Arc, OnceLock};
 
 use store::{OpenError, Store};
 
+pub use admission::connect::ConnectOptions;
 pub use admission::webhook::{WebhookCall, WebhookClient};
 pub use gate::{Attempt, Gate};
 pub use kind::{Column, Descriptor, Kind, MetadataReset, NameRule, ScaleView, Scope, Subresource, View};

@@ -246,6 +246,8 @@ pub struct Deleted {
     pub gone: bool,
     /// Answer with 202 instead of 200.
     pub accepted: bool,
+    /// What to tell the client in `Warning` headers.
+    pub warnings: Vec<String>,
 }
 
 /// What the `resourceVersion` of a list or watch means: `resourceVersionMatch`.

@@ -9,18 +9,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::gvk::{GroupKind, GroupResource};
 use machinery::status::{ApiError, MODIFIED};
-use serde_json::json;
+use serde_json::{Value, json};
 use store::Entry;
 
 use crate::Registry;
+use crate::admission::Attributes;
+use crate::admission::transient::{Plain, cast_mut};
 use crate::decode::Report;
+use crate::gate;
 use crate::kind::{Reservation, ScaleView, Subresource};
 use crate::meta;
 use crate::ops::Object;
 use crate::request::{Target, WriteOptions, Written};
 use crate::table::Resource;
 use crate::write::{
-    ATTEMPTS, Change, Draft, Patch, Revision, decode_other, owners_of_replicas, report_for, uid_mismatch,
+    ATTEMPTS, Attempt, Change, Draft, Patch, Revision, decode_other, owners_of_replicas, report_for, uid_mismatch,
 };
 
 /// OpenAPI definition of a Scale, for strategic patches.
@@ -60,7 +63,7 @@ impl Registry {
     ) -> Result<Written, ApiError> {
         let mut report = report_for(options);
         let asked: Scale = decode_other(body, &mut report, options)?;
-        self.set_scale(target, options, report.into_findings(), ATTEMPTS, |_, _| Ok((asked.clone(), None))).await
+        self.set_scale(target, options, report.into_findings(), false, |_| Ok(asked.clone())).await
     }
 
     pub(crate) async fn patch_scale(
@@ -69,9 +72,9 @@ impl Registry {
         patch: &Patch,
         options: &WriteOptions,
     ) -> Result<Written, ApiError> {
-        self.set_scale(target, options, Vec::new(), ATTEMPTS, |current, _| {
+        self.set_scale(target, options, Vec::new(), false, |current| {
             let patched = patch.apply(&encode(current)?, SCALE)?;
-            Ok((decode_other(&patched, &mut Report::ignore(), options)?, None))
+            decode_other(&patched, &mut Report::ignore(), options)
         })
         .await
     }
@@ -84,51 +87,70 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Written, ApiError> {
         let asked: Scale = decode_other(config, &mut Report::ignore(), options)?;
-        self.set_scale(target, options, Vec::new(), ATTEMPTS, |_, entry| {
-            let owners = owners_of_replicas(target, entry, replicas(&asked), options)?;
-            Ok((asked.clone(), Some(owners)))
-        })
-        .await
+        self.set_scale(target, options, Vec::new(), true, |_| Ok(asked.clone())).await
     }
 
+    /// Updates a workload by what `propose` makes of its Scale. It is the Scale that is admitted, as upstream
+    /// (`ScaleREST` in `pkg/registry/apps/deployment/storage/storage.go`); the workload is validated between. Whoever
+    /// `applies` the Scale owns the number of replicas.
     async fn set_scale(
         &self,
         target: &Target,
         options: &WriteOptions,
         mut warnings: Vec<String>,
-        attempts: usize,
-        asked: impl Fn(&Scale, &Entry) -> Result<(Scale, Option<String>), ApiError> + Send,
+        applies: bool,
+        propose: impl Fn(&Scale) -> Result<Scale, ApiError> + Send + Sync,
     ) -> Result<Written, ApiError> {
         let resource = &target.resource;
-        let revision = Revision::new(target, Some(Subresource::Scale), options, attempts);
-        let outcome = self
-            .revise(&revision, &mut warnings, |entry, old, _| {
-                let current = scale(resource, old, entry)?;
-                let (asked, owners) = asked(&current, entry)?;
-                check_scale(target, &asked, &current)?;
+        let revision = Revision::new(target, Some(Subresource::Scale), options, ATTEMPTS);
+        let codec = Plain::<Scale>::new();
+        let attributes = Attributes { codec: &codec, ..revision.attributes() };
+        for _ in 0..revision.attempts() {
+            let (entry, old) = self.load(target)?;
+            let old = old.as_ref();
+            let current = scale(resource, old, &entry)?;
+            let mut proposed: Box<dyn Object> = Box::new(propose(&current)?);
+            let validate = |proposed: &mut dyn Object, _, warnings: &mut Vec<String>| {
+                let proposed: &mut Scale = cast_mut(proposed)?;
+                check_scale(target, proposed, &current)?;
+                let owners = applies.then(|| owners_of_replicas(target, &entry, replicas(proposed), options));
                 let mut new = old.boxed_clone();
-                resource.set_scale(new.as_mut(), replicas(&asked));
-                Ok(Draft { new, owners })
-            })
-            .await?;
-        let object = resource.load(&outcome.stored).map_err(ApiError::internal)?;
-        let version = object.meta().resource_version.clone();
-        let scale = encode(&scale_at(resource, object.as_ref(), version)?)?;
-        Ok(Written { body: scale.clone(), stored: scale, created: false, warnings })
+                resource.set_scale(new.as_mut(), replicas(proposed));
+                let draft = self.shape(&revision, Draft { new, owners: owners.transpose()? }, &entry, old)?;
+                self.check(&revision, draft.new.as_ref(), old, warnings)?;
+                *proposed = scale(resource, draft.new.as_ref(), &entry)?;
+                Ok(draft)
+            };
+            let draft = self.admit(&attributes, &mut proposed, Some(&current), &mut warnings, validate).await?;
+            if let Attempt::Done(outcome) = self.replace(&revision, &entry, old, draft).await? {
+                let object = resource.load(&outcome.stored).map_err(ApiError::internal)?;
+                let version = object.meta().resource_version.clone();
+                let scale = encode(&scale_at(resource, object.as_ref(), version)?)?;
+                return Ok(Written { body: scale.clone(), stored: scale, created: false, warnings });
+            }
+        }
+        Err(revision.overtaken())
     }
 
     /// Binds a pod to a node: the body is a `Binding`. Answers with a `Status` of success.
     ///
     /// # Errors
     /// 404 when there is no such pod, 409 when it is bound or being deleted, 422 for a target that is no node.
-    pub async fn bind(&self, target: &Target, body: &[u8], options: &WriteOptions) -> Result<Bytes, ApiError> {
-        let binding: Binding = decode_other(body, &mut report_for(options), options)?;
-        let errors = validate_binding(&binding);
-        if !errors.is_empty() {
-            return Err(ApiError::invalid(&GroupKind::from_static("", "Binding"), &target.name, &errors));
-        }
+    pub async fn bind(&self, target: &Target, body: &[u8], options: &WriteOptions) -> Result<Written, ApiError> {
+        let mut report = report_for(options);
+        let binding: Binding = decode_other(body, &mut report, options)?;
+        let mut warnings = report.into_findings();
+        let validate = |binding: &mut Binding| {
+            let errors = validate_binding(binding);
+            let kind = GroupKind::from_static("", "Binding");
+            if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid(&kind, &target.name, &errors)) }
+        };
+        let subresource = Subresource::Binding;
+        let binding = self.admit_subresource(target, subresource, binding, options, &mut warnings, validate).await?;
         let now = Timestamp::now();
         self.rewrite(target, ATTEMPTS, options.dry_run, None, |_, old| {
+            let (subresource, new) = (Some(subresource), Some(&binding as &dyn Object));
+            self.pass_gate(gate::Attempt { user: &options.user, target, subresource, new, old: Some(old) })?;
             let mut new = old.boxed_clone();
             let pod = new.as_any_mut().downcast_mut::<Pod>();
             let pod = pod.ok_or_else(ApiError::no_such_resource)?;
@@ -138,8 +160,7 @@ impl Registry {
             Ok(Change::Put { new, reservation: Reservation::none(), owners: None })
         })
         .await?;
-        let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
-        Ok(status.to_string().into())
+        Ok(success(warnings))
     }
 
     /// Where a container of a pod runs; without a name, its only container or the one its annotation
@@ -157,6 +178,14 @@ impl Registry {
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty());
         Ok(PodLocation { uid: pod.metadata.uid.clone().unwrap_or_default(), node, container })
     }
+}
+
+/// The `Status` that answers who created something which is not stored.
+pub(crate) fn success(warnings: Vec<String>) -> Written {
+    let status: Value =
+        json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
+    let body = Bytes::from(status.to_string());
+    Written { stored: body.clone(), body, created: true, warnings }
 }
 
 fn encode(scale: &Scale) -> Result<Bytes, ApiError> {

@@ -20,10 +20,10 @@ use serde_json::Value;
 use store::{Entry, Expect, Op};
 
 use crate::Registry;
-use crate::admission::{Asked, Operation, quota};
+use crate::admission::{Attributes, Operation, quota};
 use crate::custom::DEFINITIONS;
 use crate::decode::Report;
-use crate::gate::Attempt;
+use crate::gate;
 use crate::kind::{Context, Subresource};
 use crate::meta;
 use crate::ops::Object;
@@ -34,7 +34,7 @@ use owners::Writer;
 pub use apply::check_manager;
 pub(crate) use apply::owners_of_replicas;
 pub(crate) use body::{decode_other, report_for};
-pub(crate) use commit::{Change, encode};
+pub(crate) use commit::{Attempt, Change, encode};
 pub(crate) use revise::{Draft, Revision};
 
 /// How often a patch is applied again when somebody was faster; upstream's figure.
@@ -80,37 +80,33 @@ impl Registry {
         let writer = Writer { resource: resource.as_ref(), subresource: None, options, now };
         let owners = owners.map_or_else(|| writer.created(object.as_mut()), Ok)?;
         // 4. Prepare, with what admission has to say.
-        let asked = Asked {
-            target,
-            subresource: None,
-            operation: Operation::Create,
-            user: &options.user,
-            dry_run: options.dry_run,
-        };
+        let attributes = Attributes::new(target, None, Operation::Create, &options.user, options.dry_run);
         let context = self.context(target, options, now);
         let generated = meta::wants_generated_name(object.meta());
         meta::prepare_create(object.meta_mut(), &target.namespace, now);
-        self.limit(&asked, object.as_mut(), None);
+        self.limit(&attributes, object.as_mut(), None);
         resource.prepare_create(object.as_mut(), &context);
-        if self.mutate(&asked, &mut object, None, &mut warnings).await? {
-            resource.prepare_create(object.as_mut(), &context);
-        }
         // 5. Validate; that its namespace is missing is said first, as upstream does.
-        self.check_namespace(target, object.as_ref())?;
-        let mut errors = meta::validate(object.meta(), resource.info());
-        errors.extend(resource.validate(object.as_ref()));
-        refuse_invalid(resource.info(), object.as_ref(), &errors)?;
-        warnings.extend(resource.warnings(object.as_ref(), None));
-        let new = Some(object.as_ref());
-        self.pass_gate(Attempt { user: &options.user, target, subresource: None, new, old: None })?;
-        self.examine(&asked, new, None, &mut warnings).await?;
+        let validate = |object: &mut dyn Object, changed, warnings: &mut Vec<String>| {
+            if changed {
+                resource.prepare_create(object, &context);
+            }
+            self.check_namespace(target, object)?;
+            let mut errors = meta::validate(object.meta(), resource.info());
+            errors.extend(resource.validate(object));
+            refuse_invalid(resource.info(), object, &errors)?;
+            warnings.extend(resource.warnings(object, None));
+            let new: Option<&dyn Object> = Some(object);
+            self.pass_gate(gate::Attempt { user: &options.user, target, subresource: None, new, old: None })
+        };
+        self.admit(&attributes, &mut object, None, &mut warnings, validate).await?;
 
         let mut names_tried = 1;
         for _ in 0..ATTEMPTS {
             let namespace = self.check_namespace(target, object.as_ref())?;
             let _naming = self.naming(resource.info()).await;
-            let _alone = if quota::concerns(self, &asked) { Some(self.0.charging.lock().await) } else { None };
-            let mut conditions = quota::charge(self, &asked, Some(object.as_ref()), None)?;
+            let _alone = if quota::concerns(self, &attributes) { Some(self.0.charging.lock().await) } else { None };
+            let mut conditions = quota::charge(self, &attributes, Some(object.as_ref()), None)?;
             conditions.extend(namespace);
             // 6. Allocate. 7. Encode. 8. Commit.
             let reservation = resource.allocate(object.as_mut(), None, &context)?;

@@ -100,20 +100,12 @@ impl CommandUpgrade {
 pub struct OptionsError;
 
 impl CommandOptions {
-    /// Reads the options from the pairs of a decoded query.
-    pub fn from_query<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, OptionsError> {
-        let mut options = Self::default();
-        for (name, value) in pairs {
-            let value = matches!(value, "1" | "true");
-            match name {
-                "stdin" => options.stdin = value,
-                "stdout" => options.stdout = value,
-                "stderr" => options.stderr = value,
-                "tty" => options.tty = value,
-                _ => {}
-            }
-        }
-        if options.stdin || options.stdout || options.stderr { Ok(options.normal()) } else { Err(OptionsError) }
+    /// The options as they are served: a terminal has one output only.
+    ///
+    /// # Errors
+    /// When there is no stream at all.
+    pub fn checked(self) -> Result<Self, OptionsError> {
+        if self.stdin || self.stdout || self.stderr { Ok(self.normal()) } else { Err(OptionsError) }
     }
 
     /// A terminal has one output only.

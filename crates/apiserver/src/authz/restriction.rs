@@ -41,6 +41,10 @@ pub(super) fn check(node: &str, attempt: &Attempt<'_>) -> Result<(), ApiError> {
 }
 
 fn pod(node: &str, attempt: &Attempt<'_>) -> Result<(), String> {
+    if let Some(other) = attempt.subresource.filter(|one| !matches!(one, Subresource::Status | Subresource::Eviction)) {
+        let other = other.name();
+        return Err(format!("unexpected pod subresource {other:?}, only 'status' and 'eviction' are allowed"));
+    }
     match (attempt.new, attempt.old, attempt.subresource) {
         (Some(new), None, _) => {
             let annotations = new.meta().annotations.as_ref();

@@ -8,6 +8,7 @@
 //! | DELETE | deletecollection | delete | – |
 //! | all | – | – | `proxy` |
 
+mod connect;
 mod node;
 mod proxy;
 mod read;
@@ -22,7 +23,7 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use machinery::selector::FieldSelector;
 use machinery::status::ApiError;
-use registry::{Resource, Subresource, Target};
+use registry::{Resource, Subresource, Target, WriteOptions};
 
 use crate::authn::User;
 use crate::body::RequestBody;
@@ -152,9 +153,9 @@ async fn objects(
     match (subresource, verb) {
         (Subresource::Log, "get") => node::log(call).await,
         (Subresource::Exec | Subresource::Attach | Subresource::PortForward, "get" | "create") => {
-            node::stream(call, subresource).await
+            connect::connect(call, subresource, place.rest, body).await
         }
-        (Subresource::Proxy, _) => proxy::proxy(call, place.rest, body).await,
+        (Subresource::Proxy, _) => connect::connect(call, subresource, place.rest, body).await,
         (Subresource::Binding, "create") => write::bind(&call, body).await,
         (Subresource::Token, "create") => write::token(&call, body).await,
         (Subresource::Eviction, "create") => write::evict(&call, body).await,
@@ -212,13 +213,20 @@ async fn review(review: &reviews::Review, request: &Request<'_>, body: RequestBo
         return Err(method_not_allowed());
     }
     let output = negotiate::output(&request.parts.headers, Offer::Plain)?;
+    let Request { server, place, user, query, .. } = request;
+    let (dry_run, user) = (query.dry_run("CreateOptions")?, Arc::clone(user));
     let body = write::object(&request.parts.headers, body, review.kind).await?;
-    let Request { server, place, user, .. } = request;
     if review.namespaced == place.namespace.is_empty() {
         return Err(ApiError::no_such_resource());
     }
-    let answer = review.answer(server, user, place.version, &place.namespace, &body)?;
-    respond::json(StatusCode::CREATED, output.encoding, request.query.flag("pretty"), answer.into())
+    let asked = review.read(place.version, &body)?;
+    let (namespace, options) = (&*place.namespace, WriteOptions { dry_run, user, ..WriteOptions::default() });
+    let (info, mut warnings) = (review.info(place.version), Vec::new());
+    let asked = server.0.registry.admit_review(&info, namespace, asked, &options, &mut warnings).await?;
+    let answer = review.answer(server, &options.user, namespace, asked)?;
+    let mut response = respond::json(StatusCode::CREATED, output.encoding, query.flag("pretty"), answer.into())?;
+    respond::warn(&mut response, &warnings);
+    Ok(response)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use http::StatusCode;
 use machinery::GroupKind;
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::status::{ApiError, Reason};
-use registry::{PodLocation, Subresource};
+use registry::{ConnectOptions, PodLocation, Subresource};
 use serde::Deserialize;
 use streaming::{
     CommandOptions, CommandUpgrade, Duplex, ForwardUpgrade, LogOptions, LogStream, LogUpgrade, NodeApi, NodeError,
@@ -24,7 +24,7 @@ use crate::server::ApiServer;
 /// A log as plain text, or, for clients that ask so, over a WebSocket.
 pub(super) async fn log(call: Call<'_>) -> Result<Answer, ApiError> {
     let options = log_options(call.query, &call.target.name)?;
-    let place = place(&call)?;
+    let place = place(&call, call.query.get("container"))?;
     // Upstream: what runs nowhere yet has said nothing.
     if place.node.is_none() {
         return Ok(respond::with_type(StatusCode::NO_CONTENT, "text/plain", ResponseBody::empty()));
@@ -47,18 +47,19 @@ pub(super) async fn log(call: Call<'_>) -> Result<Answer, ApiError> {
     Ok(respond::with_type(StatusCode::OK, "text/plain", ResponseBody::stream(chunks)))
 }
 
-/// `exec`, `attach` and `portforward`.
-pub(super) async fn stream(call: Call<'_>, subresource: Subresource) -> Result<Answer, ApiError> {
-    if subresource == Subresource::PortForward {
-        return port_forward(call).await;
-    }
-    let options =
-        CommandOptions::from_query(call.query.pairs()).map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let command: Vec<String> = call.query.all("command").map(str::to_owned).collect();
+/// `exec` and `attach`, with the options that admission has left.
+pub(super) async fn command(
+    call: Call<'_>,
+    subresource: Subresource,
+    admitted: ConnectOptions,
+) -> Result<Answer, ApiError> {
+    let ConnectOptions { stdin, stdout, stderr, tty, container, command, .. } = admitted;
+    let options = CommandOptions { stdin, stdout, stderr, tty }.checked();
+    let options = options.map_err(|error| ApiError::bad_request(error.to_string()))?;
     if subresource == Subresource::Exec && command.is_empty() {
         return Err(ApiError::bad_request("you must specify at least one command for the container"));
     }
-    let (node, pod, container) = locate(&call, place(&call)?).await?;
+    let (node, pod, container) = locate(&call, place(&call, Some(&container))?).await?;
     let Call { server, parts, .. } = call;
     let request = http::Request::from_parts(parts, ());
     let upgrade = match CommandUpgrade::negotiate(&request) {
@@ -79,7 +80,8 @@ pub(super) async fn stream(call: Call<'_>, subresource: Subresource) -> Result<A
     Ok(response)
 }
 
-async fn port_forward(call: Call<'_>) -> Result<Answer, ApiError> {
+/// `portforward`.
+pub(super) async fn port_forward(call: Call<'_>) -> Result<Answer, ApiError> {
     let (node, pod) = locate_pod(&call).await?;
     let Call { server, parts, .. } = call;
     let request = http::Request::from_parts(parts, ());
@@ -130,8 +132,8 @@ fn refused(refusal: &Refusal) -> Result<Answer, ApiError> {
 }
 
 /// Where the container meant runs.
-fn place(call: &Call<'_>) -> Result<PodLocation, ApiError> {
-    call.registry().pod_location(&call.target.namespace, &call.target.name, call.query.get("container"))
+fn place(call: &Call<'_>, container: Option<&str>) -> Result<PodLocation, ApiError> {
+    call.registry().pod_location(&call.target.namespace, &call.target.name, container)
 }
 
 /// The node a pod is on, and the container meant.

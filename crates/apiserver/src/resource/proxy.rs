@@ -22,8 +22,8 @@ use crate::respond::{self, Answer};
 /// The port of a kubelet's own API.
 const KUBELET_PORT: &str = "10250";
 
-/// Answers; `rest` is the path behind `proxy`, without slashes at its ends.
-pub(super) async fn proxy(call: Call<'_>, rest: &str, body: RequestBody) -> Result<Answer, ApiError> {
+/// Answers; `rest` is the path behind `proxy`, without slashes at its ends, and `admitted` where admission lets it lead.
+pub(super) async fn proxy(call: Call<'_>, rest: &str, admitted: &str, body: RequestBody) -> Result<Answer, ApiError> {
     let path = call.parts.uri.path();
     if rest.is_empty() && !path.ends_with('/') {
         // Upstream: relative links in the page are to lead somewhere.
@@ -32,7 +32,7 @@ pub(super) async fn proxy(call: Call<'_>, rest: &str, body: RequestBody) -> Resu
     let slash = if path.ends_with('/') && !rest.is_empty() { "/" } else { "" };
     let prefix = path.strip_suffix(slash).unwrap_or(path);
     let prefix = prefix.strip_suffix(rest).unwrap_or(prefix).trim_end_matches('/').to_owned();
-    let inner = format!("/{rest}{slash}");
+    let inner = format!("/{}", admitted.trim_start_matches('/'));
     let kind = call.resource().info().kind.clone();
     let name = call.target.name.clone();
     let place = match &*kind {
@@ -40,7 +40,7 @@ pub(super) async fn proxy(call: Call<'_>, rest: &str, body: RequestBody) -> Resu
             let place =
                 Place::parse(&name).ok_or_else(|| ApiError::bad_request(format!("invalid node request {name:?}")))?;
             if place.port.is_empty() || place.port == KUBELET_PORT {
-                return kubelet(&call, &place, rest).await;
+                return kubelet(&call, &place, inner.trim_matches('/')).await;
             }
             target::node(&call, &place).await?
         }

@@ -62,24 +62,25 @@ pub(super) async fn patch(
 pub(super) async fn bind(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
     let (output, options) = prepare(call, "CreateOptions")?;
     let body = object(&call.parts.headers, body, "Binding").await?;
-    let status = call.registry().bind(&call.target, &body, &options).await?;
-    respond::json(StatusCode::CREATED, output.encoding, call.pretty(), status)
+    let written = call.registry().bind(&call.target, &body, &options).await?;
+    made(call, output, written.body, &written.warnings)
 }
 
 /// A token for a service account.
 pub(super) async fn token(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
-    let output = negotiate::output(&call.parts.headers, Offer::Plain)?;
+    let (output, options) = prepare(call, "CreateOptions")?;
     let body = object(&call.parts.headers, body, "TokenRequest").await?;
-    let answer = tokens::request::create(&call.server.0.tokens, &call.target, &body, &call.user).await?;
-    respond::json(StatusCode::CREATED, output.encoding, call.pretty(), answer.into())
+    let mut warnings = Vec::new();
+    let answer = tokens::request::create(&call.server.0.tokens, &call.target, &body, &options, &mut warnings).await?;
+    made(call, output, answer.into(), &warnings)
 }
 
 /// A delete that asks the pod's budget first.
 pub(super) async fn evict(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
     let (output, options) = prepare(call, "CreateOptions")?;
     let body = object(&call.parts.headers, body, "Eviction").await?;
-    let status = call.registry().evict(&call.target, &body, &options).await?;
-    respond::json(StatusCode::CREATED, output.encoding, call.pretty(), status)
+    let written = call.registry().evict(&call.target, &body, &options).await?;
+    made(call, output, written.body, &written.warnings)
 }
 
 pub(super) async fn delete(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
@@ -87,7 +88,9 @@ pub(super) async fn delete(call: &Call<'_>, body: RequestBody) -> Result<Answer,
     let request = delete_request(call, body).await?;
     let deleted = call.registry().delete(&call.target, &request).await?;
     let status = if deleted.accepted { StatusCode::ACCEPTED } else { StatusCode::OK };
-    respond::json(status, output.encoding, call.pretty(), deleted.body)
+    let mut response = respond::json(status, output.encoding, call.pretty(), deleted.body)?;
+    respond::warn(&mut response, &deleted.warnings);
+    Ok(response)
 }
 
 pub(super) async fn delete_collection(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
@@ -110,6 +113,13 @@ fn prepare(call: &Call<'_>, kind: &'static str) -> Result<(Output, WriteOptions)
     };
     check_manager(call.query.text("fieldManager"))?;
     Ok((output, options))
+}
+
+/// The answer to the creation of something that is not stored.
+fn made(call: &Call<'_>, output: Output, body: Bytes, warnings: &[String]) -> Result<Answer, ApiError> {
+    let mut response = respond::json(StatusCode::CREATED, output.encoding, call.pretty(), body)?;
+    respond::warn(&mut response, warnings);
+    Ok(response)
 }
 
 fn answer(call: &Call<'_>, output: Output, written: &Written) -> Result<Answer, ApiError> {

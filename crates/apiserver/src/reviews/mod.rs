@@ -17,6 +17,7 @@ use k8s_openapi::api::authorization::v1::{
 };
 use machinery::GroupKind;
 use machinery::status::ApiError;
+use registry::{Descriptor, ResourceInfo};
 use schemars::{Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -128,15 +129,16 @@ pub(crate) fn find(group: &str, version: &str, plural: &str) -> Option<&'static 
 }
 
 impl Review {
-    /// Answers a body that was sent to this version and namespace.
-    pub(crate) fn answer(
-        &self,
-        server: &ApiServer,
-        user: &User,
-        version: &str,
-        namespace: &str,
-        body: &[u8],
-    ) -> Result<Vec<u8>, ApiError> {
+    /// The resource that is asked under that version, as admission names it.
+    pub(crate) fn info(&self, version: &str) -> ResourceInfo {
+        let older = self.older.iter().find(|older| **older == version);
+        let names = if self.namespaced { Descriptor::namespaced } else { Descriptor::cluster };
+        let descriptor = names(self.group, older.copied().unwrap_or("v1"), self.kind, self.plural);
+        ResourceInfo::from_descriptor(&descriptor, self.definition)
+    }
+
+    /// Reads a body that was sent to this version.
+    pub(crate) fn read(&self, version: &str, body: &[u8]) -> Result<Value, ApiError> {
         let mut body: Value = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
         if !body.is_object() {
             return Err(ApiError::bad_request("the object provided is no review"));
@@ -146,6 +148,17 @@ impl Review {
         if body["metadata"].is_null() {
             body["metadata"] = Value::Object(serde_json::Map::new());
         }
+        Ok(body)
+    }
+
+    /// Answers what has been read, in a namespace.
+    pub(crate) fn answer(
+        &self,
+        server: &ApiServer,
+        user: &User,
+        namespace: &str,
+        mut body: Value,
+    ) -> Result<Vec<u8>, ApiError> {
         let status = (self.answer)(&Question { server, user, namespace, kind: self.kind, body: &body })?;
         body["status"] = status;
         serde_json::to_vec(&body).map_err(ApiError::internal)

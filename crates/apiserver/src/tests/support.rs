@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use registry::Registry;
+use registry::{Registry, WebhookClient};
 use serde_json::Value;
 use streaming::stats::Summary;
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeError, PodRef, Streams};
@@ -47,10 +47,20 @@ impl Fixture {
     }
 
     pub(crate) async fn with(extensions: Vec<Extension>) -> Self {
+        Self::open(extensions, |_| {}).await
+    }
+
+    /// One whose webhooks are all `client`.
+    pub(crate) async fn with_webhooks(client: Arc<dyn WebhookClient>) -> Self {
+        Self::open(Vec::new(), |registry| registry.set_webhook_client(client)).await
+    }
+
+    async fn open(extensions: Vec<Extension>, prepare: impl FnOnce(&Registry)) -> Self {
         let home = tempfile::tempdir().unwrap();
         let store = store::Options { fsync: false, ..store::Options::new(home.path().join("store")) };
         let registry = Registry::open(registry::Options { store, allocators: Default::default() }).unwrap();
         registry.bootstrap(6443).await.unwrap();
+        prepare(&registry);
         authz::bootstrap(&registry).await.unwrap();
         let server = ApiServer::new(Dependencies {
             registry: registry.clone(),

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::status::ApiError;
 use machinery::{GroupKind, GroupResource};
-use registry::{Registry, Target, User};
+use registry::{Registry, Subresource, Target, User, WriteOptions};
 
 use super::claims::{Bound, Claims, Named};
 use super::{ISSUER, Meta, Object, Tokens};
@@ -23,27 +23,23 @@ const SHORTEST: i64 = 600;
 const KIND: GroupKind = GroupKind::from_static("authentication.k8s.io", "TokenRequest");
 
 /// Answers a request for a token of the account at `target`.
-pub(crate) async fn create(tokens: &Tokens, target: &Target, body: &[u8], user: &User) -> Result<Vec<u8>, ApiError> {
-    let registry = &tokens.registry;
-    let mut request: TokenRequest = serde_json::from_slice(body)
+pub(crate) async fn create(
+    tokens: &Tokens,
+    target: &Target,
+    body: &[u8],
+    options: &WriteOptions,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<u8>, ApiError> {
+    let (registry, user) = (&tokens.registry, &options.user);
+    let request: TokenRequest = serde_json::from_slice(body)
         .map_err(|error| ApiError::bad_request(format!("cannot read the TokenRequest: {error}")))?;
     let (name, namespace) = (&target.name, &target.namespace);
-    check_place(&request, name, namespace)?;
     let account = meta(&registry.get(target, "").await?.value)?;
-    if let Some(asked) = request.metadata.uid.as_deref().filter(|asked| *asked != account.uid) {
-        let why = format!(
-            "the UID in the token request ({asked}) does not match the UID of the service account ({})",
-            account.uid
-        );
-        return Err(ApiError::conflict(&GroupResource::new("authentication.k8s.io", "TokenRequest"), name, why));
-    }
+    let subresource = Subresource::Token;
+    let complete = |request: &mut TokenRequest| complete(request, target, &account);
+    let mut request = registry.admit_subresource(target, subresource, request, options, warnings, complete).await?;
     let now = Timestamp::now();
-    let spec = request.spec.get_or_insert_default();
-    if spec.audiences.as_deref().unwrap_or_default().is_empty() {
-        spec.audiences = Some(vec![ISSUER.to_owned()]);
-    }
-    let seconds = *spec.expiration_seconds.get_or_insert(LIFETIME);
-    check_lifetime(seconds)?;
+    let seconds = request.spec.as_ref().and_then(|spec| spec.expiration_seconds).unwrap_or(LIFETIME);
 
     let mut bound = Bound {
         namespace: namespace.clone(),
@@ -72,13 +68,31 @@ pub(crate) async fn create(tokens: &Tokens, target: &Target, body: &[u8], user: 
     let token = tokens.key.get().and_then(|key| key.sign(&claims));
     let token = token.ok_or_else(|| ApiError::internal("failed to generate token: there is no key"))?;
     let expires = now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
-    request.metadata.name = Some(name.clone());
-    request.metadata.namespace = Some(namespace.clone());
-    request.metadata.uid = Some(account.uid);
     request.metadata.creation_timestamp = Some(Time(whole_seconds(now)));
     request.status =
         Some(TokenRequestStatus { token: Some(token), expiration_timestamp: Some(Time(whole_seconds(expires))) });
     serde_json::to_vec(&request).map_err(ApiError::internal)
+}
+
+/// Checks a request, and fills in what it leaves out.
+fn complete(request: &mut TokenRequest, target: &Target, account: &Meta) -> Result<(), ApiError> {
+    let (name, namespace) = (&target.name, &target.namespace);
+    check_place(request, name, namespace)?;
+    if let Some(asked) = request.metadata.uid.as_deref().filter(|asked| *asked != account.uid) {
+        let why = format!(
+            "the UID in the token request ({asked}) does not match the UID of the service account ({})",
+            account.uid
+        );
+        return Err(ApiError::conflict(&GroupResource::new("authentication.k8s.io", "TokenRequest"), name, why));
+    }
+    request.metadata.name = Some(name.clone());
+    request.metadata.namespace = Some(namespace.clone());
+    request.metadata.uid = Some(account.uid.clone());
+    let spec = request.spec.get_or_insert_default();
+    if spec.audiences.as_deref().unwrap_or_default().is_empty() {
+        spec.audiences = Some(vec![ISSUER.to_owned()]);
+    }
+    check_lifetime(*spec.expiration_seconds.get_or_insert(LIFETIME))
 }
 
 /// Name and namespace, if given, must be those of the path.

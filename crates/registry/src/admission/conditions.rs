@@ -8,7 +8,7 @@ use machinery::field::{ErrorList, FieldError, Path};
 use machinery::status::ApiError;
 use serde_json::Value as Json;
 
-use super::Asked;
+use super::Attributes;
 use super::webhook::review;
 use crate::kinds::check::Report;
 use crate::ops::Object;
@@ -73,15 +73,15 @@ pub(crate) struct Facts {
 
 impl Facts {
     pub(crate) fn new(
-        asked: &Asked<'_>,
+        attributes: &Attributes<'_>,
         object: Option<&dyn Object>,
         old: Option<&dyn Object>,
     ) -> Result<Self, ApiError> {
         let encode = |object: Option<&dyn Object>| match object {
-            Some(object) => review::encoded(asked, object).map(|json| Value::plain(&json)),
+            Some(object) => attributes.codec.encode(object).map(|json| Value::plain(&json)),
             None => Ok(Value::plain(&Json::Null)),
         };
-        let request = Value::plain(&review::describe(asked, object, old));
+        let request = Value::plain(&review::describe(attributes, object, old));
         Ok(Self { object: encode(object)?, old: encode(old)?, request })
     }
 

@@ -9,7 +9,7 @@ use machinery::quantity::Quantity;
 use machinery::quota::{self, Amounts};
 use machinery::status::ApiError;
 
-use super::{Asked, Operation};
+use super::{Attributes, Operation};
 use crate::Registry;
 use crate::kind::Subresource;
 use crate::ops::Object;
@@ -20,12 +20,12 @@ const NOTE: &str = "kubernetes.io/limit-ranger";
 /// The bounds of a namespace that hold for a write; none for most.
 fn bounds(
     registry: &Registry,
-    asked: &Asked<'_>,
+    attributes: &Attributes<'_>,
     object: &dyn Object,
     old: Option<&dyn Object>,
 ) -> Vec<LimitRangeItem> {
     let is_pod = object.as_any().is::<Pod>();
-    let concerned = match (asked.operation, asked.subresource) {
+    let concerned = match (attributes.operation, attributes.subresource) {
         (Operation::Create, None) => is_pod || object.as_any().is::<PersistentVolumeClaim>(),
         // What a pod asks for changes through `resize` only.
         (Operation::Update, None) => object.as_any().is::<PersistentVolumeClaim>(),
@@ -42,15 +42,20 @@ fn bounds(
         return Vec::new();
     }
     snapshot
-        .range(Some(&asked.target.namespace), None)
+        .range(Some(attributes.namespace), None)
         .filter_map(|entry| serde_json::from_slice::<LimitRange>(&entry.value).ok()?.spec)
         .flat_map(|spec| spec.limits)
         .collect()
 }
 
 /// Gives the containers of a new pod what they leave out.
-pub(super) fn mutate(registry: &Registry, asked: &Asked<'_>, object: &mut dyn Object, old: Option<&dyn Object>) {
-    let items = bounds(registry, asked, object, old);
+pub(super) fn mutate(
+    registry: &Registry,
+    attributes: &Attributes<'_>,
+    object: &mut dyn Object,
+    old: Option<&dyn Object>,
+) {
+    let items = bounds(registry, attributes, object, old);
     if items.is_empty() {
         return;
     }
@@ -93,11 +98,11 @@ fn fill(container: &mut Container, item: &LimitRangeItem, what: &str, notes: &mu
 /// Refuses what is outside the bounds.
 pub(super) fn validate(
     registry: &Registry,
-    asked: &Asked<'_>,
+    attributes: &Attributes<'_>,
     object: &dyn Object,
     old: Option<&dyn Object>,
 ) -> Result<(), ApiError> {
-    let items = bounds(registry, asked, object, old);
+    let items = bounds(registry, attributes, object, old);
     if items.is_empty() {
         return Ok(());
     }
@@ -111,8 +116,8 @@ pub(super) fn validate(
     }
     match errors.as_slice() {
         [] => Ok(()),
-        [one] => Err(asked.forbidden(object, one)),
-        several => Err(asked.forbidden(object, format!("[{}]", several.join(", ")))),
+        [one] => Err(attributes.forbidden(object, one)),
+        several => Err(attributes.forbidden(object, format!("[{}]", several.join(", ")))),
     }
 }
 

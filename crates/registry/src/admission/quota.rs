@@ -10,16 +10,16 @@ use machinery::quota::{self, Amounts, Counted, Verdict};
 use machinery::status::ApiError;
 use store::{Expect, Op};
 
-use super::{Asked, Operation};
+use super::{Attributes, Operation};
 use crate::Registry;
 use crate::kind::Subresource;
 use crate::ops::Object;
-use crate::read::attributes;
+use crate::read;
 use crate::write::{encode, owners};
 
 const STORAGE: &str = "core/resourcequotas";
 
-fn counted<'a>(asked: &'a Asked<'_>, object: &'a dyn Object) -> Counted<'a> {
+fn counted<'a>(attributes: &'a Attributes<'_>, object: &'a dyn Object) -> Counted<'a> {
     let any = object.as_any();
     if let Some(pod) = any.downcast_ref::<Pod>() {
         Counted::Pod(pod)
@@ -28,13 +28,13 @@ fn counted<'a>(asked: &'a Asked<'_>, object: &'a dyn Object) -> Counted<'a> {
     } else if let Some(claim) = any.downcast_ref::<PersistentVolumeClaim>() {
         Counted::Claim(claim)
     } else {
-        Counted::Other(&asked.target.resource.info().group_resource)
+        Counted::Other(&attributes.info.group_resource)
     }
 }
 
 /// Whether some quota may have to do with a write: if so, one such write is done at a time.
-pub(crate) fn concerns(registry: &Registry, asked: &Asked<'_>) -> bool {
-    let namespace = &asked.target.namespace;
+pub(crate) fn concerns(registry: &Registry, attributes: &Attributes<'_>) -> bool {
+    let namespace = attributes.namespace;
     if namespace.is_empty() {
         return false;
     }
@@ -48,16 +48,16 @@ pub(crate) fn concerns(registry: &Registry, asked: &Asked<'_>) -> bool {
 /// 403 when there is no room for what is written.
 pub(crate) fn charge(
     registry: &Registry,
-    asked: &Asked<'_>,
+    attributes: &Attributes<'_>,
     new: Option<&dyn Object>,
     old: Option<&dyn Object>,
 ) -> Result<Vec<Op>, ApiError> {
-    if !concerns(registry, asked) {
+    if !concerns(registry, attributes) {
         return Ok(Vec::new());
     }
-    let (new_counted, old_counted) = (new.map(|new| counted(asked, new)), old.map(|old| counted(asked, old)));
+    let (new_counted, old_counted) = (new.map(|new| counted(attributes, new)), old.map(|old| counted(attributes, old)));
     // Upstream: a pod says what it needs when it is made or resized; services and claims may be changed later, too.
-    let enforced = match (new_counted, asked.operation, asked.subresource) {
+    let enforced = match (new_counted, attributes.operation, attributes.subresource) {
         (Some(_), Operation::Create, _) => true,
         (Some(Counted::Pod(_)), Operation::Update, Some(Subresource::Resize)) => true,
         (Some(Counted::Service(_) | Counted::Claim(_)), Operation::Update, None) => true,
@@ -72,11 +72,11 @@ pub(crate) fn charge(
     let resources = registry.resources();
     let Some(resource) = resources.by_storage(STORAGE) else { return Ok(Vec::new()) };
     let mut ops = Vec::new();
-    for entry in registry.store().snapshot(STORAGE).range(Some(&asked.target.namespace), None) {
+    for entry in registry.store().snapshot(STORAGE).range(Some(attributes.namespace), None) {
         let (bare, owned) = owners::split(&entry.value);
         let Ok(mut quota) = serde_json::from_slice::<ResourceQuota>(&bare) else { continue };
         // A quota counts itself, too, but only its controller can tell it.
-        let itself = resource.info().storage == asked.target.resource.info().storage;
+        let itself = resource.info().storage == attributes.info.storage;
         if itself && new.or(old).is_some_and(|object| object.meta().name == quota.metadata.name) {
             continue;
         }
@@ -93,7 +93,7 @@ pub(crate) fn charge(
         match quota::judge(&quota, new_counted.filter(|_| enforced && about_new), &more) {
             Verdict::Refused(why) if enforced => {
                 let object = new.ok_or_else(|| ApiError::internal("nothing is written"))?;
-                return Err(asked.forbidden(object, why));
+                return Err(attributes.forbidden(object, why));
             }
             Verdict::Unaffected | Verdict::Refused(_) if counted_yet => continue,
             // Touched, see above.
@@ -101,7 +101,7 @@ pub(crate) fn charge(
             Verdict::Room(used) => quota.status.get_or_insert_default().used = Some(quota::write(&used)),
         }
         let value = owners::join(encode(resource.as_ref(), &mut quota)?, owned);
-        let attributes = attributes(resource.as_ref(), &quota);
+        let attributes = read::attributes(resource.as_ref(), &quota);
         ops.push(Op::Put { key: entry.key.clone(), value, attributes, expect: Expect::Revision(entry.revision) });
     }
     Ok(ops)

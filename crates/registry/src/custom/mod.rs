@@ -27,6 +27,7 @@ use crate::descriptor::{MetadataReset, NameRule, Scope, Subresource};
 use crate::kinds::definition;
 use crate::table::{ResourceInfo, api_version};
 use columns::Columns;
+pub(crate) use object::CustomObject;
 use webhook::Converter;
 
 pub(crate) use reload::Definitions;

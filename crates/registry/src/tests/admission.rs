@@ -201,9 +201,9 @@ async fn a_quota_that_is_being_counted_notices_writes() {
 type Answer = dyn Fn(&Value) -> Result<Value, String> + Send + Sync;
 
 /// Answers as the test says, and keeps what it was asked.
-struct Hooks {
+pub(super) struct Hooks {
     answer: Box<Answer>,
-    asked: Mutex<Vec<Value>>,
+    pub(super) asked: Mutex<Vec<Value>>,
 }
 
 impl WebhookClient for Hooks {
@@ -221,7 +221,7 @@ impl WebhookClient for Hooks {
     }
 }
 
-async fn hooked(
+pub(super) async fn hooked(
     kind: &str,
     extra: Value,
     answer: impl Fn(&Value) -> Result<Value, String> + Send + Sync + 'static,

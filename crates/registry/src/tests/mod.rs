@@ -7,6 +7,7 @@ mod deletes;
 mod kinds;
 mod reads;
 mod resets;
+mod subresources;
 mod watches;
 mod writes;
 

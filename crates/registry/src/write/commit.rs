@@ -9,7 +9,7 @@ use store::{CommitError, Encoded, Entry, Expect, Op, Transaction};
 
 use super::{Inserted, owners};
 use crate::Registry;
-use crate::admission::{Asked, quota};
+use crate::admission::{Attributes, quota};
 use crate::custom;
 use crate::kind::Reservation;
 use crate::ops::{Object, ResourceOps};
@@ -58,7 +58,7 @@ impl Outcome {
 }
 
 /// How an attempt to commit ended.
-pub(super) enum Attempt {
+pub(crate) enum Attempt {
     /// It is done.
     Done(Outcome),
     /// Somebody was faster.
@@ -74,19 +74,19 @@ impl Registry {
     }
 
     /// Reads the object at `target`, lets `change` decide what becomes of it, and commits that; again, up to
-    /// `attempts` times, when somebody else wrote to the object meanwhile. Quotas notice it if it is `asked` for.
+    /// `attempts` times, when somebody else wrote to the object meanwhile. Quotas notice it if it has `attributes`.
     pub(crate) async fn rewrite(
         &self,
         target: &Target,
         attempts: usize,
         dry_run: bool,
-        asked: Option<&Asked<'_>>,
+        attributes: Option<&Attributes<'_>>,
         mut change: impl FnMut(&Entry, &dyn Object) -> Result<Change, ApiError>,
     ) -> Result<Outcome, ApiError> {
         for _ in 0..attempts {
             let (entry, old) = self.load(target)?;
             let change = change(&entry, old.as_ref())?;
-            let use_of = asked.map(|asked| (asked, old.as_ref()));
+            let use_of = attributes.map(|attributes| (attributes, old.as_ref()));
             match self.apply(target.resource.as_ref(), &entry, change, use_of, dry_run).await? {
                 Attempt::Done(outcome) => return Ok(outcome),
                 Attempt::Conflict => {}
@@ -101,17 +101,17 @@ impl Registry {
         resource: &dyn ResourceOps,
         entry: &Arc<Entry>,
         change: Change,
-        use_of: Option<(&Asked<'_>, &dyn Object)>,
+        use_of: Option<(&Attributes<'_>, &dyn Object)>,
         dry_run: bool,
     ) -> Result<Attempt, ApiError> {
         let expect = Expect::Revision(entry.revision);
         let key = entry.key.clone();
         let _alone = match use_of {
-            Some((asked, _)) if quota::concerns(self, asked) => Some(self.0.charging.lock().await),
+            Some((attributes, _)) if quota::concerns(self, attributes) => Some(self.0.charging.lock().await),
             _ => None,
         };
         let charges = |new: Option<&dyn Object>| match use_of {
-            Some((asked, old)) => quota::charge(self, asked, new, Some(old)),
+            Some((attributes, old)) => quota::charge(self, attributes, new, Some(old)),
             None => Ok(Vec::new()),
         };
         let unchanged = || Attempt::Done(Outcome { stored: entry.value.clone(), gone: false });

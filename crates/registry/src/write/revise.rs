@@ -1,5 +1,7 @@
 //! Steps 2 to 8 of an update, whatever it is made of: a body, a patch, a configuration, a number of replicas.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use machinery::status::{ApiError, MODIFIED};
 use store::Entry;
@@ -8,7 +10,7 @@ use super::commit::{Attempt, Change, Outcome};
 use super::owners::Writer;
 use super::{check_preconditions, may_go, refuse_invalid};
 use crate::Registry;
-use crate::admission::{Asked, Operation};
+use crate::admission::{Attributes, Operation};
 use crate::gate;
 use crate::kind::{Reservation, Subresource};
 use crate::meta;
@@ -40,10 +42,9 @@ impl<'a> Revision<'a> {
         self.subresource.filter(|subresource| *subresource != Subresource::Scale)
     }
 
-    fn asked(&self) -> Asked<'_> {
+    pub(crate) fn attributes(&self) -> Attributes<'_> {
         let Self { target, subresource, options, .. } = *self;
-        let (operation, dry_run) = (Operation::Update, options.dry_run);
-        Asked { target, subresource, operation, user: &options.user, dry_run }
+        Attributes::new(target, subresource, Operation::Update, &options.user, options.dry_run)
     }
 
     /// Takes from the old object what the write cannot change.
@@ -60,6 +61,16 @@ impl<'a> Revision<'a> {
                 resource.prepare_subresource(subresource, new, old);
             }
         }
+    }
+
+    /// How often it is tried.
+    pub(crate) const fn attempts(&self) -> usize {
+        self.attempts
+    }
+
+    /// 409: somebody else was faster each time.
+    pub(crate) fn overtaken(&self) -> ApiError {
+        ApiError::conflict(&self.target.resource.info().group_resource, &self.target.name, MODIFIED)
     }
 
     pub(super) fn writer(&self) -> Writer<'_> {
@@ -85,37 +96,51 @@ impl Registry {
         warnings: &mut Vec<String>,
         mut propose: impl FnMut(&Entry, &dyn Object, &mut Vec<String>) -> Result<Draft, ApiError>,
     ) -> Result<Outcome, ApiError> {
-        let Revision { target, options, .. } = *revision;
-        let asked = revision.asked();
+        let attributes = revision.attributes();
         for _ in 0..revision.attempts {
-            let (entry, old) = self.load(target)?;
-            let draft = propose(&entry, old.as_ref(), warnings)?;
-            let (mut new, owners) = self.shape(revision, draft, &entry, old.as_ref())?;
-            self.limit(&asked, new.as_mut(), Some(old.as_ref()));
-            if self.mutate(&asked, &mut new, Some(old.as_ref()), warnings).await? {
-                revision.prepare(new.as_mut(), old.as_ref());
-            }
-            self.check(revision, new.as_ref(), old.as_ref(), warnings)?;
-            self.examine(&asked, Some(new.as_ref()), Some(old.as_ref()), warnings).await?;
-            let _naming = self.naming(target.resource.info()).await;
-            let change = self.settle(revision, new, old.as_ref(), owners)?;
-            let use_of = Some((&asked, old.as_ref()));
-            match self.apply(target.resource.as_ref(), &entry, change, use_of, options.dry_run).await? {
+            let (entry, old) = self.load(revision.target)?;
+            let old = old.as_ref();
+            let draft = propose(&entry, old, warnings)?;
+            let Draft { mut new, owners } = self.shape(revision, draft, &entry, old)?;
+            self.limit(&attributes, new.as_mut(), Some(old));
+            let validate = |new: &mut dyn Object, changed, warnings: &mut Vec<String>| {
+                if changed {
+                    revision.prepare(new, old);
+                }
+                self.check(revision, new, old, warnings)
+            };
+            self.admit(&attributes, &mut new, Some(old), warnings, validate).await?;
+            match self.replace(revision, &entry, old, Draft { new, owners }).await? {
                 Attempt::Done(outcome) => return Ok(outcome),
                 Attempt::Conflict => {}
             }
         }
-        Err(ApiError::conflict(&target.resource.info().group_resource, &target.name, MODIFIED))
+        Err(revision.overtaken())
+    }
+
+    /// Steps 6 to 8: commits an object that has been admitted.
+    pub(crate) async fn replace(
+        &self,
+        revision: &Revision<'_>,
+        entry: &Arc<Entry>,
+        old: &dyn Object,
+        draft: Draft,
+    ) -> Result<Attempt, ApiError> {
+        let Revision { target, options, .. } = *revision;
+        let _naming = self.naming(target.resource.info()).await;
+        let change = self.settle(revision, draft.new, old, draft.owners)?;
+        let attributes = revision.attributes();
+        self.apply(target.resource.as_ref(), entry, change, Some((&attributes, old)), options.dry_run).await
     }
 
     /// Steps 2 to 4: the object that is to take the place of the stored one, and who owns its fields.
-    fn shape(
+    pub(crate) fn shape(
         &self,
         revision: &Revision<'_>,
         draft: Draft,
         entry: &Entry,
         old: &dyn Object,
-    ) -> Result<(Box<dyn Object>, Option<String>), ApiError> {
+    ) -> Result<Draft, ApiError> {
         let resource = &revision.target.resource;
         let Draft { mut new, owners } = draft;
         check_preconditions(resource.info(), new.as_ref(), old, entry)?;
@@ -125,11 +150,11 @@ impl Registry {
             None => revision.writer().updated(&entry.value, new.as_mut())?,
         };
         revision.prepare(new.as_mut(), old);
-        Ok((new, owners))
+        Ok(Draft { new, owners })
     }
 
     /// Step 5: whether it may.
-    fn check(
+    pub(crate) fn check(
         &self,
         revision: &Revision<'_>,
         new: &dyn Object,

@@ -295,14 +295,10 @@ fn failures() {
 }
 
 #[test]
-fn options_of_a_query() {
-    let options = CommandOptions::from_query([
-        ("stdin", "true"),
-        ("stdout", "1"),
-        ("stderr", "true"),
-        ("tty", "true"),
-        ("x", "y"),
-    ]);
-    assert_eq!(options, Ok(CommandOptions { stdin: true, stdout: true, stderr: false, tty: true }));
-    assert_eq!(CommandOptions::from_query([("tty", "true")]), Err(OptionsError));
+fn options_need_a_stream() {
+    let options = CommandOptions { stdin: true, stdout: true, stderr: true, tty: true };
+    assert_eq!(options.checked(), Ok(CommandOptions { stderr: false, ..options }));
+    let plain = CommandOptions { tty: false, ..options };
+    assert_eq!(plain.checked(), Ok(plain));
+    assert_eq!(CommandOptions { tty: true, ..CommandOptions::default() }.checked(), Err(OptionsError));
 }

@@ -20,9 +20,8 @@ use machinery::status::ApiError;
 use serde_json::Value;
 
 use super::conditions::Facts;
-use super::{Asked, scope};
+use super::{Attributes, scope};
 use crate::Registry;
-use crate::decode::Report;
 use crate::ops::Object;
 use configured::Hook;
 
@@ -57,24 +56,25 @@ impl Registry {
     }
 }
 
-/// Has the mutating webhooks change an object, one after the other. Whether they did.
+/// Runs the mutating webhooks, one after the other, and returns whether one of them changed the object. Without an object,
+/// as in a DELETE, they may only refuse.
 pub(super) async fn mutate(
     registry: &Registry,
-    asked: &Asked<'_>,
-    object: &mut Box<dyn Object>,
+    attributes: &Attributes<'_>,
+    mut object: Option<&mut Box<dyn Object>>,
     old: Option<&dyn Object>,
     warnings: &mut Vec<String>,
 ) -> Result<bool, ApiError> {
     let hooks = configured::mutating(registry);
-    if hooks.is_empty() || scope::is_exempt(asked) {
+    if hooks.is_empty() || scope::is_exempt(attributes) {
         return Ok(false);
     }
     let mut last_change = None;
     let mut called = vec![false; hooks.len()];
     for (index, hook) in hooks.iter().enumerate() {
-        if concerns(registry, hook, asked, Some(object.as_ref()), old)? {
+        if concerns(registry, hook, attributes, borrowed(&object), old)? {
             called[index] = true;
-            if call_mutating(registry, hook, asked, object, old, warnings).await? {
+            if call_mutating(registry, hook, attributes, object.as_deref_mut(), old, warnings).await? {
                 last_change = Some(index);
             }
         }
@@ -83,66 +83,73 @@ pub(super) async fn mutate(
     if let Some(last) = last_change {
         for (index, hook) in hooks.iter().enumerate() {
             let again = hook.reinvoke && (index < last || (index != last && called[index]));
-            if again && concerns(registry, hook, asked, Some(object.as_ref()), old)? {
-                call_mutating(registry, hook, asked, object, old, warnings).await?;
+            if again && concerns(registry, hook, attributes, borrowed(&object), old)? {
+                call_mutating(registry, hook, attributes, object.as_deref_mut(), old, warnings).await?;
             }
         }
     }
     Ok(last_change.is_some())
 }
 
+fn borrowed<'o>(object: &'o Option<&mut Box<dyn Object>>) -> Option<&'o dyn Object> {
+    object.as_deref().map(|object| &**object)
+}
+
 async fn call_mutating(
     registry: &Registry,
     hook: &Hook,
-    asked: &Asked<'_>,
-    object: &mut Box<dyn Object>,
+    attributes: &Attributes<'_>,
+    object: Option<&mut Box<dyn Object>>,
     old: Option<&dyn Object>,
     warnings: &mut Vec<String>,
 ) -> Result<bool, ApiError> {
-    let Some(answer) = call(registry, hook, asked, Some(object.as_ref()), old, warnings).await? else {
+    let Some(answer) = call(registry, hook, attributes, borrowed(&object), old, warnings).await? else {
         return Ok(false);
     };
-    let Some(operations) = answer.patch else { return Ok(false) };
-    let resource = &asked.target.resource;
-    let before = review::encoded(asked, object.as_ref())?;
+    let is_change = |operations: &Value| operations.as_array().is_none_or(|operations| !operations.is_empty());
+    let Some(operations) = answer.patch.filter(is_change) else { return Ok(false) };
+    let Some(object) = object else {
+        let name = &hook.name;
+        return Err(ApiError::internal(format!(
+            "admission webhook {name:?} attempted to modify the object, which is not supported for this operation"
+        )));
+    };
+    let before = attributes.codec.encode(object.as_ref())?;
     let patched = patch::json_patch(&before, &operations).map_err(|error| ApiError::internal(error.to_string()))?;
     if patched == before {
         return Ok(false);
     }
-    let decoded = resource.decode(patched.to_string().as_bytes(), &mut Report::ignore());
-    let mut changed = decoded.map_err(|error| ApiError::internal(error.to_string()))?;
-    resource.default(changed.as_mut());
-    changed.meta_mut().managed_fields = None;
-    *object = changed;
+    let decoded = attributes.codec.decode(patched.to_string().as_bytes());
+    *object = decoded.map_err(|error| ApiError::internal(error.to_string()))?;
     Ok(true)
 }
 
-/// Whether there are webhooks that may refuse something.
-pub(crate) fn any_validating(registry: &Registry) -> bool {
-    !configured::validating(registry).is_empty()
+/// Whether there are any webhooks.
+pub(crate) fn any(registry: &Registry) -> bool {
+    !configured::mutating(registry).is_empty() || !configured::validating(registry).is_empty()
 }
 
-/// Has the validating webhooks look at a write, all at once.
-pub(super) async fn examine(
+/// Runs the validating webhooks, all at once.
+pub(super) async fn validate(
     registry: &Registry,
-    asked: &Asked<'_>,
+    attributes: &Attributes<'_>,
     object: Option<&dyn Object>,
     old: Option<&dyn Object>,
     warnings: &mut Vec<String>,
 ) -> Result<(), ApiError> {
     let hooks = configured::validating(registry);
-    if hooks.is_empty() || scope::is_exempt(asked) {
+    if hooks.is_empty() || scope::is_exempt(attributes) {
         return Ok(());
     }
     let mut concerned = Vec::new();
     for hook in hooks.iter() {
-        if concerns(registry, hook, asked, object, old)? {
+        if concerns(registry, hook, attributes, object, old)? {
             concerned.push(hook);
         }
     }
     let calls = concerned.into_iter().map(|hook| async move {
         let mut warnings = Vec::new();
-        (call(registry, hook, asked, object, old, &mut warnings).await, warnings)
+        (call(registry, hook, attributes, object, old, &mut warnings).await, warnings)
     });
     let mut refusal = None;
     for (answer, mut own) in join_all(calls).await {
@@ -158,22 +165,22 @@ pub(super) async fn examine(
 fn concerns(
     registry: &Registry,
     hook: &Hook,
-    asked: &Asked<'_>,
+    attributes: &Attributes<'_>,
     object: Option<&dyn Object>,
     old: Option<&dyn Object>,
 ) -> Result<bool, ApiError> {
-    if !hook.scope.holds(registry, asked, object, old) {
+    if !hook.scope.holds(registry, attributes, object, old) {
         return Ok(false);
     }
     if hook.conditions.is_empty() {
         return Ok(true);
     }
-    match hook.conditions.hold(&Facts::new(asked, object, old)?.variables(), &mut TOTAL_LIMIT.clone()) {
+    match hook.conditions.hold(&Facts::new(attributes, object, old)?.variables(), &mut TOTAL_LIMIT.clone()) {
         Ok(hold) => Ok(hold),
         Err(_) if hook.ignore_failure => Ok(false),
         Err(why) => {
-            let name = object.or(old).and_then(|object| object.meta().name.as_deref()).unwrap_or(&asked.target.name);
-            Err(ApiError::forbidden(&asked.target.resource.info().group_resource, name, why))
+            let name = attributes.object_name(object.or(old));
+            Err(ApiError::forbidden(&attributes.info.group_resource, name, why))
         }
     }
 }
@@ -182,17 +189,17 @@ fn concerns(
 async fn call(
     registry: &Registry,
     hook: &Hook,
-    asked: &Asked<'_>,
+    attributes: &Attributes<'_>,
     object: Option<&dyn Object>,
     old: Option<&dyn Object>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<review::Answer>, ApiError> {
     // Upstream: one that has effects beyond its answer must not be asked what-if questions.
-    if asked.dry_run && !matches!(hook.side_effects.as_str(), "None" | "NoneOnDryRun") {
+    if attributes.dry_run && !matches!(hook.side_effects.as_str(), "None" | "NoneOnDryRun") {
         let why = format!("admission webhook {:?} does not support dry run", hook.name);
         return Err(ApiError::bad_request(why));
     }
-    let request = review::Request::new(asked, object, old)?;
+    let request = review::Request::new(attributes, object, old)?;
     match attempt(registry, hook, &request).await {
         Ok(answer) => {
             warnings.extend(answer.warnings.iter().cloned());

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use machinery::status::{ApiError, Reason};
 use serde_json::{Value, json};
 
-use crate::admission::{Asked, Operation};
+use crate::admission::{Attributes, Operation};
 use crate::kind::Subresource;
 use crate::ops::Object;
 
@@ -16,39 +16,34 @@ pub(super) struct Request {
     pub(super) body: Bytes,
 }
 
-/// An object as it is served.
-pub(crate) fn encoded(asked: &Asked<'_>, object: &dyn Object) -> Result<Value, ApiError> {
-    let resource = &asked.target.resource;
-    let served = resource.encode_served(object).map_err(ApiError::internal)?;
-    serde_json::from_slice(&served).map_err(ApiError::internal)
-}
-
 /// What is asked for, by whom: a request but for its objects.
-pub(crate) fn describe(asked: &Asked<'_>, object: Option<&dyn Object>, old: Option<&dyn Object>) -> Value {
-    let info = asked.target.resource.info();
-    let kind = json!({ "group": info.group, "version": info.version, "kind": info.kind });
+pub(crate) fn describe(attributes: &Attributes<'_>, object: Option<&dyn Object>, old: Option<&dyn Object>) -> Value {
+    let info = attributes.info;
+    let kind = attributes.kind();
+    let kind = json!({ "group": kind.group, "version": kind.version, "kind": kind.kind });
     let resource = json!({ "group": info.group, "version": info.version, "resource": info.plural });
-    let options = match asked.operation {
-        Operation::Create => "CreateOptions",
-        Operation::Update => "UpdateOptions",
-        Operation::Delete => "DeleteOptions",
+    let options = match attributes.operation {
+        Operation::Create => Some("CreateOptions"),
+        Operation::Update => Some("UpdateOptions"),
+        Operation::Delete => Some("DeleteOptions"),
+        // What a connection asks for is its object.
+        Operation::Connect => None,
     };
-    let user = asked.user;
+    let user = attributes.user;
     let mut request = json!({
         "kind": kind,
         "resource": resource,
         "requestKind": kind,
         "requestResource": resource,
-        "operation": asked.operation.as_str(),
+        "operation": attributes.operation.as_str(),
         "userInfo": { "username": user.name, "groups": user.groups },
-        "dryRun": asked.dry_run,
-        "options": { "kind": options, "apiVersion": "meta.k8s.io/v1" },
+        "dryRun": attributes.dry_run,
+        "options": options.map(|options| json!({ "kind": options, "apiVersion": "meta.k8s.io/v1" })),
     });
-    let name = object.or(old).and_then(|object| object.meta().name.as_deref()).unwrap_or(&asked.target.name);
-    let subresource = asked.subresource.map(Subresource::name).unwrap_or_default();
+    let subresource = attributes.subresource.map(Subresource::name).unwrap_or_default();
     for (field, value) in [
-        ("name", name),
-        ("namespace", asked.target.namespace.as_str()),
+        ("name", attributes.object_name(object.or(old))),
+        ("namespace", attributes.namespace),
         ("subResource", subresource),
         ("requestSubResource", subresource),
     ] {
@@ -62,7 +57,7 @@ pub(crate) fn describe(asked: &Asked<'_>, object: Option<&dyn Object>, old: Opti
     if !user.extra.is_empty() {
         request["userInfo"]["extra"] = json!(user.extra);
     }
-    if asked.dry_run {
+    if attributes.dry_run {
         request["options"]["dryRun"] = json!(["All"]);
     }
     request
@@ -70,15 +65,15 @@ pub(crate) fn describe(asked: &Asked<'_>, object: Option<&dyn Object>, old: Opti
 
 impl Request {
     pub(super) fn new(
-        asked: &Asked<'_>,
+        attributes: &Attributes<'_>,
         object: Option<&dyn Object>,
         old: Option<&dyn Object>,
     ) -> Result<Self, ApiError> {
         let uid = uuid::Uuid::new_v4().to_string();
         let encode = |object: Option<&dyn Object>| {
-            object.map(|object| encoded(asked, object)).transpose().map(Option::unwrap_or_default)
+            object.map(|object| attributes.codec.encode(object)).transpose().map(Option::unwrap_or_default)
         };
-        let mut request = describe(asked, object, old);
+        let mut request = describe(attributes, object, old);
         request["uid"] = uid.as_str().into();
         request["object"] = encode(object)?;
         request["oldObject"] = encode(old)?;

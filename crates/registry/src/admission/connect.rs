@@ -1,0 +1,111 @@
+//! Connections: `exec`, `attach`, `portforward` and `proxy`. Admission sees the options of the request, under the operation
+//! CONNECT.
+
+use std::any::Any;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use machinery::status::ApiError;
+use serde::{Deserialize, Serialize};
+
+use super::transient::{Plain, into};
+use super::{Attributes, Operation};
+use crate::Registry;
+use crate::kind::Subresource;
+use crate::ops::Object;
+use crate::request::Target;
+use crate::user::User;
+
+/// The options of a connection: upstream's PodExecOptions, PodAttachOptions, PodPortForwardOptions, PodProxyOptions,
+/// ServiceProxyOptions and NodeProxyOptions, of which each has some of the fields.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConnectOptions {
+    /// `exec` and `attach`: whether the client sends to the container.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stdin: bool,
+    /// `exec` and `attach`: whether the client reads the standard output.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stdout: bool,
+    /// `exec` and `attach`: whether the client reads the standard error.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stderr: bool,
+    /// `exec` and `attach`: whether the container gets a terminal.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tty: bool,
+    /// `exec` and `attach`: which container; empty for the only or default one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub container: String,
+    /// `exec`: what to run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// `portforward`: the ports, where the client names them beforehand.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<i32>,
+    /// `proxy`: the path behind it, with its leading slash; empty for none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub path: String,
+}
+
+/// Options as an object under admission: with their kind, and metadata that is empty for whoever reads it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OptionsObject {
+    kind: String,
+    api_version: String,
+    #[serde(skip)]
+    metadata: ObjectMeta,
+    #[serde(flatten)]
+    options: ConnectOptions,
+}
+
+impl Object for OptionsObject {
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Object> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+impl Registry {
+    /// Admits a connection to `target`, whose name is that of the path, and answers with its options: mutating webhooks may
+    /// change them, as upstream.
+    ///
+    /// # Errors
+    /// Whatever refuses it.
+    pub async fn admit_connect(
+        &self,
+        target: &Target,
+        subresource: Subresource,
+        options: ConnectOptions,
+        user: &User,
+        warnings: &mut Vec<String>,
+    ) -> Result<ConnectOptions, ApiError> {
+        let codec = Plain::<OptionsObject>::new();
+        let attributes = Attributes::new(target, Some(subresource), Operation::Connect, user, false);
+        let attributes = Attributes { codec: &codec, ..attributes };
+        let kind = attributes.kind();
+        let (kind, api_version) = (kind.kind.to_string(), kind.group_version().to_string());
+        let metadata = ObjectMeta::default();
+        let mut object: Box<dyn Object> = Box::new(OptionsObject { kind, api_version, metadata, options });
+        self.admit(&attributes, &mut object, None, warnings, |_, _, _| Ok(())).await?;
+        into(object).map(|object: OptionsObject| object.options)
+    }
+}
