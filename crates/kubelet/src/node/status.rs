@@ -322,7 +322,7 @@ mod tests {
         let mut config = Config::new("n", "10.0.0.1".parse().unwrap(), std::env::temp_dir());
         config.network = Some(network);
         let condition = |old: &NodeStatus| {
-            let status = compute(&config, &Machine::default(), &Health::Well, &[], old);
+            let status = compute(&config, &Machine::default(), &Health::Well, Some(&[]), old);
             let mut conditions = status.conditions.clone().unwrap().into_iter();
             let condition = conditions.find(|condition| condition.type_ == "NetworkUnavailable");
             (condition.map(|condition| (condition.status, condition.message.unwrap())), status)
