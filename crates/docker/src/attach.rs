@@ -4,12 +4,14 @@
 //! Docker lets one attach to what has ended, and wait for ever. So a container with standard input, which is made to be
 //! attached to (`kubectl run -i`, `kubectl debug -i`), is attached to before it starts, as `docker run` does, and the first
 //! who comes takes that over. (Upstream loses what was said before, and leaves it to kubectl to print the log when nothing
-//! can be attached to any more.) Every attachment ends with its container, and one to an ended container is refused before
-//! anything is passed on: kubectl prints the log then, so nothing may be told twice.
+//! can be attached to any more.) Every attachment ends with its container, and one to an ended container that nothing is
+//! held of is refused before anything is passed on: kubectl prints the log then, so nothing may be told twice. kubectl from
+//! 1.36 on prints the log before it attaches, too: what was read of the log is not told again to the one who attaches.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Cursor};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -24,7 +26,9 @@ use streaming::{CommandOptions, Streams, TerminalSize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
+use tokio_util::codec::Decoder;
 
+use crate::demux::{Demux, Source, frame};
 use crate::exec::{DETACH_KEYS, End, RETRIES, RETRY_PAUSE, relay};
 use crate::{CALL_TIMEOUT, Docker};
 
@@ -48,7 +52,49 @@ pub(crate) struct Attachments(Arc<Mutex<State>>);
 struct State {
     /// Made with standard input, and not started yet.
     expected: HashSet<String>,
-    held: HashMap<String, oneshot::Sender<oneshot::Sender<Held>>>,
+    held: HashMap<String, Holder>,
+}
+
+/// Where a container's outputs can be had.
+#[derive(Debug)]
+struct Holder {
+    claim: oneshot::Sender<oneshot::Sender<Held>>,
+    logged: Logged,
+}
+
+/// How many bytes of a held container's standard output (or terminal) and standard error were read from its log, from its
+/// start on. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Logged(Arc<[AtomicUsize; 2]>);
+
+impl Logged {
+    /// One reader of the log, who begins at its start: what it is told counts as far as nobody was told as much before.
+    pub(crate) fn reader(&self) -> impl FnMut(Source, usize) + Send + 'static {
+        let (logged, mut told) = (self.clone(), [0; 2]);
+        move |source, length| {
+            let index = usize::from(source == Source::Stderr);
+            told[index] += length;
+            logged.0[index].fetch_max(told[index], Ordering::Relaxed);
+        }
+    }
+
+    /// Takes what was read from the log out of the outputs that were kept.
+    fn forget(&self, early: &BytesMut, tty: bool) -> BytesMut {
+        let [out, err] = [0, 1].map(|index| self.0[index].load(Ordering::Relaxed));
+        if tty {
+            return early[out.min(early.len())..].into();
+        }
+        let (mut kept, mut frames, mut left) = (BytesMut::new(), early.clone(), [out, err]);
+        while let Ok(Some((source, data))) = Demux.decode(&mut frames) {
+            let left = &mut left[usize::from(source == Source::Stderr)];
+            let known = data.len().min(*left);
+            *left -= known;
+            kept.extend_from_slice(&frame(source, &data[known..]));
+        }
+        // What is left is the beginning of a frame.
+        kept.extend_from_slice(&frames);
+        kept
+    }
 }
 
 /// A container's outputs from its start on: what has been read, and where the rest comes from.
@@ -70,11 +116,17 @@ impl Attachments {
     }
 
     /// Takes over a container's outputs, if they are held.
-    async fn claim(&self, id: &str) -> Option<Held> {
-        let claim = self.state().held.remove(id)?;
+    async fn claim(&self, id: &str, tty: bool) -> Option<Held> {
+        let Holder { claim, logged } = self.state().held.remove(id)?;
         let (send, held) = oneshot::channel();
         claim.send(send).ok()?;
-        held.await.ok()
+        let Held { early, rest } = held.await.ok()?;
+        Some(Held { early: logged.forget(&early, tty), rest })
+    }
+
+    /// Where to note what is read of the log of a container whose outputs are held.
+    pub(crate) fn logged(&self, id: &str) -> Option<Logged> {
+        self.state().held.get(id).map(|holder| holder.logged.clone())
     }
 
     fn hold(&self, id: String, outputs: Connection) {
@@ -84,7 +136,7 @@ impl Attachments {
             if state.held.len() >= HOLD_COUNT {
                 return;
             }
-            state.held.insert(id.clone(), claim);
+            state.held.insert(id.clone(), Holder { claim, logged: Logged::default() });
         }
         let attachments = self.clone();
         tokio::spawn(async move {
@@ -143,7 +195,7 @@ pub(crate) async fn attach(docker: &Docker, id: &str, options: CommandOptions, s
     let tty = docker.terminal(id).await?;
     let wanted = CommandOptions { stdout: options.stdout || tty, stderr: options.stderr && !tty, ..options };
     let (outputs, input): (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>) =
-        match docker.attachments().claim(id).await {
+        match docker.attachments().claim(id, tty).await {
             Some(Held { early, rest }) => {
                 let input: Box<dyn AsyncWrite + Send + Unpin> = match options.stdin {
                     true => {
@@ -200,7 +252,7 @@ fn end_of(docker: &Docker, id: &str) -> BoxFuture<'static, ()> {
             Ok(()) | Err(Error::NotFound(_)) => {}
             Err(error) => {
                 tracing::debug!(%error, container = id, "cannot wait for the end of an attached container");
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     })
@@ -275,6 +327,45 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+
+    #[test]
+    fn what_was_read_of_the_log_is_not_told_again() {
+        let early: BytesMut = [
+            frame(Source::Stdout, b"first\n"),
+            frame(Source::Stderr, b"second\n"),
+            frame(Source::Stdout, b"third\n"),
+            b"\x01\0\0".to_vec(),
+        ]
+        .concat()
+        .as_slice()
+        .into();
+        let check = |out: usize, err: usize, expected: &[(Source, &str)]| {
+            let logged = Logged::default();
+            // Two who read the log have not been told twice as much.
+            for _ in 0..2 {
+                let mut note = logged.reader();
+                note(Source::Stdout, out);
+                note(Source::Stderr, err);
+            }
+            let mut kept = logged.forget(&early, false);
+            let mut told = Vec::new();
+            while let Ok(Some((source, data))) = Demux.decode(&mut kept) {
+                told.push((source, String::from_utf8_lossy(&data).into_owned()));
+            }
+            told.retain(|(_, data)| !data.is_empty());
+            let expected: Vec<_> = expected.iter().map(|(source, data)| (*source, (*data).to_owned())).collect();
+            assert_eq!(told, expected, "{out} {err}");
+            assert_eq!(&kept[..], b"\x01\0\0", "the beginning of a frame stays");
+        };
+        let (out, err) = (Source::Stdout, Source::Stderr);
+        check(0, 0, &[(out, "first\n"), (err, "second\n"), (out, "third\n")]);
+        check(6, 0, &[(err, "second\n"), (out, "third\n")]);
+        check(8, 7, &[(out, "ird\n")]);
+        check(100, 100, &[]);
+        let logged = Logged::default();
+        logged.reader()(Source::Stdout, 2);
+        assert_eq!(&logged.forget(&BytesMut::from(&b"typed"[..]), true)[..], b"ped");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn outputs_that_nobody_closes_are_over_after_the_end() {

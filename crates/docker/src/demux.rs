@@ -52,6 +52,17 @@ impl Decoder for Demux {
     }
 }
 
+/// The frame of `data`.
+pub(crate) fn frame(source: Source, data: &[u8]) -> Vec<u8> {
+    let kind = match source {
+        Source::Stdout => 1,
+        Source::Stderr => 2,
+    };
+    // What was a frame before fits in one.
+    let length = u32::try_from(data.len()).unwrap_or(u32::MAX).to_be_bytes();
+    [&[kind, 0, 0, 0], &length[..], data].concat()
+}
+
 fn invalid(message: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
 }

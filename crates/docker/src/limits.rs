@@ -68,7 +68,7 @@ pub(crate) fn classify(method: &Method, path: &str) -> Option<(Lane, Option<Stri
         }
         ("POST", ["containers", id, "start"]) => Some((Lane::Start, change(id))),
         ("POST", ["containers", id, "kill" | "stop"]) | ("DELETE", ["containers", id]) => Some((Lane::End, change(id))),
-        ("POST", ["networks", ..] | ["images", ..]) => Some((Lane::Start, None)),
+        ("POST", ["networks" | "images", ..]) => Some((Lane::Start, None)),
         ("DELETE", _) => Some((Lane::End, None)),
         // While a container's own lock is held for ever, each of these would be stuck, too.
         ("GET", ["containers", id, "json"]) => Some((Lane::Query, Some(format!("inspection {id}")))),

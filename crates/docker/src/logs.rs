@@ -23,16 +23,31 @@ pub(crate) async fn open(docker: &Docker, id: &str, options: &LogOptions) -> Res
     let path = format!("/containers/{id}/logs?{}", query(options, SystemTime::now())?);
     let response = docker.transport().send(Method::GET, &path, Bytes::new(), false).await?;
     let body = BodyDataStream::new(response.into_body()).map_err(io::Error::other);
+    let mut note: Box<dyn FnMut(Source, usize) + Send> =
+        match docker.attachments().logged(id).filter(|_| is_whole(options)) {
+            Some(logged) => Box::new(logged.reader()),
+            None => Box::new(|_, _| {}),
+        };
     let chunks = if tty {
-        body.boxed()
+        body.inspect_ok(move |data| note(Source::Stdout, data.len())).boxed()
     } else {
         let mut lines = Lines::new(options.timestamps);
-        FramedRead::new(StreamReader::new(body), Demux).map_ok(move |(source, data)| lines.clean(source, data)).boxed()
+        FramedRead::new(StreamReader::new(body), Demux)
+            .map_ok(move |(source, data)| {
+                note(source, data.len());
+                lines.clean(source, data)
+            })
+            .boxed()
     };
     Ok(match options.limit_bytes {
         Some(limit) => limited(chunks, u64::try_from(limit).unwrap_or(0)),
         None => chunks,
     })
+}
+
+/// Whether all that the container has said so far is wanted, as it said it.
+fn is_whole(options: &LogOptions) -> bool {
+    *options == LogOptions { follow: options.follow, ..LogOptions::default() }
 }
 
 /// The part of the request that says what is wanted.

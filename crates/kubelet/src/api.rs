@@ -40,10 +40,14 @@ impl Api {
         let latest = view.runtime.latest(name);
         match latest.filter(|container| container.state.is_running()) {
             Some(container) => Ok(container.id.clone()),
-            // Upstream's kubelet refuses the upgrade, and its API server passes on what failed in those words.
-            None => Err(NodeError::Internal(format!("unable to upgrade connection: {}", absent()))),
+            None => Err(refused_upgrade(&absent())),
         }
     }
+}
+
+/// Upstream's kubelet refuses the upgrade, and its API server passes on what failed in those words.
+fn refused_upgrade(why: &str) -> NodeError {
+    NodeError::Internal(format!("unable to upgrade connection: {why}"))
 }
 
 #[async_trait]
@@ -82,9 +86,17 @@ impl NodeApi for Api {
         streams: Streams,
     ) -> Result<i32, NodeError> {
         let absent = || format!("container {container} not found in pod {}_{}", pod.name, pod.namespace);
-        let id = self.running(pod, container, absent)?;
-        let attach = self.shared.runtime.attach(&id, options, streams);
-        attach.await.map_err(failed)
+        let view = self.view(pod)?;
+        let latest =
+            view.runtime.latest(container).filter(|latest| !matches!(latest.state, runtime::ContainerState::Created));
+        // What has ended may have left something for whoever attaches late: the runtime knows.
+        let Some(latest) = latest else {
+            return Err(refused_upgrade(&absent()));
+        };
+        match self.shared.runtime.attach(&latest.id, options, streams).await {
+            Err(Error::Conflict(_) | Error::NotFound(_)) => Err(refused_upgrade(&absent())),
+            answer => answer.map_err(failed),
+        }
     }
 
     async fn port_forward(&self, pod: &PodRef, port: u16, io: Box<dyn Duplex>) -> Result<(), NodeError> {
