@@ -51,8 +51,10 @@ fn what_others_installed_is_left_alone() {
     });
     cluster.apply(&queue.to_string());
     let told = json!({ "leaderworkerset.sigs.k8s.io/name": "theirs" });
+    // What runs for real is preferred by pods whose image is nowhere.
+    let on_fake = || json!({ "nodeSelector": { "kubernetes.io/hostname": "fake" } });
     let member = |name: &str| {
-        let mut member: Value = serde_json::from_str(&labelled(name, told.clone(), json!({}))).expect("JSON");
+        let mut member: Value = serde_json::from_str(&labelled(name, told.clone(), on_fake())).expect("JSON");
         member["metadata"]["annotations"] = json!({ "leaderworkerset.sigs.k8s.io/size": "2" });
         cluster.apply(&member.to_string());
         cluster.get(&[&format!("pod/{name}")])
@@ -64,7 +66,7 @@ fn what_others_installed_is_left_alone() {
     // Once what is ours was done, theirs would have been.
     kubectl(&["create", "deployment", "ours", "--image=nginx:latest"]);
     kubectl(&["rollout", "status", "deployment/ours", "--timeout=60s"]);
-    cluster.apply(&pod("ours", json!({})));
+    cluster.apply(&pod("ours", on_fake()));
     node_of(&cluster, "ours");
     let untouched = || {
         assert_eq!(kubectl(&["get", "controllerrevisions,statefulsets", "-o", "name"]), "");

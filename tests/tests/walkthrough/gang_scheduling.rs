@@ -46,7 +46,7 @@ fn pod_groups() {
     cluster.wait_for("podgroup.scheduling.x-k8s.io/model", "{.status.phase}", "Scheduling");
     let events = cluster.wait("it is said that this takes too long", || {
         let events = cluster.kubectl(&["get", "events", "--field-selector=reason=ScheduleTimeout"]).ok();
-        events.contains("podgroup.scheduling.x-k8s.io/model").then_some(events)
+        events.contains("podgroup/model").then_some(events)
     });
     assert!(events.contains("was not placed within 2 s"), "{events}");
 

@@ -43,7 +43,7 @@ fn four_workers_with_room_for_two() {
             assert_eq!(
                 message,
                 "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. pod group n/g is not ready: 2 of 4 pods that it \
-                 needs find a node at the same time; it never can: nvidia.com/gpu 4 wanted, 2 there in the whole cache"
+                 needs find a node at the same time; it never can: nvidia.com/gpu 4 wanted, 2 there in the whole cluster"
             );
             assert!(plugins.contains(NAME) && plugins.contains("NodeResourcesFit"));
         }
