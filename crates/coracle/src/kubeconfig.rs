@@ -401,7 +401,7 @@ mod tests {
             fs::write(&path, &theirs).expect("written");
             let error = home.merge(&path, "https://b").expect_err(&theirs);
             assert!(format!("{error:#}").contains("\"one\" of another cluster"), "{error:#}");
-            check(&[path.clone()], &Cluster::of(&home.profile)).expect_err(&theirs);
+            check(std::slice::from_ref(&path), &Cluster::of(&home.profile)).expect_err(&theirs);
             home.remove(&path);
             assert_eq!(fs::read_to_string(&path).expect("readable"), theirs);
         }

@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn shares_even_out() {
         let slots = Slots::new(90);
-        let mut held = vec![Vec::new(), Vec::new()];
+        let mut held = [Vec::new(), Vec::new()];
         held[0].extend(take_all(&slots, 0));
         // Answers come for one question at a time, and both ask on.
         for _ in 0..200 {

@@ -91,7 +91,7 @@ async fn network_changed(network: &mut Option<watch::Receiver<NetworkState>>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 struct Keeper {

@@ -315,7 +315,7 @@ fn what_an_addon_did_not_install_is_left_alone() {
         }
 
         // Handed over.
-        label(|addon| addon.into()).await;
+        label(Into::into).await;
         reaches(world, LWS, "theirs", &json!({ "status": { "readyReplicas": 1 } })).await;
         reaches(world, QUEUE, "theirs", &json!({ "status": { "state": "Open" } })).await;
         reaches(world, GROUP, "theirs", &json!({ "status": { "phase": "Pending" } })).await;

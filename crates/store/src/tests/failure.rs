@@ -183,7 +183,7 @@ async fn nothing_acknowledged_is_lost_over_many_failures() {
     for round in 0..20_u64 {
         let goal = store.revision() + 10;
         set(&store, if round % 2 == 0 { NOT_WRITTEN } else { NOT_SYNCED });
-        while store.revision() < goal && !writers.iter().all(|writer| writer.is_finished()) {
+        while store.revision() < goal && !writers.iter().all(tokio::task::JoinHandle::is_finished) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
