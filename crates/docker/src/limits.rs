@@ -35,8 +35,9 @@ pub(crate) struct Bounds {
 }
 
 impl Default for Bounds {
-    /// Measured with pods on two processors: one start at a time takes half as long again, and more than these gain
-    /// nothing, for the daemon's own locks and the kernel's are what they wait for.
+    /// Starts were measured with twenty pods on two processors: one at a time takes half as long again, and more than six
+    /// gain nothing, for the daemon's own locks and the kernel's are what they wait for. The other two are chosen, not
+    /// measured: ends are what deadlocked a daemon, so there are fewer of them, and questions are cheap.
     fn default() -> Self {
         Self { starts: 6, ends: 4, queries: 16 }
     }
