@@ -31,12 +31,23 @@ pub trait Object: Any + Send + Sync {
     fn meta_mut(&mut self) -> &mut ObjectMeta;
     /// A copy.
     fn boxed_clone(&self) -> Box<dyn Object>;
+}
+
+impl dyn Object {
     /// For the kind itself, which knows the type.
-    fn as_any(&self) -> &dyn Any;
+    pub fn as_any(&self) -> &dyn Any {
+        self
+    }
+
     /// For the kind itself, which knows the type.
-    fn as_any_mut(&mut self) -> &mut dyn Any;
+    pub fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
     /// For the kind itself, which knows the type.
-    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+    pub fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
 }
 
 impl<T> Object for T
@@ -53,18 +64,6 @@ where
 
     fn boxed_clone(&self) -> Box<dyn Object> {
         Box::new(self.clone())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        self
     }
 }
 

@@ -119,7 +119,7 @@ impl Rbac {
         let (namespace, name) = (&*key.key.namespace, &*key.key.name);
         let load = |entry: &Entry| {
             let resources = self.registry.resources();
-            resources.by_storage(&key.key.resource)?.load(&entry.value).ok().map(registry::Object::into_any)
+            resources.by_storage(&key.key.resource)?.load(&entry.value).ok().map(<dyn registry::Object>::into_any)
         };
         let object = object.and_then(load);
         let is_role = key.key.resource.ends_with("roles");

@@ -1,8 +1,6 @@
 //! Connections: `exec`, `attach`, `portforward` and `proxy`. Admission sees the options of the request, under the operation
 //! CONNECT.
 
-use std::any::Any;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::status::ApiError;
 use serde::{Deserialize, Serialize};
@@ -69,18 +67,6 @@ impl Object for OptionsObject {
 
     fn boxed_clone(&self) -> Box<dyn Object> {
         Box::new(self.clone())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        self
     }
 }
 

@@ -1,6 +1,5 @@
 //! An object of a custom resource: metadata that is understood, and JSON.
 
-use std::any::Any;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -47,18 +46,6 @@ impl Object for CustomObject {
 
     fn boxed_clone(&self) -> Box<dyn Object> {
         Box::new(self.clone())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        self
     }
 }
 
