@@ -53,7 +53,7 @@ impl<'a> Cluster<'a> {
     pub(crate) fn of(profile: &'a Profile) -> Self {
         let own = fs::read_to_string(profile.kubeconfig()).ok().and_then(|text| parse(&text).ok());
         let authority = own.as_ref().and_then(|own| authority(own, profile.name())).map(str::to_owned);
-        Self { name: profile.name(), folder: canonical(profile.folder()), authority }
+        Self { name: profile.name(), folder: profile.canonical_folder(), authority }
     }
 
     /// The list in which `config` has an entry of this name that is somebody else's.
@@ -69,7 +69,7 @@ impl<'a> Cluster<'a> {
         let ours = extensions.into_iter().flatten().find(|extension| extension["name"] == ::node::EXTENSION);
         Some(match ours.and_then(|extension| extension["extension"]["folder"].as_str()) {
             // What is left of a cluster whose state somebody removed belongs to nobody.
-            Some(folder) => canonical(Path::new(folder)) == self.folder || is_gone(Path::new(folder)),
+            Some(folder) => !hostfs::is_another_folder(Path::new(folder), &self.folder),
             None => self.authority.is_some() && authority(config, self.name) == self.authority.as_deref(),
         })
     }
@@ -78,15 +78,6 @@ impl<'a> Cluster<'a> {
 /// The certificate authority of the cluster called `name`.
 fn authority<'a>(config: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     find_named(config, "clusters", name)?.get("cluster")?.get("certificate-authority-data")?.as_str()
-}
-
-fn canonical(path: &Path) -> PathBuf {
-    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// Whether nothing is there. What may not be looked at is there.
-fn is_gone(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Adds the entries of `cluster` in `of` (a whole kubeconfig with a cluster, a user and a context) to the file at `path`,
@@ -326,7 +317,7 @@ mod tests {
 
         fn own(&self, server: &str) -> String {
             let extensions =
-                json!([{ "name": ::node::EXTENSION, "extension": { "folder": canonical(self.profile.folder()) } }]);
+                json!([{ "name": ::node::EXTENSION, "extension": { "folder": self.profile.canonical_folder() } }]);
             json!({
                 "apiVersion": "v1", "kind": "Config", "current-context": "one",
                 "clusters": [{ "name": "one", "cluster": {

@@ -5,7 +5,6 @@
 //! removes is its own.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use runtime::{Error, labels};
@@ -38,7 +37,9 @@ impl Docker {
     /// The folder of the other profile that something with these labels belongs to.
     pub(crate) fn namesake(&self, all: Option<&HashMap<String, String>>) -> Option<PathBuf> {
         let folder = Path::new(all?.get(labels::FOLDER)?);
-        (Some(folder) != self.settings().folder.as_deref() && exists(folder)).then(|| folder.to_owned())
+        let own = self.settings().folder.as_deref().unwrap_or(Path::new(""));
+        // What is left of a profile whose state somebody removed belongs to nobody.
+        hostfs::is_another_folder(folder, own).then(|| folder.to_owned())
     }
 
     /// The labels of all that the profile makes, beside what it is.
@@ -47,10 +48,4 @@ impl Docker {
         let folder = settings.folder.as_ref().map(|folder| (labels::FOLDER.to_owned(), folder.display().to_string()));
         folder.into_iter().chain([(labels::PROFILE.to_owned(), settings.profile.clone())]).collect()
     }
-}
-
-/// Whether a profile's folder is there. One that may not be looked at is; what is left of one that somebody removed belongs
-/// to nobody.
-fn exists(folder: &Path) -> bool {
-    !std::fs::symlink_metadata(folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }

@@ -68,7 +68,7 @@ impl Profile {
     }
 
     /// The folder by its one name without symbolic links, by which others know whose their things are.
-    pub(crate) fn canonical_folder(&self) -> PathBuf {
+    pub fn canonical_folder(&self) -> PathBuf {
         fs::canonicalize(&self.folder).unwrap_or_else(|_| self.folder.clone())
     }
 
