@@ -31,6 +31,8 @@ pub(crate) enum Report {
     Serving,
     /// The node is Ready.
     Ready,
+    /// The cluster runs, but the node will not be Ready until somebody does something.
+    NotReady(String),
     /// The start failed; the daemon is gone.
     Failed(String),
 }
@@ -70,7 +72,7 @@ fn read(pipe: ChildStdout, log: String) -> impl Iterator<Item = Report> {
             Some(Ok(line)) => serde_json::from_str(&line).unwrap_or(Report::Doing(line)),
             _ => Report::Failed(format!("the daemon died while it started; see {log}")),
         };
-        over = matches!(report, Report::Ready | Report::Failed(_));
+        over = matches!(report, Report::Ready | Report::NotReady(_) | Report::Failed(_));
         Some(report)
     })
 }
@@ -123,13 +125,18 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
     };
     report(&Report::Serving);
     progress(Progress::Doing("Waiting for the node".to_owned()));
+    let ready = async {
+        node.ready().await?;
+        let problem = node.network_problem().await;
+        progress(Progress::Done(format!("Node {} is Ready", node.name())));
+        if let Some(problem) = problem {
+            report(&Report::Warning(problem));
+        }
+        Ok(())
+    };
     tokio::select! {
-        problem = async { node.ready().await; node.network_problem().await } => {
-            progress(Progress::Done(format!("Node {} is Ready", node.name())));
-            if let Some(problem) = problem {
-                report(&Report::Warning(problem));
-            }
-            report(&Report::Ready);
+        ready = ready => {
+            report(&ready.map_or_else(Report::NotReady, |()| Report::Ready));
             stop.await;
         }
         () = &mut stop => {}

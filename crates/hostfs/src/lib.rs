@@ -1,14 +1,16 @@
-//! Files of the machine that pods or users can write, name, exchange, move or mount something below.
+//! Files of the machine that pods or users can write, name, exchange, move or mount something below; and private files.
 //!
 //! Reads are bounded, take regular files only and never wait; removal works on descriptors, stays on one mount and needs
 //! a fixed number of descriptors however deep a tree is. All functions block. The crate knows neither pods nor volumes.
 
 mod beneath;
+mod private;
 mod read;
 mod recorded;
 mod remove;
 
 pub use beneath::open_beneath;
+pub use private::write_private;
 pub use read::{has_content, read, read_beneath, read_head, read_tail};
 pub use recorded::is_another_folder;
 pub use remove::remove_tree;

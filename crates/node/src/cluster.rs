@@ -16,6 +16,7 @@ use kubelet::NetworkState;
 use proxy::ClusterIps;
 use registry::Registry;
 use registry::allocate::AllocatorConfig;
+use store::Health;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,9 @@ use crate::{Error, descriptors, explain, extra, kubeconfig, names, network, serv
 
 /// How long a start waits to hear whether cluster IPs work.
 const NETWORK_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a store may take to get over a failed write until a start says so.
+const STORE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -187,7 +191,36 @@ impl Node {
     }
 
     /// Waits until the kubelet of this start has said that the node is Ready. What the last one said does not count.
-    pub async fn ready(&self) {
+    ///
+    /// # Errors
+    /// In words, when the store cannot write, so that the kubelet cannot say it.
+    pub async fn ready(&self) -> Result<(), String> {
+        tokio::select! {
+            biased;
+            () = self.node_ready() => Ok(()),
+            reason = self.store_unwritable() => Err(reason),
+        }
+    }
+
+    /// Waits until the store has not been able to write for some time, and says why.
+    async fn store_unwritable(&self) -> String {
+        let mut health = self.registry.store().watch_health();
+        loop {
+            // A store that is gone is being shut down.
+            if health.wait_for(|health| matches!(health, Health::ReadOnly(_))).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            let over =
+                tokio::time::timeout(STORE_TIMEOUT, health.wait_for(|health| !matches!(health, Health::ReadOnly(_))));
+            if over.await.is_err()
+                && let Health::ReadOnly(why) = health.borrow().clone()
+            {
+                return format!("the store cannot write ({why}); what it holds can be read");
+            }
+        }
+    }
+
+    async fn node_ready(&self) {
         let key = ObjectKey::new("", &self.name);
         let nodes = self.informers.informer::<ApiNode>();
         let changed = Arc::new(tokio::sync::Notify::new());

@@ -184,16 +184,9 @@ fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Writes `text` to the file at `path`, 0600, so that a reader sees the old or the new text and never half of one.
+/// Writes a private file of the profile; see [`hostfs::write_private`].
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Error> {
-    let temporary = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|source| Error::file(path, source))
+    hostfs::write_private(path, text).map_err(|source| Error::file(path, source))
 }
 
 #[cfg(test)]

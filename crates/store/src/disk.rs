@@ -68,10 +68,28 @@ impl Disk {
 
     /// Opens the database of a directory that is locked already: again, after a failure.
     pub(crate) fn open_locked(options: &Options, lock: Lock) -> Result<Self, OpenError> {
+        #[cfg(test)]
+        options.faults.opening().map_err(|detail| OpenError::Io { path: options.path.clone(), detail })?;
+        Self::open_as(options, lock, |path, families| DB::open_cf_descriptors(&database(), path, families))
+    }
+
+    /// Opens a database that is there without writing anything: what is in its write-ahead log is read into memory. Every
+    /// write fails.
+    pub(crate) fn open_read_only(options: &Options) -> Result<Self, OpenError> {
+        let path = &options.path;
+        let lock = lock(path)?;
+        Self::open_as(options, Arc::new(lock), |path, families| {
+            DB::open_cf_descriptors_read_only(&database(), path, families, false)
+        })
+    }
+
+    fn open_as(
+        options: &Options,
+        lock: Lock,
+        open: impl FnOnce(&Path, [ColumnFamilyDescriptor; 3]) -> std::result::Result<DB, rocksdb::Error>,
+    ) -> Result<Self, OpenError> {
         let path = &options.path;
         let unwritable = |error| OpenError::Unwritable { path: path.clone(), error };
-        #[cfg(test)]
-        options.faults.opening().map_err(|detail| OpenError::Io { path: path.clone(), detail })?;
         let remains = remains_without_head(path).map_err(unwritable)?;
         if let Some(file) = remains {
             // RocksDB would take the directory for a new one, and everything in it would be lost.
@@ -83,7 +101,7 @@ impl Disk {
         let cache = Cache::new_lru_cache(2 << 20);
         let families = [(OBJECTS, 4 << 20), (LOG, 8 << 20), (META, 64 << 10)]
             .map(|(name, buffer)| ColumnFamilyDescriptor::new(name, family(&cache, buffer)));
-        let db = DB::open_cf_descriptors(&database(), path, families).map_err(|error| open_error(path, &error))?;
+        let db = open(path, families).map_err(|error| open_error(path, &error))?;
         let disk = Self {
             db,
             fsync: options.fsync,

@@ -17,6 +17,17 @@ pub enum Health {
     ReadOnly(Arc<str>),
 }
 
+impl Health {
+    /// Logs why a store takes fewer writes than all, or none.
+    pub(crate) fn log(&self) {
+        match self {
+            Self::Healthy => {}
+            Self::DiskFull(why) => tracing::error!(%why, "the store takes only deletes until there is space"),
+            Self::ReadOnly(why) => tracing::error!(%why, "the store takes no writes until it can write again"),
+        }
+    }
+}
+
 /// The state of a store, as the writer asks for it at every commit and as others wait for it.
 pub(crate) struct HealthState {
     sender: watch::Sender<Health>,
@@ -56,10 +67,9 @@ impl HealthState {
         match (&was, &health) {
             (Health::DiskFull(_), Health::DiskFull(_)) => {}
             (Health::ReadOnly(before), Health::ReadOnly(why)) if before == why => {}
-            (_, Health::ReadOnly(why)) => tracing::error!(%why, "the store takes no writes until it can write again"),
-            (_, Health::DiskFull(why)) => tracing::error!(%why, "the store takes only deletes until there is space"),
             (Health::Healthy, Health::Healthy) => {}
             (_, Health::Healthy) => tracing::info!("the store takes writes again"),
+            _ => health.log(),
         }
     }
 }

@@ -27,6 +27,7 @@
 //! - After a failed write nothing more is written until the database was opened again and read, since before that it is not
 //!   known what the disk holds. Reads and watches go on meanwhile, and [`Store::health`] says so.
 //! - A full disk leaves room for deletes: a ballast file is given back for them, and made again when there is space.
+//!   Without space even to open the database, it is opened for reading, and again once there is some.
 
 mod entry;
 mod health;

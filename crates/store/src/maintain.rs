@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use crate::ballast::says_full;
+use crate::ballast::{Ballast, says_full};
 use crate::compact;
 use crate::disk::{Disk, Lock};
 use crate::health::Health;
@@ -59,13 +59,13 @@ fn upkeep(shared: &Shared) {
         tracing::warn!(%error, "the log of the store could not be compacted");
     }
     if !matches!(shared.health.get(), Health::ReadOnly(_)) {
-        shared.health.set(with_ballast(shared));
+        shared.health.set(with_ballast(&shared.ballast));
     }
 }
 
 /// The state of a store that can be written: whether it has its reserve.
-fn with_ballast(shared: &Shared) -> Health {
-    match shared.ballast.ensure() {
+pub(crate) fn with_ballast(ballast: &Ballast) -> Health {
+    match ballast.ensure() {
         Ok(()) => Health::Healthy,
         Err(why) => Health::DiskFull(why.into()),
     }
@@ -99,7 +99,7 @@ fn reopen(shared: &Shared, writer: &Mutex<Option<Writer>>, kept: &mut Option<Loc
     if !events.is_empty() {
         shared.publish(&working, revision, events).wake();
     }
-    let health = with_ballast(shared);
+    let health = with_ballast(&shared.ballast);
     let Some(mut guard) = lock(writer) else {
         return closed();
     };

@@ -48,7 +48,7 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let describe: Box<Describe> = Box::new(describe);
         let path = options.path.clone();
-        let (disk, ballast) = open_disk(&options)?;
+        let (disk, ballast, unwritable) = open_disk(&options)?;
         if !options.fsync {
             tracing::warn!("the store does not sync: a crash of the machine loses commits");
         }
@@ -57,13 +57,11 @@ impl Store {
         let revision = visible.revision;
         tracing::debug!(revision, horizon = visible.horizon, "opened the store");
 
-        let health = match ballast.ensure() {
-            Ok(()) => Health::Healthy,
-            Err(why) => {
-                tracing::error!(%why, "the store takes only deletes until there is space");
-                Health::DiskFull(why.into())
-            }
+        let health = match unwritable {
+            Some(why) => Health::ReadOnly(why.into()),
+            None => maintain::with_ballast(&ballast),
         };
+        health.log();
         let shared = Arc::new(Shared::new(visible, disk, ballast, health, options, describe));
         let (queue, queued) = mpsc::channel(QUEUE);
         let (tell, told) = std_mpsc::sync_channel(1);
@@ -288,20 +286,34 @@ impl Drop for Inner {
     }
 }
 
-/// Opens the database; with the space of the ballast if the disk is full.
-fn open_disk(options: &Options) -> Result<(Disk, Ballast), OpenError> {
-    let ballast = || Ballast::new(&options.path, options.ballast);
-    let disk = Disk::open(options).or_else(|error| {
-        let is_full = match &error {
-            OpenError::Io { detail, .. } => says_full(detail),
-            OpenError::Unwritable { error, .. } => says_full(&error.to_string()),
-            _ => false,
-        };
-        if is_full && ballast().release() { Disk::open(options) } else { Err(error) }
-    })?;
-    let ballast = ballast();
-    ballast.release_if_low();
-    Ok((disk, ballast))
+/// Opens the database; with the space of the ballast if the disk is full, and for reading alone if that is not enough. Says
+/// why when it is that.
+fn open_disk(options: &Options) -> Result<(Disk, Ballast, Option<String>), OpenError> {
+    let ballast = Ballast::new(&options.path, options.ballast);
+    let opened = Disk::open(options)
+        .or_else(|error| if is_full(&error) && ballast.release() { Disk::open(options) } else { Err(error) });
+    match opened {
+        Ok(disk) => {
+            ballast.release_if_low();
+            Ok((disk, ballast, None))
+        }
+        Err(error) if is_full(&error) => {
+            // There may be nothing to read yet: then the disk is the reason.
+            let why = error.to_string();
+            let disk = Disk::open_read_only(options).map_err(|_| error)?;
+            Ok((disk, ballast, Some(why)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a database cannot be opened because there is no space for what opening writes.
+fn is_full(error: &OpenError) -> bool {
+    match error {
+        OpenError::Io { detail, .. } => says_full(detail),
+        OpenError::Unwritable { error, .. } => says_full(&error.to_string()),
+        _ => false,
+    }
 }
 
 /// Waits for the threads, then closes the database.

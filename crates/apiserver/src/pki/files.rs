@@ -1,8 +1,8 @@
 //! Small private files, replaced whole.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use super::PkiError;
@@ -25,19 +25,9 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, PkiError> {
     }
 }
 
-/// Writes a file only its owner may read, all of it or nothing.
+/// Writes a private file; see [`hostfs::write_private`].
 pub(super) fn write_private(path: &Path, text: &str) -> Result<(), PkiError> {
-    let temporary = path.with_extension("new");
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        // The rename itself is durable once the directory is.
-        path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
-    };
-    write().map_err(failed(path))
+    hostfs::write_private(path, text).map_err(failed(path))
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> PkiError {

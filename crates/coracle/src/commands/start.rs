@@ -77,7 +77,7 @@ fn keep_scheduler_config(profile: &Profile, text: &str) -> Result<()> {
             io::ErrorKind::NotFound => Ok(()),
             _ => Err(error),
         }),
-        false => fs::write(&kept, text),
+        false => hostfs::write_private(&kept, text),
     };
     done.with_context(|| format!("cannot write {}", kept.display()))
 }
@@ -116,6 +116,13 @@ fn launch(profile: &Profile, start: &cli::Start) -> Result<()> {
             Report::Serving if !start.wait => break,
             Report::Serving => {}
             Report::Ready => break,
+            Report::NotReady(why) => {
+                progress.clear();
+                bail!(
+                    "the cluster {} runs, but is not ready: {why}; it goes on by itself once that is mended",
+                    profile.name()
+                );
+            }
             Report::Failed(why) => {
                 progress.clear();
                 bail!(why);

@@ -22,6 +22,8 @@ const NOT_WRITTEN: u8 = 1;
 const NOT_SYNCED: u8 = 2;
 /// Nothing is written, and the database does not open.
 const DEAD: u8 = 3;
+/// Nothing is written, and the database does not open, for lack of space.
+const FULL: u8 = 4;
 
 impl Faults {
     pub(crate) fn writing(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -42,6 +44,7 @@ impl Faults {
     pub(crate) fn opening(&self) -> Result<(), String> {
         match self.fault.load(SeqCst) {
             DEAD => Err("Too many open files".to_owned()),
+            FULL => Err("No space left on device".to_owned()),
             _ => Ok(()),
         }
     }
@@ -113,6 +116,37 @@ async fn refuses_and_recovers() {
 
 fn says_files(health: &Health) -> bool {
     matches!(health, Health::ReadOnly(why) if why.contains("Too many open files"))
+}
+
+#[tokio::test]
+async fn a_database_without_space_to_open_is_read_until_there_is_some() {
+    let (store, dir) = open();
+    store.commit(put("a", "kept")).await.unwrap();
+    let revision = store.commit(put("b", "kept")).await.unwrap().revision;
+    store.close().await;
+
+    let options = Options::new(dir.path());
+    options.faults.fault.store(FULL, SeqCst);
+    let fresh = tempfile::tempdir().unwrap();
+    let nothing = Options { path: fresh.path().join("new"), ..options.clone() };
+    let refused = Store::open(nothing, describe).err().map(|error| error.to_string());
+    assert!(refused.is_some_and(|text| text.contains("No space left on device")), "there is nothing to read");
+
+    let store = Store::open(options, describe).unwrap();
+    let health = store.watch_health().borrow().clone();
+    assert!(matches!(&health, Health::ReadOnly(why) if why.contains("No space left on device")), "{health:?}");
+    assert_eq!(value(&store.get(&pod("a")).unwrap()), "kept@1!");
+    let mut watcher = store.watch(PODS, revision).unwrap();
+    let refused = store.commit(delete("a", "end")).await.unwrap_err();
+    assert!(matches!(refused, CommitError::ReadOnly(_)), "{refused:?}");
+
+    set(&store, NONE);
+    healthy(&store).await;
+    assert_eq!(store.commit(put("c", "new")).await.unwrap().revision, revision + 1);
+    assert_eq!(next(&mut watcher).await.unwrap(), format!("Created new@{}! -", revision + 1));
+    drop(watcher);
+    store.close().await;
+    assert_eq!(reopen(dir.path()).snapshot(PODS).len(), 3);
 }
 
 #[tokio::test]
