@@ -9,7 +9,7 @@
 //!
 //! [`schedule`] is the decision: a pure function of the cluster as it is and the pod, made of [plugins], each a file and
 //! a row in a table; a [`Profile`] says which of them count and how much. Where no node will do, [`preempt`] looks for
-//! pods of lower priority to displace. Pods that are of use only together are placed together, or not at all: [`gang`].
+//! pods of lower priority to preempt. Pods that are of use only together are placed together, or not at all: [`gang`].
 //!
 //! Around it, one task owns all state (the [`cache::Cache`] and the [`queue::SchedulingQueue`]), takes messages from
 //! informers and bindings, and schedules one pod after another: each decision sees the ones before it, because a chosen
@@ -38,6 +38,6 @@ mod testing;
 pub use config::{Config, ConfigError};
 pub use profile::{DEFAULT_SCHEDULER, Entry, Profile};
 pub use queue::BackOff;
-pub use schedule::{Decision, Trace, Unschedulable, schedule};
+pub use schedule::{Decision, NotPreempted, Trace, Unschedulable, schedule};
 pub use service::{Deps, Handle, start};
 pub use storage::Storage;

@@ -19,7 +19,7 @@ pub struct Profile {
     pub plugins: Vec<Entry>,
     /// The share of nodes, in percent, among which it is enough to choose; 0: upstream's rule by the cluster's size.
     pub percentage: usize,
-    /// Whether pods of higher priority displace others.
+    /// Whether pods of higher priority preempt others.
     pub preempts: bool,
 }
 

@@ -7,7 +7,7 @@
 //!             └──────────────────────────────────── waiting
 //! ```
 //!
-//! A refused pod waits until a change of the cluster that one of the plugins that refused it names as a remedy. It also
+//! A refused pod waits until a change of the cluster that one of the plugins that refused it says may help it. It also
 //! waits out a back-off (1 s, doubling to 10 s, upstream's numbers), so that a pod which is refused again and again
 //! costs little. After five minutes it is tried in any case.
 

@@ -7,7 +7,7 @@ use crate::cache::{Cache, Charge};
 use crate::framework::Candidate;
 use crate::preempt::{Budget, Preemption, preempt};
 use crate::profile::Profile;
-use crate::schedule::{Trace, schedule};
+use crate::schedule::{NotPreempted, Trace, schedule};
 
 /// What came of looking for room.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) enum Clearing {
     Impossible,
 }
 
-/// Looks for pods to displace so that `needed` of `members`, in this order, find a node. Nothing is charged afterwards.
+/// Looks for pods to preempt so that `needed` of `members`, in this order, find a node. Nothing is charged afterwards.
 ///
 /// Each member is tried on the books of those before it, with their victims gone. Members that need nobody's place are among
 /// the answer, without victims: their room has to be kept too, until the others have theirs.
@@ -50,7 +50,7 @@ pub(crate) fn clear(
                     continue;
                 }
                 Err(why) => {
-                    waits |= why.starts_with("not eligible due to a terminating pod");
+                    waits |= why == NotPreempted::VictimsTerminating;
                     failed += 1;
                     continue;
                 }

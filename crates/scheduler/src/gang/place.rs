@@ -27,7 +27,7 @@ pub(crate) enum Placement {
 pub(crate) struct Refused {
     /// For people.
     pub(crate) message: String,
-    /// The plugins whose remedies may help, [`NAME`] among them.
+    /// The plugins whose queueing hints may help, [`NAME`] among them.
     pub(crate) plugins: BTreeSet<&'static str>,
     /// What was found for the first member that found no node.
     pub(crate) trace: Trace,

@@ -88,7 +88,7 @@ fn cleared(nodes: &[u32], running: &[(&str, &str, i32)], members: usize, budgets
 }
 
 #[test]
-fn a_gang_displaces_others_only_if_it_is_whole_then() {
+fn a_gang_preempts_others_only_if_it_is_whole_then() {
     let check = |nodes: &[u32], running: &[(&str, &str, i32)], members: usize, expected: Option<&[&str]>| {
         let gone = cleared(nodes, running, members, &[]);
         let expected = expected.map(|names| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());

@@ -15,7 +15,7 @@ fn the_refusal_reads_as_upstreams() {
     let check = |cache: &Cache, pod: &Candidate, expected: &str| {
         let mut refused = decide(cache, pod).expect_err("no node will do");
         if let Err(why) = preempt(cache, &Profile::default(), pod, &refused, &[]) {
-            refused.preemption = why;
+            refused.not_preempted = Some(why);
         }
         assert_eq!(refused.to_string(), expected);
     };

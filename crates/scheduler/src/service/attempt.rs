@@ -17,7 +17,7 @@ use crate::gang::{self, Clearing, Family, GroupKey, Placement, Refused, Standing
 use crate::preempt::{Preemption, preempt};
 use crate::record::{Record, unschedulable_hint};
 use crate::resources::Resources;
-use crate::schedule::{Decision, Trace, Unschedulable, schedule};
+use crate::schedule::{Decision, NotPreempted, Trace, Unschedulable, schedule};
 use crate::storage::Promise;
 
 impl Scheduler {
@@ -59,7 +59,7 @@ impl Scheduler {
                         match preempt(&self.cache, &profile, &pod, &refused, &budgets) {
                             Ok(found) => Some(found),
                             Err(why) => {
-                                refused.preemption = why;
+                                refused.not_preempted = Some(why);
                                 None
                             }
                         }
@@ -206,7 +206,7 @@ impl Scheduler {
         record.message.clone_from(&message);
         record.waits_for = refused.plugins.iter().map(|plugin| unschedulable_hint(plugin)).collect();
         // What was nominated stays nominated while its victims go; else there is no reason for it any more.
-        let waits = refused.preemption.starts_with("not eligible due to a terminating pod");
+        let waits = refused.not_preempted == Some(NotPreempted::VictimsTerminating);
         let nominated: Option<Option<String>> = match &preemption {
             Some(preemption) => Some(Some(preemption.node.clone())),
             None if waits => None,
@@ -308,14 +308,14 @@ impl Scheduler {
                         recorder.event(&about, EventType::Normal, "Preempted", message);
                     }
                     Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-                    Err(error) => warn!(pod = victim.full_name(), %error, "cannot displace the pod"),
+                    Err(error) => warn!(pod = victim.full_name(), %error, "cannot preempt the pod"),
                 }
             });
         }
     }
 
-    /// Says once of each gang that waits for longer than it wants to.
-    pub(super) fn tell_of_overdue_gangs(&mut self, now: Instant) {
+    /// Reports each gang once that waits for longer than its `scheduleTimeoutSeconds`.
+    pub(super) fn report_overdue_gangs(&mut self, now: Instant) {
         for key in self.groups.take_overdue(now) {
             let Some((recorder, group)) = self.recorders.values().next().zip(self.groups.groups.get(&key)) else {
                 continue;

@@ -1,14 +1,15 @@
 //! The decision: which node a pod is to run on, or why none will do.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+mod unschedulable;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::cache::Cache;
 use crate::framework::{Candidate, Check, Filtering, NodeId, NodeInfo, PodInfo, Refusal};
 use crate::profile::Profile;
+
+pub use unschedulable::{NotPreempted, Unschedulable};
 
 /// Below so many nodes that will do, all are looked at: upstream's number.
 const FEW: usize = 100;
@@ -24,23 +25,6 @@ pub struct Decision {
     pub feasible: usize,
     /// How many nodes were looked at.
     pub evaluated: usize,
-}
-
-/// No node will do. Its `Display` is the text of the `FailedScheduling` event, word for word upstream's.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Unschedulable {
-    /// How many nodes there are.
-    pub nodes: usize,
-    /// How many nodes were refused for each reason.
-    pub reasons: BTreeMap<Cow<'static, str>, usize>,
-    /// Why there is no point in looking at nodes.
-    pub refused_before: Option<String>,
-    /// The plugins that refused.
-    pub plugins: BTreeSet<&'static str>,
-    /// The nodes that could take the pod if others left.
-    pub resolvable: Vec<NodeId>,
-    /// What came of looking for pods to displace; empty where that was a success.
-    pub preemption: String,
 }
 
 /// What was found on the way to a decision.
@@ -149,7 +133,7 @@ pub fn schedule(
         match filters.refusal(node) {
             None => feasible.push(node),
             Some((plugin, refusal)) => {
-                refused.note(node.id, plugin, &refusal);
+                refused.add(node.id, plugin, &refusal);
                 trace.refused.push((node.id, plugin, refusal));
             }
         }
@@ -209,43 +193,6 @@ fn seed(pod: &PodInfo) -> u64 {
 fn mix(seed: u64, node: NodeId) -> u64 {
     // The multiplier is 2^64 divided by the golden ratio: neighbouring numbers end up far from each other.
     (seed ^ u64::from(node.0)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
-impl Unschedulable {
-    fn note(&mut self, node: NodeId, plugin: &'static str, refusal: &Refusal) {
-        self.plugins.insert(plugin);
-        if refusal.resolvable {
-            self.resolvable.push(node);
-        }
-        for reason in &refusal.reasons {
-            match self.reasons.get_mut(reason) {
-                Some(count) => *count += 1,
-                None => {
-                    self.reasons.insert(reason.clone(), 1);
-                }
-            }
-        }
-    }
-}
-
-impl fmt::Display for Unschedulable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.nodes == 0 {
-            return f.write_str("no nodes available to schedule pods");
-        }
-        match &self.refused_before {
-            Some(why) => write!(f, "0/{} nodes are available: {why}.", self.nodes)?,
-            None => f.write_str(&counts(self.nodes, &self.reasons))?,
-        }
-        if self.preemption.is_empty() { Ok(()) } else { write!(f, " preemption: {}", self.preemption) }
-    }
-}
-
-/// `0/3 nodes are available: 1 Insufficient cpu, 2 Too many pods.`, the parts sorted as texts, as upstream sorts them.
-pub(crate) fn counts(nodes: usize, reasons: &BTreeMap<Cow<'static, str>, usize>) -> String {
-    let mut parts: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    parts.sort();
-    format!("0/{nodes} nodes are available: {}.", parts.join(", "))
 }
 
 #[cfg(test)]

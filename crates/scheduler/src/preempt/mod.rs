@@ -17,7 +17,7 @@ use machinery::selector::LabelSelector;
 use crate::cache::Cache;
 use crate::framework::{Candidate, NodeInfo, PodInfo};
 use crate::profile::Profile;
-use crate::schedule::{Filters, Unschedulable, counts};
+use crate::schedule::{Filters, NotPreempted, Unschedulable};
 
 /// So many nodes that will do are compared at least, or a tenth of all: upstream's numbers.
 const CANDIDATES: usize = 100;
@@ -76,22 +76,22 @@ impl Preemption {
     }
 }
 
-/// Looks for pods to displace. The error says why there are none, in upstream's words.
+/// Looks for pods of lower priority to preempt.
 pub fn preempt(
     cache: &Cache,
     profile: &Profile,
     pod: &Candidate,
     refused: &Unschedulable,
     budgets: &[Budget],
-) -> Result<Preemption, String> {
+) -> Result<Preemption, NotPreempted> {
     if pod.spec().preemption_policy.as_deref() == Some("Never") {
-        return Err("not eligible due to preemptionPolicy=Never.".to_owned());
+        return Err(NotPreempted::PolicyNever);
     }
     if let Some(node) = pod.nominated().and_then(|name| cache.node_named(name))
         && (refused.resolvable.contains(&node.id))
         && node.pods.iter().any(|other| other.deleting && other.priority < pod.priority)
     {
-        return Err("not eligible due to a terminating pod on the nominated node.".to_owned());
+        return Err(NotPreempted::VictimsTerminating);
     }
     let mut reasons: BTreeMap<Cow<'static, str>, usize> = BTreeMap::new();
     let mut found: Vec<Preemption> = Vec::new();
@@ -123,7 +123,7 @@ pub fn preempt(
         if helpless > 0 {
             *reasons.entry(Cow::Borrowed("Preemption is not helpful for scheduling")).or_default() += helpless;
         }
-        counts(refused.nodes, &reasons)
+        NotPreempted::NoCandidates { nodes: refused.nodes, reasons }
     })
 }
 

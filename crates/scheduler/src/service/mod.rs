@@ -206,7 +206,7 @@ impl Scheduler {
                 self.take(message);
             }
             let now = Instant::now();
-            self.tell_of_overdue_gangs(now);
+            self.report_overdue_gangs(now);
             if let Some(pod) = self.queue.pop(now) {
                 self.attempt(pod);
                 // A long queue must not keep this thread from the bindings that it leads to, nor wait after each decision for
