@@ -14,8 +14,8 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::framework::PodInfo;
 use crate::storage::{Promise, is_bound};
+use crate::types::PodInfo;
 
 /// On a claim: the node for which its volume is to be made.
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use machinery::selector::{LabelSelector, Operator};
 
-use crate::framework::{NodeId, NodeInfo, PodInfo};
-use crate::gang::GroupKey;
 use crate::resources::Resources;
 use crate::storage::Storage;
+use crate::types::{GroupKey, Namespaces, NodeId, NodeInfo, PodInfo};
 
 /// Nodes with their charges. A pod is charged from the moment it is assumed or seen on a node until it leaves it.
 #[derive(Default)]
@@ -41,7 +40,7 @@ pub struct Cache {
     /// Pods for which a node is being cleared, by the node's name.
     nominated: HashMap<String, Vec<Arc<PodInfo>>>,
     /// The labels of namespaces.
-    pub namespaces: HashMap<String, BTreeMap<String, String>>,
+    pub namespaces: Namespaces,
     /// Claims, volumes and storage classes.
     pub storage: Storage,
 }

@@ -9,11 +9,11 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::framework::Plugin;
-use crate::gang::Family;
 use crate::plugins::{BUILT_IN, ROWS};
 use crate::profile::{DEFAULT_SCHEDULER, Entry, Profile};
 use crate::queue::BackOff;
 use crate::record::Records;
+use crate::types::Family;
 
 /// Names under which pods ask for gangs, and the PodGroups that each schedules by. The default profile serves them too
 /// while the addon defines those PodGroups: else they are names of somebody else's schedulers.

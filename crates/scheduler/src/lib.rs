@@ -34,6 +34,7 @@ mod service;
 mod storage;
 #[cfg(test)]
 mod testing;
+pub mod types;
 
 pub use config::{Config, ConfigError};
 pub use profile::{DEFAULT_SCHEDULER, Entry, Profile};

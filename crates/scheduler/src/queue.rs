@@ -17,9 +17,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::framework::Candidate;
-use crate::gang::GroupKey;
 use crate::resources::Resources;
+use crate::types::{Candidate, GroupKey};
 
 /// A pod is tried again after this time even if nothing seemed to help it.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -51,7 +50,7 @@ struct Queued {
     pod: Candidate,
     attempts: u32,
     since: Instant,
-    place: Place,
+    state: QueuedState,
 }
 
 #[derive(Default)]
@@ -61,7 +60,8 @@ struct Members {
     requests: Resources,
 }
 
-enum Place {
+/// Where a pod is between two attempts.
+enum QueuedState {
     /// In `active`, with this number; entries of the heap with another number are stale.
     Active(u64),
     /// Handed out.
@@ -107,7 +107,7 @@ impl SchedulingQueue {
                 let old = std::mem::replace(&mut queued.pod, pod);
                 // Status updates (ours, above all: they say that the pod is unschedulable) help nobody.
                 if helps {
-                    let waiting = !matches!(queued.place, Place::Scheduling);
+                    let waiting = !matches!(queued.state, QueuedState::Scheduling);
                     if self.leave_group(&old) || old.group.is_none() {
                         self.join_group(&new);
                     }
@@ -118,7 +118,7 @@ impl SchedulingQueue {
             }
             None => {
                 self.join_group(&pod);
-                self.pods.insert(uid.clone(), Queued { pod, attempts: 0, since: now, place: Place::Scheduling });
+                self.pods.insert(uid.clone(), Queued { pod, attempts: 0, since: now, state: QueuedState::Scheduling });
                 self.activate(&uid);
             }
         }
@@ -127,7 +127,7 @@ impl SchedulingQueue {
     /// The pod is gone, or has its node.
     pub fn remove(&mut self, uid: &str) {
         if let Some(queued) = self.pods.remove(uid) {
-            if let Place::Waiting { due, .. } = queued.place {
+            if let QueuedState::Waiting { due, .. } = queued.state {
                 self.due.remove(&due);
             }
             self.leave_group(&queued.pod);
@@ -150,8 +150,8 @@ impl SchedulingQueue {
     pub fn turns(&self) -> impl Iterator<Item = (&GroupKey, (Reverse<i32>, u64), &Candidate)> {
         self.groups.iter().filter_map(|(group, members)| {
             let members = members.uids.iter().filter_map(|uid| self.pods.get(uid));
-            let active = members.filter_map(|queued| match queued.place {
-                Place::Active(sequence) => Some(((Reverse(queued.pod.priority), sequence), &queued.pod)),
+            let active = members.filter_map(|queued| match queued.state {
+                QueuedState::Active(sequence) => Some(((Reverse(queued.pod.priority), sequence), &queued.pod)),
                 _ => None,
             });
             active.min_by_key(|(place, _)| *place).map(|(place, first)| (group, place, first))
@@ -179,9 +179,9 @@ impl SchedulingQueue {
         }
         while let Some(turn) = self.active.pop() {
             if let Some(queued) = self.pods.get_mut(&turn.uid)
-                && matches!(queued.place, Place::Active(sequence) if sequence == turn.sequence)
+                && matches!(queued.state, QueuedState::Active(sequence) if sequence == turn.sequence)
             {
-                queued.place = Place::Scheduling;
+                queued.state = QueuedState::Scheduling;
                 queued.attempts += 1;
                 return Some(queued.pod.clone());
             }
@@ -195,15 +195,15 @@ impl SchedulingQueue {
         let mut taken = Vec::with_capacity(members.len());
         for uid in members {
             if let Some(queued) = self.pods.get_mut(&uid) {
-                match &queued.place {
-                    Place::Waiting { due, .. } => {
+                match &queued.state {
+                    QueuedState::Waiting { due, .. } => {
                         self.due.remove(due);
                         queued.attempts += 1;
                     }
-                    Place::Active(_) => queued.attempts += 1,
-                    Place::Scheduling => {}
+                    QueuedState::Active(_) => queued.attempts += 1,
+                    QueuedState::Scheduling => {}
                 }
-                queued.place = Place::Scheduling;
+                queued.state = QueuedState::Scheduling;
                 taken.push(queued.pod.clone());
             }
         }
@@ -221,7 +221,7 @@ impl SchedulingQueue {
         let Some(queued) = self.pods.get_mut(uid) else {
             return;
         };
-        if let Place::Waiting { due, .. } = queued.place {
+        if let QueuedState::Waiting { due, .. } = queued.state {
             self.due.remove(&due);
         }
         let doublings = queued.attempts.saturating_sub(1).min(10);
@@ -229,7 +229,7 @@ impl SchedulingQueue {
         let wait = if refused_by.is_empty() { back_off } else { LONGEST_WAIT };
         self.sequence += 1;
         let due = (now + wait, self.sequence);
-        queued.place = Place::Waiting { refused_by, back_off_until: now + back_off, due };
+        queued.state = QueuedState::Waiting { refused_by, back_off_until: now + back_off, due };
         self.due.insert(due, uid.to_owned());
     }
 
@@ -241,7 +241,7 @@ impl SchedulingQueue {
             return;
         }
         for (uid, queued) in &mut self.pods {
-            if let Place::Waiting { refused_by, back_off_until, due } = &mut queued.place
+            if let QueuedState::Waiting { refused_by, back_off_until, due } = &mut queued.state
                 && due.0 > *back_off_until
                 && helps(&queued.pod, refused_by)
             {
@@ -266,11 +266,11 @@ impl SchedulingQueue {
         let Some(queued) = self.pods.get_mut(uid) else {
             return;
         };
-        if let Place::Waiting { due, .. } = queued.place {
+        if let QueuedState::Waiting { due, .. } = queued.state {
             self.due.remove(&due);
         }
         self.sequence += 1;
-        queued.place = Place::Active(self.sequence);
+        queued.state = QueuedState::Active(self.sequence);
         self.active.push(Turn { priority: queued.pod.priority, sequence: self.sequence, uid: uid.to_owned() });
     }
 

@@ -11,8 +11,8 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cache::Cache;
-use crate::framework::{NodeId, PodInfo};
 use crate::schedule::{Decision, Trace};
+use crate::types::{NodeId, PodInfo};
 
 /// The decisions about so many pods are kept.
 const PODS: usize = 512;

@@ -94,6 +94,19 @@ impl Resources {
         self.combine(other, i64::max);
     }
 
+    /// What of this is missing: `nvidia.com/gpu 4 wanted, 2 left`, where `has` tells how much of a resource there is.
+    pub(crate) fn shortage(&self, has: impl Fn(&str) -> i64, word: &str) -> Option<String> {
+        let short: Vec<String> = self
+            .each()
+            .filter_map(|(name, amount)| {
+                let has = has(name);
+                (has < amount)
+                    .then(|| format!("{name} {} wanted, {} {word}", Self::text(name, amount), Self::text(name, has)))
+            })
+            .collect();
+        (!short.is_empty()).then(|| short.join(", "))
+    }
+
     fn combine(&mut self, other: &Self, with: impl Fn(i64, i64) -> i64) {
         self.milli_cpu = with(self.milli_cpu, other.milli_cpu);
         self.memory = with(self.memory, other.memory);

@@ -10,7 +10,7 @@ use machinery::placement::selects;
 use machinery::quantity::Quantity;
 use machinery::selector::LabelSelector;
 
-use crate::framework::{NodeInfo, Refusal};
+use crate::types::{NodeInfo, Refusal};
 
 /// On a claim: its binding to a volume is complete.
 const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";

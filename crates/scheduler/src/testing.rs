@@ -6,10 +6,11 @@ use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
 use crate::cache::Cache;
-use crate::framework::{Candidate, Filtering, NodeInfo};
+use crate::framework::Filtering;
 use crate::plugins::ROWS;
 use crate::profile::Profile;
 use crate::schedule::{Decision, Trace, Unschedulable, schedule};
+use crate::types::{Candidate, NodeInfo};
 
 /// A node with 2 CPUs, 4 GiB, 10 pods and a GPU, or what `status` says of `allocatable`.
 pub(crate) fn node(name: &str, spec: &Value, labels: &Value) -> Arc<Node> {

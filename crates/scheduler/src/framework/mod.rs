@@ -42,10 +42,7 @@
 //! With a row in [`crate::plugins::ROWS`] it is part of every profile; without, it can be handed to
 //! [`crate::Config::plugin`] by whoever embeds the scheduler.
 
-mod node;
 mod plugin;
-mod pod;
 
-pub use node::{NodeId, NodeInfo};
-pub use plugin::{Check, ClusterEvent, Filtering, MAX_SCORE, Plugin, Refusal, normalize_score};
-pub use pod::{Candidate, HostPort, PodAffinity, PodInfo, Term};
+pub use crate::types::{Candidate, HostPort, Namespaces, NodeId, NodeInfo, PodAffinity, PodInfo, Refusal, Term};
+pub use plugin::{Check, ClusterEvent, Filtering, MAX_SCORE, Plugin, normalize_score};

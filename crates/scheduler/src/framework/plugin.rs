@@ -1,9 +1,7 @@
 //! The trait that plugins implement.
 
-use std::borrow::Cow;
-
-use super::{Candidate, NodeInfo, PodInfo};
 use crate::cache::Cache;
+use crate::types::{Candidate, NodeInfo, PodInfo, Refusal};
 
 /// The best score that a plugin can give a node; 0 is the worst.
 pub const MAX_SCORE: i64 = 100;
@@ -63,27 +61,6 @@ pub trait Check {
 impl<F: Fn(&NodeInfo) -> Result<(), Refusal>> Check for F {
     fn check(&self, node: &NodeInfo) -> Result<(), Refusal> {
         self(node)
-    }
-}
-
-/// Why a plugin refuses a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The reasons, in the words that upstream uses: people search for them.
-    pub reasons: Vec<Cow<'static, str>>,
-    /// Whether the node could take the pod if other pods left it.
-    pub resolvable: bool,
-}
-
-impl Refusal {
-    /// A refusal that pods leaving the node would end.
-    pub fn resolvable(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { reasons: vec![reason.into()], resolvable: true }
-    }
-
-    /// A refusal that stands whatever runs on the node.
-    pub fn unresolvable(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { reasons: vec![reason.into()], resolvable: false }
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use super::GroupKey;
 use crate::cache::{Cache, Charge};
-use crate::framework::Candidate;
 use crate::preempt::{Budget, Preemption, preempt};
 use crate::profile::Profile;
 use crate::schedule::{NotPreempted, Trace, schedule};
+use crate::types::{Candidate, GroupKey};
 
 /// What came of looking for room.
 #[derive(Debug)]

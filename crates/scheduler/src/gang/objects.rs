@@ -11,7 +11,9 @@ use machinery::addon::{GANG, installed};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Family, Group, GroupKey, Queue, queue_status, status};
+use super::spec::{Group, Queue};
+use super::{queue_status, status};
+use crate::types::{Family, GroupKey};
 
 /// Lists of a kind that was defined a moment ago may fail.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -19,9 +21,9 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// them from being told that their group does not exist.
 const LISTED: Duration = Duration::from_secs(2);
 
-/// What the scheduler is told.
+/// A change of what the scheduler knows of groups and queues.
 #[derive(Debug)]
-pub(crate) enum Told {
+pub(crate) enum GangEvent {
     /// The addon has defined the kind, or it is so no longer.
     Family(Family, bool),
     /// A group came, changed or went.
@@ -30,9 +32,9 @@ pub(crate) enum Told {
     Queue(String, Option<Queue>),
 }
 
-/// A kind that may be defined.
+/// A resource whose definition the addon may bring.
 #[derive(Clone, Copy)]
-struct Kind {
+struct GangResource {
     definition: &'static str,
     group: &'static str,
     version: &'static str,
@@ -41,8 +43,8 @@ struct Kind {
     family: Family,
 }
 
-const KINDS: [Kind; 3] = [
-    Kind {
+const RESOURCES: [GangResource; 3] = [
+    GangResource {
         definition: "podgroups.scheduling.x-k8s.io",
         group: "scheduling.x-k8s.io",
         version: "v1alpha1",
@@ -50,7 +52,7 @@ const KINDS: [Kind; 3] = [
         plural: "podgroups",
         family: Family::Coscheduling,
     },
-    Kind {
+    GangResource {
         definition: "podgroups.scheduling.volcano.sh",
         group: "scheduling.volcano.sh",
         version: "v1beta1",
@@ -58,7 +60,7 @@ const KINDS: [Kind; 3] = [
         plural: "podgroups",
         family: Family::Volcano,
     },
-    Kind {
+    GangResource {
         definition: "queues.scheduling.volcano.sh",
         group: "scheduling.volcano.sh",
         version: "v1beta1",
@@ -68,7 +70,7 @@ const KINDS: [Kind; 3] = [
     },
 ];
 
-impl Kind {
+impl GangResource {
     fn resource(&self) -> ApiResource {
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(self.group, self.version, self.kind), self.plural)
     }
@@ -80,31 +82,31 @@ pub(crate) type Known = watch::Receiver<usize>;
 /// Waits until it is known which pods wait for a group. Decisions made earlier would tear gangs apart.
 pub(crate) async fn known(mut known: Known) {
     // It fails only if nobody watches any more.
-    let _ = known.wait_for(|count| *count >= KINDS.len()).await;
+    let _ = known.wait_for(|count| *count >= RESOURCES.len()).await;
 }
 
 /// Watches the kinds, for as long as the addon defines them, and keeps the status of groups and queues, until `cancel` is triggered.
 pub(crate) async fn watch(
     client: Client,
     pods: Informer<k8s_openapi::api::core::v1::Pod>,
-    tell: impl Fn(Told) + Clone + Send + Sync + 'static,
+    send: impl Fn(GangEvent) + Clone + Send + Sync + 'static,
     known: watch::Sender<usize>,
     cancel: CancellationToken,
 ) {
     let volcano = watch::Sender::new(None);
     let follow =
-        |kind| follow(kind, client.clone(), pods.clone(), volcano.clone(), tell.clone(), known.clone(), cancel.clone());
-    futures::future::join_all(KINDS.map(follow)).await;
+        |kind| follow(kind, client.clone(), pods.clone(), volcano.clone(), send.clone(), known.clone(), cancel.clone());
+    futures::future::join_all(RESOURCES.map(follow)).await;
 }
 
 /// Follows one kind: each time the addon defines it, its objects are watched until it is gone again. `volcano` holds the groups of
 /// Volcano while these are watched.
 async fn follow(
-    kind: Kind,
+    kind: GangResource,
     client: Client,
     pods: Informer<k8s_openapi::api::core::v1::Pod>,
-    volcano: watch::Sender<Option<Objects>>,
-    tell: impl Fn(Told) + Clone + Send + Sync + 'static,
+    volcano: watch::Sender<Option<status::Objects>>,
+    send: impl Fn(GangEvent) + Clone + Send + Sync + 'static,
     known: watch::Sender<usize>,
     cancel: CancellationToken,
 ) {
@@ -141,7 +143,7 @@ async fn follow(
         }
         // From here on members wait, and be it for a group that is not heard of yet.
         if kind.kind == "PodGroup" {
-            tell(Told::Family(kind.family, true));
+            send(GangEvent::Family(kind.family, true));
         }
         if !std::mem::take(&mut at_start) {
             tokio::time::sleep(SETTLE).await;
@@ -162,16 +164,16 @@ async fn follow(
             () = cancel.cancelled() => return,
             () = listed => {}
         }
-        let told = tell.clone();
+        let sender = send.clone();
         objects.on_change(move |change| {
             let key = change.key();
             let object = change.new.as_ref().map(|object| &object.data);
-            told(match kind.kind {
-                "Queue" => Told::Queue(key.name, object.map(Queue::read)),
+            sender(match kind.kind {
+                "Queue" => GangEvent::Queue(key.name, object.map(Queue::read)),
                 _ => {
                     let family = kind.family;
                     let group = object.map(|object| Group::read(family, object));
-                    Told::Group(GroupKey { family, namespace: key.namespace, name: key.name }, group)
+                    GangEvent::Group(GroupKey { family, namespace: key.namespace, name: key.name }, group)
                 }
             });
         });
@@ -204,13 +206,13 @@ async fn follow(
         for object in objects.list() {
             let namespace = object.metadata.namespace.clone().unwrap_or_default();
             let name = object.metadata.name.clone().unwrap_or_default();
-            tell(match kind.kind {
-                "Queue" => Told::Queue(name, None),
-                _ => Told::Group(GroupKey { family: kind.family, namespace, name }, None),
+            send(match kind.kind {
+                "Queue" => GangEvent::Queue(name, None),
+                _ => GangEvent::Group(GroupKey { family: kind.family, namespace, name }, None),
             });
         }
         if kind.kind == "PodGroup" {
-            tell(Told::Family(kind.family, false));
+            send(GangEvent::Family(kind.family, false));
         }
     }
 }
@@ -222,9 +224,6 @@ fn is_ours(definition: &DynamicObject) -> bool {
     installed(definition.metadata.labels.as_ref(), GANG)
         && conditions.any(|condition| condition["type"] == "Established" && condition["status"] == "True")
 }
-
-/// The groups of one kind.
-pub(super) type Objects = Informer<DynamicObject>;
 
 #[cfg(test)]
 mod tests {

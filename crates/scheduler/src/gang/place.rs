@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{GroupKey, NAME, shortage};
+use super::spec::NAME;
 use crate::cache::Cache;
-use crate::framework::Candidate;
 use crate::profile::Profile;
 use crate::resources::Resources;
 use crate::schedule::{Decision, Trace, Unschedulable, schedule};
+use crate::types::{Candidate, GroupKey};
 
 /// What came of trying a group.
 pub(crate) enum Placement {
@@ -91,7 +91,7 @@ pub(crate) fn place(
 fn never_fits(cache: &Cache, member: &Candidate, needed: usize) -> Option<String> {
     let mut all = Resources::default();
     (0..needed).for_each(|_| all.add(&member.requests));
-    shortage(&all, |name| cache.total().of(name), "there")
+    all.shortage(|name| cache.total().of(name), "there")
 }
 
 /// Numbers at the end count as numbers: `worker-10` comes after `worker-9`.

@@ -19,84 +19,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use serde::Deserialize;
-use serde_json::Value;
-
-use super::{Group, GroupKey, Groups};
+use super::spec::{Group, NAME, PROPORTION, Queue};
 use crate::cache::Cache;
 use crate::resources::Resources;
-
-/// The name under which refusals for the share of a queue are told.
-pub(crate) const NAME: &str = "Proportion";
-
-/// The queue of a group that names none. Upstream has it always.
-pub(super) const DEFAULT_QUEUE: &str = "default";
+use crate::types::GroupKey;
 
 /// Shares are fractions: what differs by less than this part is the same.
 const SAME: f64 = 1e-9;
-
-/// A queue: what its groups may use together.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Queue {
-    /// Its share, in proportion to those of others.
-    pub weight: u32,
-    /// The most that it may have, of the resources that are limited.
-    pub capability: Resources,
-    /// The resources that are limited.
-    pub limited: Vec<String>,
-    /// What is kept free for it.
-    pub guarantee: Resources,
-    /// Whether it takes new groups.
-    pub open: bool,
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self {
-            weight: 1,
-            capability: Resources::default(),
-            limited: Vec::new(),
-            guarantee: Resources::default(),
-            open: true,
-        }
-    }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct QueueSpec {
-    weight: Option<u32>,
-    capability: BTreeMap<String, Quantity>,
-    guarantee: Guarantee,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Guarantee {
-    resource: BTreeMap<String, Quantity>,
-}
-
-impl Queue {
-    /// Reads the object of a queue. What is missing or malformed counts as not said.
-    pub fn read(object: &Value) -> Self {
-        let spec = QueueSpec::deserialize(&object["spec"]).unwrap_or_default();
-        Self {
-            weight: spec.weight.unwrap_or(1).max(1),
-            limited: spec.capability.keys().cloned().collect(),
-            capability: Resources::from_list(&spec.capability),
-            guarantee: Resources::from_list(&spec.guarantee.resource),
-            open: !matches!(object["status"]["state"].as_str(), Some("Closed" | "Closing")),
-        }
-    }
-
-    /// The most that it may have of a resource, of which the cluster has `total`, and all queues are guaranteed
-    /// `guaranteed`.
-    fn limit(&self, resource: &str, total: i64, guaranteed: i64) -> i64 {
-        let free = total - (guaranteed - self.guarantee.of(resource));
-        if self.limited.iter().any(|name| name == resource) { free.min(self.capability.of(resource)) } else { free }
-    }
-}
 
 /// What the groups of a queue have and want.
 #[derive(Debug, Clone, Default)]
@@ -140,7 +69,7 @@ impl Standings {
             .map(|(resource, ..)| format!("insufficient {resource}"))
             .collect();
         if !over.is_empty() {
-            return Some((super::NAME, format!("queue {queue} resource quota insufficient: {}", over.join(", "))));
+            return Some((NAME, format!("queue {queue} resource quota insufficient: {}", over.join(", "))));
         }
         let rivals: Vec<&Standing> =
             self.0.iter().filter(|(name, other)| *name != queue && other.wants).map(|(_, other)| other).collect();
@@ -152,7 +81,7 @@ impl Standings {
         let text = |amount| Resources::text(resource, amount);
         let weights: u32 = rivals.iter().map(|rival| rival.weight).fold(own.weight, u32::saturating_add);
         Some((
-            NAME,
+            PROPORTION,
             format!(
                 "queue {queue} is overused: {resource} {} in use, {} deserved by weight {} of {weights} while other queues \
                  wait",
@@ -176,15 +105,16 @@ impl Standings {
     }
 }
 
-impl Groups {
+impl Standings {
     /// How the queues stand. `waiting` tells how many members of a group wait, and what they ask for together.
-    pub(crate) fn standings<'a>(
-        &self,
+    pub(super) fn new<'a>(
+        groups: &HashMap<GroupKey, Group>,
+        queues: &HashMap<String, Queue>,
         cache: &Cache,
         waiting: impl Fn(&GroupKey) -> Option<(usize, &'a Resources)>,
-    ) -> Standings {
+    ) -> Self {
         let mut demands: BTreeMap<&str, Demand> = BTreeMap::new();
-        for (key, group) in &self.groups {
+        for (key, group) in groups {
             let Some(queue) = &group.queue else {
                 continue;
             };
@@ -192,24 +122,24 @@ impl Groups {
             let (placed, used) = cache.group_use(key).cloned().unwrap_or_default();
             demand.used.add(&used);
             if let Some((count, wanted)) = waiting(key)
-                && self.queues.get(queue).is_none_or(|queue| queue.open)
+                && queues.get(queue).is_none_or(|queue| queue.open)
                 && can_be(group, (placed, &used), (count, wanted), cache.total())
             {
                 demand.wanted.add(wanted);
             }
         }
-        deserved(cache.total(), &self.queues, &demands)
+        deserved(cache.total(), queues, &demands)
     }
 
     /// Of these groups, whose turn it is, the one to be tried before the group `key`; none if that is the first. They come
     /// with their place in the order within a queue.
-    pub(crate) fn goes_before<'a, P: Ord, T>(
+    pub(super) fn goes_before<'a, P: Ord, T>(
         &self,
+        groups: &HashMap<GroupKey, Group>,
         key: &GroupKey,
-        standings: &Standings,
         turns: impl Iterator<Item = (&'a GroupKey, P, T)>,
     ) -> Option<(GroupKey, T)> {
-        let share = |key: &GroupKey| Some(standings.share(self.groups.get(key)?.queue.as_ref()?));
+        let share = |key: &GroupKey| Some(self.share(groups.get(key)?.queue.as_ref()?));
         let own = share(key)?;
         let earlier = turns.filter_map(|(other, place, turn)| {
             let share = share(other).filter(|share| *share < own - SAME)?;
@@ -303,7 +233,7 @@ fn divide(total: f64, wants: impl Iterator<Item = Want> + Clone) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

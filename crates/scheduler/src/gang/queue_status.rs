@@ -12,11 +12,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::objects::Objects;
-use super::proportion::DEFAULT_QUEUE;
-use super::status;
-use super::{Family, Group, GroupKey};
+use super::spec::{DEFAULT_QUEUE, Group};
+use super::status::{self, Objects};
 use crate::resources::{self, Resources};
+use crate::types::{Family, GroupKey};
 
 /// The index under which a group is found by its queue.
 const BY_QUEUE: &str = "scheduler/queue";

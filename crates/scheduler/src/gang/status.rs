@@ -5,14 +5,16 @@ use std::sync::Arc;
 use informer::{Informer, ObjectKey, Outcome, WorkQueue};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::objects::Objects;
-use super::{Family, GroupKey};
+use crate::types::{Family, GroupKey};
+
+/// The objects of one kind of group, or of queues.
+pub(super) type Objects = Informer<DynamicObject>;
 
 /// The index under which a pod is found by its group.
 const BY_GROUP: &str = "scheduler/group";
@@ -154,7 +156,7 @@ pub(super) async fn keep(
 
 /// Patches the status; some definitions have no such subresource.
 async fn write(client: &Client, resource: &ApiResource, key: &ObjectKey, patch: &Value) -> Result<(), kube::Error> {
-    let api: Api<kube::api::DynamicObject> = Api::namespaced_with(client.clone(), &key.namespace, resource);
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &key.namespace, resource);
     let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
     let gone = |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 404);
     let mut result = api.patch_status(&key.name, &params, &patch).await;

@@ -1,17 +1,21 @@
 //! All or none.
 
-use k8s_openapi::jiff::Timestamp;
-use serde_json::json;
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-use super::place::{Placement, place};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
 use super::status::{Members, plan};
 use super::*;
-use crate::framework::Candidate;
+use crate::cache::Cache;
 use crate::preempt::Budget;
 use crate::profile::Profile;
 use crate::queue::SchedulingQueue;
+use crate::resources::Resources;
 use crate::testing::{asks, cache, pod_with, sized_node};
-use std::collections::BTreeSet;
+use crate::types::{Candidate, Family, GroupKey};
 
 fn worker(group: &str, number: usize) -> Candidate {
     let labels = json!({ "scheduling.x-k8s.io/pod-group": group });
@@ -200,7 +204,8 @@ fn what_keeps_a_group_from_being_tried() {
 /// those that are placed, in the order in which they are.
 fn placed(nodes: &[u32], queues: &[(&str, u32)], gangs: &[(&str, &str, usize)]) -> Vec<String> {
     let mut cache = gpus(nodes);
-    let mut groups = Groups { families: vec![Family::Volcano], ..Groups::default() };
+    let mut groups = Groups::default();
+    groups.families.push(Family::Volcano);
     for (name, weight) in queues {
         groups.queues.insert((*name).to_owned(), Queue::read(&json!({ "spec": { "weight": weight } })));
     }

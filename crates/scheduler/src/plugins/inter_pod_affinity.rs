@@ -81,11 +81,11 @@ impl<'a> Counts<'a> {
 
     fn count(&mut self, other: &PodInfo, node: &NodeInfo, amount: i64) {
         let required = self.required();
-        if !required.is_empty() && required.iter().all(|term| term.matches(other, self.cache)) {
+        if !required.is_empty() && required.iter().all(|term| term.matches(other, &self.cache.namespaces)) {
             required.iter().for_each(|term| self.near.add(&term.topology_key, node, amount));
         }
         for term in self.anti_required() {
-            if term.matches(other, self.cache) {
+            if term.matches(other, &self.cache.namespaces) {
                 self.far.add(&term.topology_key, node, amount);
             }
         }
@@ -95,7 +95,7 @@ impl<'a> Counts<'a> {
     fn count_shunning(&mut self, other: &PodInfo, node: &NodeInfo, amount: i64) {
         for term in other.affinity.iter().flat_map(|affinity| &affinity.anti_required) {
             if let Some(value) = node.label(&term.topology_key)
-                && term.matches(self.pod, self.cache)
+                && term.matches(self.pod, &self.cache.namespaces)
             {
                 let values = self.shunning.entry(term.topology_key.clone()).or_default();
                 *values.entry(value.to_owned()).or_default() += amount;
@@ -110,7 +110,7 @@ impl<'a> Counts<'a> {
             return false;
         }
         terms.iter().all(|term| self.near.at(&term.topology_key, node) > 0)
-            || self.near.is_empty() && terms.iter().all(|term| term.matches(self.pod, self.cache))
+            || self.near.is_empty() && terms.iter().all(|term| term.matches(self.pod, &self.cache.namespaces))
     }
 }
 
@@ -155,7 +155,7 @@ impl Plugin for InterPodAffinity {
         let (required, anti) = (counts.required(), counts.anti_required());
         if let Some(first) = required.first() {
             for (other, node) in matching(cache, first) {
-                if required.iter().all(|term| term.matches(other, cache)) {
+                if required.iter().all(|term| term.matches(other, &cache.namespaces)) {
                     required.iter().for_each(|term| counts.near.add(&term.topology_key, node, 1));
                 }
             }
@@ -193,7 +193,7 @@ impl Plugin for InterPodAffinity {
                 let far = theirs.anti_preferred.iter().map(|(weight, term)| (-*weight, term));
                 let soft = near.chain(far).filter(|_| !self.ignore_preferred_terms_of_existing_pods);
                 for (weight, term) in hard.chain(soft) {
-                    if weight != 0 && term.matches(pod, cache) {
+                    if weight != 0 && term.matches(pod, &cache.namespaces) {
                         places.add(&term.topology_key, node, weight);
                     }
                 }
@@ -229,5 +229,6 @@ impl Plugin for InterPodAffinity {
 fn matching<'a>(cache: &'a Cache, term: &'a Term) -> impl Iterator<Item = (&'a PodInfo, &'a NodeInfo)> {
     let namespaces = term.namespace_selector.is_none().then_some(&term.namespaces);
     let pods = cache.candidates(&term.selector, namespaces);
-    pods.filter(|(_, pod)| term.matches(pod, cache)).filter_map(|(id, pod)| Some((pod.as_ref(), cache.node(id)?)))
+    pods.filter(|(_, pod)| term.matches(pod, &cache.namespaces))
+        .filter_map(|(id, pod)| Some((pod.as_ref(), cache.node(id)?)))
 }

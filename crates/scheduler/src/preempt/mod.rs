@@ -15,9 +15,9 @@ use k8s_openapi::jiff::Timestamp;
 use machinery::selector::LabelSelector;
 
 use crate::cache::Cache;
-use crate::framework::{Candidate, NodeInfo, PodInfo};
 use crate::profile::Profile;
 use crate::schedule::{Filters, NotPreempted, Unschedulable};
+use crate::types::{Candidate, NodeInfo, PodInfo};
 
 /// So many nodes that will do are compared at least, or a tenth of all: upstream's numbers.
 const CANDIDATES: usize = 100;

@@ -6,8 +6,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::cache::Cache;
-use crate::framework::{Candidate, Check, Filtering, NodeId, NodeInfo, PodInfo, Refusal};
+use crate::framework::{Check, Filtering};
 use crate::profile::Profile;
+use crate::types::{Candidate, NodeId, NodeInfo, PodInfo, Refusal};
 
 pub use unschedulable::{NotPreempted, Unschedulable};
 

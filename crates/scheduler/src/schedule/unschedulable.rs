@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::framework::{NodeId, Refusal};
+use crate::types::{NodeId, Refusal};
 
 /// No node will do. Its `Display` is the text of the `FailedScheduling` event, word for word upstream's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -12,13 +12,13 @@ use tracing::{debug, info, warn};
 
 use super::{Message, Scheduler};
 use crate::bind::{self, BindError};
-use crate::framework::Candidate;
-use crate::gang::{self, Clearing, Family, GroupKey, Placement, Refused, Standings};
+use crate::gang::{self, Clearing, Placement, Refused, Standings};
 use crate::preempt::{Preemption, preempt};
 use crate::record::{Record, unschedulable_hint};
 use crate::resources::Resources;
 use crate::schedule::{Decision, NotPreempted, Trace, Unschedulable, schedule};
 use crate::storage::Promise;
+use crate::types::{Candidate, Family, GroupKey};
 
 impl Scheduler {
     pub(super) fn attempt(&mut self, pod: Candidate) {

@@ -8,13 +8,14 @@ use tokio::time::Instant;
 
 use super::{Message, Scheduler};
 use crate::config::GANG_SCHEDULERS;
-use crate::framework::{Candidate, ClusterEvent};
-use crate::gang::{self, Told};
+use crate::framework::ClusterEvent;
+use crate::gang::{self, GangEvent};
 use crate::preempt::Budget;
 use crate::profile::Profile;
+use crate::types::{Candidate, GroupKey, NodeId};
 
 impl Scheduler {
-    pub(super) fn take(&mut self, message: Message) {
+    pub(super) fn handle_message(&mut self, message: Message) {
         match message {
             Message::Node(Change { new: Some(node), .. }) => {
                 if let Some(node) = self.cache.set_node(node).map(|node| node.id) {
@@ -22,7 +23,7 @@ impl Scheduler {
                 }
             }
             Message::Node(change) => self.cache.remove_node(&change.key().name),
-            Message::Pod(Change { new: Some(pod), .. }) => self.take_pod(pod),
+            Message::Pod(Change { new: Some(pod), .. }) => self.handle_pod(pod),
             Message::Pod(Change { old: Some(pod), .. }) => self.pod_left(&pod),
             Message::Pod(_) => {}
             Message::Namespace(change) => {
@@ -70,7 +71,7 @@ impl Scheduler {
                     None => self.budgets.remove(&key),
                 };
             }
-            Message::Gang(told) => self.take_gang(told),
+            Message::Gang(event) => self.handle_gang(event),
             Message::NotBound(uid) => {
                 if let Some(pod) = self.cache.forget(&uid) {
                     self.cache.storage.reserved.retain(|_, claim| !pod.claims.contains(claim));
@@ -81,7 +82,7 @@ impl Scheduler {
         }
     }
 
-    fn take_pod(&mut self, pod: Arc<Pod>) {
+    fn handle_pod(&mut self, pod: Arc<Pod>) {
         let spec = pod.spec.as_ref();
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         if matches!(phase, Some("Succeeded" | "Failed")) {
@@ -124,7 +125,7 @@ impl Scheduler {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         self.queue.remove(uid);
         self.cache.withdraw(uid);
-        if gang::GroupKey::of(pod).is_some() {
+        if GroupKey::of(pod).is_some() {
             self.wake_queues();
         }
         if let Some(info) = self.cache.remove_pod(uid) {
@@ -132,9 +133,9 @@ impl Scheduler {
         }
     }
 
-    fn take_gang(&mut self, told: Told) {
-        match told {
-            Told::Family(family, defined) => {
+    fn handle_gang(&mut self, event: GangEvent) {
+        match event {
+            GangEvent::Family(family, defined) => {
                 self.groups.families.retain(|known| *known != family);
                 if defined {
                     self.groups.families.push(family);
@@ -143,11 +144,11 @@ impl Scheduler {
                 for pod in self.pods.list() {
                     let name = pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref());
                     if name.is_some_and(|name| GANG_SCHEDULERS.contains(&(name, family))) {
-                        self.take_pod(pod);
+                        self.handle_pod(pod);
                     }
                 }
             }
-            Told::Group(key, group) => match group {
+            GangEvent::Group(key, group) => match group {
                 Some(group) => {
                     if self.groups.groups.get(&key) == Some(&group) {
                         return;
@@ -159,7 +160,7 @@ impl Scheduler {
                     self.groups.groups.remove(&key);
                 }
             },
-            Told::Queue(name, queue) => {
+            GangEvent::Queue(name, queue) => {
                 match queue {
                     Some(queue) => self.groups.queues.insert(name, queue),
                     None => self.groups.queues.remove(&name),
@@ -184,7 +185,7 @@ impl Scheduler {
         self.wake(&ClusterEvent::Storage);
     }
 
-    fn wake_for_node(&mut self, id: crate::framework::NodeId) {
+    fn wake_for_node(&mut self, id: NodeId) {
         let Some(node) = self.cache.node(id) else {
             return;
         };
@@ -204,7 +205,7 @@ impl Scheduler {
     }
 
     /// One more pod of the group is there: the others may have waited for it.
-    fn wake_group(&mut self, group: &gang::GroupKey) {
+    fn wake_group(&mut self, group: &GroupKey) {
         self.queue.wake(|pod, refused_by| pod.group.as_ref() == Some(group) && refused_by.contains(gang::NAME));
     }
 }

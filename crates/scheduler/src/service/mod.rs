@@ -21,7 +21,7 @@ use tracing::warn;
 
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::gang::{self, Groups, Told};
+use crate::gang::{self, GangEvent, Groups};
 use crate::preempt::Budget;
 use crate::queue::SchedulingQueue;
 
@@ -96,7 +96,7 @@ impl Watched {
     }
 
     /// Has every change sent to the scheduler; nodes and what pods refer to come before the pods.
-    fn tell(&self, messages: &mpsc::UnboundedSender<Message>) {
+    fn forward_changes(&self, messages: &mpsc::UnboundedSender<Message>) {
         fn forward<K: informer::Object>(
             informer: &Informer<K>,
             messages: &mpsc::UnboundedSender<Message>,
@@ -148,7 +148,7 @@ pub fn start(config: Config, deps: &Deps) -> Handle {
     let gangs = tokio::spawn({
         let (client, pods, messages, cancel) =
             (deps.client.clone(), watched.pods.clone(), messages.clone(), cancel.clone());
-        gang::watch(client, pods, move |told| drop(messages.send(Message::Gang(told))), known, cancel)
+        gang::watch(client, pods, move |event| drop(messages.send(Message::Gang(event))), known, cancel)
     });
     let task = tokio::spawn({
         let cancel = cancel.clone();
@@ -157,7 +157,7 @@ pub fn start(config: Config, deps: &Deps) -> Handle {
                 () = cancel.cancelled() => return,
                 ((), ()) = async { tokio::join!(watched.synced(), gang::known(knowing)) } => {}
             }
-            watched.tell(&messages);
+            watched.forward_changes(&messages);
             scheduler.run(inbox, cancel).await;
         }
     });
@@ -172,7 +172,7 @@ enum Message {
     Volume(Change<PersistentVolume>),
     Class(Change<StorageClass>),
     Budget(Change<PodDisruptionBudget>),
-    Gang(Told),
+    Gang(GangEvent),
     /// The binding of this pod failed.
     NotBound(String),
 }
@@ -203,7 +203,7 @@ impl Scheduler {
         while !cancel.is_cancelled() {
             // Everything that is known comes before the next decision.
             while let Ok(message) = inbox.try_recv() {
-                self.take(message);
+                self.handle_message(message);
             }
             let now = Instant::now();
             self.report_overdue_gangs(now);
@@ -221,7 +221,7 @@ impl Scheduler {
             tokio::select! {
                 () = cancel.cancelled() => {}
                 message = inbox.recv() => match message {
-                    Some(message) => self.take(message),
+                    Some(message) => self.handle_message(message),
                     None => break,
                 },
                 () = sleep_until(due) => {}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 
-use super::{HostPort, PodInfo};
+use super::pod::{HostPort, PodInfo};
 use crate::resources::Resources;
 
 /// The number of a node, as long as it is there.

@@ -1,6 +1,6 @@
 //! Pods, with what plugins ask of them worked out once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -8,9 +8,11 @@ use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec, WeightedPodAffin
 use k8s_openapi::jiff::Timestamp;
 use machinery::selector::LabelSelector;
 
-use crate::cache::Cache;
-use crate::gang::GroupKey;
+use super::group::GroupKey;
 use crate::resources::{self, Resources};
+
+/// The labels of namespaces, by their names.
+pub type Namespaces = HashMap<String, BTreeMap<String, String>>;
 
 /// What is kept of a pod once it is on a node. The object itself is not: ten thousand of them are large.
 #[derive(Debug, Clone)]
@@ -200,17 +202,17 @@ impl Term {
     }
 
     /// Whether `pod` is one of those meant.
-    pub fn matches(&self, pod: &PodInfo, cache: &Cache) -> bool {
-        self.covers(&pod.namespace, cache) && self.selector.matches(&pod.labels)
+    pub fn matches(&self, pod: &PodInfo, namespaces: &Namespaces) -> bool {
+        self.covers(&pod.namespace, namespaces) && self.selector.matches(&pod.labels)
     }
 
     /// Whether pods of `namespace` may be meant.
-    fn covers(&self, namespace: &str, cache: &Cache) -> bool {
+    fn covers(&self, namespace: &str, namespaces: &Namespaces) -> bool {
         self.namespaces.contains(namespace)
             || self
                 .namespace_selector
                 .as_ref()
-                .is_some_and(|selector| selector.matches_option(cache.namespaces.get(namespace)))
+                .is_some_and(|selector| selector.matches_option(namespaces.get(namespace)))
     }
 }
 
