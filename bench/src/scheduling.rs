@@ -1,4 +1,4 @@
-//! Many pods on many nodes, none of which exist: nodes on paper, by KWOK's convention, so that any cluster with KWOK can
+//! Many pods on many nodes, none of which exist: fake nodes, by KWOK's convention, so that any cluster with KWOK can
 //! be measured the same way.
 
 use std::collections::HashSet;
@@ -22,7 +22,7 @@ const REPLICAS: i64 = 10;
 /// Nodes of the benchmark, and the pods for them.
 const LABEL: &str = "coracle-bench";
 
-/// Schedules pods, and rolls Deployments out, on nodes on paper.
+/// Schedules pods, and rolls Deployments out, on fake nodes.
 pub(crate) async fn scheduling(cluster: &Cluster, report: &mut Report) -> Result<()> {
     let names = [
         "schedule 3,000 pods on 1,000 nodes",

@@ -100,7 +100,7 @@ fn what_others_change_of_a_node_is_put_right() {
 }
 
 #[test]
-fn nodes_on_paper_have_daemons_and_can_be_drained() {
+fn fake_nodes_have_daemons_and_can_be_drained() {
     let cluster = Cluster::start();
     let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
     cluster.coracle(&["node", "add", "paper", "--fake", "--count", "3"]).ok();
@@ -126,9 +126,9 @@ spec:
     assert_eq!(cluster.field("daemonset/agent", "{.status.updatedNumberScheduled}"), "5");
 
     // There is nothing to look into, and that is said.
-    let on_paper = ["get", "pods", "-l", "app=agent", "--field-selector=spec.nodeName=paper-0", "-o", "name"];
-    let pod = kubectl(&on_paper);
-    let said = "node \"paper-0\" is on paper: its pods only seem to run, and have no ";
+    let on_fake = ["get", "pods", "-l", "app=agent", "--field-selector=spec.nodeName=paper-0", "-o", "name"];
+    let pod = kubectl(&on_fake);
+    let said = "node \"paper-0\" is a fake node: its pods only seem to run, and have no ";
     let refused = cluster.kubectl(&["logs", pod.trim()]).fails();
     assert!(refused.contains(&format!("{said}logs")), "{refused}");
     cluster.kubectl(&["exec", pod.trim(), "--", "ls"]).fails();

@@ -102,7 +102,7 @@ impl NodeApi for Api {
     async fn port_forward(&self, pod: &PodRef, port: u16, io: Box<dyn Duplex>) -> Result<(), NodeError> {
         let view = self.view(pod)?;
         let Some(sandbox) = view.runtime.ready_sandbox() else {
-            let pod = view.wish.describe();
+            let pod = view.desired.describe();
             return Err(NodeError::NotFound(format!("not found pod sandbox for pod \"{pod}\"")));
         };
         let forward = self.shared.runtime.port_forward(&sandbox.id, port, io);

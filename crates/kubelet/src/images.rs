@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Secret};
 use runtime::{Auth, Error, Image, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use crate::pod::memory::Waiting;
+use crate::pod::state::Waiting;
 use crate::time::go_duration;
 
 /// When an image is pulled.

@@ -5,7 +5,7 @@
 //!
 //! # The life of a pod
 //!
-//! One [worker](pod::Worker) per pod compares what the API wishes with what the runtime has. [`pod::plan::plan`] decides,
+//! One [worker](pod::Worker) per pod compares what the API desires with what the runtime has. [`pod::plan::plan`] decides,
 //! without IO and without a clock; the worker has the actions carried out side by side and plans again when something
 //! happened. Where a pod is follows from what is seen, never from what was done before ([`pod::plan::stage`]):
 //!
@@ -19,7 +19,7 @@
 //! A pod that completed stays `Terminated`, with its containers for their logs, until somebody deletes it. Whatever the
 //! runtime has of pods that the API does not know is ended and removed, once the API has told what it knows.
 //!
-//! Nodes without a machine are kept by [`paper`].
+//! Fake nodes, which are objects without a machine, are kept by [`fake_node`].
 //!
 //! # What survives a restart
 //!
@@ -28,28 +28,28 @@
 //!
 //! # Nothing that changes is lost
 //!
-//! Work under way is a [`Step`](pod::memory::Step): what changes meanwhile makes it outdated, and it is done again. Beside
+//! Work under way is a [`Step`](pod::state::Step): what changes meanwhile makes it outdated, and it is done again. Beside
 //! that each pod is looked at once in [`Config::sync_period`], and the Node object is compared with what the API has of it,
 //! not with what was written last.
 
 mod api;
 mod backoff;
-mod cache;
 mod config;
 mod container;
-pub mod fake;
+pub mod fake_node;
 mod health;
 mod hooks;
 mod images;
 mod node;
 mod objects;
-pub mod paper;
+mod pleg;
 mod pod;
 mod pods;
 mod probes;
 mod report;
 mod shared;
 mod stats;
+pub mod test_runtime;
 #[cfg(test)]
 mod testing;
 mod time;

@@ -29,7 +29,7 @@ pub(crate) fn version(meta: &ObjectMeta) -> Option<u64> {
 }
 
 /// Called when an object changed that a pod refers to.
-pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
+pub(crate) type Notify = Arc<dyn Fn() + Send + Sync>;
 
 /// The objects that the pods of this node refer to.
 pub(crate) struct Objects {
@@ -61,14 +61,14 @@ impl Objects {
         }
     }
 
-    /// Watches what `pod` refers to, and calls `wake` when it changes.
-    pub(crate) fn track(&self, pod: &Pod, wake: &Wake) {
+    /// Watches what `pod` refers to, and calls `notify` when it changes.
+    pub(crate) fn track(&self, pod: &Pod, notify: &Notify) {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let names = PodReferences::of(pod);
-        self.config_maps.track(&uid, &namespace, &names.config_maps, wake);
-        self.secrets.track(&uid, &namespace, &names.secrets, wake);
-        self.claims.track(&uid, &namespace, &names.claims, wake);
+        self.config_maps.track(&uid, &namespace, &names.config_maps, notify);
+        self.secrets.track(&uid, &namespace, &names.secrets, notify);
+        self.claims.track(&uid, &namespace, &names.claims, notify);
     }
 
     /// Stops watching on behalf of the pod.
@@ -209,7 +209,7 @@ struct Entry<K> {
     informer: Informer<K>,
     cancel: CancellationToken,
     /// By uid of the pod.
-    users: Arc<Mutex<HashMap<String, Wake>>>,
+    users: Arc<Mutex<HashMap<String, Notify>>>,
     /// Whether somebody has read the object: what was known before is no news.
     read: Arc<AtomicBool>,
 }
@@ -223,12 +223,12 @@ where
         Self { client, cancel, entries: Mutex::default() }
     }
 
-    fn track(&self, uid: &str, namespace: &str, names: &BTreeSet<String>, wake: &Wake) {
+    fn track(&self, uid: &str, namespace: &str, names: &BTreeSet<String>, notify: &Notify) {
         let mut entries = self.entries();
         for name in names {
             let key = ObjectKey::new(namespace, name.as_str());
             let entry = entries.entry(key).or_insert_with(|| self.watch(namespace, name));
-            lock(&entry.users).insert(uid.to_owned(), Arc::clone(wake));
+            lock(&entry.users).insert(uid.to_owned(), Arc::clone(notify));
         }
         drop_unused(&mut entries, uid, |key| key.namespace == namespace && names.contains(&key.name));
     }
@@ -254,12 +254,12 @@ where
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let informer = Informer::start(api, config, cancel.clone());
-        let users: Arc<Mutex<HashMap<String, Wake>>> = Arc::default();
+        let users: Arc<Mutex<HashMap<String, Notify>>> = Arc::default();
         let (woken, read) = (Arc::clone(&users), Arc::<AtomicBool>::default());
         let news = Arc::clone(&read);
         informer.on_change(move |_| {
             if news.load(Ordering::SeqCst) {
-                lock(&woken).values().for_each(|wake| wake());
+                lock(&woken).values().for_each(|notify| notify());
             }
         });
         Entry { informer, cancel, users, read }

@@ -12,14 +12,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
-use crate::pod::wish::PodWish;
+use crate::pod::desired::DesiredPod;
 use crate::pod::{Message, View, Worker};
 use crate::shared::Shared;
 use crate::volumes::{PodDirectory, directories};
 
-/// News for the manager.
+/// PodEvent for the manager.
 #[derive(Debug)]
-enum News {
+enum PodEvent {
     /// A pod of the API changed.
     Changed(Arc<Pod>),
     /// A pod of the API is gone.
@@ -35,7 +35,7 @@ pub(crate) struct Pods {
 }
 
 struct Entry {
-    news: mpsc::UnboundedSender<Message>,
+    messages: mpsc::UnboundedSender<Message>,
     view: watch::Receiver<View>,
 }
 
@@ -53,34 +53,34 @@ impl Pods {
 
 /// Runs the pods of this node until `cancel` is triggered, and follows the runtime for them.
 pub(crate) async fn run(shared: Arc<Shared>, pods: Arc<Pods>, informer: Informer<Pod>, cancel: CancellationToken) {
-    let (sender, mut news) = mpsc::unbounded_channel();
+    let (sender, mut events) = mpsc::unbounded_channel();
     let changed = sender.clone();
     informer.on_change(move |change| {
         let uid = |pod: &Option<Arc<Pod>>| pod.as_ref().and_then(|pod| pod.metadata.uid.clone());
         let (old, new) = (uid(&change.old), uid(&change.new));
-        // A manager that has ended needs no news.
+        // A manager that has ended handles no events.
         if let Some(old) = old
             && new.as_ref() != Some(&old)
         {
-            let _ = changed.send(News::Gone(old));
+            let _ = changed.send(PodEvent::Gone(old));
         }
         if let Some(pod) = &change.new {
-            let _ = changed.send(News::Changed(Arc::clone(pod)));
+            let _ = changed.send(PodEvent::Changed(Arc::clone(pod)));
         }
     });
     let follow = {
         let (shared, cancel) = (Arc::clone(&shared), cancel.clone());
         tokio::spawn(async move {
             let listed = || {
-                let _ = sender.send(News::Listed);
+                let _ = sender.send(PodEvent::Listed);
             };
-            shared.cache.run(&shared.config, cancel, listed).await;
+            shared.pleg.run(&shared.config, cancel, listed).await;
         })
     };
 
     let mut manager = Manager { shared, pods, informer, cancel, running: JoinSet::new(), swept: false };
     // Nothing is planned before the runtime is known: what runs is adopted, not made again.
-    let mut health = manager.shared.cache.health();
+    let mut health = manager.shared.pleg.health();
     let cancel = manager.cancel.clone();
     let known = tokio::select! {
         () = cancel.cancelled() => false,
@@ -90,7 +90,7 @@ pub(crate) async fn run(shared: Arc<Shared>, pods: Arc<Pods>, informer: Informer
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
-                Some(news) = news.recv() => manager.hear(news).await,
+                Some(event) = events.recv() => manager.handle_event(event).await,
                 Some(ended) = manager.running.join_next() => manager.ended(ended),
             }
         }
@@ -117,30 +117,30 @@ struct Ended {
 }
 
 impl Manager {
-    async fn hear(&mut self, news: News) {
-        match news {
-            News::Changed(pod) => {
+    async fn handle_event(&mut self, event: PodEvent) {
+        match event {
+            PodEvent::Changed(pod) => {
                 let uid = pod.metadata.uid.clone().unwrap_or_default();
-                let known = self.pods.workers().get(&uid).map(|entry| entry.news.clone());
+                let known = self.pods.workers().get(&uid).map(|entry| entry.messages.clone());
                 match known {
                     // A worker that ends at this moment has released its pod.
-                    Some(worker) => drop(worker.send(Message::Wish(pod))),
-                    None => self.start(PodWish::new(pod)),
+                    Some(worker) => drop(worker.send(Message::Updated(pod))),
+                    None => self.start(DesiredPod::new(pod)),
                 }
             }
-            News::Gone(uid) => {
+            PodEvent::Gone(uid) => {
                 if let Some(entry) = self.pods.workers().get(&uid) {
-                    let _ = entry.news.send(Message::Gone);
+                    let _ = entry.messages.send(Message::Gone);
                 }
             }
-            News::Listed => self.orphans().await,
+            PodEvent::Listed => self.orphans().await,
         }
     }
 
-    fn start(&mut self, wish: PodWish) {
-        let uid = wish.identity.uid.clone();
-        let (worker, news, view) = Worker::new(Arc::clone(&self.shared), wish);
-        let entry = Entry { news, view };
+    fn start(&mut self, desired: DesiredPod) {
+        let uid = desired.identity.uid.clone();
+        let (worker, messages, view) = Worker::new(Arc::clone(&self.shared), desired);
+        let entry = Entry { messages, view };
         self.pods.workers().insert(uid.clone(), entry);
         let cancel = self.cancel.clone();
         self.running.spawn(async move {
@@ -163,7 +163,7 @@ impl Manager {
         let pods = self.informer.list();
         let pod = pods.into_iter().find(|pod| pod.metadata.uid.as_ref() == Some(&uid));
         if let Some(pod) = pod {
-            self.start(PodWish::new(pod));
+            self.start(DesiredPod::new(pod));
         }
     }
 
@@ -182,12 +182,12 @@ impl Manager {
         };
         let orphans: Vec<PodIdentity> = {
             let workers = self.pods.workers();
-            let pods = self.shared.cache.pods().into_iter();
+            let pods = self.shared.pleg.pods().into_iter();
             pods.filter(|pod| !workers.contains_key(&pod.uid) && !known.contains(&pod.uid)).collect()
         };
         for orphan in orphans {
             tracing::info!(pod = orphan.name, uid = orphan.uid, "ending a pod that is not in the API");
-            self.start(PodWish::orphan(&orphan));
+            self.start(DesiredPod::orphan(&orphan));
         }
         if !self.swept {
             self.swept = true;

@@ -3,7 +3,7 @@
 use informer::{EventType, Recorder};
 use k8s_openapi::api::core::v1::ObjectReference;
 
-use crate::pod::wish::PodWish;
+use crate::pod::desired::DesiredPod;
 
 /// Writes the kubelet's events.
 #[derive(Clone)]
@@ -31,29 +31,29 @@ impl Reporter {
     }
 
     /// An event of a pod, or of its container with this name.
-    pub(crate) fn pod(&self, wish: &PodWish, container: Option<&str>, reason: &str, message: &str) {
-        self.event(wish, container, EventType::Normal, reason, message);
+    pub(crate) fn pod(&self, desired: &DesiredPod, container: Option<&str>, reason: &str, message: &str) {
+        self.event(desired, container, EventType::Normal, reason, message);
     }
 
     /// A bad event of a pod, or of its container with this name.
-    pub(crate) fn pod_warning(&self, wish: &PodWish, container: Option<&str>, reason: &str, message: &str) {
-        self.event(wish, container, EventType::Warning, reason, message);
+    pub(crate) fn pod_warning(&self, desired: &DesiredPod, container: Option<&str>, reason: &str, message: &str) {
+        self.event(desired, container, EventType::Warning, reason, message);
     }
 
-    fn event(&self, wish: &PodWish, container: Option<&str>, type_: EventType, reason: &str, message: &str) {
+    fn event(&self, desired: &DesiredPod, container: Option<&str>, type_: EventType, reason: &str, message: &str) {
         // Nobody looks for events of a pod that is not there.
-        if wish.spec().is_none() {
+        if desired.spec().is_none() {
             return;
         }
         let about = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
-            namespace: Some(wish.identity.namespace.clone()),
-            name: Some(wish.identity.name.clone()),
-            uid: Some(wish.identity.uid.clone()),
+            namespace: Some(desired.identity.namespace.clone()),
+            name: Some(desired.identity.name.clone()),
+            uid: Some(desired.identity.uid.clone()),
             field_path: container
-                .and_then(|name| wish.container(name))
-                .map(crate::pod::wish::ContainerWish::field_path),
+                .and_then(|name| desired.container(name))
+                .map(crate::pod::desired::DesiredContainer::field_path),
             ..ObjectReference::default()
         };
         self.recorder.event(&about, type_, reason, message);

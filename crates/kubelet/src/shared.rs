@@ -10,13 +10,13 @@ use machinery::quantity::Quantity;
 use runtime::{Runtime, RuntimeInfo};
 use tokio::sync::Semaphore;
 
-use crate::cache::Cache;
 use crate::config::Config;
 use crate::container::files::Resolver;
 use crate::container::resources::Allocatable;
 use crate::container::services;
 use crate::images::Images;
 use crate::objects::Objects;
+use crate::pleg::Pleg;
 use crate::report::Reporter;
 
 /// The longest resolver configuration of the machine that is read, in bytes.
@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     /// The runtime.
     pub(crate) runtime: Arc<dyn Runtime>,
     /// What the runtime has.
-    pub(crate) cache: Cache,
+    pub(crate) pleg: Pleg,
     /// Images.
     pub(crate) images: Images,
     /// What pods refer to.
@@ -81,7 +81,7 @@ impl Shared {
     ) -> Self {
         services.index(BY_NAMESPACE, |service| service.metadata.namespace.clone().into_iter().collect());
         Self {
-            cache: Cache::new(Arc::clone(&runtime)),
+            pleg: Pleg::new(Arc::clone(&runtime)),
             images: Images::new(Arc::clone(&runtime), config.run_local_image_when_offline),
             starts: Semaphore::new(config.parallel_starts.max(1)),
             machine: Mutex::default(),

@@ -33,8 +33,8 @@ struct Reading {
 impl Statistics {
     /// Reads all.
     pub(crate) async fn summary(&self, shared: &Shared) -> Summary {
-        let observed = shared.cache.pods().into_iter().filter_map(|pod| {
-            let sandbox = shared.cache.observed(&pod.uid).ready_sandbox().cloned()?;
+        let observed = shared.pleg.pods().into_iter().filter_map(|pod| {
+            let sandbox = shared.pleg.observed(&pod.uid).ready_sandbox().cloned()?;
             Some((pod, sandbox))
         });
         let reading = stream::iter(observed).map(|(pod, sandbox)| pod_readings(shared, pod, sandbox));

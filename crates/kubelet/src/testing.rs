@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::Pod;
 use runtime::{Container, ContainerState, PodIdentity, Sandbox};
 use serde_json::{Value, json};
 
-use crate::pod::memory::{Memory, Step};
+use crate::pod::desired::DesiredPod;
 use crate::pod::observed::Observed;
 use crate::pod::plan::Inputs;
-use crate::pod::wish::PodWish;
+use crate::pod::state::{PodState, Step};
 use crate::probes::{ProbeKind, ProbeResults};
 use crate::time::after;
 
@@ -30,26 +30,32 @@ pub(crate) fn pod(spec: Value) -> Pod {
 
 /// All that a plan depends on, changed step by step.
 pub(crate) struct World {
-    pub(crate) wish: PodWish,
+    pub(crate) desired: DesiredPod,
     pub(crate) runtime: Observed,
     pub(crate) probes: ProbeResults,
-    pub(crate) memory: Memory,
+    pub(crate) state: PodState,
     pub(crate) now: Timestamp,
 }
 
 impl World {
     /// A pod of which nothing exists yet; volumes and images are there.
     pub(crate) fn new(spec: Value) -> Self {
-        let wish = PodWish::new(Arc::new(pod(spec)));
-        let mut memory = Memory { start_time: Some(at(0)), volumes: Step::Done(()), ..Memory::default() };
-        for container in &wish.containers {
-            memory.container_mut(container.name()).image = Step::Done("image".to_owned());
+        let desired = DesiredPod::new(Arc::new(pod(spec)));
+        let mut state = PodState { start_time: Some(at(0)), volumes: Step::Done(()), ..PodState::default() };
+        for container in &desired.containers {
+            state.retry_mut(container.name()).image = Step::Done("image".to_owned());
         }
-        Self { wish, runtime: Observed::default(), probes: ProbeResults::default(), memory, now: at(100) }
+        Self { desired, runtime: Observed::default(), probes: ProbeResults::default(), state, now: at(100) }
     }
 
     pub(crate) fn inputs(&self) -> Inputs<'_> {
-        Inputs { wish: &self.wish, runtime: &self.runtime, probes: &self.probes, memory: &self.memory, now: self.now }
+        Inputs {
+            desired: &self.desired,
+            runtime: &self.runtime,
+            probes: &self.probes,
+            state: &self.state,
+            now: self.now,
+        }
     }
 
     /// Adds a sandbox `s0`, `s1`, ...
@@ -85,7 +91,7 @@ impl World {
             }
             other => panic!("no such state: {other}"),
         };
-        let wish = self.wish.container(name);
+        let desired = self.desired.container(name);
         let id = format!("{name}{attempt}");
         let container = Container {
             id: id.clone(),
@@ -93,7 +99,7 @@ impl World {
             pod: PodIdentity::default(),
             name: name.to_owned(),
             attempt,
-            hash: wish.map_or_else(String::new, |wish| wish.hash.clone()),
+            hash: desired.map_or_else(String::new, |desired| desired.hash.clone()),
             image: "nginx".to_owned(),
             image_id: "docker://sha256:1".to_owned(),
             created: Some(at(40 + u64::from(attempt))),
@@ -111,9 +117,9 @@ impl World {
 
     /// Changes the API's object.
     pub(crate) fn api(&mut self, change: impl FnOnce(&mut Pod)) -> &mut Self {
-        let mut pod = Pod::clone(&self.wish.pod);
+        let mut pod = Pod::clone(&self.desired.pod);
         change(&mut pod);
-        self.wish = PodWish::new(Arc::new(pod));
+        self.desired = DesiredPod::new(Arc::new(pod));
         self
     }
 

@@ -1,4 +1,4 @@
-//! A whole kubelet, on a runtime and an API server of paper.
+//! A whole kubelet, on a runtime and an API server in memory.
 
 mod changes;
 mod common;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::Api;
-use coracle_kubelet::fake::{FakeRuntime, Pull};
+use coracle_kubelet::test_runtime::{Pull, TestRuntime};
 use coracle_kubelet::{self as kubelet, Config, Deps, Handle};
 use informer::Informers;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 struct Node {
     api: Api,
-    runtime: FakeRuntime,
+    runtime: TestRuntime,
     state: tempfile::TempDir,
     sync_period: Duration,
     kubelet: Option<Handle>,
@@ -26,7 +26,7 @@ impl Node {
     async fn start() -> Self {
         let mut node = Self {
             api: Api::new(),
-            runtime: FakeRuntime::default(),
+            runtime: TestRuntime::default(),
             state: tempfile::tempdir().unwrap(),
             // What changes is told; nothing here waits to be found.
             sync_period: Duration::from_secs(3600),

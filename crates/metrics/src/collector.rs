@@ -99,7 +99,7 @@ impl Collector {
     }
 }
 
-/// A node on paper uses nothing, so it is not asked.
+/// A fake node uses nothing, so it is not asked.
 fn has_kubelet(node: &Node) -> bool {
     let annotations = node.metadata.annotations.as_ref();
     !annotations.is_some_and(|annotations| annotations.contains_key("kwok.x-k8s.io/node"))

@@ -72,7 +72,7 @@ pub struct Node {
     controllers: controllers::Handle,
     scheduler: scheduler::Handle,
     kubelet: kubelet::Handle,
-    paper: kubelet::paper::Handle,
+    fake_nodes: kubelet::fake_node::Handle,
     server: apiserver::Handle,
     registry: Registry,
     _lock: ProfileLock,
@@ -133,7 +133,7 @@ impl Node {
             nodes,
         };
         let kubelet = kubelets.start_own()?;
-        let paper = kubelet::paper::start(kubelet::paper::Deps {
+        let fake_nodes = kubelet::fake_node::start(kubelet::fake_node::Deps {
             client: server.client(User::component("system:kube-controller-manager"), "default"),
             informers: informers.clone(),
             kubelet_version: apiserver::version::GIT_VERSION.to_owned(),
@@ -178,7 +178,7 @@ impl Node {
             controllers,
             scheduler,
             kubelet,
-            paper,
+            fake_nodes,
             server,
             registry,
             _lock: lock,
@@ -260,7 +260,7 @@ impl Node {
         }
         self.controllers.shutdown().await;
         self.scheduler.shutdown().await;
-        self.paper.shutdown().await;
+        self.fake_nodes.shutdown().await;
         self.kubelet.shutdown().await;
         self.cancel.cancel();
         // They fail only if they panicked, and then there is nothing left to end.

@@ -1,4 +1,4 @@
-//! How the API server finds the kubelet of a node: all of them are in this process, and those on paper have none.
+//! How the API server finds the kubelet of a node: all of them are in this process, and fake nodes have none.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -7,19 +7,19 @@ use apiserver::NodeConnector;
 use async_trait::async_trait;
 use informer::{Informer, ObjectKey};
 use k8s_openapi::api::core::v1::Node as ApiNode;
-use kubelet::paper;
+use kubelet::fake_node;
 use streaming::NodeApi;
 
 /// Knows the nodes of this process, as they come and go. The API server starts before the first.
 #[derive(Default)]
 pub(crate) struct LocalNodes {
     nodes: RwLock<HashMap<String, Arc<dyn NodeApi>>>,
-    /// All Nodes, those on paper among them.
+    /// All Nodes, fake ones among them.
     known: OnceLock<Informer<ApiNode>>,
 }
 
 impl LocalNodes {
-    /// From here on nodes on paper answer, too: that they cannot.
+    /// From here on fake nodes answer, too: that they cannot.
     pub(crate) fn know(&self, nodes: Informer<ApiNode>) {
         // Once is enough: there is one set of informers.
         let _ = self.known.set(nodes);
@@ -39,10 +39,10 @@ impl LocalNodes {
 impl NodeConnector for LocalNodes {
     async fn connect(&self, node: &str) -> Option<Arc<dyn NodeApi>> {
         let running = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned();
-        let on_paper = || {
+        let fake = || {
             let known = self.known.get()?.get(&ObjectKey::new("", node))?;
-            paper::is_paper(&known).then(|| paper::node_api(node))
+            fake_node::is_fake(&known).then(|| fake_node::node_api(node))
         };
-        running.or_else(on_paper)
+        running.or_else(fake)
     }
 }

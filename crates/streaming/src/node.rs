@@ -131,7 +131,7 @@ pub trait NodeApi: Send + Sync {
     /// Connects to a port of a pod and copies both ways until either side closes.
     async fn port_forward(&self, pod: &PodRef, port: u16, io: Box<dyn Duplex>) -> Result<(), NodeError>;
 
-    /// What the node and its pods use. A node that runs its pods on paper has nothing to tell.
+    /// What the node and its pods use. A fake node has nothing to tell.
     async fn stats(&self) -> Result<Summary, NodeError> {
         Err(NodeError::NotFound("this node has no statistics".to_owned()))
     }

@@ -1,4 +1,4 @@
-//! Section 调度器 (scheduler): filtering, scoring, binding, on nodes on paper; and what else decides.
+//! Section 调度器 (scheduler): filtering, scoring, binding, on fake nodes; and what else decides.
 
 use coracle_tests::{Cluster, example};
 use serde_json::{Value, json};

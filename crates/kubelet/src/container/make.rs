@@ -16,7 +16,7 @@ use super::fields::Addresses;
 use super::files::{Resolver, domain, hostname, hosts};
 use super::resources::{self, Allocatable};
 use super::{expand, security};
-use crate::pod::wish::{ContainerWish, PodWish};
+use crate::pod::desired::{DesiredContainer, DesiredPod};
 use crate::volumes::{Mounted, PodDirectory, SubPaths, mounts};
 
 /// Where a container that does not say otherwise leaves its last words.
@@ -62,7 +62,7 @@ impl From<&str> for ConfigError {
 #[derive(Debug, Clone)]
 pub(crate) struct Material {
     /// The pod.
-    pub(crate) wish: Arc<PodWish>,
+    pub(crate) desired: Arc<DesiredPod>,
     /// The sandbox it comes into.
     pub(crate) sandbox: Sandbox,
     /// Its image.
@@ -97,12 +97,12 @@ pub(crate) struct Material {
 /// Blocks.
 pub(crate) fn config(
     material: &Material,
-    container: &ContainerWish,
+    container: &DesiredContainer,
     attempt: u32,
 ) -> Result<(ContainerConfig, SubPaths), ConfigError> {
     let empty = PodSpec::default();
-    let wish = &material.wish;
-    let spec = wish.spec().unwrap_or(&empty);
+    let desired = &material.desired;
+    let spec = desired.spec().unwrap_or(&empty);
     let own = &container.spec;
     let ips = match material.sandbox.host_network {
         true => vec![material.node_ip],
@@ -110,7 +110,7 @@ pub(crate) fn config(
     };
     let environment = env::environment(
         env::Sources {
-            pod: &wish.pod,
+            pod: &desired.pod,
             addresses: &Addresses { pod: ips.clone(), host: material.node_ip },
             allocatable: material.allocatable,
             references: &material.references,
@@ -128,7 +128,7 @@ pub(crate) fn config(
     };
     let (mounts, held) = mounts(own, &material.volumes, &environment, &material.directory)?;
     let mut config = ContainerConfig {
-        pod: wish.identity.clone(),
+        pod: desired.identity.clone(),
         name: own.name.clone(),
         attempt,
         image: own.image.clone().unwrap_or_default(),
@@ -146,7 +146,7 @@ pub(crate) fn config(
         stop_signal: own.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
         ..ContainerConfig::default()
     };
-    security::apply(spec, own, &material.image, &wish.describe(), &material.seccomp_profiles, &mut config)?;
+    security::apply(spec, own, &material.image, &desired.describe(), &material.seccomp_profiles, &mut config)?;
     files(material, container, attempt, &ips, &mut config.mounts)
         .map_err(|error| format!("cannot write the pod's files: {error}"))?;
     config.env = environment;
@@ -156,14 +156,14 @@ pub(crate) fn config(
 /// Writes the files that every container has, and mounts those that the container does not mount itself.
 fn files(
     material: &Material,
-    container: &ContainerWish,
+    container: &DesiredContainer,
     attempt: u32,
     ips: &[IpAddr],
     mounts: &mut Vec<Mount>,
 ) -> io::Result<()> {
     let empty = PodSpec::default();
-    let wish = &material.wish;
-    let spec = wish.spec().unwrap_or(&empty);
+    let desired = &material.desired;
+    let spec = desired.spec().unwrap_or(&empty);
     let directory = &material.directory;
     directory.create()?;
     let mut add = |host_path: PathBuf, container_path: &Path| {
@@ -178,8 +178,8 @@ fn files(
         }
     };
 
-    let namespace = &wish.identity.namespace;
-    let name = hostname(spec, &wish.identity.name);
+    let namespace = &desired.identity.namespace;
+    let name = hostname(spec, &desired.identity.name);
     let domain = domain(spec, namespace, &material.cluster_domain);
     let of_host = match spec.host_network {
         Some(true) => match hostfs::read(Path::new("/etc/hosts"), LONGEST_HOSTS) {

@@ -4,12 +4,12 @@ use k8s_openapi::api::core::v1::PodSpec;
 use runtime::{PortMapping, Protocol, SandboxConfig};
 
 use super::files::{domain, kernel_name};
-use crate::pod::wish::PodWish;
+use crate::pod::desired::DesiredPod;
 
 /// How to make the sandbox of a pod, in a cluster of this domain.
-pub(crate) fn config(wish: &PodWish, attempt: u32, cluster_domain: &str) -> SandboxConfig {
+pub(crate) fn config(desired: &DesiredPod, attempt: u32, cluster_domain: &str) -> SandboxConfig {
     let empty = PodSpec::default();
-    let spec = wish.spec().unwrap_or(&empty);
+    let spec = desired.spec().unwrap_or(&empty);
     let host_network = spec.host_network == Some(true);
     let sysctls = spec
         .security_context
@@ -17,11 +17,11 @@ pub(crate) fn config(wish: &PodWish, attempt: u32, cluster_domain: &str) -> Sand
         .flat_map(|context| context.sysctls.iter().flatten())
         .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
         .collect();
-    let domain = domain(spec, &wish.identity.namespace, cluster_domain);
+    let domain = domain(spec, &desired.identity.namespace, cluster_domain);
     SandboxConfig {
-        pod: wish.identity.clone(),
+        pod: desired.identity.clone(),
         attempt,
-        hostname: kernel_name(spec, &wish.identity.name, domain.as_deref()),
+        hostname: kernel_name(spec, &desired.identity.name, domain.as_deref()),
         host_network,
         host_pid: spec.host_pid == Some(true),
         host_ipc: spec.host_ipc == Some(true),
@@ -31,7 +31,7 @@ pub(crate) fn config(wish: &PodWish, attempt: u32, cluster_domain: &str) -> Sand
             false => ports(spec),
         },
         sysctls,
-        labels: wish.pod.metadata.labels.clone().unwrap_or_default(),
+        labels: desired.pod.metadata.labels.clone().unwrap_or_default(),
         ..SandboxConfig::default()
     }
 }

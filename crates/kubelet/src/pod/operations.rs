@@ -10,9 +10,9 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use runtime::{Error, Image};
 use tokio_util::sync::CancellationToken;
 
-use super::memory::Waiting;
+use super::desired::{DesiredContainer, DesiredPod};
+use super::state::Waiting;
 use super::status;
-use super::wish::{ContainerWish, PodWish};
 use crate::container::References;
 use crate::container::make::{self, Material};
 use crate::container::sandbox;
@@ -28,7 +28,7 @@ const POST_START: Duration = Duration::from_secs(600);
 pub(super) enum Outcome {
     /// Volumes are in place, or not; what the pod refers to is known.
     Volumes { result: Result<Mounted, volumes::Error>, references: References, renew: Option<Timestamp> },
-    /// The sandbox was made and noted in the cache.
+    /// The sandbox was made, and the PLEG knows of it.
     Sandbox(Result<(), Error>),
     /// The image of a container is present, or why not.
     Image { container: String, result: Result<Image, Option<Waiting>> },
@@ -62,9 +62,9 @@ fn failed(reason: &str, message: impl Into<String>) -> NotStarted {
     NotStarted::Failed(Waiting { reason: reason.to_owned(), message: message.into() })
 }
 
-pub(super) async fn set_up_volumes(shared: Arc<Shared>, wish: Arc<PodWish>) -> Outcome {
-    let (references, renew) = shared.objects.references(&wish.pod).await;
-    let directory = PodDirectory::new(&shared.config.state_dir, &wish.identity.uid);
+pub(super) async fn set_up_volumes(shared: Arc<Shared>, desired: Arc<DesiredPod>) -> Outcome {
+    let (references, renew) = shared.objects.references(&desired.pod).await;
+    let directory = PodDirectory::new(&shared.config.state_dir, &desired.identity.uid);
     let allocatable = shared.allocatable();
     let (references, result) = tokio::task::spawn_blocking(move || {
         let result = directory
@@ -73,7 +73,7 @@ pub(super) async fn set_up_volumes(shared: Arc<Shared>, wish: Arc<PodWish>) -> O
                 volume: String::new(),
                 message: format!("{}: {error}", directory.path().display()),
             })
-            .and_then(|()| directory.set_up(Sources { pod: &wish.pod, references: &references, allocatable }));
+            .and_then(|()| directory.set_up(Sources { pod: &desired.pod, references: &references, allocatable }));
         (references, result)
     })
     .await
@@ -86,7 +86,7 @@ pub(super) async fn set_up_volumes(shared: Arc<Shared>, wish: Arc<PodWish>) -> O
 
 pub(super) async fn create_sandbox(
     shared: Arc<Shared>,
-    wish: Arc<PodWish>,
+    desired: Arc<DesiredPod>,
     attempt: u32,
     cancel: CancellationToken,
 ) -> Outcome {
@@ -95,18 +95,18 @@ pub(super) async fn create_sandbox(
     };
     if attempt > 0 {
         let message = "Pod sandbox changed, it will be killed and re-created.";
-        shared.reporter.pod(&wish, None, "SandboxChanged", message);
+        shared.reporter.pod(&desired, None, "SandboxChanged", message);
     }
-    let result = shared.runtime.run_sandbox(&sandbox::config(&wish, attempt, &shared.config.cluster_domain)).await;
+    let result = shared.runtime.run_sandbox(&sandbox::config(&desired, attempt, &shared.config.cluster_domain)).await;
     Outcome::Sandbox(match result {
         Ok(sandbox) => {
-            shared.cache.update(&wish.identity, |observed| observed.with_sandbox(sandbox.clone()));
+            shared.pleg.update(&desired.identity, |observed| observed.with_sandbox(sandbox.clone()));
             Ok(())
         }
         Err(error) => {
             let message = format!("Failed to create pod sandbox: {error}");
             let reason = "FailedCreatePodSandBox";
-            shared.reporter.pod_warning(&wish, None, reason, &message);
+            shared.reporter.pod_warning(&desired, None, reason, &message);
             Err(error)
         }
     })
@@ -114,18 +114,18 @@ pub(super) async fn create_sandbox(
 
 pub(super) async fn ensure_image(
     shared: Arc<Shared>,
-    wish: Arc<PodWish>,
-    container: ContainerWish,
+    desired: Arc<DesiredPod>,
+    container: DesiredContainer,
     cancel: CancellationToken,
 ) -> Outcome {
     let name = container.name().to_owned();
     let secrets = tokio::select! {
         () = cancel.cancelled() => Vec::new(),
-        secrets = shared.objects.pull_secrets(&wish.pod) => secrets,
+        secrets = shared.objects.pull_secrets(&desired.pod) => secrets,
     };
     let tell = |note: crate::images::Note| match note.warning {
-        true => shared.reporter.pod_warning(&wish, Some(&name), note.reason, &note.message),
-        false => shared.reporter.pod(&wish, Some(&name), note.reason, &note.message),
+        true => shared.reporter.pod_warning(&desired, Some(&name), note.reason, &note.message),
+        false => shared.reporter.pod(&desired, Some(&name), note.reason, &note.message),
     };
     let result = shared.images.ensure(&container.spec, &secrets, &cancel, tell).await;
     Outcome::Image { container: name, result }
@@ -134,7 +134,7 @@ pub(super) async fn ensure_image(
 pub(super) async fn start_container(
     shared: Arc<Shared>,
     material: Material,
-    container: ContainerWish,
+    container: DesiredContainer,
     attempt: u32,
     cancel: CancellationToken,
 ) -> Outcome {
@@ -146,25 +146,25 @@ pub(super) async fn start_container(
 async fn start(
     shared: &Shared,
     mut material: Material,
-    container: ContainerWish,
+    container: DesiredContainer,
     attempt: u32,
     cancel: &CancellationToken,
 ) -> Result<(), NotStarted> {
-    let wish = Arc::clone(&material.wish);
+    let desired = Arc::clone(&material.desired);
     let sandbox = material.sandbox.clone();
     let permit = permit(shared, cancel).await.ok_or(NotStarted::Cancelled)?;
-    let links = wish.spec().and_then(|spec| spec.enable_service_links) != Some(false);
+    let links = desired.spec().and_then(|spec| spec.enable_service_links) != Some(false);
     material.services = tokio::select! {
         () = cancel.cancelled() => return Err(NotStarted::Cancelled),
-        services = shared.service_environment(&wish.identity.namespace, links) => services,
+        services = shared.service_environment(&desired.identity.namespace, links) => services,
     };
     let name = container.name().to_owned();
     let spec = Arc::new(container.spec.clone());
     let warn = |message: &str| {
         let message = format!("Error: {message}");
-        shared.reporter.pod_warning(&wish, Some(&name), "Failed", &message);
+        shared.reporter.pod_warning(&desired, Some(&name), "Failed", &message);
     };
-    let tell = |reason, message| shared.reporter.pod(&wish, Some(&name), reason, message);
+    let tell = |reason, message| shared.reporter.pod(&desired, Some(&name), reason, message);
 
     let (config, held) = tokio::task::spawn_blocking(move || make::config(&material, &container, attempt))
         .await
@@ -185,11 +185,11 @@ async fn start(
     if let Err(error) = started {
         warn(&error.to_string());
         // Best effort: the event stream brings it, too.
-        let _ = shared.cache.refresh(&wish.identity, &id).await;
+        let _ = shared.pleg.refresh(&desired.identity, &id).await;
         return Err(failed("RunContainerError", error.to_string()));
     }
     tell("Started", "Container started");
-    if let Err(error) = shared.cache.refresh(&wish.identity, &id).await {
+    if let Err(error) = shared.pleg.refresh(&desired.identity, &id).await {
         tracing::debug!(%error, "a started container could not be looked at");
     }
     drop(permit);
@@ -212,7 +212,7 @@ async fn start(
         tracing::debug!(%error, container = name, "post-start hook failed");
         let message = "PostStartHook failed";
         let reason = "FailedPostStartHook";
-        shared.reporter.pod_warning(&wish, Some(&name), reason, message);
+        shared.reporter.pod_warning(&desired, Some(&name), reason, message);
         NotStarted::Hook { id, waiting: Waiting { reason: "PostStartHookError".to_owned(), message: error } }
     })
 }
@@ -225,7 +225,12 @@ async fn permit<'a>(shared: &'a Shared, cancel: &CancellationToken) -> Option<to
     }
 }
 
-pub(super) async fn pre_stop(shared: Arc<Shared>, wish: Arc<PodWish>, target: Target, grace: Duration) -> Outcome {
+pub(super) async fn pre_stop(
+    shared: Arc<Shared>,
+    desired: Arc<DesiredPod>,
+    target: Target,
+    grace: Duration,
+) -> Outcome {
     let lifecycle = target.container.lifecycle.as_ref();
     if let Some(handler) = lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref()) {
         let hook = hooks::run(&shared.runtime, &target, handler, grace);
@@ -233,55 +238,60 @@ pub(super) async fn pre_stop(shared: Arc<Shared>, wish: Arc<PodWish>, target: Ta
         if !matches!(result, Ok(Ok(()))) {
             let name = &target.container.name;
             let message = "PreStopHook failed";
-            shared.reporter.pod_warning(&wish, Some(name), "FailedPreStopHook", message);
+            shared.reporter.pod_warning(&desired, Some(name), "FailedPreStopHook", message);
         }
     }
     Outcome::HookDone { id: target.id }
 }
 
-pub(super) async fn stop_container(shared: Arc<Shared>, wish: Arc<PodWish>, id: String, grace: Duration) -> Outcome {
+pub(super) async fn stop_container(
+    shared: Arc<Shared>,
+    desired: Arc<DesiredPod>,
+    id: String,
+    grace: Duration,
+) -> Outcome {
     let mut result = shared.runtime.stop_container(&id, grace).await;
     if result.is_ok() {
-        result = shared.cache.refresh(&wish.identity, &id).await;
+        result = shared.pleg.refresh(&desired.identity, &id).await;
     }
     Outcome::Stopped { id, result }
 }
 
-pub(super) async fn remove_container(shared: Arc<Shared>, wish: Arc<PodWish>, id: String) -> Outcome {
+pub(super) async fn remove_container(shared: Arc<Shared>, desired: Arc<DesiredPod>, id: String) -> Outcome {
     let result = shared.runtime.remove_container(&id).await;
     if result.is_ok() {
-        let observed = shared.cache.observed(&wish.identity.uid);
+        let observed = shared.pleg.observed(&desired.identity.uid);
         if let Some(container) = observed.container(&id) {
-            let directory = PodDirectory::new(&shared.config.state_dir, &wish.identity.uid);
+            let directory = PodDirectory::new(&shared.config.state_dir, &desired.identity.uid);
             let log = directory.termination_log(&container.name, container.attempt);
             // It can be as long as the container liked. What is left goes with the pod.
             let _ = tokio::task::spawn_blocking(move || hostfs::remove_tree(&log)).await;
         }
-        shared.cache.update(&wish.identity, |observed| observed.with_container(&id, None));
+        shared.pleg.update(&desired.identity, |observed| observed.with_container(&id, None));
     }
     Outcome::Removed { id, result }
 }
 
-pub(super) async fn stop_sandbox(shared: Arc<Shared>, wish: Arc<PodWish>, id: String) -> Outcome {
+pub(super) async fn stop_sandbox(shared: Arc<Shared>, desired: Arc<DesiredPod>, id: String) -> Outcome {
     let result = shared.runtime.stop_sandbox(&id).await;
     if result.is_ok() {
-        shared.cache.update(&wish.identity, |observed| observed.with_sandbox_stopped(&id));
+        shared.pleg.update(&desired.identity, |observed| observed.with_sandbox_stopped(&id));
     }
     Outcome::Removed { id, result }
 }
 
-pub(super) async fn remove_sandbox(shared: Arc<Shared>, wish: Arc<PodWish>, id: String) -> Outcome {
+pub(super) async fn remove_sandbox(shared: Arc<Shared>, desired: Arc<DesiredPod>, id: String) -> Outcome {
     let result = shared.runtime.remove_sandbox(&id).await;
     if result.is_ok() {
-        shared.cache.update(&wish.identity, |observed| observed.without_sandbox(&id));
+        shared.pleg.update(&desired.identity, |observed| observed.without_sandbox(&id));
     }
     Outcome::Removed { id, result }
 }
 
 /// Takes the volumes away; all of the pod's files when it is being deleted.
-pub(super) async fn tear_down(shared: Arc<Shared>, wish: Arc<PodWish>) -> Outcome {
-    let directory = PodDirectory::new(&shared.config.state_dir, &wish.identity.uid);
-    let everything = wish.deleting();
+pub(super) async fn tear_down(shared: Arc<Shared>, desired: Arc<DesiredPod>) -> Outcome {
+    let directory = PodDirectory::new(&shared.config.state_dir, &desired.identity.uid);
+    let everything = desired.deleting();
     let result = tokio::task::spawn_blocking(move || {
         let result = match everything {
             true => directory.remove(),
@@ -302,21 +312,26 @@ pub(super) async fn tear_down(shared: Arc<Shared>, wish: Arc<PodWish>) -> Outcom
 }
 
 /// Writes the difference between two statuses.
-pub(super) async fn write_status(shared: Arc<Shared>, wish: Arc<PodWish>, known: PodStatus, new: PodStatus) -> Outcome {
-    Outcome::Written(write(&shared, &wish, &known, &new).await)
+pub(super) async fn write_status(
+    shared: Arc<Shared>,
+    desired: Arc<DesiredPod>,
+    known: PodStatus,
+    new: PodStatus,
+) -> Outcome {
+    Outcome::Written(write(&shared, &desired, &known, &new).await)
 }
 
 async fn write(
     shared: &Shared,
-    wish: &PodWish,
+    desired: &DesiredPod,
     known: &PodStatus,
     new: &PodStatus,
 ) -> Result<Option<Arc<Pod>>, kube::Error> {
-    let api: Api<Pod> = Api::namespaced(shared.client.clone(), &wish.identity.namespace);
-    let patch = status::patch(&wish.identity.uid, known, new);
+    let api: Api<Pod> = Api::namespaced(shared.client.clone(), &desired.identity.namespace);
+    let patch = status::patch(&desired.identity.uid, known, new);
     let parameters = PatchParams::default();
     let patch = Patch::Strategic(patch);
-    match api.patch_status(&wish.identity.name, &parameters, &patch).await {
+    match api.patch_status(&desired.identity.name, &parameters, &patch).await {
         Ok(pod) => Ok(Some(Arc::new(pod))),
         // Gone, or another pod of that name: nobody to tell.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
@@ -325,18 +340,23 @@ async fn write(
 }
 
 /// Writes the last status, then deletes the API's pod, this one and no namesake.
-pub(super) async fn release(shared: Arc<Shared>, wish: Arc<PodWish>, known: PodStatus, new: PodStatus) -> Outcome {
+pub(super) async fn release(
+    shared: Arc<Shared>,
+    desired: Arc<DesiredPod>,
+    known: PodStatus,
+    new: PodStatus,
+) -> Outcome {
     let result = async {
         if status::differs(&known, &new) {
-            write(&shared, &wish, &known, &new).await?;
+            write(&shared, &desired, &known, &new).await?;
         }
-        let api: Api<Pod> = Api::namespaced(shared.client.clone(), &wish.identity.namespace);
+        let api: Api<Pod> = Api::namespaced(shared.client.clone(), &desired.identity.namespace);
         let parameters = DeleteParams {
             grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions { uid: Some(wish.identity.uid.clone()), resource_version: None }),
+            preconditions: Some(Preconditions { uid: Some(desired.identity.uid.clone()), resource_version: None }),
             ..DeleteParams::default()
         };
-        match api.delete(&wish.identity.name, &parameters).await {
+        match api.delete(&desired.identity.name, &parameters).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             Err(error) => Err(error),

@@ -8,8 +8,8 @@ use runtime::ContainerState;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
+use super::desired::{ContainerKind, DesiredPod};
 use super::plan::{Inputs, Stage};
-use super::wish::{Kind, PodWish};
 use super::worker::Message;
 use crate::probes::{self, Assignment, ProbeKind, Target};
 use crate::shared::Shared;
@@ -36,14 +36,14 @@ impl Probing {
     pub(super) fn update(
         &mut self,
         shared: &Arc<Shared>,
-        wish: &Arc<PodWish>,
+        desired: &Arc<DesiredPod>,
         inputs: Inputs<'_>,
         stage: Stage,
         inbox: &mpsc::UnboundedSender<Message>,
     ) {
-        let Inputs { runtime, memory, probes: results, .. } = inputs;
+        let Inputs { runtime, state, probes: results, .. } = inputs;
         let mut wanted = Vec::new();
-        for container in wish.containers.iter().filter(|container| container.kind != Kind::Init) {
+        for container in desired.containers.iter().filter(|container| container.kind != ContainerKind::Init) {
             let Some(running) = runtime.latest(container.name()) else {
                 continue;
             };
@@ -54,7 +54,7 @@ impl Probing {
                 container.spec.startup_probe.is_none() || results.get(&running.id, ProbeKind::Startup) == Some(true);
             let spec = &container.spec;
             // A container that is being ended need not be alive; whether it takes traffic still matters.
-            let ending = stage != Stage::Syncing || memory.stopping.contains_key(&running.id);
+            let ending = stage != Stage::Syncing || state.stopping.contains_key(&running.id);
             for (kind, probe, due) in [
                 (ProbeKind::Startup, &spec.startup_probe, !started_up && !ending),
                 (ProbeKind::Liveness, &spec.liveness_probe, started_up && !ending),
@@ -82,7 +82,7 @@ impl Probing {
             };
             let assignment =
                 Assignment { kind, probe: Probe::clone(probe), started, last: results.get(&target.id, kind) };
-            let task = spawn(shared, wish, target, assignment, inbox);
+            let task = spawn(shared, desired, target, assignment, inbox);
             self.tasks.insert(key, task);
         }
     }
@@ -97,13 +97,13 @@ impl Probing {
 
 fn spawn(
     shared: &Arc<Shared>,
-    wish: &Arc<PodWish>,
+    desired: &Arc<DesiredPod>,
     target: Target,
     assignment: Assignment,
     inbox: &mpsc::UnboundedSender<Message>,
 ) -> Task {
     let again = Arc::new(Notify::new());
-    let (shared, wish, inbox) = (Arc::clone(shared), Arc::clone(wish), inbox.clone());
+    let (shared, desired, inbox) = (Arc::clone(shared), Arc::clone(desired), inbox.clone());
     let notified = Arc::clone(&again);
     let kind = assignment.kind;
     let handle = tokio::spawn(async move {
@@ -111,7 +111,7 @@ fn spawn(
         let attempt = || probes::attempt(&shared.runtime, &target, &probe, timeout);
         let name = target.container.name.as_str();
         let tell = |reason: &'static str, message: String| {
-            shared.reporter.pod_warning(&wish, Some(name), reason, &message);
+            shared.reporter.pod_warning(&desired, Some(name), reason, &message);
         };
         let verdict = |success| {
             // A worker that has ended needs no verdicts.

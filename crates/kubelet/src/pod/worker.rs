@@ -14,16 +14,16 @@ use runtime::{ContainerState, Image};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::memory::{Memory, Step, StepEvent};
+use super::desired::DesiredPod;
 use super::observed::Observed;
 use super::operations::{self, Outcome};
 use super::plan::{self, Inputs, Plan, Stage};
 use super::probing::Probing;
+use super::state::{PodState, Step, StepEvent};
 use super::status::{self, Facts};
-use super::wish::PodWish;
-use super::words::last_words;
+use super::termination_message::termination_message;
 use crate::container::References;
-use crate::objects::{Wake, version};
+use crate::objects::{Notify, version};
 use crate::probes::{ProbeKind, ProbeResults};
 use crate::shared::Shared;
 use crate::time::{after, between};
@@ -40,7 +40,7 @@ const FINISH: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) enum Message {
     /// The API's pod changed.
-    Wish(Arc<Pod>),
+    Updated(Arc<Pod>),
     /// The API's pod is gone.
     Gone,
     /// The runtime's state changed.
@@ -62,7 +62,7 @@ pub(crate) enum Message {
 #[derive(Debug, Clone)]
 pub(crate) struct View {
     /// The pod.
-    pub(crate) wish: Arc<PodWish>,
+    pub(crate) desired: Arc<DesiredPod>,
     /// What the runtime has of it.
     pub(crate) runtime: Arc<Observed>,
     /// Its status, as computed last.
@@ -72,9 +72,9 @@ pub(crate) struct View {
 /// The worker of one pod.
 pub(crate) struct Worker {
     pub(super) shared: Arc<Shared>,
-    pub(super) wish: Arc<PodWish>,
+    pub(super) desired: Arc<DesiredPod>,
     pub(super) runtime: Arc<Observed>,
-    pub(super) memory: Memory,
+    pub(super) state: PodState,
     pub(super) results: ProbeResults,
     pub(super) directory: PodDirectory,
     pub(super) mounted: Mounted,
@@ -92,7 +92,7 @@ pub(crate) struct Worker {
     sync_at: Timestamp,
     inbox: mpsc::UnboundedReceiver<Message>,
     sender: mpsc::UnboundedSender<Message>,
-    wake: Wake,
+    notify: Notify,
     probing: Probing,
     words: BTreeMap<String, String>,
     writing: bool,
@@ -103,27 +103,30 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A worker for `wish`, the sender for its news, and the view it keeps current.
+    /// A worker for `desired`, the sender for its messages, and the view it keeps current.
     pub(crate) fn new(
         shared: Arc<Shared>,
-        wish: PodWish,
+        desired: DesiredPod,
     ) -> (Self, mpsc::UnboundedSender<Message>, watch::Receiver<View>) {
         let (sender, inbox) = mpsc::unbounded_channel();
-        let wish = Arc::new(wish);
-        let status = wish.status().cloned().unwrap_or_default();
-        let (view, views) =
-            watch::channel(View { wish: Arc::clone(&wish), runtime: Arc::default(), status: Arc::new(status.clone()) });
+        let desired = Arc::new(desired);
+        let status = desired.status().cloned().unwrap_or_default();
+        let (view, views) = watch::channel(View {
+            desired: Arc::clone(&desired),
+            runtime: Arc::default(),
+            status: Arc::new(status.clone()),
+        });
         let news = sender.clone();
-        let wake: Wake = Arc::new(move || {
+        let notify: Notify = Arc::new(move || {
             // A worker that has ended needs no news.
             let _ = news.send(Message::Objects);
         });
-        let directory = PodDirectory::new(&shared.config.state_dir, &wish.identity.uid);
+        let directory = PodDirectory::new(&shared.config.state_dir, &desired.identity.uid);
         let worker = Self {
             shared,
-            wish,
+            desired,
             runtime: Arc::default(),
-            memory: Memory::default(),
+            state: PodState::default(),
             results: ProbeResults::default(),
             directory,
             mounted: Mounted::new(),
@@ -138,7 +141,7 @@ impl Worker {
             sync_at: Timestamp::now(),
             inbox,
             sender: sender.clone(),
-            wake,
+            notify,
             probing: Probing::default(),
             words: BTreeMap::new(),
             writing: false,
@@ -155,16 +158,16 @@ impl Worker {
         let notify = Box::new(move || {
             let _ = news.send(Message::Runtime);
         });
-        self.shared.cache.subscribe(&self.wish.identity, notify);
-        self.shared.objects.track(&self.wish.pod, &self.wake);
-        self.memory.start_time = Some(match self.status.start_time.clone() {
+        self.shared.pleg.subscribe(&self.desired.identity, notify);
+        self.shared.objects.track(&self.desired.pod, &self.notify);
+        self.state.start_time = Some(match self.status.start_time.clone() {
             Some(start) => start.0,
             None => Timestamp::now(),
         });
-        self.runtime = self.shared.cache.observed(&self.wish.identity.uid);
-        self.adopt();
+        self.runtime = self.shared.pleg.observed(&self.desired.identity.uid);
+        self.restore_probe_results();
         self.sync_at = after(Timestamp::now(), self.sync_period());
-        let mut health = self.shared.cache.health();
+        let mut health = self.shared.pleg.health();
         loop {
             self.observe().await;
             let now = Timestamp::now();
@@ -178,7 +181,7 @@ impl Worker {
                 self.making.cancel();
             }
             // Without the runtime nothing can be done, and what is known stays as it is.
-            let again = well && self.act(&plan.actions, now);
+            let again = well && self.execute(&plan.actions, now);
             let wake_at = match well {
                 true => {
                     self.probe(plan.stage, now);
@@ -200,22 +203,22 @@ impl Worker {
                     self.finish().await;
                     return;
                 }
-                Some(message) = self.inbox.recv() => self.hear(message),
+                Some(message) = self.inbox.recv() => self.handle_message(message),
                 Some(outcome) = self.operations.next(), if !self.operations.is_empty() => {
-                    self.note(outcome);
+                    self.record_outcome(outcome);
                 }
                 _ = health.changed() => {}
                 () = tokio::time::sleep(sleep) => {}
             }
             while let Ok(message) = self.inbox.try_recv() {
-                self.hear(message);
+                self.handle_message(message);
             }
             while let Some(Some(outcome)) = self.operations.next().now_or_never() {
-                self.note(outcome);
+                self.record_outcome(outcome);
             }
         }
-        self.shared.objects.release(&self.wish.identity.uid);
-        self.shared.cache.unsubscribe(&self.wish.identity.uid);
+        self.shared.objects.release(&self.desired.identity.uid);
+        self.shared.pleg.unsubscribe(&self.desired.identity.uid);
         let directory = self.directory.clone();
         // What is left behind is found at the next start.
         let _ = tokio::task::spawn_blocking(move || directory.remove()).await;
@@ -225,9 +228,9 @@ impl Worker {
     async fn finish(&mut self) {
         self.making.cancel();
         let finish = async {
-            while self.memory.making() {
+            while self.state.making() {
                 match self.operations.next().await {
-                    Some(outcome) => self.note(outcome),
+                    Some(outcome) => self.record_outcome(outcome),
                     None => break,
                 }
             }
@@ -237,13 +240,13 @@ impl Worker {
     }
 
     /// Takes over what runs from an earlier life of this process: it was ready then, and need not prove it first.
-    fn adopt(&mut self) {
-        let wish = Arc::clone(&self.wish);
-        for container in &wish.containers {
+    fn restore_probe_results(&mut self) {
+        let desired = Arc::clone(&self.desired);
+        for container in &desired.containers {
             let Some(running) = self.runtime.latest(container.name()) else {
                 continue;
             };
-            let Some(known) = wish.container_status(container.name()) else {
+            let Some(known) = desired.container_status(container.name()) else {
                 continue;
             };
             let id = known.container_id.as_deref().and_then(|id| id.split_once("://"));
@@ -261,49 +264,49 @@ impl Worker {
 
     /// Reads the runtime's present state, and the last words of what has ended.
     async fn observe(&mut self) {
-        self.runtime = self.shared.cache.observed(&self.wish.identity.uid);
+        self.runtime = self.shared.pleg.observed(&self.desired.identity.uid);
         let runtime = Arc::clone(&self.runtime);
         self.words.retain(|id, _| runtime.container(id).is_some());
         self.results.retain(|id| runtime.container(id).is_some());
-        self.memory
-            .stopping
-            .retain(|id, _| runtime.container(id).is_some_and(|container| !container.state.is_exited()));
+        self.state.stopping.retain(|id, _| runtime.container(id).is_some_and(|container| !container.state.is_exited()));
         for container in runtime.containers() {
             let ended = matches!(container.state, ContainerState::Exited { .. });
             if !ended || self.words.contains_key(&container.id) {
                 continue;
             }
-            let policy =
-                self.wish.container(&container.name).and_then(|wish| wish.spec.termination_message_policy.as_deref());
+            let policy = self
+                .desired
+                .container(&container.name)
+                .and_then(|desired| desired.spec.termination_message_policy.as_deref());
             let fall_back = policy == Some("FallbackToLogsOnError");
-            let words = last_words(self.shared.runtime.as_ref(), &self.directory, container, fall_back);
+            let words = termination_message(self.shared.runtime.as_ref(), &self.directory, container, fall_back);
             let words = words.await;
             self.words.insert(container.id.clone(), words);
         }
     }
 
     pub(super) fn inputs(&self, now: Timestamp) -> Inputs<'_> {
-        Inputs { wish: &self.wish, runtime: &self.runtime, probes: &self.results, memory: &self.memory, now }
+        Inputs { desired: &self.desired, runtime: &self.runtime, probes: &self.results, state: &self.state, now }
     }
 
     fn probe(&mut self, stage: Stage, now: Timestamp) {
         let inputs =
-            Inputs { wish: &self.wish, runtime: &self.runtime, probes: &self.results, memory: &self.memory, now };
-        let (shared, wish) = (&self.shared, &self.wish);
-        self.probing.update(shared, wish, inputs, stage, &self.sender);
+            Inputs { desired: &self.desired, runtime: &self.runtime, probes: &self.results, state: &self.state, now };
+        let (shared, desired) = (&self.shared, &self.desired);
+        self.probing.update(shared, desired, inputs, stage, &self.sender);
     }
 
-    fn hear(&mut self, message: Message) {
+    fn handle_message(&mut self, message: Message) {
         match message {
-            Message::Wish(pod) => self.adopt_wish(pod),
+            Message::Updated(pod) => self.set_desired(pod),
             Message::Gone => {
-                let mut wish = PodWish::clone(&self.wish);
-                wish.gone = true;
-                self.wish = Arc::new(wish);
+                let mut desired = DesiredPod::clone(&self.desired);
+                desired.gone = true;
+                self.desired = Arc::new(desired);
             }
             // The state is read before every plan.
             Message::Runtime => {}
-            Message::Objects => self.memory.inputs_changed(),
+            Message::Objects => self.state.inputs_changed(),
             Message::Verdict { id, kind, success } => {
                 self.results.set(&id, kind, success);
                 if kind == ProbeKind::Startup && success {
@@ -314,32 +317,32 @@ impl Worker {
     }
 
     /// Takes a newer state of the API's pod. An older one, overtaken by the answer to an own write, is left aside.
-    fn adopt_wish(&mut self, pod: Arc<Pod>) {
-        if let (Some(old), Some(new)) = (version(&self.wish.pod.metadata), version(&pod.metadata))
+    fn set_desired(&mut self, pod: Arc<Pod>) {
+        if let (Some(old), Some(new)) = (version(&self.desired.pod.metadata), version(&pod.metadata))
             && new < old
         {
             return;
         }
-        let (old, new) = (&self.wish.pod.metadata, &pod.metadata);
+        let (old, new) = (&self.desired.pod.metadata, &pod.metadata);
         let described = old.labels != new.labels || old.annotations != new.annotations;
-        let specified = pod.spec != self.wish.pod.spec;
-        let gone = self.wish.gone;
-        let mut wish = PodWish::new(pod);
-        wish.gone = gone;
+        let specified = pod.spec != self.desired.pod.spec;
+        let gone = self.desired.gone;
+        let mut desired = DesiredPod::new(pod);
+        desired.gone = gone;
         if specified {
-            self.shared.objects.track(&wish.pod, &self.wake);
+            self.shared.objects.track(&desired.pod, &self.notify);
             // A corrected image is tried at once.
-            for (name, memory) in &mut self.memory.containers {
-                let image = |wish: &PodWish| Some(wish.container(name)?.spec.image.clone());
-                if image(&wish) != image(&self.wish) {
-                    memory.image.apply(StepEvent::InputsChanged);
-                    memory.pulls.reset();
+            for (name, retry) in &mut self.state.containers {
+                let image = |desired: &DesiredPod| Some(desired.container(name)?.spec.image.clone());
+                if image(&desired) != image(&self.desired) {
+                    retry.image.apply(StepEvent::InputsChanged);
+                    retry.pulls.reset();
                 }
             }
         }
-        self.wish = Arc::new(wish);
+        self.desired = Arc::new(desired);
         if described || specified {
-            self.memory.inputs_changed();
+            self.state.inputs_changed();
         }
     }
 
@@ -348,12 +351,12 @@ impl Worker {
     fn sync_when_due(&mut self, now: Timestamp) {
         if self.renew.is_some_and(|renew| renew <= now) {
             self.renew = None;
-            self.memory.inputs_changed();
+            self.state.inputs_changed();
         }
         if self.sync_at <= now {
             self.sync_at = after(now, self.sync_period());
-            if self.memory.volumes.is_done() {
-                self.memory.volumes.apply(StepEvent::InputsChanged);
+            if self.state.volumes.is_done() {
+                self.state.volumes.apply(StepEvent::InputsChanged);
             }
         }
     }
@@ -362,7 +365,7 @@ impl Worker {
     /// `pkg/kubelet/pod_workers.go`), for each pod another, so that pods which began together do not stay together.
     fn sync_period(&self) -> Duration {
         let mut hasher = DefaultHasher::new();
-        self.wish.identity.uid.hash(&mut hasher);
+        self.desired.identity.uid.hash(&mut hasher);
         let shares = u32::try_from(hasher.finish() % 1000).unwrap_or_default();
         let period = self.shared.config.sync_period;
         period + period / 2 * shares / 1000
@@ -370,22 +373,22 @@ impl Worker {
 
     /// Computes the status and has it written when it differs. The answer is when to look again.
     fn report(&mut self, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
-        if plan.stage >= Stage::Removing || self.wish.spec().is_none() {
+        if plan.stage >= Stage::Removing || self.desired.spec().is_none() {
             return None;
         }
         self.status = self.compute(plan, now);
-        let known = self.wish.status().cloned().unwrap_or_default();
+        let known = self.desired.status().cloned().unwrap_or_default();
         self.view.send_replace(View {
-            wish: Arc::clone(&self.wish),
+            desired: Arc::clone(&self.desired),
             runtime: Arc::clone(&self.runtime),
             status: Arc::new(self.status.clone()),
         });
-        if self.wish.gone || self.writing || !status::differs(&known, &self.status) {
+        if self.desired.gone || self.writing || !status::differs(&known, &self.status) {
             self.unwritten = None;
             return None;
         }
         // The release writes the last status itself.
-        if self.memory.released != Step::Idle {
+        if self.state.released != Step::Idle {
             return None;
         }
         let since = *self.unwritten.get_or_insert(now);
@@ -403,7 +406,7 @@ impl Worker {
         self.retry_write = None;
         self.writing = true;
         let write =
-            operations::write_status(Arc::clone(&self.shared), Arc::clone(&self.wish), known, self.status.clone());
+            operations::write_status(Arc::clone(&self.shared), Arc::clone(&self.desired), known, self.status.clone());
         self.operations.push(write.boxed());
         None
     }
@@ -424,11 +427,11 @@ impl Worker {
     pub(super) fn written(&mut self, result: Result<Option<Arc<Pod>>, kube::Error>) {
         self.writing = false;
         match result {
-            Ok(Some(pod)) => self.adopt_wish(pod),
+            Ok(Some(pod)) => self.set_desired(pod),
             // The pod is gone; the watch will say so.
             Ok(None) => self.retry_write = Some(after(Timestamp::now(), RETRY_WRITE)),
             Err(error) => {
-                tracing::debug!(%error, pod = self.wish.describe(), "status not written");
+                tracing::debug!(%error, pod = self.desired.describe(), "status not written");
                 self.retry_write = Some(after(Timestamp::now(), RETRY_WRITE));
             }
         }

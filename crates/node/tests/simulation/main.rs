@@ -1,7 +1,7 @@
 //! A whole control plane through random faults.
 //!
 //! The real store, API server, controllers and scheduler run in one thread on a clock that jumps to the next thing that
-//! happens; pods run on paper. A user changes a Deployment, a StatefulSet, a DaemonSet, Jobs, gangs and nodes at random,
+//! happens; pods run on fake nodes. A user changes a Deployment, a StatefulSet, a DaemonSet, Jobs, gangs and nodes at random,
 //! while watches are cut, late or dead, requests are refused, late, or done without anybody hearing of it, and components
 //! crash. Every revision of the store is looked at:
 //!

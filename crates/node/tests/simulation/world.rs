@@ -1,4 +1,4 @@
-//! A control plane in one thread: the real store, API server, controllers and scheduler; nodes on paper.
+//! A control plane in one thread: the real store, API server, controllers and scheduler; fake nodes.
 //!
 //! Each component has its own connection, over which faults come, and its own informers: one that crashes forgets all.
 
@@ -31,7 +31,7 @@ pub(crate) struct World {
     pub(crate) faults: Arc<Faults>,
     controllers: Option<(Connection, controllers::Handle)>,
     scheduler: Option<(Connection, scheduler::Handle)>,
-    paper: Option<(Connection, kubelet::paper::Handle)>,
+    fake_nodes: Option<(Connection, kubelet::fake_node::Handle)>,
 }
 
 /// What can crash.
@@ -70,7 +70,7 @@ impl World {
         });
         let admin = server.client(User::master("kubernetes-admin"), NAMESPACE);
         let admin = Faults::new(0).client(admin, CancellationToken::new());
-        Self { home, registry, server, admin, faults, controllers: None, scheduler: None, paper: None }
+        Self { home, registry, server, admin, faults, controllers: None, scheduler: None, fake_nodes: None }
     }
 
     fn connect(&self, user: &str) -> Connection {
@@ -97,12 +97,12 @@ impl World {
             }
             Component::Paper => {
                 let connection = self.connect("system:kube-controller-manager");
-                let deps = kubelet::paper::Deps {
+                let deps = kubelet::fake_node::Deps {
                     client: connection.client.clone(),
                     informers: connection.informers.clone(),
                     kubelet_version: "v1.36.0".to_owned(),
                 };
-                self.paper = Some((connection, kubelet::paper::start(deps)));
+                self.fake_nodes = Some((connection, kubelet::fake_node::start(deps)));
             }
         }
     }
@@ -118,7 +118,7 @@ impl World {
                 }
             }
             Component::Paper => {
-                if let Some((connection, handle)) = self.paper.take() {
+                if let Some((connection, handle)) = self.fake_nodes.take() {
                     drop(connection);
                     handle.shutdown().await;
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use runtime::Container;
 
 use super::{Action, Inputs, Plan};
-use crate::pod::wish::Kind;
+use crate::pod::desired::ContainerKind;
 use crate::time::{after, between};
 
 /// How many containers of one name are kept while the pod lives: the last one and its predecessor.
@@ -16,23 +16,24 @@ const LEAST_GRACE: Duration = Duration::from_secs(2);
 
 /// Ends what runs: ordinary containers at once, then sidecars in reverse order, then the sandbox.
 pub(super) fn terminate(inputs: Inputs<'_>, plan: &mut Plan) {
-    let Inputs { wish, runtime, memory, .. } = inputs;
+    let Inputs { desired, runtime, state, .. } = inputs;
     // The higher, the earlier. Whatever is not a sidecar comes first.
     let turn_of = |container: &Container| {
-        wish.inits()
-            .filter(|init| init.kind == Kind::Sidecar)
+        desired
+            .inits()
+            .filter(|init| init.kind == ContainerKind::Sidecar)
             .position(|sidecar| sidecar.name() == container.name)
             .unwrap_or(usize::MAX)
     };
     let turn = runtime.running().map(turn_of).max();
     for container in runtime.running() {
-        begin(inputs, plan, container, None, wish.grace());
+        begin(inputs, plan, container, None, desired.grace());
         if Some(turn_of(container)) == turn {
-            go_on(inputs, plan, container, wish.grace());
+            go_on(inputs, plan, container, desired.grace());
         }
     }
     // A start under way may still bring a container to life.
-    if turn.is_some() || memory.making() {
+    if turn.is_some() || state.making() {
         return;
     }
     for sandbox in runtime.sandboxes().iter().filter(|sandbox| sandbox.ready) {
@@ -42,16 +43,16 @@ pub(super) fn terminate(inputs: Inputs<'_>, plan: &mut Plan) {
 
 /// Lets go of a pod in which nothing runs: its volumes at once, its object when somebody asked for its deletion.
 pub(super) fn release(inputs: Inputs<'_>, plan: &mut Plan) {
-    let Inputs { wish, memory, now, .. } = inputs;
-    if memory.torn_down.is_due(now) && !memory.volumes.is_busy() {
+    let Inputs { desired, state, now, .. } = inputs;
+    if state.torn_down.is_due(now) && !state.volumes.is_busy() {
         plan.act(Action::TearDownVolumes);
     }
-    plan.wake(memory.torn_down.wake_at(now));
-    if wish.deleting() && !wish.gone && memory.torn_down.is_done() {
-        if memory.released.is_due(now) {
+    plan.wake(state.torn_down.wake_at(now));
+    if desired.deleting() && !desired.gone && state.torn_down.is_done() {
+        if state.released.is_due(now) {
             plan.act(Action::Release);
         }
-        plan.wake(memory.released.wake_at(now));
+        plan.wake(state.released.wake_at(now));
     }
     collect(inputs, plan);
 }
@@ -65,9 +66,9 @@ pub(super) fn remove(inputs: Inputs<'_>, plan: &mut Plan) {
 
 /// Removes ended containers that nobody will ask for, and sandboxes that were replaced.
 pub(super) fn collect(inputs: Inputs<'_>, plan: &mut Plan) {
-    let Inputs { wish, runtime, .. } = inputs;
+    let Inputs { desired, runtime, .. } = inputs;
     let mut kept: Vec<&str> = Vec::new();
-    for container in &wish.containers {
+    for container in &desired.containers {
         for (age, old) in runtime.history(container.name()).into_iter().enumerate() {
             if age < KEPT {
                 kept.push(&old.id);
@@ -107,7 +108,7 @@ pub(super) fn stop(
 }
 
 fn begin(inputs: Inputs<'_>, plan: &mut Plan, container: &Container, message: Option<String>, grace: Duration) {
-    if !inputs.memory.stopping.contains_key(&container.id) {
+    if !inputs.state.stopping.contains_key(&container.id) {
         let name = &container.name;
         plan.act(Action::BeginStop {
             id: container.id.clone(),
@@ -120,7 +121,7 @@ fn begin(inputs: Inputs<'_>, plan: &mut Plan, container: &Container, message: Op
 
 /// Signals a container whose pre-stop hook has ended; again if the grace became shorter meanwhile.
 fn go_on(inputs: Inputs<'_>, plan: &mut Plan, container: &Container, grace: Duration) {
-    let Some(stopping) = inputs.memory.stopping.get(&container.id) else {
+    let Some(stopping) = inputs.state.stopping.get(&container.id) else {
         return;
     };
     let grace = grace.min(stopping.grace);
@@ -129,7 +130,7 @@ fn go_on(inputs: Inputs<'_>, plan: &mut Plan, container: &Container, grace: Dura
         plan.wake(Some(after(stopping.since, grace)));
         return;
     }
-    if let Some(retry) = stopping.retry
+    if let Some(retry) = stopping.retry_at
         && retry > inputs.now
     {
         plan.wake(Some(retry));
@@ -141,9 +142,9 @@ fn go_on(inputs: Inputs<'_>, plan: &mut Plan, container: &Container, grace: Dura
 }
 
 fn when_idle(inputs: Inputs<'_>, plan: &mut Plan, id: &str, action: impl Fn(String) -> Action) {
-    let memory = inputs.memory;
-    match memory.retry.get(id) {
-        _ if memory.busy.contains(id) => {}
+    let state = inputs.state;
+    match state.retry_at.get(id) {
+        _ if state.busy.contains(id) => {}
         Some(retry) if *retry > inputs.now => plan.wake(Some(*retry)),
         _ => plan.act(action(id.to_owned())),
     }

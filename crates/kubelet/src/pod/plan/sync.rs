@@ -1,4 +1,4 @@
-//! Making a pod be as wished: sandbox, init containers in their order, then all others at once.
+//! Making a pod be as desired: sandbox, init containers in their order, then all others at once.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::Probe;
 use runtime::{Container, ContainerState};
 
 use super::{Action, Initialization, Inputs, Plan, deadline, end, has_started, initialization, is_over};
-use crate::pod::memory::{ContainerMemory, Step};
-use crate::pod::wish::{ContainerWish, Kind};
+use crate::pod::desired::{ContainerKind, DesiredContainer};
+use crate::pod::state::{RetryState, Step};
 use crate::probes::ProbeKind;
 use crate::time::{after, between, go_duration};
 
@@ -15,32 +15,32 @@ use crate::time::{after, between, go_duration};
 const KILLED: i32 = 137;
 
 pub(super) fn plan(inputs: Inputs<'_>, plan: &mut Plan) {
-    let Inputs { wish, memory, now, .. } = inputs;
+    let Inputs { desired, state, now, .. } = inputs;
     plan.wake(deadline(inputs));
 
     let ready = sandbox(inputs, plan);
-    if memory.volumes.is_due(now) {
+    if state.volumes.is_due(now) {
         plan.act(Action::SetUpVolumes);
     }
-    plan.wake(memory.volumes.wake_at(now));
+    plan.wake(state.volumes.wake_at(now));
 
     // They wait for nothing: a pod that does not get through its initialization is what one looks into.
-    for ephemeral in wish.ephemerals() {
+    for ephemeral in desired.ephemerals() {
         container(inputs, plan, ephemeral, ready);
     }
     let initialized = initialization(inputs) == Initialization::Done;
-    for init in wish.inits() {
+    for init in desired.inits() {
         let current = inputs.runtime.current(init.name());
         let passed = match init.kind {
             // Once all is initialized, what has run to its end is never looked at again.
-            Kind::Init => initialized || current.is_some_and(|init| is_completed(&init.state)),
+            ContainerKind::Init => initialized || current.is_some_and(|init| is_completed(&init.state)),
             _ => {
                 container(inputs, plan, init, ready);
                 initialized || current.is_some_and(|sidecar| has_started(inputs, init, sidecar))
             }
         };
         if !passed {
-            if init.kind == Kind::Init {
+            if init.kind == ContainerKind::Init {
                 container(inputs, plan, init, ready);
             }
             break;
@@ -50,13 +50,13 @@ pub(super) fn plan(inputs: Inputs<'_>, plan: &mut Plan) {
         // Upstream starts containers one after the other, hooks included, and people use that to order them. Without
         // hooks nobody can tell, so the others start together.
         let mut held = false;
-        for app in wish.apps() {
+        for app in desired.apps() {
             let made = inputs.runtime.current(app.name());
             if !held || made.is_some() {
                 container(inputs, plan, app, ready);
             }
             let hook = app.spec.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some());
-            let starting = memory.container(app.name()).is_some_and(|memory| memory.start.is_busy());
+            let starting = state.retry(app.name()).is_some_and(|retry| retry.start.is_busy());
             held |= hook && (made.is_none() || starting);
         }
     }
@@ -69,8 +69,8 @@ fn is_completed(state: &ContainerState) -> bool {
 
 /// Makes a sandbox if there is none that runs. Answers whether containers can be created.
 fn sandbox(inputs: Inputs<'_>, plan: &mut Plan) -> bool {
-    let Inputs { runtime, memory, now, .. } = inputs;
-    if memory.sandbox.is_busy() {
+    let Inputs { runtime, state, now, .. } = inputs;
+    if state.sandbox.is_busy() {
         return false;
     }
     if runtime.ready_sandbox().is_some() {
@@ -79,52 +79,52 @@ fn sandbox(inputs: Inputs<'_>, plan: &mut Plan) -> bool {
     // What survived its sandbox is ended first: it has lost its network.
     let mut survivors = runtime.running().peekable();
     if survivors.peek().is_some() {
-        survivors.for_each(|left| end::stop(inputs, plan, left, None, inputs.wish.grace()));
-    } else if !matches!(memory.sandbox, Step::Failed(until) if until > now) {
+        survivors.for_each(|left| end::stop(inputs, plan, left, None, inputs.desired.grace()));
+    } else if !matches!(state.sandbox, Step::Failed(until) if until > now) {
         let attempt = runtime.sandbox().map_or(0, |sandbox| sandbox.attempt + 1);
         plan.act(Action::CreateSandbox { attempt });
     }
-    plan.wake(memory.sandbox.wake_at(now));
+    plan.wake(state.sandbox.wake_at(now));
     false
 }
 
 /// Brings one container to run, and keeps it so.
-fn container(inputs: Inputs<'_>, plan: &mut Plan, wish: &ContainerWish, ready: bool) {
-    let Inputs { runtime, memory, .. } = inputs;
-    let name = wish.name();
-    if memory.container(name).is_some_and(|memory| memory.start.is_busy()) {
-        trouble(inputs, plan, name);
+fn container(inputs: Inputs<'_>, plan: &mut Plan, desired: &DesiredContainer, ready: bool) {
+    let Inputs { runtime, state, .. } = inputs;
+    let name = desired.name();
+    if state.retry(name).is_some_and(|retry| retry.start.is_busy()) {
+        show_waiting(inputs, plan, name);
         return;
     }
     // An init container counts only in the sandbox it ran in; its predecessors are history.
-    let latest = match wish.kind {
-        Kind::Init => runtime.current(name),
+    let latest = match desired.kind {
+        ContainerKind::Init => runtime.current(name),
         _ => runtime.latest(name),
     };
     let Some(container) = latest else {
-        return start(inputs, plan, wish, ready, None);
+        return start(inputs, plan, desired, ready, None);
     };
     match &container.state {
-        ContainerState::Running { .. } => watch(inputs, plan, wish, container),
-        ContainerState::Unknown => end::stop(inputs, plan, container, None, inputs.wish.grace()),
+        ContainerState::Running { .. } => watch(inputs, plan, desired, container),
+        ContainerState::Unknown => end::stop(inputs, plan, container, None, inputs.desired.grace()),
         // Left behind by an interrupted start: what it was made from may be stale.
         ContainerState::Created => end::discard(inputs, plan, &container.id),
-        ContainerState::Exited { .. } if is_over(wish, container) => {}
-        ContainerState::Exited { .. } => start(inputs, plan, wish, ready, Some(container)),
+        ContainerState::Exited { .. } if is_over(desired, container) => {}
+        ContainerState::Exited { .. } => start(inputs, plan, desired, ready, Some(container)),
     }
 }
 
 /// Starts a container, or says what it waits for.
-fn start(inputs: Inputs<'_>, plan: &mut Plan, wish: &ContainerWish, ready: bool, ended: Option<&Container>) {
-    let Inputs { runtime, memory, now, .. } = inputs;
-    let name = wish.name();
-    let nothing = ContainerMemory::default();
-    let remembered = memory.container(name).unwrap_or(&nothing);
+fn start(inputs: Inputs<'_>, plan: &mut Plan, desired: &DesiredContainer, ready: bool, ended: Option<&Container>) {
+    let Inputs { runtime, state, now, .. } = inputs;
+    let name = desired.name();
+    let nothing = RetryState::default();
+    let remembered = state.retry(name).unwrap_or(&nothing);
 
-    if ended.is_some_and(|ended| crash_back_off(inputs, plan, wish, remembered, ended)) {
+    if ended.is_some_and(|ended| crash_back_off(inputs, plan, desired, remembered, ended)) {
         return;
     }
-    trouble(inputs, plan, name);
+    show_waiting(inputs, plan, name);
     if let Step::Failed(until) = remembered.start
         && until > now
     {
@@ -133,10 +133,10 @@ fn start(inputs: Inputs<'_>, plan: &mut Plan, wish: &ContainerWish, ready: bool,
     }
     match remembered.image {
         Step::Failed(until) if until > now => {
-            pull_back_off(inputs, plan, wish, remembered, until);
+            pull_back_off(inputs, plan, desired, remembered, until);
         }
         Step::Idle | Step::Failed(_) => plan.act(Action::EnsureImage { container: name.to_owned() }),
-        Step::Done(_) if ready && memory.volumes_serve() => plan.act(Action::StartContainer {
+        Step::Done(_) if ready && state.volumes_serve() => plan.act(Action::StartContainer {
             container: name.to_owned(),
             attempt: next_attempt(inputs, name, runtime.latest(name)),
         }),
@@ -145,10 +145,10 @@ fn start(inputs: Inputs<'_>, plan: &mut Plan, wish: &ContainerWish, ready: bool,
 }
 
 /// Shows what went wrong last.
-fn trouble(inputs: Inputs<'_>, plan: &mut Plan, name: &str) {
-    let memory = inputs.memory.container(name);
-    if let Some(trouble) = memory.and_then(|memory| memory.trouble.as_ref()) {
-        plan.wait(name, &trouble.reason, &trouble.message);
+fn show_waiting(inputs: Inputs<'_>, plan: &mut Plan, name: &str) {
+    let retry = inputs.state.retry(name);
+    if let Some(waiting) = retry.and_then(|retry| retry.waiting.as_ref()) {
+        plan.wait(name, &waiting.reason, &waiting.message);
     }
 }
 
@@ -156,8 +156,8 @@ fn trouble(inputs: Inputs<'_>, plan: &mut Plan, name: &str) {
 fn crash_back_off(
     inputs: Inputs<'_>,
     plan: &mut Plan,
-    wish: &ContainerWish,
-    remembered: &ContainerMemory,
+    desired: &DesiredContainer,
+    remembered: &RetryState,
     ended: &Container,
 ) -> bool {
     let ContainerState::Exited { finished, .. } = &ended.state else {
@@ -166,7 +166,7 @@ fn crash_back_off(
     let Some(until) = remembered.crashes.wait_until(*finished, inputs.now) else {
         return false;
     };
-    let (name, pod) = (wish.name(), inputs.wish.describe());
+    let (name, pod) = (desired.name(), inputs.desired.describe());
     let delay = go_duration(remembered.crashes.delay());
     let message = format!("back-off {delay} restarting failed container={name} pod={pod}");
     plan.wait(name, "CrashLoopBackOff", &message);
@@ -181,15 +181,15 @@ fn crash_back_off(
 fn pull_back_off(
     inputs: Inputs<'_>,
     plan: &mut Plan,
-    wish: &ContainerWish,
-    remembered: &ContainerMemory,
+    desired: &DesiredContainer,
+    remembered: &RetryState,
     until: jiff::Timestamp,
 ) {
     plan.wake(Some(until));
-    let Some(trouble) = &remembered.trouble else {
+    let Some(waiting) = &remembered.waiting else {
         return;
     };
-    if trouble.reason != "ErrImagePull" || remembered.pull_reported {
+    if waiting.reason != "ErrImagePull" || remembered.pull_reported {
         return;
     }
     let (left, half) = (between(inputs.now, until), remembered.pulls.delay() / 2);
@@ -197,11 +197,11 @@ fn pull_back_off(
         plan.wake(Some(after(inputs.now, left - half)));
         return;
     }
-    let image = wish.spec.image.as_deref().unwrap_or_default();
-    let error = &trouble.message;
+    let image = desired.spec.image.as_deref().unwrap_or_default();
+    let error = &waiting.message;
     let message = format!("Back-off pulling image \"{image}\": ErrImagePull: {error}");
-    plan.wait(wish.name(), "ImagePullBackOff", &message);
-    plan.act(Action::ReportPullBackOff { container: wish.name().to_owned(), message });
+    plan.wait(desired.name(), "ImagePullBackOff", &message);
+    plan.act(Action::ReportPullBackOff { container: desired.name().to_owned(), message });
 }
 
 /// The restart count of the next container called `name`. If the runtime has forgotten its predecessors, the API's
@@ -210,7 +210,7 @@ fn next_attempt(inputs: Inputs<'_>, name: &str, latest: Option<&Container>) -> u
     if let Some(latest) = latest {
         return latest.attempt + 1;
     }
-    let known = inputs.wish.container_status(name);
+    let known = inputs.desired.container_status(name);
     known
         .filter(|status| status.container_id.is_some())
         .and_then(|status| u32::try_from(status.restart_count).ok())
@@ -218,22 +218,22 @@ fn next_attempt(inputs: Inputs<'_>, name: &str, latest: Option<&Container>) -> u
 }
 
 /// Ends a running container that is not as it should be.
-fn watch(inputs: Inputs<'_>, plan: &mut Plan, wish: &ContainerWish, container: &Container) {
-    let name = wish.name();
+fn watch(inputs: Inputs<'_>, plan: &mut Plan, desired: &DesiredContainer, container: &Container) {
+    let name = desired.name();
     let failed = |kind| inputs.probes.get(&container.id, kind) == Some(false);
-    let again = wish.restarts_after(KILLED);
-    let (what, grace, again) = if container.hash != wish.hash && wish.kind != Kind::Init {
-        ("definition changed", inputs.wish.grace(), true)
+    let again = desired.restarts_after(KILLED);
+    let (what, grace, again) = if container.hash != desired.hash && desired.kind != ContainerKind::Init {
+        ("definition changed", inputs.desired.grace(), true)
     } else if failed(ProbeKind::Liveness) {
-        let grace = probe_grace(inputs, wish.spec.liveness_probe.as_ref());
+        let grace = probe_grace(inputs, desired.spec.liveness_probe.as_ref());
         ("failed liveness probe", grace, again)
     } else if failed(ProbeKind::Startup) {
-        let grace = probe_grace(inputs, wish.spec.startup_probe.as_ref());
+        let grace = probe_grace(inputs, desired.spec.startup_probe.as_ref());
         ("failed startup probe", grace, again)
     } else {
         // Whatever made it end, goes on.
-        if inputs.memory.stopping.contains_key(&container.id) {
-            end::stop(inputs, plan, container, None, inputs.wish.grace());
+        if inputs.state.stopping.contains_key(&container.id) {
+            end::stop(inputs, plan, container, None, inputs.desired.grace());
         }
         return;
     };
@@ -246,5 +246,5 @@ fn probe_grace(inputs: Inputs<'_>, probe: Option<&Probe>) -> Duration {
     probe
         .and_then(|probe| probe.termination_grace_period_seconds)
         .and_then(|seconds| u64::try_from(seconds).ok())
-        .map_or(inputs.wish.grace(), Duration::from_secs)
+        .map_or(inputs.desired.grace(), Duration::from_secs)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::pod::memory::{Step, Stopping};
+use crate::pod::state::{Step, Stopping};
 use crate::testing::{World, at};
 
 /// The plan in a few words: the stage, then what to do.
@@ -59,14 +59,14 @@ fn with_inits() -> Value {
 #[test]
 fn a_new_pod_gets_everything_at_once() {
     let mut world = World::new(two());
-    world.memory.volumes = Step::Idle;
-    world.memory.containers.clear();
+    world.state.volumes = Step::Idle;
+    world.state.containers.clear();
     check(&world, "Syncing: sandbox#0 volumes image(a) image(b)");
     // What is under way is not begun again.
-    world.memory.volumes = Step::Busy;
-    world.memory.sandbox = Step::Busy;
-    world.memory.container_mut("a").image = Step::Busy;
-    world.memory.container_mut("b").image = Step::Done("y".to_owned());
+    world.state.volumes = Step::Busy;
+    world.state.sandbox = Step::Busy;
+    world.state.retry_mut("a").image = Step::Busy;
+    world.state.retry_mut("b").image = Step::Done("y".to_owned());
     check(&world, "Syncing:");
 }
 
@@ -75,12 +75,12 @@ fn containers_start_together_when_all_is_there() {
     let mut world = World::new(two());
     world.sandbox(0, true);
     check(&world, "Syncing: start(a#0) start(b#0)");
-    world.memory.volumes = Step::Failed(at(200));
+    world.state.volumes = Step::Failed(at(200));
     check(&world, "Syncing:");
     assert_eq!(plan(world.inputs()).wake_at, Some(at(200)));
-    world.memory.volumes = Step::Done(());
+    world.state.volumes = Step::Done(());
     world.container("a", 0, "running");
-    world.memory.container_mut("b").start = Step::Busy;
+    world.state.retry_mut("b").start = Step::Busy;
     check(&world, "Syncing:");
 }
 
@@ -91,10 +91,10 @@ fn a_post_start_hook_holds_what_comes_after() {
         {"name": "a", "image": "x", "lifecycle": hook}, {"name": "b", "image": "y"}]}));
     world.sandbox(0, true);
     check(&world, "Syncing: start(a#0)");
-    world.memory.container_mut("a").start = Step::Busy;
+    world.state.retry_mut("a").start = Step::Busy;
     world.container("a", 0, "running");
     check(&world, "Syncing:");
-    world.memory.container_mut("a").start = Step::Done(());
+    world.state.retry_mut("a").start = Step::Done(());
     check(&world, "Syncing: start(b#0)");
 }
 
@@ -173,13 +173,13 @@ fn a_container_can_have_rules_of_its_own() {
 fn crashes_back_off() {
     let mut world = World::new(one());
     world.sandbox(0, true).container("a", 1, "exited 1 at 95");
-    let memory = world.memory.container_mut("a");
-    memory.crashes.next(at(60), at(60));
+    let retry = world.state.retry_mut("a");
+    retry.crashes.next(at(60), at(60));
     check(&world, "Syncing: back-off(a1) [a CrashLoopBackOff]");
     let planned = plan(world.inputs());
     assert_eq!(planned.wake_at, Some(at(105)));
     assert_eq!(planned.waiting["a"].message, "back-off 10s restarting failed container=a pod=web_default(u)");
-    world.memory.container_mut("a").reported = Some("a1".to_owned());
+    world.state.retry_mut("a").reported = Some("a1".to_owned());
     check(&world, "Syncing: [a CrashLoopBackOff]");
     world.now = at(105);
     check(&world, "Syncing: start(a#2)");
@@ -189,10 +189,10 @@ fn crashes_back_off() {
 fn pulls_back_off() {
     let mut world = World::new(one());
     world.sandbox(0, true);
-    let memory = world.memory.container_mut("a");
-    memory.pulls.next(at(100), at(100));
-    memory.image = Step::Failed(at(110));
-    memory.trouble = Some(Waiting { reason: "ErrImagePull".to_owned(), message: "no such host".to_owned() });
+    let retry = world.state.retry_mut("a");
+    retry.pulls.next(at(100), at(100));
+    retry.image = Step::Failed(at(110));
+    retry.waiting = Some(Waiting { reason: "ErrImagePull".to_owned(), message: "no such host".to_owned() });
     check(&world, "Syncing: [a ErrImagePull]");
     assert_eq!(plan(world.inputs()).wake_at, Some(at(105)));
     world.now = at(105);
@@ -221,7 +221,7 @@ fn unwell_containers_are_ended_and_come_back() {
         world.sandbox(0, true).container("a", 0, "running");
         world.verdict("a0", kind, false);
         check(&world, expect);
-        world.memory.stopping.insert("a0".to_owned(), stopping(3));
+        world.state.stopping.insert("a0".to_owned(), stopping(3));
         check(&world, "Syncing: stop(a0, 3s)");
     }
 }
@@ -268,7 +268,7 @@ fn leftovers_of_an_interrupted_start_are_discarded() {
     let mut world = World::new(one());
     world.sandbox(0, true).container("a", 0, "created");
     check(&world, "Syncing: remove(a0)");
-    world.memory.container_mut("a").start = Step::Busy;
+    world.state.retry_mut("a").start = Step::Busy;
     check(&world, "Syncing:");
 }
 
@@ -293,7 +293,7 @@ fn restart_counts_survive_the_runtime() {
 }
 
 fn stopping(grace: u64) -> Stopping {
-    Stopping { since: at(100), grace: Duration::from_secs(grace), hook: false, stop: None, retry: None }
+    Stopping { since: at(100), grace: Duration::from_secs(grace), hook: false, stop: None, retry_at: None }
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn deletion_ends_everything_in_order() {
     let plan = words(&world);
     assert!(plan.contains(&end("a0", "a")) && plan.contains(&end("side0", "side")), "{plan}");
     for id in ["a0", "side0"] {
-        world.memory.stopping.insert(id.to_owned(), stopping(30));
+        world.state.stopping.insert(id.to_owned(), stopping(30));
     }
     check(&world, "Terminating: stop(a0, 30s)");
     world.now = at(110);
@@ -315,14 +315,14 @@ fn deletion_ends_everything_in_order() {
     check(&world, "Terminating: stop(side0, 20s)");
     world.container("side", 0, "exited 0");
     check(&world, "Terminating: stop-sandbox(s0)");
-    world.memory.busy.insert("s0".to_owned());
+    world.state.busy.insert("s0".to_owned());
     check(&world, "Terminating:");
-    world.memory.busy.clear();
+    world.state.busy.clear();
     world.runtime = world.runtime.with_sandbox_stopped("s0");
     check(&world, "Terminated: tear-down");
-    world.memory.torn_down = Step::Done(());
+    world.state.torn_down = Step::Done(());
     check(&world, "Terminated: release");
-    world.memory.released = Step::Done(());
+    world.state.released = Step::Done(());
     check(&world, "Removing: remove-sandbox(s0)");
     world.runtime = Observed::default();
     check(&world, "Gone:");
@@ -334,17 +334,17 @@ fn a_pre_stop_hook_comes_before_the_signal_and_uses_up_the_grace() {
     world.sandbox(0, true).container("a", 0, "running").delete(30);
     let mut hook = stopping(30);
     hook.hook = true;
-    world.memory.stopping.insert("a0".to_owned(), hook.clone());
+    world.state.stopping.insert("a0".to_owned(), hook.clone());
     check(&world, "Terminating:");
     assert_eq!(plan(world.inputs()).wake_at, Some(at(130)));
     world.now = at(129);
     hook.hook = false;
-    world.memory.stopping.insert("a0".to_owned(), hook.clone());
+    world.state.stopping.insert("a0".to_owned(), hook.clone());
     // However little is left, the signal comes before the kill.
     check(&world, "Terminating: stop(a0, 2s)");
     hook.hook = true;
     world.now = at(130);
-    world.memory.stopping.insert("a0".to_owned(), hook);
+    world.state.stopping.insert("a0".to_owned(), hook);
     check(&world, "Terminating: stop(a0, 2s)");
 }
 
@@ -354,12 +354,12 @@ fn a_second_deletion_may_be_in_a_greater_hurry() {
     world.sandbox(0, true).container("a", 0, "running").delete(30);
     let mut under_way = stopping(30);
     under_way.stop = Some(Duration::from_secs(30));
-    world.memory.stopping.insert("a0".to_owned(), under_way.clone());
+    world.state.stopping.insert("a0".to_owned(), under_way.clone());
     check(&world, "Terminating:");
     world.delete(5);
     check(&world, "Terminating: stop(a0, 5s)");
     under_way.stop = Some(Duration::from_secs(5));
-    world.memory.stopping.insert("a0".to_owned(), under_way);
+    world.state.stopping.insert("a0".to_owned(), under_way);
     check(&world, "Terminating:");
 }
 
@@ -367,7 +367,7 @@ fn a_second_deletion_may_be_in_a_greater_hurry() {
 fn a_start_under_way_is_waited_for() {
     let mut world = World::new(one());
     world.sandbox(0, true).delete(30);
-    world.memory.container_mut("a").start = Step::Busy;
+    world.state.retry_mut("a").start = Step::Busy;
     check(&world, "Terminating:");
 }
 
@@ -376,9 +376,9 @@ fn a_pod_that_never_ran_goes_at_once() {
     let mut world = World::new(one());
     world.delete(30);
     check(&world, "Terminated: tear-down");
-    world.memory.torn_down = Step::Done(());
+    world.state.torn_down = Step::Done(());
     check(&world, "Terminated: release");
-    world.memory.released = Step::Done(());
+    world.state.released = Step::Done(());
     check(&world, "Gone:");
 }
 
@@ -386,11 +386,11 @@ fn a_pod_that_never_ran_goes_at_once() {
 fn orphans_are_ended_and_removed() {
     let mut world = World::new(one());
     world.sandbox(0, true).container("a", 0, "running");
-    world.wish = PodWish::orphan(&runtime::PodIdentity::default());
+    world.desired = DesiredPod::orphan(&runtime::PodIdentity::default());
     check(&world, "Terminating: end(a0, 1s, Stopping container a)");
     world.container("a", 0, "exited 0");
     world.runtime = world.runtime.with_sandbox_stopped("s0");
-    world.memory.torn_down = Step::Done(());
+    world.state.torn_down = Step::Done(());
     check(&world, "Removing: remove-sandbox(s0)");
 }
 
@@ -398,7 +398,7 @@ fn orphans_are_ended_and_removed() {
 fn a_completed_pod_keeps_its_containers() {
     let mut world = World::new(with_policy("Never"));
     world.sandbox(0, false).container("a", 0, "exited 0");
-    world.memory.torn_down = Step::Done(());
+    world.state.torn_down = Step::Done(());
     check(&world, "Terminated:");
     world.delete(30);
     check(&world, "Terminated: release");
@@ -413,7 +413,7 @@ fn the_deadline_of_a_pod() {
     assert_eq!(plan(world.inputs()).wake_at, Some(at(60)));
     world.now = at(60);
     check(&world, "Terminating: deadline end(a0, 30s, Stopping container a)");
-    world.memory.deadline_exceeded = true;
+    world.state.deadline_exceeded = true;
     check(&world, "Terminating: end(a0, 30s, Stopping container a)");
     // A clock that is set back does not revive it.
     world.now = at(59);
@@ -451,7 +451,7 @@ fn volumes_that_are_in_place_serve_while_they_cannot_be_renewed() {
         (false, Step::Outdated, "Syncing:"),
         (false, Step::Failed(at(200)), "Syncing:"),
     ] {
-        (world.memory.mounted, world.memory.volumes) = (mounted, step);
+        (world.state.mounted, world.state.volumes) = (mounted, step);
         check(&world, expect);
     }
 }

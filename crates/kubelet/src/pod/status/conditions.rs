@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 
 use super::Facts;
+use crate::pod::desired::ContainerKind;
 use crate::pod::plan::Inputs;
-use crate::pod::wish::Kind;
 use crate::time::api_time;
 
 /// One condition without its times.
@@ -78,7 +78,7 @@ fn condition(inputs: Inputs<'_>, old: &PodStatus, verdict: Verdict) -> PodCondit
         last_transition_time: known
             .and_then(|known| known.last_transition_time.clone())
             .or_else(|| Some(api_time(inputs.now))),
-        observed_generation: inputs.wish.pod.metadata.generation,
+        observed_generation: inputs.desired.pod.metadata.generation,
     }
 }
 
@@ -101,11 +101,11 @@ fn initialized(
         return None;
     }
     let incomplete: Vec<&ContainerStatus> = inputs
-        .wish
+        .desired
         .inits()
         .zip(inits)
-        .filter(|(wish, status)| match wish.kind {
-            Kind::Init => !status.ready,
+        .filter(|(desired, status)| match desired.kind {
+            ContainerKind::Init => !status.ready,
             _ => status.started != Some(true),
         })
         .map(|(_, status)| status)
@@ -127,8 +127,12 @@ fn containers_ready(
         "Failed" => return Some(("PodFailed", String::new())),
         _ => {}
     }
-    let sidecars =
-        inputs.wish.inits().zip(inits).filter(|(wish, _)| wish.kind == Kind::Sidecar).map(|(_, status)| status);
+    let sidecars = inputs
+        .desired
+        .inits()
+        .zip(inits)
+        .filter(|(desired, _)| desired.kind == ContainerKind::Sidecar)
+        .map(|(_, status)| status);
     let unready: Vec<&ContainerStatus> = sidecars.chain(apps).filter(|status| !status.ready).collect();
     (!unready.is_empty()).then(|| {
         let names = names(&unready);
@@ -137,7 +141,7 @@ fn containers_ready(
 }
 
 fn readiness_gates(inputs: Inputs<'_>, old: &PodStatus) -> Option<(&'static str, String)> {
-    let gates = inputs.wish.spec().and_then(|spec| spec.readiness_gates.as_ref())?;
+    let gates = inputs.desired.spec().and_then(|spec| spec.readiness_gates.as_ref())?;
     let obstacles: Vec<String> = gates
         .iter()
         .filter_map(|gate| {

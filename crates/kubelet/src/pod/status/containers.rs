@@ -7,19 +7,19 @@ use k8s_openapi::api::core::v1::{
 use runtime::{Container, ContainerState};
 
 use super::Facts;
+use crate::pod::desired::{ContainerKind, DesiredContainer};
 use crate::pod::plan::{Inputs, Stage, has_started};
-use crate::pod::wish::{ContainerWish, Kind};
 use crate::probes::ProbeKind;
 use crate::time::api_time;
 
-pub(super) fn status(inputs: Inputs<'_>, facts: Facts<'_>, wish: &ContainerWish) -> ContainerStatus {
-    let history = inputs.runtime.history(wish.name());
-    let known = inputs.wish.container_status(wish.name());
+pub(super) fn status(inputs: Inputs<'_>, facts: Facts<'_>, desired: &DesiredContainer) -> ContainerStatus {
+    let history = inputs.runtime.history(desired.name());
+    let known = inputs.desired.container_status(desired.name());
     let Some(latest) = history.first() else {
-        return never_made(inputs, facts, wish, known);
+        return never_made(inputs, facts, desired, known);
     };
     let mut status = ContainerStatus {
-        name: wish.name().to_owned(),
+        name: desired.name().to_owned(),
         image: latest.image.clone(),
         image_id: latest.image_id.clone(),
         container_id: Some(format!("{}://{}", facts.runtime, latest.id)),
@@ -32,7 +32,7 @@ pub(super) fn status(inputs: Inputs<'_>, facts: Facts<'_>, wish: &ContainerWish)
             .or_else(|| known.and_then(|known| same_container(known, facts, latest))),
         ..ContainerStatus::default()
     };
-    let waiting = facts.waiting.get(wish.name());
+    let waiting = facts.waiting.get(desired.name());
     status.state = Some(match (&latest.state, waiting) {
         (ContainerState::Running { started }, _) => ApiState {
             running: Some(ContainerStateRunning { started_at: Some(api_time(*started)) }),
@@ -51,21 +51,21 @@ pub(super) fn status(inputs: Inputs<'_>, facts: Facts<'_>, wish: &ContainerWish)
         }
         (ContainerState::Created | ContainerState::Unknown, None) => waiting_state(default_reason(inputs), ""),
     });
-    let started = has_started(inputs, wish, latest);
+    let started = has_started(inputs, desired, latest);
     status.started = Some(started);
-    status.ready = match wish.kind {
-        Kind::Init => matches!(latest.state, ContainerState::Exited { exit_code: 0, .. }),
+    status.ready = match desired.kind {
+        ContainerKind::Init => matches!(latest.state, ContainerState::Exited { exit_code: 0, .. }),
         _ => {
-            let probed = wish.spec.readiness_probe.is_none()
+            let probed = desired.spec.readiness_probe.is_none()
                 || inputs.probes.get(&latest.id, ProbeKind::Readiness) == Some(true);
             started && probed
         }
     };
     if latest.state.is_running() {
-        status.resources.clone_from(&wish.spec.resources);
-        status.allocated_resources = wish.spec.resources.as_ref().and_then(|resources| resources.requests.clone());
+        status.resources.clone_from(&desired.spec.resources);
+        status.allocated_resources = desired.spec.resources.as_ref().and_then(|resources| resources.requests.clone());
     }
-    status.volume_mounts = volume_mounts(wish);
+    status.volume_mounts = volume_mounts(desired);
     status
 }
 
@@ -73,14 +73,14 @@ pub(super) fn status(inputs: Inputs<'_>, facts: Facts<'_>, wish: &ContainerWish)
 fn never_made(
     inputs: Inputs<'_>,
     facts: Facts<'_>,
-    wish: &ContainerWish,
+    desired: &DesiredContainer,
     known: Option<&ContainerStatus>,
 ) -> ContainerStatus {
     // What ended and was cleaned away stays as it was last seen; so does everything of a pod that has ended.
     if let Some(known) = known {
         let state = known.state.as_ref();
         let ended = state.and_then(|state| state.terminated.as_ref());
-        let over = ended.is_some_and(|ended| !wish.restarts_after(ended.exit_code));
+        let over = ended.is_some_and(|ended| !desired.restarts_after(ended.exit_code));
         if over || (ended.is_some() && facts.stage >= Stage::Terminating) {
             return known.clone();
         }
@@ -89,13 +89,13 @@ fn never_made(
             return lost(known);
         }
     }
-    let (reason, message) = match facts.waiting.get(wish.name()) {
+    let (reason, message) = match facts.waiting.get(desired.name()) {
         Some(waiting) => (waiting.reason.as_str(), waiting.message.as_str()),
         None => (default_reason(inputs), ""),
     };
     ContainerStatus {
-        name: wish.name().to_owned(),
-        image: wish.spec.image.clone().unwrap_or_default(),
+        name: desired.name().to_owned(),
+        image: desired.spec.image.clone().unwrap_or_default(),
         image_id: String::new(),
         state: Some(waiting_state(reason, message)),
         // A container that the runtime lost has been run before, and will be counted on from there.
@@ -103,7 +103,7 @@ fn never_made(
         restart_count: known.map_or(0, |known| known.restart_count),
         started: Some(false),
         ready: false,
-        volume_mounts: volume_mounts(wish),
+        volume_mounts: volume_mounts(desired),
         ..ContainerStatus::default()
     }
 }
@@ -145,11 +145,11 @@ fn terminated(facts: Facts<'_>, container: &Container) -> Option<ContainerStateT
     let ContainerState::Exited { exit_code, reason, message, started, finished } = &container.state else {
         return None;
     };
-    let last_words = facts.messages.get(&container.id).unwrap_or(message);
+    let termination_message = facts.messages.get(&container.id).unwrap_or(message);
     Some(ContainerStateTerminated {
         exit_code: *exit_code,
         reason: Some(reason.clone()),
-        message: Some(last_words.clone()).filter(|message| !message.is_empty()),
+        message: Some(termination_message.clone()).filter(|message| !message.is_empty()),
         // A container that never started has the beginning of the Unix era here, as upstream has it.
         started_at: Some(api_time(started.unwrap_or(jiff::Timestamp::UNIX_EPOCH))),
         finished_at: Some(api_time(*finished)),
@@ -159,7 +159,7 @@ fn terminated(facts: Facts<'_>, container: &Container) -> Option<ContainerStateT
 }
 
 fn default_reason(inputs: Inputs<'_>) -> &'static str {
-    match inputs.wish.inits().next() {
+    match inputs.desired.inits().next() {
         Some(_) => "PodInitializing",
         None => "ContainerCreating",
     }
@@ -175,8 +175,8 @@ fn waiting_state(reason: &str, message: &str) -> ApiState {
     }
 }
 
-fn volume_mounts(wish: &ContainerWish) -> Option<Vec<VolumeMountStatus>> {
-    let mounts = wish.spec.volume_mounts.as_ref()?;
+fn volume_mounts(desired: &DesiredContainer) -> Option<Vec<VolumeMountStatus>> {
+    let mounts = desired.spec.volume_mounts.as_ref()?;
     let status = |mount: &k8s_openapi::api::core::v1::VolumeMount| VolumeMountStatus {
         name: mount.name.clone(),
         mount_path: mount.mount_path.clone(),

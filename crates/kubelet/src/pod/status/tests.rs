@@ -143,7 +143,7 @@ fn a_crash_loop_shows_the_wait_and_the_end_before() {
     let mut world = World::new(one("Always"));
     world.sandbox(0, true).container("a", 1, "exited 1 at 95");
     let crashed = world.now;
-    world.memory.container_mut("a").crashes.next(crashed, crashed);
+    world.state.retry_mut("a").crashes.next(crashed, crashed);
     check(&world, "Running P I !R(ContainersNotReady) !C(ContainersNotReady) a-CrashLoopBackOff");
     let status = status(&world).container_statuses.unwrap().remove(0);
     let last = status.last_state.unwrap().terminated.unwrap();
@@ -198,7 +198,7 @@ fn readiness_gates() {
 #[test]
 fn the_end_is_final() {
     let mut world = World::new(one("Always"));
-    world.memory.deadline_exceeded = true;
+    world.state.deadline_exceeded = true;
     world.sandbox(0, true).container("a", 0, "running");
     let ending = status(&world);
     assert_eq!((ending.phase.as_deref(), ending.reason.as_deref()), (Some("Running"), None), "it is being stopped");
@@ -211,7 +211,7 @@ fn the_end_is_final() {
     assert_eq!(failed.phase.as_deref(), Some("Failed"));
     assert_eq!(failed.reason.as_deref(), Some("DeadlineExceeded"));
     world.api(|pod| pod.status = Some(failed));
-    world.memory.deadline_exceeded = false;
+    world.state.deadline_exceeded = false;
     world.sandbox(0, true).container("a", 0, "running");
     assert_eq!(status(&world).phase.as_deref(), Some("Failed"));
     assert_eq!(status(&world).reason.as_deref(), Some("DeadlineExceeded"));

@@ -37,7 +37,7 @@ const ATTACHED_BY_CONTROLLER: (&str, &str) = ("volumes.kubernetes.io/controller-
 /// What the API has of the node is what counts, not what was written last: whatever others change of what is the
 /// kubelet's own is put right as soon as the watch shows it.
 pub(crate) async fn run(shared: Arc<Shared>, nodes: Informer<Node>, cancel: CancellationToken) {
-    let mut health = shared.cache.health();
+    let mut health = shared.pleg.health();
     let mut network = shared.config.network.clone();
     let mut keeper = Keeper {
         seen: follow(&shared, &nodes),

@@ -1,4 +1,4 @@
-//! What a pod's worker remembers between two plans: work under way, failures and back-offs.
+//! The state of a pod's worker between two plans: work under way, failures and back-offs.
 //!
 //! None of it is needed to be right after a restart: it is rebuilt from the runtime, or counted from anew.
 
@@ -91,9 +91,9 @@ impl<T> Step<T> {
     }
 }
 
-/// What is remembered of one container of the specification.
+/// What was tried for one container of the specification, and when it is tried again.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct ContainerMemory {
+pub(crate) struct RetryState {
     /// Its image is present, with this id. Asked again for every start.
     pub(crate) image: Step<String>,
     /// Creating and starting it, post-start hook included.
@@ -103,7 +103,7 @@ pub(crate) struct ContainerMemory {
     /// Back-off of its image's failed pulls.
     pub(crate) pulls: BackOff,
     /// Why the last attempt failed or the next one waits; none after a start that succeeded.
-    pub(crate) trouble: Option<Waiting>,
+    pub(crate) waiting: Option<Waiting>,
     /// The ended container for which a back-off was reported last.
     pub(crate) reported: Option<String>,
     /// Whether the back-off of the last failed pull was reported.
@@ -122,12 +122,12 @@ pub(crate) struct Stopping {
     /// Whether the runtime is stopping it, and the whole grace that was counted with.
     pub(crate) stop: Option<Duration>,
     /// When to try again after the runtime failed to stop it.
-    pub(crate) retry: Option<Timestamp>,
+    pub(crate) retry_at: Option<Timestamp>,
 }
 
-/// What a worker remembers.
+/// The state of a pod's worker.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Memory {
+pub(crate) struct PodState {
     /// When the pod was first seen here: `status.startTime`.
     pub(crate) start_time: Option<Timestamp>,
     /// The volumes are in place, as the API's objects are now.
@@ -138,13 +138,13 @@ pub(crate) struct Memory {
     /// The newest sandbox is being made.
     pub(crate) sandbox: Step,
     /// By name of container.
-    pub(crate) containers: BTreeMap<String, ContainerMemory>,
+    pub(crate) containers: BTreeMap<String, RetryState>,
     /// By container id.
     pub(crate) stopping: BTreeMap<String, Stopping>,
     /// Ids of sandboxes and containers that are being stopped or removed.
     pub(crate) busy: BTreeSet<String>,
     /// Failed removals by id: when to try again.
-    pub(crate) retry: BTreeMap<String, Timestamp>,
+    pub(crate) retry_at: BTreeMap<String, Timestamp>,
     /// By id: how often in a row stopping or removing has failed.
     pub(crate) failed: BTreeMap<String, u32>,
     /// The volumes are taken away.
@@ -155,14 +155,14 @@ pub(crate) struct Memory {
     pub(crate) deadline_exceeded: bool,
 }
 
-impl Memory {
-    /// What is remembered of container `name`.
-    pub(crate) fn container(&self, name: &str) -> Option<&ContainerMemory> {
+impl PodState {
+    /// What was tried for container `name`.
+    pub(crate) fn retry(&self, name: &str) -> Option<&RetryState> {
         self.containers.get(name)
     }
 
     /// The same, to write to.
-    pub(crate) fn container_mut(&mut self, name: &str) -> &mut ContainerMemory {
+    pub(crate) fn retry_mut(&mut self, name: &str) -> &mut RetryState {
         self.containers.entry(name.to_owned()).or_default()
     }
 
@@ -171,7 +171,7 @@ impl Memory {
     pub(crate) fn inputs_changed(&mut self) {
         self.volumes.apply(StepEvent::InputsChanged);
         for container in self.containers.values_mut() {
-            let reason = container.trouble.as_ref().map(|trouble| trouble.reason.as_str());
+            let reason = container.waiting.as_ref().map(|waiting| waiting.reason.as_str());
             if container.start.is_busy() || reason == Some("CreateContainerConfigError") {
                 container.start.apply(StepEvent::InputsChanged);
             }
@@ -239,10 +239,10 @@ mod tests {
 
     #[test]
     fn a_change_of_what_a_pod_refers_to() {
-        let container = |start: Step, reason: &str| ContainerMemory {
+        let container = |start: Step, reason: &str| RetryState {
             start,
-            trouble: Some(Waiting { reason: reason.to_owned(), message: String::new() }),
-            ..ContainerMemory::default()
+            waiting: Some(Waiting { reason: reason.to_owned(), message: String::new() }),
+            ..RetryState::default()
         };
         for (start, reason, expect) in [
             (Step::Failed(at(9)), "CreateContainerConfigError", Step::Idle),
@@ -251,10 +251,10 @@ mod tests {
             // Nothing that the API could mend.
             (Step::Failed(at(9)), "RunContainerError", Step::Failed(at(9))),
         ] {
-            let mut memory = Memory { volumes: Step::Busy, ..Memory::default() };
-            memory.containers.insert("a".to_owned(), container(start, reason));
-            memory.inputs_changed();
-            assert_eq!((&memory.volumes, &memory.containers["a"].start), (&Step::Outdated, &expect), "{reason}");
+            let mut state = PodState { volumes: Step::Busy, ..PodState::default() };
+            state.containers.insert("a".to_owned(), container(start, reason));
+            state.inputs_changed();
+            assert_eq!((&state.volumes, &state.containers["a"].start), (&Step::Outdated, &expect), "{reason}");
         }
     }
 }

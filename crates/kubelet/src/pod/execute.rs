@@ -1,4 +1,4 @@
-//! From actions to operations, and from their outcomes to memory. No decisions.
+//! From actions to operations, and from their outcomes to state. No decisions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use runtime::ContainerState;
 
-use super::memory::{Step, StepEvent, Stopping, Waiting};
 use super::operations::{self, NotStarted, Outcome};
 use super::plan::Action;
+use super::state::{Step, StepEvent, Stopping, Waiting};
 use super::status;
 use super::worker::Worker;
 use crate::container::make::Material;
@@ -41,95 +41,95 @@ fn double(first: Duration, times: u32) -> Duration {
 
 impl Worker {
     /// Begins what the plan asks for. Answers whether something is done already, so that the plan is an old one.
-    pub(super) fn act(&mut self, actions: &[Action], now: Timestamp) -> bool {
+    pub(super) fn execute(&mut self, actions: &[Action], now: Timestamp) -> bool {
         let mut again = false;
         for action in actions {
-            again |= self.begin(action, now);
+            again |= self.execute_action(action, now);
         }
         again
     }
 
-    fn begin(&mut self, action: &Action, now: Timestamp) -> bool {
-        let (shared, wish) = (Arc::clone(&self.shared), Arc::clone(&self.wish));
+    fn execute_action(&mut self, action: &Action, now: Timestamp) -> bool {
+        let (shared, desired) = (Arc::clone(&self.shared), Arc::clone(&self.desired));
         let making = self.making.clone();
         let operation = match action {
             Action::SetUpVolumes => {
-                self.memory.volumes.apply(StepEvent::Begun);
-                operations::set_up_volumes(shared, wish).boxed()
+                self.state.volumes.apply(StepEvent::Begun);
+                operations::set_up_volumes(shared, desired).boxed()
             }
             Action::CreateSandbox { attempt } => {
-                self.memory.sandbox.apply(StepEvent::Begun);
-                operations::create_sandbox(shared, wish, *attempt, making).boxed()
+                self.state.sandbox.apply(StepEvent::Begun);
+                operations::create_sandbox(shared, desired, *attempt, making).boxed()
             }
             Action::EnsureImage { container } => {
-                let Some(spec) = wish.container(container).cloned() else {
+                let Some(spec) = desired.container(container).cloned() else {
                     return false;
                 };
-                let memory = self.memory.container_mut(container);
-                memory.image.apply(StepEvent::Begun);
-                memory.pull_reported = false;
-                operations::ensure_image(shared, wish, spec, making).boxed()
+                let retry = self.state.retry_mut(container);
+                retry.image.apply(StepEvent::Begun);
+                retry.pull_reported = false;
+                operations::ensure_image(shared, desired, spec, making).boxed()
             }
             Action::StartContainer { container, attempt } => {
                 return self.start(container, *attempt, now);
             }
             Action::ReportBackOff { container, ended, message } => {
-                let pod = wish.describe();
+                let pod = desired.describe();
                 let event = format!("Back-off restarting failed container {container} in pod {pod}");
-                shared.reporter.pod_warning(&wish, Some(container), "BackOff", &event);
-                let memory = self.memory.container_mut(container);
-                memory.reported = Some(ended.clone());
-                memory.trouble = Some(Waiting { reason: "CrashLoopBackOff".to_owned(), message: message.clone() });
+                shared.reporter.pod_warning(&desired, Some(container), "BackOff", &event);
+                let retry = self.state.retry_mut(container);
+                retry.reported = Some(ended.clone());
+                retry.waiting = Some(Waiting { reason: "CrashLoopBackOff".to_owned(), message: message.clone() });
                 return false;
             }
             Action::ReportPullBackOff { container, message } => {
                 let image =
-                    wish.container(container).and_then(|container| container.spec.image.clone()).unwrap_or_default();
+                    desired.container(container).and_then(|container| container.spec.image.clone()).unwrap_or_default();
                 let event = format!("Back-off pulling image \"{image}\"");
-                shared.reporter.pod(&wish, Some(container), "BackOff", &event);
+                shared.reporter.pod(&desired, Some(container), "BackOff", &event);
                 let event = "Error: ImagePullBackOff";
-                shared.reporter.pod_warning(&wish, Some(container), "Failed", event);
-                let memory = self.memory.container_mut(container);
-                memory.pull_reported = true;
-                memory.trouble = Some(Waiting { reason: "ImagePullBackOff".to_owned(), message: message.clone() });
+                shared.reporter.pod_warning(&desired, Some(container), "Failed", event);
+                let retry = self.state.retry_mut(container);
+                retry.pull_reported = true;
+                retry.waiting = Some(Waiting { reason: "ImagePullBackOff".to_owned(), message: message.clone() });
                 return true;
             }
             Action::BeginStop { id, container, message, grace } => {
                 return self.begin_stop(id, container, message, *grace, now);
             }
             Action::StopContainer { id, left, grace } => {
-                if let Some(stopping) = self.memory.stopping.get_mut(id) {
+                if let Some(stopping) = self.state.stopping.get_mut(id) {
                     stopping.stop = Some(*grace);
-                    stopping.retry = None;
+                    stopping.retry_at = None;
                 }
-                operations::stop_container(shared, wish, id.clone(), *left).boxed()
+                operations::stop_container(shared, desired, id.clone(), *left).boxed()
             }
             Action::RemoveContainer { id } => {
-                self.memory.busy.insert(id.clone());
-                operations::remove_container(shared, wish, id.clone()).boxed()
+                self.state.busy.insert(id.clone());
+                operations::remove_container(shared, desired, id.clone()).boxed()
             }
             Action::StopSandbox { id } => {
-                self.memory.busy.insert(id.clone());
-                operations::stop_sandbox(shared, wish, id.clone()).boxed()
+                self.state.busy.insert(id.clone());
+                operations::stop_sandbox(shared, desired, id.clone()).boxed()
             }
             Action::RemoveSandbox { id } => {
-                self.memory.busy.insert(id.clone());
-                operations::remove_sandbox(shared, wish, id.clone()).boxed()
+                self.state.busy.insert(id.clone());
+                operations::remove_sandbox(shared, desired, id.clone()).boxed()
             }
             Action::ExceedDeadline => {
                 let (reason, message) = status::DEADLINE_EXCEEDED;
-                shared.reporter.pod(&wish, None, reason, message);
-                self.memory.deadline_exceeded = true;
+                shared.reporter.pod(&desired, None, reason, message);
+                self.state.deadline_exceeded = true;
                 return true;
             }
             Action::TearDownVolumes => {
-                self.memory.torn_down.apply(StepEvent::Begun);
-                operations::tear_down(shared, wish).boxed()
+                self.state.torn_down.apply(StepEvent::Begun);
+                operations::tear_down(shared, desired).boxed()
             }
             Action::Release => {
-                self.memory.released.apply(StepEvent::Begun);
-                let known = wish.status().cloned().unwrap_or_default();
-                operations::release(shared, wish, known, self.status.clone()).boxed()
+                self.state.released.apply(StepEvent::Begun);
+                let known = desired.status().cloned().unwrap_or_default();
+                operations::release(shared, desired, known, self.status.clone()).boxed()
             }
         };
         self.operations.push(operation);
@@ -138,10 +138,10 @@ impl Worker {
 
     fn start(&mut self, name: &str, attempt: u32, now: Timestamp) -> bool {
         let (Some(container), Some(sandbox), Some(image)) =
-            (self.wish.container(name).cloned(), self.runtime.ready_sandbox(), self.images.get(name))
+            (self.desired.container(name).cloned(), self.runtime.ready_sandbox(), self.images.get(name))
         else {
             // The image was forgotten: it is asked for again.
-            self.memory.container_mut(name).image.apply(StepEvent::Abandoned);
+            self.state.retry_mut(name).image.apply(StepEvent::Abandoned);
             return true;
         };
         let machine = self.shared.machine();
@@ -150,7 +150,7 @@ impl Worker {
         let target = container.target.as_deref().and_then(|name| self.runtime.current(name));
         let material = Material {
             target: target.map(|target| target.id.clone()),
-            wish: Arc::clone(&self.wish),
+            desired: Arc::clone(&self.desired),
             sandbox: sandbox.clone(),
             image: image.clone(),
             volumes: self.mounted.clone(),
@@ -166,13 +166,13 @@ impl Worker {
             memory_capacity: machine.allocatable().memory,
         };
         let ended = self.runtime.latest(name).map(|latest| latest.state.clone());
-        let memory = self.memory.container_mut(name);
+        let retry = self.state.retry_mut(name);
         if let Some(ContainerState::Exited { finished, .. }) = ended {
-            memory.crashes.next(finished, now);
+            retry.crashes.next(finished, now);
         }
-        memory.start.apply(StepEvent::Begun);
+        retry.start.apply(StepEvent::Begun);
         // The next start asks for the image again.
-        memory.image.apply(StepEvent::Abandoned);
+        retry.image.apply(StepEvent::Abandoned);
         let start =
             operations::start_container(Arc::clone(&self.shared), material, container, attempt, self.making.clone());
         self.operations.push(start.boxed());
@@ -181,13 +181,13 @@ impl Worker {
 
     fn begin_stop(&mut self, id: &str, name: &str, message: &str, grace: Duration, now: Timestamp) -> bool {
         let shared = Arc::clone(&self.shared);
-        shared.reporter.pod(&self.wish, Some(name), "Killing", message);
-        let spec = self.wish.container(name).map(|container| &container.spec);
+        shared.reporter.pod(&self.desired, Some(name), "Killing", message);
+        let spec = self.desired.container(name).map(|container| &container.spec);
         let lifecycle = spec.and_then(|spec| spec.lifecycle.as_ref());
         let hook = lifecycle.is_some_and(|lifecycle| lifecycle.pre_stop.is_some());
         let running = self.runtime.container(id).is_some_and(|container| container.state.is_running());
         let hook = hook && running;
-        self.memory.stopping.insert(id.to_owned(), Stopping { since: now, grace, hook, stop: None, retry: None });
+        self.state.stopping.insert(id.to_owned(), Stopping { since: now, grace, hook, stop: None, retry_at: None });
         let (Some(spec), true) = (spec, hook) else {
             return true;
         };
@@ -198,13 +198,13 @@ impl Worker {
             ip: ip.unwrap_or(shared.config.node_ip),
             user_agent: shared.probe_agent(),
         };
-        let hook = operations::pre_stop(shared, Arc::clone(&self.wish), target, grace);
+        let hook = operations::pre_stop(shared, Arc::clone(&self.desired), target, grace);
         self.operations.push(hook.boxed());
         false
     }
 
     /// Remembers what came of an operation.
-    pub(super) fn note(&mut self, outcome: Outcome) {
+    pub(super) fn record_outcome(&mut self, outcome: Outcome) {
         let now = Timestamp::now();
         match outcome {
             Outcome::Volumes { result, references, renew } => {
@@ -213,135 +213,136 @@ impl Worker {
                 let event = match result {
                     Ok(mounted) => {
                         self.mounted = mounted;
-                        self.memory.mounted = true;
+                        self.state.mounted = true;
                         self.volume_failures = 0;
                         StepEvent::Succeeded(())
                     }
                     Err(error) => {
                         let message = error.to_string();
-                        let wish = Arc::clone(&self.wish);
-                        self.shared.reporter.pod_warning(&wish, None, "FailedMount", &message);
+                        let desired = Arc::clone(&self.desired);
+                        self.shared.reporter.pod_warning(&desired, None, "FailedMount", &message);
                         let pause = pause(self.volume_failures, PAUSES.1);
                         self.volume_failures += 1;
                         StepEvent::Failed(after(now, pause))
                     }
                 };
-                self.memory.volumes.apply(event);
+                self.state.volumes.apply(event);
             }
             Outcome::Sandbox(Ok(())) => {
                 self.sandbox_failures = 0;
-                self.memory.sandbox.apply(StepEvent::Abandoned);
+                self.state.sandbox.apply(StepEvent::Abandoned);
             }
             Outcome::Sandbox(Err(_)) => {
                 let pause = pause(self.sandbox_failures, RETRY);
                 self.sandbox_failures += 1;
-                self.memory.sandbox.apply(StepEvent::Failed(after(now, pause)));
+                self.state.sandbox.apply(StepEvent::Failed(after(now, pause)));
             }
             Outcome::Image { container, result } => {
-                let spec = self.wish.container(&container);
+                let spec = self.desired.container(&container);
                 let policy = spec.map(|container| PullPolicy::of(&container.spec));
-                let memory = self.memory.container_mut(&container);
+                let retry = self.state.retry_mut(&container);
                 let event = match result {
                     // Of an image that is not asked for any more: its failures are no reason to wait.
-                    _ if memory.image == Step::Outdated => StepEvent::Abandoned,
+                    _ if retry.image == Step::Outdated => StepEvent::Abandoned,
                     Ok(image) => {
                         let id = image.id.clone();
                         self.images.insert(container, image);
-                        memory.pulls.reset();
+                        retry.pulls.reset();
                         StepEvent::Succeeded(id)
                     }
                     Err(None) => StepEvent::Abandoned,
                     Err(Some(waiting)) => {
                         let pulled = waiting.reason == "ErrImagePull" && policy != Some(PullPolicy::Never);
-                        memory.trouble = Some(waiting);
+                        retry.waiting = Some(waiting);
                         let pause = match pulled {
                             true => {
-                                memory.pulls.next(now, now);
-                                memory.pulls.delay()
+                                retry.pulls.next(now, now);
+                                retry.pulls.delay()
                             }
                             false => RETRY,
                         };
                         StepEvent::Failed(after(now, pause))
                     }
                 };
-                memory.image.apply(event);
+                retry.image.apply(event);
             }
-            Outcome::Started { container, result } => self.note_start(&container, result, now),
+            Outcome::Started { container, result } => self.record_start(&container, result, now),
             Outcome::HookDone { id } => {
-                if let Some(stopping) = self.memory.stopping.get_mut(&id) {
+                if let Some(stopping) = self.state.stopping.get_mut(&id) {
                     stopping.hook = false;
                 }
             }
             Outcome::Stopped { id, result } => {
-                let pause = removal_pause(self.memory.failures(&id));
-                if let (Err(error), Some(stopping)) = (&result, self.memory.stopping.get_mut(&id)) {
+                let pause = removal_pause(self.state.failures(&id));
+                if let (Err(error), Some(stopping)) = (&result, self.state.stopping.get_mut(&id)) {
                     tracing::warn!(%error, id, "a container could not be stopped");
                     stopping.stop = None;
-                    stopping.retry = Some(after(now, pause));
+                    stopping.retry_at = Some(after(now, pause));
                 }
-                self.memory.note_failure(&id, result.is_err());
+                self.state.note_failure(&id, result.is_err());
             }
             Outcome::Removed { id, result } => {
-                self.memory.busy.remove(&id);
-                self.memory.retry.remove(&id);
+                self.state.busy.remove(&id);
+                self.state.retry_at.remove(&id);
                 if let Err(error) = &result {
                     tracing::warn!(%error, id, "a sandbox or container could not be removed");
-                    let pause = removal_pause(self.memory.failures(&id));
-                    self.memory.retry.insert(id.clone(), after(now, pause));
+                    let pause = removal_pause(self.state.failures(&id));
+                    self.state.retry_at.insert(id.clone(), after(now, pause));
                 }
-                self.memory.note_failure(&id, result.is_err());
+                self.state.note_failure(&id, result.is_err());
             }
             Outcome::TornDown(result) => {
                 let event = match result {
                     Ok(()) => StepEvent::Succeeded(()),
                     Err(error) => {
-                        tracing::warn!(error, pod = self.wish.describe(), "volumes not removed");
+                        tracing::warn!(error, pod = self.desired.describe(), "volumes not removed");
                         StepEvent::Failed(after(now, RETRY_REMOVAL))
                     }
                 };
-                self.memory.torn_down.apply(event);
+                self.state.torn_down.apply(event);
             }
             Outcome::Released(result) => {
                 let event = match result {
                     Ok(()) => StepEvent::Succeeded(()),
                     Err(error) => {
-                        tracing::debug!(%error, pod = self.wish.describe(), "pod not released");
+                        tracing::debug!(%error, pod = self.desired.describe(), "pod not released");
                         StepEvent::Failed(after(now, RETRY_REMOVAL))
                     }
                 };
-                self.memory.released.apply(event);
+                self.state.released.apply(event);
             }
             Outcome::Written(result) => self.written(result),
         }
     }
 
-    fn note_start(&mut self, name: &str, result: Result<(), NotStarted>, now: Timestamp) {
-        let observed = self.shared.cache.observed(&self.wish.identity.uid);
+    fn record_start(&mut self, name: &str, result: Result<(), NotStarted>, now: Timestamp) {
+        let observed = self.shared.pleg.observed(&self.desired.identity.uid);
         let ended = observed.latest(name).is_some_and(|latest| latest.state.is_exited());
-        let memory = self.memory.container_mut(name);
+        let retry = self.state.retry_mut(name);
         match result {
             Ok(()) => {
-                memory.start.apply(StepEvent::Succeeded(()));
-                memory.trouble = None;
+                retry.start.apply(StepEvent::Succeeded(()));
+                retry.waiting = None;
             }
-            Err(NotStarted::Cancelled) => memory.start.apply(StepEvent::Abandoned),
+            Err(NotStarted::Cancelled) => retry.start.apply(StepEvent::Abandoned),
             Err(NotStarted::Failed(waiting)) => {
                 // What was made and ended waits as a crash does; what was never made, by the clock.
                 let pause = match waiting.reason.as_str() {
                     "RunContainerError" if ended => Duration::ZERO,
                     _ => RETRY,
                 };
-                memory.trouble = Some(waiting);
-                memory.start.apply(StepEvent::Failed(after(now, pause)));
+                retry.waiting = Some(waiting);
+                retry.start.apply(StepEvent::Failed(after(now, pause)));
             }
             Err(NotStarted::Hook { id, waiting }) => {
-                memory.trouble = Some(waiting);
-                memory.start.apply(StepEvent::Abandoned);
-                let stopping = Stopping { since: now, grace: self.wish.grace(), hook: false, stop: None, retry: None };
-                self.memory.stopping.insert(id, stopping);
-                let wish = Arc::clone(&self.wish);
+                retry.waiting = Some(waiting);
+                retry.start.apply(StepEvent::Abandoned);
+                let stopping =
+                    Stopping { since: now, grace: self.desired.grace(), hook: false, stop: None, retry_at: None };
+                self.state.stopping.insert(id, stopping);
+                let desired = Arc::clone(&self.desired);
                 let message = "FailedPostStartHook";
-                self.shared.reporter.pod(&wish, Some(name), "Killing", message);
+                self.shared.reporter.pod(&desired, Some(name), "Killing", message);
             }
         }
     }
@@ -356,11 +357,11 @@ mod tests {
         let seconds: Vec<u64> = (0..8).map(|failures| removal_pause(failures).as_secs()).collect();
         assert_eq!(seconds, [2, 4, 8, 16, 32, 64, 122, 122]);
         assert_eq!(removal_pause(u32::MAX), PAUSES.1);
-        let mut memory = crate::pod::memory::Memory::default();
-        memory.note_failure("c", true);
-        memory.note_failure("c", true);
-        assert_eq!((memory.failures("c"), memory.failures("d")), (2, 0));
-        memory.note_failure("c", false);
-        assert_eq!(memory.failures("c"), 0);
+        let mut state = crate::pod::state::PodState::default();
+        state.note_failure("c", true);
+        state.note_failure("c", true);
+        assert_eq!((state.failures("c"), state.failures("d")), (2, 0));
+        state.note_failure("c", false);
+        assert_eq!(state.failures("c"), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! What is wished for: the API's pod, with the questions the plan asks of it already answered.
+//! What is desired: the API's pod, with the questions the plan asks of it already answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::time::after;
 
 /// Which part a container plays in its pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ContainerKind {
     /// Runs to its end before the next container starts.
     Init,
     /// An init container with `restartPolicy: Always`: runs as long as the pod.
@@ -46,9 +46,9 @@ impl RestartPolicy {
 
 /// One container of the pod.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ContainerWish {
+pub(crate) struct DesiredContainer {
     /// Its part.
-    pub(crate) kind: Kind,
+    pub(crate) kind: ContainerKind,
     /// Hash of what makes a new container necessary when it changes.
     pub(crate) hash: String,
     /// The API's words.
@@ -58,11 +58,11 @@ pub(crate) struct ContainerWish {
     policy: RestartPolicy,
 }
 
-impl ContainerWish {
+impl DesiredContainer {
     fn ephemeral(container: &EphemeralContainer) -> Self {
         let spec = machinery::ephemeral::as_container(container);
         let target = container.target_container_name.clone().filter(|name| !name.is_empty());
-        Self { kind: Kind::Ephemeral, hash: container_hash(&spec), spec, target, policy: RestartPolicy::Never }
+        Self { kind: ContainerKind::Ephemeral, hash: container_hash(&spec), spec, target, policy: RestartPolicy::Never }
     }
 
     /// Its name.
@@ -92,9 +92,9 @@ impl ContainerWish {
     /// The object reference's `fieldPath` in events about it.
     pub(crate) fn field_path(&self) -> String {
         let list = match self.kind {
-            Kind::App => "containers",
-            Kind::Ephemeral => "ephemeralContainers",
-            Kind::Init | Kind::Sidecar => "initContainers",
+            ContainerKind::App => "containers",
+            ContainerKind::Ephemeral => "ephemeralContainers",
+            ContainerKind::Init | ContainerKind::Sidecar => "initContainers",
         };
         format!("spec.{list}{{{}}}", self.name())
     }
@@ -102,20 +102,20 @@ impl ContainerWish {
 
 /// The pod as it should be.
 #[derive(Debug, Clone)]
-pub(crate) struct PodWish {
+pub(crate) struct DesiredPod {
     /// The API's object as last seen.
     pub(crate) pod: Arc<Pod>,
     /// Namespace, name and uid.
     pub(crate) identity: PodIdentity,
     /// Init containers in their order, then the others, ephemeral ones last.
-    pub(crate) containers: Vec<ContainerWish>,
+    pub(crate) containers: Vec<DesiredContainer>,
     /// The pod's own restart policy.
     pub(crate) restart_policy: RestartPolicy,
     /// Whether the object no longer exists, so that nobody is left to tell.
     pub(crate) gone: bool,
 }
 
-impl PodWish {
+impl DesiredPod {
     /// Reads a pod of the API.
     pub(crate) fn new(pod: Arc<Pod>) -> Self {
         let empty = PodSpec::default();
@@ -124,28 +124,28 @@ impl PodWish {
         let init = spec.init_containers.iter().flatten().map(|container| {
             let sidecar = container.restart_policy.as_deref() == Some("Always");
             let (kind, policy) = match (sidecar, restart_policy) {
-                (true, _) => (Kind::Sidecar, RestartPolicy::Always),
+                (true, _) => (ContainerKind::Sidecar, RestartPolicy::Always),
                 // An init container that succeeded is done, whatever the pod's policy.
-                (false, RestartPolicy::Always) => (Kind::Init, RestartPolicy::OnFailure),
-                (false, policy) => (Kind::Init, policy),
+                (false, RestartPolicy::Always) => (ContainerKind::Init, RestartPolicy::OnFailure),
+                (false, policy) => (ContainerKind::Init, policy),
             };
             (container, kind, policy)
         });
         let apps = spec.containers.iter().map(|container| {
             let policy = container.restart_policy.as_deref();
             let policy = policy.map_or(restart_policy, |policy| RestartPolicy::parse(Some(policy)));
-            (container, Kind::App, policy)
+            (container, ContainerKind::App, policy)
         });
         let containers = init
             .chain(apps)
-            .map(|(spec, kind, policy)| ContainerWish {
+            .map(|(spec, kind, policy)| DesiredContainer {
                 kind,
                 hash: container_hash(spec),
                 spec: spec.clone(),
                 target: None,
                 policy,
             })
-            .chain(spec.ephemeral_containers.iter().flatten().map(ContainerWish::ephemeral))
+            .chain(spec.ephemeral_containers.iter().flatten().map(DesiredContainer::ephemeral))
             .collect();
         let identity = PodIdentity {
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),
@@ -155,7 +155,7 @@ impl PodWish {
         Self { identity, containers, restart_policy, gone: false, pod }
     }
 
-    /// The wish for containers of a pod that the API does not know: to be rid of them.
+    /// What is desired of containers of a pod that the API does not know: to be rid of them.
     pub(crate) fn orphan(identity: &PodIdentity) -> Self {
         let mut pod = Pod::default();
         pod.metadata.namespace = Some(identity.namespace.clone());
@@ -185,28 +185,30 @@ impl PodWish {
     }
 
     /// The container called `name`.
-    pub(crate) fn container(&self, name: &str) -> Option<&ContainerWish> {
+    pub(crate) fn container(&self, name: &str) -> Option<&DesiredContainer> {
         self.containers.iter().find(|container| container.name() == name)
     }
 
     /// The ordinary containers.
-    pub(crate) fn apps(&self) -> impl Iterator<Item = &ContainerWish> {
-        self.containers.iter().filter(|container| container.kind == Kind::App)
+    pub(crate) fn apps(&self) -> impl Iterator<Item = &DesiredContainer> {
+        self.containers.iter().filter(|container| container.kind == ContainerKind::App)
     }
 
     /// The init containers, sidecars among them, in their order.
-    pub(crate) fn inits(&self) -> impl Iterator<Item = &ContainerWish> {
-        self.containers.iter().filter(|container| matches!(container.kind, Kind::Init | Kind::Sidecar))
+    pub(crate) fn inits(&self) -> impl Iterator<Item = &DesiredContainer> {
+        self.containers
+            .iter()
+            .filter(|container| matches!(container.kind, ContainerKind::Init | ContainerKind::Sidecar))
     }
 
     /// The init containers that run to their end before others start.
-    pub(crate) fn inits_to_end(&self) -> impl Iterator<Item = &ContainerWish> {
-        self.containers.iter().filter(|container| container.kind == Kind::Init)
+    pub(crate) fn inits_to_end(&self) -> impl Iterator<Item = &DesiredContainer> {
+        self.containers.iter().filter(|container| container.kind == ContainerKind::Init)
     }
 
     /// The ephemeral containers.
-    pub(crate) fn ephemerals(&self) -> impl Iterator<Item = &ContainerWish> {
-        self.containers.iter().filter(|container| container.kind == Kind::Ephemeral)
+    pub(crate) fn ephemerals(&self) -> impl Iterator<Item = &DesiredContainer> {
+        self.containers.iter().filter(|container| container.kind == ContainerKind::Ephemeral)
     }
 
     /// Whether somebody asked for the pod's end, or it is gone already.

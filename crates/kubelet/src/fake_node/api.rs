@@ -1,11 +1,11 @@
-//! What a node on paper answers when somebody wants to look into a pod: that there is nothing to look into.
+//! What a fake node answers when somebody wants to look into a pod: that there is nothing to look into.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeError, PodRef, Streams};
 
-/// The answers of the node on paper of that name.
+/// The answers of the fake node of that name.
 pub fn node_api(node: &str) -> Arc<dyn NodeApi> {
     Arc::new(OnPaper(node.to_owned()))
 }
@@ -16,7 +16,7 @@ impl OnPaper {
     fn refuse<T>(&self, lacking: &str) -> Result<T, NodeError> {
         let node = &self.0;
         Err(NodeError::BadRequest(format!(
-            "node {node:?} is on paper: its pods only seem to run, and have no {lacking}"
+            "node {node:?} is a fake node: its pods only seem to run, and have no {lacking}"
         )))
     }
 }

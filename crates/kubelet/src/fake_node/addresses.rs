@@ -1,4 +1,4 @@
-//! Addresses for what exists on paper: of a range that is set aside for benchmarks (RFC 2544), which leads nowhere.
+//! Addresses for pods of fake nodes: of a range that is set aside for benchmarks (RFC 2544), which leads nowhere.
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -15,7 +15,7 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// A free address. With all of them in use, they repeat: on paper that harms nobody.
+    /// A free address. With all of them in use, they repeat: with fake nodes that harms nobody.
     pub(super) fn take(&mut self) -> u32 {
         for _ in 0..COUNT {
             // Neither the first nor the last, which mean the network itself and everybody in it.

@@ -12,15 +12,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use runtime::{Container, ContainerState};
 
-use super::memory::{Memory, Waiting};
+use super::desired::{ContainerKind, DesiredContainer, DesiredPod};
 use super::observed::Observed;
-use super::wish::{ContainerWish, Kind, PodWish};
+use super::state::{PodState, Waiting};
 use crate::probes::{ProbeKind, ProbeResults};
 
 /// Where in its life a pod is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
-    /// It is made to be as wished.
+    /// It is made to be as desired.
     Syncing,
     /// What runs is ended, politely.
     Terminating,
@@ -130,13 +130,13 @@ pub(crate) struct Plan {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Inputs<'a> {
     /// What should be.
-    pub(crate) wish: &'a PodWish,
+    pub(crate) desired: &'a DesiredPod,
     /// What is.
     pub(crate) runtime: &'a Observed,
     /// How it is.
     pub(crate) probes: &'a ProbeResults,
     /// What was tried.
-    pub(crate) memory: &'a Memory,
+    pub(crate) state: &'a PodState,
     /// The time.
     pub(crate) now: Timestamp,
 }
@@ -144,7 +144,7 @@ pub(crate) struct Inputs<'a> {
 /// Decides what to do next.
 pub(crate) fn plan(inputs: Inputs<'_>) -> Plan {
     let mut plan = Plan { stage: stage(inputs), actions: Vec::new(), waiting: BTreeMap::new(), wake_at: None };
-    if deadline_exceeded(inputs) && !inputs.memory.deadline_exceeded && !inputs.wish.ended() {
+    if deadline_exceeded(inputs) && !inputs.state.deadline_exceeded && !inputs.desired.ended() {
         plan.act(Action::ExceedDeadline);
     }
     match plan.stage {
@@ -159,19 +159,18 @@ pub(crate) fn plan(inputs: Inputs<'_>) -> Plan {
 
 /// Where the pod is: the one transition function.
 pub(crate) fn stage(inputs: Inputs<'_>) -> Stage {
-    let Inputs { wish, runtime, memory, .. } = inputs;
-    let ending = wish.deleting() || wish.ended() || deadline_exceeded(inputs) || has_completed(inputs);
+    let Inputs { desired, runtime, state, .. } = inputs;
+    let ending = desired.deleting() || desired.ended() || deadline_exceeded(inputs) || has_completed(inputs);
     if !ending {
         return Stage::Syncing;
     }
-    let alive = runtime.running().next().is_some()
-        || runtime.sandboxes().iter().any(|sandbox| sandbox.ready)
-        || memory.making();
+    let alive =
+        runtime.running().next().is_some() || runtime.sandboxes().iter().any(|sandbox| sandbox.ready) || state.making();
     if alive {
         return Stage::Terminating;
     }
-    let released = wish.gone || memory.released.is_done();
-    if !released || !memory.torn_down.is_done() {
+    let released = desired.gone || state.released.is_done();
+    if !released || !state.torn_down.is_done() {
         return Stage::Terminated;
     }
     if runtime.is_empty() { Stage::Gone } else { Stage::Removing }
@@ -179,7 +178,7 @@ pub(crate) fn stage(inputs: Inputs<'_>) -> Stage {
 
 /// When the pod's `activeDeadlineSeconds` are over.
 fn deadline(inputs: Inputs<'_>) -> Option<Timestamp> {
-    inputs.memory.start_time.and_then(|start| inputs.wish.deadline(start))
+    inputs.state.start_time.and_then(|start| inputs.desired.deadline(start))
 }
 
 /// Whether the pod was still active when its `activeDeadlineSeconds` were over: then it has failed, whatever its
@@ -187,18 +186,18 @@ fn deadline(inputs: Inputs<'_>) -> Option<Timestamp> {
 /// between changes nothing. (Upstream, `pkg/kubelet/active_deadline.go`, asks the clock alone, and so fails a pod that
 /// completed in time while no kubelet was there to see it.)
 pub(crate) fn deadline_exceeded(inputs: Inputs<'_>) -> bool {
-    if inputs.memory.deadline_exceeded {
+    if inputs.state.deadline_exceeded {
         return true;
     }
     let Some(deadline) = deadline(inputs).filter(|deadline| *deadline <= inputs.now) else {
         return false;
     };
-    let in_time = |wish: &ContainerWish| {
-        let state = inputs.runtime.latest(wish.name()).map(|container| &container.state);
+    let in_time = |desired: &DesiredContainer| {
+        let state = inputs.runtime.latest(desired.name()).map(|container| &container.state);
         !matches!(state, Some(ContainerState::Exited { finished, .. }) if *finished >= deadline)
     };
     // Sidecars end after the pod has completed.
-    !has_completed(inputs) || !inputs.wish.apps().chain(inputs.wish.inits_to_end()).all(in_time)
+    !has_completed(inputs) || !inputs.desired.apps().chain(inputs.desired.inits_to_end()).all(in_time)
 }
 
 /// Whether all containers have ended and none is to be started again.
@@ -206,14 +205,14 @@ fn has_completed(inputs: Inputs<'_>) -> bool {
     if initialization(inputs) == Initialization::Failed {
         return true;
     }
-    let mut apps = inputs.wish.apps().peekable();
+    let mut apps = inputs.desired.apps().peekable();
     apps.peek().is_some()
         && apps.all(|app| inputs.runtime.latest(app.name()).is_some_and(|container| is_over(app, container)))
 }
 
 /// Whether a container has ended and is not to be started again.
-fn is_over(wish: &ContainerWish, container: &Container) -> bool {
-    matches!(&container.state, ContainerState::Exited { exit_code, .. } if !wish.restarts_after(*exit_code))
+fn is_over(desired: &DesiredContainer, container: &Container) -> bool {
+    matches!(&container.state, ContainerState::Exited { exit_code, .. } if !desired.restarts_after(*exit_code))
 }
 
 /// How far the init containers are.
@@ -229,28 +228,29 @@ pub(crate) enum Initialization {
 
 /// How far the init containers are in the newest sandbox.
 pub(crate) fn initialization(inputs: Inputs<'_>) -> Initialization {
-    let Inputs { wish, runtime, .. } = inputs;
+    let Inputs { desired, runtime, .. } = inputs;
     // An app container in this sandbox proves it, even if an init container was removed since.
-    if wish.apps().any(|app| runtime.current(app.name()).is_some()) {
+    if desired.apps().any(|app| runtime.current(app.name()).is_some()) {
         return Initialization::Done;
     }
-    for init in wish.inits() {
+    for init in desired.inits() {
         let container = match init.kind {
             // A failed one counts from whatever sandbox: without a restart there is no new sandbox.
-            Kind::Init => runtime.latest(init.name()),
+            ContainerKind::Init => runtime.latest(init.name()),
             _ => runtime.current(init.name()),
         };
         let Some(container) = container else {
             return Initialization::Pending;
         };
         match (init.kind, &container.state) {
-            (Kind::Init, ContainerState::Exited { exit_code: 0, .. }) if runtime.current(init.name()).is_some() => {}
-            (Kind::Init, ContainerState::Exited { exit_code, .. })
+            (ContainerKind::Init, ContainerState::Exited { exit_code: 0, .. })
+                if runtime.current(init.name()).is_some() => {}
+            (ContainerKind::Init, ContainerState::Exited { exit_code, .. })
                 if *exit_code != 0 && !init.restarts_after(*exit_code) =>
             {
                 return Initialization::Failed;
             }
-            (Kind::Sidecar, ContainerState::Running { .. }) if has_started(inputs, init, container) => {}
+            (ContainerKind::Sidecar, ContainerState::Running { .. }) if has_started(inputs, init, container) => {}
             _ => return Initialization::Pending,
         }
     }
@@ -258,14 +258,14 @@ pub(crate) fn initialization(inputs: Inputs<'_>) -> Initialization {
 }
 
 /// Whether a container runs and its startup probe, if it has one, has succeeded.
-pub(crate) fn has_started(inputs: Inputs<'_>, wish: &ContainerWish, container: &Container) -> bool {
+pub(crate) fn has_started(inputs: Inputs<'_>, desired: &DesiredContainer, container: &Container) -> bool {
     if !container.state.is_running() {
         return false;
     }
     // Until its post-start hook has ended a container has not started.
-    let starting = inputs.memory.container(wish.name()).is_some_and(|memory| memory.start.is_busy());
+    let starting = inputs.state.retry(desired.name()).is_some_and(|retry| retry.start.is_busy());
     let probed =
-        wish.spec.startup_probe.is_none() || inputs.probes.get(&container.id, ProbeKind::Startup) == Some(true);
+        desired.spec.startup_probe.is_none() || inputs.probes.get(&container.id, ProbeKind::Startup) == Some(true);
     probed && !starting
 }
 

@@ -1,4 +1,4 @@
-//! What a node on paper says of itself.
+//! The status of a fake node.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ const CONDITIONS: [(&str, &str, &str, &str); 4] = [
     ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
     ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-    ("Ready", "True", "KubeletReady", "the node exists on paper"),
+    ("Ready", "True", "KubeletReady", "the node is fake: it exists as an object only"),
 ];
 
 /// The address of the node.
@@ -68,8 +68,8 @@ pub(super) fn plan(node: &Node, own: String, kubelet_version: &str, now: Timesta
     }
     if status.node_info.is_none_or(|info| info.kubelet_version.is_empty()) {
         patch["nodeInfo"] = json!({
-            "architecture": "amd64", "operatingSystem": "linux", "osImage": "paper", "kernelVersion": "",
-            "containerRuntimeVersion": "paper://", "kubeletVersion": kubelet_version, "kubeProxyVersion": "",
+            "architecture": "amd64", "operatingSystem": "linux", "osImage": "fake", "kernelVersion": "",
+            "containerRuntimeVersion": "fake://", "kubeletVersion": kubelet_version, "kubeProxyVersion": "",
             "bootID": "", "machineID": "", "systemUUID": "",
         });
     }

@@ -1,4 +1,4 @@
-//! What becomes of a pod on paper.
+//! The status of a pod on a fake node.
 //!
 //! ```text
 //!   bound ──► Running, Ready ──► deleted: gone at once

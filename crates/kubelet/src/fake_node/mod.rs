@@ -1,4 +1,4 @@
-//! Nodes on paper: Node objects without a machine, whose pods are said to run without running.
+//! Fake nodes: Node objects without a machine, whose pods are said to run without running.
 //!
 //! A Node with the annotation `kwok.x-k8s.io/node: fake` (KWOK's own convention, so that its manifests work) is kept
 //! Ready, and pods that are bound to it are Running and Ready at once, with addresses that lead nowhere; pods of Jobs
@@ -6,7 +6,7 @@
 //!
 //! One component serves all such nodes: what is to be written is decided by [`pod::plan`] and [`node::plan`], and a node
 //! costs a write when it appears and none afterwards. It renews no lease: thousands of renewals every ten seconds would
-//! tell nothing, and the node lifecycle controller knows that a node on paper never falls silent.
+//! tell nothing, and the node lifecycle controller knows that a fake node never falls silent.
 
 mod addresses;
 mod api;
@@ -34,11 +34,11 @@ pub use self::api::node_api;
 use self::addresses::Addresses;
 use self::pod::Act;
 
-/// The annotation of a node on paper, and its value.
+/// The annotation of a fake node, and its value.
 pub const ANNOTATION: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
 
 /// The index under which a pod is found by its node.
-const BY_NODE: &str = "paper/node";
+const BY_NODE: &str = "fake-node/node";
 /// So many pods are written at once: enough for their writes to share a sync of the disk, and few enough for what is
 /// computed for each, all in this process, not to hold up those who decide where pods go.
 const WORKERS: usize = 8;
@@ -63,20 +63,20 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Stops it. Nodes stay Ready on paper.
+    /// Stops it. Its nodes stay Ready in the API.
     pub async fn shutdown(mut self) {
         self.cancel.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
 }
 
-/// Whether `node` exists on paper only.
-pub fn is_paper(node: &Node) -> bool {
+/// Whether `node` is a fake node.
+pub fn is_fake(node: &Node) -> bool {
     let annotations = node.metadata.annotations.as_ref();
     annotations.and_then(|all| all.get(ANNOTATION.0)).is_some_and(|value| value == ANNOTATION.1)
 }
 
-/// Starts to serve the nodes on paper. Without any, it costs nothing.
+/// Starts to serve the fake nodes. Without any, it costs nothing.
 ///
 /// Must be called within a tokio runtime.
 pub fn start(deps: Deps) -> Handle {
@@ -103,7 +103,7 @@ pub fn start(deps: Deps) -> Handle {
             keeper.watch();
         }
     });
-    tasks.spawn(informer::run("paper", keeper.queue.clone(), WORKERS, cancel.clone(), move |key: Key| {
+    tasks.spawn(informer::run("fake-nodes", keeper.queue.clone(), WORKERS, cancel.clone(), move |key: Key| {
         let keeper = Arc::clone(&keeper);
         async move { keeper.look_at(key).await }
     }));
@@ -150,9 +150,9 @@ impl Keeper {
     fn node_changed(&self, change: &Change<Node>) {
         let name = change.key().name;
         match &change.new {
-            Some(node) if is_paper(node) => {
+            Some(node) if is_fake(node) => {
                 // Pods may have been bound before this node was heard of.
-                if !change.old.as_deref().is_some_and(is_paper) {
+                if !change.old.as_deref().is_some_and(is_fake) {
                     let pods = self.pods.by_index(BY_NODE, &name);
                     pods.iter().for_each(|pod| self.queue.add(Key::Pod(ObjectKey::of(&**pod))));
                 }
@@ -166,15 +166,15 @@ impl Keeper {
     fn pod_changed(&self, change: &Change<Pod>) {
         match (&change.old, &change.new) {
             (Some(gone), None) => self.addresses().release(gone.metadata.uid.as_deref().unwrap_or_default()),
-            (_, Some(pod)) if node_of(pod).is_some_and(|node| self.paper_node(node).is_some()) => {
+            (_, Some(pod)) if node_of(pod).is_some_and(|node| self.fake_node(node).is_some()) => {
                 self.queue.add(Key::Pod(change.key()));
             }
             _ => {}
         }
     }
 
-    fn paper_node(&self, name: &str) -> Option<Arc<Node>> {
-        self.nodes.get(&ObjectKey::new("", name)).filter(|node| is_paper(node))
+    fn fake_node(&self, name: &str) -> Option<Arc<Node>> {
+        self.nodes.get(&ObjectKey::new("", name)).filter(|node| is_fake(node))
     }
 
     async fn look_at(&self, key: Key) -> Result<Outcome, kube::Error> {
@@ -191,7 +191,7 @@ impl Keeper {
     }
 
     async fn look_at_node(&self, name: &str) -> Result<Outcome, kube::Error> {
-        let Some(node) = self.paper_node(name) else {
+        let Some(node) = self.fake_node(name) else {
             return Ok(Outcome::Done);
         };
         let address = self.addresses().of(name);
@@ -205,7 +205,7 @@ impl Keeper {
         let Some(pod) = self.pods.get(key) else {
             return Ok(Outcome::Done);
         };
-        let Some(node) = node_of(&pod).and_then(|node| self.paper_node(node)) else {
+        let Some(node) = node_of(&pod).and_then(|node| self.fake_node(node)) else {
             return Ok(Outcome::Done);
         };
         let host = match node::address(&node) {

@@ -16,7 +16,7 @@ const FROM_FILE: u64 = 4096;
 const FROM_LOG: (i64, usize) = (80, 2048);
 
 /// The message that an ended container left. Empty when it left none. `fall_back` allows to take the end of its log.
-pub(super) async fn last_words(
+pub(super) async fn termination_message(
     runtime: &dyn Runtime,
     directory: &PodDirectory,
     container: &Container,

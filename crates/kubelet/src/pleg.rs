@@ -1,4 +1,5 @@
-//! What the runtime has, pod by pod, kept current by its events.
+//! The pod lifecycle event generator (upstream: `pkg/kubelet/pleg`): what the runtime has, pod by pod, kept current by its
+//! events.
 //!
 //! Events push; a full list now and then catches what was lost. Whoever changes something in the runtime notes it here at
 //! once, so that nobody plans with what is known to be old.
@@ -17,13 +18,13 @@ use crate::health::{Health, Monitor};
 use crate::pod::observed::Observed;
 
 /// Called when something changed for one pod; must return at once.
-pub(crate) type Wake = Box<dyn Fn() + Send + Sync>;
+pub(crate) type Notify = Box<dyn Fn() + Send + Sync>;
 
 /// The first and the longest pause before an unreachable runtime is tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// The present state of the runtime.
-pub(crate) struct Cache {
+pub(crate) struct Pleg {
     runtime: Arc<dyn Runtime>,
     slots: Mutex<HashMap<String, Slot>>,
     health: Monitor,
@@ -35,11 +36,11 @@ struct Slot {
     observed: Arc<Observed>,
     /// Counts changes, so that a list that was begun earlier does not undo them.
     version: u64,
-    wake: Option<Wake>,
+    notify: Option<Notify>,
 }
 
-impl Cache {
-    /// An empty cache of `runtime`.
+impl Pleg {
+    /// A generator that knows nothing of `runtime` yet.
     pub(crate) fn new(runtime: Arc<dyn Runtime>) -> Self {
         Self { runtime, slots: Mutex::default(), health: Monitor::default() }
     }
@@ -63,19 +64,19 @@ impl Cache {
         known.map(|slot| slot.identity.clone()).collect()
     }
 
-    /// Calls `wake` for every change of the pod.
-    pub(crate) fn subscribe(&self, pod: &PodIdentity, wake: Wake) {
+    /// Calls `notify` for every change of the pod.
+    pub(crate) fn subscribe(&self, pod: &PodIdentity, notify: Notify) {
         let mut slots = self.slots();
         let slot = slots.entry(pod.uid.clone()).or_default();
         slot.identity = pod.clone();
-        slot.wake = Some(wake);
+        slot.notify = Some(notify);
     }
 
     /// Ends a subscription.
     pub(crate) fn unsubscribe(&self, uid: &str) {
         let mut slots = self.slots();
         if let Some(slot) = slots.get_mut(uid) {
-            slot.wake = None;
+            slot.notify = None;
             if slot.observed.is_empty() {
                 slots.remove(uid);
             }
@@ -185,7 +186,7 @@ impl Cache {
             slot.put(Observed::new(sandboxes));
             slots.insert(uid, slot);
         }
-        slots.retain(|_, slot| slot.wake.is_some() || !slot.observed.is_empty());
+        slots.retain(|_, slot| slot.notify.is_some() || !slot.observed.is_empty());
         Ok(())
     }
 
@@ -232,8 +233,8 @@ impl Slot {
             return;
         }
         self.observed = Arc::new(observed);
-        if let Some(wake) = &self.wake {
-            wake();
+        if let Some(notify) = &self.notify {
+            notify();
         }
     }
 }

@@ -1,8 +1,8 @@
-//! A container runtime without containers: for tests, and for nodes that run pods on paper.
+//! A container runtime without containers: for tests, and and for fake nodes.
 //!
-//! [`FakeRuntime`] keeps sandboxes and containers in memory and behaves as the [`Runtime`] trait promises, at once.
-//! Containers run until they are stopped or [`FakeRuntime::exit`] ends them. Every image is present, unless
-//! [`FakeRuntime::lose_image`] says otherwise. [`FakeRuntime::set_down`] takes the whole runtime away and brings it back.
+//! [`TestRuntime`] keeps sandboxes and containers in memory and behaves as the [`Runtime`] trait promises, at once.
+//! Containers run until they are stopped or [`TestRuntime::exit`] ends them. Every image is present, unless
+//! [`TestRuntime::lose_image`] says otherwise. [`TestRuntime::set_down`] takes the whole runtime away and brings it back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -35,7 +35,7 @@ pub enum Pull {
 
 /// A runtime in memory. Cheap to clone; all clones are the same runtime.
 #[derive(Clone)]
-pub struct FakeRuntime {
+pub struct TestRuntime {
     shared: Arc<Shared>,
 }
 
@@ -65,13 +65,13 @@ struct State {
     calls: Vec<String>,
 }
 
-impl Default for FakeRuntime {
+impl Default for TestRuntime {
     fn default() -> Self {
         Self::new(8, 16 << 30)
     }
 }
 
-impl FakeRuntime {
+impl TestRuntime {
     /// A runtime on a machine with so many processors and bytes of memory.
     pub fn new(cpus: u64, memory_bytes: u64) -> Self {
         let info = RuntimeInfo {
@@ -276,7 +276,7 @@ impl State {
 }
 
 #[async_trait]
-impl Runtime for FakeRuntime {
+impl Runtime for TestRuntime {
     async fn info(&self) -> Result<RuntimeInfo, Error> {
         self.up().map(|_| self.shared.info.clone())
     }

@@ -9,9 +9,9 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, PodIP, PodStatus};
 
-use super::memory::Waiting;
+use super::desired::{ContainerKind, DesiredContainer, RestartPolicy};
 use super::plan::{Inputs, Stage, deadline_exceeded};
-use super::wish::{ContainerWish, Kind, RestartPolicy};
+use super::state::Waiting;
 use crate::container::resources::qos_class;
 use crate::time::api_time;
 
@@ -43,25 +43,25 @@ pub(crate) struct Facts<'a> {
 
 /// Computes the status.
 pub(crate) fn compute(inputs: Inputs<'_>, facts: Facts<'_>) -> PodStatus {
-    let Inputs { wish, memory, .. } = inputs;
-    let old = wish.status().cloned().unwrap_or_default();
-    let container = |container: &ContainerWish| containers::status(inputs, facts, container);
-    let mut inits: Vec<ContainerStatus> = wish.inits().map(container).collect();
-    let mut apps: Vec<ContainerStatus> = wish.apps().map(container).collect();
-    let mut ephemerals: Vec<ContainerStatus> = wish.ephemerals().map(container).collect();
+    let Inputs { desired, state, .. } = inputs;
+    let old = desired.status().cloned().unwrap_or_default();
+    let container = |container: &DesiredContainer| containers::status(inputs, facts, container);
+    let mut inits: Vec<ContainerStatus> = desired.inits().map(container).collect();
+    let mut apps: Vec<ContainerStatus> = desired.apps().map(container).collect();
+    let mut ephemerals: Vec<ContainerStatus> = desired.ephemerals().map(container).collect();
     limit_messages([&mut inits, &mut apps, &mut ephemerals]);
 
     let mut status = PodStatus {
-        observed_generation: wish.pod.metadata.generation,
-        qos_class: wish.spec().map(|spec| qos_class(spec).to_owned()),
+        observed_generation: desired.pod.metadata.generation,
+        qos_class: desired.spec().map(|spec| qos_class(spec).to_owned()),
         host_ip: Some(facts.node_ip.to_string()),
         host_ips: Some(vec![HostIP { ip: facts.node_ip.to_string() }]),
-        start_time: old.start_time.clone().or(memory.start_time.map(api_time)),
+        start_time: old.start_time.clone().or(state.start_time.map(api_time)),
         reason: old.reason.clone(),
         message: old.message.clone(),
         ..PodStatus::default()
     };
-    status.phase = Some(if wish.ended() {
+    status.phase = Some(if desired.ended() {
         // A pod never comes back from its end.
         old.phase.clone().unwrap_or_default()
     } else if facts.stage < Stage::Terminated {
@@ -121,16 +121,16 @@ fn addresses(inputs: Inputs<'_>, facts: Facts<'_>, old: &PodStatus, status: &mut
 
 /// The phase, from the containers' states (upstream: `getPhase`).
 fn phase(inputs: Inputs<'_>, inits: &[ContainerStatus], apps: &[ContainerStatus], ended: bool) -> &'static str {
-    let wish = inputs.wish;
+    let desired = inputs.desired;
     let mut initializing = false;
-    for (init, status) in wish.inits().zip(inits) {
+    for (init, status) in desired.inits().zip(inits) {
         let state = status.state.clone().unwrap_or_default();
         let last = status.last_state.clone().unwrap_or_default();
         let ended = state.terminated.or(state.waiting.as_ref().and(last.terminated));
         match (init.kind, ended) {
-            (Kind::Init, Some(ended)) if ended.exit_code == 0 => {}
-            (Kind::Init, Some(_)) if wish.restart_policy == RestartPolicy::Never => return "Failed",
-            (Kind::Init, _) => initializing = true,
+            (ContainerKind::Init, Some(ended)) if ended.exit_code == 0 => {}
+            (ContainerKind::Init, Some(_)) if desired.restart_policy == RestartPolicy::Never => return "Failed",
+            (ContainerKind::Init, _) => initializing = true,
             _ => initializing |= status.started != Some(true),
         }
     }
@@ -167,7 +167,7 @@ fn phase(inputs: Inputs<'_>, inits: &[ContainerStatus], apps: &[ContainerStatus]
             false => "Failed",
         };
     }
-    match wish.restart_policy {
+    match desired.restart_policy {
         _ if waiting > 0 => "Pending",
         _ if running > 0 => "Running",
         _ if stopped == 0 => "Pending",
