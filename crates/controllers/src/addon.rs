@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use informer::{Change, Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Change, Informer, Informers, ObjectKey, WorkQueue};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DynamicObject, ListParams, PartialObjectMeta};
@@ -16,8 +16,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Error, settle};
-use crate::ledger::Ledger;
+use crate::client::{Error, requeue_on_conflict};
+use crate::expectations::Expectations;
 use crate::meta;
 use crate::owner::Owner;
 
@@ -100,17 +100,17 @@ pub(crate) struct Subjects {
     pub(crate) objects: Informer<DynamicObject>,
     /// Those whose turn it is.
     pub(crate) queue: Arc<WorkQueue<ObjectKey>>,
-    ledger: Arc<Ledger>,
+    expectations: Arc<Expectations>,
 }
 
 impl Subjects {
     /// These objects, each of whose changes makes it its turn.
     pub(crate) fn new(objects: Informer<DynamicObject>) -> Self {
-        let this = Self { objects, queue: Arc::default(), ledger: Arc::default() };
-        let (queue, ledger) = (Arc::clone(&this.queue), Arc::clone(&this.ledger));
+        let this = Self { objects, queue: Arc::default(), expectations: Arc::default() };
+        let (queue, expectations) = (Arc::clone(&this.queue), Arc::clone(&this.expectations));
         this.objects.on_change(move |change| {
             let version = change.new.as_ref().map(|new| meta::version(&new.metadata));
-            ledger.seen_version(&change.key(), version);
+            expectations.observe_version(&change.key(), version);
             queue.add(change.key());
         });
         this
@@ -120,14 +120,14 @@ impl Subjects {
     pub(crate) fn get(&self, key: &ObjectKey) -> Option<Arc<DynamicObject>> {
         let object = self.objects.get(key).filter(|object| object.metadata.deletion_timestamp.is_none());
         if object.is_none() {
-            self.ledger.forget(key);
+            self.expectations.forget(key);
         }
         object
     }
 
     /// Whether what was written to it is shown. The event that shows it makes it its turn again.
     pub(crate) fn is_shown(&self, key: &ObjectKey) -> bool {
-        self.ledger.open(key).is_empty()
+        self.expectations.satisfied(key)
     }
 
     /// Makes it everybody's turn.
@@ -143,7 +143,7 @@ impl Subjects {
         status: &Value,
     ) -> Result<(), Error> {
         let shown = || self.objects.get(&owner.key).and_then(|object| meta::version(&object.metadata));
-        owner.patch_status(client, (&object.data["status"], status), Some((&self.ledger, &shown))).await
+        owner.patch_status(client, (&object.data["status"], status), Some((&self.expectations, &shown))).await
     }
 
     /// Works for those whose turn it is, until `stop` is triggered.
@@ -154,11 +154,11 @@ impl Subjects {
         stop: CancellationToken,
         reconcile: impl Fn(ObjectKey) -> F + Send + Sync,
     ) where
-        F: Future<Output = Result<Outcome, Error>> + Send,
+        F: Future<Output = Result<Action, Error>> + Send,
     {
         let reconcile = &reconcile;
         let queue = WorkQueue::clone(&self.queue);
-        informer::run(name, queue, workers, stop, |key| async move { settle(reconcile(key).await) }).await;
+        informer::run(name, queue, workers, stop, |key| async move { requeue_on_conflict(reconcile(key).await) }).await;
     }
 }
 

@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use machinery::LabelSelector;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Error, if_found, settle};
+use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
 
 /// The rules that `role` should have, given all roles, ordered by name; none when it has them, or gathers nothing.
 pub(crate) fn plan(role: &ClusterRole, all: &[Arc<ClusterRole>]) -> Result<Option<Vec<PolicyRule>>, Error> {
@@ -52,23 +52,23 @@ pub(crate) async fn run(client: Client, informers: Informers, cancel: Cancellati
     let state = Arc::new((client, roles));
     informer::run("clusterrole-aggregation", queue, 1, cancel, |name: String| {
         let state = Arc::clone(&state);
-        async move { settle(reconcile(&state.0, &state.1, &name).await) }
+        async move { requeue_on_conflict(reconcile(&state.0, &state.1, &name).await) }
     })
     .await;
 }
 
-async fn reconcile(client: &Client, roles: &Informer<ClusterRole>, name: &str) -> Result<Outcome, Error> {
+async fn reconcile(client: &Client, roles: &Informer<ClusterRole>, name: &str) -> Result<Action, Error> {
     let Some(role) = roles.get(&ObjectKey::new("", name)) else {
-        return Ok(Outcome::Done);
+        return Ok(Action::AwaitChange);
     };
     let mut all = roles.list();
     all.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
     if let Some(rules) = plan(&role, &all)? {
         let wanted = ClusterRole { rules: Some(rules), ..ClusterRole::clone(&role) };
         let api: Api<ClusterRole> = Api::all(client.clone());
-        if_found(api.replace(name, &PostParams::default(), &wanted).await)?;
+        ok_if_not_found(api.replace(name, &PostParams::default(), &wanted).await)?;
     }
-    Ok(Outcome::Done)
+    Ok(Action::AwaitChange)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use informer::Outcome;
+use informer::Action;
 use kube::core::Status;
 
 /// Why a reconciliation did not come to its end. It is tried again after a back-off.
@@ -72,7 +72,7 @@ impl Error {
 }
 
 /// The answer, or nothing if the object is not there: then there is nothing left to do to it.
-pub(crate) fn if_found<T>(answer: kube::Result<T>) -> Result<Option<T>, Error> {
+pub(crate) fn ok_if_not_found<T>(answer: kube::Result<T>) -> Result<Option<T>, Error> {
     match answer.map_err(Error::from) {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_not_found() => Ok(None),
@@ -85,9 +85,9 @@ const AFTER_CONFLICT: Duration = Duration::from_millis(5);
 
 /// What becomes of a key after a reconciliation with this result. A conflict is nothing to report: somebody else was
 /// faster, and what they did is looked at in a moment.
-pub(crate) fn settle(result: Result<Outcome, Error>) -> Result<Outcome, Error> {
+pub(crate) fn requeue_on_conflict(result: Result<Action, Error>) -> Result<Action, Error> {
     match result {
-        Err(error) if error.is_conflict() => Ok(Outcome::After(AFTER_CONFLICT)),
+        Err(error) if error.is_conflict() => Ok(Action::RequeueAfter(AFTER_CONFLICT)),
         result => result,
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::StreamExt;
-use informer::{Outcome, WorkQueue};
+use informer::{Action, WorkQueue};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams};
@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::client::{Error, if_found, settle};
+use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
 use crate::meta;
 
 const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
@@ -53,7 +53,7 @@ pub(crate) async fn run(client: Client, cancel: CancellationToken) {
     let working = informer::run("custom-resources", queue, 1, cancel.clone(), |task: Task| {
         let client = client.clone();
         async move {
-            settle(match task {
+            requeue_on_conflict(match task {
                 Task::Clean(name) => clean(&client, &name).await,
                 Task::Reconsider(name) => reconsider(&client, &name).await,
             })
@@ -91,30 +91,30 @@ async fn watch(client: Client, queue: WorkQueue<Task>) {
 }
 
 /// A write that changes nothing makes the server look again at what it decides itself.
-async fn reconsider(client: &Client, name: &str) -> Result<Outcome, Error> {
+async fn reconsider(client: &Client, name: &str) -> Result<Action, Error> {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    if_found(definitions.patch_metadata(name, &PatchParams::default(), &Patch::Merge(json!({}))).await)?;
-    Ok(Outcome::Done)
+    ok_if_not_found(definitions.patch_metadata(name, &PatchParams::default(), &Patch::Merge(json!({}))).await)?;
+    Ok(Action::AwaitChange)
 }
 
-async fn clean(client: &Client, name: &str) -> Result<Outcome, Error> {
+async fn clean(client: &Client, name: &str) -> Result<Action, Error> {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let Some(definition) = if_found(definitions.get(name).await)? else { return Ok(Outcome::Done) };
+    let Some(definition) = ok_if_not_found(definitions.get(name).await)? else { return Ok(Action::AwaitChange) };
     if !meta::is_deleting(&definition) {
-        return Ok(Outcome::Done);
+        return Ok(Action::AwaitChange);
     }
     if let Some((resource, namespaced)) = resource(&definition)
         && delete_all(client, &resource, namespaced).await?
     {
-        return Ok(Outcome::After(AGAIN));
+        return Ok(Action::RequeueAfter(AGAIN));
     }
     let finalizers = definition.metadata.finalizers.iter().flatten().filter(|finalizer| *finalizer != FINALIZER);
     let patch = json!({ "metadata": {
         "finalizers": finalizers.collect::<Vec<_>>(),
         "resourceVersion": definition.metadata.resource_version,
     } });
-    if_found(definitions.patch_metadata(name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
-    Ok(Outcome::Done)
+    ok_if_not_found(definitions.patch_metadata(name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
+    Ok(Action::AwaitChange)
 }
 
 /// What the objects of a definition are reached by: the version they are stored in, so that nothing has to be converted, or
@@ -139,7 +139,7 @@ fn resource(definition: &CustomResourceDefinition) -> Option<(ApiResource, bool)
 async fn delete_all(client: &Client, resource: &ApiResource, namespaced: bool) -> Result<bool, Error> {
     let everywhere: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client.clone(), resource);
     // Nothing is found where it was never served.
-    let Some(list) = if_found(everywhere.list(&ListParams::default()).await)? else { return Ok(false) };
+    let Some(list) = ok_if_not_found(everywhere.list(&ListParams::default()).await)? else { return Ok(false) };
     let namespaces: BTreeSet<String> =
         list.items.iter().map(|object| object.metadata.namespace.clone().unwrap_or_default()).collect();
     for namespace in &namespaces {

@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use informer::{Outcome, WorkQueue};
+use informer::{Action, WorkQueue};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{DeleteParams, ListParams, Preconditions};
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Error, if_found};
+use crate::client::{Error, ok_if_not_found};
 use crate::meta;
 
 /// For so long an Event is kept after it was last heard of: upstream's default.
@@ -41,7 +41,7 @@ pub(crate) async fn run(client: Client, cancel: CancellationToken) {
     queue.add_after((), LOOK_EVERY);
     informer::run("event-ttl", queue, 1, cancel, |()| {
         let client = client.clone();
-        async move { sweep(&client).await.map(|()| Outcome::After(LOOK_EVERY)) }
+        async move { sweep(&client).await.map(|()| Action::RequeueAfter(LOOK_EVERY)) }
     })
     .await;
 }
@@ -62,7 +62,7 @@ async fn sweep(client: &Client) -> Result<(), Error> {
             let deleted = api.delete(meta::name(event), &DeleteParams::default().preconditions(unchanged)).await;
             match deleted {
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
-                other => drop(if_found(other)?),
+                other => drop(ok_if_not_found(other)?),
             }
         }
         match events.metadata.continue_.filter(|token| !token.is_empty()) {

@@ -18,9 +18,9 @@ use machinery::selector::LabelSelector;
 use serde_json::{Value, json};
 
 use crate::claim::{self, Claim};
-use crate::client::{Error, if_found};
+use crate::client::{Error, ok_if_not_found};
 use crate::deployment::history::same_template;
-use crate::ledger::Ledger;
+use crate::expectations::Expectations;
 use crate::meta;
 use crate::owner::Owner;
 
@@ -133,7 +133,7 @@ pub(crate) struct History {
     client: Client,
     revisions: Informer<ControllerRevision>,
     /// What was written to revisions and is not shown yet.
-    pub(crate) ledger: Ledger,
+    pub(crate) expectations: Expectations,
 }
 
 /// The revision of the wanted template, or that another content has its name.
@@ -150,14 +150,14 @@ impl History {
         let revisions = informers.informer::<ControllerRevision>();
         revisions.index(meta::BY_CONTROLLER, meta::controller_uids);
         revisions.index(meta::ORPHANS, meta::orphan_namespaces);
-        Self { client, revisions, ledger: Ledger::default() }
+        Self { client, revisions, expectations: Expectations::default() }
     }
 
     /// Wakes the owner, of kind `kind`, of every revision that changes.
     pub(crate) fn watch(self: &Arc<Self>, queue: WorkQueue<ObjectKey>, kind: &'static str) {
         let history = Arc::clone(self);
         self.revisions.on_change(move |change| {
-            history.ledger.seen(change);
+            history.expectations.observe(change);
             for revision in [&change.old, &change.new].into_iter().flatten() {
                 let owner = meta::controller_of(&revision.metadata).filter(|owner| owner.kind == kind);
                 if let Some(owner) = owner {
@@ -203,7 +203,7 @@ impl History {
     }
 
     /// Carries a choice out.
-    pub(crate) async fn settle(&self, owner: &Owner, choice: Choice) -> Result<Latest, Error> {
+    pub(crate) async fn enact(&self, owner: &Owner, choice: Choice) -> Result<Latest, Error> {
         match choice {
             Choice::Latest(revision) => Ok(Latest::Is(revision)),
             Choice::Renumber(revision, number) => {
@@ -218,13 +218,13 @@ impl History {
 
     async fn create(&self, owner: &Owner, revision: ControllerRevision) -> Result<Latest, Error> {
         let key = ObjectKey::of(&revision);
-        self.ledger.creating(&owner.key, key.clone());
+        self.expectations.expect_creation(&owner.key, key.clone());
         let answer = self.api(owner).create(&PostParams::default(), &revision).await.map_err(Error::from);
         let error = match answer {
             Ok(written) => return Ok(Latest::Is(Arc::new(written))),
             Err(error) => error,
         };
-        self.ledger.strike(&key);
+        self.expectations.observed(&key);
         if !error.is_already_exists() {
             return Err(error);
         }
@@ -232,7 +232,7 @@ impl History {
             let ours = meta::controller_of(&live.metadata).is_some_and(|controller| controller.uid == owner.uid());
             ours && live.data == revision.data
         };
-        match if_found(self.api(owner).get(&key.name).await)? {
+        match ok_if_not_found(self.api(owner).get(&key.name).await)? {
             Some(live) if same(&live) => Ok(Latest::Is(Arc::new(live))),
             Some(_) => Ok(Latest::Collision),
             None => Err(error),
@@ -246,9 +246,9 @@ impl History {
         patch: &Patch<Value>,
     ) -> Result<Option<ControllerRevision>, Error> {
         let answer = self.api(owner).patch(meta::name(revision), &PatchParams::default(), patch).await;
-        let written = if_found(answer)?;
+        let written = ok_if_not_found(answer)?;
         if let Some(written) = &written {
-            self.ledger.wrote(&owner.key, written, |key| self.revisions.get(key));
+            self.expectations.expect_write(&owner.key, written, |key| self.revisions.get(key));
         }
         Ok(written)
     }
@@ -256,11 +256,11 @@ impl History {
     /// Deletes revisions that nobody needs any more.
     pub(crate) async fn delete(&self, owner: &Owner, revisions: &[Arc<ControllerRevision>]) -> Result<(), Error> {
         for revision in revisions {
-            self.ledger.deleting(&owner.key, &**revision);
+            self.expectations.expect_deletion(&owner.key, &**revision);
             let params = DeleteParams::default()
                 .preconditions(Preconditions { uid: revision.metadata.uid.clone(), resource_version: None });
-            if let Err(error) = if_found(self.api(owner).delete(meta::name(&**revision), &params).await) {
-                self.ledger.strike(&ObjectKey::of(&**revision));
+            if let Err(error) = ok_if_not_found(self.api(owner).delete(meta::name(&**revision), &params).await) {
+                self.expectations.observed(&ObjectKey::of(&**revision));
                 return Err(error);
             }
         }

@@ -31,7 +31,7 @@
 //!
 //! Each controller is a pure `plan` (objects and a time in, actions out; no IO and no clock) and a thin shell that
 //! carries the plan out through a [`kube::Client`]. A reconciler gets a key, never an event. What an informer does not
-//! show yet of a controller's own writes is in a `ledger`, so that no lag of a watch leads to anything twice.
+//! show yet of a controller's own writes is in a `expectations`, so that no lag of a watch leads to anything twice.
 //!
 //! The crate knows neither the store nor HTTP: it runs against any cluster that its client reaches.
 
@@ -49,10 +49,10 @@ mod discovery;
 mod disruption;
 mod endpoints;
 mod event_ttl;
+mod expectations;
 mod garbage;
 mod history;
 mod job;
-mod ledger;
 mod lws;
 mod meta;
 mod namespace;

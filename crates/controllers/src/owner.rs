@@ -9,8 +9,8 @@ use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
 use serde::Serialize;
 
-use crate::client::{Error, if_found};
-use crate::ledger::Ledger;
+use crate::client::{Error, ok_if_not_found};
+use crate::expectations::Expectations;
 use crate::meta;
 
 /// An object that owns others.
@@ -80,7 +80,7 @@ impl Owner {
 
     /// Upstream: who adopts must be sure that it is not being deleted itself, or it would take what it adopts with it.
     pub(crate) async fn is_alive(&self, client: &Client) -> Result<bool, Error> {
-        let live = if_found(self.api(client).get_metadata(self.name()).await)?;
+        let live = ok_if_not_found(self.api(client).get_metadata(self.name()).await)?;
         let same = |live: &ObjectMeta| live.uid.as_deref() == Some(self.uid()) && live.deletion_timestamp.is_none();
         Ok(live.is_some_and(|live| same(&live.metadata)))
     }
@@ -100,7 +100,7 @@ impl Owner {
         &self,
         client: &Client,
         (old, new): (&S, &S),
-        note: Option<(&Ledger, &(dyn Fn() -> Option<u64> + Sync))>,
+        note: Option<(&Expectations, &(dyn Fn() -> Option<u64> + Sync))>,
     ) -> Result<(), Error> {
         let Some(mut patch) = meta::status_patch(old, new)? else {
             return Ok(());
@@ -108,13 +108,13 @@ impl Owner {
         // The UID, because another object of the same name may have taken this one's place.
         patch["metadata"] = serde_json::json!({ "uid": self.uid(), "resourceVersion": self.version });
         let answer = self.api(client).patch_status(self.name(), &PatchParams::default(), &Patch::Merge(patch)).await;
-        let Some(written) = if_found(answer)? else {
+        let Some(written) = ok_if_not_found(answer)? else {
             return Ok(());
         };
-        if let (Some((ledger, shown)), Some(version)) = (note, meta::version(&written.metadata))
+        if let (Some((expectations, shown)), Some(version)) = (note, meta::version(&written.metadata))
             && written.metadata.resource_version != self.version
         {
-            ledger.wrote_version(&self.key, self.key.clone(), version, shown);
+            expectations.expect_version(&self.key, self.key.clone(), version, shown);
         }
         Ok(())
     }

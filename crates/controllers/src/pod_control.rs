@@ -1,4 +1,4 @@
-//! Pods on behalf of whatever workload: taken in, let go, created and deleted, with events and a [`Ledger`].
+//! Pods on behalf of whatever workload: taken in, let go, created and deleted, with events and a [`Expectations`].
 //!
 //! What all workload controllers do to Pods is done here, once for all kinds of owner.
 
@@ -15,8 +15,8 @@ use machinery::selector::LabelSelector;
 use serde_json::Value;
 
 use crate::claim::{self, Claim};
-use crate::client::{Error, if_found};
-use crate::ledger::Ledger;
+use crate::client::{Error, ok_if_not_found};
+use crate::expectations::Expectations;
 use crate::owner::Owner;
 use crate::{meta, pods};
 
@@ -41,7 +41,7 @@ pub(crate) struct PodControl {
     recorder: Recorder,
     words: Words,
     /// What was written to Pods and is not shown yet.
-    pub(crate) ledger: Ledger,
+    pub(crate) expectations: Expectations,
 }
 
 /// What became of Pods that were to be created.
@@ -60,7 +60,7 @@ impl PodControl {
         pods.index(meta::BY_CONTROLLER, meta::controller_uids);
         pods.index(meta::ORPHANS, meta::orphan_namespaces);
         let recorder = Recorder::new(client.clone(), component, None);
-        Self { client, pods, recorder, words, ledger: Ledger::default() }
+        Self { client, pods, recorder, words, expectations: Expectations::default() }
     }
 
     /// The informer of all Pods.
@@ -122,9 +122,9 @@ impl PodControl {
     pub(crate) async fn patch(&self, owner: &Owner, pod: &Pod, patch: Value) -> Result<Option<Pod>, Error> {
         let patch = Patch::Strategic(patch);
         let answer = self.api(owner).patch(meta::name(pod), &PatchParams::default(), &patch).await;
-        let written = if_found(answer)?;
+        let written = ok_if_not_found(answer)?;
         if let Some(written) = &written {
-            self.ledger.wrote(&owner.key, written, |key| self.pods.get(key));
+            self.expectations.expect_write(&owner.key, written, |key| self.pods.get(key));
         }
         Ok(written)
     }
@@ -165,7 +165,7 @@ impl PodControl {
                 pod.metadata.name = Some(machinery::names::generate_name(prefix));
             }
             let key = ObjectKey::new(&owner.key.namespace, meta::name(&pod));
-            self.ledger.creating(&owner.key, key.clone());
+            self.expectations.expect_creation(&owner.key, key.clone());
             let Err(error) = self.api(owner).create(&PostParams::default(), &pod).await.map_err(Error::from) else {
                 self.created(owner, &key.name);
                 return Ok(());
@@ -177,13 +177,13 @@ impl PodControl {
                     self.created(owner, &key.name);
                     return Ok(());
                 }
-                error if error.is_already_exists() && again => self.ledger.strike(&key),
+                error if error.is_already_exists() && again => self.expectations.observed(&key),
                 // Under the same name, so that there are not two in the end.
                 Error::Request(_) if again => unheard = true,
                 _ => {
                     // What may be there is waited for.
                     if !unheard {
-                        self.ledger.strike(&key);
+                        self.expectations.observed(&key);
                     }
                     if !error.is_namespace_terminating() {
                         self.not_created(owner, &key.name, &error);
@@ -209,11 +209,11 @@ impl PodControl {
     }
 
     async fn delete_one(&self, owner: &Owner, pod: &Pod) -> Result<(), Error> {
-        self.ledger.deleting(&owner.key, pod);
+        self.expectations.expect_deletion(&owner.key, pod);
         let params = DeleteParams::default()
             .preconditions(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
         let name = meta::name(pod);
-        match if_found(self.api(owner).delete(name, &params).await) {
+        match ok_if_not_found(self.api(owner).delete(name, &params).await) {
             Ok(Some(_)) => {
                 let message = match self.words {
                     Words::Plain => format!("Deleted pod: {name}"),
@@ -224,7 +224,7 @@ impl PodControl {
             }
             Ok(None) => Ok(()),
             Err(error) => {
-                self.ledger.strike(&ObjectKey::of(pod));
+                self.expectations.observed(&ObjectKey::of(pod));
                 let message = match self.words {
                     Words::Plain => format!("Error deleting: {error}"),
                     Words::StatefulSet => {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -14,7 +14,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Error, if_found, settle};
+use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
 use crate::{meta, pods};
 
 /// For so long a node may be away.
@@ -84,7 +84,7 @@ pub(crate) async fn run(client: Client, informers: Informers, threshold: usize, 
     let collector = Arc::new(Collector { client, nodes, pods, threshold });
     informer::run("pod-gc", queue, 1, cancel, |key: Key| {
         let collector = Arc::clone(&collector);
-        async move { settle(collector.look_at(key).await) }
+        async move { requeue_on_conflict(collector.look_at(key).await) }
     })
     .await;
 }
@@ -97,7 +97,7 @@ struct Collector {
 }
 
 impl Collector {
-    async fn look_at(&self, key: Key) -> Result<Outcome, Error> {
+    async fn look_at(&self, key: Key) -> Result<Action, Error> {
         match key {
             Key::Node(name) => self.orphans_of(&name).await?,
             Key::Unscheduled(key) => {
@@ -112,12 +112,12 @@ impl Collector {
                 }
             }
         }
-        Ok(Outcome::Done)
+        Ok(Action::AwaitChange)
     }
 
     async fn orphans_of(&self, node: &str) -> Result<(), Error> {
         let api: Api<Node> = Api::all(self.client.clone());
-        if self.nodes.get(&ObjectKey::new("", node)).is_some() || if_found(api.get(node).await)?.is_some() {
+        if self.nodes.get(&ObjectKey::new("", node)).is_some() || ok_if_not_found(api.get(node).await)?.is_some() {
             return Ok(());
         }
         for pod in self.pods.by_index(pods::BY_NODE, node) {
@@ -139,7 +139,7 @@ impl Collector {
                 "message": "PodGC: node no longer exists", "lastTransitionTime": meta::seconds(Timestamp::now()),
             }] },
         });
-        if_found(api.patch_status(meta::name(pod), &PatchParams::default(), &Patch::Strategic(patch)).await)?;
+        ok_if_not_found(api.patch_status(meta::name(pod), &PatchParams::default(), &Patch::Strategic(patch)).await)?;
         Ok(())
     }
 
@@ -148,7 +148,7 @@ impl Collector {
         let params = DeleteParams::default()
             .grace_period(0)
             .preconditions(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
-        if_found(api.delete(meta::name(pod), &params).await)?;
+        ok_if_not_found(api.delete(meta::name(pod), &params).await)?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus, Service,
 };
@@ -19,7 +19,7 @@ use machinery::quantity::Quantity;
 use machinery::quota::{self, Amounts, Counted};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Error, if_found, settle};
+use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
 use crate::discovery;
 
 /// How often everything is counted again: upstream's default.
@@ -61,7 +61,7 @@ pub(crate) async fn run(client: Client, informers: Informers, cancel: Cancellati
     let state = Arc::new((client, quotas));
     informer::run("resourcequota", queue, 1, cancel, |key: ObjectKey| {
         let state = Arc::clone(&state);
-        async move { settle(reconcile(&state.0, &state.1, &key).await) }
+        async move { requeue_on_conflict(reconcile(&state.0, &state.1, &key).await) }
     })
     .await;
 }
@@ -86,13 +86,13 @@ fn is_counted(quota: &ResourceQuota) -> bool {
     quota.status.as_ref().is_some_and(|status| status.hard.as_ref() == hard)
 }
 
-async fn reconcile(client: &Client, quotas: &Informer<ResourceQuota>, key: &ObjectKey) -> Result<Outcome, Error> {
+async fn reconcile(client: &Client, quotas: &Informer<ResourceQuota>, key: &ObjectKey) -> Result<Action, Error> {
     if quotas.get(key).is_none() {
-        return Ok(Outcome::Done);
+        return Ok(Action::AwaitChange);
     }
     // First the quota, then what it counts: who writes in between makes the status below a conflict.
     let api: Api<ResourceQuota> = Api::namespaced(client.clone(), &key.namespace);
-    let Some(mut quota) = if_found(api.get(&key.name).await)? else { return Ok(Outcome::Done) };
+    let Some(mut quota) = ok_if_not_found(api.get(&key.name).await)? else { return Ok(Action::AwaitChange) };
     let spec = quota.spec.clone().unwrap_or_default();
     let limits = |object: Counted<'_>| spec.hard.iter().flatten().any(|(name, _)| quota::concerns(object, name));
     let (pods, services, claims) = (Pod::default(), Service::default(), PersistentVolumeClaim::default());
@@ -108,9 +108,9 @@ async fn reconcile(client: &Client, quotas: &Informer<ResourceQuota>, key: &Obje
     }
     if let Some(status) = plan(&quota, &objects) {
         quota.status = Some(status);
-        if_found(api.replace_status(&key.name, &PostParams::default(), &quota).await)?;
+        ok_if_not_found(api.replace_status(&key.name, &PostParams::default(), &quota).await)?;
     }
-    Ok(Outcome::After(RESYNC))
+    Ok(Action::RequeueAfter(RESYNC))
 }
 
 async fn list<K>(client: &Client, key: &ObjectKey, wanted: bool) -> Result<Vec<K>, Error>

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
@@ -13,7 +13,7 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Error, settle};
+use crate::client::{Error, requeue_on_conflict};
 use crate::{meta, namespace};
 
 const NAME: &str = "kube-root-ca.crt";
@@ -21,7 +21,7 @@ const KEY: &str = "ca.crt";
 
 /// What is to be done for one namespace.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Action {
+pub(crate) enum ConfigMapWrite {
     /// Create the ConfigMap.
     Create(ConfigMap),
     /// Put its content right.
@@ -29,7 +29,7 @@ pub(crate) enum Action {
 }
 
 /// What `namespace` needs, given the ConfigMap that it has.
-pub(crate) fn plan(namespace: &Namespace, current: Option<&ConfigMap>, ca: &str) -> Option<Action> {
+pub(crate) fn plan(namespace: &Namespace, current: Option<&ConfigMap>, ca: &str) -> Option<ConfigMapWrite> {
     if !namespace::is_active(namespace) {
         return None;
     }
@@ -38,7 +38,7 @@ pub(crate) fn plan(namespace: &Namespace, current: Option<&ConfigMap>, ca: &str)
         let description = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal \
             endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across \
             distributions of Kubernetes clusters.";
-        return Some(Action::Create(ConfigMap {
+        return Some(ConfigMapWrite::Create(ConfigMap {
             metadata: ObjectMeta {
                 name: Some(NAME.to_owned()),
                 namespace: namespace.metadata.name.clone(),
@@ -50,7 +50,7 @@ pub(crate) fn plan(namespace: &Namespace, current: Option<&ConfigMap>, ca: &str)
         }));
     };
     (current.data != data && !meta::is_deleting(current))
-        .then(|| Action::Replace(ConfigMap { data, ..current.clone() }))
+        .then(|| ConfigMapWrite::Replace(ConfigMap { data, ..current.clone() }))
 }
 
 /// Runs the controller until `cancel` is triggered.
@@ -76,7 +76,7 @@ pub(crate) async fn run(client: Client, informers: Informers, ca: String, cancel
         let state = Arc::clone(&state);
         async move {
             let (client, namespaces, maps, ca) = &*state;
-            settle(reconcile(client, namespaces, maps, ca, &name).await)
+            requeue_on_conflict(reconcile(client, namespaces, maps, ca, &name).await)
         }
     })
     .await;
@@ -88,22 +88,22 @@ async fn reconcile(
     maps: &Informer<ConfigMap>,
     ca: &str,
     name: &str,
-) -> Result<Outcome, Error> {
+) -> Result<Action, Error> {
     let Some(namespace) = namespaces.get(&ObjectKey::new("", name)) else {
-        return Ok(Outcome::Done);
+        return Ok(Action::AwaitChange);
     };
     let current = maps.get(&ObjectKey::new(name, NAME));
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), name);
     let answer = match plan(&namespace, current.as_deref(), ca) {
-        None => return Ok(Outcome::Done),
-        Some(Action::Create(map)) => api.create(&PostParams::default(), &map).await,
-        Some(Action::Replace(map)) => api.replace(NAME, &PostParams::default(), &map).await,
+        None => return Ok(Action::AwaitChange),
+        Some(ConfigMapWrite::Create(map)) => api.create(&PostParams::default(), &map).await,
+        Some(ConfigMapWrite::Replace(map)) => api.replace(NAME, &PostParams::default(), &map).await,
     };
     match answer.map_err(Error::from) {
-        Ok(_) => Ok(Outcome::Done),
+        Ok(_) => Ok(Action::AwaitChange),
         // The informer is behind, or the namespace is.
         Err(error) if error.is_already_exists() || error.is_namespace_terminating() || error.is_not_found() => {
-            Ok(Outcome::Done)
+            Ok(Action::AwaitChange)
         }
         Err(error) => Err(error),
     }
@@ -130,8 +130,8 @@ mod tests {
             let current: Option<ConfigMap> = from_value(current).expect("map");
             let (found, map) = match plan(&namespace, current.as_ref(), "ca") {
                 None => ("none", None),
-                Some(Action::Create(map)) => ("create", Some(map)),
-                Some(Action::Replace(map)) => ("replace", Some(map)),
+                Some(ConfigMapWrite::Create(map)) => ("create", Some(map)),
+                Some(ConfigMapWrite::Replace(map)) => ("replace", Some(map)),
             };
             assert_eq!(found, expect);
             if let Some(map) = map {

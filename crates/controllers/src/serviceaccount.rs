@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
@@ -67,9 +67,9 @@ async fn reconcile(
     namespaces: &Informer<Namespace>,
     accounts: &Informer<ServiceAccount>,
     name: &str,
-) -> Result<Outcome, Error> {
+) -> Result<Action, Error> {
     let Some(namespace) = namespaces.get(&ObjectKey::new("", name)) else {
-        return Ok(Outcome::Done);
+        return Ok(Action::AwaitChange);
     };
     let present = accounts.get(&ObjectKey::new(name, DEFAULT)).is_some_and(|account| !meta::is_deleting(&*account));
     if let Some(account) = plan(&namespace, present) {
@@ -81,7 +81,7 @@ async fn reconcile(
             Err(error) => return Err(error),
         }
     }
-    Ok(Outcome::Done)
+    Ok(Action::AwaitChange)
 }
 
 #[cfg(test)]

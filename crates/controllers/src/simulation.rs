@@ -18,8 +18,8 @@ use k8s_openapi::api::core::v1::Pod;
 use machinery::selector::LabelSelector;
 use serde_json::{Value, from_value, json};
 
-use crate::deployment::plan::{self as deployments, Action};
-use crate::ledger::Open;
+use crate::deployment::plan::{self as deployments, RolloutStep};
+use crate::expectations::Pending;
 use crate::owner::Owner;
 use crate::replicaset::plan as sets;
 use crate::{meta, pods};
@@ -93,7 +93,7 @@ struct Cluster {
     deployments: Log<Deployment>,
     sets: Log<ReplicaSet>,
     pods: Log<Pod>,
-    /// Pods that the ReplicaSet controller has created and deleted: its ledger.
+    /// Pods that the ReplicaSet controller has created and deleted: its expectations.
     created: BTreeSet<String>,
     deleted: BTreeSet<String>,
     /// The Deployment controller waits until it sees what it has written.
@@ -213,10 +213,10 @@ impl Cluster {
         }
     }
 
-    fn apply(&mut self, action: Action) {
+    fn apply(&mut self, action: RolloutStep) {
         let clock = self.clock;
         match action {
-            Action::Create(mut rs) => {
+            RolloutStep::Create(mut rs) => {
                 let name = meta::name(&*rs).to_owned();
                 assert!(!self.sets.now().contains_key(&name), "created twice: {name}");
                 rs.metadata.uid = Some(format!("uid-{name}"));
@@ -226,25 +226,27 @@ impl Cluster {
                     all.insert(name, Arc::new(*rs));
                 });
             }
-            Action::Update(update) => self.sets.edit(&update.name, |rs| {
+            RolloutStep::Update(update) => self.sets.edit(&update.name, |rs| {
                 rs.metadata.annotations.get_or_insert_default().extend(update.annotations);
                 if let (Some((_, size)), Some(spec)) = (update.scale, rs.spec.as_mut()) {
                     spec.replicas = Some(size);
                     rs.metadata.generation = rs.metadata.generation.map(|generation| generation + 1);
                 }
             }),
-            Action::Delete(rs) => self.sets.write(|all| {
+            RolloutStep::Delete(rs) => self.sets.write(|all| {
                 all.remove(meta::name(&*rs));
             }),
-            Action::SetRevision(revision) => self.deployments.edit(NAME, |deployment| {
+            RolloutStep::SetRevision(revision) => self.deployments.edit(NAME, |deployment| {
                 let annotations = deployment.metadata.annotations.get_or_insert_default();
                 let key = "deployment.kubernetes.io/revision";
                 let number = |text: &String| text.parse::<i64>().expect("a number");
                 let before = annotations.insert(key.to_owned(), revision.clone());
                 assert!(before.as_ref().map(number) < Some(number(&revision)), "the revision went back");
             }),
-            Action::UpdateStatus(status) => self.deployments.edit(NAME, |deployment| deployment.status = Some(*status)),
-            Action::Warn { reason, message } => panic!("{reason}: {message}"),
+            RolloutStep::UpdateStatus(status) => {
+                self.deployments.edit(NAME, |deployment| deployment.status = Some(*status))
+            }
+            RolloutStep::Warn { reason, message } => panic!("{reason}: {message}"),
         }
     }
 
@@ -258,8 +260,8 @@ impl Cluster {
         let pods: Vec<_> = self.pods.view().values().cloned().collect();
         let prefix = sets::prefix(rs);
         let own = |names: &BTreeSet<String>| names.iter().filter(|name| name.starts_with(&prefix)).cloned().collect();
-        let open = Open { present: own(&self.created), changed: BTreeSet::new(), gone: own(&self.deleted) };
-        let snapshot = sets::Snapshot { related: pods.clone(), pods, open };
+        let pending = Pending { present: own(&self.created), changed: BTreeSet::new(), gone: own(&self.deleted) };
+        let snapshot = sets::Snapshot { related: pods.clone(), pods, pending };
         let plan = sets::plan(&snapshot, rs, &selector, self.clock);
         assert!(plan.adopt.is_empty() && plan.release.is_empty());
         for _ in 0..plan.create {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::{DeleteParams, PostParams, Preconditions};
@@ -13,7 +13,7 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Error, if_found, settle};
+use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
 use crate::{SignToken, meta};
 
 const TYPE: &str = "kubernetes.io/service-account-token";
@@ -23,7 +23,7 @@ const BY_ACCOUNT: &str = "account";
 
 /// What is to be done about a Secret.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Action {
+pub(crate) enum SecretWrite {
     /// Write this instead.
     Replace(Box<Secret>),
     /// It is of an account that is gone.
@@ -36,7 +36,7 @@ pub(crate) fn plan(
     account: Option<&ServiceAccount>,
     ca: &str,
     sign: impl FnOnce(&str, &str, &str, &str) -> Option<String>,
-) -> Option<Action> {
+) -> Option<SecretWrite> {
     if meta::is_deleting(secret) {
         return None;
     }
@@ -44,7 +44,7 @@ pub(crate) fn plan(
     let uid = account.and_then(|account| account.metadata.uid.as_deref());
     let wanted = annotation(UID).filter(|uid| !uid.is_empty());
     let Some(uid) = uid.filter(|uid| wanted.is_none_or(|wanted| wanted == *uid)) else {
-        return Some(Action::Delete);
+        return Some(SecretWrite::Delete);
     };
     let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
     let mut new = secret.clone();
@@ -58,7 +58,7 @@ pub(crate) fn plan(
         data.insert("token".to_owned(), ByteString(token.into_bytes()));
     }
     new.metadata.annotations.get_or_insert_default().insert(UID.to_owned(), uid.to_owned());
-    (new != *secret).then(|| Action::Replace(Box::new(new)))
+    (new != *secret).then(|| SecretWrite::Replace(Box::new(new)))
 }
 
 struct State {
@@ -101,14 +101,14 @@ pub(crate) async fn run(client: Client, informers: Informers, ca: String, sign: 
     let state = Arc::new(State { client, secrets, accounts, ca, sign });
     informer::run("token-secrets", queue, 1, cancel, |key: ObjectKey| {
         let state = Arc::clone(&state);
-        async move { settle(reconcile(&state, &key).await) }
+        async move { requeue_on_conflict(reconcile(&state, &key).await) }
     })
     .await;
 }
 
-async fn reconcile(state: &State, key: &ObjectKey) -> Result<Outcome, Error> {
+async fn reconcile(state: &State, key: &ObjectKey) -> Result<Action, Error> {
     let Some(secret) = state.secrets.get(key) else {
-        return Ok(Outcome::Done);
+        return Ok(Action::AwaitChange);
     };
     let name = secret.metadata.annotations.as_ref().and_then(|all| all.get(ACCOUNT)).cloned().unwrap_or_default();
     let account_key = ObjectKey::new(key.namespace.clone(), name.clone());
@@ -116,21 +116,21 @@ async fn reconcile(state: &State, key: &ObjectKey) -> Result<Outcome, Error> {
     if account.is_none() {
         // The informer may be behind, and a deletion cannot be taken back.
         let api: Api<ServiceAccount> = Api::namespaced(state.client.clone(), &key.namespace);
-        account = if_found(api.get(&name).await)?.map(Arc::new);
+        account = ok_if_not_found(api.get(&name).await)?.map(Arc::new);
     }
     let api: Api<Secret> = Api::namespaced(state.client.clone(), &key.namespace);
     match plan(&secret, account.as_deref(), &state.ca, &*state.sign.0) {
         None => {}
-        Some(Action::Replace(secret)) => {
-            if_found(api.replace(&key.name, &PostParams::default(), &secret).await)?;
+        Some(SecretWrite::Replace(secret)) => {
+            ok_if_not_found(api.replace(&key.name, &PostParams::default(), &secret).await)?;
         }
-        Some(Action::Delete) => {
+        Some(SecretWrite::Delete) => {
             let uid = secret.metadata.uid.clone();
             let preconditions = Some(Preconditions { uid, resource_version: None });
-            if_found(api.delete(&key.name, &DeleteParams { preconditions, ..DeleteParams::default() }).await)?;
+            ok_if_not_found(api.delete(&key.name, &DeleteParams { preconditions, ..DeleteParams::default() }).await)?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(Action::AwaitChange)
 }
 
 #[cfg(test)]
@@ -153,8 +153,8 @@ mod tests {
             };
             let found = match plan(&secret, account.as_ref(), "ca", sign) {
                 None => "nothing".to_owned(),
-                Some(Action::Delete) => "delete".to_owned(),
-                Some(Action::Replace(secret)) => {
+                Some(SecretWrite::Delete) => "delete".to_owned(),
+                Some(SecretWrite::Replace(secret)) => {
                     let token = secret.data.and_then(|mut data| data.remove("token")).expect("a token");
                     String::from_utf8(token.0).expect("text")
                 }

@@ -29,7 +29,7 @@ pub use informer::{Change, Informer};
 pub use informers::Informers;
 pub use key::ObjectKey;
 pub use kinds::Watched;
-pub use queue::{Outcome, WorkQueue, run};
+pub use queue::{Action, WorkQueue, run};
 pub use slices::{SERVICE_NAME, service_of, services_of};
 
 /// What a type must offer to be watched: any kind of `k8s-openapi` does, and so does `kube`'s `PartialObjectMeta`.

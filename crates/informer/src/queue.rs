@@ -20,13 +20,13 @@ const FIRST_RETRY: Duration = Duration::from_millis(5);
 /// No retry waits longer than this.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
-/// What is to become of a key after its reconciliation.
+/// What a reconcile of a key asks of its queue: the `Action` of `kube::runtime::controller`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Nothing is left to do until something changes.
-    Done,
-    /// Look again after this time, even if nothing changes.
-    After(Duration),
+pub enum Action {
+    /// Reconcile again when something changes.
+    AwaitChange,
+    /// Reconcile again after this time, even if nothing changes.
+    RequeueAfter(Duration),
 }
 
 /// A queue of keys. Cheap to clone; all clones are the same queue.
@@ -172,10 +172,10 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     }
 
     /// Gives back a key that [`WorkQueue::next`] handed out, after it was reconciled.
-    pub fn done(&self, key: K, outcome: Outcome) {
+    pub fn done(&self, key: K, action: Action) {
         self.finish(&key);
         self.state().failures.remove(&key);
-        if let Outcome::After(delay) = outcome {
+        if let Action::RequeueAfter(delay) = action {
             self.add_after(key, delay);
         }
     }
@@ -257,7 +257,7 @@ pub async fn run<K, E, F, R>(
 ) where
     K: Clone + Eq + Hash + Debug + Send + Sync + 'static,
     E: Display,
-    F: Future<Output = Result<Outcome, E>> + Send,
+    F: Future<Output = Result<Action, E>> + Send,
     R: Fn(K) -> F + Send + Sync,
 {
     let worker = || async {
@@ -268,7 +268,7 @@ pub async fn run<K, E, F, R>(
                 key = queue.next() => key,
             };
             match AssertUnwindSafe(reconcile(key.clone())).catch_unwind().await {
-                Ok(Ok(outcome)) => queue.done(key, outcome),
+                Ok(Ok(action)) => queue.done(key, action),
                 Ok(Err(error)) => {
                     let again_in = queue.failed(key.clone());
                     warn!(queue = name, ?key, %error, ?again_in, "reconciliation failed");

@@ -25,7 +25,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use informer::{EventType, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
+use informer::{Action, EventType, Informer, Informers, ObjectKey, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Pod;
@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use self::behavior::History;
 use self::plan::{Plan, Snapshot};
 use self::target::{Scale, Targets};
-use crate::client::{Error, settle};
+use crate::client::{Error, requeue_on_conflict};
 use crate::meta;
 use crate::owner::Owner;
 
@@ -67,7 +67,7 @@ pub(crate) async fn run(
     let queue = controller.queue.clone();
     informer::run("autoscaler", queue, workers, cancel, |key| {
         let controller = Arc::clone(&controller);
-        async move { settle(controller.reconcile(&key).await) }
+        async move { requeue_on_conflict(controller.reconcile(&key).await) }
     })
     .await;
 }
@@ -119,10 +119,10 @@ impl Controller {
         });
     }
 
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(autoscaler) = self.autoscalers.get(key) else {
             self.memory().remove(key);
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         };
         let scale = self.targets.scale(&key.namespace, &autoscaler.spec.scale_target_ref).await;
         let readings = match &scale {
@@ -147,7 +147,7 @@ impl Controller {
             plan::plan(&snapshot, &mut own.history, now)
         };
         self.carry_out(key, &autoscaler, scale.ok(), plan, now).await?;
-        Ok(Outcome::After(self.period))
+        Ok(Action::RequeueAfter(self.period))
     }
 
     async fn carry_out(

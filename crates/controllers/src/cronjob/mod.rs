@@ -9,7 +9,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use informer::{EventType, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
+use informer::{Action, EventType, Informer, Informers, ObjectKey, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use kube::api::{DeleteParams, PostParams, Preconditions};
@@ -17,8 +17,8 @@ use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
 use self::plan::Start;
-use crate::client::{Error, if_found, settle};
-use crate::ledger::{Ledger, PATIENCE};
+use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::meta;
 use crate::owner::Owner;
 
@@ -39,7 +39,7 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
     let queue = controller.queue.clone();
     informer::run("cronjob", queue, workers, cancel, |key| {
         let controller = Arc::clone(&controller);
-        async move { settle(controller.reconcile(&key).await) }
+        async move { requeue_on_conflict(controller.reconcile(&key).await) }
     })
     .await;
 }
@@ -51,9 +51,9 @@ struct Controller {
     recorder: Recorder,
     queue: WorkQueue<ObjectKey>,
     /// What was written to Jobs.
-    job_ledger: Ledger,
+    job_expectations: Expectations,
     /// What was written to the CronJobs themselves.
-    own_ledger: Ledger,
+    own_expectations: Expectations,
 }
 
 impl Controller {
@@ -66,20 +66,20 @@ impl Controller {
             recorder: Recorder::new(client.clone(), "cronjob-controller", None),
             client,
             queue: WorkQueue::new(),
-            job_ledger: Ledger::default(),
-            own_ledger: Ledger::default(),
+            job_expectations: Expectations::default(),
+            own_expectations: Expectations::default(),
         }
     }
 
     fn watch(self: &Arc<Self>) {
         let controller = Arc::clone(self);
         self.crons.on_change(move |change| {
-            controller.own_ledger.seen(change);
+            controller.own_expectations.observe(change);
             controller.queue.add(change.key());
         });
         let controller = Arc::clone(self);
         self.jobs.on_change(move |change| {
-            controller.job_ledger.seen(change);
+            controller.job_expectations.observe(change);
             for job in [&change.old, &change.new].into_iter().flatten() {
                 if let Some(owner) = meta::controller_of(&job.metadata).filter(|owner| owner.kind == KIND) {
                     controller.queue.add(ObjectKey::new(meta::namespace(&**job), &owner.name));
@@ -88,15 +88,15 @@ impl Controller {
         });
     }
 
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(cron) = self.crons.get(key) else {
-            self.own_ledger.forget(key);
-            self.job_ledger.forget(key);
-            return Ok(Outcome::Done);
+            self.own_expectations.forget(key);
+            self.job_expectations.forget(key);
+            return Ok(Action::AwaitChange);
         };
-        if !self.own_ledger.open(key).is_empty() || !self.job_ledger.open(key).is_empty() {
+        if !self.own_expectations.satisfied(key) || !self.job_expectations.satisfied(key) {
             // The event that shows the write brings the key back.
-            return Ok(Outcome::After(PATIENCE));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
         }
         let owner = Owner::of(&*cron);
         let jobs = self.jobs.by_index(meta::BY_CONTROLLER, owner.uid());
@@ -122,12 +122,12 @@ impl Controller {
         }
         self.write_status(&owner, &cron, &status).await?;
         failure.map_or(Ok(()), Err)?;
-        Ok(plan.look_again.map_or(Outcome::Done, Outcome::After))
+        Ok(plan.requeue_after.map_or(Action::AwaitChange, Action::RequeueAfter))
     }
 
     async fn start(&self, owner: &Owner, start: &Start) -> Result<Job, Error> {
         let key = ObjectKey::of(&start.job);
-        self.job_ledger.creating(&owner.key, key.clone());
+        self.job_expectations.expect_creation(&owner.key, key.clone());
         let error = match self.api(owner).create(&PostParams::default(), &start.job).await.map_err(Error::from) {
             Ok(job) => {
                 let message = format!("Created job {}", key.name);
@@ -136,9 +136,9 @@ impl Controller {
             }
             Err(error) => error,
         };
-        self.job_ledger.strike(&key);
+        self.job_expectations.observed(&key);
         if error.is_already_exists()
-            && let Some(live) = if_found(self.api(owner).get(&key.name).await)?
+            && let Some(live) = ok_if_not_found(self.api(owner).get(&key.name).await)?
             && meta::controller_of(&live.metadata).is_some_and(|controller| controller.uid == owner.uid())
         {
             // Created before, and the status did not come to say so.
@@ -152,18 +152,18 @@ impl Controller {
     }
 
     async fn delete(&self, owner: &Owner, job: &Job) -> Result<(), Error> {
-        self.job_ledger.deleting(&owner.key, job);
+        self.job_expectations.expect_deletion(&owner.key, job);
         let params = DeleteParams::background()
             .preconditions(Preconditions { uid: job.metadata.uid.clone(), resource_version: None });
         let name = meta::name(job);
-        match if_found(self.api(owner).delete(name, &params).await) {
+        match ok_if_not_found(self.api(owner).delete(name, &params).await) {
             Ok(_) => {
                 let message = format!("Deleted job {name}");
                 self.recorder.event(&owner.reference, EventType::Normal, "SuccessfulDelete", message);
                 Ok(())
             }
             Err(error) => {
-                self.job_ledger.strike(&ObjectKey::of(job));
+                self.job_expectations.observed(&ObjectKey::of(job));
                 let message = format!("Deleted job: {error}");
                 self.recorder.event(&owner.reference, EventType::Warning, "FailedDelete", message);
                 Err(error)
@@ -174,7 +174,7 @@ impl Controller {
     async fn write_status(&self, owner: &Owner, cron: &CronJob, status: &CronJobStatus) -> Result<(), Error> {
         let old = cron.status.clone().unwrap_or_default();
         let shown = || self.crons.get(&owner.key).and_then(|cron| meta::version(&cron.metadata));
-        owner.patch_status(&self.client, (&old, status), Some((&self.own_ledger, &shown))).await
+        owner.patch_status(&self.client, (&old, status), Some((&self.own_expectations, &shown))).await
     }
 
     fn api(&self, owner: &Owner) -> Api<Job> {

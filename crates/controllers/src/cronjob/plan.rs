@@ -44,7 +44,7 @@ pub(crate) struct Plan {
     /// What there is to tell.
     pub(crate) events: Vec<(EventType, &'static str, String)>,
     /// When the next Job is due.
-    pub(crate) look_again: Option<Duration>,
+    pub(crate) requeue_after: Option<Duration>,
 }
 
 /// Decides what `cron` needs, whose Jobs are `jobs`. What the controller wrote itself must be shown already.
@@ -149,7 +149,7 @@ impl Plan {
                     .event("UnparseableSchedule", format!("unparseable schedule: {:?} : {error}", spec.schedule));
             }
         };
-        self.look_again = schedule.next(now, &zone).map(|next| meta::until(next, now));
+        self.requeue_after = schedule.next(now, &zone).map(|next| meta::until(next, now));
         let Some((due, missed)) = self.due(cron, &schedule, &zone, now) else {
             return;
         };

@@ -69,7 +69,7 @@ fn a_job_when_it_is_due() {
     check(json!({ "timeZone": "Mars/Olympus" }), none(), &[], "00:10:00", "UnknownTimeZone");
     check(json!({ "schedule": "0 8 * * *", "timeZone": "Asia/Shanghai" }), none(), &[], "00:06:00", "");
     check(json!({ "schedule": "10 8 * * *", "timeZone": "Asia/Shanghai" }), none(), &[], "00:10:00", "+00:10");
-    let wait = planned(none(), last("00:10", &[]), &[], "00:12:30").look_again;
+    let wait = planned(none(), last("00:10", &[]), &[], "00:12:30").requeue_after;
     assert_eq!(wait.map(|wait| wait.as_secs()), Some(450));
 }
 

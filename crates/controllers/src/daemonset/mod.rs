@@ -11,7 +11,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use informer::{Change, EventType, Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Change, EventType, Informer, Informers, ObjectKey, WorkQueue};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus};
 use k8s_openapi::api::core::v1::Node;
@@ -21,9 +21,9 @@ use machinery::selector::LabelSelector;
 use tokio_util::sync::CancellationToken;
 
 use self::plan::{Plan, Snapshot};
-use crate::client::{Error, settle};
+use crate::client::{Error, requeue_on_conflict};
+use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::history::{self, Choice, History, Latest};
-use crate::ledger::{Ledger, PATIENCE};
 use crate::owner::Owner;
 use crate::pod_control::{self, PodControl, Words};
 use crate::{meta, pods};
@@ -51,7 +51,7 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
     let queue = controller.queue.clone();
     informer::run("daemonset", queue, workers, cancel, |key| {
         let controller = Arc::clone(&controller);
-        async move { settle(controller.reconcile(&key).await) }
+        async move { requeue_on_conflict(controller.reconcile(&key).await) }
     })
     .await;
 }
@@ -64,7 +64,7 @@ struct Controller {
     history: Arc<History>,
     queue: WorkQueue<ObjectKey>,
     /// What was written to the sets themselves.
-    ledger: Ledger,
+    expectations: Expectations,
     failures: Mutex<HashMap<ObjectKey, Failures>>,
 }
 
@@ -82,7 +82,7 @@ impl Controller {
             history: Arc::new(History::new(client.clone(), informers)),
             client,
             queue: WorkQueue::new(),
-            ledger: Ledger::default(),
+            expectations: Expectations::default(),
             failures: Mutex::default(),
         }
     }
@@ -90,13 +90,13 @@ impl Controller {
     fn watch(self: &Arc<Self>) {
         let controller = Arc::clone(self);
         self.sets.on_change(move |change| {
-            controller.ledger.seen(change);
+            controller.expectations.observe(change);
             controller.queue.add(change.key());
         });
         self.history.watch(self.queue.clone(), KIND);
         let controller = Arc::clone(self);
         self.pods.informer().on_change(move |change| {
-            controller.pods.ledger.seen(change);
+            controller.pods.expectations.observe(change);
             if pod_control::concerns_owner(change) {
                 let sets = |namespace: &str| controller.sets.by_index(meta::BY_NAMESPACE, namespace);
                 pod_control::wake(&controller.queue, change, KIND, sets, |set| selector(set).ok());
@@ -112,28 +112,28 @@ impl Controller {
         });
     }
 
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(set) = self.sets.get(key) else {
-            self.ledger.forget(key);
-            self.pods.ledger.forget(key);
-            self.history.ledger.forget(key);
+            self.expectations.forget(key);
+            self.pods.expectations.forget(key);
+            self.history.expectations.forget(key);
             self.failures().remove(key);
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         };
-        let open = [&self.ledger, &self.pods.ledger, &self.history.ledger];
-        if open.iter().any(|ledger| !ledger.open(key).is_empty()) {
+        let written = [&self.expectations, &self.pods.expectations, &self.history.expectations];
+        if written.iter().any(|expectations| !expectations.satisfied(key)) {
             // The event that shows the write brings the key back.
-            return Ok(Outcome::After(PATIENCE));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
         }
         if meta::is_deleting(&*set) {
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         }
         let owner = Owner::of(&*set);
         let selector = selector(&set)?;
         let pods = self.pods.claim(&owner, &*set, &selector, |_| true).await?;
         let revisions = self.history.of(&owner, &*set, &selector).await?;
         let Some(latest) = self.latest(&owner, &set, &revisions).await? else {
-            return Ok(Outcome::After(PATIENCE));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
         };
         let hash = history::hash(&latest).to_owned();
         let now = Timestamp::now();
@@ -152,7 +152,7 @@ impl Controller {
         };
         let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
         self.history.delete(&owner, &history::surplus(&revisions, is_live, limit)).await?;
-        Ok(plan.look_again.map_or(Outcome::Done, Outcome::After))
+        Ok(plan.requeue_after.map_or(Action::AwaitChange, Action::RequeueAfter))
     }
 
     async fn latest(
@@ -166,7 +166,7 @@ impl Controller {
         let collisions = status.collision_count.unwrap_or_default();
         let annotations = set.metadata.annotations.as_ref();
         let choice: Choice = history::choose(owner, annotations, &spec.template, collisions, revisions);
-        match self.history.settle(owner, choice).await? {
+        match self.history.enact(owner, choice).await? {
             Latest::Is(revision) => Ok(Some(revision)),
             Latest::Collision => {
                 let counted = DaemonSetStatus { collision_count: Some(collisions + 1), ..status };
@@ -205,7 +205,7 @@ impl Controller {
     async fn write_status(&self, owner: &Owner, set: &DaemonSet, status: &DaemonSetStatus) -> Result<(), Error> {
         let old = set.status.clone().unwrap_or_default();
         let shown = || self.sets.get(&owner.key).and_then(|set| meta::version(&set.metadata));
-        owner.patch_status(&self.client, (&old, status), Some((&self.ledger, &shown))).await
+        owner.patch_status(&self.client, (&old, status), Some((&self.expectations, &shown))).await
     }
 
     fn failures(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, Failures>> {

@@ -49,7 +49,7 @@ pub(crate) struct Plan {
     /// The status before any of this shows.
     pub(crate) status: DaemonSetStatus,
     /// When time alone changes something.
-    pub(crate) look_again: Option<Duration>,
+    pub(crate) requeue_after: Option<Duration>,
 }
 
 /// Decides what `set` needs. Whoever carries the plan out makes no choices.
@@ -151,7 +151,7 @@ impl Planner<'_> {
     fn replace(&mut self, node: &str, pod: Arc<Pod>) {
         let until = self.snapshot.patience.get(node).filter(|until| **until > self.now);
         if let (Some(until), "Failed") = (until, pods::phase(&pod)) {
-            return self.look_again(meta::until(*until, self.now));
+            return self.requeue_after(meta::until(*until, self.now));
         }
         self.plan.delete.push(Arc::clone(&pod));
         self.plan.ended.push((node.to_owned(), pod));
@@ -251,8 +251,8 @@ impl Planner<'_> {
         self.available_in(pod).is_some_and(|wait| wait.is_zero())
     }
 
-    fn look_again(&mut self, wait: Duration) {
-        self.plan.look_again = Some(self.plan.look_again.map_or(wait, |least| least.min(wait)));
+    fn requeue_after(&mut self, wait: Duration) {
+        self.plan.requeue_after = Some(self.plan.requeue_after.map_or(wait, |least| least.min(wait)));
     }
 
     fn count(&mut self) {
@@ -286,7 +286,7 @@ impl Planner<'_> {
         status.number_available = meta::count(available);
         status.number_unavailable = meta::count(status.desired_number_scheduled - available);
         self.plan.status = status;
-        waits.into_iter().for_each(|wait| self.look_again(wait));
+        waits.into_iter().for_each(|wait| self.requeue_after(wait));
     }
 
     fn pod(&self, node: &str) -> Pod {

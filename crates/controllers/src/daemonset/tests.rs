@@ -105,7 +105,7 @@ fn every_node_that_asks_has_one() {
     check(&update, &["a"], &["p a Failed"], "-p");
     check(&update, &["a"], &["p a Succeeded"], "-p");
     check(&update, &["patient"], &["p patient Failed"], "");
-    assert_eq!(planned(&update, &["patient"], &["p patient Failed"]).look_again.map(|wait| wait.as_secs()), Some(7));
+    assert_eq!(planned(&update, &["patient"], &["p patient Failed"]).requeue_after.map(|wait| wait.as_secs()), Some(7));
     // Its node is gone: not this controller's business.
     check(&update, &[], &["p a ready"], "");
 }

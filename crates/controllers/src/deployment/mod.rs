@@ -16,7 +16,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use informer::{Change, EventType, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
+use informer::{Action, Change, EventType, Informer, Informers, ObjectKey, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
@@ -26,10 +26,10 @@ use machinery::selector::LabelSelector;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use self::plan::{Action, Snapshot, Update};
+use self::plan::{RolloutStep, Snapshot, Update};
 use crate::claim::{self, Claim};
-use crate::client::{Error, if_found, settle};
-use crate::ledger::{Ledger, PATIENCE};
+use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::owner::Owner;
 use crate::{meta, pods};
 
@@ -49,7 +49,7 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
     let queue = controller.queue.clone();
     informer::run("deployment", queue, workers, cancel, |key| {
         let controller = Arc::clone(&controller);
-        async move { settle(controller.reconcile(&key).await) }
+        async move { requeue_on_conflict(controller.reconcile(&key).await) }
     })
     .await;
 }
@@ -62,9 +62,9 @@ struct Controller {
     recorder: Recorder,
     queue: WorkQueue<ObjectKey>,
     /// What was written to ReplicaSets.
-    set_ledger: Ledger,
+    set_expectations: Expectations,
     /// What was written to the Deployments themselves.
-    own_ledger: Ledger,
+    own_expectations: Expectations,
 }
 
 impl Controller {
@@ -82,20 +82,20 @@ impl Controller {
             sets,
             pods,
             queue: WorkQueue::new(),
-            set_ledger: Ledger::default(),
-            own_ledger: Ledger::default(),
+            set_expectations: Expectations::default(),
+            own_expectations: Expectations::default(),
         }
     }
 
     fn watch(self: &Arc<Self>) {
         let controller = Arc::clone(self);
         self.deployments.on_change(move |change| {
-            controller.own_ledger.seen(change);
+            controller.own_expectations.observe(change);
             controller.queue.add(change.key());
         });
         let controller = Arc::clone(self);
         self.sets.on_change(move |change| {
-            controller.set_ledger.seen(change);
+            controller.set_expectations.observe(change);
             controller.wake_owners(change);
         });
         let controller = Arc::clone(self);
@@ -143,15 +143,15 @@ impl Controller {
         }
     }
 
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(deployment) = self.deployments.get(key) else {
-            self.own_ledger.forget(key);
-            self.set_ledger.forget(key);
-            return Ok(Outcome::Done);
+            self.own_expectations.forget(key);
+            self.set_expectations.forget(key);
+            return Ok(Action::AwaitChange);
         };
-        if !self.own_ledger.open(key).is_empty() || !self.set_ledger.open(key).is_empty() {
+        if !self.own_expectations.satisfied(key) || !self.set_expectations.satisfied(key) {
             // The event that shows the write brings the key back.
-            return Ok(Outcome::After(PATIENCE));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
         }
         let sets = self.claim(key, &deployment).await?;
         let snapshot = self.snapshot(&deployment, sets);
@@ -163,7 +163,7 @@ impl Controller {
                 break;
             }
         }
-        Ok(plan.look_again.map_or(Outcome::Done, Outcome::After))
+        Ok(plan.requeue_after.map_or(Action::AwaitChange, Action::RequeueAfter))
     }
 
     fn snapshot(&self, deployment: &Deployment, sets: Vec<Arc<ReplicaSet>>) -> Snapshot {
@@ -211,9 +211,9 @@ impl Controller {
     async fn patch_set(&self, key: &ObjectKey, rs: &ReplicaSet, patch: Value) -> Result<Option<ReplicaSet>, Error> {
         let patch = Patch::Strategic(patch);
         let answer = self.sets_api(key).patch(meta::name(rs), &PatchParams::default(), &patch).await;
-        let written = if_found(answer)?;
+        let written = ok_if_not_found(answer)?;
         if let Some(written) = &written {
-            self.set_ledger.wrote(key, written, |key| self.sets.get(key));
+            self.set_expectations.expect_write(key, written, |key| self.sets.get(key));
         }
         Ok(written)
     }
@@ -221,7 +221,7 @@ impl Controller {
     /// Upstream: who adopts must be sure that it is not being deleted itself.
     async fn is_alive(&self, deployment: &Deployment) -> Result<bool, Error> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), meta::namespace(deployment));
-        let live = if_found(api.get(meta::name(deployment)).await)?;
+        let live = ok_if_not_found(api.get(meta::name(deployment)).await)?;
         Ok(live.is_some_and(|live| meta::uid(&live) == meta::uid(deployment) && !meta::is_deleting(&live)))
     }
 
@@ -230,20 +230,20 @@ impl Controller {
         &self,
         owner: &mut Owner,
         deployment: &Deployment,
-        action: Action,
+        action: RolloutStep,
         now: Timestamp,
     ) -> Result<bool, Error> {
         match action {
-            Action::Create(rs) => return self.create(owner, deployment, &rs, now).await,
-            Action::Update(update) => return self.update(&owner.key, deployment, update).await,
-            Action::Delete(rs) => {
+            RolloutStep::Create(rs) => return self.create(owner, deployment, &rs, now).await,
+            RolloutStep::Update(update) => return self.update(&owner.key, deployment, update).await,
+            RolloutStep::Delete(rs) => {
                 let params = DeleteParams::background().preconditions(Preconditions {
                     uid: rs.metadata.uid.clone(),
                     resource_version: rs.metadata.resource_version.clone(),
                 });
-                if_found(self.sets_api(&owner.key).delete(meta::name(&*rs), &params).await)?;
+                ok_if_not_found(self.sets_api(&owner.key).delete(meta::name(&*rs), &params).await)?;
             }
-            Action::SetRevision(revision) => {
+            RolloutStep::SetRevision(revision) => {
                 let patch = json!({ "metadata": {
                     "uid": meta::uid(deployment), "annotations": { history::REVISION: revision }
                 } });
@@ -251,13 +251,13 @@ impl Controller {
                 // Deployment itself that changes its annotations would count as a new generation.
                 let api: Api<Deployment> = Api::namespaced(self.client.clone(), &owner.key.namespace);
                 let answer = api.patch_status(owner.name(), &PatchParams::default(), &Patch::Merge(patch)).await;
-                if let Some(written) = if_found(answer)? {
-                    self.own_ledger.wrote(&owner.key, &written, |key| self.deployments.get(key));
+                if let Some(written) = ok_if_not_found(answer)? {
+                    self.own_expectations.expect_write(&owner.key, &written, |key| self.deployments.get(key));
                     owner.written(&written.metadata);
                 }
             }
-            Action::UpdateStatus(status) => self.update_status(owner, deployment, &status).await?,
-            Action::Warn { reason, message } => self.event(deployment, EventType::Warning, reason, message),
+            RolloutStep::UpdateStatus(status) => self.update_status(owner, deployment, &status).await?,
+            RolloutStep::Warn { reason, message } => self.event(deployment, EventType::Warning, reason, message),
         }
         Ok(true)
     }
@@ -271,7 +271,7 @@ impl Controller {
     ) -> Result<bool, Error> {
         let key = &owner.key;
         let set_key = ObjectKey::of(rs);
-        self.set_ledger.creating(key, set_key.clone());
+        self.set_expectations.expect_creation(key, set_key.clone());
         let answer = self.sets_api(key).create(&PostParams::default(), rs).await;
         let Err(error) = answer.map_err(Error::from) else {
             let size = replicas::wanted(rs);
@@ -280,7 +280,7 @@ impl Controller {
             }
             return Ok(true);
         };
-        self.set_ledger.strike(&set_key);
+        self.set_expectations.observed(&set_key);
         if error.is_namespace_terminating() {
             return Ok(false);
         }
@@ -290,7 +290,7 @@ impl Controller {
             self.update_status(owner, deployment, &status).await?;
             return Err(error);
         }
-        let live = if_found(self.sets_api(key).get(&set_key.name).await)?;
+        let live = ok_if_not_found(self.sets_api(key).get(&set_key.name).await)?;
         let is_ours = live.as_ref().is_some_and(|live| {
             let controller = meta::controller_of(&live.metadata);
             controller.is_some_and(|owner| owner.uid == meta::uid(deployment))
@@ -298,7 +298,7 @@ impl Controller {
         });
         if let Some(live) = live.filter(|_| is_ours) {
             // The informer is behind; what it will show brings the key back.
-            self.set_ledger.wrote(key, &live, |key| self.sets.get(key));
+            self.set_expectations.expect_write(key, &live, |key| self.sets.get(key));
             return Ok(false);
         }
         self.update_status(owner, deployment, &plan::collided(deployment)).await?;
@@ -318,10 +318,10 @@ impl Controller {
             "spec": spec,
         });
         let answer = self.sets_api(key).patch(&update.name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        let Some(written) = if_found(answer)? else {
+        let Some(written) = ok_if_not_found(answer)? else {
             return Ok(false);
         };
-        self.set_ledger.wrote(key, &written, |key| self.sets.get(key));
+        self.set_expectations.expect_write(key, &written, |key| self.sets.get(key));
         if let Some((from, to)) = update.scale {
             self.scaled(deployment, &update.name, from, to);
         }
@@ -336,7 +336,7 @@ impl Controller {
     ) -> Result<(), Error> {
         let old = deployment.status.clone().unwrap_or_default();
         let shown = || self.deployments.get(&owner.key).and_then(|shown| meta::version(&shown.metadata));
-        owner.patch_status(&self.client, (&old, status), Some((&self.own_ledger, &shown))).await
+        owner.patch_status(&self.client, (&old, status), Some((&self.own_expectations, &shown))).await
     }
 
     fn scaled(&self, deployment: &Deployment, name: &str, from: i32, to: i32) {

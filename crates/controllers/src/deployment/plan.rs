@@ -26,7 +26,7 @@ pub(crate) struct Snapshot {
 
 /// One thing to do.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Action {
+pub(crate) enum RolloutStep {
     /// Create a ReplicaSet. Its name follows from the template.
     Create(Box<ReplicaSet>),
     /// Change a ReplicaSet.
@@ -65,9 +65,9 @@ pub(crate) struct Update {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Plan {
     /// The steps.
-    pub(crate) actions: Vec<Action>,
+    pub(crate) actions: Vec<RolloutStep>,
     /// When to look again although nothing changed.
-    pub(crate) look_again: Option<Duration>,
+    pub(crate) requeue_after: Option<Duration>,
 }
 
 /// Decides what `deployment` needs. Whoever carries the plan out makes no choices.
@@ -80,8 +80,8 @@ pub(crate) fn plan(snapshot: &Snapshot, deployment: &Deployment, now: Timestamp)
     }
     let mut rollout = Rollout::new(snapshot, deployment, now);
     if meta::is_deleting(deployment) {
-        rollout.judge_numbers();
-        return rollout.finish();
+        rollout.sync_status();
+        return rollout.into_plan();
     }
     status::note_pause(&mut rollout.deployment, now);
     let paused = spec.paused == Some(true);
@@ -91,16 +91,16 @@ pub(crate) fn plan(snapshot: &Snapshot, deployment: &Deployment, now: Timestamp)
         if paused {
             rollout.clean_up();
         }
-        rollout.judge_numbers();
+        rollout.sync_status();
     } else {
         if replicas::is_rolling(spec) {
             rolling::step(&mut rollout);
         } else {
             recreate::step(&mut rollout, snapshot);
         }
-        rollout.judge();
+        rollout.sync_rollout_status();
     }
-    rollout.finish()
+    rollout.into_plan()
 }
 
 fn selects_everything(selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector) -> bool {
@@ -111,11 +111,11 @@ fn selects_everything(selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1:
 fn refuse_to_select_all(deployment: &Deployment) -> Plan {
     let mut plan = Plan::default();
     let message = "This deployment is selecting all pods. A non-empty selector is required.";
-    plan.actions.push(Action::Warn { reason: "SelectingAll", message: message.to_owned() });
+    plan.actions.push(RolloutStep::Warn { reason: "SelectingAll", message: message.to_owned() });
     let mut status = deployment.status.clone().unwrap_or_default();
     if status.observed_generation < deployment.metadata.generation {
         status.observed_generation = deployment.metadata.generation;
-        plan.actions.push(Action::UpdateStatus(Box::new(status)));
+        plan.actions.push(RolloutStep::UpdateStatus(Box::new(status)));
     }
     plan
 }
@@ -185,7 +185,7 @@ impl<'a> Rollout<'a> {
         if differs {
             *new = Arc::new(changed);
         }
-        if status::is_unjudged(&self.deployment) {
+        if status::lacks_progress(&self.deployment) {
             let message = format!("Found new replica set {:?}", meta::name(&**new));
             status::note(&mut self.deployment, "True", reason::FOUND_REPLICA_SET, message, self.now);
         }
@@ -200,7 +200,7 @@ impl<'a> Rollout<'a> {
         history::set_revision(&self.deployment, &mut new, self.next_revision());
         history::set_scale(&mut new, self.bounds);
         let size = if self.deployment.spec.as_ref().is_some_and(replicas::is_rolling) {
-            self.room_for(0)
+            self.new_replica_count(0)
         } else {
             self.bounds.replicas
         };
@@ -213,7 +213,7 @@ impl<'a> Rollout<'a> {
     }
 
     /// The size to which the new ReplicaSet, which is asked for `current` now, may grow.
-    pub(super) fn room_for(&self, current: i32) -> i32 {
+    pub(super) fn new_replica_count(&self, current: i32) -> i32 {
         if !self.old.iter().all(|rs| replicas::is_settled(rs)) {
             return current;
         }
@@ -228,7 +228,7 @@ impl<'a> Rollout<'a> {
 
     /// Gives `size` replicas to the ReplicaSet called `name`, and notes the Deployment's scale on it. True if the size
     /// changes.
-    pub(super) fn resize(&mut self, name: &str, size: i32) -> bool {
+    pub(super) fn scale_replica_set(&mut self, name: &str, size: i32) -> bool {
         let bounds = self.bounds;
         let mut sets = self.old.iter_mut().chain(&mut self.new);
         let Some(rs) = sets.find(|rs| meta::name(&***rs) == name) else {
@@ -257,14 +257,14 @@ impl<'a> Rollout<'a> {
         }
         if let Some((name, size)) = self.only_active() {
             if size != self.bounds.replicas {
-                self.resize(&name, self.bounds.replicas);
+                self.scale_replica_set(&name, self.bounds.replicas);
             }
             return;
         }
         if self.is_saturated() {
             let old: Vec<String> = self.active_old().map(|rs| meta::name(rs).to_owned()).collect();
             for name in old {
-                self.resize(&name, 0);
+                self.scale_replica_set(&name, 0);
             }
             return;
         }
@@ -273,7 +273,7 @@ impl<'a> Rollout<'a> {
             let deployed = self.deployment.status.as_ref().and_then(|status| status.replicas);
             let sizes = replicas::proportional(self.bounds, deployed.unwrap_or_default(), &active);
             for (name, size) in sizes {
-                self.resize(&name, size);
+                self.scale_replica_set(&name, size);
             }
         }
     }
@@ -325,40 +325,40 @@ impl<'a> Rollout<'a> {
     }
 
     /// Brings the numbers of the status up to date.
-    fn judge_numbers(&mut self) {
+    fn sync_status(&mut self) {
         let status = status::calculate(&self.deployment, self.sets(), self.new.as_deref(), self.now);
         self.status = Some(status);
     }
 
     /// Brings the whole status up to date.
-    fn judge(&mut self) {
+    fn sync_rollout_status(&mut self) {
         let mut status = status::calculate(&self.deployment, self.sets(), self.new.as_deref(), self.now);
         let before = self.deployment.status.clone().unwrap_or_default();
         let (sets, new) = (self.sets(), self.new.as_deref());
-        status::judge_progress(&self.deployment, &before, &mut status, sets, new, self.now);
+        status::sync_progress(&self.deployment, &before, &mut status, sets, new, self.now);
         self.status = Some(status);
     }
 
-    fn finish(self) -> Plan {
+    fn into_plan(self) -> Plan {
         let mut plan = Plan::default();
         for rs in self.new.iter().chain(&self.old) {
             match self.before.iter().find(|before| meta::name(&***before) == meta::name(&**rs)) {
                 Some(before) if Arc::ptr_eq(before, rs) => {}
-                Some(before) => plan.actions.push(Action::Update(Update::between(before, rs))),
-                None => plan.actions.push(Action::Create(Box::new(ReplicaSet::clone(rs)))),
+                Some(before) => plan.actions.push(RolloutStep::Update(Update::between(before, rs))),
+                None => plan.actions.push(RolloutStep::Create(Box::new(ReplicaSet::clone(rs)))),
             }
         }
         if let Some(new) = self.new.as_deref()
             && let Some(revision) = meta::annotation(new, history::REVISION)
             && meta::annotation(self.original, history::REVISION) != Some(revision)
         {
-            plan.actions.push(Action::SetRevision(revision.to_owned()));
+            plan.actions.push(RolloutStep::SetRevision(revision.to_owned()));
         }
-        plan.actions.extend(self.deleted.into_iter().map(Action::Delete));
+        plan.actions.extend(self.deleted.into_iter().map(RolloutStep::Delete));
         if let Some(status) = self.status {
-            plan.look_again = status::look_again(&self.deployment, &status, self.now);
+            plan.requeue_after = status::requeue_after(&self.deployment, &status, self.now);
             if Some(&status) != self.original.status.as_ref() {
-                plan.actions.push(Action::UpdateStatus(Box::new(status)));
+                plan.actions.push(RolloutStep::UpdateStatus(Box::new(status)));
             }
         }
         plan

@@ -8,7 +8,7 @@ pub(super) fn step(rollout: &mut Rollout<'_>, snapshot: &Snapshot) {
     rollout.sync_revision();
     let active: Vec<String> = rollout.active_old().map(|rs| meta::name(rs).to_owned()).collect();
     for name in &active {
-        rollout.resize(name, 0);
+        rollout.scale_replica_set(name, 0);
     }
     if !active.is_empty() || old_pods_run(rollout, snapshot) {
         return;
@@ -19,7 +19,7 @@ pub(super) fn step(rollout: &mut Rollout<'_>, snapshot: &Snapshot) {
     if let Some((name, size)) = new
         && size != replicas
     {
-        rollout.resize(&name, replicas);
+        rollout.scale_replica_set(&name, replicas);
         return;
     }
     if rollout.is_complete() {

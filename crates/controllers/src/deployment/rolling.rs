@@ -26,8 +26,9 @@ fn grow(rollout: &mut Rollout<'_>) -> bool {
         return false;
     };
     let (name, current) = (meta::name(&**new).to_owned(), wanted(new));
-    let size = if current > rollout.bounds.replicas { rollout.bounds.replicas } else { rollout.room_for(current) };
-    size != current && rollout.resize(&name, size)
+    let size =
+        if current > rollout.bounds.replicas { rollout.bounds.replicas } else { rollout.new_replica_count(current) };
+    size != current && rollout.scale_replica_set(&name, size)
 }
 
 /// Shrinks the old ReplicaSets by what exceeds the fewest available Pods.
@@ -61,7 +62,7 @@ fn shrink(rollout: &mut Rollout<'_>) -> bool {
 
     let mut scaled = false;
     for ((name, before, _), size) in old.iter().zip(sizes) {
-        scaled |= size != *before && rollout.resize(name, size);
+        scaled |= size != *before && rollout.scale_replica_set(name, size);
     }
     scaled
 }

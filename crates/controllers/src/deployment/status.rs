@@ -58,7 +58,7 @@ pub(crate) fn calculate<'a>(
 }
 
 /// Adds to `status` what it says of the progress of a rollout; `before` is the status to compare with.
-pub(crate) fn judge_progress<'a>(
+pub(crate) fn sync_progress<'a>(
     deployment: &Deployment,
     before: &DeploymentStatus,
     status: &mut DeploymentStatus,
@@ -142,7 +142,7 @@ fn is_late(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -
 }
 
 /// When to look again whether the deadline has passed; nothing if no rollout is under way or it has none.
-pub(crate) fn look_again(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<Duration> {
+pub(crate) fn requeue_after(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<Duration> {
     let condition = progressing(status)?;
     if is_complete(deployment, status) || is(condition, reason::COMPLETE) || is(condition, reason::TIMED_OUT) {
         return None;
@@ -189,7 +189,7 @@ pub(crate) fn note(deployment: &mut Deployment, value: &str, reason: &str, messa
 }
 
 /// Whether `deployment` has a deadline and nothing is said of its progress yet.
-pub(crate) fn is_unjudged(deployment: &Deployment) -> bool {
+pub(crate) fn lacks_progress(deployment: &Deployment) -> bool {
     deadline(deployment).is_some() && deployment.status.as_ref().and_then(progressing).is_none()
 }
 

@@ -74,16 +74,16 @@ fn snapshot(sets: &[Arc<ReplicaSet>]) -> Snapshot {
 fn words(plan: &Plan) -> Vec<String> {
     let words = plan.actions.iter().filter_map(|action| {
         Some(match action {
-            Action::Create(rs) => format!("create {} revision {}", replicas::wanted(rs), history::revision(rs)),
-            Action::Update(Update { name, scale: Some((from, to)), .. }) => format!("scale {name} {from}->{to}"),
-            Action::Update(Update { name, annotations, .. }) => {
+            RolloutStep::Create(rs) => format!("create {} revision {}", replicas::wanted(rs), history::revision(rs)),
+            RolloutStep::Update(Update { name, scale: Some((from, to)), .. }) => format!("scale {name} {from}->{to}"),
+            RolloutStep::Update(Update { name, annotations, .. }) => {
                 let names = annotations.keys().filter_map(|key| key.rsplit('/').next());
                 format!("annotate {name} {}", names.collect::<Vec<_>>().join(" "))
             }
-            Action::Delete(rs) => format!("delete {}", meta::name(&**rs)),
-            Action::SetRevision(revision) => format!("revision {revision}"),
-            Action::Warn { reason, .. } => format!("warn {reason}"),
-            Action::UpdateStatus(_) => return None,
+            RolloutStep::Delete(rs) => format!("delete {}", meta::name(&**rs)),
+            RolloutStep::SetRevision(revision) => format!("revision {revision}"),
+            RolloutStep::Warn { reason, .. } => format!("warn {reason}"),
+            RolloutStep::UpdateStatus(_) => return None,
         })
     });
     words.collect()
@@ -97,7 +97,7 @@ fn check(deployment: &Deployment, sets: &[Arc<ReplicaSet>], expect: &[&str]) {
 fn status(deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> DeploymentStatus {
     let plan = plan(&snapshot(sets), deployment, now());
     let status = plan.actions.into_iter().find_map(|action| match action {
-        Action::UpdateStatus(status) => Some(*status),
+        RolloutStep::UpdateStatus(status) => Some(*status),
         _ => None,
     });
     status.or(deployment.status.clone()).unwrap_or_default()
@@ -144,7 +144,7 @@ fn a_new_replica_set_is_made_as_upstream_makes_it() {
         ("kubectl.kubernetes.io/last-applied-configuration".to_owned(), "{}".to_owned()),
     ]));
     let plan = plan(&snapshot(&[]), &deployment, now());
-    let Some(Action::Create(rs)) = plan.actions.first() else {
+    let Some(RolloutStep::Create(rs)) = plan.actions.first() else {
         panic!("{:?}", plan.actions);
     };
     let labels = rs.metadata.labels.clone().unwrap_or_default();
@@ -266,13 +266,13 @@ fn rolling_back_reuses_the_replica_set_under_a_new_revision() {
     let deployment = deployment(2, json!({}));
     let sets = [set("v2", [0, 0, 0], 1, [2, 5], 1), set("v3", [2, 2, 2], 2, [2, 5], 2)];
     let plan = plan(&snapshot(&sets), &deployment, now());
-    let Some(Action::Update(update)) = plan.actions.first() else {
+    let Some(RolloutStep::Update(update)) = plan.actions.first() else {
         panic!("{:?}", plan.actions);
     };
     assert_eq!((update.name.as_str(), update.scale), ("web-v2", Some((0, 2))));
     assert_eq!(update.annotations[history::REVISION], "3");
     assert_eq!(update.annotations[history::REVISION_HISTORY], "1");
-    assert!(plan.actions.contains(&Action::SetRevision("3".to_owned())));
+    assert!(plan.actions.contains(&RolloutStep::SetRevision("3".to_owned())));
 }
 
 #[test]
@@ -371,7 +371,7 @@ fn the_deadline_is_looked_at_when_it_comes() {
     });
     let deployment = with_status(deployment(1, json!({})), progressing);
     let plan = plan(&snapshot(&[set("v2", [1, 1, 0], 1, [1, 4], 1)]), &deployment, now());
-    assert_eq!(plan.look_again, Some(std::time::Duration::from_secs(3 * 60 + 1)));
+    assert_eq!(plan.requeue_after, Some(std::time::Duration::from_secs(3 * 60 + 1)));
 }
 
 #[test]

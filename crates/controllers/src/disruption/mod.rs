@@ -10,7 +10,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use informer::{Change, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
+use informer::{Action, Change, Informer, Informers, ObjectKey, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
@@ -22,8 +22,8 @@ use machinery::selector::LabelSelector;
 use tokio_util::sync::CancellationToken;
 
 use self::plan::Snapshot;
-use crate::client::{Error, if_found, settle};
-use crate::ledger::{Ledger, PATIENCE};
+use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::meta;
 use crate::owner::Owner;
 use crate::pods;
@@ -47,7 +47,7 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
     let queue = controller.queue.clone();
     informer::run("disruption", queue, workers, cancel, |key| {
         let controller = Arc::clone(&controller);
-        async move { settle(controller.reconcile(&key).await) }
+        async move { requeue_on_conflict(controller.reconcile(&key).await) }
     })
     .await;
 }
@@ -62,7 +62,7 @@ struct Controller {
     controllers: Informer<ReplicationController>,
     recorder: Recorder,
     queue: WorkQueue<ObjectKey>,
-    ledger: Ledger,
+    expectations: Expectations,
 }
 
 impl Controller {
@@ -81,14 +81,14 @@ impl Controller {
             recorder: Recorder::new(client.clone(), "controllermanager", None),
             client,
             queue: WorkQueue::new(),
-            ledger: Ledger::default(),
+            expectations: Expectations::default(),
         }
     }
 
     fn watch(self: &Arc<Self>) {
         let controller = Arc::clone(self);
         self.budgets.on_change(move |change| {
-            controller.ledger.seen(change);
+            controller.expectations.observe(change);
             controller.queue.add(change.key());
         });
         let controller = Arc::clone(self);
@@ -111,14 +111,14 @@ impl Controller {
         }
     }
 
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(budget) = self.budgets.get(key) else {
-            self.ledger.forget(key);
-            return Ok(Outcome::Done);
+            self.expectations.forget(key);
+            return Ok(Action::AwaitChange);
         };
-        if !self.ledger.open(key).is_empty() {
+        if !self.expectations.satisfied(key) {
             // The event that shows the write brings the key back.
-            return Ok(Outcome::After(PATIENCE));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
         }
         let owner = Owner::of(&*budget);
         let snapshot = self.snapshot(&budget).await?;
@@ -129,8 +129,8 @@ impl Controller {
         let old = budget.status.clone().unwrap_or_default();
         let shown = || self.budgets.get(key).and_then(|budget| meta::version(&budget.metadata));
         // An eviction may have charged the budget meanwhile: then it is another version, and looked at again.
-        owner.patch_status(&self.client, (&old, &plan.status), Some((&self.ledger, &shown))).await?;
-        Ok(plan.look_again.map_or(Outcome::Done, Outcome::After))
+        owner.patch_status(&self.client, (&old, &plan.status), Some((&self.expectations, &shown))).await?;
+        Ok(plan.requeue_after.map_or(Action::AwaitChange, Action::RequeueAfter))
     }
 
     async fn snapshot(&self, budget: &PodDisruptionBudget) -> Result<Snapshot, Error> {
@@ -215,7 +215,7 @@ impl Controller {
         let Ok(kind) = GroupVersionKind::try_from(&types) else { return Ok(None) };
         let Ok((resource, _)) = discovery::oneshot::pinned_kind(&self.client, &kind).await else { return Ok(None) };
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
-        let scale = if_found(api.get_scale(&controller.name).await)?;
+        let scale = ok_if_not_found(api.get_scale(&controller.name).await)?;
         let size = scale.and_then(|scale| scale.spec?.replicas);
         Ok(size.map(|size| (controller.uid.clone(), size)))
     }

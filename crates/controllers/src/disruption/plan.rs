@@ -38,7 +38,7 @@ pub(crate) struct Plan {
     /// What there is to tell.
     pub(crate) events: Vec<(EventType, &'static str, String)>,
     /// When time alone changes something.
-    pub(crate) look_again: Option<Duration>,
+    pub(crate) requeue_after: Option<Duration>,
 }
 
 /// Whether the budget asks for the sizes of the owners at all.
@@ -144,7 +144,7 @@ impl Plan {
                 continue;
             }
             let wait = meta::until(until, now);
-            self.look_again = Some(self.look_again.map_or(wait, |least| least.min(wait)));
+            self.requeue_after = Some(self.requeue_after.map_or(wait, |least| least.min(wait)));
             disrupted.insert(name.to_owned(), since.clone());
         }
         disrupted

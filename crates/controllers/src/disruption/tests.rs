@@ -68,7 +68,7 @@ fn evicted_pods_are_not_counted_until_they_are_gone() {
     let plan = planned(json!({ "minAvailable": 1 }), status, &["a ready", "b ready", "c ready"], Ok(0));
     assert_eq!((plan.status.current_healthy, plan.status.disruptions_allowed), (Some(2), Some(1)));
     assert_eq!(plan.status.disrupted_pods.map(|pods| pods.into_keys().collect::<Vec<_>>()), Some(vec!["a".to_owned()]));
-    assert_eq!(plan.look_again.map(|wait| wait.as_secs()), Some(90));
+    assert_eq!(plan.requeue_after.map(|wait| wait.as_secs()), Some(90));
     let late = json!({ "disruptedPods": { "a": "2026-01-01T00:58:00Z" } });
     let plan = planned(json!({ "minAvailable": 1 }), late, &["a ready", "b ready"], Ok(0));
     assert_eq!((plan.status.current_healthy, plan.events[0].1), (Some(2), "NotDeleted"));

@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::address::TRIGGER_TIME;
-use super::slices::{self, Action, Family, Group, MANAGED_BY_LABEL};
+use super::slices::{self, Family, Group, MANAGED_BY_LABEL, SliceWrite};
 use crate::meta;
 
 /// What [`MANAGED_BY_LABEL`] says of a mirrored slice.
@@ -29,11 +29,11 @@ pub(crate) fn plan(
     endpoints: Option<&Endpoints>,
     service: Option<&Service>,
     slices: &[Arc<EndpointSlice>],
-) -> Vec<Action> {
+) -> Vec<SliceWrite> {
     let has_selector = |service: &Service| service.spec.as_ref().is_some_and(|spec| spec.selector.is_some());
     let endpoints = endpoints.filter(|endpoints| is_mirrored(endpoints));
     let (Some(endpoints), Some(_)) = (endpoints, service.filter(|service| !has_selector(service))) else {
-        return slices.iter().cloned().map(Action::Delete).collect();
+        return slices.iter().cloned().map(SliceWrite::Delete).collect();
     };
     let template = template(endpoints);
     let trigger = meta::annotation(endpoints, TRIGGER_TIME).and_then(|time| time.parse().ok());

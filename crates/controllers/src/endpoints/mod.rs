@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use informer::{Change, Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Change, Informer, Informers, ObjectKey, WorkQueue};
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, PostParams, Preconditions};
@@ -24,9 +24,9 @@ use kube::{Api, Client};
 use machinery::selector::LabelSelector;
 use tokio_util::sync::CancellationToken;
 
-use self::slices::{Action, MANAGED_BY_LABEL, MANAGER, Snapshot};
-use crate::client::{Error, if_found, settle};
-use crate::ledger::{Ledger, PATIENCE};
+use self::slices::{MANAGED_BY_LABEL, MANAGER, SliceWrite, Snapshot};
+use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::{meta, pods};
 
 /// The index under which a Service is found by one of the labels it selects; see [`pods::label_value`].
@@ -56,7 +56,7 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
     let queue = controller.queue.clone();
     informer::run("endpoints", queue, workers, cancel, |key| {
         let controller = Arc::clone(&controller);
-        async move { settle(controller.reconcile(&key).await) }
+        async move { requeue_on_conflict(controller.reconcile(&key).await) }
     })
     .await;
 }
@@ -69,8 +69,8 @@ struct Controller {
     slices: Informer<EndpointSlice>,
     endpoints: Informer<Endpoints>,
     queue: WorkQueue<ObjectKey>,
-    slice_ledger: Ledger,
-    endpoints_ledger: Ledger,
+    slice_expectations: Expectations,
+    endpoints_expectations: Expectations,
 }
 
 impl Controller {
@@ -83,8 +83,8 @@ impl Controller {
             slices: informers.informer(),
             endpoints: informers.informer(),
             queue: WorkQueue::new(),
-            slice_ledger: Ledger::default(),
-            endpoints_ledger: Ledger::default(),
+            slice_expectations: Expectations::default(),
+            endpoints_expectations: Expectations::default(),
         };
         controller.pods.index(pods::BY_LABEL, pods::label_values);
         controller.services.index(BY_SELECTOR, |service: &Service| {
@@ -104,13 +104,13 @@ impl Controller {
         self.pods.on_change(move |change| controller.wake_selectors(change));
         let controller = Arc::clone(self);
         self.slices.on_change(move |change| {
-            controller.slice_ledger.seen(change);
+            controller.slice_expectations.observe(change);
             let slices = [&change.old, &change.new].into_iter().flatten();
             slices.filter_map(|slice| service_of(slice)).for_each(|(key, _)| controller.wake(key));
         });
         let controller = Arc::clone(self);
         self.endpoints.on_change(move |change| {
-            controller.endpoints_ledger.seen(change);
+            controller.endpoints_expectations.observe(change);
             controller.wake(change.key());
         });
         let controller = Arc::clone(self);
@@ -143,7 +143,7 @@ impl Controller {
         woken.into_iter().for_each(|key| self.wake(key));
     }
 
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let service = self.services.get(key).filter(|service| !meta::is_deleting(&**service));
         let endpoints = self.endpoints.get(key);
         if service.is_none()
@@ -151,11 +151,11 @@ impl Controller {
         {
             // Slices go with their owner; Endpoints have none.
             let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
-            if_found(api.delete(&key.name, &only(&**endpoints)).await)?;
+            ok_if_not_found(api.delete(&key.name, &only(&**endpoints)).await)?;
         }
-        if !self.slice_ledger.open(key).is_empty() || !self.endpoints_ledger.open(key).is_empty() {
+        if !self.slice_expectations.satisfied(key) || !self.endpoints_expectations.satisfied(key) {
             // The event that shows the write brings the key back.
-            return Ok(Outcome::After(PATIENCE));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
         }
         let mirrored = self.slices.by_index(BY_SERVICE, &kept_by(mirror::MANAGER, key));
         let mut actions = mirror::plan(endpoints.as_deref(), service.as_deref(), &mirrored);
@@ -168,7 +168,7 @@ impl Controller {
         let (slices, legacy) = futures::join!(self.apply(key, actions), self.apply_legacy(key, legacy));
         slices?;
         legacy?;
-        Ok(Outcome::Done)
+        Ok(Action::AwaitChange)
     }
 
     fn snapshot(&self, key: &ObjectKey, service: &Service) -> Snapshot {
@@ -192,34 +192,34 @@ impl Controller {
         Snapshot { pods, zones, slices }
     }
 
-    async fn apply(&self, key: &ObjectKey, actions: Vec<Action>) -> Result<(), Error> {
+    async fn apply(&self, key: &ObjectKey, actions: Vec<SliceWrite>) -> Result<(), Error> {
         let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &key.namespace);
         for action in actions {
             match action {
-                Action::Create(mut slice) => {
+                SliceWrite::Create(mut slice) => {
                     let prefix = slice.metadata.generate_name.clone().unwrap_or_default();
                     let name = machinery::names::generate_name(&prefix);
                     let slice_key = ObjectKey::new(&key.namespace, &name);
                     slice.metadata.name = Some(name);
-                    self.slice_ledger.creating(key, slice_key.clone());
+                    self.slice_expectations.expect_creation(key, slice_key.clone());
                     if let Err(error) = api.create(&PostParams::default(), &slice).await.map_err(Error::from) {
-                        self.slice_ledger.strike(&slice_key);
+                        self.slice_expectations.observed(&slice_key);
                         if error.is_namespace_terminating() {
                             return Ok(());
                         }
                         return Err(error);
                     }
                 }
-                Action::Replace(slice) => {
+                SliceWrite::Replace(slice) => {
                     let answer = api.replace(meta::name(&*slice), &PostParams::default(), &slice).await;
-                    if let Some(written) = if_found(answer)? {
-                        self.slice_ledger.wrote(key, &written, |key| self.slices.get(key));
+                    if let Some(written) = ok_if_not_found(answer)? {
+                        self.slice_expectations.expect_write(key, &written, |key| self.slices.get(key));
                     }
                 }
-                Action::Delete(slice) => {
-                    self.slice_ledger.deleting(key, &*slice);
-                    if let Err(error) = if_found(api.delete(meta::name(&*slice), &only(&*slice)).await) {
-                        self.slice_ledger.strike(&ObjectKey::of(&*slice));
+                SliceWrite::Delete(slice) => {
+                    self.slice_expectations.expect_deletion(key, &*slice);
+                    if let Err(error) = ok_if_not_found(api.delete(meta::name(&*slice), &only(&*slice)).await) {
+                        self.slice_expectations.observed(&ObjectKey::of(&*slice));
                         return Err(error);
                     }
                 }
@@ -240,7 +240,7 @@ impl Controller {
         };
         match answer.map_err(Error::from) {
             Ok(written) => {
-                self.endpoints_ledger.wrote(key, &written, |key| self.endpoints.get(key));
+                self.endpoints_expectations.expect_write(key, &written, |key| self.endpoints.get(key));
                 Ok(())
             }
             Err(error) if error.is_namespace_terminating() => Ok(()),

@@ -35,7 +35,7 @@ pub(crate) struct Snapshot {
 
 /// One thing to do.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Action {
+pub(crate) enum SliceWrite {
     /// Create a slice, under a name that begins with its `generateName`.
     Create(Box<EndpointSlice>),
     /// Replace a slice.
@@ -45,7 +45,7 @@ pub(crate) enum Action {
 }
 
 /// Decides what the slices of `service` need. Nothing, if they are what they ought to be.
-pub(crate) fn plan(snapshot: &Snapshot, service: &Service) -> Vec<Action> {
+pub(crate) fn plan(snapshot: &Snapshot, service: &Service) -> Vec<SliceWrite> {
     let Some(spec) = &service.spec else {
         return Vec::new();
     };
@@ -60,7 +60,7 @@ pub(crate) fn plan(snapshot: &Snapshot, service: &Service) -> Vec<Action> {
     }
     // Of a family that the Service no longer has, nothing stays.
     let stale = snapshot.slices.iter().filter(|slice| !wanted.contains(&slice.address_type.as_str()));
-    actions.extend(stale.map(|slice| Action::Delete(Arc::clone(slice))));
+    actions.extend(stale.map(|slice| SliceWrite::Delete(Arc::clone(slice))));
     actions
 }
 
@@ -204,7 +204,7 @@ impl Family<'_> {
         &self,
         groups: Vec<Group>,
         trigger: impl FnOnce(&[Identity]) -> Option<Timestamp>,
-    ) -> Vec<Action> {
+    ) -> Vec<SliceWrite> {
         let mut spare: Vec<Arc<EndpointSlice>> =
             self.slices.iter().filter(|slice| slice.address_type == self.name).cloned().collect();
         spare.sort_by(|a, b| meta::name(&**a).cmp(meta::name(&**b)));
@@ -221,15 +221,15 @@ impl Family<'_> {
             draft.existing = spare.pop();
         }
         let trigger = trigger(&changed);
-        let mut actions: Vec<Action> = Vec::new();
+        let mut actions: Vec<SliceWrite> = Vec::new();
         for draft in drafts {
             actions.extend(self.finish(draft, trigger));
         }
-        actions.extend(spare.into_iter().map(Action::Delete));
+        actions.extend(spare.into_iter().map(SliceWrite::Delete));
         actions
     }
 
-    fn finish(&self, draft: Draft, trigger: Option<Timestamp>) -> Option<Action> {
+    fn finish(&self, draft: Draft, trigger: Option<Timestamp>) -> Option<SliceWrite> {
         let mut slice = EndpointSlice {
             address_type: self.name.to_owned(),
             endpoints: Some(draft.endpoints),
@@ -245,7 +245,7 @@ impl Family<'_> {
         };
         slice.metadata.annotations = (!annotations.is_empty()).then_some(annotations);
         let Some(existing) = draft.existing.as_deref() else {
-            return Some(Action::Create(Box::new(slice)));
+            return Some(SliceWrite::Create(Box::new(slice)));
         };
         let lasting = |annotations: &BTreeMap<String, String>| {
             let mut annotations = annotations.clone();
@@ -268,7 +268,7 @@ impl Family<'_> {
             managed_fields: None,
             ..existing.metadata.clone()
         };
-        Some(Action::Replace(Box::new(slice)))
+        Some(SliceWrite::Replace(Box::new(slice)))
     }
 }
 

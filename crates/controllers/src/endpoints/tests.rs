@@ -49,18 +49,18 @@ fn deleting(pod: &mut Value) {
 }
 
 /// What the slices are after a plan was carried out; new ones are called by their number.
-fn carry_out(mut slices: Vec<Arc<EndpointSlice>>, actions: Vec<Action>) -> Vec<Arc<EndpointSlice>> {
+fn carry_out(mut slices: Vec<Arc<EndpointSlice>>, actions: Vec<SliceWrite>) -> Vec<Arc<EndpointSlice>> {
     for action in actions {
         match action {
-            Action::Create(mut slice) => {
+            SliceWrite::Create(mut slice) => {
                 slice.metadata.name = Some(format!("web-{}", slices.len()));
                 slices.push(Arc::new(*slice));
             }
-            Action::Replace(slice) => {
+            SliceWrite::Replace(slice) => {
                 slices.retain(|old| meta::name(&**old) != meta::name(&*slice));
                 slices.push(Arc::new(*slice));
             }
-            Action::Delete(slice) => slices.retain(|old| !Arc::ptr_eq(old, &slice)),
+            SliceWrite::Delete(slice) => slices.retain(|old| !Arc::ptr_eq(old, &slice)),
         }
     }
     slices
@@ -149,7 +149,7 @@ fn endpoints_are_packed_by_the_hundred_and_stay_where_they_are() {
     };
     let actions = plan(&snapshot, &service);
     assert_eq!(actions.len(), 1, "one changed endpoint is one changed slice");
-    let Action::Replace(slice) = &actions[0] else { panic!("{actions:?}") };
+    let SliceWrite::Replace(slice) = &actions[0] else { panic!("{actions:?}") };
     let annotations = slice.metadata.annotations.clone().unwrap_or_default();
     assert_eq!(annotations[address::TRIGGER_TIME], "2026-01-01T00:05:00Z");
 

@@ -13,7 +13,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use informer::{EventType, Outcome, Recorder};
+use informer::{Action, EventType, Recorder};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::graph::{Dependent, FOREGROUND, Fate, Node, ORPHAN, Owner, Text};
 use self::kinds::{Partial, Shared};
-use self::plan::{Action, Policy, Standing, Wishes};
-use crate::client::{Error, if_found, settle};
+use self::plan::{CollectStep, Policy, Standing, Wishes};
+use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
 use crate::discovery::Kind;
 
 /// Runs the controller until `cancel` is triggered.
@@ -44,7 +44,7 @@ pub(crate) async fn run(client: Client, workers: usize, cancel: CancellationToke
         let queue = shared.queue.clone();
         informer::run("garbage", queue, workers, cancel.clone(), |uid: Text| {
             let collector = Arc::clone(&collector);
-            async move { settle(collector.look_at(&uid).await) }
+            async move { requeue_on_conflict(collector.look_at(&uid).await) }
         })
         .await;
     };
@@ -57,19 +57,19 @@ struct Collector {
 }
 
 impl Collector {
-    async fn look_at(&self, uid: &Text) -> Result<Outcome, Error> {
+    async fn look_at(&self, uid: &Text) -> Result<Action, Error> {
         let Some((node, kind)) = self.node(uid) else {
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         };
         // Most of the time the graph alone shows that there is nothing to do.
         if node.fate == Fate::Goes || (node.fate == Fate::Stays && self.is_held(&node)) {
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         }
         let api: Api<Partial> = api(&self.shared.client, &kind, &node.namespace);
-        let live = if_found(api.get(&node.name).await)?;
+        let live = ok_if_not_found(api.get(&node.name).await)?;
         let Some(meta) = live.map(|live| live.metadata).filter(|meta| meta.uid.as_deref() == Some(&**uid)) else {
             // It is gone; the watch will say so.
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         };
         let (node, dependents) = {
             let mut known = self.shared.known();
@@ -92,7 +92,7 @@ impl Collector {
                 break;
             }
         }
-        Ok(Outcome::Done)
+        Ok(Action::AwaitChange)
     }
 
     fn node(&self, uid: &str) -> Option<(Node, Arc<Kind>)> {
@@ -140,7 +140,7 @@ impl Collector {
             return Ok(Standing::Absent);
         }
         let api: Api<Partial> = api(&self.shared.client, &owner_kind, &namespace);
-        let live = if_found(api.get(&owner.name).await)?;
+        let live = ok_if_not_found(api.get(&owner.name).await)?;
         match live.filter(|live| live.metadata.uid.as_deref() == Some(&*owner.uid)) {
             Some(live) if Fate::of(&live.metadata) == Fate::Foreground => Ok(Standing::Waiting),
             Some(_) => Ok(Standing::Solid),
@@ -169,9 +169,15 @@ impl Collector {
     }
 
     /// Carries one action out. False if the rest of the plan has lost its ground.
-    async fn apply(&self, api: &Api<Partial>, node: &Node, meta: &ObjectMeta, action: Action) -> Result<bool, Error> {
+    async fn apply(
+        &self,
+        api: &Api<Partial>,
+        node: &Node,
+        meta: &ObjectMeta,
+        action: CollectStep,
+    ) -> Result<bool, Error> {
         match action {
-            Action::Delete(policy) => {
+            CollectStep::Delete(policy) => {
                 let params = DeleteParams {
                     propagation_policy: Some(match policy {
                         Policy::Background => PropagationPolicy::Background,
@@ -185,13 +191,13 @@ impl Collector {
                     uid: meta.uid.clone(),
                     resource_version: meta.resource_version.clone(),
                 });
-                if_found(api.delete(&node.name, &params).await)?;
+                ok_if_not_found(api.delete(&node.name, &params).await)?;
             }
-            Action::RemoveOwners(uids) => {
+            CollectStep::RemoveOwners(uids) => {
                 let keep = |uid: &str| !uids.iter().any(|gone| &**gone == uid);
                 patch(api, meta, owners_patch(meta, keep)).await?;
             }
-            Action::Unblock => {
+            CollectStep::Unblock => {
                 let mut owners = meta.owner_references.clone().unwrap_or_default();
                 owners.iter_mut().for_each(|owner| owner.block_owner_deletion = Some(false));
                 patch(api, meta, json!({ "metadata": { "ownerReferences": owners } })).await?;
@@ -199,13 +205,13 @@ impl Collector {
                 self.shared.queue.add(meta.uid.as_deref().unwrap_or_default().into());
                 return Ok(false);
             }
-            Action::Orphan(dependents) => self.orphan(meta, &dependents).await?,
-            Action::RemoveFinalizer(finalizer) => {
+            CollectStep::Orphan(dependents) => self.orphan(meta, &dependents).await?,
+            CollectStep::RemoveFinalizer(finalizer) => {
                 let left = meta.finalizers.iter().flatten().filter(|name| *name != finalizer);
                 let left: Vec<&String> = left.collect();
                 patch(api, meta, json!({ "metadata": { "finalizers": left } })).await?;
             }
-            Action::LookAt(uids) => uids.into_iter().for_each(|uid| self.shared.queue.add(uid)),
+            CollectStep::LookAt(uids) => uids.into_iter().for_each(|uid| self.shared.queue.add(uid)),
         }
         Ok(true)
     }
@@ -217,7 +223,7 @@ impl Collector {
                 continue;
             };
             let api: Api<Partial> = api(&self.shared.client, &kind, &dependent.node.namespace);
-            let Some(live) = if_found(api.get(&dependent.node.name).await)? else {
+            let Some(live) = ok_if_not_found(api.get(&dependent.node.name).await)? else {
                 continue;
             };
             if live.metadata.uid.as_deref() == Some(&*dependent.uid) {
@@ -258,6 +264,6 @@ async fn patch(api: &Api<Partial>, meta: &ObjectMeta, mut patch: Value) -> Resul
     patch["metadata"]["uid"] = json!(meta.uid);
     patch["metadata"]["resourceVersion"] = json!(meta.resource_version);
     let name = meta.name.as_deref().unwrap_or_default();
-    if_found(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
+    ok_if_not_found(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
     Ok(())
 }

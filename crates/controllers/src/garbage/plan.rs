@@ -28,7 +28,7 @@ pub(crate) enum Policy {
 
 /// One thing to do about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(crate) enum CollectStep {
     /// Delete it.
     Delete(Policy),
     /// Take these owners off it: others hold it.
@@ -55,23 +55,28 @@ pub(crate) struct Wishes {
 }
 
 /// Decides about an object with this `fate`, these `owners` and these `dependents`.
-pub(crate) fn plan(fate: Fate, wishes: Wishes, owners: &[(Text, Standing)], dependents: &[Dependent]) -> Vec<Action> {
+pub(crate) fn plan(
+    fate: Fate,
+    wishes: Wishes,
+    owners: &[(Text, Standing)],
+    dependents: &[Dependent],
+) -> Vec<CollectStep> {
     match fate {
         Fate::Goes => Vec::new(),
         Fate::Orphans => {
-            let orphan = (!dependents.is_empty()).then(|| Action::Orphan(dependents.to_vec()));
-            orphan.into_iter().chain([Action::RemoveFinalizer(super::graph::ORPHAN)]).collect()
+            let orphan = (!dependents.is_empty()).then(|| CollectStep::Orphan(dependents.to_vec()));
+            orphan.into_iter().chain([CollectStep::RemoveFinalizer(super::graph::ORPHAN)]).collect()
         }
         Fate::Foreground if dependents.iter().any(|dependent| dependent.blocks) => {
             let waiting = dependents.iter().filter(|dependent| dependent.node.fate != Fate::Foreground);
-            vec![Action::LookAt(waiting.map(|dependent| dependent.uid.clone()).collect())]
+            vec![CollectStep::LookAt(waiting.map(|dependent| dependent.uid.clone()).collect())]
         }
-        Fate::Foreground => vec![Action::RemoveFinalizer(super::graph::FOREGROUND)],
+        Fate::Foreground => vec![CollectStep::RemoveFinalizer(super::graph::FOREGROUND)],
         Fate::Stays => of_owners(wishes, owners, dependents),
     }
 }
 
-fn of_owners(wishes: Wishes, owners: &[(Text, Standing)], dependents: &[Dependent]) -> Vec<Action> {
+fn of_owners(wishes: Wishes, owners: &[(Text, Standing)], dependents: &[Dependent]) -> Vec<CollectStep> {
     let any = |standing| owners.iter().any(|(_, other)| *other == standing);
     if owners.is_empty() || any(Standing::Impossible) {
         return Vec::new();
@@ -79,15 +84,15 @@ fn of_owners(wishes: Wishes, owners: &[(Text, Standing)], dependents: &[Dependen
     if any(Standing::Solid) {
         let others = owners.iter().filter(|(_, standing)| *standing != Standing::Solid);
         let others: Vec<Text> = others.map(|(uid, _)| uid.clone()).collect();
-        return if others.is_empty() { Vec::new() } else { vec![Action::RemoveOwners(others)] };
+        return if others.is_empty() { Vec::new() } else { vec![CollectStep::RemoveOwners(others)] };
     }
     if any(Standing::Waiting) && !dependents.is_empty() {
         // Upstream: where ownership goes in a circle, everybody would wait for ever.
         let circle = dependents.iter().any(|dependent| dependent.node.fate == Fate::Foreground);
-        let unblock = (circle && wishes.blocks).then_some(Action::Unblock);
-        return unblock.into_iter().chain([Action::Delete(Policy::Foreground)]).collect();
+        let unblock = (circle && wishes.blocks).then_some(CollectStep::Unblock);
+        return unblock.into_iter().chain([CollectStep::Delete(Policy::Foreground)]).collect();
     }
-    vec![Action::Delete(match wishes {
+    vec![CollectStep::Delete(match wishes {
         Wishes { orphan: true, .. } => Policy::Orphan,
         Wishes { foreground: true, .. } => Policy::Foreground,
         Wishes { .. } => Policy::Background,

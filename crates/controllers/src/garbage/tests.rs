@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, from_value, json};
 
 use super::graph::{Dependent, Fate, Graph, Node, Text};
-use super::plan::{Action, Policy, Standing, Wishes, plan};
+use super::plan::{CollectStep, Policy, Standing, Wishes, plan};
 
 fn node(graph: &mut Graph, owners: &[(&str, bool)], deleting: bool, finalizers: &[&str]) -> Node {
     let owners: Vec<Value> = owners
@@ -76,7 +76,7 @@ fn the_fate_is_in_the_metadata() {
     }
 }
 
-type Case<'a> = (Fate, Wishes, &'a [Standing], Vec<Dependent>, Vec<Action>);
+type Case<'a> = (Fate, Wishes, &'a [Standing], Vec<Dependent>, Vec<CollectStep>);
 
 #[test]
 fn objects_go_with_the_last_of_their_owners() {
@@ -93,7 +93,7 @@ fn objects_go_with_the_last_of_their_owners() {
     let none = Wishes::default();
     let orphan = Wishes { orphan: true, ..none };
     let foreground = Wishes { foreground: true, ..none };
-    let background = || vec![Action::Delete(Policy::Background)];
+    let background = || vec![CollectStep::Delete(Policy::Background)];
 
     let table: Vec<Case> = vec![
         // What stays, by the standing of its owners.
@@ -101,33 +101,33 @@ fn objects_go_with_the_last_of_their_owners() {
         (Fate::Stays, none, &[Solid], vec![], vec![]),
         (Fate::Stays, none, &[Absent], vec![], background()),
         (Fate::Stays, none, &[Absent, Absent], vec![plain.clone()], background()),
-        (Fate::Stays, orphan, &[Absent], vec![], vec![Action::Delete(Policy::Orphan)]),
-        (Fate::Stays, foreground, &[Absent], vec![], vec![Action::Delete(Policy::Foreground)]),
-        (Fate::Stays, none, &[Absent, Solid], vec![], vec![Action::RemoveOwners(texts(&["0"]))]),
-        (Fate::Stays, none, &[Solid, Waiting, Absent], vec![], vec![Action::RemoveOwners(texts(&["1", "2"]))]),
+        (Fate::Stays, orphan, &[Absent], vec![], vec![CollectStep::Delete(Policy::Orphan)]),
+        (Fate::Stays, foreground, &[Absent], vec![], vec![CollectStep::Delete(Policy::Foreground)]),
+        (Fate::Stays, none, &[Absent, Solid], vec![], vec![CollectStep::RemoveOwners(texts(&["0"]))]),
+        (Fate::Stays, none, &[Solid, Waiting, Absent], vec![], vec![CollectStep::RemoveOwners(texts(&["1", "2"]))]),
         (Fate::Stays, none, &[Absent, Impossible], vec![], vec![]),
         (Fate::Stays, none, &[Waiting], vec![], background()),
-        (Fate::Stays, none, &[Waiting], vec![plain.clone()], vec![Action::Delete(Policy::Foreground)]),
+        (Fate::Stays, none, &[Waiting], vec![plain.clone()], vec![CollectStep::Delete(Policy::Foreground)]),
         (
             Fate::Stays,
             Wishes { blocks: true, ..none },
             &[Waiting],
             vec![blocking_waits.clone()],
-            vec![Action::Unblock, Action::Delete(Policy::Foreground)],
+            vec![CollectStep::Unblock, CollectStep::Delete(Policy::Foreground)],
         ),
-        (Fate::Stays, none, &[Waiting], vec![blocking_waits.clone()], vec![Action::Delete(Policy::Foreground)]),
+        (Fate::Stays, none, &[Waiting], vec![blocking_waits.clone()], vec![CollectStep::Delete(Policy::Foreground)]),
         // What is being deleted.
         (Fate::Goes, none, &[Absent], vec![blocking.clone()], vec![]),
-        (Fate::Foreground, none, &[], vec![plain.clone()], vec![Action::RemoveFinalizer("foregroundDeletion")]),
-        (Fate::Foreground, none, &[], vec![blocking.clone()], vec![Action::LookAt(texts(&["d"]))]),
-        (Fate::Foreground, none, &[], vec![blocking_waits], vec![Action::LookAt(texts(&[]))]),
-        (Fate::Orphans, none, &[], vec![], vec![Action::RemoveFinalizer("orphan")]),
+        (Fate::Foreground, none, &[], vec![plain.clone()], vec![CollectStep::RemoveFinalizer("foregroundDeletion")]),
+        (Fate::Foreground, none, &[], vec![blocking.clone()], vec![CollectStep::LookAt(texts(&["d"]))]),
+        (Fate::Foreground, none, &[], vec![blocking_waits], vec![CollectStep::LookAt(texts(&[]))]),
+        (Fate::Orphans, none, &[], vec![], vec![CollectStep::RemoveFinalizer("orphan")]),
         (
             Fate::Orphans,
             none,
             &[],
             vec![blocking.clone()],
-            vec![Action::Orphan(vec![blocking]), Action::RemoveFinalizer("orphan")],
+            vec![CollectStep::Orphan(vec![blocking]), CollectStep::RemoveFinalizer("orphan")],
         ),
     ];
     for (fate, wishes, standings, dependents, expect) in table {

@@ -12,7 +12,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use informer::{Change, Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Change, Informer, Informers, ObjectKey, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use self::plan::Plan;
-use crate::client::{Error, if_found, settle};
-use crate::ledger::{Ledger, PATIENCE};
+use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::meta;
 use crate::owner::Owner;
 use crate::pod_control::{self, PodControl, Words};
@@ -49,11 +49,11 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
     let (queue, orphan_queue) = (controller.queue.clone(), controller.orphans.clone());
     let jobs = informer::run("job", queue, workers, cancel.clone(), |key| {
         let controller = Arc::clone(&jobs);
-        async move { settle(controller.reconcile(&key).await) }
+        async move { requeue_on_conflict(controller.reconcile(&key).await) }
     });
     let orphans = informer::run("job-orphan", orphan_queue, workers, cancel, |key| {
         let controller = Arc::clone(&orphans);
-        async move { settle(controller.let_go(&key).await) }
+        async move { requeue_on_conflict(controller.let_go(&key).await) }
     });
     tokio::join!(jobs, orphans);
 }
@@ -66,7 +66,7 @@ struct Controller {
     /// Pods that are counted by nobody any more.
     orphans: WorkQueue<ObjectKey>,
     /// What was written to the Jobs themselves.
-    ledger: Ledger,
+    expectations: Expectations,
 }
 
 impl Controller {
@@ -80,14 +80,14 @@ impl Controller {
             client,
             queue: WorkQueue::new(),
             orphans: WorkQueue::new(),
-            ledger: Ledger::default(),
+            expectations: Expectations::default(),
         }
     }
 
     fn watch(self: &Arc<Self>) {
         let controller = Arc::clone(self);
         self.jobs.on_change(move |change| {
-            controller.ledger.seen(change);
+            controller.expectations.observe(change);
             controller.queue.add(change.key());
             if let (Some(gone), None) = (&change.old, &change.new) {
                 let left = controller.pods.informer().by_index(meta::BY_CONTROLLER, meta::uid(&**gone));
@@ -98,7 +98,7 @@ impl Controller {
         });
         let controller = Arc::clone(self);
         self.pods.informer().on_change(move |change| {
-            controller.pods.ledger.seen(change);
+            controller.pods.expectations.observe(change);
             if concerns_job(change) {
                 let jobs = |namespace: &str| controller.jobs.by_index(meta::BY_NAMESPACE, namespace);
                 pod_control::wake(&controller.queue, change, KIND, jobs, |job| selector(job).ok());
@@ -109,26 +109,26 @@ impl Controller {
         });
     }
 
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(job) = self.jobs.get(key) else {
-            self.ledger.forget(key);
-            self.pods.ledger.forget(key);
-            return Ok(Outcome::Done);
+            self.expectations.forget(key);
+            self.pods.expectations.forget(key);
+            return Ok(Action::AwaitChange);
         };
         let managed_by = job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref());
         if managed_by.is_some_and(|manager| manager != MANAGED_BY) {
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         }
-        if !self.ledger.open(key).is_empty() || !self.pods.ledger.open(key).is_empty() {
+        if !self.expectations.satisfied(key) || !self.pods.expectations.satisfied(key) {
             // The event that shows the write brings the key back.
-            return Ok(Outcome::After(PATIENCE));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
         }
         let now = Timestamp::now();
         if let Some(due) = plan::expires(&job).filter(|_| !meta::is_deleting(&*job)) {
             let wait = meta::until(due, now);
             if wait.is_zero() {
                 self.expire(key, &job).await?;
-                return Ok(Outcome::Done);
+                return Ok(Action::AwaitChange);
             }
             self.queue.add_after(key.clone(), wait);
         }
@@ -137,14 +137,14 @@ impl Controller {
         let pods = self.pods.claim(&owner, &*job, &selector, |_| true).await?;
         let plan = plan::plan(&job, &pods, &owner, now);
         self.apply(&owner, &job, &plan).await?;
-        Ok(plan.look_again.map_or(Outcome::Done, Outcome::After))
+        Ok(plan.requeue_after.map_or(Action::AwaitChange, Action::RequeueAfter))
     }
 
     async fn apply(&self, owner: &Owner, job: &Job, plan: &Plan) -> Result<(), Error> {
-        for pod in plan.discard.iter().filter(|pod| pod::is_tracked(pod)) {
+        for pod in plan.delete_uncounted.iter().filter(|pod| pod::is_tracked(pod)) {
             self.pods.patch(owner, pod, untracking(pod)).await?;
         }
-        let discarded = self.pods.delete(owner, &plan.discard).await;
+        let discarded = self.pods.delete(owner, &plan.delete_uncounted).await;
         let deleted = self.pods.delete(owner, &plan.delete).await;
         let created = self.pods.create(owner, plan.create.clone()).await;
         let mut status = plan.status.clone();
@@ -152,12 +152,12 @@ impl Controller {
         status.active = meta::count(status.active.unwrap_or_default() - missing);
         let old = job.status.clone().unwrap_or_default();
         let shown = || self.jobs.get(&owner.key).and_then(|job| meta::version(&job.metadata));
-        owner.patch_status(&self.client, (&old, &status), Some((&self.ledger, &shown))).await?;
+        owner.patch_status(&self.client, (&old, &status), Some((&self.expectations, &shown))).await?;
         for (type_, reason, message) in &plan.events {
             self.pods.event(owner, *type_, reason, message.clone());
         }
         // Only what the status has on record may be let go.
-        for pod in &plan.untrack {
+        for pod in &plan.remove_finalizers {
             self.pods.patch(owner, pod, untracking(pod)).await?;
         }
         created.error.map_or(Ok(()), Err)?;
@@ -170,31 +170,31 @@ impl Controller {
         // Somebody may have given it more time: then it is another version.
         let preconditions =
             Preconditions { uid: job.metadata.uid.clone(), resource_version: job.metadata.resource_version.clone() };
-        if_found(api.delete(&key.name, &DeleteParams::foreground().preconditions(preconditions)).await)?;
+        ok_if_not_found(api.delete(&key.name, &DeleteParams::foreground().preconditions(preconditions)).await)?;
         Ok(())
     }
 
     /// Takes the finalizer from a Pod that no Job counts any more.
-    async fn let_go(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+    async fn let_go(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(pod) = self.pods.informer().get(key).filter(|pod| pod::is_tracked(pod)) else {
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         };
         if let Some(owner) = meta::controller_of(&pod.metadata) {
             let job = self.jobs.get(&ObjectKey::new(&key.namespace, &owner.name));
             if owner.kind != KIND || job.is_some_and(|job| meta::uid(&*job) == owner.uid && !plan::is_finished(&job)) {
-                return Ok(Outcome::Done);
+                return Ok(Action::AwaitChange);
             }
             // The informer of Jobs may be behind that of Pods.
             let api: Api<Job> = Api::namespaced(self.client.clone(), &key.namespace);
-            let live = if_found(api.get(&owner.name).await)?;
+            let live = ok_if_not_found(api.get(&owner.name).await)?;
             if live.is_some_and(|live| meta::uid(&live) == owner.uid && !plan::is_finished(&live)) {
-                return Ok(Outcome::Done);
+                return Ok(Action::AwaitChange);
             }
         }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
         let patch = Patch::Strategic(untracking(&pod));
-        if_found(api.patch(&key.name, &PatchParams::default(), &patch).await)?;
-        Ok(Outcome::Done)
+        ok_if_not_found(api.patch(&key.name, &PatchParams::default(), &patch).await)?;
+        Ok(Action::AwaitChange)
     }
 }
 

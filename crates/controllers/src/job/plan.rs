@@ -31,17 +31,17 @@ pub(crate) struct Plan {
     /// Pods to delete.
     pub(crate) delete: Vec<Arc<Pod>>,
     /// Pods to delete that are not to be counted.
-    pub(crate) discard: Vec<Arc<Pod>>,
+    pub(crate) delete_uncounted: Vec<Arc<Pod>>,
     /// Pods to create.
     pub(crate) create: Vec<Pod>,
     /// The status, as if the above had been carried out.
     pub(crate) status: JobStatus,
     /// Pods whose finalizer may go once the status is written.
-    pub(crate) untrack: Vec<Arc<Pod>>,
+    pub(crate) remove_finalizers: Vec<Arc<Pod>>,
     /// What there is to tell.
     pub(crate) events: Vec<(EventType, String, String)>,
     /// When time alone changes something.
-    pub(crate) look_again: Option<Duration>,
+    pub(crate) requeue_after: Option<Duration>,
 }
 
 /// Whether the Job has come to its end, one way or the other.
@@ -68,13 +68,13 @@ pub(crate) fn plan(job: &Job, pods: &[Arc<Pod>], owner: &Owner, now: Timestamp) 
     let spec = job.spec.as_ref().unwrap_or(&empty);
     let mut plan = Plan { status: job.status.clone().unwrap_or_default(), ..Plan::default() };
     if is_finished(job) {
-        plan.untrack = pods.iter().filter(|pod| of::is_tracked(pod)).cloned().collect();
+        plan.remove_finalizers = pods.iter().filter(|pod| of::is_tracked(pod)).cloned().collect();
         return plan;
     }
     let mut planner = Planner { job, spec, pods, owner, now, tally: Tally::of(job, spec, pods), plan };
     planner.start();
-    let end = planner.end();
-    planner.act(end.as_ref());
+    let end = planner.finished_condition();
+    planner.sync(end.as_ref());
     planner.plan
 }
 
@@ -222,7 +222,7 @@ impl Planner<'_> {
     }
 
     /// Whether the Job is at its end before anything further is done for it.
-    fn end(&mut self) -> Option<End> {
+    fn finished_condition(&mut self) -> Option<End> {
         let known = |type_: &str, succeeds: bool| {
             let known = condition(self.job, type_)?;
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -291,18 +291,18 @@ impl Planner<'_> {
         if due <= self.now {
             return true;
         }
-        self.look_again(meta::until(due, self.now));
+        self.requeue_after(meta::until(due, self.now));
         false
     }
 
-    fn act(&mut self, end: Option<&End>) {
+    fn sync(&mut self, end: Option<&End>) {
         let mut active = i32::try_from(self.tally.active.len()).unwrap_or(i32::MAX);
         let mut end = end.cloned();
         if end.is_some() {
             self.plan.delete.clone_from(&self.tally.active);
             active = 0;
         } else if !meta::is_deleting(self.job) {
-            active += self.manage();
+            active += self.manage_job();
             let succeeded = self.tally.succeeded;
             let complete = match self.spec.completions {
                 None => succeeded > 0 && active == 0,
@@ -317,17 +317,17 @@ impl Planner<'_> {
         self.plan.status.active = meta::count(active);
         self.plan.status.ready = Some(self.tally.ready);
         self.plan.status.terminating = Some(self.tally.terminating);
-        let all_counted = self.count(end.as_ref());
+        let all_counted = self.track_finished_pods(end.as_ref());
         if let Some(end) = &end {
-            self.finish(end, all_counted);
+            self.enact_finished(end, all_counted);
         }
     }
 
     /// Brings the number of active Pods to what is wanted. The answer is by how much it changes.
-    fn manage(&mut self) -> i32 {
+    fn manage_job(&mut self) -> i32 {
         let active = self.tally.active.len();
         if self.is_suspended() {
-            self.plan.discard.clone_from(&self.tally.active);
+            self.plan.delete_uncounted.clone_from(&self.tally.active);
             return -i32::try_from(active).unwrap_or(i32::MAX);
         }
         let parallelism = self.spec.parallelism.unwrap_or(1).max(0);
@@ -342,7 +342,7 @@ impl Planner<'_> {
         surplus.truncate(BURST);
         if !surplus.is_empty() {
             let change = i32::try_from(surplus.len()).unwrap_or(i32::MAX);
-            self.plan.discard = surplus;
+            self.plan.delete_uncounted = surplus;
             return -change;
         }
         let leaving = if of::only_replaces_failed(self.spec) { self.tally.terminating } else { 0 };
@@ -394,7 +394,7 @@ impl Planner<'_> {
 
     fn waits_until(&mut self, due: Timestamp) -> bool {
         if due > self.now {
-            self.look_again(meta::until(due, self.now));
+            self.requeue_after(meta::until(due, self.now));
         }
         due > self.now
     }
@@ -454,7 +454,7 @@ impl Planner<'_> {
     }
 
     /// Counts Pods that ended. True if none is left that has yet to be counted.
-    fn count(&mut self, end: Option<&End>) -> bool {
+    fn track_finished_pods(&mut self, end: Option<&End>) -> bool {
         let before = self.plan.status.uncounted_terminated_pods.take().unwrap_or_default();
         let tracked: BTreeSet<&str> =
             self.pods.iter().filter(|pod| of::is_tracked(pod)).map(|pod| meta::uid(&**pod)).collect();
@@ -469,10 +469,12 @@ impl Planner<'_> {
         for pod in self.pods.iter().filter(|pod| of::is_tracked(pod)) {
             let uid = meta::uid(&**pod).to_owned();
             if succeeded.contains(&uid) || failed.contains(&uid) {
-                self.plan.untrack.push(Arc::clone(pod));
+                self.plan.remove_finalizers.push(Arc::clone(pod));
                 continue;
             }
-            if self.plan.discard.iter().any(|discarded| Arc::ptr_eq(discarded, pod)) || !self.may_be_counted(pod, end) {
+            if self.plan.delete_uncounted.iter().any(|discarded| Arc::ptr_eq(discarded, pod))
+                || !self.may_be_counted(pod, end)
+            {
                 continue;
             }
             if succeeded.len() + failed.len() + indexes.len() >= UNCOUNTED {
@@ -490,7 +492,7 @@ impl Planner<'_> {
             } else if fails && has_place && policy::verdict(self.job, pod) != Verdict::Ignore {
                 failed.push(uid);
             }
-            self.plan.untrack.push(Arc::clone(pod));
+            self.plan.remove_finalizers.push(Arc::clone(pod));
         }
         if of::is_indexed(self.spec) {
             let mut all = self.tally.counted_indexes.clone();
@@ -517,12 +519,12 @@ impl Planner<'_> {
     }
 
     /// Says that the Job is at its end; and that it has ended, once no Pod of it runs or has yet to be counted.
-    fn finish(&mut self, end: &End, all_counted: bool) {
+    fn enact_finished(&mut self, end: &End, all_counted: bool) {
         let (interim, last) =
             if end.succeeds { ("SuccessCriteriaMet", "Complete") } else { ("FailureTarget", "Failed") };
         self.set_condition(interim, true, &end.reason, &end.message);
         let waits = !all_counted
-            || !self.plan.untrack.is_empty()
+            || !self.plan.remove_finalizers.is_empty()
             || !self.plan.delete.is_empty()
             || self.tally.terminating > 0
             || !self.tally.active.is_empty();
@@ -556,8 +558,8 @@ impl Planner<'_> {
         });
     }
 
-    fn look_again(&mut self, wait: Duration) {
-        self.plan.look_again = Some(self.plan.look_again.map_or(wait, |least| least.min(wait)));
+    fn requeue_after(&mut self, wait: Duration) {
+        self.plan.requeue_after = Some(self.plan.requeue_after.map_or(wait, |least| least.min(wait)));
     }
 }
 

@@ -79,8 +79,8 @@ fn short(plan: &Plan) -> String {
         .map(|pod| pod::index(pod).map_or_else(|| "+".to_owned(), |index| format!("+{index}")))
         .collect();
     words.extend(names('-', &plan.delete));
-    words.extend(names('x', &plan.discard));
-    words.extend(names('!', &plan.untrack));
+    words.extend(names('x', &plan.delete_uncounted));
+    words.extend(names('!', &plan.remove_finalizers));
     let conditions = plan.status.conditions.iter().flatten();
     words.extend(conditions.map(|c| format!("{}={}", c.type_, c.reason.as_deref().unwrap_or_default())));
     words.join(" ")
@@ -116,7 +116,7 @@ fn failures_are_waited_for() {
     let recent =
         ["a Failed at=00:59", "b Failed at=00:59", "c Failed at=00:59", "d Failed at=00:59", "e Failed at=00:59"];
     let plan = planned(json!({}), json!({}), &recent);
-    assert_eq!((short(&plan).as_str(), plan.look_again.map(|wait| wait.as_secs())), ("!a !b !c !d !e", Some(100)));
+    assert_eq!((short(&plan).as_str(), plan.requeue_after.map(|wait| wait.as_secs())), ("!a !b !c !d !e", Some(100)));
     let mut with_success = recent.to_vec();
     with_success.push("s Succeeded at=00:59");
     assert_eq!(planned(json!({}), json!({}), &with_success).create.len(), 2, "a success wipes the slate clean");
@@ -138,7 +138,7 @@ fn limits_end_the_job() {
     assert_eq!(on_failure("a restarts=1"), "-a -b !a !b FailureTarget=BackoffLimitExceeded");
     let started = json!({ "startTime": "2026-01-01T00:59:00Z" });
     let plan = planned(json!({ "activeDeadlineSeconds": 90 }), started.clone(), &["a", "b"]);
-    assert_eq!((short(&plan).as_str(), plan.look_again.map(|wait| wait.as_secs())), ("", Some(30)));
+    assert_eq!((short(&plan).as_str(), plan.requeue_after.map(|wait| wait.as_secs())), ("", Some(30)));
     let plan = planned(json!({ "activeDeadlineSeconds": 60 }), started, &["a", "b"]);
     assert_eq!(short(&plan), "-a -b !a !b FailureTarget=DeadlineExceeded");
 }
@@ -173,8 +173,9 @@ fn settle_down(spec: &Value, pods: &[&str]) -> (Value, Vec<String>) {
     for _ in 0..10 {
         let plan = plan::plan(&job, &pods, &Owner::of(&job), now());
         events.extend(plan.events.iter().map(|(_, reason, message)| format!("{reason}: {message}")));
-        let untracked: Vec<_> = plan.untrack.iter().map(|pod| meta::uid(&**pod).to_owned()).collect();
-        let gone: Vec<_> = plan.delete.iter().chain(&plan.discard).map(|pod| meta::uid(&**pod).to_owned()).collect();
+        let untracked: Vec<_> = plan.remove_finalizers.iter().map(|pod| meta::uid(&**pod).to_owned()).collect();
+        let gone: Vec<_> =
+            plan.delete.iter().chain(&plan.delete_uncounted).map(|pod| meta::uid(&**pod).to_owned()).collect();
         for pod in &mut pods {
             if untracked.iter().any(|uid| uid == meta::uid(&**pod)) {
                 Arc::make_mut(pod).metadata.finalizers = None;

@@ -14,7 +14,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use informer::{EventType, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
+use informer::{Action, EventType, Informer, Informers, ObjectKey, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
@@ -32,9 +32,9 @@ use self::plan::Snapshot;
 use self::spec::Spec;
 use crate::addon::{InstalledBy, Subjects};
 use crate::applier::{Applier, Mark};
-use crate::client::{Error, if_found};
+use crate::client::{Error, ok_if_not_found};
+use crate::expectations::EXPECTATIONS_TIMEOUT;
 use crate::history::{Choice, History, Latest, surplus};
-use crate::ledger::PATIENCE;
 use crate::owner::Owner;
 use crate::{addon, meta, pods};
 
@@ -115,23 +115,23 @@ impl Controller {
         self.history.synced().await;
     }
 
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(set) = self.subjects.get(key) else {
-            self.history.ledger.forget(key);
+            self.history.expectations.forget(key);
             self.applier.forget(key);
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         };
-        if !self.subjects.is_shown(key) || !self.history.ledger.open(key).is_empty() {
+        if !self.subjects.is_shown(key) || !self.history.expectations.satisfied(key) {
             // The event that shows the write brings the key back.
-            return Ok(Outcome::After(PATIENCE));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
         }
         let owner = Owner::of_dynamic(&set, &resource());
         let spec = Spec(&set.data["spec"]);
         let revisions = self.history.owned(&owner);
-        let latest = match self.history.settle(&owner, choose(&owner, spec, &revisions)).await? {
+        let latest = match self.history.enact(&owner, choose(&owner, spec, &revisions)).await? {
             Latest::Is(revision) => revision,
             // Two contents with one hash: what is there stays until the next change.
-            Latest::Collision => return Ok(Outcome::Done),
+            Latest::Collision => return Ok(Action::AwaitChange),
         };
         let snapshot = self.snapshot(key, &set, &latest, &revisions);
         let plan = plan::plan(&snapshot, &owner, spec, &set.data["status"], Timestamp::now());
@@ -144,7 +144,7 @@ impl Controller {
             let params = DeleteParams::foreground()
                 .preconditions(Preconditions { uid: leader.metadata.uid.clone(), resource_version: None });
             let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-            if_found(api.delete(meta::name(&**leader), &params).await)?;
+            ok_if_not_found(api.delete(meta::name(&**leader), &params).await)?;
             let message =
                 format!("Worker pod of group {} failed or was deleted: recreating the group", meta::name(&**leader));
             self.recorder.event(&owner.reference, EventType::Normal, "RecreateGroup", message);
@@ -162,7 +162,7 @@ impl Controller {
                 || snapshot.pods.iter().any(|pod| make::label(pod, make::REVISION) == hash)
         };
         self.history.delete(&owner, &surplus(&revisions, used, REVISIONS)).await?;
-        Ok(Outcome::Done)
+        Ok(Action::AwaitChange)
     }
 
     fn snapshot(

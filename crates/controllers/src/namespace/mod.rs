@@ -9,7 +9,7 @@ pub(crate) mod plan;
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
-use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, DynamicObject, ListParams, PartialObjectMeta, PostParams};
@@ -17,7 +17,7 @@ use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
 use self::plan::{FINALIZER, Survey};
-use crate::client::{Error, if_found, settle};
+use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
 use crate::discovery::{self, Kind};
 use crate::meta;
 use crate::owner::Owner;
@@ -55,14 +55,14 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
     let state = Arc::new((client, namespaces));
     informer::run("namespace", queue, workers, cancel, |name: String| {
         let state = Arc::clone(&state);
-        async move { settle(reconcile(&state.0, &state.1, &name).await) }
+        async move { requeue_on_conflict(reconcile(&state.0, &state.1, &name).await) }
     })
     .await;
 }
 
-async fn reconcile(client: &Client, namespaces: &Informer<Namespace>, name: &str) -> Result<Outcome, Error> {
+async fn reconcile(client: &Client, namespaces: &Informer<Namespace>, name: &str) -> Result<Action, Error> {
     let Some(namespace) = namespaces.get(&ObjectKey::new("", name)).filter(|namespace| plan::is_due(namespace)) else {
-        return Ok(Outcome::Done);
+        return Ok(Action::AwaitChange);
     };
     let survey = empty(client, name).await;
     let plan = plan::plan(&namespace, &survey, Timestamp::now());
@@ -74,7 +74,7 @@ async fn reconcile(client: &Client, namespaces: &Informer<Namespace>, name: &str
     if plan.finalize {
         finalize(&api, &namespace).await?;
     }
-    Ok(plan.look_again.map_or(Outcome::Done, Outcome::After))
+    Ok(plan.requeue_after.map_or(Action::AwaitChange, Action::RequeueAfter))
 }
 
 /// Asks everything in the namespace to go, Pods first, and says what is left.
@@ -116,10 +116,10 @@ async fn try_empty_kind(client: &Client, namespace: &str, kind: &Kind, survey: &
     }
     let params = DeleteParams::background();
     if kind.delete_collection {
-        if_found(objects.delete_collection(&params, &ListParams::default()).await)?;
+        ok_if_not_found(objects.delete_collection(&params, &ListParams::default()).await)?;
     } else {
         for object in list(&api).await? {
-            if_found(objects.delete(object.metadata.name.as_deref().unwrap_or_default(), &params).await)?;
+            ok_if_not_found(objects.delete(object.metadata.name.as_deref().unwrap_or_default(), &params).await)?;
         }
     }
     let left = list(&api).await?;
@@ -136,7 +136,7 @@ async fn list(api: &Api<PartialObjectMeta<DynamicObject>>) -> Result<Vec<Partial
     let mut all = Vec::new();
     let mut params = ListParams::default().limit(PAGE);
     loop {
-        let Some(page) = if_found(api.list(&params).await)? else {
+        let Some(page) = ok_if_not_found(api.list(&params).await)? else {
             // The kind itself went away.
             return Ok(all);
         };
@@ -152,7 +152,7 @@ async fn list(api: &Api<PartialObjectMeta<DynamicObject>>) -> Result<Vec<Partial
 async fn finalize(api: &Api<Namespace>, namespace: &Namespace) -> Result<(), Error> {
     let name = meta::name(namespace);
     // Fresh, since its status was just written.
-    let Some(mut live) = if_found(api.get(name).await)? else {
+    let Some(mut live) = ok_if_not_found(api.get(name).await)? else {
         return Ok(());
     };
     if meta::uid(&live) != meta::uid(namespace) || !plan::is_due(&live) {
@@ -161,7 +161,7 @@ async fn finalize(api: &Api<Namespace>, namespace: &Namespace) -> Result<(), Err
     if let Some(finalizers) = live.spec.as_mut().and_then(|spec| spec.finalizers.as_mut()) {
         finalizers.retain(|finalizer| finalizer != FINALIZER);
     }
-    if_found(api.replace_subresource("finalize", name, &PostParams::default(), &live).await)?;
+    ok_if_not_found(api.replace_subresource("finalize", name, &PostParams::default(), &live).await)?;
     Ok(())
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Plan {
     /// Whether to give up the finalizer.
     pub(crate) finalize: bool,
     /// When to look again.
-    pub(crate) look_again: Option<Duration>,
+    pub(crate) requeue_after: Option<Duration>,
 }
 
 /// Whether `namespace` waits for its content to go.
@@ -59,7 +59,7 @@ pub(crate) fn plan(namespace: &Namespace, survey: &Survey, now: Timestamp) -> Pl
     Plan {
         status: (status != old && !finalize).then_some(status),
         finalize,
-        look_again: (!finalize).then(|| wait(survey)),
+        requeue_after: (!finalize).then(|| wait(survey)),
     }
 }
 
@@ -215,7 +215,7 @@ mod tests {
         let now = "2026-01-01T00:00:00Z".parse().expect("time");
         for (survey, finalize, expect) in table {
             let plan = plan(&namespace, &survey, now);
-            assert_eq!((plan.finalize, plan.look_again.is_none()), (finalize, finalize), "{survey:?}");
+            assert_eq!((plan.finalize, plan.requeue_after.is_none()), (finalize, finalize), "{survey:?}");
             let conditions = plan.status.and_then(|status| status.conditions).unwrap_or_default();
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
             let bad = conditions.iter().filter(|condition| condition.status == "True");

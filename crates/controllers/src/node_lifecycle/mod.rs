@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use informer::{Change, EventType, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
+use informer::{Action, Change, EventType, Informer, Informers, ObjectKey, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::evict::Verdict;
 use self::plan::{GRACE, Plan};
-use crate::client::{Error, if_found, settle};
+use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
 use crate::{meta, pods};
 
 /// Where nodes keep their leases.
@@ -56,7 +56,7 @@ pub(crate) async fn run(client: Client, informers: Informers, cancel: Cancellati
     let queue = controller.queue.clone();
     let reconcile = informer::run("node-lifecycle", queue, 1, cancel.clone(), |name: String| {
         let controller = Arc::clone(&controller);
-        async move { settle(controller.reconcile(&name).await) }
+        async move { requeue_on_conflict(controller.reconcile(&name).await) }
     });
     let watch_clocks = async {
         tokio::select! {
@@ -187,9 +187,9 @@ impl Controller {
         }
     }
 
-    async fn reconcile(&self, name: &str) -> Result<Outcome, Error> {
+    async fn reconcile(&self, name: &str) -> Result<Action, Error> {
         let Some(node) = self.nodes.get(&ObjectKey::new("", name)) else {
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         };
         let on_paper = plan::is_paper(&node);
         let (silent_for, others_down) = {
@@ -204,7 +204,7 @@ impl Controller {
         let next_eviction = self.evict(name, &drives).await?;
         // A node that is given up speaks when it comes back.
         let next_look = (silent_for < GRACE && !on_paper).then(|| GRACE - silent_for);
-        Ok(next_eviction.into_iter().chain(next_look).min().map_or(Outcome::Done, Outcome::After))
+        Ok(next_eviction.into_iter().chain(next_look).min().map_or(Action::AwaitChange, Action::RequeueAfter))
     }
 
     async fn apply(&self, node: &Node, plan: Plan) -> Result<(), Error> {
@@ -216,13 +216,13 @@ impl Controller {
             let patch =
                 json!({ "metadata": { "resourceVersion": version }, "status": { "conditions": plan.conditions } });
             let answer = api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await;
-            version = if_found(answer)?.and_then(|written| written.metadata.resource_version);
+            version = ok_if_not_found(answer)?.and_then(|written| written.metadata.resource_version);
             let message = format!("Node {name} status is now: NodeNotReady");
             self.recorder.event(&meta::reference(node), EventType::Normal, "NodeNotReady", message);
         }
         if let Some(taints) = plan.taints {
             let patch = json!({ "metadata": { "resourceVersion": version }, "spec": { "taints": taints } });
-            if_found(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
+            ok_if_not_found(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
         }
         if plan.unready_pods {
             for pod in self.pods.by_index(pods::BY_NODE, name) {
@@ -242,7 +242,7 @@ impl Controller {
                 "type": "Ready", "status": "False", "lastTransitionTime": meta::seconds(Timestamp::now()),
             }] },
         });
-        if_found(api.patch_status(meta::name(pod), &PatchParams::default(), &Patch::Strategic(patch)).await)?;
+        ok_if_not_found(api.patch_status(meta::name(pod), &PatchParams::default(), &Patch::Strategic(patch)).await)?;
         self.recorder.event(&meta::reference(pod), EventType::Warning, "NodeNotReady", "Node is not ready");
         Ok(())
     }
@@ -280,10 +280,10 @@ impl Controller {
                 "lastTransitionTime": meta::seconds(Timestamp::now()),
             }] },
         });
-        if_found(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await)?;
+        ok_if_not_found(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await)?;
         let params = DeleteParams::default()
             .preconditions(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
-        if_found(api.delete(name, &params).await)?;
+        ok_if_not_found(api.delete(name, &params).await)?;
         self.memory().driven.remove(meta::uid(pod));
         Ok(())
     }

@@ -17,7 +17,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use informer::{EventType, Informer, Informers, ObjectKey, Outcome, Recorder};
+use informer::{Action, EventType, Informer, Informers, ObjectKey, Recorder};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
@@ -36,8 +36,8 @@ use self::role::{Group, Workload};
 use self::state::State;
 use crate::addon::{self, InstalledBy, Objects, Subjects};
 use crate::applier::{self, Applier, Mark};
-use crate::client::{Error, if_found};
-use crate::ledger::PATIENCE;
+use crate::client::{Error, ok_if_not_found};
+use crate::expectations::EXPECTATIONS_TIMEOUT;
 use crate::owner::Owner;
 use crate::{meta, pods};
 
@@ -142,15 +142,15 @@ impl Controller {
         self.pods.synced().await;
     }
 
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(object) = self.subjects.get(key) else {
             self.applier.forget(key);
             self.told().remove(key);
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         };
         if !self.subjects.is_shown(key) {
             // The event that shows the write brings the key back.
-            return Ok(Outcome::After(PATIENCE));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
         }
         let owner = Owner::of_dynamic(&object, &resource());
         let group = Group { owner: &owner, object: &object };
@@ -158,7 +158,7 @@ impl Controller {
         self.tell(group, &plan.events);
         if !plan.scale.is_empty() {
             self.scale(group, &plan.scale).await?;
-            return Ok(Outcome::After(PATIENCE));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
         }
         // That the group starts anew is written before it is done.
         self.subjects.patch_status(&self.client, (&owner, &object), &plan.status).await?;
@@ -167,7 +167,7 @@ impl Controller {
         }
         self.make(group, &plan).await?;
         self.remove_old(group).await?;
-        Ok(Outcome::Done)
+        Ok(Action::AwaitChange)
     }
 
     /// How the group's roles stand.
@@ -217,7 +217,7 @@ impl Controller {
             "metadata": { "resourceVersion": group.object.metadata.resource_version }, "spec": { "roles": roles },
         });
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), group.namespace(), &resource());
-        if_found(api.patch(group.name(), &PatchParams::default(), &Patch::Merge(patch)).await)?;
+        ok_if_not_found(api.patch(group.name(), &PatchParams::default(), &Patch::Merge(patch)).await)?;
         Ok(())
     }
 
@@ -253,7 +253,7 @@ impl Controller {
         }
         for (name, status) in &plan.adapters {
             let patch = Patch::Merge(json!({ "status": status }));
-            if_found(api.patch_status(name, &PatchParams::default(), &patch).await)?;
+            ok_if_not_found(api.patch_status(name, &PatchParams::default(), &patch).await)?;
         }
         failure.map_or(Ok(()), Err)
     }
@@ -302,7 +302,7 @@ impl Controller {
     async fn delete(&self, key: &ObjectKey, of: &ApiResource, name: &str, uid: Option<String>) -> Result<(), Error> {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, of);
         let params = DeleteParams::background().preconditions(Preconditions { uid, resource_version: None });
-        if_found(api.delete(name, &params).await)?;
+        ok_if_not_found(api.delete(name, &params).await)?;
         Ok(())
     }
 

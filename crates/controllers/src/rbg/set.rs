@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use informer::{Informers, ObjectKey, Outcome};
+use informer::{Action, Informers, ObjectKey};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
@@ -20,8 +20,8 @@ use super::conditions::Conditions;
 use super::role::EXCLUSIVE;
 use crate::addon::{self, InstalledBy, Objects, Subjects};
 use crate::applier;
-use crate::client::{Error, if_found};
-use crate::ledger::PATIENCE;
+use crate::client::{Error, ok_if_not_found};
+use crate::expectations::EXPECTATIONS_TIMEOUT;
 use crate::owner::Owner;
 
 const SET: &str = "rolebasedgroupset.workloads.x-k8s.io/name";
@@ -65,11 +65,11 @@ struct Controller {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let Some(set) = self.subjects.get(key) else { return Ok(Outcome::Done) };
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
+        let Some(set) = self.subjects.get(key) else { return Ok(Action::AwaitChange) };
         if !self.subjects.is_shown(key) || !self.groups.is_followed() {
             // What shows the write, or the groups, brings the key back.
-            return Ok(Outcome::After(PATIENCE));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
         }
         let owner = Owner::of_dynamic(&set, &resource());
         let groups = self.groups.controlled_by(owner.uid());
@@ -78,7 +78,7 @@ impl Controller {
         for group in &plan.delete {
             let uid = group.metadata.uid.clone();
             let params = DeleteParams::background().preconditions(Preconditions { uid, resource_version: None });
-            if_found(api.delete(group.metadata.name.as_deref().unwrap_or_default(), &params).await)?;
+            ok_if_not_found(api.delete(group.metadata.name.as_deref().unwrap_or_default(), &params).await)?;
         }
         for group in &plan.apply {
             let version = applier::resource(group["apiVersion"].as_str().unwrap_or_default(), super::KIND);
@@ -87,7 +87,7 @@ impl Controller {
             api.patch(name, &PatchParams::apply("rbgset").force(), &Patch::Apply(group)).await?;
         }
         self.subjects.patch_status(&self.client, (&owner, &set), &plan.status).await?;
-        Ok(Outcome::Done)
+        Ok(Action::AwaitChange)
     }
 }
 

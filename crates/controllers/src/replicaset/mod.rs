@@ -1,7 +1,7 @@
 //! ReplicaSets, and ReplicationControllers from before them: keeps so many Pods of one template.
 //!
 //! Watches the sets and Pods; owns Pods. The decision is [`plan::plan`]; this file carries it out. The informer's lag
-//! never leads to a second Pod: what was created or deleted and is not shown yet is in the ledger, and the plan counts
+//! never leads to a second Pod: what was created or deleted and is not shown yet is in the expectations, and the plan counts
 //! it.
 
 pub(crate) mod plan;
@@ -12,7 +12,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use informer::{Change, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Change, Informers, ObjectKey, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::plan::{Failure, Plan, Snapshot};
 use self::sets::Sets;
-use crate::client::{Error, settle};
-use crate::ledger::{Ledger, PATIENCE};
+use crate::client::{Error, requeue_on_conflict};
+use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::owner::Owner;
 use crate::pod_control::{self, PodControl, Words};
 use crate::{claim, meta, pods};
@@ -53,7 +53,7 @@ async fn run_for(
         client,
         sets,
         queue: WorkQueue::new(),
-        ledger: Arc::default(),
+        expectations: Arc::default(),
     });
     controller.watch();
     let synced = async {
@@ -67,7 +67,7 @@ async fn run_for(
     let queue = controller.queue.clone();
     informer::run(component, queue, workers, cancel, |key| {
         let controller = Arc::clone(&controller);
-        async move { settle(controller.reconcile(&key).await) }
+        async move { requeue_on_conflict(controller.reconcile(&key).await) }
     })
     .await;
 }
@@ -78,15 +78,15 @@ struct Controller {
     pods: PodControl,
     queue: WorkQueue<ObjectKey>,
     /// What was written to the sets themselves.
-    ledger: Arc<Ledger>,
+    expectations: Arc<Expectations>,
 }
 
 impl Controller {
     fn watch(self: &Arc<Self>) {
-        self.sets.wake(&self.queue, &self.ledger);
+        self.sets.wake(&self.queue, &self.expectations);
         let controller = Arc::clone(self);
         self.pods.informer().on_change(move |change| {
-            controller.pods.ledger.seen(change);
+            controller.pods.expectations.observe(change);
             if concerns_owner(change) {
                 let sets = |namespace: &str| controller.sets.by_index(meta::BY_NAMESPACE, namespace);
                 pod_control::wake(&controller.queue, change, controller.sets.kind(), sets, |set| selector(set).ok());
@@ -94,11 +94,11 @@ impl Controller {
         });
     }
 
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some((rs, owner)) = self.sets.get(key) else {
-            self.ledger.forget(key);
-            self.pods.ledger.forget(key);
-            return Ok(Outcome::Done);
+            self.expectations.forget(key);
+            self.pods.expectations.forget(key);
+            return Ok(Action::AwaitChange);
         };
         let selector = selector(&rs)?;
         let now = Timestamp::now();
@@ -127,29 +127,30 @@ impl Controller {
         }
         // Pods need not wait for what was written before to be shown; the status must, being a difference to what is
         // shown. The event that shows it brings the key back.
-        if self.ledger.open(key).is_empty() {
+        if self.expectations.satisfied(key) {
             let old = rs.status.clone().unwrap_or_default();
             let shown = || self.sets.version(key);
-            owner.patch_status(&self.client, (&old, &status), Some((&self.ledger, &shown))).await?;
+            owner.patch_status(&self.client, (&old, &status), Some((&self.expectations, &shown))).await?;
         }
         created.error.map_or(Ok(()), Err)?;
         deleted?;
-        let open = [&self.pods.ledger, &*self.ledger].iter().any(|ledger| !ledger.open(key).is_empty());
-        let unseen = open.then_some(PATIENCE);
-        Ok(match plan.look_again.into_iter().chain(unseen).min() {
-            Some(wait) => Outcome::After(wait),
-            None => Outcome::Done,
+        let is_pending =
+            [&self.pods.expectations, &*self.expectations].iter().any(|expectations| !expectations.satisfied(key));
+        let unseen = is_pending.then_some(EXPECTATIONS_TIMEOUT);
+        Ok(match plan.requeue_after.into_iter().chain(unseen).min() {
+            Some(wait) => Action::RequeueAfter(wait),
+            None => Action::AwaitChange,
         })
     }
 
     fn snapshot(&self, key: &ObjectKey, rs: &ReplicaSet) -> Snapshot {
         // Asked first: a Pod that appears in between is then in both, and counted once.
-        let open = self.pods.ledger.open(key);
+        let pending = self.pods.expectations.pending(key);
         let mut pods = self.pods.informer().by_index(meta::BY_CONTROLLER, meta::uid(rs));
         let surplus = i64::try_from(pods.len()).unwrap_or(i64::MAX) > i64::from(plan::replicas(rs));
         let related = if surplus { self.related(rs) } else { Vec::new() };
         pods.extend(self.pods.informer().by_index(meta::ORPHANS, &key.namespace));
-        Snapshot { pods, related, open }
+        Snapshot { pods, related, pending }
     }
 
     /// The Pods of all sets that have the same controller.

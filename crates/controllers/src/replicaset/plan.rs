@@ -11,7 +11,7 @@ use machinery::selector::LabelSelector;
 use super::rank;
 use crate::claim::{Claim, claim};
 use crate::owner::Owner;
-use crate::{ledger, meta, pod_control, pods};
+use crate::{expectations, meta, pod_control, pods};
 
 /// No more Pods than this are created or deleted in one go; the rest follows in the next.
 pub(crate) const BURST: usize = 500;
@@ -24,7 +24,7 @@ pub(crate) struct Snapshot {
     /// Pods of the ReplicaSets that have the same controller as this one.
     pub(crate) related: Vec<Arc<Pod>>,
     /// Pods created and deleted that the informer does not show yet.
-    pub(crate) open: ledger::Open,
+    pub(crate) pending: expectations::Pending,
 }
 
 /// What is to be done for a ReplicaSet.
@@ -41,7 +41,7 @@ pub(crate) struct Plan {
     /// What the status will count once the plan is carried out.
     pub(crate) counts: Counts,
     /// When the next Pod becomes available by the mere passing of time.
-    pub(crate) look_again: Option<Duration>,
+    pub(crate) requeue_after: Option<Duration>,
 }
 
 /// The numbers of a ReplicaSet's status.
@@ -71,7 +71,7 @@ pub(crate) struct Failure {
 /// Decides what `rs` needs. Whoever carries the plan out makes no choices.
 pub(crate) fn plan(snapshot: &Snapshot, rs: &ReplicaSet, selector: &LabelSelector, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    let open = &snapshot.open;
+    let pending = &snapshot.pending;
     let mut active = Vec::new();
     for pod in &snapshot.pods {
         match claim(rs, |labels| selector.matches(labels), &**pod) {
@@ -85,7 +85,7 @@ pub(crate) fn plan(snapshot: &Snapshot, rs: &ReplicaSet, selector: &LabelSelecto
             Claim::Adopt => plan.adopt.push(Arc::clone(pod)),
             Claim::Owned => {}
         }
-        let deleted = open.gone.contains(meta::name(&**pod));
+        let deleted = pending.gone.contains(meta::name(&**pod));
         if pods::is_active(pod) && !deleted {
             active.push(Arc::clone(pod));
         } else if !pods::is_finished(pod) {
@@ -96,7 +96,7 @@ pub(crate) fn plan(snapshot: &Snapshot, rs: &ReplicaSet, selector: &LabelSelecto
         let mut pods = snapshot.pods.iter();
         pods.any(|pod| meta::name(&**pod) == name.as_str())
     };
-    let unseen = open.present.iter().filter(|name| !shown(name)).count();
+    let unseen = pending.present.iter().filter(|name| !shown(name)).count();
 
     if !meta::is_deleting(rs) {
         let wanted = usize::try_from(replicas(rs)).unwrap_or_default();
@@ -130,7 +130,7 @@ impl Plan {
             if wait.is_zero() {
                 self.counts.available += 1;
             } else {
-                self.look_again = Some(self.look_again.map_or(wait, |least| least.min(wait)));
+                self.requeue_after = Some(self.requeue_after.map_or(wait, |least| least.min(wait)));
             }
         }
     }

@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetSpec
 use k8s_openapi::api::core::v1::ReplicationController;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
-use crate::ledger::Ledger;
+use crate::expectations::Expectations;
 use crate::meta;
 use crate::owner::Owner;
 
@@ -69,11 +69,11 @@ impl Sets {
         }
     }
 
-    /// Puts every object that changes into `queue`, after what the change shows was struck out of `ledger`.
-    pub(super) fn wake(&self, queue: &WorkQueue<ObjectKey>, ledger: &Arc<Ledger>) {
+    /// Puts every object that changes into `queue`, after what the change shows was struck out of `expectations`.
+    pub(super) fn wake(&self, queue: &WorkQueue<ObjectKey>, expectations: &Arc<Expectations>) {
         match self {
-            Self::ReplicaSets(sets) => wake(sets, queue, ledger),
-            Self::Controllers(sets) => wake(sets, queue, ledger),
+            Self::ReplicaSets(sets) => wake(sets, queue, expectations),
+            Self::Controllers(sets) => wake(sets, queue, expectations),
         }
     }
 
@@ -88,13 +88,13 @@ impl Sets {
 
 /// Changes of the status alone count too: whoever writes one of these, the controller itself or somebody else, it must
 /// come to what the Pods say.
-fn wake<K>(sets: &Informer<K>, queue: &WorkQueue<ObjectKey>, ledger: &Arc<Ledger>)
+fn wake<K>(sets: &Informer<K>, queue: &WorkQueue<ObjectKey>, expectations: &Arc<Expectations>)
 where
     K: Object<DynamicType = ()> + Metadata<Ty = ObjectMeta>,
 {
-    let (queue, ledger) = (queue.clone(), Arc::clone(ledger));
+    let (queue, expectations) = (queue.clone(), Arc::clone(expectations));
     sets.on_change(move |change: &Change<K>| {
-        ledger.seen(change);
+        expectations.observe(change);
         queue.add(change.key());
     });
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, from_value, json};
 
 use super::plan::{Counts, plan, status};
 use super::*;
-use crate::ledger::Open;
+use crate::expectations::Pending;
 
 fn now() -> Timestamp {
     "2026-01-01T01:00:00Z".parse().expect("time")
@@ -61,10 +61,10 @@ fn names(pods: &[Arc<Pod>]) -> Vec<&str> {
     pods.iter().map(|pod| meta::name(&**pod)).collect()
 }
 
-fn decide(rs: &ReplicaSet, pods: Vec<Arc<Pod>>, open: Open) -> Plan {
+fn decide(rs: &ReplicaSet, pods: Vec<Arc<Pod>>, pending: Pending) -> Plan {
     let selector = selector(rs).expect("selector");
     let related = pods.clone();
-    plan(&Snapshot { pods, related, open }, rs, &selector, now())
+    plan(&Snapshot { pods, related, pending }, rs, &selector, now())
 }
 
 fn noted(name: &str) -> BTreeSet<String> {
@@ -84,16 +84,16 @@ fn creates_what_is_missing_and_deletes_what_is_too_much() {
         (0, vec![pod("a"), pod("b")], 0, vec!["a", "b"]),
     ];
     for (replicas, pods, create, delete) in table {
-        let plan = decide(&set(replicas, 0), pods.clone(), Open::default());
+        let plan = decide(&set(replicas, 0), pods.clone(), Pending::default());
         assert_eq!((plan.create, names(&plan.delete)), (create, delete), "{replicas} of {:?}", names(&pods));
         assert_eq!(plan.counts.replicas, replicas);
     }
-    assert_eq!(decide(&set(5_000, 0), vec![], Open::default()).create, plan::BURST);
+    assert_eq!(decide(&set(5_000, 0), vec![], Pending::default()).create, plan::BURST);
 }
 
 #[test]
 fn what_is_not_shown_yet_counts() {
-    let created = || Open { present: noted("b"), ..Open::default() };
+    let created = || Pending { present: noted("b"), ..Pending::default() };
     let plan = decide(&set(3, 0), vec![pod("a")], created());
     assert_eq!((plan.create, plan.counts.replicas), (1, 3));
     let plan = decide(&set(3, 0), vec![pod("a"), pod("b")], created());
@@ -101,7 +101,7 @@ fn what_is_not_shown_yet_counts() {
     let plan = decide(&set(1, 0), vec![pod("a")], created());
     assert_eq!(names(&plan.delete), Vec::<&str>::new(), "the new one may be the one to go: wait for it");
 
-    let deleted = Open { gone: noted("a"), ..Open::default() };
+    let deleted = Pending { gone: noted("a"), ..Pending::default() };
     let plan = decide(&set(2, 0), vec![pod("a"), pod("b")], deleted);
     assert_eq!((plan.create, plan.counts.terminating, plan.counts.ready), (1, 1, 1));
 }
@@ -111,7 +111,7 @@ fn a_wrong_status_is_put_right() {
     let check = |wrong: Value, expected: Value| {
         let mut rs = set(1, 0);
         rs.status = from_value(wrong.clone()).expect("a status");
-        let plan = decide(&rs, vec![pod("a"), pod_with("b", deleting)], Open::default());
+        let plan = decide(&rs, vec![pod("a"), pod_with("b", deleting)], Pending::default());
         let right = status(&rs, &plan.counts, None, now());
         let patch = meta::status_patch(&rs.status.clone().unwrap_or_default(), &right).expect("JSON");
         assert_eq!(patch.unwrap_or_default(), expected, "{wrong}");
@@ -134,7 +134,7 @@ fn a_wrong_status_is_put_right() {
 fn a_set_being_deleted_is_left_alone() {
     let mut rs = set(3, 0);
     rs.metadata.deletion_timestamp = Some(meta::seconds(now()));
-    let plan = decide(&rs, vec![pod("a")], Open::default());
+    let plan = decide(&rs, vec![pod("a")], Pending::default());
     assert_eq!((plan.create, plan.delete.len(), plan.counts.replicas), (0, 0, 1));
 }
 
@@ -154,7 +154,7 @@ fn adopts_orphans_and_releases_strangers() {
         orphan("other", "other", "Running"),
         stranger,
     ];
-    let plan = decide(&set(2, 0), pods, Open::default());
+    let plan = decide(&set(2, 0), pods, Pending::default());
     assert_eq!(names(&plan.adopt), ["orphan"]);
     assert_eq!(names(&plan.release), ["stranger"]);
     assert_eq!(plan.create, 1);
@@ -174,10 +174,10 @@ fn counts_what_is_ready_and_for_how_long() {
         unlabeled,
         pod_with("e", deleting),
     ];
-    let plan = decide(&set(4, 20), pods, Open::default());
+    let plan = decide(&set(4, 20), pods, Pending::default());
     let expect = Counts { replicas: 4, fully_labeled: 3, ready: 3, available: 2, terminating: 1 };
     assert_eq!(plan.counts, expect);
-    assert_eq!(plan.look_again, Some(std::time::Duration::from_secs(10)));
+    assert_eq!(plan.requeue_after, Some(std::time::Duration::from_secs(10)));
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn the_least_useful_pods_go_first() {
         "z-alone-on-n2",
     ];
     for count in 0..pods.len() {
-        let plan = decide(&set(i32::try_from(pods.len() - count).expect("few"), 0), pods.clone(), Open::default());
+        let plan = decide(&set(i32::try_from(pods.len() - count).expect("few"), 0), pods.clone(), Pending::default());
         assert_eq!(names(&plan.delete), expect[..count]);
     }
 }

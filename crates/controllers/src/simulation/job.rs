@@ -95,11 +95,11 @@ impl Cluster {
         self.waits = true;
         let pods: Vec<_> = self.pods.view().values().cloned().collect();
         let plan = plan(&job, &pods, &Owner::of(&*job), self.clock);
-        for pod in &plan.discard {
-            self.untrack(pod);
+        for pod in &plan.delete_uncounted {
+            self.remove_finalizers(pod);
             self.discarded.insert(meta::uid(&**pod).to_owned());
         }
-        for pod in plan.discard.iter().chain(&plan.delete) {
+        for pod in plan.delete_uncounted.iter().chain(&plan.delete) {
             self.delete(meta::name(&**pod));
         }
         for mut pod in plan.create {
@@ -123,15 +123,15 @@ impl Cluster {
         if job.status.as_ref() != Some(&plan.status) {
             self.job.edit(NAME, |job| job.status = Some(plan.status.clone()));
         }
-        for pod in &plan.untrack {
+        for pod in &plan.remove_finalizers {
             if self.fails() {
                 return;
             }
-            self.untrack(pod);
+            self.remove_finalizers(pod);
         }
     }
 
-    fn untrack(&mut self, pod: &Pod) {
+    fn remove_finalizers(&mut self, pod: &Pod) {
         self.pods.edit(meta::name(pod), |pod| {
             pod.metadata.finalizers.get_or_insert_default().retain(|finalizer| finalizer != of::TRACKING);
         });

@@ -24,7 +24,7 @@ struct Cluster {
     clock: Timestamp,
     set: Log<StatefulSet>,
     pods: Log<Pod>,
-    /// The controller waits until it sees what it has written: the ledger.
+    /// The controller waits until it sees what it has written: the expectations.
     waits: bool,
     serial: usize,
     faults: bool,

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use informer::{EventType, Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, EventType, Informer, Informers, ObjectKey, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
@@ -26,9 +26,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::plan::{Plan, Revision, Snapshot};
 use self::service::Verdict;
-use crate::client::{Error, if_found, settle};
+use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::history::{self, Choice, History, Latest};
-use crate::ledger::{Ledger, PATIENCE};
 use crate::meta;
 use crate::owner::Owner;
 use crate::pod_control::{self, PodControl, Words};
@@ -53,7 +53,7 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
     let queue = controller.queue.clone();
     informer::run("statefulset", queue, workers, cancel, |key| {
         let controller = Arc::clone(&controller);
-        async move { settle(controller.reconcile(&key).await) }
+        async move { requeue_on_conflict(controller.reconcile(&key).await) }
     })
     .await;
 }
@@ -69,7 +69,7 @@ struct Controller {
     /// The sets whose Service is wrong, and what was said of it: once is enough.
     told: Mutex<HashMap<ObjectKey, String>>,
     /// What was written to the sets themselves.
-    ledger: Ledger,
+    expectations: Expectations,
 }
 
 impl Controller {
@@ -85,14 +85,14 @@ impl Controller {
             history: Arc::new(History::new(client.clone(), informers)),
             client,
             queue: WorkQueue::new(),
-            ledger: Ledger::default(),
+            expectations: Expectations::default(),
         }
     }
 
     fn watch(self: &Arc<Self>) {
         let controller = Arc::clone(self);
         self.sets.on_change(move |change| {
-            controller.ledger.seen(change);
+            controller.expectations.observe(change);
             controller.queue.add(change.key());
         });
         self.history.watch(self.queue.clone(), KIND);
@@ -113,7 +113,7 @@ impl Controller {
         });
         let controller = Arc::clone(self);
         self.pods.informer().on_change(move |change| {
-            controller.pods.ledger.seen(change);
+            controller.pods.expectations.observe(change);
             if pod_control::concerns_owner(change) {
                 let sets = |namespace: &str| controller.sets.by_index(meta::BY_NAMESPACE, namespace);
                 pod_control::wake(&controller.queue, change, KIND, sets, |set| selector(set).ok());
@@ -121,23 +121,23 @@ impl Controller {
         });
     }
 
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(set) = self.sets.get(key) else {
-            self.ledger.forget(key);
+            self.expectations.forget(key);
             self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-            self.pods.ledger.forget(key);
-            self.history.ledger.forget(key);
-            return Ok(Outcome::Done);
+            self.pods.expectations.forget(key);
+            self.history.expectations.forget(key);
+            return Ok(Action::AwaitChange);
         };
-        let open = [&self.ledger, &self.pods.ledger, &self.history.ledger];
-        if open.iter().any(|ledger| !ledger.open(key).is_empty()) {
+        let written = [&self.expectations, &self.pods.expectations, &self.history.expectations];
+        if written.iter().any(|expectations| !expectations.satisfied(key)) {
             // The event that shows the write brings the key back.
-            return Ok(Outcome::After(PATIENCE));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
         }
         let templates = set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_deref()).unwrap_or_default();
         if !templates.is_empty() && !self.claims.is_synced() {
             // Sets without claims need not wait for them.
-            return Ok(Outcome::After(CLAIMS_LISTED));
+            return Ok(Action::RequeueAfter(CLAIMS_LISTED));
         }
         let owner = Owner::of(&*set);
         let selector = selector(&set)?;
@@ -145,7 +145,7 @@ impl Controller {
         let pods = self.pods.claim(&owner, &*set, &selector, is_member).await?;
         let revisions = self.history.of(&owner, &*set, &selector).await?;
         let Some(update) = self.latest(&owner, &set, &revisions).await? else {
-            return Ok(Outcome::After(PATIENCE));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
         };
         let snapshot = self.snapshot(&set, pods, &revisions, &update);
         let plan = plan::plan(&snapshot, &set, &owner, Timestamp::now());
@@ -154,8 +154,8 @@ impl Controller {
         self.write_status(&owner, &set, &plan.status).await?;
         done?;
         self.truncate(&owner, &set, &snapshot, &revisions).await?;
-        let look_again = plan.look_again.into_iter().chain(self.look_at_service(&owner, &set)).min();
-        Ok(look_again.map_or(Outcome::Done, Outcome::After))
+        let requeue_after = plan.requeue_after.into_iter().chain(self.look_at_service(&owner, &set)).min();
+        Ok(requeue_after.map_or(Action::AwaitChange, Action::RequeueAfter))
     }
 
     /// Says what is wrong with the set's Service; or in what time to look again.
@@ -195,7 +195,7 @@ impl Controller {
             // What the garbage collector takes away is not made again.
             return Ok(Some(Arc::new(ControllerRevision::clone(revision))));
         }
-        match self.history.settle(owner, choice).await? {
+        match self.history.enact(owner, choice).await? {
             Latest::Is(revision) => Ok(Some(revision)),
             Latest::Collision => {
                 let counted = StatefulSetStatus { collision_count: Some(collisions + 1), ..status };
@@ -253,7 +253,7 @@ impl Controller {
         for (claim, owners) in &plan.reown {
             let patch = json!({ "metadata": { "uid": meta::uid(&**claim), "ownerReferences": owners } });
             let patch = Patch::Merge(patch);
-            if_found(self.claims_api(owner).patch(meta::name(&**claim), &PatchParams::default(), &patch).await)?;
+            ok_if_not_found(self.claims_api(owner).patch(meta::name(&**claim), &PatchParams::default(), &patch).await)?;
         }
         for pod in &plan.relabel {
             let name = meta::name(&**pod);
@@ -288,7 +288,7 @@ impl Controller {
     async fn write_status(&self, owner: &Owner, set: &StatefulSet, status: &StatefulSetStatus) -> Result<(), Error> {
         let old = set.status.clone().unwrap_or_default();
         let shown = || self.sets.get(&owner.key).and_then(|set| meta::version(&set.metadata));
-        owner.patch_status(&self.client, (&old, status), Some((&self.ledger, &shown))).await
+        owner.patch_status(&self.client, (&old, status), Some((&self.expectations, &shown))).await
     }
 
     async fn truncate(

@@ -58,7 +58,7 @@ pub(crate) struct Plan {
     /// The status before any of this shows.
     pub(crate) status: StatefulSetStatus,
     /// When the next Pod becomes available by the mere passing of time.
-    pub(crate) look_again: Option<Duration>,
+    pub(crate) requeue_after: Option<Duration>,
 }
 
 /// Decides what `set` needs. Whoever carries the plan out makes no choices.
@@ -295,7 +295,7 @@ impl Planner<'_> {
                 if wait.is_zero() {
                     available += 1;
                 } else {
-                    self.plan.look_again = Some(self.plan.look_again.map_or(wait, |least| least.min(wait)));
+                    self.plan.requeue_after = Some(self.plan.requeue_after.map_or(wait, |least| least.min(wait)));
                 }
             }
             if !meta::is_deleting(&**pod) {

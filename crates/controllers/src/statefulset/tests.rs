@@ -186,7 +186,7 @@ fn the_status_counts() {
     assert_eq!((&arrived["currentRevision"], &arrived["currentReplicas"]), (&json!("new"), &json!(3)));
     let plan = planned(&set(&json!({ "minReadySeconds": 60 })), &["0 fresh"], &[]);
     assert_eq!((plan.status.ready_replicas, plan.status.available_replicas), (Some(1), Some(0)));
-    assert_eq!(plan.look_again, Some(Duration::from_secs(55)));
+    assert_eq!(plan.requeue_after, Some(Duration::from_secs(55)));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use informer::{ObjectKey, Outcome};
+use informer::{Action, ObjectKey};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -20,15 +20,15 @@ use super::facts::{
 };
 use super::provision::{self, PROVISIONER};
 use super::{BY_CLAIM_REF, Binder, FREE, bind, volumes};
-use crate::client::{Error, if_found};
+use crate::client::{Error, ok_if_not_found};
 use crate::{meta, pods};
 
 /// What the machine refused is tried again after this time.
 const RETRY: Duration = Duration::from_secs(15);
 
 impl Binder {
-    pub(super) async fn claim(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let Some(claim) = self.claims.get(key) else { return Ok(Outcome::Done) };
+    pub(super) async fn claim(&self, key: &ObjectKey) -> Result<Action, Error> {
+        let Some(claim) = self.claims.get(key) else { return Ok(Action::AwaitChange) };
         match claims::plan(&claim, &self.facts(&claim)) {
             Plan::Nothing => {}
             Plan::Bind(volume) => self.bind(&volume, &claim).await?,
@@ -52,7 +52,7 @@ impl Binder {
             Plan::Grow(volume, size) => self.grow(&claim, &volume, size).await?,
             Plan::Tell(note) => self.tell(&claim, &note),
         }
-        Ok(Outcome::Done)
+        Ok(Action::AwaitChange)
     }
 
     fn facts(&self, claim: &PersistentVolumeClaim) -> Facts {
@@ -131,7 +131,7 @@ impl Binder {
         Ok(())
     }
 
-    async fn provision(&self, claim: &PersistentVolumeClaim, class: &StorageClass) -> Result<Outcome, Error> {
+    async fn provision(&self, claim: &PersistentVolumeClaim, class: &StorageClass) -> Result<Action, Error> {
         let failed = |why: String| {
             let class = meta::name(class);
             let message = format!("failed to provision volume with StorageClass \"{class}\": {why}");
@@ -139,7 +139,7 @@ impl Binder {
         };
         if let Some(why) = provision::refusal(claim) {
             failed(why);
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         }
         let claim = self.name_provisioner(claim, class).await?;
         let path = self.directories.path(&claim);
@@ -147,7 +147,7 @@ impl Binder {
         let made = tokio::task::spawn_blocking(move || directories.create(&at)).await;
         if let Err(error) = made.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             failed(error.to_string());
-            return Ok(Outcome::After(RETRY));
+            return Ok(Action::RequeueAfter(RETRY));
         }
         let hostname = meta::annotation(&claim, SELECTED_NODE).map(|node| self.hostname(node));
         let volume = provision::volume(&claim, class, &path, hostname.as_deref());
@@ -155,16 +155,16 @@ impl Binder {
         let volume = match api.create(&PostParams::default(), &volume).await.map_err(Error::from) {
             Ok(volume) => volume,
             // It was made before, and what came after was not reached.
-            Err(error) if error.is_already_exists() => match if_found(api.get(meta::name(&volume)).await)? {
+            Err(error) if error.is_already_exists() => match ok_if_not_found(api.get(meta::name(&volume)).await)? {
                 Some(volume) => volume,
-                None => return Ok(Outcome::After(RETRY)),
+                None => return Ok(Action::RequeueAfter(RETRY)),
             },
             Err(error) => return Err(error),
         };
         let message = format!("Successfully provisioned volume {} using {PROVISIONER}", meta::name(&volume));
         self.tell(&claim, &Note::normal("ProvisioningSucceeded", message));
         self.bind(&volume, &claim).await?;
-        Ok(Outcome::Done)
+        Ok(Action::AwaitChange)
     }
 
     /// The label by which volumes are tied to a node.
@@ -199,39 +199,39 @@ impl Binder {
         Ok(())
     }
 
-    pub(super) async fn volume(&self, name: &str) -> Result<Outcome, Error> {
-        let Some(volume) = self.volumes.get(&ObjectKey::new("", name)) else { return Ok(Outcome::Done) };
+    pub(super) async fn volume(&self, name: &str) -> Result<Action, Error> {
+        let Some(volume) = self.volumes.get(&ObjectKey::new("", name)) else { return Ok(Action::AwaitChange) };
         let claim = self.claim_of(&volume).await?;
         let now = Timestamp::now();
         let phase = match volumes::plan(&volume, claim.as_ref()) {
-            volumes::Plan::AskClaim => return Ok(Outcome::Done),
+            volumes::Plan::AskClaim => return Ok(Action::AwaitChange),
             volumes::Plan::Phase(phase) => phase,
             volumes::Plan::Release => "Released",
             volumes::Plan::Tell(note) => {
                 self.tell_volume(&volume, &note);
-                return Ok(Outcome::Done);
+                return Ok(Action::AwaitChange);
             }
             volumes::Plan::Unbind => {
                 self.patch_volume(&volume, &bind::unbind(&volume)).await?;
-                return Ok(Outcome::Done);
+                return Ok(Action::AwaitChange);
             }
             volumes::Plan::Fail(note) => {
                 if let Some(patch) = bind::volume_phase_patch(&volume, "Failed", &note.message, now) {
                     self.patch_volume_status(&volume, &patch).await?;
                     self.tell_volume(&volume, &note);
                 }
-                return Ok(Outcome::Done);
+                return Ok(Action::AwaitChange);
             }
             volumes::Plan::Finalizer { present } => {
                 self.set_finalizer(&volume, present).await?;
-                return Ok(Outcome::Done);
+                return Ok(Action::AwaitChange);
             }
             volumes::Plan::Remove => return self.remove(&volume).await,
         };
         if let Some(patch) = bind::volume_phase_patch(&volume, phase, "", now) {
             self.patch_volume_status(&volume, &patch).await?;
         }
-        Ok(Outcome::Done)
+        Ok(Action::AwaitChange)
     }
 
     /// The claim that a volume names. One that the informer does not show is asked for: a volume that is released by
@@ -245,11 +245,11 @@ impl Binder {
             return Ok(known);
         }
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
-        Ok(if_found(api.get(name).await)?.map(Arc::new))
+        Ok(ok_if_not_found(api.get(name).await)?.map(Arc::new))
     }
 
     /// Removes the bytes of a volume, then the volume.
-    async fn remove(&self, volume: &PersistentVolume) -> Result<Outcome, Error> {
+    async fn remove(&self, volume: &PersistentVolume) -> Result<Action, Error> {
         let mut volume = volume.clone();
         let now = Timestamp::now();
         if volume_phase(&volume) != "Failed"
@@ -267,7 +267,7 @@ impl Binder {
                 self.patch_volume_status(&volume, &patch).await?;
                 self.tell_volume(&volume, &note);
             }
-            return Ok(Outcome::After(RETRY));
+            return Ok(Action::RequeueAfter(RETRY));
         }
         if facts::has_finalizer(&volume, DELETION_FINALIZER) {
             volume = self.set_finalizer(&volume, false).await?;
@@ -276,9 +276,9 @@ impl Binder {
             let preconditions = Preconditions { uid: volume.metadata.uid.clone(), resource_version: None };
             let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
             let api: Api<PersistentVolume> = Api::all(self.client.clone());
-            if_found(api.delete(meta::name(&volume), &params).await)?;
+            ok_if_not_found(api.delete(meta::name(&volume), &params).await)?;
         }
-        Ok(Outcome::Done)
+        Ok(Action::AwaitChange)
     }
 
     async fn set_finalizer(&self, volume: &PersistentVolume, present: bool) -> Result<PersistentVolume, Error> {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use informer::{EventType, Informer, Informers, ObjectKey, Outcome, Recorder, WorkQueue};
+use informer::{Action, EventType, Informer, Informers, ObjectKey, Recorder, WorkQueue};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
 use super::facts::ephemeral_claim;
-use crate::client::{Error, settle};
+use crate::client::{Error, requeue_on_conflict};
 use crate::{meta, pods};
 
 /// Pods with ephemeral volumes.
@@ -91,7 +91,7 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
     }
     informer::run("ephemeral-volumes", queue, workers, cancel, |key: ObjectKey| {
         let maker = Arc::clone(&maker);
-        async move { settle(maker.make(&key).await) }
+        async move { requeue_on_conflict(maker.make(&key).await) }
     })
     .await;
 }
@@ -104,8 +104,8 @@ struct Maker {
 }
 
 impl Maker {
-    async fn make(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let Some(pod) = self.pods.get(key) else { return Ok(Outcome::Done) };
+    async fn make(&self, key: &ObjectKey) -> Result<Action, Error> {
+        let Some(pod) = self.pods.get(key) else { return Ok(Action::AwaitChange) };
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
         for (volume, claim) in plan(&pod) {
             let name = meta::name(&claim);
@@ -114,7 +114,7 @@ impl Maker {
                 present = match api.create(&PostParams::default(), &claim).await.map_err(Error::from) {
                     Ok(_) => continue,
                     Err(error) if error.is_already_exists() => Some(Arc::new(api.get(name).await?)),
-                    Err(error) if error.is_namespace_terminating() => return Ok(Outcome::Done),
+                    Err(error) if error.is_namespace_terminating() => return Ok(Action::AwaitChange),
                     Err(error) => return Err(error),
                 };
             }
@@ -123,6 +123,6 @@ impl Maker {
                 self.recorder.event(&meta::reference(&*pod), EventType::Warning, "FailedBinding", message);
             }
         }
-        Ok(Outcome::Done)
+        Ok(Action::AwaitChange)
     }
 }

@@ -31,7 +31,7 @@ use self::facts::{
     volume_name, volume_phase,
 };
 use self::provision::Directories;
-use crate::client::settle;
+use crate::client::requeue_on_conflict;
 use crate::meta;
 
 /// Volumes that are free, by their class.
@@ -75,7 +75,7 @@ pub(crate) async fn run(
     informer::run("storage", queue, workers, cancel, |key: Key| {
         let binder = Arc::clone(&binder);
         async move {
-            settle(match &key {
+            requeue_on_conflict(match &key {
                 Key::Claim(key) => binder.claim(key).await,
                 Key::Volume(name) => binder.volume(name).await,
             })

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use informer::{Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::facts::{BY_CLAIM, claims_of, has_finalizer, volume_phase};
-use crate::client::{Error, if_found, settle};
+use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
 use crate::{meta, pods};
 
 const CLAIM: &str = "kubernetes.io/pvc-protection";
@@ -94,7 +94,7 @@ pub(crate) async fn run(client: Client, informers: Informers, workers: usize, ca
     informer::run("storage-protection", queue, workers, cancel, |key: Key| {
         let guard = Arc::clone(&guard);
         async move {
-            settle(match &key {
+            requeue_on_conflict(match &key {
                 Key::Claim(key) => guard.claim(key).await,
                 Key::Volume(name) => guard.volume(name).await,
             })
@@ -118,26 +118,26 @@ struct Listed {
 }
 
 impl Guard {
-    async fn claim(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let Some(claim) = self.claims.get(key) else { return Ok(Outcome::Done) };
-        let Some(patch) = take_off(&*claim, CLAIM) else { return Ok(Outcome::Done) };
+    async fn claim(&self, key: &ObjectKey) -> Result<Action, Error> {
+        let Some(claim) = self.claims.get(key) else { return Ok(Action::AwaitChange) };
+        let Some(patch) = take_off(&*claim, CLAIM) else { return Ok(Action::AwaitChange) };
         let users = self.pods.by_index(BY_CLAIM, &format!("{}/{}", key.namespace, key.name));
         if users.iter().any(|pod| keeps_claims(pod)) || self.is_used(&claim).await? {
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         }
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
-        if_found(api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
-        Ok(Outcome::Done)
+        ok_if_not_found(api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
+        Ok(Action::AwaitChange)
     }
 
-    async fn volume(&self, name: &str) -> Result<Outcome, Error> {
-        let Some(volume) = self.volumes.get(&ObjectKey::new("", name)) else { return Ok(Outcome::Done) };
+    async fn volume(&self, name: &str) -> Result<Action, Error> {
+        let Some(volume) = self.volumes.get(&ObjectKey::new("", name)) else { return Ok(Action::AwaitChange) };
         let Some(patch) = take_off(&*volume, VOLUME).filter(|_| volume_phase(&volume) != "Bound") else {
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         };
         let api: Api<PersistentVolume> = Api::all(self.client.clone());
-        if_found(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
-        Ok(Outcome::Done)
+        ok_if_not_found(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
+        Ok(Action::AwaitChange)
     }
 
     /// Asks the API server, for the informer may not show yet a Pod that was bound just before the claim was deleted.

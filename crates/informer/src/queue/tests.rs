@@ -22,7 +22,7 @@ async fn a_key_added_while_it_is_worked_on_comes_again_afterwards() {
     assert_eq!(queue.next().await, "a");
     queue.add("a");
     assert!(queue.is_empty(), "no second worker may get it meanwhile");
-    queue.done("a", Outcome::Done);
+    queue.done("a", Action::AwaitChange);
     assert_eq!(queue.next().await, "a");
 }
 
@@ -35,7 +35,7 @@ async fn of_several_delays_the_earliest_counts() {
     queue.add_after("a", Duration::from_secs(5));
     assert_eq!(queue.next().await, "a");
     assert_eq!(start.elapsed().as_secs(), 2);
-    queue.done("a", Outcome::Done);
+    queue.done("a", Action::AwaitChange);
     let again = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
     assert!(again.is_err(), "the later wishes were dropped");
 }
@@ -64,7 +64,7 @@ async fn failures_back_off_and_success_forgets_them() {
     }
     assert_eq!(delays, [5, 10, 20, 40]);
     let key = queue.next().await;
-    queue.done(key, Outcome::Done);
+    queue.done(key, Action::AwaitChange);
     queue.add("a");
     let key = queue.next().await;
     assert_eq!(queue.failed(key), FIRST_RETRY);
@@ -97,7 +97,7 @@ async fn a_panic_harms_no_other_key_and_is_tried_again() {
             } else {
                 good.fetch_add(1, Ordering::SeqCst);
             }
-            Ok::<_, std::convert::Infallible>(Outcome::Done)
+            Ok::<_, std::convert::Infallible>(Action::AwaitChange)
         }
     });
     tokio::time::timeout(Duration::from_secs(60), running).await.expect("the workers end when cancelled");

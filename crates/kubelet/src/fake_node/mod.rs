@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use informer::{Change, Informer, Informers, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Change, Informer, Informers, ObjectKey, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, Request};
@@ -177,36 +177,36 @@ impl Keeper {
         self.nodes.get(&ObjectKey::new("", name)).filter(|node| is_fake(node))
     }
 
-    async fn look_at(&self, key: Key) -> Result<Outcome, kube::Error> {
+    async fn look_at(&self, key: Key) -> Result<Action, kube::Error> {
         let result = match &key {
             Key::Node(name) => self.look_at_node(name).await,
             Key::Pod(key) => self.look_at_pod(key).await,
         };
         match result {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Outcome::Done),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Action::AwaitChange),
             // Another one of the same name by now, or somebody was faster: what there is then is looked at.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Outcome::After(AFTER_CONFLICT)),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Action::RequeueAfter(AFTER_CONFLICT)),
             result => result,
         }
     }
 
-    async fn look_at_node(&self, name: &str) -> Result<Outcome, kube::Error> {
+    async fn look_at_node(&self, name: &str) -> Result<Action, kube::Error> {
         let Some(node) = self.fake_node(name) else {
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         };
         let address = self.addresses().of(name);
         if let Some(status) = node::plan(&node, address, &self.kubelet_version, Timestamp::now()) {
             self.patch_status::<Node>("", name, status).await?;
         }
-        Ok(Outcome::Done)
+        Ok(Action::AwaitChange)
     }
 
-    async fn look_at_pod(&self, key: &ObjectKey) -> Result<Outcome, kube::Error> {
+    async fn look_at_pod(&self, key: &ObjectKey) -> Result<Action, kube::Error> {
         let Some(pod) = self.pods.get(key) else {
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         };
         let Some(node) = node_of(&pod).and_then(|node| self.fake_node(node)) else {
-            return Ok(Outcome::Done);
+            return Ok(Action::AwaitChange);
         };
         let host = match node::address(&node) {
             Some(address) => address.to_owned(),
@@ -214,15 +214,15 @@ impl Keeper {
         };
         let own = || self.addresses().of(pod.metadata.uid.as_deref().unwrap_or_default());
         match pod::plan(&pod, &host, own, Timestamp::now()) {
-            Act::Nothing => Ok(Outcome::Done),
-            Act::Later(wait) => Ok(Outcome::After(wait)),
+            Act::Nothing => Ok(Action::AwaitChange),
+            Act::Later(wait) => Ok(Action::RequeueAfter(wait)),
             Act::Status(status) => {
                 self.patch_status::<Pod>(&key.namespace, &key.name, status).await?;
-                Ok(Outcome::Done)
+                Ok(Action::AwaitChange)
             }
             Act::Delete => {
                 self.delete(key, &pod).await?;
-                Ok(Outcome::Done)
+                Ok(Action::AwaitChange)
             }
         }
     }

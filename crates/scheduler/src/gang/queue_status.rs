@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use informer::{Informer, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Informer, ObjectKey, WorkQueue};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
@@ -110,7 +110,7 @@ pub(super) async fn keep(
                     result => drop(result?),
                 }
             }
-            Ok::<_, kube::Error>(Outcome::Done)
+            Ok::<_, kube::Error>(Action::AwaitChange)
         }
     });
     tokio::select! {

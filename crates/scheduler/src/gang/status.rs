@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use informer::{Informer, ObjectKey, Outcome, WorkQueue};
+use informer::{Action, Informer, ObjectKey, WorkQueue};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, Patch, PatchParams};
@@ -139,7 +139,7 @@ pub(super) async fn keep(
         let (client, resource, groups, pods) = (client.clone(), resource.clone(), groups.clone(), pods.clone());
         async move {
             let Some(group) = groups.get(&key) else {
-                return Ok(Outcome::Done);
+                return Ok(Action::AwaitChange);
             };
             let name = GroupKey { family, namespace: key.namespace.clone(), name: key.name.clone() };
             let members = Members::count(&members(&pods, &name));
@@ -148,7 +148,7 @@ pub(super) async fn keep(
             if let Some(patch) = plan(family, &object, members, Timestamp::now()) {
                 write(&client, &resource, &key, &patch).await?;
             }
-            Ok::<_, kube::Error>(Outcome::Done)
+            Ok::<_, kube::Error>(Action::AwaitChange)
         }
     })
     .await;
