@@ -150,7 +150,8 @@ impl TestRuntime {
         }
     }
 
-    /// Lets health checks wait for an answer until the runtime is not silent any more.
+    /// Lets health checks, and questions for all pods, all images or the machine, wait until the runtime is not silent any
+    /// more.
     pub fn set_silent(&self, silent: bool) {
         self.shared.silent.send_replace(silent);
     }
@@ -186,6 +187,12 @@ impl TestRuntime {
     }
 
     /// The state, unless the runtime is away.
+    async fn answering(&self) {
+        let mut silent = self.shared.silent.subscribe();
+        // It cannot be closed while this runs.
+        let _ = silent.wait_for(|silent| !silent).await;
+    }
+
     fn up(&self) -> Result<MutexGuard<'_, State>, Error> {
         let state = self.state();
         match state.down {
@@ -278,17 +285,17 @@ impl State {
 #[async_trait]
 impl Runtime for TestRuntime {
     async fn info(&self) -> Result<RuntimeInfo, Error> {
+        self.answering().await;
         self.up().map(|_| self.shared.info.clone())
     }
 
     async fn status(&self) -> Result<RuntimeStatus, Error> {
-        let mut silent = self.shared.silent.subscribe();
-        // It cannot be closed while this runs.
-        let _ = silent.wait_for(|silent| !silent).await;
+        self.answering().await;
         Ok(RuntimeStatus { not_ready: self.up()?.stuck.clone() })
     }
 
     async fn pods(&self) -> Result<Vec<Sandbox>, Error> {
+        self.answering().await;
         Ok(self.up()?.sandboxes.values().cloned().collect())
     }
 
@@ -454,6 +461,7 @@ impl Runtime for TestRuntime {
     }
 
     async fn images(&self) -> Result<Vec<Image>, Error> {
+        self.answering().await;
         self.up().map(|_| Vec::new())
     }
 

@@ -24,16 +24,20 @@ struct Node {
 
 impl Node {
     async fn start() -> Self {
-        let mut node = Self {
+        let mut node = Self::new();
+        node.up();
+        node
+    }
+
+    fn new() -> Self {
+        Self {
             api: Api::new(),
             runtime: TestRuntime::default(),
             state: tempfile::tempdir().unwrap(),
             // What changes is told; nothing here waits to be found.
             sync_period: Duration::from_secs(3600),
             kubelet: None,
-        };
-        node.up();
-        node
+        }
     }
 
     fn up(&mut self) {
@@ -464,6 +468,19 @@ async fn node_ready(node: &Node, status: &str) -> String {
     let found =
         node.api.until("nodes", "", "n1", |node| node.is_some_and(|node| ready(node)["status"] == status)).await;
     ready(&found.unwrap())["message"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_runtime_that_never_answered_is_told_of_too() {
+    let mut node = Node::new();
+    node.runtime.set_silent(true);
+    node.up();
+    let is_told = |node: &Value| node["status"].to_string().contains("container runtime is down: it has not answered");
+    node.api.until("nodes", "", "n1", |node| node.is_some_and(is_told)).await;
+    node.runtime.set_silent(false);
+    node_ready(&node, "True").await;
+    // What was not known of the machine is told as soon as it is.
+    node.api.until("nodes", "", "n1", |node| node.is_some_and(|node| node["status"]["capacity"]["cpu"] != "0")).await;
 }
 
 #[tokio::test]

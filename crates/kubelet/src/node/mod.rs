@@ -5,6 +5,7 @@ pub(crate) mod machine;
 mod status;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ pub(crate) use lease::renew;
 
 /// The first and the longest pause before the API is tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
-/// How often images and disk are looked at.
-const LOOK: Duration = Duration::from_secs(30);
+/// How often the runtime is asked for images and the machine.
+const SURVEY_PERIOD: Duration = Duration::from_secs(30);
 /// The annotation of every node, and its value.
 const ATTACHED_BY_CONTROLLER: (&str, &str) = ("volumes.kubernetes.io/controller-managed-attach-detach", "true");
 
@@ -37,20 +38,58 @@ const ATTACHED_BY_CONTROLLER: (&str, &str) = ("volumes.kubernetes.io/controller-
 /// What the API has of the node is what counts, not what was written last: whatever others change of what is the
 /// kubelet's own is put right as soon as the watch shows it.
 pub(crate) async fn run(shared: Arc<Shared>, nodes: Informer<Node>, cancel: CancellationToken) {
+    let (sender, images) = watch::channel(None);
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = keep_current(&shared, &nodes, images) => {}
+        never = survey(&shared, &sender) => match never {},
+    }
+}
+
+/// Asks the runtime for what changes slowly: the machine with its disk, and the images on it. It is beside the node's status
+/// and never in its way: a runtime that does not answer is what the status has to tell.
+async fn survey(shared: &Shared, images: &watch::Sender<Option<Vec<ContainerImage>>>) -> Infallible {
+    let mut health = shared.pleg.health();
+    loop {
+        ask_machine(shared).await;
+        if let Ok(found) = shared.runtime.images().await {
+            images.send_replace(Some(status::images(found)));
+        }
+        let recovered = async {
+            let unusable = health.wait_for(|health| !health.is_usable()).await.is_ok();
+            let usable = unusable && health.wait_for(Health::is_usable).await.is_ok();
+            if !usable {
+                std::future::pending::<()>().await;
+            }
+        };
+        let _ = tokio::time::timeout(SURVEY_PERIOD, recovered).await;
+    }
+}
+
+async fn ask_machine(shared: &Shared) {
+    if let Ok(info) = shared.runtime.info().await {
+        let storage = machine::storage(&shared.config.state_dir);
+        shared.set_machine(Machine { info, storage });
+    }
+}
+
+/// Writes the node's status whenever it is another one than the API has. Ends when nobody is left to tell of the runtime.
+async fn keep_current(
+    shared: &Arc<Shared>,
+    nodes: &Informer<Node>,
+    mut images: watch::Receiver<Option<Vec<ContainerImage>>>,
+) {
     let mut health = shared.pleg.health();
     let mut network = shared.config.network.clone();
-    let mut keeper = Keeper {
-        seen: follow(&shared, &nodes),
-        shared: Arc::clone(&shared),
-        known: None,
-        reported: None,
-        images: None,
-        looked: None,
-    };
+    let mut keeper =
+        Keeper { seen: follow(shared, nodes), shared: Arc::clone(shared), known: None, reported: None, images: None };
     shared.reporter.node("Starting", "Starting kubelet.");
+    // The node is registered with what it has, unless the runtime cannot say it in time.
+    let _ = tokio::time::timeout(shared.config.runtime_status_timeout, ask_machine(shared)).await;
     let mut pause = PAUSES.0;
     loop {
         let state = health.borrow_and_update().clone();
+        keeper.images.clone_from(&images.borrow_and_update());
         let wait = match keeper.keep(&state).await {
             Ok(()) => {
                 pause = PAUSES.0;
@@ -64,20 +103,16 @@ pub(crate) async fn run(shared: Arc<Shared>, nodes: Informer<Node>, cancel: Canc
                 wait
             }
         };
-        if keeper.must_look() {
-            keeper.look().await;
-            continue;
-        }
         let check_at = Instant::now() + wait;
         loop {
             tokio::select! {
-                () = cancel.cancelled() => return,
                 changed = health.changed() => match changed {
                     Ok(()) => break,
                     Err(_) => return,
                 },
                 () = network_changed(&mut network) => break,
                 Ok(()) = keeper.seen.changed() => if keeper.observe() { break },
+                Ok(()) = images.changed() => break,
                 () = tokio::time::sleep_until(check_at) => break,
             }
         }
@@ -102,18 +137,13 @@ struct Keeper {
     known: Option<Arc<Node>>,
     /// When the status was written last.
     reported: Option<Instant>,
-    /// The images of the machine; `None` before they were looked at.
+    /// The images of the machine; `None` before they are known.
     images: Option<Vec<ContainerImage>>,
-    /// When images and disk were looked at last.
-    looked: Option<Instant>,
 }
 
 impl Keeper {
     /// Makes sure that the node is registered with its present status.
     async fn keep(&mut self, health: &Health) -> Result<(), kube::Error> {
-        if *health == Health::Unknown {
-            self.ask_runtime().await;
-        }
         let api: Api<Node> = Api::all(self.shared.client.clone());
         let name = self.shared.config.node_name.clone();
         let is_first = self.reported.is_none();
@@ -207,28 +237,6 @@ impl Keeper {
             Err(kube::Error::Api(status)) if status.code == 409 => api.get(&config.node_name).await,
             result => result,
         }
-    }
-
-    /// Asks the runtime about the machine.
-    async fn ask_runtime(&self) {
-        if let Ok(info) = self.shared.runtime.info().await {
-            let storage = machine::storage(&self.shared.config.state_dir);
-            self.shared.set_machine(Machine { info, storage });
-        }
-    }
-
-    /// Whether it is time for [`Keeper::look`]. The images are told as soon as the node is.
-    fn must_look(&self) -> bool {
-        self.reported.is_some() && self.looked.is_none_or(|looked| looked.elapsed() >= LOOK)
-    }
-
-    /// Looks at what changes slowly: the images of the whole machine, and its disk.
-    async fn look(&mut self) {
-        self.ask_runtime().await;
-        if let Ok(images) = self.shared.runtime.images().await {
-            self.images = Some(status::images(images));
-        }
-        self.looked = Some(Instant::now());
     }
 }
 
