@@ -12,8 +12,8 @@ use crate::{Options, Revision};
 /// Brings the log within its bounds. Returns the horizon. Blocks on the disk.
 pub(crate) fn by_bounds(shared: &Shared) -> Result<Revision> {
     let (horizon, revision) = {
-        let visible = shared.visible();
-        (visible.horizon, visible.revision)
+        let published = shared.published();
+        (published.horizon, published.revision)
     };
     let to = {
         let guard = shared.disk();
@@ -43,7 +43,7 @@ pub(crate) fn compact(shared: &Shared, to: Revision) -> Result<Revision> {
         shared.counters.compactions.fetch_add(1, Relaxed);
         tracing::debug!(horizon = to, "compacted the log of the store");
     }
-    Ok(shared.visible().horizon)
+    Ok(shared.published().horizon)
 }
 
 /// When a revision was written, and where it begins in the log.

@@ -237,7 +237,7 @@ impl Batch<'_> {
             kind: event.kind,
             time,
             end,
-            created: event.entry.created,
+            create_revision: event.entry.create_revision,
             key: &self.key,
             value: &event.entry.value,
             previous: event.previous.as_ref().map(|p| (p.revision, &*p.value)),
@@ -253,7 +253,7 @@ impl Batch<'_> {
             self.value.clear();
             let object = ObjectRecord {
                 revision: event.entry.revision,
-                created: event.entry.created,
+                create_revision: event.entry.create_revision,
                 value: &event.entry.value,
             };
             object.encode(&mut self.value);

@@ -16,14 +16,14 @@ pub struct Entry {
     /// The revision that wrote it.
     pub revision: Revision,
     /// The revision that created the object; it stays the same until the object is deleted.
-    pub created: Revision,
+    pub create_revision: Revision,
     /// What selectors ask for.
     pub attributes: Attributes,
 }
 
 /// What selectors ask for, taken out of the object so that a read decodes nothing.
 ///
-/// Whoever commits an object fills them in; what is read back from disk gets them from the `describe` function that
+/// Whoever commits an object fills them in; what is read back from disk gets them from the `attributes_of` function that
 /// [`Store::open`](crate::Store::open) was given, so the two must agree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
@@ -151,7 +151,7 @@ mod tests {
             key: Key::new("core/pods", "a", "b"),
             value: Bytes::new(),
             revision: 1,
-            created: 1,
+            create_revision: 1,
             attributes: Attributes::default(),
         };
         let event = Event::new(EventKind::Created, Arc::new(entry), None);

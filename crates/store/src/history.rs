@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::disk::{DiskError, Result, damaged};
 use crate::index::Index;
 use crate::record::LogRecord;
-use crate::state::{Describe, Shared};
+use crate::state::{AttributesOf, Shared};
 use crate::{Entry, Event, EventKind, Key, Revision};
 
 /// How much is read at once: at most so many events, out of so many records, or of so many bytes.
@@ -70,7 +70,7 @@ pub(crate) fn read(shared: &Shared, resource: &str, after: Revision, upto: Revis
     let disk = guard.as_ref().ok_or_else(|| shared.no_disk())?;
     let mut reader = disk.log_after(after)?;
     // The reader sees the log as it was a moment ago. Whatever was removed before lies below the horizon as it is now.
-    let horizon = shared.visible().horizon;
+    let horizon = shared.published().horizon;
     if after < horizon {
         let requested = after;
         return Err(Compacted { requested, horizon }.into());
@@ -90,7 +90,7 @@ pub(crate) fn read(shared: &Shared, resource: &str, after: Revision, upto: Revis
         if record.key.starts_with(&prefix) {
             bytes += record.value.len();
             let key = key(&record)?;
-            let event = event(&*shared.describe, revision, &record, key, None, None);
+            let event = event(&*shared.attributes_of, revision, &record, key, None, None);
             chunk.events.push(Arc::new(event));
         }
         reader.advance();
@@ -149,7 +149,7 @@ pub(crate) fn key(record: &LogRecord<'_>) -> Result<Key> {
 /// Makes an event of a record. What is in memory already is shared: `present` is what is there now, `before` what was
 /// there before this event.
 pub(crate) fn event(
-    describe: &Describe,
+    attributes_of: &AttributesOf,
     revision: Revision,
     record: &LogRecord<'_>,
     key: Key,
@@ -162,11 +162,11 @@ pub(crate) fn event(
         let known = before.filter(|b| b.revision == was);
         known.unwrap_or_else(|| {
             Arc::new(Entry {
-                attributes: describe(&key, value),
+                attributes: attributes_of(&key, value),
                 key: key.clone(),
                 value: Bytes::copy_from_slice(value),
                 revision: was,
-                created: record.created,
+                create_revision: record.create_revision,
             })
         })
     });
@@ -174,13 +174,13 @@ pub(crate) fn event(
         let attributes = match (&previous, record.kind) {
             // As when it was committed: a deletion is seen by those who saw the object before.
             (Some(previous), EventKind::Deleted) => previous.attributes.clone(),
-            _ => describe(&key, record.value),
+            _ => attributes_of(&key, record.value),
         };
         Arc::new(Entry {
             key,
             value: Bytes::copy_from_slice(record.value),
             revision,
-            created: record.created,
+            create_revision: record.create_revision,
             attributes,
         })
     });

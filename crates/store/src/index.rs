@@ -112,7 +112,7 @@ mod tests {
                 key: Key::new("core/pods", *namespace, *name),
                 value: Bytes::new(),
                 revision: 1,
-                created: 1,
+                create_revision: 1,
                 attributes: Attributes::default(),
             }));
         }

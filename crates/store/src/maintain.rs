@@ -81,7 +81,7 @@ fn reopen(shared: &Shared, writer: &Mutex<Option<Writer>>, kept: &mut Option<Loc
     let Some(log_end) = lock(writer).as_ref().and_then(|writer| writer.as_ref()).map(Writer::log_end) else {
         return closed();
     };
-    let CaughtUp { working, revision, log_end, events } = {
+    let CaughtUp { staged, revision, log_end, events } = {
         let mut place = shared.disk_mut();
         if let Some(disk) = place.take() {
             *kept = Some(disk.close());
@@ -97,14 +97,14 @@ fn reopen(shared: &Shared, writer: &Mutex<Option<Writer>>, kept: &mut Option<Loc
     };
     tracing::info!(revision, found = events.len(), "opened the store again after a failed write");
     if !events.is_empty() {
-        shared.publish(&working, revision, events).wake();
+        shared.publish(&staged, revision, events).wake();
     }
     let health = with_ballast(&shared.ballast);
     let Some(mut guard) = lock(writer) else {
         return closed();
     };
     if let Some(writer) = guard.as_mut() {
-        writer.resume(working, revision, log_end);
+        writer.resume(staged, revision, log_end);
         shared.health.set(health);
     }
     Ok(())

@@ -15,20 +15,20 @@ pub(crate) const FORMAT: u32 = 1;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ObjectRecord<'a> {
     pub(crate) revision: Revision,
-    pub(crate) created: Revision,
+    pub(crate) create_revision: Revision,
     pub(crate) value: &'a [u8],
 }
 
 impl<'a> ObjectRecord<'a> {
     pub(crate) fn encode(&self, into: &mut Vec<u8>) {
         into.extend_from_slice(&self.revision.to_be_bytes());
-        into.extend_from_slice(&self.created.to_be_bytes());
+        into.extend_from_slice(&self.create_revision.to_be_bytes());
         into.extend_from_slice(self.value);
     }
 
     pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
-        Some(Self { revision: reader.u64()?, created: reader.u64()?, value: reader.0 })
+        Some(Self { revision: reader.u64()?, create_revision: reader.u64()?, value: reader.0 })
     }
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct LogRecord<'a> {
     /// The bytes of all records since the log began, this one's included: what lies between two records is their difference.
     pub(crate) end: u64,
     /// The revision that created the object.
-    pub(crate) created: Revision,
+    pub(crate) create_revision: Revision,
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
     pub(crate) previous: Option<(Revision, &'a [u8])>,
@@ -65,7 +65,7 @@ impl<'a> LogRecord<'a> {
             EventKind::Deleted => 3,
         };
         into.push(kind);
-        for number in [self.time, self.end, self.created] {
+        for number in [self.time, self.end, self.create_revision] {
             into.extend_from_slice(&number.to_be_bytes());
         }
         for bytes in [self.key, self.value] {
@@ -86,7 +86,7 @@ impl<'a> LogRecord<'a> {
             [3] => EventKind::Deleted,
             _ => return None,
         };
-        let (time, end, created) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let (time, end, create_revision) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let (key, value) = (reader.sized()?, reader.sized()?);
         let previous = match reader.u64()? {
             0 => None,
@@ -96,7 +96,7 @@ impl<'a> LogRecord<'a> {
         if previous.is_none() != (kind == EventKind::Created) {
             return None;
         }
-        Some(Self { kind, time, end, created, key, value, previous })
+        Some(Self { kind, time, end, create_revision, key, value, previous })
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn records_survive_the_disk() {
-        let object = ObjectRecord { revision: 7, created: 3, value: b"{}" };
+        let object = ObjectRecord { revision: 7, create_revision: 3, value: b"{}" };
         let mut bytes = Vec::new();
         object.encode(&mut bytes);
         assert_eq!(ObjectRecord::decode(&bytes), Some(object));
@@ -158,7 +158,7 @@ mod tests {
                 kind,
                 time: 11,
                 end: 13,
-                created: 5,
+                create_revision: 5,
                 key: b"/registry/core/pods/a/b",
                 value: b"new",
                 previous,

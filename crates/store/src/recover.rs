@@ -8,44 +8,48 @@ use bytes::Bytes;
 use crate::disk::{Disk, Result, damaged};
 use crate::history;
 use crate::index::Index;
-use crate::stage::Working;
-use crate::state::{Describe, Shared, Shelf, Visible};
+use crate::stage::Staged;
+use crate::state::{AttributesOf, Published, ResourceState, Shared};
 use crate::{Entry, Event, EventKind, Key, Options, Revision};
 
 /// What was found on disk.
 pub(crate) struct Recovered {
-    pub(crate) visible: Visible,
-    pub(crate) working: Working,
+    pub(crate) published: Published,
+    pub(crate) staged: Staged,
     /// The bytes of all log records so far.
     pub(crate) log_end: u64,
 }
 
 /// Rebuilds the index from `objects`, and the rings from the tail of the log.
-pub(crate) fn recover(disk: &Disk, options: &Options, describe: &Describe) -> Result<Recovered> {
+pub(crate) fn recover(disk: &Disk, options: &Options, attributes_of: &AttributesOf) -> Result<Recovered> {
     let horizon = disk.horizon()?;
     let (newest, log_end) = disk.log_last()?.unwrap_or_default();
     // Compaction may have emptied the log; the revisions before the horizon have been used nevertheless.
     let revision = newest.max(horizon);
-    let indexes = read_objects(disk, describe, revision)?;
+    let indexes = read_objects(disk, attributes_of, revision)?;
     check_start(disk, horizon, newest)?;
 
     let ring = u64::try_from(options.ring).unwrap_or(u64::MAX);
     let floor = horizon.max(revision.saturating_sub(ring));
-    let mut shelves: HashMap<Arc<str>, Shelf> = indexes
+    let mut resources: HashMap<Arc<str>, ResourceState> = indexes
         .iter()
         .map(|(resource, index)| {
-            let shelf = Shelf::new(index.clone(), floor, options);
-            (Arc::clone(resource), shelf)
+            let state = ResourceState::new(index.clone(), floor, options);
+            (Arc::clone(resource), state)
         })
         .collect();
-    refill(disk, options, describe, floor, revision, &mut shelves)?;
-    Ok(Recovered { visible: Visible::new(revision, horizon, floor, shelves), working: Working::new(indexes), log_end })
+    refill(disk, options, attributes_of, floor, revision, &mut resources)?;
+    Ok(Recovered {
+        published: Published::new(revision, horizon, floor, resources),
+        staged: Staged::new(indexes),
+        log_end,
+    })
 }
 
 /// What the database holds after it was opened again under a store that has been in use.
 pub(crate) struct CaughtUp {
     /// All objects.
-    pub(crate) working: Working,
+    pub(crate) staged: Staged,
     /// The newest revision.
     pub(crate) revision: Revision,
     /// The bytes of all log records so far.
@@ -57,33 +61,33 @@ pub(crate) struct CaughtUp {
 /// Reads what the log holds beyond what is visible, and checks that it goes on from there. `log_end` are the bytes of all
 /// log records up to what is visible.
 pub(crate) fn catch_up(disk: &Disk, shared: &Shared, log_end: u64) -> Result<CaughtUp> {
-    let (mut working, visible, horizon) = {
-        let visible = shared.visible();
-        let indexes = visible.shelves().map(|(resource, shelf)| (Arc::clone(resource), shelf.index.clone()));
-        (Working::new(indexes.collect()), visible.revision, visible.horizon)
+    let (mut staged, published, horizon) = {
+        let published = shared.published();
+        let indexes = published.resources().map(|(resource, state)| (Arc::clone(resource), state.index.clone()));
+        (Staged::new(indexes.collect()), published.revision, published.horizon)
     };
     let (newest, end) = disk.log_last()?.unwrap_or_default();
     let newest = newest.max(disk.horizon()?);
-    if newest < visible {
-        return Err(damaged(&format!("revision {visible} was acknowledged, but the log ends at {newest}")));
+    if newest < published {
+        return Err(damaged(&format!("revision {published} was acknowledged, but the log ends at {newest}")));
     }
-    let mut reader = disk.log_after(visible)?;
-    let mut reached = visible;
+    let mut reader = disk.log_after(published)?;
+    let mut reached = published;
     let mut events = Vec::new();
     while let Some((at, record)) = reader.current()? {
         history::follows(reached, at)?;
-        if reached == visible && at > visible && record.end.checked_sub(record.size()) != Some(log_end) {
+        if reached == published && at > published && record.end.checked_sub(record.size()) != Some(log_end) {
             return Err(damaged(&format!("the log before revision {at} is not what was written")));
         }
         reached = at;
         let key = history::key(&record)?;
-        let before = working.get(&key).cloned();
+        let before = staged.get(&key).cloned();
         let was = |entry: &Arc<Entry>| entry.revision;
         if record.previous.map(|(revision, _)| revision) != before.as_ref().map(was) {
             return Err(damaged(&format!("the log and the object {key} disagree")));
         }
-        let event = Arc::new(history::event(&*shared.describe, at, &record, key, None, before));
-        working.replay(&event);
+        let event = Arc::new(history::event(&*shared.attributes_of, at, &record, key, None, before));
+        staged.replay(&event);
         events.push(event);
         reader.advance();
     }
@@ -94,15 +98,15 @@ pub(crate) fn catch_up(disk: &Disk, shared: &Shared, log_end: u64) -> Result<Cau
     if disk.horizon()? < horizon {
         disk.compact(horizon)?;
     }
-    Ok(CaughtUp { working, revision: newest, log_end: end, events })
+    Ok(CaughtUp { staged, revision: newest, log_end: end, events })
 }
 
-fn read_objects(disk: &Disk, describe: &Describe, newest: Revision) -> Result<HashMap<Arc<str>, Index>> {
+fn read_objects(disk: &Disk, attributes_of: &AttributesOf, newest: Revision) -> Result<HashMap<Arc<str>, Index>> {
     let mut indexes: HashMap<Arc<str>, Index> = HashMap::new();
     disk.objects(|path, record| {
         let shown = || String::from_utf8_lossy(path);
         let mut key = Key::decode(path).ok_or_else(|| damaged(&format!("there is no such object as {}", shown())))?;
-        if record.revision > newest || record.created > record.revision {
+        if record.revision > newest || record.create_revision > record.revision {
             return Err(damaged(&format!("{} is of revision {}, the log ends at {newest}", shown(), record.revision)));
         }
         if let Some((resource, _)) = indexes.get_key_value(&key.resource) {
@@ -111,10 +115,10 @@ fn read_objects(disk: &Disk, describe: &Describe, newest: Revision) -> Result<Ha
         let index = indexes.entry(Arc::clone(&key.resource)).or_default();
         key.namespace = index.shared_namespace(&key.namespace);
         index.insert(Arc::new(Entry {
-            attributes: describe(&key, record.value),
+            attributes: attributes_of(&key, record.value),
             value: Bytes::copy_from_slice(record.value),
             revision: record.revision,
-            created: record.created,
+            create_revision: record.create_revision,
             key,
         }));
         Ok(())
@@ -137,10 +141,10 @@ fn check_start(disk: &Disk, horizon: Revision, newest: Revision) -> Result<()> {
 fn refill(
     disk: &Disk,
     options: &Options,
-    describe: &Describe,
+    attributes_of: &AttributesOf,
     floor: Revision,
     revision: Revision,
-    shelves: &mut HashMap<Arc<str>, Shelf>,
+    resources: &mut HashMap<Arc<str>, ResourceState>,
 ) -> Result<()> {
     let mut reader = disk.log_after(floor)?;
     let mut reached = floor;
@@ -151,13 +155,14 @@ fn refill(
         history::follows(reached, at)?;
         reached = at;
         let key = history::key(&record)?;
-        let shelf =
-            shelves.entry(Arc::clone(&key.resource)).or_insert_with(|| Shelf::new(Index::default(), floor, options));
-        let present = shelf.index.get(&key.namespace, &key.name);
+        let state = resources
+            .entry(Arc::clone(&key.resource))
+            .or_insert_with(|| ResourceState::new(Index::default(), floor, options));
+        let present = state.index.get(&key.namespace, &key.name);
         let before = latest.get(&key).map(|(entry, _)| Arc::clone(entry));
-        let event = history::event(describe, at, &record, key, present, before);
+        let event = history::event(attributes_of, at, &record, key, present, before);
         latest.insert(event.entry.key.clone(), (Arc::clone(&event.entry), event.kind));
-        shelf.ring.push(Arc::new(event), &mut evicted);
+        state.ring.push(Arc::new(event), &mut evicted);
         evicted.clear();
         reader.advance();
     }
@@ -165,7 +170,7 @@ fn refill(
         return Err(damaged("the log ends too early"));
     }
     for (key, (entry, kind)) in &latest {
-        let present = shelves.get(&key.resource).and_then(|shelf| shelf.index.get(&key.namespace, &key.name));
+        let present = resources.get(&key.resource).and_then(|state| state.index.get(&key.namespace, &key.name));
         let expected = (*kind != EventKind::Deleted).then_some(entry);
         if present != expected {
             return Err(damaged(&format!("the log and the object {key} disagree")));

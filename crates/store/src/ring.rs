@@ -80,7 +80,7 @@ mod tests {
             key: Key::new("core/pods", "a", "b"),
             value: Bytes::from(vec![0; size]),
             revision,
-            created: revision,
+            create_revision: revision,
             attributes: Attributes::default(),
         };
         Arc::new(Event::new(EventKind::Created, Arc::new(entry), None))

@@ -11,11 +11,11 @@ const MAX_VALUE: usize = 1 << 30;
 
 /// The objects of all resources as the writer sees them: with what is on its way to the disk, which nobody else sees yet.
 #[derive(Debug, Default)]
-pub(crate) struct Working {
+pub(crate) struct Staged {
     indexes: HashMap<Arc<str>, Index>,
 }
 
-impl Working {
+impl Staged {
     pub(crate) fn new(indexes: HashMap<Arc<str>, Index>) -> Self {
         Self { indexes }
     }
@@ -102,7 +102,7 @@ impl Working {
             },
             value: value.splice(revision),
             revision,
-            created: previous.as_ref().map_or(revision, |p| p.created),
+            create_revision: previous.as_ref().map_or(revision, |p| p.create_revision),
             attributes,
         });
         if let Some(index) = self.indexes.get_mut(&entry.key.resource) {
@@ -124,7 +124,7 @@ impl Working {
             key: previous.key.clone(),
             value: last.splice(revision),
             revision,
-            created: previous.created,
+            create_revision: previous.create_revision,
             attributes: previous.attributes.clone(),
         });
         Some(Event::new(EventKind::Deleted, entry, Some(previous)))
@@ -194,36 +194,36 @@ mod tests {
     }
 
     /// "a" as of revision 1, "b" as of revision 2.
-    fn working() -> Working {
-        let mut working = Working::default();
+    fn staged() -> Staged {
+        let mut staged = Staged::default();
         for (revision, name) in [(0, "a"), (1, "b")] {
             let op = put(name, Expect::Absent);
-            let committed = working.stage(op.into(), revision, &mut Vec::new());
+            let committed = staged.stage(op.into(), revision, &mut Vec::new());
             assert_eq!(committed.unwrap().revision, revision + 1);
         }
-        working
+        staged
     }
 
     /// What becomes of a transaction at revision 9, in words.
     fn outcome(ops: Vec<Op>) -> String {
-        let mut working = working();
+        let mut staged = staged();
         let mut events = Vec::new();
-        let before = format!("{working:?}");
-        match working.stage(ops.into(), 9, &mut events) {
+        let before = format!("{staged:?}");
+        match staged.stage(ops.into(), 9, &mut events) {
             Ok(committed) => {
                 let events: Vec<String> = events
                     .iter()
                     .map(|e| {
                         let value = String::from_utf8_lossy(&e.entry.value);
-                        let created = e.entry.created;
-                        format!("{:?} {} {value} {created}", e.kind, e.entry.key.name)
+                        let create_revision = e.entry.create_revision;
+                        format!("{:?} {} {value} {create_revision}", e.kind, e.entry.key.name)
                     })
                     .collect();
                 assert_eq!(committed.entries.len(), events.len());
                 format!("{}: {}", committed.revision, events.join(", "))
             }
             Err(error) => {
-                assert_eq!(format!("{working:?}"), before, "a refusal changes nothing");
+                assert_eq!(format!("{staged:?}"), before, "a refusal changes nothing");
                 assert!(events.is_empty());
                 match error {
                     CommitError::Conflict { op, current } => {
@@ -279,13 +279,13 @@ mod tests {
 
     #[test]
     fn names_are_kept_once() {
-        let mut working = working();
+        let mut staged = staged();
         let mut events = Vec::new();
         for name in ["a", "c"] {
             let op = put(name, Expect::Any);
-            working.stage(op.into(), 5, &mut events).unwrap();
+            staged.stage(op.into(), 5, &mut events).unwrap();
         }
-        let kept = &working.get(&key("b")).unwrap().key;
+        let kept = &staged.get(&key("b")).unwrap().key;
         for event in &events {
             assert!(Arc::ptr_eq(&event.entry.key.resource, &kept.resource));
             assert!(Arc::ptr_eq(&event.entry.key.namespace, &kept.namespace));

@@ -12,12 +12,12 @@ use crate::health::{Health, HealthState};
 use crate::history::HistoryError;
 use crate::index::Index;
 use crate::ring::Ring;
-use crate::stage::Working;
+use crate::stage::Staged;
 use crate::stats::Counters;
 use crate::{Attributes, Event, Key, Options, Revision, Snapshot};
 
 /// How the attributes of an object are found out from its bytes.
-pub(crate) type Describe = dyn Fn(&Key, &[u8]) -> Attributes + Send + Sync;
+pub(crate) type AttributesOf = dyn Fn(&Key, &[u8]) -> Attributes + Send + Sync;
 
 /// How many rebuilt snapshots are kept for the next page of a list, and for how long.
 const PAGES: usize = 8;
@@ -25,7 +25,7 @@ const PAGE_AGE: Duration = Duration::from_secs(60);
 
 /// What the writer, the compactor, readers and watchers share.
 pub(crate) struct Shared {
-    visible: RwLock<Visible>,
+    published: RwLock<Published>,
     /// Taken out when the store is closed, or while it has to be opened again. Whoever uses the disk holds the lock for
     /// reading, so closing waits for them.
     disk: RwLock<Option<Disk>>,
@@ -37,11 +37,11 @@ pub(crate) struct Shared {
     pub(crate) compacting: Mutex<()>,
     pub(crate) counters: Counters,
     pub(crate) options: Options,
-    pub(crate) describe: Box<Describe>,
+    pub(crate) attributes_of: Box<AttributesOf>,
 }
 
 /// What is durable, and so may be seen.
-pub(crate) struct Visible {
+pub(crate) struct Published {
     /// The newest revision.
     pub(crate) revision: Revision,
     /// The log has been compacted up to and with this revision.
@@ -50,11 +50,11 @@ pub(crate) struct Visible {
     pub(crate) closed: bool,
     /// Where the ring of a resource begins that has had no events since the store was opened.
     floor: Revision,
-    shelves: HashMap<Arc<str>, Shelf>,
+    resources: HashMap<Arc<str>, ResourceState>,
 }
 
-/// One resource.
-pub(crate) struct Shelf {
+/// The objects of one resource, their recent events, and whom to wake for them.
+pub(crate) struct ResourceState {
     pub(crate) index: Index,
     pub(crate) ring: Ring,
     /// Wakes the watchers, once for each batch.
@@ -87,15 +87,15 @@ struct Page {
 
 impl Shared {
     pub(crate) fn new(
-        visible: Visible,
+        published: Published,
         disk: Disk,
         ballast: Ballast,
         health: Health,
         options: Options,
-        describe: Box<Describe>,
+        attributes_of: Box<AttributesOf>,
     ) -> Self {
         Self {
-            visible: RwLock::new(visible),
+            published: RwLock::new(published),
             disk: RwLock::new(Some(disk)),
             ballast,
             health: HealthState::new(health),
@@ -103,16 +103,16 @@ impl Shared {
             compacting: Mutex::default(),
             counters: Counters::new(),
             options,
-            describe,
+            attributes_of,
         }
     }
 
-    pub(crate) fn visible(&self) -> RwLockReadGuard<'_, Visible> {
-        self.visible.read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn published(&self) -> RwLockReadGuard<'_, Published> {
+        self.published.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn visible_mut(&self) -> RwLockWriteGuard<'_, Visible> {
-        self.visible.write().unwrap_or_else(PoisonError::into_inner)
+    fn published_mut(&self) -> RwLockWriteGuard<'_, Published> {
+        self.published.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The disk, as long as the store is open and can read it.
@@ -134,7 +134,7 @@ impl Shared {
     /// Why there is no disk.
     pub(crate) fn no_disk(&self) -> HistoryError {
         match self.health.get() {
-            Health::ReadOnly(why) if !self.visible().closed => HistoryError::Io(why),
+            Health::ReadOnly(why) if !self.published().closed => HistoryError::Io(why),
             _ => HistoryError::Closed,
         }
     }
@@ -146,48 +146,48 @@ impl Shared {
 
     /// The wake-up of one resource. A resource that nobody has written to yet comes into being.
     pub(crate) fn signal(&self, resource: &Arc<str>) -> watch::Receiver<()> {
-        if let Some(shelf) = self.visible().shelves.get(resource) {
-            return shelf.signal.subscribe();
+        if let Some(state) = self.published().resources.get(resource) {
+            return state.signal.subscribe();
         }
-        let mut visible = self.visible_mut();
-        let floor = visible.floor;
-        let shelf = visible
-            .shelves
+        let mut published = self.published_mut();
+        let floor = published.floor;
+        let state = published
+            .resources
             .entry(Arc::clone(resource))
-            .or_insert_with(|| Shelf::new(Index::default(), floor, &self.options));
-        shelf.signal.subscribe()
+            .or_insert_with(|| ResourceState::new(Index::default(), floor, &self.options));
+        state.signal.subscribe()
     }
 
     /// Shows what has become durable: all of it at once, to readers and to watchers alike. Watchers sleep on until they are
     /// woken by what this returns.
-    pub(crate) fn publish(&self, working: &Working, revision: Revision, events: Vec<Arc<Event>>) -> Wake {
+    pub(crate) fn publish(&self, staged: &Staged, revision: Revision, events: Vec<Arc<Event>>) -> Wake {
         let mut touched: Vec<(Arc<str>, Index)> = Vec::new();
         for event in &events {
             let resource = &event.entry.key.resource;
             if !touched.iter().any(|(r, _)| r == resource) {
-                let index = working.index(resource).cloned().unwrap_or_default();
+                let index = staged.index(resource).cloned().unwrap_or_default();
                 touched.push((Arc::clone(resource), index));
             }
         }
         let mut signals = Vec::with_capacity(touched.len());
         let mut garbage = Vec::new();
         {
-            let mut visible = self.visible_mut();
-            let visible = &mut *visible;
+            let mut published = self.published_mut();
+            let published = &mut *published;
             for (resource, index) in &mut touched {
-                let shelf = visible
-                    .shelves
+                let state = published
+                    .resources
                     .entry(Arc::clone(resource))
-                    .or_insert_with(|| Shelf::new(Index::default(), visible.floor, &self.options));
-                std::mem::swap(&mut shelf.index, index);
-                signals.push(shelf.signal.clone());
+                    .or_insert_with(|| ResourceState::new(Index::default(), published.floor, &self.options));
+                std::mem::swap(&mut state.index, index);
+                signals.push(state.signal.clone());
             }
             for event in events {
-                if let Some(shelf) = visible.shelves.get_mut(&event.entry.key.resource) {
-                    shelf.ring.push(event, &mut garbage);
+                if let Some(state) = published.resources.get_mut(&event.entry.key.resource) {
+                    state.ring.push(event, &mut garbage);
                 }
             }
-            visible.revision = revision;
+            published.revision = revision;
         }
         Wake { signals, _indexes: touched, _evicted: garbage }
     }
@@ -197,13 +197,13 @@ impl Shared {
     pub(crate) fn raise_horizon(&self, to: Revision) -> bool {
         let mut garbage = Vec::new();
         {
-            let mut visible = self.visible_mut();
-            if to <= visible.horizon || to > visible.revision {
+            let mut published = self.published_mut();
+            if to <= published.horizon || to > published.revision {
                 return false;
             }
-            visible.horizon = to;
-            for shelf in visible.shelves.values_mut() {
-                shelf.ring.trim(to, &mut garbage);
+            published.horizon = to;
+            for state in published.resources.values_mut() {
+                state.ring.trim(to, &mut garbage);
             }
         }
         self.pages().retain(|p| p.snapshot.revision() >= to);
@@ -212,10 +212,10 @@ impl Shared {
 
     /// Tells everyone that nothing will change any more.
     pub(crate) fn close(&self) {
-        let mut visible = self.visible_mut();
-        visible.closed = true;
-        for shelf in visible.shelves.values() {
-            shelf.signal.send_replace(());
+        let mut published = self.published_mut();
+        published.closed = true;
+        for state in published.resources.values() {
+            state.signal.send_replace(());
         }
     }
 
@@ -228,7 +228,7 @@ impl Shared {
     }
 
     /// Keeps a snapshot of an earlier revision for whoever asks next.
-    pub(crate) fn keep_page(&self, resource: &str, snapshot: Snapshot) {
+    pub(crate) fn cache_snapshot(&self, resource: &str, snapshot: Snapshot) {
         let mut pages = self.pages();
         if pages.len() >= PAGES
             && let Some(oldest) = (0..pages.len()).min_by_key(|at| pages[*at].used)
@@ -248,34 +248,34 @@ impl Shared {
     }
 }
 
-impl Visible {
+impl Published {
     pub(crate) fn new(
         revision: Revision,
         horizon: Revision,
         floor: Revision,
-        shelves: HashMap<Arc<str>, Shelf>,
+        resources: HashMap<Arc<str>, ResourceState>,
     ) -> Self {
-        Self { revision, horizon, closed: false, floor, shelves }
+        Self { revision, horizon, closed: false, floor, resources }
     }
 
-    pub(crate) fn shelf(&self, resource: &str) -> Option<&Shelf> {
-        self.shelves.get(resource)
+    pub(crate) fn resource(&self, resource: &str) -> Option<&ResourceState> {
+        self.resources.get(resource)
     }
 
-    pub(crate) fn shelves(&self) -> impl Iterator<Item = (&Arc<str>, &Shelf)> {
-        self.shelves.iter()
+    pub(crate) fn resources(&self) -> impl Iterator<Item = (&Arc<str>, &ResourceState)> {
+        self.resources.iter()
     }
 
     /// Whether every event of a resource after a revision is in memory.
     pub(crate) fn ring_reaches(&self, resource: &str, after: Revision) -> bool {
-        match self.shelves.get(resource) {
-            Some(shelf) => shelf.ring.reaches(after),
+        match self.resources.get(resource) {
+            Some(state) => state.ring.reaches(after),
             None => after >= self.floor,
         }
     }
 }
 
-impl Shelf {
+impl ResourceState {
     pub(crate) fn new(index: Index, floor: Revision, options: &Options) -> Self {
         Self { index, ring: Ring::new(floor, options.ring, options.ring_bytes), signal: watch::Sender::new(()) }
     }

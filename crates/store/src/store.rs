@@ -12,7 +12,7 @@ use crate::disk::{Disk, DiskError, refuse};
 use crate::health::Health;
 use crate::history::{self, Compacted, HistoryError};
 use crate::recover::{Recovered, recover};
-use crate::state::{Describe, Shared};
+use crate::state::{AttributesOf, Shared};
 use crate::writer::{self, Request, Writer};
 use crate::{
     Attributes, CommitError, Committed, Entry, Key, OpenError, Options, Revision, Snapshot, Stats, Transaction,
@@ -40,32 +40,32 @@ struct Inner {
 impl Store {
     /// Opens the store in a directory, or begins a new one there. Blocks on the disk while it reads all objects.
     ///
-    /// `describe` takes out of an object what selectors ask for; it is called for every object now, and later for what is read
+    /// `attributes_of` takes out of an object what selectors ask for; it is called for every object now, and later for what is read
     /// back from the log. It must say what those who commit objects say.
     pub fn open(
         options: Options,
-        describe: impl Fn(&Key, &[u8]) -> Attributes + Send + Sync + 'static,
+        attributes_of: impl Fn(&Key, &[u8]) -> Attributes + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
-        let describe: Box<Describe> = Box::new(describe);
+        let attributes_of: Box<AttributesOf> = Box::new(attributes_of);
         let path = options.path.clone();
         let (disk, ballast, unwritable) = open_disk(&options)?;
         if !options.fsync {
             tracing::warn!("the store does not sync: a crash of the machine loses commits");
         }
-        let Recovered { visible, working, log_end } =
-            recover(&disk, &options, &*describe).map_err(|error| refuse(&path, error))?;
-        let revision = visible.revision;
-        tracing::debug!(revision, horizon = visible.horizon, "opened the store");
+        let Recovered { published, staged, log_end } =
+            recover(&disk, &options, &*attributes_of).map_err(|error| refuse(&path, error))?;
+        let revision = published.revision;
+        tracing::debug!(revision, horizon = published.horizon, "opened the store");
 
         let health = match unwritable {
             Some(why) => Health::ReadOnly(why.into()),
             None => maintain::with_ballast(&ballast),
         };
         health.log();
-        let shared = Arc::new(Shared::new(visible, disk, ballast, health, options, describe));
+        let shared = Arc::new(Shared::new(published, disk, ballast, health, options, attributes_of));
         let (queue, queued) = mpsc::channel(QUEUE);
         let (tell, told) = std_mpsc::sync_channel(1);
-        let writer = Writer::new(Arc::clone(&shared), working, revision, log_end, tell);
+        let writer = Writer::new(Arc::clone(&shared), staged, revision, log_end, tell);
         let writer = Arc::new(StdMutex::new(Some(writer)));
         let maintained = Arc::clone(&shared);
         let (queue_writer, maintained_writer) = (Arc::clone(&writer), Arc::clone(&writer));
@@ -98,22 +98,22 @@ impl Store {
 
     /// The newest revision.
     pub fn revision(&self) -> Revision {
-        self.0.shared.visible().revision
+        self.0.shared.published().revision
     }
 
     /// The object of this name as it is now.
     pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
-        let visible = self.0.shared.visible();
-        let shelf = visible.shelf(&key.resource)?;
-        shelf.index.get(&key.namespace, &key.name).cloned()
+        let published = self.0.shared.published();
+        let state = published.resource(&key.resource)?;
+        state.index.get(&key.namespace, &key.name).cloned()
     }
 
     /// All objects of a resource (`GROUP/RESOURCE`) as they are now.
     pub fn snapshot(&self, resource: &str) -> Snapshot {
-        let visible = self.0.shared.visible();
-        let shelf = visible.shelf(resource);
-        let index = shelf.map(|shelf| shelf.index.clone()).unwrap_or_default();
-        Snapshot::new(visible.revision, index)
+        let published = self.0.shared.published();
+        let state = published.resource(resource);
+        let index = state.map(|state| state.index.clone()).unwrap_or_default();
+        Snapshot::new(published.revision, index)
     }
 
     /// All objects of a resource as they were at a revision: for the later pages of a list.
@@ -123,19 +123,19 @@ impl Store {
         let shared = &self.0.shared;
         let requested = revision;
         let (mut index, current, undone) = {
-            let visible = shared.visible();
-            let (current, horizon) = (visible.revision, visible.horizon);
+            let published = shared.published();
+            let (current, horizon) = (published.revision, published.horizon);
             if revision > current {
                 return Err(HistoryError::Future { requested, current });
             }
-            let in_memory = visible.ring_reaches(resource, revision);
+            let in_memory = published.ring_reaches(resource, revision);
             if revision < horizon && !in_memory {
                 return Err(Compacted { requested, horizon }.into());
             }
-            let shelf = visible.shelf(resource);
-            let events = || shelf.iter().flat_map(|s| s.ring.after(revision));
+            let state = published.resource(resource);
+            let events = || state.iter().flat_map(|s| s.ring.after(revision));
             let undone = in_memory.then(|| events().cloned().collect::<Vec<_>>());
-            let index = shelf.map(|shelf| shelf.index.clone()).unwrap_or_default();
+            let index = state.map(|state| state.index.clone()).unwrap_or_default();
             (index, current, undone)
         };
         if undone.as_ref().is_some_and(Vec::is_empty) {
@@ -158,7 +158,7 @@ impl Store {
             }
         };
         let snapshot = Snapshot::new(revision, index);
-        shared.keep_page(resource, snapshot.clone());
+        shared.cache_snapshot(resource, snapshot.clone());
         Ok(snapshot)
     }
 
@@ -188,10 +188,10 @@ impl Store {
         use std::sync::atomic::Ordering::Relaxed;
         let shared = &self.0.shared;
         let (revision, horizon, mut objects) = {
-            let visible = shared.visible();
+            let published = shared.published();
             let objects: Vec<(Arc<str>, usize)> =
-                visible.shelves().map(|(resource, shelf)| (Arc::clone(resource), shelf.index.len())).collect();
-            (visible.revision, visible.horizon, objects)
+                published.resources().map(|(resource, state)| (Arc::clone(resource), state.index.len())).collect();
+            (published.revision, published.horizon, objects)
         };
         objects.sort_unstable();
         let counters = &shared.counters;

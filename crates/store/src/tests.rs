@@ -26,11 +26,11 @@ fn open() -> (Store, TempDir) {
 fn reopen(path: &std::path::Path) -> Store {
     let mut options = Options::new(path);
     options.ring = 4;
-    Store::open(options, describe).unwrap()
+    Store::open(options, attributes_of).unwrap()
 }
 
 /// The objects of these tests are words around their revision; the first word is the label `word`.
-fn describe(key: &Key, value: &[u8]) -> Attributes {
+fn attributes_of(key: &Key, value: &[u8]) -> Attributes {
     let text = String::from_utf8_lossy(value);
     let word = text.split('@').next().unwrap_or_default();
     Attributes {
@@ -45,7 +45,7 @@ fn encoded(word: &str) -> Encoded {
 
 fn put_in(resource: &str, name: &str, word: &str, expect: Expect) -> Op {
     let key = Key::new(resource, "default", name);
-    Op::Put { attributes: describe(&key, word.as_bytes()), key, value: encoded(word), expect }
+    Op::Put { attributes: attributes_of(&key, word.as_bytes()), key, value: encoded(word), expect }
 }
 
 fn put(name: &str, word: &str) -> Op {
@@ -91,7 +91,7 @@ async fn what_is_committed_is_read_and_watched_and_survives() {
 
     assert_eq!(store.get(&pod("a")), None);
     let entry = store.get(&pod("b")).unwrap();
-    assert_eq!((entry.revision, entry.created), (4, 4));
+    assert_eq!((entry.revision, entry.create_revision), (4, 4));
     let snapshot = store.snapshot(PODS);
     assert_eq!((snapshot.len(), snapshot.revision()), (1, 4));
 
@@ -315,7 +315,7 @@ async fn the_log_stays_within_its_bounds_by_itself() {
     let mut options = Options::new(dir.path());
     options.retain_revisions = 20;
     options.compact_every = Duration::from_secs(3600);
-    let store = Store::open(options, describe).unwrap();
+    let store = Store::open(options, attributes_of).unwrap();
     for n in 1..=200 {
         store.commit(put(&format!("p{n}"), "w")).await.unwrap();
     }
@@ -332,7 +332,7 @@ async fn the_log_stays_within_its_bounds_by_itself() {
     let mut options = Options::new(dir.path());
     options.retain_age = Duration::ZERO;
     options.compact_every = Duration::from_millis(5);
-    let store = Store::open(options, describe).unwrap();
+    let store = Store::open(options, attributes_of).unwrap();
     while store.stats().horizon < 200 {
         assert!(std::time::Instant::now() < deadline, "{:?}", store.stats());
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -54,9 +54,9 @@ impl Watcher {
         let resource: Arc<str> = Arc::from(resource);
         let signal = shared.signal(&resource);
         {
-            let visible = shared.visible();
-            let horizon = visible.horizon;
-            if after < horizon && !visible.ring_reaches(&resource, after) {
+            let published = shared.published();
+            let horizon = published.horizon;
+            if after < horizon && !published.ring_reaches(&resource, after) {
                 let requested = after;
                 return Err(Compacted { requested, horizon });
             }
@@ -96,24 +96,24 @@ impl Watcher {
         if let Some(next) = self.taken.front() {
             return next.revision - 1;
         }
-        let visible = self.shared.visible();
-        let drained = match visible.shelf(&self.resource) {
-            Some(shelf) => shelf.ring.reaches(self.cursor) && shelf.ring.after(self.cursor).next().is_none(),
+        let published = self.shared.published();
+        let drained = match published.resource(&self.resource) {
+            Some(state) => state.ring.reaches(self.cursor) && state.ring.after(self.cursor).next().is_none(),
             None => true,
         };
-        if drained { self.cursor.max(visible.revision) } else { self.cursor }
+        if drained { self.cursor.max(published.revision) } else { self.cursor }
     }
 
     /// Takes some of the events that are in memory.
     fn take(&mut self) -> Taken {
-        let visible = self.shared.visible();
-        let Some(shelf) = visible.shelf(&self.resource) else {
+        let published = self.shared.published();
+        let Some(state) = published.resource(&self.resource) else {
             return Taken::Closed;
         };
-        if !shelf.ring.reaches(self.cursor) {
-            return Taken::Behind(visible.revision);
+        if !state.ring.reaches(self.cursor) {
+            return Taken::Behind(published.revision);
         }
-        for event in shelf.ring.after(self.cursor) {
+        for event in state.ring.after(self.cursor) {
             // The events of one transaction stay together: the cursor cannot stand between them.
             let full = self.taken.len() >= CHUNK;
             if full && self.taken.back().is_some_and(|e| e.revision != event.revision) {
@@ -126,9 +126,9 @@ impl Watcher {
                 self.cursor = last.revision;
                 Taken::Some
             }
-            None if visible.closed => Taken::Closed,
+            None if published.closed => Taken::Closed,
             None => {
-                self.cursor = self.cursor.max(visible.revision);
+                self.cursor = self.cursor.max(published.revision);
                 Taken::None
             }
         }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::disk::{DiskError, Result};
 use crate::health::Health;
-use crate::stage::Working;
+use crate::stage::Staged;
 use crate::state::Shared;
 use crate::{CommitError, Committed, Event, Op, Revision, Transaction};
 
@@ -37,14 +37,14 @@ type Answer = (Reply, Result<Committed, CommitError>);
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
-    working: Working,
+    staged: Staged,
     /// The newest revision staged; the newest one visible, between batches.
     revision: Revision,
     /// The bytes of all log records so far.
     log_end: u64,
     /// Tells who compacts, and opens the database again after a failed write.
     maintenance: SyncSender<()>,
-    nudge: Nudge,
+    compaction: CompactionTrigger,
     /// Whether the last batch was a single transaction.
     sequential: bool,
     /// How long the disk took for the last batch.
@@ -54,13 +54,14 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        working: Working,
+        staged: Staged,
         revision: Revision,
         log_end: u64,
         maintenance: SyncSender<()>,
     ) -> Self {
-        let nudge = Nudge::new(shared.options.retain_revisions, shared.options.retain_bytes, revision, log_end);
-        Self { shared, working, revision, log_end, maintenance, nudge, sequential: true, pace: Duration::MAX }
+        let compaction =
+            CompactionTrigger::new(shared.options.retain_revisions, shared.options.retain_bytes, revision, log_end);
+        Self { shared, staged, revision, log_end, maintenance, compaction, sequential: true, pace: Duration::MAX }
     }
 
     /// Commits a single transaction at once, for whoever found nobody else writing or waiting.
@@ -93,16 +94,16 @@ impl Writer {
         // Refusals wait as well: what they show as current may be part of this batch, and not be durable yet.
         let mut answers: Vec<Answer> = Vec::with_capacity(gathered.len());
         for (transaction, reply) in gathered.drain(..) {
-            let staged = self.working.stage(transaction, self.revision, &mut events);
-            if let Ok(committed) = &staged {
+            let outcome = self.staged.stage(transaction, self.revision, &mut events);
+            if let Ok(committed) = &outcome {
                 self.revision = committed.revision;
             }
-            answers.push((reply, staged));
+            answers.push((reply, outcome));
         }
         if !events.is_empty()
             && let Err(error) = self.write(&events, answers.len())
         {
-            // The disk may hold more than anyone was told, or less, and `working` is ahead of both: see `maintain`.
+            // The disk may hold more than anyone was told, or less, and `staged` is ahead of both: see `maintain`.
             let why: Arc<str> = Arc::from(error.to_string());
             self.shared.fail(Arc::clone(&why));
             for (reply, _) in answers {
@@ -111,7 +112,7 @@ impl Writer {
             let _ = self.maintenance.try_send(());
             return;
         }
-        let published = (!events.is_empty()).then(|| self.shared.publish(&self.working, self.revision, events));
+        let wakers = (!events.is_empty()).then(|| self.shared.publish(&self.staged, self.revision, events));
         let counters = &self.shared.counters;
         for (reply, answer) in answers {
             match answer {
@@ -121,10 +122,10 @@ impl Writer {
             // Whoever no longer waits does not want to know.
             let _ = reply.send(answer);
         }
-        if let Some(published) = published {
-            published.wake();
+        if let Some(wakers) = wakers {
+            wakers.wake();
         }
-        if self.nudge.due(self.revision, self.log_end) {
+        if self.compaction.due(self.revision, self.log_end) {
             // A full channel means that it has been told already.
             let _ = self.maintenance.try_send(());
         }
@@ -152,9 +153,9 @@ impl Writer {
     }
 
     /// Goes on from what was found on disk.
-    pub(crate) fn resume(&mut self, working: Working, revision: Revision, log_end: u64) {
-        (self.working, self.revision, self.log_end) = (working, revision, log_end);
-        self.nudge.last = (revision, log_end);
+    pub(crate) fn resume(&mut self, staged: Staged, revision: Revision, log_end: u64) {
+        (self.staged, self.revision, self.log_end) = (staged, revision, log_end);
+        self.compaction.last = (revision, log_end);
     }
 
     /// Writes events. When this returns, they are durable.
@@ -217,13 +218,13 @@ impl Drop for Writer {
 }
 
 /// When so much has been written that the size bounds should be looked at: an eighth of either.
-struct Nudge {
+struct CompactionTrigger {
     revisions: u64,
     bytes: u64,
     last: (Revision, u64),
 }
 
-impl Nudge {
+impl CompactionTrigger {
     fn new(retain_revisions: u64, retain_bytes: u64, revision: Revision, end: u64) -> Self {
         Self {
             revisions: retain_revisions.div_ceil(8).max(1),

@@ -362,7 +362,7 @@ fn happened(event: &Event) -> Happened {
 }
 
 fn state(entry: &store::Entry) -> (u64, Revision, Revision) {
-    (hash(&entry.value), entry.revision, entry.created)
+    (hash(&entry.value), entry.revision, entry.create_revision)
 }
 
 fn hash(value: &[u8]) -> u64 {

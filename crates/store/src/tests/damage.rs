@@ -20,7 +20,7 @@ async fn filled() -> TempDir {
 fn refusal(path: &Path) -> OpenError {
     let mut options = Options::new(path);
     options.ring = 4;
-    match Store::open(options, describe) {
+    match Store::open(options, attributes_of) {
         Ok(store) => panic!("opened at revision {}", store.revision()),
         Err(error) => {
             let line = error.to_string();

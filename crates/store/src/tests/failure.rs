@@ -129,10 +129,10 @@ async fn a_database_without_space_to_open_is_read_until_there_is_some() {
     options.faults.fault.store(FULL, SeqCst);
     let fresh = tempfile::tempdir().unwrap();
     let nothing = Options { path: fresh.path().join("new"), ..options.clone() };
-    let refused = Store::open(nothing, describe).err().map(|error| error.to_string());
+    let refused = Store::open(nothing, attributes_of).err().map(|error| error.to_string());
     assert!(refused.is_some_and(|text| text.contains("No space left on device")), "there is nothing to read");
 
-    let store = Store::open(options, describe).unwrap();
+    let store = Store::open(options, attributes_of).unwrap();
     let health = store.watch_health().borrow().clone();
     assert!(matches!(&health, Health::ReadOnly(why) if why.contains("No space left on device")), "{health:?}");
     assert_eq!(value(&store.get(&pod("a")).unwrap()), "kept@1!");

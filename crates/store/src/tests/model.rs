@@ -159,8 +159,8 @@ impl Model {
                     let kind = if before.is_some() { "Updated" } else { "Created" };
                     let value = format!("w{word}@{revision}!");
                     let event = format!("{kind} {value} {old}");
-                    let created = before.map_or(revision, |b| b.2);
-                    state.insert(key, (value, revision, created));
+                    let create_revision = before.map_or(revision, |b| b.2);
+                    state.insert(key, (value, revision, create_revision));
                     event
                 }
                 ChangeKind::Delete => {
@@ -210,8 +210,8 @@ fn op(change: &Change, expect: Expect) -> Op {
 
 fn objects(snapshot: &Snapshot) -> Vec<(String, Object)> {
     let object = |e: &std::sync::Arc<Entry>| {
-        assert_eq!(e.attributes, describe(&e.key, &e.value));
-        (e.key.name.to_string(), (value(e).to_owned(), e.revision, e.created))
+        assert_eq!(e.attributes, attributes_of(&e.key, &e.value));
+        (e.key.name.to_string(), (value(e).to_owned(), e.revision, e.create_revision))
     };
     snapshot.iter().map(object).collect()
 }
