@@ -28,7 +28,7 @@
 //!
 //! # Nothing that changes is lost
 //!
-//! Work under way is a [`Step`](pod::state::Step): what changes meanwhile makes it outdated, and it is done again. Beside
+//! Work under way is a [`Step`](pod::step::Step): what changes meanwhile makes it outdated, and it is done again. Beside
 //! that each pod is looked at once in [`Config::sync_period`], and the Node object is compared with what the API has of it,
 //! not with what was written last.
 

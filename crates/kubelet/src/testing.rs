@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use runtime::{Container, ContainerState, PodIdentity, Sandbox};
+use runtime::{Container, ContainerState, Image, PodIdentity, Sandbox};
 use serde_json::{Value, json};
 
 use crate::pod::desired::DesiredPod;
-use crate::pod::observed::Observed;
 use crate::pod::plan::Inputs;
-use crate::pod::state::{PodState, Step};
-use crate::probes::{ProbeKind, ProbeResults};
+use crate::pod::state::PodState;
+use crate::pod::step::Step;
+use crate::probes::ProbeKind;
 use crate::time::after;
 
 /// A second of the test's clock.
@@ -28,11 +28,13 @@ pub(crate) fn pod(spec: Value) -> Pod {
     serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a pod")
 }
 
+/// The state of a worker that begins with `pod` at second 0.
+pub(crate) fn state_of(pod: Pod) -> PodState {
+    PodState::new(DesiredPod::new(Arc::new(pod)), Duration::from_secs(60), at(0))
+}
+
 /// All that a plan depends on, changed step by step.
 pub(crate) struct World {
-    pub(crate) desired: DesiredPod,
-    pub(crate) runtime: Observed,
-    pub(crate) probes: ProbeResults,
     pub(crate) state: PodState,
     pub(crate) now: Timestamp,
 }
@@ -40,33 +42,29 @@ pub(crate) struct World {
 impl World {
     /// A pod of which nothing exists yet; volumes and images are there.
     pub(crate) fn new(spec: Value) -> Self {
-        let desired = DesiredPod::new(Arc::new(pod(spec)));
-        let mut state = PodState { start_time: Some(at(0)), volumes: Step::Done(()), ..PodState::default() };
+        let mut state = state_of(pod(spec));
+        state.volumes = Step::Done(());
+        let desired = Arc::clone(&state.desired);
         for container in &desired.containers {
-            state.retry_mut(container.name()).image = Step::Done("image".to_owned());
+            state.retry_mut(container.name()).image = Step::Done(Image::default());
         }
-        Self { desired, runtime: Observed::default(), probes: ProbeResults::default(), state, now: at(100) }
+        Self { state, now: at(100) }
     }
 
     pub(crate) fn inputs(&self) -> Inputs<'_> {
-        Inputs {
-            desired: &self.desired,
-            runtime: &self.runtime,
-            probes: &self.probes,
-            state: &self.state,
-            now: self.now,
-        }
+        Inputs::new(&self.state, self.now)
     }
 
     /// Adds a sandbox `s0`, `s1`, ...
     pub(crate) fn sandbox(&mut self, attempt: u32, ready: bool) -> &mut Self {
-        self.runtime = self.runtime.with_sandbox(Sandbox {
+        let sandbox = Sandbox {
             id: format!("s{attempt}"),
             attempt,
             ready,
             ips: vec!["10.0.0.2".parse().expect("an address")],
             ..Sandbox::default()
-        });
+        };
+        self.state.runtime = Arc::new(self.state.runtime.with_sandbox(sandbox));
         self
     }
 
@@ -91,11 +89,11 @@ impl World {
             }
             other => panic!("no such state: {other}"),
         };
-        let desired = self.desired.container(name);
+        let desired = self.state.desired.container(name);
         let id = format!("{name}{attempt}");
         let container = Container {
             id: id.clone(),
-            sandbox_id: self.runtime.sandbox().map_or_else(|| "s0".to_owned(), |sandbox| sandbox.id.clone()),
+            sandbox_id: self.state.runtime.sandbox().map_or_else(|| "s0".to_owned(), |sandbox| sandbox.id.clone()),
             pod: PodIdentity::default(),
             name: name.to_owned(),
             attempt,
@@ -106,20 +104,20 @@ impl World {
             state,
             ..Container::default()
         };
-        self.runtime = self.runtime.with_container(&id, Some(container));
+        self.state.runtime = Arc::new(self.state.runtime.with_container(&id, Some(container)));
         self
     }
 
     pub(crate) fn verdict(&mut self, id: &str, kind: ProbeKind, success: bool) -> &mut Self {
-        self.probes.set(id, kind, success);
+        self.state.probes.set(id, kind, success);
         self
     }
 
     /// Changes the API's object.
     pub(crate) fn api(&mut self, change: impl FnOnce(&mut Pod)) -> &mut Self {
-        let mut pod = Pod::clone(&self.desired.pod);
+        let mut pod = Pod::clone(&self.state.desired.pod);
         change(&mut pod);
-        self.desired = DesiredPod::new(Arc::new(pod));
+        self.state.desired = Arc::new(DesiredPod::new(Arc::new(pod)));
         self
     }
 

@@ -6,16 +6,23 @@
 //!   ProbeResults ───────┼─► plan ──► actions ──► operations ──► outcomes ─► PodState
 //!   PodState, now ──────┘        └──► waiting ─► status ─► API
 //! ```
+//!
+//! A worker owns all that is known of its pod as one [`state::PodState`], and [`transition::StateMachine::apply`] is the
+//! one function that changes it.
 
 pub(crate) mod desired;
 mod execute;
+mod message;
 pub(crate) mod observed;
 mod operations;
 pub(crate) mod plan;
 mod probing;
 pub(crate) mod state;
 pub(crate) mod status;
+pub(crate) mod step;
 mod termination_message;
+mod transition;
 mod worker;
 
-pub(crate) use worker::{Message, View, Worker};
+pub(crate) use message::{Message, View};
+pub(crate) use worker::Worker;

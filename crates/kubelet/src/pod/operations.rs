@@ -143,6 +143,11 @@ pub(super) async fn start_container(
     Outcome::Started { container: name, result }
 }
 
+/// The outcome for a container for which there is nothing to start it from.
+pub(super) async fn not_started(container: String) -> Outcome {
+    Outcome::Started { container, result: Err(NotStarted::Cancelled) }
+}
+
 async fn start(
     shared: &Shared,
     mut material: Material,
@@ -311,13 +316,9 @@ pub(super) async fn tear_down(shared: Arc<Shared>, desired: Arc<DesiredPod>) -> 
     Outcome::TornDown(result.await.unwrap_or_else(|error| Err(error.to_string())))
 }
 
-/// Writes the difference between two statuses.
-pub(super) async fn write_status(
-    shared: Arc<Shared>,
-    desired: Arc<DesiredPod>,
-    known: PodStatus,
-    new: PodStatus,
-) -> Outcome {
+/// Writes the difference between the API's status and this one.
+pub(super) async fn write_status(shared: Arc<Shared>, desired: Arc<DesiredPod>, new: Arc<PodStatus>) -> Outcome {
+    let known = desired.status().cloned().unwrap_or_default();
     Outcome::Written(write(&shared, &desired, &known, &new).await)
 }
 
@@ -340,13 +341,9 @@ async fn write(
 }
 
 /// Writes the last status, then deletes the API's pod, this one and no namesake.
-pub(super) async fn release(
-    shared: Arc<Shared>,
-    desired: Arc<DesiredPod>,
-    known: PodStatus,
-    new: PodStatus,
-) -> Outcome {
+pub(super) async fn release(shared: Arc<Shared>, desired: Arc<DesiredPod>, new: Arc<PodStatus>) -> Outcome {
     let result = async {
+        let known = desired.status().cloned().unwrap_or_default();
         if status::differs(&known, &new) {
             write(&shared, &desired, &known, &new).await?;
         }

@@ -9,8 +9,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use super::desired::{ContainerKind, DesiredPod};
+use super::message::Message;
 use super::plan::{Inputs, Stage};
-use super::worker::Message;
 use crate::probes::{self, Assignment, ProbeKind, Target};
 use crate::shared::Shared;
 

@@ -1,13 +1,25 @@
-//! The state of a pod's worker between two plans: work under way, failures and back-offs.
+//! The state of a pod's worker: what should be, what is, work under way, failures and back-offs.
 //!
-//! None of it is needed to be right after a restart: it is rebuilt from the runtime, or counted from anew.
+//! It is written by one function, [`StateMachine::apply`](super::transition::StateMachine::apply). None of it is needed to
+//! be right after a restart: it is rebuilt from the API and the runtime, or counted from anew.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodStatus;
+use runtime::Image;
 
+use super::desired::DesiredPod;
+use super::observed::Observed;
+use super::step::{Step, StepEvent};
 use crate::backoff::BackOff;
+use crate::container::References;
+use crate::probes::ProbeResults;
+use crate::time::after;
+use crate::volumes::Mounted;
 
 /// Why a container does not run, as its status shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,84 +30,11 @@ pub(crate) struct Waiting {
     pub(crate) message: String,
 }
 
-/// A piece of work that is done once for its inputs, and again when they have changed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) enum Step<T = ()> {
-    /// Not begun.
-    #[default]
-    Idle,
-    /// Under way.
-    Busy,
-    /// Under way, with inputs that have changed since: whatever comes of it, it is begun again.
-    Outdated,
-    /// Done, with this result.
-    Done(T),
-    /// Failed; to be tried again at this time.
-    Failed(Timestamp),
-}
-
-/// What happens to a [`Step`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StepEvent<T = ()> {
-    /// The work has begun.
-    Begun,
-    /// What the work is done from has changed, or may have.
-    InputsChanged,
-    /// The work has succeeded, with this result.
-    Succeeded(T),
-    /// The work has failed; it need not be tried again before this time.
-    Failed(Timestamp),
-    /// The work was called off, or its result is not to be kept.
-    Abandoned,
-}
-
-impl<T> Step<T> {
-    /// The one transition function. Work under way is never begun a second time beside itself, and a change that comes
-    /// meanwhile is never lost: the work reads its inputs early and ends late.
-    pub(crate) fn apply(&mut self, event: StepEvent<T>) {
-        *self = match (&*self, event) {
-            (_, StepEvent::Begun) => Self::Busy,
-            (Self::Busy | Self::Outdated, StepEvent::InputsChanged) => Self::Outdated,
-            (_, StepEvent::InputsChanged | StepEvent::Abandoned) => Self::Idle,
-            (Self::Outdated, StepEvent::Succeeded(_) | StepEvent::Failed(_)) => Self::Idle,
-            (_, StepEvent::Succeeded(result)) => Self::Done(result),
-            (_, StepEvent::Failed(until)) => Self::Failed(until),
-        };
-    }
-
-    /// Whether it is under way.
-    pub(crate) fn is_busy(&self) -> bool {
-        matches!(self, Self::Busy | Self::Outdated)
-    }
-
-    /// Whether it is done.
-    pub(crate) fn is_done(&self) -> bool {
-        matches!(self, Self::Done(_))
-    }
-
-    /// Whether it may be begun at `now`.
-    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
-        match self {
-            Self::Idle => true,
-            Self::Busy | Self::Outdated | Self::Done(_) => false,
-            Self::Failed(until) => *until <= now,
-        }
-    }
-
-    /// When it may be begun, if that is later than `now`.
-    pub(crate) fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
-        match self {
-            Self::Failed(until) => Some(*until).filter(|until| *until > now),
-            _ => None,
-        }
-    }
-}
-
 /// What was tried for one container of the specification, and when it is tried again.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct RetryState {
-    /// Its image is present, with this id. Asked again for every start.
-    pub(crate) image: Step<String>,
+    /// Its image is present. Asked again for every start.
+    pub(crate) image: Step<Image>,
     /// Creating and starting it, post-start hook included.
     pub(crate) start: Step,
     /// Back-off of its crashes.
@@ -125,20 +64,58 @@ pub(crate) struct Stopping {
     pub(crate) retry_at: Option<Timestamp>,
 }
 
+/// Whether the API has the status that was computed last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StatusWrite {
+    /// It has, or nobody is left to tell.
+    Idle {
+        /// After a write that failed: when the next may be tried.
+        retry_at: Option<Timestamp>,
+    },
+    /// It has another one.
+    Pending {
+        /// Since when.
+        since: Timestamp,
+        /// After a write that failed: when the next may be tried.
+        retry_at: Option<Timestamp>,
+    },
+    /// It is being told.
+    Busy,
+}
+
 /// The state of a pod's worker.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct PodState {
+    /// What should be.
+    pub(crate) desired: Arc<DesiredPod>,
+    /// What the runtime has.
+    pub(crate) runtime: Arc<Observed>,
+    /// What the probes of its containers have found.
+    pub(crate) probes: ProbeResults,
     /// When the pod was first seen here: `status.startTime`.
-    pub(crate) start_time: Option<Timestamp>,
+    pub(crate) start_time: Timestamp,
     /// The volumes are in place, as the API's objects are now.
     pub(crate) volumes: Step,
-    /// The volumes have been in place once. One that cannot be brought up to date keeps what it has, and containers are
+    /// The volumes that have been in place once. One that cannot be brought up to date keeps what it has, and containers are
     /// restarted with that.
-    pub(crate) mounted: bool,
+    pub(crate) mounted: Option<Mounted>,
+    /// How often in a row the volumes could not be put in place.
+    pub(super) volume_failures: u32,
+    /// What the pod refers to, as it was when the volumes were put in place.
+    pub(super) references: References,
+    /// When a token must be renewed.
+    pub(super) renew_at: Option<Timestamp>,
+    /// When everything is looked at again although nobody said that anything changed.
+    pub(super) sync_at: Timestamp,
+    pub(super) sync_period: Duration,
     /// The newest sandbox is being made.
     pub(crate) sandbox: Step,
+    /// How often in a row a sandbox could not be made.
+    pub(super) sandbox_failures: u32,
     /// By name of container.
     pub(crate) containers: BTreeMap<String, RetryState>,
+    /// By id of an ended container: its termination message.
+    pub(super) termination_messages: BTreeMap<String, String>,
     /// By container id.
     pub(crate) stopping: BTreeMap<String, Stopping>,
     /// Ids of sandboxes and containers that are being stopped or removed.
@@ -153,9 +130,58 @@ pub(crate) struct PodState {
     pub(crate) released: Step,
     /// `activeDeadlineSeconds` was exceeded and people were told: the pod has failed for good.
     pub(crate) deadline_exceeded: bool,
+    /// The status that was computed last.
+    pub(super) status: Arc<PodStatus>,
+    /// Whether the API has it.
+    pub(super) write: StatusWrite,
 }
 
 impl PodState {
+    /// The state of a worker that begins. All is looked at anew once in `sync_period`, up to half of it later (upstream:
+    /// `workerResyncIntervalJitterFactor` in `pkg/kubelet/pod_workers.go`), for each pod another, so that pods which began
+    /// together do not stay together.
+    pub(crate) fn new(desired: DesiredPod, sync_period: Duration, now: Timestamp) -> Self {
+        let mut hasher = DefaultHasher::new();
+        desired.identity.uid.hash(&mut hasher);
+        let shares = u32::try_from(hasher.finish() % 1000).unwrap_or_default();
+        let sync_period = sync_period + sync_period / 2 * shares / 1000;
+        let status = desired.status().cloned().unwrap_or_default();
+        Self {
+            start_time: status.start_time.as_ref().map_or(now, |start| start.0),
+            desired: Arc::new(desired),
+            runtime: Arc::default(),
+            probes: ProbeResults::default(),
+            volumes: Step::Idle,
+            mounted: None,
+            volume_failures: 0,
+            references: References::default(),
+            renew_at: None,
+            sync_at: after(now, sync_period),
+            sync_period,
+            sandbox: Step::Idle,
+            sandbox_failures: 0,
+            containers: BTreeMap::new(),
+            termination_messages: BTreeMap::new(),
+            stopping: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            retry_at: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            torn_down: Step::Idle,
+            released: Step::Idle,
+            deadline_exceeded: false,
+            status: Arc::new(status),
+            write: StatusWrite::Idle { retry_at: None },
+        }
+    }
+
+    /// Whether the running container `id` is to run a hook before it is stopped.
+    pub(super) fn has_pre_stop(&self, id: &str, name: &str) -> bool {
+        let spec = self.desired.container(name).map(|container| &container.spec);
+        let lifecycle = spec.and_then(|spec| spec.lifecycle.as_ref());
+        lifecycle.is_some_and(|lifecycle| lifecycle.pre_stop.is_some())
+            && self.runtime.container(id).is_some_and(|container| container.state.is_running())
+    }
+
     /// What was tried for container `name`.
     pub(crate) fn retry(&self, name: &str) -> Option<&RetryState> {
         self.containers.get(name)
@@ -184,7 +210,7 @@ impl PodState {
     pub(crate) fn volumes_serve(&self) -> bool {
         match self.volumes {
             Step::Done(()) => true,
-            Step::Failed(_) | Step::Outdated => self.mounted,
+            Step::Failed(_) | Step::Outdated => self.mounted.is_some(),
             Step::Idle | Step::Busy => false,
         }
     }
@@ -210,32 +236,10 @@ impl PodState {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::testing::at;
+    use serde_json::json;
 
-    #[test]
-    fn steps() {
-        use StepEvent::{Abandoned, Begun, Failed, InputsChanged, Succeeded};
-        let check = |events: &[StepEvent], expect: Step| {
-            let mut step = Step::Idle;
-            events.iter().for_each(|event| step.apply(event.clone()));
-            assert_eq!(step, expect, "{events:?}");
-        };
-        check(&[Begun], Step::Busy);
-        check(&[Begun, Succeeded(())], Step::Done(()));
-        check(&[Begun, Failed(at(9))], Step::Failed(at(9)));
-        check(&[Begun, Abandoned], Step::Idle);
-        // What has ended is begun again for new inputs, at once.
-        check(&[Begun, Succeeded(()), InputsChanged], Step::Idle);
-        check(&[Begun, Failed(at(9)), InputsChanged], Step::Idle);
-        // What is under way is not begun twice, and ends as if it had not been done.
-        check(&[Begun, InputsChanged, InputsChanged], Step::Outdated);
-        for end in [Succeeded(()), Failed(at(9)), Abandoned] {
-            check(&[Begun, InputsChanged, end.clone()], Step::Idle);
-            check(&[Begun, InputsChanged, end, Begun, Succeeded(())], Step::Done(()));
-        }
-        assert!(Step::<()>::Outdated.is_busy() && !Step::<()>::Outdated.is_due(at(1_000_000)));
-    }
+    use super::*;
+    use crate::testing::{at, pod, state_of};
 
     #[test]
     fn a_change_of_what_a_pod_refers_to() {
@@ -251,7 +255,8 @@ mod tests {
             // Nothing that the API could mend.
             (Step::Failed(at(9)), "RunContainerError", Step::Failed(at(9))),
         ] {
-            let mut state = PodState { volumes: Step::Busy, ..PodState::default() };
+            let mut state = state_of(pod(json!({"containers": []})));
+            state.volumes = Step::Busy;
             state.containers.insert("a".to_owned(), container(start, reason));
             state.inputs_changed();
             assert_eq!((&state.volumes, &state.containers["a"].start), (&Step::Outdated, &expect), "{reason}");

@@ -141,6 +141,13 @@ pub(crate) struct Inputs<'a> {
     pub(crate) now: Timestamp,
 }
 
+impl<'a> Inputs<'a> {
+    /// What follows from `state` at `now`.
+    pub(crate) fn new(state: &'a PodState, now: Timestamp) -> Self {
+        Self { desired: &state.desired, runtime: &state.runtime, probes: &state.probes, state, now }
+    }
+}
+
 /// Decides what to do next.
 pub(crate) fn plan(inputs: Inputs<'_>) -> Plan {
     let mut plan = Plan { stage: stage(inputs), actions: Vec::new(), waiting: BTreeMap::new(), wake_at: None };
@@ -178,7 +185,7 @@ pub(crate) fn stage(inputs: Inputs<'_>) -> Stage {
 
 /// When the pod's `activeDeadlineSeconds` are over.
 fn deadline(inputs: Inputs<'_>) -> Option<Timestamp> {
-    inputs.state.start_time.and_then(|start| inputs.desired.deadline(start))
+    inputs.desired.deadline(inputs.state.start_time)
 }
 
 /// Whether the pod was still active when its `activeDeadlineSeconds` were over: then it has failed, whatever its

@@ -7,7 +7,8 @@ use runtime::{Container, ContainerState};
 
 use super::{Action, Initialization, Inputs, Plan, deadline, end, has_started, initialization, is_over};
 use crate::pod::desired::{ContainerKind, DesiredContainer};
-use crate::pod::state::{RetryState, Step};
+use crate::pod::state::RetryState;
+use crate::pod::step::Step;
 use crate::probes::ProbeKind;
 use crate::time::{after, between, go_duration};
 

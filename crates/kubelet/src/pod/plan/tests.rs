@@ -1,11 +1,13 @@
 //! What is to be done next, for each state a pod can be in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::*;
-use crate::pod::state::{Step, Stopping};
+use crate::pod::state::Stopping;
+use crate::pod::step::Step;
 use crate::testing::{World, at};
 
 /// The plan in a few words: the stage, then what to do.
@@ -66,7 +68,7 @@ fn a_new_pod_gets_everything_at_once() {
     world.state.volumes = Step::Busy;
     world.state.sandbox = Step::Busy;
     world.state.retry_mut("a").image = Step::Busy;
-    world.state.retry_mut("b").image = Step::Done("y".to_owned());
+    world.state.retry_mut("b").image = Step::Done(runtime::Image::default());
     check(&world, "Syncing:");
 }
 
@@ -138,7 +140,7 @@ fn a_failed_init_container_ends_a_pod_that_never_restarts() {
         "initContainers": [{"name": "i", "image": "x"}]}));
     world.sandbox(0, true).container("i", 0, "exited 3");
     check(&world, "Terminating: stop-sandbox(s0)");
-    world.runtime = world.runtime.with_sandbox_stopped("s0");
+    world.state.runtime = Arc::new(world.state.runtime.with_sandbox_stopped("s0"));
     check(&world, "Terminated: tear-down");
 }
 
@@ -318,13 +320,13 @@ fn deletion_ends_everything_in_order() {
     world.state.busy.insert("s0".to_owned());
     check(&world, "Terminating:");
     world.state.busy.clear();
-    world.runtime = world.runtime.with_sandbox_stopped("s0");
+    world.state.runtime = Arc::new(world.state.runtime.with_sandbox_stopped("s0"));
     check(&world, "Terminated: tear-down");
     world.state.torn_down = Step::Done(());
     check(&world, "Terminated: release");
     world.state.released = Step::Done(());
     check(&world, "Removing: remove-sandbox(s0)");
-    world.runtime = Observed::default();
+    world.state.runtime = Arc::default();
     check(&world, "Gone:");
 }
 
@@ -386,10 +388,10 @@ fn a_pod_that_never_ran_goes_at_once() {
 fn orphans_are_ended_and_removed() {
     let mut world = World::new(one());
     world.sandbox(0, true).container("a", 0, "running");
-    world.desired = DesiredPod::orphan(&runtime::PodIdentity::default());
+    world.state.desired = Arc::new(DesiredPod::orphan(&runtime::PodIdentity::default()));
     check(&world, "Terminating: end(a0, 1s, Stopping container a)");
     world.container("a", 0, "exited 0");
-    world.runtime = world.runtime.with_sandbox_stopped("s0");
+    world.state.runtime = Arc::new(world.state.runtime.with_sandbox_stopped("s0"));
     world.state.torn_down = Step::Done(());
     check(&world, "Removing: remove-sandbox(s0)");
 }
@@ -451,7 +453,8 @@ fn volumes_that_are_in_place_serve_while_they_cannot_be_renewed() {
         (false, Step::Outdated, "Syncing:"),
         (false, Step::Failed(at(200)), "Syncing:"),
     ] {
-        (world.state.mounted, world.state.volumes) = (mounted, step);
+        world.state.mounted = mounted.then(crate::volumes::Mounted::new);
+        world.state.volumes = step;
         check(&world, expect);
     }
 }

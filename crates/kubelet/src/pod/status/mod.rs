@@ -56,7 +56,7 @@ pub(crate) fn compute(inputs: Inputs<'_>, facts: Facts<'_>) -> PodStatus {
         qos_class: desired.spec().map(|spec| qos_class(spec).to_owned()),
         host_ip: Some(facts.node_ip.to_string()),
         host_ips: Some(vec![HostIP { ip: facts.node_ip.to_string() }]),
-        start_time: old.start_time.clone().or(state.start_time.map(api_time)),
+        start_time: old.start_time.clone().or_else(|| Some(api_time(state.start_time))),
         reason: old.reason.clone(),
         message: old.message.clone(),
         ..PodStatus::default()
