@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Secret};
 use runtime::{Auth, Error, Image, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use crate::pod::state::Waiting;
+use crate::pod::waiting::{Waiting, WaitingReason};
 use crate::time::go_duration;
 
 /// When an image is pulled.
@@ -102,7 +102,7 @@ impl Images {
             Err(error) => {
                 let message = format!("Failed to inspect image \"{name}\": {error}");
                 tell(Note::warning("InspectFailed", message.clone()));
-                return Err(Some(waiting("ImageInspectError", message)));
+                return Err(Some(Waiting::new(WaitingReason::ImageInspectError, message)));
             }
         };
         match (PullPolicy::of(container), local) {
@@ -116,7 +116,7 @@ impl Images {
                 let message = format!("Container image \"{name}\" is not present with pull policy of Never");
                 tell(Note::warning("ErrImageNeverPull", message.clone()));
                 tell(Note::warning("Failed", "Error: ErrImageNeverPull".to_owned()));
-                Err(Some(waiting("ErrImageNeverPull", message)))
+                Err(Some(Waiting::new(WaitingReason::ErrImageNeverPull, message)))
             }
             (_, local) => {
                 let auth = credentials(name, secrets);
@@ -179,7 +179,7 @@ impl Images {
         let message = format!("Failed to pull image \"{name}\": {error}");
         tell(Note::warning("Failed", message));
         tell(Note::warning("Failed", "Error: ErrImagePull".to_owned()));
-        Err(waiting("ErrImagePull", error))
+        Err(Waiting::new(WaitingReason::ErrImagePull, error))
     }
 
     fn is_offline(&self, registry: &str) -> bool {
@@ -192,15 +192,11 @@ impl Images {
     }
 }
 
-fn waiting(reason: &str, message: String) -> Waiting {
-    Waiting { reason: reason.to_owned(), message }
-}
-
 fn invalid(name: &str, error: &Error, tell: &impl Fn(Note)) -> Waiting {
     let message = format!("Failed to apply default image tag \"{name}\": {error}");
     tell(Note::warning("InspectFailed", message.clone()));
     tell(Note::warning("Failed", "Error: InvalidImageName".to_owned()));
-    waiting("InvalidImageName", message)
+    Waiting::new(WaitingReason::InvalidImageName, message)
 }
 
 /// The credentials for `image` among the pod's pull secrets.

@@ -12,6 +12,7 @@
 //! | [`validate`] | the rules for names, labels, keys and ports |
 //! | [`names`] | generated names |
 //! | [`selector`] | label and field selectors |
+//! | [`phase`] | the phases of pods and the statuses of conditions |
 //! | [`placement`] | which nodes a pod may run on |
 //! | [`depth`] | how deep objects may be nested |
 //! | [`quantity`] | `100m`, `1536Mi`, `2e3` |
@@ -45,6 +46,7 @@ pub mod managed;
 pub mod merge_keys;
 pub mod names;
 pub mod patch;
+pub mod phase;
 pub mod placement;
 pub mod quantity;
 pub mod quota;

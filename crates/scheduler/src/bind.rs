@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, Request};
 use kube::{Api, Client, Resource};
+use machinery::phase::ConditionStatus;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -133,7 +134,7 @@ pub(crate) async fn report_unschedulable(
     let status = pod.status.as_ref();
     let mut conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
     let old = conditions.find(|condition| condition.type_ == "PodScheduled");
-    let told = old.is_some_and(|old| old.status == "False" && old.message.as_deref() == Some(message));
+    let told = old.is_some_and(|old| old.status == ConditionStatus::False && old.message.as_deref() == Some(message));
     let known = status.and_then(|status| status.nominated_node_name.as_deref());
     let nominated = nominated.filter(|nominated| *nominated != known);
     if told && nominated.is_none() {
@@ -141,12 +142,12 @@ pub(crate) async fn report_unschedulable(
     }
     let condition = PodCondition {
         type_: "PodScheduled".to_owned(),
-        status: "False".to_owned(),
+        status: ConditionStatus::False.to_string(),
         reason: Some("Unschedulable".to_owned()),
         message: Some(message.to_owned()),
         observed_generation: pod.metadata.generation,
         last_transition_time: old
-            .filter(|old| old.status == "False")
+            .filter(|old| old.status == ConditionStatus::False)
             .and_then(|old| old.last_transition_time.clone())
             .or_else(|| Some(now())),
         ..PodCondition::default()
@@ -167,7 +168,7 @@ pub(crate) async fn evict(client: &Client, victim: &PodInfo, scheduler: &str) ->
     let patch = json!({
         "metadata": { "uid": victim.uid },
         "status": { "conditions": [{
-            "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+            "type": "DisruptionTarget", "status": ConditionStatus::True.as_str(), "reason": "PreemptionByScheduler",
             "message": format!("{scheduler}: preempting to accommodate a higher priority pod"),
             "lastTransitionTime": now(), "observedGeneration": victim.generation,
         }] },

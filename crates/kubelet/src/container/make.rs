@@ -17,6 +17,7 @@ use super::files::{Resolver, domain, hostname, hosts};
 use super::resources::{self, Allocatable};
 use super::{expand, security};
 use crate::pod::desired::{DesiredContainer, DesiredPod};
+use crate::pod::waiting::WaitingReason;
 use crate::volumes::{Mounted, PodDirectory, SubPaths, mounts};
 
 /// Where a container that does not say otherwise leaves its last words.
@@ -38,10 +39,10 @@ pub(crate) enum ConfigError {
 
 impl ConfigError {
     /// The reason of the container's waiting state.
-    pub(crate) fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> WaitingReason {
         match self {
-            Self::Config(_) => "CreateContainerConfigError",
-            Self::Create(_) => "CreateContainerError",
+            Self::Config(_) => WaitingReason::CreateContainerConfigError,
+            Self::Create(_) => WaitingReason::CreateContainerError,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use machinery::phase::ConditionStatus;
 use serde_json::{Value, json};
 
 use crate::time::api_time;
@@ -13,11 +14,11 @@ use crate::time::api_time;
 const OFFERED: [(&str, &str); 3] = [("cpu", "1k"), ("memory", "1Ti"), ("pods", "1M")];
 
 /// The conditions of a node in good health: type, value, reason, message.
-const CONDITIONS: [(&str, &str, &str, &str); 4] = [
-    ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-    ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-    ("Ready", "True", "KubeletReady", "the node is fake: it exists as an object only"),
+const CONDITIONS: [(&str, ConditionStatus, &str, &str); 4] = [
+    ("MemoryPressure", ConditionStatus::False, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ("DiskPressure", ConditionStatus::False, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ("PIDPressure", ConditionStatus::False, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ("Ready", ConditionStatus::True, "KubeletReady", "the node is fake: it exists as an object only"),
 ];
 
 /// The address of the node.
@@ -35,14 +36,14 @@ pub(super) fn plan(node: &Node, own: String, kubelet_version: &str, now: Timesta
     let mut patch = json!({});
     let lacks = |type_: &str| {
         let mut known = status.conditions.iter().flatten();
-        known.find(|known| known.type_ == type_).is_none_or(|known| known.status == "Unknown")
+        known.find(|known| known.type_ == type_).is_none_or(|known| known.status == ConditionStatus::Unknown)
     };
     let missing: Vec<NodeCondition> = CONDITIONS
         .iter()
         .filter(|(type_, ..)| lacks(type_))
         .map(|(type_, value, reason, message)| NodeCondition {
             type_: (*type_).to_owned(),
-            status: (*value).to_owned(),
+            status: value.to_string(),
             reason: Some((*reason).to_owned()),
             message: Some((*message).to_owned()),
             last_heartbeat_time: Some(api_time(now)),

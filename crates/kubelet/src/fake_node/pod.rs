@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+use machinery::phase::{ConditionStatus, PodPhase};
 use serde_json::{Value, json};
 
 use crate::pod::status::DEADLINE_EXCEEDED;
@@ -36,12 +37,12 @@ pub(super) fn plan(pod: &Pod, host: &str, own: impl FnOnce() -> String, now: Tim
     let (Some(spec), status) = (&pod.spec, pod.status.clone().unwrap_or_default()) else {
         return Act::Nothing;
     };
-    let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let ended = PodPhase::of(pod).is_some_and(PodPhase::is_terminal);
     if pod.metadata.deletion_timestamp.is_some() {
         let held = pod.metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty());
         return match pod.metadata.deletion_grace_period_seconds {
             // Whoever holds it wants to see how it ended.
-            _ if held && !ended => patch(pod, end(spec, &status, "Failed", now)),
+            _ if held && !ended => patch(pod, end(spec, &status, PodPhase::Failed, now)),
             Some(0) if held => Act::Nothing,
             _ => Act::Delete,
         };
@@ -51,13 +52,13 @@ pub(super) fn plan(pod: &Pod, host: &str, own: impl FnOnce() -> String, now: Tim
     }
     let deadline =
         spec.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
-    let ends = [(completion(pod), "Succeeded"), (deadline, "Failed")];
+    let ends = [(completion(pod), PodPhase::Succeeded), (deadline, PodPhase::Failed)];
     let first = ends.into_iter().filter_map(|(life, phase)| Some((life?, phase))).min_by_key(|(life, _)| *life);
     let started = status.start_time.as_ref().map_or(now, |started| started.0);
     let due = first.map(|(life, phase)| (between(now, after(started, life)), phase));
     if let Some((Duration::ZERO, phase)) = due {
         let mut ended = end(spec, &status, phase, now);
-        if phase == "Failed" {
+        if phase == PodPhase::Failed {
             let (reason, message) = DEADLINE_EXCEEDED;
             (ended["reason"], ended["message"]) = (reason.into(), message.into());
         }
@@ -66,9 +67,9 @@ pub(super) fn plan(pod: &Pod, host: &str, own: impl FnOnce() -> String, now: Tim
     let ready = gates_open(spec, &status);
     let is = |type_: &str, value: bool| {
         let mut known = status.conditions.iter().flatten();
-        known.any(|known| known.type_ == type_ && (known.status == "True") == value)
+        known.any(|known| known.type_ == type_ && (known.status == ConditionStatus::True) == value)
     };
-    if status.phase.as_deref() != Some("Running") || !is("ContainersReady", true) || !is("Ready", ready) {
+    if PodPhase::of(pod) != Some(PodPhase::Running) || !is("ContainersReady", true) || !is("Ready", ready) {
         return patch(pod, run(pod, spec, &status, host, own, now));
     }
     due.map_or(Act::Nothing, |(left, _)| Act::Later(left))
@@ -112,7 +113,7 @@ fn go_duration(text: &str) -> Option<Duration> {
 fn gates_open(spec: &PodSpec, status: &PodStatus) -> bool {
     spec.readiness_gates.iter().flatten().all(|gate| {
         let mut known = status.conditions.iter().flatten();
-        known.any(|known| known.type_ == gate.condition_type && known.status == "True")
+        known.any(|known| known.type_ == gate.condition_type && known.status == ConditionStatus::True)
     })
 }
 
@@ -136,7 +137,7 @@ fn run(
     };
     let ready = gates_open(spec, status);
     let mut result = json!({
-        "phase": "Running",
+        "phase": PodPhase::Running.as_str(),
         "startTime": started,
         "hostIP": host,
         "hostIPs": [{ "ip": host }],
@@ -154,14 +155,14 @@ fn run(
     result
 }
 
-fn end(spec: &PodSpec, status: &PodStatus, phase: &str, now: Timestamp) -> Value {
+fn end(spec: &PodSpec, status: &PodStatus, phase: PodPhase, now: Timestamp) -> Value {
     let (code, reason, why) = match phase {
-        "Succeeded" => (0, "Completed", "PodCompleted"),
+        PodPhase::Succeeded => (0, "Completed", "PodCompleted"),
         _ => (137, "Error", "PodFailed"),
     };
     let ended = |_: &Container| done(code, reason, status, now);
     let mut result = json!({
-        "phase": phase,
+        "phase": phase.as_str(),
         "startTime": status.start_time.clone().unwrap_or_else(|| api_time(now)),
         "containerStatuses": containers(&spec.containers, false, ended),
         "conditions": conditions(status, None, now, |type_| match type_ {
@@ -203,11 +204,11 @@ fn conditions(
     all.iter()
         .map(|type_| {
             let obstacle = obstacle(type_);
-            let value = if obstacle.is_none() { "True" } else { "False" };
+            let value = ConditionStatus::from(obstacle.is_none());
             let mut known = status.conditions.iter().flatten();
             let known = known.find(|known| known.type_ == *type_ && known.status == value);
             let since = known.and_then(|known| known.last_transition_time.clone()).unwrap_or_else(|| api_time(now));
-            let mut condition = json!({ "type": type_, "status": value, "lastTransitionTime": since,
+            let mut condition = json!({ "type": type_, "status": value.as_str(), "lastTransitionTime": since,
                 "observedGeneration": generation });
             if let Some((reason, message)) = obstacle {
                 condition["reason"] = reason.into();

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use machinery::phase::ConditionStatus;
 use runtime::Image;
 use serde_json::{Value, json};
 
@@ -192,7 +193,8 @@ fn info(config: &Config, machine: &Machine) -> NodeSystemInfo {
 
 /// What happened between two statuses, as the reasons of events: what was not known before is news, too.
 pub(crate) fn news(old: &NodeStatus, new: &NodeStatus) -> Vec<&'static str> {
-    let reason = |condition: &NodeCondition| match (condition.type_.as_str(), condition.status == "True") {
+    let reason = |condition: &NodeCondition| match (condition.type_.as_str(), condition.status == ConditionStatus::True)
+    {
         ("MemoryPressure", true) => Some("NodeHasInsufficientMemory"),
         ("MemoryPressure", false) => Some("NodeHasSufficientMemory"),
         ("DiskPressure", true) => Some("NodeHasDiskPressure"),
@@ -217,8 +219,7 @@ fn conditions(config: &Config, machine: &Machine, health: &Health, old: &NodeSta
     let short_disk = machine::disk(&config.state_dir)
         .is_some_and(|[bytes, _, inodes, all_inodes]| bytes < DISK.0 || (all_inodes > 0 && inodes < DISK.1));
     let pressure = |type_: &'static str, short: bool, what: &str, word: &str| {
-        let status = if short { "True" } else { "False" };
-        (type_, status, format!("KubeletHas{what}"), format!("kubelet has {word}"))
+        (type_, ConditionStatus::from(short), format!("KubeletHas{what}"), format!("kubelet has {word}"))
     };
     let memory = match short_memory {
         true => ("InsufficientMemory", "insufficient memory available"),
@@ -231,23 +232,26 @@ fn conditions(config: &Config, machine: &Machine, health: &Health, old: &NodeSta
     let known = !machine.info.name.is_empty();
     let ready = match health {
         Health::Down(why) | Health::Stuck(why) => {
-            ("Ready", "False", "KubeletNotReady".to_owned(), format!("container runtime is down: {why}"))
+            ("Ready", ConditionStatus::False, "KubeletNotReady".to_owned(), format!("container runtime is down: {why}"))
         }
         Health::Unknown if !known => (
             "Ready",
-            "False",
+            ConditionStatus::False,
             "KubeletNotReady".to_owned(),
             "container runtime status check may not have completed yet".to_owned(),
         ),
-        _ => ("Ready", "True", "KubeletReady".to_owned(), "kubelet is posting ready status".to_owned()),
+        _ => ("Ready", ConditionStatus::True, "KubeletReady".to_owned(), "kubelet is posting ready status".to_owned()),
     };
     let network = config.network.as_ref().and_then(|network| match &*network.borrow() {
         NetworkState::Unknown => None,
-        NetworkState::Available => {
-            Some(("NetworkUnavailable", "False", "ServiceNetworkReady".to_owned(), "cluster IPs work".to_owned()))
-        }
+        NetworkState::Available => Some((
+            "NetworkUnavailable",
+            ConditionStatus::False,
+            "ServiceNetworkReady".to_owned(),
+            "cluster IPs work".to_owned(),
+        )),
         NetworkState::Unavailable(why) => {
-            Some(("NetworkUnavailable", "True", "ServiceNetworkNotReady".to_owned(), why.clone()))
+            Some(("NetworkUnavailable", ConditionStatus::True, "ServiceNetworkNotReady".to_owned(), why.clone()))
         }
     });
     let now = Timestamp::now();
@@ -264,7 +268,7 @@ fn conditions(config: &Config, machine: &Machine, health: &Health, old: &NodeSta
         let mut known = known.filter(|known| known.type_ == type_ && known.status == status);
         NodeCondition {
             type_: type_.to_owned(),
-            status: status.to_owned(),
+            status: status.to_string(),
             reason: Some(reason),
             message: Some(message),
             last_heartbeat_time: Some(api_time(now)),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, EphemeralContainer, Pod, PodSpec, PodStatus};
 
+use machinery::phase::PodPhase;
 use runtime::PodIdentity;
 
 use crate::time::after;
@@ -218,8 +219,7 @@ impl DesiredPod {
 
     /// Whether the API's status says that the pod has ended for good; it never comes back from there.
     pub(crate) fn ended(&self) -> bool {
-        let phase = self.status().and_then(|status| status.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
+        PodPhase::of(&self.pod).is_some_and(PodPhase::is_terminal)
     }
 
     /// How long containers have between the polite signal and the kill: what the deletion asked for, else what the

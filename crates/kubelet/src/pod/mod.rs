@@ -22,6 +22,7 @@ pub(crate) mod status;
 pub(crate) mod step;
 mod termination_message;
 mod transition;
+pub(crate) mod waiting;
 mod worker;
 
 pub(crate) use message::{Message, View};

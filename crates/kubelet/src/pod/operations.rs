@@ -11,8 +11,8 @@ use runtime::{Error, Image};
 use tokio_util::sync::CancellationToken;
 
 use super::desired::{DesiredContainer, DesiredPod};
-use super::state::Waiting;
 use super::status;
+use super::waiting::{Waiting, WaitingReason};
 use crate::container::References;
 use crate::container::make::{self, Material};
 use crate::container::sandbox;
@@ -58,8 +58,8 @@ pub(super) enum NotStarted {
     Hook { id: String, waiting: Waiting },
 }
 
-fn failed(reason: &str, message: impl Into<String>) -> NotStarted {
-    NotStarted::Failed(Waiting { reason: reason.to_owned(), message: message.into() })
+fn failed(reason: WaitingReason, message: impl Into<String>) -> NotStarted {
+    NotStarted::Failed(Waiting::new(reason, message))
 }
 
 pub(super) async fn set_up_volumes(shared: Arc<Shared>, desired: Arc<DesiredPod>) -> Outcome {
@@ -181,7 +181,7 @@ async fn start(
     let created = shared.runtime.create_container(&sandbox, &config).await;
     let id = created.map_err(|error| {
         warn(&error.to_string());
-        failed("CreateContainerError", error.to_string())
+        failed(WaitingReason::CreateContainerError, error.to_string())
     })?;
     tell("Created", "Container created");
     let started = shared.runtime.start_container(&id).await;
@@ -191,7 +191,7 @@ async fn start(
         warn(&error.to_string());
         // Best effort: the event stream brings it, too.
         let _ = shared.pleg.refresh(&desired.identity, &id).await;
-        return Err(failed("RunContainerError", error.to_string()));
+        return Err(failed(WaitingReason::RunContainerError, error.to_string()));
     }
     tell("Started", "Container started");
     if let Err(error) = shared.pleg.refresh(&desired.identity, &id).await {
@@ -218,7 +218,7 @@ async fn start(
         let message = "PostStartHook failed";
         let reason = "FailedPostStartHook";
         shared.reporter.pod_warning(&desired, Some(&name), reason, message);
-        NotStarted::Hook { id, waiting: Waiting { reason: "PostStartHookError".to_owned(), message: error } }
+        NotStarted::Hook { id, waiting: Waiting::new(WaitingReason::PostStartHookError, error) }
     })
 }
 

@@ -15,20 +15,12 @@ use runtime::Image;
 use super::desired::DesiredPod;
 use super::observed::Observed;
 use super::step::{Step, StepEvent};
+use super::waiting::{Waiting, WaitingReason};
 use crate::backoff::BackOff;
 use crate::container::References;
 use crate::probes::ProbeResults;
 use crate::time::after;
 use crate::volumes::Mounted;
-
-/// Why a container does not run, as its status shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Waiting {
-    /// CamelCase reason: `ErrImagePull`, `CreateContainerConfigError`.
-    pub(crate) reason: String,
-    /// Sentence for people; may be empty.
-    pub(crate) message: String,
-}
 
 /// What was tried for one container of the specification, and when it is tried again.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -197,8 +189,8 @@ impl PodState {
     pub(crate) fn inputs_changed(&mut self) {
         self.volumes.apply(StepEvent::InputsChanged);
         for container in self.containers.values_mut() {
-            let reason = container.waiting.as_ref().map(|waiting| waiting.reason.as_str());
-            if container.start.is_busy() || reason == Some("CreateContainerConfigError") {
+            let reason = container.waiting.as_ref().map(|waiting| waiting.reason);
+            if container.start.is_busy() || reason == Some(WaitingReason::CreateContainerConfigError) {
                 container.start.apply(StepEvent::InputsChanged);
             }
         }
@@ -243,17 +235,17 @@ mod tests {
 
     #[test]
     fn a_change_of_what_a_pod_refers_to() {
-        let container = |start: Step, reason: &str| RetryState {
+        let container = |start: Step, reason: WaitingReason| RetryState {
             start,
-            waiting: Some(Waiting { reason: reason.to_owned(), message: String::new() }),
+            waiting: Some(Waiting::new(reason, "")),
             ..RetryState::default()
         };
         for (start, reason, expect) in [
-            (Step::Failed(at(9)), "CreateContainerConfigError", Step::Idle),
+            (Step::Failed(at(9)), WaitingReason::CreateContainerConfigError, Step::Idle),
             // It may be failing just now for want of what has come meanwhile.
-            (Step::Busy, "", Step::Outdated),
+            (Step::Busy, WaitingReason::ErrImagePull, Step::Outdated),
             // Nothing that the API could mend.
-            (Step::Failed(at(9)), "RunContainerError", Step::Failed(at(9))),
+            (Step::Failed(at(9)), WaitingReason::RunContainerError, Step::Failed(at(9))),
         ] {
             let mut state = state_of(pod(json!({"containers": []})));
             state.volumes = Step::Busy;

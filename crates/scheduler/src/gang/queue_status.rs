@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::{Api, Client};
+use machinery::phase::PodPhase;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -148,8 +149,7 @@ fn used(groups: &[std::sync::Arc<DynamicObject>], pods: &Informer<Pod>) -> Resou
             GroupKey { family: Family::Volcano, namespace, name: group.metadata.name.clone().unwrap_or_default() };
         for pod in status::members(pods, &key) {
             let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_ref().is_some_and(|it| !it.is_empty()));
-            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            if bound && !matches!(phase, Some("Succeeded" | "Failed")) {
+            if bound && !PodPhase::of(&pod).is_some_and(PodPhase::is_terminal) {
                 used.add(&resources::requests(&pod));
             }
         }

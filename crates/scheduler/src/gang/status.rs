@@ -8,6 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::{Api, Client};
+use machinery::phase::PodPhase;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -35,10 +36,10 @@ impl Members {
         for pod in pods {
             let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_ref().is_some_and(|it| !it.is_empty()));
             members.scheduled += usize::from(bound);
-            match pod.status.as_ref().and_then(|status| status.phase.as_deref()) {
-                Some("Running") => members.running += 1,
-                Some("Succeeded") => members.succeeded += 1,
-                Some("Failed") => members.failed += 1,
+            match PodPhase::of(pod) {
+                Some(PodPhase::Running) => members.running += 1,
+                Some(PodPhase::Succeeded) => members.succeeded += 1,
+                Some(PodPhase::Failed) => members.failed += 1,
                 _ => {}
             }
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use informer::Change;
 use k8s_openapi::api::core::v1::Pod;
+use machinery::phase::PodPhase;
 use tokio::time::Instant;
 
 use super::{Message, Scheduler};
@@ -84,8 +85,7 @@ impl Scheduler {
 
     fn handle_pod(&mut self, pod: Arc<Pod>) {
         let spec = pod.spec.as_ref();
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        if matches!(phase, Some("Succeeded" | "Failed")) {
+        if PodPhase::of(&pod).is_some_and(PodPhase::is_terminal) {
             return self.pod_left(&pod);
         }
         let node = spec.and_then(|spec| spec.node_name.as_deref());

@@ -14,7 +14,8 @@ use runtime::{Container, ContainerState};
 
 use super::desired::{ContainerKind, DesiredContainer, DesiredPod};
 use super::observed::Observed;
-use super::state::{PodState, Waiting};
+use super::state::PodState;
+use super::waiting::{Waiting, WaitingReason};
 use crate::probes::{ProbeKind, ProbeResults};
 
 /// Where in its life a pod is.
@@ -287,9 +288,8 @@ impl Plan {
         self.wake_at = [self.wake_at, at].into_iter().flatten().min();
     }
 
-    fn wait(&mut self, container: &str, reason: &str, message: &str) {
-        let waiting = Waiting { reason: reason.to_owned(), message: message.to_owned() };
-        self.waiting.insert(container.to_owned(), waiting);
+    fn wait(&mut self, container: &str, reason: WaitingReason, message: &str) {
+        self.waiting.insert(container.to_owned(), Waiting::new(reason, message));
     }
 }
 

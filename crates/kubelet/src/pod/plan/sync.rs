@@ -9,6 +9,7 @@ use super::{Action, Initialization, Inputs, Plan, deadline, end, has_started, in
 use crate::pod::desired::{ContainerKind, DesiredContainer};
 use crate::pod::state::RetryState;
 use crate::pod::step::Step;
+use crate::pod::waiting::WaitingReason;
 use crate::probes::ProbeKind;
 use crate::time::{after, between, go_duration};
 
@@ -149,7 +150,7 @@ fn start(inputs: Inputs<'_>, plan: &mut Plan, desired: &DesiredContainer, ready:
 fn show_waiting(inputs: Inputs<'_>, plan: &mut Plan, name: &str) {
     let retry = inputs.state.retry(name);
     if let Some(waiting) = retry.and_then(|retry| retry.waiting.as_ref()) {
-        plan.wait(name, &waiting.reason, &waiting.message);
+        plan.wait(name, waiting.reason, &waiting.message);
     }
 }
 
@@ -170,7 +171,7 @@ fn crash_back_off(
     let (name, pod) = (desired.name(), inputs.desired.describe());
     let delay = go_duration(remembered.crashes.delay());
     let message = format!("back-off {delay} restarting failed container={name} pod={pod}");
-    plan.wait(name, "CrashLoopBackOff", &message);
+    plan.wait(name, WaitingReason::CrashLoopBackOff, &message);
     plan.wake(Some(until));
     if remembered.reported.as_ref() != Some(&ended.id) {
         plan.act(Action::ReportBackOff { container: name.to_owned(), ended: ended.id.clone(), message });
@@ -190,7 +191,7 @@ fn pull_back_off(
     let Some(waiting) = &remembered.waiting else {
         return;
     };
-    if waiting.reason != "ErrImagePull" || remembered.pull_reported {
+    if waiting.reason != WaitingReason::ErrImagePull || remembered.pull_reported {
         return;
     }
     let (left, half) = (between(inputs.now, until), remembered.pulls.delay() / 2);
@@ -201,7 +202,7 @@ fn pull_back_off(
     let image = desired.spec.image.as_deref().unwrap_or_default();
     let error = &waiting.message;
     let message = format!("Back-off pulling image \"{image}\": ErrImagePull: {error}");
-    plan.wait(desired.name(), "ImagePullBackOff", &message);
+    plan.wait(desired.name(), WaitingReason::ImagePullBackOff, &message);
     plan.act(Action::ReportPullBackOff { container: desired.name().to_owned(), message });
 }
 

@@ -194,7 +194,7 @@ fn pulls_back_off() {
     let retry = world.state.retry_mut("a");
     retry.pulls.next(at(100), at(100));
     retry.image = Step::Failed(at(110));
-    retry.waiting = Some(Waiting { reason: "ErrImagePull".to_owned(), message: "no such host".to_owned() });
+    retry.waiting = Some(Waiting::new(WaitingReason::ErrImagePull, "no such host"));
     check(&world, "Syncing: [a ErrImagePull]");
     assert_eq!(plan(world.inputs()).wake_at, Some(at(105)));
     world.now = at(105);

@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 
-use super::Facts;
+use machinery::phase::{ConditionStatus, PodPhase};
+
 use crate::pod::desired::ContainerKind;
 use crate::pod::plan::Inputs;
 use crate::time::api_time;
@@ -18,13 +19,12 @@ struct Verdict {
 
 pub(super) fn compute(
     inputs: Inputs<'_>,
-    _facts: Facts<'_>,
     old: &PodStatus,
     new: &PodStatus,
     inits: &[ContainerStatus],
     apps: &[ContainerStatus],
 ) -> Vec<PodCondition> {
-    let phase = new.phase.as_deref().unwrap_or_default();
+    let phase = new.phase.as_deref().and_then(PodPhase::parse);
     let containers_ready = containers_ready(phase, inputs, inits, apps);
     let ready = match &containers_ready {
         Some(obstacle) => Some(obstacle.clone()),
@@ -42,7 +42,7 @@ pub(super) fn compute(
         },
         Verdict {
             type_: "Initialized",
-            reason: (phase == "Succeeded").then_some("PodCompleted"),
+            reason: (phase == Some(PodPhase::Succeeded)).then_some("PodCompleted"),
             obstacle: initialized,
         },
         Verdict { type_: "Ready", obstacle: ready, reason: None },
@@ -65,13 +65,13 @@ pub(super) fn compute(
 /// The time of a condition moves only when its status does.
 fn condition(inputs: Inputs<'_>, old: &PodStatus, verdict: Verdict) -> PodCondition {
     let (status, reason, message) = match verdict.obstacle {
-        None => ("True", verdict.reason.unwrap_or_default(), String::new()),
-        Some((reason, message)) => ("False", reason, message),
+        None => (ConditionStatus::True, verdict.reason.unwrap_or_default(), String::new()),
+        Some((reason, message)) => (ConditionStatus::False, reason, message),
     };
     let known = old.conditions.iter().flatten().find(|known| known.type_ == verdict.type_ && known.status == status);
     PodCondition {
         type_: verdict.type_.to_owned(),
-        status: status.to_owned(),
+        status: status.to_string(),
         reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
         message: Some(message).filter(|message| !message.is_empty()),
         last_probe_time: None,
@@ -88,7 +88,7 @@ fn names(statuses: &[&ContainerStatus]) -> String {
 }
 
 fn initialized(
-    phase: &str,
+    phase: Option<PodPhase>,
     inputs: Inputs<'_>,
     inits: &[ContainerStatus],
     apps: &[ContainerStatus],
@@ -97,7 +97,7 @@ fn initialized(
         status.restart_count > 0
             || status.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
     };
-    if phase == "Succeeded" || apps.iter().any(started) {
+    if phase == Some(PodPhase::Succeeded) || apps.iter().any(started) {
         return None;
     }
     let incomplete: Vec<&ContainerStatus> = inputs
@@ -117,14 +117,14 @@ fn initialized(
 }
 
 fn containers_ready(
-    phase: &str,
+    phase: Option<PodPhase>,
     inputs: Inputs<'_>,
     inits: &[ContainerStatus],
     apps: &[ContainerStatus],
 ) -> Option<(&'static str, String)> {
     match phase {
-        "Succeeded" => return Some(("PodCompleted", String::new())),
-        "Failed" => return Some(("PodFailed", String::new())),
+        Some(PodPhase::Succeeded) => return Some(("PodCompleted", String::new())),
+        Some(PodPhase::Failed) => return Some(("PodFailed", String::new())),
         _ => {}
     }
     let sidecars = inputs
@@ -149,7 +149,7 @@ fn readiness_gates(inputs: Inputs<'_>, old: &PodStatus) -> Option<(&'static str,
             let mut conditions = old.conditions.iter().flatten();
             match conditions.find(|condition| condition.type_ == *gate) {
                 None => Some(format!("corresponding condition of pod readiness gate \"{gate}\" does not exist.")),
-                Some(condition) if condition.status != "True" => Some(format!(
+                Some(condition) if condition.status != ConditionStatus::True => Some(format!(
                     "the status of pod readiness gate \"{gate}\" is not \"True\", but {}",
                     condition.status
                 )),

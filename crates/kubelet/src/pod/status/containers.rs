@@ -9,6 +9,7 @@ use runtime::{Container, ContainerState};
 use super::Facts;
 use crate::pod::desired::{ContainerKind, DesiredContainer};
 use crate::pod::plan::{Inputs, Stage, has_started};
+use crate::pod::waiting::WaitingReason;
 use crate::probes::ProbeKind;
 use crate::time::api_time;
 
@@ -41,13 +42,13 @@ pub(super) fn status(inputs: Inputs<'_>, facts: Facts<'_>, desired: &DesiredCont
         (ContainerState::Exited { .. }, Some(waiting)) => {
             status.last_state =
                 terminated(facts, latest).map(|ended| ApiState { terminated: Some(ended), ..ApiState::default() });
-            waiting_state(&waiting.reason, &waiting.message)
+            waiting_state(waiting.reason, &waiting.message)
         }
         (ContainerState::Exited { .. }, None) => {
             ApiState { terminated: terminated(facts, latest), ..ApiState::default() }
         }
         (ContainerState::Created | ContainerState::Unknown, Some(waiting)) => {
-            waiting_state(&waiting.reason, &waiting.message)
+            waiting_state(waiting.reason, &waiting.message)
         }
         (ContainerState::Created | ContainerState::Unknown, None) => waiting_state(default_reason(inputs), ""),
     });
@@ -90,7 +91,7 @@ fn never_made(
         }
     }
     let (reason, message) = match facts.waiting.get(desired.name()) {
-        Some(waiting) => (waiting.reason.as_str(), waiting.message.as_str()),
+        Some(waiting) => (waiting.reason, waiting.message.as_str()),
         None => (default_reason(inputs), ""),
     };
     ContainerStatus {
@@ -158,17 +159,17 @@ fn terminated(facts: Facts<'_>, container: &Container) -> Option<ContainerStateT
     })
 }
 
-fn default_reason(inputs: Inputs<'_>) -> &'static str {
+fn default_reason(inputs: Inputs<'_>) -> WaitingReason {
     match inputs.desired.inits().next() {
-        Some(_) => "PodInitializing",
-        None => "ContainerCreating",
+        Some(_) => WaitingReason::PodInitializing,
+        None => WaitingReason::ContainerCreating,
     }
 }
 
-fn waiting_state(reason: &str, message: &str) -> ApiState {
+fn waiting_state(reason: WaitingReason, message: &str) -> ApiState {
     ApiState {
         waiting: Some(ContainerStateWaiting {
-            reason: Some(reason.to_owned()),
+            reason: Some(reason.to_string()),
             message: Some(message.to_owned()).filter(|message| !message.is_empty()),
         }),
         ..ApiState::default()

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, PodIP, PodStatus};
+use machinery::phase::PodPhase;
 
 use super::desired::{ContainerKind, DesiredContainer, RestartPolicy};
 use super::plan::{Inputs, Stage, deadline_exceeded};
-use super::state::Waiting;
+use super::waiting::Waiting;
 use crate::container::resources::qos_class;
 use crate::time::api_time;
 
@@ -68,19 +69,19 @@ pub(crate) fn compute(inputs: Inputs<'_>, facts: Facts<'_>) -> PodStatus {
         // Nobody may take its place while something of it still runs, and only then is it known how it ended (upstream:
         // `mergePodStatus` in `pkg/kubelet/status/status_manager.go`).
         match phase(inputs, &inits, &apps, false) {
-            "Succeeded" | "Failed" => old.phase.clone().unwrap_or_else(|| "Pending".to_owned()),
-            phase => phase.to_owned(),
+            phase if phase.is_terminal() => old.phase.clone().unwrap_or_else(|| PodPhase::Pending.to_string()),
+            phase => phase.to_string(),
         }
     } else if deadline_exceeded(inputs) {
         let (reason, message) = DEADLINE_EXCEEDED;
         status.reason = Some(reason.to_owned());
         status.message = Some(message.to_owned());
-        "Failed".to_owned()
+        PodPhase::Failed.to_string()
     } else {
-        phase(inputs, &inits, &apps, true).to_owned()
+        phase(inputs, &inits, &apps, true).to_string()
     });
     addresses(inputs, facts, &old, &mut status);
-    status.conditions = Some(conditions::compute(inputs, facts, &old, &status, &inits, &apps));
+    status.conditions = Some(conditions::compute(inputs, &old, &status, &inits, &apps));
     status.init_container_statuses = Some(inits).filter(|inits| !inits.is_empty());
     status.container_statuses = Some(apps).filter(|apps| !apps.is_empty());
     status.ephemeral_container_statuses = Some(ephemerals).filter(|ephemerals| !ephemerals.is_empty());
@@ -119,8 +120,8 @@ fn addresses(inputs: Inputs<'_>, facts: Facts<'_>, old: &PodStatus, status: &mut
     status.pod_ips = Some(ips.iter().map(pod_ip).collect());
 }
 
-/// The phase, from the containers' states (upstream: `getPhase`).
-fn phase(inputs: Inputs<'_>, inits: &[ContainerStatus], apps: &[ContainerStatus], ended: bool) -> &'static str {
+/// The phase, from the containers' states (upstream: `getPhase` in `pkg/kubelet/kubelet_pods.go`).
+fn phase(inputs: Inputs<'_>, inits: &[ContainerStatus], apps: &[ContainerStatus], ended: bool) -> PodPhase {
     let desired = inputs.desired;
     let mut initializing = false;
     for (init, status) in desired.inits().zip(inits) {
@@ -129,7 +130,9 @@ fn phase(inputs: Inputs<'_>, inits: &[ContainerStatus], apps: &[ContainerStatus]
         let ended = state.terminated.or(state.waiting.as_ref().and(last.terminated));
         match (init.kind, ended) {
             (ContainerKind::Init, Some(ended)) if ended.exit_code == 0 => {}
-            (ContainerKind::Init, Some(_)) if desired.restart_policy == RestartPolicy::Never => return "Failed",
+            (ContainerKind::Init, Some(_)) if desired.restart_policy == RestartPolicy::Never => {
+                return PodPhase::Failed;
+            }
             (ContainerKind::Init, _) => initializing = true,
             _ => initializing |= status.started != Some(true),
         }
@@ -141,8 +144,8 @@ fn phase(inputs: Inputs<'_>, inits: &[ContainerStatus], apps: &[ContainerStatus]
     // A sidecar that restarts does not take an initialized pod back.
     if initializing && !apps.iter().any(has_run) {
         return match ended {
-            true => "Failed",
-            false => "Pending",
+            true => PodPhase::Failed,
+            false => PodPhase::Pending,
         };
     }
     let (mut running, mut waiting, mut stopped, mut succeeded) = (0, 0, 0, 0);
@@ -163,18 +166,18 @@ fn phase(inputs: Inputs<'_>, inits: &[ContainerStatus], apps: &[ContainerStatus]
     if ended && running == 0 {
         // What never ran has not succeeded.
         return match waiting == 0 && stopped == succeeded && stopped > 0 {
-            true => "Succeeded",
-            false => "Failed",
+            true => PodPhase::Succeeded,
+            false => PodPhase::Failed,
         };
     }
     match desired.restart_policy {
-        _ if waiting > 0 => "Pending",
-        _ if running > 0 => "Running",
-        _ if stopped == 0 => "Pending",
-        RestartPolicy::Always => "Running",
-        _ if stopped == succeeded => "Succeeded",
-        RestartPolicy::Never => "Failed",
-        RestartPolicy::OnFailure => "Running",
+        _ if waiting > 0 => PodPhase::Pending,
+        _ if running > 0 => PodPhase::Running,
+        _ if stopped == 0 => PodPhase::Pending,
+        RestartPolicy::Always => PodPhase::Running,
+        _ if stopped == succeeded => PodPhase::Succeeded,
+        RestartPolicy::Never => PodPhase::Failed,
+        RestartPolicy::OnFailure => PodPhase::Running,
     }
 }
 

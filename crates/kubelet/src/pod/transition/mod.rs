@@ -13,9 +13,10 @@ use super::message::Message;
 use super::observed::Observed;
 use super::operations::{NotStarted, Outcome};
 use super::plan::{Action, Stage};
-use super::state::{PodState, StatusWrite, Stopping, Waiting};
+use super::state::{PodState, StatusWrite, Stopping};
 use super::status;
 use super::step::{Step, StepEvent};
+use super::waiting::{Waiting, WaitingReason};
 use crate::images::PullPolicy;
 use crate::objects::version;
 use crate::probes::ProbeKind;
@@ -278,12 +279,12 @@ fn begin(state: &mut PodState, action: Action, now: Timestamp) {
         Action::ReportBackOff { container, ended, message } => {
             let retry = state.retry_mut(&container);
             retry.reported = Some(ended);
-            retry.waiting = Some(Waiting { reason: "CrashLoopBackOff".to_owned(), message });
+            retry.waiting = Some(Waiting::new(WaitingReason::CrashLoopBackOff, message));
         }
         Action::ReportPullBackOff { container, message } => {
             let retry = state.retry_mut(&container);
             retry.pull_reported = true;
-            retry.waiting = Some(Waiting { reason: "ImagePullBackOff".to_owned(), message });
+            retry.waiting = Some(Waiting::new(WaitingReason::ImagePullBackOff, message));
         }
         Action::BeginStop { id, container, grace, .. } => {
             let hook = state.has_pre_stop(&id, &container);
@@ -346,7 +347,7 @@ fn finish(state: &mut PodState, outcome: Outcome, now: Timestamp) -> Option<Effe
                 }
                 Err(None) => StepEvent::Abandoned,
                 Err(Some(waiting)) => {
-                    let pulled = waiting.reason == "ErrImagePull" && policy != Some(PullPolicy::Never);
+                    let pulled = waiting.reason == WaitingReason::ErrImagePull && policy != Some(PullPolicy::Never);
                     retry.waiting = Some(waiting);
                     let pause = match pulled {
                         true => {
@@ -441,8 +442,8 @@ fn finish_start(
         Err(NotStarted::Cancelled) => retry.start.apply(StepEvent::Abandoned),
         Err(NotStarted::Failed(waiting)) => {
             // What was made and ended waits as a crash does; what was never made, by the clock.
-            let pause = match waiting.reason.as_str() {
-                "RunContainerError" if ended => Duration::ZERO,
+            let pause = match waiting.reason {
+                WaitingReason::RunContainerError if ended => Duration::ZERO,
                 _ => RETRY,
             };
             retry.waiting = Some(waiting);
