@@ -28,8 +28,8 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use tokio_util::codec::Decoder;
 
-use crate::demux::{Demux, Source, frame};
 use crate::exec::{DETACH_KEYS, End, RETRIES, RETRY_PAUSE, relay};
+use crate::stdcopy::{Source, StdcopyDecoder, frame};
 use crate::{CALL_TIMEOUT, Docker};
 
 /// How long a container is listened to for somebody who may come.
@@ -85,7 +85,7 @@ impl Logged {
             return early[out.min(early.len())..].into();
         }
         let (mut kept, mut frames, mut left) = (BytesMut::new(), early.clone(), [out, err]);
-        while let Ok(Some((source, data))) = Demux.decode(&mut frames) {
+        while let Ok(Some((source, data))) = StdcopyDecoder.decode(&mut frames) {
             let left = &mut left[usize::from(source == Source::Stderr)];
             let known = data.len().min(*left);
             *left -= known;
@@ -349,7 +349,7 @@ mod tests {
             }
             let mut kept = logged.forget(&early, false);
             let mut told = Vec::new();
-            while let Ok(Some((source, data))) = Demux.decode(&mut kept) {
+            while let Ok(Some((source, data))) = StdcopyDecoder.decode(&mut kept) {
                 told.push((source, String::from_utf8_lossy(&data).into_owned()));
             }
             told.retain(|(_, data)| !data.is_empty());

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_util::codec::FramedRead;
 
-use crate::demux::{Demux, Source};
+use crate::stdcopy::{Source, StdcopyDecoder};
 use crate::{CALL_TIMEOUT, Docker, host};
 
 /// Docker watches the input of a terminal for a key sequence that detaches; its default swallows ctrl-p, which shells use.
@@ -79,7 +79,7 @@ pub(crate) async fn exec_sync(
     let exec = create(docker, id, command, options).await?;
     let run = async {
         let io = start(docker, &exec, false).await?;
-        let mut frames = FramedRead::new(io, Demux);
+        let mut frames = FramedRead::new(io, StdcopyDecoder);
         let mut output = BytesMut::new();
         while let Some(frame) = frames.next().await {
             let (_, data) = frame.map_err(|error| Error::Other(error.to_string()))?;
@@ -211,7 +211,7 @@ async fn output(
         }
         return Ok(End::Finished);
     }
-    let mut frames = FramedRead::new(reader, Demux);
+    let mut frames = FramedRead::new(reader, StdcopyDecoder);
     while let Some(frame) = frames.next().await {
         let (source, data) = frame?;
         let to = match source {

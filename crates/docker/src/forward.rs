@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::codec::FramedRead;
 
-use crate::demux::{Demux, Source};
+use crate::stdcopy::{Source, StdcopyDecoder};
 use crate::{CALL_TIMEOUT, Docker, exec, host, pause};
 
 /// Connects `io` to the port until either side closes.
@@ -67,7 +67,7 @@ async fn through_exec(docker: &Docker, sandbox: &str, port: u16, io: Box<dyn Dup
         std::future::pending().await
     };
     let mut complaint = Vec::new();
-    let down = copy_frames(FramedRead::new(far_read, Demux), &mut near_write, &mut complaint);
+    let down = copy_frames(FramedRead::new(far_read, StdcopyDecoder), &mut near_write, &mut complaint);
     let result = tokio::select! { result = up => result, result = down => result };
     if !complaint.is_empty() {
         let text = String::from_utf8_lossy(&complaint).trim().to_owned();
@@ -77,7 +77,7 @@ async fn through_exec(docker: &Docker, sandbox: &str, port: u16, io: Box<dyn Dup
 }
 
 async fn copy_frames(
-    mut frames: FramedRead<impl AsyncReadExt + Unpin, Demux>,
+    mut frames: FramedRead<impl AsyncReadExt + Unpin, StdcopyDecoder>,
     to: &mut (impl AsyncWrite + Unpin),
     complaint: &mut Vec<u8>,
 ) -> io::Result<()> {

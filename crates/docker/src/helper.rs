@@ -17,7 +17,7 @@ use streaming::CommandOptions;
 use tokio::io::AsyncWriteExt;
 use tokio_util::codec::FramedRead;
 
-use crate::demux::{Demux, Source};
+use crate::stdcopy::{Source, StdcopyDecoder};
 use crate::{Docker, exec, network_name, pause};
 
 /// Where the machine's root file system is in the helper.
@@ -166,7 +166,7 @@ impl Docker {
                 }
             };
             let read = async {
-                let mut frames = FramedRead::new(reader, Demux);
+                let mut frames = FramedRead::new(reader, StdcopyDecoder);
                 let mut stderr = BytesMut::new();
                 while let Some(frame) = frames.next().await {
                     let (source, data): (Source, Bytes) = frame?;

@@ -33,7 +33,7 @@ impl Docker {
         match found {
             Ok(found) => {
                 let image = of_inspect(found);
-                self.known().set_digests(&image.id, image.repo_digests.clone());
+                self.index().set_digests(&image.id, image.repo_digests.clone());
                 Ok(Some(image))
             }
             Err(Error::NotFound(_) | Error::ImageNotFound { .. }) => Ok(None),
@@ -74,7 +74,7 @@ impl Docker {
             }
         }
         // The pull may have given new names to images that were here.
-        self.known().forget_images();
+        self.index().forget_images();
         match self.find_image(reference).await? {
             Some(image) => Ok(image.id),
             None => Err(Error::ImageNotFound { image: reference.to_owned() }),
@@ -90,7 +90,7 @@ impl Docker {
         let name = canonical(reference)?;
         let removed =
             self.call(CALL_TIMEOUT, self.client().remove_image(&name, None::<RemoveImageOptions>, None)).await;
-        self.known().forget_images();
+        self.index().forget_images();
         match removed {
             Ok(_) | Err(Error::NotFound(_) | Error::ImageNotFound { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -99,7 +99,7 @@ impl Docker {
 
     /// An image as a pod's status names it, from what was asked for and its id.
     pub(crate) async fn image_id(&self, asked: &str, id: &str) -> String {
-        if let Some(digests) = self.known().digests(id) {
+        if let Some(digests) = self.index().digests(id) {
             return pullable(asked, id, &digests);
         }
         // An image can be removed while a container uses it: then its id alone remains.

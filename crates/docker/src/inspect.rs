@@ -10,7 +10,7 @@ use bollard::models::{
 use jiff::Timestamp;
 use runtime::{Container, ContainerState, PodIdentity, Sandbox, labels};
 
-use crate::link;
+use crate::veth;
 
 /// A container from an inspection; `image_id` as a pod's status names it.
 pub(crate) fn container(found: ContainerInspectResponse, image_id: String) -> Container {
@@ -74,7 +74,7 @@ pub(crate) fn sandbox(found: &ContainerSummary) -> Sandbox {
     let address = address(all);
     let mode = found.host_config.as_ref().and_then(|host| host.network_mode.as_deref());
     // One that is to be connected here counts once it is.
-    let connected = address.is_none_or(|address| mode != Some("host") || link::connected(address));
+    let connected = address.is_none_or(|address| mode != Some("host") || veth::connected(address));
     let ready = runs(found) && connected;
     let ips = match address {
         Some(address) => vec![address.into()],

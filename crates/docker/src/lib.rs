@@ -9,20 +9,20 @@
 //! | `transport`, `limits`, `error` | requests to the daemon; how many at a time; what can go wrong with them |
 //! | `network`, `subnet` | the profile's bridge network and its address range |
 //! | `namesake` | what tells the profile from one of the same name in another home |
-//! | `sandbox`, `pause`, `leases` | sandboxes, their image, which is made here, and their addresses |
-//! | `link`, `netlink` | a sandbox's link to the bridge, made without Docker |
+//! | `sandbox`, `pause`, `ipam` | sandboxes, their image, which is made here, and their addresses |
+//! | `veth`, `netlink` | a sandbox's veth pair to the bridge, made without Docker |
 //! | `helper` | a container that changes the machine's network where this process may not |
-//! | `pods`, `create`, `inspect`, `known` | containers: making, finding, ending them |
+//! | `pods`, `create`, `inspect`, `container_index` | containers: making, finding, ending them |
 //! | `image`, `reference` | images |
 //! | `events`, `logs`, `stats` | what Docker tells about containers |
-//! | `exec`, `attach`, `forward`, `demux`, `host` | streams into containers |
+//! | `exec`, `attach`, `forward`, `stdcopy`, `host` | streams into containers |
 //!
 //! This crate is the only one that imports bollard. It must not know pods as API objects.
 
 mod attach;
 mod cgroup;
+mod container_index;
 mod create;
-mod demux;
 mod error;
 mod events;
 mod exec;
@@ -31,10 +31,8 @@ mod helper;
 mod host;
 mod image;
 mod inspect;
-mod known;
-mod leases;
+mod ipam;
 mod limits;
-mod link;
 mod logs;
 mod namesake;
 mod netlink;
@@ -44,8 +42,10 @@ mod pods;
 mod reference;
 mod sandbox;
 mod stats;
+mod stdcopy;
 pub mod subnet;
 mod transport;
+mod veth;
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
@@ -93,7 +93,7 @@ pub struct Config {
     /// Rotated log files kept per container.
     pub log_max_files: u32,
     /// Whether pods are connected to the bridge without Docker, where that is possible.
-    pub own_networks: bool,
+    pub direct_networking: bool,
 }
 
 impl Config {
@@ -107,7 +107,7 @@ impl Config {
             host_port_address: Ipv4Addr::LOCALHOST.into(),
             log_max_size: "10m".to_owned(),
             log_max_files: 5,
-            own_networks: true,
+            direct_networking: true,
         }
     }
 }
@@ -119,12 +119,12 @@ pub struct Docker(Arc<Inner>);
 struct Inner {
     daemon: Arc<Daemon>,
     settings: create::Settings,
-    known: known::Known,
+    index: container_index::ContainerIndex,
     attachments: attach::Attachments,
     /// The node's range, where it is not the network's first.
     range: Option<Subnet>,
     /// Its addresses, once they were asked for.
-    addresses: OnceCell<leases::Leases>,
+    addresses: OnceCell<ipam::AddressPool>,
 }
 
 /// What all nodes of a profile share.
@@ -134,7 +134,7 @@ struct Daemon {
     /// Whether containers may have a negative `oom_score_adj`, once known.
     negative_oom_score: OnceCell<bool>,
     /// Whether sandboxes can be connected to the bridge without Docker, once known.
-    own_networks: OnceCell<bool>,
+    direct_networking: OnceCell<bool>,
     /// The network as it was last seen.
     network: Mutex<Option<Network>>,
     /// Further addresses of the bridge.
@@ -155,7 +155,7 @@ impl Docker {
             client: transport.bollard()?,
             transport,
             negative_oom_score: OnceCell::new(),
-            own_networks: OnceCell::new(),
+            direct_networking: OnceCell::new(),
             network: Mutex::default(),
             node_addresses: Mutex::default(),
             helper: tokio::sync::Mutex::default(),
@@ -173,8 +173,8 @@ impl Docker {
         if !host::may_lower_oom_score() {
             docker.settle_negative_oom_score(false);
         }
-        if !config.own_networks {
-            docker.settle_own_networks(false, "so it is set");
+        if !config.direct_networking {
+            docker.settle_direct_networking(false, "so it is set");
         }
         Ok(docker)
     }
@@ -187,9 +187,9 @@ impl Docker {
     }
 
     fn of_node(daemon: Arc<Daemon>, settings: create::Settings, range: Option<Subnet>) -> Self {
-        let (known, addresses) = (known::Known::default(), OnceCell::new());
+        let (index, addresses) = (container_index::ContainerIndex::default(), OnceCell::new());
         let attachments = attach::Attachments::default();
-        Self(Arc::new(Inner { daemon, settings, known, attachments, range, addresses }))
+        Self(Arc::new(Inner { daemon, settings, index, attachments, range, addresses }))
     }
 
     /// Makes what pods need: the pause image and the network. Cheap when all is there.
@@ -201,7 +201,7 @@ impl Docker {
         image?;
         let network = network?;
         if let Some(reason) = host::why_no_links(&network.bridge) {
-            self.settle_own_networks(false, reason);
+            self.settle_direct_networking(false, reason);
         }
         Ok(network)
     }
@@ -276,8 +276,8 @@ impl Docker {
         &self.0.settings
     }
 
-    fn known(&self) -> &known::Known {
-        &self.0.known
+    fn index(&self) -> &container_index::ContainerIndex {
+        &self.0.index
     }
 
     fn attachments(&self) -> &attach::Attachments {
@@ -288,11 +288,11 @@ impl Docker {
         &self.0.daemon.negative_oom_score
     }
 
-    fn own_networks(&self) -> &OnceCell<bool> {
-        &self.0.daemon.own_networks
+    fn direct_networking(&self) -> &OnceCell<bool> {
+        &self.0.daemon.direct_networking
     }
 
-    fn addresses(&self) -> &OnceCell<leases::Leases> {
+    fn addresses(&self) -> &OnceCell<ipam::AddressPool> {
         &self.0.addresses
     }
 

@@ -15,7 +15,7 @@ use tokio_util::codec::FramedRead;
 use tokio_util::io::StreamReader;
 
 use crate::Docker;
-use crate::demux::{Demux, Source};
+use crate::stdcopy::{Source, StdcopyDecoder};
 
 /// Opens the log.
 pub(crate) async fn open(docker: &Docker, id: &str, options: &LogOptions) -> Result<LogChunks, Error> {
@@ -32,7 +32,7 @@ pub(crate) async fn open(docker: &Docker, id: &str, options: &LogOptions) -> Res
         body.inspect_ok(move |data| note(Source::Stdout, data.len())).boxed()
     } else {
         let mut lines = Lines::new(options.timestamps);
-        FramedRead::new(StreamReader::new(body), Demux)
+        FramedRead::new(StreamReader::new(body), StdcopyDecoder)
             .map_ok(move |(source, data)| {
                 note(source, data.len());
                 lines.clean(source, data)

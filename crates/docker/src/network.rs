@@ -11,7 +11,7 @@ use runtime::{Error, labels};
 
 use crate::sandbox::NODE_PREFIX;
 use crate::subnet::{self, Subnet};
-use crate::{CALL_TIMEOUT, Docker, link};
+use crate::{CALL_TIMEOUT, Docker, veth};
 
 /// Longest name of a network interface the kernel takes.
 const INTERFACE_NAME: usize = 15;
@@ -176,10 +176,10 @@ impl Docker {
     /// Gives the bridge a further address, for a further node; or takes it away. Answers whether it has it, which it never
     /// gets where this process may not change the bridge.
     pub fn set_node_address(&self, address: Ipv4Addr, wanted: bool) -> bool {
-        let Some(network) = self.noted_network().filter(|_| self.own_networks().get() != Some(&false)) else {
+        let Some(network) = self.noted_network().filter(|_| self.direct_networking().get() != Some(&false)) else {
             return false;
         };
-        let set = link::set_address(&network.bridge, address, wanted);
+        let set = veth::set_address(&network.bridge, address, wanted);
         if let Err(error) = &set {
             tracing::debug!(%error, %address, wanted, "cannot set an address of the bridge");
         }
@@ -223,11 +223,11 @@ impl Docker {
         }
         tracing::warn!("the pod network was removed: making it again");
         let network = self.ensure_network(subnet).await?;
-        if self.own_networks().get() != Some(&false) {
+        if self.direct_networking().get() != Some(&false) {
             let failed = |error: std::io::Error| Error::Other(error.to_string());
-            link::reconnect(&network.bridge, subnet).map_err(failed)?;
+            veth::reconnect(&network.bridge, subnet).map_err(failed)?;
             for address in self.node_addresses() {
-                link::set_address(&network.bridge, address, true).map_err(failed)?;
+                veth::set_address(&network.bridge, address, true).map_err(failed)?;
             }
         }
         Ok(true)
@@ -290,7 +290,7 @@ impl Docker {
             subnet,
             gateway: gateway.and_then(|gateway| gateway.parse().ok()).unwrap_or_else(|| subnet.nth(1)),
             // Docker does not know of the pods that were connected here.
-            endpoints: containers.len().max(link::ports(&bridge)),
+            endpoints: containers.len().max(veth::ports(&bridge)),
             docker_range: docker_range.and_then(|range| range.parse().ok()),
             others: others.collect(),
             bridge,

@@ -25,7 +25,7 @@ impl Docker {
         let mut listed = self.list(vec![self.profile_label()]).await?;
         listed.retain(|found| self.is_own(found.labels.as_ref()));
         let ids: HashSet<&str> = listed.iter().filter_map(|found| found.id.as_deref()).collect();
-        self.known().retain(&ids);
+        self.index().retain(&ids);
         let (sandboxes, others): (Vec<_>, Vec<_>) = listed.into_iter().partition(is_sandbox);
         let containers: Vec<Option<Container>> =
             stream::iter(others).map(|found| self.listed_container(found)).buffered(INSPECTIONS).try_collect().await?;
@@ -57,7 +57,7 @@ impl Docker {
         let body = create::container(self.settings(), sandbox, config, negative)?;
         let name = labels::container_name(&config.name, &config.pod, config.attempt);
         let id = self.create(&name, &body).await?;
-        self.known().set_terminal(&id, config.tty);
+        self.index().set_terminal(&id, config.tty);
         if config.stdin {
             self.attachments().expect(&id);
         }
@@ -119,11 +119,11 @@ impl Docker {
 
     /// The signal that asks a container to end: its own, its image's, or `SIGTERM`.
     async fn stop_signal(&self, id: &str) -> Result<String, Error> {
-        if let Some(signal) = self.known().stop_signal(id) {
+        if let Some(signal) = self.index().stop_signal(id) {
             return Ok(signal);
         }
         self.inspect(id).await?;
-        self.known().stop_signal(id).ok_or_else(|| no_container(id))
+        self.index().stop_signal(id).ok_or_else(|| no_container(id))
     }
 
     /// Kills and removes a container with its anonymous volumes.
@@ -156,14 +156,14 @@ impl Docker {
         let signal = signal.unwrap_or_else(|| "SIGTERM".to_owned());
         let image_id = self.image_id(&asked, &image).await;
         let container = inspect::container(found, image_id);
-        self.known().set_terminal(&container.id, container.tty);
-        self.known().set_stop_signal(&container.id, signal);
+        self.index().set_terminal(&container.id, container.tty);
+        self.index().set_stop_signal(&container.id, signal);
         Ok(Some(container))
     }
 
     /// Whether the container has a terminal.
     pub(crate) async fn terminal(&self, id: &str) -> Result<bool, Error> {
-        if let Some(tty) = self.known().terminal(id) {
+        if let Some(tty) = self.index().terminal(id) {
             return Ok(tty);
         }
         match self.inspect(id).await? {
@@ -199,12 +199,12 @@ impl Docker {
         let (Some(id), Some(state)) = (found.id, found.state) else {
             return Ok(None);
         };
-        if let Some(container) = self.known().container(&id, state) {
+        if let Some(container) = self.index().container(&id, state) {
             return Ok(Some(container));
         }
         let container = self.inspect(&id).await?;
         if let Some(container) = &container {
-            self.known().set_container(state, container);
+            self.index().set_container(state, container);
         }
         Ok(container)
     }

@@ -7,7 +7,7 @@
 //! | with `hostNetwork` | not at all |
 //!
 //! Docker takes three times as long: it runs itself a second time for each network, and changes the firewall for each pod.
-//! Addresses are given out here in either case (`leases`), and are in a label, so that a restart finds them again.
+//! Addresses are given out here in either case (`ipam`), and are in a label, so that a restart finds them again.
 
 use std::fs::File;
 use std::io;
@@ -19,10 +19,10 @@ use runtime::{Error, Sandbox, SandboxConfig, labels};
 use tokio::time::Instant;
 
 use crate::create::{self, Networking};
-use crate::leases::{Lease, Leases};
-use crate::link::{self, Link};
+use crate::ipam::{AddressPool, Lease};
 use crate::network::Network;
 use crate::subnet::Subnet;
+use crate::veth::{self, Veth};
 use crate::{CALL_TIMEOUT, Docker, host, inspect, pause};
 
 /// How long the pause program may take to leave the machine's network. It is the first thing it does.
@@ -41,11 +41,11 @@ impl Docker {
     pub(crate) async fn make_sandbox(&self, config: &SandboxConfig) -> Result<Sandbox, Error> {
         let lease = match config.host_network {
             true => None,
-            false => Some(self.leases().await?.take().ok_or_else(|| self.no_address())?),
+            false => Some(self.address_pool().await?.take().ok_or_else(|| self.no_address())?),
         };
         let address = lease.as_ref().map(Lease::address);
         let mut way = self.usual_way(config, address);
-        let (spared, own) = (self.negative_oom_score().get().copied(), self.own_networks().get().copied());
+        let (spared, own) = (self.negative_oom_score().get().copied(), self.direct_networking().get().copied());
         let mut made = self.try_sandbox(config, way).await;
         // What is not known of the daemon shows when it is left out and works without.
         if let Err(Error::StartFailed { message, .. }) = &made
@@ -62,13 +62,13 @@ impl Docker {
             way.networking = Networking::Docker(address);
             made = self.try_sandbox(config, way).await;
             if made.is_ok() {
-                self.settle_own_networks(false, &reason);
+                self.settle_direct_networking(false, &reason);
             }
         }
         let id = made?;
         self.settle_negative_oom_score(way.oom_score < 0);
         if matches!(way.networking, Networking::Own(_)) {
-            self.settle_own_networks(true, "");
+            self.settle_direct_networking(true, "");
         }
         if let Some(lease) = lease {
             lease.keep(&id);
@@ -97,7 +97,7 @@ impl Docker {
         let mapped = config.ports.iter().any(|port| port.host_port != 0);
         let networking = match address {
             None => Networking::Host,
-            Some(address) if mapped || self.own_networks().get() == Some(&false) => Networking::Docker(address),
+            Some(address) if mapped || self.direct_networking().get() == Some(&false) => Networking::Docker(address),
             Some(address) => Networking::Own(address),
         };
         Way { networking, oom_score }
@@ -141,7 +141,7 @@ impl Docker {
         let pid = found.state.and_then(|state| state.pid).unwrap_or_default();
         let namespace = isolated(id, pid).await.map_err(failed)?;
         let sysctls = config.sysctls.iter().filter(|(key, _)| create::of_network(key));
-        let link = Link {
+        let veth = Veth {
             bridge: network.bridge.clone(),
             gateway: network.gateway,
             address,
@@ -149,7 +149,7 @@ impl Docker {
             alias: format!("{}/{}", config.pod.namespace, config.pod.name),
             sysctls: sysctls.map(|(key, value)| (key.clone(), value.clone())).collect(),
         };
-        link::connect(link, namespace).await.map_err(failed)
+        veth::connect(veth, namespace).await.map_err(failed)
     }
 
     /// Remembers whether a negative score may be set, and says once when not.
@@ -164,8 +164,8 @@ impl Docker {
     }
 
     /// Remembers whether sandboxes can be connected here, and says once why not.
-    pub(crate) fn settle_own_networks(&self, possible: bool, reason: &str) {
-        if self.own_networks().set(possible).is_ok() && !possible {
+    pub(crate) fn settle_direct_networking(&self, possible: bool, reason: &str) {
+        if self.direct_networking().set(possible).is_ok() && !possible {
             tracing::warn!(
                 reason,
                 "Docker connects the pods to their network, for this process cannot: each takes a little longer to start"
@@ -200,7 +200,7 @@ impl Docker {
 
     /// The addresses of this node. Asked for the first time, after a restart perhaps, it looks which are taken: by pods, by
     /// what others have connected to the network, and by links whose pod is about to go.
-    pub(crate) async fn leases(&self) -> Result<&Leases, Error> {
+    pub(crate) async fn address_pool(&self) -> Result<&AddressPool, Error> {
         self.addresses()
             .get_or_try_init(|| async {
                 let network = self.present_network().await?;
@@ -213,19 +213,19 @@ impl Docker {
                         taken.push((address, id));
                     }
                 }
-                Ok(Leases::new(range, taken))
+                Ok(AddressPool::new(range, taken))
             })
             .await
     }
 
     fn free_address(&self, id: &str) {
-        if let Some(leases) = self.addresses().get() {
-            leases.free(id);
+        if let Some(pool) = self.addresses().get() {
+            pool.free(id);
         }
     }
 
     fn no_address(&self) -> Error {
-        let range = self.addresses().get().map(|leases| leases.range().to_string()).unwrap_or_default();
+        let range = self.addresses().get().map(|pool| pool.range().to_string()).unwrap_or_default();
         Error::Other(format!("no IP addresses available in range set: {range}"))
     }
 

@@ -99,7 +99,7 @@ async fn addresses_are_kept_over_a_restart() {
 #[tokio::test]
 async fn docker_connects_pods_where_nobody_else_can() {
     with(async |fixture: Fixture| {
-        let config = Config { own_networks: false, ..Config::new(fixture.docker.profile()) };
+        let config = Config { direct_networking: false, ..Config::new(fixture.docker.profile()) };
         let docker = Docker::connect(config).await.unwrap();
         docker.prepare(fixture.network.subnet).await.unwrap();
         let by_docker = docker.run_sandbox(&fixture.sandbox_config("docker")).await.unwrap();

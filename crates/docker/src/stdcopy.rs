@@ -1,4 +1,4 @@
-//! Docker's framing of several streams in one: `[stream, 0, 0, 0, length (4 bytes, big endian)]`, then the bytes. Used
+//! Docker's framing of several streams in one (moby: `api/pkg/stdcopy`): `[stream, 0, 0, 0, length (4 bytes, big endian)]`, then the bytes. Used
 //! wherever there is no terminal.
 
 use std::io;
@@ -13,15 +13,15 @@ pub(crate) enum Source {
     Stderr,
 }
 
-/// Decodes frames.
+/// The decoder of frames.
 #[derive(Debug, Default)]
-pub(crate) struct Demux;
+pub(crate) struct StdcopyDecoder;
 
 const HEADER: usize = 8;
 /// Far above what Docker sends in one frame; beyond it the stream is not what it should be.
 const LONGEST: usize = 64 * 1024 * 1024;
 
-impl Decoder for Demux {
+impl Decoder for StdcopyDecoder {
     type Item = (Source, Bytes);
     type Error = io::Error;
 
@@ -84,7 +84,7 @@ mod tests {
             let (mut buffer, mut got) = (BytesMut::new(), Vec::new());
             for piece in input.chunks(size) {
                 buffer.extend_from_slice(piece);
-                while let Some(frame) = Demux.decode(&mut buffer).unwrap() {
+                while let Some(frame) = StdcopyDecoder.decode(&mut buffer).unwrap() {
                     got.push(frame);
                 }
             }
@@ -96,9 +96,9 @@ mod tests {
     #[test]
     fn what_is_not_framed_is_an_error() {
         for input in [b"hello world".as_slice(), &[1, 0, 0, 0, 255, 255, 255, 255]] {
-            assert!(Demux.decode(&mut BytesMut::from(input)).is_err(), "{input:?}");
+            assert!(StdcopyDecoder.decode(&mut BytesMut::from(input)).is_err(), "{input:?}");
         }
-        let failed = Demux.decode(&mut BytesMut::from(&frame(3, b"boom")[..]));
+        let failed = StdcopyDecoder.decode(&mut BytesMut::from(&frame(3, b"boom")[..]));
         assert_eq!(failed.unwrap_err().to_string(), "boom");
     }
 }

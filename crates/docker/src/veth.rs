@@ -1,4 +1,4 @@
-//! A pod's link to the bridge: a pair of virtual links, one end in the pod's network, the other a port of the bridge.
+//! A pod's veth pair, which connects it to the bridge: two virtual links, one end in the pod's network, the other a port of the bridge.
 //!
 //! The end on the machine is named after the pod's address, so that it is found again without anything being kept, and
 //! says in its alias whose it is (`ip -d link`). It goes with the pod's network, so nothing need be removed. It becomes a
@@ -29,9 +29,9 @@ const SYSCTLS: [(&str, &str); 3] = [
     ("net.ipv6.conf.eth0.disable_ipv6", "1"),
 ];
 
-/// How to connect a pod.
+/// A veth pair that is to connect a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Link {
+pub(crate) struct Veth {
     /// The bridge.
     pub(crate) bridge: String,
     /// The bridge's own address, by which the pod reaches everything else.
@@ -47,16 +47,16 @@ pub(crate) struct Link {
 }
 
 /// Connects a pod's network, given as its namespace. Entering that takes a thread of its own, which ends with it.
-pub(crate) async fn connect(link: Link, namespace: File) -> io::Result<()> {
+pub(crate) async fn connect(veth: Veth, namespace: File) -> io::Result<()> {
     let (send, receive) = tokio::sync::oneshot::channel();
     thread::Builder::new().name("connect-pod".to_owned()).stack_size(64 * 1024).spawn(move || {
         // Nobody waits any more: the caller left.
-        let _ = send.send(link.make(&namespace));
+        let _ = send.send(veth.make(&namespace));
     })?;
     receive.await.map_err(io::Error::other)?
 }
 
-impl Link {
+impl Veth {
     fn make(&self, namespace: &File) -> io::Result<()> {
         let Self { gateway, address, prefix, .. } = *self;
         let outside = Socket::open()?;

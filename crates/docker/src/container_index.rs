@@ -1,4 +1,4 @@
-//! What was learned about containers and images and does not change: it saves asking again.
+//! The index of inspected containers and images: what does not change need not be asked again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,16 +6,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bollard::models::ContainerSummaryStateEnum as ListState;
 use runtime::Container;
 
-/// A memory of inspections. Its locks are held for a lookup only.
+/// The results of inspections, by id. Its locks are held for a lookup only.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct ContainerIndex {
     containers: Mutex<HashMap<String, (ListState, Container)>>,
     terminals: Mutex<HashMap<String, bool>>,
     stop_signals: Mutex<HashMap<String, String>>,
     images: Mutex<HashMap<String, Vec<String>>>,
 }
 
-impl Known {
+impl ContainerIndex {
     /// A container as it was when the list last showed it in this state. Running and exited containers do not change until
     /// the list shows another state: they are started once.
     pub(crate) fn container(&self, id: &str, state: ListState) -> Option<Container> {

@@ -1,4 +1,5 @@
-//! Which addresses of a node's range its sandboxes have. Kept in memory; after a restart the running sandboxes tell.
+//! IPAM, the management of addresses: which of a node's range its sandboxes have. Kept in memory; after a restart the
+//! running sandboxes tell.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -6,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::subnet::Subnet;
 
-/// The addresses of one node.
+/// The pool of one node's addresses.
 #[derive(Debug, Clone)]
-pub(crate) struct Leases(Arc<Mutex<State>>);
+pub(crate) struct AddressPool(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -22,11 +23,11 @@ struct State {
 /// An address for a sandbox that is being made. Dropped, it is free again.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    leases: Leases,
+    pool: AddressPool,
     address: Ipv4Addr,
 }
 
-impl Leases {
+impl AddressPool {
     /// The addresses of a range, some of which are taken. Its first two and its last are nobody's: they are the
     /// network's, the node's own and, in the last range, that of a broadcast.
     pub(crate) fn new(range: Subnet, taken: impl IntoIterator<Item = (Ipv4Addr, String)>) -> Self {
@@ -47,7 +48,7 @@ impl Leases {
         let address = state.range.nth(offset);
         state.taken.insert(address, None);
         state.next = offset + 1;
-        Some(Lease { leases: self.clone(), address })
+        Some(Lease { pool: self.clone(), address })
     }
 
     /// A sandbox is gone: its address is free.
@@ -74,13 +75,13 @@ impl Lease {
 
     /// The sandbox is made: the address is its own until it is freed.
     pub(crate) fn keep(self, id: &str) {
-        self.leases.state().taken.insert(self.address, Some(id.to_owned()));
+        self.pool.state().taken.insert(self.address, Some(id.to_owned()));
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut state = self.leases.state();
+        let mut state = self.pool.state();
         if state.taken.get(&self.address) == Some(&None) {
             state.taken.remove(&self.address);
         }
@@ -91,13 +92,13 @@ impl Drop for Lease {
 mod tests {
     use super::*;
 
-    fn leases(range: &str, taken: &[&str]) -> Leases {
+    fn pool(range: &str, taken: &[&str]) -> AddressPool {
         let taken = taken.iter().map(|address| (address.parse().unwrap(), format!("id of {address}")));
-        Leases::new(range.parse().unwrap(), taken)
+        AddressPool::new(range.parse().unwrap(), taken)
     }
 
-    fn take(leases: &Leases) -> Option<String> {
-        let lease = leases.take()?;
+    fn take(pool: &AddressPool) -> Option<String> {
+        let lease = pool.take()?;
         let address = lease.address().to_string();
         lease.keep(&format!("id of {address}"));
         Some(address)
@@ -105,32 +106,32 @@ mod tests {
 
     #[test]
     fn addresses_go_round() {
-        let leases = leases("10.0.0.0/29", &[]);
-        let all: Vec<_> = std::iter::from_fn(|| take(&leases)).collect();
+        let pool = pool("10.0.0.0/29", &[]);
+        let all: Vec<_> = std::iter::from_fn(|| take(&pool)).collect();
         assert_eq!(all, ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"]);
-        leases.free("id of 10.0.0.2");
-        leases.free("id of 10.0.0.4");
-        assert_eq!(take(&leases).as_deref(), Some("10.0.0.2"));
-        leases.free("id of 10.0.0.2");
-        assert_eq!(take(&leases).as_deref(), Some("10.0.0.4"), "the one that rests longer");
+        pool.free("id of 10.0.0.2");
+        pool.free("id of 10.0.0.4");
+        assert_eq!(take(&pool).as_deref(), Some("10.0.0.2"));
+        pool.free("id of 10.0.0.2");
+        assert_eq!(take(&pool).as_deref(), Some("10.0.0.4"), "the one that rests longer");
     }
 
     #[test]
     fn what_was_taken_before_stays_so() {
-        let leases = leases("10.0.0.0/29", &["10.0.0.4", "10.0.7.9"]);
-        assert_eq!(take(&leases).as_deref(), Some("10.0.0.5"));
-        let failed = leases.take().unwrap();
+        let pool = pool("10.0.0.0/29", &["10.0.0.4", "10.0.7.9"]);
+        assert_eq!(take(&pool).as_deref(), Some("10.0.0.5"));
+        let failed = pool.take().unwrap();
         assert_eq!(failed.address().to_string(), "10.0.0.6");
         drop(failed);
-        let rest: Vec<_> = std::iter::from_fn(|| take(&leases)).collect();
+        let rest: Vec<_> = std::iter::from_fn(|| take(&pool)).collect();
         assert_eq!(rest, ["10.0.0.2", "10.0.0.3", "10.0.0.6"]);
     }
 
     #[test]
     fn ranges_without_room_have_none() {
         for range in ["10.0.0.0/32", "10.0.0.0/31", "10.0.0.0/30"] {
-            let leases = leases(range, &[]);
-            let count = std::iter::from_fn(|| take(&leases)).count();
+            let pool = pool(range, &[]);
+            let count = std::iter::from_fn(|| take(&pool)).count();
             assert_eq!(count, usize::from(range.ends_with("30")), "{range}");
         }
     }
