@@ -338,5 +338,4 @@ pub(crate) fn transaction(table: &str, changes: &[Change]) -> String {
 }
 
 #[cfg(test)]
-#[path = "service_map/tests.rs"]
 mod tests;
