@@ -2,37 +2,13 @@
 
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
-use tonic::client::Grpc;
 use tonic::transport::Endpoint;
 use tonic::{Code, Request};
-use tonic_prost::ProstCodec;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::Outcome;
-
-/// `grpc.health.v1.HealthCheckRequest`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct HealthCheckRequest {
-    #[prost(string, tag = "1")]
-    service: String,
-}
-
-/// `grpc.health.v1.HealthCheckResponse`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct HealthCheckResponse {
-    #[prost(enumeration = "ServingStatus", tag = "1")]
-    status: i32,
-}
-
-/// `grpc.health.v1.HealthCheckResponse.ServingStatus`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
-#[repr(i32)]
-enum ServingStatus {
-    Unknown = 0,
-    Serving = 1,
-    NotServing = 2,
-    ServiceUnknown = 3,
-}
 
 /// Asks the health service at `address` about `service`; empty asks about the server as a whole.
 pub(super) async fn check(address: &str, service: &str, timeout: Duration) -> Outcome {
@@ -51,14 +27,8 @@ pub(super) async fn check(address: &str, service: &str, timeout: Duration) -> Ou
     let Ok(Ok(channel)) = tokio::time::timeout_at(deadline, endpoint.connect()).await else {
         return late("connect service");
     };
-    let mut client = Grpc::new(channel);
-    let call = async {
-        client.ready().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
-        let request = Request::new(HealthCheckRequest { service: service.to_owned() });
-        let path = PathAndQuery::from_static("/grpc.health.v1.Health/Check");
-        let codec = ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
-        client.unary(request, path, codec).await
-    };
+    let mut client = HealthClient::new(channel);
+    let call = client.check(Request::new(HealthCheckRequest { service: service.to_owned() }));
     let Ok(response) = tokio::time::timeout_at(deadline, call).await else {
         return late("health check");
     };
@@ -66,11 +36,7 @@ pub(super) async fn check(address: &str, service: &str, timeout: Duration) -> Ou
         Ok(response) => match ServingStatus::try_from(response.into_inner().status) {
             Ok(ServingStatus::Serving) => Outcome::Success,
             status => {
-                let status = match status {
-                    Ok(ServingStatus::NotServing) => "NOT_SERVING",
-                    Ok(ServingStatus::ServiceUnknown) => "SERVICE_UNKNOWN",
-                    _ => "UNKNOWN",
-                };
+                let status = status.unwrap_or(ServingStatus::Unknown).as_str_name();
                 Outcome::Failure(format!("service unhealthy (responded with \"{status}\")"))
             }
         },
