@@ -10,9 +10,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::system_conf::parse_resolv_conf;
@@ -46,7 +47,7 @@ pub(crate) struct Forwarder {
     port: u16,
     /// Where this server listens.
     own: Vec<SocketAddr>,
-    current: RwLock<Current>,
+    current: ArcSwap<Current>,
     cache: AnswerCache,
     /// For the questions that wait for an answer.
     questions: Slots,
@@ -63,7 +64,7 @@ impl Forwarder {
     /// at a time.
     pub(crate) fn new(path: PathBuf, port: u16, own: Vec<SocketAddr>, limit: usize) -> Self {
         let (cache, questions) = (AnswerCache::new(), Slots::new(limit));
-        Self { path, port, own, current: RwLock::default(), cache, questions }
+        Self { path, port, own, current: ArcSwap::default(), cache, questions }
     }
 
     /// Asks for records of one type on behalf of a client; `SERVFAIL` when nobody can be asked, `REFUSED` when too many
@@ -111,15 +112,12 @@ impl Forwarder {
 
     fn resolver(&self) -> Option<TokioResolver> {
         let written = std::fs::metadata(&self.path).and_then(|file| file.modified()).ok();
-        {
-            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-            if current.written == written && current.resolver.is_some() {
-                return current.resolver.clone();
-            }
+        let current = self.current.load();
+        if current.written == written && current.resolver.is_some() {
+            return current.resolver.clone();
         }
         let resolver = self.read();
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Current { written, resolver: resolver.clone() };
+        self.current.store(Arc::new(Current { written, resolver: resolver.clone() }));
         self.cache.clear();
         resolver
     }

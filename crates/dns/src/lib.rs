@@ -37,12 +37,13 @@ mod tests;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use hickory_server::Server;
 use informer::{Informers, services_of};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use parking_lot::RwLock;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -196,7 +197,7 @@ impl Bounds {
 fn follow(informers: &Informers) -> (Arc<RwLock<Zone>>, watch::Receiver<bool>) {
     let zone = Arc::new(RwLock::new(Zone::default()));
     let write = |zone: &RwLock<Zone>, change: &dyn Fn(&mut Zone)| {
-        change(&mut zone.write().unwrap_or_else(PoisonError::into_inner));
+        change(&mut zone.write());
     };
     let services = informers.informer::<Service>();
     let slices = informers.informer::<EndpointSlice>();

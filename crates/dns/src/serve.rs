@@ -1,8 +1,8 @@
 //! The handler between the library's server, the zone and the machine's resolvers.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +12,7 @@ use hickory_server::proto::op::{Edns, Header, HeaderCounts, MessageType, Metadat
 use hickory_server::proto::rr::{DNSClass, LowerName, Name, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
+use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::debug;
@@ -105,7 +106,7 @@ impl Inner {
         for _ in 0..ALIASES {
             // In a statement of its own: the lock is let go before anything waits.
             let (answer, serial) = {
-                let zone = self.zone.read().unwrap_or_else(PoisonError::into_inner);
+                let zone = self.zone.read();
                 (self.authority.answer(&zone, &name, wished), zone.serial())
             };
             let negative = || Some(self.authority.start_of_authority(serial));

@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// The slots. Clones share them.
 #[derive(Debug, Clone)]
@@ -52,7 +54,7 @@ impl Slots {
 
     /// Held for one operation, and consistent after each.
     fn lock(&self) -> MutexGuard<'_, InUse> {
-        self.0.in_use.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.in_use.lock()
     }
 }
 

@@ -11,8 +11,8 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Cursor};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use parking_lot::{Mutex, MutexGuard};
 use runtime::{ContainerState, Error};
 use streaming::{CommandOptions, Streams, TerminalSize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -147,7 +148,7 @@ impl Attachments {
 
     /// Held for a look or a change, and consistent after each.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

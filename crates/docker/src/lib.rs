@@ -51,13 +51,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::ListNetworksOptionsBuilder;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use runtime::{
     Auth, Container, ContainerConfig, Error, EventStream, ExecOutput, Image, Runtime, RuntimeInfo, RuntimeStatus,
     Sandbox, SandboxConfig, Stats, labels,
@@ -302,19 +303,19 @@ impl Docker {
 
     /// The network as it was last seen.
     fn noted_network(&self) -> Option<Network> {
-        self.0.daemon.network.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.daemon.network.lock().clone()
     }
 
     fn note_network(&self, network: Option<&Network>) {
-        *self.0.daemon.network.lock().unwrap_or_else(PoisonError::into_inner) = network.cloned();
+        *self.0.daemon.network.lock() = network.cloned();
     }
 
     fn node_addresses(&self) -> BTreeSet<Ipv4Addr> {
-        self.0.daemon.node_addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.daemon.node_addresses.lock().clone()
     }
 
     fn note_node_address(&self, address: Ipv4Addr, wanted: bool) {
-        let mut addresses = self.0.daemon.node_addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut addresses = self.0.daemon.node_addresses.lock();
         match wanted {
             true => addresses.insert(address),
             false => addresses.remove(&address),

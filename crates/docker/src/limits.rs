@@ -16,10 +16,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
@@ -169,13 +170,13 @@ impl Limits {
     }
 
     fn turns(&self) -> MutexGuard<'_, HashMap<String, Arc<Semaphore>>> {
-        lock(&self.0.turns)
+        self.0.turns.lock()
     }
 }
 
 impl Places {
     fn begin(&self) -> u64 {
-        let mut progress = lock(&self.progress);
+        let mut progress = self.progress.lock();
         let number = progress.next;
         progress.next += 1;
         progress.pending.insert(number, Instant::now());
@@ -183,7 +184,7 @@ impl Places {
     }
 
     fn finish(&self, number: u64, answered: bool) {
-        let mut progress = lock(&self.progress);
+        let mut progress = self.progress.lock();
         progress.pending.remove(&number);
         if answered {
             progress.answered = Some(Instant::now());
@@ -192,7 +193,7 @@ impl Places {
 
     /// How many requests are under way, if any, and since when none has been answered.
     fn waiting(&self) -> Option<(usize, Instant)> {
-        let progress = lock(&self.progress);
+        let progress = self.progress.lock();
         let oldest = progress.pending.values().next().copied()?;
         let since = progress.answered.map_or(oldest, |answered| answered.max(oldest));
         Some((progress.pending.len(), since))
@@ -230,11 +231,6 @@ impl Drop for Turn {
             turns.remove(&self.name);
         }
     }
-}
-
-/// What is behind these locks is consistent after every statement, so a panic elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

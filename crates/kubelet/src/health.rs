@@ -4,9 +4,9 @@
 //! (upstream: `updateRuntimeUp` in `pkg/kubelet/kubelet.go`).
 
 use std::convert::Infallible;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use runtime::{Error, Runtime, RuntimeStatus};
 use tokio::sync::watch;
 
@@ -98,7 +98,7 @@ impl Monitor {
     }
 
     fn note(&self, change: impl FnOnce(&mut Known)) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         change(&mut known);
         let now = known.health();
         self.health.send_if_modified(|health| {

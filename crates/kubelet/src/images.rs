@@ -1,10 +1,11 @@
 //! Images: when to pull, what to tell people about it, and how failures are named.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Container, Secret};
+use parking_lot::{Mutex, MutexGuard};
 use runtime::{Auth, Error, Image, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -188,7 +189,7 @@ impl Images {
     }
 
     fn offline(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.offline.lock().unwrap_or_else(PoisonError::into_inner)
+        self.offline.lock()
     }
 }
 

@@ -4,8 +4,8 @@
 //! what its pods use, and may know no more.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use informer::{Informer, Object, ObjectKey};
 use jiff::Timestamp;
@@ -17,6 +17,7 @@ use kube::api::PostParams;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use machinery::references::PodReferences;
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use crate::container::References;
@@ -194,7 +195,7 @@ impl Objects {
     }
 
     fn tokens(&self) -> MutexGuard<'_, HashMap<TokenKey, Token>> {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tokens.lock()
     }
 }
 
@@ -228,7 +229,7 @@ where
         for name in names {
             let key = ObjectKey::new(namespace, name.as_str());
             let entry = entries.entry(key).or_insert_with(|| self.watch(namespace, name));
-            lock(&entry.users).insert(uid.to_owned(), Arc::clone(notify));
+            entry.users.lock().insert(uid.to_owned(), Arc::clone(notify));
         }
         drop_unused(&mut entries, uid, |key| key.namespace == namespace && names.contains(&key.name));
     }
@@ -259,21 +260,21 @@ where
         let news = Arc::clone(&read);
         informer.on_change(move |_| {
             if news.load(Ordering::SeqCst) {
-                lock(&woken).values().for_each(|notify| notify());
+                woken.lock().values().for_each(|notify| notify());
             }
         });
         Entry { informer, cancel, users, read }
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<ObjectKey, Entry<K>>> {
-        lock(&self.entries)
+        self.entries.lock()
     }
 }
 
 /// Takes the user `uid` off all entries but those to `keep`, and ends the watches that nobody uses any more.
 fn drop_unused<K>(entries: &mut HashMap<ObjectKey, Entry<K>>, uid: &str, keep: impl Fn(&ObjectKey) -> bool) {
     entries.retain(|key, entry| {
-        let mut users = lock(&entry.users);
+        let mut users = entry.users.lock();
         if !keep(key) {
             users.remove(uid);
         }
@@ -282,8 +283,4 @@ fn drop_unused<K>(entries: &mut HashMap<ObjectKey, Entry<K>>, uid: &str, keep: i
         }
         !users.is_empty()
     });
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

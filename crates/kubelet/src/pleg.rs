@@ -5,10 +5,11 @@
 //! once, so that nobody plans with what is known to be old.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use parking_lot::{Mutex, MutexGuard};
 use runtime::{Error, Event, EventKind, PodIdentity, Runtime, Sandbox};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -222,7 +223,7 @@ impl Pleg {
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slots.lock()
     }
 }
 

@@ -1,11 +1,12 @@
 //! The pods of this node: a worker for each, and one for whatever the runtime has that the API does not know.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures::FutureExt;
 use informer::Informer;
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::{Mutex, MutexGuard};
 use runtime::PodIdentity;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -47,7 +48,7 @@ impl Pods {
     }
 
     fn workers(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.workers.lock()
     }
 }
 

@@ -1,8 +1,9 @@
 //! What all parts of one kubelet share.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use informer::Informer;
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
@@ -45,7 +46,7 @@ pub(crate) struct Shared {
     pub(crate) services: Informer<Service>,
     /// How many sandboxes and containers may be made at the same time.
     pub(crate) starts: Semaphore,
-    machine: Mutex<Machine>,
+    machine: ArcSwap<Machine>,
 }
 
 /// The machine, as far as pods depend on it.
@@ -84,7 +85,7 @@ impl Shared {
             pleg: Pleg::new(Arc::clone(&runtime)),
             images: Images::new(Arc::clone(&runtime), config.run_local_image_when_offline),
             starts: Semaphore::new(config.parallel_starts.max(1)),
-            machine: Mutex::default(),
+            machine: ArcSwap::default(),
             config,
             client,
             runtime,
@@ -95,9 +96,8 @@ impl Shared {
     }
 
     /// The machine as last seen.
-    pub(crate) fn machine(&self) -> Machine {
-        let machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
-        machine.clone()
+    pub(crate) fn machine(&self) -> Arc<Machine> {
+        self.machine.load_full()
     }
 
     /// What pods can have of the node: of the machine, as far as nothing else was said.
@@ -113,7 +113,7 @@ impl Shared {
 
     /// Notes how the machine is.
     pub(crate) fn set_machine(&self, machine: Machine) {
-        *self.machine.lock().unwrap_or_else(PoisonError::into_inner) = machine;
+        self.machine.store(Arc::new(machine));
     }
 
     /// The machine's resolvers. Behind a local stub, those that the stub asks.

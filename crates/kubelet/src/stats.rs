@@ -1,10 +1,10 @@
 //! What this node and its pods use. Read when somebody asks, and only then.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use runtime::{ContainerState, PodIdentity, Sandbox, Stats};
 use streaming::stats::{
     ContainerStats, CpuStats, MemoryStats, NetworkStats, NodeStats, PodReference, PodStats, ProcessStats, Summary,
@@ -43,7 +43,7 @@ impl Statistics {
         let now = Timestamp::now();
         let (node_cpu, node_memory) = machine::usage(now);
 
-        let mut before = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = self.0.lock();
         let mut rates = Rates { before: &before, after: HashMap::with_capacity(before.len()) };
         let node = NodeStats {
             node_name: shared.config.node_name.clone(),

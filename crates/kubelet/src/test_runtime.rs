@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use runtime::{
     Auth, Container, ContainerConfig, ContainerState, Error, Event, EventKind, EventStream, ExecOutput, Image,
     PodIdentity, Runtime, RuntimeInfo, RuntimeStatus, Sandbox, SandboxConfig, Stats,
@@ -182,8 +183,7 @@ impl TestRuntime {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        let state = self.shared.state.lock();
-        state.unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock()
     }
 
     /// The state, unless the runtime is away.

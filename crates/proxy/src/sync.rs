@@ -5,13 +5,14 @@
 //! the table), everything is made anew.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use informer::{EventType, Informer, ObjectKey, Recorder, services_of};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -53,8 +54,8 @@ impl Changed {
     }
 
     /// Held for a single operation on the set.
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<ObjectKey>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashSet<ObjectKey>> {
+        self.keys.lock()
     }
 }
 

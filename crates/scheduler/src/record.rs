@@ -4,10 +4,11 @@
 //! one. What is kept is bounded: so many pods, and of large clusters the best nodes and some examples of each refusal.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
 use crate::cache::Cache;
@@ -228,8 +229,8 @@ impl Records {
         }
     }
 
-    /// A lock of the standard library: never held across an await.
+    /// Never held across an await.
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

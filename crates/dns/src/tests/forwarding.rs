@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -14,6 +14,7 @@ use hickory_server::proto::rr::rdata::{A, CNAME, SOA};
 use hickory_server::proto::rr::{Name, RData, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
+use parking_lot::{Mutex, RwLock};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 
@@ -55,12 +56,12 @@ impl Upstream {
     }
 
     pub(super) fn asked(&self, text: &str) -> usize {
-        self.asked.lock().unwrap().iter().filter(|asked| *asked == text).count()
+        self.asked.lock().iter().filter(|asked| *asked == text).count()
     }
 
     /// How many different names it was asked for.
     pub(super) fn names(&self) -> usize {
-        self.asked.lock().unwrap().iter().collect::<HashSet<_>>().len()
+        self.asked.lock().iter().collect::<HashSet<_>>().len()
     }
 
     fn answers(question: &Name) -> (ResponseCode, Vec<Record>, Option<Record>) {
@@ -95,12 +96,12 @@ impl RequestHandler for Upstream {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut out: R) -> ResponseInfo {
         let query = &request.queries.queries()[0];
         let question = Name::from(query.name().clone());
-        self.asked.lock().unwrap().push(question.to_string());
+        self.asked.lock().push(question.to_string());
         let mut metadata = Metadata::response_from_request(&request.metadata);
         if self.silent.load(Ordering::Relaxed) || question.to_string().starts_with("silent") {
             return Header { metadata, counts: HeaderCounts::default() }.into();
         }
-        let passes_on = *self.passes_on.lock().unwrap();
+        let passes_on = *self.passes_on.lock();
         let (code, answers, authority) = match passes_on {
             Some(server) => {
                 let reply = ask(server, &question.to_string(), query.query_type()).await;
@@ -243,7 +244,7 @@ async fn nobody_else_is_asked_for_the_clusters_names() {
     }
     // Nor does the machine's own search list add anything: `long` is no name.
     assert_eq!(cluster.ask("long.", RecordType::A).await, "Non-Existent Domain");
-    assert_eq!(*upstream.asked.lock().unwrap(), ["long."]);
+    assert_eq!(*upstream.asked.lock(), ["long."]);
 }
 
 #[tokio::test]
@@ -278,12 +279,12 @@ async fn it_does_not_ask_itself() {
     let upstream = Upstream::default();
     let (_running, port) = upstream.start().await;
     let cluster = Cluster::start(Some(port)).await;
-    *upstream.passes_on.lock().unwrap() = Some(cluster.address);
+    *upstream.passes_on.lock() = Some(cluster.address);
     assert_eq!(cluster.ask("long.example.org.", RecordType::A).await, "Server Failure");
     let rounds = upstream.asked("long.example.org.");
     // Some repetitions of what got no answer, rather than as often as packets can go round in that time.
     assert!(rounds < 50, "it went round {rounds} times");
     // And it is none of the other questions' affair.
-    *upstream.passes_on.lock().unwrap() = None;
+    *upstream.passes_on.lock() = None;
     assert_eq!(cluster.ask("example.org.", RecordType::A).await, "192.0.2.3");
 }

@@ -16,7 +16,7 @@ mod pod;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use informer::{Action, Change, Informer, Informers, ObjectKey, WorkQueue};
@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, Request};
 use kube::{Client, Resource};
+use parking_lot::{Mutex, MutexGuard};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -259,9 +260,9 @@ impl Keeper {
         Ok(())
     }
 
-    /// A lock of the standard library: never held across an await.
+    /// Never held across an await.
     fn addresses(&self) -> MutexGuard<'_, Given> {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.addresses.lock()
     }
 }
 
