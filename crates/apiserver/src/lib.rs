@@ -52,5 +52,23 @@ pub use serve::Limits;
 pub use serve::tls::TlsError;
 pub use server::{ApiServer, Dependencies, NodeConnector};
 
+use std::sync::Arc;
+
+use registry::{Registry, Storage};
+use store::OpenError;
+
+/// Opens the registry that an API server serves: its writes are checked by roles and bindings, its webhooks called by HTTPS.
+/// Answers with the authorizer as well, which reads the same roles.
+///
+/// # Errors
+/// When the store cannot be opened.
+pub fn open(options: registry::Options) -> Result<(Registry, Arc<authz::Rbac>), OpenError> {
+    let storage = Storage::open(options)?;
+    let rbac = authz::Rbac::new(storage.store());
+    let escalation = Arc::clone(&rbac) as _;
+    let dependencies = registry::Dependencies { escalation, webhooks: Arc::new(webhooks::Caller) };
+    Ok((Registry::new(storage, dependencies), rbac))
+}
+
 #[cfg(test)]
 mod tests;

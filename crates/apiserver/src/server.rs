@@ -30,7 +30,7 @@ use crate::path::Route;
 use crate::query::Query;
 use crate::respond::{self, Answer};
 use crate::tokens::Tokens;
-use crate::{authn, discovery, health, openapi, resource, version, webhooks};
+use crate::{authn, discovery, health, openapi, resource, version};
 
 /// Finds the kubelet of a node, for logs, exec, attach and port-forward.
 #[async_trait]
@@ -83,7 +83,6 @@ impl ApiServer {
     pub fn new(dependencies: Dependencies) -> Self {
         let Dependencies { registry, nodes, authorizer, extensions } = dependencies;
         let metrics = Metrics::new(registry.store());
-        registry.set_webhook_client(Arc::new(webhooks::Caller));
         let tokens = Tokens::new(&registry);
         Self(Arc::new(Inner {
             registry,

@@ -26,7 +26,7 @@ const MAX_ANSWER: usize = 3 * 1024 * 1024;
 const TRUSTED: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-/// The client.
+/// A [`WebhookClient`] that speaks HTTPS.
 pub(crate) struct Caller;
 
 impl WebhookClient for Caller {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::authz::{self, Rbac};
+use apiserver::authz::{self, Authorizer};
 use apiserver::pki::Pki;
 use apiserver::{ApiServer, Dependencies, User};
 use docker::{Docker, Network};
@@ -96,7 +96,7 @@ impl Node {
         let (settings, network) = network::establish(&profile, &docker).await?;
         report(Progress::Done(format!("Docker network {} ({})", network.name, network.subnet)));
         report(Progress::Doing("Opening the store".to_owned()));
-        let (registry, pki) = open(&profile, &settings, fsync).await?;
+        let (registry, authorizer, pki) = open(&profile, &settings, fsync).await?;
         report(Progress::Done(format!("Store at revision {}", registry.store().revision())));
 
         report(Progress::Doing("Starting the API server".to_owned()));
@@ -105,7 +105,13 @@ impl Node {
         let scheduling = scheduling(&profile)?;
         let mut extensions = metrics_api.extensions();
         extensions.push(explain::extension(scheduling.records.clone()));
-        let server = serve(&profile, settings.clone(), &registry, &pki, &nodes, &network, extensions).await?;
+        let dependencies = Dependencies {
+            registry: registry.clone(),
+            nodes: Arc::clone(&nodes) as Arc<dyn apiserver::NodeConnector>,
+            authorizer,
+            extensions,
+        };
+        let server = serve(&profile, settings.clone(), dependencies, &pki, &network).await?;
         let port = api_port(&server);
         report(Progress::Done(format!("API server at https://127.0.0.1:{port}")));
 
@@ -329,8 +335,12 @@ pub fn check_scheduler_config(path: &Path, text: &str) -> Result<(), Error> {
     read_scheduling(path, text).map(|_| ())
 }
 
-/// Opens the store, which blocks, and the certificate authority.
-async fn open(profile: &Profile, settings: &Settings, fsync: bool) -> Result<(Registry, Arc<Pki>), Error> {
+/// Opens the store, which blocks, with who checks what is written to it, and the certificate authority.
+async fn open(
+    profile: &Profile,
+    settings: &Settings,
+    fsync: bool,
+) -> Result<(Registry, Arc<dyn Authorizer>, Arc<Pki>), Error> {
     let range = settings.service_subnet.parse().map_err(|error: registry::allocate::InvalidRange| Error::Settings {
         path: profile.settings(),
         reason: error.to_string(),
@@ -342,7 +352,8 @@ async fn open(profile: &Profile, settings: &Settings, fsync: bool) -> Result<(Re
     let pki = profile.pki();
     let opened = tokio::task::spawn_blocking(move || {
         let pki = Pki::open(&pki)?;
-        Ok((Registry::open(options)?, Arc::new(pki)))
+        let (registry, authorizer) = apiserver::open(options)?;
+        Ok((registry, authorizer as Arc<dyn Authorizer>, Arc::new(pki)))
     });
     opened.await.unwrap_or_else(|error| Err(Error::Component { component: "store", reason: error.to_string() }))
 }
@@ -351,19 +362,12 @@ async fn open(profile: &Profile, settings: &Settings, fsync: bool) -> Result<(Re
 async fn serve(
     profile: &Profile,
     mut settings: Settings,
-    registry: &Registry,
+    dependencies: Dependencies,
     pki: &Arc<Pki>,
-    nodes: &Arc<LocalNodes>,
     network: &Network,
-    extensions: Vec<apiserver::Extension>,
 ) -> Result<apiserver::Handle, Error> {
     let service_ip = settings.service_subnet(profile)?.nth(1);
-    let dependencies = Dependencies {
-        registry: registry.clone(),
-        nodes: Arc::clone(nodes) as Arc<dyn apiserver::NodeConnector>,
-        extensions,
-        authorizer: Rbac::shared(registry),
-    };
+    let registry = dependencies.registry.clone();
     let server = ApiServer::new(dependencies);
     let limits = apiserver::Limits {
         connections: descriptors::api_connections(descriptors::limit()),
@@ -390,7 +394,7 @@ async fn serve(
         }
     };
     registry.bootstrap(port).await.map_err(Error::Bootstrap)?;
-    authz::bootstrap(registry).await.map_err(Error::Bootstrap)?;
+    authz::bootstrap(&registry).await.map_err(Error::Bootstrap)?;
     if let Some(address) = for_pods {
         handle.server().publish_endpoints(address).await.map_err(Error::Bootstrap)?;
     }

@@ -11,13 +11,13 @@ use serde_json::json;
 
 use crate::Registry;
 use crate::admission::{Attributes, Operation, webhook};
-use crate::gate::Attempt;
+use crate::escalation::WriteAttributes;
 use crate::kind::Reservation;
 use crate::meta::{self, FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
 use crate::ops::Object;
 use crate::request::{DeleteRequest, Deleted, ListPage, ListRequest, Propagation, Target};
 use crate::table::{Resource, ResourceInfo};
-use crate::write::{ATTEMPTS, Change, may_go, uid_mismatch};
+use crate::write::{ATTEMPTS, Change, is_finalized, uid_mismatch};
 
 /// How many objects of a collection are deleted at a time; the store syncs once for all that wait.
 const CONCURRENT: usize = 32;
@@ -48,13 +48,13 @@ impl Registry {
         let outcome = self
             .rewrite(target, ATTEMPTS, request.dry_run, Some(&attributes), |entry, old| {
                 check_preconditions(resource.info(), old.meta(), &entry.revision.to_string(), request)?;
-                if let Some(why) = resource.undeletable(old) {
+                if let Some(why) = resource.strategy().deletion(old, request.grace_period)?.refusal {
                     return Err(ApiError::forbidden(&resource.info().group_resource, &target.name, why));
                 }
                 let user = &request.user;
-                self.pass_gate(Attempt { user, target, subresource: None, new: None, old: Some(old) })?;
+                self.check_escalation(&WriteAttributes { user, target, subresource: None, new: None, old: Some(old) })?;
                 uid.clone_from(&old.meta().uid);
-                Ok(plan(resource, old.boxed_clone(), request, now))
+                plan(resource, old.boxed_clone(), request, now)
             })
             .await?;
         let info = resource.info();
@@ -106,10 +106,16 @@ fn attributes<'a>(target: &'a Target, request: &'a DeleteRequest) -> Attributes<
 }
 
 /// What a DELETE makes of an object.
-fn plan(resource: &Resource, mut object: Box<dyn Object>, request: &DeleteRequest, now: Timestamp) -> Change {
+fn plan(
+    resource: &Resource,
+    mut object: Box<dyn Object>,
+    request: &DeleteRequest,
+    now: Timestamp,
+) -> Result<Change, ApiError> {
     // Upstream: a negative grace period means a second.
     let requested = request.grace_period.map(|seconds| if seconds < 0 { 1 } else { seconds });
-    let grace = resource.grace_period(object.as_ref(), requested);
+    let strategy = resource.strategy();
+    let grace = strategy.deletion(object.as_ref(), requested)?.grace_period;
     let meta = object.meta_mut();
     let deleting = meta.deletion_timestamp.clone();
     match (&deleting, grace, meta.deletion_grace_period_seconds) {
@@ -119,7 +125,7 @@ fn plan(resource: &Resource, mut object: Box<dyn Object>, request: &DeleteReques
                 meta.deletion_timestamp = Some(moved(ends, shorter - current));
                 meta.deletion_grace_period_seconds = Some(shorter);
             }
-            _ => return Change::Keep,
+            _ => return Ok(Change::Keep),
         },
         (Some(_), _, _) => {
             meta.finalizers = finalizers(meta, request, resource.info());
@@ -133,16 +139,16 @@ fn plan(resource: &Resource, mut object: Box<dyn Object>, request: &DeleteReques
             if let Some(generation) = meta.generation.as_mut().filter(|generation| **generation > 0) {
                 *generation += 1;
             }
-            resource.mark_deleted(object.as_mut());
-            if resource.held(object.as_ref()) {
+            strategy.mark_deleted(object.as_mut())?;
+            if strategy.has_other_finalizers(object.as_ref())? {
                 object.meta_mut().deletion_grace_period_seconds = None;
             }
         }
     }
-    if may_go(resource, object.as_ref()) {
-        return Change::Remove { last: object };
+    if is_finalized(resource, object.as_ref())? {
+        return Ok(Change::Remove { last: object });
     }
-    Change::Put { new: object, reservation: Reservation::none(), owners: None }
+    Ok(Change::Put { new: object, reservation: Reservation::none(), owners: None })
 }
 
 fn moved(time: &Time, seconds: i64) -> Time {

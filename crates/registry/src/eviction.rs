@@ -12,10 +12,10 @@ use machinery::selector::LabelSelector;
 use machinery::status::{ApiError, Cause, Reason};
 
 use crate::Registry;
-use crate::gate;
+use crate::escalation::WriteAttributes;
 use crate::kind::{Reservation, Subresource};
 use crate::meta;
-use crate::ops::Object;
+use crate::ops::{Object, cast, cast_mut};
 use crate::request::{DeleteRequest, ListRequest, Target, WriteOptions, Written};
 use crate::subresource::success;
 use crate::write::{ATTEMPTS, Change, decode_other, owners, report_for};
@@ -46,10 +46,16 @@ impl Registry {
         let eviction = self.admit_subresource(target, subresource, eviction, options, &mut warnings, validate).await?;
         let (entry, object) = self.load(target)?;
         let (new, old) = (Some(&eviction as &dyn Object), Some(object.as_ref()));
-        self.pass_gate(gate::Attempt { user: &options.user, target, subresource: Some(subresource), new, old })?;
+        self.check_escalation(&WriteAttributes {
+            user: &options.user,
+            target,
+            subresource: Some(subresource),
+            new,
+            old,
+        })?;
         let asked = eviction.delete_options.unwrap_or_default();
         let dry_run = options.dry_run || asked.dry_run.as_ref().is_some_and(|stages| !stages.is_empty());
-        let pod = object.as_any().downcast_ref::<Pod>().ok_or_else(ApiError::no_such_resource)?;
+        let pod: &Pod = cast(object.as_ref())?;
         let mut request = delete_request(&asked)?;
         request.dry_run = dry_run;
         request.user.clone_from(&options.user);
@@ -76,7 +82,7 @@ impl Registry {
         let all = Target::collection(budgets, target.namespace.as_str());
         for entry in self.list(&all, &ListRequest::default()).await?.entries {
             let object = budgets.load(&owners::split(&entry.value).0).map_err(ApiError::internal)?;
-            let Some(budget) = object.as_any().downcast_ref::<PodDisruptionBudget>() else { continue };
+            let budget: &PodDisruptionBudget = cast(object.as_ref())?;
             let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
             if !LabelSelector::from_object(selector).is_ok_and(|selector| selector.matches(&labels)) {
                 continue;
@@ -104,9 +110,7 @@ impl Registry {
         let charged = self
             .rewrite(&target, ATTEMPTS, dry_run, None, |_, old| {
                 let mut new = old.boxed_clone();
-                let budget = new.as_any_mut().downcast_mut::<PodDisruptionBudget>();
-                let budget = budget.ok_or_else(ApiError::no_such_resource)?;
-                spend(budget, &name, now)?;
+                spend(cast_mut(new.as_mut())?, &name, now)?;
                 Ok(Change::Put { new, reservation: Reservation::none(), owners: None })
             })
             .await;
@@ -129,8 +133,7 @@ impl Registry {
                     return Err(ApiError::conflict(&resource, &target.name, machinery::status::MODIFIED));
                 }
                 let mut new = old.boxed_clone();
-                let pod = new.as_any_mut().downcast_mut::<Pod>().ok_or_else(ApiError::no_such_resource)?;
-                mark(pod, now);
+                mark(cast_mut(new.as_mut())?, now);
                 Ok(Change::Put { new, reservation: Reservation::none(), owners: None })
             })
             .await?;

@@ -13,7 +13,7 @@
 //! | `/status` | `default` → `prepare_status` → `validate_status` → commit |
 //! | `/finalize`, `/ephemeralcontainers`, ... | `default` → `prepare_subresource` → `validate_subresource` → commit |
 //! | `/scale` | `scale`, `set_scale`, then as an update; what is admitted is the Scale |
-//! | delete | `undeletable`, `grace_period`, `mark_deleted`, `held`; once the object is gone: `release` |
+//! | delete | `undeletable`, `grace_period`, `mark_deleted`, `has_other_finalizers`; once the object is gone: `release` |
 //!
 //! Hooks are synchronous and have no clock: the time of the write is in the [`Context`].
 
@@ -166,7 +166,7 @@ pub trait Kind: Send + Sync + Sized + 'static {
     fn mark_deleted(_object: &mut Self::Object) {}
 
     /// Whether something besides `metadata.finalizers` keeps a deleted object (a Namespace: `spec.finalizers`).
-    fn held(_object: &Self::Object) -> bool {
+    fn has_other_finalizers(_object: &Self::Object) -> bool {
         false
     }
 }
@@ -198,7 +198,7 @@ pub(crate) use spec_and_status;
 ///
 /// Events are the case: stored as `v1`, served as `v1` and as `events.k8s.io/v1`. Defaults, validation, columns and
 /// everything else are those of the stored kind; only the shape on the wire differs.
-pub trait View: Send + Sync + Sized + 'static {
+pub trait AlternateVersion: Send + Sync + Sized + 'static {
     /// The kind the objects are stored as.
     type Stored: Kind;
 

@@ -55,7 +55,6 @@ mod column;
 mod custom;
 pub mod decode;
 mod descriptor;
-mod gate;
 pub mod kind;
 mod kinds;
 pub mod meta;
@@ -69,6 +68,7 @@ pub mod write;
 
 mod bootstrap;
 mod delete;
+mod escalation;
 mod eviction;
 mod read;
 mod scan;
@@ -77,16 +77,16 @@ mod subresource;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use store::{OpenError, Store};
 
 pub use admission::connect::ConnectOptions;
 pub use admission::webhook::{WebhookCall, WebhookClient};
-pub use gate::{Attempt, Gate};
-pub use kind::{Column, Descriptor, Kind, MetadataReset, NameRule, ScaleView, Scope, Subresource, View};
+pub use escalation::{EscalationCheck, WriteAttributes};
+pub use kind::{AlternateVersion, Column, Descriptor, Kind, MetadataReset, NameRule, ScaleView, Scope, Subresource};
 pub use machinery::status::ApiError;
-pub use ops::{Object, ResourceOps};
+pub use ops::{Deletion, Findings, Object, ResourceOps, Strategy, cast};
 pub use request::{
     DeleteRequest, Deleted, FieldValidation, ListPage, ListRequest, PatchType, Propagation, Selection, Target,
     VersionMatch, WatchRequest, WriteOptions, Written,
@@ -107,6 +107,41 @@ pub struct Options {
     pub allocators: AllocatorConfig,
 }
 
+/// Whom the pipeline asks. Both are there from the first write on: nothing is allowed because nobody could be asked.
+pub struct Dependencies {
+    /// Whether a write gives somebody more rights than they have.
+    pub escalation: Arc<dyn EscalationCheck>,
+    /// Calls the webhooks of admission and conversion.
+    pub webhooks: Arc<dyn WebhookClient>,
+}
+
+/// The objects on disk and the table of built-in resources that describes them: what a [`Registry`] is made of. Who checks
+/// writes by what is stored (roles, bindings) reads it here.
+pub struct Storage {
+    table: Arc<ResourceTable>,
+    store: Store,
+    allocators: Allocators,
+}
+
+impl Storage {
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// When the store cannot be opened; each error says in one line what to do.
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        let table = Arc::new(ResourceTable::new(Resources::new(kinds::all())));
+        let describing = Arc::clone(&table);
+        let store = Store::open(options.store, move |key, value| read::describe(&describing.load(), key, value))?;
+        Ok(Self { table, store, allocators: Allocators::new(&options.allocators) })
+    }
+
+    /// The store itself.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
 /// All resources and their objects. Cheap to clone.
 #[derive(Clone)]
 pub struct Registry(Arc<Inner>);
@@ -115,8 +150,9 @@ struct Inner {
     table: Arc<ResourceTable>,
     store: Store,
     allocators: Allocators,
-    gate: OnceLock<Arc<dyn Gate>>,
+    escalation: Arc<dyn EscalationCheck>,
     definitions: custom::Definitions,
+    webhook_client: Arc<dyn WebhookClient>,
     webhooks: admission::webhook::Configured,
     /// Held by a write that quotas have to do with.
     charging: tokio::sync::Mutex<()>,
@@ -125,20 +161,17 @@ struct Inner {
 }
 
 impl Registry {
-    /// Opens the store and reads what it holds into the allocators.
-    ///
-    /// # Errors
-    /// When the store cannot be opened; each error says in one line what to do.
-    pub fn open(options: Options) -> Result<Self, OpenError> {
-        let table = Arc::new(ResourceTable::new(Resources::new(kinds::all())));
-        let describing = Arc::clone(&table);
-        let store = Store::open(options.store, move |key, value| read::describe(&describing.load(), key, value))?;
-        let allocators = Allocators::new(&options.allocators);
+    /// The registry of what is stored; reads what it holds into the allocators.
+    #[must_use]
+    pub fn new(storage: Storage, dependencies: Dependencies) -> Self {
+        let Storage { table, store, allocators } = storage;
+        let Dependencies { escalation, webhooks } = dependencies;
         let registry = Self(Arc::new(Inner {
             table,
             store,
             allocators,
-            gate: OnceLock::new(),
+            escalation,
+            webhook_client: webhooks,
             definitions: Default::default(),
             webhooks: admission::webhook::Configured::default(),
             charging: tokio::sync::Mutex::default(),
@@ -146,7 +179,7 @@ impl Registry {
         }));
         registry.reload_definitions();
         registry.occupy();
-        Ok(registry)
+        registry
     }
 
     /// The resources as they are now.
@@ -181,12 +214,13 @@ impl Registry {
     /// Tells the allocators what the stored objects hold.
     fn occupy(&self) {
         // What is custom holds nothing.
-        let holds = |resource: &&Resource| !resource.is_view() && !resource.info().custom;
+        let holds = |resource: &&Resource| !resource.is_alternate() && !resource.info().custom;
         for resource in self.resources().iter().filter(holds) {
             for entry in self.0.store.snapshot(&resource.info().storage).iter() {
-                match resource.load(&entry.value) {
-                    Ok(object) => resource.occupy(object.as_ref(), &self.0.allocators),
-                    Err(error) => tracing::warn!(key = ?entry.key, %error, "a stored object cannot be read"),
+                let object = resource.load(&entry.value).map_err(ApiError::internal);
+                let strategy = resource.strategy();
+                if let Err(error) = object.and_then(|object| strategy.occupy(object.as_ref(), &self.0.allocators)) {
+                    tracing::warn!(key = ?entry.key, %error, "a stored object cannot be read");
                 }
             }
         }

@@ -1,7 +1,9 @@
-//! Kinds without their types: what the write path and the readers call.
+//! Kinds without their types: what the pipeline and the readers call.
 //!
-//! [`ResourceOps`] is implemented three times: [`Typed`] for every [`Kind`], [`Viewed`] for every [`View`], and (for
-//! custom resources) over plain JSON values. An object in flight is a `Box<dyn Object>`.
+//! [`ResourceOps`] is the resource as it is on the wire, and is implemented three times: [`Typed`] for every [`Kind`],
+//! [`Alternate`] for every [`AlternateVersion`], and (for custom resources) over plain JSON values. [`Strategy`] is what is
+//! done to the stored object, as upstream's `rest.RESTCreateUpdateStrategy`, with one method for each step of the pipeline.
+//! An object in flight is a `Box<dyn Object>`; each method finds its type again once ([`cast`]).
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -14,13 +16,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::field::ErrorList;
 use machinery::managed::{BuiltIn, Place};
 use machinery::status::ApiError;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::allocate::Allocators;
 use crate::decode::{self, DecodeError, Report};
-use crate::kind::{Column, Context, Kind, Reservation, ScaleView, Subresource, View};
+use crate::kind::{AlternateVersion, Column, Context, Kind, Reservation, ScaleView, Subresource};
 use crate::table::ResourceInfo;
 
 /// A decoded object of whatever kind.
@@ -50,6 +50,34 @@ impl dyn Object {
     }
 }
 
+/// The object as the type that its resource says it has.
+///
+/// # Errors
+/// 500 when it is of another type: that is a mistake in the server, and nothing may be concluded from such an object.
+pub fn cast<T: 'static>(object: &dyn Object) -> Result<&T, ApiError> {
+    object.as_any().downcast_ref().ok_or_else(wrong_type::<T>)
+}
+
+/// As [`cast`], to be changed.
+///
+/// # Errors
+/// As [`cast`].
+pub fn cast_mut<T: 'static>(object: &mut dyn Object) -> Result<&mut T, ApiError> {
+    object.as_any_mut().downcast_mut().ok_or_else(wrong_type::<T>)
+}
+
+/// As [`cast`], of an object that is no longer needed.
+///
+/// # Errors
+/// As [`cast`].
+pub fn cast_into<T: 'static>(object: Box<dyn Object>) -> Result<T, ApiError> {
+    object.into_any().downcast().map(|object| *object).map_err(|_| wrong_type::<T>())
+}
+
+fn wrong_type<T>() -> ApiError {
+    ApiError::internal(format!("an object in flight is no {}", std::any::type_name::<T>()))
+}
+
 impl<T> Object for T
 where
     T: Metadata<Ty = ObjectMeta> + Clone + Send + Sync + 'static,
@@ -67,13 +95,14 @@ where
     }
 }
 
-/// The hooks of [`Kind`] without its types, and how its objects come from bytes and go back to them.
-///
-/// Handing an object of another kind to one of these is a mistake of the caller; it is treated as an object on
-/// which the hook has nothing to do.
+/// A resource as it is on the wire: its row in the table, how its objects come from bytes and go back to them, and how they
+/// are shown. What is done to the objects is its [`Strategy`].
 pub trait ResourceOps: Send + Sync + 'static {
     /// The row in the resource table.
     fn info(&self) -> &ResourceInfo;
+
+    /// What the pipeline does to its objects.
+    fn strategy(&self) -> &dyn Strategy;
 
     /// Decodes what a client sent. Unknown and duplicate fields are added to `report`.
     ///
@@ -90,10 +119,10 @@ pub trait ResourceOps: Send + Sync + 'static {
     /// Encodes an object as the store holds it.
     ///
     /// # Errors
-    /// When a value has no JSON form.
-    fn encode(&self, object: &dyn Object, out: &mut Vec<u8>) -> Result<(), serde_json::Error>;
+    /// 500 when the object is of another kind, or a value has no JSON form.
+    fn encode(&self, object: &dyn Object, out: &mut Vec<u8>) -> Result<(), ApiError>;
 
-    /// The bytes to serve for the bytes in the store; the same ones unless this is a second view of another kind.
+    /// The bytes to serve for the bytes in the store; the same ones unless this is an alternate version of another kind.
     ///
     /// # Errors
     /// When the stored bytes are not an object of this kind.
@@ -112,15 +141,15 @@ pub trait ResourceOps: Send + Sync + 'static {
     /// An object as it is served.
     ///
     /// # Errors
-    /// When the object cannot be represented as JSON.
-    fn encode_served(&self, object: &dyn Object) -> Result<Bytes, DecodeError> {
+    /// 500 when the object is of another kind, or cannot be represented as JSON.
+    fn encode_served(&self, object: &dyn Object) -> Result<Bytes, ApiError> {
         let mut bytes = Vec::with_capacity(1024);
         self.encode(object, &mut bytes)?;
-        self.served(&bytes.into())
+        self.served(&bytes.into()).map_err(ApiError::internal)
     }
 
     /// Whether another row stands for what is in the store.
-    fn is_view(&self) -> bool {
+    fn is_alternate(&self) -> bool {
         false
     }
 
@@ -131,41 +160,67 @@ pub trait ResourceOps: Send + Sync + 'static {
 
     /// The same, of objects as they are served.
     fn served_place(&self) -> Place<'_> {
-        if self.is_view() { Place::BuiltIn(BuiltIn::root(&self.info().definition)) } else { self.place() }
+        if self.is_alternate() { Place::BuiltIn(BuiltIn::root(&self.info().definition)) } else { self.place() }
     }
 
     /// Whether [`ResourceOps::served`] may change anything.
     fn converts(&self) -> bool {
-        self.is_view()
+        self.is_alternate()
     }
 
+    /// As [`Kind::columns`].
+    fn columns(&self) -> Vec<Column>;
+
+    /// As [`Kind::row`].
+    ///
+    /// # Errors
+    /// 500 when the object is of another kind.
+    fn row(&self, object: &dyn Object, now: Timestamp) -> Result<Vec<Value>, ApiError>;
+
+    /// The name the store's attributes use for a field label of this group and version.
+    fn stored_label<'a>(&self, served: &'a str) -> &'a str {
+        served
+    }
+
+    /// The JSON schema of the kind, with everything it refers to added to `generator`.
+    fn schema(&self, generator: &mut schemars::SchemaGenerator) -> Option<schemars::Schema>;
+}
+
+/// The hooks of [`Kind`] without its types, put together as the steps of the pipeline call them. `old` is the stored object,
+/// which a create has none of; `subresource` is the one that is written.
+///
+/// Every method answers with an internal error when an object is not of its kind: nothing is "valid", or encoded to
+/// nothing, because it could not be looked at.
+pub trait Strategy: Send + Sync {
     /// As [`Kind::default`].
-    fn default(&self, object: &mut dyn Object);
-    /// As [`Kind::prepare_create`].
-    fn prepare_create(&self, object: &mut dyn Object, context: &Context<'_>);
-    /// As [`Kind::prepare_update`].
-    fn prepare_update(&self, new: &mut dyn Object, old: &dyn Object);
-    /// [`Kind::prepare_status`] for `Status`, [`Kind::prepare_subresource`] for the others.
-    fn prepare_subresource(&self, subresource: Subresource, new: &mut dyn Object, old: &dyn Object);
-    /// As [`Kind::validate`].
-    fn validate(&self, object: &dyn Object) -> ErrorList;
-    /// As [`Kind::validate_update`].
-    fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList;
-    /// [`ResourceOps::validate`] and [`ResourceOps::validate_update`] in one: what is wrong with `new` in the place of
-    /// `old`.
-    fn validate_change(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        let mut errors = self.validate(new);
-        errors.extend(self.validate_update(new, old));
-        errors
-    }
-    /// As [`Kind::validate_subresource`].
-    fn validate_subresource(&self, _subresource: Subresource, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        self.validate_update(new, old)
-    }
-    /// As [`Kind::validate_status`].
-    fn validate_status(&self, new: &dyn Object, old: &dyn Object) -> ErrorList;
-    /// As [`Kind::warnings`].
-    fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
+    ///
+    /// # Errors
+    /// 500 when the object is of another kind, as all below.
+    fn default(&self, object: &mut dyn Object) -> Result<(), ApiError>;
+
+    /// [`Kind::prepare_create`], [`Kind::prepare_update`], [`Kind::prepare_status`] or [`Kind::prepare_subresource`].
+    ///
+    /// # Errors
+    /// 500 when an object is of another kind.
+    fn prepare(
+        &self,
+        new: &mut dyn Object,
+        old: Option<&dyn Object>,
+        subresource: Option<Subresource>,
+        context: &Context<'_>,
+    ) -> Result<(), ApiError>;
+
+    /// The validating hook or hooks of the write, and, if they find nothing, [`Kind::warnings`].
+    ///
+    /// # Errors
+    /// 500 when an object is of another kind; what is wrong with the object is in the answer.
+    fn validate(
+        &self,
+        new: &dyn Object,
+        old: Option<&dyn Object>,
+        subresource: Option<Subresource>,
+    ) -> Result<Findings, ApiError>;
+
     /// As [`Kind::allocate`].
     ///
     /// # Errors
@@ -176,37 +231,75 @@ pub trait ResourceOps: Send + Sync + 'static {
         old: Option<&dyn Object>,
         context: &Context<'_>,
     ) -> Result<Reservation, ApiError>;
+
     /// As [`Kind::occupy`].
-    fn occupy(&self, object: &dyn Object, allocators: &Allocators);
+    ///
+    /// # Errors
+    /// 500 when the object is of another kind.
+    fn occupy(&self, object: &dyn Object, allocators: &Allocators) -> Result<(), ApiError>;
+
     /// As [`Kind::release`].
-    fn release(&self, object: &dyn Object, allocators: &Allocators);
+    ///
+    /// # Errors
+    /// 500 when the object is of another kind.
+    fn release(&self, object: &dyn Object, allocators: &Allocators) -> Result<(), ApiError>;
+
     /// As [`Kind::fields`].
-    fn fields(&self, object: &dyn Object) -> Vec<(&'static str, String)>;
-    /// As [`Kind::columns`].
-    fn columns(&self) -> Vec<Column>;
-    /// As [`Kind::row`].
-    fn row(&self, object: &dyn Object, now: Timestamp) -> Vec<Value>;
+    ///
+    /// # Errors
+    /// 500 when the object is of another kind.
+    fn fields(&self, object: &dyn Object) -> Result<Vec<(&'static str, String)>, ApiError>;
+
     /// As [`Kind::scale`].
-    fn scale(&self, object: &dyn Object) -> Option<ScaleView>;
+    ///
+    /// # Errors
+    /// 500 when the object is of another kind.
+    fn scale(&self, object: &dyn Object) -> Result<Option<ScaleView>, ApiError>;
+
     /// As [`Kind::set_scale`].
-    fn set_scale(&self, object: &mut dyn Object, replicas: i32);
-    /// As [`Kind::undeletable`].
-    fn undeletable(&self, object: &dyn Object) -> Option<&'static str>;
-    /// As [`Kind::grace_period`].
-    fn grace_period(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64>;
+    ///
+    /// # Errors
+    /// 500 when the object is of another kind.
+    fn set_scale(&self, object: &mut dyn Object, replicas: i32) -> Result<(), ApiError>;
+
+    /// [`Kind::undeletable`] and [`Kind::grace_period`].
+    ///
+    /// # Errors
+    /// 500 when the object is of another kind.
+    fn deletion(&self, object: &dyn Object, requested: Option<i64>) -> Result<Deletion, ApiError>;
+
     /// As [`Kind::mark_deleted`].
-    fn mark_deleted(&self, object: &mut dyn Object);
-    /// As [`Kind::held`].
-    fn held(&self, object: &dyn Object) -> bool;
-    /// The name the store's attributes use for a field label of this group and version.
-    fn stored_label<'a>(&self, served: &'a str) -> &'a str {
-        served
-    }
-    /// The JSON schema of the kind, with everything it refers to added to `generator`.
-    fn schema(&self, generator: &mut schemars::SchemaGenerator) -> Option<schemars::Schema>;
+    ///
+    /// # Errors
+    /// 500 when the object is of another kind.
+    fn mark_deleted(&self, object: &mut dyn Object) -> Result<(), ApiError>;
+
+    /// As [`Kind::has_other_finalizers`].
+    ///
+    /// # Errors
+    /// 500 when the object is of another kind.
+    fn has_other_finalizers(&self, object: &dyn Object) -> Result<bool, ApiError>;
 }
 
-/// The [`ResourceOps`] of a [`Kind`].
+/// What validation has to say about an object.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What is wrong with it.
+    pub errors: ErrorList,
+    /// What its client is to be told although nothing is wrong.
+    pub warnings: Vec<String>,
+}
+
+/// What a kind says about a DELETE of one of its objects.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Deletion {
+    /// Why it cannot be deleted.
+    pub refusal: Option<&'static str>,
+    /// How many seconds it has to end in good order; `None` where the kind knows no graceful deletion.
+    pub grace_period: Option<i64>,
+}
+
+/// The [`ResourceOps`] and the [`Strategy`] of a [`Kind`].
 pub struct Typed<K: Kind> {
     info: ResourceInfo,
     kind: PhantomData<fn() -> K>,
@@ -225,20 +318,9 @@ impl<K: Kind> Typed<K> {
     }
 }
 
-fn typed<T: 'static>(object: &dyn Object) -> Option<&T> {
-    object.as_any().downcast_ref()
-}
-
-fn typed_mut<T: 'static>(object: &mut dyn Object) -> Option<&mut T> {
-    object.as_any_mut().downcast_mut()
-}
-
-fn decode_as<T: DeserializeOwned>(body: &[u8], report: &mut Report) -> Result<T, DecodeError> {
-    decode::decode(body, report)
-}
-
-fn encode_as<T: Serialize>(object: &T, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    serde_json::to_writer(out, object)
+/// The stored object, where there is one, as its type.
+fn cast_old<T: 'static>(old: Option<&dyn Object>) -> Result<Option<&T>, ApiError> {
+    old.map(cast).transpose()
 }
 
 impl<K: Kind> ResourceOps for Typed<K> {
@@ -246,132 +328,28 @@ impl<K: Kind> ResourceOps for Typed<K> {
         &self.info
     }
 
+    fn strategy(&self) -> &dyn Strategy {
+        self
+    }
+
     fn decode(&self, body: &[u8], report: &mut Report) -> Result<Box<dyn Object>, DecodeError> {
-        Ok(Box::new(decode_as::<K::Object>(body, report)?))
+        Ok(Box::new(decode::decode::<K::Object>(body, report)?))
     }
 
     fn load(&self, stored: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
         self.decode(stored, &mut Report::ignore())
     }
 
-    fn encode(&self, object: &dyn Object, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-        typed::<K::Object>(object).map_or(Ok(()), |object| encode_as(object, out))
-    }
-
-    fn default(&self, object: &mut dyn Object) {
-        if let Some(object) = typed_mut(object) {
-            K::default(object);
-        }
-    }
-
-    fn prepare_create(&self, object: &mut dyn Object, context: &Context<'_>) {
-        if let Some(object) = typed_mut(object) {
-            K::prepare_create(object, context);
-        }
-    }
-
-    fn prepare_update(&self, new: &mut dyn Object, old: &dyn Object) {
-        if let (Some(new), Some(old)) = (typed_mut(new), typed(old)) {
-            K::prepare_update(new, old);
-        }
-    }
-
-    fn prepare_subresource(&self, subresource: Subresource, new: &mut dyn Object, old: &dyn Object) {
-        if let (Some(new), Some(old)) = (typed_mut(new), typed(old)) {
-            match subresource {
-                Subresource::Status => K::prepare_status(new, old),
-                other => K::prepare_subresource(other, new, old),
-            }
-        }
-    }
-
-    fn validate(&self, object: &dyn Object) -> ErrorList {
-        typed(object).map(K::validate).unwrap_or_default()
-    }
-
-    fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        typed(new).zip(typed(old)).map(|(new, old)| K::validate_update(new, old)).unwrap_or_default()
-    }
-
-    fn validate_change(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        let Some((new, old)) = typed(new).zip(typed(old)) else { return ErrorList::new() };
-        let mut errors = if K::is_settled(new, old) { ErrorList::new() } else { K::validate(new) };
-        errors.extend(K::validate_update(new, old));
-        errors
-    }
-
-    fn validate_subresource(&self, subresource: Subresource, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        let both = typed(new).zip(typed(old));
-        both.map(|(new, old)| K::validate_subresource(subresource, new, old)).unwrap_or_default()
-    }
-
-    fn validate_status(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        typed(new).zip(typed(old)).map(|(new, old)| K::validate_status(new, old)).unwrap_or_default()
-    }
-
-    fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String> {
-        typed(new).map(|new| K::warnings(new, old.and_then(typed))).unwrap_or_default()
-    }
-
-    fn allocate(
-        &self,
-        new: &mut dyn Object,
-        old: Option<&dyn Object>,
-        context: &Context<'_>,
-    ) -> Result<Reservation, ApiError> {
-        typed_mut(new).map_or_else(|| Ok(Reservation::none()), |new| K::allocate(new, old.and_then(typed), context))
-    }
-
-    fn occupy(&self, object: &dyn Object, allocators: &Allocators) {
-        if let Some(object) = typed(object) {
-            K::occupy(object, allocators);
-        }
-    }
-
-    fn release(&self, object: &dyn Object, allocators: &Allocators) {
-        if let Some(object) = typed(object) {
-            K::release(object, allocators);
-        }
-    }
-
-    fn fields(&self, object: &dyn Object) -> Vec<(&'static str, String)> {
-        typed(object).map(K::fields).unwrap_or_default()
+    fn encode(&self, object: &dyn Object, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        serde_json::to_writer(out, cast::<K::Object>(object)?).map_err(ApiError::internal)
     }
 
     fn columns(&self) -> Vec<Column> {
         K::columns()
     }
 
-    fn row(&self, object: &dyn Object, now: Timestamp) -> Vec<Value> {
-        typed(object).map(|object| K::row(object, now)).unwrap_or_default()
-    }
-
-    fn scale(&self, object: &dyn Object) -> Option<ScaleView> {
-        typed(object).and_then(K::scale)
-    }
-
-    fn set_scale(&self, object: &mut dyn Object, replicas: i32) {
-        if let Some(object) = typed_mut(object) {
-            K::set_scale(object, replicas);
-        }
-    }
-
-    fn undeletable(&self, object: &dyn Object) -> Option<&'static str> {
-        typed(object).and_then(K::undeletable)
-    }
-
-    fn grace_period(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64> {
-        typed(object).and_then(|object| K::grace_period(object, requested))
-    }
-
-    fn mark_deleted(&self, object: &mut dyn Object) {
-        if let Some(object) = typed_mut(object) {
-            K::mark_deleted(object);
-        }
-    }
-
-    fn held(&self, object: &dyn Object) -> bool {
-        typed(object).is_some_and(K::held)
+    fn row(&self, object: &dyn Object, now: Timestamp) -> Result<Vec<Value>, ApiError> {
+        Ok(K::row(cast(object)?, now))
     }
 
     fn schema(&self, generator: &mut schemars::SchemaGenerator) -> Option<schemars::Schema> {
@@ -379,87 +357,51 @@ impl<K: Kind> ResourceOps for Typed<K> {
     }
 }
 
-/// The [`ResourceOps`] of a [`View`]: those of the stored kind, but for the shape on the wire.
-pub struct Viewed<V: View> {
-    info: ResourceInfo,
-    stored: Typed<V::Stored>,
-    view: PhantomData<fn() -> V>,
-}
-
-impl<V: View> Viewed<V> {
-    /// The adapter, ready for the resource table.
-    #[must_use]
-    pub fn shared() -> Arc<dyn ResourceOps> {
-        let stored = Typed::<V::Stored>::new();
-        let definition = <V::Object as schemars::JsonSchema>::schema_name();
-        let mut info = ResourceInfo::from_descriptor(&V::DESCRIPTOR, &definition);
-        info.storage = stored.info.storage.clone();
-        Arc::new(Self { info, stored, view: PhantomData })
-    }
-}
-
-impl<V: View> ResourceOps for Viewed<V> {
-    fn info(&self) -> &ResourceInfo {
-        &self.info
+impl<K: Kind> Strategy for Typed<K> {
+    fn default(&self, object: &mut dyn Object) -> Result<(), ApiError> {
+        K::default(cast_mut(object)?);
+        Ok(())
     }
 
-    fn decode(&self, body: &[u8], report: &mut Report) -> Result<Box<dyn Object>, DecodeError> {
-        Ok(Box::new(V::to_stored(decode_as::<V::Object>(body, report)?)))
+    fn prepare(
+        &self,
+        new: &mut dyn Object,
+        old: Option<&dyn Object>,
+        subresource: Option<Subresource>,
+        context: &Context<'_>,
+    ) -> Result<(), ApiError> {
+        let (new, old) = (cast_mut(new)?, cast_old(old)?);
+        match (old, subresource) {
+            (None, _) => K::prepare_create(new, context),
+            // A new number of replicas is an update of the workload itself.
+            (Some(old), None | Some(Subresource::Scale)) => K::prepare_update(new, old),
+            (Some(old), Some(Subresource::Status)) => K::prepare_status(new, old),
+            (Some(old), Some(other)) => K::prepare_subresource(other, new, old),
+        }
+        Ok(())
     }
 
-    fn load(&self, stored: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
-        self.stored.load(stored)
-    }
-
-    fn encode(&self, object: &dyn Object, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-        self.stored.encode(object, out)
-    }
-
-    fn served(&self, stored: &Bytes) -> Result<Bytes, DecodeError> {
-        let object: <V::Stored as Kind>::Object = decode_as(stored, &mut Report::ignore())?;
-        let mut out = Vec::with_capacity(stored.len() + 64);
-        encode_as(&V::from_stored(object), &mut out).map_err(DecodeError::from)?;
-        Ok(out.into())
-    }
-
-    fn is_view(&self) -> bool {
-        true
-    }
-
-    fn place(&self) -> Place<'_> {
-        self.stored.place()
-    }
-
-    fn default(&self, object: &mut dyn Object) {
-        self.stored.default(object);
-    }
-
-    fn prepare_create(&self, object: &mut dyn Object, context: &Context<'_>) {
-        self.stored.prepare_create(object, context);
-    }
-
-    fn prepare_update(&self, new: &mut dyn Object, old: &dyn Object) {
-        self.stored.prepare_update(new, old);
-    }
-
-    fn prepare_subresource(&self, subresource: Subresource, new: &mut dyn Object, old: &dyn Object) {
-        self.stored.prepare_subresource(subresource, new, old);
-    }
-
-    fn validate(&self, object: &dyn Object) -> ErrorList {
-        self.stored.validate(object)
-    }
-
-    fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        self.stored.validate_update(new, old)
-    }
-
-    fn validate_status(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        self.stored.validate_status(new, old)
-    }
-
-    fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String> {
-        self.stored.warnings(new, old)
+    fn validate(
+        &self,
+        new: &dyn Object,
+        old: Option<&dyn Object>,
+        subresource: Option<Subresource>,
+    ) -> Result<Findings, ApiError> {
+        let (new, old) = (cast(new)?, cast_old(old)?);
+        let mut errors = ErrorList::new();
+        match (old, subresource) {
+            (None, _) => errors.extend(K::validate(new)),
+            (Some(old), None | Some(Subresource::Scale)) => {
+                if !K::is_settled(new, old) {
+                    errors.extend(K::validate(new));
+                }
+                errors.extend(K::validate_update(new, old));
+            }
+            (Some(old), Some(Subresource::Status)) => return Ok(K::validate_status(new, old).into()),
+            (Some(old), Some(other)) => return Ok(K::validate_subresource(other, new, old).into()),
+        }
+        let warnings = if errors.is_empty() { K::warnings(new, old) } else { Vec::new() };
+        Ok(Findings { errors, warnings })
     }
 
     fn allocate(
@@ -468,50 +410,112 @@ impl<V: View> ResourceOps for Viewed<V> {
         old: Option<&dyn Object>,
         context: &Context<'_>,
     ) -> Result<Reservation, ApiError> {
-        self.stored.allocate(new, old, context)
+        K::allocate(cast_mut(new)?, cast_old(old)?, context)
     }
 
-    /// The row of the stored kind does this once for both.
-    fn occupy(&self, _object: &dyn Object, _allocators: &Allocators) {}
-
-    fn release(&self, object: &dyn Object, allocators: &Allocators) {
-        self.stored.release(object, allocators);
+    fn occupy(&self, object: &dyn Object, allocators: &Allocators) -> Result<(), ApiError> {
+        K::occupy(cast(object)?, allocators);
+        Ok(())
     }
 
-    fn fields(&self, object: &dyn Object) -> Vec<(&'static str, String)> {
-        self.stored.fields(object)
+    fn release(&self, object: &dyn Object, allocators: &Allocators) -> Result<(), ApiError> {
+        K::release(cast(object)?, allocators);
+        Ok(())
+    }
+
+    fn fields(&self, object: &dyn Object) -> Result<Vec<(&'static str, String)>, ApiError> {
+        cast(object).map(K::fields)
+    }
+
+    fn scale(&self, object: &dyn Object) -> Result<Option<ScaleView>, ApiError> {
+        cast(object).map(K::scale)
+    }
+
+    fn set_scale(&self, object: &mut dyn Object, replicas: i32) -> Result<(), ApiError> {
+        K::set_scale(cast_mut(object)?, replicas);
+        Ok(())
+    }
+
+    fn deletion(&self, object: &dyn Object, requested: Option<i64>) -> Result<Deletion, ApiError> {
+        let object = cast(object)?;
+        Ok(Deletion { refusal: K::undeletable(object), grace_period: K::grace_period(object, requested) })
+    }
+
+    fn mark_deleted(&self, object: &mut dyn Object) -> Result<(), ApiError> {
+        K::mark_deleted(cast_mut(object)?);
+        Ok(())
+    }
+
+    fn has_other_finalizers(&self, object: &dyn Object) -> Result<bool, ApiError> {
+        cast(object).map(K::has_other_finalizers)
+    }
+}
+
+impl From<ErrorList> for Findings {
+    fn from(errors: ErrorList) -> Self {
+        Self { errors, warnings: Vec::new() }
+    }
+}
+
+/// The [`ResourceOps`] of an [`AlternateVersion`]: another shape on the wire, and the strategy of the stored kind.
+pub struct Alternate<V: AlternateVersion> {
+    info: ResourceInfo,
+    stored: Typed<V::Stored>,
+    version: PhantomData<fn() -> V>,
+}
+
+impl<V: AlternateVersion> Alternate<V> {
+    /// The adapter, ready for the resource table.
+    #[must_use]
+    pub fn shared() -> Arc<dyn ResourceOps> {
+        let stored = Typed::<V::Stored>::new();
+        let definition = <V::Object as schemars::JsonSchema>::schema_name();
+        let mut info = ResourceInfo::from_descriptor(&V::DESCRIPTOR, &definition);
+        info.storage = stored.info.storage.clone();
+        Arc::new(Self { info, stored, version: PhantomData })
+    }
+}
+
+impl<V: AlternateVersion> ResourceOps for Alternate<V> {
+    fn info(&self) -> &ResourceInfo {
+        &self.info
+    }
+
+    fn strategy(&self) -> &dyn Strategy {
+        &self.stored
+    }
+
+    fn decode(&self, body: &[u8], report: &mut Report) -> Result<Box<dyn Object>, DecodeError> {
+        Ok(Box::new(V::to_stored(decode::decode::<V::Object>(body, report)?)))
+    }
+
+    fn load(&self, stored: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
+        self.stored.load(stored)
+    }
+
+    fn encode(&self, object: &dyn Object, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        self.stored.encode(object, out)
+    }
+
+    fn served(&self, stored: &Bytes) -> Result<Bytes, DecodeError> {
+        let object: <V::Stored as Kind>::Object = decode::decode(stored, &mut Report::ignore())?;
+        Ok(serde_json::to_vec(&V::from_stored(object))?.into())
+    }
+
+    fn is_alternate(&self) -> bool {
+        true
+    }
+
+    fn place(&self) -> Place<'_> {
+        self.stored.place()
     }
 
     fn columns(&self) -> Vec<Column> {
         V::columns()
     }
 
-    fn row(&self, object: &dyn Object, now: Timestamp) -> Vec<Value> {
-        typed(object).map(|object| V::row(object, now)).unwrap_or_default()
-    }
-
-    fn scale(&self, object: &dyn Object) -> Option<ScaleView> {
-        self.stored.scale(object)
-    }
-
-    fn set_scale(&self, object: &mut dyn Object, replicas: i32) {
-        self.stored.set_scale(object, replicas);
-    }
-
-    fn undeletable(&self, object: &dyn Object) -> Option<&'static str> {
-        self.stored.undeletable(object)
-    }
-
-    fn grace_period(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64> {
-        self.stored.grace_period(object, requested)
-    }
-
-    fn mark_deleted(&self, object: &mut dyn Object) {
-        self.stored.mark_deleted(object);
-    }
-
-    fn held(&self, object: &dyn Object) -> bool {
-        self.stored.held(object)
+    fn row(&self, object: &dyn Object, now: Timestamp) -> Result<Vec<Value>, ApiError> {
+        Ok(V::row(cast(object)?, now))
     }
 
     fn stored_label<'a>(&self, served: &'a str) -> &'a str {
@@ -520,5 +524,54 @@ impl<V: View> ResourceOps for Viewed<V> {
 
     fn schema(&self, generator: &mut schemars::SchemaGenerator) -> Option<schemars::Schema> {
         Some(generator.subschema_for::<V::Object>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds;
+
+    #[test]
+    fn an_object_of_another_type_is_an_internal_error() {
+        #[derive(Clone, Default)]
+        struct Stranger(ObjectMeta);
+        impl k8s_openapi::Resource for Stranger {
+            const API_VERSION: &'static str = "v1";
+            const GROUP: &'static str = "";
+            const KIND: &'static str = "Stranger";
+            const VERSION: &'static str = "v1";
+            const URL_PATH_SEGMENT: &'static str = "strangers";
+            type Scope = k8s_openapi::ClusterResourceScope;
+        }
+        impl Metadata for Stranger {
+            type Ty = ObjectMeta;
+            fn metadata(&self) -> &ObjectMeta {
+                &self.0
+            }
+            fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.0
+            }
+        }
+        for resource in kinds::all() {
+            let (old, mut new) = (Stranger::default(), Stranger::default());
+            let (old, strategy): (&dyn Object, _) = (&old, resource.strategy());
+            for result in [
+                strategy.default(&mut new).err(),
+                strategy.validate(old, None, None).err(),
+                strategy.validate(old, Some(old), Some(Subresource::Status)).err(),
+                strategy.fields(old).err(),
+                strategy.scale(old).err(),
+                strategy.set_scale(&mut new, 1).err(),
+                strategy.deletion(old, None).err(),
+                strategy.mark_deleted(&mut new).err(),
+                strategy.has_other_finalizers(old).err(),
+                resource.encode(old, &mut Vec::new()).err(),
+                resource.encode_served(old).err(),
+                resource.row(old, Timestamp::UNIX_EPOCH).err(),
+            ] {
+                assert_eq!(result.map(|error| error.code), Some(500), "{}", resource.info().kind);
+            }
+        }
     }
 }

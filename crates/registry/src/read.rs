@@ -106,7 +106,7 @@ impl Registry {
     /// 500 when the bytes are not an object of that kind.
     pub fn row(&self, resource: &Resource, stored: &[u8], now: Timestamp) -> Result<Vec<Value>, ApiError> {
         let object = resource.load(&owners::split(stored).0).map_err(ApiError::internal)?;
-        Ok(resource.row(object.as_ref(), now))
+        resource.row(object.as_ref(), now)
     }
 
     /// The `PartialObjectMetadata` of an object. The metadata is the same in the store and on the wire.
@@ -175,19 +175,21 @@ pub(crate) fn key_of(resource: &dyn ResourceOps, namespace: &str, name: &str) ->
 }
 
 /// What selectors see of an object.
-pub(crate) fn attributes(resource: &dyn ResourceOps, object: &dyn Object) -> Attributes {
+pub(crate) fn attributes(resource: &dyn ResourceOps, object: &dyn Object) -> Result<Attributes, ApiError> {
     let labels = object.meta().labels.iter().flatten();
-    Attributes {
+    let fields = resource.strategy().fields(object)?;
+    Ok(Attributes {
         labels: labels.map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect(),
-        fields: resource.fields(object).into_iter().map(|(field, value)| (field.into(), value.into())).collect(),
-    }
+        fields: fields.into_iter().map(|(field, value)| (field.into(), value.into())).collect(),
+    })
 }
 
 /// What selectors see of an object read back from disk: the store asks for every object when it opens.
 pub(crate) fn describe(resources: &Resources, key: &Key, stored: &[u8]) -> Attributes {
     if let Some(resource) = resources.by_storage(&key.resource) {
-        match resource.load(stored) {
-            Ok(object) => return attributes(resource.as_ref(), object.as_ref()),
+        let object = resource.load(stored).map_err(ApiError::internal);
+        match object.and_then(|object| attributes(resource.as_ref(), object.as_ref())) {
+            Ok(attributes) => return attributes,
             Err(error) => tracing::warn!(%key, %error, "a stored object cannot be read"),
         }
     }

@@ -14,12 +14,12 @@ use store::Entry;
 
 use crate::Registry;
 use crate::admission::Attributes;
-use crate::admission::transient::{Plain, cast_mut};
+use crate::admission::transient::Plain;
 use crate::decode::Report;
-use crate::gate;
+use crate::escalation::WriteAttributes;
 use crate::kind::{Reservation, ScaleView, Subresource};
 use crate::meta;
-use crate::ops::Object;
+use crate::ops::{Object, cast, cast_mut};
 use crate::request::{Target, WriteOptions, Written};
 use crate::table::Resource;
 use crate::write::{
@@ -115,7 +115,7 @@ impl Registry {
                 check_scale(target, proposed, &current)?;
                 let owners = applies.then(|| owners_of_replicas(target, &entry, replicas(proposed), options));
                 let mut new = old.boxed_clone();
-                resource.set_scale(new.as_mut(), replicas(proposed));
+                resource.strategy().set_scale(new.as_mut(), replicas(proposed))?;
                 let draft = self.shape(&revision, Draft { new, owners: owners.transpose()? }, &entry, old)?;
                 self.check(&revision, draft.new.as_ref(), old, warnings)?;
                 *proposed = scale(resource, draft.new.as_ref(), &entry)?;
@@ -150,11 +150,9 @@ impl Registry {
         let now = Timestamp::now();
         self.rewrite(target, ATTEMPTS, options.dry_run, None, |_, old| {
             let (subresource, new) = (Some(subresource), Some(&binding as &dyn Object));
-            self.pass_gate(gate::Attempt { user: &options.user, target, subresource, new, old: Some(old) })?;
+            self.check_escalation(&WriteAttributes { user: &options.user, target, subresource, new, old: Some(old) })?;
             let mut new = old.boxed_clone();
-            let pod = new.as_any_mut().downcast_mut::<Pod>();
-            let pod = pod.ok_or_else(ApiError::no_such_resource)?;
-            assign(pod, &binding, now).map_err(|why| {
+            assign(cast_mut(new.as_mut())?, &binding, now).map_err(|why| {
                 ApiError::conflict(&GroupResource::from_static("", "pods/binding"), &target.name, why)
             })?;
             Ok(Change::Put { new, reservation: Reservation::none(), owners: None })
@@ -173,7 +171,7 @@ impl Registry {
         let pods = resources.get("", "v1", "pods").ok_or_else(ApiError::no_such_resource)?;
         let entry = self.find(&Target::object(pods, namespace, name))?;
         let object = pods.load(&entry.value).map_err(ApiError::internal)?;
-        let pod = object.as_any().downcast_ref::<Pod>().ok_or_else(ApiError::no_such_resource)?;
+        let pod: &Pod = cast(object.as_ref())?;
         let container = choose_container(pod, name, container)?;
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty());
         Ok(PodLocation { uid: pod.metadata.uid.clone().unwrap_or_default(), node, container })
@@ -197,7 +195,7 @@ fn scale(resource: &Resource, object: &dyn Object, entry: &Entry) -> Result<Scal
 }
 
 fn scale_at(resource: &Resource, object: &dyn Object, version: Option<String>) -> Result<Scale, ApiError> {
-    let view = resource.scale(object).filter(|_| resource.info().has(Subresource::Scale));
+    let view = resource.strategy().scale(object)?.filter(|_| resource.info().has(Subresource::Scale));
     let ScaleView { replicas, current, selector } = view.ok_or_else(ApiError::no_such_resource)?;
     let meta = object.meta();
     Ok(Scale {

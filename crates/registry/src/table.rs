@@ -207,7 +207,7 @@ impl Resources {
             self.by_plural.entry(info.plural.clone()).or_default().push(index);
             self.by_kind.entry(info.kind.clone()).or_default().push(index);
             // A view describes nothing that is in the store: the row of the stored kind does.
-            if !rows[index].is_view() {
+            if !rows[index].is_alternate() {
                 self.by_storage.insert(Arc::clone(&info.storage), index);
             }
         }

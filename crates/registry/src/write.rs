@@ -23,7 +23,7 @@ use crate::Registry;
 use crate::admission::{Attributes, Operation, quota};
 use crate::custom::DEFINITIONS;
 use crate::decode::Report;
-use crate::gate;
+use crate::escalation::WriteAttributes;
 use crate::kind::{Context, Subresource};
 use crate::meta;
 use crate::ops::Object;
@@ -75,7 +75,8 @@ impl Registry {
         body::check_no_version(object.meta())?;
         self.await_account(target, object.as_ref()).await;
         // 3. Defaults. What is there now is what the client has said.
-        resource.default(object.as_mut());
+        let strategy = resource.strategy();
+        strategy.default(object.as_mut())?;
         let now = Timestamp::now();
         let writer = Writer { resource: resource.as_ref(), subresource: None, options, now };
         let owners = owners.map_or_else(|| writer.created(object.as_mut()), Ok)?;
@@ -85,19 +86,20 @@ impl Registry {
         let generated = meta::wants_generated_name(object.meta());
         meta::prepare_create(object.meta_mut(), &target.namespace, now);
         self.limit(&attributes, object.as_mut(), None);
-        resource.prepare_create(object.as_mut(), &context);
+        strategy.prepare(object.as_mut(), None, None, &context)?;
         // 5. Validate; that its namespace is missing is said first, as upstream does.
         let validate = |object: &mut dyn Object, changed, warnings: &mut Vec<String>| {
             if changed {
-                resource.prepare_create(object, &context);
+                strategy.prepare(object, None, None, &context)?;
             }
             self.check_namespace(target, object)?;
             let mut errors = meta::validate(object.meta(), resource.info());
-            errors.extend(resource.validate(object));
+            let findings = strategy.validate(object, None, None)?;
+            errors.extend(findings.errors);
             refuse_invalid(resource.info(), object, &errors)?;
-            warnings.extend(resource.warnings(object, None));
+            warnings.extend(findings.warnings);
             let new: Option<&dyn Object> = Some(object);
-            self.pass_gate(gate::Attempt { user: &options.user, target, subresource: None, new, old: None })
+            self.check_escalation(&WriteAttributes { user: &options.user, target, subresource: None, new, old: None })
         };
         self.admit(&attributes, &mut object, None, &mut warnings, validate).await?;
 
@@ -109,7 +111,7 @@ impl Registry {
             let mut conditions = quota::charge(self, &attributes, Some(object.as_ref()), None)?;
             conditions.extend(namespace);
             // 6. Allocate. 7. Encode. 8. Commit.
-            let reservation = resource.allocate(object.as_mut(), None, &context)?;
+            let reservation = strategy.allocate(object.as_mut(), None, &context)?;
             let outcome = self.insert(target, object.as_mut(), &owners, conditions, reservation, options).await?;
             match outcome {
                 Inserted::Done(stored) => {
@@ -323,12 +325,12 @@ impl Patch {
 }
 
 /// Whether nothing keeps an object that is being deleted any longer.
-pub(crate) fn may_go(resource: &Resource, object: &dyn Object) -> bool {
+pub(crate) fn is_finalized(resource: &Resource, object: &dyn Object) -> Result<bool, ApiError> {
     let meta = object.meta();
-    meta.deletion_timestamp.is_some()
+    Ok(meta.deletion_timestamp.is_some()
         && meta.finalizers.as_ref().is_none_or(Vec::is_empty)
         && meta.deletion_grace_period_seconds.unwrap_or_default() == 0
-        && !resource.held(object)
+        && !resource.strategy().has_other_finalizers(object)?)
 }
 
 /// 422 when there is something wrong.

@@ -6,7 +6,7 @@ use k8s_openapi::api::rbac::v1::{
 };
 use machinery::GroupResource;
 use machinery::status::ApiError;
-use registry::{Attempt, Object, User};
+use registry::{User, WriteAttributes, cast};
 
 use super::rbac::Rbac;
 use super::rules::{describe, quoted, uncovered};
@@ -15,48 +15,48 @@ use super::{Attributes, Authorizer, Decision, Target};
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// Refuses a role or binding that gives more than its writer has.
-pub(super) fn check(rbac: &Rbac, attempt: &Attempt<'_>) -> Result<(), ApiError> {
-    let Some(new) = attempt.new.filter(|_| attempt.target.resource.info().group == GROUP) else { return Ok(()) };
-    let writer = Writer { rbac, attempt, name: new.meta().name.as_deref().unwrap_or_default() };
-    if let Some(role) = cast::<Role>(new) {
-        let old = attempt.old.and_then(cast::<Role>);
-        return writer.role(&role.rules, old.map(|old| &old.rules), &None, &None);
+pub(super) fn check(rbac: &Rbac, write: &WriteAttributes<'_>) -> Result<(), ApiError> {
+    let info = write.target.resource.info();
+    let Some(new) = write.new.filter(|_| info.group == GROUP) else { return Ok(()) };
+    let writer = Writer { rbac, write, name: new.meta().name.as_deref().unwrap_or_default() };
+    match info.plural.as_str() {
+        "roles" => {
+            let (role, old): (&Role, _) = (cast(new)?, write.old.map(cast::<Role>).transpose()?);
+            writer.role(&role.rules, old.map(|old| &old.rules), &None, &None)
+        }
+        "clusterroles" => {
+            let (role, old): (&ClusterRole, _) = (cast(new)?, write.old.map(cast::<ClusterRole>).transpose()?);
+            let old_rule = old.map_or(&None, |old| &old.aggregation_rule);
+            writer.role(&role.rules, old.map(|old| &old.rules), &role.aggregation_rule, old_rule)
+        }
+        "rolebindings" => {
+            let (binding, old): (&RoleBinding, _) = (cast(new)?, write.old.map(cast::<RoleBinding>).transpose()?);
+            let same = old.is_some_and(|old| old.subjects == binding.subjects && old.role_ref == binding.role_ref);
+            if same { Ok(()) } else { writer.binding(&binding.role_ref) }
+        }
+        "clusterrolebindings" => {
+            let binding: &ClusterRoleBinding = cast(new)?;
+            let old = write.old.map(cast::<ClusterRoleBinding>).transpose()?;
+            let same = old.is_some_and(|old| old.subjects == binding.subjects && old.role_ref == binding.role_ref);
+            if same { Ok(()) } else { writer.binding(&binding.role_ref) }
+        }
+        other => Err(ApiError::internal(format!("nobody knows what rights {other} of {GROUP} give"))),
     }
-    if let Some(role) = cast::<ClusterRole>(new) {
-        let old = attempt.old.and_then(cast::<ClusterRole>);
-        let old_rule = old.map_or(&None, |old| &old.aggregation_rule);
-        return writer.role(&role.rules, old.map(|old| &old.rules), &role.aggregation_rule, old_rule);
-    }
-    if let Some(binding) = cast::<RoleBinding>(new) {
-        let old = attempt.old.and_then(cast::<RoleBinding>);
-        let same = old.is_some_and(|old| old.subjects == binding.subjects && old.role_ref == binding.role_ref);
-        return if same { Ok(()) } else { writer.binding(&binding.role_ref) };
-    }
-    if let Some(binding) = cast::<ClusterRoleBinding>(new) {
-        let old = attempt.old.and_then(cast::<ClusterRoleBinding>);
-        let same = old.is_some_and(|old| old.subjects == binding.subjects && old.role_ref == binding.role_ref);
-        return if same { Ok(()) } else { writer.binding(&binding.role_ref) };
-    }
-    Ok(())
-}
-
-fn cast<T: 'static>(object: &dyn Object) -> Option<&T> {
-    object.as_any().downcast_ref()
 }
 
 struct Writer<'a> {
     rbac: &'a Rbac,
-    attempt: &'a Attempt<'a>,
+    write: &'a WriteAttributes<'a>,
     name: &'a str,
 }
 
 impl Writer<'_> {
     fn user(&self) -> &User {
-        self.attempt.user
+        self.write.user
     }
 
     fn namespace(&self) -> &str {
-        &self.attempt.target.namespace
+        &self.write.target.namespace
     }
 
     fn role(
@@ -66,7 +66,7 @@ impl Writer<'_> {
         gathers: &Option<AggregationRule>,
         gathered: &Option<AggregationRule>,
     ) -> Result<(), ApiError> {
-        let resource = &self.attempt.target.resource.info().plural;
+        let resource = &self.write.target.resource.info().plural;
         // Nothing but the metadata changes: that gives nobody anything.
         if old == Some(rules) && gathers == gathered || self.may("escalate", resource, self.name, self.namespace()) {
             return Ok(());
@@ -120,7 +120,7 @@ impl Writer<'_> {
     }
 
     fn refuse(&self, why: String) -> ApiError {
-        ApiError::forbidden(&self.attempt.target.resource.info().group_resource, self.name, why)
+        ApiError::forbidden(&self.write.target.resource.info().group_resource, self.name, why)
     }
 }
 

@@ -9,8 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use machinery::references::PodReferences;
-use registry::Registry;
-use store::{Entry, EventKind, Key, Watcher};
+use store::{Entry, EventKind, Key, Store, Watcher};
 
 use super::rules::allows;
 use super::{Attributes, Target, bootstrap};
@@ -21,7 +20,7 @@ pub(super) const LEASES: &str = "kube-node-lease";
 
 /// The rules of kubelets.
 pub(super) struct NodeRules {
-    registry: Registry,
+    store: Store,
     rules: Vec<PolicyRule>,
     graph: Mutex<Graph>,
 }
@@ -37,9 +36,9 @@ struct Graph {
 type Reference = (&'static str, Box<str>, Box<str>);
 
 impl NodeRules {
-    pub(super) fn new(registry: &Registry) -> Self {
+    pub(super) fn new(store: &Store) -> Self {
         let rules = bootstrap::rules_of("system:node");
-        Self { registry: registry.clone(), rules, graph: Mutex::default() }
+        Self { store: store.clone(), rules, graph: Mutex::default() }
     }
 
     /// Whether the kubelet of `node` may; if not, why, as far as there is more to say.
@@ -115,7 +114,7 @@ impl NodeRules {
 
     /// The claim a volume is for.
     fn claim_of(&self, volume: &str) -> Option<(String, String)> {
-        let entry = self.registry.store().get(&Key::new("core/persistentvolumes", "", volume))?;
+        let entry = self.store.get(&Key::new("core/persistentvolumes", "", volume))?;
         let volume: PersistentVolume = serde_json::from_slice(&entry.value).ok()?;
         let claim = volume.spec?.claim_ref?;
         Some((claim.namespace?, claim.name?))
@@ -137,7 +136,7 @@ impl NodeRules {
 
     /// Takes in what has happened to pods.
     fn follow(&self, graph: &mut Graph) {
-        let store = self.registry.store();
+        let store = &self.store;
         let revision = store.revision();
         if let Some(watcher) = &mut graph.watcher {
             while let Some(event) = watcher.try_next() {
@@ -147,10 +146,10 @@ impl NodeRules {
                     continue;
                 }
                 if let Some(references) = graph.nodes.get_mut(after) {
-                    self.count(references, &event.entry, true);
+                    count(references, &event.entry, true);
                 }
                 if let (Some(references), Some(previous)) = (graph.nodes.get_mut(before), &event.previous) {
-                    self.count(references, previous, false);
+                    count(references, previous, false);
                 }
             }
             if watcher.progress() >= revision {
@@ -168,25 +167,23 @@ impl NodeRules {
     fn read(&self, node: &str, pods: &store::Snapshot) -> HashMap<Reference, u32> {
         let mut references = HashMap::new();
         for entry in pods.iter().filter(|entry| node_of(entry) == node) {
-            self.count(&mut references, entry, true);
+            count(&mut references, entry, true);
         }
         references
     }
+}
 
-    /// Counts what a pod refers to in, or out.
-    fn count(&self, references: &mut HashMap<Reference, u32>, entry: &Entry, comes: bool) {
-        let resources = self.registry.resources();
-        let pod = resources.by_storage(PODS).and_then(|pods| pods.load(&entry.value).ok());
-        let Some(pod) = pod.as_ref().and_then(|pod| pod.as_any().downcast_ref::<Pod>()) else { return };
-        for (resource, name) in names(pod) {
-            let key = (resource, (*entry.key.namespace).into(), name.into_boxed_str());
-            if comes {
-                *references.entry(key).or_default() += 1;
-            } else if let Some(count) = references.get_mut(&key) {
-                *count -= 1;
-                if *count == 0 {
-                    references.remove(&key);
-                }
+/// Counts what a pod refers to in, or out.
+fn count(references: &mut HashMap<Reference, u32>, entry: &Entry, comes: bool) {
+    let Ok(pod) = serde_json::from_slice::<Pod>(&entry.value) else { return };
+    for (resource, name) in names(&pod) {
+        let key = (resource, (*entry.key.namespace).into(), name.into_boxed_str());
+        if comes {
+            *references.entry(key).or_default() += 1;
+        } else if let Some(count) = references.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                references.remove(&key);
             }
         }
     }

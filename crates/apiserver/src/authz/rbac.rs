@@ -10,24 +10,25 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use machinery::status::ApiError;
 use registry::user::MASTERS;
-use registry::{Attempt, Gate, Registry, User};
-use store::{Entry, EventKind, Watcher};
+use registry::{EscalationCheck, User, WriteAttributes};
+use serde::de::DeserializeOwned;
+use store::{Entry, EventKind, Store, Watcher};
 
 use super::node::NodeRules;
 use super::policy::{Binding, Policy};
 use super::{Attributes, Authorizer, Decision, Known, escalation};
 
 /// What is followed. Roles come first: a binding is of no use before its role.
-const FOLLOWED: [&str; 4] = [
-    "rbac.authorization.k8s.io/clusterroles",
-    "rbac.authorization.k8s.io/roles",
-    "rbac.authorization.k8s.io/clusterrolebindings",
-    "rbac.authorization.k8s.io/rolebindings",
-];
+const FOLLOWED: [&str; 4] = [CLUSTER_ROLES, ROLES, CLUSTER_ROLE_BINDINGS, ROLE_BINDINGS];
 
-/// Authorization by roles. It is also the [`Gate`] that keeps rights from growing.
+const CLUSTER_ROLES: &str = "rbac.authorization.k8s.io/clusterroles";
+const ROLES: &str = "rbac.authorization.k8s.io/roles";
+const CLUSTER_ROLE_BINDINGS: &str = "rbac.authorization.k8s.io/clusterrolebindings";
+const ROLE_BINDINGS: &str = "rbac.authorization.k8s.io/rolebindings";
+
+/// Authorization by roles. It is also the [`EscalationCheck`] that keeps rights from growing.
 pub struct Rbac {
-    registry: Registry,
+    store: Store,
     nodes: NodeRules,
     /// Up to which revision the policy is what the store has.
     seen: AtomicU64,
@@ -36,13 +37,13 @@ pub struct Rbac {
 }
 
 impl Rbac {
-    /// An authorizer over the roles and bindings of `registry`. Before [`bootstrap`](super::bootstrap) has run there are
+    /// An authorizer over the roles and bindings in `store`. Before [`bootstrap`](super::bootstrap) has run there are
     /// none in a new cluster, and nobody but `system:masters` may do anything.
     #[must_use]
-    pub fn new(registry: &Registry) -> Arc<Self> {
+    pub fn new(store: &Store) -> Arc<Self> {
         let rbac = Self {
-            registry: registry.clone(),
-            nodes: NodeRules::new(registry),
+            store: store.clone(),
+            nodes: NodeRules::new(store),
             seen: AtomicU64::new(0),
             policy: RwLock::default(),
             watchers: Mutex::default(),
@@ -50,17 +51,9 @@ impl Rbac {
         Arc::new(rbac)
     }
 
-    /// As a trait object, and as the gate of its registry.
-    #[must_use]
-    pub fn shared(registry: &Registry) -> Arc<dyn Authorizer> {
-        let rbac = Self::new(registry);
-        registry.set_gate(Arc::clone(&rbac) as Arc<dyn Gate>);
-        rbac
-    }
-
     /// The policy as of now.
     pub(super) fn policy(&self) -> RwLockReadGuard<'_, Policy> {
-        let revision = self.registry.store().revision();
+        let revision = self.store.revision();
         if self.seen.load(Ordering::Acquire) < revision {
             self.follow(revision);
         }
@@ -88,7 +81,7 @@ impl Rbac {
             } else {
                 for event in &events {
                     let object = (event.kind != EventKind::Deleted).then_some(&event.entry);
-                    self.take(&mut policy, &event.entry, object.map(AsRef::as_ref));
+                    take(&mut policy, &event.entry, object.map(AsRef::as_ref));
                 }
             }
             policy.rebuild();
@@ -98,13 +91,13 @@ impl Rbac {
 
     /// The whole policy, and new watchers from there on.
     fn read(&self, watchers: &mut Vec<Watcher>) -> Policy {
-        let store = self.registry.store();
+        let store = &self.store;
         watchers.clear();
         let mut policy = Policy::default();
         for resource in FOLLOWED {
             let snapshot = store.snapshot(resource);
             for entry in snapshot.iter() {
-                self.take(&mut policy, entry, Some(entry));
+                take(&mut policy, entry, Some(entry));
             }
             // One that is compacted this very moment makes the next answer read everything again.
             watchers.extend(store.watch(resource, snapshot.revision()).ok());
@@ -114,32 +107,37 @@ impl Rbac {
         }
         policy
     }
+}
 
-    fn take(&self, policy: &mut Policy, key: &Entry, object: Option<&Entry>) {
-        let (namespace, name) = (&*key.key.namespace, &*key.key.name);
-        let load = |entry: &Entry| {
-            let resources = self.registry.resources();
-            resources.by_storage(&key.key.resource)?.load(&entry.value).ok().map(<dyn registry::Object>::into_any)
-        };
-        let object = object.and_then(load);
-        let is_role = key.key.resource.ends_with("roles");
-        if is_role {
-            let rules = object.and_then(|object| match object.downcast::<ClusterRole>() {
-                Ok(role) => Some(role.rules.unwrap_or_default()),
-                Err(object) => object.downcast::<Role>().ok().map(|role| role.rules.unwrap_or_default()),
-            });
-            policy.set_role(namespace, name, rules.map(Into::into));
-            return;
+/// Takes in what became of a role or binding: `object` is absent when it is gone.
+fn take(policy: &mut Policy, key: &Entry, object: Option<&Entry>) {
+    let (namespace, name) = (&*key.key.namespace, &*key.key.name);
+    match &*key.key.resource {
+        CLUSTER_ROLES => {
+            let role = object.and_then(read::<ClusterRole>);
+            policy.set_role(namespace, name, role.map(|role| role.rules.unwrap_or_default().into()));
         }
-        let binding = object.and_then(|object| match object.downcast::<ClusterRoleBinding>() {
-            Ok(binding) => Some(Binding { role: binding.role_ref, subjects: binding.subjects.unwrap_or_default() }),
-            Err(object) => object
-                .downcast::<RoleBinding>()
-                .ok()
-                .map(|binding| Binding { role: binding.role_ref, subjects: binding.subjects.unwrap_or_default() }),
-        });
-        policy.set_binding(namespace, name, binding);
+        ROLES => {
+            let role = object.and_then(read::<Role>);
+            policy.set_role(namespace, name, role.map(|role| role.rules.unwrap_or_default().into()));
+        }
+        CLUSTER_ROLE_BINDINGS => {
+            let binding = object.and_then(read::<ClusterRoleBinding>);
+            let binding = binding.map(|one| Binding { role: one.role_ref, subjects: one.subjects.unwrap_or_default() });
+            policy.set_binding(namespace, name, binding);
+        }
+        _ => {
+            let binding = object.and_then(read::<RoleBinding>);
+            let binding = binding.map(|one| Binding { role: one.role_ref, subjects: one.subjects.unwrap_or_default() });
+            policy.set_binding(namespace, name, binding);
+        }
     }
+}
+
+/// A stored role or binding. One that cannot be read gives nobody anything.
+fn read<T: DeserializeOwned>(entry: &Entry) -> Option<T> {
+    let object = serde_json::from_slice(&entry.value);
+    object.inspect_err(|error| tracing::warn!(key = ?entry.key, %error, "a stored object cannot be read")).ok()
 }
 
 impl Authorizer for Rbac {
@@ -189,14 +187,14 @@ fn aggregate(messages: &[Arc<str>]) -> String {
     }
 }
 
-impl Gate for Rbac {
-    fn pass(&self, attempt: Attempt<'_>) -> Result<(), ApiError> {
-        if attempt.user.is_in(MASTERS) {
+impl EscalationCheck for Rbac {
+    fn check(&self, write: &WriteAttributes<'_>) -> Result<(), ApiError> {
+        if write.user.is_in(MASTERS) {
             return Ok(());
         }
-        if let Some(node) = attempt.user.as_node() {
-            super::restriction::check(node, &attempt)?;
+        if let Some(node) = write.user.as_node() {
+            super::restriction::check(node, write)?;
         }
-        escalation::check(self, &attempt)
+        escalation::check(self, write)
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Node;
 use machinery::status::ApiError;
-use registry::{Attempt, Object, Subresource};
+use registry::{Object, Subresource, WriteAttributes, cast};
 
 use super::node::{LEASES, is_on};
 
@@ -18,15 +18,15 @@ const CLOSED: &str = "node-restriction.kubernetes.io/";
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Refuses a write of the kubelet of `node` that is not about itself.
-pub(super) fn check(node: &str, attempt: &Attempt<'_>) -> Result<(), ApiError> {
-    let info = attempt.target.resource.info();
-    let object = attempt.new.or(attempt.old);
+pub(super) fn check(node: &str, write: &WriteAttributes<'_>) -> Result<(), ApiError> {
+    let info = write.target.resource.info();
+    let object = write.new.or(write.old);
     let name = object.and_then(|object| object.meta().name.as_deref()).unwrap_or_default();
     let result = match (info.group.as_str(), info.plural.as_str()) {
-        ("", "pods") => pod(node, attempt),
+        ("", "pods") => pod(node, write),
         ("", "nodes") if name != node => Err(format!("node {node:?} is not allowed to modify node {name:?}")),
-        ("", "nodes") => labels(node, attempt.new, attempt.old),
-        ("coordination.k8s.io", "leases") if attempt.target.namespace != LEASES => {
+        ("", "nodes") => labels(node, write.new, write.old),
+        ("coordination.k8s.io", "leases") if write.target.namespace != LEASES => {
             Err(format!("can only access leases in the {LEASES:?} system namespace"))
         }
         ("coordination.k8s.io", "leases") if name != node => {
@@ -40,12 +40,12 @@ pub(super) fn check(node: &str, attempt: &Attempt<'_>) -> Result<(), ApiError> {
     result.map_err(|why| ApiError::forbidden(&info.group_resource, name, why))
 }
 
-fn pod(node: &str, attempt: &Attempt<'_>) -> Result<(), String> {
-    if let Some(other) = attempt.subresource.filter(|one| !matches!(one, Subresource::Status | Subresource::Eviction)) {
+fn pod(node: &str, write: &WriteAttributes<'_>) -> Result<(), String> {
+    if let Some(other) = write.subresource.filter(|one| !matches!(one, Subresource::Status | Subresource::Eviction)) {
         let other = other.name();
         return Err(format!("unexpected pod subresource {other:?}, only 'status' and 'eviction' are allowed"));
     }
-    match (attempt.new, attempt.old, attempt.subresource) {
+    match (write.new, write.old, write.subresource) {
         (Some(new), None, _) => {
             let annotations = new.meta().annotations.as_ref();
             if !annotations.is_some_and(|annotations| annotations.contains_key(MIRROR)) {
@@ -83,9 +83,12 @@ fn labels(node: &str, new: Option<&dyn Object>, old: Option<&dyn Object>) -> Res
         let verb = if old.is_some() { "modify labels" } else { "set the following labels" };
         return Err(format!("is not allowed to {verb}: {}", changed.join(", ")));
     }
-    let taints = |object: &dyn Object| object.as_any().downcast_ref::<Node>()?.spec.as_ref()?.taints.clone();
+    let taints = |object: &dyn Object| match cast::<Node>(object) {
+        Ok(object) => Ok(object.spec.as_ref().and_then(|spec| spec.taints.clone())),
+        Err(error) => Err(error.message),
+    };
     match old {
-        Some(old) if taints(new) != taints(old) => Err(format!("node {node:?} is not allowed to modify taints")),
+        Some(old) if taints(new)? != taints(old)? => Err(format!("node {node:?} is not allowed to modify taints")),
         _ => Ok(()),
     }
 }

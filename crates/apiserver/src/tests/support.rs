@@ -15,6 +15,7 @@ use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeErro
 
 use crate::authz::{self, Rbac};
 use crate::body::RequestBody;
+use crate::webhooks;
 use crate::{ApiServer, Dependencies, Extension, NodeConnector, User};
 
 /// A server with what it needs.
@@ -47,26 +48,28 @@ impl Fixture {
     }
 
     pub(crate) async fn with(extensions: Vec<Extension>) -> Self {
-        Self::open(extensions, |_| {}).await
+        Self::open(extensions, Arc::new(webhooks::Caller)).await
     }
 
     /// One whose webhooks are all `client`.
     pub(crate) async fn with_webhooks(client: Arc<dyn WebhookClient>) -> Self {
-        Self::open(Vec::new(), |registry| registry.set_webhook_client(client)).await
+        Self::open(Vec::new(), client).await
     }
 
-    async fn open(extensions: Vec<Extension>, prepare: impl FnOnce(&Registry)) -> Self {
+    async fn open(extensions: Vec<Extension>, webhooks: Arc<dyn WebhookClient>) -> Self {
         let home = tempfile::tempdir().unwrap();
         let store = store::Options { fsync: false, ..store::Options::new(home.path().join("store")) };
-        let registry = Registry::open(registry::Options { store, allocators: Default::default() }).unwrap();
+        let storage = registry::Storage::open(registry::Options { store, allocators: Default::default() }).unwrap();
+        let rbac = Rbac::new(storage.store());
+        let escalation = Arc::clone(&rbac) as _;
+        let registry = Registry::new(storage, registry::Dependencies { escalation, webhooks });
         registry.bootstrap(6443).await.unwrap();
-        prepare(&registry);
         authz::bootstrap(&registry).await.unwrap();
         let server = ApiServer::new(Dependencies {
             registry: registry.clone(),
             nodes: Arc::new(Nodes),
             extensions,
-            authorizer: Rbac::shared(&registry),
+            authorizer: rbac,
         });
         let key = rcgen::KeyPair::generate().unwrap().serialize_der();
         server.0.tokens.set_key(Arc::new(crate::tokens::TokenKey::from_pkcs8(&key).unwrap()));

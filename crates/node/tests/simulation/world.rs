@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::authz::{self, Rbac};
+use apiserver::authz;
 use apiserver::{ApiServer, Dependencies, NodeConnector, User};
 use async_trait::async_trait;
 use informer::Informers;
@@ -59,14 +59,15 @@ impl World {
     pub(crate) async fn new(faults: Arc<Faults>) -> Self {
         let home = tempfile::tempdir().expect("a folder");
         let store = store::Options { fsync: false, ..store::Options::new(home.path().join("store")) };
-        let registry = Registry::open(registry::Options { store, allocators: Default::default() }).expect("a store");
+        let options = registry::Options { store, allocators: Default::default() };
+        let (registry, authorizer) = apiserver::open(options).expect("a store");
         registry.bootstrap(6443).await.expect("bootstrap objects");
         authz::bootstrap(&registry).await.expect("roles");
         let server = ApiServer::new(Dependencies {
             registry: registry.clone(),
             nodes: Arc::new(Nobody),
             extensions: Vec::new(),
-            authorizer: Rbac::shared(&registry),
+            authorizer,
         });
         let admin = server.client(User::master("kubernetes-admin"), NAMESPACE);
         let admin = Faults::new(0).client(admin, CancellationToken::new());

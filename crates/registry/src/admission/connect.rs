@@ -5,11 +5,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::status::ApiError;
 use serde::{Deserialize, Serialize};
 
-use super::transient::{Plain, into};
+use super::transient::Plain;
 use super::{Attributes, Operation};
 use crate::Registry;
 use crate::kind::Subresource;
-use crate::ops::Object;
+use crate::ops::{Object, cast_into};
 use crate::request::Target;
 use crate::user::User;
 
@@ -92,6 +92,6 @@ impl Registry {
         let metadata = ObjectMeta::default();
         let mut object: Box<dyn Object> = Box::new(OptionsObject { kind, api_version, metadata, options });
         self.admit(&attributes, &mut object, None, warnings, |_, _, _| Ok(())).await?;
-        into(object).map(|object: OptionsObject| object.options)
+        cast_into(object).map(|object: OptionsObject| object.options)
     }
 }

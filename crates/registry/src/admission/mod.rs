@@ -46,7 +46,7 @@ use machinery::status::ApiError;
 use serde_json::Value;
 
 use crate::Registry;
-use crate::decode::{DecodeError, Report};
+use crate::decode::Report;
 use crate::kind::Subresource;
 use crate::ops::Object;
 use crate::request::Target;
@@ -85,19 +85,19 @@ pub(crate) trait Codec: Sync {
     ///
     /// # Errors
     /// When it is none of its kind.
-    fn decode(&self, patched: &[u8]) -> Result<Box<dyn Object>, DecodeError>;
+    fn decode(&self, patched: &[u8]) -> Result<Box<dyn Object>, ApiError>;
 }
 
 /// The objects of a resource themselves.
 impl Codec for Resource {
     fn encode(&self, object: &dyn Object) -> Result<Value, ApiError> {
-        let served = self.encode_served(object).map_err(ApiError::internal)?;
+        let served = self.encode_served(object)?;
         serde_json::from_slice(&served).map_err(ApiError::internal)
     }
 
-    fn decode(&self, patched: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
-        let mut object = self.as_ref().decode(patched, &mut Report::ignore())?;
-        self.default(object.as_mut());
+    fn decode(&self, patched: &[u8]) -> Result<Box<dyn Object>, ApiError> {
+        let mut object = self.as_ref().decode(patched, &mut Report::ignore()).map_err(ApiError::internal)?;
+        self.strategy().default(object.as_mut())?;
         object.meta_mut().managed_fields = None;
         Ok(object)
     }

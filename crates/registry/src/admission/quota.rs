@@ -101,7 +101,7 @@ pub(crate) fn charge(
             Verdict::Room(used) => quota.status.get_or_insert_default().used = Some(quota::write(&used)),
         }
         let value = owners::join(encode(resource.as_ref(), &mut quota)?, owned);
-        let attributes = read::attributes(resource.as_ref(), &quota);
+        let attributes = read::attributes(resource.as_ref(), &quota)?;
         ops.push(Op::Put { key: entry.key.clone(), value, attributes, expect: Expect::Revision(entry.revision) });
     }
     Ok(ops)

@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::{Attributes, Codec, Operation, webhook};
 use crate::Registry;
 use crate::custom::CustomObject;
-use crate::decode::{self, DecodeError, Report};
+use crate::decode::{self, Report};
 use crate::kind::Subresource;
-use crate::ops::Object;
+use crate::ops::{Object, cast, cast_into, cast_mut};
 use crate::request::{Target, WriteOptions};
 use crate::table::ResourceInfo;
 
@@ -31,32 +31,10 @@ impl<T: Object + Serialize + DeserializeOwned> Codec for Plain<T> {
         serde_json::to_value(object).map_err(ApiError::internal)
     }
 
-    fn decode(&self, patched: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
-        let object: T = decode::decode(patched, &mut Report::ignore())?;
+    fn decode(&self, patched: &[u8]) -> Result<Box<dyn Object>, ApiError> {
+        let object: T = decode::decode(patched, &mut Report::ignore()).map_err(ApiError::internal)?;
         Ok(Box::new(object))
     }
-}
-
-/// The object, which is of that type.
-///
-/// # Errors
-/// 500 when it is not, which is a mistake of the caller.
-pub(crate) fn cast<T: 'static>(object: &dyn Object) -> Result<&T, ApiError> {
-    object.as_any().downcast_ref().ok_or_else(|| ApiError::internal("an object of another kind was admitted"))
-}
-
-/// As [`cast`], to be changed.
-///
-/// # Errors
-/// As [`cast`].
-pub(crate) fn cast_mut<T: 'static>(object: &mut dyn Object) -> Result<&mut T, ApiError> {
-    object.as_any_mut().downcast_mut().ok_or_else(|| ApiError::internal("an object of another kind was admitted"))
-}
-
-/// As [`cast`], of an object that is no longer needed.
-pub(super) fn into<T: 'static>(object: Box<dyn Object>) -> Result<T, ApiError> {
-    let object = object.into_any().downcast::<T>();
-    object.map(|object| *object).map_err(|_| ApiError::internal("an object of another kind was admitted"))
 }
 
 impl Registry {
@@ -81,7 +59,7 @@ impl Registry {
         let mut object: Box<dyn Object> = Box::new(object);
         let validate = |object: &mut dyn Object, _, _: &mut Vec<String>| validate(cast_mut(object)?);
         self.admit(&attributes, &mut object, None, warnings, validate).await?;
-        into(object)
+        cast_into(object)
     }
 
     /// Admits a review, in JSON: a question that is answered and forgotten. `info` says which. Answers with what the mutating

@@ -9,7 +9,6 @@ use machinery::field::{ErrorKind, ErrorList, FieldError, Path};
 use machinery::managed::Place;
 use machinery::schema::Schema;
 use machinery::status::ApiError;
-use serde::ser::Error as _;
 use serde_json::{Map, Value, json};
 
 use super::object::CustomObject;
@@ -19,7 +18,7 @@ use crate::column::Column;
 use crate::decode::{self, DecodeError, Report};
 use crate::descriptor::Subresource;
 use crate::kind::{Context, Reservation, ScaleView, bump_generation};
-use crate::ops::{Object, ResourceOps};
+use crate::ops::{Deletion, Findings, Object, ResourceOps, Strategy, cast, cast_mut};
 use crate::scan;
 use crate::table::ResourceInfo;
 
@@ -41,17 +40,13 @@ impl CustomResource {
     }
 }
 
-fn custom(object: &dyn Object) -> Option<&CustomObject> {
-    object.as_any().downcast_ref()
-}
-
-fn custom_mut(object: &mut dyn Object) -> Option<&mut CustomObject> {
-    object.as_any_mut().downcast_mut()
-}
-
 impl ResourceOps for CustomResource {
     fn info(&self) -> &ResourceInfo {
         &self.version().info
+    }
+
+    fn strategy(&self) -> &dyn Strategy {
+        self
     }
 
     fn decode(&self, body: &[u8], report: &mut Report) -> Result<Box<dyn Object>, DecodeError> {
@@ -73,23 +68,24 @@ impl ResourceOps for CustomResource {
         Ok(Box::new(self.definition.load(stored, self.version())?))
     }
 
-    fn encode(&self, object: &dyn Object, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-        let Some(object) = custom(object) else { return Ok(()) };
+    fn encode(&self, object: &dyn Object, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        let object: &CustomObject = cast(object)?;
         let storage = self.definition.storage();
         if object.api_version == storage.info.api_version {
-            return serde_json::to_writer(out, object);
+            return serde_json::to_writer(out, object).map_err(ApiError::internal);
         }
         let mut object = object.clone();
         if self.definition.converts_by_webhook() {
-            let converted = self.definition.convert(vec![object], storage, "").map_err(serde_json::Error::custom)?;
-            return converted.iter().try_for_each(|object| serde_json::to_writer(&mut *out, object));
+            let converted = self.definition.convert(vec![object], storage, "").map_err(ApiError::internal)?;
+            let mut written = converted.iter().map(|object| serde_json::to_writer(&mut *out, object));
+            return written.try_for_each(|written| written).map_err(ApiError::internal);
         }
         if Arc::ptr_eq(&storage.schema, &self.version().schema) {
             object.api_version.clone_from(&storage.info.api_version);
         } else {
             self.definition.adopt(&mut object, storage);
         }
-        serde_json::to_writer(out, &object)
+        serde_json::to_writer(out, &object).map_err(ApiError::internal)
     }
 
     fn served(&self, stored: &Bytes) -> Result<Bytes, DecodeError> {
@@ -100,11 +96,12 @@ impl ResourceOps for CustomResource {
         self.definition.served_all(stored, self.version())
     }
 
-    fn encode_served(&self, object: &dyn Object) -> Result<Bytes, DecodeError> {
-        Ok(custom(object).map(serde_json::to_vec).transpose()?.unwrap_or_default().into())
+    fn encode_served(&self, object: &dyn Object) -> Result<Bytes, ApiError> {
+        let object: &CustomObject = cast(object)?;
+        serde_json::to_vec(object).map(Bytes::from).map_err(ApiError::internal)
     }
 
-    fn is_view(&self) -> bool {
+    fn is_alternate(&self) -> bool {
         !self.carrier
     }
 
@@ -120,121 +117,12 @@ impl ResourceOps for CustomResource {
         Place::Custom(Some(&self.version().schema))
     }
 
-    fn default(&self, object: &mut dyn Object) {
-        if let Some(object) = custom_mut(object) {
-            self.version().schema.default(&mut object.body);
-        }
-    }
-
-    fn prepare_create(&self, object: &mut dyn Object, _context: &Context<'_>) {
-        if let Some(object) = custom_mut(object) {
-            object.meta.generation = Some(1);
-            if self.version().has_status() {
-                object.put("status", None);
-            }
-        }
-    }
-
-    fn prepare_update(&self, new: &mut dyn Object, old: &dyn Object) {
-        let (Some(new), Some(old)) = (custom_mut(new), custom(old)) else { return };
-        if self.version().has_status() {
-            new.put("status", old.get("status").cloned());
-        }
-        // Upstream: whatever changes besides the metadata, and a status of its own, is a change of the wish.
-        let changed = new.body != old.body;
-        bump_generation(&mut new.meta, changed);
-    }
-
-    fn prepare_subresource(&self, subresource: Subresource, new: &mut dyn Object, old: &dyn Object) {
-        let (Some(new), Some(old)) = (custom_mut(new), custom(old)) else { return };
-        if subresource == Subresource::Status {
-            let status = new.get("status").cloned();
-            new.body.clone_from(&old.body);
-            new.put("status", status);
-        }
-    }
-
-    fn validate(&self, object: &dyn Object) -> ErrorList {
-        custom(object).map(|object| self.check(object, None)).unwrap_or_default()
-    }
-
-    fn validate_update(&self, _new: &dyn Object, _old: &dyn Object) -> ErrorList {
-        ErrorList::new()
-    }
-
-    fn validate_change(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        custom(new).map(|new| self.check(new, custom(old))).unwrap_or_default()
-    }
-
-    fn validate_status(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        self.validate_change(new, old)
-    }
-
-    fn warnings(&self, _new: &dyn Object, _old: Option<&dyn Object>) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn allocate(
-        &self,
-        _new: &mut dyn Object,
-        old: Option<&dyn Object>,
-        _context: &Context<'_>,
-    ) -> Result<Reservation, ApiError> {
-        if old.is_none() && self.definition.terminating {
-            let mut error = ApiError::method_not_supported(&self.info().group_resource, "create");
-            error.message = "create not allowed while custom resource definition is terminating".to_owned();
-            return Err(error);
-        }
-        Ok(Reservation::none())
-    }
-
-    fn occupy(&self, _object: &dyn Object, _allocators: &Allocators) {}
-
-    fn release(&self, _object: &dyn Object, _allocators: &Allocators) {}
-
-    /// What can be selected by is read from the stored bytes, since definitions may change it at any time.
-    fn fields(&self, _object: &dyn Object) -> Vec<(&'static str, String)> {
-        Vec::new()
-    }
-
     fn columns(&self) -> Vec<Column> {
         self.version().columns.all()
     }
 
-    fn row(&self, object: &dyn Object, now: Timestamp) -> Vec<Value> {
-        custom(object).map(|object| self.version().columns.row(object, now)).unwrap_or_default()
-    }
-
-    fn scale(&self, object: &dyn Object) -> Option<ScaleView> {
-        let (scale, object) = (self.version().scale.as_ref()?, custom(object)?);
-        let number =
-            |path: &[String]| at(&object.body, path).and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok());
-        let selector = scale.selector.as_deref().and_then(|path| at(&object.body, path)).and_then(Value::as_str);
-        Some(ScaleView {
-            replicas: number(&scale.spec_replicas).unwrap_or_default(),
-            current: number(&scale.status_replicas).unwrap_or_default(),
-            selector: selector.unwrap_or_default().to_owned(),
-        })
-    }
-
-    fn set_scale(&self, object: &mut dyn Object, replicas: i32) {
-        if let (Some(scale), Some(object)) = (&self.version().scale, custom_mut(object)) {
-            set(&mut object.body, &scale.spec_replicas, replicas.into());
-        }
-    }
-
-    fn undeletable(&self, _object: &dyn Object) -> Option<&'static str> {
-        None
-    }
-
-    fn grace_period(&self, _object: &dyn Object, _requested: Option<i64>) -> Option<i64> {
-        None
-    }
-
-    fn mark_deleted(&self, _object: &mut dyn Object) {}
-
-    fn held(&self, _object: &dyn Object) -> bool {
-        false
+    fn row(&self, object: &dyn Object, now: Timestamp) -> Result<Vec<Value>, ApiError> {
+        Ok(self.version().columns.row(cast(object)?, now))
     }
 
     fn schema(&self, generator: &mut schemars::SchemaGenerator) -> Option<schemars::Schema> {
@@ -252,6 +140,114 @@ impl ResourceOps for CustomResource {
         }
         fields.insert("metadata".to_owned(), metadata);
         schemars::Schema::try_from(schema).ok()
+    }
+}
+
+impl Strategy for CustomResource {
+    fn default(&self, object: &mut dyn Object) -> Result<(), ApiError> {
+        let object: &mut CustomObject = cast_mut(object)?;
+        self.version().schema.default(&mut object.body);
+        Ok(())
+    }
+
+    fn prepare(
+        &self,
+        new: &mut dyn Object,
+        old: Option<&dyn Object>,
+        subresource: Option<Subresource>,
+        _context: &Context<'_>,
+    ) -> Result<(), ApiError> {
+        let new: &mut CustomObject = cast_mut(new)?;
+        let Some(old) = old else {
+            new.meta.generation = Some(1);
+            if self.version().has_status() {
+                new.put("status", None);
+            }
+            return Ok(());
+        };
+        let old: &CustomObject = cast(old)?;
+        if subresource == Some(Subresource::Status) {
+            let status = new.get("status").cloned();
+            new.body.clone_from(&old.body);
+            new.put("status", status);
+            return Ok(());
+        }
+        if self.version().has_status() {
+            new.put("status", old.get("status").cloned());
+        }
+        // Upstream: whatever changes besides the metadata, and a status of its own, is a change of what is desired.
+        let changed = new.body != old.body;
+        bump_generation(&mut new.meta, changed);
+        Ok(())
+    }
+
+    fn validate(
+        &self,
+        new: &dyn Object,
+        old: Option<&dyn Object>,
+        _subresource: Option<Subresource>,
+    ) -> Result<Findings, ApiError> {
+        Ok(self.check(cast(new)?, old.map(cast).transpose()?).into())
+    }
+
+    fn allocate(
+        &self,
+        _new: &mut dyn Object,
+        old: Option<&dyn Object>,
+        _context: &Context<'_>,
+    ) -> Result<Reservation, ApiError> {
+        if old.is_none() && self.definition.terminating {
+            let mut error = ApiError::method_not_supported(&self.info().group_resource, "create");
+            error.message = "create not allowed while custom resource definition is terminating".to_owned();
+            return Err(error);
+        }
+        Ok(Reservation::none())
+    }
+
+    fn occupy(&self, _object: &dyn Object, _allocators: &Allocators) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    fn release(&self, _object: &dyn Object, _allocators: &Allocators) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// What can be selected by is read from the stored bytes, since definitions may change it at any time.
+    fn fields(&self, _object: &dyn Object) -> Result<Vec<(&'static str, String)>, ApiError> {
+        Ok(Vec::new())
+    }
+
+    fn scale(&self, object: &dyn Object) -> Result<Option<ScaleView>, ApiError> {
+        let object: &CustomObject = cast(object)?;
+        let Some(scale) = &self.version().scale else { return Ok(None) };
+        let number =
+            |path: &[String]| at(&object.body, path).and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok());
+        let selector = scale.selector.as_deref().and_then(|path| at(&object.body, path)).and_then(Value::as_str);
+        Ok(Some(ScaleView {
+            replicas: number(&scale.spec_replicas).unwrap_or_default(),
+            current: number(&scale.status_replicas).unwrap_or_default(),
+            selector: selector.unwrap_or_default().to_owned(),
+        }))
+    }
+
+    fn set_scale(&self, object: &mut dyn Object, replicas: i32) -> Result<(), ApiError> {
+        let object: &mut CustomObject = cast_mut(object)?;
+        if let Some(scale) = &self.version().scale {
+            set(&mut object.body, &scale.spec_replicas, replicas.into());
+        }
+        Ok(())
+    }
+
+    fn deletion(&self, _object: &dyn Object, _requested: Option<i64>) -> Result<Deletion, ApiError> {
+        Ok(Deletion::default())
+    }
+
+    fn mark_deleted(&self, _object: &mut dyn Object) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    fn has_other_finalizers(&self, _object: &dyn Object) -> Result<bool, ApiError> {
+        Ok(false)
     }
 }
 

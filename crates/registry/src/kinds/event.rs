@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::check::{Report, dns_subdomain, qualified_name};
 use super::common::{blank, since_micro, text};
-use crate::kind::{Column, Descriptor, Kind, View, cell_name};
+use crate::kind::{AlternateVersion, Column, Descriptor, Kind, cell_name};
 
 const SELECTABLE: [&str; 11] = [
     "involvedObject.kind",
@@ -175,7 +175,7 @@ fn validate_new_fields(errors: &mut ErrorList, object: &Object) {
 /// Events of events.k8s.io.
 pub(crate) struct EventView;
 
-impl View for EventView {
+impl AlternateVersion for EventView {
     type Stored = Event;
     type Object = NewObject;
 

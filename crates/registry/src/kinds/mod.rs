@@ -45,7 +45,7 @@ mod tests;
 
 pub(crate) use pod::account;
 
-use crate::ops::{Typed, Viewed};
+use crate::ops::{Alternate, Typed};
 use crate::table::Resource;
 
 /// Every built-in kind, in the order in which discovery lists them.
@@ -70,12 +70,12 @@ pub(crate) fn all() -> Vec<Resource> {
         Typed::<replica_set::ReplicaSet>::shared(),
         Typed::<stateful_set::StatefulSet>::shared(),
         Typed::<horizontal_pod_autoscaler::HorizontalPodAutoscaler>::shared(),
-        Viewed::<horizontal_pod_autoscaler::HorizontalPodAutoscalerV1>::shared(),
+        Alternate::<horizontal_pod_autoscaler::HorizontalPodAutoscalerV1>::shared(),
         Typed::<job::CronJob>::shared(),
         Typed::<job::Job>::shared(),
         Typed::<lease::Lease>::shared(),
         Typed::<endpoint_slice::EndpointSlice>::shared(),
-        Viewed::<event::EventView>::shared(),
+        Alternate::<event::EventView>::shared(),
         Typed::<disruption_budget::PodDisruptionBudget>::shared(),
         Typed::<priority_class::PriorityClass>::shared(),
         Typed::<definition::CustomResourceDefinition>::shared(),

@@ -134,7 +134,7 @@ impl Kind for Namespace {
         object.status.get_or_insert_default().phase = Some("Terminating".to_owned());
     }
 
-    fn held(object: &Object) -> bool {
+    fn has_other_finalizers(object: &Object) -> bool {
         object.spec.as_ref().is_some_and(|spec| !list(&spec.finalizers).is_empty())
     }
 }

@@ -20,7 +20,7 @@ use super::service_account::ServiceAccount;
 use super::stateful_set::StatefulSet;
 use super::testing::{CREATED, check_defaults, defaulted, errors, object, row, update_errors, with};
 use crate::decode::Report;
-use crate::kind::{Kind, View};
+use crate::kind::{AlternateVersion, Kind};
 
 fn named(rest: Value) -> Value {
     let mut value = json!({"metadata": {"name": "x", "namespace": "default", "creationTimestamp": CREATED}});
@@ -41,25 +41,25 @@ fn every_kind_keeps_its_promises() {
         });
         let bytes = body.to_string().into_bytes();
         let mut object = resource.decode(&bytes, &mut Report::ignore()).unwrap_or_else(|_| panic!("{kind} decodes"));
-        resource.default(object.as_mut());
+        resource.strategy().default(object.as_mut()).expect("its own type");
         let encode = |object: &dyn crate::ops::Object| {
             let mut out = Vec::new();
             resource.encode(object, &mut out).expect("JSON");
             out
         };
         let once = encode(object.as_ref());
-        resource.default(object.as_mut());
+        resource.strategy().default(object.as_mut()).expect("its own type");
         assert_eq!(once, encode(object.as_ref()), "{kind}: defaults are idempotent");
         let again = resource.load(&once).unwrap_or_else(|_| panic!("{kind} loads"));
         assert_eq!(once, encode(again.as_ref()), "{kind}: what is stored reads back the same");
 
         let columns = resource.columns();
-        let cells = resource.row(object.as_ref(), jiff::Timestamp::UNIX_EPOCH);
+        let cells = resource.row(object.as_ref(), jiff::Timestamp::UNIX_EPOCH).expect("a row");
         assert_eq!(columns.len(), cells.len(), "{kind}: one cell for each column");
         assert!(columns.iter().filter(|column| column.format == "name").count() == 1, "{kind}: one name column");
         assert!(columns.iter().all(|column| !column.description.is_empty()), "{kind}: columns are described");
 
-        let fields = resource.fields(object.as_ref());
+        let fields = resource.strategy().fields(object.as_ref()).expect("fields");
         for label in &info.selectable {
             let stored = resource.stored_label(label);
             assert!(fields.iter().any(|(name, _)| *name == stored), "{kind}: {label} can be selected by");
@@ -158,7 +158,7 @@ fn namespaces() {
         ]
     );
     let mut going = defaulted::<Namespace>(named(json!({"spec": {"finalizers": ["kubernetes"]}})));
-    assert!(Namespace::held(&going));
+    assert!(Namespace::has_other_finalizers(&going));
     Namespace::mark_deleted(&mut going);
     assert_eq!(Namespace::fields(&going), [("status.phase", "Terminating".to_owned())]);
     assert_eq!(

@@ -226,9 +226,8 @@ pub(super) async fn hooked(
     extra: Value,
     answer: impl Fn(&Value) -> Result<Value, String> + Send + Sync + 'static,
 ) -> (Fixture, Arc<Hooks>) {
-    let fixture = Fixture::open().await;
     let hooks = Arc::new(Hooks { answer: Box::new(answer), asked: Mutex::default() });
-    fixture.registry.set_webhook_client(Arc::clone(&hooks) as _);
+    let fixture = Fixture::with_webhooks(Arc::clone(&hooks) as _).await;
     let mut hook = json!({
         "name": "h.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
         "clientConfig": { "url": "https://127.0.0.1:9/hook" },

@@ -287,9 +287,8 @@ impl WebhookClient for Painter {
 }
 
 async fn painted(spoils: Spoil) -> (Fixture, Arc<Painter>) {
-    let fixture = Fixture::open().await;
     let painter = Arc::new(Painter { spoils, sent: Mutex::default() });
-    fixture.registry.set_webhook_client(Arc::clone(&painter) as _);
+    let fixture = Fixture::with_webhooks(Arc::clone(&painter) as _).await;
     let colour = json!({ "colour": { "type": "string" }, "replicas": { "type": "integer" } });
     let mut second = version("v2", false, colour);
     second.as_object_mut().unwrap().remove("selectableFields");

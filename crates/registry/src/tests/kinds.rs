@@ -8,8 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::Fixture;
 use crate::decode::Report;
+use crate::kind::Context;
 use crate::kinds;
 use crate::table::Resource;
+use crate::user::User;
 
 fn minimal(resource: &Resource) -> Value {
     let info = resource.info();
@@ -20,9 +22,11 @@ fn minimal(resource: &Resource) -> Value {
     object
 }
 
-#[test]
-fn hooks_take_an_empty_object() {
+#[tokio::test]
+async fn hooks_take_an_empty_object() {
+    let fixture = Fixture::open().await;
     for resource in kinds::all() {
+        let strategy = resource.strategy();
         let info = resource.info();
         let mut report = Report::collect();
         let body = minimal(&resource).to_string();
@@ -30,27 +34,28 @@ fn hooks_take_an_empty_object() {
         assert_eq!(report.findings(), [""; 0], "{}", info.kind);
         let now = Timestamp::UNIX_EPOCH;
         let check = |object: &dyn crate::Object, state: &str| {
-            let _ = resource.validate(object);
-            let _ = resource.validate_update(object, object);
-            let _ = resource.validate_status(object, object);
-            let _ = resource.warnings(object, None);
-            assert_eq!(resource.row(object, now).len(), resource.columns().len(), "{} {state}", info.kind);
-            let labels: Vec<&str> = resource.fields(object).into_iter().map(|(label, _)| label).collect();
+            strategy.validate(object, None, None).unwrap();
+            for subresource in info.subresources.iter().copied().map(Some).chain([None]) {
+                strategy.validate(object, Some(object), subresource).unwrap();
+            }
+            assert_eq!(resource.row(object, now).unwrap().len(), resource.columns().len(), "{} {state}", info.kind);
+            let labels: Vec<&str> = strategy.fields(object).unwrap().into_iter().map(|(label, _)| label).collect();
             let selectable: Vec<&str> = info.selectable.iter().map(|label| resource.stored_label(label)).collect();
             assert!(selectable.iter().all(|label| labels.contains(label)), "{} {state}", info.kind);
-            // A second view may offer less.
-            assert!(resource.is_view() || labels == selectable, "{} {state}", info.kind);
+            // An alternate version may offer less.
+            assert!(resource.is_alternate() || labels == selectable, "{} {state}", info.kind);
             assert!(resource.columns().iter().any(|column| column.format == "name"), "{}", info.kind);
-            let _ = (resource.held(object), resource.grace_period(object, None), resource.undeletable(object));
+            strategy.has_other_finalizers(object).unwrap();
+            strategy.deletion(object, None).unwrap();
         };
         check(object.as_ref(), "as sent");
-        resource.default(object.as_mut());
+        resource.strategy().default(object.as_mut()).unwrap();
         check(object.as_ref(), "with defaults");
 
         let mut once = Vec::new();
         resource.encode(object.as_ref(), &mut once).unwrap();
         let old = object.boxed_clone();
-        resource.default(object.as_mut());
+        resource.strategy().default(object.as_mut()).unwrap();
         let mut twice = Vec::new();
         resource.encode(object.as_ref(), &mut twice).unwrap();
         assert_eq!(
@@ -59,14 +64,22 @@ fn hooks_take_an_empty_object() {
             "{}: defaults twice",
             info.kind
         );
-        resource.prepare_update(object.as_mut(), old.as_ref());
-        resource.mark_deleted(object.as_mut());
+        let context = Context {
+            now,
+            user: &User::default(),
+            namespace: "default",
+            dry_run: false,
+            allocators: fixture.registry.allocators(),
+            store: fixture.registry.store(),
+        };
+        strategy.prepare(object.as_mut(), Some(old.as_ref()), None, &context).unwrap();
+        strategy.mark_deleted(object.as_mut()).unwrap();
         for subresource in &info.subresources {
-            resource.prepare_subresource(*subresource, object.as_mut(), old.as_ref());
+            strategy.prepare(object.as_mut(), Some(old.as_ref()), Some(*subresource), &context).unwrap();
         }
         assert_eq!(
             info.has(crate::Subresource::Scale),
-            resource.scale(object.as_ref()).is_some(),
+            strategy.scale(object.as_ref()).unwrap().is_some(),
             "{}: scale is declared and offered",
             info.kind
         );
@@ -78,7 +91,7 @@ fn objects_survive_the_store() {
     for resource in kinds::all() {
         let body = minimal(&resource).to_string();
         let mut object = resource.decode(body.as_bytes(), &mut Report::ignore()).unwrap();
-        resource.default(object.as_mut());
+        resource.strategy().default(object.as_mut()).unwrap();
         let mut stored = Vec::new();
         resource.encode(object.as_ref(), &mut stored).unwrap();
         let again = resource.load(&stored).unwrap();

@@ -11,11 +11,36 @@ mod subresources;
 mod watches;
 mod writes;
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::request::{DeleteRequest, ListRequest, PatchType, Target, WriteOptions, Written};
-use crate::{ApiError, Options, Registry, Subresource};
+use crate::{
+    ApiError, Dependencies, EscalationCheck, Options, Registry, Storage, Subresource, WebhookCall, WebhookClient,
+    WriteAttributes,
+};
+
+/// Everybody may write anything.
+struct Everybody;
+
+impl EscalationCheck for Everybody {
+    fn check(&self, _write: &WriteAttributes<'_>) -> Result<(), ApiError> {
+        Ok(())
+    }
+}
+
+/// No webhook can be reached.
+struct NoWebhooks;
+
+impl WebhookClient for NoWebhooks {
+    fn call(&self, _call: WebhookCall) -> BoxFuture<'_, Result<Bytes, String>> {
+        Box::pin(async { Err("there are no webhooks here".to_owned()) })
+    }
+}
 
 pub(super) struct Fixture {
     pub(super) registry: Registry,
@@ -24,15 +49,25 @@ pub(super) struct Fixture {
 
 impl Fixture {
     pub(super) async fn open() -> Self {
+        Self::with_webhooks(Arc::new(NoWebhooks)).await
+    }
+
+    /// One whose webhooks are all `client`.
+    pub(super) async fn with_webhooks(client: Arc<dyn WebhookClient>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Self::open_in(&dir);
+        let registry = Self::open_with(&dir, client);
         registry.bootstrap(6443).await.unwrap();
         Self { registry, dir }
     }
 
     pub(super) fn open_in(dir: &TempDir) -> Registry {
+        Self::open_with(dir, Arc::new(NoWebhooks))
+    }
+
+    fn open_with(dir: &TempDir, webhooks: Arc<dyn WebhookClient>) -> Registry {
         let store = store::Options { fsync: false, ..store::Options::new(dir.path()) };
-        Registry::open(Options { store, allocators: Default::default() }).unwrap()
+        let storage = Storage::open(Options { store, allocators: Default::default() }).unwrap();
+        Registry::new(storage, Dependencies { escalation: Arc::new(Everybody), webhooks })
     }
 
     /// `apps/v1/deployments`, `v1/pods`.

@@ -68,10 +68,10 @@ async fn plant(fixture: &Fixture, resource: &Resource) -> Target {
         body["status"] = json!({ "storedVersions": ["v1"] });
     }
     let mut object = resource.decode(body.to_string().as_bytes(), &mut Report::ignore()).unwrap();
-    resource.default(object.as_mut());
+    resource.strategy().default(object.as_mut()).unwrap();
     let key = key_of(resource.as_ref(), namespace, name);
     let value = encode(resource.as_ref(), object.as_mut()).unwrap();
-    let attributes = attributes(resource.as_ref(), object.as_ref());
+    let attributes = attributes(resource.as_ref(), object.as_ref()).unwrap();
     fixture.registry.store().commit(vec![Op::Put { key, value, attributes, expect: Expect::Any }]).await.unwrap();
     Target::object(resource, namespace, name)
 }

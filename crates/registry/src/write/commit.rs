@@ -134,7 +134,7 @@ impl Registry {
                     let stored = splice(&value, &entry.revision.to_string());
                     return Ok(Attempt::Done(Outcome { stored, gone: false }));
                 }
-                let attributes = attributes(resource, new.as_ref());
+                let attributes = attributes(resource, new.as_ref())?;
                 let mut ops = vec![Op::Put { key, value, attributes, expect }];
                 ops.extend(charges);
                 let uses_reserve = on_the_way_out(new.as_ref()) || is_heartbeat(resource, entry);
@@ -155,10 +155,9 @@ impl Registry {
                 ops.extend(charges(None)?);
                 let done = self.commit(Transaction { ops, uses_reserve: true }).await?;
                 self.after_commit(resource);
-                Ok(done.map_or(Attempt::Conflict, |stored| {
-                    resource.release(last.as_ref(), &self.0.allocators);
-                    Attempt::Done(Outcome { stored, gone: true })
-                }))
+                let Some(stored) = done else { return Ok(Attempt::Conflict) };
+                resource.strategy().release(last.as_ref(), &self.0.allocators)?;
+                Ok(Attempt::Done(Outcome { stored, gone: true }))
             }
         }
     }
@@ -187,7 +186,7 @@ impl Registry {
             let start = version.saturating_sub(owners::VERSION.len());
             return Ok(Inserted::Done([&stored[..start], &stored[version + 2..]].concat().into()));
         }
-        let mut ops = vec![Op::Put { key, value, attributes: attributes(resource, object), expect: Expect::Absent }];
+        let mut ops = vec![Op::Put { key, value, attributes: attributes(resource, object)?, expect: Expect::Absent }];
         ops.extend(conditions);
         match self.store().commit(ops).await {
             Ok(committed) => {
@@ -257,7 +256,7 @@ pub(crate) fn encode(resource: &dyn ResourceOps, object: &mut dyn Object) -> Res
     object.meta_mut().resource_version = Some(String::new());
     object.meta_mut().managed_fields = None;
     let mut bytes = Vec::with_capacity(1024);
-    resource.encode(object, &mut bytes).map_err(ApiError::internal)?;
+    resource.encode(object, &mut bytes)?;
     let at = scan::resource_version(&bytes).ok_or_else(|| ApiError::internal("the object has no metadata"))?;
     Ok(Encoded::new(bytes, at.start))
 }

@@ -197,7 +197,7 @@ fn find(members: &[(&[u8], Range<usize>)], name: &[u8]) -> Option<Range<usize>> 
 
 fn encoded(resource: &dyn ResourceOps, object: &dyn Object) -> Result<String, ApiError> {
     let mut bytes = Vec::with_capacity(1024);
-    resource.encode(object, &mut bytes).map_err(ApiError::internal)?;
+    resource.encode(object, &mut bytes)?;
     String::from_utf8(bytes).map_err(ApiError::internal)
 }
 

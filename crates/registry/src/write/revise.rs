@@ -8,10 +8,10 @@ use store::Entry;
 
 use super::commit::{Attempt, Change, Outcome};
 use super::owners::Writer;
-use super::{check_preconditions, may_go, refuse_invalid};
+use super::{check_preconditions, is_finalized, refuse_invalid};
 use crate::Registry;
 use crate::admission::{Attributes, Operation};
-use crate::gate;
+use crate::escalation::WriteAttributes;
 use crate::kind::{Reservation, Subresource};
 use crate::meta;
 use crate::ops::Object;
@@ -48,19 +48,17 @@ impl<'a> Revision<'a> {
     }
 
     /// Takes from the old object what the write cannot change.
-    fn prepare(&self, new: &mut dyn Object, old: &dyn Object) {
-        let resource = &self.target.resource;
+    fn prepare(&self, registry: &Registry, new: &mut dyn Object, old: &dyn Object) -> Result<(), ApiError> {
+        let Self { target, options, now, .. } = *self;
         match self.hooks() {
-            None => {
-                meta::prepare_update(new.meta_mut(), old.meta());
-                resource.prepare_update(new, old);
-            }
+            None => meta::prepare_update(new.meta_mut(), old.meta()),
             Some(subresource) => {
-                let reset = resource.info().metadata_reset(subresource);
+                let reset = target.resource.info().metadata_reset(subresource);
                 meta::prepare_subresource(new.meta_mut(), old.meta(), reset);
-                resource.prepare_subresource(subresource, new, old);
             }
         }
+        let context = registry.context(target, options, now);
+        target.resource.strategy().prepare(new, Some(old), self.hooks(), &context)
     }
 
     /// How often it is tried.
@@ -105,7 +103,7 @@ impl Registry {
             self.limit(&attributes, new.as_mut(), Some(old));
             let validate = |new: &mut dyn Object, changed, warnings: &mut Vec<String>| {
                 if changed {
-                    revision.prepare(new, old);
+                    revision.prepare(self, new, old)?;
                 }
                 self.check(revision, new, old, warnings)
             };
@@ -144,12 +142,12 @@ impl Registry {
         let resource = &revision.target.resource;
         let Draft { mut new, owners } = draft;
         check_preconditions(resource.info(), new.as_ref(), old, entry)?;
-        resource.default(new.as_mut());
+        resource.strategy().default(new.as_mut())?;
         let owners = match owners {
             Some(owners) => Some(owners),
             None => revision.writer().updated(&entry.value, new.as_mut())?,
         };
-        revision.prepare(new.as_mut(), old);
+        revision.prepare(self, new.as_mut(), old)?;
         Ok(Draft { new, owners })
     }
 
@@ -165,16 +163,11 @@ impl Registry {
         let (resource, info) = (&target.resource, target.resource.info());
         let mut errors = meta::validate(new.meta(), info);
         errors.extend(meta::validate_update(new.meta(), old.meta()));
-        match revision.hooks() {
-            None => errors.extend(resource.validate_change(new, old)),
-            Some(Subresource::Status) => errors.extend(resource.validate_status(new, old)),
-            Some(other) => errors.extend(resource.validate_subresource(other, new, old)),
-        }
+        let findings = resource.strategy().validate(new, Some(old), revision.hooks())?;
+        errors.extend(findings.errors);
         refuse_invalid(info, new, &errors)?;
-        if revision.hooks().is_none() {
-            warnings.extend(resource.warnings(new, Some(old)));
-        }
-        self.pass_gate(gate::Attempt {
+        warnings.extend(findings.warnings);
+        self.check_escalation(&WriteAttributes {
             user: &options.user,
             target,
             subresource: revision.hooks(),
@@ -192,12 +185,12 @@ impl Registry {
         owners: Option<String>,
     ) -> Result<Change, ApiError> {
         let Revision { target, options, now, .. } = *revision;
-        if may_go(&target.resource, new.as_ref()) {
+        if is_finalized(&target.resource, new.as_ref())? {
             return Ok(Change::Remove { last: new });
         }
         let context = self.context(target, options, now);
         let reservation = match revision.hooks() {
-            None => target.resource.allocate(new.as_mut(), Some(old), &context)?,
+            None => target.resource.strategy().allocate(new.as_mut(), Some(old), &context)?,
             Some(_) => Reservation::none(),
         };
         Ok(Change::Put { new, reservation, owners })

@@ -1,7 +1,7 @@
 //! The webhooks that are configured, read once for each state of the configurations.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::{
@@ -14,7 +14,6 @@ use machinery::selector::LabelSelector;
 use rand::seq::IndexedRandom;
 use store::Key;
 
-use super::WebhookClient;
 use crate::Registry;
 use crate::admission::conditions::Conditions;
 use crate::admission::scope::Scope;
@@ -27,7 +26,6 @@ const VALIDATING: &str = "admissionregistration.k8s.io/validatingwebhookconfigur
 /// What the registry knows of webhooks.
 #[derive(Default)]
 pub(crate) struct Configured {
-    pub(super) client: OnceLock<Arc<dyn WebhookClient>>,
     mutating: Mutex<Read>,
     validating: Mutex<Read>,
 }

@@ -1,7 +1,7 @@
 //! Webhooks: programs of the user's that change or refuse what is written, called over HTTPS.
 //!
 //! Which are called is decided here ([`super::scope`]), and what their answers mean ([`review`]); how they are reached is the
-//! affair of whoever was put there with [`Registry::set_webhook_client`]. Without configurations nothing of this costs
+//! affair of the [`WebhookClient`] the registry is made with. Without configurations nothing of this costs
 //! anything. Nobody is asked about the configurations themselves, so that a broken webhook can be removed, nor about
 //! what the server writes to get started.
 
@@ -9,7 +9,6 @@ mod configured;
 pub(crate) mod review;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,14 +45,6 @@ pub struct WebhookCall {
 pub trait WebhookClient: Send + Sync + 'static {
     /// Posts the body and answers with that of the response; or says, as Go would, why there is none.
     fn call(&self, call: WebhookCall) -> BoxFuture<'_, Result<Bytes, String>>;
-}
-
-impl Registry {
-    /// Who calls webhooks. What is set first stays; without it, a webhook that should be called cannot be.
-    pub fn set_webhook_client(&self, client: Arc<dyn WebhookClient>) {
-        // The server sets it once, before anybody can ask.
-        let _ = self.0.webhooks.client.set(client);
-    }
 }
 
 /// Runs the mutating webhooks, one after the other, and returns whether one of them changed the object. Without an object,
@@ -119,8 +110,7 @@ async fn call_mutating(
     if patched == before {
         return Ok(false);
     }
-    let decoded = attributes.codec.decode(patched.to_string().as_bytes());
-    *object = decoded.map_err(|error| ApiError::internal(error.to_string()))?;
+    *object = attributes.codec.decode(patched.to_string().as_bytes())?;
     Ok(true)
 }
 
@@ -225,10 +215,9 @@ async fn attempt(registry: &Registry, hook: &Hook, request: &review::Request) ->
 /// Posts a review to a webhook. The error says, as Go would, why there is no answer.
 pub(crate) async fn post(registry: &Registry, place: &Place, body: Bytes) -> Result<Value, String> {
     let (url, address) = place.find(registry)?;
-    let client = registry.0.webhooks.client.get().ok_or("nobody here calls webhooks")?;
     let (timeout, ca_bundle) = (place.timeout, place.ca_bundle.clone());
     let call = WebhookCall { url: url.clone(), address, ca_bundle, body, timeout };
-    let answer = match tokio::time::timeout(timeout, client.call(call)).await {
+    let answer = match tokio::time::timeout(timeout, registry.0.webhook_client.call(call)).await {
         Ok(answer) => answer,
         Err(_) => Err("context deadline exceeded".to_owned()),
     };

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::common::list;
 use super::{HorizontalPodAutoscaler, utilization};
-use crate::kind::{Descriptor, Subresource, View};
+use crate::kind::{AlternateVersion, Descriptor, Subresource};
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
@@ -25,7 +25,7 @@ const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 /// HorizontalPodAutoscalers of autoscaling/v1.
 pub(crate) struct HorizontalPodAutoscalerV1;
 
-impl View for HorizontalPodAutoscalerV1 {
+impl AlternateVersion for HorizontalPodAutoscalerV1 {
     type Stored = HorizontalPodAutoscaler;
     type Object = Old;
 

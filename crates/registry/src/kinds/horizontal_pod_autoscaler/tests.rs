@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{HorizontalPodAutoscaler, HorizontalPodAutoscalerV1};
-use crate::kind::View;
+use crate::kind::AlternateVersion;
 use crate::kinds::testing::{CREATED, check_defaults, defaulted, errors, object, row, with};
 
 fn autoscaler(metrics: &Value) -> Value {

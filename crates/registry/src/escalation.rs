@@ -1,0 +1,41 @@
+//! The last look at a write by who knows who may do what: rights must not grow by being written down
+//! (`pkg/registry/rbac/clusterrole/policybased/storage.go`), and a node may only write about itself
+//! (`plugin/pkg/admission/noderestriction/admission.go`).
+
+use machinery::status::ApiError;
+
+use crate::Registry;
+use crate::kind::Subresource;
+use crate::ops::Object;
+use crate::request::Target;
+use crate::user::User;
+
+/// A write which is about to be committed: it has defaults, and it is valid.
+#[derive(Clone, Copy)]
+pub struct WriteAttributes<'a> {
+    /// Who writes.
+    pub user: &'a User,
+    /// What is written; the name may be empty in a create.
+    pub target: &'a Target,
+    /// The subresource that is written.
+    pub subresource: Option<Subresource>,
+    /// The object as it will be; absent in a delete.
+    pub new: Option<&'a dyn Object>,
+    /// The object as it is; absent in a create.
+    pub old: Option<&'a dyn Object>,
+}
+
+/// Refuses writes by which somebody would get more rights than they have. Must answer from memory.
+pub trait EscalationCheck: Send + Sync + 'static {
+    /// Whether the write may go on.
+    ///
+    /// # Errors
+    /// What the client is to be told when it may not.
+    fn check(&self, write: &WriteAttributes<'_>) -> Result<(), ApiError>;
+}
+
+impl Registry {
+    pub(crate) fn check_escalation(&self, write: &WriteAttributes<'_>) -> Result<(), ApiError> {
+        self.0.escalation.check(write)
+    }
+}
