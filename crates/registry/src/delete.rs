@@ -2,6 +2,8 @@
 //!
 //! [`plan`] decides, without IO, what a DELETE makes of an object; it is committed like any other change.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -10,14 +12,12 @@ use machinery::status::ApiError;
 use serde_json::json;
 
 use crate::Registry;
-use crate::admission::{Attributes, Operation, webhook};
-use crate::escalation::WriteAttributes;
-use crate::kind::Reservation;
 use crate::meta::{self, FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
 use crate::ops::Object;
-use crate::request::{DeleteRequest, Deleted, ListPage, ListRequest, Propagation, Target};
+use crate::pipeline::{Action, Change, Operation, Outcome, Proposed, Stored, Write};
+use crate::request::{DeleteRequest, Deleted, ListPage, ListRequest, Propagation, Target, WriteOptions};
 use crate::table::{Resource, ResourceInfo};
-use crate::write::{ATTEMPTS, Change, is_finalized, uid_mismatch};
+use crate::write::uid_mismatch;
 
 /// How many objects of a collection are deleted at a time; the store syncs once for all that wait.
 const CONCURRENT: usize = 32;
@@ -29,43 +29,32 @@ impl Registry {
     /// 404 when it does not exist, 409 when a precondition does not hold, 422 for options that contradict each other.
     pub async fn delete(&self, target: &Target, request: &DeleteRequest) -> Result<Deleted, ApiError> {
         request.check()?;
-        let mut warnings = Vec::new();
-        // Without webhooks the object need not be read once more.
-        if webhook::any(self) {
-            let old = self.load(target)?.1;
-            self.admit_delete(&attributes(target, request), old.as_ref(), &mut warnings).await?;
-        }
-        let deleted = self.delete_admitted(target, request).await?;
-        Ok(Deleted { warnings, ..deleted })
+        self.delete_as(Action::Delete, target, request).await
     }
 
-    /// Deletes an object whose deletion has been admitted, or need not be.
-    pub(crate) async fn delete_admitted(&self, target: &Target, request: &DeleteRequest) -> Result<Deleted, ApiError> {
-        let resource = &target.resource;
-        let now = Timestamp::now();
-        let mut uid = None;
-        let attributes = attributes(target, request);
-        let outcome = self
-            .rewrite(target, ATTEMPTS, request.dry_run, Some(&attributes), |entry, old| {
-                check_preconditions(resource.info(), old.meta(), &entry.revision.to_string(), request)?;
-                if let Some(why) = resource.strategy().deletion(old, request.grace_period)?.refusal {
-                    return Err(ApiError::forbidden(&resource.info().group_resource, &target.name, why));
-                }
-                let user = &request.user;
-                self.check_escalation(&WriteAttributes { user, target, subresource: None, new: None, old: Some(old) })?;
-                uid.clone_from(&old.meta().uid);
-                plan(resource, old.boxed_clone(), request, now)
-            })
-            .await?;
-        let info = resource.info();
-        let body = if outcome.gone && !info.answers_deleted {
-            success(info, &target.name, uid.as_deref())
+    /// Deletes an object, by a DELETE or what stands for one.
+    pub(crate) async fn delete_as(
+        &self,
+        action: Action,
+        target: &Target,
+        request: &DeleteRequest,
+    ) -> Result<Deleted, ApiError> {
+        let (resource, info) = (&target.resource, target.resource.info());
+        let options =
+            WriteOptions { dry_run: request.dry_run, user: Arc::clone(&request.user), ..WriteOptions::default() };
+        let write = Write::new(self, action, target, None, &options);
+        let mut deletion = Deletion { target, request, now: write.now, uid: None };
+        let completed = self.run(&write, &mut deletion).await?;
+        let (stored, _) = completed.stored()?;
+        let gone = matches!(completed.outcome, Outcome::Removed(_));
+        let body = if gone && !info.answers_deleted {
+            success(info, &target.name, deletion.uid.as_deref())
         } else {
-            resource.served(&outcome.stored).map_err(ApiError::internal)?
+            resource.served(&stored).map_err(ApiError::internal)?
         };
         // Upstream: 202 only for the older way of asking for a foreground deletion.
-        let accepted = !outcome.gone && request.orphan_dependents == Some(false);
-        Ok(Deleted { body, gone: outcome.gone, accepted, warnings: Vec::new() })
+        let accepted = !gone && request.orphan_dependents == Some(false);
+        Ok(Deleted { body, gone, accepted, warnings: completed.warnings })
     }
 
     /// Deletes all objects of a collection that are selected; answers with the list of them.
@@ -101,8 +90,39 @@ impl Registry {
     }
 }
 
-fn attributes<'a>(target: &'a Target, request: &'a DeleteRequest) -> Attributes<'a> {
-    Attributes::new(target, None, Operation::Delete, &request.user, request.dry_run)
+/// What a DELETE does in the pipeline.
+struct Deletion<'a> {
+    target: &'a Target,
+    request: &'a DeleteRequest,
+    now: Timestamp,
+    /// That of the object, once it has been read.
+    uid: Option<String>,
+}
+
+impl Operation for Deletion<'_> {
+    fn decode(&mut self, old: Option<&Stored>, _warnings: &mut Vec<String>) -> Result<Proposed, ApiError> {
+        self.uid = old.and_then(|old| old.object.meta().uid.clone());
+        Ok(Proposed { object: None, managed_fields: None })
+    }
+
+    fn validate(&mut self, _proposed: &mut Proposed, old: Option<&Stored>) -> Result<(), ApiError> {
+        let Stored { entry, object } = old.ok_or_else(nothing)?;
+        let (resource, info) = (&self.target.resource, self.target.resource.info());
+        check_preconditions(info, object.meta(), &entry.revision.to_string(), self.request)?;
+        match resource.strategy().deletion(object.as_ref(), None)?.refusal {
+            Some(why) => Err(ApiError::forbidden(&info.group_resource, &self.target.name, why)),
+            None => Ok(()),
+        }
+    }
+
+    fn change(&mut self, _proposed: &mut Proposed, old: Option<&Stored>) -> Result<Change, ApiError> {
+        let old = old.ok_or_else(nothing)?.object.boxed_clone();
+        plan(&self.target.resource, old, self.request, self.now)
+    }
+}
+
+fn nothing() -> ApiError {
+    ApiError::internal("there is nothing to delete")
 }
 
 /// What a DELETE makes of an object.
@@ -135,7 +155,7 @@ fn plan(
             let seconds = grace.unwrap_or_default();
             meta.deletion_timestamp = Some(moved(&meta::time(now), seconds));
             meta.deletion_grace_period_seconds = Some(seconds);
-            // Upstream: who acts on an object must act differently now, so this counts as a change of the wish.
+            // Upstream: who acts on an object must act differently now, so this counts as a change of what is desired.
             if let Some(generation) = meta.generation.as_mut().filter(|generation| **generation > 0) {
                 *generation += 1;
             }
@@ -145,10 +165,7 @@ fn plan(
             }
         }
     }
-    if is_finalized(resource, object.as_ref())? {
-        return Ok(Change::Remove { last: object });
-    }
-    Ok(Change::Put { new: object, reservation: Reservation::none(), owners: None })
+    Ok(Change::Put(object))
 }
 
 fn moved(time: &Time, seconds: i64) -> Time {
@@ -161,10 +178,10 @@ fn finalizers(meta: &ObjectMeta, request: &DeleteRequest, info: &ResourceInfo) -
     let present = meta.finalizers.as_deref().unwrap_or_default();
     let has = |name: &str| present.iter().any(|finalizer| finalizer == name);
     // What the request says goes before what the object says, and that before the kind's default.
-    let wish = match (request.orphan_dependents, request.propagation) {
+    let policy = match (request.orphan_dependents, request.propagation) {
         (Some(true), _) => Propagation::Orphan,
         (Some(false), _) => Propagation::Background,
-        (None, Some(policy)) => policy,
+        (None, Some(asked)) => asked,
         (None, None) if has(FINALIZER_ORPHAN) => Propagation::Orphan,
         (None, None) if has(FINALIZER_FOREGROUND) => Propagation::Foreground,
         (None, None) if info.orphan_by_default => Propagation::Orphan,
@@ -172,7 +189,7 @@ fn finalizers(meta: &ObjectMeta, request: &DeleteRequest, info: &ResourceInfo) -
     };
     let ours = |name: &String| name == FINALIZER_ORPHAN || name == FINALIZER_FOREGROUND;
     let mut finalizers: Vec<String> = present.iter().filter(|name| !ours(name)).cloned().collect();
-    match wish {
+    match policy {
         Propagation::Orphan => finalizers.push(FINALIZER_ORPHAN.into()),
         Propagation::Foreground => finalizers.push(FINALIZER_FOREGROUND.into()),
         Propagation::Background => {}

@@ -12,13 +12,13 @@ use machinery::selector::LabelSelector;
 use machinery::status::{ApiError, Cause, Reason};
 
 use crate::Registry;
-use crate::escalation::WriteAttributes;
-use crate::kind::{Reservation, Subresource};
+use crate::kind::Subresource;
 use crate::meta;
-use crate::ops::{Object, cast, cast_mut};
+use crate::ops::{cast, cast_mut};
+use crate::pipeline::decode::{self, report_for};
+use crate::pipeline::{Action, Stored, managed_fields};
 use crate::request::{DeleteRequest, ListRequest, Target, WriteOptions, Written};
 use crate::subresource::success;
-use crate::write::{ATTEMPTS, Change, decode_other, owners, report_for};
 
 /// More pods than this are not waited for at once; upstream's figure.
 const MOST_DISRUPTED: usize = 2_000;
@@ -34,7 +34,7 @@ impl Registry {
     /// 404 when there is no such pod, 429 when a budget does not allow it now, 500 when several budgets claim the pod.
     pub async fn evict(&self, target: &Target, body: &[u8], options: &WriteOptions) -> Result<Written, ApiError> {
         let mut report = report_for(options);
-        let eviction: Eviction = decode_other(body, &mut report, options)?;
+        let eviction: Eviction = decode::other(body, &mut report, options)?;
         let mut warnings = report.into_findings();
         let validate = |eviction: &mut Eviction| {
             if eviction.metadata.name.as_deref().is_some_and(|name| !name.is_empty() && name != target.name) {
@@ -44,15 +44,7 @@ impl Registry {
         };
         let subresource = Subresource::Eviction;
         let eviction = self.admit_subresource(target, subresource, eviction, options, &mut warnings, validate).await?;
-        let (entry, object) = self.load(target)?;
-        let (new, old) = (Some(&eviction as &dyn Object), Some(object.as_ref()));
-        self.check_escalation(&WriteAttributes {
-            user: &options.user,
-            target,
-            subresource: Some(subresource),
-            new,
-            old,
-        })?;
+        let Stored { entry, object } = self.load(target)?;
         let asked = eviction.delete_options.unwrap_or_default();
         let dry_run = options.dry_run || asked.dry_run.as_ref().is_some_and(|stages| !stages.is_empty());
         let pod: &Pod = cast(object.as_ref())?;
@@ -61,7 +53,7 @@ impl Registry {
         request.user.clone_from(&options.user);
         if is_of_use(pod)
             && let Some(budget) = self.budget_of(pod, target).await?
-            && self.charge(pod, &budget, dry_run).await? == Charge::Unhealthy
+            && self.spend_budget(pod, &budget, dry_run).await? == Charge::Unhealthy
             && request.resource_version.is_none()
         {
             // It was let go for what it is now: if it got well meanwhile, the budget must be asked.
@@ -81,7 +73,7 @@ impl Registry {
         let mut found = None;
         let all = Target::collection(budgets, target.namespace.as_str());
         for entry in self.list(&all, &ListRequest::default()).await?.entries {
-            let object = budgets.load(&owners::split(&entry.value).0).map_err(ApiError::internal)?;
+            let object = budgets.load(&managed_fields::split(&entry.value).0).map_err(ApiError::internal)?;
             let budget: &PodDisruptionBudget = cast(object.as_ref())?;
             let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
             if !LabelSelector::from_object(selector).is_ok_and(|selector| selector.matches(&labels)) {
@@ -97,7 +89,7 @@ impl Registry {
     }
 
     /// Takes the pod out of what its budget allows.
-    async fn charge(&self, pod: &Pod, budget: &PodDisruptionBudget, dry_run: bool) -> Result<Charge, ApiError> {
+    async fn spend_budget(&self, pod: &Pod, budget: &PodDisruptionBudget, dry_run: bool) -> Result<Charge, ApiError> {
         if !is_ready(pod) && lets_unhealthy_go(budget) {
             return Ok(Charge::Unhealthy);
         }
@@ -107,13 +99,7 @@ impl Registry {
         let target = Target::object(budgets, namespace, budget.metadata.name.clone().unwrap_or_default());
         let name = pod.metadata.name.clone().unwrap_or_default();
         let now = Timestamp::now();
-        let charged = self
-            .rewrite(&target, ATTEMPTS, dry_run, None, |_, old| {
-                let mut new = old.boxed_clone();
-                spend(cast_mut(new.as_mut())?, &name, now)?;
-                Ok(Change::Put { new, reservation: Reservation::none(), owners: None })
-            })
-            .await;
+        let charged = self.guaranteed_update(&target, dry_run, |_, budget| spend(cast_mut(budget)?, &name, now)).await;
         match charged {
             // It has just been deleted: nothing protects the pod any more.
             Err(error) if error.code == 404 => Ok(Charge::Spent),
@@ -126,23 +112,22 @@ impl Registry {
     async fn go(&self, target: &Target, mut request: DeleteRequest) -> Result<(), ApiError> {
         let now = Timestamp::now();
         let asked = request.resource_version.clone();
-        let outcome = self
-            .rewrite(target, ATTEMPTS, request.dry_run, None, |entry, old| {
+        let stored = self
+            .guaranteed_update(target, request.dry_run, |Stored { entry, .. }, pod| {
                 if asked.as_ref().is_some_and(|asked| *asked != entry.revision.to_string()) {
                     let resource = GroupResource::from_static("", "pods");
                     return Err(ApiError::conflict(&resource, &target.name, machinery::status::MODIFIED));
                 }
-                let mut new = old.boxed_clone();
-                mark(cast_mut(new.as_mut())?, now);
-                Ok(Change::Put { new, reservation: Reservation::none(), owners: None })
+                mark(cast_mut(pod)?, now);
+                Ok(())
             })
             .await?;
         if request.resource_version.is_some() && !request.dry_run {
-            let object = target.resource.load(&owners::split(&outcome.stored).0).map_err(ApiError::internal)?;
+            let object = target.resource.load(&managed_fields::split(&stored).0).map_err(ApiError::internal)?;
             request.resource_version.clone_from(&object.meta().resource_version);
         }
         // Upstream: who may evict has been asked; that is not asked once more as a DELETE of the pod.
-        self.delete_admitted(target, &request).await?;
+        self.delete_as(Action::DeleteEvicted, target, &request).await?;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! | write | hooks, in order |
 //! |---|---|
-//! | create | `default` → `prepare_create` → `validate` → `allocate(new, None)` → commit |
+//! | create | `default` → `prepare_create` → `validate` and `validate_create` → `allocate(new, None)` → commit |
 //! | update, patch | `default` → `prepare_update` → `validate` and `validate_update` → `allocate(new, Some(old))` → commit |
 //! | `/status` | `default` → `prepare_status` → `validate_status` → commit |
 //! | `/finalize`, `/ephemeralcontainers`, ... | `default` → `prepare_subresource` → `validate_subresource` → commit |
@@ -54,8 +54,7 @@ pub trait Kind: Send + Sync + Sized + 'static {
     fn default(_object: &mut Self::Object) {}
 
     /// Makes a decoded object one that can be created: status dropped, `metadata.generation` set to 1 where the kind
-    /// counts generations, fields set which upstream sets by its built-in admission (a pod's service account,
-    /// tolerations and so on). The metadata every kind has in common (uid, creationTimestamp, generateName,
+    /// counts generations. Runs again on an object that admission has changed. The metadata every kind has in common (uid, creationTimestamp, generateName,
     /// namespace) is already in place; `metadata.generation` is `None`.
     fn prepare_create(_object: &mut Self::Object, _context: &Context<'_>) {}
 
@@ -75,6 +74,11 @@ pub trait Kind: Send + Sync + Sized + 'static {
     /// What is wrong with an object about to be stored, beyond its metadata, which is validated for all kinds alike.
     /// Runs on create and, before [`Kind::validate_update`], on update.
     fn validate(object: &Self::Object) -> ErrorList;
+
+    /// What is wrong with a new object in addition, that an update may bring about.
+    fn validate_create(_object: &Self::Object) -> ErrorList {
+        ErrorList::default()
+    }
 
     /// Whether an update leaves alone all that [`Kind::validate`] is about, so that it need not run again. For kinds where
     /// that takes long, or may find wrong what was stored when it was not known to be.

@@ -5,16 +5,21 @@
 //!
 //! # The life of a write
 //!
-//! 1. **Decode** the body ([`decode`]); unknown and duplicate fields are reported as `fieldValidation` asks.
-//!    A patch is first applied to the stored object; server-side apply merges by who owns what.
-//! 2. Check that it is meant for this path: kind, version, name, namespace ([`mod@write`]).
-//! 3. Set **defaults**, and note whose fields the client's are now (`managedFields`, `write/owners.rs`).
-//! 4. **Prepare** for create or update: the metadata all kinds have in common ([`meta`]), then the kind's own hook
+//! Every request that changes something, or opens a connection, takes the steps of the [`pipeline`] (`Registry::run`), in
+//! one file each. Which of them do not apply to a request is in one table there.
+//!
+//! 1. **Decode** the body ([`decode`]); unknown and duplicate fields are reported as `fieldValidation` asks. A patch is
+//!    applied to the stored object; server-side apply merges by who owns what. The object must be meant for this path:
+//!    kind, version, name, namespace, and the version of the stored object where the client asks for one.
+//! 2. Set the **defaults**, and note whose fields the client's are now (`managedFields`).
+//! 3. **Prepare** for create or update: the metadata all kinds have in common ([`meta`]), then the strategy of the kind
 //!    (status stripped, generation counted).
-//! 5. **Admit** ([`admission`]), and between its two halves **validate** metadata and object. What is not stored passes the
-//!    same admission: connections, bindings, evictions, token requests, reviews.
-//! 6. **Allocate** what can be had once only: cluster IPs, node ports.
-//! 7. **Encode** once. An update that changes nothing ends here.
+//! 4. **Mutate**: the plugins of [`admission`] that may change the object, webhooks among them.
+//! 5. **Validate** metadata and object.
+//! 6. **Authorize escalation** ([`EscalationCheck`]): rights do not grow by being written down. Then the plugins that may
+//!    only refuse.
+//! 7. **Charge and allocate**: cluster IPs and node ports, the quotas of the namespace. The object is encoded once; an
+//!    update that changes nothing ends here.
 //! 8. **Commit** with the expected revision, on condition that the namespace is still there. On a conflict, begin
 //!    again from the stored object, as long as the client did not ask for a particular version of it.
 //!
@@ -68,8 +73,8 @@ pub mod write;
 
 mod bootstrap;
 mod delete;
-mod escalation;
 mod eviction;
+mod pipeline;
 mod read;
 mod scan;
 mod subresource;
@@ -83,10 +88,10 @@ use store::{OpenError, Store};
 
 pub use admission::connect::ConnectOptions;
 pub use admission::webhook::{WebhookCall, WebhookClient};
-pub use escalation::{EscalationCheck, WriteAttributes};
 pub use kind::{AlternateVersion, Column, Descriptor, Kind, MetadataReset, NameRule, ScaleView, Scope, Subresource};
 pub use machinery::status::ApiError;
 pub use ops::{Deletion, Findings, Object, ResourceOps, Strategy, cast};
+pub use pipeline::authorize::{EscalationCheck, WriteAttributes};
 pub use request::{
     DeleteRequest, Deleted, FieldValidation, ListPage, ListRequest, PatchType, Propagation, Selection, Target,
     VersionMatch, WatchRequest, WriteOptions, Written,

@@ -390,7 +390,10 @@ impl<K: Kind> Strategy for Typed<K> {
         let (new, old) = (cast(new)?, cast_old(old)?);
         let mut errors = ErrorList::new();
         match (old, subresource) {
-            (None, _) => errors.extend(K::validate(new)),
+            (None, _) => {
+                errors.extend(K::validate(new));
+                errors.extend(K::validate_create(new));
+            }
             (Some(old), None | Some(Subresource::Scale)) => {
                 if !K::is_settled(new, old) {
                     errors.extend(K::validate(new));

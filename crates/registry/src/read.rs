@@ -22,10 +22,10 @@ use crate::Registry;
 use crate::custom;
 use crate::kind::Subresource;
 use crate::ops::{Object, ResourceOps};
+use crate::pipeline::managed_fields;
 use crate::request::{ListPage, ListRequest, Selection, Target, VersionMatch, invalid_options};
 use crate::scan;
 use crate::table::{Resource, Resources};
-use crate::write::owners;
 use page::Continue;
 
 /// How long a read waits for a revision that is not there yet; upstream's figure.
@@ -105,7 +105,7 @@ impl Registry {
     /// # Errors
     /// 500 when the bytes are not an object of that kind.
     pub fn row(&self, resource: &Resource, stored: &[u8], now: Timestamp) -> Result<Vec<Value>, ApiError> {
-        let object = resource.load(&owners::split(stored).0).map_err(ApiError::internal)?;
+        let object = resource.load(&managed_fields::split(stored).0).map_err(ApiError::internal)?;
         resource.row(object.as_ref(), now)
     }
 

@@ -1,6 +1,8 @@
 //! What is below an object and is more than the object again: scale and binding; and where a pod runs, for the
 //! streams that the API server passes on to its node.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec, ScaleStatus};
@@ -13,18 +15,16 @@ use serde_json::{Value, json};
 use store::Entry;
 
 use crate::Registry;
-use crate::admission::Attributes;
-use crate::admission::transient::Plain;
+use crate::admission::Codec;
 use crate::decode::Report;
-use crate::escalation::WriteAttributes;
-use crate::kind::{Reservation, ScaleView, Subresource};
+use crate::kind::{ScaleView, Subresource};
 use crate::meta;
 use crate::ops::{Object, cast, cast_mut};
+use crate::pipeline::decode::{self, report_for};
+use crate::pipeline::{Action, Patch, Propose, Proposed, Stored, Write, fields_of_replicas};
 use crate::request::{Target, WriteOptions, Written};
 use crate::table::Resource;
-use crate::write::{
-    ATTEMPTS, Attempt, Change, Draft, Patch, Revision, decode_other, owners_of_replicas, report_for, uid_mismatch,
-};
+use crate::write::uid_mismatch;
 
 /// OpenAPI definition of a Scale, for strategic patches.
 const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
@@ -52,7 +52,7 @@ impl Registry {
 
     pub(crate) fn scale_of(&self, target: &Target, entry: &Entry) -> Result<Bytes, ApiError> {
         let object = target.resource.load(&entry.value).map_err(ApiError::internal)?;
-        encode(&scale(&target.resource, object.as_ref(), entry)?)
+        encode(&scale(&target.resource, object.as_ref())?)
     }
 
     pub(crate) async fn update_scale(
@@ -62,8 +62,13 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Written, ApiError> {
         let mut report = report_for(options);
-        let asked: Scale = decode_other(body, &mut report, options)?;
-        self.set_scale(target, options, report.into_findings(), false, |_| Ok(asked.clone())).await
+        let asked: Scale = decode::other(body, &mut report, options)?;
+        let findings = report.into_findings();
+        self.set_scale(target, options, false, |_, warnings| {
+            warnings.extend(findings.iter().cloned());
+            Ok(asked.clone())
+        })
+        .await
     }
 
     pub(crate) async fn patch_scale(
@@ -72,9 +77,9 @@ impl Registry {
         patch: &Patch,
         options: &WriteOptions,
     ) -> Result<Written, ApiError> {
-        self.set_scale(target, options, Vec::new(), false, |current| {
+        self.set_scale(target, options, false, |current, _| {
             let patched = patch.apply(&encode(current)?, SCALE)?;
-            decode_other(&patched, &mut Report::ignore(), options)
+            decode::other(&patched, &mut Report::ignore(), options)
         })
         .await
     }
@@ -86,50 +91,37 @@ impl Registry {
         config: &[u8],
         options: &WriteOptions,
     ) -> Result<Written, ApiError> {
-        let asked: Scale = decode_other(config, &mut Report::ignore(), options)?;
-        self.set_scale(target, options, Vec::new(), true, |_| Ok(asked.clone())).await
+        let asked: Scale = decode::other(config, &mut Report::ignore(), options)?;
+        self.set_scale(target, options, true, |_, _| Ok(asked.clone())).await
     }
 
-    /// Updates a workload by what `propose` makes of its Scale. It is the Scale that is admitted, as upstream
-    /// (`ScaleREST` in `pkg/registry/apps/deployment/storage/storage.go`); the workload is validated between. Whoever
-    /// `applies` the Scale owns the number of replicas.
+    /// Updates a workload by what `propose` makes of its Scale. Admission is shown the workload as its Scale, as upstream
+    /// (`ScaleREST` in `pkg/registry/apps/deployment/storage/storage.go`). Whoever `applies` the Scale owns the number of
+    /// replicas.
     async fn set_scale(
         &self,
         target: &Target,
         options: &WriteOptions,
-        mut warnings: Vec<String>,
         applies: bool,
-        propose: impl Fn(&Scale) -> Result<Scale, ApiError> + Send + Sync,
+        propose: impl Fn(&Scale, &mut Vec<String>) -> Result<Scale, ApiError> + Send + Sync,
     ) -> Result<Written, ApiError> {
         let resource = &target.resource;
-        let revision = Revision::new(target, Some(Subresource::Scale), options, ATTEMPTS);
-        let codec = Plain::<Scale>::new();
-        let attributes = Attributes { codec: &codec, ..revision.attributes() };
-        for _ in 0..revision.attempts() {
-            let (entry, old) = self.load(target)?;
-            let old = old.as_ref();
-            let current = scale(resource, old, &entry)?;
-            let mut proposed: Box<dyn Object> = Box::new(propose(&current)?);
-            let validate = |proposed: &mut dyn Object, _, warnings: &mut Vec<String>| {
-                let proposed: &mut Scale = cast_mut(proposed)?;
-                check_scale(target, proposed, &current)?;
-                let owners = applies.then(|| owners_of_replicas(target, &entry, replicas(proposed), options));
-                let mut new = old.boxed_clone();
-                resource.strategy().set_scale(new.as_mut(), replicas(proposed))?;
-                let draft = self.shape(&revision, Draft { new, owners: owners.transpose()? }, &entry, old)?;
-                self.check(&revision, draft.new.as_ref(), old, warnings)?;
-                *proposed = scale(resource, draft.new.as_ref(), &entry)?;
-                Ok(draft)
-            };
-            let draft = self.admit(&attributes, &mut proposed, Some(&current), &mut warnings, validate).await?;
-            if let Attempt::Done(outcome) = self.replace(&revision, &entry, old, draft).await? {
-                let object = resource.load(&outcome.stored).map_err(ApiError::internal)?;
-                let version = object.meta().resource_version.clone();
-                let scale = encode(&scale_at(resource, object.as_ref(), version)?)?;
-                return Ok(Written { body: scale.clone(), stored: scale, created: false, warnings });
-            }
-        }
-        Err(revision.overtaken())
+        let codec = ScaleOf(target);
+        let write = Write::new(self, Action::Update, target, Some(Subresource::Scale), options).shown_as(&codec);
+        let mut operation = Propose(|old: Option<&Stored>, warnings: &mut Vec<String>| {
+            let old = old.ok_or_else(|| ApiError::internal("there is nothing to scale"))?;
+            let current = scale(resource, old.object.as_ref())?;
+            let proposed = propose(&current, warnings)?;
+            check_scale(target, &proposed, &current)?;
+            let managed_fields = applies.then(|| fields_of_replicas(&write, old, replicas(&proposed))).transpose()?;
+            let mut new = old.object.boxed_clone();
+            resource.strategy().set_scale(new.as_mut(), replicas(&proposed))?;
+            Ok(Proposed { object: Some(new), managed_fields })
+        });
+        let completed = self.run(&write, &mut operation).await?;
+        let object = resource.load(&completed.stored()?.0).map_err(ApiError::internal)?;
+        let body = encode(&scale(resource, object.as_ref())?)?;
+        Ok(Written { body: body.clone(), stored: body, created: false, warnings: completed.warnings })
     }
 
     /// Binds a pod to a node: the body is a `Binding`. Answers with a `Status` of success.
@@ -138,24 +130,19 @@ impl Registry {
     /// 404 when there is no such pod, 409 when it is bound or being deleted, 422 for a target that is no node.
     pub async fn bind(&self, target: &Target, body: &[u8], options: &WriteOptions) -> Result<Written, ApiError> {
         let mut report = report_for(options);
-        let binding: Binding = decode_other(body, &mut report, options)?;
+        let binding: Binding = decode::other(body, &mut report, options)?;
         let mut warnings = report.into_findings();
         let validate = |binding: &mut Binding| {
             let errors = validate_binding(binding);
             let kind = GroupKind::from_static("", "Binding");
             if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid(&kind, &target.name, &errors)) }
         };
-        let subresource = Subresource::Binding;
-        let binding = self.admit_subresource(target, subresource, binding, options, &mut warnings, validate).await?;
+        let binding =
+            self.admit_subresource(target, Subresource::Binding, binding, options, &mut warnings, validate).await?;
         let now = Timestamp::now();
-        self.rewrite(target, ATTEMPTS, options.dry_run, None, |_, old| {
-            let (subresource, new) = (Some(subresource), Some(&binding as &dyn Object));
-            self.check_escalation(&WriteAttributes { user: &options.user, target, subresource, new, old: Some(old) })?;
-            let mut new = old.boxed_clone();
-            assign(cast_mut(new.as_mut())?, &binding, now).map_err(|why| {
-                ApiError::conflict(&GroupResource::from_static("", "pods/binding"), &target.name, why)
-            })?;
-            Ok(Change::Put { new, reservation: Reservation::none(), owners: None })
+        self.guaranteed_update(target, options.dry_run, |_, pod| {
+            assign(cast_mut(pod)?, &binding, now)
+                .map_err(|why| ApiError::conflict(&GroupResource::from_static("", "pods/binding"), &target.name, why))
         })
         .await?;
         Ok(success(warnings))
@@ -190,11 +177,30 @@ fn encode(scale: &Scale) -> Result<Bytes, ApiError> {
     serde_json::to_vec(scale).map(Bytes::from).map_err(ApiError::internal)
 }
 
-fn scale(resource: &Resource, object: &dyn Object, entry: &Entry) -> Result<Scale, ApiError> {
-    scale_at(resource, object, Some(entry.revision.to_string()))
+/// A workload as admission sees it when its `scale` is written.
+struct ScaleOf<'a>(&'a Target);
+
+impl Codec for ScaleOf<'_> {
+    fn encode(&self, object: &dyn Object) -> Result<Value, ApiError> {
+        serde_json::to_value(scale(&self.0.resource, object)?).map_err(ApiError::internal)
+    }
+
+    fn decode(&self, patched: &[u8], current: &dyn Object) -> Result<Box<dyn Object>, ApiError> {
+        let asked: Scale = crate::decode::decode(patched, &mut Report::ignore()).map_err(ApiError::internal)?;
+        check_scale(self.0, &asked, &scale(&self.0.resource, current)?)?;
+        let mut new = current.boxed_clone();
+        self.0.resource.strategy().set_scale(new.as_mut(), replicas(&asked))?;
+        Ok(new)
+    }
+
+    /// A Scale has none.
+    fn labels<'o>(&self, _object: &'o dyn Object) -> Option<&'o BTreeMap<String, String>> {
+        None
+    }
 }
 
-fn scale_at(resource: &Resource, object: &dyn Object, version: Option<String>) -> Result<Scale, ApiError> {
+/// The Scale of a workload.
+fn scale(resource: &Resource, object: &dyn Object) -> Result<Scale, ApiError> {
     let view = resource.strategy().scale(object)?.filter(|_| resource.info().has(Subresource::Scale));
     let ScaleView { replicas, current, selector } = view.ok_or_else(ApiError::no_such_resource)?;
     let meta = object.meta();
@@ -203,7 +209,7 @@ fn scale_at(resource: &Resource, object: &dyn Object, version: Option<String>) -
             name: meta.name.clone(),
             namespace: meta.namespace.clone(),
             uid: meta.uid.clone(),
-            resource_version: version,
+            resource_version: meta.resource_version.clone(),
             creation_timestamp: meta.creation_timestamp.clone(),
             ..ObjectMeta::default()
         },

@@ -1,50 +1,19 @@
-//! Create, update and patch: the write path, in the order of the steps at the front door.
-//!
-//! A create tries until its name is free and its namespace holds still; an update reads, changes and commits until
-//! nobody was faster ([`Registry::revise`]).
+//! Create, update and patch: where the object of each comes from. All then take the steps of the [`pipeline`](crate::pipeline).
 
-mod account;
-mod apply;
-mod body;
-mod commit;
-pub(crate) mod owners;
-mod revise;
-
-use bytes::Bytes;
-use jiff::Timestamp;
-use machinery::field::{ErrorList, FieldError, Path};
-use machinery::gvk::GroupKind;
-use machinery::patch;
-use machinery::status::{ApiError, Cause, MODIFIED};
-use serde_json::Value;
-use store::{Entry, Expect, Op};
+use machinery::status::{ApiError, Reason};
 
 use crate::Registry;
-use crate::admission::{Attributes, Operation, quota};
-use crate::custom::DEFINITIONS;
 use crate::decode::Report;
-use crate::escalation::WriteAttributes;
-use crate::kind::{Context, Subresource};
-use crate::meta;
-use crate::ops::Object;
-use crate::request::{FieldValidation, PatchType, Target, WriteOptions, Written};
-use crate::table::{Resource, ResourceInfo};
-use owners::Writer;
+use crate::kind::Subresource;
+use crate::pipeline::decode::{self, report_for};
+use crate::pipeline::{
+    ATTEMPTS, Action, Operation, PATCH_ATTEMPTS, Patch, Propose, Proposed, Stored, Write, apply, managed_fields,
+    read_config,
+};
+use crate::request::{PatchType, Target, WriteOptions, Written, invalid_options};
+use machinery::field::{FieldError, Path};
 
-pub use apply::check_manager;
-pub(crate) use apply::owners_of_replicas;
-pub(crate) use body::{decode_other, report_for};
-pub(crate) use commit::{Attempt, Change, encode};
-pub(crate) use revise::{Draft, Revision};
-
-/// How often a patch is applied again when somebody was faster; upstream's figure.
-const PATCH_ATTEMPTS: usize = 5;
-
-/// How often an unconditional update, or a create in a namespace that is being changed, is tried.
-pub(crate) const ATTEMPTS: usize = 100;
-
-/// How often a name is made up before the client is told that none was free; upstream's figure.
-const NAME_ATTEMPTS: usize = 8;
+pub use crate::pipeline::check_manager;
 
 impl Registry {
     /// Creates an object.
@@ -53,86 +22,25 @@ impl Registry {
     /// 400 for a body that cannot be read or is meant for somewhere else, 404 and 403 for a namespace that does not
     /// exist or is going away, 409 for a name that is taken, 422 for an object that breaks rules.
     pub async fn create(&self, target: &Target, body: &[u8], options: &WriteOptions) -> Result<Written, ApiError> {
-        let resource = &target.resource;
-        // 1. Decode.
-        let mut report = report_for(options);
-        let object = body::decode(resource, body, &mut report, options)?;
-        self.create_object(target, object, None, report.into_findings(), options).await
+        let mut operation = Propose(|_: Option<&Stored>, warnings: &mut Vec<String>| {
+            let mut report = report_for(options);
+            let object = decode::body(&target.resource, body, &mut report, options)?;
+            warnings.extend(report.into_findings());
+            Ok(Proposed::new(object))
+        });
+        self.create_proposed(target, &mut operation, options).await
     }
 
-    /// Creates a decoded object. Its fields belong to who writes, unless `owners` say otherwise.
-    async fn create_object(
+    /// Creates what is proposed; the target may have a name.
+    async fn create_proposed(
         &self,
         target: &Target,
-        mut object: Box<dyn Object>,
-        owners: Option<String>,
-        mut warnings: Vec<String>,
+        operation: &mut dyn Operation,
         options: &WriteOptions,
     ) -> Result<Written, ApiError> {
-        let resource = &target.resource;
-        // 2. Check that it is meant for this path.
-        body::check_namespace(object.meta(), target)?;
-        body::check_no_version(object.meta())?;
-        self.await_account(target, object.as_ref()).await;
-        // 3. Defaults. What is there now is what the client has said.
-        let strategy = resource.strategy();
-        strategy.default(object.as_mut())?;
-        let now = Timestamp::now();
-        let writer = Writer { resource: resource.as_ref(), subresource: None, options, now };
-        let owners = owners.map_or_else(|| writer.created(object.as_mut()), Ok)?;
-        // 4. Prepare, with what admission has to say.
-        let attributes = Attributes::new(target, None, Operation::Create, &options.user, options.dry_run);
-        let context = self.context(target, options, now);
-        let generated = meta::wants_generated_name(object.meta());
-        meta::prepare_create(object.meta_mut(), &target.namespace, now);
-        self.limit(&attributes, object.as_mut(), None);
-        strategy.prepare(object.as_mut(), None, None, &context)?;
-        // 5. Validate; that its namespace is missing is said first, as upstream does.
-        let validate = |object: &mut dyn Object, changed, warnings: &mut Vec<String>| {
-            if changed {
-                strategy.prepare(object, None, None, &context)?;
-            }
-            self.check_namespace(target, object)?;
-            let mut errors = meta::validate(object.meta(), resource.info());
-            let findings = strategy.validate(object, None, None)?;
-            errors.extend(findings.errors);
-            refuse_invalid(resource.info(), object, &errors)?;
-            warnings.extend(findings.warnings);
-            let new: Option<&dyn Object> = Some(object);
-            self.check_escalation(&WriteAttributes { user: &options.user, target, subresource: None, new, old: None })
-        };
-        self.admit(&attributes, &mut object, None, &mut warnings, validate).await?;
-
-        let mut names_tried = 1;
-        for _ in 0..ATTEMPTS {
-            let namespace = self.check_namespace(target, object.as_ref())?;
-            let _naming = self.naming(resource.info()).await;
-            let _alone = if quota::concerns(self, &attributes) { Some(self.0.charging.lock().await) } else { None };
-            let mut conditions = quota::charge(self, &attributes, Some(object.as_ref()), None)?;
-            conditions.extend(namespace);
-            // 6. Allocate. 7. Encode. 8. Commit.
-            let reservation = strategy.allocate(object.as_mut(), None, &context)?;
-            let outcome = self.insert(target, object.as_mut(), &owners, conditions, reservation, options).await?;
-            match outcome {
-                Inserted::Done(stored) => {
-                    return Ok(Written {
-                        body: resource.served(&stored).map_err(ApiError::internal)?,
-                        stored,
-                        created: true,
-                        warnings,
-                    });
-                }
-                Inserted::NameTaken { .. } if generated && names_tried < NAME_ATTEMPTS => {
-                    names_tried += 1;
-                    meta::generate_name(object.meta_mut());
-                }
-                Inserted::NameTaken { going } => {
-                    return Err(name_taken(resource.info(), object.as_ref(), generated, going));
-                }
-                Inserted::Overtaken => {}
-            }
-        }
-        Err(ApiError::server_timeout(&resource.info().group_resource, "create", 1))
+        // Steps 7 and 8 are tried again by themselves.
+        let write = Write::new(self, Action::Create, target, None, options).tried(1);
+        self.run(&write, operation).await?.written(&target.resource)
     }
 
     /// Replaces an object, or what one of its subresources is for.
@@ -152,26 +60,24 @@ impl Registry {
             return self.update_scale(target, body, options).await;
         }
         let mut report = report_for(options);
-        let mut decoded = Some(body::decode(resource, body, &mut report, options)?);
+        let mut decoded = Some(decode::body(resource, body, &mut report, options)?);
         if let Some(object) = &decoded {
-            body::check_name(object.meta(), target)?;
+            decode::check_name(object.meta(), target)?;
         }
-        let mut warnings = report.into_findings();
+        let findings = report.into_findings();
         if resource.info().create_on_update && subresource.is_none() && self.lookup(target).is_none() {
             let collection = Target::collection(resource, target.namespace.clone());
             return self.create(&collection, body, options).await;
         }
-        let revision = Revision::new(target, subresource, options, ATTEMPTS);
-        let outcome = self
-            .revise(&revision, &mut warnings, |_, _, _| {
-                let new = match decoded.take() {
-                    Some(first) => first,
-                    None => body::decode(resource, body, &mut Report::ignore(), options)?,
-                };
-                Ok(Draft { new, owners: None })
-            })
-            .await?;
-        outcome.written(resource, warnings)
+        let write = updating(self, target, subresource, options);
+        let mut operation = Propose(|_: Option<&Stored>, warnings: &mut Vec<String>| {
+            warnings.extend(findings.iter().cloned());
+            match decoded.take() {
+                Some(first) => Ok(Proposed::new(first)),
+                None => decode::body(resource, body, &mut Report::ignore(), options).map(Proposed::new),
+            }
+        });
+        self.run(&write, &mut operation).await?.written(resource)
     }
 
     /// Applies a patch to an object, or to what one of its subresources is for.
@@ -195,216 +101,73 @@ impl Registry {
         if resource.info().custom && patch_type == PatchType::Strategic && subresource != Some(Subresource::Scale) {
             return Err(PatchType::strategic_unsupported());
         }
-        let patch: Value = serde_json::from_slice(patch)
-            .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
-        let patch = Patch { patch_type, patch };
+        let patch = Patch::read(patch_type, patch)?;
         if subresource == Some(Subresource::Scale) {
             return self.patch_scale(target, &patch, options).await;
         }
         let attempts = if patch.is_conditional() { 1 } else { PATCH_ATTEMPTS };
-        let revision = Revision::new(target, subresource, options, attempts);
-        let mut warnings = Vec::new();
-        let outcome = self
-            .revise(&revision, &mut warnings, |entry, _, warnings| {
-                // The owners of the fields are left out where the patch is not about them.
-                let stored = if patch.is_about_owners() { entry.value.clone() } else { owners::without(&entry.value) };
-                let current = resource.served(&stored).map_err(ApiError::internal)?;
-                let patched = patch.apply(&current, &resource.info().definition)?;
-                let mut report = report_for(options);
-                let new = body::decode_patched(resource, &patched, &mut report, options)?;
-                body::check_name(new.meta(), target)?;
-                *warnings = report.into_findings();
-                Ok(Draft { new, owners: None })
-            })
-            .await?;
-        outcome.written(resource, warnings)
+        let write = updating(self, target, subresource, options).tried(attempts);
+        let mut operation = Propose(|old: Option<&Stored>, warnings: &mut Vec<String>| {
+            let stored = &old.ok_or_else(|| ApiError::internal("there is nothing to patch"))?.entry.value;
+            // The managedFields are left out where the patch is not about them.
+            let whole = patch.is_about_managed_fields();
+            let stored = if whole { stored.clone() } else { managed_fields::without(stored) };
+            let current = resource.served(&stored).map_err(ApiError::internal)?;
+            let patched = patch.apply(&current, &resource.info().definition)?;
+            let mut report = report_for(options);
+            let new = decode::patched(resource, &patched, &mut report, options)?;
+            decode::check_name(new.meta(), target)?;
+            warnings.extend(report.into_findings());
+            Ok(Proposed::new(new))
+        });
+        self.run(&write, &mut operation).await?.written(resource)
     }
 
-    /// Held while a definition is given its names: which are free is read before, and written with, its commit.
-    async fn naming(&self, info: &ResourceInfo) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        if *info.storage == *DEFINITIONS { Some(self.0.naming.lock().await) } else { None }
-    }
-
-    /// What the hooks may know.
-    pub(crate) fn context<'a>(&'a self, target: &'a Target, options: &'a WriteOptions, now: Timestamp) -> Context<'a> {
-        Context {
-            now,
-            user: &options.user,
-            namespace: &target.namespace,
-            dry_run: options.dry_run,
-            allocators: &self.0.allocators,
-            store: &self.0.store,
+    /// Applies a configuration to an object, which it creates where there is none, or to one of its subresources.
+    async fn server_side_apply(
+        &self,
+        target: &Target,
+        subresource: Option<Subresource>,
+        config: &[u8],
+        options: &WriteOptions,
+    ) -> Result<Written, ApiError> {
+        let resource = &target.resource;
+        if options.field_manager.is_empty() {
+            let error = FieldError::required(&Path::new("fieldManager"), "is required for apply patch");
+            return Err(invalid_options("PatchOptions", error));
         }
-    }
-
-    /// The condition on the namespace under which an object may be created in it; none for cluster scope.
-    fn check_namespace(&self, target: &Target, object: &dyn Object) -> Result<Option<Op>, ApiError> {
-        if target.namespace.is_empty() {
-            return Ok(None);
+        if subresource == Some(Subresource::Scale) {
+            return self.apply_scale(target, config, options).await;
         }
-        let resources = self.resources();
-        let Some(namespaces) = resources.get("", "v1", "namespaces") else { return Ok(None) };
-        let place = Target::object(namespaces, "", target.namespace.clone());
-        let namespace = self.find(&place)?;
-        if namespace.attributes.field("status.phase") == Some("Terminating") {
-            return Err(terminating(target, object));
+        let config = read_config(config)?;
+        let write = updating(self, target, subresource, options).tried(PATCH_ATTEMPTS);
+        let mut operation = Propose(|old: Option<&Stored>, _: &mut Vec<String>| apply(&write, &config, old));
+        for _ in 0..PATCH_ATTEMPTS {
+            if self.lookup(target).is_some() || subresource.is_some() {
+                return self.run(&write, &mut operation).await?.written(resource);
+            }
+            match self.create_proposed(target, &mut operation, options).await {
+                // Somebody was faster: then this applies to their object.
+                Err(error) if error.reason == Reason::AlreadyExists => {}
+                created => return created,
+            }
         }
-        Ok(Some(Op::Check { key: namespace.key.clone(), expect: Expect::Revision(namespace.revision) }))
+        Err(ApiError::server_timeout(&resource.info().group_resource, "patch", 1))
     }
 }
 
-/// How an attempt to create ended.
-pub(crate) enum Inserted {
-    /// The object is stored, or would be.
-    Done(Bytes),
-    /// There is an object of that name.
-    NameTaken {
-        /// It is being deleted.
-        going: bool,
-    },
-    /// Somebody wrote to the namespace, or a quota in it, meanwhile.
-    Overtaken,
-}
-
-/// 409: there is an object of that name.
-fn name_taken(info: &ResourceInfo, object: &dyn Object, generated: bool, going: bool) -> ApiError {
-    let name = object.meta().name.as_deref().unwrap_or_default();
-    if generated {
-        return ApiError::generate_name_conflict(&info.group_resource, name, 1);
-    }
-    let mut error = ApiError::already_exists(&info.group_resource, name);
-    if going {
-        error.message = format!("object is being deleted: {}", error.message);
-    }
-    error
-}
-
-/// A patch as it was sent.
-pub(crate) struct Patch {
-    patch_type: PatchType,
-    patch: Value,
-}
-
-impl Patch {
-    /// Whether the patch asks for a version of the object: then a conflict is the answer, and trying again useless.
-    fn is_conditional(&self) -> bool {
-        let pointer = "/metadata/resourceVersion";
-        match self.patch_type {
-            PatchType::Merge | PatchType::Strategic => self.patch.pointer(pointer).is_some_and(Value::is_string),
-            PatchType::Json => self.has_path(|path| path == pointer),
-            PatchType::Apply => false,
-        }
-    }
-
-    /// Whether the patch looks at or changes `managedFields`.
-    fn is_about_owners(&self) -> bool {
-        let pointer = "/metadata/managedFields";
-        match self.patch_type {
-            PatchType::Json => self.has_path(|path| matches!(path, "" | "/metadata") || path.starts_with(pointer)),
-            _ => self.patch.pointer(pointer).is_some(),
-        }
-    }
-
-    fn has_path(&self, is: impl Fn(&str) -> bool) -> bool {
-        let paths = |operation: &Value| ["path", "from"].iter().any(|key| operation[*key].as_str().is_some_and(&is));
-        self.patch.as_array().is_some_and(|operations| operations.iter().any(paths))
-    }
-
-    /// The patched document.
-    pub(crate) fn apply(&self, current: &[u8], definition: &str) -> Result<Vec<u8>, ApiError> {
-        let current: Value = serde_json::from_slice(current).map_err(ApiError::internal)?;
-        let patched = match self.patch_type {
-            PatchType::Json => patch::json_patch(&current, &self.patch),
-            // An apply does not come here.
-            PatchType::Merge | PatchType::Apply => patch::merge_patch(&current, &self.patch),
-            PatchType::Strategic => patch::strategic_merge_patch(&current, &self.patch, definition),
-        };
-        let patched = patched.map_err(ApiError::from)?;
-        serde_json::to_vec(&patched).map_err(ApiError::internal)
-    }
-}
-
-/// Whether nothing keeps an object that is being deleted any longer.
-pub(crate) fn is_finalized(resource: &Resource, object: &dyn Object) -> Result<bool, ApiError> {
-    let meta = object.meta();
-    Ok(meta.deletion_timestamp.is_some()
-        && meta.finalizers.as_ref().is_none_or(Vec::is_empty)
-        && meta.deletion_grace_period_seconds.unwrap_or_default() == 0
-        && !resource.strategy().has_other_finalizers(object)?)
-}
-
-/// 422 when there is something wrong.
-pub(crate) fn refuse_invalid(info: &ResourceInfo, object: &dyn Object, errors: &ErrorList) -> Result<(), ApiError> {
-    if errors.is_empty() {
-        return Ok(());
-    }
-    let meta = object.meta();
-    let name = meta.name.as_deref().or(meta.generate_name.as_deref()).unwrap_or_default();
-    Err(ApiError::invalid(&info.group_kind, name, errors))
-}
-
-/// The conditions a body makes by its uid and resourceVersion.
-fn check_preconditions(info: &ResourceInfo, new: &dyn Object, old: &dyn Object, entry: &Entry) -> Result<(), ApiError> {
-    let name = &entry.key.name;
-    let (asked, found) = (new.meta().uid.as_deref(), old.meta().uid.as_deref());
-    if let Some(asked) = asked.filter(|asked| !asked.is_empty() && Some(*asked) != found) {
-        let why = uid_mismatch(asked, found.unwrap_or_default());
-        return Err(ApiError::conflict(&info.group_resource, name, why));
-    }
-    match new.meta().resource_version.as_deref().unwrap_or_default() {
-        "" | "0" if info.unconditional_update => Ok(()),
-        "" | "0" => {
-            let error = FieldError::invalid(
-                &Path::new("metadata").child("resourceVersion"),
-                0,
-                "must be specified for an update",
-            );
-            Err(ApiError::invalid(&info.group_kind, name, &ErrorList(vec![error])))
-        }
-        asked if asked == entry.revision.to_string() => Ok(()),
-        asked if asked.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Err(ApiError::conflict(&info.group_resource, name, MODIFIED))
-        }
-        asked => {
-            let error = FieldError::invalid(
-                &Path::new("metadata").child("resourceVersion"),
-                asked,
-                format!("strconv.ParseUint: parsing {asked:?}: invalid syntax"),
-            );
-            Err(ApiError::invalid(&info.group_kind, name, &ErrorList(vec![error])))
-        }
-    }
+/// A write to an object that is there, or to one of its subresources.
+fn updating<'a>(
+    registry: &'a Registry,
+    target: &'a Target,
+    subresource: Option<Subresource>,
+    options: &'a WriteOptions,
+) -> Write<'a> {
+    let action = if subresource.is_some() { Action::UpdateSubresource } else { Action::Update };
+    Write::new(registry, action, target, subresource, options).tried(ATTEMPTS)
 }
 
 /// Upstream's words for a precondition on the uid that does not hold.
 pub(crate) fn uid_mismatch(asked: &str, found: &str) -> String {
     format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {found}")
-}
-
-/// 403: nothing new is created in a namespace that is going away.
-fn terminating(target: &Target, object: &dyn Object) -> ApiError {
-    let namespace = &target.namespace;
-    let name = object.meta().name.as_deref().unwrap_or_default();
-    ApiError::forbidden(
-        &target.resource.info().group_resource,
-        name,
-        format!("unable to create new content in namespace {namespace} because it is being terminated"),
-    )
-    .with_cause(Cause {
-        reason: "NamespaceTerminating".into(),
-        message: format!("namespace {namespace} is being terminated"),
-        field: "metadata.namespace".into(),
-    })
-}
-
-/// What strict validation says about the result of a patch: 422 with the whole document, as upstream.
-pub(crate) fn invalid_patch(patched: &[u8], why: &str) -> ApiError {
-    let document = String::from_utf8_lossy(patched);
-    let error = FieldError::invalid(&Path::new("patch"), document.as_ref(), why);
-    ApiError::invalid(&GroupKind::from_static("", ""), "", &ErrorList(vec![error]))
-}
-
-/// Whether findings refuse the request.
-pub(crate) fn is_strict(options: &WriteOptions) -> bool {
-    options.field_validation == FieldValidation::Strict
 }

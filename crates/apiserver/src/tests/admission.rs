@@ -1,20 +1,69 @@
 //! Nothing passes admission by: every verb of every resource and subresource that the API serves is seen by a webhook of
-//! either kind, or is on the list of those that upstream's do not see.
+//! either kind and by the escalation check, or is on the short list of those that upstream's do not see
+//! ([`unseen_by_webhooks`], [`unchecked`]).
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use registry::{Subresource, WebhookCall, WebhookClient};
+use machinery::status::ApiError;
+use registry::{EscalationCheck, Subresource, WebhookCall, WebhookClient, WriteAttributes};
 use serde_json::{Value, json};
 
 use super::support::Fixture;
 use crate::catalog;
 
-/// Allows everything, and keeps what it was asked.
+/// Allows what the roles allow, and keeps what it was asked.
 #[derive(Default)]
-struct Recorder(Mutex<Vec<(String, Value)>>);
+struct Recorder {
+    /// Name of the webhook, and the request.
+    reviews: Mutex<Vec<(String, Value)>>,
+    checks: Mutex<Vec<Checked>>,
+    roles: OnceLock<Arc<dyn EscalationCheck>>,
+}
+
+/// What the escalation check was asked about.
+#[derive(Debug, PartialEq, Eq)]
+struct Checked {
+    resource: String,
+    subresource: &'static str,
+    /// Whether there is an object as it will be, and one as it is.
+    states: (bool, bool),
+}
+
+impl EscalationCheck for Recorder {
+    fn check(&self, write: &WriteAttributes<'_>) -> Result<(), ApiError> {
+        let resource = write.target.resource.info().plural.clone();
+        let subresource = write.subresource.map_or("", Subresource::name);
+        let states = (write.new.is_some(), write.old.is_some());
+        self.checks.lock().unwrap().push(Checked { resource, subresource, states });
+        self.roles.get().expect("the check of the roles").check(write)
+    }
+}
+
+/// What webhooks are not asked about, with upstream's reason.
+fn unseen_by_webhooks(group: &str) -> Option<&'static str> {
+    (group == "admissionregistration.k8s.io").then_some(
+        "a webhook must not stand in the way of its own removal: `IsExemptAdmissionConfigurationResource` in \
+         staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/predicates/rules/rules.go",
+    )
+}
+
+/// What the escalation check is not asked about, with upstream's reason.
+fn unchecked(kind: &str, operation: &str) -> Option<&'static str> {
+    match (kind, operation) {
+        (_, "CONNECT") => Some(
+            "nothing is written: NodeRestriction handles create, update and delete alone, \
+             plugin/pkg/admission/noderestriction/admission.go",
+        ),
+        (kind, _) if kind.ends_with("Review") => Some(
+            "a question gives nobody rights; RBAC checks the storage of its own kinds alone, \
+             pkg/registry/rbac/rest/storage_rbac.go",
+        ),
+        _ => None,
+    }
+}
 
 impl WebhookClient for Recorder {
     fn call(&self, call: WebhookCall) -> BoxFuture<'_, Result<Bytes, String>> {
@@ -22,7 +71,7 @@ impl WebhookClient for Recorder {
         let request = review["request"].clone();
         let response = json!({ "uid": request["uid"], "allowed": true });
         let review = json!({ "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": response });
-        self.0.lock().unwrap().push((call.url.rsplit('/').next().unwrap().to_owned(), request));
+        self.reviews.lock().unwrap().push((call.url.rsplit('/').next().unwrap().to_owned(), request));
         async move { Ok(Bytes::from(review.to_string())) }.boxed()
     }
 }
@@ -31,8 +80,11 @@ impl WebhookClient for Recorder {
 struct Sent {
     line: String,
     body: Value,
-    /// The operation; `None` for what nobody is asked about.
-    operation: Option<&'static str>,
+    operation: &'static str,
+    /// Whether webhooks are asked about it.
+    reviewed: bool,
+    /// Whether the escalation check is.
+    checked: bool,
     resource: String,
     subresource: &'static str,
     kind: Option<&'static str>,
@@ -202,16 +254,13 @@ impl Row {
         body
     }
 
-    /// Upstream: `IsExemptAdmissionConfigurationResource`. A webhook must not stand in the way of its own removal.
-    fn is_exempt(&self) -> bool {
-        self.group == "admissionregistration.k8s.io"
-    }
-
     fn sent(&self, line: String, body: Value, operation: &'static str, subresource: Option<Subresource>) -> Sent {
         Sent {
             line,
             body,
-            operation: (!self.is_exempt()).then_some(operation),
+            operation,
+            reviewed: unseen_by_webhooks(&self.group).is_none(),
+            checked: unchecked(&self.kind, operation).is_none(),
             resource: self.plural.clone(),
             subresource: subresource.map_or("", Subresource::name),
             kind: subresource.and_then(|one| one.kind(&self.kind)).map(|(_, _, kind)| kind),
@@ -280,20 +329,22 @@ async fn stored(fixture: &Fixture, path: &str) -> Value {
     fixture.ask(&format!("GET {path}"), &[], "").await.json()
 }
 
-/// Sends a request, and checks that both webhooks have seen it as it should be seen. What is wrong is added to `problems`.
+/// Sends a request, and checks that both webhooks and the escalation check have seen it as it should be seen. What is wrong
+/// is added to `problems`.
 async fn check(fixture: &Fixture, recorder: &Recorder, sent: Sent, problems: &mut Vec<String>) {
-    recorder.0.lock().unwrap().clear();
+    recorder.reviews.lock().unwrap().clear();
+    recorder.checks.lock().unwrap().clear();
     let patch = sent.line.starts_with("PATCH");
     let kind = if patch { "application/merge-patch+json" } else { "application/json" };
     let body = if sent.body.is_null() { String::new() } else { sent.body.to_string() };
     let reply = fixture.ask(&sent.line, &[("content-type", kind)], body).await;
     // Where a connection leads is no affair of admission.
-    let connects = sent.operation == Some("CONNECT");
+    let connects = sent.operation == "CONNECT";
     if !connects && !reply.status.is_success() {
         problems.push(format!("{}: {}", sent.line, reply.text));
         return;
     }
-    let seen = recorder.0.lock().unwrap();
+    let seen = recorder.reviews.lock().unwrap();
     for name in ["mutating", "validating"] {
         let found: Vec<&Value> = seen.iter().filter(|(hook, _)| hook == name).map(|(_, request)| request).collect();
         let is_it = |request: &Value, operation: &str| {
@@ -305,20 +356,35 @@ async fn check(fixture: &Fixture, recorder: &Recorder, sent: Sent, problems: &mu
                 && of_kind
                 && if operation == "DELETE" { object.is_null() } else { object["kind"] == *kind }
         };
-        let right = match sent.operation {
-            None => found.is_empty(),
-            Some(operation) => !found.is_empty() && found.iter().all(|request| is_it(request, operation)),
+        let right = match sent.reviewed {
+            false => found.is_empty(),
+            true => !found.is_empty() && found.iter().all(|request| is_it(request, sent.operation)),
         };
         if !right {
             problems.push(format!("{}: {name} was to see {:?} and saw {found:?}", sent.line, sent.operation));
         }
+    }
+    let checks = recorder.checks.lock().unwrap();
+    let states = match (sent.operation, sent.subresource) {
+        ("CREATE", "binding" | "eviction") | ("UPDATE", _) => (true, true),
+        ("CREATE", _) => (true, false),
+        _ => (false, true),
+    };
+    let expect = Checked { resource: sent.resource.clone(), subresource: sent.subresource, states };
+    // An Eviction goes on as a deletion of its pod.
+    if checks.first() != sent.checked.then_some(&expect) {
+        problems.push(format!("{}: the escalation check was to see {expect:?} and saw {checks:?}", sent.line));
     }
 }
 
 #[tokio::test]
 async fn whatever_the_api_serves_passes_admission() {
     let recorder = Arc::new(Recorder::default());
-    let fixture = Fixture::with_webhooks(Arc::clone(&recorder) as _).await;
+    let fixture = Fixture::with_checks(Arc::clone(&recorder) as _, |roles| {
+        assert!(recorder.roles.set(roles).is_ok());
+        Arc::clone(&recorder) as _
+    })
+    .await;
     hook(&fixture, "MutatingWebhookConfiguration", "mutating").await;
     hook(&fixture, "ValidatingWebhookConfiguration", "validating").await;
     let rows = walk(&fixture).await;

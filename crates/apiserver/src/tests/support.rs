@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use registry::{Registry, WebhookClient};
+use registry::{EscalationCheck, Registry, WebhookClient};
 use serde_json::Value;
 use streaming::stats::Summary;
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeError, PodRef, Streams};
@@ -48,20 +48,27 @@ impl Fixture {
     }
 
     pub(crate) async fn with(extensions: Vec<Extension>) -> Self {
-        Self::open(extensions, Arc::new(webhooks::Caller)).await
+        Self::open(extensions, Arc::new(webhooks::Caller), |rbac| rbac).await
     }
 
-    /// One whose webhooks are all `client`.
-    pub(crate) async fn with_webhooks(client: Arc<dyn WebhookClient>) -> Self {
-        Self::open(Vec::new(), client).await
+    /// One whose writes are checked by what `wrap` makes of the roles' check, and whose webhooks are all `client`.
+    pub(crate) async fn with_checks(
+        client: Arc<dyn WebhookClient>,
+        wrap: impl FnOnce(Arc<dyn EscalationCheck>) -> Arc<dyn EscalationCheck>,
+    ) -> Self {
+        Self::open(Vec::new(), client, wrap).await
     }
 
-    async fn open(extensions: Vec<Extension>, webhooks: Arc<dyn WebhookClient>) -> Self {
+    async fn open(
+        extensions: Vec<Extension>,
+        webhooks: Arc<dyn WebhookClient>,
+        wrap: impl FnOnce(Arc<dyn EscalationCheck>) -> Arc<dyn EscalationCheck>,
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let store = store::Options { fsync: false, ..store::Options::new(home.path().join("store")) };
         let storage = registry::Storage::open(registry::Options { store, allocators: Default::default() }).unwrap();
         let rbac = Rbac::new(storage.store());
-        let escalation = Arc::clone(&rbac) as _;
+        let escalation = wrap(Arc::clone(&rbac) as _);
         let registry = Registry::new(storage, registry::Dependencies { escalation, webhooks });
         registry.bootstrap(6443).await.unwrap();
         authz::bootstrap(&registry).await.unwrap();

@@ -72,17 +72,13 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    pub(crate) fn new(
-        attributes: &Attributes<'_>,
-        object: Option<&dyn Object>,
-        old: Option<&dyn Object>,
-    ) -> Result<Self, ApiError> {
+    pub(crate) fn new(attributes: &Attributes<'_>, object: Option<&dyn Object>) -> Result<Self, ApiError> {
         let encode = |object: Option<&dyn Object>| match object {
             Some(object) => attributes.codec.encode(object).map(|json| Value::plain(&json)),
             None => Ok(Value::plain(&Json::Null)),
         };
-        let request = Value::plain(&review::describe(attributes, object, old));
-        Ok(Self { object: encode(object)?, old: encode(old)?, request })
+        let request = Value::plain(&review::describe(attributes, object));
+        Ok(Self { object: encode(object)?, old: encode(attributes.old)?, request })
     }
 
     pub(crate) fn variables(&self) -> Vec<(&'static str, Value)> {

@@ -1,16 +1,16 @@
 //! Connections: `exec`, `attach`, `portforward` and `proxy`. Admission sees the options of the request, under the operation
 //! CONNECT.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::status::ApiError;
 use serde::{Deserialize, Serialize};
 
-use super::transient::Plain;
-use super::{Attributes, Operation};
 use crate::Registry;
 use crate::kind::Subresource;
-use crate::ops::{Object, cast_into};
-use crate::request::Target;
+use crate::ops::Object;
+use crate::request::{Target, WriteOptions};
 use crate::user::User;
 
 /// The options of a connection: upstream's PodExecOptions, PodAttachOptions, PodPortForwardOptions, PodProxyOptions,
@@ -81,17 +81,14 @@ impl Registry {
         target: &Target,
         subresource: Subresource,
         options: ConnectOptions,
-        user: &User,
+        user: &Arc<User>,
         warnings: &mut Vec<String>,
     ) -> Result<ConnectOptions, ApiError> {
-        let codec = Plain::<OptionsObject>::new();
-        let attributes = Attributes::new(target, Some(subresource), Operation::Connect, user, false);
-        let attributes = Attributes { codec: &codec, ..attributes };
-        let kind = attributes.kind();
-        let (kind, api_version) = (kind.kind.to_string(), kind.group_version().to_string());
-        let metadata = ObjectMeta::default();
-        let mut object: Box<dyn Object> = Box::new(OptionsObject { kind, api_version, metadata, options });
-        self.admit(&attributes, &mut object, None, warnings, |_, _, _| Ok(())).await?;
-        cast_into(object).map(|object: OptionsObject| object.options)
+        let api_version = "v1".to_owned();
+        let kind = subresource.kind(&target.resource.info().kind).map_or("", |(_, _, kind)| kind).to_owned();
+        let object = OptionsObject { kind, api_version, metadata: ObjectMeta::default(), options };
+        let options = WriteOptions { user: Arc::clone(user), ..WriteOptions::default() };
+        let admitted = self.admit_options(target, subresource, object, &options, warnings).await?;
+        Ok(admitted.options)
     }
 }

@@ -1,57 +1,128 @@
-//! Admission: what looks at a request between its defaults and its commit, changes it or refuses it. The chain is
-//! upstream's, in upstream's order:
+//! Admission: the plugins that look at a request between its defaults and its commit, change it or refuse it.
 //!
-//! | step | changes | refuses | where |
-//! |---|---|---|---|
-//! | NamespaceLifecycle | | new objects where the namespace is missing or going | `write.rs`, with the commit |
-//! | LimitRanger | what containers ask for | what is outside the bounds | [`limits`] |
-//! | ServiceAccount, Priority, DefaultTolerationSeconds | pods | | `kinds/pod/admission.rs` |
-//! | DefaultStorageClass | claims | | `kinds/storage` |
-//! | MutatingAdmissionWebhook | anything | anything | [`webhook`] |
-//! | (validation) | | | whoever calls [`Registry::admit`] |
-//! | LimitRanger, ValidatingAdmissionWebhook | | anything | [`limits`], [`webhook`] |
-//! | ResourceQuota | | what there is no room for | [`quota`], charged with the commit |
+//! [`PLUGINS`] is the chain, in upstream's order (`pkg/kubeapiserver/options/plugins.go`); a further one is a file and a row.
+//! Each has three halves, of which most plugins need one: `admit` may change the object (step 4 of the
+//! [`pipeline`](crate::pipeline)), `validate` may only refuse it (step 6), `charge` says what must be committed together
+//! with it (step 7).
 //!
 //! # What passes it
 //!
-//! Every request that changes something or opens a connection goes through [`Registry::admit`], a DELETE through
-//! [`Registry::admit_delete`]. Webhooks see what upstream's see:
+//! Every request that changes something or opens a connection. Webhooks see what upstream's see:
 //!
 //! | request | operation | object |
 //! |---|---|---|
 //! | create, or an apply or PUT that creates | CREATE | the object |
 //! | update, patch, apply; `status`, `finalize`, `resize`, `ephemeralcontainers` | UPDATE | the object |
-//! | `scale` | UPDATE | a Scale, before and after; the workload itself is updated without further admission |
+//! | `scale` | UPDATE | a Scale, before and after |
 //! | `binding`, `eviction`, `token` | CREATE | a Binding, Eviction, TokenRequest ([`transient`]) |
 //! | a review of `authentication.k8s.io` or `authorization.k8s.io` | CREATE | the review ([`transient`]) |
 //! | `exec`, `attach`, `portforward`, `proxy` | CONNECT | the options of the request ([`connect`]) |
 //! | delete, deletecollection | DELETE | the object as it is |
 //!
-//! Nothing sees reads (`log` and the GET of `scale` and `status` among them), what is about the configurations of admission
-//! itself ([`scope::is_exempt`]), and what the server writes on its own account: the pod that a Binding or an Eviction is
-//! about, the budget and quotas that are charged.
+//! Nothing sees reads (`log` and the GET of `scale` and `status` among them), and what the server writes on its own account:
+//! the pod that a Binding or an Eviction is about, the budget and quotas that are charged. Webhooks do not see the
+//! configurations of admission itself ([`scope::is_exempt`]).
 //!
 //! Which requests a webhook is about is decided by its rules and selectors ([`scope`]), then by its [`conditions`].
 
 pub(crate) mod conditions;
 pub(crate) mod connect;
-pub(crate) mod limits;
-pub(crate) mod quota;
+mod default_ingress_class;
+pub(crate) mod default_storage_class;
+mod default_toleration_seconds;
+mod leader_worker_set;
+mod limit_ranger;
+mod mutating_admission;
+mod namespace_lifecycle;
+mod persistent_volume_claim_resize;
+mod priority;
+pub(crate) mod resource_quota;
+mod runtime_class;
 pub(crate) mod scope;
+mod service_account;
 pub(crate) mod transient;
+mod validating_admission;
 pub(crate) mod webhook;
 
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
 use machinery::gvk::GroupVersionKind;
 use machinery::status::ApiError;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+use store::{Key, Op};
 
 use crate::Registry;
 use crate::decode::Report;
 use crate::kind::Subresource;
-use crate::ops::Object;
-use crate::request::Target;
+use crate::ops::{Object, cast, cast_mut};
 use crate::table::{Resource, ResourceInfo};
 use crate::user::User;
+
+/// The plugins, in upstream's order. LeaderWorkerSet stands where its project's webhook would be called.
+pub(crate) static PLUGINS: [&dyn AdmissionPlugin; 13] = [
+    &namespace_lifecycle::NamespaceLifecycle,
+    &limit_ranger::LimitRanger,
+    &service_account::ServiceAccount,
+    &priority::Priority,
+    &default_toleration_seconds::DefaultTolerationSeconds,
+    &default_storage_class::DefaultStorageClass,
+    &persistent_volume_claim_resize::PersistentVolumeClaimResize,
+    &runtime_class::RuntimeClass,
+    &default_ingress_class::DefaultIngressClass,
+    &leader_worker_set::LeaderWorkerSet,
+    &mutating_admission::MutatingAdmissionWebhook,
+    &validating_admission::ValidatingAdmissionWebhook,
+    &resource_quota::ResourceQuota,
+];
+
+/// A plugin of admission: upstream's `admission.MutationInterface` and `ValidationInterface`.
+#[async_trait]
+pub(crate) trait AdmissionPlugin: Sync {
+    /// Whether the request is any of its business. If not, nothing below is called.
+    fn handles(&self, attributes: &Attributes<'_>) -> bool;
+
+    /// Whether the plugins before it look at an object once more that it has changed.
+    fn reinvokes(&self) -> bool {
+        false
+    }
+
+    /// Changes the object, which is absent in a DELETE, or refuses the request. Answers whether it changed it. May be called
+    /// again for an object it has changed before.
+    ///
+    /// # Errors
+    /// What the client is told when the request is refused.
+    async fn admit(
+        &self,
+        _attributes: &Attributes<'_>,
+        _object: Option<&mut Box<dyn Object>>,
+        _warnings: &mut Vec<String>,
+    ) -> Result<bool, ApiError> {
+        Ok(false)
+    }
+
+    /// Refuses the request, or lets it pass.
+    ///
+    /// # Errors
+    /// What the client is told when the request is refused.
+    async fn validate(
+        &self,
+        _attributes: &Attributes<'_>,
+        _object: Option<&dyn Object>,
+        _warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// What must be true, or be written, in the commit of the object, which is absent when it is removed.
+    ///
+    /// # Errors
+    /// What the client is told when there is no room for it.
+    fn charge(&self, _attributes: &Attributes<'_>, _object: Option<&dyn Object>) -> Result<Vec<Op>, ApiError> {
+        Ok(Vec::new())
+    }
+}
 
 /// What is done to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,17 +146,22 @@ impl Operation {
 
 /// How the objects of an admission become JSON for a webhook, and come back from it.
 pub(crate) trait Codec: Sync {
-    /// The object as it is served.
+    /// The object as webhooks see it.
     ///
     /// # Errors
     /// When it has no JSON form.
     fn encode(&self, object: &dyn Object) -> Result<Value, ApiError>;
 
-    /// The object that a webhook has made of it, with its defaults.
+    /// What the `current` object becomes by what a webhook has made of it, with its defaults.
     ///
     /// # Errors
     /// When it is none of its kind.
-    fn decode(&self, patched: &[u8]) -> Result<Box<dyn Object>, ApiError>;
+    fn decode(&self, patched: &[u8], current: &dyn Object) -> Result<Box<dyn Object>, ApiError>;
+
+    /// The labels of the object as webhooks see it.
+    fn labels<'o>(&self, object: &'o dyn Object) -> Option<&'o BTreeMap<String, String>> {
+        object.meta().labels.as_ref()
+    }
 }
 
 /// The objects of a resource themselves.
@@ -95,7 +171,7 @@ impl Codec for Resource {
         serde_json::from_slice(&served).map_err(ApiError::internal)
     }
 
-    fn decode(&self, patched: &[u8]) -> Result<Box<dyn Object>, ApiError> {
+    fn decode(&self, patched: &[u8], _current: &dyn Object) -> Result<Box<dyn Object>, ApiError> {
         let mut object = self.as_ref().decode(patched, &mut Report::ignore()).map_err(ApiError::internal)?;
         self.strategy().default(object.as_mut())?;
         object.meta_mut().managed_fields = None;
@@ -103,14 +179,15 @@ impl Codec for Resource {
     }
 }
 
-/// A request that asks to be admitted: upstream's `admission.Attributes` but for its objects.
+/// A request that asks to be admitted: upstream's `admission.Attributes` but for its object, which changes on the way.
 #[derive(Clone, Copy)]
 pub(crate) struct Attributes<'a> {
+    pub(crate) registry: &'a Registry,
     /// The resource of the path.
     pub(crate) info: &'a ResourceInfo,
     /// Its namespace; empty for cluster scope.
     pub(crate) namespace: &'a str,
-    /// The name of the path; empty for a create.
+    /// The name of the path; may be empty for a create.
     pub(crate) name: &'a str,
     /// The subresource of the path.
     pub(crate) subresource: Option<Subresource>,
@@ -119,21 +196,11 @@ pub(crate) struct Attributes<'a> {
     pub(crate) dry_run: bool,
     /// What its objects are.
     pub(crate) codec: &'a dyn Codec,
+    /// The object as it is stored; absent in a create.
+    pub(crate) old: Option<&'a dyn Object>,
 }
 
-impl<'a> Attributes<'a> {
-    /// A request about an object of `target`'s resource, or all of it that a subresource shows.
-    pub(crate) fn new(
-        target: &'a Target,
-        subresource: Option<Subresource>,
-        operation: Operation,
-        user: &'a User,
-        dry_run: bool,
-    ) -> Self {
-        let Target { resource, namespace, name } = target;
-        Self { info: resource.info(), namespace, name, subresource, operation, user, dry_run, codec: resource }
-    }
-
+impl Attributes<'_> {
     /// The kind of its objects: that of the resource, unless the subresource takes another.
     pub(crate) fn kind(&self) -> GroupVersionKind {
         match self.subresource.and_then(|subresource| subresource.kind(&self.info.kind)) {
@@ -156,45 +223,49 @@ impl<'a> Attributes<'a> {
         let name = meta.name.as_deref().or(meta.generate_name.as_deref()).unwrap_or(self.name);
         ApiError::forbidden(&self.info.group_resource, name, why)
     }
+
+    /// Whether a whole object that is stored there is created.
+    fn creates(&self, storage: &str) -> bool {
+        self.operation == Operation::Create && self.is_whole(storage)
+    }
+
+    /// Whether a whole object that is stored there is updated.
+    fn updates(&self, storage: &str) -> bool {
+        self.operation == Operation::Update && self.is_whole(storage)
+    }
+
+    fn is_whole(&self, storage: &str) -> bool {
+        self.subresource.is_none() && &*self.info.storage == storage
+    }
+
+    /// Another object, as it is stored. One that cannot be read is as good as none.
+    fn stored<T: DeserializeOwned>(&self, storage: &str, namespace: &str, name: &str) -> Option<T> {
+        let entry = self.registry.store().get(&Key::new(storage, namespace, name))?;
+        serde_json::from_slice(&entry.value).ok()
+    }
+
+    /// All objects that are stored there, of whatever namespace.
+    fn all_stored<T: DeserializeOwned>(&self, storage: &str) -> Vec<T> {
+        let snapshot = self.registry.store().snapshot(storage);
+        snapshot.iter().filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect()
+    }
 }
 
-impl Registry {
-    /// The first step that may change an object: before its kind prepares it, since that looks at what it asks for.
-    pub(crate) fn limit(&self, attributes: &Attributes<'_>, object: &mut dyn Object, old: Option<&dyn Object>) {
-        limits::mutate(self, attributes, object, old);
-    }
+/// The resource part of the store's keys of pods.
+const PODS: &str = "core/pods";
+/// That of claims.
+const CLAIMS: &str = "core/persistentvolumeclaims";
 
-    /// Admits a request that brings an object: the mutating webhooks change it, `validate` checks what has become of it
-    /// (and is told whether they did), and then comes whoever may only refuse. Answers with what `validate` makes.
-    ///
-    /// # Errors
-    /// Whatever refuses the request, and that of `validate`.
-    pub(crate) async fn admit<R: Send>(
-        &self,
-        attributes: &Attributes<'_>,
-        object: &mut Box<dyn Object>,
-        old: Option<&dyn Object>,
-        warnings: &mut Vec<String>,
-        validate: impl FnOnce(&mut dyn Object, bool, &mut Vec<String>) -> Result<R, ApiError> + Send,
-    ) -> Result<R, ApiError> {
-        let changed = webhook::mutate(self, attributes, Some(object), old, warnings).await?;
-        let validated = validate(object.as_mut(), changed, warnings)?;
-        limits::validate(self, attributes, object.as_ref(), old)?;
-        webhook::validate(self, attributes, Some(object.as_ref()), old, warnings).await?;
-        Ok(validated)
-    }
+/// The object of the request, which is of that type.
+fn object_of<T: 'static>(object: Option<&dyn Object>) -> Result<&T, ApiError> {
+    cast(object.ok_or_else(no_object)?)
+}
 
-    /// Admits a DELETE of `old`.
-    ///
-    /// # Errors
-    /// Whatever refuses it.
-    pub(crate) async fn admit_delete(
-        &self,
-        attributes: &Attributes<'_>,
-        old: &dyn Object,
-        warnings: &mut Vec<String>,
-    ) -> Result<(), ApiError> {
-        webhook::mutate(self, attributes, None, Some(old), warnings).await?;
-        webhook::validate(self, attributes, None, Some(old), warnings).await
-    }
+/// As [`object_of`], to be changed.
+fn object_of_mut<T: 'static>(object: Option<&mut Box<dyn Object>>) -> Result<&mut T, ApiError> {
+    cast_mut(object.ok_or_else(no_object)?.as_mut())
+}
+
+fn no_object() -> ApiError {
+    ApiError::internal("the request brings no object")
 }

@@ -5,7 +5,6 @@ use k8s_openapi::api::admissionregistration::v1::RuleWithOperations;
 use machinery::selector::LabelSelector;
 
 use super::{Attributes, Operation};
-use crate::Registry;
 use crate::kind::Subresource;
 use crate::ops::Object;
 use crate::request::Target;
@@ -31,22 +30,14 @@ pub(crate) struct Scope {
 
 impl Scope {
     /// Whether a write is within it.
-    pub(crate) fn holds(
-        &self,
-        registry: &Registry,
-        attributes: &Attributes<'_>,
-        object: Option<&dyn Object>,
-        old: Option<&dyn Object>,
-    ) -> bool {
+    pub(crate) fn holds(&self, attributes: &Attributes<'_>, object: Option<&dyn Object>) -> bool {
         let info = attributes.info;
-        let resources = registry.resources();
+        let resources = attributes.registry.resources();
         // Another group and version of the same objects is as good, unless it is to be exactly this one.
         let equal = resources.iter().filter(|row| self.equivalent && row.info().storage == info.storage);
         let infos: Vec<&ResourceInfo> = std::iter::once(info).chain(equal.map(|row| row.info())).collect();
         let ruled = self.rules.iter().any(|rule| infos.iter().any(|info| rule_fits(rule, info, attributes)));
-        ruled
-            && namespace_fits(registry, self, attributes, object.or(old))
-            && objects_fit(self, attributes, object, old)
+        ruled && namespace_fits(self, attributes, object.or(attributes.old)) && objects_fit(self, attributes, object)
     }
 }
 
@@ -71,12 +62,7 @@ fn rule_fits(rule: &RuleWithOperations, info: &ResourceInfo, attributes: &Attrib
 }
 
 /// The namespace of the object, or the object where it is one; other objects of the cluster always fit.
-fn namespace_fits(
-    registry: &Registry,
-    scope: &Scope,
-    attributes: &Attributes<'_>,
-    object: Option<&dyn Object>,
-) -> bool {
+fn namespace_fits(scope: &Scope, attributes: &Attributes<'_>, object: Option<&dyn Object>) -> bool {
     let is_namespace = &*attributes.info.storage == "core/namespaces";
     if scope.namespaces.is_everything() || (attributes.namespace.is_empty() && !is_namespace) {
         return true;
@@ -84,10 +70,10 @@ fn namespace_fits(
     if is_namespace {
         return scope.namespaces.matches_option(object.and_then(|object| object.meta().labels.as_ref()));
     }
-    let resources = registry.resources();
+    let resources = attributes.registry.resources();
     let Some(namespaces) = resources.get("", "v1", "namespaces") else { return true };
     let place = Target::object(namespaces, "", attributes.namespace);
-    let entry = registry.lookup(&place);
+    let entry = attributes.registry.lookup(&place);
     let label = |name: &str| {
         let labels = &entry.as_ref()?.attributes.labels;
         labels.iter().find(|(key, _)| &**key == name).map(|(_, value)| &**value)
@@ -97,13 +83,8 @@ fn namespace_fits(
 
 /// Upstream: the object as it is or as it will be, one of both is enough. The options of a connection can have no labels, so
 /// no selector selects them.
-fn objects_fit(
-    scope: &Scope,
-    attributes: &Attributes<'_>,
-    object: Option<&dyn Object>,
-    old: Option<&dyn Object>,
-) -> bool {
-    let selected = |object: &dyn Object| scope.objects.matches_option(object.meta().labels.as_ref());
+fn objects_fit(scope: &Scope, attributes: &Attributes<'_>, object: Option<&dyn Object>) -> bool {
+    let selected = |object: &dyn Object| scope.objects.matches_option(attributes.codec.labels(object));
     scope.objects.is_everything()
-        || (attributes.operation != Operation::Connect && [object, old].into_iter().flatten().any(selected))
+        || (attributes.operation != Operation::Connect && [object, attributes.old].into_iter().flatten().any(selected))
 }

@@ -7,12 +7,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Attributes, Codec, Operation, webhook};
+use super::{Codec, webhook};
 use crate::Registry;
 use crate::custom::CustomObject;
 use crate::decode::{self, Report};
 use crate::kind::Subresource;
-use crate::ops::{Object, cast, cast_into, cast_mut};
+use crate::ops::{Object, cast, cast_mut};
+use crate::pipeline::{Action, Operation, Proposed, Stored, Write};
 use crate::request::{Target, WriteOptions};
 use crate::table::ResourceInfo;
 
@@ -31,9 +32,25 @@ impl<T: Object + Serialize + DeserializeOwned> Codec for Plain<T> {
         serde_json::to_value(object).map_err(ApiError::internal)
     }
 
-    fn decode(&self, patched: &[u8]) -> Result<Box<dyn Object>, ApiError> {
+    fn decode(&self, patched: &[u8], _current: &dyn Object) -> Result<Box<dyn Object>, ApiError> {
         let object: T = decode::decode(patched, &mut Report::ignore()).map_err(ApiError::internal)?;
         Ok(Box::new(object))
+    }
+}
+
+/// What a request without a stored object does in the pipeline.
+struct Transient<F> {
+    object: Box<dyn Object>,
+    validate: F,
+}
+
+impl<F: FnMut(&mut dyn Object) -> Result<(), ApiError> + Send> Operation for Transient<F> {
+    fn decode(&mut self, _old: Option<&Stored>, _warnings: &mut Vec<String>) -> Result<Proposed, ApiError> {
+        Ok(Proposed::new(self.object.boxed_clone()))
+    }
+
+    fn validate(&mut self, proposed: &mut Proposed, _old: Option<&Stored>) -> Result<(), ApiError> {
+        proposed.object.as_deref_mut().map_or(Ok(()), &mut self.validate)
     }
 }
 
@@ -50,16 +67,38 @@ impl Registry {
         object: T,
         options: &WriteOptions,
         warnings: &mut Vec<String>,
-        validate: impl FnOnce(&mut T) -> Result<(), ApiError> + Send,
+        mut validate: impl FnMut(&mut T) -> Result<(), ApiError> + Send,
+    ) -> Result<T, ApiError> {
+        let action = match subresource {
+            Subresource::Binding => Action::Bind,
+            Subresource::Eviction => Action::Evict,
+            Subresource::Token => Action::RequestToken,
+            other => return Err(ApiError::internal(format!("nothing is created below {}", other.name()))),
+        };
+        let codec = Plain::<T>::new();
+        let write = Write::new(self, action, target, Some(subresource), options).shown_as(&codec);
+        let validate = |object: &mut dyn Object| validate(cast_mut(object)?);
+        let mut transient = Transient { object: Box::new(object), validate };
+        let (object, further) = self.run(&write, &mut transient).await?.admitted()?;
+        warnings.extend(further);
+        Ok(object)
+    }
+
+    /// Admits the options of a connection.
+    pub(super) async fn admit_options<T: Object + Serialize + DeserializeOwned>(
+        &self,
+        target: &Target,
+        subresource: Subresource,
+        object: T,
+        options: &WriteOptions,
+        warnings: &mut Vec<String>,
     ) -> Result<T, ApiError> {
         let codec = Plain::<T>::new();
-        let (subresource, operation) = (Some(subresource), Operation::Create);
-        let attributes = Attributes::new(target, subresource, operation, &options.user, options.dry_run);
-        let attributes = Attributes { codec: &codec, ..attributes };
-        let mut object: Box<dyn Object> = Box::new(object);
-        let validate = |object: &mut dyn Object, _, _: &mut Vec<String>| validate(cast_mut(object)?);
-        self.admit(&attributes, &mut object, None, warnings, validate).await?;
-        cast_into(object)
+        let write = Write::new(self, Action::Connect, target, Some(subresource), options).shown_as(&codec);
+        let mut transient = Transient { object: Box::new(object), validate: |_: &mut dyn Object| Ok(()) };
+        let (object, further) = self.run(&write, &mut transient).await?.admitted()?;
+        warnings.extend(further);
+        Ok(object)
     }
 
     /// Admits a review, in JSON: a question that is answered and forgotten. `info` says which. Answers with what the mutating
@@ -80,20 +119,12 @@ impl Registry {
             return Ok(review);
         }
         let codec = Plain::<CustomObject>::new();
-        let attributes = Attributes {
-            info,
-            namespace,
-            name: "",
-            subresource: None,
-            operation: Operation::Create,
-            user: &options.user,
-            dry_run: options.dry_run,
-            codec: &codec,
-        };
+        let write = Write::review(self, info, namespace, &codec, options);
         let review: CustomObject = serde_json::from_value(review)
             .map_err(|error| ApiError::bad_request(format!("cannot read the review: {error}")))?;
-        let mut review: Box<dyn Object> = Box::new(review);
-        self.admit(&attributes, &mut review, None, warnings, |_, _, _| Ok(())).await?;
-        codec.encode(review.as_ref())
+        let mut transient = Transient { object: Box::new(review), validate: |_: &mut dyn Object| Ok(()) };
+        let (review, further) = self.run(&write, &mut transient).await?.admitted::<CustomObject>()?;
+        warnings.extend(further);
+        codec.encode(&review)
     }
 }

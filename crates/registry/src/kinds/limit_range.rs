@@ -1,4 +1,4 @@
-//! core/v1 LimitRange. Enforced by `admission::limits`.
+//! core/v1 LimitRange. Enforced by `admission::limit_ranger`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,7 +5,7 @@
 //! [`workload`] (selector and template) and [`pod`] (the specification of a pod).
 
 pub(crate) mod check;
-mod common;
+pub(crate) mod common;
 mod config_map;
 mod controller_revision;
 mod daemon_set;
@@ -20,7 +20,7 @@ mod job;
 mod lease;
 mod limit_range;
 mod namespace;
-mod networking;
+pub(crate) mod networking;
 mod node;
 mod pod;
 mod pod_template;
@@ -34,7 +34,7 @@ mod secret;
 mod service;
 mod service_account;
 mod stateful_set;
-mod storage;
+pub(crate) mod storage;
 pub(crate) mod webhooks;
 mod workload;
 
@@ -42,8 +42,6 @@ mod workload;
 mod testing;
 #[cfg(test)]
 mod tests;
-
-pub(crate) use pod::account;
 
 use crate::ops::{Alternate, Typed};
 use crate::table::Resource;

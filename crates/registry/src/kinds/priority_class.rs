@@ -3,15 +3,11 @@
 use jiff::Timestamp;
 use k8s_openapi::api::scheduling::v1::PriorityClass as Object;
 use machinery::field::{ErrorList, Path};
-use machinery::gvk::GroupResource;
-use machinery::status::ApiError;
-use serde::Deserialize;
 use serde_json::Value;
-use store::Key;
 
 use super::check::{Report, immutable, one_of};
 use super::common::text;
-use crate::kind::{Column, Context, Descriptor, Kind, Reservation, cell_age, cell_name};
+use crate::kind::{Column, Context, Descriptor, Kind, cell_age, cell_name};
 
 /// The highest priority a user may give; what is above is for the system.
 const HIGHEST_USER_PRIORITY: i32 = 1_000_000_000;
@@ -19,38 +15,9 @@ const SYSTEM_PREFIX: &str = "system-";
 /// The classes of the system, and their values.
 pub(crate) const SYSTEM_CLASSES: [(&str, i32); 2] =
     [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
-const STORAGE: &str = "scheduling.k8s.io/priorityclasses";
 
 /// PriorityClasses.
 pub(crate) struct PriorityClass;
-
-/// The stored class of that name.
-pub(crate) fn stored(context: &Context<'_>, name: &str) -> Option<Object> {
-    let entry = context.store.get(&Key::new(STORAGE, "", name))?;
-    serde_json::from_slice(&entry.value).ok()
-}
-
-/// The classes that are the default of Pods without one: more than one only if they were stored side by side.
-pub(crate) fn defaults(context: &Context<'_>) -> impl Iterator<Item = Object> {
-    let classes: Vec<Object> = context
-        .store
-        .snapshot(STORAGE)
-        .iter()
-        .filter(|entry| is_default(&entry.value))
-        .filter_map(|entry| serde_json::from_slice(&entry.value).ok())
-        .collect();
-    classes.into_iter()
-}
-
-/// Whether an encoded class is the default. Asked for each Pod of each class: the rest of it is skipped.
-fn is_default(class: &[u8]) -> bool {
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase", default)]
-    struct Mark {
-        global_default: bool,
-    }
-    serde_json::from_slice::<Mark>(class).is_ok_and(|mark| mark.global_default)
-}
 
 impl Kind for PriorityClass {
     type Object = Object;
@@ -99,24 +66,6 @@ impl Kind for PriorityClass {
         }
         immutable(&mut errors, &Path::new("preemptionPolicy"), &new.preemption_policy, &old.preemption_policy);
         errors
-    }
-
-    /// Pods without a class have that of the one default. Upstream's admission refuses a second.
-    fn allocate(new: &mut Object, _old: Option<&Object>, context: &Context<'_>) -> Result<Reservation, ApiError> {
-        if new.global_default == Some(true) {
-            let name = text(&new.metadata.name);
-            let mut others = defaults(context).filter(|class| text(&class.metadata.name) != name);
-            if let Some(other) = others.next() {
-                let other = text(&other.metadata.name);
-                let why = format!("PriorityClass {other} is already marked as default. Only one default can exist");
-                return Err(ApiError::forbidden(
-                    &GroupResource::new(Self::DESCRIPTOR.group, "priorityclasses"),
-                    name,
-                    why,
-                ));
-            }
-        }
-        Ok(Reservation::none())
     }
 
     fn undeletable(object: &Object) -> Option<&'static str> {

@@ -1,4 +1,4 @@
-//! core/v1 ResourceQuota. What it counts is in `machinery::quota`, who enforces it in `admission::quota`.
+//! core/v1 ResourceQuota. What it counts is in `machinery::quota`, who enforces it in `admission::resource_quota`.
 
 use std::collections::BTreeMap;
 

@@ -8,10 +8,10 @@ use store::{Expect, Op};
 use super::Fixture;
 use crate::decode::Report;
 use crate::kind::MetadataReset;
+use crate::pipeline::encode;
 use crate::read::{attributes, key_of};
 use crate::request::{PatchType, Target, WriteOptions};
 use crate::table::Resource;
-use crate::write::encode;
 use crate::{Subresource, kinds};
 
 /// Upstream: `PrepareForUpdate` of each status strategy, in `pkg/registry/GROUP/KIND/strategy.go`. That of

@@ -51,7 +51,7 @@ async fn evict(fixture: &Fixture, target: &Target) -> Result<(), ApiError> {
 
 async fn exec(fixture: &Fixture, target: &Target) -> Result<ConnectOptions, ApiError> {
     let asked = ConnectOptions { stdout: true, command: vec!["ls".into()], ..ConnectOptions::default() };
-    let user = User::new("jane", &["developers"]);
+    let user = Arc::new(User::new("jane", &["developers"]));
     fixture.registry.admit_connect(target, Subresource::Exec, asked, &user, &mut Vec::new()).await
 }
 

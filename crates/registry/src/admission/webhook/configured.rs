@@ -18,7 +18,7 @@ use crate::Registry;
 use crate::admission::conditions::Conditions;
 use crate::admission::scope::Scope;
 use crate::kinds::webhooks::general;
-use crate::write::owners;
+use crate::pipeline::managed_fields;
 
 const MUTATING: &str = "admissionregistration.k8s.io/mutatingwebhookconfigurations";
 const VALIDATING: &str = "admissionregistration.k8s.io/validatingwebhookconfigurations";
@@ -38,12 +38,12 @@ struct Read {
 }
 
 /// A webhook.
-pub(super) struct Hook {
-    pub(super) name: String,
+pub(in crate::admission) struct Hook {
+    pub(in crate::admission) name: String,
     pub(super) scope: Scope,
     pub(super) conditions: Conditions,
     pub(super) ignore_failure: bool,
-    pub(super) reinvoke: bool,
+    pub(in crate::admission) reinvoke: bool,
     pub(super) side_effects: String,
     pub(super) place: Place,
 }
@@ -64,14 +64,14 @@ pub(crate) struct Service {
     pub(crate) port: Option<i32>,
 }
 
-pub(super) fn mutating(registry: &Registry) -> Arc<Vec<Hook>> {
+pub(in crate::admission) fn mutating(registry: &Registry) -> Arc<Vec<Hook>> {
     read(registry, MUTATING, &registry.0.webhooks.mutating, |stored| {
         let configuration: MutatingWebhookConfiguration = serde_json::from_slice(stored).ok()?;
         configuration.webhooks
     })
 }
 
-pub(super) fn validating(registry: &Registry) -> Arc<Vec<Hook>> {
+pub(in crate::admission) fn validating(registry: &Registry) -> Arc<Vec<Hook>> {
     read(registry, VALIDATING, &registry.0.webhooks.validating, |stored| {
         let configuration: ValidatingWebhookConfiguration = serde_json::from_slice(stored).ok()?;
         Some(configuration.webhooks?.into_iter().map(general).collect())
@@ -93,7 +93,7 @@ fn read(
     let same = snapshot.len() == known.revisions.len()
         && snapshot.iter().zip(&known.revisions).all(|(entry, revision)| entry.revision == *revision);
     if !same {
-        let hooks = snapshot.iter().filter_map(|entry| decode(&owners::split(&entry.value).0)).flatten();
+        let hooks = snapshot.iter().filter_map(|entry| decode(&managed_fields::split(&entry.value).0)).flatten();
         *known = Read {
             revisions: snapshot.iter().map(|entry| entry.revision).collect(),
             hooks: Arc::new(hooks.map(Hook::new).collect()),

@@ -12,19 +12,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use machinery::expression::TOTAL_LIMIT;
-use machinery::patch;
 use machinery::status::ApiError;
 use serde_json::Value;
 
+use super::Attributes;
 use super::conditions::Facts;
-use super::{Attributes, scope};
 use crate::Registry;
 use crate::ops::Object;
-use configured::Hook;
-
 pub(crate) use configured::{Configured, Place, Service};
+pub(super) use configured::{Hook, mutating, validating};
 
 /// A request to a webhook.
 #[derive(Debug, Clone)]
@@ -47,141 +45,38 @@ pub trait WebhookClient: Send + Sync + 'static {
     fn call(&self, call: WebhookCall) -> BoxFuture<'_, Result<Bytes, String>>;
 }
 
-/// Runs the mutating webhooks, one after the other, and returns whether one of them changed the object. Without an object,
-/// as in a DELETE, they may only refuse.
-pub(super) async fn mutate(
-    registry: &Registry,
-    attributes: &Attributes<'_>,
-    mut object: Option<&mut Box<dyn Object>>,
-    old: Option<&dyn Object>,
-    warnings: &mut Vec<String>,
-) -> Result<bool, ApiError> {
-    let hooks = configured::mutating(registry);
-    if hooks.is_empty() || scope::is_exempt(attributes) {
-        return Ok(false);
-    }
-    let mut last_change = None;
-    let mut called = vec![false; hooks.len()];
-    for (index, hook) in hooks.iter().enumerate() {
-        if concerns(registry, hook, attributes, borrowed(&object), old)? {
-            called[index] = true;
-            if call_mutating(registry, hook, attributes, object.as_deref_mut(), old, warnings).await? {
-                last_change = Some(index);
-            }
-        }
-    }
-    // Who wants to see what others did afterwards is asked once more.
-    if let Some(last) = last_change {
-        for (index, hook) in hooks.iter().enumerate() {
-            let again = hook.reinvoke && (index < last || (index != last && called[index]));
-            if again && concerns(registry, hook, attributes, borrowed(&object), old)? {
-                call_mutating(registry, hook, attributes, object.as_deref_mut(), old, warnings).await?;
-            }
-        }
-    }
-    Ok(last_change.is_some())
-}
-
-fn borrowed<'o>(object: &'o Option<&mut Box<dyn Object>>) -> Option<&'o dyn Object> {
-    object.as_deref().map(|object| &**object)
-}
-
-async fn call_mutating(
-    registry: &Registry,
-    hook: &Hook,
-    attributes: &Attributes<'_>,
-    object: Option<&mut Box<dyn Object>>,
-    old: Option<&dyn Object>,
-    warnings: &mut Vec<String>,
-) -> Result<bool, ApiError> {
-    let Some(answer) = call(registry, hook, attributes, borrowed(&object), old, warnings).await? else {
-        return Ok(false);
-    };
-    let is_change = |operations: &Value| operations.as_array().is_none_or(|operations| !operations.is_empty());
-    let Some(operations) = answer.patch.filter(is_change) else { return Ok(false) };
-    let Some(object) = object else {
-        let name = &hook.name;
-        return Err(ApiError::internal(format!(
-            "admission webhook {name:?} attempted to modify the object, which is not supported for this operation"
-        )));
-    };
-    let before = attributes.codec.encode(object.as_ref())?;
-    let patched = patch::json_patch(&before, &operations).map_err(|error| ApiError::internal(error.to_string()))?;
-    if patched == before {
-        return Ok(false);
-    }
-    *object = attributes.codec.decode(patched.to_string().as_bytes())?;
-    Ok(true)
-}
-
 /// Whether there are any webhooks.
 pub(crate) fn any(registry: &Registry) -> bool {
     !configured::mutating(registry).is_empty() || !configured::validating(registry).is_empty()
 }
 
-/// Runs the validating webhooks, all at once.
-pub(super) async fn validate(
-    registry: &Registry,
-    attributes: &Attributes<'_>,
-    object: Option<&dyn Object>,
-    old: Option<&dyn Object>,
-    warnings: &mut Vec<String>,
-) -> Result<(), ApiError> {
-    let hooks = configured::validating(registry);
-    if hooks.is_empty() || scope::is_exempt(attributes) {
-        return Ok(());
-    }
-    let mut concerned = Vec::new();
-    for hook in hooks.iter() {
-        if concerns(registry, hook, attributes, object, old)? {
-            concerned.push(hook);
-        }
-    }
-    let calls = concerned.into_iter().map(|hook| async move {
-        let mut warnings = Vec::new();
-        (call(registry, hook, attributes, object, old, &mut warnings).await, warnings)
-    });
-    let mut refusal = None;
-    for (answer, mut own) in join_all(calls).await {
-        warnings.append(&mut own);
-        if let Err(error) = answer {
-            refusal.get_or_insert(error);
-        }
-    }
-    refusal.map_or(Ok(()), Err)
-}
-
 /// Whether a webhook is to be asked. Conditions that cannot be evaluated are a failure of the webhook.
-fn concerns(
-    registry: &Registry,
+pub(super) fn concerns(
     hook: &Hook,
     attributes: &Attributes<'_>,
     object: Option<&dyn Object>,
-    old: Option<&dyn Object>,
 ) -> Result<bool, ApiError> {
-    if !hook.scope.holds(registry, attributes, object, old) {
+    if !hook.scope.holds(attributes, object) {
         return Ok(false);
     }
     if hook.conditions.is_empty() {
         return Ok(true);
     }
-    match hook.conditions.hold(&Facts::new(attributes, object, old)?.variables(), &mut TOTAL_LIMIT.clone()) {
+    match hook.conditions.hold(&Facts::new(attributes, object)?.variables(), &mut TOTAL_LIMIT.clone()) {
         Ok(hold) => Ok(hold),
         Err(_) if hook.ignore_failure => Ok(false),
         Err(why) => {
-            let name = attributes.object_name(object.or(old));
+            let name = attributes.object_name(object.or(attributes.old));
             Err(ApiError::forbidden(&attributes.info.group_resource, name, why))
         }
     }
 }
 
 /// Asks one webhook. `None` when it fails and that is to be ignored.
-async fn call(
-    registry: &Registry,
+pub(super) async fn call(
     hook: &Hook,
     attributes: &Attributes<'_>,
     object: Option<&dyn Object>,
-    old: Option<&dyn Object>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<review::Answer>, ApiError> {
     // Upstream: one that has effects beyond its answer must not be asked what-if questions.
@@ -189,8 +84,8 @@ async fn call(
         let why = format!("admission webhook {:?} does not support dry run", hook.name);
         return Err(ApiError::bad_request(why));
     }
-    let request = review::Request::new(attributes, object, old)?;
-    match attempt(registry, hook, &request).await {
+    let request = review::Request::new(attributes, object)?;
+    match attempt(attributes.registry, hook, &request).await {
         Ok(answer) => {
             warnings.extend(answer.warnings.iter().cloned());
             match answer.refusal {

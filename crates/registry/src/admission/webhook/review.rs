@@ -17,7 +17,7 @@ pub(super) struct Request {
 }
 
 /// What is asked for, by whom: a request but for its objects.
-pub(crate) fn describe(attributes: &Attributes<'_>, object: Option<&dyn Object>, old: Option<&dyn Object>) -> Value {
+pub(crate) fn describe(attributes: &Attributes<'_>, object: Option<&dyn Object>) -> Value {
     let info = attributes.info;
     let kind = attributes.kind();
     let kind = json!({ "group": kind.group, "version": kind.version, "kind": kind.kind });
@@ -42,7 +42,7 @@ pub(crate) fn describe(attributes: &Attributes<'_>, object: Option<&dyn Object>,
     });
     let subresource = attributes.subresource.map(Subresource::name).unwrap_or_default();
     for (field, value) in [
-        ("name", attributes.object_name(object.or(old))),
+        ("name", attributes.object_name(object.or(attributes.old))),
         ("namespace", attributes.namespace),
         ("subResource", subresource),
         ("requestSubResource", subresource),
@@ -64,19 +64,15 @@ pub(crate) fn describe(attributes: &Attributes<'_>, object: Option<&dyn Object>,
 }
 
 impl Request {
-    pub(super) fn new(
-        attributes: &Attributes<'_>,
-        object: Option<&dyn Object>,
-        old: Option<&dyn Object>,
-    ) -> Result<Self, ApiError> {
+    pub(super) fn new(attributes: &Attributes<'_>, object: Option<&dyn Object>) -> Result<Self, ApiError> {
         let uid = uuid::Uuid::new_v4().to_string();
         let encode = |object: Option<&dyn Object>| {
             object.map(|object| attributes.codec.encode(object)).transpose().map(Option::unwrap_or_default)
         };
-        let mut request = describe(attributes, object, old);
+        let mut request = describe(attributes, object);
         request["uid"] = uid.as_str().into();
         request["object"] = encode(object)?;
-        request["oldObject"] = encode(old)?;
+        request["oldObject"] = encode(attributes.old)?;
         let review = json!({ "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request });
         Ok(Self { uid, body: review.to_string().into() })
     }
@@ -84,11 +80,11 @@ impl Request {
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(in crate::admission) struct Answer {
     /// Why the write may not go on.
     pub(super) refusal: Option<ApiError>,
     /// What is to be changed in the object, as a JSON patch.
-    pub(super) patch: Option<Value>,
+    pub(in crate::admission) patch: Option<Value>,
     pub(super) warnings: Vec<String>,
 }
 

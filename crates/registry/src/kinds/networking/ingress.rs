@@ -11,13 +11,12 @@ use machinery::field::{ErrorList, Path};
 use machinery::validate;
 use serde_json::Value;
 
-use super::ingress_class;
 use crate::kind::{Column, Context, Descriptor, Kind, Subresource, bump_generation, cell_age, cell_name};
 use crate::kinds::check::{Report, dns_subdomain, port};
 use crate::kinds::common::{blank, entry, list, text};
 
 /// The annotation that named the class before there was a field for it.
-const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+pub(crate) const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 /// So many hosts a table shows.
 const HOSTS_SHOWN: usize = 3;
 
@@ -33,14 +32,9 @@ impl Kind for Ingress {
         ..Descriptor::namespaced("networking.k8s.io", "v1", "Ingress", "ingresses")
     };
 
-    fn prepare_create(object: &mut Object, context: &Context<'_>) {
+    fn prepare_create(object: &mut Object, _context: &Context<'_>) {
         object.status = Some(IngressStatus::default());
         object.metadata.generation = Some(1);
-        let annotated = entry(&object.metadata.annotations, CLASS_ANNOTATION).is_some();
-        let spec = object.spec.get_or_insert_default();
-        if spec.ingress_class_name.is_none() && !annotated {
-            spec.ingress_class_name = ingress_class::default_name(context.store);
-        }
     }
 
     fn prepare_update(new: &mut Object, old: &Object) {

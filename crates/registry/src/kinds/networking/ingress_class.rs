@@ -1,19 +1,15 @@
 //! networking.k8s.io/v1 IngressClass.
 
-use std::cmp::Reverse;
-
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{IngressClass as Object, IngressClassParametersReference, IngressClassSpec};
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::validate;
 use serde_json::Value;
-use store::Store;
 
 use crate::kind::{Column, Context, Descriptor, Kind, bump_generation, cell_age, cell_name};
 use crate::kinds::check::{Report, dns_label, immutable, one_of};
-use crate::kinds::common::{blank, default_text, entry, text};
+use crate::kinds::common::{blank, default_text, text};
 
-const DEFAULT_MARK: &str = "ingressclass.kubernetes.io/is-default-class";
 /// The longest name of a controller, in bytes.
 const CONTROLLER_MAX: usize = 250;
 
@@ -80,19 +76,6 @@ impl Kind for IngressClass {
             cell_age(&object.metadata, now),
         ]
     }
-}
-
-/// The name of the default class, the newest of them, for Ingresses that name none (upstream's admission,
-/// DefaultIngressClass). Classes are few.
-pub(super) fn default_name(store: &Store) -> Option<String> {
-    let classes = store.snapshot("networking.k8s.io/ingressclasses");
-    let decoded = classes.iter().filter_map(|entry| serde_json::from_slice::<Object>(&entry.value).ok());
-    let marked = decoded
-        .map(|class| class.metadata)
-        .filter(|meta| entry(&meta.annotations, DEFAULT_MARK).is_some_and(|value| value == "true"));
-    let newest =
-        marked.min_by_key(|meta| (Reverse(meta.creation_timestamp.as_ref().map(|time| time.0)), meta.name.clone()))?;
-    newest.name
 }
 
 fn controller(errors: &mut ErrorList, path: &Path, value: &str) {

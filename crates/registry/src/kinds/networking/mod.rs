@@ -10,6 +10,8 @@ mod service_cidr;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ingress::CLASS_ANNOTATION;
+
 use crate::ops::Typed;
 use crate::table::Resource;
 

@@ -3,8 +3,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`defaults`] | what upstream fills in |
-//! | [`admission`] | what upstream's built-in admission fills in or refuses |
-//! | [`account`] | its service account and the token of that |
+//! | [`strategy`] | what is taken from the stored pod, and how long its end may take |
 //! | [`spec`] | validation of a specification; the other modules validate its parts |
 //! | [`update`] | what may change later |
 //! | [`warnings`] | what is told and not refused |
@@ -12,19 +11,17 @@
 //! | [`resources`] | requests, limits, quality-of-service class |
 //! | [`columns`] | the table |
 
-pub(crate) mod account;
-mod admission;
 mod columns;
 mod containers;
 mod defaults;
 mod env;
-mod leader_worker;
 mod network_volumes;
 mod probes;
 pub(crate) mod resources;
 pub(crate) mod scheduling;
 mod security;
 mod spec;
+mod strategy;
 mod unenforced;
 mod update;
 mod volumes;
@@ -40,7 +37,6 @@ mod warnings_tests;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod as Object, PodSpec, PodStatus};
 use machinery::field::{ErrorList, Path};
-use machinery::status::ApiError;
 use serde_json::Value;
 
 pub(crate) use defaults::template as default_template;
@@ -48,7 +44,7 @@ pub(crate) use spec::validate_template;
 pub(crate) use warnings::of_template as template_warnings;
 
 use super::common::{blank, list, text};
-use crate::kind::{Column, Context, Descriptor, Kind, MetadataReset, Reservation, Subresource, bump_generation};
+use crate::kind::{Column, Context, Descriptor, Kind, MetadataReset, Subresource, bump_generation};
 
 /// Pods.
 pub(crate) struct Pod;
@@ -91,9 +87,9 @@ impl Kind for Pod {
     }
 
     fn prepare_create(object: &mut Object, context: &Context<'_>) {
-        admission::admit(object, context);
+        strategy::merge_affinity_label_keys(object);
         let spec = object.spec.get_or_insert_default();
-        let conditions = admission::gated_condition(spec, context.now).map(|condition| vec![condition]);
+        let conditions = strategy::gated_condition(spec, context.now).map(|condition| vec![condition]);
         object.status = Some(PodStatus {
             phase: Some("Pending".to_owned()),
             qos_class: Some(resources::qos_class(spec).to_owned()),
@@ -105,8 +101,7 @@ impl Kind for Pod {
 
     fn prepare_update(new: &mut Object, old: &Object) {
         new.status.clone_from(&old.status);
-        admission::tolerate_node_trouble(new.spec.get_or_insert_default());
-        admission::keep_priority(new, old);
+        strategy::keep_account(new, old);
         let changed = new.spec != old.spec;
         bump_generation(&mut new.metadata, changed);
     }
@@ -125,7 +120,7 @@ impl Kind for Pod {
         let mut spec = old.spec.clone().unwrap_or_default();
         match subresource {
             Subresource::EphemeralContainers => spec.ephemeral_containers = wished.ephemeral_containers,
-            Subresource::Resize => admission::take_resources(&mut spec, wished),
+            Subresource::Resize => strategy::take_resources(&mut spec, wished),
             _ => {}
         }
         new.spec = Some(spec);
@@ -150,6 +145,10 @@ impl Kind for Pod {
         errors
     }
 
+    fn validate_create(object: &Object) -> ErrorList {
+        strategy::validate_create(object)
+    }
+
     fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
         if old.is_some() { Vec::new() } else { warnings::of_pod(new) }
     }
@@ -171,14 +170,6 @@ impl Kind for Pod {
 
     fn validate_status(new: &Object, old: &Object) -> ErrorList {
         update::validate_status(new, old)
-    }
-
-    fn allocate(new: &mut Object, old: Option<&Object>, context: &Context<'_>) -> Result<Reservation, ApiError> {
-        if old.is_none() {
-            admission::validate_create(new)?;
-            admission::references_exist(new, context)?;
-        }
-        Ok(Reservation::none())
     }
 
     fn fields(object: &Object) -> Vec<(&'static str, String)> {
@@ -208,6 +199,6 @@ impl Kind for Pod {
     }
 
     fn grace_period(object: &Object, requested: Option<i64>) -> Option<i64> {
-        Some(admission::grace_period(object, requested))
+        Some(strategy::grace_period(object, requested))
     }
 }

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Pod, admission, resources};
+use super::{Pod, resources};
 use crate::kind::{Kind, Subresource};
-use crate::kinds::testing::{CREATED, check_defaults, defaulted, errors, object, row, update_errors, with};
+use crate::kinds::testing::{CREATED, check_defaults, defaulted, errors, row, update_errors, with};
 
 fn pod(spec: Value) -> Value {
     json!({"metadata": {"name": "web", "namespace": "default"}, "spec": spec})
@@ -401,26 +401,6 @@ fn a_terminated_container_stays_terminated() {
         ["status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state"]
     );
     assert!(Pod::validate_status(&old, &new).is_empty());
-}
-
-#[test]
-fn tolerations_for_a_node_in_trouble() {
-    let mut spec = object::<Pod>(with(
-        minimal(),
-        "/spec/tolerations",
-        json!([{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]),
-    ))
-    .spec
-    .expect("spec");
-    admission::tolerate_node_trouble(&mut spec);
-    admission::tolerate_node_trouble(&mut spec);
-    assert_eq!(
-        serde_json::to_value(&spec.tolerations).expect("JSON"),
-        json!([
-            {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5},
-            {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
-        ])
-    );
 }
 
 #[test]

@@ -5,19 +5,12 @@ use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim as Object, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus, TypedLocalObjectReference,
     TypedObjectReference,
 };
-use k8s_openapi::api::storage::v1::StorageClass;
 use machinery::field::{ErrorList, Path};
-use machinery::gvk::GroupResource;
 use machinery::quantity::Quantity;
 use serde_json::Value;
-use store::Key;
 
-use super::{
-    CLASS_ANNOTATION, MODES, STORAGE, access_modes, class_name, class_of, default_class, protect, short_modes,
-    storage_cell,
-};
-use crate::ApiError;
-use crate::kind::{Column, Context, Descriptor, Kind, Reservation, Subresource, cell_age, cell_name};
+use super::{CLASS_ANNOTATION, MODES, STORAGE, access_modes, class_name, class_of, protect, short_modes, storage_cell};
+use crate::kind::{Column, Context, Descriptor, Kind, Subresource, cell_age, cell_name};
 use crate::kinds::check::{NEGATIVE, POSITIVE, Report, immutable, label_selector, one_of};
 use crate::kinds::common::{blank, canonical_quantities, default_text, entry, list, quantity, text};
 
@@ -44,15 +37,11 @@ impl Kind for PersistentVolumeClaim {
         canonical_quantities(&mut status.allocated_resources);
     }
 
-    fn prepare_create(object: &mut Object, context: &Context<'_>) {
+    fn prepare_create(object: &mut Object, _context: &Context<'_>) {
         let pending = PersistentVolumeClaimStatus { phase: Some("Pending".to_owned()), ..Default::default() };
         object.status = Some(pending);
         protect(&mut object.metadata, PROTECTION);
-        let spec = object.spec.get_or_insert_default();
-        if spec.storage_class_name.is_none() && entry(&object.metadata.annotations, CLASS_ANNOTATION).is_none() {
-            spec.storage_class_name = default_class::name(context.store);
-        }
-        normalize_sources(spec);
+        normalize_sources(object.spec.get_or_insert_default());
     }
 
     fn prepare_update(new: &mut Object, old: &Object) {
@@ -102,14 +91,6 @@ impl Kind for PersistentVolumeClaim {
             }
         }
         errors
-    }
-
-    fn allocate(new: &mut Object, old: Option<&Object>, context: &Context<'_>) -> Result<Reservation, ApiError> {
-        match old {
-            Some(old) if requested(new) > requested(old) => may_grow(new, old, context)?,
-            _ => {}
-        }
-        Ok(Reservation::none())
     }
 
     fn columns() -> Vec<Column> {
@@ -259,7 +240,7 @@ fn old_class_unset(object: &Object) -> bool {
     entry(&object.metadata.annotations, CLASS_ANNOTATION).is_none()
 }
 
-fn requested(claim: &Object) -> Quantity {
+pub(crate) fn requested(claim: &Object) -> Quantity {
     let resources = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref());
     resources.and_then(|resources| entry(&resources.requests, STORAGE)).and_then(quantity).unwrap_or_default()
 }
@@ -267,29 +248,4 @@ fn requested(claim: &Object) -> Quantity {
 fn capacity(claim: &Object) -> Quantity {
     let status = claim.status.as_ref();
     status.and_then(|status| entry(&status.capacity, STORAGE)).and_then(quantity).unwrap_or_default()
-}
-
-/// Refuses to let a claim grow whose class does not say that it may (upstream's admission, PersistentVolumeClaimResize).
-fn may_grow(new: &Object, old: &Object, context: &Context<'_>) -> Result<(), ApiError> {
-    let refuse = |why: &str| {
-        let resource = GroupResource::new("", "persistentvolumeclaims");
-        Err(ApiError::forbidden(&resource, text(&new.metadata.name), why))
-    };
-    if old.status.as_ref().is_none_or(|status| text(&status.phase) != "Bound") {
-        return refuse("Only bound persistent volume claims can be expanded");
-    }
-    let class = |claim: &Object| {
-        let named = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone());
-        class_of(&claim.metadata, &named).to_owned()
-    };
-    let name = class(new);
-    let entry = context.store.get(&Key::new("storage.k8s.io/storageclasses", "", &*name));
-    let stored = entry.and_then(|entry| serde_json::from_slice::<StorageClass>(&entry.value).ok());
-    if name == class(old) && stored.is_some_and(|stored| stored.allow_volume_expansion == Some(true)) {
-        return Ok(());
-    }
-    refuse(
-        "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support \
-         resize",
-    )
 }

@@ -9,7 +9,7 @@ use machinery::field::{ErrorList, FieldError, Path};
 use machinery::validate;
 use serde_json::Value;
 
-use super::default_class::is_default;
+use crate::admission::default_storage_class::is_default;
 use crate::kind::{Column, Descriptor, Kind, cell_age};
 use crate::kinds::check::{Report, immutable, label_name, one_of};
 use crate::kinds::common::{count, default_text, entries, list, text};

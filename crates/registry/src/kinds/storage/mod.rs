@@ -6,7 +6,6 @@ mod claim;
 mod class;
 mod csi_driver;
 mod csi_node;
-mod default_class;
 mod sources;
 mod volume;
 
@@ -25,7 +24,7 @@ use super::common::{entry, text};
 use crate::ops::Typed;
 use crate::table::Resource;
 
-pub(crate) use claim::{default_spec as default_claim_spec, validate_spec as validate_claim_spec};
+pub(crate) use claim::{default_spec as default_claim_spec, requested, validate_spec as validate_claim_spec};
 
 /// The resource whose amount a volume has and a claim asks for.
 const STORAGE: &str = "storage";
@@ -36,7 +35,7 @@ const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce
 const SHORT_MODES: [(&str, &str); 4] =
     [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
 /// The older name of `spec.storageClassName`, which still wins where both are set.
-const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+pub(crate) const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 
 /// The rows of the core group.
 pub(super) fn core() -> [Resource; 2] {
@@ -55,7 +54,7 @@ pub(super) fn storage() -> [Resource; 5] {
 }
 
 /// The class of a volume or claim; empty for none.
-fn class_of<'a>(meta: &'a ObjectMeta, named: &'a Option<String>) -> &'a str {
+pub(crate) fn class_of<'a>(meta: &'a ObjectMeta, named: &'a Option<String>) -> &'a str {
     entry(&meta.annotations, CLASS_ANNOTATION).map_or_else(|| text(named), String::as_str)
 }
 

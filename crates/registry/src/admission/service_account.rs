@@ -1,24 +1,26 @@
-//! A pod's service account: that it exists, its pull secrets, and its token where containers look for it.
-//!
-//! upstream: the admission plugin ServiceAccount.
+//! ServiceAccount: a pod's account exists, and gives it pull secrets and a token where containers look for it
+//! (`plugin/pkg/admission/serviceaccount/admission.go`).
 
+use std::time::Duration;
+
+use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{
     ConfigMapProjection, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath, ObjectFieldSelector, Pod, PodSpec,
-    ProjectedVolumeSource, ServiceAccount, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    ProjectedVolumeSource, ServiceAccount as Account, ServiceAccountTokenProjection, Volume, VolumeMount,
+    VolumeProjection,
 };
-use machinery::gvk::GroupResource;
 use machinery::names;
 use machinery::status::ApiError;
 use store::Key;
 
-use super::admission::stored;
-use crate::kind::Context;
-use crate::kinds::common::{default_text, list, text};
+use super::{AdmissionPlugin, Attributes, PODS, object_of, object_of_mut};
+use crate::kinds::common::{default_text, entry, list, text};
+use crate::ops::Object;
 
 /// The account of a pod that names none.
-pub(crate) const DEFAULT: &str = "default";
+const DEFAULT: &str = "default";
 /// The resource part of keys.
-pub(crate) const ACCOUNTS: &str = "core/serviceaccounts";
+const ACCOUNTS: &str = "core/serviceaccounts";
 /// What the name of a volume with a token begins with.
 const VOLUME: &str = "kube-api-access-";
 /// Where client libraries look for token, certificate and namespace.
@@ -26,34 +28,88 @@ const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// An hour, and seven seconds by which upstream recognises the tokens that nobody asked for.
 const SECONDS: i64 = 3607;
 
+/// Marks a pod that mirrors a file on the node: it is nobody's business but the kubelet's.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+/// How long a pod waits for the account `default`, which a controller makes a moment after the namespace. Upstream looks ten
+/// times, for a second or two, before it refuses.
+const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The plugin.
+pub(super) struct ServiceAccount;
+
+#[async_trait]
+impl AdmissionPlugin for ServiceAccount {
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.creates(PODS)
+    }
+
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut Box<dyn Object>>,
+        _warnings: &mut Vec<String>,
+    ) -> Result<bool, ApiError> {
+        let pod: &mut Pod = object_of_mut(object)?;
+        if entry(&pod.metadata.annotations, MIRROR).is_some() {
+            return Ok(false);
+        }
+        let spec = pod.spec.get_or_insert_default();
+        default_text(&mut spec.service_account_name, DEFAULT);
+        spec.service_account.clone_from(&spec.service_account_name);
+        if text(&spec.service_account_name) == DEFAULT {
+            await_default(attributes).await;
+        }
+        // One that is not there is refused later, with all else that is wrong.
+        let name = text(&spec.service_account_name);
+        if let Some(account) = attributes.stored::<Account>(ACCOUNTS, attributes.namespace, name) {
+            take(spec, account);
+        }
+        Ok(true)
+    }
+
+    /// Refuses a pod whose account does not exist.
+    async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
+        _warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        let pod: &Pod = object_of(object)?;
+        let account = pod.spec.as_ref().map_or("", |spec| text(&spec.service_account_name));
+        let namespace = attributes.namespace;
+        let key = Key::new(ACCOUNTS, namespace, account);
+        if account.is_empty() || attributes.registry.store().get(&key).is_some() {
+            return Ok(());
+        }
+        let why =
+            format!("error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found");
+        Err(attributes.forbidden(pod, why))
+    }
+}
+
+/// Waits until the account `default` is there; not for ever.
+async fn await_default(attributes: &Attributes<'_>) {
+    let store = attributes.registry.store();
+    let key = Key::new(ACCOUNTS, attributes.namespace, DEFAULT);
+    if store.get(&key).is_some() {
+        return;
+    }
+    let Ok(mut watcher) = store.watch(ACCOUNTS, store.revision()) else { return };
+    let comes = async { while store.get(&key).is_none() && watcher.next().await.is_ok() {} };
+    // Without it, the second half says what is missing.
+    let _ = tokio::time::timeout(ACCOUNT_TIMEOUT, comes).await;
+}
+
 /// Gives a new pod what comes from its account.
-pub(super) fn admit(pod: &mut Pod, context: &Context<'_>) {
-    let spec = pod.spec.get_or_insert_default();
-    default_text(&mut spec.service_account_name, DEFAULT);
-    spec.service_account.clone_from(&spec.service_account_name);
-    let key = Key::new(ACCOUNTS, context.namespace, text(&spec.service_account_name));
-    // One that is not there is refused later, with all else that is wrong.
-    let Some(account) = stored::<ServiceAccount>(context, &key) else { return };
-    // The pod's wish goes before that of its account.
-    let wish = spec.automount_service_account_token.or(account.automount_service_account_token);
-    if wish != Some(false) {
+fn take(spec: &mut PodSpec, account: Account) {
+    // What the pod says goes before what its account says.
+    let automount = spec.automount_service_account_token.or(account.automount_service_account_token);
+    if automount != Some(false) {
         mount_token(spec);
     }
     if list(&spec.image_pull_secrets).is_empty() && !list(&account.image_pull_secrets).is_empty() {
         spec.image_pull_secrets = account.image_pull_secrets;
     }
-}
-
-/// Refuses a pod whose account does not exist.
-pub(super) fn exists(pod: &Pod, context: &Context<'_>) -> Result<(), ApiError> {
-    let account = pod.spec.as_ref().map_or("", |spec| text(&spec.service_account_name));
-    let key = Key::new(ACCOUNTS, context.namespace, account);
-    if account.is_empty() || context.store.get(&key).is_some() {
-        return Ok(());
-    }
-    let namespace = context.namespace;
-    let why = format!("error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found");
-    Err(ApiError::forbidden(&GroupResource::new("", "pods"), text(&pod.metadata.name), why))
 }
 
 /// Mounts a token in every container that has nothing else at its place.

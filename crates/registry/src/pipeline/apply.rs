@@ -1,4 +1,4 @@
-//! Server-side apply: a client says which fields it wants and owns them from then on.
+//! Of steps 1 and 2: server-side apply. A client says which fields it wants and owns them from then on.
 
 use machinery::depth;
 use machinery::field::{ErrorList, FieldError, Path};
@@ -6,94 +6,53 @@ use machinery::gvk::{GroupKind, GroupVersion};
 use machinery::managed::{self, Application, ApplyError, FieldSet, Force, Operation};
 use machinery::status::{ApiError, Reason};
 use serde_json::{Value, json};
-use store::Entry;
 
-use super::owners::{self, Writer};
-use super::revise::{Draft, Revision};
-use super::{PATCH_ATTEMPTS, body};
-use crate::Registry;
+use super::managed_fields::{self, Writer};
+use super::{Proposed, Stored, Write, decode};
 use crate::decode::Report;
-use crate::kind::Subresource;
 use crate::meta::ANNOTATIONS_MAX;
-use crate::request::{Target, WriteOptions, Written, invalid_options};
+use crate::request::{Target, invalid_options};
 
 /// Where kubectl keeps what it applied on its own side.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Only kubectl's own applies take that over, upstream says: others may choose another name.
 const KUBECTL: &str = "kubectl";
 
-impl Registry {
-    /// Applies a configuration to an object, which it creates where there is none, or to one of its subresources.
-    pub(super) async fn server_side_apply(
-        &self,
-        target: &Target,
-        subresource: Option<Subresource>,
-        config: &[u8],
-        options: &WriteOptions,
-    ) -> Result<Written, ApiError> {
-        let resource = &target.resource;
-        if options.field_manager.is_empty() {
-            let error = FieldError::required(&Path::new("fieldManager"), "is required for apply patch");
-            return Err(invalid_options("PatchOptions", error));
+/// The object that a configuration makes of the stored one, or a new one, with its `managedFields`.
+pub(crate) fn apply(write: &Write<'_>, config: &Value, old: Option<&Stored>) -> Result<Proposed, ApiError> {
+    let (target, writer) = (write.target()?, write.writer()?);
+    let resource = &target.resource;
+    let (live, present) = match old {
+        None => (json!({}), ""),
+        Some(Stored { entry, .. }) => {
+            let live = resource.served(&managed_fields::without(&entry.value)).map_err(ApiError::internal)?;
+            (serde_json::from_slice(&live).map_err(ApiError::internal)?, managed_fields::split(&entry.value).1)
         }
-        if subresource == Some(Subresource::Scale) {
-            return self.apply_scale(target, config, options).await;
-        }
-        let config = read(config)?;
-        for _ in 0..PATCH_ATTEMPTS {
-            if self.lookup(target).is_none() && subresource.is_none() {
-                let writer = Writer { resource: resource.as_ref(), subresource, options, now: jiff::Timestamp::now() };
-                let (object, owners) = applied(&writer, target, &json!({}), &config, "")?;
-                if let Some(uid) = config.pointer("/metadata/uid").and_then(Value::as_str) {
-                    let why = format!(
-                        "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
-                    );
-                    return Err(ApiError::conflict(&resource.info().group_resource, &target.name, why));
-                }
-                let object = body::decode_patched(resource, object.as_bytes(), &mut Report::ignore(), options)?;
-                body::check_name(object.meta(), target)?;
-                let collection = Target::collection(resource, target.namespace.clone());
-                match self.create_object(&collection, object, Some(owners), Vec::new(), options).await {
-                    // Somebody was faster: then this applies to their object.
-                    Err(error) if error.reason == Reason::AlreadyExists => continue,
-                    created => return created,
-                }
-            }
-            let revision = Revision::new(target, subresource, options, PATCH_ATTEMPTS);
-            let mut warnings = Vec::new();
-            let outcome = self
-                .revise(&revision, &mut warnings, |entry, _, _| {
-                    let present = owners::split(&entry.value).1;
-                    let live = resource.served(&owners::without(&entry.value)).map_err(ApiError::internal)?;
-                    let live: Value = serde_json::from_slice(&live).map_err(ApiError::internal)?;
-                    let (object, owners) = applied(&revision.writer(), target, &live, &config, present)?;
-                    let new = body::decode_patched(resource, object.as_bytes(), &mut Report::ignore(), options)?;
-                    body::check_name(new.meta(), target)?;
-                    Ok(Draft { new, owners: Some(owners) })
-                })
-                .await?;
-            return outcome.written(resource, warnings);
-        }
-        Err(ApiError::server_timeout(&resource.info().group_resource, "patch", 1))
+    };
+    let (object, fields) = applied(&writer, target, &live, config, present)?;
+    if let Some(uid) = config.pointer("/metadata/uid").and_then(Value::as_str).filter(|_| old.is_none()) {
+        let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+        return Err(ApiError::conflict(&resource.info().group_resource, &target.name, why));
     }
+    let object = decode::patched(resource, object.as_bytes(), &mut Report::ignore(), write.options)?;
+    decode::check_name(object.meta(), target)?;
+    Ok(Proposed { object: Some(object), managed_fields: Some(fields) })
 }
 
 /// The `managedFields` of a workload whose number of replicas is applied through its `scale`.
-pub(crate) fn owners_of_replicas(
-    target: &Target,
-    entry: &Entry,
-    replicas: i32,
-    options: &WriteOptions,
-) -> Result<String, ApiError> {
-    let revision = Revision::new(target, Some(Subresource::Scale), options, PATCH_ATTEMPTS);
-    let (live, present) = owners::split(&entry.value);
+pub(crate) fn fields_of_replicas(write: &Write<'_>, old: &Stored, replicas: i32) -> Result<String, ApiError> {
+    let (live, present) = managed_fields::split(&old.entry.value);
     let live: Value = serde_json::from_slice(&live).map_err(ApiError::internal)?;
-    let wished = json!({ "spec": { "replicas": replicas } });
-    let (_, owners) = own(&revision.writer(), target, &live, &wished, present)?;
-    Ok(managed::render(owners))
+    let desired = json!({ "spec": { "replicas": replicas } });
+    let (_, fields) = own(&write.writer()?, write.target()?, &live, &desired, present)?;
+    Ok(managed::render(fields))
 }
 
-fn read(config: &[u8]) -> Result<Value, ApiError> {
+/// Reads a configuration.
+///
+/// # Errors
+/// 400 when it is no object, or nested too deep.
+pub(crate) fn read_config(config: &[u8]) -> Result<Value, ApiError> {
     let config: Value = serde_json::from_slice(config)
         .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
     depth::check(&config).map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
@@ -117,11 +76,11 @@ fn applied(
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
     check_fields(writer, target, config)?;
-    let (mut object, owners) = own(writer, target, live, config, present)?;
+    let (mut object, fields) = own(writer, target, live, config, present)?;
     if writer.options.field_manager == KUBECTL {
         keep_last_applied(&mut object, config);
     }
-    Ok((object.to_string(), managed::render(owners)))
+    Ok((object.to_string(), managed::render(fields)))
 }
 
 fn own(
@@ -132,14 +91,14 @@ fn own(
     present: &str,
 ) -> Result<(Value, Vec<managed::Entry>), ApiError> {
     let (place, now) = (writer.served_place(), writer.time());
-    let mut owners = owners::read(present);
-    if owners.is_empty() && live.get("metadata").is_some() {
-        owners = managed::before_first_apply(live, &writer.resource.info().api_version, &place, &now);
+    let mut fields = managed_fields::read(present);
+    if fields.is_empty() && live.get("metadata").is_some() {
+        fields = managed::before_first_apply(live, &writer.resource.info().api_version, &place, &now);
     }
     let manager = writer.manager(Operation::Apply);
     let attempt = |force: &Force| {
         let application = Application { live, config, manager: &manager, force, now: &now };
-        managed::apply(&application, owners.clone(), &place, |set| writer.filter(set))
+        managed::apply(&application, fields.clone(), &place, |set| writer.filter(set))
     };
     let mut outcome = attempt(if writer.options.force { &Force::Yes } else { &Force::No });
     if matches!(outcome, Err(ApplyError::Conflicts(_))) && manager.name == KUBECTL {

@@ -1,7 +1,9 @@
-//! LimitRanger: containers get the requests and limits of their namespace, and nothing is outside its bounds.
+//! LimitRanger: containers get the requests and limits of their namespace, and nothing is outside its bounds
+//! (`plugin/pkg/admission/limitranger/admission.go`).
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{
     Container, LimitRange, LimitRangeItem, PersistentVolumeClaim, Pod, ResourceRequirements,
 };
@@ -9,35 +11,68 @@ use machinery::quantity::Quantity;
 use machinery::quota::{self, Amounts};
 use machinery::status::ApiError;
 
-use super::{Attributes, Operation};
-use crate::Registry;
+use super::{AdmissionPlugin, Attributes, CLAIMS, Operation, PODS, no_object, object_of, object_of_mut};
 use crate::kind::Subresource;
 use crate::ops::Object;
 
 /// Says in a pod what was filled in.
 const NOTE: &str = "kubernetes.io/limit-ranger";
 
-/// The bounds of a namespace that hold for a write; none for most.
-fn bounds(
-    registry: &Registry,
-    attributes: &Attributes<'_>,
-    object: &dyn Object,
-    old: Option<&dyn Object>,
-) -> Vec<LimitRangeItem> {
-    let is_pod = object.as_any().is::<Pod>();
-    let concerned = match (attributes.operation, attributes.subresource) {
-        (Operation::Create, None) => is_pod || object.as_any().is::<PersistentVolumeClaim>(),
+/// The plugin.
+pub(super) struct LimitRanger;
+
+#[async_trait]
+impl AdmissionPlugin for LimitRanger {
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
         // What a pod asks for changes through `resize` only.
-        (Operation::Update, None) => object.as_any().is::<PersistentVolumeClaim>(),
-        (Operation::Update, Some(Subresource::Resize)) => is_pod,
-        _ => false,
-    };
-    // Who is going may go as it is.
-    let going = old.is_some_and(|old| old.meta().deletion_timestamp.is_some());
-    if !concerned || going {
-        return Vec::new();
+        let resizes = attributes.operation == Operation::Update
+            && attributes.subresource == Some(Subresource::Resize)
+            && &*attributes.info.storage == PODS;
+        let concerned = resizes || attributes.creates(PODS) || attributes.creates(CLAIMS) || attributes.updates(CLAIMS);
+        // Who is going may go as it is.
+        let terminating = attributes.old.is_some_and(|old| old.meta().deletion_timestamp.is_some());
+        concerned && !terminating
     }
-    let snapshot = registry.store().snapshot("core/limitranges");
+
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut Box<dyn Object>>,
+        _warnings: &mut Vec<String>,
+    ) -> Result<bool, ApiError> {
+        let items = items(attributes);
+        if items.is_empty() || &*attributes.info.storage != PODS {
+            return Ok(false);
+        }
+        Ok(fill_pod(&items, object_of_mut(object)?))
+    }
+
+    async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
+        _warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        let items = items(attributes);
+        let mut errors = Vec::new();
+        for item in &items {
+            match &*attributes.info.storage {
+                PODS => check_pod(&mut errors, item, object_of(object)?),
+                _ => check_claim(&mut errors, item, object_of(object)?),
+            }
+        }
+        let object = object.ok_or_else(no_object)?;
+        match errors.as_slice() {
+            [] => Ok(()),
+            [one] => Err(attributes.forbidden(object, one)),
+            several => Err(attributes.forbidden(object, format!("[{}]", several.join(", ")))),
+        }
+    }
+}
+
+/// The bounds of the namespace; none for most.
+fn items(attributes: &Attributes<'_>) -> Vec<LimitRangeItem> {
+    let snapshot = attributes.registry.store().snapshot("core/limitranges");
     if snapshot.is_empty() {
         return Vec::new();
     }
@@ -48,21 +83,12 @@ fn bounds(
         .collect()
 }
 
-/// Gives the containers of a new pod what they leave out.
-pub(super) fn mutate(
-    registry: &Registry,
-    attributes: &Attributes<'_>,
-    object: &mut dyn Object,
-    old: Option<&dyn Object>,
-) {
-    let items = bounds(registry, attributes, object, old);
-    if items.is_empty() {
-        return;
-    }
-    let Some(pod) = object.as_any_mut().downcast_mut::<Pod>() else { return };
+/// Gives the containers of a pod what they leave out. Answers whether there was anything.
+fn fill_pod(items: &[LimitRangeItem], pod: &mut Pod) -> bool {
+    let mut filled = false;
     // Upstream: each LimitRange in turn, so what the first gives the second does not change.
     for item in items.iter().filter(|item| item.type_ == "Container") {
-        let Some(spec) = &mut pod.spec else { return };
+        let Some(spec) = &mut pod.spec else { return false };
         let mut notes = Vec::new();
         let plain = spec.containers.iter_mut().map(|container| ("container", container));
         let init = spec.init_containers.iter_mut().flatten().map(|container| ("init container", container));
@@ -70,10 +96,12 @@ pub(super) fn mutate(
             fill(container, item, what, &mut notes);
         }
         if !notes.is_empty() {
+            filled = true;
             let note = format!("LimitRanger plugin set: {}", notes.join("; "));
             pod.metadata.annotations.get_or_insert_default().insert(NOTE.to_owned(), note);
         }
     }
+    filled
 }
 
 fn fill(container: &mut Container, item: &LimitRangeItem, what: &str, notes: &mut Vec<String>) {
@@ -92,32 +120,6 @@ fn fill(container: &mut Container, item: &LimitRangeItem, what: &str, notes: &mu
         if !set.is_empty() {
             notes.push(format!("{} {word} for {what} {}", set.join(", "), container.name));
         }
-    }
-}
-
-/// Refuses what is outside the bounds.
-pub(super) fn validate(
-    registry: &Registry,
-    attributes: &Attributes<'_>,
-    object: &dyn Object,
-    old: Option<&dyn Object>,
-) -> Result<(), ApiError> {
-    let items = bounds(registry, attributes, object, old);
-    if items.is_empty() {
-        return Ok(());
-    }
-    let mut errors = Vec::new();
-    for item in &items {
-        if let Some(pod) = object.as_any().downcast_ref::<Pod>() {
-            check_pod(&mut errors, item, pod);
-        } else if let Some(claim) = object.as_any().downcast_ref::<PersistentVolumeClaim>() {
-            check_claim(&mut errors, item, claim);
-        }
-    }
-    match errors.as_slice() {
-        [] => Ok(()),
-        [one] => Err(attributes.forbidden(object, one)),
-        several => Err(attributes.forbidden(object, format!("[{}]", several.join(", ")))),
     }
 }
 

@@ -1,20 +1,21 @@
-//! What a Pod of a LeaderWorkerSet is told about its group when it is created: labels, environment, affinity.
+//! LeaderWorkerSet: what a Pod of one is told about its group when it is created: labels, environment, affinity.
 //!
 //! The LeaderWorkerSet project does this in a mutating webhook; here the controller is built in, and so is this. A Pod that
 //! none of its StatefulSets made is left alone, and so is every Pod while the addon is off: then the sets, if there are
 //! any, are those of the project's own controller, which has its webhook.
 
+use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Affinity, Container, EnvVar, Pod, PodAffinityTerm};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 use machinery::addon;
 use machinery::hash::fnv32a;
+use machinery::status::ApiError;
 use serde::Deserialize;
-use store::Key;
 
-use super::admission::stored;
+use super::{AdmissionPlugin, Attributes, PODS, object_of_mut};
 use crate::custom::DEFINITIONS;
-use crate::kind::Context;
 use crate::kinds::common::{entry, text};
+use crate::ops::Object;
 
 /// The definition of LeaderWorkerSets.
 const DEFINITION: &str = "leaderworkersets.leaderworkerset.x-k8s.io";
@@ -32,22 +33,38 @@ const SUBGROUP_KEY: &str = "leaderworkerset.sigs.k8s.io/subgroup-key";
 const EXCLUSIVE: &str = "leaderworkerset.sigs.k8s.io/exclusive-topology";
 const SUBGROUP_EXCLUSIVE: &str = "leaderworkerset.sigs.k8s.io/subgroup-exclusive-topology";
 
-/// Tells a Pod about its group, if it has one.
-pub(super) fn join_group(pod: &mut Pod, context: &Context<'_>) {
-    // The definition is looked at only for what may be a member.
-    if entry(&pod.metadata.labels, NAME).is_some() && is_enabled(context) {
-        tell_member(pod);
+/// The plugin.
+pub(super) struct LeaderWorkerSet;
+
+#[async_trait]
+impl AdmissionPlugin for LeaderWorkerSet {
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.creates(PODS)
+    }
+
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut Box<dyn Object>>,
+        _warnings: &mut Vec<String>,
+    ) -> Result<bool, ApiError> {
+        let pod: &mut Pod = object_of_mut(object)?;
+        // The definition is looked at only for what may be a member.
+        let is_member = entry(&pod.metadata.labels, NAME).is_some() && is_enabled(attributes);
+        if is_member {
+            tell_member(pod);
+        }
+        Ok(is_member)
     }
 }
 
 /// Whether the addon is on: its definition is there, is its own, and is to stay.
-fn is_enabled(context: &Context<'_>) -> bool {
+fn is_enabled(attributes: &Attributes<'_>) -> bool {
     #[derive(Deserialize)]
     struct Definition {
         metadata: ObjectMeta,
     }
-    let definition = stored::<Definition>(context, &Key::new(DEFINITIONS, "", DEFINITION));
-    definition.is_some_and(|definition| {
+    attributes.stored::<Definition>(DEFINITIONS, "", DEFINITION).is_some_and(|definition| {
         let metadata = &definition.metadata;
         metadata.deletion_timestamp.is_none() && addon::installed(metadata.labels.as_ref(), addon::LWS)
     })
@@ -146,11 +163,17 @@ fn keep_apart(affinity: &mut Affinity, label: &str, value: &str, topology: &str)
         ..PodAffinityTerm::default()
     };
     let near = affinity.pod_affinity.get_or_insert_default();
-    near.required_during_scheduling_ignored_during_execution.get_or_insert_default().push(term(&[("In", true)]));
     let far = affinity.pod_anti_affinity.get_or_insert_default();
-    far.required_during_scheduling_ignored_during_execution
-        .get_or_insert_default()
-        .push(term(&[("Exists", false), ("NotIn", true)]));
+    for (terms, term) in [
+        (&mut near.required_during_scheduling_ignored_during_execution, term(&[("In", true)])),
+        (&mut far.required_during_scheduling_ignored_during_execution, term(&[("Exists", false), ("NotIn", true)])),
+    ] {
+        // A pod that a webhook changed comes here twice.
+        let terms = terms.get_or_insert_default();
+        if !terms.contains(&term) {
+            terms.push(term);
+        }
+    }
 }
 
 #[cfg(test)]

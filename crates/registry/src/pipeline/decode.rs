@@ -1,14 +1,38 @@
-//! Steps 1 and 2 of a write: from bytes to an object that is meant for this path.
+//! Step 1: from bytes to an object that is meant for this path.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use machinery::status::ApiError;
+use machinery::field::{ErrorList, FieldError, Path};
+use machinery::gvk::GroupKind;
+use machinery::status::{ApiError, MODIFIED};
 use serde::de::DeserializeOwned;
+use store::Entry;
 
-use super::{invalid_patch, is_strict};
+use super::{Action, Operation, Proposed, Stored, Write};
 use crate::decode::{self, DecodeError, Report, TypeMeta};
 use crate::ops::Object;
 use crate::request::{FieldValidation, Target, WriteOptions};
-use crate::table::Resource;
+use crate::table::{Resource, ResourceInfo};
+
+/// What the request proposes, checked against its path and what is stored there.
+pub(super) fn proposed(
+    write: &Write<'_>,
+    operation: &mut dyn Operation,
+    old: Option<&Stored>,
+    warnings: &mut Vec<String>,
+) -> Result<Proposed, ApiError> {
+    let proposed = operation.decode(old, warnings)?;
+    match (write.action, proposed.object.as_deref(), old) {
+        (Action::Create, Some(new), _) => {
+            check_namespace(new.meta(), write.target()?)?;
+            check_no_version(new.meta())?;
+        }
+        (Action::Update | Action::UpdateSubresource, Some(new), Some(old)) => {
+            check_preconditions(write.attributes.info, new, old.object.as_ref(), &old.entry)?;
+        }
+        _ => {}
+    }
+    Ok(proposed)
+}
 
 /// The report to hand to the decoder.
 pub(crate) fn report_for(options: &WriteOptions) -> Report {
@@ -19,32 +43,32 @@ pub(crate) fn report_for(options: &WriteOptions) -> Report {
 }
 
 /// Decodes the body of a create or an update.
-pub(super) fn decode(
+pub(crate) fn body(
     resource: &Resource,
     body: &[u8],
     report: &mut Report,
     options: &WriteOptions,
 ) -> Result<Box<dyn Object>, ApiError> {
     let info = resource.info();
-    let wanted = Wanted { kind: &info.kind, version: &info.version, api_version: &info.api_version };
-    let object = resource.decode(body, report).map_err(|error| wanted.refuse(body, &error))?;
-    wanted.refuse_findings(report, options)?;
+    let expected = Expected { kind: &info.kind, version: &info.version, api_version: &info.api_version };
+    let object = resource.decode(body, report).map_err(|error| expected.refuse(body, &error))?;
+    expected.refuse_findings(report, options)?;
     Ok(object)
 }
 
 /// Decodes a body of another kind than that of the resource: Scale, Binding.
-pub(crate) fn decode_other<T>(body: &[u8], report: &mut Report, options: &WriteOptions) -> Result<T, ApiError>
+pub(crate) fn other<T>(body: &[u8], report: &mut Report, options: &WriteOptions) -> Result<T, ApiError>
 where
     T: DeserializeOwned + k8s_openapi::Resource,
 {
-    let wanted = Wanted { kind: T::KIND, version: T::VERSION, api_version: T::API_VERSION };
-    let object = decode::decode(body, report).map_err(|error| wanted.refuse(body, &error))?;
-    wanted.refuse_findings(report, options)?;
+    let expected = Expected { kind: T::KIND, version: T::VERSION, api_version: T::API_VERSION };
+    let object = decode::decode(body, report).map_err(|error| expected.refuse(body, &error))?;
+    expected.refuse_findings(report, options)?;
     Ok(object)
 }
 
 /// Decodes what a patch made of an object.
-pub(super) fn decode_patched(
+pub(crate) fn patched(
     resource: &Resource,
     patched: &[u8],
     report: &mut Report,
@@ -58,13 +82,13 @@ pub(super) fn decode_patched(
 }
 
 /// The kind a body must be of.
-struct Wanted<'a> {
+struct Expected<'a> {
     kind: &'a str,
     version: &'a str,
     api_version: &'a str,
 }
 
-impl Wanted<'_> {
+impl Expected<'_> {
     /// What upstream says about a body that cannot be decoded: first that it is something else, then what is wrong.
     fn refuse(&self, body: &[u8], error: &DecodeError) -> ApiError {
         let Self { kind: wanted, version, api_version } = *self;
@@ -122,7 +146,7 @@ fn summary(body: &[u8]) -> String {
 }
 
 /// The namespace in the body, where there is one, is that of the path.
-pub(super) fn check_namespace(meta: &ObjectMeta, target: &Target) -> Result<(), ApiError> {
+fn check_namespace(meta: &ObjectMeta, target: &Target) -> Result<(), ApiError> {
     match meta.namespace.as_deref() {
         // Upstream clears the namespace of an object of cluster scope.
         None | Some("") => Ok(()),
@@ -135,7 +159,7 @@ pub(super) fn check_namespace(meta: &ObjectMeta, target: &Target) -> Result<(), 
 }
 
 /// Only the server gives out versions.
-pub(super) fn check_no_version(meta: &ObjectMeta) -> Result<(), ApiError> {
+fn check_no_version(meta: &ObjectMeta) -> Result<(), ApiError> {
     match meta.resource_version.as_deref() {
         None | Some("" | "0") => Ok(()),
         Some(_) => Err(ApiError::bad_request("resourceVersion should not be set on objects to be created")),
@@ -143,7 +167,7 @@ pub(super) fn check_no_version(meta: &ObjectMeta) -> Result<(), ApiError> {
 }
 
 /// Name and namespace in the body are those of the path.
-pub(super) fn check_name(meta: &ObjectMeta, target: &Target) -> Result<(), ApiError> {
+pub(crate) fn check_name(meta: &ObjectMeta, target: &Target) -> Result<(), ApiError> {
     let name = meta.name.as_deref().unwrap_or_default();
     if name.is_empty() {
         return Err(ApiError::bad_request(format!(
@@ -158,4 +182,54 @@ pub(super) fn check_name(meta: &ObjectMeta, target: &Target) -> Result<(), ApiEr
         )));
     }
     check_namespace(meta, target)
+}
+
+/// The conditions a body makes by its uid and resourceVersion.
+fn check_preconditions(info: &ResourceInfo, new: &dyn Object, old: &dyn Object, entry: &Entry) -> Result<(), ApiError> {
+    let name = &entry.key.name;
+    let (asked, found) = (new.meta().uid.as_deref(), old.meta().uid.as_deref());
+    if let Some(asked) = asked.filter(|asked| !asked.is_empty() && Some(*asked) != found) {
+        let why = uid_mismatch(asked, found.unwrap_or_default());
+        return Err(ApiError::conflict(&info.group_resource, name, why));
+    }
+    match new.meta().resource_version.as_deref().unwrap_or_default() {
+        "" | "0" if info.unconditional_update => Ok(()),
+        "" | "0" => {
+            let error = FieldError::invalid(
+                &Path::new("metadata").child("resourceVersion"),
+                0,
+                "must be specified for an update",
+            );
+            Err(ApiError::invalid(&info.group_kind, name, &ErrorList(vec![error])))
+        }
+        asked if asked == entry.revision.to_string() => Ok(()),
+        asked if asked.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(ApiError::conflict(&info.group_resource, name, MODIFIED))
+        }
+        asked => {
+            let error = FieldError::invalid(
+                &Path::new("metadata").child("resourceVersion"),
+                asked,
+                format!("strconv.ParseUint: parsing {asked:?}: invalid syntax"),
+            );
+            Err(ApiError::invalid(&info.group_kind, name, &ErrorList(vec![error])))
+        }
+    }
+}
+
+/// Upstream's words for a precondition on the uid that does not hold.
+pub(crate) fn uid_mismatch(asked: &str, found: &str) -> String {
+    format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {found}")
+}
+
+/// What strict validation says about the result of a patch: 422 with the whole document, as upstream.
+fn invalid_patch(patched: &[u8], why: &str) -> ApiError {
+    let document = String::from_utf8_lossy(patched);
+    let error = FieldError::invalid(&Path::new("patch"), document.as_ref(), why);
+    ApiError::invalid(&GroupKind::from_static("", ""), "", &ErrorList(vec![error]))
+}
+
+/// Whether findings refuse the request.
+fn is_strict(options: &WriteOptions) -> bool {
+    options.field_validation == FieldValidation::Strict
 }

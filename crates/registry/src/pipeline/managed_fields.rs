@@ -1,4 +1,4 @@
-//! Who owns the fields of what is written: `metadata.managedFields`, kept up to date by every write.
+//! Of step 2: `metadata.managedFields`, which says who owns the fields of an object and is kept up to date by every write.
 //!
 //! The typed object in flight never holds them. In the store they stand as text before `resourceVersion`: they are cut
 //! off when an object is loaded and put back when it is stored, and looked into only when a write changes something.
@@ -44,14 +44,14 @@ pub(crate) fn without(stored: &Bytes) -> Bytes {
 }
 
 /// An encoded object with its `managedFields` put back.
-pub(crate) fn join(encoded: Encoded, owners: &str) -> Encoded {
+pub(crate) fn join(encoded: Encoded, managed_fields: &str) -> Encoded {
     let at = encoded.revision_at.saturating_sub(VERSION.len());
     let (head, tail) = encoded.bytes.split_at(at);
-    if owners.is_empty() || !tail.starts_with(VERSION) {
+    if managed_fields.is_empty() || !tail.starts_with(VERSION) {
         return encoded;
     }
-    let bytes = [head, KEY, owners.as_bytes(), b",", tail].concat();
-    Encoded::new(bytes, encoded.revision_at + KEY.len() + owners.len() + 1)
+    let bytes = [head, KEY, managed_fields.as_bytes(), b",", tail].concat();
+    Encoded::new(bytes, encoded.revision_at + KEY.len() + managed_fields.len() + 1)
 }
 
 /// Who writes an object, and through what.
@@ -111,7 +111,7 @@ impl Writer<'_> {
 
     /// The `managedFields` of an object about to be created, which has its defaults and nothing more.
     pub(crate) fn created(&self, object: &mut dyn Object) -> Result<String, ApiError> {
-        // What the client says about owners of an object that is not there is true of no field.
+        // What the client says about managed_fields of an object that is not there is true of no field.
         object.meta_mut().managed_fields = None;
         let text = encoded(self.resource, object)?;
         let place = self.resource.place();
@@ -122,9 +122,9 @@ impl Writer<'_> {
         }
         let object: Value = serde_json::from_str(&text).map_err(ApiError::internal)?;
         let changes = managed::compare(&json!({}), &object, &place);
-        let mut owners = Vec::new();
-        managed::update(&mut owners, &changes, &manager, |set| self.filter(set), &self.time());
-        Ok(managed::render(owners))
+        let mut managed_fields = Vec::new();
+        managed::update(&mut managed_fields, &changes, &manager, |set| self.filter(set), &self.time());
+        Ok(managed::render(managed_fields))
     }
 
     /// The `managedFields` once `new`, which has its defaults and nothing more, takes the place of the stored object;
@@ -138,12 +138,12 @@ impl Writer<'_> {
             // What is not tracked stays so until the first apply.
             let Some(changes) = changes.as_ref().filter(|_| !present.is_empty()) else { return Ok(None) };
             let changes = changes.filter(|set| self.filter(set));
-            if let Some(owners) = managed::update_text(present, &changes, &manager, &self.time()) {
-                return Ok(matches!(owners, Cow::Owned(_)).then(|| owners.into_owned()));
+            if let Some(managed_fields) = managed::update_text(present, &changes, &manager, &self.time()) {
+                return Ok(matches!(managed_fields, Cow::Owned(_)).then(|| managed_fields.into_owned()));
             }
         }
         let present = read(present);
-        let mut owners = match given {
+        let mut managed_fields = match given {
             None => present.clone(),
             // A client that does not want them to be kept any longer sends nothing, or one empty entry.
             Some(given) if given.is_empty() || given == [Default::default()] => Vec::new(),
@@ -153,10 +153,10 @@ impl Writer<'_> {
             }
         };
         // Upstream: what is not tracked begins to be with the first apply.
-        if let Some(changes) = changes.filter(|_| !owners.is_empty()) {
-            managed::update(&mut owners, &changes, &manager, |set| self.filter(set), &self.time());
+        if let Some(changes) = changes.filter(|_| !managed_fields.is_empty()) {
+            managed::update(&mut managed_fields, &changes, &manager, |set| self.filter(set), &self.time());
         }
-        Ok((owners != present).then(|| managed::render(owners)))
+        Ok((managed_fields != present).then(|| managed::render(managed_fields)))
     }
 
     /// What differs between two states of an object, as far as the write may have changed it; `None` for nothing.
@@ -202,11 +202,11 @@ fn encoded(resource: &dyn ResourceOps, object: &dyn Object) -> Result<String, Ap
 }
 
 /// The entries of a text; none when it holds none, or none that can be read.
-pub(crate) fn read(owners: &str) -> Vec<Owner> {
-    if owners.is_empty() {
+pub(crate) fn read(managed_fields: &str) -> Vec<Owner> {
+    if managed_fields.is_empty() {
         return Vec::new();
     }
-    serde_json::from_str(owners).ok().as_ref().and_then(managed::parse).unwrap_or_default()
+    serde_json::from_str(managed_fields).ok().as_ref().and_then(managed::parse).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -215,16 +215,16 @@ mod tests {
 
     #[test]
     fn owners_are_cut_off_and_put_back() {
-        for (object, owners) in [
+        for (object, managed_fields) in [
             (r#"{"kind":"A","metadata":{"name":"n","resourceVersion":""},"spec":{}}"#, r#"[{"a":"]}\""}]"#),
             (r#"{"metadata":{"name":"n","resourceVersion":"","uid":"u"}}"#, "[]"),
             (r#"{"metadata":{"name":"n","resourceVersion":"","uid":"u"}}"#, ""),
         ] {
             let at = scan::resource_version(object.as_bytes()).unwrap().start;
-            let joined = join(Encoded::new(object.as_bytes().to_vec(), at), owners);
+            let joined = join(Encoded::new(object.as_bytes().to_vec(), at), managed_fields);
             assert_eq!(joined.revision_at, scan::resource_version(&joined.bytes).unwrap().start);
             let (bare, found) = split(&joined.bytes);
-            assert_eq!((bare.as_ref(), found), (object.as_bytes(), owners));
+            assert_eq!((bare.as_ref(), found), (object.as_bytes(), managed_fields));
         }
         let foreign = br#"{"metadata":{"managedFields" : [1] }}"#;
         assert_eq!(split(foreign), (Cow::Borrowed(&foreign[..]), "[1]"));

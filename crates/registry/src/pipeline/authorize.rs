@@ -1,10 +1,10 @@
-//! The last look at a write by who knows who may do what: rights must not grow by being written down
+//! Step 6: the last look at a write by who knows who may do what. Rights must not grow by being written down
 //! (`pkg/registry/rbac/clusterrole/policybased/storage.go`), and a node may only write about itself
 //! (`plugin/pkg/admission/noderestriction/admission.go`).
 
 use machinery::status::ApiError;
 
-use crate::Registry;
+use super::{Action, Proposed, Write};
 use crate::kind::Subresource;
 use crate::ops::Object;
 use crate::request::Target;
@@ -19,7 +19,7 @@ pub struct WriteAttributes<'a> {
     pub target: &'a Target,
     /// The subresource that is written.
     pub subresource: Option<Subresource>,
-    /// The object as it will be; absent in a delete.
+    /// The object as it will be, or what a Binding, Eviction or TokenRequest says; absent in a delete.
     pub new: Option<&'a dyn Object>,
     /// The object as it is; absent in a create.
     pub old: Option<&'a dyn Object>,
@@ -34,8 +34,19 @@ pub trait EscalationCheck: Send + Sync + 'static {
     fn check(&self, write: &WriteAttributes<'_>) -> Result<(), ApiError>;
 }
 
-impl Registry {
-    pub(crate) fn check_escalation(&self, write: &WriteAttributes<'_>) -> Result<(), ApiError> {
-        self.0.escalation.check(write)
-    }
+/// Asks the [`EscalationCheck`].
+pub(super) fn run(write: &Write<'_>, proposed: &Proposed, old: Option<&dyn Object>) -> Result<(), ApiError> {
+    let registry = write.attributes.registry;
+    // Upstream's webhooks see a Binding or an Eviction whether or not its pod is there, so that is read only now.
+    let pod = match write.action {
+        Action::Bind | Action::Evict => Some(registry.load(write.target()?)?.object),
+        _ => None,
+    };
+    registry.0.escalation.check(&WriteAttributes {
+        user: write.attributes.user,
+        target: write.target()?,
+        subresource: write.subresource(),
+        new: proposed.object.as_deref(),
+        old: old.or(pod.as_deref()),
+    })
 }

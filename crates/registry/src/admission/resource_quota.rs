@@ -5,40 +5,50 @@
 //! nothing slips in between, every write such a quota is about touches it: the controller's own write then comes too
 //! late, and it counts again.
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::ResourceQuota as Quota;
 use machinery::quota::{self, Amounts, Counted, Verdict};
 use machinery::status::ApiError;
 use store::{Expect, Op};
 
-use super::{Attributes, Operation};
-use crate::Registry;
+use super::{AdmissionPlugin, Attributes, CLAIMS, Operation, PODS};
 use crate::kind::Subresource;
-use crate::ops::Object;
+use crate::ops::{Object, cast};
+use crate::pipeline::{encode, managed_fields};
 use crate::read;
-use crate::write::{encode, owners};
 
 const STORAGE: &str = "core/resourcequotas";
 
-fn counted<'a>(attributes: &'a Attributes<'_>, object: &'a dyn Object) -> Counted<'a> {
-    let any = object.as_any();
-    if let Some(pod) = any.downcast_ref::<Pod>() {
-        Counted::Pod(pod)
-    } else if let Some(service) = any.downcast_ref::<Service>() {
-        Counted::Service(service)
-    } else if let Some(claim) = any.downcast_ref::<PersistentVolumeClaim>() {
-        Counted::Claim(claim)
-    } else {
-        Counted::Other(&attributes.info.group_resource)
+/// The plugin. That two writes do not charge a quota at once is seen to by who commits them.
+pub(super) struct ResourceQuota;
+
+#[async_trait]
+impl AdmissionPlugin for ResourceQuota {
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
+        concerns(attributes)
+    }
+
+    fn charge(&self, attributes: &Attributes<'_>, object: Option<&dyn Object>) -> Result<Vec<Op>, ApiError> {
+        charge(attributes, object)
     }
 }
 
+fn counted<'a>(attributes: &'a Attributes<'_>, object: &'a dyn Object) -> Result<Counted<'a>, ApiError> {
+    Ok(match &*attributes.info.storage {
+        PODS => Counted::Pod(cast(object)?),
+        "core/services" => Counted::Service(cast(object)?),
+        CLAIMS => Counted::Claim(cast(object)?),
+        _ => Counted::Other(&attributes.info.group_resource),
+    })
+}
+
 /// Whether some quota may have to do with a write: if so, one such write is done at a time.
-pub(crate) fn concerns(registry: &Registry, attributes: &Attributes<'_>) -> bool {
+pub(crate) fn concerns(attributes: &Attributes<'_>) -> bool {
     let namespace = attributes.namespace;
     if namespace.is_empty() {
         return false;
     }
-    let quotas = registry.store().snapshot(STORAGE);
+    let quotas = attributes.registry.store().snapshot(STORAGE);
     !quotas.is_empty() && quotas.range(Some(namespace), None).next().is_some()
 }
 
@@ -46,16 +56,10 @@ pub(crate) fn concerns(registry: &Registry, attributes: &Attributes<'_>) -> bool
 ///
 /// # Errors
 /// 403 when there is no room for what is written.
-pub(crate) fn charge(
-    registry: &Registry,
-    attributes: &Attributes<'_>,
-    new: Option<&dyn Object>,
-    old: Option<&dyn Object>,
-) -> Result<Vec<Op>, ApiError> {
-    if !concerns(registry, attributes) {
-        return Ok(Vec::new());
-    }
-    let (new_counted, old_counted) = (new.map(|new| counted(attributes, new)), old.map(|old| counted(attributes, old)));
+fn charge(attributes: &Attributes<'_>, new: Option<&dyn Object>) -> Result<Vec<Op>, ApiError> {
+    let (registry, old) = (attributes.registry, attributes.old);
+    let new_counted = new.map(|new| counted(attributes, new)).transpose()?;
+    let old_counted = old.map(|old| counted(attributes, old)).transpose()?;
     // Upstream: a pod says what it needs when it is made or resized; services and claims may be changed later, too.
     let enforced = match (new_counted, attributes.operation, attributes.subresource) {
         (Some(_), Operation::Create, _) => true,
@@ -73,8 +77,8 @@ pub(crate) fn charge(
     let Some(resource) = resources.by_storage(STORAGE) else { return Ok(Vec::new()) };
     let mut ops = Vec::new();
     for entry in registry.store().snapshot(STORAGE).range(Some(attributes.namespace), None) {
-        let (bare, owned) = owners::split(&entry.value);
-        let Ok(mut quota) = serde_json::from_slice::<ResourceQuota>(&bare) else { continue };
+        let (bare, owned) = managed_fields::split(&entry.value);
+        let Ok(mut quota) = serde_json::from_slice::<Quota>(&bare) else { continue };
         // A quota counts itself, too, but only its controller can tell it.
         let itself = resource.info().storage == attributes.info.storage;
         if itself && new.or(old).is_some_and(|object| object.meta().name == quota.metadata.name) {
@@ -100,7 +104,7 @@ pub(crate) fn charge(
             Verdict::Unaffected | Verdict::Refused(_) => {}
             Verdict::Room(used) => quota.status.get_or_insert_default().used = Some(quota::write(&used)),
         }
-        let value = owners::join(encode(resource.as_ref(), &mut quota)?, owned);
+        let value = managed_fields::join(encode(resource.as_ref(), &mut quota)?, owned);
         let attributes = read::attributes(resource.as_ref(), &quota)?;
         ops.push(Op::Put { key: entry.key.clone(), value, attributes, expect: Expect::Revision(entry.revision) });
     }
