@@ -18,7 +18,7 @@
 //! | [`quantity`] | `100m`, `1536Mi`, `2e3` |
 //! | [`int_or_string`] | counts that may be percentages |
 //! | [`patch`] | JSON patch, merge patch, strategic merge patch |
-//! | [`merge_keys`] | the facts that say how a list is merged |
+//! | [`api_types`] | upstream's types: field numbers, merge keys and list types |
 //! | [`schema`] | structural schemas: validation, pruning and defaults of custom resources |
 //! | [`expression`] | the Common Expression Language with upstream's libraries, checked and with a budget |
 //! | [`json_path`] | the JSONPath of printer columns |
@@ -33,6 +33,7 @@
 
 pub mod addon;
 pub mod age;
+pub mod api_types;
 pub mod cron;
 pub mod depth;
 pub mod ephemeral;
@@ -43,7 +44,6 @@ pub mod hash;
 pub mod int_or_string;
 pub mod json_path;
 pub mod managed;
-pub mod merge_keys;
 pub mod names;
 pub mod patch;
 pub mod phase;

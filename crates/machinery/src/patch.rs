@@ -1,6 +1,6 @@
 //! The three kinds of patch, on JSON values: [`json_patch`], [`merge_patch`] and [`strategic_merge_patch`].
 //!
-//! They take and return whole documents and know nothing of types but the facts in [`crate::merge_keys`]; what comes out is
+//! They take and return whole documents and know nothing of types but the facts in [`crate::api_types`]; what comes out is
 //! decoded and validated like any other write.
 
 mod json;

@@ -1,7 +1,7 @@
 //! The definitions of a document: one schema for each type, as upstream publishes them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, Status};
-use machinery::merge_keys::{self, ListType};
+use machinery::api_types::{ApiType, Cardinality, ListType};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -136,20 +136,21 @@ fn simplify(schema: &mut Value) {
 /// Adds what `machinery` knows about how a type and its fields are merged.
 fn annotate(definition: &str, schema: &mut Value) {
     let Some(schema) = schema.as_object_mut() else { return };
-    if merge_keys::is_atomic(definition) {
+    let Some(api_type) = ApiType::by_openapi_name(definition) else { return };
+    if api_type.is_atomic {
         schema.insert(MAP_TYPE.to_owned(), "atomic".into());
     }
     let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
     for (field, property) in properties {
         let Some(property) = property.as_object_mut() else { continue };
-        let Some(rule) = merge_keys::field(definition, field) else { continue };
+        let Some(rule) = api_type.member(field) else { continue };
         if let Some(strategy) = rule.patch_strategy() {
             property.insert("x-kubernetes-patch-strategy".to_owned(), strategy.into());
         }
         if let Some(key) = rule.patch_merge_key {
             property.insert("x-kubernetes-patch-merge-key".to_owned(), key.into());
         }
-        if property.get("type").is_some_and(|kind| kind == "array") {
+        if rule.cardinality == Cardinality::List {
             let kind = match rule.list_type {
                 ListType::Atomic => "atomic",
                 ListType::Set => "set",
@@ -157,8 +158,9 @@ fn annotate(definition: &str, schema: &mut Value) {
             };
             property.insert("x-kubernetes-list-type".to_owned(), kind.into());
         }
-        if !rule.list_map_keys.is_empty() {
-            property.insert("x-kubernetes-list-map-keys".to_owned(), rule.list_map_keys.clone().into());
+        let keys: Vec<&str> = rule.list_map_keys().map(|(key, _)| key).collect();
+        if !keys.is_empty() {
+            property.insert("x-kubernetes-list-map-keys".to_owned(), keys.into());
         }
         if let Some(atomic) = rule.map_atomic {
             property.insert(MAP_TYPE.to_owned(), if atomic { "atomic" } else { "granular" }.into());

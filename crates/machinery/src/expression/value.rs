@@ -20,7 +20,7 @@ use serde_json::Value as Json;
 use super::library;
 use super::names::{accessible, escape};
 use super::types;
-use crate::merge_keys::ListType;
+use crate::api_types::ListType;
 use crate::schema::Schema;
 
 /// A value of any type.

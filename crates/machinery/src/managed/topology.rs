@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::merge_keys::{self, Field, ListType, OBJECT_META};
+use crate::api_types::{ApiType, Field, ListType};
 use crate::schema::Schema;
 
 /// How a list is merged.
@@ -43,49 +43,51 @@ pub trait Topology: Clone {
     }
 }
 
-/// The places of the built-in types, by the facts of [`merge_keys`].
+/// The places of the built-in types.
 #[derive(Clone, Copy, Debug)]
 pub struct BuiltIn {
-    definition: Option<&'static str>,
-    facts: Option<&'static Field>,
+    api_type: Option<&'static ApiType>,
+    field: Option<&'static Field>,
 }
 
 impl BuiltIn {
     /// The root of objects of the type with this OpenAPI definition name.
     #[must_use]
     pub fn root(definition: &str) -> Self {
-        Self { definition: merge_keys::known(definition), facts: None }
+        Self { api_type: ApiType::by_openapi_name(definition), field: None }
+    }
+
+    /// The metadata of an object of whatever kind.
+    fn object_meta() -> Self {
+        Self::root("io.k8s.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata").field("metadata")
     }
 }
 
 impl Topology for BuiltIn {
     fn list(&self) -> List<'_> {
-        match self.facts {
+        match self.field {
             Some(Field { list_type: ListType::Set, .. }) => List::Set,
-            Some(facts) if facts.list_type == ListType::Map => {
-                let default = |key: &str| {
-                    let known = facts.list_map_defaults.iter().find(|(name, _)| *name == key);
-                    // A key that is left out is the empty string in Go.
-                    Some(known.map_or("", |(_, default)| *default).into())
-                };
-                List::Map(facts.list_map_keys.iter().map(|key| (Cow::Borrowed(*key), default(key))).collect())
+            Some(field) if field.list_type == ListType::Map => {
+                // A key that is left out is the empty string in Go.
+                let keys = field.list_map_keys();
+                List::Map(keys.map(|(key, default)| (key.into(), Some(default.unwrap_or_default().into()))).collect())
             }
             _ => List::Atomic,
         }
     }
 
     fn is_atomic(&self) -> bool {
-        let by_field = self.facts.and_then(|facts| facts.map_atomic);
-        by_field.unwrap_or_else(|| self.definition.is_some_and(merge_keys::is_atomic))
+        let by_field = self.field.and_then(|field| field.map_atomic);
+        by_field.unwrap_or_else(|| self.api_type.is_some_and(|api_type| api_type.is_atomic))
     }
 
     fn field(&self, name: &str) -> Self {
-        let facts = self.definition.and_then(|definition| merge_keys::field(definition, name));
-        Self { definition: facts.and_then(|facts| facts.definition), facts }
+        let field = self.api_type.and_then(|api_type| api_type.member(name));
+        Self { api_type: field.and_then(Field::message), field }
     }
 
     fn item(&self) -> Self {
-        Self { definition: self.definition, facts: None }
+        Self { api_type: self.api_type, field: None }
     }
 
     fn declares(&self, _name: &str) -> bool {
@@ -94,7 +96,7 @@ impl Topology for BuiltIn {
     }
 
     fn always(&self) -> bool {
-        self.definition == Some(OBJECT_META) || self.facts.is_some_and(|facts| facts.always)
+        self.field.is_some_and(Field::is_always_there)
     }
 }
 
@@ -144,7 +146,7 @@ impl Topology for Place<'_> {
     fn field(&self, name: &str) -> Self {
         match self {
             Self::BuiltIn(place) => Self::BuiltIn(place.field(name)),
-            Self::Custom(_) if name == "metadata" => Self::BuiltIn(BuiltIn::root(OBJECT_META)),
+            Self::Custom(_) if name == "metadata" => Self::BuiltIn(BuiltIn::object_meta()),
             _ => Self::Schema(self.schema().and_then(|schema| schema.property(name))),
         }
     }

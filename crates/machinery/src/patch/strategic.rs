@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::PatchError;
 use super::order::{Identity, arrange, in_go, no_merge_key};
-use crate::merge_keys::{self, Field};
+use crate::api_types::{ApiType, Field};
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -30,10 +30,10 @@ pub fn strategic_merge_patch(document: &Value, patch: &Value, definition: &str) 
         Value::Object(fields) => fields.clone(),
         _ => Object::new(),
     };
-    merge_object(document, patch.clone(), Some(definition)).map(Value::Object)
+    merge_object(document, patch.clone(), ApiType::by_openapi_name(definition)).map(Value::Object)
 }
 
-fn merge_object(mut original: Object, mut patch: Object, definition: Option<&str>) -> Result<Object, PatchError> {
+fn merge_object(mut original: Object, mut patch: Object, api_type: Option<&ApiType>) -> Result<Object, PatchError> {
     if let Some(directive) = patch.remove(PATCH) {
         return match directive.as_str() {
             Some("replace") => Ok(without_directives(patch)),
@@ -42,7 +42,7 @@ fn merge_object(mut original: Object, mut patch: Object, definition: Option<&str
         };
     }
     retain_keys(&mut original, &mut patch)?;
-    set_orders(&mut original, &mut patch, definition)?;
+    set_orders(&mut original, &mut patch, api_type)?;
 
     // Removals first: a field may be both removed from and added to.
     let removals: Vec<String> = patch.keys().filter(|key| key.starts_with(DELETE_FROM)).cloned().collect();
@@ -62,15 +62,15 @@ fn merge_object(mut original: Object, mut patch: Object, definition: Option<&str
     }
 
     for (key, value) in patch {
-        let facts = definition.and_then(|definition| merge_keys::field(definition, &key));
-        let replace = facts.is_some_and(|facts| facts.patch_replace);
+        let field = api_type.and_then(|api_type| api_type.member(&key));
+        let replace = field.is_some_and(|field| field.patch_replace);
         let merged = match (original.remove(&key), value) {
             (_, Value::Null) => continue,
             (Some(Value::Object(old)), Value::Object(new)) if !replace => {
-                Value::Object(merge_object(old, new, facts.and_then(|facts| facts.definition))?)
+                Value::Object(merge_object(old, new, field.and_then(Field::message))?)
             }
-            (Some(Value::Array(old)), Value::Array(new)) => match facts {
-                Some(facts) if facts.patch_merge => Value::Array(merge_list(old, new, facts)?),
+            (Some(Value::Array(old)), Value::Array(new)) => match field {
+                Some(field) if field.patch_merge => Value::Array(merge_list(old, new, field)?),
                 _ => Value::Array(clean_list(new)),
             },
             (_, value) => match clean(value) {
@@ -105,7 +105,7 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchErr
 }
 
 /// `$setElementOrder`: merges the lists that have one, and takes them out of the patch.
-fn set_orders(original: &mut Object, patch: &mut Object, definition: Option<&str>) -> Result<(), PatchError> {
+fn set_orders(original: &mut Object, patch: &mut Object, api_type: Option<&ApiType>) -> Result<(), PatchError> {
     let bad = || PatchError::Malformed("invalid patch format of setElementOrder list".to_owned());
     let directives: Vec<String> = patch.keys().filter(|key| key.starts_with(SET_ORDER)).cloned().collect();
     for directive in directives {
@@ -113,8 +113,8 @@ fn set_orders(original: &mut Object, patch: &mut Object, definition: Option<&str
             return Err(bad());
         };
         let name = &directive[SET_ORDER.len()..];
-        let facts = definition.and_then(|definition| merge_keys::field(definition, name));
-        let identity = facts.and_then(|facts| facts.patch_merge_key).map_or(Identity::Scalar, Identity::Key);
+        let field = api_type.and_then(|api_type| api_type.member(name));
+        let identity = field.and_then(|field| field.patch_merge_key).map_or(Identity::Scalar, Identity::Key);
         let new = match patch.get(name) {
             None => None,
             // The patch removes the field; the loop over the other fields does it.
@@ -134,8 +134,8 @@ fn set_orders(original: &mut Object, patch: &mut Object, definition: Option<&str
         let merged = match (old, new) {
             (Some(old), None) => old,
             (None, Some(Value::Array(new))) => clean_list(new),
-            (Some(old), Some(Value::Array(new))) => match facts {
-                Some(facts) if facts.patch_merge => merge_list(old, new, facts)?,
+            (Some(old), Some(Value::Array(new))) => match field {
+                Some(field) if field.patch_merge => merge_list(old, new, field)?,
                 _ => clean_list(new),
             },
             _ => continue,
@@ -172,14 +172,14 @@ fn check_order(list: &[Value], order: &[Value], identity: Identity<'_>) -> Resul
     Ok(())
 }
 
-fn merge_list(original: Vec<Value>, patch: Vec<Value>, facts: &Field) -> Result<Vec<Value>, PatchError> {
+fn merge_list(original: Vec<Value>, patch: Vec<Value>, field: &Field) -> Result<Vec<Value>, PatchError> {
     let objects = original.iter().chain(&patch).filter(|item| item.is_object()).count();
     if original.iter().chain(&patch).any(Value::is_array) {
         return Err(PatchError::Unprocessable("lists of lists are not supported".to_owned()));
     }
-    match facts.patch_merge_key {
+    match field.patch_merge_key {
         _ if objects == 0 => Ok(merge_scalars(&original, &patch)),
-        Some(key) if objects == original.len() + patch.len() => merge_objects(original, patch, key, facts.definition),
+        Some(key) if objects == original.len() + patch.len() => merge_objects(original, patch, key, field.message()),
         Some(_) => Err(PatchError::Unprocessable("all elements of a list must have the same type".to_owned())),
         None => Err(PatchError::Unprocessable("cannot merge lists without merge key".to_owned())),
     }
@@ -195,7 +195,7 @@ fn merge_objects(
     mut original: Vec<Value>,
     patch: Vec<Value>,
     key: &str,
-    definition: Option<&str>,
+    api_type: Option<&ApiType>,
 ) -> Result<Vec<Value>, PatchError> {
     let identity = Identity::Key(key);
     let mut items = Vec::with_capacity(patch.len());
@@ -240,7 +240,7 @@ fn merge_objects(
                     Value::Object(old) => old,
                     _ => Object::new(),
                 };
-                *place = Value::Object(merge_object(old, fields, definition)?);
+                *place = Value::Object(merge_object(old, fields, api_type)?);
             }
             None => {
                 places.extend(id.map(|id| (id, merged.len())));

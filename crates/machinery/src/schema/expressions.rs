@@ -11,9 +11,9 @@ use serde_json::Value as Json;
 
 use super::Schema;
 use super::place::Place;
+use crate::api_types::ListType;
 use crate::expression::{self, CompileError, Failure, Kind, Program, TOTAL_LIMIT, Value, Wanted};
 use crate::field::{ErrorKind, ErrorList, FieldError};
-use crate::merge_keys::ListType;
 
 /// The longest message that an expression may make, in bytes.
 const MESSAGE_MAX: usize = 5 * 1024;

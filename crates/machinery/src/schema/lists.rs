@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::Schema;
 use super::place::Place;
+use crate::api_types::ListType;
 use crate::field::{ErrorKind, ErrorList, FieldError};
-use crate::merge_keys::ListType;
 
 /// Adds what is wrong with the lists in a value.
 pub(super) fn check(schema: &Schema, value: &Value, place: Place<'_>, errors: &mut ErrorList) {

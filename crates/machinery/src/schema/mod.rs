@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::merge_keys::ListType;
+use crate::api_types::ListType;
 use pattern::Pattern;
 
 /// A JSON type, as schemas call it.

@@ -8,7 +8,7 @@ use super::expressions::Rule;
 use super::format::Format;
 use super::pattern::Patterns;
 use super::{Additional, Limits, Schema, Type};
-use crate::merge_keys::ListType;
+use crate::api_types::ListType;
 
 impl Schema {
     /// Compiles a schema. What [`super::rules`] would refuse is left out.

@@ -4,8 +4,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSche
 use serde_json::{Value, json};
 
 use super::{Schema, rules};
+use crate::api_types::ListType;
 use crate::field::Path;
-use crate::merge_keys::ListType;
 
 fn props(schema: Value) -> JSONSchemaProps {
     serde_json::from_value(schema).unwrap()

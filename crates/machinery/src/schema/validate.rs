@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::place::Place;
 use super::{Additional, Limits, Schema, Type, lists};
+use crate::api_types::ListType;
 use crate::field::{ErrorKind, ErrorList, FieldError};
-use crate::merge_keys::ListType;
 
 impl Schema {
     /// What is wrong with an object. What has not changed since `old` is not looked at, so that an object which was

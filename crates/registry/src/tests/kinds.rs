@@ -1,10 +1,10 @@
 //! What must hold of every kind there is, so that nobody forgets it for the next one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use machinery::merge_keys;
-use serde_json::{Map, Value, json};
+use machinery::api_types::ApiType;
+use serde_json::{Value, json};
 
 use super::Fixture;
 use crate::decode::Report;
@@ -125,44 +125,19 @@ fn names_are_told_apart() {
     }
 }
 
-/// A strategic merge finds its way through an object by the facts of `machinery`: a type about which there are facts
-/// must be known wherever it is used, and facts must be about fields that exist.
+/// A strategic merge, and whoever speaks protobuf, finds the types of all kinds in the table of `machinery`, which a test there
+/// compares with the types themselves.
 #[test]
-fn lists_find_their_merge_rules() {
-    let mut generator = schemars::SchemaGenerator::default();
+fn kinds_are_in_the_table_of_types() {
     for resource in kinds::all() {
-        resource.schema(&mut generator);
-    }
-    let definitions: Map<String, Value> = generator.take_definitions(true);
-    assert!(definitions.len() > 100);
-    let described: BTreeSet<&str> = merge_keys::all().map(|(definition, ..)| definition).collect();
-    let mut wrong = Vec::new();
-    for (definition, schema) in &definitions {
-        for (field, property) in schema["properties"].as_object().into_iter().flatten() {
-            let Some(target) = reference(property).filter(|target| described.contains(target)) else { continue };
-            if merge_keys::field(definition, field).and_then(|rule| rule.definition) != Some(target) {
-                wrong.push(format!("{definition}.{field} is a {target}"));
-            }
+        let info = resource.info();
+        let by_name = ApiType::by_openapi_name(&info.definition).unwrap_or_else(|| panic!("{}", info.definition));
+        for (kind, name) in [(&info.kind, &info.kind), (&info.list_kind, &format!("{}List", info.kind))] {
+            let by_kind = ApiType::of_kind(&info.api_version, kind);
+            assert!(by_kind.is_some_and(|found| found.name == name), "{} {kind}", info.api_version);
         }
+        assert!(by_name.member("metadata").is_some(), "{}", info.definition);
     }
-    for (definition, field, rule) in merge_keys::all() {
-        let Some(schema) = definitions.get(definition) else { continue };
-        let property = &schema["properties"][field];
-        if property.is_null() {
-            wrong.push(format!("{definition} has no {field}"));
-        }
-        if rule.patch_merge && property["type"] != "array" && property["additionalProperties"].is_null() {
-            wrong.push(format!("{definition}.{field} is no list"));
-        }
-    }
-    assert_eq!(wrong, [""; 0]);
-}
-
-/// The definition a property, or the items of one, refers to.
-fn reference(property: &Value) -> Option<&str> {
-    let direct = property["$ref"].as_str();
-    let items = property["items"]["$ref"].as_str();
-    direct.or(items)?.rsplit('/').next()
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 
 use super::{additional, items};
+use crate::api_types::ListType;
 use crate::field::{ErrorList, FieldError, Path};
-use crate::merge_keys::ListType;
 use crate::schema::Schema;
 use crate::schema::expressions::{Error, Rule};
 
