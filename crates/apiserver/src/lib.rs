@@ -11,7 +11,8 @@
 //! 3. [`resource`]: the one set of handlers for objects of every kind (get, list, watch, create, update, patch, delete,
 //!    subresources, logs and exec through the node, proxy); an [`Extension`]; or one of [`discovery`], [`openapi`], [`health`], [`metrics`],
 //!    [`reviews`].
-//! 4. [`respond`]: JSON, YAML, Table or metadata, as [`negotiate`]d (and [`protobuf`] read); an error becomes a `Status` there and nowhere else.
+//! 4. [`respond`]: JSON, YAML, [`protobuf`], Table or metadata, as [`negotiate`]d; an error becomes a `Status` there and nowhere
+//!    else.
 //!
 //! # Use
 //!

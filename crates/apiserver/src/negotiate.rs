@@ -1,9 +1,9 @@
 //! Content negotiation: what a client wants to get, and what it sends.
 //!
-//! JSON and YAML are spoken. Protobuf is read, for objects of the built-in kinds, but not written: a client that prefers it
-//! gets the JSON it also accepts, or 406. The
-//! representation (`as=Table`, `as=PartialObjectMetadata`) is a parameter of the media type; where a range asks for one an
-//! endpoint does not have, the next range of the list is tried.
+//! JSON and YAML are spoken, and protobuf for objects of the built-in kinds; custom resources have it for their metadata alone.
+//! The representation (`as=Table`, `as=PartialObjectMetadata`) is a parameter of the media type; where a range asks for one an
+//! endpoint does not have, the next range of the list is tried. Upstream's rules are `AllowsMediaTypeTransform` in apiserver
+//! `pkg/endpoints/handlers/rest.go`.
 
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -11,7 +11,7 @@ use machinery::status::ApiError;
 
 use crate::protobuf;
 
-/// What objects are offered as.
+/// What everything is offered as.
 pub(crate) const OFFERED: [&str; 2] = ["application/json", "application/yaml"];
 
 /// How the answer is written.
@@ -22,6 +22,8 @@ pub(crate) enum Encoding {
     Json,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
 }
 
 impl Encoding {
@@ -29,6 +31,7 @@ impl Encoding {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => protobuf::MEDIA_TYPE,
         }
     }
 }
@@ -54,15 +57,30 @@ pub(crate) struct Output {
     pub(crate) shape: Shape,
 }
 
-/// What an endpoint can answer besides the object itself.
+/// What an endpoint can answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// Nothing.
-    Plain,
-    /// Tables and metadata.
-    Objects,
-    /// Aggregated discovery.
+    /// A document, which has no protobuf form.
+    Document,
+    /// A document or aggregated discovery.
     Discovery,
+    /// What a write answers.
+    Answer {
+        /// The kind has no protobuf form.
+        custom: bool,
+    },
+    /// Objects, also as Tables and metadata.
+    Objects {
+        /// The kind has no protobuf form.
+        custom: bool,
+    },
+}
+
+impl Offer {
+    /// Whether the object itself may be had as protobuf.
+    fn has_protobuf(self) -> bool {
+        matches!(self, Self::Answer { custom: false } | Self::Objects { custom: false })
+    }
 }
 
 /// Chooses the answer's form by the `Accept` header.
@@ -87,7 +105,18 @@ pub(crate) fn output(headers: &HeaderMap, offer: Offer) -> Result<Output, ApiErr
             }
         }
     }
-    best.map(|(_, output)| output).ok_or_else(|| ApiError::not_acceptable(&OFFERED))
+    best.map(|(_, output)| output).ok_or_else(|| {
+        let protobuf = offer.has_protobuf().then_some(protobuf::MEDIA_TYPE);
+        ApiError::not_acceptable(&OFFERED.into_iter().chain(protobuf).collect::<Vec<_>>())
+    })
+}
+
+/// How an error is written: as protobuf where that is what a client would have got of an object, else as JSON.
+pub(crate) fn error_encoding(headers: &HeaderMap) -> Encoding {
+    match output(headers, Offer::Answer { custom: false }) {
+        Ok(Output { encoding: Encoding::Protobuf, .. }) => Encoding::Protobuf,
+        _ => Encoding::Json,
+    }
 }
 
 /// What can be offered for one media range, and how much the client wants it (0 to 1000).
@@ -96,6 +125,7 @@ fn accept(range: &str, offer: Offer) -> Option<(u16, Output)> {
     let encoding = match parts.next()? {
         "application/json" | "application/*" | "*/*" => Encoding::Json,
         "application/yaml" | "application/x-yaml" | "text/yaml" => Encoding::Yaml,
+        protobuf::MEDIA_TYPE => Encoding::Protobuf,
         _ => return None,
     };
     let (mut quality, mut kind, mut group, mut version) = (1000, "", "", "");
@@ -112,10 +142,15 @@ fn accept(range: &str, offer: Offer) -> Option<(u16, Output)> {
     if quality == 0 {
         return None;
     }
+    let in_protobuf = encoding == Encoding::Protobuf;
     let shape = match (offer, kind, group, version) {
-        (_, "", ..) => Shape::Object,
-        (Offer::Objects, "Table", "meta.k8s.io", "v1") => Shape::Table,
-        (Offer::Objects, "PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => Shape::Metadata,
+        (_, "", ..) if !in_protobuf || offer.has_protobuf() => Shape::Object,
+        (Offer::Objects { .. }, "PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => {
+            Shape::Metadata
+        }
+        // Neither Tables nor documents have a protobuf form, upstream's Tables included.
+        _ if in_protobuf => return None,
+        (Offer::Objects { .. }, "Table", "meta.k8s.io", "v1") => Shape::Table,
         (Offer::Discovery, "APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => Shape::Discovery("v2"),
         (Offer::Discovery, "APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2beta1") => Shape::Discovery("v2beta1"),
         _ => return None,
@@ -164,6 +199,10 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
+    const OBJECTS: Offer = Offer::Objects { custom: false };
+    const CUSTOM: Offer = Offer::Objects { custom: true };
+    const ANSWER: Offer = Offer::Answer { custom: false };
+
     fn check(accept: &str, offer: Offer) -> String {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_str(accept).unwrap());
@@ -177,19 +216,20 @@ mod tests {
     fn what_clients_send() {
         let kubectl_get = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         let kubectl_discovery = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+        let metadata_client = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
         for (accept, offer, expect) in [
-            ("", Offer::Objects, "Json Object"),
-            ("*/*", Offer::Objects, "Json Object"),
-            ("application/json", Offer::Objects, "Json Object"),
-            ("application/json, */*", Offer::Objects, "Json Object"),
-            ("application/yaml", Offer::Objects, "Yaml Object"),
-            (kubectl_get, Offer::Objects, "Json Table"),
-            (kubectl_get, Offer::Plain, "Json Object"),
-            ("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", Offer::Objects, "Json Object"),
-            ("application/json;as=Table;v=v9;g=meta.k8s.io", Offer::Objects, "406"),
+            ("", OBJECTS, "Json Object"),
+            ("*/*", OBJECTS, "Json Object"),
+            ("application/json", OBJECTS, "Json Object"),
+            ("application/json, */*", OBJECTS, "Json Object"),
+            ("application/yaml", OBJECTS, "Yaml Object"),
+            (kubectl_get, OBJECTS, "Json Table"),
+            (kubectl_get, Offer::Document, "Json Object"),
+            ("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", OBJECTS, "Json Object"),
+            ("application/json;as=Table;v=v9;g=meta.k8s.io", OBJECTS, "406"),
             (
                 "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
-                Offer::Objects,
+                OBJECTS,
                 "Json Metadata",
             ),
             (kubectl_discovery, Offer::Discovery, "Json Discovery(\"v2\")"),
@@ -198,21 +238,32 @@ mod tests {
                 Offer::Discovery,
                 "Json Discovery(\"v2beta1\")",
             ),
-            ("application/vnd.kubernetes.protobuf", Offer::Objects, "406"),
-            ("application/vnd.kubernetes.protobuf,application/json", Offer::Objects, "Json Object"),
+            ("application/vnd.kubernetes.protobuf", OBJECTS, "Protobuf Object"),
+            ("application/vnd.kubernetes.protobuf,application/json", OBJECTS, "Protobuf Object"),
+            ("application/json,application/vnd.kubernetes.protobuf", OBJECTS, "Json Object"),
+            ("application/vnd.kubernetes.protobuf;q=0.5,application/json", OBJECTS, "Json Object"),
+            ("application/vnd.kubernetes.protobuf;stream=watch", OBJECTS, "Protobuf Object"),
+            ("application/vnd.kubernetes.protobuf,application/json", ANSWER, "Protobuf Object"),
+            ("application/vnd.kubernetes.protobuf", CUSTOM, "406"),
+            ("application/vnd.kubernetes.protobuf,application/json", CUSTOM, "Json Object"),
+            ("application/vnd.kubernetes.protobuf", Offer::Document, "406"),
+            ("application/vnd.kubernetes.protobuf", Offer::Discovery, "406"),
+            (metadata_client, OBJECTS, "Protobuf Metadata"),
+            (metadata_client, CUSTOM, "Protobuf Metadata"),
+            (metadata_client, ANSWER, "Json Object"),
             (
                 "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io",
-                Offer::Objects,
+                OBJECTS,
                 "Json Table",
             ),
-            ("application/json;q=0.1,application/yaml;q=0.9", Offer::Objects, "Yaml Object"),
-            ("application/yaml;q=0,application/json", Offer::Objects, "Json Object"),
-            ("application/json;q=0", Offer::Objects, "406"),
-            ("application/json;q=x", Offer::Objects, "406"),
-            ("text/html,application/xhtml+xml,*/*;q=0.8", Offer::Objects, "Json Object"),
-            ("text/html", Offer::Objects, "406"),
-            ("application/json;stream=watch", Offer::Objects, "Json Object"),
-            ("application/json;charset=utf-8", Offer::Objects, "Json Object"),
+            ("application/json;q=0.1,application/yaml;q=0.9", OBJECTS, "Yaml Object"),
+            ("application/yaml;q=0,application/json", OBJECTS, "Json Object"),
+            ("application/json;q=0", OBJECTS, "406"),
+            ("application/json;q=x", OBJECTS, "406"),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", OBJECTS, "Json Object"),
+            ("text/html", OBJECTS, "406"),
+            ("application/json;stream=watch", OBJECTS, "Json Object"),
+            ("application/json;charset=utf-8", OBJECTS, "Json Object"),
         ] {
             assert_eq!(check(accept, offer), expect, "{accept}");
         }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::body::ResponseBody;
 use crate::negotiate::Encoding;
+use crate::protobuf;
 
 /// A response of the server.
 pub(crate) type Answer = Response<ResponseBody>;
@@ -35,7 +36,7 @@ pub(crate) fn page_not_found() -> Answer {
 /// JSON, in the form asked for.
 ///
 /// # Errors
-/// 500 when the JSON cannot be read again in order to write it as YAML.
+/// 500 when the JSON cannot be read again in order to write it as YAML or protobuf.
 pub(crate) fn json(status: StatusCode, encoding: Encoding, pretty: bool, json: Bytes) -> Result<Answer, ApiError> {
     let body = match encoding {
         Encoding::Json if pretty => indented(&json).into(),
@@ -44,16 +45,18 @@ pub(crate) fn json(status: StatusCode, encoding: Encoding, pretty: bool, json: B
             let value: Value = serde_json::from_slice(&json).map_err(ApiError::internal)?;
             serde_saphyr::to_string(&value).map_err(ApiError::internal)?.into()
         }
+        Encoding::Protobuf => protobuf::encode(&json).map_err(ApiError::internal)?,
     };
     Ok(with_type(status, encoding.content_type(), body))
 }
 
 /// A failure.
-pub(crate) fn error(error: &ApiError) -> Answer {
+pub(crate) fn error(error: &ApiError, encoding: Encoding) -> Answer {
     let status = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     // Strings and numbers always encode.
-    let body = serde_json::to_vec(error).unwrap_or_default();
-    let mut response = with_type(status, Encoding::Json.content_type(), Bytes::from(body));
+    let body = Bytes::from(serde_json::to_vec(error).unwrap_or_default());
+    let encoded = json(status, encoding, false, body.clone());
+    let mut response = encoded.unwrap_or_else(|_| with_type(status, Encoding::Json.content_type(), body));
     let retry_after = error.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     if retry_after > 0 {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));

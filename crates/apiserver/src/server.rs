@@ -109,16 +109,16 @@ impl ApiServer {
         let _in_flight = self.0.metrics.begin();
         let audit_id = audit_id(request.headers());
         let mut labels = Labels { verb: method_name(request.method()), resource: None, subresource: "", code: 200 };
+        let errors = negotiate::error_encoding(request.headers());
         let outcome = AssertUnwindSafe(self.dispatch(request, user, &mut labels)).catch_unwind().await;
         let mut response = match outcome {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => respond::error(&error),
+            Ok(Err(error)) => respond::error(&error, errors),
             Err(panic) => {
                 self.0.metrics.panicked();
                 tracing::error!(verb = labels.verb, resource = ?labels.resource, panic = respond::panic_text(&*panic), "a request handler panicked");
-                respond::error(&ApiError::internal(
-                    "this request caused apiserver to panic. Look in the logs for details.",
-                ))
+                let error = ApiError::internal("this request caused apiserver to panic. Look in the logs for details.");
+                respond::error(&error, errors)
             }
         };
         let headers = response.headers_mut();
@@ -218,7 +218,7 @@ impl ApiServer {
         documents.renew(&extensions);
         let plain = |document: Option<Document>| match document {
             Some(document) => {
-                let output = negotiate::output(&parts.headers, Offer::Plain)?;
+                let output = negotiate::output(&parts.headers, Offer::Document)?;
                 respond::json(StatusCode::OK, output.encoding, query.flag("pretty"), document.bytes)
             }
             None => Ok(respond::page_not_found()),
@@ -276,12 +276,12 @@ impl ApiServer {
                     let document = documents.get(&resources, "openapi v2 protobuf", openapi::v2_protobuf);
                     return Ok(tagged(&parts.headers, document, openapi::PROTOBUF_V2_TYPE));
                 }
-                negotiate::output(&parts.headers, Offer::Plain)?;
+                negotiate::output(&parts.headers, Offer::Document)?;
                 let document = documents.get(&resources, "openapi v2", openapi::v2);
                 Ok(tagged(&parts.headers, document, Encoding::Json.content_type()))
             }
             Route::OpenApiV3 => {
-                negotiate::output(&parts.headers, Offer::Plain)?;
+                negotiate::output(&parts.headers, Offer::Document)?;
                 let document = documents.get(&resources, "openapi v3", |table| {
                     // Only the hashes are kept: of all these documents a client reads one or two.
                     openapi::v3_index(openapi::v3_names(table).into_iter().map(|name| {
@@ -292,7 +292,7 @@ impl ApiServer {
                 Ok(tagged(&parts.headers, document, Encoding::Json.content_type()))
             }
             Route::OpenApiV3Document(name) => {
-                negotiate::output(&parts.headers, Offer::Plain)?;
+                negotiate::output(&parts.headers, Offer::Document)?;
                 if !openapi::v3_names(&resources).iter().any(|known| known == name) {
                     return Ok(respond::page_not_found());
                 }

@@ -9,5 +9,6 @@ mod extensions;
 mod identity;
 mod network;
 mod objects;
+mod protobuf;
 pub(crate) mod support;
 mod watching;

@@ -238,6 +238,20 @@ impl ApiType {
         let found = self.members.binary_search_by(|member| member.field.name.cmp(name));
         found.ok().map(|index| &self.members[index].field)
     }
+
+    /// The field with this name in JSON, looked for from `next` on, which is set behind it: the members of an object mostly
+    /// come in the order of their names.
+    #[must_use]
+    pub fn member_from(&self, name: &[u8], next: &mut usize) -> Option<&Member> {
+        let (before, behind) = self.members.split_at_checked(*next)?;
+        let is_it = |member: &Member| member.field.name.as_bytes() == name;
+        let found = match behind.iter().position(is_it) {
+            Some(index) => before.len() + index,
+            None => before.iter().position(is_it)?,
+        };
+        *next = found + 1;
+        self.members.get(found)
+    }
 }
 
 /// All types of the table.

@@ -99,7 +99,7 @@ pub use request::{
 pub use subresource::PodLocation;
 pub use table::{Resource, ResourceInfo, ResourceTable, Resources};
 pub use user::User;
-pub use watch::{Watch, WatchEvent, WatchKind};
+pub use watch::{FrameEncoding, Watch, WatchEvent, WatchKind};
 
 use allocate::{AllocatorConfig, Allocators};
 

@@ -2,7 +2,7 @@
 //!
 //! A watch is a cursor into the store's events with a filter. What the filter does to an event is [`show`]: an object
 //! that begins to match appears as ADDED, one that ceases to match as DELETED. Each event is encoded once, for all
-//! watchers ([`WatchEvent::frame`]).
+//! watchers ([`WatchEvent::encoded`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use machinery::field::{FieldError, Path};
 use machinery::status::ApiError;
 use serde_json::json;
+pub use store::FrameEncoding;
 use store::{Compacted, Entry, Event, EventKind, Revision, WatchError, Watcher};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -78,11 +79,24 @@ impl WatchEvent {
     /// # Errors
     /// 500 when the stored bytes cannot be converted to the group and version of the resource.
     pub fn frame(&self, resource: &Resource) -> Result<Bytes, ApiError> {
+        self.encoded(resource, FrameEncoding::Json, |kind, object| Ok(line(kind, object)))
+    }
+
+    /// The event as it goes over the wire, encoded once for all watchers of an encoding, who must all encode alike.
+    ///
+    /// # Errors
+    /// 500 when the stored bytes cannot be converted to the group and version of the resource; what `encode` says.
+    pub fn encoded(
+        &self,
+        resource: &Resource,
+        encoding: FrameEncoding,
+        encode: impl Fn(WatchKind, &[u8]) -> Result<Bytes, ApiError>,
+    ) -> Result<Bytes, ApiError> {
         let stored = matches!(self.kind, WatchKind::Added | WatchKind::Modified | WatchKind::Deleted);
         if stored && resource.converts() {
             let served = resource.served(&self.object).map_err(ApiError::internal)?;
             if served.as_ptr() != self.object.as_ptr() {
-                return Ok(line(self.kind, &served));
+                return encode(self.kind, &served);
             }
         }
         let shown_as = match self.kind {
@@ -90,10 +104,10 @@ impl WatchEvent {
             WatchKind::Modified => EventKind::Updated,
             WatchKind::Deleted | WatchKind::Bookmark | WatchKind::Error => EventKind::Deleted,
         };
-        Ok(match &self.event {
-            Some(event) => event.frame(shown_as, || line(self.kind, &self.object)),
-            None => line(self.kind, &self.object),
-        })
+        match &self.event {
+            Some(event) => event.frame(shown_as, encoding, || encode(self.kind, &self.object)),
+            None => encode(self.kind, &self.object),
+        }
     }
 
     fn of_entry(entry: &Entry) -> Self {
@@ -115,8 +129,9 @@ impl WatchEvent {
     }
 }
 
-/// One line of a watch.
-fn line(kind: WatchKind, object: &[u8]) -> Bytes {
+/// An event as one line of JSON.
+#[must_use]
+pub fn line(kind: WatchKind, object: &[u8]) -> Bytes {
     let mut line = Vec::with_capacity(object.len() + 40);
     line.extend_from_slice(b"{\"type\":\"");
     line.extend_from_slice(kind.as_str().as_bytes());

@@ -85,6 +85,18 @@ pub enum EventKind {
     Deleted,
 }
 
+/// What the frames of a watch are encoded in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameEncoding {
+    /// Lines of JSON.
+    Json,
+    /// Protobuf.
+    Protobuf,
+}
+
+/// The encoded frame of an event for each kind that it may be shown as.
+type Frames = [OnceLock<Bytes>; 3];
+
 /// One change of one object. Shared by everyone who watches it.
 #[derive(Debug)]
 pub struct Event {
@@ -96,21 +108,42 @@ pub struct Event {
     pub entry: Arc<Entry>,
     /// The object before the change; absent for a creation.
     pub previous: Option<Arc<Entry>>,
-    /// The encoded watch frame for each kind it may be shown as: see [`Event::frame`].
-    pub frame: [OnceLock<Bytes>; 3],
+    json: Frames,
+    /// Apart, since of most resources nobody asks for it.
+    protobuf: OnceLock<Box<Frames>>,
 }
 
 impl Event {
     pub(crate) fn new(kind: EventKind, entry: Arc<Entry>, previous: Option<Arc<Entry>>) -> Self {
-        Self { revision: entry.revision, kind, entry, previous, frame: Default::default() }
+        Self { revision: entry.revision, kind, entry, previous, json: Frames::default(), protobuf: OnceLock::new() }
     }
 
     /// The event as it goes over the wire, encoded once whatever the number of watchers.
     ///
     /// A watch with a selector shows an update as a creation or a deletion when the object begins or ceases to match, so
-    /// there is one frame for each kind. What a frame looks like is the reader's choice: all readers must choose the same.
-    pub fn frame(&self, shown_as: EventKind, encode: impl FnOnce() -> Bytes) -> Bytes {
-        self.frame[shown_as as usize].get_or_init(encode).clone()
+    /// there is one frame for each kind. What a frame looks like is the reader's choice: all readers of an encoding must choose
+    /// the same.
+    ///
+    /// # Errors
+    /// What `encode` says; nothing is kept then.
+    pub fn frame<E>(
+        &self,
+        shown_as: EventKind,
+        encoding: FrameEncoding,
+        encode: impl FnOnce() -> Result<Bytes, E>,
+    ) -> Result<Bytes, E> {
+        let frames = match encoding {
+            FrameEncoding::Json => &self.json,
+            FrameEncoding::Protobuf => &**self.protobuf.get_or_init(Default::default),
+        };
+        let frame = &frames[shown_as as usize];
+        match frame.get() {
+            Some(frame) => Ok(frame.clone()),
+            None => {
+                let encoded = encode()?;
+                Ok(frame.get_or_init(|| encoded).clone())
+            }
+        }
     }
 }
 
@@ -155,10 +188,19 @@ mod tests {
             attributes: Attributes::default(),
         };
         let event = Event::new(EventKind::Created, Arc::new(entry), None);
-        let first = event.frame(EventKind::Created, || Bytes::from_static(b"1"));
-        let second = event.frame(EventKind::Created, || Bytes::from_static(b"2"));
-        assert_eq!(first, second);
-        let other = event.frame(EventKind::Deleted, || Bytes::from_static(b"3"));
-        assert_eq!(other, "3");
+        let frame = |shown_as, encoding, frame: Result<&'static str, ()>| {
+            event.frame(shown_as, encoding, || frame.map(|frame| Bytes::from_static(frame.as_bytes())))
+        };
+        assert_eq!(frame(EventKind::Created, FrameEncoding::Json, Err(())), Err(()));
+        for (shown_as, encoding, encoded, expect) in [
+            (EventKind::Created, FrameEncoding::Json, "1", "1"),
+            (EventKind::Created, FrameEncoding::Json, "2", "1"),
+            (EventKind::Deleted, FrameEncoding::Json, "3", "3"),
+            (EventKind::Created, FrameEncoding::Protobuf, "4", "4"),
+            (EventKind::Created, FrameEncoding::Protobuf, "5", "4"),
+            (EventKind::Created, FrameEncoding::Json, "6", "1"),
+        ] {
+            assert_eq!(frame(shown_as, encoding, Ok(encoded)).unwrap(), expect, "{shown_as:?} {encoding:?}");
+        }
     }
 }

@@ -56,7 +56,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use entry::{Attributes, Encoded, Entry, Event, EventKind};
+pub use entry::{Attributes, Encoded, Entry, Event, EventKind, FrameEncoding};
 pub use health::Health;
 pub use history::{Compacted, HistoryError};
 pub use key::Key;

@@ -3,56 +3,44 @@
 
 use serde_json::{Map, Value};
 
-/// A message being written.
-#[derive(Default)]
-struct Message(Vec<u8>);
+use crate::protobuf;
 
-const VARINT: u64 = 0;
-const BYTES: u64 = 2;
+/// A message, built field by field.
+#[derive(Default)]
+struct Message(protobuf::Message);
 
 impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push((value & 0x7f) as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn bytes(mut self, field: u64, bytes: &[u8]) -> Self {
-        self.varint(field << 3 | BYTES);
-        self.varint(bytes.len() as u64);
-        self.0.extend_from_slice(bytes);
+    fn bytes(mut self, field: u32, bytes: &[u8]) -> Self {
+        self.0.bytes(field, bytes);
         self
     }
 
-    fn message(self, field: u64, message: &Message) -> Self {
-        self.bytes(field, &message.0)
+    fn message(self, field: u32, message: &Message) -> Self {
+        self.bytes(field, message.0.as_slice())
     }
 
     /// A string; not there and empty are the same.
-    fn text(self, field: u64, value: Option<&Value>) -> Self {
+    fn text(self, field: u32, value: Option<&Value>) -> Self {
         match value.and_then(Value::as_str) {
             Some(text) if !text.is_empty() => self.bytes(field, text.as_bytes()),
             _ => self,
         }
     }
 
-    fn texts(self, field: u64, value: Option<&Value>) -> Self {
+    fn texts(self, field: u32, value: Option<&Value>) -> Self {
         let texts = value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         texts.fold(self, |message, text| message.bytes(field, text.as_bytes()))
     }
 
-    fn flag(mut self, field: u64, value: Option<&Value>) -> Self {
+    fn flag(mut self, field: u32, value: Option<&Value>) -> Self {
         if value.and_then(Value::as_bool) == Some(true) {
-            self.varint(field << 3 | VARINT);
-            self.varint(1);
+            self.0.varint(field, 1);
         }
         self
     }
 
     /// The members whose names begin with `x-`, in the order of their names.
-    fn extensions(self, field: u64, object: &Value) -> Self {
+    fn extensions(self, field: u32, object: &Value) -> Self {
         let members = object.as_object().into_iter().flatten().filter(|(name, _)| name.starts_with("x-"));
         members.fold(self, |message, (name, value)| {
             // JSON is YAML.
@@ -62,7 +50,7 @@ impl Message {
     }
 
     /// The members of an object as (name, value) pairs.
-    fn members(self, field: u64, object: Option<&Value>, encode: fn(&Value) -> Message) -> Self {
+    fn members(self, field: u32, object: Option<&Value>, encode: fn(&Value) -> Message) -> Self {
         let members = object.and_then(Value::as_object).into_iter().flat_map(Map::iter);
         members.fold(self, |message, (name, value)| message.message(field, &named(name, &encode(value))))
     }
@@ -77,7 +65,13 @@ pub(super) fn document(document: &Value) -> Vec<u8> {
     let info = Message::default().text(1, document["info"].get("title")).text(2, document["info"].get("version"));
     let paths = Message::default().members(2, document.get("paths"), path_item);
     let definitions = Message::default().members(1, document.get("definitions"), schema);
-    Message::default().text(1, document.get("swagger")).message(2, &info).message(8, &paths).message(9, &definitions).0
+    Message::default()
+        .text(1, document.get("swagger"))
+        .message(2, &info)
+        .message(8, &paths)
+        .message(9, &definitions)
+        .0
+        .into_vec()
 }
 
 fn path_item(item: &Value) -> Message {
@@ -109,7 +103,7 @@ fn response(value: &Value) -> Message {
     Message::default().message(1, &message)
 }
 
-fn parameters(message: Message, field: u64, owner: &Value) -> Message {
+fn parameters(message: Message, field: u32, owner: &Value) -> Message {
     let parameters = owner.get("parameters").and_then(Value::as_array);
     parameters
         .into_iter()
@@ -118,7 +112,7 @@ fn parameters(message: Message, field: u64, owner: &Value) -> Message {
 }
 
 fn parameter(value: &Value) -> Message {
-    let base = |required: u64, place: u64, description: u64, name: u64| {
+    let base = |required: u32, place: u32, description: u32, name: u32| {
         Message::default()
             .flag(required, value.get("required"))
             .text(place, value.get("in"))
@@ -202,13 +196,13 @@ mod tests {
             b"\xca\x01\x12\x0a\x10\x0a\x01a\x12\x0b\xb2\x01\x08\x0a\x06string", // properties { a: type { value } }
             b"\xfa\x01\x0c\x0a\x03x-y\x12\x05\x12\x03[1]",                      // extension { name, value { yaml } }
         ];
-        assert_eq!(schema(&value).0, expect.concat());
+        assert_eq!(schema(&value).0.into_vec(), expect.concat());
     }
 
     #[test]
     fn long_lengths_take_more_bytes() {
         let text = "x".repeat(300);
-        let message = schema(&json!({ "description": text })).0;
+        let message = schema(&json!({ "description": text })).0.into_vec();
         assert_eq!(message[..3], [0x22, 0xac, 0x02]);
         assert_eq!(message.len(), 303);
     }

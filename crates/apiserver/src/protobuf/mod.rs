@@ -8,14 +8,20 @@
 //! (apimachinery `pkg/runtime/serializer/protobuf/protobuf.go`).
 
 mod decode;
+mod encode;
+mod json;
 mod wire;
 
+#[cfg(test)]
+mod round_trips;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use machinery::api_types::ApiType;
 
 pub(crate) use decode::{DecodeError, to_json};
+pub(crate) use encode::{Kind, List, encode, watch_event};
+pub(crate) use wire::Message;
 
 /// The media type of these bodies.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";

@@ -156,18 +156,19 @@ fn damaged_bodies_are_refused_whatever_is_damaged() {
 
 /// A definition whose schema excludes a schema that excludes a schema, and so on.
 pub(crate) fn nested_definition(levels: usize) -> Vec<u8> {
-    let field = |number: u64, bytes: &[u8]| {
-        let mut field = Vec::new();
-        for mut number in [number << 3 | 2, bytes.len() as u64] {
-            while number >= 0x80 {
-                field.push(number as u8 | 0x80);
-                number >>= 7;
-            }
-            field.push(number as u8);
-        }
-        [&field, bytes].concat()
+    let field = |number: u32, bytes: &[u8]| {
+        let mut field = Message::default();
+        field.bytes(number, bytes);
+        field.into_vec()
     };
-    let schema = (0..levels).fold(Vec::new(), |schema, _| field(28, &schema));
+    // From the inside out, so back to front: each level stands before the one within.
+    let mut schema = Vec::new();
+    for _ in 0..levels {
+        let mut head = Message::default();
+        head.head(28, schema.len());
+        schema.extend(head.as_slice().iter().rev());
+    }
+    schema.reverse();
     let version = [field(1, b"v1"), field(4, &field(1, &schema))].concat();
     let object = [field(1, &field(1, b"bombs.example.com")), field(2, &field(7, &version))].concat();
     let meta = [field(1, b"apiextensions.k8s.io/v1"), field(2, b"CustomResourceDefinition")].concat();
@@ -206,7 +207,9 @@ async fn a_go_client_creates_and_reads() {
     ] {
         let reply = fixture.ask(&format!("POST {path}"), &headers, body).await;
         assert_eq!(reply.status.as_u16(), status, "{path}: {}", reply.text);
-        assert_eq!(reply.header("content-type"), "application/json");
+        assert_eq!(reply.header("content-type"), MEDIA_TYPE);
+        let kind = if status == 201 { "Secret" } else { "Status" };
+        assert!(to_json(&reply.bytes, kind).is_ok(), "{path}: {}", reply.text);
     }
     // DeleteOptions { gracePeriodSeconds: 0, dryRun: [All] } as a typed client sends them.
     let options = b"k8s\0\x0a\x13\x0a\x02v1\x12\x0dDeleteOptions\x12\x07\x08\x00\x2a\x03All".to_vec();

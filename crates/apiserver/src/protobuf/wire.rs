@@ -1,5 +1,7 @@
 //! The wire format: fields by number, each a number or a run of bytes.
 
+use bytes::Bytes;
+
 /// The bytes are no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("cannot read the protobuf body: {0}")]
@@ -96,4 +98,132 @@ fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
 
 pub(super) fn text(bytes: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(bytes).map_err(|_| Malformed("a string is not UTF-8"))
+}
+
+/// The wire types of what is written.
+const VARINT: u64 = 0;
+const FIXED64: u64 = 1;
+const BYTES: u64 = 2;
+
+/// A message being written.
+#[derive(Debug, Default)]
+pub(crate) struct Message(Vec<u8>);
+
+/// Where a message within another one begins.
+#[must_use]
+pub(super) struct Start(usize);
+
+impl Message {
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Self(Vec::with_capacity(capacity))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// The whole as a frame whose first four bytes, kept free, are the length of the rest; `None` when that is too much.
+    pub(super) fn into_frame(mut self) -> Option<Bytes> {
+        let (head, rest) = self.0.split_first_chunk_mut::<4>()?;
+        *head = u32::try_from(rest.len()).ok()?.to_be_bytes();
+        Some(self.0.into())
+    }
+
+    /// Bytes that are no field.
+    pub(super) fn raw(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// A number.
+    pub(crate) fn varint(&mut self, field: u32, value: u64) {
+        self.number(u64::from(field) << 3 | VARINT);
+        self.number(value);
+    }
+
+    /// A number with a fraction.
+    pub(super) fn double(&mut self, field: u32, value: f64) {
+        self.number(u64::from(field) << 3 | FIXED64);
+        self.raw(&value.to_le_bytes());
+    }
+
+    /// A string, bytes, or a message that is written already.
+    pub(crate) fn bytes(&mut self, field: u32, bytes: &[u8]) {
+        self.head(field, bytes.len());
+        self.raw(bytes);
+    }
+
+    /// What stands before so many bytes.
+    pub(super) fn head(&mut self, field: u32, length: usize) {
+        self.number(u64::from(field) << 3 | BYTES);
+        self.number(length as u64);
+    }
+
+    /// Begins a message within this one.
+    pub(super) fn open(&mut self, field: u32) -> Start {
+        self.head(field, 0);
+        Start(self.0.len())
+    }
+
+    /// Ends a message: its length is written before it.
+    pub(super) fn close(&mut self, Start(start): Start) {
+        let end = self.0.len();
+        let length = end - start;
+        if let Ok(short @ 0..0x80) = u8::try_from(length) {
+            self.0[start - 1] = short;
+            return;
+        }
+        let more = (length.ilog2() / 7) as usize;
+        self.0.resize(end + more, 0);
+        self.0.copy_within(start..end, start + more);
+        let mut rest = length;
+        for place in &mut self.0[start - 1..start + more] {
+            *place = rest as u8 | 0x80;
+            rest >>= 7;
+        }
+        self.0[start - 1 + more] &= 0x7f;
+    }
+
+    /// A message within this one.
+    pub(crate) fn nested(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
+        let start = self.open(field);
+        write(self);
+        self.close(start);
+    }
+
+    fn number(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_stands_behind_its_length() {
+        for length in [0, 1, 0x7f, 0x80, 0x81, 0x3fff, 0x4000, 0x20_0000] {
+            let inner = vec![7; length];
+            let mut expect = Message::default();
+            expect.bytes(3, b"before");
+            expect.bytes(2, &inner);
+            let mut found = Message::default();
+            found.bytes(3, b"before");
+            found.nested(2, |message| message.raw(&inner));
+            assert!(found.as_slice() == expect.as_slice(), "{length}");
+            let fields: Vec<_> = Fields::of(found.as_slice()).collect();
+            assert!(fields[1] == Ok((2, Payload::Bytes(&inner))), "{length}");
+        }
+    }
 }

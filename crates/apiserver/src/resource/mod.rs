@@ -185,6 +185,16 @@ impl Call<'_> {
         &self.target.resource
     }
 
+    /// What the answers about objects of the resource can be.
+    fn objects(&self) -> Offer {
+        Offer::Objects { custom: self.resource().info().custom }
+    }
+
+    /// What the answers to a DELETE can be.
+    fn outcome(&self) -> Offer {
+        Offer::Answer { custom: self.resource().info().custom }
+    }
+
     fn pretty(&self) -> bool {
         self.query.flag("pretty")
     }
@@ -212,7 +222,7 @@ async fn review(review: &reviews::Review, request: &Request<'_>, body: RequestBo
     if request.verb != "create" || !request.place.name.is_empty() {
         return Err(method_not_allowed());
     }
-    let output = negotiate::output(&request.parts.headers, Offer::Plain)?;
+    let output = negotiate::output(&request.parts.headers, Offer::Answer { custom: false })?;
     let Request { server, place, user, query, .. } = request;
     let (dry_run, user) = (query.dry_run("CreateOptions")?, Arc::clone(user));
     let body = write::object(&request.parts.headers, body, review.kind).await?;

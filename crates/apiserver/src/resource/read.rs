@@ -12,11 +12,12 @@ use serde_json::json;
 
 use super::{Call, table};
 use crate::body::ResponseBody;
-use crate::negotiate::{self, Encoding, Offer, Output, Shape};
+use crate::negotiate::{self, Encoding, Output, Shape};
+use crate::protobuf;
 use crate::respond::{self, Answer};
 
 pub(super) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let output = negotiate::output(&call.parts.headers, Offer::Objects)?;
+    let output = negotiate::output(&call.parts.headers, call.objects())?;
     let entry = call.registry().get(&call.target, call.query.text("resourceVersion")).await?;
     match output.shape {
         Shape::Object | Shape::Discovery(_) => {
@@ -28,7 +29,7 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
 }
 
 pub(super) async fn subresource(call: &Call<'_>, subresource: Subresource) -> Result<Answer, ApiError> {
-    let output = negotiate::output(&call.parts.headers, Offer::Objects)?;
+    let output = negotiate::output(&call.parts.headers, call.objects())?;
     let version = call.query.text("resourceVersion");
     let body = match (output.shape, subresource) {
         (Shape::Table, Subresource::Scale) => {
@@ -60,9 +61,13 @@ pub(super) fn shaped(call: &Call<'_>, status: StatusCode, output: Output, stored
 }
 
 pub(super) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let output = negotiate::output(&call.parts.headers, Offer::Objects)?;
+    let output = negotiate::output(&call.parts.headers, call.objects())?;
     let include = table::Include::of(call.query)?;
     let page = call.registry().list(&call.target, &list_request(call)?).await?;
+    if output.encoding == Encoding::Protobuf {
+        let pieces = protobuf_list(call, output.shape, &page).await?;
+        return Ok(respond::with_type(StatusCode::OK, protobuf::MEDIA_TYPE, ResponseBody::pieces(pieces)));
+    }
     let pieces = match output.shape {
         Shape::Object | Shape::Discovery(_) => objects(call, &page)?,
         Shape::Metadata => metadata(call, &page),
@@ -152,4 +157,29 @@ fn metadata(call: &Call<'_>, page: &ListPage) -> VecDeque<Bytes> {
     }
     pieces.push_back(Bytes::from_static(b"]}"));
     pieces
+}
+
+/// A list in protobuf, encoded from its objects' own bytes. A long one lets other requests run in between.
+async fn protobuf_list(call: &Call<'_>, shape: Shape, page: &ListPage) -> Result<VecDeque<Bytes>, ApiError> {
+    let info = call.resource().info();
+    let kind = |api_version, kind| protobuf::Kind::new(api_version, kind).map_err(ApiError::internal);
+    let (list, item, bodies) = match shape {
+        Shape::Metadata => (
+            kind("meta.k8s.io/v1", "PartialObjectMetadataList")?,
+            kind("meta.k8s.io/v1", "PartialObjectMetadata")?,
+            page.entries.iter().map(|entry| entry.value.clone()).collect(),
+        ),
+        _ => (
+            kind(&info.api_version, &info.list_kind)?,
+            kind(&info.api_version, &info.kind)?,
+            call.registry().bodies(call.resource(), page)?,
+        ),
+    };
+    let mut list = protobuf::List::new(list, item);
+    for body in bodies {
+        if list.push(&body).map_err(ApiError::internal)? {
+            tokio::task::yield_now().await;
+        }
+    }
+    list.finish(list_metadata(page).to_string().as_bytes()).map_err(ApiError::internal)
 }

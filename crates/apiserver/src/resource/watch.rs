@@ -1,4 +1,4 @@
-//! Watch: events as lines of JSON, as many at once as there are.
+//! Watch: events as lines of JSON or frames of protobuf, as many at once as there are.
 
 use std::io;
 use std::time::Duration;
@@ -8,28 +8,31 @@ use futures::stream;
 use http::StatusCode;
 use machinery::status::ApiError;
 use rand::RngExt;
-use registry::{Registry, Selection, VersionMatch, Watch, WatchEvent, WatchKind, WatchRequest};
+use registry::{FrameEncoding, Registry, Selection, VersionMatch, Watch, WatchEvent, WatchKind, WatchRequest};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::Call;
 use super::table::{self, Include};
 use crate::body::ResponseBody;
-use crate::negotiate::{self, Encoding, Offer, Shape};
+use crate::negotiate::{self, Encoding, Shape};
+use crate::protobuf;
 use crate::respond::{self, Answer};
 
 /// How long a watch lasts whose client does not say: between half an hour and a whole one, by chance, so that not all
 /// clients come back at once.
 const LIFETIME: std::ops::Range<u64> = 1800..3600;
 
-/// Events are gathered into frames of about this size.
-const FRAME: usize = 64 * 1024;
+/// Frames are gathered into pieces of about this size.
+const PIECE: usize = 64 * 1024;
 
 pub(super) async fn watch(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let output = negotiate::output(&call.parts.headers, Offer::Objects)?;
-    if output.encoding != Encoding::Json {
-        return Err(ApiError::not_acceptable(&[Encoding::Json.content_type()]));
-    }
+    let output = negotiate::output(&call.parts.headers, call.objects())?;
+    let (encoding, content_type) = match output.encoding {
+        Encoding::Json => (FrameEncoding::Json, "application/json"),
+        Encoding::Protobuf => (FrameEncoding::Protobuf, "application/vnd.kubernetes.protobuf;stream=watch"),
+        Encoding::Yaml => return Err(ApiError::not_acceptable(&["application/json", protobuf::MEDIA_TYPE])),
+    };
     if call.server.is_stopping() {
         // The watch would end at once, and its client come back at once.
         return Err(ApiError::service_unavailable("the server is shutting down"));
@@ -52,13 +55,14 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Answer, ApiError> {
         registry: call.registry().clone(),
         watch: call.registry().watch(&call.target, &request).await?,
         form,
+        encoding,
         pending: Vec::new().into_iter(),
         stopping: call.server.0.stopping.clone(),
         failed: false,
         _counted: call.server.0.metrics.watch(),
     };
     let frames = stream::unfold(frames, |mut frames| async { Some((frames.next().await?, frames)) });
-    Ok(respond::with_type(StatusCode::OK, Encoding::Json.content_type(), ResponseBody::stream(frames)))
+    Ok(respond::with_type(StatusCode::OK, content_type, ResponseBody::stream(frames)))
 }
 
 fn lifetime(asked: Option<i64>) -> Duration {
@@ -81,6 +85,7 @@ struct Frames<G> {
     registry: Registry,
     watch: Watch,
     form: Form,
+    encoding: FrameEncoding,
     pending: std::vec::IntoIter<WatchEvent>,
     stopping: CancellationToken,
     /// An event could not be shown, which was the last thing said.
@@ -89,7 +94,7 @@ struct Frames<G> {
 }
 
 impl<G> Frames<G> {
-    /// The next lines; `None` at the end.
+    /// The next frames in one piece; `None` at the end.
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         if self.failed {
             return None;
@@ -103,34 +108,36 @@ impl<G> Frames<G> {
             self.pending = batch?.into_iter();
         }
         let first = self.pending.next()?;
-        let mut frame = self.line_or_failure(&first);
+        let mut piece = self.frame_or_failure(&first);
         if self.pending.len() > 0 {
-            let mut lines = Vec::with_capacity(FRAME.max(frame.len()));
-            lines.extend_from_slice(&frame);
-            while lines.len() < FRAME
+            let mut frames = Vec::with_capacity(PIECE.max(piece.len()));
+            frames.extend_from_slice(&piece);
+            while frames.len() < PIECE
                 && !self.failed
                 && let Some(event) = self.pending.next()
             {
-                lines.extend_from_slice(&self.line_or_failure(&event));
+                frames.extend_from_slice(&self.frame_or_failure(&event));
             }
-            frame = lines.into();
+            piece = frames.into();
         }
-        Some(Ok(frame))
+        Some(Ok(piece))
     }
 
     /// An event; or, as upstream ends a watch when a webhook cannot convert an object, why there is none.
-    fn line_or_failure(&mut self, event: &WatchEvent) -> Bytes {
-        self.line(event).unwrap_or_else(|error| {
+    fn frame_or_failure(&mut self, event: &WatchEvent) -> Bytes {
+        self.frame(event).unwrap_or_else(|error| {
             self.failed = true;
-            Bytes::from(json!({ "type": "ERROR", "object": error.to_status() }).to_string() + "\n")
+            encode(self.encoding, WatchKind::Error, &error.to_status().to_string().into_bytes()).unwrap_or_default()
         })
     }
 
-    fn line(&mut self, event: &WatchEvent) -> Result<Bytes, ApiError> {
+    fn frame(&mut self, event: &WatchEvent) -> Result<Bytes, ApiError> {
         let object = match &mut self.form {
-            _ if event.kind == WatchKind::Error => return event.frame(self.watch.resource()),
-            Form::Object => return event.frame(self.watch.resource()),
-            Form::Metadata => self.registry.partial_metadata(&event.object),
+            form if event.kind == WatchKind::Error || matches!(form, Form::Object) => {
+                let encoding = self.encoding;
+                return event.encoded(self.watch.resource(), encoding, |kind, object| encode(encoding, kind, object));
+            }
+            Form::Object | Form::Metadata => self.registry.partial_metadata(&event.object),
             Form::Table { include, begun } => {
                 let metadata = json!({ "resourceVersion": table::resource_version(&event.object) });
                 let mut table = table::Writer::new(&self.registry, self.watch.resource(), *include);
@@ -141,12 +148,14 @@ impl<G> Frames<G> {
                 table.end()
             }
         };
-        let mut line = Vec::with_capacity(object.len() + 40);
-        line.extend_from_slice(br#"{"type":""#);
-        line.extend_from_slice(event.kind.as_str().as_bytes());
-        line.extend_from_slice(br#"","object":"#);
-        line.extend_from_slice(&object);
-        line.extend_from_slice(b"}\n");
-        Ok(line.into())
+        encode(self.encoding, event.kind, &object)
+    }
+}
+
+/// An event as one frame.
+fn encode(encoding: FrameEncoding, kind: WatchKind, object: &[u8]) -> Result<Bytes, ApiError> {
+    match encoding {
+        FrameEncoding::Json => Ok(registry::watch::line(kind, object)),
+        FrameEncoding::Protobuf => protobuf::watch_event(kind.as_str(), object).map_err(ApiError::internal),
     }
 }

@@ -13,7 +13,7 @@ use registry::{DeleteRequest, FieldValidation, PatchType, Subresource, WriteOpti
 
 use super::{Call, read};
 use crate::body::{LIMIT, RequestBody};
-use crate::negotiate::{self, Input, Offer, Output, Shape};
+use crate::negotiate::{self, Input, Output, Shape};
 use crate::protobuf::{self, DecodeError};
 use crate::respond::{self, Answer};
 use crate::tokens;
@@ -84,7 +84,7 @@ pub(super) async fn evict(call: &Call<'_>, body: RequestBody) -> Result<Answer, 
 }
 
 pub(super) async fn delete(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
-    let output = negotiate::output(&call.parts.headers, Offer::Plain)?;
+    let output = negotiate::output(&call.parts.headers, call.outcome())?;
     let request = delete_request(call, body).await?;
     let deleted = call.registry().delete(&call.target, &request).await?;
     let status = if deleted.accepted { StatusCode::ACCEPTED } else { StatusCode::OK };
@@ -94,7 +94,7 @@ pub(super) async fn delete(call: &Call<'_>, body: RequestBody) -> Result<Answer,
 }
 
 pub(super) async fn delete_collection(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
-    let output = negotiate::output(&call.parts.headers, Offer::Plain)?;
+    let output = negotiate::output(&call.parts.headers, call.outcome())?;
     let request = delete_request(call, body).await?;
     let listed = read::list_request(call)?;
     let body = call.registry().delete_collection(&call.target, &listed, &request).await?;
@@ -103,7 +103,7 @@ pub(super) async fn delete_collection(call: &Call<'_>, body: RequestBody) -> Res
 
 /// What every write has to say before its body is read.
 fn prepare(call: &Call<'_>, kind: &'static str) -> Result<(Output, WriteOptions), ApiError> {
-    let output = negotiate::output(&call.parts.headers, Offer::Objects)?;
+    let output = negotiate::output(&call.parts.headers, call.objects())?;
     let options = WriteOptions {
         dry_run: call.query.dry_run(kind)?,
         field_validation: FieldValidation::parse(call.query.text("fieldValidation"))?,

@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use super::support::Fixture;
 
-const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub(super) const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
-fn crd(plural: &str, kind: &str, spec: Value) -> Value {
+pub(super) fn crd(plural: &str, kind: &str, spec: Value) -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": { "name": format!("{plural}.example.com") },
@@ -25,7 +25,7 @@ fn crd(plural: &str, kind: &str, spec: Value) -> Value {
     })
 }
 
-fn spec() -> Value {
+pub(super) fn spec() -> Value {
     json!({ "type": "object", "properties": {
         "color": { "type": "string", "description": "What it looks like." },
         "n": { "type": "integer", "nullable": true },

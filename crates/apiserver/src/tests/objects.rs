@@ -207,7 +207,8 @@ async fn forms_of_objects() {
     assert_eq!((plain["kind"].as_str(), plain["items"][0]["kind"].as_str()), (Some("PodList"), Some("Pod")));
 
     for (accept, status) in [
-        ("application/vnd.kubernetes.protobuf", 406),
+        ("application/vnd.kubernetes.protobuf", 200),
+        ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", 406),
         ("application/vnd.kubernetes.protobuf, application/json", 200),
         ("text/html", 406),
     ] {
