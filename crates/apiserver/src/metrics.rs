@@ -1,7 +1,7 @@
 //! `/metrics`: requests, watches and the store, in the names upstream has where it has one.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -48,7 +48,8 @@ type Verb = [(&'static str, &'static str); 1];
 
 /// Everything that is counted.
 pub(crate) struct Metrics {
-    registry: Metered,
+    // A lock of the standard library: never held across an await.
+    registry: Mutex<Metered>,
     requests: Family<Labels, Counter>,
     durations: Family<Verb, Histogram, fn() -> Histogram>,
     in_flight: Arc<InFlight>,
@@ -65,7 +66,7 @@ impl Metrics {
     pub(crate) fn new(store: &Store) -> Self {
         let buckets = || Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0]);
         let metrics = Self {
-            registry: Metered::default(),
+            registry: Mutex::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(buckets),
             in_flight: Arc::default(),
@@ -83,7 +84,16 @@ impl Metrics {
         registry.register("apiserver_request_panics", "Requests whose handler panicked", metrics.panics.clone());
         registry
             .register_collector(Box::new(Gauges { in_flight: Arc::clone(&metrics.in_flight), store: store.clone() }));
-        Self { registry, ..metrics }
+        Self { registry: Mutex::new(registry), ..metrics }
+    }
+
+    /// Adds the metrics of somebody else.
+    pub(crate) fn register(&self, collector: Box<dyn Collector>) {
+        self.registry().register_collector(collector);
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Metered> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a request as being answered until the guard goes.
@@ -126,7 +136,7 @@ impl Metrics {
     /// The text, in the OpenMetrics form of Prometheus.
     pub(crate) fn text(&self) -> String {
         let mut text = String::with_capacity(16 * 1024);
-        if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+        if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &self.registry()) {
             tracing::error!(%error, "cannot encode the metrics");
         }
         text

@@ -13,6 +13,7 @@ use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use machinery::status::ApiError;
+use prometheus_client::collector::Collector;
 use registry::Registry;
 use registry::user::{MASTERS, UNAUTHENTICATED};
 use streaming::NodeApi;
@@ -97,6 +98,11 @@ impl ApiServer {
             killed: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }))
+    }
+
+    /// Serves the metrics of another component beside the server's own.
+    pub fn register_metrics(&self, collector: Box<dyn Collector>) {
+        self.0.metrics.register(collector);
     }
 
     /// Answers one request. Never fails and never panics: whatever goes wrong is in the response.

@@ -5,18 +5,18 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use informer::{Action, Change, Informer, Informers, ObjectKey, WorkQueue};
+use informer::{Cause, Change, Informer, ObjectKey, WorkQueue};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
 use kube::api::{ApiResource, DynamicObject, ListParams, PartialObjectMeta};
 use kube::runtime::watcher;
-use kube::{Api, Client};
 use machinery::addon::installed;
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use crate::client::{Error, requeue_on_conflict};
+use crate::client::Error;
+use crate::controller::{self, Context, Controller, Row};
 use crate::expectations::Expectations;
 use crate::meta;
 use crate::owner::Owner;
@@ -44,36 +44,54 @@ impl InstalledBy {
     }
 }
 
-/// Runs `controller` whenever `resource` is served by a definition that is meant, each time until that goes or is no
-/// longer meant, and all of it until `cancel` is triggered. The controller gets the informer of all objects of the kind.
-pub(crate) async fn while_served<F>(
-    client: Client,
-    informers: Informers,
-    (resource, installed_by): (ApiResource, InstalledBy),
-    cancel: CancellationToken,
-    controller: impl Fn(Informer<DynamicObject>, CancellationToken) -> F,
+/// A controller of a custom resource: it runs while the resource is served.
+pub(crate) trait CustomResourceController: Controller {
+    /// The addon that installs the definition.
+    const ADDON: &'static str;
+
+    /// The resource that it reconciles.
+    fn resource() -> ApiResource;
+}
+
+impl Row {
+    /// The row of a controller that runs while its custom resource is served.
+    pub(crate) const fn of_custom<C: CustomResourceController>() -> Self {
+        Self { name: C::NAME, run: |context| Box::pin(run_while_served::<C>(context)) }
+    }
+}
+
+async fn run_while_served<C: CustomResourceController>(context: Context) {
+    while_served(&context, &C::resource(), InstalledBy::Addon(C::ADDON), |served| controller::run::<C>(served)).await;
+}
+
+/// Runs `work` whenever `resource` is served by a definition that is meant, each time until that goes or is no longer
+/// meant, and all of it until the context's token is triggered. The token of the context that `work` gets ends with the
+/// definition.
+async fn while_served<F>(
+    context: &Context,
+    resource: &ApiResource,
+    installed_by: InstalledBy,
+    work: impl Fn(Context) -> F,
 ) where
     F: Future<Output = ()>,
 {
-    let definitions = informers.informer_of::<PartialObjectMeta<CustomResourceDefinition>>();
-    let key = ObjectKey::new("", format!("{}.{}", resource.plural, resource.group));
+    let definitions = context.informers.informer_of::<PartialObjectMeta<CustomResourceDefinition>>();
+    let definition = ObjectKey::new("", format!("{}.{}", resource.plural, resource.group));
     let (present, mut is_present) = watch::channel(false);
-    let name = key.name.clone();
     definitions.on_change(move |change| {
-        if change.key().name == name {
-            let there = change.new.as_ref().is_some_and(|new| installed_by.is_meant(&new.metadata));
-            present.send_replace(there);
+        if change.key() == definition {
+            present.send_replace(change.new.as_ref().is_some_and(|new| installed_by.is_meant(&new.metadata)));
         }
     });
     loop {
         tokio::select! {
             biased;
-            () = cancel.cancelled() => return,
+            () = context.cancel.cancelled() => return,
             gone = is_present.wait_for(|present| *present) => if gone.is_err() { return },
         }
-        let stop = cancel.child_token();
+        let stop = context.cancel.child_token();
         let run = async {
-            let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+            let api: kube::Api<DynamicObject> = kube::Api::all_with(context.client.clone(), resource);
             while api.list_metadata(&ListParams::default().limit(1)).await.is_err() {
                 tokio::select! {
                     // Then there may be nobody any more who would serve it.
@@ -81,10 +99,7 @@ pub(crate) async fn while_served<F>(
                     () = tokio::time::sleep(SERVED_SOON) => {}
                 }
             }
-            let config = watcher::Config::default().streaming_lists();
-            // Its type is known at run time only, so it is no part of the shared set.
-            let informer = Informer::start(api, config, stop.clone());
-            controller(informer, stop.clone()).await;
+            work(Context { cancel: stop.clone(), ..context.clone() }).await;
         };
         tokio::select! {
             () = run => {}
@@ -94,26 +109,38 @@ pub(crate) async fn while_served<F>(
     }
 }
 
-/// The objects that a controller is there for: whose turn it is, and what was written to them.
+/// The informer of all objects of a custom resource. Its type is known at run time only, so it is no part of the shared
+/// set; it ends with the context's token.
+fn informer(context: &Context, resource: &ApiResource) -> Informer<DynamicObject> {
+    let api = kube::Api::all_with(context.client.clone(), resource);
+    let config = watcher::Config::default().streaming_lists();
+    Informer::start_dynamic(resource, api, config, context.cancel.clone())
+}
+
+/// The objects that a controller of a custom resource reconciles, and what was written to them.
 pub(crate) struct Subjects {
-    /// They.
+    /// The objects.
     pub(crate) objects: Informer<DynamicObject>,
-    /// Those whose turn it is.
-    pub(crate) queue: Arc<WorkQueue<ObjectKey>>,
-    expectations: Arc<Expectations>,
+    /// The keys of those to reconcile.
+    pub(crate) queue: WorkQueue<ObjectKey>,
+    expectations: Expectations,
 }
 
 impl Subjects {
-    /// These objects, each of whose changes makes it its turn.
-    pub(crate) fn new(objects: Informer<DynamicObject>) -> Self {
-        let this = Self { objects, queue: Arc::default(), expectations: Arc::default() };
-        let (queue, expectations) = (Arc::clone(&this.queue), Arc::clone(&this.expectations));
-        this.objects.on_change(move |change| {
+    /// The objects of `resource`.
+    pub(crate) fn new(context: &Context, resource: &ApiResource, queue: WorkQueue<ObjectKey>) -> Self {
+        Self { objects: informer(context, resource), queue, expectations: Expectations::default() }
+    }
+
+    /// Enqueues each object that changes. `of` finds these in the controller.
+    pub(crate) fn watch<C: Send + Sync + 'static>(controller: &Arc<C>, of: fn(&C) -> &Self) {
+        let watched = Arc::clone(controller);
+        of(controller).objects.on_change(move |change| {
+            let subjects = of(&watched);
             let version = change.new.as_ref().map(|new| meta::version(&new.metadata));
-            expectations.observe_version(&change.key(), version);
-            queue.add(change.key());
+            subjects.expectations.observe_version(&change.key(), version);
+            subjects.queue.add_changed(change);
         });
-        this
     }
 
     /// The object with this key, as long as it is to stay.
@@ -125,14 +152,14 @@ impl Subjects {
         object
     }
 
-    /// Whether what was written to it is shown. The event that shows it makes it its turn again.
-    pub(crate) fn is_shown(&self, key: &ObjectKey) -> bool {
+    /// Whether what was written to it is shown. The event that shows it enqueues it again.
+    pub(crate) fn satisfied(&self, key: &ObjectKey) -> bool {
         self.expectations.satisfied(key)
     }
 
-    /// Makes it everybody's turn.
-    pub(crate) fn wake_all(&self) {
-        self.objects.list().iter().for_each(|object| self.queue.add(ObjectKey::of(&**object)));
+    /// Enqueues all objects.
+    pub(crate) fn enqueue_all(&self, cause: &Cause) {
+        self.objects.list().iter().for_each(|object| self.queue.add(ObjectKey::of(&**object), cause.clone()));
     }
 
     /// Gives `object`, which is `owner`, this status.
@@ -145,35 +172,20 @@ impl Subjects {
         let shown = || self.objects.get(&owner.key).and_then(|object| meta::version(&object.metadata));
         owner.patch_status(client, (&object.data["status"], status), Some((&self.expectations, &shown))).await
     }
-
-    /// Works for those whose turn it is, until `stop` is triggered.
-    pub(crate) async fn work<F>(
-        &self,
-        name: &'static str,
-        workers: usize,
-        stop: CancellationToken,
-        reconcile: impl Fn(ObjectKey) -> F + Send + Sync,
-    ) where
-        F: Future<Output = Result<Action, Error>> + Send,
-    {
-        let reconcile = &reconcile;
-        let queue = WorkQueue::clone(&self.queue);
-        informer::run(name, queue, workers, stop, |key| async move { requeue_on_conflict(reconcile(key).await) }).await;
-    }
 }
 
-/// Wakes the object whose name the things of this kind carry in `label`.
+/// Enqueues the object whose name the things of this kind carry in `label`.
 ///
 /// The informer outlives the definition that the queue is there for: it must not keep the queue.
-pub(crate) fn wake<K>(informer: &Informer<K>, label: &'static str, queue: &Arc<WorkQueue<ObjectKey>>)
+pub(crate) fn enqueue_labelled<K>(informer: &Informer<K>, label: &'static str, queue: &WorkQueue<ObjectKey>)
 where
     K: informer::Object,
     K::DynamicType: Clone,
 {
-    let queue = Arc::downgrade(queue);
+    let queue = queue.downgrade();
     informer.on_change(move |change| {
         if let (Some(queue), Some(key)) = (queue.upgrade(), named_by(change, label)) {
-            queue.add(key);
+            queue.add(key, change.cause());
         }
     });
 }
@@ -214,26 +226,25 @@ impl Objects {
         self.present().map(|informer| informer.by_index(meta::BY_CONTROLLER, uid)).unwrap_or_default()
     }
 
-    /// Follows them until `cancel` is triggered. A change wakes the object whose name is in `label`; that there are
-    /// such objects at all, or are no more, is told to `turned`.
+    /// Follows them until the context's token is triggered. A change enqueues the object whose name is in `label`; that
+    /// there are such objects now is told to `turned`.
     pub(crate) async fn follow(
         &self,
-        (client, informers): (Client, Informers),
-        (label, queue): (&'static str, &Arc<WorkQueue<ObjectKey>>),
+        context: &Context,
+        (label, queue): (&'static str, &WorkQueue<ObjectKey>),
         turned: impl Fn(),
-        cancel: CancellationToken,
     ) {
         let turned = &turned;
-        let kind = (self.resource.clone(), self.installed_by);
-        while_served(client, informers, kind, cancel, |informer, stop| async move {
+        while_served(context, &self.resource, self.installed_by, |served| async move {
+            let informer = informer(&served, &self.resource);
             informer.index(meta::BY_CONTROLLER, |object: &DynamicObject| {
                 meta::controller_of(&object.metadata).map(|owner| owner.uid.clone()).into_iter().collect()
             });
-            wake(&informer, label, queue);
+            enqueue_labelled(&informer, label, queue);
             informer.synced().await;
             let _present = Present::new(self, informer);
             turned();
-            stop.cancelled().await;
+            served.cancel.cancelled().await;
         })
         .await;
     }

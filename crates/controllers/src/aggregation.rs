@@ -4,14 +4,15 @@
 
 use std::sync::Arc;
 
-use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
+use informer::{Action, Informer, ObjectKey, WorkQueue};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
+use kube::Client;
 use kube::api::PostParams;
-use kube::{Api, Client};
 use machinery::LabelSelector;
-use tokio_util::sync::CancellationToken;
 
-use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::Config;
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
 
 /// The rules that `role` should have, given all roles, ordered by name; none when it has them, or gathers nothing.
 pub(crate) fn plan(role: &ClusterRole, all: &[Arc<ClusterRole>]) -> Result<Option<Vec<PolicyRule>>, Error> {
@@ -36,39 +37,51 @@ pub(crate) fn plan(role: &ClusterRole, all: &[Arc<ClusterRole>]) -> Result<Optio
     Ok((rules != present).then_some(rules))
 }
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, cancel: CancellationToken) {
-    let roles: Informer<ClusterRole> = informers.informer();
-    let queue = WorkQueue::new();
-    let (wake, known) = (queue.clone(), roles.clone());
-    roles.on_change(move |_| {
-        let gathering = known.list().into_iter().filter(|role| role.aggregation_rule.is_some());
-        gathering.for_each(|role| wake.add(role.metadata.name.clone().unwrap_or_default()));
-    });
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = roles.synced() => {}
-    }
-    let state = Arc::new((client, roles));
-    informer::run("clusterrole-aggregation", queue, 1, cancel, |name: String| {
-        let state = Arc::clone(&state);
-        async move { requeue_on_conflict(reconcile(&state.0, &state.1, &name).await) }
-    })
-    .await;
+/// The controller.
+pub(crate) struct ClusterRoleAggregation {
+    client: Client,
+    roles: Informer<ClusterRole>,
+    queue: WorkQueue<ObjectKey>,
 }
 
-async fn reconcile(client: &Client, roles: &Informer<ClusterRole>, name: &str) -> Result<Action, Error> {
-    let Some(role) = roles.get(&ObjectKey::new("", name)) else {
-        return Ok(Action::AwaitChange);
-    };
-    let mut all = roles.list();
-    all.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
-    if let Some(rules) = plan(&role, &all)? {
-        let wanted = ClusterRole { rules: Some(rules), ..ClusterRole::clone(&role) };
-        let api: Api<ClusterRole> = Api::all(client.clone());
-        ok_if_not_found(api.replace(name, &PostParams::default(), &wanted).await)?;
+impl Controller for ClusterRoleAggregation {
+    const NAME: &'static str = "clusterrole_aggregation";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        Self { client: context.client.clone(), roles: context.informer(), queue }
     }
-    Ok(Action::AwaitChange)
+
+    fn watch(self: &Arc<Self>) {
+        let controller = Arc::clone(self);
+        self.roles.on_change(move |change| {
+            let roles = controller.roles.list();
+            let gathering = roles.iter().filter(|role| role.aggregation_rule.is_some());
+            gathering.for_each(|role| controller.queue.add(ObjectKey::of(&**role), change.cause()));
+        });
+    }
+
+    async fn synced(&self) {
+        self.roles.synced().await;
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
+        let Some(role) = self.roles.get(key) else {
+            return Ok(Action::AwaitChange.because("the role is gone"));
+        };
+        let mut all = self.roles.list();
+        all.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
+        if let Some(rules) = plan(&role, &all)? {
+            let wanted = ClusterRole { rules: Some(rules), ..ClusterRole::clone(&role) };
+            let api: Api<ClusterRole> = Api::all(self.client.clone());
+            ok_if_not_found(api.replace(&key.name, &PostParams::default(), &wanted).await)?;
+        }
+        Ok(Action::AwaitChange)
+    }
+
+    fn workers(_: &Config) -> usize {
+        1
+    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use informer::ObjectKey;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
-use kube::{Api, Client};
 use serde_json::Value;
 
-use crate::client::Error;
+use crate::client::{Api, Error};
 
 /// By this one sees whether somebody changed an object: its UID, and its generation where the kind has one, else its
 /// version.

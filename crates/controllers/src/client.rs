@@ -1,9 +1,203 @@
-//! How controllers read the answers of the API server.
+//! How controllers speak to the API server: [`Api`], which every write passes, and what its answers mean.
 
+use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
-use informer::Action;
-use kube::core::Status;
+use informer::{Action, ObjectKey, ObjectVersion, Write, record_write};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::autoscaling::v1::Scale;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, ListParams, ObjectList, PartialObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::{DynamicResourceScope, Status};
+use kube::{Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A [`kube::Api`] whose writes are recorded for the reconcile that makes them.
+pub(crate) struct Api<K> {
+    inner: kube::Api<K>,
+    kind: Arc<str>,
+    namespace: String,
+}
+
+impl<K: Resource> Api<K>
+where
+    K::DynamicType: Default,
+{
+    /// Objects of cluster scope, or those of all namespaces.
+    pub(crate) fn all(client: Client) -> Self {
+        Self::all_with(client, &K::DynamicType::default())
+    }
+
+    /// The objects of a namespace.
+    pub(crate) fn namespaced(client: Client, namespace: &str) -> Self
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+    {
+        let kind = K::kind(&K::DynamicType::default()).into();
+        Self { inner: kube::Api::namespaced(client, namespace), kind, namespace: namespace.to_owned() }
+    }
+}
+
+impl<K: Resource> Api<K> {
+    /// As [`Api::all`], of a kind that is known at run time.
+    pub(crate) fn all_with(client: Client, type_: &K::DynamicType) -> Self {
+        Self { inner: kube::Api::all_with(client, type_), kind: K::kind(type_).into(), namespace: String::new() }
+    }
+
+    /// As [`Api::namespaced`], of a kind that is known at run time.
+    pub(crate) fn namespaced_with(client: Client, namespace: &str, type_: &K::DynamicType) -> Self
+    where
+        K: Resource<Scope = DynamicResourceScope>,
+    {
+        let kind = K::kind(type_).into();
+        Self { inner: kube::Api::namespaced_with(client, namespace, type_), kind, namespace: namespace.to_owned() }
+    }
+
+    fn record(
+        &self,
+        verb: &'static str,
+        subresource: &'static str,
+        name: &str,
+        answer: Result<Option<&ObjectMeta>, u16>,
+    ) {
+        record_write(|| {
+            let object = match answer {
+                Ok(Some(metadata)) => ObjectVersion::of(Arc::clone(&self.kind), metadata),
+                _ => ObjectVersion {
+                    kind: Arc::clone(&self.kind),
+                    key: ObjectKey::new(self.namespace.as_str(), name),
+                    revision: None,
+                },
+            };
+            Write { verb, object, subresource, refused: answer.err() }
+        });
+    }
+
+    fn record_answer<T: Resource>(
+        &self,
+        (verb, subresource): (&'static str, &'static str),
+        name: &str,
+        answer: kube::Result<T>,
+    ) -> kube::Result<T> {
+        self.record(verb, subresource, name, answer.as_ref().map(|object| Some(object.meta())).map_err(code));
+        answer
+    }
+}
+
+/// The status code of a request that failed; zero if it was not answered.
+pub(crate) fn code(error: &kube::Error) -> u16 {
+    match error {
+        kube::Error::Api(status) => status.code,
+        _ => 0,
+    }
+}
+
+// Reads.
+impl<K: Resource + Clone + DeserializeOwned + Debug> Api<K> {
+    pub(crate) async fn get(&self, name: &str) -> kube::Result<K> {
+        self.inner.get(name).await
+    }
+
+    pub(crate) async fn get_metadata(&self, name: &str) -> kube::Result<PartialObjectMeta<K>> {
+        self.inner.get_metadata(name).await
+    }
+
+    pub(crate) async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<K>> {
+        self.inner.list(params).await
+    }
+
+    pub(crate) async fn list_metadata(&self, params: &ListParams) -> kube::Result<ObjectList<PartialObjectMeta<K>>> {
+        self.inner.list_metadata(params).await
+    }
+
+    pub(crate) async fn get_scale(&self, name: &str) -> kube::Result<Scale> {
+        self.inner.get_scale(name).await
+    }
+}
+
+// Writes.
+impl<K: Resource + Clone + DeserializeOwned + Debug> Api<K> {
+    pub(crate) async fn create(&self, params: &PostParams, object: &K) -> kube::Result<K>
+    where
+        K: Serialize,
+    {
+        let answer = self.inner.create(params, object).await;
+        let name = object.meta().name.as_deref().unwrap_or_default();
+        self.record_answer(("create", ""), name, answer)
+    }
+
+    pub(crate) async fn replace(&self, name: &str, params: &PostParams, object: &K) -> kube::Result<K>
+    where
+        K: Serialize,
+    {
+        self.record_answer(("update", ""), name, self.inner.replace(name, params, object).await)
+    }
+
+    pub(crate) async fn replace_status(&self, name: &str, params: &PostParams, object: &K) -> kube::Result<K>
+    where
+        K: Serialize,
+    {
+        self.record_answer(("update", "status"), name, self.inner.replace_status(name, params, object).await)
+    }
+
+    pub(crate) async fn replace_subresource(
+        &self,
+        subresource: &'static str,
+        name: &str,
+        params: &PostParams,
+        object: &K,
+    ) -> kube::Result<K>
+    where
+        K: Serialize,
+    {
+        let answer = self.inner.replace_subresource(subresource, name, params, object).await;
+        self.record_answer(("update", subresource), name, answer)
+    }
+
+    pub(crate) async fn patch<P: Serialize + Debug>(
+        &self,
+        name: &str,
+        params: &PatchParams,
+        patch: &Patch<P>,
+    ) -> kube::Result<K> {
+        self.record_answer(("patch", ""), name, self.inner.patch(name, params, patch).await)
+    }
+
+    pub(crate) async fn patch_metadata<P: Serialize + Debug>(
+        &self,
+        name: &str,
+        params: &PatchParams,
+        patch: &Patch<P>,
+    ) -> kube::Result<PartialObjectMeta<K>> {
+        let answer = self.inner.patch_metadata(name, params, patch).await;
+        self.record("patch", "", name, answer.as_ref().map(|object| Some(&object.metadata)).map_err(code));
+        answer
+    }
+
+    pub(crate) async fn patch_status<P: Serialize + Debug>(
+        &self,
+        name: &str,
+        params: &PatchParams,
+        patch: &Patch<P>,
+    ) -> kube::Result<K> {
+        self.record_answer(("patch", "status"), name, self.inner.patch_status(name, params, patch).await)
+    }
+
+    pub(crate) async fn delete(&self, name: &str, params: &DeleteParams) -> kube::Result<()> {
+        let answer = self.inner.delete(name, params).await;
+        let deleted = answer.as_ref().map(|answer| answer.as_ref().left().map(Resource::meta)).map_err(code);
+        self.record("delete", "", name, deleted);
+        answer.map(drop)
+    }
+
+    pub(crate) async fn delete_collection(&self, params: &DeleteParams, list: &ListParams) -> kube::Result<()> {
+        let answer = self.inner.delete_collection(params, list).await;
+        self.record("deletecollection", "", "", answer.as_ref().map(|_| None).map_err(code));
+        answer.map(drop)
+    }
+}
 
 /// Why a reconciliation did not come to its end. It is tried again after a back-off.
 #[derive(Debug, thiserror::Error)]
@@ -89,5 +283,36 @@ pub(crate) fn requeue_on_conflict(result: Result<Action, Error>) -> Result<Actio
     match result {
         Err(error) if error.is_conflict() => Ok(Action::RequeueAfter(AFTER_CONFLICT)),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// Files that name `kube::Api` because they watch.
+    const WATCHES: [&str; 5] = ["addon.rs", "client.rs", "controller.rs", "kinds.rs", "mod.rs of node_lifecycle"];
+
+    fn check(folder: &Path) {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                check(&path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("a file");
+            let names_api = text
+                .lines()
+                .any(|line| line.contains("kube::Api") || (line.starts_with("use kube::{") && line.contains("Api")));
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let of = path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
+            let is_known = WATCHES.contains(&name) || WATCHES.contains(&format!("{name} of {of}").as_str());
+            assert!(!names_api || is_known, "{}: use crate::client::Api, which records writes", path.display());
+        }
+    }
+
+    #[test]
+    fn every_write_passes_the_api_of_this_crate() {
+        check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     }
 }

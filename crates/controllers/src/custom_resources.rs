@@ -3,23 +3,21 @@
 //! Watches the metadata of CustomResourceDefinitions; owns the finalizer `customresourcecleanup.apiextensions.k8s.io`.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use informer::{Action, WorkQueue};
+use informer::{Action, Informer, WorkQueue};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
 use kube::api::{DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams};
 use kube::core::ApiResource;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
-use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
-use crate::meta;
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
+use crate::{Config, meta};
 
 const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// So long objects get to go before it is looked again: some have finalizers of their own.
@@ -27,11 +25,20 @@ const AGAIN: Duration = Duration::from_millis(250);
 
 /// What is to be done about a definition, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Task {
+pub(crate) enum Task {
     /// Delete its objects, then let it go.
     Clean(String),
     /// Have the server look again whether its names are free.
     Reconsider(String),
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clean(name) => write!(f, "clean {name}"),
+            Self::Reconsider(name) => write!(f, "reconsider {name}"),
+        }
+    }
 }
 
 /// What a change of a definition means, given the names of all others.
@@ -46,47 +53,44 @@ fn tasks(meta: &ObjectMeta, gone: bool, known: &BTreeSet<String>) -> Vec<Task> {
     if held && meta.deletion_timestamp.is_some() { vec![Task::Clean(name.to_owned())] } else { Vec::new() }
 }
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, cancel: CancellationToken) {
-    let queue = WorkQueue::new();
-    let watching = watch(client.clone(), queue.clone());
-    let working = informer::run("custom-resources", queue, 1, cancel.clone(), |task: Task| {
-        let client = client.clone();
-        async move {
-            requeue_on_conflict(match task {
-                Task::Clean(name) => clean(&client, &name).await,
-                Task::Reconsider(name) => reconsider(&client, &name).await,
-            })
-        }
-    });
-    tokio::select! {
-        () = cancel.cancelled() => {}
-        () = watching => {}
-        () = working => {}
-    }
+/// The controller.
+pub(crate) struct CustomResources {
+    client: Client,
+    definitions: Informer<PartialObjectMeta<CustomResourceDefinition>>,
+    queue: WorkQueue<Task>,
 }
 
-async fn watch(client: Client, queue: WorkQueue<Task>) {
-    let mut known = BTreeSet::new();
-    let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client);
-    let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
-    while let Some(event) = events.next().await {
-        let (meta, gone) = match event {
-            Ok(Event::Apply(object) | Event::InitApply(object)) => (object.metadata, false),
-            Ok(Event::Delete(object)) => (object.metadata, true),
-            Ok(Event::Init | Event::InitDone) => continue,
-            Err(error) => {
-                debug!(%error, "watch of definitions starts over");
-                continue;
-            }
-        };
-        let name = meta.name.clone().unwrap_or_default();
-        if gone {
-            known.remove(&name);
-        } else {
-            known.insert(name);
+impl Controller for CustomResources {
+    const NAME: &'static str = "crd_finalizer";
+    type Key = Task;
+
+    fn new(context: &Context, queue: WorkQueue<Task>) -> Self {
+        Self { client: context.client.clone(), definitions: context.informers.informer_of(), queue }
+    }
+
+    fn watch(self: &Arc<Self>) {
+        let controller = Arc::clone(self);
+        self.definitions.on_change(move |change| {
+            let Some(definition) = change.new.as_ref().or(change.old.as_ref()) else { return };
+            let known = controller.definitions.list().into_iter().filter_map(|known| known.metadata.name.clone());
+            let tasks = tasks(&definition.metadata, change.new.is_none(), &known.collect());
+            tasks.into_iter().for_each(|task| controller.queue.add(task, change.cause()));
+        });
+    }
+
+    async fn synced(&self) {
+        self.definitions.synced().await;
+    }
+
+    async fn reconcile(&self, task: &Task) -> Result<Action, Error> {
+        match task {
+            Task::Clean(name) => clean(&self.client, name).await,
+            Task::Reconsider(name) => reconsider(&self.client, name).await,
         }
-        tasks(&meta, gone, &known).into_iter().for_each(|task| queue.add(task));
+    }
+
+    fn workers(_: &Config) -> usize {
+        1
     }
 }
 

@@ -3,17 +3,18 @@
 //! Upstream gives Events a lease of one hour in etcd. Here they are objects like any other, and this controller is what
 //! ends them. It needs no watch: nobody waits for an Event to go.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use informer::{Action, WorkQueue};
+use informer::{Action, Cause, WorkQueue};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
+use kube::Client;
 use kube::api::{DeleteParams, ListParams, Preconditions};
-use kube::{Api, Client};
-use tokio_util::sync::CancellationToken;
 
-use crate::client::{Error, ok_if_not_found};
-use crate::meta;
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
+use crate::{Config, meta};
 
 /// For so long an Event is kept after it was last heard of: upstream's default.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(1);
@@ -35,39 +36,69 @@ fn is_expired(event: &Event, now: Timestamp) -> bool {
     heard.is_some_and(|heard| now.duration_since(heard) > LIFETIME)
 }
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, cancel: CancellationToken) {
-    let queue = WorkQueue::new();
-    queue.add_after((), LOOK_EVERY);
-    informer::run("event-ttl", queue, 1, cancel, |()| {
-        let client = client.clone();
-        async move { sweep(&client).await.map(|()| Action::RequeueAfter(LOOK_EVERY)) }
-    })
-    .await;
+/// The controller.
+pub(crate) struct EventTtl {
+    client: Client,
+    queue: WorkQueue<AllEvents>,
 }
 
-async fn sweep(client: &Client) -> Result<(), Error> {
-    let all: Api<Event> = Api::all(client.clone());
-    let mut page = ListParams::default().limit(PAGE);
-    loop {
-        let events = all.list(&page).await?;
-        let now = Timestamp::now();
-        for event in events.items.iter().filter(|event| is_expired(event, now)) {
-            let api: Api<Event> = Api::namespaced(client.clone(), meta::namespace(event));
-            // One that was repeated meanwhile is news again.
-            let unchanged = Preconditions {
-                uid: event.metadata.uid.clone(),
-                resource_version: event.metadata.resource_version.clone(),
-            };
-            let deleted = api.delete(meta::name(event), &DeleteParams::default().preconditions(unchanged)).await;
-            match deleted {
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                other => drop(ok_if_not_found(other)?),
+/// The one thing to look at: all Events.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct AllEvents;
+
+impl std::fmt::Display for AllEvents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("all events")
+    }
+}
+
+impl Controller for EventTtl {
+    const NAME: &'static str = "event_ttl";
+    type Key = AllEvents;
+
+    fn new(context: &Context, queue: WorkQueue<AllEvents>) -> Self {
+        Self { client: context.client.clone(), queue }
+    }
+
+    fn watch(self: &Arc<Self>) {
+        self.queue.add_after(AllEvents, LOOK_EVERY, Cause::new("the start"));
+    }
+
+    async fn synced(&self) {}
+
+    async fn reconcile(&self, AllEvents: &AllEvents) -> Result<Action, Error> {
+        let all: Api<Event> = Api::all(self.client.clone());
+        let mut page = ListParams::default().limit(PAGE);
+        loop {
+            let events = all.list(&page).await?;
+            let now = Timestamp::now();
+            for event in events.items.iter().filter(|event| is_expired(event, now)) {
+                self.delete(event).await?;
+            }
+            match events.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok(Action::RequeueAfter(LOOK_EVERY)),
             }
         }
-        match events.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => return Ok(()),
+    }
+
+    fn workers(_: &Config) -> usize {
+        1
+    }
+}
+
+impl EventTtl {
+    async fn delete(&self, event: &Event) -> Result<(), Error> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), meta::namespace(event));
+        // One that was repeated meanwhile is news again.
+        let unchanged = Preconditions {
+            uid: event.metadata.uid.clone(),
+            resource_version: event.metadata.resource_version.clone(),
+        };
+        let params = DeleteParams::default().preconditions(unchanged);
+        match ok_if_not_found(api.delete(meta::name(event), &params).await) {
+            Err(error) if !error.is_conflict() => Err(error),
+            _ => Ok(()),
         }
     }
 }

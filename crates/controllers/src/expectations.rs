@@ -249,7 +249,7 @@ mod tests {
     }
 
     fn changed(new: Option<Arc<Pod>>) -> Change<Pod> {
-        Change { old: Some(pod(1, false)), new }
+        Change { kind: "Pod".into(), old: Some(pod(1, false)), new }
     }
 
     #[test]

@@ -6,19 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use informer::{Informer, Informers, ObjectKey, WorkQueue};
+use informer::{Informer, ObjectKey, WorkQueue};
 use k8s_openapi::Metadata;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client};
 use machinery::selector::LabelSelector;
 use serde_json::{Value, json};
 
 use crate::claim::{self, Claim};
-use crate::client::{Error, ok_if_not_found};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::Context;
 use crate::deployment::history::same_template;
 use crate::expectations::Expectations;
 use crate::meta;
@@ -146,22 +147,24 @@ pub(crate) enum Latest {
 
 impl History {
     /// The history of objects of the controller that uses `informers`.
-    pub(crate) fn new(client: Client, informers: &Informers) -> Self {
-        let revisions = informers.informer::<ControllerRevision>();
+    pub(crate) fn new(context: &Context) -> Self {
+        let revisions = context.informer::<ControllerRevision>();
         revisions.index(meta::BY_CONTROLLER, meta::controller_uids);
         revisions.index(meta::ORPHANS, meta::orphan_namespaces);
-        Self { client, revisions, expectations: Expectations::default() }
+        Self { client: context.client.clone(), revisions, expectations: Expectations::default() }
     }
 
-    /// Wakes the owner, of kind `kind`, of every revision that changes.
-    pub(crate) fn watch(self: &Arc<Self>, queue: WorkQueue<ObjectKey>, kind: &'static str) {
-        let history = Arc::clone(self);
+    /// Enqueues the owner, of kind `kind`, of every revision that changes, as long as the queue is there.
+    pub(crate) fn watch(self: &Arc<Self>, queue: &WorkQueue<ObjectKey>, kind: &'static str) {
+        let (history, queue) = (Arc::downgrade(self), queue.downgrade());
         self.revisions.on_change(move |change| {
+            // Handlers stay for as long as the informer does.
+            let (Some(history), Some(queue)) = (history.upgrade(), queue.upgrade()) else { return };
             history.expectations.observe(change);
             for revision in [&change.old, &change.new].into_iter().flatten() {
                 let owner = meta::controller_of(&revision.metadata).filter(|owner| owner.kind == kind);
                 if let Some(owner) = owner {
-                    queue.add(ObjectKey::new(meta::namespace(&**revision), &owner.name));
+                    queue.add(ObjectKey::new(meta::namespace(&**revision), &owner.name), change.cause());
                 }
             }
         });

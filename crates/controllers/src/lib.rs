@@ -1,33 +1,38 @@
 //! The controller manager: what keeps the cluster as its objects ask for it.
 //!
-//! | controller | watches | owns |
-//! |---|---|---|
-//! | `deployment` | Deployments, ReplicaSets, Pods | ReplicaSets |
-//! | `replicaset` | ReplicaSets, ReplicationControllers, Pods | Pods |
-//! | `statefulset` | StatefulSets, Pods, ControllerRevisions, PersistentVolumeClaims, Services | Pods, ControllerRevisions |
-//! | `daemonset` | DaemonSets, Pods, Nodes, ControllerRevisions | Pods, ControllerRevisions |
-//! | `job` | Jobs, Pods | Pods, and the finalizer by which they are counted; Jobs whose time to live is over |
-//! | `cronjob` | CronJobs, Jobs | Jobs |
-//! | `autoscaler` | HorizontalPodAutoscalers, Pods; the metrics APIs | the scale of what they refer to |
-//! | `disruption` | PodDisruptionBudgets, Pods, and what controls them | the status of PodDisruptionBudgets |
-//! | `lws` | LeaderWorkerSets, while the addon's definition is there; StatefulSets, Pods, Services | StatefulSets, Services |
-//! | `rbg` | RoleBasedGroups, while the addon's definition is there; what it makes of them, and Pods | workloads, Services, ConfigMaps, PodGroups, scaling adapters |
-//! | `rbg::set` | RoleBasedGroupSets, while the addon's definition is there; RoleBasedGroups | RoleBasedGroups |
-//! | `endpoints` | Services, Pods, Nodes, Endpoints of others | EndpointSlices, Endpoints |
-//! | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
-//! | `token_secrets` | Secrets of type `kubernetes.io/service-account-token`, ServiceAccounts | their content |
-//! | `root_ca` | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |
-//! | `aggregation` | ClusterRoles | the rules of those with an `aggregationRule` |
-//! | `namespace` | Namespaces, Pods, all kinds by discovery | the content and the finalizer of Namespaces that go |
-//! | `garbage` | the metadata of all kinds | what has no owner left; the finalizers `foregroundDeletion` and `orphan` |
-//! | `custom_resources` | the metadata of CustomResourceDefinitions | the objects and the finalizer of those that go |
-//! | `node_lifecycle` | Nodes, their Leases, Pods | conditions of silent Nodes, taints `node.kubernetes.io/...` |
-//! | `pod_gc` | Pods, Nodes | Pods of Nodes that are gone; finished Pods beyond a number |
-//! | `storage` | PersistentVolumeClaims, PersistentVolumes, StorageClasses, Pods, Nodes | the binding of claims to volumes, the volumes that the built-in provisioner makes |
-//! | `storage::protection` | PersistentVolumeClaims, PersistentVolumes, Pods | the finalizers of what is in use |
-//! | `storage::ephemeral` | Pods, PersistentVolumeClaims | the claims of ephemeral volumes |
-//! | `resource_quota` | ResourceQuotas | their status |
-//! | `event_ttl` | nothing: it looks from time to time | Events that are an hour old |
+//! | controller | module | watches | owns |
+//! |---|---|---|---|
+//! | `deployment` | `deployment` | Deployments, ReplicaSets, Pods | ReplicaSets |
+//! | `replicaset` | `replicaset` | ReplicaSets, Pods | Pods |
+//! | `replicationmanager` | `replicaset` | ReplicationControllers, Pods | Pods |
+//! | `statefulset` | `statefulset` | StatefulSets, Pods, ControllerRevisions, PersistentVolumeClaims, Services | Pods, ControllerRevisions |
+//! | `daemonset` | `daemonset` | DaemonSets, Pods, Nodes, ControllerRevisions | Pods, ControllerRevisions |
+//! | `job` | `job` | Jobs, Pods | Pods, and the finalizer by which they are counted; Jobs whose time to live is over |
+//! | `job_orphan_pod` | `job::orphans` | Jobs, Pods | that finalizer, where no Job counts any more |
+//! | `cronjob` | `cronjob` | CronJobs, Jobs | Jobs |
+//! | `horizontalpodautoscaler` | `autoscaler` | HorizontalPodAutoscalers, Pods; the metrics APIs | the scale of what they refer to |
+//! | `disruption` | `disruption` | PodDisruptionBudgets, Pods, and what controls them | the status of PodDisruptionBudgets |
+//! | `leaderworkerset` | `lws` | LeaderWorkerSets, while the addon's definition is there; StatefulSets, Pods, Services | StatefulSets, Services |
+//! | `rolebasedgroup` | `rbg` | RoleBasedGroups, while the addon's definition is there; what it makes of them, and Pods | workloads, Services, ConfigMaps, PodGroups, scaling adapters |
+//! | `rolebasedgroupset` | `rbg::set` | RoleBasedGroupSets, while the addon's definition is there; RoleBasedGroups | RoleBasedGroups |
+//! | `endpoint_slice` | `endpoints` | Services, Pods, Nodes, Endpoints of others | EndpointSlices, Endpoints |
+//! | `serviceaccount` | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
+//! | `serviceaccount_tokens_secret` | `token_secrets` | Secrets of type `kubernetes.io/service-account-token`, ServiceAccounts | their content |
+//! | `root_ca_cert_publisher` | `root_ca` | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |
+//! | `clusterrole_aggregation` | `aggregation` | ClusterRoles | the rules of those with an `aggregationRule` |
+//! | `namespace` | `namespace` | Namespaces, Pods, all kinds by discovery | the content and the finalizer of Namespaces that go |
+//! | `garbage_collector_attempt_to_delete` | `garbage` | the metadata of all kinds | what has no owner left; the finalizers `foregroundDeletion` and `orphan` |
+//! | `crd_finalizer` | `custom_resources` | the metadata of CustomResourceDefinitions | the objects and the finalizer of those that go |
+//! | `node_lifecycle_controller` | `node_lifecycle` | Nodes, their Leases, Pods | conditions of silent Nodes, taints `node.kubernetes.io/...` |
+//! | `pod_garbage_collector` | `pod_gc` | Pods, Nodes | Pods of Nodes that are gone; finished Pods beyond a number |
+//! | `persistentvolume_binder` | `storage` | PersistentVolumeClaims, PersistentVolumes, StorageClasses, Pods, Nodes | the binding of claims to volumes, the volumes that the built-in provisioner makes |
+//! | `pvcprotection` | `storage::protection` | PersistentVolumeClaims, PersistentVolumes, Pods | the finalizers of what is in use |
+//! | `ephemeral_volume` | `storage::ephemeral` | Pods, PersistentVolumeClaims | the claims of ephemeral volumes |
+//! | `resourcequota_primary` | `resource_quota` | ResourceQuotas | their status |
+//! | `event_ttl` | `event_ttl` | nothing: it looks from time to time | Events that are an hour old |
+//!
+//! All have one shape, [`controller::Controller`], and are rows of one table; [`controller::run`] runs each. Names are those
+//! of upstream's work queues, so that its dashboards fit.
 //!
 //! Each controller is a pure `plan` (objects and a time in, actions out; no IO and no clock) and a thin shell that
 //! carries the plan out through a [`kube::Client`]. A reconciler gets a key, never an event. What an informer does not
@@ -41,6 +46,7 @@ mod applier;
 mod autoscaler;
 mod claim;
 mod client;
+mod controller;
 mod cronjob;
 mod custom_resources;
 mod daemonset;
@@ -82,6 +88,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use client::Error;
+use controller::{Context, Row};
 
 /// What the controllers need to know.
 #[derive(Debug, Clone)]
@@ -138,70 +145,48 @@ pub struct Handle {
     controllers: JoinSet<()>,
 }
 
+/// The controllers. To add one, write a type that implements [`controller::Controller`], and add its row.
+const ROWS: &[Row] = &[
+    Row::of::<deployment::Deployments>(),
+    Row::of::<replicaset::ReplicaSets>(),
+    Row::of::<replicaset::ReplicationControllers>(),
+    Row::of::<statefulset::StatefulSets>(),
+    Row::of::<daemonset::DaemonSets>(),
+    Row::of::<job::Jobs>(),
+    Row::of::<job::orphans::OrphanPods>(),
+    Row::of::<cronjob::CronJobs>(),
+    Row::of::<autoscaler::Autoscalers>(),
+    Row::of::<disruption::Disruptions>(),
+    Row::of_custom::<lws::LeaderWorkerSets>(),
+    Row::of_custom::<rbg::RoleBasedGroups>(),
+    Row::of_custom::<rbg::set::RoleBasedGroupSets>(),
+    Row::of::<endpoints::Endpointer>(),
+    Row::of::<serviceaccount::ServiceAccounts>(),
+    Row::of::<token_secrets::TokenSecrets>(),
+    Row::of::<root_ca::RootCaPublisher>(),
+    Row::of::<aggregation::ClusterRoleAggregation>(),
+    Row::of::<namespace::Namespaces>(),
+    Row::of::<garbage::GarbageCollector>(),
+    Row::of::<custom_resources::CustomResources>(),
+    Row::of::<node_lifecycle::NodeLifecycle>(),
+    Row::of::<pod_gc::PodGc>(),
+    Row::of::<storage::Binder>(),
+    Row::of::<storage::protection::Protection>(),
+    Row::of::<storage::ephemeral::EphemeralVolumes>(),
+    Row::of::<resource_quota::ResourceQuotas>(),
+    Row::of::<event_ttl::EventTtl>(),
+];
+
 /// Starts all controllers. Must be called within a tokio runtime.
 pub fn start(config: Config, deps: Deps) -> Handle {
-    let Config { ca_certificate, workers, finished_pods, volumes_dir, autoscaler_period, sign_token } = config;
     let cancel = CancellationToken::new();
+    let Deps { client, informers } = deps;
+    let context = Context { client, informers, config: Arc::new(config), cancel: cancel.clone() };
     let mut controllers = JoinSet::new();
-    let with = || (deps.client.clone(), deps.informers.clone(), cancel.clone());
-
-    let (client, informers, stop) = with();
-    controllers.spawn(deployment::run(client, informers, workers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(replicaset::run(client, informers, workers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(replicaset::run_legacy(client, informers, workers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(statefulset::run(client, informers, workers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(daemonset::run(client, informers, workers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(job::run(client, informers, workers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(cronjob::run(client, informers, workers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(autoscaler::run(client, informers, workers, autoscaler_period, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(disruption::run(client, informers, workers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(lws::run(client, informers, workers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(rbg::run(client, informers, workers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(rbg::set::run(client, informers, workers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(endpoints::run(client, informers, workers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(serviceaccount::run(client, informers, stop));
-    if let Some(sign) = sign_token {
-        let (client, informers, stop) = with();
-        controllers.spawn(token_secrets::run(client, informers, ca_certificate.clone(), sign, stop));
+    for row in ROWS {
+        tracing::debug!(controller = row.name, "starting");
+        controllers.spawn((row.run)(context.clone()));
     }
-    let (client, informers, stop) = with();
-    controllers.spawn(root_ca::run(client, informers, ca_certificate, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(aggregation::run(client, informers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(namespace::run(client, informers, workers, stop));
-    let (client, _, stop) = with();
-    // Garbage is many objects, and one small request for each.
-    controllers.spawn(garbage::run(client, workers.saturating_mul(2), stop));
-    let (client, _, stop) = with();
-    controllers.spawn(custom_resources::run(client, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(node_lifecycle::run(client, informers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(pod_gc::run(client, informers, finished_pods, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(storage::run(client, informers, volumes_dir, workers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(storage::protection::run(client, informers, workers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(storage::ephemeral::run(client, informers, workers, stop));
-    let (client, informers, stop) = with();
-    controllers.spawn(resource_quota::run(client, informers, stop));
-    let (client, _, stop) = with();
-    controllers.spawn(event_ttl::run(client, stop));
     Handle { cancel, controllers }
 }
 
@@ -214,5 +199,18 @@ impl Handle {
                 tracing::error!(%error, "a controller ended badly");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_the_front_page_has_a_line_for_each_row() {
+        let lines = include_str!("lib.rs").lines().filter_map(|line| line.strip_prefix("//! | `"));
+        let listed: Vec<&str> = lines.filter_map(|line| line.split('`').next()).collect();
+        let rows: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+        assert_eq!(listed, rows);
     }
 }

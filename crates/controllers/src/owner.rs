@@ -5,11 +5,11 @@ use informer::ObjectKey;
 use k8s_openapi::Metadata;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Client;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
-use kube::{Api, Client};
 use serde::Serialize;
 
-use crate::client::{Error, ok_if_not_found};
+use crate::client::{Api, Error, ok_if_not_found};
 use crate::expectations::Expectations;
 use crate::meta;
 

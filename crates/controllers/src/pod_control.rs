@@ -5,17 +5,18 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
-use informer::{Change, EventType, Informer, Informers, ObjectKey, Recorder, WorkQueue};
+use informer::{Change, EventType, Informer, ObjectKey, Recorder, WorkQueue};
 use k8s_openapi::Metadata;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client};
 use machinery::selector::LabelSelector;
 use serde_json::Value;
 
 use crate::claim::{self, Claim};
-use crate::client::{Error, ok_if_not_found};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::Context;
 use crate::expectations::Expectations;
 use crate::owner::Owner;
 use crate::{meta, pods};
@@ -55,11 +56,11 @@ pub(crate) struct Created {
 
 impl PodControl {
     /// Pods for the controller that reports as `component`.
-    pub(crate) fn new(client: Client, informers: &Informers, component: &'static str, words: Words) -> Self {
-        let pods = informers.informer::<Pod>();
+    pub(crate) fn new(context: &Context, component: &'static str, words: Words) -> Self {
+        let pods = context.informer::<Pod>();
         pods.index(meta::BY_CONTROLLER, meta::controller_uids);
         pods.index(meta::ORPHANS, meta::orphan_namespaces);
-        let recorder = Recorder::new(client.clone(), component, None);
+        let (client, recorder) = (context.client.clone(), context.recorder(component));
         Self { client, pods, recorder, words, expectations: Expectations::default() }
     }
 
@@ -278,9 +279,9 @@ pub(crate) fn from_template(template: &PodTemplateSpec, owner: &Owner, prefix: S
     }
 }
 
-/// Puts the owners of kind `kind` into `queue` that a change of a Pod concerns: who owns or owned it, and if nobody owns
-/// it, those of its namespace (`in_namespace`) whose selector matches.
-pub(crate) fn wake<S>(
+/// Enqueues the owners of kind `kind` that a change of a Pod concerns: who owns or owned it, and if nobody owns it, those of
+/// its namespace (`in_namespace`) whose selector matches.
+pub(crate) fn enqueue_owners<S>(
     queue: &WorkQueue<ObjectKey>,
     change: &Change<Pod>,
     kind: &str,
@@ -292,13 +293,13 @@ pub(crate) fn wake<S>(
     for pod in [&change.old, &change.new].into_iter().flatten() {
         if let Some(owner) = meta::controller_of(&pod.metadata) {
             if owner.kind == kind {
-                queue.add(ObjectKey::new(meta::namespace(&**pod), &owner.name));
+                queue.add(ObjectKey::new(meta::namespace(&**pod), &owner.name), change.cause());
             }
         } else if change.new.is_some() && pod.metadata.labels.is_some() {
             let labels = pod.metadata.labels.clone().unwrap_or_default();
             for set in in_namespace(meta::namespace(&**pod)) {
                 if selector(&set).is_some_and(|selector| selector.matches(&labels)) {
-                    queue.add(ObjectKey::new(meta::namespace(&*set), meta::name(&*set)));
+                    queue.add(ObjectKey::new(meta::namespace(&*set), meta::name(&*set)), change.cause());
                 }
             }
         }

@@ -3,19 +3,20 @@
 //! Watches Pods and Nodes; deletes Pods whose kubelet cannot. A node counts as gone only after a time in which it may
 //! come back (it was renamed, its object was deleted by mistake), and when the API server says so too.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
+use informer::{Action, Informer, ObjectKey, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
-use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
-use crate::{meta, pods};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
+use crate::{Config, meta, pods};
 
 /// For so long a node may be away.
 const QUARANTINE: Duration = Duration::from_secs(40);
@@ -26,7 +27,7 @@ const FINISHED: &str = "controllers/finished";
 
 /// What to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
+pub(crate) enum Key {
     /// The Pods of a node that may be gone.
     Node(String),
     /// A Pod that is being deleted and is on no node.
@@ -45,63 +46,73 @@ pub(crate) fn surplus(mut finished: Vec<Arc<Pod>>, threshold: usize) -> Vec<Arc<
     finished
 }
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, threshold: usize, cancel: CancellationToken) {
-    let (nodes, pods): (Informer<Node>, Informer<Pod>) = (informers.informer(), informers.informer());
-    pods.index(pods::BY_NODE, pods::node_names);
-    pods.index(FINISHED, |pod| if pods::is_finished(pod) { vec![String::new()] } else { Vec::new() });
-    let synced = async {
-        nodes.synced().await;
-        pods.synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(name) => write!(f, "node {name}"),
+            Self::Unscheduled(key) => write!(f, "pod {key}"),
+            Self::Finished => f.write_str("finished pods"),
+        }
     }
-    let queue = WorkQueue::new();
-    let wake = queue.clone();
-    nodes.on_change(move |change| {
-        if change.new.is_none() {
-            wake.add_after(Key::Node(change.key().name), QUARANTINE);
-        }
-    });
-    let (wake, known) = (queue.clone(), nodes.clone());
-    pods.on_change(move |change| {
-        let Some(pod) = &change.new else {
-            return;
-        };
-        if pods::is_finished(pod) {
-            wake.add_after(Key::Finished, COUNT_EVERY);
-        }
-        match pods::node_name(pod) {
-            None if meta::is_deleting(&**pod) => wake.add(Key::Unscheduled(change.key())),
-            Some(node) if change.old.is_none() && known.get(&ObjectKey::new("", node)).is_none() => {
-                wake.add_after(Key::Node(node.to_owned()), QUARANTINE);
-            }
-            _ => {}
-        }
-    });
-    let collector = Arc::new(Collector { client, nodes, pods, threshold });
-    informer::run("pod-gc", queue, 1, cancel, |key: Key| {
-        let collector = Arc::clone(&collector);
-        async move { requeue_on_conflict(collector.look_at(key).await) }
-    })
-    .await;
 }
 
-struct Collector {
+/// The controller.
+pub(crate) struct PodGc {
     client: Client,
     nodes: Informer<Node>,
     pods: Informer<Pod>,
     threshold: usize,
+    queue: WorkQueue<Key>,
 }
 
-impl Collector {
-    async fn look_at(&self, key: Key) -> Result<Action, Error> {
+impl Controller for PodGc {
+    const NAME: &'static str = "pod_garbage_collector";
+    type Key = Key;
+
+    fn new(context: &Context, queue: WorkQueue<Key>) -> Self {
+        let pods = context.informer::<Pod>();
+        pods.index(pods::BY_NODE, pods::node_names);
+        pods.index(FINISHED, |pod| if pods::is_finished(pod) { vec![String::new()] } else { Vec::new() });
+        let (client, threshold) = (context.client.clone(), context.config.finished_pods);
+        Self { client, nodes: context.informer(), pods, threshold, queue }
+    }
+
+    fn watch(self: &Arc<Self>) {
+        let queue = self.queue.clone();
+        self.nodes.on_change(move |change| {
+            if change.new.is_none() {
+                queue.add_after(Key::Node(change.key().name), QUARANTINE, change.cause());
+            }
+        });
+        let controller = Arc::clone(self);
+        self.pods.on_change(move |change| {
+            let Some(pod) = &change.new else {
+                return;
+            };
+            let queue = &controller.queue;
+            if pods::is_finished(pod) {
+                queue.add_after(Key::Finished, COUNT_EVERY, change.cause());
+            }
+            match pods::node_name(pod) {
+                None if meta::is_deleting(&**pod) => queue.add(Key::Unscheduled(change.key()), change.cause()),
+                Some(node) if change.old.is_none() && controller.nodes.get(&ObjectKey::new("", node)).is_none() => {
+                    queue.add_after(Key::Node(node.to_owned()), QUARANTINE, change.cause());
+                }
+                _ => {}
+            }
+        });
+    }
+
+    async fn synced(&self) {
+        self.nodes.synced().await;
+        self.pods.synced().await;
+    }
+
+    async fn reconcile(&self, key: &Key) -> Result<Action, Error> {
         match key {
-            Key::Node(name) => self.orphans_of(&name).await?,
+            Key::Node(name) => self.orphans_of(name).await?,
             Key::Unscheduled(key) => {
-                let pod = self.pods.get(&key).filter(|pod| meta::is_deleting(&**pod) && pods::node_name(pod).is_none());
+                let pod = self.pods.get(key).filter(|pod| meta::is_deleting(&**pod) && pods::node_name(pod).is_none());
                 if let Some(pod) = pod {
                     self.delete(&pod).await?;
                 }
@@ -115,6 +126,12 @@ impl Collector {
         Ok(Action::AwaitChange)
     }
 
+    fn workers(_: &Config) -> usize {
+        1
+    }
+}
+
+impl PodGc {
     async fn orphans_of(&self, node: &str) -> Result<(), Error> {
         let api: Api<Node> = Api::all(self.client.clone());
         if self.nodes.get(&ObjectKey::new("", node)).is_some() || ok_if_not_found(api.get(node).await)?.is_some() {

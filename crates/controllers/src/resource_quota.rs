@@ -7,20 +7,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
+use informer::{Action, Cause, Informer, ObjectKey, WorkQueue};
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus, Service,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::Client;
 use kube::api::{DynamicObject, ListParams, PostParams};
-use kube::{Api, Client};
 use machinery::gvk::GroupResource;
 use machinery::quantity::Quantity;
 use machinery::quota::{self, Amounts, Counted};
-use tokio_util::sync::CancellationToken;
 
-use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
-use crate::discovery;
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
+use crate::{Config, discovery};
 
 /// How often everything is counted again: upstream's default.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -41,29 +41,69 @@ pub(crate) fn plan(quota: &ResourceQuota, objects: &[Counted<'_>]) -> Option<Res
     (quota.status.as_ref() != Some(&status)).then_some(status)
 }
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, cancel: CancellationToken) {
-    let quotas: Informer<ResourceQuota> = informers.informer();
-    let queue = WorkQueue::new();
-    let wake = queue.clone();
-    quotas.on_change(move |change| {
-        if asks_for_count(change.old.as_deref(), change.new.as_deref()) {
-            wake.add(change.key());
+/// The controller.
+pub(crate) struct ResourceQuotas {
+    client: Client,
+    quotas: Informer<ResourceQuota>,
+    queue: WorkQueue<ObjectKey>,
+}
+
+impl Controller for ResourceQuotas {
+    const NAME: &'static str = "resourcequota_primary";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        Self { client: context.client.clone(), quotas: context.informer(), queue }
+    }
+
+    fn watch(self: &Arc<Self>) {
+        let queue = self.queue.clone();
+        self.quotas.on_change(move |change| {
+            if asks_for_count(change.old.as_deref(), change.new.as_deref()) {
+                queue.add_changed(change);
+            }
+        });
+    }
+
+    async fn synced(&self) {
+        self.quotas.synced().await;
+        // What changed while nobody counted is not known.
+        for quota in self.quotas.list() {
+            self.queue.add(ObjectKey::of(&*quota), Cause::new("the start"));
         }
-    });
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = quotas.synced() => {}
     }
-    for quota in quotas.list() {
-        queue.add(ObjectKey::of(&*quota));
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
+        if self.quotas.get(key).is_none() {
+            return Ok(Action::AwaitChange.because("the quota is gone"));
+        }
+        let client = &self.client;
+        // First the quota, then what it counts: who writes in between makes the status below a conflict.
+        let api: Api<ResourceQuota> = Api::namespaced(client.clone(), &key.namespace);
+        let Some(mut quota) = ok_if_not_found(api.get(&key.name).await)? else { return Ok(Action::AwaitChange) };
+        let spec = quota.spec.clone().unwrap_or_default();
+        let limits = |object: Counted<'_>| spec.hard.iter().flatten().any(|(name, _)| quota::concerns(object, name));
+        let (pods, services, claims) = (Pod::default(), Service::default(), PersistentVolumeClaim::default());
+        let pods = list::<Pod>(client, key, limits(Counted::Pod(&pods))).await?;
+        let services = list::<Service>(client, key, limits(Counted::Service(&services))).await?;
+        let claims = list::<PersistentVolumeClaim>(client, key, limits(Counted::Claim(&claims))).await?;
+        let others = count_others(client, key, &spec).await?;
+        let mut objects: Vec<Counted<'_>> = pods.iter().map(Counted::Pod).collect();
+        objects.extend(services.iter().map(Counted::Service));
+        objects.extend(claims.iter().map(Counted::Claim));
+        for (resource, count) in &others {
+            objects.extend(std::iter::repeat_n(Counted::Other(resource), *count));
+        }
+        if let Some(status) = plan(&quota, &objects) {
+            quota.status = Some(status);
+            ok_if_not_found(api.replace_status(&key.name, &PostParams::default(), &quota).await)?;
+        }
+        Ok(Action::RequeueAfter(RESYNC))
     }
-    let state = Arc::new((client, quotas));
-    informer::run("resourcequota", queue, 1, cancel, |key: ObjectKey| {
-        let state = Arc::clone(&state);
-        async move { requeue_on_conflict(reconcile(&state.0, &state.1, &key).await) }
-    })
-    .await;
+
+    fn workers(_: &Config) -> usize {
+        1
+    }
 }
 
 /// Whether a change of a quota is one after which all must be counted. What the API server charges, with every write in
@@ -84,33 +124,6 @@ fn asks_for_count(old: Option<&ResourceQuota>, new: Option<&ResourceQuota>) -> b
 fn is_counted(quota: &ResourceQuota) -> bool {
     let hard = quota.spec.as_ref().and_then(|spec| spec.hard.as_ref());
     quota.status.as_ref().is_some_and(|status| status.hard.as_ref() == hard)
-}
-
-async fn reconcile(client: &Client, quotas: &Informer<ResourceQuota>, key: &ObjectKey) -> Result<Action, Error> {
-    if quotas.get(key).is_none() {
-        return Ok(Action::AwaitChange);
-    }
-    // First the quota, then what it counts: who writes in between makes the status below a conflict.
-    let api: Api<ResourceQuota> = Api::namespaced(client.clone(), &key.namespace);
-    let Some(mut quota) = ok_if_not_found(api.get(&key.name).await)? else { return Ok(Action::AwaitChange) };
-    let spec = quota.spec.clone().unwrap_or_default();
-    let limits = |object: Counted<'_>| spec.hard.iter().flatten().any(|(name, _)| quota::concerns(object, name));
-    let (pods, services, claims) = (Pod::default(), Service::default(), PersistentVolumeClaim::default());
-    let pods = list::<Pod>(client, key, limits(Counted::Pod(&pods))).await?;
-    let services = list::<Service>(client, key, limits(Counted::Service(&services))).await?;
-    let claims = list::<PersistentVolumeClaim>(client, key, limits(Counted::Claim(&claims))).await?;
-    let others = count_others(client, key, &spec).await?;
-    let mut objects: Vec<Counted<'_>> = pods.iter().map(Counted::Pod).collect();
-    objects.extend(services.iter().map(Counted::Service));
-    objects.extend(claims.iter().map(Counted::Claim));
-    for (resource, count) in &others {
-        objects.extend(std::iter::repeat_n(Counted::Other(resource), *count));
-    }
-    if let Some(status) = plan(&quota, &objects) {
-        quota.status = Some(status);
-        ok_if_not_found(api.replace_status(&key.name, &PostParams::default(), &quota).await)?;
-    }
-    Ok(Action::RequeueAfter(RESYNC))
 }
 
 async fn list<K>(client: &Client, key: &ObjectKey, wanted: bool) -> Result<Vec<K>, Error>

@@ -5,16 +5,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
+use informer::{Action, Informer, ObjectKey, WorkQueue};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
 use kube::api::PostParams;
 use kube::runtime::watcher;
-use kube::{Api, Client};
-use tokio_util::sync::CancellationToken;
 
-use crate::client::{Error, requeue_on_conflict};
-use crate::{meta, namespace};
+use crate::client::{Api, Error};
+use crate::controller::{Context, Controller};
+use crate::{Config, meta, namespace};
 
 const NAME: &str = "kube-root-ca.crt";
 const KEY: &str = "ca.crt";
@@ -53,59 +53,66 @@ pub(crate) fn plan(namespace: &Namespace, current: Option<&ConfigMap>, ca: &str)
         .then(|| ConfigMapWrite::Replace(ConfigMap { data, ..current.clone() }))
 }
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, ca: String, cancel: CancellationToken) {
-    let namespaces: Informer<Namespace> = informers.informer();
-    let config = watcher::Config::default().streaming_lists().fields(&format!("metadata.name={NAME}"));
-    let maps: Informer<ConfigMap> = Informer::start(Api::all(client.clone()), config, cancel.clone());
-    let queue = WorkQueue::new();
-    let wake = queue.clone();
-    namespaces.on_change(move |change| wake.add(change.key().name));
-    let wake = queue.clone();
-    maps.on_change(move |change| wake.add(change.key().namespace));
-    let synced = async {
-        namespaces.synced().await;
-        maps.synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
-    }
-    let state = Arc::new((client, namespaces, maps, ca));
-    informer::run("root-ca", queue, 1, cancel, |name: String| {
-        let state = Arc::clone(&state);
-        async move {
-            let (client, namespaces, maps, ca) = &*state;
-            requeue_on_conflict(reconcile(client, namespaces, maps, ca, &name).await)
-        }
-    })
-    .await;
+/// The controller.
+pub(crate) struct RootCaPublisher {
+    client: Client,
+    namespaces: Informer<Namespace>,
+    maps: Informer<ConfigMap>,
+    ca: String,
+    queue: WorkQueue<String>,
 }
 
-async fn reconcile(
-    client: &Client,
-    namespaces: &Informer<Namespace>,
-    maps: &Informer<ConfigMap>,
-    ca: &str,
-    name: &str,
-) -> Result<Action, Error> {
-    let Some(namespace) = namespaces.get(&ObjectKey::new("", name)) else {
-        return Ok(Action::AwaitChange);
-    };
-    let current = maps.get(&ObjectKey::new(name, NAME));
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), name);
-    let answer = match plan(&namespace, current.as_deref(), ca) {
-        None => return Ok(Action::AwaitChange),
-        Some(ConfigMapWrite::Create(map)) => api.create(&PostParams::default(), &map).await,
-        Some(ConfigMapWrite::Replace(map)) => api.replace(NAME, &PostParams::default(), &map).await,
-    };
-    match answer.map_err(Error::from) {
-        Ok(_) => Ok(Action::AwaitChange),
-        // The informer is behind, or the namespace is.
-        Err(error) if error.is_already_exists() || error.is_namespace_terminating() || error.is_not_found() => {
-            Ok(Action::AwaitChange)
+impl Controller for RootCaPublisher {
+    const NAME: &'static str = "root_ca_cert_publisher";
+    /// The name of a namespace.
+    type Key = String;
+
+    fn new(context: &Context, queue: WorkQueue<String>) -> Self {
+        let named = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
+        Self {
+            client: context.client.clone(),
+            namespaces: context.informer(),
+            maps: context.informer_of_selected(named),
+            ca: context.config.ca_certificate.clone(),
+            queue,
         }
-        Err(error) => Err(error),
+    }
+
+    fn watch(self: &Arc<Self>) {
+        let queue = self.queue.clone();
+        self.namespaces.on_change(move |change| queue.add(change.key().name, change.cause()));
+        let queue = self.queue.clone();
+        self.maps.on_change(move |change| queue.add(change.key().namespace, change.cause()));
+    }
+
+    async fn synced(&self) {
+        self.namespaces.synced().await;
+        self.maps.synced().await;
+    }
+
+    async fn reconcile(&self, name: &String) -> Result<Action, Error> {
+        let Some(namespace) = self.namespaces.get(&ObjectKey::new("", name)) else {
+            return Ok(Action::AwaitChange.because("the namespace is gone"));
+        };
+        let current = self.maps.get(&ObjectKey::new(name, NAME));
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), name);
+        let answer = match plan(&namespace, current.as_deref(), &self.ca) {
+            None => return Ok(Action::AwaitChange),
+            Some(ConfigMapWrite::Create(map)) => api.create(&PostParams::default(), &map).await,
+            Some(ConfigMapWrite::Replace(map)) => api.replace(NAME, &PostParams::default(), &map).await,
+        };
+        match answer.map_err(Error::from) {
+            Ok(_) => Ok(Action::AwaitChange),
+            // The informer is behind, or the namespace is.
+            Err(error) if error.is_already_exists() || error.is_namespace_terminating() || error.is_not_found() => {
+                Ok(Action::AwaitChange)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn workers(_: &Config) -> usize {
+        1
     }
 }
 

@@ -4,15 +4,15 @@
 
 use std::sync::Arc;
 
-use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
+use informer::{Action, Informer, ObjectKey, WorkQueue};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
 use kube::api::PostParams;
-use kube::{Api, Client};
-use tokio_util::sync::CancellationToken;
 
-use crate::client::Error;
-use crate::{meta, namespace};
+use crate::client::{Api, Error};
+use crate::controller::{Context, Controller};
+use crate::{Config, meta, namespace};
 
 /// The account of Pods that ask for none.
 const DEFAULT: &str = "default";
@@ -29,59 +29,63 @@ pub(crate) fn plan(namespace: &Namespace, present: bool) -> Option<ServiceAccoun
     })
 }
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, cancel: CancellationToken) {
-    let namespaces: Informer<Namespace> = informers.informer();
-    let accounts: Informer<ServiceAccount> = informers.informer();
-    let queue = WorkQueue::new();
-    let wake = queue.clone();
-    namespaces.on_change(move |change| wake.add(change.key().name));
-    let wake = queue.clone();
-    accounts.on_change(move |change| {
-        let key = change.key();
-        if key.name == DEFAULT && change.new.is_none() {
-            wake.add(key.namespace);
-        }
-    });
-    let synced = async {
-        namespaces.synced().await;
-        accounts.synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
-    }
-    let state = Arc::new((client, namespaces, accounts));
-    informer::run("serviceaccount", queue, 1, cancel, |name: String| {
-        let state = Arc::clone(&state);
-        async move {
-            let (client, namespaces, accounts) = &*state;
-            reconcile(client, namespaces, accounts, &name).await
-        }
-    })
-    .await;
+/// The controller.
+pub(crate) struct ServiceAccounts {
+    client: Client,
+    namespaces: Informer<Namespace>,
+    accounts: Informer<ServiceAccount>,
+    queue: WorkQueue<String>,
 }
 
-async fn reconcile(
-    client: &Client,
-    namespaces: &Informer<Namespace>,
-    accounts: &Informer<ServiceAccount>,
-    name: &str,
-) -> Result<Action, Error> {
-    let Some(namespace) = namespaces.get(&ObjectKey::new("", name)) else {
-        return Ok(Action::AwaitChange);
-    };
-    let present = accounts.get(&ObjectKey::new(name, DEFAULT)).is_some_and(|account| !meta::is_deleting(&*account));
-    if let Some(account) = plan(&namespace, present) {
-        let api: Api<ServiceAccount> = Api::namespaced(client.clone(), name);
-        match api.create(&PostParams::default(), &account).await.map_err(Error::from) {
-            Ok(_) => {}
-            // The informer is behind, or the namespace is.
-            Err(error) if error.is_already_exists() || error.is_namespace_terminating() || error.is_not_found() => {}
-            Err(error) => return Err(error),
-        }
+impl Controller for ServiceAccounts {
+    const NAME: &'static str = "serviceaccount";
+    /// The name of a namespace.
+    type Key = String;
+
+    fn new(context: &Context, queue: WorkQueue<String>) -> Self {
+        let client = context.client.clone();
+        Self { client, namespaces: context.informer(), accounts: context.informer(), queue }
     }
-    Ok(Action::AwaitChange)
+
+    fn watch(self: &Arc<Self>) {
+        let queue = self.queue.clone();
+        self.namespaces.on_change(move |change| queue.add(change.key().name, change.cause()));
+        let queue = self.queue.clone();
+        self.accounts.on_change(move |change| {
+            let key = change.key();
+            if key.name == DEFAULT && change.new.is_none() {
+                queue.add(key.namespace, change.cause());
+            }
+        });
+    }
+
+    async fn synced(&self) {
+        self.namespaces.synced().await;
+        self.accounts.synced().await;
+    }
+
+    async fn reconcile(&self, name: &String) -> Result<Action, Error> {
+        let Some(namespace) = self.namespaces.get(&ObjectKey::new("", name)) else {
+            return Ok(Action::AwaitChange.because("the namespace is gone"));
+        };
+        let account = self.accounts.get(&ObjectKey::new(name, DEFAULT));
+        let present = account.is_some_and(|account| !meta::is_deleting(&*account));
+        if let Some(account) = plan(&namespace, present) {
+            let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), name);
+            match api.create(&PostParams::default(), &account).await.map_err(Error::from) {
+                Ok(_) => {}
+                // The informer is behind, or the namespace is.
+                Err(error) if error.is_already_exists() || error.is_namespace_terminating() || error.is_not_found() => {
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Action::AwaitChange)
+    }
+
+    fn workers(_: &Config) -> usize {
+        1
+    }
 }
 
 #[cfg(test)]

@@ -5,16 +5,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
+use informer::{Action, Informer, ObjectKey, WorkQueue};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::Client;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::watcher;
-use kube::{Api, Client};
-use tokio_util::sync::CancellationToken;
 
-use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
-use crate::{SignToken, meta};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
+use crate::{Config, SignToken, meta};
 
 const TYPE: &str = "kubernetes.io/service-account-token";
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
@@ -61,76 +61,89 @@ pub(crate) fn plan(
     (new != *secret).then(|| SecretWrite::Replace(Box::new(new)))
 }
 
-struct State {
+/// The controller.
+pub(crate) struct TokenSecrets {
     client: Client,
     secrets: Informer<Secret>,
     accounts: Informer<ServiceAccount>,
     ca: String,
-    sign: SignToken,
+    sign: Option<SignToken>,
+    queue: WorkQueue<ObjectKey>,
 }
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, ca: String, sign: SignToken, cancel: CancellationToken) {
-    let accounts: Informer<ServiceAccount> = informers.informer();
-    let config = watcher::Config::default().streaming_lists().fields(&format!("type={TYPE}"));
-    let secrets: Informer<Secret> = Informer::start(Api::all(client.clone()), config, cancel.clone());
-    let account_of = |secret: &Secret| {
-        let name = secret.metadata.annotations.as_ref().and_then(|all| all.get(ACCOUNT));
-        let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
-        name.map(|name| format!("{namespace}/{name}"))
-    };
-    secrets.index(BY_ACCOUNT, move |secret| account_of(secret).into_iter().collect());
-    let queue = WorkQueue::new();
-    let wake = queue.clone();
-    secrets.on_change(move |change| wake.add(change.key()));
-    let (wake, known) = (queue.clone(), secrets.clone());
-    accounts.on_change(move |change| {
-        let key = change.key();
-        for secret in known.by_index(BY_ACCOUNT, &format!("{}/{}", key.namespace, key.name)) {
-            wake.add(ObjectKey::new(key.namespace.clone(), secret.metadata.name.clone().unwrap_or_default()));
-        }
-    });
-    let synced = async {
-        accounts.synced().await;
-        secrets.synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
-    }
-    let state = Arc::new(State { client, secrets, accounts, ca, sign });
-    informer::run("token-secrets", queue, 1, cancel, |key: ObjectKey| {
-        let state = Arc::clone(&state);
-        async move { requeue_on_conflict(reconcile(&state, &key).await) }
-    })
-    .await;
+fn account_of(secret: &Secret) -> Option<String> {
+    let name = secret.metadata.annotations.as_ref()?.get(ACCOUNT)?;
+    Some(format!("{}/{name}", meta::namespace(secret)))
 }
 
-async fn reconcile(state: &State, key: &ObjectKey) -> Result<Action, Error> {
-    let Some(secret) = state.secrets.get(key) else {
-        return Ok(Action::AwaitChange);
-    };
-    let name = secret.metadata.annotations.as_ref().and_then(|all| all.get(ACCOUNT)).cloned().unwrap_or_default();
-    let account_key = ObjectKey::new(key.namespace.clone(), name.clone());
-    let mut account = state.accounts.get(&account_key);
-    if account.is_none() {
-        // The informer may be behind, and a deletion cannot be taken back.
-        let api: Api<ServiceAccount> = Api::namespaced(state.client.clone(), &key.namespace);
-        account = ok_if_not_found(api.get(&name).await)?.map(Arc::new);
-    }
-    let api: Api<Secret> = Api::namespaced(state.client.clone(), &key.namespace);
-    match plan(&secret, account.as_deref(), &state.ca, &*state.sign.0) {
-        None => {}
-        Some(SecretWrite::Replace(secret)) => {
-            ok_if_not_found(api.replace(&key.name, &PostParams::default(), &secret).await)?;
-        }
-        Some(SecretWrite::Delete) => {
-            let uid = secret.metadata.uid.clone();
-            let preconditions = Some(Preconditions { uid, resource_version: None });
-            ok_if_not_found(api.delete(&key.name, &DeleteParams { preconditions, ..DeleteParams::default() }).await)?;
+impl Controller for TokenSecrets {
+    const NAME: &'static str = "serviceaccount_tokens_secret";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        let of_type = watcher::Config::default().fields(&format!("type={TYPE}"));
+        let secrets: Informer<Secret> = context.informer_of_selected(of_type);
+        secrets.index(BY_ACCOUNT, |secret| account_of(secret).into_iter().collect());
+        Self {
+            client: context.client.clone(),
+            secrets,
+            accounts: context.informer(),
+            ca: context.config.ca_certificate.clone(),
+            sign: context.config.sign_token.clone(),
+            queue,
         }
     }
-    Ok(Action::AwaitChange)
+
+    fn watch(self: &Arc<Self>) {
+        let queue = self.queue.clone();
+        self.secrets.on_change(move |change| queue.add_changed(change));
+        let controller = Arc::clone(self);
+        self.accounts.on_change(move |change| {
+            for secret in controller.secrets.by_index(BY_ACCOUNT, &change.key().to_string()) {
+                controller.queue.add(ObjectKey::of(&*secret), change.cause());
+            }
+        });
+    }
+
+    async fn synced(&self) {
+        self.accounts.synced().await;
+        self.secrets.synced().await;
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
+        let Some(secret) = self.secrets.get(key) else {
+            return Ok(Action::AwaitChange.because("the secret is gone"));
+        };
+        let Some(sign) = &self.sign else {
+            return Ok(Action::AwaitChange.because("nobody signs tokens"));
+        };
+        let name = meta::annotation(&*secret, ACCOUNT).unwrap_or_default();
+        let mut account = self.accounts.get(&ObjectKey::new(key.namespace.as_str(), name));
+        if account.is_none() {
+            // The informer may be behind, and a deletion cannot be taken back.
+            let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &key.namespace);
+            account = ok_if_not_found(api.get(name).await)?.map(Arc::new);
+        }
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &key.namespace);
+        match plan(&secret, account.as_deref(), &self.ca, &*sign.0) {
+            None => {}
+            Some(SecretWrite::Replace(secret)) => {
+                ok_if_not_found(api.replace(&key.name, &PostParams::default(), &secret).await)?;
+            }
+            Some(SecretWrite::Delete) => {
+                let uid = secret.metadata.uid.clone();
+                let preconditions = Some(Preconditions { uid, resource_version: None });
+                ok_if_not_found(
+                    api.delete(&key.name, &DeleteParams { preconditions, ..DeleteParams::default() }).await,
+                )?;
+            }
+        }
+        Ok(Action::AwaitChange)
+    }
+
+    fn workers(_: &Config) -> usize {
+        1
+    }
 }
 
 #[cfg(test)]

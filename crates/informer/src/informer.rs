@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{Object, ObjectKey};
+use crate::{Cause, Object, ObjectKey};
 
 /// What happened to one object: `new` alone for an addition, `old` alone for a deletion, both for a change.
 ///
@@ -19,6 +19,8 @@ use crate::{Object, ObjectKey};
 /// is not.
 #[derive(Debug, Clone)]
 pub struct Change<K> {
+    /// The object's kind.
+    pub kind: Arc<str>,
     /// The object as it was known before.
     pub old: Option<Arc<K>>,
     /// The object as it is now.
@@ -29,6 +31,17 @@ impl<K: kube::Resource> Change<K> {
     /// The key of the object that changed.
     pub fn key(&self) -> ObjectKey {
         self.new.as_deref().or(self.old.as_deref()).map(ObjectKey::of).unwrap_or_default()
+    }
+}
+
+impl<K: kube::Resource + Send + Sync + 'static> Change<K> {
+    /// The change as the cause of work.
+    pub fn cause(&self) -> Cause {
+        match (&self.new, &self.old) {
+            (Some(new), _) => Cause::change(&self.kind, new, false),
+            (None, Some(old)) => Cause::change(&self.kind, old, true),
+            (None, None) => Cause::new("a change of nothing"),
+        }
     }
 }
 
@@ -50,6 +63,7 @@ impl<K> Clone for Informer<K> {
 }
 
 struct Shared<K> {
+    kind: Arc<str>,
     // Locks of the standard library: none is held across an await, and each critical section is a few map operations.
     state: RwLock<State<K>>,
     handlers: Mutex<Vec<Handler<K>>>,
@@ -72,9 +86,23 @@ where
     K::DynamicType: Clone,
 {
     /// Starts to watch what `api` and `config` select, until `cancel` is triggered.
-    pub fn start(api: Api<K>, config: watcher::Config, cancel: CancellationToken) -> Self {
+    pub fn start(api: Api<K>, config: watcher::Config, cancel: CancellationToken) -> Self
+    where
+        K::DynamicType: Default,
+    {
+        Self::start_dynamic(&K::DynamicType::default(), api, config, cancel)
+    }
+
+    /// As [`Informer::start`], of a kind that is known at run time only.
+    pub fn start_dynamic(
+        type_: &K::DynamicType,
+        api: Api<K>,
+        config: watcher::Config,
+        cancel: CancellationToken,
+    ) -> Self {
         let informer = Self {
             shared: Arc::new(Shared {
+                kind: K::kind(type_).into(),
                 state: RwLock::new(State { objects: HashMap::new(), indexes: HashMap::new() }),
                 handlers: Mutex::new(Vec::new()),
                 synced: watch::Sender::new(false),
@@ -142,7 +170,7 @@ where
         // sees every object exactly once however it races with the watch.
         let mut handlers = self.shared.handlers();
         for object in self.list() {
-            handler(&Change { old: None, new: Some(object) });
+            handler(&Change { kind: Arc::clone(&self.shared.kind), old: None, new: Some(object) });
         }
         handlers.push(Box::new(handler));
     }
@@ -184,7 +212,7 @@ impl<K: Object> Shared<K> {
         if old.as_deref().is_some_and(|old| same_version(old, &new)) {
             return;
         }
-        let change = Change { old, new: Some(new) };
+        let change = Change { kind: Arc::clone(&self.kind), old, new: Some(new) };
         handlers.iter().for_each(|handler| handler(&change));
     }
 
@@ -193,7 +221,7 @@ impl<K: Object> Shared<K> {
         let Some(old) = self.write().remove(&ObjectKey::of(object)) else {
             return;
         };
-        let change = Change { old: Some(old), new: None };
+        let change = Change { kind: Arc::clone(&self.kind), old: Some(old), new: None };
         handlers.iter().for_each(|handler| handler(&change));
     }
 

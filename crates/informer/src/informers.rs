@@ -2,26 +2,38 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Informer, Object, Watched};
+use crate::{Informer, Object, Reconciles, Watched, WorkQueue};
 
 /// One [`Informer`] for each kind, over all namespaces, started when it is first asked for. Cheap to clone.
 #[derive(Clone)]
 pub struct Informers {
     client: Client,
     cancel: CancellationToken,
+    reconciles: Reconciles,
     started: Arc<Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>>,
 }
 
 impl Informers {
     /// An empty set that will watch through `client` until `cancel` is triggered.
     pub fn new(client: Client, cancel: CancellationToken) -> Self {
-        Self { client, cancel, started: Arc::default() }
+        Self { client, cancel, reconciles: Reconciles::default(), started: Arc::default() }
+    }
+
+    /// An empty work queue for the controller called `name`.
+    pub fn queue<K: Clone + Eq + Hash>(&self, name: &'static str) -> WorkQueue<K> {
+        self.reconciles.queue(name)
+    }
+
+    /// What the controllers do that work with these informers.
+    pub fn reconciles(&self) -> &Reconciles {
+        &self.reconciles
     }
 
     /// The informer of all objects of the built-in kind `K`.

@@ -11,25 +11,35 @@
 //!                └──────────────────────────────────────┘
 //! ```
 //!
+//! Every reconcile passes [`run`], which says of each what woke it (the [`Cause`] travels beside the key, and no decision may
+//! rest on it), what it wrote and how it ended: in a span, in metrics, and among the latest [`Reconciles`].
+//!
 //! [`Informers`] is the shared set: within one process there is one watch and one copy for each kind, whoever asks.
 //! [`Recorder`] writes the Events that people read in `kubectl describe`.
 //!
 //! This crate builds on `kube::runtime` and knows nothing of where the API server is or how it stores things.
 
+mod cause;
 mod events;
 mod informer;
 mod informers;
 mod key;
 mod kinds;
+mod metrics;
 mod queue;
+mod reconciles;
+mod runner;
 mod slices;
 
+pub use cause::{Cause, CauseRecord, Causes, ObjectVersion};
 pub use events::{EventType, Recorder};
 pub use informer::{Change, Informer};
 pub use informers::Informers;
 pub use key::ObjectKey;
 pub use kinds::Watched;
-pub use queue::{Action, WorkQueue, run};
+pub use queue::{WeakWorkQueue, Work, WorkQueue};
+pub use reconciles::{Ending, Reconcile, Reconciles, Write};
+pub use runner::{Action, record_write, run};
 pub use slices::{SERVICE_NAME, service_of, services_of};
 
 /// What a type must offer to be watched: any kind of `k8s-openapi` does, and so does `kube`'s `PartialObjectMeta`.

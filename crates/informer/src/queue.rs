@@ -2,32 +2,21 @@
 //! worker at a time, and comes back later if it failed.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::fmt::{Debug, Display};
-use std::future::Future;
 use std::hash::Hash;
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+
+use crate::cause::{Cause, Causes};
+use crate::reconciles::Stats;
+use crate::{Action, Change, ObjectKey};
 
 /// The first retry of a failed key comes after this time, each further one after twice as long.
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 /// No retry waits longer than this.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
-
-/// What a reconcile of a key asks of its queue: the `Action` of `kube::runtime::controller`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Reconcile again when something changes.
-    AwaitChange,
-    /// Reconcile again after this time, even if nothing changes.
-    RequeueAfter(Duration),
-}
 
 /// A queue of keys. Cheap to clone; all clones are the same queue.
 pub struct WorkQueue<K> {
@@ -40,26 +29,63 @@ impl<K> Clone for WorkQueue<K> {
     }
 }
 
+/// A queue that goes when those who work on it go: for handlers of informers that live longer.
+pub struct WeakWorkQueue<K> {
+    shared: Weak<Shared<K>>,
+}
+
+impl<K> Clone for WeakWorkQueue<K> {
+    fn clone(&self) -> Self {
+        Self { shared: Weak::clone(&self.shared) }
+    }
+}
+
+impl<K> WeakWorkQueue<K> {
+    /// The queue, if it is still there.
+    pub fn upgrade(&self) -> Option<WorkQueue<K>> {
+        self.shared.upgrade().map(|shared| WorkQueue { shared })
+    }
+}
+
 struct Shared<K> {
+    // A lock of the standard library: never held across an await.
     state: Mutex<State<K>>,
-    wake: Notify,
+    notify: Notify,
+    stats: Arc<Stats>,
 }
 
 struct State<K> {
     /// Keys to hand out, oldest first.
     ready: VecDeque<K>,
     /// Keys that need work: those in `ready`, and those being worked on that were added again meanwhile.
-    dirty: HashSet<K>,
+    dirty: HashMap<K, Added>,
     /// Keys handed out and not yet done.
     processing: HashSet<K>,
-    /// Keys to add at a later time; the earliest wish for each.
+    /// Keys to add at a later time; the earliest for each.
     delayed: Delayed<K>,
     failures: HashMap<K, u32>,
 }
 
+/// Why a key needs work, and since when.
+struct Added {
+    causes: Causes,
+    since: Instant,
+}
+
+/// A key that [`WorkQueue::next`] hands out.
+#[derive(Debug)]
+pub struct Work<K> {
+    /// The key.
+    pub key: K,
+    /// Why it was added.
+    pub causes: Causes,
+    /// How long it waited.
+    pub waited: Duration,
+}
+
 /// Keys with the time at which they are due. Two views of one set: by time, to find what is due, and by key.
 struct Delayed<K> {
-    by_time: BTreeMap<Due, K>,
+    by_time: BTreeMap<Due, (K, Cause)>,
     by_key: HashMap<K, Due>,
     sequence: u64,
 }
@@ -68,7 +94,7 @@ struct Delayed<K> {
 type Due = (Instant, u64);
 
 impl<K: Clone + Eq + Hash> Delayed<K> {
-    fn insert(&mut self, key: K, at: Instant) {
+    fn insert(&mut self, key: K, at: Instant, cause: Cause) {
         match self.by_key.get(&key) {
             Some((earlier, _)) if *earlier <= at => return,
             Some(_) => self.remove(&key),
@@ -76,7 +102,7 @@ impl<K: Clone + Eq + Hash> Delayed<K> {
         }
         self.sequence += 1;
         let due = (at, self.sequence);
-        self.by_time.insert(due, key.clone());
+        self.by_time.insert(due, (key.clone(), cause));
         self.by_key.insert(key, due);
     }
 
@@ -90,83 +116,90 @@ impl<K: Clone + Eq + Hash> Delayed<K> {
         self.by_time.keys().next().map(|(at, _)| *at)
     }
 
-    fn pop_due(&mut self, now: Instant) -> Option<K> {
+    fn pop_due(&mut self, now: Instant) -> Option<(K, Cause)> {
         let entry = self.by_time.first_entry()?;
         if entry.key().0 > now {
             return None;
         }
-        let key = entry.remove();
+        let (key, cause) = entry.remove();
         self.by_key.remove(&key);
-        Some(key)
+        Some((key, cause))
     }
 }
 
-impl<K> Default for WorkQueue<K> {
-    fn default() -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                state: Mutex::new(State {
-                    ready: VecDeque::new(),
-                    dirty: HashSet::new(),
-                    processing: HashSet::new(),
-                    delayed: Delayed { by_time: BTreeMap::new(), by_key: HashMap::new(), sequence: 0 },
-                    failures: HashMap::new(),
-                }),
-                wake: Notify::new(),
-            }),
-        }
+impl<K> WorkQueue<K> {
+    /// An empty queue, whose numbers are counted in `stats`.
+    pub(crate) fn new(stats: Arc<Stats>) -> Self {
+        let delayed = Delayed { by_time: BTreeMap::new(), by_key: HashMap::new(), sequence: 0 };
+        let state = State {
+            ready: VecDeque::new(),
+            dirty: HashMap::new(),
+            processing: HashSet::new(),
+            delayed,
+            failures: HashMap::new(),
+        };
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), notify: Notify::new(), stats }) }
+    }
+
+    /// The same queue, for those who are not to keep it.
+    pub fn downgrade(&self) -> WeakWorkQueue<K> {
+        WeakWorkQueue { shared: Arc::downgrade(&self.shared) }
+    }
+
+    pub(crate) fn stats(&self) -> &Arc<Stats> {
+        &self.shared.stats
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<K>> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<K: Clone + Eq + Hash> WorkQueue<K> {
-    /// An empty queue.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Asks for work on `key`, now.
-    pub fn add(&self, key: K) {
+    /// Asks for work on `key`, now, because of `cause`.
+    pub fn add(&self, key: K, cause: Cause) {
         let mut state = self.state();
         state.delayed.remove(&key);
-        if state.mark(key) {
+        if state.mark(key, cause, &self.shared.stats) {
             drop(state);
-            self.shared.wake.notify_one();
+            self.shared.notify.notify_one();
         }
     }
 
-    /// Asks for work on `key` after `delay`. Of several such wishes the earliest counts.
-    pub fn add_after(&self, key: K, delay: Duration) {
+    /// Asks for work on `key` after `delay`. Of several such requests the earliest counts.
+    pub fn add_after(&self, key: K, delay: Duration, cause: Cause) {
         if delay.is_zero() {
-            return self.add(key);
+            return self.add(key, cause);
         }
         let at = Instant::now() + delay;
-        self.state().delayed.insert(key, at);
+        self.state().delayed.insert(key, at, cause);
         // A worker may sleep towards a later time.
-        self.shared.wake.notify_one();
+        self.shared.notify.notify_one();
     }
 
-    /// The next key to work on. Each key handed out must be given back with [`WorkQueue::done`].
-    pub async fn next(&self) -> K {
+    /// The next key to work on. Each key handed out must be given back with [`WorkQueue::done`] or [`WorkQueue::failed`].
+    pub async fn next(&self) -> Work<K> {
         loop {
             // Registered before the state is read, so that no wake-up falls in between.
-            let woken = self.shared.wake.notified();
-            let (key, next_due, more) = {
+            let notified = self.shared.notify.notified();
+            let (work, next_due, more) = {
                 let mut state = self.state();
-                let next_due = state.take_due(Instant::now());
-                (state.hand_out(), next_due, !state.ready.is_empty())
+                let now = Instant::now();
+                let next_due = state.take_due(now, &self.shared.stats);
+                (state.hand_out(now, &self.shared.stats), next_due, !state.ready.is_empty())
             };
-            if let Some(key) = key {
+            if let Some(work) = work {
                 if more {
-                    self.shared.wake.notify_one();
+                    self.shared.notify.notify_one();
                 }
-                return key;
+                return work;
             }
             match next_due {
                 Some(due) => tokio::select! {
-                    () = woken => {}
+                    () = notified => {}
                     () = tokio::time::sleep_until(due) => {}
                 },
-                None => woken.await,
+                None => notified.await,
             }
         }
     }
@@ -176,11 +209,11 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
         self.finish(&key);
         self.state().failures.remove(&key);
         if let Action::RequeueAfter(delay) = action {
-            self.add_after(key, delay);
+            self.add_after(key, delay, Cause::REQUEUE_AFTER);
         }
     }
 
-    /// Gives back a key whose reconciliation failed. It returns after a back-off, which is the answer.
+    /// Gives back a key whose reconcile failed. It returns after a back-off, which is the answer.
     pub fn failed(&self, key: K) -> Duration {
         self.finish(&key);
         let failures = {
@@ -189,8 +222,9 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
             *failures += 1;
             *failures
         };
+        self.shared.stats.retried();
         let delay = FIRST_RETRY.saturating_mul(1 << (failures - 1).min(20)).min(LONGEST_RETRY);
-        self.add_after(key, delay);
+        self.add_after(key, delay, Cause::RETRY);
         delay
     }
 
@@ -207,80 +241,54 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     fn finish(&self, key: &K) {
         let mut state = self.state();
         state.processing.remove(key);
-        if state.dirty.contains(key) {
+        if state.dirty.contains_key(key) {
             state.ready.push_back(key.clone());
+            self.shared.stats.set_depth(state.ready.len());
             drop(state);
-            self.shared.wake.notify_one();
+            self.shared.notify.notify_one();
         }
     }
+}
 
-    fn state(&self) -> MutexGuard<'_, State<K>> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl WorkQueue<ObjectKey> {
+    /// Asks for work on the object that changed.
+    pub fn add_changed<O: kube::Resource + Send + Sync + 'static>(&self, change: &Change<O>) {
+        self.add(change.key(), change.cause());
     }
 }
 
 impl<K: Clone + Eq + Hash> State<K> {
     /// Notes that `key` needs work; true if it can be handed out at once.
-    fn mark(&mut self, key: K) -> bool {
-        if !self.dirty.insert(key.clone()) || self.processing.contains(&key) {
+    fn mark(&mut self, key: K, cause: Cause, stats: &Stats) -> bool {
+        if let Some(added) = self.dirty.get_mut(&key) {
+            added.causes.push(cause);
+            return false;
+        }
+        stats.added();
+        self.dirty.insert(key.clone(), Added { causes: Causes::new(cause), since: Instant::now() });
+        if self.processing.contains(&key) {
             return false;
         }
         self.ready.push_back(key);
+        stats.set_depth(self.ready.len());
         true
     }
 
     /// Moves the delayed keys whose time has come; the time of the next one.
-    fn take_due(&mut self, now: Instant) -> Option<Instant> {
-        while let Some(key) = self.delayed.pop_due(now) {
-            self.mark(key);
+    fn take_due(&mut self, now: Instant, stats: &Stats) -> Option<Instant> {
+        while let Some((key, cause)) = self.delayed.pop_due(now) {
+            self.mark(key, cause, stats);
         }
         self.delayed.next_time()
     }
 
-    fn hand_out(&mut self) -> Option<K> {
+    fn hand_out(&mut self, now: Instant, stats: &Stats) -> Option<Work<K>> {
         let key = self.ready.pop_front()?;
-        self.dirty.remove(&key);
+        stats.set_depth(self.ready.len());
+        let Added { causes, since } = self.dirty.remove(&key)?;
         self.processing.insert(key.clone());
-        Some(key)
+        Some(Work { key, causes, waited: now.saturating_duration_since(since) })
     }
-}
-
-/// Works off `queue` with as many `workers`, until `cancel` is triggered; then lets the reconciliations under way end.
-///
-/// A reconciliation that fails or panics is logged and tried again after a back-off; it harms no other key.
-pub async fn run<K, E, F, R>(
-    name: &'static str,
-    queue: WorkQueue<K>,
-    workers: usize,
-    cancel: CancellationToken,
-    reconcile: R,
-) where
-    K: Clone + Eq + Hash + Debug + Send + Sync + 'static,
-    E: Display,
-    F: Future<Output = Result<Action, E>> + Send,
-    R: Fn(K) -> F + Send + Sync,
-{
-    let worker = || async {
-        loop {
-            let key = tokio::select! {
-                biased;
-                () = cancel.cancelled() => return,
-                key = queue.next() => key,
-            };
-            match AssertUnwindSafe(reconcile(key.clone())).catch_unwind().await {
-                Ok(Ok(action)) => queue.done(key, action),
-                Ok(Err(error)) => {
-                    let again_in = queue.failed(key.clone());
-                    warn!(queue = name, ?key, %error, ?again_in, "reconciliation failed");
-                }
-                Err(_) => {
-                    let again_in = queue.failed(key.clone());
-                    error!(queue = name, ?key, ?again_in, "reconciliation panicked");
-                }
-            }
-        }
-    };
-    futures::future::join_all((0..workers.max(1)).map(|_| worker())).await;
 }
 
 #[cfg(test)]

@@ -119,6 +119,7 @@ impl Node {
         let cancel = CancellationToken::new();
         let reader = server.client(User::component("system:kube-controller-manager"), "default");
         let informers = Informers::new(reader, cancel.clone());
+        server.server().register_metrics(Box::new(informers.reconciles().clone()));
         nodes.know(informers.informer());
 
         metrics_api.set(metrics::Api::new(metrics::Deps {

@@ -25,18 +25,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use informer::{Action, EventType, Informer, Informers, ObjectKey, Recorder, WorkQueue};
+use informer::{Action, EventType, Informer, ObjectKey, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, Resource as _};
 use machinery::selector::LabelSelector;
-use tokio_util::sync::CancellationToken;
 
 use self::behavior::History;
 use self::plan::{Plan, Snapshot};
 use self::target::{Scale, Targets};
-use crate::client::{Error, requeue_on_conflict};
+use crate::client::Error;
+use crate::controller::{Context, Controller};
 use crate::meta;
 use crate::owner::Owner;
 
@@ -46,33 +46,8 @@ const SHORTEST_PERIOD: Duration = Duration::from_secs(1);
 const FIRST_READINESS: Duration = Duration::from_secs(30);
 const CPU_INITIALIZATION: Duration = Duration::from_secs(300);
 
-/// Runs the controller until `cancel` is triggered. Each autoscaler is looked at once in a `period`.
-pub(crate) async fn run(
-    client: Client,
-    informers: Informers,
-    workers: usize,
-    period: Duration,
-    cancel: CancellationToken,
-) {
-    let controller = Arc::new(Controller::new(client, &informers, period.max(SHORTEST_PERIOD)));
-    controller.watch();
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = controller.autoscalers.synced() => {}
-    }
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = controller.pods.synced() => {}
-    }
-    let queue = controller.queue.clone();
-    informer::run("autoscaler", queue, workers, cancel, |key| {
-        let controller = Arc::clone(&controller);
-        async move { requeue_on_conflict(controller.reconcile(&key).await) }
-    })
-    .await;
-}
-
-struct Controller {
+/// The controller.
+pub(crate) struct Autoscalers {
     client: Client,
     autoscalers: Informer<HorizontalPodAutoscaler>,
     pods: Informer<Pod>,
@@ -91,18 +66,21 @@ struct Memory {
     selector: Option<LabelSelector>,
 }
 
-impl Controller {
-    fn new(client: Client, informers: &Informers, period: Duration) -> Self {
-        let pods = informers.informer::<Pod>();
+impl Controller for Autoscalers {
+    const NAME: &'static str = "horizontalpodautoscaler";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        let pods = context.informer::<Pod>();
         pods.index(meta::BY_NAMESPACE, meta::namespaces);
         Self {
-            autoscalers: informers.informer(),
+            autoscalers: context.informer(),
             pods,
-            recorder: Recorder::new(client.clone(), "horizontal-pod-autoscaler", None),
-            targets: Targets::new(client.clone()),
-            client,
-            queue: WorkQueue::new(),
-            period,
+            recorder: context.recorder("horizontal-pod-autoscaler"),
+            targets: Targets::new(context.client.clone()),
+            client: context.client.clone(),
+            queue,
+            period: context.config.autoscaler_period.max(SHORTEST_PERIOD),
             memory: Mutex::default(),
         }
     }
@@ -114,15 +92,20 @@ impl Controller {
                 |object: &Option<Arc<HorizontalPodAutoscaler>>| object.as_ref().map(|object| object.spec.clone());
             // Its own writes of the status are no news, and what others write there lasts for one period.
             if spec(&change.old) != spec(&change.new) {
-                controller.queue.add(change.key());
+                controller.queue.add_changed(change);
             }
         });
+    }
+
+    async fn synced(&self) {
+        self.autoscalers.synced().await;
+        self.pods.synced().await;
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(autoscaler) = self.autoscalers.get(key) else {
             self.memory().remove(key);
-            return Ok(Action::AwaitChange);
+            return Ok(Action::AwaitChange.because("the autoscaler is gone"));
         };
         let scale = self.targets.scale(&key.namespace, &autoscaler.spec.scale_target_ref).await;
         let readings = match &scale {
@@ -149,7 +132,9 @@ impl Controller {
         self.carry_out(key, &autoscaler, scale.ok(), plan, now).await?;
         Ok(Action::RequeueAfter(self.period))
     }
+}
 
+impl Autoscalers {
     async fn carry_out(
         &self,
         key: &ObjectKey,
@@ -159,7 +144,8 @@ impl Controller {
         now: Timestamp,
     ) -> Result<(), Error> {
         if let (Some(rescale), Some(scale)) = (plan.rescale.clone(), scale) {
-            let result = self.targets.set(&scale, rescale.to).await;
+            let target = (key.namespace.as_str(), &autoscaler.spec.scale_target_ref);
+            let result = self.targets.set(target, &scale, rescale.to).await;
             let behaves = autoscaler.spec.behavior.is_some();
             let mut memory = self.memory();
             let history = &mut memory.entry(key.clone()).or_default().history;

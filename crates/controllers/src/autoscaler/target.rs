@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use informer::{ObjectKey, ObjectVersion, Write, record_write};
 use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
 use kube::Client;
 use serde_json::Value;
+
+use crate::client;
 
 /// The number of replicas of a target.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,11 +90,22 @@ impl Targets {
     }
 
     /// Sets the number of replicas, unless somebody else changed the target since its scale was read.
-    pub(super) async fn set(&self, scale: &Scale, replicas: i32) -> Result<(), String> {
+    pub(super) async fn set(
+        &self,
+        (namespace, target): (&str, &CrossVersionObjectReference),
+        scale: &Scale,
+        replicas: i32,
+    ) -> Result<(), String> {
         let mut object = scale.object.clone();
         object["spec"]["replicas"] = replicas.into();
         let request = http(&scale.path, "PUT", serde_json::to_vec(&object).unwrap_or_default())?;
-        self.client.request::<Value>(request).await.map(drop).map_err(|error| words(&error))
+        let answer = self.client.request::<Value>(request).await;
+        record_write(|| {
+            let key = ObjectKey::new(namespace, target.name.as_str());
+            let object = ObjectVersion { kind: target.kind.as_str().into(), key, revision: None };
+            Write { verb: "update", object, subresource: "scale", refused: answer.as_ref().err().map(client::code) }
+        });
+        answer.map(drop).map_err(|error| words(&error))
     }
 
     /// The resource of a kind: in the version that is named, else in any that its group has.

@@ -9,42 +9,23 @@ mod tests;
 
 use std::sync::Arc;
 
-use informer::{Action, EventType, Informer, Informers, ObjectKey, Recorder, WorkQueue};
+use informer::{Action, EventType, Informer, ObjectKey, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
+use kube::Client;
 use kube::api::{DeleteParams, PostParams, Preconditions};
-use kube::{Api, Client};
-use tokio_util::sync::CancellationToken;
 
 use self::plan::Start;
-use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
 use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::meta;
 use crate::owner::Owner;
 
 const KIND: &str = "CronJob";
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
-    let controller = Arc::new(Controller::new(client, &informers));
-    controller.watch();
-    let synced = async {
-        controller.crons.synced().await;
-        controller.jobs.synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
-    }
-    let queue = controller.queue.clone();
-    informer::run("cronjob", queue, workers, cancel, |key| {
-        let controller = Arc::clone(&controller);
-        async move { requeue_on_conflict(controller.reconcile(&key).await) }
-    })
-    .await;
-}
-
-struct Controller {
+/// The controller.
+pub(crate) struct CronJobs {
     client: Client,
     crons: Informer<CronJob>,
     jobs: Informer<Job>,
@@ -56,16 +37,19 @@ struct Controller {
     own_expectations: Expectations,
 }
 
-impl Controller {
-    fn new(client: Client, informers: &Informers) -> Self {
-        let jobs = informers.informer::<Job>();
+impl Controller for CronJobs {
+    const NAME: &'static str = "cronjob";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        let jobs = context.informer::<Job>();
         jobs.index(meta::BY_CONTROLLER, meta::controller_uids);
         Self {
-            crons: informers.informer(),
+            crons: context.informer(),
             jobs,
-            recorder: Recorder::new(client.clone(), "cronjob-controller", None),
-            client,
-            queue: WorkQueue::new(),
+            recorder: context.recorder("cronjob-controller"),
+            client: context.client.clone(),
+            queue,
             job_expectations: Expectations::default(),
             own_expectations: Expectations::default(),
         }
@@ -75,28 +59,33 @@ impl Controller {
         let controller = Arc::clone(self);
         self.crons.on_change(move |change| {
             controller.own_expectations.observe(change);
-            controller.queue.add(change.key());
+            controller.queue.add_changed(change);
         });
         let controller = Arc::clone(self);
         self.jobs.on_change(move |change| {
             controller.job_expectations.observe(change);
             for job in [&change.old, &change.new].into_iter().flatten() {
                 if let Some(owner) = meta::controller_of(&job.metadata).filter(|owner| owner.kind == KIND) {
-                    controller.queue.add(ObjectKey::new(meta::namespace(&**job), &owner.name));
+                    controller.queue.add(ObjectKey::new(meta::namespace(&**job), &owner.name), change.cause());
                 }
             }
         });
+    }
+
+    async fn synced(&self) {
+        self.crons.synced().await;
+        self.jobs.synced().await;
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(cron) = self.crons.get(key) else {
             self.own_expectations.forget(key);
             self.job_expectations.forget(key);
-            return Ok(Action::AwaitChange);
+            return Ok(Action::AwaitChange.because("the cron job is gone"));
         };
         if !self.own_expectations.satisfied(key) || !self.job_expectations.satisfied(key) {
             // The event that shows the write brings the key back.
-            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }
         let owner = Owner::of(&*cron);
         let jobs = self.jobs.by_index(meta::BY_CONTROLLER, owner.uid());
@@ -122,9 +111,11 @@ impl Controller {
         }
         self.write_status(&owner, &cron, &status).await?;
         failure.map_or(Ok(()), Err)?;
-        Ok(plan.requeue_after.map_or(Action::AwaitChange, Action::RequeueAfter))
+        Ok(plan.requeue_after.into())
     }
+}
 
+impl CronJobs {
     async fn start(&self, owner: &Owner, start: &Start) -> Result<Job, Error> {
         let key = ObjectKey::of(&start.job);
         self.job_expectations.expect_creation(&owner.key, key.clone());

@@ -11,17 +11,17 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use informer::{Action, Change, EventType, Informer, Informers, ObjectKey, WorkQueue};
+use informer::{Action, Change, EventType, Informer, ObjectKey, WorkQueue};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus};
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use machinery::placement::taints;
 use machinery::selector::LabelSelector;
-use tokio_util::sync::CancellationToken;
 
 use self::plan::{Plan, Snapshot};
-use crate::client::{Error, requeue_on_conflict};
+use crate::client::Error;
+use crate::controller::{Context, Controller};
 use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::history::{self, Choice, History, Latest};
 use crate::owner::Owner;
@@ -34,29 +34,8 @@ const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(1);
 /// But never later than this. A node without failures for twice as long is as good as new.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(15);
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
-    let controller = Arc::new(Controller::new(client, &informers));
-    controller.watch();
-    let synced = async {
-        controller.sets.synced().await;
-        controller.nodes.synced().await;
-        controller.history.synced().await;
-        controller.pods.informer().synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
-    }
-    let queue = controller.queue.clone();
-    informer::run("daemonset", queue, workers, cancel, |key| {
-        let controller = Arc::clone(&controller);
-        async move { requeue_on_conflict(controller.reconcile(&key).await) }
-    })
-    .await;
-}
-
-struct Controller {
+/// The controller.
+pub(crate) struct DaemonSets {
     client: Client,
     sets: Informer<DaemonSet>,
     nodes: Informer<Node>,
@@ -71,17 +50,20 @@ struct Controller {
 /// Nodes on which Pods of a set failed: until when they are left alone, and how long that wait is.
 type Failures = BTreeMap<String, (Timestamp, SignedDuration)>;
 
-impl Controller {
-    fn new(client: Client, informers: &Informers) -> Self {
-        let sets = informers.informer::<DaemonSet>();
+impl Controller for DaemonSets {
+    const NAME: &'static str = "daemonset";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        let sets = context.informer::<DaemonSet>();
         sets.index(meta::BY_NAMESPACE, meta::namespaces);
         Self {
             sets,
-            nodes: informers.informer(),
-            pods: PodControl::new(client.clone(), informers, "daemonset-controller", Words::Plain),
-            history: Arc::new(History::new(client.clone(), informers)),
-            client,
-            queue: WorkQueue::new(),
+            nodes: context.informer(),
+            pods: PodControl::new(context, "daemonset-controller", Words::Plain),
+            history: Arc::new(History::new(context)),
+            client: context.client.clone(),
+            queue,
             expectations: Expectations::default(),
             failures: Mutex::default(),
         }
@@ -91,25 +73,32 @@ impl Controller {
         let controller = Arc::clone(self);
         self.sets.on_change(move |change| {
             controller.expectations.observe(change);
-            controller.queue.add(change.key());
+            controller.queue.add_changed(change);
         });
-        self.history.watch(self.queue.clone(), KIND);
+        self.history.watch(&self.queue, KIND);
         let controller = Arc::clone(self);
         self.pods.informer().on_change(move |change| {
             controller.pods.expectations.observe(change);
             if pod_control::concerns_owner(change) {
                 let sets = |namespace: &str| controller.sets.by_index(meta::BY_NAMESPACE, namespace);
-                pod_control::wake(&controller.queue, change, KIND, sets, |set| selector(set).ok());
+                pod_control::enqueue_owners(&controller.queue, change, KIND, sets, |set| selector(set).ok());
             }
         });
         let controller = Arc::clone(self);
         self.nodes.on_change(move |change| {
             if moves_pods(change) {
                 for set in controller.sets.list() {
-                    controller.queue.add(ObjectKey::of(&*set));
+                    controller.queue.add(ObjectKey::of(&*set), change.cause());
                 }
             }
         });
+    }
+
+    async fn synced(&self) {
+        self.sets.synced().await;
+        self.nodes.synced().await;
+        self.history.synced().await;
+        self.pods.informer().synced().await;
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
@@ -118,15 +107,15 @@ impl Controller {
             self.pods.expectations.forget(key);
             self.history.expectations.forget(key);
             self.failures().remove(key);
-            return Ok(Action::AwaitChange);
+            return Ok(Action::AwaitChange.because("the set is gone"));
         };
         let written = [&self.expectations, &self.pods.expectations, &self.history.expectations];
         if written.iter().any(|expectations| !expectations.satisfied(key)) {
             // The event that shows the write brings the key back.
-            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }
         if meta::is_deleting(&*set) {
-            return Ok(Action::AwaitChange);
+            return Ok(Action::AwaitChange.because("the set is going"));
         }
         let owner = Owner::of(&*set);
         let selector = selector(&set)?;
@@ -152,9 +141,11 @@ impl Controller {
         };
         let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
         self.history.delete(&owner, &history::surplus(&revisions, is_live, limit)).await?;
-        Ok(plan.requeue_after.map_or(Action::AwaitChange, Action::RequeueAfter))
+        Ok(plan.requeue_after.into())
     }
+}
 
+impl DaemonSets {
     async fn latest(
         &self,
         owner: &Owner,

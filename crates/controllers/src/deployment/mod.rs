@@ -16,45 +16,25 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use informer::{Action, Change, EventType, Informer, Informers, ObjectKey, Recorder, WorkQueue};
+use informer::{Action, Change, EventType, Informer, ObjectKey, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client};
 use machinery::selector::LabelSelector;
 use serde_json::{Map, Value, json};
-use tokio_util::sync::CancellationToken;
 
 use self::plan::{RolloutStep, Snapshot, Update};
 use crate::claim::{self, Claim};
-use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
 use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::owner::Owner;
 use crate::{meta, pods};
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
-    let controller = Arc::new(Controller::new(client, &informers));
-    controller.watch();
-    let synced = async {
-        controller.deployments.synced().await;
-        controller.sets.synced().await;
-        controller.pods.synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
-    }
-    let queue = controller.queue.clone();
-    informer::run("deployment", queue, workers, cancel, |key| {
-        let controller = Arc::clone(&controller);
-        async move { requeue_on_conflict(controller.reconcile(&key).await) }
-    })
-    .await;
-}
-
-struct Controller {
+/// The controller.
+pub(crate) struct Deployments {
     client: Client,
     deployments: Informer<Deployment>,
     sets: Informer<ReplicaSet>,
@@ -67,21 +47,24 @@ struct Controller {
     own_expectations: Expectations,
 }
 
-impl Controller {
-    fn new(client: Client, informers: &Informers) -> Self {
-        let deployments = informers.informer::<Deployment>();
-        let (sets, pods) = (informers.informer::<ReplicaSet>(), informers.informer::<Pod>());
+impl Controller for Deployments {
+    const NAME: &'static str = "deployment";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        let deployments = context.informer::<Deployment>();
+        let (sets, pods) = (context.informer::<ReplicaSet>(), context.informer::<Pod>());
         deployments.index(meta::BY_NAMESPACE, meta::namespaces);
         sets.index(meta::BY_CONTROLLER, meta::controller_uids);
         sets.index(meta::ORPHANS, meta::orphan_namespaces);
         pods.index(meta::BY_CONTROLLER, meta::controller_uids);
         Self {
-            recorder: Recorder::new(client.clone(), "deployment-controller", None),
-            client,
+            recorder: context.recorder("deployment-controller"),
+            client: context.client.clone(),
             deployments,
             sets,
             pods,
-            queue: WorkQueue::new(),
+            queue,
             set_expectations: Expectations::default(),
             own_expectations: Expectations::default(),
         }
@@ -91,28 +74,59 @@ impl Controller {
         let controller = Arc::clone(self);
         self.deployments.on_change(move |change| {
             controller.own_expectations.observe(change);
-            controller.queue.add(change.key());
+            controller.queue.add_changed(change);
         });
         let controller = Arc::clone(self);
         self.sets.on_change(move |change| {
             controller.set_expectations.observe(change);
-            controller.wake_owners(change);
+            controller.enqueue_owners(change);
         });
         let controller = Arc::clone(self);
-        self.pods.on_change(move |change| controller.wake_recreate(change));
+        self.pods.on_change(move |change| controller.enqueue_recreate(change));
     }
 
-    fn wake_owners(&self, change: &Change<ReplicaSet>) {
+    async fn synced(&self) {
+        self.deployments.synced().await;
+        self.sets.synced().await;
+        self.pods.synced().await;
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
+        let Some(deployment) = self.deployments.get(key) else {
+            self.own_expectations.forget(key);
+            self.set_expectations.forget(key);
+            return Ok(Action::AwaitChange.because("the deployment is gone"));
+        };
+        if !self.own_expectations.satisfied(key) || !self.set_expectations.satisfied(key) {
+            // The event that shows the write brings the key back.
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
+        }
+        let sets = self.claim(key, &deployment).await?;
+        let snapshot = self.snapshot(&deployment, sets);
+        let now = Timestamp::now();
+        let plan = plan::plan(&snapshot, &deployment, now);
+        let mut owner = Owner::of(&*deployment);
+        for action in plan.actions {
+            if !self.apply(&mut owner, &deployment, action, now).await? {
+                break;
+            }
+        }
+        Ok(plan.requeue_after.into())
+    }
+}
+
+impl Deployments {
+    fn enqueue_owners(&self, change: &Change<ReplicaSet>) {
         for rs in [&change.old, &change.new].into_iter().flatten() {
             if let Some(owner) = meta::controller_of(&rs.metadata) {
                 if owner.kind == "Deployment" {
-                    self.queue.add(ObjectKey::new(meta::namespace(&**rs), &owner.name));
+                    self.queue.add(ObjectKey::new(meta::namespace(&**rs), &owner.name), change.cause());
                 }
             } else if change.new.is_some() {
                 let labels = rs.metadata.labels.clone().unwrap_or_default();
                 for deployment in self.deployments.by_index(meta::BY_NAMESPACE, meta::namespace(&**rs)) {
                     if selector(&deployment).is_ok_and(|selector| selector.matches(&labels)) {
-                        self.queue.add(ObjectKey::of(&*deployment));
+                        self.queue.add(ObjectKey::of(&*deployment), change.cause());
                     }
                 }
             }
@@ -120,7 +134,7 @@ impl Controller {
     }
 
     /// The strategy Recreate waits for the end of Pods, of which ReplicaSets do not tell.
-    fn wake_recreate(&self, change: &Change<Pod>) {
+    fn enqueue_recreate(&self, change: &Change<Pod>) {
         let Some(old) = &change.old else {
             return;
         };
@@ -139,31 +153,8 @@ impl Controller {
         if let Some(deployment) = deployment
             && !is_rolling(&deployment)
         {
-            self.queue.add(ObjectKey::of(&*deployment));
+            self.queue.add(ObjectKey::of(&*deployment), change.cause());
         }
-    }
-
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
-        let Some(deployment) = self.deployments.get(key) else {
-            self.own_expectations.forget(key);
-            self.set_expectations.forget(key);
-            return Ok(Action::AwaitChange);
-        };
-        if !self.own_expectations.satisfied(key) || !self.set_expectations.satisfied(key) {
-            // The event that shows the write brings the key back.
-            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
-        }
-        let sets = self.claim(key, &deployment).await?;
-        let snapshot = self.snapshot(&deployment, sets);
-        let now = Timestamp::now();
-        let plan = plan::plan(&snapshot, &deployment, now);
-        let mut owner = Owner::of(&*deployment);
-        for action in plan.actions {
-            if !self.apply(&mut owner, &deployment, action, now).await? {
-                break;
-            }
-        }
-        Ok(plan.requeue_after.map_or(Action::AwaitChange, Action::RequeueAfter))
     }
 
     fn snapshot(&self, deployment: &Deployment, sets: Vec<Arc<ReplicaSet>>) -> Snapshot {

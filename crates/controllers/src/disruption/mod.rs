@@ -10,49 +10,26 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use informer::{Action, Change, Informer, Informers, ObjectKey, Recorder, WorkQueue};
+use informer::{Action, Change, Informer, ObjectKey, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{Api, DynamicObject, GroupVersionKind, TypeMeta};
+use kube::api::{DynamicObject, GroupVersionKind, TypeMeta};
 use kube::{Client, discovery};
 use machinery::selector::LabelSelector;
-use tokio_util::sync::CancellationToken;
 
 use self::plan::Snapshot;
-use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
 use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::meta;
 use crate::owner::Owner;
 use crate::pods;
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
-    let controller = Arc::new(Controller::new(client, &informers));
-    controller.watch();
-    let synced = async {
-        controller.budgets.synced().await;
-        controller.pods.synced().await;
-        controller.sets.synced().await;
-        controller.deployments.synced().await;
-        controller.stateful.synced().await;
-        controller.controllers.synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
-    }
-    let queue = controller.queue.clone();
-    informer::run("disruption", queue, workers, cancel, |key| {
-        let controller = Arc::clone(&controller);
-        async move { requeue_on_conflict(controller.reconcile(&key).await) }
-    })
-    .await;
-}
-
-struct Controller {
+/// The controller.
+pub(crate) struct Disruptions {
     client: Client,
     budgets: Informer<PodDisruptionBudget>,
     pods: Informer<Pod>,
@@ -65,22 +42,25 @@ struct Controller {
     expectations: Expectations,
 }
 
-impl Controller {
-    fn new(client: Client, informers: &Informers) -> Self {
-        let (budgets, pods) = (informers.informer::<PodDisruptionBudget>(), informers.informer::<Pod>());
+impl Controller for Disruptions {
+    const NAME: &'static str = "disruption";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        let (budgets, pods) = (context.informer::<PodDisruptionBudget>(), context.informer::<Pod>());
         budgets.index(meta::BY_NAMESPACE, meta::namespaces);
         pods.index(meta::BY_NAMESPACE, meta::namespaces);
         pods.index(pods::BY_LABEL, pods::label_values);
         Self {
             budgets,
             pods,
-            sets: informers.informer(),
-            deployments: informers.informer(),
-            stateful: informers.informer(),
-            controllers: informers.informer(),
-            recorder: Recorder::new(client.clone(), "controllermanager", None),
-            client,
-            queue: WorkQueue::new(),
+            sets: context.informer(),
+            deployments: context.informer(),
+            stateful: context.informer(),
+            controllers: context.informer(),
+            recorder: context.recorder("controllermanager"),
+            client: context.client.clone(),
+            queue,
             expectations: Expectations::default(),
         }
     }
@@ -89,36 +69,34 @@ impl Controller {
         let controller = Arc::clone(self);
         self.budgets.on_change(move |change| {
             controller.expectations.observe(change);
-            controller.queue.add(change.key());
+            controller.queue.add_changed(change);
         });
         let controller = Arc::clone(self);
         self.pods.on_change(move |change| {
             if matters(change) {
-                controller.wake(change);
+                controller.enqueue_budgets(change);
             }
         });
         // The sizes of owners are learned when Pods come and go, which they do when a size changes.
     }
 
-    fn wake(&self, change: &Change<Pod>) {
-        for pod in [&change.old, &change.new].into_iter().flatten() {
-            let labels = pod.metadata.labels.clone().unwrap_or_default();
-            for budget in self.budgets.by_index(meta::BY_NAMESPACE, meta::namespace(&**pod)) {
-                if selector(&budget).is_ok_and(|selector| selector.matches(&labels)) {
-                    self.queue.add(ObjectKey::of(&*budget));
-                }
-            }
-        }
+    async fn synced(&self) {
+        self.budgets.synced().await;
+        self.pods.synced().await;
+        self.sets.synced().await;
+        self.deployments.synced().await;
+        self.stateful.synced().await;
+        self.controllers.synced().await;
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(budget) = self.budgets.get(key) else {
             self.expectations.forget(key);
-            return Ok(Action::AwaitChange);
+            return Ok(Action::AwaitChange.because("the budget is gone"));
         };
         if !self.expectations.satisfied(key) {
             // The event that shows the write brings the key back.
-            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }
         let owner = Owner::of(&*budget);
         let snapshot = self.snapshot(&budget).await?;
@@ -130,7 +108,20 @@ impl Controller {
         let shown = || self.budgets.get(key).and_then(|budget| meta::version(&budget.metadata));
         // An eviction may have charged the budget meanwhile: then it is another version, and looked at again.
         owner.patch_status(&self.client, (&old, &plan.status), Some((&self.expectations, &shown))).await?;
-        Ok(plan.requeue_after.map_or(Action::AwaitChange, Action::RequeueAfter))
+        Ok(plan.requeue_after.into())
+    }
+}
+
+impl Disruptions {
+    fn enqueue_budgets(&self, change: &Change<Pod>) {
+        for pod in [&change.old, &change.new].into_iter().flatten() {
+            let labels = pod.metadata.labels.clone().unwrap_or_default();
+            for budget in self.budgets.by_index(meta::BY_NAMESPACE, meta::namespace(&**pod)) {
+                if selector(&budget).is_ok_and(|selector| selector.matches(&labels)) {
+                    self.queue.add(ObjectKey::of(&*budget), change.cause());
+                }
+            }
+        }
     }
 
     async fn snapshot(&self, budget: &PodDisruptionBudget) -> Result<Snapshot, Error> {

@@ -16,16 +16,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use informer::{Action, Change, Informer, Informers, ObjectKey, WorkQueue};
+use informer::{Action, Cause, Change, Informer, ObjectKey, WorkQueue};
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Client;
 use kube::api::{DeleteParams, PostParams, Preconditions};
-use kube::{Api, Client};
 use machinery::selector::LabelSelector;
-use tokio_util::sync::CancellationToken;
 
 use self::slices::{MANAGED_BY_LABEL, MANAGER, SliceWrite, Snapshot};
-use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
 use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::{meta, pods};
 
@@ -38,30 +38,8 @@ const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// For so long changes are gathered, so that Pods that become ready together are written together.
 const GATHER: Duration = Duration::from_millis(2);
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
-    let controller = Arc::new(Controller::new(client, &informers));
-    controller.watch();
-    let synced = async {
-        controller.services.synced().await;
-        controller.pods.synced().await;
-        controller.nodes.synced().await;
-        controller.slices.synced().await;
-        controller.endpoints.synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
-    }
-    let queue = controller.queue.clone();
-    informer::run("endpoints", queue, workers, cancel, |key| {
-        let controller = Arc::clone(&controller);
-        async move { requeue_on_conflict(controller.reconcile(&key).await) }
-    })
-    .await;
-}
-
-struct Controller {
+/// The controller.
+pub(crate) struct Endpointer {
     client: Client,
     services: Informer<Service>,
     pods: Informer<Pod>,
@@ -73,16 +51,19 @@ struct Controller {
     endpoints_expectations: Expectations,
 }
 
-impl Controller {
-    fn new(client: Client, informers: &Informers) -> Self {
+impl Controller for Endpointer {
+    const NAME: &'static str = "endpoint_slice";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
         let controller = Self {
-            client,
-            services: informers.informer(),
-            pods: informers.informer(),
-            nodes: informers.informer(),
-            slices: informers.informer(),
-            endpoints: informers.informer(),
-            queue: WorkQueue::new(),
+            client: context.client.clone(),
+            services: context.informer(),
+            pods: context.informer(),
+            nodes: context.informer(),
+            slices: context.informer(),
+            endpoints: context.informer(),
+            queue,
             slice_expectations: Expectations::default(),
             endpoints_expectations: Expectations::default(),
         };
@@ -99,48 +80,39 @@ impl Controller {
 
     fn watch(self: &Arc<Self>) {
         let controller = Arc::clone(self);
-        self.services.on_change(move |change| controller.wake(change.key()));
+        self.services.on_change(move |change| controller.enqueue(change.key(), change.cause()));
         let controller = Arc::clone(self);
-        self.pods.on_change(move |change| controller.wake_selectors(change));
+        self.pods.on_change(move |change| controller.enqueue_selecting(change));
         let controller = Arc::clone(self);
         self.slices.on_change(move |change| {
             controller.slice_expectations.observe(change);
             let slices = [&change.old, &change.new].into_iter().flatten();
-            slices.filter_map(|slice| service_of(slice)).for_each(|(key, _)| controller.wake(key));
+            slices.filter_map(|slice| service_of(slice)).for_each(|(key, _)| controller.enqueue(key, change.cause()));
         });
         let controller = Arc::clone(self);
         self.endpoints.on_change(move |change| {
             controller.endpoints_expectations.observe(change);
-            controller.wake(change.key());
+            controller.enqueue(change.key(), change.cause());
         });
         let controller = Arc::clone(self);
         self.nodes.on_change(move |change| {
             let zone = |node: &Option<Arc<Node>>| node.as_deref().and_then(zone).map(str::to_owned);
             if zone(&change.old) != zone(&change.new) {
-                controller.services.list().iter().for_each(|service| controller.wake(ObjectKey::of(&**service)));
+                controller
+                    .services
+                    .list()
+                    .iter()
+                    .for_each(|service| controller.enqueue(ObjectKey::of(&**service), change.cause()));
             }
         });
     }
 
-    fn wake(&self, service: ObjectKey) {
-        self.queue.add_after(service, GATHER);
-    }
-
-    fn wake_selectors(&self, change: &Change<Pod>) {
-        if let (Some(old), Some(new)) = (&change.old, &change.new)
-            && !address::matters(old, new)
-        {
-            return;
-        }
-        let mut woken = BTreeSet::new();
-        for pod in [&change.old, &change.new].into_iter().flatten() {
-            for value in pods::label_values(pod) {
-                let services = self.services.by_index(BY_SELECTOR, &value);
-                let selecting = services.iter().filter(|service| selects(service, pod));
-                woken.extend(selecting.map(|service| ObjectKey::of(&**service)));
-            }
-        }
-        woken.into_iter().for_each(|key| self.wake(key));
+    async fn synced(&self) {
+        self.services.synced().await;
+        self.pods.synced().await;
+        self.nodes.synced().await;
+        self.slices.synced().await;
+        self.endpoints.synced().await;
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
@@ -155,7 +127,7 @@ impl Controller {
         }
         if !self.slice_expectations.satisfied(key) || !self.endpoints_expectations.satisfied(key) {
             // The event that shows the write brings the key back.
-            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }
         let mirrored = self.slices.by_index(BY_SERVICE, &kept_by(mirror::MANAGER, key));
         let mut actions = mirror::plan(endpoints.as_deref(), service.as_deref(), &mirrored);
@@ -169,6 +141,29 @@ impl Controller {
         slices?;
         legacy?;
         Ok(Action::AwaitChange)
+    }
+}
+
+impl Endpointer {
+    fn enqueue(&self, service: ObjectKey, cause: Cause) {
+        self.queue.add_after(service, GATHER, cause);
+    }
+
+    fn enqueue_selecting(&self, change: &Change<Pod>) {
+        if let (Some(old), Some(new)) = (&change.old, &change.new)
+            && !address::matters(old, new)
+        {
+            return;
+        }
+        let mut woken = BTreeSet::new();
+        for pod in [&change.old, &change.new].into_iter().flatten() {
+            for value in pods::label_values(pod) {
+                let services = self.services.by_index(BY_SELECTOR, &value);
+                let selecting = services.iter().filter(|service| selects(service, pod));
+                woken.extend(selecting.map(|service| ObjectKey::of(&**service)));
+            }
+        }
+        woken.into_iter().for_each(|key| self.enqueue(key, change.cause()));
     }
 
     fn snapshot(&self, key: &ObjectKey, service: &Service) -> Snapshot {

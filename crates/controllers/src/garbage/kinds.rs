@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
-use informer::WorkQueue;
+use informer::{Cause, WorkQueue};
 use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
@@ -65,11 +65,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client, queue: WorkQueue<Text>) -> Self {
         Self {
             client,
             known: Mutex::default(),
-            queue: WorkQueue::new(),
+            queue,
             refresh: Notify::new(),
             settled: Notify::new(),
             absent: Mutex::default(),
@@ -86,15 +86,18 @@ impl Shared {
         self.absent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn apply(&self, kind: u32, object: &Partial) {
+    fn apply(&self, number: u32, kind: &Arc<str>, object: Partial) {
         let Some(uid) = &object.metadata.uid else {
             return;
         };
         let mut known = self.known();
-        let node = known.graph.node(kind, &object.metadata);
+        let node = known.graph.node(number, &object.metadata);
         let look = known.graph.apply(uid, Some(node));
         drop(known);
-        look.into_iter().for_each(|uid| self.queue.add(uid));
+        if !look.is_empty() {
+            let cause = Cause::change(kind, &Arc::new(object), false);
+            look.into_iter().for_each(|uid| self.queue.add(uid, cause.clone()));
+        }
     }
 
     fn remove(&self, uid: &str) {
@@ -105,7 +108,8 @@ impl Shared {
         if let Some(namespace) = namespace {
             self.absent().remember(uid.into(), namespace);
         }
-        look.into_iter().for_each(|uid| self.queue.add(uid));
+        let cause = Cause::new("an object it belongs to, or that belongs to it, is gone");
+        look.into_iter().for_each(|uid| self.queue.add(uid, cause.clone()));
     }
 
     /// What a fresh list lacks was deleted while nobody watched.
@@ -115,8 +119,8 @@ impl Shared {
     }
 }
 
-/// Watches all kinds until `cancel` is triggered, and triggers `synced` once the first list of each has arrived.
-pub(crate) async fn watch_all(shared: Arc<Shared>, synced: CancellationToken, cancel: CancellationToken) {
+/// Watches all kinds until it is dropped, and triggers `synced` once the first list of each has arrived.
+pub(crate) async fn watch_all(shared: Arc<Shared>, synced: CancellationToken) {
     let mut watches = Watches { shared: Arc::clone(&shared), running: HashMap::new(), tasks: JoinSet::new() };
     let mut first = true;
     loop {
@@ -125,10 +129,8 @@ pub(crate) async fn watch_all(shared: Arc<Shared>, synced: CancellationToken, ca
                 let listed = watches.follow(kinds);
                 if std::mem::take(&mut first) {
                     let all = futures::future::join_all(listed.into_iter().map(CancellationToken::cancelled_owned));
-                    tokio::select! {
-                        () = cancel.cancelled() => {}
-                        _ = tokio::time::timeout(FIRST_SYNC, all) => {}
-                    }
+                    // A kind that is late is known a little later.
+                    let _ = tokio::time::timeout(FIRST_SYNC, all).await;
                     synced.cancel();
                 }
             }
@@ -136,14 +138,10 @@ pub(crate) async fn watch_all(shared: Arc<Shared>, synced: CancellationToken, ca
         }
         let wait = if first { SETTLE[1] } else { REFRESH };
         tokio::select! {
-            () = cancel.cancelled() => break,
             () = tokio::time::sleep(wait) => {}
             () = shared.settled.notified() => {}
             () = shared.refresh.notified() => {
-                tokio::select! {
-                    () = cancel.cancelled() => break,
-                    () = tokio::time::sleep(SETTLE[0]) => {}
-                }
+                tokio::time::sleep(SETTLE[0]).await;
                 let later = Arc::clone(&shared);
                 watches.tasks.spawn(async move {
                     tokio::time::sleep(SETTLE[1]).await;
@@ -153,7 +151,6 @@ pub(crate) async fn watch_all(shared: Arc<Shared>, synced: CancellationToken, ca
             }
         }
     }
-    watches.tasks.shutdown().await;
 }
 
 struct Watches {
@@ -216,20 +213,21 @@ async fn watch(shared: Arc<Shared>, kind: Kind, number: u32, first_list: Cancell
     let api: Api<Partial> = Api::all_with(shared.client.clone(), &kind.resource);
     let config = watcher::Config::default().streaming_lists();
     let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
+    let name: Arc<str> = kind.resource.kind.as_str().into();
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(object)) => {
-                shared.apply(number, &object);
-                listed.extend(object.metadata.uid);
+                listed.extend(object.metadata.uid.clone());
+                shared.apply(number, &name, object);
             }
             Ok(Event::InitDone) => {
                 shared.remove_all_but(number, &std::mem::take(&mut listed));
                 first_list.cancel();
                 continue;
             }
-            Ok(Event::Apply(object)) => shared.apply(number, &object),
+            Ok(Event::Apply(object)) => shared.apply(number, &name, object),
             Ok(Event::Delete(object)) => {
                 if let Some(uid) = &object.metadata.uid {
                     shared.remove(uid);

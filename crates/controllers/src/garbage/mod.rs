@@ -13,63 +13,61 @@ mod tests;
 
 use std::sync::Arc;
 
-use informer::{Action, EventType, Recorder};
+use informer::{Action, Cause, EventType, Recorder, WorkQueue};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
-use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use self::graph::{Dependent, FOREGROUND, Fate, Node, ORPHAN, Owner, Text};
 use self::kinds::{Partial, Shared};
 use self::plan::{CollectStep, Policy, Standing, Wishes};
-use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::Config;
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
 use crate::discovery::Kind;
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, workers: usize, cancel: CancellationToken) {
-    let shared = Arc::new(Shared::new(client.clone()));
-    let synced = CancellationToken::new();
-    let watches = kinds::watch_all(Arc::clone(&shared), synced.clone(), cancel.clone());
-    let collector = Arc::new(Collector {
-        recorder: Recorder::new(client, "garbage-collector-controller", None),
-        shared: Arc::clone(&shared),
-    });
-    let collect = async {
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            () = synced.cancelled() => {}
-        }
-        let queue = shared.queue.clone();
-        informer::run("garbage", queue, workers, cancel.clone(), |uid: Text| {
-            let collector = Arc::clone(&collector);
-            async move { requeue_on_conflict(collector.look_at(&uid).await) }
-        })
-        .await;
-    };
-    futures::join!(watches, collect);
-}
-
-struct Collector {
+/// The controller.
+pub(crate) struct GarbageCollector {
     shared: Arc<Shared>,
     recorder: Recorder,
+    synced: CancellationToken,
 }
 
-impl Collector {
-    async fn look_at(&self, uid: &Text) -> Result<Action, Error> {
+impl Controller for GarbageCollector {
+    const NAME: &'static str = "garbage_collector_attempt_to_delete";
+    /// The UID of an object.
+    type Key = Text;
+
+    fn new(context: &Context, queue: WorkQueue<Text>) -> Self {
+        Self {
+            shared: Arc::new(Shared::new(context.client.clone(), queue)),
+            recorder: context.recorder("garbage-collector-controller"),
+            synced: CancellationToken::new(),
+        }
+    }
+
+    fn watch(self: &Arc<Self>) {}
+
+    async fn synced(&self) {
+        self.synced.cancelled().await;
+    }
+
+    async fn reconcile(&self, uid: &Text) -> Result<Action, Error> {
         let Some((node, kind)) = self.node(uid) else {
-            return Ok(Action::AwaitChange);
+            return Ok(Action::AwaitChange.because("the object is gone"));
         };
         // Most of the time the graph alone shows that there is nothing to do.
         if node.fate == Fate::Goes || (node.fate == Fate::Stays && self.is_held(&node)) {
-            return Ok(Action::AwaitChange);
+            return Ok(Action::AwaitChange.because("its owners hold it, or it goes by itself"));
         }
         let api: Api<Partial> = api(&self.shared.client, &kind, &node.namespace);
         let live = ok_if_not_found(api.get(&node.name).await)?;
         let Some(meta) = live.map(|live| live.metadata).filter(|meta| meta.uid.as_deref() == Some(&**uid)) else {
             // It is gone; the watch will say so.
-            return Ok(Action::AwaitChange);
+            return Ok(Action::AwaitChange.because("the object is gone"));
         };
         let (node, dependents) = {
             let mut known = self.shared.known();
@@ -95,6 +93,17 @@ impl Collector {
         Ok(Action::AwaitChange)
     }
 
+    fn workers(config: &Config) -> usize {
+        // Garbage is many objects, and one small request for each.
+        config.workers.saturating_mul(2)
+    }
+
+    async fn background(&self) {
+        kinds::watch_all(Arc::clone(&self.shared), self.synced.clone()).await;
+    }
+}
+
+impl GarbageCollector {
     fn node(&self, uid: &str) -> Option<(Node, Arc<Kind>)> {
         let known = self.shared.known();
         let node = known.graph.get(uid)?.clone();
@@ -202,7 +211,8 @@ impl Collector {
                 owners.iter_mut().for_each(|owner| owner.block_owner_deletion = Some(false));
                 patch(api, meta, json!({ "metadata": { "ownerReferences": owners } })).await?;
                 // What follows rests on the version that this made old: it is looked at again.
-                self.shared.queue.add(meta.uid.as_deref().unwrap_or_default().into());
+                let cause = Cause::new("it blocks the deletion of its owner no more");
+                self.shared.queue.add(meta.uid.as_deref().unwrap_or_default().into(), cause);
                 return Ok(false);
             }
             CollectStep::Orphan(dependents) => self.orphan(meta, &dependents).await?,
@@ -211,7 +221,10 @@ impl Collector {
                 let left: Vec<&String> = left.collect();
                 patch(api, meta, json!({ "metadata": { "finalizers": left } })).await?;
             }
-            CollectStep::LookAt(uids) => uids.into_iter().for_each(|uid| self.shared.queue.add(uid)),
+            CollectStep::LookAt(uids) => {
+                let cause = Cause::new("its owner waits for it to go");
+                uids.into_iter().for_each(|uid| self.shared.queue.add(uid, cause.clone()));
+            }
         }
         Ok(true)
     }

@@ -4,6 +4,7 @@
 //! finished are let go: the finalizer by which Jobs count must never keep a Pod for ever.
 
 mod indexes;
+pub(crate) mod orphans;
 pub(crate) mod plan;
 pub(crate) mod pod;
 mod policy;
@@ -12,18 +13,18 @@ mod tests;
 
 use std::sync::Arc;
 
-use informer::{Action, Change, Informer, Informers, ObjectKey, WorkQueue};
+use informer::{Action, Cause, Change, Informer, ObjectKey, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client};
+use kube::Client;
+use kube::api::{DeleteParams, Preconditions};
 use machinery::selector::LabelSelector;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use self::plan::Plan;
-use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
 use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::meta;
 use crate::owner::Owner;
@@ -33,53 +34,29 @@ const KIND: &str = "Job";
 /// Who manages a Job that says nothing about it: this controller.
 const MANAGED_BY: &str = "kubernetes.io/job-controller";
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
-    let controller = Arc::new(Controller::new(client, &informers));
-    controller.watch();
-    let synced = async {
-        controller.jobs.synced().await;
-        controller.pods.informer().synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
-    }
-    let (jobs, orphans) = (Arc::clone(&controller), Arc::clone(&controller));
-    let (queue, orphan_queue) = (controller.queue.clone(), controller.orphans.clone());
-    let jobs = informer::run("job", queue, workers, cancel.clone(), |key| {
-        let controller = Arc::clone(&jobs);
-        async move { requeue_on_conflict(controller.reconcile(&key).await) }
-    });
-    let orphans = informer::run("job-orphan", orphan_queue, workers, cancel, |key| {
-        let controller = Arc::clone(&orphans);
-        async move { requeue_on_conflict(controller.let_go(&key).await) }
-    });
-    tokio::join!(jobs, orphans);
-}
-
-struct Controller {
+/// The controller.
+pub(crate) struct Jobs {
     client: Client,
     jobs: Informer<Job>,
     pods: PodControl,
     queue: WorkQueue<ObjectKey>,
-    /// Pods that are counted by nobody any more.
-    orphans: WorkQueue<ObjectKey>,
     /// What was written to the Jobs themselves.
     expectations: Expectations,
 }
 
-impl Controller {
-    fn new(client: Client, informers: &Informers) -> Self {
-        let jobs = informers.informer::<Job>();
+impl Controller for Jobs {
+    const NAME: &'static str = "job";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        let jobs = context.informer::<Job>();
         jobs.index(meta::BY_NAMESPACE, meta::namespaces);
         jobs.index(meta::BY_CONTROLLER, meta::controller_uids);
         Self {
             jobs,
-            pods: PodControl::new(client.clone(), informers, "job-controller", Words::Plain),
-            client,
-            queue: WorkQueue::new(),
-            orphans: WorkQueue::new(),
+            pods: PodControl::new(context, "job-controller", Words::Plain),
+            client: context.client.clone(),
+            queue,
             expectations: Expectations::default(),
         }
     }
@@ -88,40 +65,36 @@ impl Controller {
         let controller = Arc::clone(self);
         self.jobs.on_change(move |change| {
             controller.expectations.observe(change);
-            controller.queue.add(change.key());
-            if let (Some(gone), None) = (&change.old, &change.new) {
-                let left = controller.pods.informer().by_index(meta::BY_CONTROLLER, meta::uid(&**gone));
-                left.iter()
-                    .filter(|pod| pod::is_tracked(pod))
-                    .for_each(|pod| controller.orphans.add(ObjectKey::of(&**pod)));
-            }
+            controller.queue.add_changed(change);
         });
         let controller = Arc::clone(self);
         self.pods.informer().on_change(move |change| {
             controller.pods.expectations.observe(change);
             if concerns_job(change) {
                 let jobs = |namespace: &str| controller.jobs.by_index(meta::BY_NAMESPACE, namespace);
-                pod_control::wake(&controller.queue, change, KIND, jobs, |job| selector(job).ok());
-            }
-            if let Some(pod) = change.new.as_deref().filter(|pod| pod::is_tracked(pod)) {
-                controller.orphans.add(ObjectKey::of(pod));
+                pod_control::enqueue_owners(&controller.queue, change, KIND, jobs, |job| selector(job).ok());
             }
         });
+    }
+
+    async fn synced(&self) {
+        self.jobs.synced().await;
+        self.pods.informer().synced().await;
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(job) = self.jobs.get(key) else {
             self.expectations.forget(key);
             self.pods.expectations.forget(key);
-            return Ok(Action::AwaitChange);
+            return Ok(Action::AwaitChange.because("the job is gone"));
         };
         let managed_by = job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref());
         if managed_by.is_some_and(|manager| manager != MANAGED_BY) {
-            return Ok(Action::AwaitChange);
+            return Ok(Action::AwaitChange.because("another controller manages it"));
         }
         if !self.expectations.satisfied(key) || !self.pods.expectations.satisfied(key) {
             // The event that shows the write brings the key back.
-            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }
         let now = Timestamp::now();
         if let Some(due) = plan::expires(&job).filter(|_| !meta::is_deleting(&*job)) {
@@ -130,16 +103,18 @@ impl Controller {
                 self.expire(key, &job).await?;
                 return Ok(Action::AwaitChange);
             }
-            self.queue.add_after(key.clone(), wait);
+            self.queue.add_after(key.clone(), wait, Cause::new("the end of its time to live"));
         }
         let owner = Owner::of(&*job);
         let selector = selector(&job)?;
         let pods = self.pods.claim(&owner, &*job, &selector, |_| true).await?;
         let plan = plan::plan(&job, &pods, &owner, now);
         self.apply(&owner, &job, &plan).await?;
-        Ok(plan.requeue_after.map_or(Action::AwaitChange, Action::RequeueAfter))
+        Ok(plan.requeue_after.into())
     }
+}
 
+impl Jobs {
     async fn apply(&self, owner: &Owner, job: &Job, plan: &Plan) -> Result<(), Error> {
         for pod in plan.delete_uncounted.iter().filter(|pod| pod::is_tracked(pod)) {
             self.pods.patch(owner, pod, untracking(pod)).await?;
@@ -172,29 +147,6 @@ impl Controller {
             Preconditions { uid: job.metadata.uid.clone(), resource_version: job.metadata.resource_version.clone() };
         ok_if_not_found(api.delete(&key.name, &DeleteParams::foreground().preconditions(preconditions)).await)?;
         Ok(())
-    }
-
-    /// Takes the finalizer from a Pod that no Job counts any more.
-    async fn let_go(&self, key: &ObjectKey) -> Result<Action, Error> {
-        let Some(pod) = self.pods.informer().get(key).filter(|pod| pod::is_tracked(pod)) else {
-            return Ok(Action::AwaitChange);
-        };
-        if let Some(owner) = meta::controller_of(&pod.metadata) {
-            let job = self.jobs.get(&ObjectKey::new(&key.namespace, &owner.name));
-            if owner.kind != KIND || job.is_some_and(|job| meta::uid(&*job) == owner.uid && !plan::is_finished(&job)) {
-                return Ok(Action::AwaitChange);
-            }
-            // The informer of Jobs may be behind that of Pods.
-            let api: Api<Job> = Api::namespaced(self.client.clone(), &key.namespace);
-            let live = ok_if_not_found(api.get(&owner.name).await)?;
-            if live.is_some_and(|live| meta::uid(&live) == owner.uid && !plan::is_finished(&live)) {
-                return Ok(Action::AwaitChange);
-            }
-        }
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        let patch = Patch::Strategic(untracking(&pod));
-        ok_if_not_found(api.patch(&key.name, &PatchParams::default(), &patch).await)?;
-        Ok(Action::AwaitChange)
     }
 }
 

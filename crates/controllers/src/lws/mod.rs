@@ -14,25 +14,25 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use informer::{Action, EventType, Informer, Informers, ObjectKey, Recorder, WorkQueue};
+use informer::{Action, EventType, Informer, ObjectKey, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use kube::Client;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, PostParams, Preconditions};
-use kube::{Api, Client};
 use machinery::addon::LWS;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
 use self::make::Wishes;
 use self::plan::Snapshot;
 use self::spec::Spec;
-use crate::addon::{InstalledBy, Subjects};
+use crate::addon::{CustomResourceController, Subjects};
 use crate::applier::{Applier, Mark};
-use crate::client::{Error, ok_if_not_found};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
 use crate::expectations::EXPECTATIONS_TIMEOUT;
 use crate::history::{Choice, History, Latest, surplus};
 use crate::owner::Owner;
@@ -50,26 +50,8 @@ fn resource() -> ApiResource {
     )
 }
 
-/// Runs the controller while the addon's definition is there, until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
-    let (outer, shared) = (client.clone(), informers.clone());
-    let kind = (resource(), InstalledBy::Addon(LWS));
-    addon::while_served(client, informers, kind, cancel, move |sets, stop| {
-        let controller = Arc::new(Controller::new(outer.clone(), &shared, sets));
-        async move {
-            controller.watch();
-            controller.synced().await;
-            let reconcile = |key| {
-                let controller = Arc::clone(&controller);
-                async move { controller.reconcile(&key).await }
-            };
-            controller.subjects.work("leaderworkerset", workers, stop, reconcile).await;
-        }
-    })
-    .await;
-}
-
-struct Controller {
+/// The controller.
+pub(crate) struct LeaderWorkerSets {
     client: Client,
     subjects: Subjects,
     sets: Informer<StatefulSet>,
@@ -81,29 +63,33 @@ struct Controller {
     applier: Applier,
 }
 
-impl Controller {
-    fn new(client: Client, informers: &Informers, groups: Informer<DynamicObject>) -> Self {
-        let (sets, pods) = (informers.informer::<StatefulSet>(), informers.informer::<Pod>());
+impl Controller for LeaderWorkerSets {
+    const NAME: &'static str = "leaderworkerset";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        let (sets, pods) = (context.informer::<StatefulSet>(), context.informer::<Pod>());
         sets.index(meta::BY_NAMESPACE, meta::namespaces);
         pods.index(pods::BY_LABEL, pods::label_values);
         Self {
-            subjects: Subjects::new(groups),
+            subjects: Subjects::new(context, &resource(), queue),
             sets,
             pods,
-            services: informers.informer(),
-            nodes: informers.informer(),
-            history: Arc::new(History::new(client.clone(), informers)),
-            recorder: Recorder::new(client.clone(), "leaderworkerset-controller", None),
-            applier: Applier::new(client.clone(), "lws"),
-            client,
+            services: context.informer(),
+            nodes: context.informer(),
+            history: Arc::new(History::new(context)),
+            recorder: context.recorder("leaderworkerset-controller"),
+            applier: Applier::new(context.client.clone(), "lws"),
+            client: context.client.clone(),
         }
     }
 
-    fn watch(&self) {
+    fn watch(self: &Arc<Self>) {
+        Subjects::watch(self, |controller| &controller.subjects);
         let queue = &self.subjects.queue;
-        self.history.watch(WorkQueue::clone(queue), KIND);
-        addon::wake(&self.sets, make::NAME, queue);
-        addon::wake(&self.pods, make::NAME, queue);
+        self.history.watch(queue, KIND);
+        addon::enqueue_labelled(&self.sets, make::NAME, queue);
+        addon::enqueue_labelled(&self.pods, make::NAME, queue);
     }
 
     async fn synced(&self) {
@@ -119,11 +105,11 @@ impl Controller {
         let Some(set) = self.subjects.get(key) else {
             self.history.expectations.forget(key);
             self.applier.forget(key);
-            return Ok(Action::AwaitChange);
+            return Ok(Action::AwaitChange.because("the set is gone or going"));
         };
-        if !self.subjects.is_shown(key) || !self.history.expectations.satisfied(key) {
+        if !self.subjects.satisfied(key) || !self.history.expectations.satisfied(key) {
             // The event that shows the write brings the key back.
-            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }
         let owner = Owner::of_dynamic(&set, &resource());
         let spec = Spec(&set.data["spec"]);
@@ -164,7 +150,17 @@ impl Controller {
         self.history.delete(&owner, &surplus(&revisions, used, REVISIONS)).await?;
         Ok(Action::AwaitChange)
     }
+}
 
+impl CustomResourceController for LeaderWorkerSets {
+    const ADDON: &'static str = LWS;
+
+    fn resource() -> ApiResource {
+        resource()
+    }
+}
+
+impl LeaderWorkerSets {
     fn snapshot(
         &self,
         key: &ObjectKey,

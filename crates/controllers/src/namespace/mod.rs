@@ -9,15 +9,15 @@ pub(crate) mod plan;
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
-use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
+use informer::{Action, Informer, ObjectKey, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::Client;
 use kube::api::{DeleteParams, DynamicObject, ListParams, PartialObjectMeta, PostParams};
-use kube::{Api, Client};
-use tokio_util::sync::CancellationToken;
 
 use self::plan::{FINALIZER, Survey};
-use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
 use crate::discovery::{self, Kind};
 use crate::meta;
 use crate::owner::Owner;
@@ -33,48 +33,62 @@ pub(crate) fn is_active(namespace: &Namespace) -> bool {
     !meta::is_deleting(namespace) && phase != Some("Terminating")
 }
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
-    let namespaces: Informer<Namespace> = informers.informer();
-    let pods: Informer<Pod> = informers.informer();
-    let queue = WorkQueue::new();
-    let wake = queue.clone();
-    namespaces.on_change(move |change| wake.add(change.key().name));
-    let (wake, known) = (queue.clone(), namespaces.clone());
-    pods.on_change(move |change| {
-        let namespace = change.key().namespace;
-        let gone = change.new.is_none();
-        if gone && known.get(&ObjectKey::new("", &namespace)).is_some_and(|namespace| plan::is_due(&namespace)) {
-            wake.add(namespace);
-        }
-    });
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = namespaces.synced() => {}
-    }
-    let state = Arc::new((client, namespaces));
-    informer::run("namespace", queue, workers, cancel, |name: String| {
-        let state = Arc::clone(&state);
-        async move { requeue_on_conflict(reconcile(&state.0, &state.1, &name).await) }
-    })
-    .await;
+/// The controller.
+pub(crate) struct Namespaces {
+    client: Client,
+    namespaces: Informer<Namespace>,
+    pods: Informer<Pod>,
+    queue: WorkQueue<String>,
 }
 
-async fn reconcile(client: &Client, namespaces: &Informer<Namespace>, name: &str) -> Result<Action, Error> {
-    let Some(namespace) = namespaces.get(&ObjectKey::new("", name)).filter(|namespace| plan::is_due(namespace)) else {
-        return Ok(Action::AwaitChange);
-    };
-    let survey = empty(client, name).await;
-    let plan = plan::plan(&namespace, &survey, Timestamp::now());
-    let api: Api<Namespace> = Api::all(client.clone());
-    if let Some(status) = &plan.status {
-        let old = namespace.status.clone().unwrap_or_default();
-        Owner::of(&*namespace).patch_status(client, (&old, status), None).await?;
+impl Controller for Namespaces {
+    const NAME: &'static str = "namespace";
+    /// The name of a namespace.
+    type Key = String;
+
+    fn new(context: &Context, queue: WorkQueue<String>) -> Self {
+        Self { client: context.client.clone(), namespaces: context.informer(), pods: context.informer(), queue }
     }
-    if plan.finalize {
-        finalize(&api, &namespace).await?;
+
+    fn watch(self: &Arc<Self>) {
+        let queue = self.queue.clone();
+        self.namespaces.on_change(move |change| queue.add(change.key().name, change.cause()));
+        let controller = Arc::clone(self);
+        self.pods.on_change(move |change| {
+            if change.new.is_some() {
+                return;
+            }
+            let namespace = change.key().namespace;
+            let known = controller.namespaces.get(&ObjectKey::new("", &namespace));
+            if known.is_some_and(|namespace| plan::is_due(&namespace)) {
+                controller.queue.add(namespace, change.cause());
+            }
+        });
     }
-    Ok(plan.requeue_after.map_or(Action::AwaitChange, Action::RequeueAfter))
+
+    async fn synced(&self) {
+        self.namespaces.synced().await;
+    }
+
+    async fn reconcile(&self, name: &String) -> Result<Action, Error> {
+        let Some(namespace) = self.namespaces.get(&ObjectKey::new("", name)) else {
+            return Ok(Action::AwaitChange.because("the namespace is gone"));
+        };
+        if !plan::is_due(&namespace) {
+            return Ok(Action::AwaitChange.because("the namespace is not to go"));
+        }
+        let survey = empty(&self.client, name).await;
+        let plan = plan::plan(&namespace, &survey, Timestamp::now());
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        if let Some(status) = &plan.status {
+            let old = namespace.status.clone().unwrap_or_default();
+            Owner::of(&*namespace).patch_status(&self.client, (&old, status), None).await?;
+        }
+        if plan.finalize {
+            finalize(&api, &namespace).await?;
+        }
+        Ok(plan.requeue_after.into())
+    }
 }
 
 /// Asks everything in the namespace to go, Pods first, and says what is left.

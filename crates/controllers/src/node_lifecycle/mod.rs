@@ -15,57 +15,25 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use informer::{Action, Change, EventType, Informer, Informers, ObjectKey, Recorder, WorkQueue};
+use informer::{Action, Change, EventType, Informer, ObjectKey, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::watcher;
-use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use self::evict::Verdict;
 use self::plan::{GRACE, Plan};
-use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
-use crate::{meta, pods};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
+use crate::{Config, meta, pods};
 
 /// Where nodes keep their leases.
 const LEASES: &str = "kube-node-lease";
-
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, cancel: CancellationToken) {
-    let leases = Informer::start(
-        Api::namespaced(client.clone(), LEASES),
-        watcher::Config::default().streaming_lists(),
-        cancel.clone(),
-    );
-    let controller = Arc::new(Controller::new(client, &informers));
-    controller.watch(&leases);
-    let synced = async {
-        controller.nodes.synced().await;
-        controller.pods.synced().await;
-        leases.synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
-    }
-    let queue = controller.queue.clone();
-    let reconcile = informer::run("node-lifecycle", queue, 1, cancel.clone(), |name: String| {
-        let controller = Arc::clone(&controller);
-        async move { requeue_on_conflict(controller.reconcile(&name).await) }
-    });
-    let watch_clocks = async {
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = controller.watch_clocks() => {}
-        }
-    };
-    futures::join!(reconcile, watch_clocks);
-}
 
 /// A sign of life: when the lease was renewed and when the status was written, as the node says.
 type Sign = (Option<MicroTime>, Option<Time>);
@@ -86,34 +54,41 @@ struct Memory {
     ready: HashSet<String>,
 }
 
-struct Controller {
+/// The controller.
+pub(crate) struct NodeLifecycle {
     client: Client,
     nodes: Informer<Node>,
     pods: Informer<Pod>,
+    leases: Informer<Lease>,
     recorder: Recorder,
     queue: WorkQueue<String>,
     memory: Mutex<Memory>,
 }
 
-impl Controller {
-    fn new(client: Client, informers: &Informers) -> Self {
-        let (nodes, pods) = (informers.informer::<Node>(), informers.informer::<Pod>());
+impl Controller for NodeLifecycle {
+    const NAME: &'static str = "node_lifecycle_controller";
+    type Key = String;
+
+    fn new(context: &Context, queue: WorkQueue<String>) -> Self {
+        let (nodes, pods) = (context.informer(), context.informer::<Pod>());
         pods.index(pods::BY_NODE, pods::node_names);
+        let api = kube::Api::namespaced(context.client.clone(), LEASES);
         Self {
-            recorder: Recorder::new(client.clone(), "node-controller", None),
-            client,
+            recorder: context.recorder("node-controller"),
+            client: context.client.clone(),
             nodes,
             pods,
-            queue: WorkQueue::new(),
+            leases: Informer::start(api, watcher::Config::default().streaming_lists(), context.cancel.clone()),
+            queue,
             memory: Mutex::default(),
         }
     }
 
-    fn watch(self: &Arc<Self>, leases: &Informer<Lease>) {
+    fn watch(self: &Arc<Self>) {
         let controller = Arc::clone(self);
         self.nodes.on_change(move |change| controller.node_changed(change));
         let controller = Arc::clone(self);
-        leases.on_change(move |change| {
+        self.leases.on_change(move |change| {
             if let Some(lease) = &change.new {
                 let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
                 controller.heard(&change.key().name, |sign| sign.0 = renewed);
@@ -128,68 +103,20 @@ impl Controller {
                 && let Some(known) = controller.nodes.get(&ObjectKey::new("", node))
                 && !evict::driving(taints(&known)).is_empty()
             {
-                controller.queue.add(node.to_owned());
+                controller.queue.add(node.to_owned(), change.cause());
             }
         });
     }
 
-    fn node_changed(&self, change: &Change<Node>) {
-        let name = change.key().name;
-        let Some(node) = &change.new else {
-            self.memory().heartbeats.remove(&name);
-            self.set_ready(&name, false);
-            return;
-        };
-        let heard = plan::condition(node, "Ready").and_then(|ready| ready.last_heartbeat_time.clone());
-        self.heard(&name, |sign| sign.1 = heard);
-        if change.old.is_none() {
-            let message = format!("Node {name} event: Registered Node {name} in Controller");
-            self.recorder.event(&meta::reference(&**node), EventType::Normal, "RegisteredNode", message);
-        }
-        self.set_ready(&name, plan::is_ready(node));
-        self.queue.add(name);
+    async fn synced(&self) {
+        self.nodes.synced().await;
+        self.pods.synced().await;
+        self.leases.synced().await;
     }
 
-    /// Whether others may evict depends on the last one or two that are ready.
-    fn set_ready(&self, name: &str, ready: bool) {
-        let mut memory = self.memory();
-        let changed = if ready { memory.ready.insert(name.to_owned()) } else { memory.ready.remove(name) };
-        let few = memory.ready.len() <= 2;
-        drop(memory);
-        if changed && few {
-            self.nodes.list().iter().for_each(|node| self.queue.add(meta::name(&**node).to_owned()));
-        }
-    }
-
-    fn heard(&self, node: &str, change: impl FnOnce(&mut Sign)) {
-        let mut memory = self.memory();
-        let heartbeat = memory.heartbeats.entry(node.to_owned()).or_default();
-        let before = heartbeat.sign.clone();
-        change(&mut heartbeat.sign);
-        if heartbeat.sign != before || heartbeat.seen.is_none() {
-            heartbeat.seen = Some(Instant::now());
-        }
-    }
-
-    /// Everybody starts afresh after a sleep.
-    async fn watch_clocks(&self) {
-        let start = Instant::now();
-        let mut detector = sleep::Detector::new(Timestamp::now(), Duration::ZERO);
-        loop {
-            tokio::time::sleep(sleep::PERIOD).await;
-            if detector.observe(Timestamp::now(), start.elapsed()) {
-                tracing::info!("the machine slept: every node has a full grace period again");
-                let now = Instant::now();
-                let mut memory = self.memory();
-                memory.heartbeats.values_mut().for_each(|heartbeat| heartbeat.seen = Some(now));
-                memory.driven.values_mut().for_each(|since| *since = now);
-            }
-        }
-    }
-
-    async fn reconcile(&self, name: &str) -> Result<Action, Error> {
+    async fn reconcile(&self, name: &String) -> Result<Action, Error> {
         let Some(node) = self.nodes.get(&ObjectKey::new("", name)) else {
-            return Ok(Action::AwaitChange);
+            return Ok(Action::AwaitChange.because("the node is gone"));
         };
         let on_paper = plan::is_paper(&node);
         let (silent_for, others_down) = {
@@ -204,7 +131,68 @@ impl Controller {
         let next_eviction = self.evict(name, &drives).await?;
         // A node that is given up speaks when it comes back.
         let next_look = (silent_for < GRACE && !on_paper).then(|| GRACE - silent_for);
-        Ok(next_eviction.into_iter().chain(next_look).min().map_or(Action::AwaitChange, Action::RequeueAfter))
+        Ok(next_eviction.into_iter().chain(next_look).min().into())
+    }
+
+    /// Everybody starts afresh after a sleep.
+    async fn background(&self) {
+        let start = Instant::now();
+        let mut detector = sleep::Detector::new(Timestamp::now(), Duration::ZERO);
+        loop {
+            tokio::time::sleep(sleep::PERIOD).await;
+            if detector.observe(Timestamp::now(), start.elapsed()) {
+                tracing::info!("the machine slept: every node has a full grace period again");
+                let now = Instant::now();
+                let mut memory = self.memory();
+                memory.heartbeats.values_mut().for_each(|heartbeat| heartbeat.seen = Some(now));
+                memory.driven.values_mut().for_each(|since| *since = now);
+            }
+        }
+    }
+
+    fn workers(_: &Config) -> usize {
+        1
+    }
+}
+
+impl NodeLifecycle {
+    fn node_changed(&self, change: &Change<Node>) {
+        let name = change.key().name;
+        let Some(node) = &change.new else {
+            self.memory().heartbeats.remove(&name);
+            self.set_ready(&name, false, change);
+            return;
+        };
+        let heard = plan::condition(node, "Ready").and_then(|ready| ready.last_heartbeat_time.clone());
+        self.heard(&name, |sign| sign.1 = heard);
+        if change.old.is_none() {
+            let message = format!("Node {name} event: Registered Node {name} in Controller");
+            self.recorder.event(&meta::reference(&**node), EventType::Normal, "RegisteredNode", message);
+        }
+        self.set_ready(&name, plan::is_ready(node), change);
+        self.queue.add(name, change.cause());
+    }
+
+    /// Whether others may evict depends on the last one or two that are ready.
+    fn set_ready(&self, name: &str, ready: bool, change: &Change<Node>) {
+        let mut memory = self.memory();
+        let changed = if ready { memory.ready.insert(name.to_owned()) } else { memory.ready.remove(name) };
+        let few = memory.ready.len() <= 2;
+        drop(memory);
+        if changed && few {
+            let nodes = self.nodes.list();
+            nodes.iter().for_each(|node| self.queue.add(meta::name(&**node).to_owned(), change.cause()));
+        }
+    }
+
+    fn heard(&self, node: &str, change: impl FnOnce(&mut Sign)) {
+        let mut memory = self.memory();
+        let heartbeat = memory.heartbeats.entry(node.to_owned()).or_default();
+        let before = heartbeat.sign.clone();
+        change(&mut heartbeat.sign);
+        if heartbeat.sign != before || heartbeat.seen.is_none() {
+            heartbeat.seen = Some(Instant::now());
+        }
     }
 
     async fn apply(&self, node: &Node, plan: Plan) -> Result<(), Error> {

@@ -17,26 +17,26 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use informer::{Action, EventType, Informer, Informers, ObjectKey, Recorder};
+use informer::{Action, Cause, EventType, Informer, ObjectKey, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams, Preconditions,
 };
 use kube::runtime::watcher;
-use kube::{Api, Client};
 use machinery::addon::RBG;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use self::plan::{Plan, Snapshot};
 use self::role::{Group, Workload};
 use self::state::State;
-use crate::addon::{self, InstalledBy, Objects, Subjects};
+use crate::addon::{self, CustomResourceController, InstalledBy, Objects, Subjects};
 use crate::applier::{self, Applier, Mark};
-use crate::client::{Error, ok_if_not_found};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
 use crate::expectations::EXPECTATIONS_TIMEOUT;
 use crate::owner::Owner;
 use crate::{meta, pods};
@@ -50,32 +50,9 @@ fn resource() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, "v1alpha2", KIND), "rolebasedgroups")
 }
 
-/// Runs the controller while the addon's definition is there, until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
-    let (outer, shared) = (client.clone(), informers.clone());
-    let kind = (resource(), InstalledBy::Addon(RBG));
-    addon::while_served(client, informers, kind, cancel, move |groups, stop| {
-        let with = (outer.clone(), shared.clone());
-        let controller = Arc::new(Controller::new(outer.clone(), &shared, groups, &stop));
-        async move {
-            controller.watch();
-            controller.synced().await;
-            let subjects = &controller.subjects;
-            let work = subjects.work("rolebasedgroup", workers, stop.clone(), |key| {
-                let controller = Arc::clone(&controller);
-                async move { controller.reconcile(&key).await }
-            });
-            // What could not be made while its kind was not there, can be now.
-            let turned = || subjects.wake_all();
-            let label = (make::GROUP_LABEL, &subjects.queue);
-            let followed = controller.custom.iter().map(|kind| kind.follow(with.clone(), label, turned, stop.clone()));
-            tokio::join!(work, futures::future::join_all(followed));
-        }
-    })
-    .await;
-}
-
-struct Controller {
+/// The controller.
+pub(crate) struct RoleBasedGroups {
+    context: Context,
     client: Client,
     subjects: Subjects,
     deployments: Informer<Deployment>,
@@ -91,17 +68,20 @@ struct Controller {
     told: Mutex<HashMap<ObjectKey, Vec<(&'static str, String)>>>,
 }
 
-impl Controller {
-    fn new(client: Client, informers: &Informers, groups: Informer<DynamicObject>, stop: &CancellationToken) -> Self {
-        let pods = informers.informer::<Pod>();
+impl Controller for RoleBasedGroups {
+    const NAME: &'static str = "rolebasedgroup";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        let pods = context.informer::<Pod>();
         pods.index(pods::BY_LABEL, pods::label_values);
-        let (deployments, sets) = (informers.informer::<Deployment>(), informers.informer::<StatefulSet>());
+        let (deployments, sets) = (context.informer::<Deployment>(), context.informer::<StatefulSet>());
         deployments.index(meta::BY_CONTROLLER, meta::controller_uids);
         sets.index(meta::BY_CONTROLLER, meta::controller_uids);
-        let services = informers.informer::<Service>();
+        let services = context.informer::<Service>();
         services.index(meta::BY_CONTROLLER, meta::controller_uids);
         // Nobody else reads ConfigMaps: only those of groups are kept.
-        let labelled = watcher::Config::default().labels(make::GROUP_LABEL).streaming_lists();
+        let labelled = watcher::Config::default().labels(make::GROUP_LABEL);
         let custom = [
             (Workload::LeaderWorkerSet.resource(), InstalledBy::Anybody),
             // Their status is written here.
@@ -110,27 +90,29 @@ impl Controller {
             (applier::resource("scheduling.volcano.sh/v1beta1", "PodGroup"), InstalledBy::Anybody),
         ];
         Self {
-            subjects: Subjects::new(groups),
+            subjects: Subjects::new(context, &resource(), queue),
             deployments,
             sets,
             services,
-            configs: Informer::start(Api::all(client.clone()), labelled, stop.clone()),
+            configs: context.informer_of_selected(labelled),
             pods,
             custom: custom.map(|(resource, installed_by)| Objects::new(resource, installed_by)),
-            recorder: Recorder::new(client.clone(), "rolebasedgroup-controller", None),
-            applier: Applier::new(client.clone(), "rbg"),
-            client,
+            recorder: context.recorder("rolebasedgroup-controller"),
+            applier: Applier::new(context.client.clone(), "rbg"),
+            client: context.client.clone(),
+            context: context.clone(),
             told: Mutex::default(),
         }
     }
 
-    fn watch(&self) {
+    fn watch(self: &Arc<Self>) {
+        Subjects::watch(self, |controller| &controller.subjects);
         let queue = &self.subjects.queue;
-        addon::wake(&self.deployments, make::GROUP_LABEL, queue);
-        addon::wake(&self.sets, make::GROUP_LABEL, queue);
-        addon::wake(&self.services, make::GROUP_LABEL, queue);
-        addon::wake(&self.configs, make::GROUP_LABEL, queue);
-        addon::wake(&self.pods, make::GROUP_LABEL, queue);
+        addon::enqueue_labelled(&self.deployments, make::GROUP_LABEL, queue);
+        addon::enqueue_labelled(&self.sets, make::GROUP_LABEL, queue);
+        addon::enqueue_labelled(&self.services, make::GROUP_LABEL, queue);
+        addon::enqueue_labelled(&self.configs, make::GROUP_LABEL, queue);
+        addon::enqueue_labelled(&self.pods, make::GROUP_LABEL, queue);
     }
 
     async fn synced(&self) {
@@ -146,11 +128,11 @@ impl Controller {
         let Some(object) = self.subjects.get(key) else {
             self.applier.forget(key);
             self.told().remove(key);
-            return Ok(Action::AwaitChange);
+            return Ok(Action::AwaitChange.because("the group is gone or going"));
         };
-        if !self.subjects.is_shown(key) {
+        if !self.subjects.satisfied(key) {
             // The event that shows the write brings the key back.
-            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }
         let owner = Owner::of_dynamic(&object, &resource());
         let group = Group { owner: &owner, object: &object };
@@ -170,6 +152,25 @@ impl Controller {
         Ok(Action::AwaitChange)
     }
 
+    /// Follows the kinds that have definitions of their own.
+    async fn background(&self) {
+        // What could not be made while its kind was not there, can be now.
+        let turned = || self.subjects.enqueue_all(&Cause::new("a kind it may be made of is served now"));
+        let label = (make::GROUP_LABEL, &self.subjects.queue);
+        let followed = self.custom.iter().map(|kind| kind.follow(&self.context, label, turned));
+        futures::future::join_all(followed).await;
+    }
+}
+
+impl CustomResourceController for RoleBasedGroups {
+    const ADDON: &'static str = RBG;
+
+    fn resource() -> ApiResource {
+        resource()
+    }
+}
+
+impl RoleBasedGroups {
     /// How the group's roles stand.
     fn snapshot(&self, group: Group<'_>) -> Snapshot {
         let namespace = group.namespace();

@@ -6,21 +6,20 @@
 
 use std::sync::Arc;
 
-use informer::{Action, Informers, ObjectKey};
+use informer::{Action, Cause, ObjectKey, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
-use kube::{Api, Client};
 use machinery::addon::RBG;
 use machinery::int_or_string;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::conditions::Conditions;
 use super::role::EXCLUSIVE;
-use crate::addon::{self, InstalledBy, Objects, Subjects};
+use crate::addon::{CustomResourceController, InstalledBy, Objects, Subjects};
 use crate::applier;
-use crate::client::{Error, ok_if_not_found};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
 use crate::expectations::EXPECTATIONS_TIMEOUT;
 use crate::owner::Owner;
 
@@ -36,45 +35,46 @@ fn resource() -> ApiResource {
     applier::resource(&super::resource().api_version, "RoleBasedGroupSet")
 }
 
-/// Runs the controller while the addon's definition is there, until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
-    let (outer, shared) = (client.clone(), informers.clone());
-    let kind = (resource(), InstalledBy::Addon(RBG));
-    addon::while_served(client, informers, kind, cancel, move |sets, stop| {
-        let with = (outer.clone(), shared.clone());
-        let groups = Objects::new(super::resource(), InstalledBy::Addon(RBG));
-        let controller = Arc::new(Controller { client: outer.clone(), subjects: Subjects::new(sets), groups });
-        async move {
-            let subjects = &controller.subjects;
-            subjects.objects.synced().await;
-            let work = subjects.work("rolebasedgroupset", workers, stop.clone(), |key| {
-                let controller = Arc::clone(&controller);
-                async move { controller.reconcile(&key).await }
-            });
-            let label = (SET, &subjects.queue);
-            tokio::join!(work, controller.groups.follow(with, label, || subjects.wake_all(), stop.clone()));
-        }
-    })
-    .await;
-}
-
-struct Controller {
-    client: Client,
+/// The controller.
+pub(crate) struct RoleBasedGroupSets {
+    context: Context,
     subjects: Subjects,
     groups: Objects,
 }
 
-impl Controller {
+impl Controller for RoleBasedGroupSets {
+    const NAME: &'static str = "rolebasedgroupset";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        Self {
+            context: context.clone(),
+            subjects: Subjects::new(context, &resource(), queue),
+            groups: Objects::new(super::resource(), InstalledBy::Addon(RBG)),
+        }
+    }
+
+    fn watch(self: &Arc<Self>) {
+        Subjects::watch(self, |controller| &controller.subjects);
+    }
+
+    async fn synced(&self) {
+        self.subjects.objects.synced().await;
+    }
+
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
-        let Some(set) = self.subjects.get(key) else { return Ok(Action::AwaitChange) };
-        if !self.subjects.is_shown(key) || !self.groups.is_followed() {
+        let Some(set) = self.subjects.get(key) else {
+            return Ok(Action::AwaitChange.because("the set is gone or going"));
+        };
+        if !self.subjects.satisfied(key) || !self.groups.is_followed() {
             // What shows the write, or the groups, brings the key back.
             return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
         }
         let owner = Owner::of_dynamic(&set, &resource());
         let groups = self.groups.controlled_by(owner.uid());
         let plan = plan(&set, &owner, &groups, Timestamp::now());
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &self.groups.resource);
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.context.client.clone(), &key.namespace, &self.groups.resource);
         for group in &plan.delete {
             let uid = group.metadata.uid.clone();
             let params = DeleteParams::background().preconditions(Preconditions { uid, resource_version: None });
@@ -82,12 +82,26 @@ impl Controller {
         }
         for group in &plan.apply {
             let version = applier::resource(group["apiVersion"].as_str().unwrap_or_default(), super::KIND);
-            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &version);
+            let api: Api<DynamicObject> = Api::namespaced_with(self.context.client.clone(), &key.namespace, &version);
             let name = group["metadata"]["name"].as_str().unwrap_or_default();
             api.patch(name, &PatchParams::apply("rbgset").force(), &Patch::Apply(group)).await?;
         }
-        self.subjects.patch_status(&self.client, (&owner, &set), &plan.status).await?;
+        self.subjects.patch_status(&self.context.client, (&owner, &set), &plan.status).await?;
         Ok(Action::AwaitChange)
+    }
+
+    /// Follows the groups.
+    async fn background(&self) {
+        let turned = || self.subjects.enqueue_all(&Cause::new("its groups are served now"));
+        self.groups.follow(&self.context, (SET, &self.subjects.queue), turned).await;
+    }
+}
+
+impl CustomResourceController for RoleBasedGroupSets {
+    const ADDON: &'static str = RBG;
+
+    fn resource() -> ApiResource {
+        resource()
     }
 }
 

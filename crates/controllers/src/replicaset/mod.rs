@@ -12,67 +12,74 @@ mod tests;
 
 use std::sync::Arc;
 
-use informer::{Action, Change, Informers, ObjectKey, WorkQueue};
+use informer::{Action, Change, ObjectKey, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use machinery::selector::LabelSelector;
-use tokio_util::sync::CancellationToken;
 
 use self::plan::{Failure, Plan, Snapshot};
 use self::sets::Sets;
-use crate::client::{Error, requeue_on_conflict};
+use crate::client::Error;
+use crate::controller::{Context, Controller};
 use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::owner::Owner;
 use crate::pod_control::{self, PodControl, Words};
 use crate::{claim, meta, pods};
 
-/// Runs the controller of ReplicaSets until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
-    let sets = Sets::replica_sets(&informers);
-    run_for(client, &informers, sets, "replicaset-controller", workers, cancel).await;
-}
+/// The controller of ReplicaSets.
+pub(crate) struct ReplicaSets(Arc<Replicas>);
 
-/// Runs the controller of ReplicationControllers until `cancel` is triggered.
-pub(crate) async fn run_legacy(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
-    let sets = Sets::controllers(&informers);
-    run_for(client, &informers, sets, "replication-controller", workers, cancel).await;
-}
+impl Controller for ReplicaSets {
+    const NAME: &'static str = "replicaset";
+    type Key = ObjectKey;
 
-async fn run_for(
-    client: Client,
-    informers: &Informers,
-    sets: Sets,
-    component: &'static str,
-    workers: usize,
-    cancel: CancellationToken,
-) {
-    let controller = Arc::new(Controller {
-        pods: PodControl::new(client.clone(), informers, component, Words::Plain),
-        client,
-        sets,
-        queue: WorkQueue::new(),
-        expectations: Arc::default(),
-    });
-    controller.watch();
-    let synced = async {
-        controller.sets.synced().await;
-        controller.pods.informer().synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        let sets = Sets::replica_sets(&context.informers);
+        Self(Replicas::new(context, sets, "replicaset-controller", queue))
     }
-    let queue = controller.queue.clone();
-    informer::run(component, queue, workers, cancel, |key| {
-        let controller = Arc::clone(&controller);
-        async move { requeue_on_conflict(controller.reconcile(&key).await) }
-    })
-    .await;
+
+    fn watch(self: &Arc<Self>) {
+        self.0.watch();
+    }
+
+    async fn synced(&self) {
+        self.0.synced().await;
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
+        self.0.reconcile(key).await
+    }
 }
 
-struct Controller {
+/// The controller of ReplicationControllers.
+pub(crate) struct ReplicationControllers(Arc<Replicas>);
+
+impl Controller for ReplicationControllers {
+    const NAME: &'static str = "replicationmanager";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        let sets = Sets::controllers(&context.informers);
+        Self(Replicas::new(context, sets, "replication-controller", queue))
+    }
+
+    fn watch(self: &Arc<Self>) {
+        self.0.watch();
+    }
+
+    async fn synced(&self) {
+        self.0.synced().await;
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
+        self.0.reconcile(key).await
+    }
+}
+
+/// What both controllers are.
+struct Replicas {
     client: Client,
     sets: Sets,
     pods: PodControl,
@@ -81,24 +88,40 @@ struct Controller {
     expectations: Arc<Expectations>,
 }
 
-impl Controller {
+impl Replicas {
+    fn new(context: &Context, sets: Sets, component: &'static str, queue: WorkQueue<ObjectKey>) -> Arc<Self> {
+        Arc::new(Self {
+            pods: PodControl::new(context, component, Words::Plain),
+            client: context.client.clone(),
+            sets,
+            queue,
+            expectations: Arc::default(),
+        })
+    }
+
     fn watch(self: &Arc<Self>) {
-        self.sets.wake(&self.queue, &self.expectations);
+        self.sets.watch(&self.queue, &self.expectations);
         let controller = Arc::clone(self);
         self.pods.informer().on_change(move |change| {
             controller.pods.expectations.observe(change);
             if concerns_owner(change) {
                 let sets = |namespace: &str| controller.sets.by_index(meta::BY_NAMESPACE, namespace);
-                pod_control::wake(&controller.queue, change, controller.sets.kind(), sets, |set| selector(set).ok());
+                let kind = controller.sets.kind();
+                pod_control::enqueue_owners(&controller.queue, change, kind, sets, |set| selector(set).ok());
             }
         });
+    }
+
+    async fn synced(&self) {
+        self.sets.synced().await;
+        self.pods.informer().synced().await;
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some((rs, owner)) = self.sets.get(key) else {
             self.expectations.forget(key);
             self.pods.expectations.forget(key);
-            return Ok(Action::AwaitChange);
+            return Ok(Action::AwaitChange.because("the set is gone"));
         };
         let selector = selector(&rs)?;
         let now = Timestamp::now();
@@ -137,10 +160,7 @@ impl Controller {
         let is_pending =
             [&self.pods.expectations, &*self.expectations].iter().any(|expectations| !expectations.satisfied(key));
         let unseen = is_pending.then_some(EXPECTATIONS_TIMEOUT);
-        Ok(match plan.requeue_after.into_iter().chain(unseen).min() {
-            Some(wait) => Action::RequeueAfter(wait),
-            None => Action::AwaitChange,
-        })
+        Ok(plan.requeue_after.into_iter().chain(unseen).min().into())
     }
 
     fn snapshot(&self, key: &ObjectKey, rs: &ReplicaSet) -> Snapshot {

@@ -69,11 +69,11 @@ impl Sets {
         }
     }
 
-    /// Puts every object that changes into `queue`, after what the change shows was struck out of `expectations`.
-    pub(super) fn wake(&self, queue: &WorkQueue<ObjectKey>, expectations: &Arc<Expectations>) {
+    /// Enqueues every object that changes, after `expectations` has observed the change.
+    pub(super) fn watch(&self, queue: &WorkQueue<ObjectKey>, expectations: &Arc<Expectations>) {
         match self {
-            Self::ReplicaSets(sets) => wake(sets, queue, expectations),
-            Self::Controllers(sets) => wake(sets, queue, expectations),
+            Self::ReplicaSets(sets) => watch(sets, queue, expectations),
+            Self::Controllers(sets) => watch(sets, queue, expectations),
         }
     }
 
@@ -88,14 +88,14 @@ impl Sets {
 
 /// Changes of the status alone count too: whoever writes one of these, the controller itself or somebody else, it must
 /// come to what the Pods say.
-fn wake<K>(sets: &Informer<K>, queue: &WorkQueue<ObjectKey>, expectations: &Arc<Expectations>)
+fn watch<K>(sets: &Informer<K>, queue: &WorkQueue<ObjectKey>, expectations: &Arc<Expectations>)
 where
     K: Object<DynamicType = ()> + Metadata<Ty = ObjectMeta>,
 {
     let (queue, expectations) = (queue.clone(), Arc::clone(expectations));
     sets.on_change(move |change: &Change<K>| {
         expectations.observe(change);
-        queue.add(change.key());
+        queue.add_changed(change);
     });
 }
 

@@ -14,19 +14,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use informer::{Action, EventType, Informer, Informers, ObjectKey, WorkQueue};
+use informer::{Action, EventType, Informer, ObjectKey, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
 use machinery::selector::LabelSelector;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use self::plan::{Plan, Revision, Snapshot};
 use self::service::Verdict;
-use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
 use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::history::{self, Choice, History, Latest};
 use crate::meta;
@@ -37,28 +37,8 @@ const KIND: &str = "StatefulSet";
 /// In what time the first list of all claims should have come.
 const CLAIMS_LISTED: Duration = Duration::from_millis(500);
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
-    let controller = Arc::new(Controller::new(client, &informers));
-    controller.watch();
-    let synced = async {
-        controller.sets.synced().await;
-        controller.history.synced().await;
-        controller.pods.informer().synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
-    }
-    let queue = controller.queue.clone();
-    informer::run("statefulset", queue, workers, cancel, |key| {
-        let controller = Arc::clone(&controller);
-        async move { requeue_on_conflict(controller.reconcile(&key).await) }
-    })
-    .await;
-}
-
-struct Controller {
+/// The controller.
+pub(crate) struct StatefulSets {
     client: Client,
     sets: Informer<StatefulSet>,
     claims: Informer<PersistentVolumeClaim>,
@@ -72,19 +52,22 @@ struct Controller {
     expectations: Expectations,
 }
 
-impl Controller {
-    fn new(client: Client, informers: &Informers) -> Self {
-        let sets = informers.informer::<StatefulSet>();
+impl Controller for StatefulSets {
+    const NAME: &'static str = "statefulset";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        let sets = context.informer::<StatefulSet>();
         sets.index(meta::BY_NAMESPACE, meta::namespaces);
         Self {
             sets,
-            claims: informers.informer(),
-            services: informers.informer(),
+            claims: context.informer(),
+            services: context.informer(),
             told: Mutex::default(),
-            pods: PodControl::new(client.clone(), informers, "statefulset-controller", Words::StatefulSet),
-            history: Arc::new(History::new(client.clone(), informers)),
-            client,
-            queue: WorkQueue::new(),
+            pods: PodControl::new(context, "statefulset-controller", Words::StatefulSet),
+            history: Arc::new(History::new(context)),
+            client: context.client.clone(),
+            queue,
             expectations: Expectations::default(),
         }
     }
@@ -93,15 +76,15 @@ impl Controller {
         let controller = Arc::clone(self);
         self.sets.on_change(move |change| {
             controller.expectations.observe(change);
-            controller.queue.add(change.key());
+            controller.queue.add_changed(change);
         });
-        self.history.watch(self.queue.clone(), KIND);
+        self.history.watch(&self.queue, KIND);
         let controller = Arc::clone(self);
         self.claims.on_change(move |change| {
             // A Pod waits until the claim of the one before it is gone.
             let (Some(claim), None) = (&change.old, &change.new) else { return };
             for (set, _) in identity::pod_owners(claim).filter_map(|pod| pod.rsplit_once('-')) {
-                controller.queue.add(ObjectKey::new(meta::namespace(&**claim), set));
+                controller.queue.add(ObjectKey::new(meta::namespace(&**claim), set), change.cause());
             }
         });
         let controller = Arc::clone(self);
@@ -109,16 +92,22 @@ impl Controller {
             let key = change.key();
             let namespace = controller.sets.by_index(meta::BY_NAMESPACE, &key.namespace);
             let named = namespace.iter().filter(|set| service::name_of(set) == Some(key.name.as_str()));
-            named.for_each(|set| controller.queue.add(ObjectKey::of(&**set)));
+            named.for_each(|set| controller.queue.add(ObjectKey::of(&**set), change.cause()));
         });
         let controller = Arc::clone(self);
         self.pods.informer().on_change(move |change| {
             controller.pods.expectations.observe(change);
             if pod_control::concerns_owner(change) {
                 let sets = |namespace: &str| controller.sets.by_index(meta::BY_NAMESPACE, namespace);
-                pod_control::wake(&controller.queue, change, KIND, sets, |set| selector(set).ok());
+                pod_control::enqueue_owners(&controller.queue, change, KIND, sets, |set| selector(set).ok());
             }
         });
+    }
+
+    async fn synced(&self) {
+        self.sets.synced().await;
+        self.history.synced().await;
+        self.pods.informer().synced().await;
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
@@ -127,17 +116,17 @@ impl Controller {
             self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             self.pods.expectations.forget(key);
             self.history.expectations.forget(key);
-            return Ok(Action::AwaitChange);
+            return Ok(Action::AwaitChange.because("the set is gone"));
         };
         let written = [&self.expectations, &self.pods.expectations, &self.history.expectations];
         if written.iter().any(|expectations| !expectations.satisfied(key)) {
             // The event that shows the write brings the key back.
-            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
+            return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }
         let templates = set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_deref()).unwrap_or_default();
         if !templates.is_empty() && !self.claims.is_synced() {
             // Sets without claims need not wait for them.
-            return Ok(Action::RequeueAfter(CLAIMS_LISTED));
+            return Ok(Action::RequeueAfter(CLAIMS_LISTED).because("the claims are not listed yet"));
         }
         let owner = Owner::of(&*set);
         let selector = selector(&set)?;
@@ -155,9 +144,11 @@ impl Controller {
         done?;
         self.truncate(&owner, &set, &snapshot, &revisions).await?;
         let requeue_after = plan.requeue_after.into_iter().chain(self.look_at_service(&owner, &set)).min();
-        Ok(requeue_after.map_or(Action::AwaitChange, Action::RequeueAfter))
+        Ok(requeue_after.into())
     }
+}
 
+impl StatefulSets {
     /// Says what is wrong with the set's Service; or in what time to look again.
     fn look_at_service(&self, owner: &Owner, set: &StatefulSet) -> Option<Duration> {
         let name = service::name_of(set).filter(|_| self.services.is_synced())?;

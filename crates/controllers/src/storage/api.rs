@@ -2,13 +2,12 @@
 
 use informer::EventType;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
-use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::Value;
 
 use super::Binder;
 use super::claims::Note;
-use crate::client::Error;
+use crate::client::{Api, Error};
 use crate::meta;
 
 impl Binder {

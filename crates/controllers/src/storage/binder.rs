@@ -8,7 +8,6 @@ use informer::{Action, ObjectKey};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::Api;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use machinery::quantity::Quantity;
 use serde_json::json;
@@ -20,7 +19,7 @@ use super::facts::{
 };
 use super::provision::{self, PROVISIONER};
 use super::{BY_CLAIM_REF, Binder, FREE, bind, volumes};
-use crate::client::{Error, ok_if_not_found};
+use crate::client::{Api, Error, ok_if_not_found};
 use crate::{meta, pods};
 
 /// What the machine refused is tried again after this time.

@@ -5,15 +5,15 @@
 
 use std::sync::Arc;
 
-use informer::{Action, EventType, Informer, Informers, ObjectKey, Recorder, WorkQueue};
+use informer::{Action, EventType, Informer, ObjectKey, Recorder, WorkQueue};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
 use kube::api::PostParams;
-use kube::{Api, Client};
-use tokio_util::sync::CancellationToken;
 
 use super::facts::ephemeral_claim;
-use crate::client::{Error, requeue_on_conflict};
+use crate::client::{Api, Error};
+use crate::controller::{Context, Controller};
 use crate::{meta, pods};
 
 /// Pods with ephemeral volumes.
@@ -52,59 +52,53 @@ pub(crate) fn is_for(claim: &PersistentVolumeClaim, pod: &Pod) -> Result<(), Str
     Err(format!("PVC {namespace}/{name} was not created for pod {pod} (pod is not owner)"))
 }
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
-    let maker = Arc::new(Maker {
-        recorder: Recorder::new(client.clone(), "ephemeral_volume", None),
-        client,
-        pods: informers.informer(),
-        claims: informers.informer(),
-    });
-    maker.pods.index(WITH_EPHEMERAL, |pod| {
-        let namespace = meta::namespace(pod);
-        plan(pod).iter().map(|(_, claim)| format!("{namespace}/{}", meta::name(claim))).collect()
-    });
-    let queue = WorkQueue::new();
-    let wake = queue.clone();
-    maker.pods.on_change(move |change| {
-        if change.old.is_none() && change.new.as_ref().is_some_and(|pod| !plan(pod).is_empty()) {
-            wake.add(change.key());
-        }
-    });
-    let (wake, pods) = (queue.clone(), maker.pods.clone());
-    maker.claims.on_change(move |change| {
-        // A claim that was in the way is gone, or the Pod's own was deleted under it.
-        if change.new.is_none() {
-            let key = change.key();
-            for pod in pods.by_index(WITH_EPHEMERAL, &format!("{}/{}", key.namespace, key.name)) {
-                wake.add(ObjectKey::of(&*pod));
-            }
-        }
-    });
-    let synced = async {
-        maker.pods.synced().await;
-        maker.claims.synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
-    }
-    informer::run("ephemeral-volumes", queue, workers, cancel, |key: ObjectKey| {
-        let maker = Arc::clone(&maker);
-        async move { requeue_on_conflict(maker.make(&key).await) }
-    })
-    .await;
-}
-
-struct Maker {
+/// The controller.
+pub(crate) struct EphemeralVolumes {
     client: Client,
     recorder: Recorder,
     pods: Informer<Pod>,
     claims: Informer<PersistentVolumeClaim>,
+    queue: WorkQueue<ObjectKey>,
 }
 
-impl Maker {
-    async fn make(&self, key: &ObjectKey) -> Result<Action, Error> {
+impl Controller for EphemeralVolumes {
+    const NAME: &'static str = "ephemeral_volume";
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        let pods = context.informer::<Pod>();
+        pods.index(WITH_EPHEMERAL, |pod| {
+            let namespace = meta::namespace(pod);
+            plan(pod).iter().map(|(_, claim)| format!("{namespace}/{}", meta::name(claim))).collect()
+        });
+        let (client, recorder) = (context.client.clone(), context.recorder("ephemeral_volume"));
+        Self { client, recorder, pods, claims: context.informer(), queue }
+    }
+
+    fn watch(self: &Arc<Self>) {
+        let queue = self.queue.clone();
+        self.pods.on_change(move |change| {
+            if change.old.is_none() && change.new.as_ref().is_some_and(|pod| !plan(pod).is_empty()) {
+                queue.add_changed(change);
+            }
+        });
+        let (queue, pods) = (self.queue.clone(), self.pods.clone());
+        self.claims.on_change(move |change| {
+            // A claim that was in the way is gone, or the Pod's own was deleted under it.
+            if change.new.is_none() {
+                for pod in pods.by_index(WITH_EPHEMERAL, &change.key().to_string()) {
+                    queue.add(ObjectKey::of(&*pod), change.cause());
+                }
+            }
+        });
+    }
+
+    async fn synced(&self) {
+        self.pods.synced().await;
+        self.claims.synced().await;
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(pod) = self.pods.get(key) else { return Ok(Action::AwaitChange) };
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
         for (volume, claim) in plan(&pod) {

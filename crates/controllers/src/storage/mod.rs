@@ -17,21 +17,21 @@ mod provision;
 mod tests;
 mod volumes;
 
-use std::path::PathBuf;
+use std::fmt;
 use std::sync::Arc;
 
-use informer::{Informer, Informers, ObjectKey, Recorder, WorkQueue};
+use informer::{Action, Informer, ObjectKey, Recorder, WorkQueue};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Client;
-use tokio_util::sync::CancellationToken;
 
 use self::facts::{
     BIND_COMPLETED, BY_CLAIM, claim_class, claim_ref, claim_ref_key, claims_of, is_default, text, volume_class,
     volume_name, volume_phase,
 };
 use self::provision::Directories;
-use crate::client::requeue_on_conflict;
+use crate::client::Error;
+use crate::controller::{Context, Controller};
 use crate::meta;
 
 /// Volumes that are free, by their class.
@@ -42,49 +42,28 @@ const BY_CLAIM_REF: &str = "controllers/claim-ref";
 const PENDING: &str = "controllers/pending-claims";
 /// Claims by the volume they name.
 const BY_VOLUME: &str = "controllers/volume";
+
+/// What to reconcile.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
+pub(crate) enum Key {
+    /// A claim.
     Claim(ObjectKey),
+    /// A volume, by its name.
     Volume(String),
 }
 
-/// Runs the controller until `cancel` is triggered. Volumes are made below `directory`.
-pub(crate) async fn run(
-    client: Client,
-    informers: Informers,
-    directory: PathBuf,
-    workers: usize,
-    cancel: CancellationToken,
-) {
-    let binder = Arc::new(Binder::new(client, &informers, Directories::new(directory)));
-    let queue = WorkQueue::new();
-    binder.index();
-    let synced = async {
-        binder.claims.synced().await;
-        binder.volumes.synced().await;
-        binder.classes.synced().await;
-        binder.pods.synced().await;
-        binder.nodes.synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
-    }
-    // Only now: what arrives first would find the rest missing, and missing is an answer here.
-    binder.wake(&queue);
-    informer::run("storage", queue, workers, cancel, |key: Key| {
-        let binder = Arc::clone(&binder);
-        async move {
-            requeue_on_conflict(match &key {
-                Key::Claim(key) => binder.claim(key).await,
-                Key::Volume(name) => binder.volume(name).await,
-            })
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Claim(key) => write!(f, "claim {key}"),
+            Self::Volume(name) => write!(f, "volume {name}"),
         }
-    })
-    .await;
+    }
 }
 
-struct Binder {
+/// The controller.
+pub(crate) struct Binder {
+    queue: WorkQueue<Key>,
     client: Client,
     recorder: Recorder,
     directories: Directories,
@@ -95,73 +74,91 @@ struct Binder {
     nodes: Informer<Node>,
 }
 
-impl Binder {
-    fn new(client: Client, informers: &Informers, directories: Directories) -> Self {
-        Self {
-            recorder: Recorder::new(client.clone(), "persistentvolume-controller", None),
-            client,
-            directories,
-            claims: informers.informer(),
-            volumes: informers.informer(),
-            classes: informers.informer(),
-            pods: informers.informer(),
-            nodes: informers.informer(),
-        }
-    }
+impl Controller for Binder {
+    const NAME: &'static str = "persistentvolume_binder";
+    type Key = Key;
 
-    fn index(&self) {
-        self.pods.index(BY_CLAIM, claims_of);
-        self.volumes.index(BY_CLAIM_REF, |volume| claim_ref_key(volume).into_iter().collect());
-        self.volumes.index(FREE, |volume| match claim_ref(volume).is_none() && volume_phase(volume) == "Available" {
+    fn new(context: &Context, queue: WorkQueue<Key>) -> Self {
+        let binder = Self {
+            queue,
+            recorder: context.recorder("persistentvolume-controller"),
+            client: context.client.clone(),
+            directories: Directories::new(context.config.volumes_dir.clone()),
+            claims: context.informer(),
+            volumes: context.informer(),
+            classes: context.informer(),
+            pods: context.informer(),
+            nodes: context.informer(),
+        };
+        binder.pods.index(BY_CLAIM, claims_of);
+        binder.volumes.index(BY_CLAIM_REF, |volume| claim_ref_key(volume).into_iter().collect());
+        binder.volumes.index(FREE, |volume| match claim_ref(volume).is_none() && volume_phase(volume) == "Available" {
             true => vec![volume_class(volume).to_owned()],
             false => Vec::new(),
         });
-        self.claims.index(BY_VOLUME, |claim| vec![volume_name(claim).to_owned()]);
-        self.claims.index(PENDING, |claim| match facts::annotated(claim, BIND_COMPLETED) {
+        binder.claims.index(BY_VOLUME, |claim| vec![volume_name(claim).to_owned()]);
+        binder.claims.index(PENDING, |claim| match facts::annotated(claim, BIND_COMPLETED) {
             true => Vec::new(),
             false => vec![claim_class(claim).to_owned()],
         });
+        binder
     }
 
-    fn wake(&self, queue: &WorkQueue<Key>) {
-        let (wake, volumes) = (queue.clone(), self.volumes.clone());
+    fn watch(self: &Arc<Self>) {
+        let (queue, volumes) = (self.queue.clone(), self.volumes.clone());
         self.claims.on_change(move |change| {
             let key = change.key();
             let claim = change.new.as_deref().or(change.old.as_deref());
-            for volume in volumes.by_index(BY_CLAIM_REF, &format!("{}/{}", key.namespace, key.name)) {
-                wake.add(Key::Volume(meta::name(&*volume).to_owned()));
+            for volume in volumes.by_index(BY_CLAIM_REF, &key.to_string()) {
+                queue.add(Key::Volume(meta::name(&*volume).to_owned()), change.cause());
             }
             if let Some(name) = claim.map(volume_name).filter(|name| !name.is_empty()) {
-                wake.add(Key::Volume(name.to_owned()));
+                queue.add(Key::Volume(name.to_owned()), change.cause());
             }
-            wake.add(Key::Claim(key));
+            queue.add(Key::Claim(key), change.cause());
         });
-        let (wake, claims) = (queue.clone(), self.claims.clone());
+        let (queue, claims) = (self.queue.clone(), self.claims.clone());
         self.volumes.on_change(move |change| {
             let name = change.key().name;
             for claim in claims.by_index(BY_VOLUME, &name) {
-                wake.add(Key::Claim(ObjectKey::of(&*claim)));
+                queue.add(Key::Claim(ObjectKey::of(&*claim)), change.cause());
             }
             if let Some(volume) = &change.new {
                 if let Some(reference) = claim_ref(volume) {
-                    wake.add(Key::Claim(ObjectKey::new(text(&reference.namespace), text(&reference.name))));
+                    let claim = ObjectKey::new(text(&reference.namespace), text(&reference.name));
+                    queue.add(Key::Claim(claim), change.cause());
                 } else if volume_phase(volume) == "Available" {
                     for claim in claims.by_index(PENDING, volume_class(volume)) {
-                        wake.add(Key::Claim(ObjectKey::of(&*claim)));
+                        queue.add(Key::Claim(ObjectKey::of(&*claim)), change.cause());
                     }
                 }
             }
-            wake.add(Key::Volume(name));
+            queue.add(Key::Volume(name), change.cause());
         });
-        let (wake, claims) = (queue.clone(), self.claims.clone());
+        let (queue, claims) = (self.queue.clone(), self.claims.clone());
         self.classes.on_change(move |change| {
             let Some(class) = &change.new else { return };
             let name = meta::name(&**class);
             for class in [Some(name), is_default(class).then_some("")].into_iter().flatten() {
                 for claim in claims.by_index(PENDING, class) {
-                    wake.add(Key::Claim(ObjectKey::of(&*claim)));
+                    queue.add(Key::Claim(ObjectKey::of(&*claim)), change.cause());
                 }
             }
         });
+    }
+
+    async fn synced(&self) {
+        self.claims.synced().await;
+        self.volumes.synced().await;
+        self.classes.synced().await;
+        self.pods.synced().await;
+        self.nodes.synced().await;
+    }
+
+    async fn reconcile(&self, key: &Key) -> Result<Action, Error> {
+        match key {
+            Key::Claim(key) => self.claim(key).await,
+            Key::Volume(name) => self.volume(name).await,
+        }
     }
 }

@@ -6,27 +6,22 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use informer::{Action, Informer, Informers, ObjectKey, WorkQueue};
+use informer::{Action, Informer, ObjectKey, WorkQueue};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
 
+use super::Key;
 use super::facts::{BY_CLAIM, claims_of, has_finalizer, volume_phase};
-use crate::client::{Error, ok_if_not_found, requeue_on_conflict};
+use crate::client::{Api, Error, ok_if_not_found};
+use crate::controller::{Context, Controller};
 use crate::{meta, pods};
 
 const CLAIM: &str = "kubernetes.io/pvc-protection";
 const VOLUME: &str = "kubernetes.io/pv-protection";
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
-    Claim(ObjectKey),
-    Volume(String),
-}
 
 /// Whether a Pod keeps its claims. One that is on no node does not: no kubelet starts it with a claim that is going.
 pub(crate) fn keeps_claims(pod: &Pod) -> bool {
@@ -46,69 +41,73 @@ where
     Some(json!({ "metadata": { "resourceVersion": meta.resource_version, "finalizers": left } }))
 }
 
-/// Runs the controller until `cancel` is triggered.
-pub(crate) async fn run(client: Client, informers: Informers, workers: usize, cancel: CancellationToken) {
-    let guard = Arc::new(Guard {
-        client,
-        claims: informers.informer(),
-        volumes: informers.informer(),
-        pods: informers.informer(),
-        lists: Mutex::default(),
-    });
-    guard.pods.index(BY_CLAIM, claims_of);
-    let queue = WorkQueue::new();
-    let wake = queue.clone();
-    guard.claims.on_change(move |change| {
-        if change.new.as_ref().is_some_and(|claim| meta::is_deleting(&**claim)) {
-            wake.add(Key::Claim(change.key()));
-        }
-    });
-    let wake = queue.clone();
-    guard.volumes.on_change(move |change| {
-        if change.new.as_ref().is_some_and(|volume| meta::is_deleting(&**volume)) {
-            wake.add(Key::Volume(change.key().name));
-        }
-    });
-    let (wake, claims) = (queue.clone(), guard.claims.clone());
-    guard.pods.on_change(move |change| {
-        if change.new.is_some() {
-            return;
-        }
-        let namespace = change.key().namespace;
-        for name in change.old.iter().flat_map(|pod| super::facts::claim_names(pod)) {
-            let key = ObjectKey::new(namespace.as_str(), name);
-            if claims.get(&key).is_some_and(|claim| meta::is_deleting(&*claim)) {
-                wake.add(Key::Claim(key));
-            }
-        }
-    });
-    let synced = async {
-        guard.claims.synced().await;
-        guard.volumes.synced().await;
-        guard.pods.synced().await;
-    };
-    tokio::select! {
-        () = cancel.cancelled() => return,
-        () = synced => {}
-    }
-    informer::run("storage-protection", queue, workers, cancel, |key: Key| {
-        let guard = Arc::clone(&guard);
-        async move {
-            requeue_on_conflict(match &key {
-                Key::Claim(key) => guard.claim(key).await,
-                Key::Volume(name) => guard.volume(name).await,
-            })
-        }
-    })
-    .await;
-}
-
-struct Guard {
+/// The controller.
+pub(crate) struct Protection {
     client: Client,
     claims: Informer<PersistentVolumeClaim>,
     volumes: Informer<PersistentVolume>,
     pods: Informer<Pod>,
     lists: Mutex<HashMap<String, Listed>>,
+    queue: WorkQueue<Key>,
+}
+
+impl Controller for Protection {
+    const NAME: &'static str = "pvcprotection";
+    type Key = Key;
+
+    fn new(context: &Context, queue: WorkQueue<Key>) -> Self {
+        let pods = context.informer();
+        pods.index(BY_CLAIM, claims_of);
+        Self {
+            client: context.client.clone(),
+            claims: context.informer(),
+            volumes: context.informer(),
+            pods,
+            lists: Mutex::default(),
+            queue,
+        }
+    }
+
+    fn watch(self: &Arc<Self>) {
+        let queue = self.queue.clone();
+        self.claims.on_change(move |change| {
+            if change.new.as_ref().is_some_and(|claim| meta::is_deleting(&**claim)) {
+                queue.add(Key::Claim(change.key()), change.cause());
+            }
+        });
+        let queue = self.queue.clone();
+        self.volumes.on_change(move |change| {
+            if change.new.as_ref().is_some_and(|volume| meta::is_deleting(&**volume)) {
+                queue.add(Key::Volume(change.key().name), change.cause());
+            }
+        });
+        let controller = Arc::clone(self);
+        self.pods.on_change(move |change| {
+            if change.new.is_some() {
+                return;
+            }
+            let namespace = change.key().namespace;
+            for name in change.old.iter().flat_map(|pod| super::facts::claim_names(pod)) {
+                let key = ObjectKey::new(namespace.as_str(), name);
+                if controller.claims.get(&key).is_some_and(|claim| meta::is_deleting(&*claim)) {
+                    controller.queue.add(Key::Claim(key), change.cause());
+                }
+            }
+        });
+    }
+
+    async fn synced(&self) {
+        self.claims.synced().await;
+        self.volumes.synced().await;
+        self.pods.synced().await;
+    }
+
+    async fn reconcile(&self, key: &Key) -> Result<Action, Error> {
+        match key {
+            Key::Claim(key) => self.claim(key).await,
+            Key::Volume(name) => self.volume(name).await,
+        }
+    }
 }
 
 /// The claims that Pods of one namespace used at one version of everything.
@@ -117,7 +116,7 @@ struct Listed {
     used: HashSet<String>,
 }
 
-impl Guard {
+impl Protection {
     async fn claim(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(claim) = self.claims.get(key) else { return Ok(Action::AwaitChange) };
         let Some(patch) = take_off(&*claim, CLAIM) else { return Ok(Action::AwaitChange) };

@@ -89,7 +89,7 @@ pub fn start(deps: Deps) -> Handle {
         kubelet_version: deps.kubelet_version,
         nodes,
         pods,
-        queue: WorkQueue::new(),
+        queue: deps.informers.queue("fake_node"),
         addresses: Mutex::default(),
     });
     let mut tasks = JoinSet::new();
@@ -104,7 +104,7 @@ pub fn start(deps: Deps) -> Handle {
             keeper.watch();
         }
     });
-    tasks.spawn(informer::run("fake-nodes", keeper.queue.clone(), WORKERS, cancel.clone(), move |key: Key| {
+    tasks.spawn(informer::run(keeper.queue.clone(), WORKERS, cancel.clone(), move |key: Key| {
         let keeper = Arc::clone(&keeper);
         async move { keeper.look_at(key).await }
     }));
@@ -115,6 +115,15 @@ pub fn start(deps: Deps) -> Handle {
 enum Key {
     Node(String),
     Pod(ObjectKey),
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Node(name) => write!(f, "node {name}"),
+            Self::Pod(key) => write!(f, "pod {key}"),
+        }
+    }
 }
 
 struct Keeper {
@@ -155,9 +164,9 @@ impl Keeper {
                 // Pods may have been bound before this node was heard of.
                 if !change.old.as_deref().is_some_and(is_fake) {
                     let pods = self.pods.by_index(BY_NODE, &name);
-                    pods.iter().for_each(|pod| self.queue.add(Key::Pod(ObjectKey::of(&**pod))));
+                    pods.iter().for_each(|pod| self.queue.add(Key::Pod(ObjectKey::of(&**pod)), change.cause()));
                 }
-                self.queue.add(Key::Node(name));
+                self.queue.add(Key::Node(name), change.cause());
             }
             Some(_) => {}
             None => self.addresses().release(&name),
@@ -168,7 +177,7 @@ impl Keeper {
         match (&change.old, &change.new) {
             (Some(gone), None) => self.addresses().release(gone.metadata.uid.as_deref().unwrap_or_default()),
             (_, Some(pod)) if node_of(pod).is_some_and(|node| self.fake_node(node).is_some()) => {
-                self.queue.add(Key::Pod(change.key()));
+                self.queue.add(Key::Pod(change.key()), change.cause());
             }
             _ => {}
         }

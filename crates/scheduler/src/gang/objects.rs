@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use informer::Informer;
+use informer::{Informer, Informers};
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::watcher;
@@ -88,14 +88,15 @@ pub(crate) async fn known(mut known: Known) {
 /// Watches the kinds, for as long as the addon defines them, and keeps the status of groups and queues, until `cancel` is triggered.
 pub(crate) async fn watch(
     client: Client,
-    pods: Informer<k8s_openapi::api::core::v1::Pod>,
+    informers: Informers,
     send: impl Fn(GangEvent) + Clone + Send + Sync + 'static,
     known: watch::Sender<usize>,
     cancel: CancellationToken,
 ) {
     let volcano = watch::Sender::new(None);
-    let follow =
-        |kind| follow(kind, client.clone(), pods.clone(), volcano.clone(), send.clone(), known.clone(), cancel.clone());
+    let follow = |kind| {
+        follow(kind, client.clone(), informers.clone(), volcano.clone(), send.clone(), known.clone(), cancel.clone())
+    };
     futures::future::join_all(RESOURCES.map(follow)).await;
 }
 
@@ -104,7 +105,7 @@ pub(crate) async fn watch(
 async fn follow(
     kind: GangResource,
     client: Client,
-    pods: Informer<k8s_openapi::api::core::v1::Pod>,
+    informers: Informers,
     volcano: watch::Sender<Option<status::Objects>>,
     send: impl Fn(GangEvent) + Clone + Send + Sync + 'static,
     known: watch::Sender<usize>,
@@ -122,7 +123,7 @@ async fn follow(
     );
     let config = watcher::Config::default().fields(&format!("metadata.name={}", kind.definition)).streaming_lists();
     let informer =
-        Informer::<DynamicObject>::start(Api::all_with(client.clone(), &definitions), config, cancel.clone());
+        Informer::start_dynamic(&definitions, Api::all_with(client.clone(), &definitions), config, cancel.clone());
     let (defined, mut changes) = watch::channel(false);
     informer.on_change(move |change| {
         let ours = change.new.as_ref().is_some_and(|definition| is_ours(definition));
@@ -149,7 +150,8 @@ async fn follow(
             tokio::time::sleep(SETTLE).await;
         }
         let until = cancel.child_token();
-        let objects = Informer::<DynamicObject>::start(
+        let objects: Objects = Informer::start_dynamic(
+            &kind.resource(),
             Api::all_with(client.clone(), &kind.resource()),
             watcher::Config::default().streaming_lists(),
             until.clone(),
@@ -180,15 +182,17 @@ async fn follow(
         settle();
         let keeper = async {
             let (client, resource, objects) = (client.clone(), kind.resource(), objects.clone());
-            let (pods, until) = (pods.clone(), until.clone());
+            let (pods, until) = (informers.informer(), until.clone());
             if kind.kind == "Queue" {
-                return queue_status::keep(client, resource, objects, volcano.subscribe(), pods, until).await;
+                let work = informers.queue("volcano_queue");
+                return queue_status::keep(work, client, resource, objects, volcano.subscribe(), pods, until).await;
             }
             let shares = kind.family == Family::Volcano;
             if shares {
                 volcano.send_replace(Some(objects.clone()));
             }
-            status::keep(kind.family, client, resource, objects, pods, until).await;
+            let work = informers.queue(if shares { "volcano_pod_group" } else { "pod_group" });
+            status::keep(work, kind.family, client, resource, objects, pods, until).await;
             if shares {
                 volcano.send_replace(None);
             }

@@ -65,6 +65,7 @@ fn plan(queue: &Value, phases: &[String], used: &Resources) -> Option<Value> {
 
 /// Keeps the status of all queues until `cancel` is triggered. `groups` are Volcano's, while these are defined.
 pub(super) async fn keep(
+    work: WorkQueue<ObjectKey>,
     client: Client,
     resource: ApiResource,
     queues: Objects,
@@ -77,9 +78,8 @@ pub(super) async fn keep(
     if queues.get(&ObjectKey::new("", DEFAULT_QUEUE)).is_none() {
         make_default(&api, &resource).await;
     }
-    let work: WorkQueue<ObjectKey> = WorkQueue::new();
     let wake = work.clone();
-    queues.on_change(move |change| wake.add(change.key()));
+    queues.on_change(move |change| wake.add_changed(change));
     let known = groups.clone();
     let (wake, over) = (work.clone(), cancel.clone());
     let follow = async move {
@@ -90,7 +90,7 @@ pub(super) async fn keep(
                 groups.on_change(move |change| {
                     let queues = [&change.old, &change.new].into_iter().flatten().map(|group| queue_of(group));
                     for queue in queues.filter(|_| !over.is_cancelled()) {
-                        wake.add_after(ObjectKey::new("", queue), SETTLE);
+                        wake.add_after(ObjectKey::new("", queue), SETTLE, change.cause());
                     }
                 });
             }
@@ -99,7 +99,7 @@ pub(super) async fn keep(
             }
         }
     };
-    let write = informer::run("queues", work, 1, cancel.clone(), |key: ObjectKey| {
+    let write = informer::run(work, 1, cancel.clone(), |key: ObjectKey| {
         let (api, queue, groups) = (api.clone(), queues.get(&key), known.borrow().clone());
         let members = groups.map(|groups| groups.by_index(BY_QUEUE, &key.name)).unwrap_or_default();
         let used = used(&members, &pods);

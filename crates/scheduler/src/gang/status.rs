@@ -111,6 +111,7 @@ fn seconds(time: Timestamp) -> Timestamp {
 
 /// Keeps the status of all groups of one kind until `cancel` is triggered.
 pub(super) async fn keep(
+    queue: WorkQueue<ObjectKey>,
     family: Family,
     client: Client,
     resource: ApiResource,
@@ -119,9 +120,8 @@ pub(super) async fn keep(
     cancel: CancellationToken,
 ) {
     index(&pods);
-    let queue: WorkQueue<ObjectKey> = WorkQueue::new();
     let wake = queue.clone();
-    groups.on_change(move |change| wake.add(change.key()));
+    groups.on_change(move |change| wake.add_changed(change));
     let (wake, known, over) = (queue.clone(), groups.clone(), cancel.clone());
     pods.on_change(move |change| {
         // Handlers stay for as long as the informer does.
@@ -132,11 +132,11 @@ pub(super) async fn keep(
         for key in named.filter(|key| key.family == family) {
             let key = ObjectKey::new(key.namespace, key.name);
             if known.get(&key).is_some() {
-                wake.add(key);
+                wake.add(key, change.cause());
             }
         }
     });
-    informer::run("pod-groups", queue, 1, cancel, |key: ObjectKey| {
+    informer::run(queue, 1, cancel, |key: ObjectKey| {
         let (client, resource, groups, pods) = (client.clone(), resource.clone(), groups.clone(), pods.clone());
         async move {
             let Some(group) = groups.get(&key) else {

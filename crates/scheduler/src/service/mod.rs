@@ -146,9 +146,9 @@ pub fn start(config: Config, deps: &Deps) -> Handle {
     };
     let (known, knowing) = watch::channel(0);
     let gangs = tokio::spawn({
-        let (client, pods, messages, cancel) =
-            (deps.client.clone(), watched.pods.clone(), messages.clone(), cancel.clone());
-        gang::watch(client, pods, move |event| drop(messages.send(Message::Gang(event))), known, cancel)
+        let (client, informers, messages, cancel) =
+            (deps.client.clone(), deps.informers.clone(), messages.clone(), cancel.clone());
+        gang::watch(client, informers, move |event| drop(messages.send(Message::Gang(event))), known, cancel)
     });
     let task = tokio::spawn({
         let cancel = cancel.clone();
