@@ -9,6 +9,8 @@ pub(crate) mod plan;
 mod recreate;
 mod replicas;
 mod rolling;
+mod rollout;
+mod scaling;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The strategy Recreate: all old Pods go before the first new one comes.
 
-use super::plan::{Rollout, Snapshot};
+use super::rollout::{Rollout, Snapshot};
 use crate::meta;
 
 /// One step: take the old ReplicaSets down; once the last of their Pods has ended, bring the new one up.

@@ -6,8 +6,8 @@
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
 
-use super::plan::Rollout;
 use super::replicas::{self, wanted};
+use super::rollout::Rollout;
 use crate::meta;
 
 /// One step: grow the new ReplicaSet if there is room, else shrink old ones if enough Pods are available, else tidy up.
