@@ -150,7 +150,7 @@ async fn follow(
             tokio::time::sleep(SETTLE).await;
         }
         let until = cancel.child_token();
-        let objects: Objects = Informer::start_dynamic(
+        let objects: status::Objects = Informer::start_dynamic(
             &kind.resource(),
             Api::all_with(client.clone(), &kind.resource()),
             watcher::Config::default().streaming_lists(),
