@@ -23,6 +23,10 @@ fn lint() -> Result<()> {
     step("Check the format", || steps::run("cargo", &["fmt", "--all", "--check"]))?;
     step("Check with clippy", || {
         steps::run("cargo", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    })?;
+    step("Check the documentation", || {
+        let arguments = ["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"];
+        run_command(Command::new("cargo").args(arguments).env("RUSTDOCFLAGS", "-D warnings"))
     })
 }
 

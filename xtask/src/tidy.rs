@@ -23,6 +23,40 @@ const BESIDE: [&str; 2] = ["tests", "bench"];
 /// Imports that belong to one crate, so that the rest stays free of it.
 const KEPT_IN: [(&str, &[&str]); 2] = [("rocksdb", &["store"]), ("bollard", &["docker"])];
 
+/// Names that are out of use, with what Kubernetes, etcd or Rust programmers call the thing.
+const RETIRED: [(&str, &str); 30] = [
+    ("ContainerMemory", "RetryState"),
+    ("Gate", "EscalationCheck"),
+    ("Installed", "KernelState"),
+    ("Ledger", "Expectations"),
+    ("News", "PodEvent"),
+    ("Nudge", "CompactionTrigger"),
+    ("Overtaken", "Retry"),
+    ("PATIENCE", "…_TIMEOUT"),
+    ("PodWish", "DesiredPod"),
+    ("Ruleset", "ServiceMap"),
+    ("Shelf", "ResourceState"),
+    ("Sight", "Expectation"),
+    ("Touched", "ChangeTracker"),
+    ("Viewed", "AlternateVersion"),
+    ("answers_deleted", "returns_deleted_object"),
+    ("demux", "stdcopy"),
+    ("helped_by", "queueing_hint"),
+    ("if_found", "ok_if_not_found"),
+    ("keep_page", "cache_snapshot"),
+    ("last_words", "termination_message"),
+    ("look_again", "requeue_after"),
+    ("may_go", "is_finalized"),
+    ("merge_keys", "api_types"),
+    ("own_networks", "direct_networking"),
+    ("paper", "fake node"),
+    ("pass_gate", "check_escalation"),
+    ("remedy", "unschedulable_hint"),
+    ("revise", "guaranteed_update"),
+    ("wake_owners", "enqueue_owners"),
+    ("wish", "desired"),
+];
+
 /// Beyond this a file is asked whether it is still one subject. Tests are data, and may be longer.
 const LONG_FILE: usize = 600;
 
@@ -34,11 +68,17 @@ pub(crate) fn run() -> Result<()> {
         if !text.trim_start().starts_with("//!") {
             faults.push(format!("{name}: has no module documentation"));
         }
+        if !file.ends_with(file!()) {
+            faults.extend(
+                retired(&text).map(|(line, word, now)| format!("{name}:{line}: `{word}` is called {now} here")),
+            );
+        }
         let lines = text.lines().count();
         if lines > LONG_FILE && !name.ends_with("tests.rs") && !name.contains("/tests/") {
             faults.push(format!("{name}: {lines} lines; is it still one subject?"));
         }
     }
+    faults.sort();
     for fault in &faults {
         say(fault);
     }
@@ -46,6 +86,16 @@ pub(crate) fn run() -> Result<()> {
         bail!("{} faults", faults.len());
     }
     Ok(())
+}
+
+/// Where a text has names that are out of use: line, name, and what it is called now.
+fn retired(text: &str) -> impl Iterator<Item = (usize, &str, &'static str)> {
+    let words = |line| str::split(line, |letter: char| !letter.is_alphanumeric() && letter != '_');
+    text.lines().enumerate().flat_map(move |(number, line)| {
+        let found =
+            words(line).filter_map(|word| RETIRED.iter().find(|(old, _)| *old == word).map(|(_, now)| (word, *now)));
+        found.map(move |(word, now)| (number + 1, word, now))
+    })
 }
 
 fn imports() -> Result<Vec<String>> {
@@ -112,4 +162,16 @@ fn rust_files() -> Result<Vec<PathBuf>> {
 
 fn is_rust(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "rs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retired_names_are_found_as_whole_words() {
+        let text = "//! A module.\nlet wish = Gate::Shelf;\n// wishes, gate and `may_going` are none\n";
+        let found: Vec<_> = retired(text).map(|(line, word, _)| (line, word)).collect();
+        assert_eq!(found, [(2, "wish"), (2, "Gate"), (2, "Shelf")]);
+    }
 }
