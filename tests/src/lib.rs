@@ -28,7 +28,7 @@ use serde_json::Value;
 pub const BUSYBOX: &str = "coracle.test/busybox:1";
 
 /// So long a condition may take to become true. Far more than it should: a loaded machine is no failure.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a program printed and how it ended.
 #[derive(Debug, Clone)]
@@ -276,7 +276,7 @@ impl Cluster {
     pub fn wait<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
         match wait(probe) {
             Some(answer) => answer,
-            None => panic!("{what}: not within {PATIENCE:?}\n{}", self.report()),
+            None => panic!("{what}: not within {WAIT_TIMEOUT:?}\n{}", self.report()),
         }
     }
 
@@ -290,7 +290,7 @@ impl Cluster {
         });
         assert!(
             reached.is_some(),
-            "{object} {path} is {last:?}, not {expected:?}, after {PATIENCE:?}\n{}",
+            "{object} {path} is {last:?}, not {expected:?}, after {WAIT_TIMEOUT:?}\n{}",
             self.report()
         );
     }
@@ -383,7 +383,7 @@ impl Background {
     /// The next line for which `wanted` holds.
     #[track_caller]
     pub fn line(&self, wanted: impl Fn(&str) -> bool) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
@@ -409,7 +409,7 @@ pub fn run(program: &str, arguments: &[&str]) -> Ran {
 
 /// Asks again and again until there is an answer or patience ends.
 pub fn wait<T>(mut probe: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     loop {
         if let Some(answer) = probe() {
             return Some(answer);

@@ -103,7 +103,7 @@ fn what_others_change_of_a_node_is_put_right() {
 fn fake_nodes_have_daemons_and_can_be_drained() {
     let cluster = Cluster::start();
     let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
-    cluster.coracle(&["node", "add", "paper", "--fake", "--count", "3"]).ok();
+    cluster.coracle(&["node", "add", "fake", "--fake", "--count", "3"]).ok();
     cluster.apply(&format!(
         "
 apiVersion: apps/v1
@@ -126,9 +126,9 @@ spec:
     assert_eq!(cluster.field("daemonset/agent", "{.status.updatedNumberScheduled}"), "5");
 
     // There is nothing to look into, and that is said.
-    let on_fake = ["get", "pods", "-l", "app=agent", "--field-selector=spec.nodeName=paper-0", "-o", "name"];
+    let on_fake = ["get", "pods", "-l", "app=agent", "--field-selector=spec.nodeName=fake-0", "-o", "name"];
     let pod = kubectl(&on_fake);
-    let said = "node \"paper-0\" is a fake node: its pods only seem to run, and have no ";
+    let said = "node \"fake-0\" is a fake node: its pods only seem to run, and have no ";
     let refused = cluster.kubectl(&["logs", pod.trim()]).fails();
     assert!(refused.contains(&format!("{said}logs")), "{refused}");
     cluster.kubectl(&["exec", pod.trim(), "--", "ls"]).fails();
@@ -139,11 +139,11 @@ spec:
     kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
     kubectl(&["create", "poddisruptionbudget", "web", "--selector=app=web", "--min-available=5"]);
     cluster.wait_for("pdb/web", "{.status.disruptionsAllowed}", "1");
-    kubectl(&["drain", "paper-0", "paper-1", "--ignore-daemonsets", "--timeout=60s"]);
-    let left = ["get", "pods", "--field-selector=spec.nodeName=paper-0", "-o", "name"];
+    kubectl(&["drain", "fake-0", "fake-1", "--ignore-daemonsets", "--timeout=60s"]);
+    let left = ["get", "pods", "--field-selector=spec.nodeName=fake-0", "-o", "name"];
     let left = kubectl(&left);
     assert!(left.lines().count() == 1 && left.contains("agent"), "{left}");
     kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
-    kubectl(&["uncordon", "paper-0", "paper-1", &cluster.profile]);
+    kubectl(&["uncordon", "fake-0", "fake-1", &cluster.profile]);
     assert!(!kubectl(&["get", "nodes"]).contains("SchedulingDisabled"));
 }

@@ -2,9 +2,10 @@
 //! answer a question and store nothing. Discovery lists what [`extension`](crate::extension)s serve, too.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use registry::{Resources, Subresource};
 use schemars::{Schema, SchemaGenerator};
 use sha2::{Digest, Sha256};
@@ -197,13 +198,13 @@ const OF_VERSION: &str = "openapi v3 ";
 impl Documents {
     /// Drops the documents of discovery if the extensions list something else now.
     pub(crate) fn renew(&self, listing: &Listing) {
-        let mut listed = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listed = self.1.lock();
         let same = |(a, b): (&Listed, &Listed)| Arc::ptr_eq(&a.2, &b.2);
         if listed.len() == listing.len() && listed.iter().zip(listing).all(same) {
             return;
         }
         listed.clone_from(listing);
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         state.documents.retain(|name, _| name.starts_with("openapi"));
     }
 
@@ -248,7 +249,7 @@ impl Documents {
     }
 
     fn locked<T>(&self, resources: &Arc<Resources>, act: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         if !Arc::ptr_eq(&state.resources, resources) {
             state.follow(resources);
         }

@@ -9,9 +9,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tracing::callsite::Identifier;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
@@ -63,7 +64,7 @@ struct Output(Arc<Mutex<Option<LogFile>>>);
 
 impl Output {
     fn line(&self, line: &[u8]) {
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.0.lock();
         let written = io::stderr().write_all(line).is_ok();
         if let Some(file) = file.as_mut().filter(|_| written) {
             file.written(line.len());
@@ -151,7 +152,7 @@ impl<S: Subscriber> Layer<S> for RateLimit {
         let now = Instant::now();
         let metadata = event.metadata();
         let heard = {
-            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut places = self.places.lock();
             places.entry(metadata.callsite()).or_insert_with(|| Bucket::new(now)).take(now)
         };
         if let Some(left_out @ 1..) = heard {
@@ -193,7 +194,7 @@ mod tests {
 
     impl Write for Collected {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no panic while it is held").write(bytes)
+            self.0.lock().write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -216,7 +217,7 @@ mod tests {
             tracing::info!(target: "dns", "kept");
             tracing::info!(target: "coracle", "kept");
         });
-        let log = String::from_utf8(log.0.lock().expect("no panic while it is held").clone()).expect("text");
+        let log = String::from_utf8(log.0.lock().clone()).expect("text");
         assert_eq!(log.matches("kept").count(), 2, "{log}");
         assert_eq!(log.lines().count(), 2, "{log}");
     }

@@ -23,7 +23,7 @@ use crate::slots::Slots;
 use crate::zone::Zone;
 
 /// How long a question waits for the first full list.
-const PATIENCE: Duration = Duration::from_secs(4);
+const SYNC_TIMEOUT: Duration = Duration::from_secs(4);
 /// Questions that may wait for it: a few kilobytes of memory each.
 const WAITING: usize = 1000;
 /// The largest answer by UDP that passes every network unfragmented (DNS flag day 2020), in bytes.
@@ -93,7 +93,7 @@ impl Inner {
                 return refuse(ResponseCode::ServFail);
             };
             let mut synced = self.synced.clone();
-            if !matches!(timeout(PATIENCE, synced.wait_for(|synced| *synced)).await, Ok(Ok(_))) {
+            if !matches!(timeout(SYNC_TIMEOUT, synced.wait_for(|synced| *synced)).await, Ok(Ok(_))) {
                 return refuse(ResponseCode::ServFail);
             }
         }

@@ -1,8 +1,9 @@
 //! `custom.metrics.k8s.io` and `external.metrics.k8s.io`: what pods say of themselves, for autoscalers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Response;
 use informer::{EventType, Informer, Recorder};
@@ -11,6 +12,7 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use machinery::selector::LabelSelector;
 use machinery::status::{ApiError, Reason};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +38,7 @@ const MOST_LISTED: usize = 5_000;
 pub(crate) struct ApplicationMetrics {
     scraper: Scraper,
     pods: Informer<Pod>,
-    rules: Arc<Mutex<Arc<Rules>>>,
+    rules: Arc<ArcSwap<Rules>>,
     listed: Mutex<Listed>,
     /// Ends the watch of the rules.
     cancel: CancellationToken,
@@ -61,7 +63,7 @@ impl ApplicationMetrics {
     /// Begins to watch the rules.
     pub(crate) fn new(client: &Client, pods: Informer<Pod>) -> Self {
         let cancel = CancellationToken::new();
-        let rules = Arc::new(Mutex::new(Arc::new(Rules::built_in())));
+        let rules = Arc::new(ArcSwap::from_pointee(Rules::built_in()));
         watch_rules(client, &rules, &cancel);
         let scraper = Scraper::new(client.clone(), pods.clone());
         Self { scraper, pods, rules, listed: Mutex::default(), cancel }
@@ -69,16 +71,16 @@ impl ApplicationMetrics {
 
     /// What is served of a group, as far as is known from the last scrape.
     pub(crate) fn resources(&self, group: &str) -> Vec<Resource> {
-        let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let listed = self.listed.lock();
         if group == CUSTOM { listed.custom.clone() } else { listed.external.clone() }
     }
 
     /// Finds out what there is now.
     pub(crate) async fn refresh(&self) -> (Arc<Vec<Series>>, Arc<Rules>) {
         let series = self.scraper.series().await;
-        let rules = Arc::clone(&self.rules.lock().unwrap_or_else(PoisonError::into_inner));
+        let rules = self.rules.load_full();
         let listed = list(&rules, &series);
-        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = listed;
+        *self.listed.lock() = listed;
         (series, rules)
     }
 
@@ -155,7 +157,7 @@ impl Drop for ApplicationMetrics {
 }
 
 /// Keeps `rules` what the ConfigMap says, and tells there what is wrong with it.
-fn watch_rules(client: &Client, rules: &Arc<Mutex<Arc<Rules>>>, cancel: &CancellationToken) {
+fn watch_rules(client: &Client, rules: &Arc<ArcSwap<Rules>>, cancel: &CancellationToken) {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
     let config = watcher::Config::default().fields(&format!("metadata.name={RULES}"));
     let maps = Informer::start(api, config, cancel.clone());
@@ -167,7 +169,7 @@ fn watch_rules(client: &Client, rules: &Arc<Mutex<Arc<Rules>>>, cancel: &Cancell
             Some(text) => Rules::parse(text),
             None => (Rules::built_in(), Vec::new()),
         };
-        *rules.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        rules.store(Arc::new(new));
         for error in errors {
             let about = ObjectReference {
                 api_version: Some("v1".to_owned()),

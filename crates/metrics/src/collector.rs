@@ -23,7 +23,7 @@ const STALE: Duration = Duration::from_secs(90);
 /// What the first who asks waits for.
 const FIRST_WINDOW: Duration = Duration::from_secs(1);
 /// A node that does not answer in this time is left out.
-const PATIENCE: Duration = Duration::from_secs(5);
+const NODE_TIMEOUT: Duration = Duration::from_secs(5);
 /// So many nodes are asked at once.
 const CONCURRENT: usize = 16;
 
@@ -77,7 +77,7 @@ impl Collector {
         let nodes = self.nodes.list().into_iter().filter(|node| has_kubelet(node));
         let names = nodes.filter_map(|node| node.metadata.name.clone());
         let answers = stream::iter(names).map(|name| async move {
-            let answer = tokio::time::timeout(PATIENCE, self.ask(&name)).await;
+            let answer = tokio::time::timeout(NODE_TIMEOUT, self.ask(&name)).await;
             (name, answer)
         });
         let mut readings = Readings::default();

@@ -36,7 +36,7 @@ const STALE: Duration = Duration::from_secs(90);
 /// What the first who asks for a rate waits for.
 const FIRST_WINDOW: Duration = Duration::from_secs(1);
 /// A pod that does not answer in this time is left out.
-const PATIENCE: Duration = Duration::from_secs(3);
+const POD_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest text that is read, in bytes.
 const LONGEST: usize = 4 << 20;
 /// So many pods are scraped at once.
@@ -115,7 +115,7 @@ impl Scraper {
 
     async fn scrape(&self, state: &mut State) {
         let answers = stream::iter(state.targets.clone()).map(|target| async move {
-            let answer = tokio::time::timeout(PATIENCE, self.ask(&target)).await;
+            let answer = tokio::time::timeout(POD_TIMEOUT, self.ask(&target)).await;
             (target, answer)
         });
         let mut series = Vec::new();

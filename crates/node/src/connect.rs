@@ -1,13 +1,14 @@
 //! How the API server finds the kubelet of a node: all of them are in this process, and fake nodes have none.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
 use apiserver::NodeConnector;
 use async_trait::async_trait;
 use informer::{Informer, ObjectKey};
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use kubelet::fake_node;
+use parking_lot::RwLock;
 use streaming::NodeApi;
 
 /// Knows the nodes of this process, as they come and go. The API server starts before the first.
@@ -27,7 +28,7 @@ impl LocalNodes {
 
     /// A node is there, or has gone.
     pub(crate) fn set(&self, name: &str, api: Option<Arc<dyn NodeApi>>) {
-        let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = self.nodes.write();
         match api {
             Some(api) => nodes.insert(name.to_owned(), api),
             None => nodes.remove(name),
@@ -38,7 +39,7 @@ impl LocalNodes {
 #[async_trait]
 impl NodeConnector for LocalNodes {
     async fn connect(&self, node: &str) -> Option<Arc<dyn NodeApi>> {
-        let running = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned();
+        let running = self.nodes.read().get(node).cloned();
         let fake = || {
             let known = self.known.get()?.get(&ObjectKey::new("", node))?;
             fake_node::is_fake(&known).then(|| fake_node::node_api(node))

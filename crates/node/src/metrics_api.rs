@@ -3,13 +3,14 @@
 //! The API server is there first: it is told of these APIs when it is made, and they begin to answer when their component is
 //! there.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use apiserver::{Extension, ExtensionResource, ExtensionService};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use metrics::Api;
+use parking_lot::Mutex;
 
 /// The place in the API server that the metrics will take.
 #[derive(Default)]
@@ -47,7 +48,7 @@ impl MetricsApi {
 impl ExtensionService for MetricsApi {
     fn resources(&self, group: &str, _version: &str) -> Arc<[ExtensionResource]> {
         let resources = self.api.get().map(|api| api.resources(group)).unwrap_or_default();
-        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listed = self.listed.lock();
         let at = listed.iter().position(|listed| listed.group == group);
         if let Some(known) = at.map(|at| &listed[at])
             && known.resources == resources

@@ -1,6 +1,5 @@
 //! Keeping the log within its bounds.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::disk::{Disk, DiskError, Result, damaged};
@@ -31,7 +30,7 @@ pub(crate) fn by_bounds(shared: &Shared) -> Result<Revision> {
 
 /// Removes the log up to and with a revision. Returns the horizon. Blocks on the disk.
 pub(crate) fn compact(shared: &Shared, to: Revision) -> Result<Revision> {
-    let _one_at_a_time = shared.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = shared.compacting.lock();
     if shared.raise_horizon(to) {
         let guard = shared.disk();
         let compacted = guard.as_ref().ok_or_else(closed)?.compact(to);

@@ -1,9 +1,10 @@
 //! What readers and watchers see, and what all parts of the store share.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 use crate::ballast::Ballast;
@@ -108,21 +109,21 @@ impl Shared {
     }
 
     pub(crate) fn published(&self) -> RwLockReadGuard<'_, Published> {
-        self.published.read().unwrap_or_else(PoisonError::into_inner)
+        self.published.read()
     }
 
     fn published_mut(&self) -> RwLockWriteGuard<'_, Published> {
-        self.published.write().unwrap_or_else(PoisonError::into_inner)
+        self.published.write()
     }
 
     /// The disk, as long as the store is open and can read it.
     pub(crate) fn disk(&self) -> RwLockReadGuard<'_, Option<Disk>> {
-        self.disk.read().unwrap_or_else(PoisonError::into_inner)
+        self.disk.read()
     }
 
     /// The place of the disk, once nobody uses it.
     pub(crate) fn disk_mut(&self) -> RwLockWriteGuard<'_, Option<Disk>> {
-        self.disk.write().unwrap_or_else(PoisonError::into_inner)
+        self.disk.write()
     }
 
     /// Closes the database, once nobody uses it.
@@ -243,8 +244,8 @@ impl Shared {
         self.pages().retain(|p| p.used.elapsed() < PAGE_AGE);
     }
 
-    fn pages(&self) -> std::sync::MutexGuard<'_, Vec<Page>> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pages(&self) -> parking_lot::MutexGuard<'_, Vec<Page>> {
+        self.pages.lock()
     }
 }
 

@@ -4,11 +4,11 @@
 //! watch: a pod is looked into once, when it has been bound.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use machinery::references::PodReferences;
+use parking_lot::Mutex;
 use store::{Entry, EventKind, Key, Store, Watcher};
 
 use super::rules::allows;
@@ -122,7 +122,7 @@ impl NodeRules {
 
     /// Whether a pod of the node refers to it.
     fn refers(&self, node: &str, resource: &'static str, namespace: &str, name: &str) -> bool {
-        let mut graph = self.graph.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut graph = self.graph.lock();
         self.follow(&mut graph);
         if !graph.nodes.contains_key(node) {
             graph.nodes.insert(node.to_owned(), HashMap::new());

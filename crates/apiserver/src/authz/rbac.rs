@@ -4,11 +4,12 @@
 //! takes in what has happened since the last one, so that what a binding gives can be used as soon as its creation is
 //! answered.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use machinery::status::ApiError;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use registry::user::MASTERS;
 use registry::{EscalationCheck, User, WriteAttributes};
 use serde::de::DeserializeOwned;
@@ -57,12 +58,12 @@ impl Rbac {
         if self.seen.load(Ordering::Acquire) < revision {
             self.follow(revision);
         }
-        self.policy.read().unwrap_or_else(PoisonError::into_inner)
+        self.policy.read()
     }
 
     /// Takes in everything up to `revision`.
     fn follow(&self, revision: u64) {
-        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watchers = self.watchers.lock();
         if self.seen.load(Ordering::Acquire) >= revision {
             return;
         }
@@ -74,7 +75,7 @@ impl Rbac {
         }
         let behind = watchers.is_empty() || watchers.iter().any(|watcher| watcher.progress() < revision);
         if behind || !events.is_empty() {
-            let mut policy = self.policy.write().unwrap_or_else(PoisonError::into_inner);
+            let mut policy = self.policy.write();
             if behind {
                 // The first time, or more happened at once than the store keeps in memory.
                 *policy = self.read(&mut watchers);

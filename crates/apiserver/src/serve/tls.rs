@@ -1,7 +1,8 @@
 //! TLS: the server's certificate, which may be replaced while it runs, and who the clients are.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -47,7 +48,7 @@ impl Tls {
             .build()
             .map_err(|_| TlsError::Authority)?;
         let clients = Arc::new(Certificates::new(trusted));
-        let certificate = Arc::new(Current(RwLock::new(certified(credential, &provider)?)));
+        let certificate = Arc::new(Current(ArcSwap::new(certified(credential, &provider)?)));
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(Arc::clone(&clients) as _)
@@ -60,7 +61,7 @@ impl Tls {
     pub(crate) fn replace(&self, credential: &Credential) -> Result<(), TlsError> {
         let provider = self.acceptor.config().crypto_provider();
         let certified = certified(credential, provider)?;
-        *self.certificate.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
+        self.certificate.0.store(certified);
         Ok(())
     }
 }
@@ -72,10 +73,10 @@ fn certified(credential: &Credential, provider: &CryptoProvider) -> Result<Arc<C
 
 /// The certificate in use.
 #[derive(Debug)]
-struct Current(RwLock<Arc<CertifiedKey>>);
+struct Current(ArcSwap<CertifiedKey>);
 
 impl ResolvesServerCert for Current {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+        Some(self.0.load_full())
     }
 }

@@ -23,7 +23,7 @@ struct Served {
 }
 
 /// Nothing in here takes longer than this.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Served {
     async fn new(limits: Limits) -> Self {
@@ -96,7 +96,7 @@ async fn read_all(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
             bytes.extend_from_slice(&chunk[..count]);
         }
     };
-    tokio::time::timeout(PATIENCE, read).await.expect("the server neither answers nor closes");
+    tokio::time::timeout(TEST_TIMEOUT, read).await.expect("the server neither answers nor closes");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -208,7 +208,7 @@ async fn http_2_and_a_shutdown_that_ends_watches() {
     assert!(first.starts_with(br#"{"type":"ADDED""#), "{first:?}");
 
     let address = served.address();
-    let stopped = tokio::time::timeout(PATIENCE, served.handle.shutdown());
+    let stopped = tokio::time::timeout(TEST_TIMEOUT, served.handle.shutdown());
     let ended = async { while let Some(Ok(_)) = watch.frame().await {} };
     let (stopped, ()) = tokio::join!(stopped, ended);
     stopped.expect("the server did not stop");
@@ -238,7 +238,7 @@ async fn a_request_that_hangs_does_not_hold_up_the_shutdown() {
     let head = "POST /api/v1/namespaces HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.unwrap();
     served.serves_others().await;
-    tokio::time::timeout(PATIENCE, served.handle.shutdown()).await.expect("the server did not stop");
+    tokio::time::timeout(TEST_TIMEOUT, served.handle.shutdown()).await.expect("the server did not stop");
     read_all(&mut stream).await;
 }
 
@@ -264,6 +264,6 @@ async fn a_command_runs_over_a_web_socket() {
             got.push_str(&String::from_utf8_lossy(&chunk[..count]));
         }
     };
-    tokio::time::timeout(PATIENCE, read).await.expect("no end of the command");
+    tokio::time::timeout(TEST_TIMEOUT, read).await.expect("no end of the command");
     assert!(got.starts_with("HTTP/1.1 101") && got.contains("\u{1}echo hello"), "{got}");
 }

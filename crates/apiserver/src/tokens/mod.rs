@@ -9,9 +9,10 @@ mod key;
 pub(crate) mod request;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use registry::{Registry, User};
 use serde::Deserialize;
 use serde_json::json;
@@ -118,14 +119,14 @@ impl Tokens {
         Ok(known)
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], Arc<Known>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn remembered(&self) -> parking_lot::MutexGuard<'_, HashMap<[u8; 32], Arc<Known>>> {
+        self.known.lock()
     }
 
     /// Whether the account is there, and what the token is bound to; why not, in upstream's words.
     fn check_objects(&self, known: &Known, now: Timestamp) -> Result<(), String> {
         let store = self.registry.store();
-        let mut seen = known.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = known.seen.lock();
         let unchanged =
             |(key, revision): &(Key, Revision)| store.get(key).is_some_and(|entry| entry.revision == *revision);
         if !seen.is_empty() && seen.iter().all(unchanged) {

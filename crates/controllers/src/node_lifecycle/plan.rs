@@ -74,7 +74,7 @@ pub(crate) fn is_ready(node: &Node) -> bool {
     condition(node, "Ready").is_some_and(|condition| condition.status == "True")
 }
 
-/// Whether `node` exists on paper only, where nobody beats a heart: it is never silent. The annotation is KWOK's.
+/// Whether `node` is a fake one, where nobody beats a heart: it is never silent. The annotation is KWOK's.
 pub(crate) fn is_paper(node: &Node) -> bool {
     let annotations = node.metadata.annotations.as_ref();
     annotations.and_then(|all| all.get("kwok.x-k8s.io/node")).is_some_and(|value| value == "fake")

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::output;
 
 /// So long the daemon may take to end its work before it is killed. Killing it loses nothing that was acknowledged.
-const PATIENCE: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(profile: &Profile) -> Result<ExitCode> {
     if !profile.exists() {
@@ -34,7 +34,7 @@ pub(crate) fn stop(profile: &Profile) -> Result<bool> {
     let started = Instant::now();
     let mut signal = Signal::TERM;
     while profile.daemon().is_some() {
-        if started.elapsed() >= PATIENCE {
+        if started.elapsed() >= STOP_TIMEOUT {
             signal = Signal::KILL;
         }
         if signal == Signal::KILL || started.elapsed() < Duration::from_millis(50) {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::forwarding::{Cluster, PATIENCE, Upstream, name};
+use super::forwarding::{Cluster, TEST_TIMEOUT, Upstream, name};
 use super::{authority, zone};
 use crate::Bounds;
 use crate::forward::Forwarder;
@@ -43,7 +43,7 @@ impl Client {
 
     async fn answer(&self) -> Message {
         let mut answer = vec![0; 4096];
-        let length = timeout(PATIENCE, self.0.recv(&mut answer)).await.expect("an answer").unwrap();
+        let length = timeout(TEST_TIMEOUT, self.0.recv(&mut answer)).await.expect("an answer").unwrap();
         Message::from_vec(&answer[..length]).unwrap()
     }
 
@@ -132,9 +132,9 @@ async fn ask(stream: &mut TcpStream) -> Option<Message> {
     let length = u16::try_from(question.len()).unwrap();
     // It may be closed by now, which shows in the answer.
     let _ = stream.write_all(&[&length.to_be_bytes()[..], &question].concat()).await;
-    let length = timeout(PATIENCE, stream.read_u16()).await.expect("an answer or an end").ok()?;
+    let length = timeout(TEST_TIMEOUT, stream.read_u16()).await.expect("an answer or an end").ok()?;
     let mut answer = vec![0; length.into()];
-    timeout(PATIENCE, stream.read_exact(&mut answer)).await.expect("the rest").ok()?;
+    timeout(TEST_TIMEOUT, stream.read_exact(&mut answer)).await.expect("the rest").ok()?;
     Some(Message::from_vec(&answer).unwrap())
 }
 
@@ -159,7 +159,7 @@ async fn connections_are_bounded_and_those_that_say_nothing_are_closed() {
     // Half a question is as good as none.
     open[1].write_all(&[0]).await.unwrap();
     for stream in &mut open {
-        assert_eq!(timeout(PATIENCE, stream.read(&mut [0])).await.expect("it is closed").unwrap(), 0);
+        assert_eq!(timeout(TEST_TIMEOUT, stream.read(&mut [0])).await.expect("it is closed").unwrap(), 0);
     }
     let mut again = connect(GREEDY, server).await;
     assert!(ask(&mut again).await.is_some(), "there is room again");

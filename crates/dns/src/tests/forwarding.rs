@@ -23,7 +23,7 @@ use crate::forward::Forwarder;
 use crate::serve::Handler;
 
 /// How long anything may take here. Far more than it should.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) fn name(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
@@ -49,7 +49,7 @@ impl Upstream {
             if let Ok(udp) = UdpSocket::bind(address).await {
                 let mut server = Server::new(self.clone());
                 server.register_socket(udp);
-                server.register_listener(tcp, PATIENCE, 8);
+                server.register_listener(tcp, TEST_TIMEOUT, 8);
                 return (server, address.port());
             }
         }
@@ -125,7 +125,7 @@ async fn ask(server: SocketAddr, question: &str, wished: RecordType) -> Message 
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     socket.send_to(&packet, server).await.unwrap();
     let mut answer = vec![0; 4096];
-    let length = tokio::time::timeout(PATIENCE, socket.recv(&mut answer)).await.expect("an answer").unwrap();
+    let length = tokio::time::timeout(TEST_TIMEOUT, socket.recv(&mut answer)).await.expect("an answer").unwrap();
     Message::from_vec(&answer[..length]).unwrap()
 }
 
@@ -208,7 +208,7 @@ async fn answers_are_kept_for_as_long_as_they_may_be() {
     // What a client may keep shrinks with the time that it lay here.
     let lives = async |question| ask(cluster.address, question, RecordType::A).await.answers[0].ttl;
     let first = lives("long.example.org.").await;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while lives("long.example.org.").await >= first {
         assert!(Instant::now() < deadline, "it does not age");
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -22,7 +22,7 @@ const GPU_NODES: usize = 2;
 const CARDS: usize = 4;
 /// In what time all has to be as asked once nothing breaks any more: upstream looks again after five minutes at what it
 /// believed to be hopeless.
-const PATIENCE: Duration = Duration::from_secs(360);
+const STORY_TIMEOUT: Duration = Duration::from_secs(360);
 
 struct Story {
     world: World,
@@ -253,7 +253,7 @@ impl Story {
         let started = tokio::time::Instant::now();
         let mut lacks = String::new();
         let mut since = None;
-        while started.elapsed() < PATIENCE {
+        while started.elapsed() < STORY_TIMEOUT {
             sleep(Duration::from_secs(1)).await;
             self.judge.catch_up(&self.world.registry).await?;
             match self.lacking() {

@@ -100,7 +100,7 @@ fn charge(attributes: &Attributes<'_>, new: Option<&dyn Object>) -> Result<Vec<O
                 return Err(attributes.forbidden(object, why));
             }
             Verdict::Unaffected | Verdict::Refused(_) if counted_yet => continue,
-            // Touched, see above.
+            // Written without a change, see above.
             Verdict::Unaffected | Verdict::Refused(_) => {}
             Verdict::Room(used) => quota.status.get_or_insert_default().used = Some(quota::write(&used)),
         }

@@ -1,12 +1,13 @@
 //! Regular expressions: `find`, `findAll`, and what `matches` is made of.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 
 use ::regex::Regex;
 use cel::common::types::{CelInt, CelString, INT_TYPE, STRING_TYPE};
 use cel::common::value::{CowVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
+use parking_lot::Mutex;
 
 use super::{argument, text, written, wrong};
 use crate::expression::value::List;
@@ -40,7 +41,7 @@ fn all(subject: &str, pattern: &str, limit: i64) -> Result<List, ExecutionError>
 /// An expression as Go reads it, compiled once.
 pub(super) fn compiled(text: &str) -> Result<Regex, ExecutionError> {
     static COMPILED: LazyLock<Mutex<HashMap<Box<str>, Regex>>> = LazyLock::new(Mutex::default);
-    let mut known = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = COMPILED.lock();
     if let Some(regex) = known.get(text) {
         return Ok(regex.clone());
     }
