@@ -66,18 +66,18 @@ impl Authority {
     }
 
     /// Answers from the zone.
-    pub(crate) fn answer(&self, zone: &Zone, name: &LowerName, wished: RecordType) -> Answer {
+    pub(crate) fn answer(&self, zone: &Zone, name: &LowerName, query_type: RecordType) -> Answer {
         if self.domain.zone_of(name) {
-            return self.forward(zone, name, wished);
+            return self.forward(zone, name, query_type);
         }
         match name.parse_arpa_name() {
-            Ok(net) if net.prefix_len() == net.max_prefix_len() => self.reverse(zone, name, net.addr(), wished),
+            Ok(net) if net.prefix_len() == net.max_prefix_len() => self.reverse(zone, name, net.addr(), query_type),
             _ => Answer::Elsewhere,
         }
     }
 
     /// Names below the cluster's domain.
-    fn forward(&self, zone: &Zone, name: &Name, wished: RecordType) -> Answer {
+    fn forward(&self, zone: &Zone, name: &Name, query_type: RecordType) -> Answer {
         let count = name.num_labels().saturating_sub(self.domain.num_labels());
         let labels: Result<Vec<&str>, _> = name.iter().take(count.into()).map(str::from_utf8).collect();
         let Ok(labels) = labels else {
@@ -85,7 +85,7 @@ impl Authority {
         };
         let question = Question::parse(&labels);
         match question {
-            Question::Apex => match wished {
+            Question::Apex => match query_type {
                 RecordType::SOA => Answer::Records(vec![self.start_of_authority(zone.serial())], Vec::new()),
                 RecordType::NS => {
                     let record = record(name, RData::NS(NS(self.server.clone())));
@@ -93,19 +93,21 @@ impl Authority {
                 }
                 _ => Answer::Nothing,
             },
-            Question::Version => match wished {
+            Question::Version => match query_type {
                 RecordType::TXT => {
                     let text = RData::TXT(TXT::new(vec![VERSION.to_owned()]));
                     Answer::Records(vec![record(name, text)], Vec::new())
                 }
                 _ => Answer::Nothing,
             },
-            Question::NameServer => of_type(name, wished, self.address),
+            Question::NameServer => of_type(name, query_type, self.address),
             Question::Between => Answer::Nothing,
             Question::Namespace(namespace) => exists(zone.has_namespace(namespace)),
-            Question::Pod { namespace, address } if zone.has_namespace(namespace) => of_type(name, wished, [address]),
+            Question::Pod { namespace, address } if zone.has_namespace(namespace) => {
+                of_type(name, query_type, [address])
+            }
             Question::Service { namespace, service } => match zone.service(namespace, service).map(AsRef::as_ref) {
-                Some(published) => self.records(name, name, published, wished, |_| true),
+                Some(published) => self.records(name, name, published, query_type, |_| true),
                 None => Answer::NoSuchName,
             },
             Question::Port { namespace, service, port, protocol } => {
@@ -114,7 +116,7 @@ impl Authority {
                     Some(published) if has_port(published, matches) => {
                         // The targets of the records are below the service, not below the port.
                         let service = name.trim_to((self.domain.num_labels() + 3).into());
-                        self.records(name, &service, published, wished, matches)
+                        self.records(name, &service, published, query_type, matches)
                     }
                     _ => Answer::NoSuchName,
                 }
@@ -125,13 +127,13 @@ impl Authority {
                 if found.peek().is_none() {
                     return Answer::NoSuchName;
                 }
-                if wished == RecordType::SRV {
+                if query_type == RecordType::SRV {
                     let targets = found.flat_map(|endpoint| {
                         endpoint.ports.iter().map(|port| (name.clone(), port.number, endpoint.address))
                     });
                     return service_records(name, targets.collect());
                 }
-                of_type(name, wished, found.map(|endpoint| endpoint.address))
+                of_type(name, query_type, found.map(|endpoint| endpoint.address))
             }
             Question::Pod { .. } | Question::Unknown => Answer::NoSuchName,
         }
@@ -143,7 +145,7 @@ impl Authority {
         name: &Name,
         service: &Name,
         published: &Published,
-        wished: RecordType,
+        query_type: RecordType,
         matches: impl Fn(&Port) -> bool + Copy,
     ) -> Answer {
         match published {
@@ -154,15 +156,15 @@ impl Authority {
                 target.set_fqdn(true);
                 Answer::Alias(Box::new(record(name, RData::CNAME(CNAME(target.clone())))), target)
             }
-            Published::Cluster { addresses, ports, .. } if wished == RecordType::SRV => {
+            Published::Cluster { addresses, ports, .. } if query_type == RecordType::SRV => {
                 let Some(address) = addresses.first() else {
                     return Answer::Nothing;
                 };
                 let ports = ports.iter().filter(|port| matches(port));
                 service_records(name, ports.map(|port| (service.clone(), port.number, *address)).collect())
             }
-            Published::Cluster { addresses, .. } => of_type(name, wished, addresses.iter().copied()),
-            Published::Headless { endpoints } if wished == RecordType::SRV => {
+            Published::Cluster { addresses, .. } => of_type(name, query_type, addresses.iter().copied()),
+            Published::Headless { endpoints } if query_type == RecordType::SRV => {
                 let target = |endpoint: &Endpoint| service.prepend_label(endpoint.name.as_bytes()).ok();
                 let targets = endpoints.iter().filter_map(|endpoint| Some((endpoint, target(endpoint)?)));
                 let targets = targets.flat_map(|(endpoint, target)| {
@@ -174,19 +176,19 @@ impl Authority {
             Published::Headless { endpoints } => {
                 let endpoints =
                     endpoints.iter().filter(|endpoint| endpoint.ports.is_empty() || endpoint.ports.iter().any(matches));
-                of_type(name, wished, endpoints.map(|endpoint| endpoint.address))
+                of_type(name, query_type, endpoints.map(|endpoint| endpoint.address))
             }
         }
     }
 
     /// Names of addresses. Those of the cluster's own subnets are asked of nobody else.
-    fn reverse(&self, zone: &Zone, name: &Name, address: IpAddr, wished: RecordType) -> Answer {
+    fn reverse(&self, zone: &Zone, name: &Name, address: IpAddr, query_type: RecordType) -> Answer {
         let owners = zone.owners(address);
         if owners.is_empty() {
             let ours = self.subnets.iter().any(|subnet| subnet.contains(&address));
             return if ours { Answer::NoSuchName } else { Answer::Elsewhere };
         }
-        if !matches!(wished, RecordType::PTR | RecordType::ANY) {
+        if !matches!(query_type, RecordType::PTR | RecordType::ANY) {
             return Answer::Nothing;
         }
         let names = owners.iter().filter_map(|owner| {
@@ -222,9 +224,9 @@ fn addresses(name: &Name, addresses: impl IntoIterator<Item = IpAddr>) -> Vec<Re
     addresses.into_iter().map(|address| record(name, data(address))).collect()
 }
 
-/// Those of the addresses that are of the wished type.
-fn of_type(name: &Name, wished: RecordType, all: impl IntoIterator<Item = IpAddr>) -> Answer {
-    let fits = |address: &IpAddr| match wished {
+/// Those of the addresses that are of the type that was asked for.
+fn of_type(name: &Name, query_type: RecordType, all: impl IntoIterator<Item = IpAddr>) -> Answer {
+    let fits = |address: &IpAddr| match query_type {
         RecordType::A => address.is_ipv4(),
         RecordType::AAAA => address.is_ipv6(),
         RecordType::ANY => true,

@@ -69,31 +69,31 @@ impl Forwarder {
 
     /// Asks for records of one type on behalf of a client; `SERVFAIL` when nobody can be asked, `REFUSED` when too many
     /// questions of this client wait for an answer already.
-    pub(crate) async fn ask(&self, name: Name, wished: RecordType, client: IpAddr) -> Forwarded {
+    pub(crate) async fn ask(&self, name: Name, query_type: RecordType, client: IpAddr) -> Forwarded {
         let failed = |code| Forwarded { code, answers: Vec::new(), authority: None };
         // First, since other resolvers may say something else than those that were asked before.
         let Some(resolver) = self.resolver() else {
             return failed(ResponseCode::ServFail);
         };
-        if let Some(known) = self.cache.get(&name, wished) {
+        if let Some(known) = self.cache.get(&name, query_type) {
             return known;
         }
         let Some(_slot) = self.questions.take(client) else {
             return failed(ResponseCode::Refused);
         };
-        match resolver.lookup(name.clone(), wished).await {
+        match resolver.lookup(name.clone(), query_type).await {
             Ok(lookup) => {
                 let answers = lookup.answers().to_vec();
                 let lifetime = answers.iter().map(|record| record.ttl).min().unwrap_or_default();
                 let answer = Forwarded { code: ResponseCode::NoError, answers, authority: None };
-                self.keep(name, wished, &answer, lifetime);
+                self.keep(name, query_type, &answer, lifetime);
                 answer
             }
             Err(NetError::Dns(DnsError::NoRecordsFound(nothing))) => {
                 let lifetime = nothing.negative_ttl.unwrap_or_default();
                 let authority = nothing.soa.map(|soa| soa.into_record_of_rdata());
                 let answer = Forwarded { code: nothing.response_code, answers: Vec::new(), authority };
-                self.keep(name, wished, &answer, lifetime);
+                self.keep(name, query_type, &answer, lifetime);
                 answer
             }
             Err(NetError::Dns(DnsError::ResponseCode(code))) => failed(code),
@@ -105,9 +105,9 @@ impl Forwarder {
     }
 
     /// Keeps an answer for so many seconds.
-    fn keep(&self, name: Name, wished: RecordType, answer: &Forwarded, seconds: u32) {
+    fn keep(&self, name: Name, query_type: RecordType, answer: &Forwarded, seconds: u32) {
         let lifetime = Duration::from_secs(seconds.into()).min(MAX_LIFETIME);
-        self.cache.insert(name, wished, answer.clone(), lifetime);
+        self.cache.insert(name, query_type, answer.clone(), lifetime);
     }
 
     fn resolver(&self) -> Option<TokioResolver> {

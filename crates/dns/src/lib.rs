@@ -17,7 +17,7 @@
 //! | `slots` | bounds that are shared fairly among clients |
 //!
 //! A change is in the zone before the informer that brought it goes on: there is no queue in between. A name that does not
-//! exist (NXDOMAIN) and one without records of the wished type (an empty answer) are told apart everywhere: a resolver that
+//! exist (NXDOMAIN) and one without records of the type that was asked for (an empty answer) are told apart everywhere: a resolver that
 //! is told NXDOMAIN for `AAAA` gives up on the name altogether.
 //!
 //! This crate must not know where the API server is, nor who asks.

@@ -101,13 +101,13 @@ impl Inner {
     }
 
     /// Answers from the zone, following aliases out of it and back.
-    async fn resolve(&self, mut name: LowerName, wished: RecordType, client: IpAddr) -> Reply {
+    async fn resolve(&self, mut name: LowerName, query_type: RecordType, client: IpAddr) -> Reply {
         let mut reply = Reply { authoritative: true, ..Reply::default() };
         for _ in 0..ALIASES {
             // In a statement of its own: the lock is let go before anything waits.
             let (answer, serial) = {
                 let zone = self.zone.read();
-                (self.authority.answer(&zone, &name, wished), zone.serial())
+                (self.authority.answer(&zone, &name, query_type), zone.serial())
             };
             let negative = || Some(self.authority.start_of_authority(serial));
             match answer {
@@ -129,13 +129,13 @@ impl Inner {
                 }
                 Answer::Alias(record, target) => {
                     reply.answers.push(*record);
-                    if wished == RecordType::CNAME {
+                    if query_type == RecordType::CNAME {
                         return reply;
                     }
                     name = LowerName::new(&target);
                 }
                 Answer::Elsewhere => {
-                    let mut forwarded = self.forwarder.ask(Name::from(name), wished, client).await;
+                    let mut forwarded = self.forwarder.ask(Name::from(name), query_type, client).await;
                     // With an alias of ours in front, the answer still is partly the cluster's.
                     reply.authoritative = !reply.answers.is_empty();
                     reply.code = forwarded.code;

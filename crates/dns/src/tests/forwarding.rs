@@ -117,10 +117,10 @@ impl RequestHandler for Upstream {
 }
 
 /// One question by UDP, or by TCP if the answer is too long for that.
-async fn ask(server: SocketAddr, question: &str, wished: RecordType) -> Message {
+async fn ask(server: SocketAddr, question: &str, query_type: RecordType) -> Message {
     let mut message = Message::new(7, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
-    message.add_query(Query::query(name(question), wished));
+    message.add_query(Query::query(name(question), query_type));
     let packet = message.to_vec().unwrap();
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     socket.send_to(&packet, server).await.unwrap();
@@ -158,8 +158,8 @@ impl Cluster {
     }
 
     /// The answer in one line: its code if it is none, the addresses and other data of its records, sorted.
-    async fn ask(&self, question: &str, wished: RecordType) -> String {
-        let reply = ask(self.address, question, wished).await;
+    async fn ask(&self, question: &str, query_type: RecordType) -> String {
+        let reply = ask(self.address, question, query_type).await;
         if reply.metadata.response_code != ResponseCode::NoError {
             return reply.metadata.response_code.to_string();
         }
@@ -174,7 +174,7 @@ async fn what_is_not_the_clusters_is_asked_of_others() {
     let upstream = Upstream::default();
     let (_running, port) = upstream.start().await;
     let cluster = Cluster::start(Some(port)).await;
-    for (question, wished, expected) in [
+    for (question, query_type, expected) in [
         ("long.example.org.", RecordType::A, "192.0.2.2"),
         ("alias.example.org.", RecordType::A, "192.0.2.2, long.example.org."),
         ("empty.example.org.", RecordType::A, ""),
@@ -183,7 +183,7 @@ async fn what_is_not_the_clusters_is_asked_of_others() {
         // A service that is a name elsewhere.
         ("out.default.svc.cluster.local.", RecordType::A, "192.0.2.3, example.org."),
     ] {
-        assert_eq!(cluster.ask(question, wished).await, expected, "{question}");
+        assert_eq!(cluster.ask(question, query_type).await, expected, "{question}");
     }
     // What does not fit into a datagram is fetched by TCP; to be had from here by TCP as well, which the bit says.
     let reply = ask(cluster.address, "many.example.org.", RecordType::A).await;

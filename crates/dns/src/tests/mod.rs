@@ -96,9 +96,9 @@ fn line(answer: &Answer) -> String {
 #[test]
 fn questions_and_answers() {
     let (zone, authority) = (zone(), authority());
-    let check = |name: &str, wished: RecordType, expected: &str| {
+    let check = |name: &str, query_type: RecordType, expected: &str| {
         let parsed = LowerName::new(&Name::from_ascii(name).unwrap());
-        assert_eq!(line(&authority.answer(&zone, &parsed, wished)), expected, "{name} {wished}");
+        assert_eq!(line(&authority.answer(&zone, &parsed, query_type)), expected, "{name} {query_type}");
     };
     use RecordType::{A, AAAA, NS, PTR, SRV, TXT};
     check("web.default.svc.cluster.local.", A, "10.96.0.7");
@@ -220,8 +220,8 @@ async fn what_is_not_a_question_gets_an_error() {
     };
     let question = |op_code, queries: &[(&str, RecordType)]| {
         let mut message = Message::new(7, MessageType::Query, op_code);
-        for (name, wished) in queries {
-            message.add_query(Query::query(Name::from_ascii(name).unwrap(), *wished));
+        for (name, query_type) in queries {
+            message.add_query(Query::query(Name::from_ascii(name).unwrap(), *query_type));
         }
         message.to_vec().unwrap()
     };

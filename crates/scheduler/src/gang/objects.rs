@@ -112,7 +112,7 @@ async fn follow(
     cancel: CancellationToken,
 ) {
     let mut known = Some(known);
-    let mut settle = move || {
+    let mut count_known = move || {
         if let Some(known) = known.take() {
             known.send_modify(|count| *count += 1);
         }
@@ -135,7 +135,7 @@ async fn follow(
     }
     let mut at_start = *changes.borrow();
     if !at_start {
-        settle();
+        count_known();
     }
     loop {
         tokio::select! {
@@ -158,7 +158,7 @@ async fn follow(
         );
         let listed = async {
             if tokio::time::timeout(LISTED, objects.synced()).await.is_err() {
-                settle();
+                count_known();
                 objects.synced().await;
             }
         };
@@ -179,7 +179,7 @@ async fn follow(
                 }
             });
         });
-        settle();
+        count_known();
         let keeper = async {
             let (client, resource, objects) = (client.clone(), kind.resource(), objects.clone());
             let (pods, until) = (informers.informer(), until.clone());

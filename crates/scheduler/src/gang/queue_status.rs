@@ -34,7 +34,7 @@ const PHASES: [(&str, &str); 5] = [
 /// The status that a queue should have, beside what it has. `phases` are those of its groups.
 fn plan(queue: &Value, phases: &[String], used: &Resources) -> Option<Value> {
     let old = &queue["status"];
-    // upstream: what somebody wrote there is a wish. A queue that is to be closed waits for its groups to go.
+    // upstream: what somebody wrote there is what is desired. A queue that is to be closed waits for its groups to go.
     let state = match (old["state"].as_str().unwrap_or_default(), phases.is_empty()) {
         ("" | "Open", _) => "Open",
         ("Closed" | "Closing", true) => "Closed",

@@ -173,8 +173,8 @@ impl Plugin for InterPodAffinity {
 
     fn score(&self, pod: &Candidate, cache: &Cache, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
         let own = pod.info.affinity.as_deref();
-        let wishes = own.is_some_and(|own| !own.preferred.is_empty() || !own.anti_preferred.is_empty());
-        if !wishes && cache.with_affinity.is_empty() {
+        let prefers = own.is_some_and(|own| !own.preferred.is_empty() || !own.anti_preferred.is_empty());
+        if !prefers && cache.with_affinity.is_empty() {
             return None;
         }
         let mut places = Places::default();

@@ -12,7 +12,7 @@ use crate::framework::{self, Candidate, ClusterEvent, Filtering, NodeInfo, Plugi
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct NodeAffinity {
-    /// What the profile demands of and wishes for all of its pods.
+    /// What the profile requires and prefers for all of its pods.
     added_affinity: Option<Affinity>,
 }
 

@@ -1,4 +1,4 @@
-//! Pods that want to be spread over zones, racks or nodes: as a rule, or as a wish.
+//! Pods that want to be spread over zones, racks or nodes: as a rule, or as a preference.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,7 +14,7 @@ use crate::framework::{Candidate, Check, ClusterEvent, Filtering, MAX_SCORE, Nod
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
-/// What upstream wishes for pods of workloads that say nothing.
+/// What upstream prefers for pods of workloads that say nothing.
 const SYSTEM_DEFAULTS: [(&str, i32); 2] = [(HOSTNAME, 3), (ZONE, 5)];
 
 /// `PodTopologySpreadArgs`.
@@ -41,7 +41,7 @@ impl PodTopologySpread {
         Ok(new)
     }
 
-    /// The constraints for `pod` that are a rule, or those that are a wish.
+    /// The constraints for `pod` that are a rule, or those that are a preference.
     fn constraints<'a>(&'a self, pod: &'a Candidate, when: &str) -> Vec<Constraint<'a>> {
         let given = pod.spec().topology_spread_constraints.as_deref().unwrap_or_default();
         let own = given.iter().filter(|it| it.when_unsatisfiable == when).map(|it| Constraint::new(it, pod));
@@ -251,7 +251,7 @@ impl Plugin for PodTopologySpread {
         if constraints.is_empty() {
             return None;
         }
-        // Upstream: nodes without a zone are still spread over by what is wished by default.
+        // Upstream: nodes without a zone are still spread over by what is preferred by default.
         let given = pod.spec().topology_spread_constraints.as_ref().is_some_and(|given| !given.is_empty());
         let needs_all = given || self.defaulting_type == Defaulting::List;
         let counted = |node: &NodeInfo| !needs_all || has_all(node, &constraints);

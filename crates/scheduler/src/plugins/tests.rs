@@ -259,8 +259,8 @@ fn pod_topology_spread() {
     bound["topologySpreadConstraints"][0]["nodeAffinityPolicy"] = "Ignore".into();
     check(bound, [skewed, skewed, ""]);
 
-    let wish = json!({ "whenUnsatisfiable": "ScheduleAnyway" });
-    let pod = pod("p", &own, &constraint("zone", wish));
+    let preferred = json!({ "whenUnsatisfiable": "ScheduleAnyway" });
+    let pod = pod("p", &own, &constraint("zone", preferred));
     assert_eq!(scores("PodTopologySpread", &Value::Null, &zones(&[("a1", &there)]), &pod), [0, 0, 100]);
     // Pods of a workload are spread where nothing is said.
     let owner = json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r", "controller": true }]);
