@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::LifecycleHandler;
 use runtime::Runtime;
 
-use crate::probes::{Outcome, Target, get};
+use crate::probes::{AttemptResult, Target, get};
 
 /// Runs a hook, for at most `timeout`. The error says why it failed.
 pub(crate) async fn run(
@@ -26,8 +26,8 @@ pub(crate) async fn run(
     }
     if let Some(action) = &handler.http_get {
         return match get(&target.request(action)?, timeout).await {
-            Outcome::Success | Outcome::Warning(_) => Ok(()),
-            Outcome::Failure(message) | Outcome::Error(message) => Err(message),
+            AttemptResult::Success | AttemptResult::Warning(_) => Ok(()),
+            AttemptResult::Failure(message) | AttemptResult::Error(message) => Err(message),
         };
     }
     if let Some(action) = &handler.sleep {

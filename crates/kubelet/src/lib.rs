@@ -40,6 +40,7 @@ pub mod fake_node;
 mod health;
 mod hooks;
 mod images;
+mod mailbox;
 mod node;
 mod objects;
 mod pleg;

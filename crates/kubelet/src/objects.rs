@@ -257,9 +257,9 @@ where
         let informer = Informer::start(api, config, cancel.clone());
         let users: Arc<Mutex<HashMap<String, Notify>>> = Arc::default();
         let (woken, read) = (Arc::clone(&users), Arc::<AtomicBool>::default());
-        let news = Arc::clone(&read);
+        let known = Arc::clone(&read);
         informer.on_change(move |_| {
-            if news.load(Ordering::SeqCst) {
+            if known.load(Ordering::SeqCst) {
                 woken.lock().values().for_each(|notify| notify());
             }
         });

@@ -8,11 +8,12 @@ use informer::Informer;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::{Mutex, MutexGuard};
 use runtime::PodIdentity;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
+use crate::mailbox::{Coalesce, Mailbox};
 use crate::pod::desired::DesiredPod;
 use crate::pod::{Message, View, Worker};
 use crate::shared::Shared;
@@ -29,6 +30,22 @@ enum PodEvent {
     Listed,
 }
 
+impl PodEvent {
+    fn uid(&self) -> Option<&str> {
+        match self {
+            Self::Changed(pod) => pod.metadata.uid.as_deref(),
+            Self::Gone(uid) => Some(uid),
+            Self::Listed => None,
+        }
+    }
+}
+
+impl Coalesce for PodEvent {
+    fn replaces(&self, earlier: &Self) -> bool {
+        self.uid() == earlier.uid()
+    }
+}
+
 /// The workers, by uid of their pod.
 #[derive(Default)]
 pub(crate) struct Pods {
@@ -36,7 +53,7 @@ pub(crate) struct Pods {
 }
 
 struct Entry {
-    messages: mpsc::UnboundedSender<Message>,
+    mailbox: Mailbox<Message>,
     view: watch::Receiver<View>,
 }
 
@@ -54,27 +71,24 @@ impl Pods {
 
 /// Runs the pods of this node until `cancel` is triggered, and follows the runtime for them.
 pub(crate) async fn run(shared: Arc<Shared>, pods: Arc<Pods>, informer: Informer<Pod>, cancel: CancellationToken) {
-    let (sender, mut events) = mpsc::unbounded_channel();
-    let changed = sender.clone();
+    let events = Mailbox::new();
+    let changed = events.clone();
     informer.on_change(move |change| {
         let uid = |pod: &Option<Arc<Pod>>| pod.as_ref().and_then(|pod| pod.metadata.uid.clone());
         let (old, new) = (uid(&change.old), uid(&change.new));
-        // A manager that has ended handles no events.
         if let Some(old) = old
             && new.as_ref() != Some(&old)
         {
-            let _ = changed.send(PodEvent::Gone(old));
+            changed.send(PodEvent::Gone(old));
         }
         if let Some(pod) = &change.new {
-            let _ = changed.send(PodEvent::Changed(Arc::clone(pod)));
+            changed.send(PodEvent::Changed(Arc::clone(pod)));
         }
     });
     let follow = {
-        let (shared, cancel) = (Arc::clone(&shared), cancel.clone());
+        let (shared, cancel, sender) = (Arc::clone(&shared), cancel.clone(), events.clone());
         tokio::spawn(async move {
-            let listed = || {
-                let _ = sender.send(PodEvent::Listed);
-            };
+            let listed = || sender.send(PodEvent::Listed);
             shared.pleg.run(&shared.config, cancel, listed).await;
         })
     };
@@ -91,7 +105,7 @@ pub(crate) async fn run(shared: Arc<Shared>, pods: Arc<Pods>, informer: Informer
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
-                Some(event) = events.recv() => manager.handle_event(event).await,
+                event = events.recv() => manager.handle_event(event).await,
                 Some(ended) = manager.running.join_next() => manager.ended(ended),
             }
         }
@@ -122,16 +136,16 @@ impl Manager {
         match event {
             PodEvent::Changed(pod) => {
                 let uid = pod.metadata.uid.clone().unwrap_or_default();
-                let known = self.pods.workers().get(&uid).map(|entry| entry.messages.clone());
+                let known = self.pods.workers().get(&uid).map(|entry| entry.mailbox.clone());
                 match known {
                     // A worker that ends at this moment has released its pod.
-                    Some(worker) => drop(worker.send(Message::Updated(pod))),
+                    Some(worker) => worker.send(Message::Updated(pod)),
                     None => self.start(DesiredPod::new(pod)),
                 }
             }
             PodEvent::Gone(uid) => {
                 if let Some(entry) = self.pods.workers().get(&uid) {
-                    let _ = entry.messages.send(Message::Gone);
+                    entry.mailbox.send(Message::Gone);
                 }
             }
             PodEvent::Listed => self.orphans().await,
@@ -140,8 +154,8 @@ impl Manager {
 
     fn start(&mut self, desired: DesiredPod) {
         let uid = desired.identity.uid.clone();
-        let (worker, messages, view) = Worker::new(Arc::clone(&self.shared), desired);
-        let entry = Entry { messages, view };
+        let (worker, mailbox, view) = Worker::new(Arc::clone(&self.shared), desired);
+        let entry = Entry { mailbox, view };
         self.pods.workers().insert(uid.clone(), entry);
         let cancel = self.cancel.clone();
         self.running.spawn(async move {

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::api::node_api;
 
 use self::addresses::Addresses;
-use self::pod::Act;
+use self::pod::PodAction;
 
 /// The annotation of a fake node, and its value.
 pub const ANNOTATION: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
@@ -224,13 +224,13 @@ impl Keeper {
         };
         let own = || self.addresses().of(pod.metadata.uid.as_deref().unwrap_or_default());
         match pod::plan(&pod, &host, own, Timestamp::now()) {
-            Act::Nothing => Ok(Action::AwaitChange),
-            Act::Later(wait) => Ok(Action::RequeueAfter(wait)),
-            Act::Status(status) => {
+            PodAction::Nothing => Ok(Action::AwaitChange),
+            PodAction::Later(wait) => Ok(Action::RequeueAfter(wait)),
+            PodAction::Status(status) => {
                 self.patch_status::<Pod>(&key.namespace, &key.name, status).await?;
                 Ok(Action::AwaitChange)
             }
-            Act::Delete => {
+            PodAction::Delete => {
                 self.delete(key, &pod).await?;
                 Ok(Action::AwaitChange)
             }

@@ -21,7 +21,7 @@ const COMPLETE_AFTER: &str = "pod-complete.stage.kwok.x-k8s.io/delay";
 
 /// What is to be done for a pod.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Act {
+pub(super) enum PodAction {
     /// All is as it should be.
     Nothing,
     /// Look again then.
@@ -33,9 +33,9 @@ pub(super) enum Act {
 }
 
 /// Decides about `pod`, on a node at the address `host`. `own` gives the pod's own address.
-pub(super) fn plan(pod: &Pod, host: &str, own: impl FnOnce() -> String, now: Timestamp) -> Act {
+pub(super) fn plan(pod: &Pod, host: &str, own: impl FnOnce() -> String, now: Timestamp) -> PodAction {
     let (Some(spec), status) = (&pod.spec, pod.status.clone().unwrap_or_default()) else {
-        return Act::Nothing;
+        return PodAction::Nothing;
     };
     let ended = PodPhase::of(pod).is_some_and(PodPhase::is_terminal);
     if pod.metadata.deletion_timestamp.is_some() {
@@ -43,12 +43,12 @@ pub(super) fn plan(pod: &Pod, host: &str, own: impl FnOnce() -> String, now: Tim
         return match pod.metadata.deletion_grace_period_seconds {
             // Whoever holds it wants to see how it ended.
             _ if held && !ended => patch(pod, end(spec, &status, PodPhase::Failed, now)),
-            Some(0) if held => Act::Nothing,
-            _ => Act::Delete,
+            Some(0) if held => PodAction::Nothing,
+            _ => PodAction::Delete,
         };
     }
     if ended {
-        return Act::Nothing;
+        return PodAction::Nothing;
     }
     let deadline =
         spec.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
@@ -72,11 +72,11 @@ pub(super) fn plan(pod: &Pod, host: &str, own: impl FnOnce() -> String, now: Tim
     if PodPhase::of(pod) != Some(PodPhase::Running) || !is("ContainersReady", true) || !is("Ready", ready) {
         return patch(pod, run(pod, spec, &status, host, own, now));
     }
-    due.map_or(Act::Nothing, |(left, _)| Act::Later(left))
+    due.map_or(PodAction::Nothing, |(left, _)| PodAction::Later(left))
 }
 
-fn patch(pod: &Pod, status: Value) -> Act {
-    Act::Status(json!({ "metadata": { "uid": pod.metadata.uid }, "status": status }))
+fn patch(pod: &Pod, status: Value) -> PodAction {
+    PodAction::Status(json!({ "metadata": { "uid": pod.metadata.uid }, "status": status }))
 }
 
 /// How long after its start the pod completes; nothing if it never does by itself.

@@ -10,7 +10,7 @@ fn now() -> Timestamp {
     NOW.parse().expect("a time")
 }
 
-fn act(meta: Value, spec: Value, status: Value) -> Act {
+fn act(meta: Value, spec: Value, status: Value) -> PodAction {
     let mut pod = json!({ "metadata": meta, "spec": spec, "status": status });
     pod["metadata"]["name"] = "p".into();
     pod["metadata"]["uid"] = "u".into();
@@ -22,14 +22,14 @@ fn act(meta: Value, spec: Value, status: Value) -> Act {
 }
 
 /// The part of the status that is written, at `pointer`.
-fn part(act: &Act, pointer: &str) -> Value {
+fn part(act: &PodAction, pointer: &str) -> Value {
     match act {
-        Act::Status(patch) => patch["status"].pointer(pointer).cloned().unwrap_or_default(),
+        PodAction::Status(patch) => patch["status"].pointer(pointer).cloned().unwrap_or_default(),
         other => panic!("{other:?}"),
     }
 }
 
-fn ready(act: &Act) -> Value {
+fn ready(act: &PodAction) -> Value {
     let conditions = part(act, "/conditions");
     let conditions = conditions.as_array().expect("conditions");
     conditions.iter().find(|condition| condition["type"] == "Ready").expect("Ready")["status"].clone()
@@ -47,7 +47,7 @@ fn a_bound_pod_runs_at_once() {
     assert_eq!((part(&begun, "/podIP"), part(&begun, "/hostIP")), (json!("198.18.0.9"), json!("198.18.0.1")));
     assert_eq!(part(&begun, "/containerStatuses/0/ready"), true);
     assert_eq!(ready(&begun), "True");
-    assert_eq!(act(json!({}), json!({}), running("True")), Act::Nothing, "once");
+    assert_eq!(act(json!({}), json!({}), running("True")), PodAction::Nothing, "once");
     let host = act(json!({}), json!({ "hostNetwork": true }), json!({}));
     assert_eq!(part(&host, "/podIP"), "198.18.0.1");
 
@@ -61,7 +61,7 @@ fn a_bound_pod_runs_at_once() {
 fn readiness_gates_are_waited_for() {
     let gate = json!({ "readinessGates": [{ "conditionType": "g" }] });
     assert_eq!(ready(&act(json!({}), gate.clone(), json!({}))), "False");
-    assert_eq!(act(json!({}), gate.clone(), running("False")), Act::Nothing);
+    assert_eq!(act(json!({}), gate.clone(), running("False")), PodAction::Nothing);
     let mut open = running("False");
     let gates = open["conditions"].as_array_mut().expect("conditions");
     gates.push(json!({ "type": "g", "status": "True" }));
@@ -71,11 +71,11 @@ fn readiness_gates_are_waited_for() {
 #[test]
 fn a_deleted_pod_goes_and_one_that_is_held_ends_first() {
     let deleted = |grace: i64, finalizers: Value| json!({ "deletionTimestamp": NOW, "deletionGracePeriodSeconds": grace, "finalizers": finalizers });
-    assert_eq!(act(deleted(30, json!([])), json!({}), running("True")), Act::Delete);
+    assert_eq!(act(deleted(30, json!([])), json!({}), running("True")), PodAction::Delete);
     let held = act(deleted(30, json!(["f"])), json!({}), running("True"));
     assert_eq!((part(&held, "/phase"), ready(&held)), (json!("Failed"), json!("False")));
-    assert_eq!(act(deleted(30, json!(["f"])), json!({}), json!({ "phase": "Failed" })), Act::Delete);
-    assert_eq!(act(deleted(0, json!(["f"])), json!({}), json!({ "phase": "Failed" })), Act::Nothing);
+    assert_eq!(act(deleted(30, json!(["f"])), json!({}), json!({ "phase": "Failed" })), PodAction::Delete);
+    assert_eq!(act(deleted(0, json!(["f"])), json!({}), json!({ "phase": "Failed" })), PodAction::Nothing);
 }
 
 #[test]
@@ -86,14 +86,14 @@ fn pods_of_jobs_complete() {
     assert_eq!(part(&done, "/containerStatuses/0/state/terminated/reason"), "Completed");
     let slow = |delay: &str| json!({ "ownerReferences": owner, "annotations": { "pod-complete.stage.kwok.x-k8s.io/delay": delay } });
     assert_eq!(part(&act(slow("90s"), json!({}), json!({})), "/phase"), "Running");
-    assert_eq!(act(slow("1m30s"), json!({}), running("True")), Act::Later(std::time::Duration::from_secs(30)));
+    assert_eq!(act(slow("1m30s"), json!({}), running("True")), PodAction::Later(std::time::Duration::from_secs(30)));
     assert_eq!(part(&act(slow("59s"), json!({}), running("True")), "/phase"), "Succeeded");
 }
 
 #[test]
 fn a_deadline_ends_a_pod() {
     let spec = |seconds: i64| json!({ "activeDeadlineSeconds": seconds });
-    assert_eq!(act(json!({}), spec(90), running("True")), Act::Later(std::time::Duration::from_secs(30)));
+    assert_eq!(act(json!({}), spec(90), running("True")), PodAction::Later(std::time::Duration::from_secs(30)));
     let over = act(json!({}), spec(60), running("True"));
     assert_eq!((part(&over, "/phase"), part(&over, "/reason")), (json!("Failed"), json!("DeadlineExceeded")));
     assert_eq!(part(&over, "/message"), "Pod was active on the node longer than the specified deadline");

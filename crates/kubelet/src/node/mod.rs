@@ -179,7 +179,7 @@ impl Keeper {
         if !is_same || due {
             self.reported = Some(Instant::now());
             let before = if is_new { NodeStatus::default() } else { old };
-            for reason in status::news(&before, &status) {
+            for reason in status::event_reasons(&before, &status) {
                 self.shared.reporter.node(reason, &format!("Node {name} status is now: {reason}"));
             }
         }

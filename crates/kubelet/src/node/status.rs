@@ -191,8 +191,8 @@ fn info(config: &Config, machine: &Machine) -> NodeSystemInfo {
     }
 }
 
-/// What happened between two statuses, as the reasons of events: what was not known before is news, too.
-pub(crate) fn news(old: &NodeStatus, new: &NodeStatus) -> Vec<&'static str> {
+/// The reasons of the events that tell of the difference between two statuses; what was not known before is one, too.
+pub(crate) fn event_reasons(old: &NodeStatus, new: &NodeStatus) -> Vec<&'static str> {
     let reason = |condition: &NodeCondition| match (condition.type_.as_str(), condition.status == ConditionStatus::True)
     {
         ("MemoryPressure", true) => Some("NodeHasInsufficientMemory"),
@@ -312,9 +312,9 @@ mod tests {
         let well = check(&Health::Well, &NodeStatus::default());
         assert_eq!(ready(&well), ("True".to_owned(), "kubelet is posting ready status".to_owned()));
         let first = ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeReady"];
-        assert_eq!(news(&NodeStatus::default(), &well), first);
+        assert_eq!(event_reasons(&NodeStatus::default(), &well), first);
         let down = check(&Health::Down("gone".to_owned()), &well);
-        assert_eq!((news(&well, &down), news(&down, &down)), (vec!["NodeNotReady"], vec![]));
+        assert_eq!((event_reasons(&well, &down), event_reasons(&down, &down)), (vec!["NodeNotReady"], vec![]));
         assert_eq!(ready(&down), ("False".to_owned(), "container runtime is down: gone".to_owned()));
         assert!(!same(&well, &down));
         assert!(same(&well, &check(&Health::Well, &well)));
@@ -336,11 +336,11 @@ mod tests {
         tell.send_replace(NetworkState::Unavailable("no nft".to_owned()));
         let (unavailable, failed) = condition(&status);
         assert_eq!(unavailable, Some(("True".to_owned(), "no nft".to_owned())));
-        assert_eq!(news(&status, &failed), ["NodeNetworkUnavailable"]);
+        assert_eq!(event_reasons(&status, &failed), ["NodeNetworkUnavailable"]);
         tell.send_replace(NetworkState::Available);
         let (available, restored) = condition(&failed);
         assert_eq!(available.map(|(status, _)| status).as_deref(), Some("False"));
-        assert!(news(&failed, &restored).is_empty());
+        assert!(event_reasons(&failed, &restored).is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::operations::{self, Outcome};
+use super::operations::{self, OperationOutcome};
 use super::plan::Action;
 use super::status;
 use super::step::Step;
@@ -16,7 +16,7 @@ use super::worker::Worker;
 use crate::container::make::Material;
 use crate::probes::Target;
 
-type Operation = BoxFuture<'static, Outcome>;
+type Operation = BoxFuture<'static, OperationOutcome>;
 
 impl Worker {
     /// Begins what the plan asks for. Answers whether something is done already, so that the plan is an old one.

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::desired::DesiredPod;
 use super::observed::Observed;
+use crate::mailbox::Coalesce;
 use crate::probes::ProbeKind;
 
 /// A message to the worker of a pod.
@@ -28,6 +29,17 @@ pub(crate) enum Message {
         /// The verdict.
         success: bool,
     },
+}
+
+impl Coalesce for Message {
+    fn replaces(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::Verdict { id, kind, .. }, Self::Verdict { id: earlier_id, kind: earlier_kind, .. }) => {
+                id == earlier_id && kind == earlier_kind
+            }
+            _ => std::mem::discriminant(self) == std::mem::discriminant(earlier),
+        }
+    }
 }
 
 /// What others may know of a pod.

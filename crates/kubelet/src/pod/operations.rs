@@ -1,4 +1,4 @@
-//! The doing: one function per action, without decisions. What comes of it is an [`Outcome`].
+//! The doing: one function per action, without decisions. What comes of it is an [`OperationOutcome`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::volumes::{self, Mounted, PodDirectory, Sources};
 const POST_START: Duration = Duration::from_secs(600);
 
 /// What came of an operation.
-pub(super) enum Outcome {
+pub(super) enum OperationOutcome {
     /// Volumes are in place, or not; what the pod refers to is known.
     Volumes { result: Result<Mounted, volumes::Error>, references: References, renew: Option<Timestamp> },
     /// The sandbox was made, and the PLEG knows of it.
@@ -62,7 +62,7 @@ fn failed(reason: WaitingReason, message: impl Into<String>) -> NotStarted {
     NotStarted::Failed(Waiting::new(reason, message))
 }
 
-pub(super) async fn set_up_volumes(shared: Arc<Shared>, desired: Arc<DesiredPod>) -> Outcome {
+pub(super) async fn set_up_volumes(shared: Arc<Shared>, desired: Arc<DesiredPod>) -> OperationOutcome {
     let (references, renew) = shared.objects.references(&desired.pod).await;
     let directory = PodDirectory::new(&shared.config.state_dir, &desired.identity.uid);
     let allocatable = shared.allocatable();
@@ -81,7 +81,7 @@ pub(super) async fn set_up_volumes(shared: Arc<Shared>, desired: Arc<DesiredPod>
         let error = volumes::Error::SetUp { volume: String::new(), message: error.to_string() };
         (References::default(), Err(error))
     });
-    Outcome::Volumes { result, references, renew }
+    OperationOutcome::Volumes { result, references, renew }
 }
 
 pub(super) async fn create_sandbox(
@@ -89,16 +89,16 @@ pub(super) async fn create_sandbox(
     desired: Arc<DesiredPod>,
     attempt: u32,
     cancel: CancellationToken,
-) -> Outcome {
+) -> OperationOutcome {
     let Some(_permit) = permit(&shared, &cancel).await else {
-        return Outcome::Sandbox(Err(Error::Other("called off".to_owned())));
+        return OperationOutcome::Sandbox(Err(Error::Other("called off".to_owned())));
     };
     if attempt > 0 {
         let message = "Pod sandbox changed, it will be killed and re-created.";
         shared.reporter.pod(&desired, None, "SandboxChanged", message);
     }
     let result = shared.runtime.run_sandbox(&sandbox::config(&desired, attempt, &shared.config.cluster_domain)).await;
-    Outcome::Sandbox(match result {
+    OperationOutcome::Sandbox(match result {
         Ok(sandbox) => {
             shared.pleg.update(&desired.identity, |observed| observed.with_sandbox(sandbox.clone()));
             Ok(())
@@ -117,7 +117,7 @@ pub(super) async fn ensure_image(
     desired: Arc<DesiredPod>,
     container: DesiredContainer,
     cancel: CancellationToken,
-) -> Outcome {
+) -> OperationOutcome {
     let name = container.name().to_owned();
     let secrets = tokio::select! {
         () = cancel.cancelled() => Vec::new(),
@@ -128,7 +128,7 @@ pub(super) async fn ensure_image(
         false => shared.reporter.pod(&desired, Some(&name), note.reason, &note.message),
     };
     let result = shared.images.ensure(&container.spec, &secrets, &cancel, tell).await;
-    Outcome::Image { container: name, result }
+    OperationOutcome::Image { container: name, result }
 }
 
 pub(super) async fn start_container(
@@ -137,15 +137,15 @@ pub(super) async fn start_container(
     container: DesiredContainer,
     attempt: u32,
     cancel: CancellationToken,
-) -> Outcome {
+) -> OperationOutcome {
     let name = container.name().to_owned();
     let result = start(&shared, material, container, attempt, &cancel).await;
-    Outcome::Started { container: name, result }
+    OperationOutcome::Started { container: name, result }
 }
 
 /// The outcome for a container for which there is nothing to start it from.
-pub(super) async fn not_started(container: String) -> Outcome {
-    Outcome::Started { container, result: Err(NotStarted::Cancelled) }
+pub(super) async fn not_started(container: String) -> OperationOutcome {
+    OperationOutcome::Started { container, result: Err(NotStarted::Cancelled) }
 }
 
 async fn start(
@@ -235,7 +235,7 @@ pub(super) async fn pre_stop(
     desired: Arc<DesiredPod>,
     target: Target,
     grace: Duration,
-) -> Outcome {
+) -> OperationOutcome {
     let lifecycle = target.container.lifecycle.as_ref();
     if let Some(handler) = lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref()) {
         let hook = hooks::run(&shared.runtime, &target, handler, grace);
@@ -246,7 +246,7 @@ pub(super) async fn pre_stop(
             shared.reporter.pod_warning(&desired, Some(name), "FailedPreStopHook", message);
         }
     }
-    Outcome::HookDone { id: target.id }
+    OperationOutcome::HookDone { id: target.id }
 }
 
 pub(super) async fn stop_container(
@@ -254,15 +254,15 @@ pub(super) async fn stop_container(
     desired: Arc<DesiredPod>,
     id: String,
     grace: Duration,
-) -> Outcome {
+) -> OperationOutcome {
     let mut result = shared.runtime.stop_container(&id, grace).await;
     if result.is_ok() {
         result = shared.pleg.refresh(&desired.identity, &id).await;
     }
-    Outcome::Stopped { id, result }
+    OperationOutcome::Stopped { id, result }
 }
 
-pub(super) async fn remove_container(shared: Arc<Shared>, desired: Arc<DesiredPod>, id: String) -> Outcome {
+pub(super) async fn remove_container(shared: Arc<Shared>, desired: Arc<DesiredPod>, id: String) -> OperationOutcome {
     let result = shared.runtime.remove_container(&id).await;
     if result.is_ok() {
         let observed = shared.pleg.observed(&desired.identity.uid);
@@ -274,27 +274,27 @@ pub(super) async fn remove_container(shared: Arc<Shared>, desired: Arc<DesiredPo
         }
         shared.pleg.update(&desired.identity, |observed| observed.with_container(&id, None));
     }
-    Outcome::Removed { id, result }
+    OperationOutcome::Removed { id, result }
 }
 
-pub(super) async fn stop_sandbox(shared: Arc<Shared>, desired: Arc<DesiredPod>, id: String) -> Outcome {
+pub(super) async fn stop_sandbox(shared: Arc<Shared>, desired: Arc<DesiredPod>, id: String) -> OperationOutcome {
     let result = shared.runtime.stop_sandbox(&id).await;
     if result.is_ok() {
         shared.pleg.update(&desired.identity, |observed| observed.with_sandbox_stopped(&id));
     }
-    Outcome::Removed { id, result }
+    OperationOutcome::Removed { id, result }
 }
 
-pub(super) async fn remove_sandbox(shared: Arc<Shared>, desired: Arc<DesiredPod>, id: String) -> Outcome {
+pub(super) async fn remove_sandbox(shared: Arc<Shared>, desired: Arc<DesiredPod>, id: String) -> OperationOutcome {
     let result = shared.runtime.remove_sandbox(&id).await;
     if result.is_ok() {
         shared.pleg.update(&desired.identity, |observed| observed.without_sandbox(&id));
     }
-    Outcome::Removed { id, result }
+    OperationOutcome::Removed { id, result }
 }
 
 /// Takes the volumes away; all of the pod's files when it is being deleted.
-pub(super) async fn tear_down(shared: Arc<Shared>, desired: Arc<DesiredPod>) -> Outcome {
+pub(super) async fn tear_down(shared: Arc<Shared>, desired: Arc<DesiredPod>) -> OperationOutcome {
     let directory = PodDirectory::new(&shared.config.state_dir, &desired.identity.uid);
     let everything = desired.deleting();
     let result = tokio::task::spawn_blocking(move || {
@@ -313,13 +313,17 @@ pub(super) async fn tear_down(shared: Arc<Shared>, desired: Arc<DesiredPod>) -> 
             result => result.map_err(|error| error.to_string()),
         }
     });
-    Outcome::TornDown(result.await.unwrap_or_else(|error| Err(error.to_string())))
+    OperationOutcome::TornDown(result.await.unwrap_or_else(|error| Err(error.to_string())))
 }
 
 /// Writes the difference between the API's status and this one.
-pub(super) async fn write_status(shared: Arc<Shared>, desired: Arc<DesiredPod>, new: Arc<PodStatus>) -> Outcome {
+pub(super) async fn write_status(
+    shared: Arc<Shared>,
+    desired: Arc<DesiredPod>,
+    new: Arc<PodStatus>,
+) -> OperationOutcome {
     let known = desired.status().cloned().unwrap_or_default();
-    Outcome::Written(write(&shared, &desired, &known, &new).await)
+    OperationOutcome::Written(write(&shared, &desired, &known, &new).await)
 }
 
 async fn write(
@@ -341,7 +345,7 @@ async fn write(
 }
 
 /// Writes the last status, then deletes the API's pod, this one and no namesake.
-pub(super) async fn release(shared: Arc<Shared>, desired: Arc<DesiredPod>, new: Arc<PodStatus>) -> Outcome {
+pub(super) async fn release(shared: Arc<Shared>, desired: Arc<DesiredPod>, new: Arc<PodStatus>) -> OperationOutcome {
     let result = async {
         let known = desired.status().cloned().unwrap_or_default();
         if status::differs(&known, &new) {
@@ -359,5 +363,5 @@ pub(super) async fn release(shared: Arc<Shared>, desired: Arc<DesiredPod>, new: 
             Err(error) => Err(error),
         }
     };
-    Outcome::Released(result.await)
+    OperationOutcome::Released(result.await)
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Probe;
 use runtime::ContainerState;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::desired::{ContainerKind, DesiredPod};
 use super::message::Message;
 use super::plan::{Inputs, Stage};
+use crate::mailbox::Mailbox;
 use crate::probes::{self, Assignment, ProbeKind, Target};
 use crate::shared::Shared;
 
@@ -39,7 +40,7 @@ impl Probing {
         desired: &Arc<DesiredPod>,
         inputs: Inputs<'_>,
         stage: Stage,
-        inbox: &mpsc::UnboundedSender<Message>,
+        mailbox: &Mailbox<Message>,
     ) {
         let Inputs { runtime, state, probes: results, .. } = inputs;
         let mut wanted = Vec::new();
@@ -82,7 +83,7 @@ impl Probing {
             };
             let assignment =
                 Assignment { kind, probe: Probe::clone(probe), started, last: results.get(&target.id, kind) };
-            let task = spawn(shared, desired, target, assignment, inbox);
+            let task = spawn(shared, desired, target, assignment, mailbox);
             self.tasks.insert(key, task);
         }
     }
@@ -100,10 +101,10 @@ fn spawn(
     desired: &Arc<DesiredPod>,
     target: Target,
     assignment: Assignment,
-    inbox: &mpsc::UnboundedSender<Message>,
+    mailbox: &Mailbox<Message>,
 ) -> Task {
     let again = Arc::new(Notify::new());
-    let (shared, desired, inbox) = (Arc::clone(shared), Arc::clone(desired), inbox.clone());
+    let (shared, desired, mailbox) = (Arc::clone(shared), Arc::clone(desired), mailbox.clone());
     let notified = Arc::clone(&again);
     let kind = assignment.kind;
     let handle = tokio::spawn(async move {
@@ -114,8 +115,7 @@ fn spawn(
             shared.reporter.pod_warning(&desired, Some(name), reason, &message);
         };
         let verdict = |success| {
-            // A worker that has ended needs no verdicts.
-            let _ = inbox.send(Message::Verdict { id: target.id.clone(), kind, success });
+            mailbox.send(Message::Verdict { id: target.id.clone(), kind, success });
         };
         probes::run(assignment, &notified, attempt, tell, verdict).await;
         // The duty is done; the task stays in the table, so that it is not begun again.

@@ -8,17 +8,18 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use runtime::ContainerState;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::desired::DesiredPod;
 use super::message::{Message, View};
-use super::operations::{self, Outcome};
+use super::operations::{self, OperationOutcome};
 use super::plan::{self, Inputs, Plan, Stage};
 use super::probing::Probing;
 use super::status::{self, Facts};
 use super::termination_message::termination_message;
 use super::transition::{Effect, Event, StateMachine};
+use crate::mailbox::Mailbox;
 use crate::objects::Notify;
 use crate::shared::Shared;
 use crate::time::between;
@@ -34,26 +35,19 @@ pub(crate) struct Worker {
     pub(super) directory: PodDirectory,
     /// Cancelled when nothing more is to be made.
     pub(super) making: CancellationToken,
-    pub(super) operations: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    pub(super) operations: FuturesUnordered<BoxFuture<'static, OperationOutcome>>,
     probing: Probing,
-    inbox: mpsc::UnboundedReceiver<Message>,
-    sender: mpsc::UnboundedSender<Message>,
+    mailbox: Mailbox<Message>,
     notify: Notify,
     view: watch::Sender<View>,
 }
 
 impl Worker {
-    /// A worker for `desired`, the sender for its messages, and the view it keeps current.
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        desired: DesiredPod,
-    ) -> (Self, mpsc::UnboundedSender<Message>, watch::Receiver<View>) {
-        let (sender, inbox) = mpsc::unbounded_channel();
-        let messages = sender.clone();
-        let notify: Notify = Arc::new(move || {
-            // A worker that has ended needs no messages.
-            let _ = messages.send(Message::Objects);
-        });
+    /// A worker for `desired`, its mailbox, and the view it keeps current.
+    pub(crate) fn new(shared: Arc<Shared>, desired: DesiredPod) -> (Self, Mailbox<Message>, watch::Receiver<View>) {
+        let mailbox = Mailbox::new();
+        let sender = mailbox.clone();
+        let notify: Notify = Arc::new(move || sender.send(Message::Objects));
         let directory = PodDirectory::new(&shared.config.state_dir, &desired.identity.uid);
         let state = StateMachine::new(desired, shared.config.sync_period, Timestamp::now());
         let (view, views) = watch::channel(view_of(&state));
@@ -64,21 +58,18 @@ impl Worker {
             making: CancellationToken::new(),
             operations: FuturesUnordered::new(),
             probing: Probing::default(),
-            inbox,
-            sender: sender.clone(),
+            mailbox: mailbox.clone(),
             notify,
             view,
         };
-        (worker, sender, views)
+        (worker, mailbox, views)
     }
 
     /// Works until nothing of the pod is left, or `cancel` is triggered; containers go on running then.
     pub(crate) async fn run(mut self, cancel: CancellationToken) {
         let identity = self.state.desired.identity.clone();
-        let messages = self.sender.clone();
-        let notify = Box::new(move || {
-            let _ = messages.send(Message::Runtime);
-        });
+        let sender = self.mailbox.clone();
+        let notify = Box::new(move || sender.send(Message::Runtime));
         self.shared.pleg.subscribe(&identity, notify);
         self.shared.objects.track(&self.state.desired.pod, &self.notify);
         self.apply(Event::Adopted(self.shared.pleg.observed(&identity.uid)));
@@ -100,7 +91,13 @@ impl Worker {
             let wake_at = match well {
                 true => {
                     let desired = &self.state.desired;
-                    self.probing.update(&self.shared, desired, Inputs::new(&self.state, now), plan.stage, &self.sender);
+                    self.probing.update(
+                        &self.shared,
+                        desired,
+                        Inputs::new(&self.state, now),
+                        plan.stage,
+                        &self.mailbox,
+                    );
                     let write_at = self.report(&plan, now);
                     // A pod that is ending waits for nothing but its own.
                     let sync_at = Some(self.state.sync_at).filter(|_| plan.stage == Stage::Syncing);
@@ -119,14 +116,14 @@ impl Worker {
                     self.finish().await;
                     return;
                 }
-                Some(message) = self.inbox.recv() => self.handle_message(message),
+                message = self.mailbox.recv() => self.handle_message(message),
                 Some(outcome) = self.operations.next(), if !self.operations.is_empty() => {
                     self.record_outcome(outcome);
                 }
                 _ = health.changed() => {}
                 () = tokio::time::sleep(sleep) => {}
             }
-            while let Ok(message) = self.inbox.try_recv() {
+            while let Some(message) = self.mailbox.try_recv() {
                 self.handle_message(message);
             }
             while let Some(Some(outcome)) = self.operations.next().now_or_never() {
@@ -175,7 +172,7 @@ impl Worker {
         self.apply(Event::Message(message));
     }
 
-    fn record_outcome(&mut self, outcome: Outcome) {
+    fn record_outcome(&mut self, outcome: OperationOutcome) {
         // What an operation changed in the runtime is known there, and its outcome is judged by it.
         self.apply(Event::Observed(self.shared.pleg.observed(&self.state.desired.identity.uid)));
         self.apply(Event::Finished(outcome));

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use runtime::{Error, Runtime};
 
 use super::http::{HttpRequest, connect, get};
-use super::{Outcome, grpc, shown};
+use super::{AttemptResult, grpc, shown};
 use crate::time::go_duration;
 
 /// Where a container is.
@@ -60,7 +60,12 @@ impl Target {
 }
 
 /// Makes one attempt.
-pub(crate) async fn attempt(runtime: &Arc<dyn Runtime>, target: &Target, probe: &Probe, timeout: Duration) -> Outcome {
+pub(crate) async fn attempt(
+    runtime: &Arc<dyn Runtime>,
+    target: &Target,
+    probe: &Probe,
+    timeout: Duration,
+) -> AttemptResult {
     if let Some(action) = &probe.exec {
         let command = action.command.clone().unwrap_or_default();
         return exec(runtime, target, command, timeout).await;
@@ -68,45 +73,45 @@ pub(crate) async fn attempt(runtime: &Arc<dyn Runtime>, target: &Target, probe: 
     if let Some(action) = &probe.http_get {
         return match target.request(action) {
             Ok(request) => get(&request, timeout).await,
-            Err(message) => Outcome::Error(message),
+            Err(message) => AttemptResult::Error(message),
         };
     }
     if let Some(action) = &probe.tcp_socket {
         let port = match target.port(&action.port) {
             Ok(port) => port,
-            Err(message) => return Outcome::Error(message),
+            Err(message) => return AttemptResult::Error(message),
         };
         let host = action.host.clone().filter(|host| !host.is_empty());
         let host = host.unwrap_or_else(|| target.ip.to_string());
         return match tokio::time::timeout(timeout, connect(&host, port)).await {
-            Ok(Ok(_)) => Outcome::Success,
-            Ok(Err(message)) => Outcome::Failure(message),
-            Err(_) => Outcome::Failure(format!("dial tcp {host}:{port}: i/o timeout")),
+            Ok(Ok(_)) => AttemptResult::Success,
+            Ok(Err(message)) => AttemptResult::Failure(message),
+            Err(_) => AttemptResult::Failure(format!("dial tcp {host}:{port}: i/o timeout")),
         };
     }
     if let Some(action) = &probe.grpc {
         let port = match target.port(&IntOrString::Int(action.port)) {
             Ok(port) => port,
-            Err(message) => return Outcome::Error(message),
+            Err(message) => return AttemptResult::Error(message),
         };
         let address = std::net::SocketAddr::new(target.ip, port).to_string();
         let service = action.service.as_deref().unwrap_or_default();
         return grpc::check(&address, service, timeout).await;
     }
-    Outcome::Error("missing probe handler".to_owned())
+    AttemptResult::Error("missing probe handler".to_owned())
 }
 
-async fn exec(runtime: &Arc<dyn Runtime>, target: &Target, command: Vec<String>, timeout: Duration) -> Outcome {
+async fn exec(runtime: &Arc<dyn Runtime>, target: &Target, command: Vec<String>, timeout: Duration) -> AttemptResult {
     let words: Vec<String> = command.iter().map(|word| format!("{word:?}")).collect();
     match runtime.exec_sync(&target.id, command, timeout).await {
-        Ok(output) if output.exit_code == 0 => Outcome::Success,
-        Ok(output) => Outcome::Failure(shown(&output.output)),
+        Ok(output) if output.exit_code == 0 => AttemptResult::Success,
+        Ok(output) => AttemptResult::Failure(shown(&output.output)),
         Err(Error::Timeout(_)) => {
             let timeout = go_duration(timeout);
             let command = words.join(" ");
-            Outcome::Failure(format!("command timed out: {command} timed out after {timeout}"))
+            AttemptResult::Failure(format!("command timed out: {command} timed out after {timeout}"))
         }
-        Err(error) => Outcome::Error(error.to_string()),
+        Err(error) => AttemptResult::Error(error.to_string()),
     }
 }
 

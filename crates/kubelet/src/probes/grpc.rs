@@ -8,19 +8,19 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::Outcome;
+use super::AttemptResult;
 
 /// Asks the health service at `address` about `service`; empty asks about the server as a whole.
-pub(super) async fn check(address: &str, service: &str, timeout: Duration) -> Outcome {
+pub(super) async fn check(address: &str, service: &str, timeout: Duration) -> AttemptResult {
     let late = |stage: &str| {
         let timeout = crate::time::go_duration(timeout);
-        Outcome::Failure(format!(
+        AttemptResult::Failure(format!(
             "timeout: failed to {stage} \"{address}\" within {timeout}: context deadline exceeded"
         ))
     };
     let endpoint = match Endpoint::from_shared(format!("http://{address}")) {
         Ok(endpoint) => endpoint,
-        Err(error) => return Outcome::Error(error.to_string()),
+        Err(error) => return AttemptResult::Error(error.to_string()),
     };
     let deadline = tokio::time::Instant::now() + timeout;
     // Upstream's dialer goes on trying until its time is over; the verdict is the same.
@@ -34,19 +34,19 @@ pub(super) async fn check(address: &str, service: &str, timeout: Duration) -> Ou
     };
     match response {
         Ok(response) => match ServingStatus::try_from(response.into_inner().status) {
-            Ok(ServingStatus::Serving) => Outcome::Success,
+            Ok(ServingStatus::Serving) => AttemptResult::Success,
             status => {
                 let status = status.unwrap_or(ServingStatus::Unknown).as_str_name();
-                Outcome::Failure(format!("service unhealthy (responded with \"{status}\")"))
+                AttemptResult::Failure(format!("service unhealthy (responded with \"{status}\")"))
             }
         },
         Err(status) => match status.code() {
-            Code::Unimplemented => Outcome::Failure(format!(
+            Code::Unimplemented => AttemptResult::Failure(format!(
                 "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",
                 status.message()
             )),
             Code::DeadlineExceeded => late("health check"),
-            _ => Outcome::Failure(format!("error: health rpc failed: {}", status.message())),
+            _ => AttemptResult::Failure(format!("error: health rpc failed: {}", status.message())),
         },
     }
 }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{Outcome, SHOWN, shown};
+use super::{AttemptResult, SHOWN, shown};
 
 /// Upstream's clients follow so many redirects.
 const REDIRECTS: usize = 10;
@@ -55,47 +55,47 @@ impl HttpRequest {
 
 /// Makes a request and judges the answer: statuses from 200 to 399 are well. Redirects within the host are followed; one
 /// that leads elsewhere is well, with a warning.
-pub(crate) async fn get(request: &HttpRequest, timeout: Duration) -> Outcome {
+pub(crate) async fn get(request: &HttpRequest, timeout: Duration) -> AttemptResult {
     match tokio::time::timeout(timeout, follow(request)).await {
         Ok(outcome) => outcome,
-        Err(_) => Outcome::Failure(format!(
+        Err(_) => AttemptResult::Failure(format!(
             "Get \"{}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
             request.url()
         )),
     }
 }
 
-async fn follow(request: &HttpRequest) -> Outcome {
+async fn follow(request: &HttpRequest) -> AttemptResult {
     let mut request = request.clone();
     for _ in 0..REDIRECTS {
         let (status, location, body) = match send(&request).await {
             Ok(answer) => answer,
             Err(error) => {
                 let url = request.url();
-                return Outcome::Failure(format!("Get \"{url}\": {error}"));
+                return AttemptResult::Failure(format!("Get \"{url}\": {error}"));
             }
         };
         let target = location.as_deref().and_then(|location| redirect(&request, location));
         if !status.is_redirection() {
             return match status.is_success() {
-                true => Outcome::Success,
+                true => AttemptResult::Success,
                 false => {
                     let code = status.as_u16();
-                    Outcome::Failure(format!("HTTP probe failed with statuscode: {code}"))
+                    AttemptResult::Failure(format!("HTTP probe failed with statuscode: {code}"))
                 }
             };
         }
         match target {
-            None => return Outcome::Success,
+            None => return AttemptResult::Success,
             Some(target) if target.host == request.host => request = target,
             Some(_) => {
                 let body = shown(&body);
-                return Outcome::Warning(format!("Probe terminated redirects, Response body: {body}"));
+                return AttemptResult::Warning(format!("Probe terminated redirects, Response body: {body}"));
             }
         }
     }
     let url = request.url();
-    Outcome::Failure(format!("Get \"{url}\": stopped after {REDIRECTS} redirects"))
+    AttemptResult::Failure(format!("Get \"{url}\": stopped after {REDIRECTS} redirects"))
 }
 
 /// Where a redirect leads.
@@ -222,7 +222,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     /// A server that answers the first requests with `answers`, whatever is asked.
-    async fn check(answers: Vec<String>) -> (Outcome, Vec<String>) {
+    async fn check(answers: Vec<String>) -> (AttemptResult, Vec<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = tokio::spawn(async move {
@@ -256,11 +256,11 @@ mod tests {
     #[tokio::test]
     async fn statuses() {
         for (head, expect) in [
-            ("200 OK", Outcome::Success),
-            ("204 No Content", Outcome::Success),
-            ("304 Not Modified", Outcome::Success),
-            ("404 Not Found", Outcome::Failure("HTTP probe failed with statuscode: 404".to_owned())),
-            ("500 Oops", Outcome::Failure("HTTP probe failed with statuscode: 500".to_owned())),
+            ("200 OK", AttemptResult::Success),
+            ("204 No Content", AttemptResult::Success),
+            ("304 Not Modified", AttemptResult::Success),
+            ("404 Not Found", AttemptResult::Failure("HTTP probe failed with statuscode: 404".to_owned())),
+            ("500 Oops", AttemptResult::Failure("HTTP probe failed with statuscode: 500".to_owned())),
         ] {
             let (outcome, requests) = check(vec![answer(head)]).await;
             assert_eq!(outcome, expect, "{head}");
@@ -273,11 +273,11 @@ mod tests {
     #[tokio::test]
     async fn redirects() {
         let (outcome, requests) = check(vec![answer("302 Found\r\nLocation: /elsewhere"), answer("200 OK")]).await;
-        assert_eq!(outcome, Outcome::Success);
+        assert_eq!(outcome, AttemptResult::Success);
         assert!(requests[1].starts_with("GET /elsewhere "));
         let (outcome, _) = check(vec![answer("302 Found\r\nLocation: http://example.com/x")]).await;
         let expect = "Probe terminated redirects, Response body: hi";
-        assert_eq!(outcome, Outcome::Warning(expect.to_owned()));
+        assert_eq!(outcome, AttemptResult::Warning(expect.to_owned()));
     }
 
     #[tokio::test]
@@ -296,6 +296,6 @@ mod tests {
         let expect =
             format!("Get \"http://127.0.0.1:{port}/\": dial tcp 127.0.0.1:{port}: connect: connection refused");
         let outcome = get(&request, Duration::from_secs(5)).await;
-        assert_eq!(outcome, Outcome::Failure(expect));
+        assert_eq!(outcome, AttemptResult::Failure(expect));
     }
 }

@@ -1,6 +1,6 @@
 //! Probes: is a container up, alive, and ready for traffic?
 //!
-//! [`Outcome`] is what one attempt says, [`Tally`] counts attempts against the thresholds, [`run`] is the task of one
+//! [`AttemptResult`] is what one attempt says, [`Tally`] counts attempts against the thresholds, [`run`] is the task of one
 //! probe of one container. Verdicts go to the pod's worker; nothing here decides what follows from them.
 
 mod attempt;
@@ -18,7 +18,7 @@ pub(crate) use tally::Tally;
 
 /// What one attempt says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum AttemptResult {
     /// All is well.
     Success,
     /// All is well, but people should know something.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Probe;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Outcome, ProbeKind, Tally};
+use super::{AttemptResult, ProbeKind, Tally};
 use crate::time::between;
 
 /// A failed attempt (not: an unwell container) is made again so often before it is given up, as upstream does.
@@ -45,7 +45,7 @@ impl Assignment {
 /// future to stop it. `attempt` makes one attempt; `tell` passes on what it says to people, `verdict` to the worker.
 ///
 /// `again` asks for an attempt right now: a container that has just started need not wait a period for its readiness.
-pub(crate) async fn run<F: Future<Output = Outcome>>(
+pub(crate) async fn run<F: Future<Output = AttemptResult>>(
     assignment: Assignment,
     again: &Notify,
     attempt: impl Fn() -> F,
@@ -73,30 +73,31 @@ pub(crate) async fn run<F: Future<Output = Outcome>>(
         let mut outcome = attempt().await;
         if std::mem::take(&mut coming_up) {
             let (end, mut pause) = (Instant::now() + period, WARM_UP);
-            while !matches!(outcome, Outcome::Success | Outcome::Warning(_)) && Instant::now() + pause < end {
+            while !matches!(outcome, AttemptResult::Success | AttemptResult::Warning(_)) && Instant::now() + pause < end
+            {
                 tokio::time::sleep(pause).await;
                 pause *= 2;
                 outcome = attempt().await;
             }
         }
         for _ in 1..ATTEMPTS {
-            if !matches!(outcome, Outcome::Error(_)) {
+            if !matches!(outcome, AttemptResult::Error(_)) {
                 break;
             }
             outcome = attempt().await;
         }
         let title = kind.title();
         let success = match outcome {
-            Outcome::Success => true,
-            Outcome::Warning(message) => {
+            AttemptResult::Success => true,
+            AttemptResult::Warning(message) => {
                 tell("ProbeWarning", format!("{title} probe warning: {message}"));
                 true
             }
-            Outcome::Failure(message) => {
+            AttemptResult::Failure(message) => {
                 tell("Unhealthy", format!("{title} probe failed: {message}"));
                 false
             }
-            Outcome::Error(message) => {
+            AttemptResult::Error(message) => {
                 let what = "probe errored and resulted in unknown state";
                 tell("Unhealthy", format!("{title} {what}: {message}"));
                 continue;
@@ -143,9 +144,9 @@ mod tests {
         let (verdicts, events) = (Mutex::new(String::new()), Mutex::new(Vec::new()));
         let attempt = || async {
             match script.as_bytes().get(next.fetch_add(1, Ordering::Relaxed)) {
-                Some(b'+') => Outcome::Success,
-                Some(b'-') => Outcome::Failure("unwell".to_owned()),
-                Some(_) => Outcome::Error("broken".to_owned()),
+                Some(b'+') => AttemptResult::Success,
+                Some(b'-') => AttemptResult::Failure("unwell".to_owned()),
+                Some(_) => AttemptResult::Error("broken".to_owned()),
                 None => std::future::pending().await,
             }
         };

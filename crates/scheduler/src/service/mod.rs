@@ -122,6 +122,8 @@ impl Watched {
 /// Must be called within a tokio runtime.
 pub fn start(config: Config, deps: &Deps) -> Handle {
     let cancel = CancellationToken::new();
+    // Informers call back and cannot wait, so the channel has no bound of its own. What is in it has: everything is taken
+    // before each decision, and a decision takes about a millisecond; at the start it is what the informers hold anyway.
     let (messages, inbox) = mpsc::unbounded_channel();
     let watched = Watched::new(&deps.informers);
     let recorders = config.profiles.iter().map(|profile| {

@@ -11,7 +11,7 @@ use runtime::ContainerState;
 use super::desired::DesiredPod;
 use super::message::Message;
 use super::observed::Observed;
-use super::operations::{NotStarted, Outcome};
+use super::operations::{NotStarted, OperationOutcome};
 use super::plan::{Action, Stage};
 use super::state::{PodState, StatusWrite, Stopping};
 use super::status;
@@ -54,7 +54,7 @@ pub(super) enum Event {
     /// An action of the plan is being carried out.
     Begun(Action),
     /// An operation has ended.
-    Finished(Outcome),
+    Finished(OperationOutcome),
     /// The status was computed.
     StatusComputed(Arc<PodStatus>),
     /// The status is being written.
@@ -306,9 +306,9 @@ fn begin(state: &mut PodState, action: Action, now: Timestamp) {
 }
 
 /// Notes what came of an operation.
-fn finish(state: &mut PodState, outcome: Outcome, now: Timestamp) -> Option<Effect> {
+fn finish(state: &mut PodState, outcome: OperationOutcome, now: Timestamp) -> Option<Effect> {
     match outcome {
-        Outcome::Volumes { result, references, renew } => {
+        OperationOutcome::Volumes { result, references, renew } => {
             state.references = references;
             state.renew_at = renew;
             match result {
@@ -326,16 +326,16 @@ fn finish(state: &mut PodState, outcome: Outcome, now: Timestamp) -> Option<Effe
                 }
             }
         }
-        Outcome::Sandbox(Ok(())) => {
+        OperationOutcome::Sandbox(Ok(())) => {
             state.sandbox_failures = 0;
             state.sandbox.apply(StepEvent::Abandoned);
         }
-        Outcome::Sandbox(Err(_)) => {
+        OperationOutcome::Sandbox(Err(_)) => {
             let pause = pause(state.sandbox_failures, RETRY);
             state.sandbox_failures += 1;
             state.sandbox.apply(StepEvent::Failed(after(now, pause)));
         }
-        Outcome::Image { container, result } => {
+        OperationOutcome::Image { container, result } => {
             let policy = state.desired.container(&container).map(|container| PullPolicy::of(&container.spec));
             let retry = state.retry_mut(&container);
             let event = match result {
@@ -361,13 +361,13 @@ fn finish(state: &mut PodState, outcome: Outcome, now: Timestamp) -> Option<Effe
             };
             retry.image.apply(event);
         }
-        Outcome::Started { container, result } => return finish_start(state, container, result, now),
-        Outcome::HookDone { id } => {
+        OperationOutcome::Started { container, result } => return finish_start(state, container, result, now),
+        OperationOutcome::HookDone { id } => {
             if let Some(stopping) = state.stopping.get_mut(&id) {
                 stopping.hook = false;
             }
         }
-        Outcome::Stopped { id, result } => {
+        OperationOutcome::Stopped { id, result } => {
             let pause = removal_pause(state.failures(&id));
             if let (Err(error), Some(stopping)) = (&result, state.stopping.get_mut(&id)) {
                 tracing::warn!(%error, id, "a container could not be stopped");
@@ -376,7 +376,7 @@ fn finish(state: &mut PodState, outcome: Outcome, now: Timestamp) -> Option<Effe
             }
             state.note_failure(&id, result.is_err());
         }
-        Outcome::Removed { id, result } => {
+        OperationOutcome::Removed { id, result } => {
             state.busy.remove(&id);
             state.retry_at.remove(&id);
             if let Err(error) = &result {
@@ -386,7 +386,7 @@ fn finish(state: &mut PodState, outcome: Outcome, now: Timestamp) -> Option<Effe
             }
             state.note_failure(&id, result.is_err());
         }
-        Outcome::TornDown(result) => {
+        OperationOutcome::TornDown(result) => {
             let event = match result {
                 Ok(()) => StepEvent::Succeeded(()),
                 Err(error) => {
@@ -396,7 +396,7 @@ fn finish(state: &mut PodState, outcome: Outcome, now: Timestamp) -> Option<Effe
             };
             state.torn_down.apply(event);
         }
-        Outcome::Released(result) => {
+        OperationOutcome::Released(result) => {
             let event = match result {
                 Ok(()) => StepEvent::Succeeded(()),
                 Err(error) => {
@@ -406,7 +406,7 @@ fn finish(state: &mut PodState, outcome: Outcome, now: Timestamp) -> Option<Effe
             };
             state.released.apply(event);
         }
-        Outcome::Written(result) => {
+        OperationOutcome::Written(result) => {
             let retry_at = Some(after(now, RETRY_WRITE));
             state.write = match &result {
                 Ok(Some(_)) => StatusWrite::Idle { retry_at: None },

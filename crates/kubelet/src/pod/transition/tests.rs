@@ -30,12 +30,12 @@ fn a_status_is_written_once_and_again_after_a_failure() {
     apply(Event::WriteBegun, 1, None);
     // While it is written, another difference waits.
     apply(Event::StatusComputed(Arc::clone(&status)), 2, None);
-    apply(Event::Finished(Outcome::Written(Ok(None))), 3, None);
+    apply(Event::Finished(OperationOutcome::Written(Ok(None))), 3, None);
     apply(Event::StatusComputed(Arc::clone(&status)), 3, Some(4));
     apply(Event::WriteBegun, 4, None);
     let mut written = pod(json!({"containers": [{"name": "a", "image": "x"}]}));
     written.status = Some(PodStatus::clone(&status));
-    apply(Event::Finished(Outcome::Written(Ok(Some(Arc::new(written))))), 5, None);
+    apply(Event::Finished(OperationOutcome::Written(Ok(Some(Arc::new(written))))), 5, None);
     apply(Event::StatusComputed(status), 6, None);
 }
 
