@@ -4,12 +4,11 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use ipnet::Ipv4Net;
+
 /// An IPv4 subnet, `10.244.0.0/16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Subnet {
-    address: Ipv4Addr,
-    prefix: u8,
-}
+pub struct Subnet(Ipv4Net);
 
 /// Why a text is not a [`Subnet`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,44 +26,43 @@ impl Subnet {
     /// The subnet of `prefix` bits (at most 32) that `address` is in.
     #[must_use]
     pub fn new(address: Ipv4Addr, prefix: u8) -> Self {
-        let prefix = prefix.min(32);
-        Self { address: Ipv4Addr::from_bits(address.to_bits() & mask(prefix)), prefix }
+        Self(Ipv4Net::new_assert(address, prefix.min(32)).trunc())
     }
 
     /// Its first address, that of the network itself.
     #[must_use]
     pub fn address(self) -> Ipv4Addr {
-        self.address
+        self.0.network()
     }
 
     /// Length of its prefix.
     #[must_use]
     pub fn prefix(self) -> u8 {
-        self.prefix
+        self.0.prefix_len()
     }
 
     /// The address that many above the first.
     #[must_use]
     pub fn nth(self, offset: u32) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.address.to_bits().wrapping_add(offset))
+        Ipv4Addr::from_bits(self.address().to_bits().wrapping_add(offset))
     }
 
     /// Whether the address is in it.
     #[must_use]
     pub fn contains(self, address: Ipv4Addr) -> bool {
-        address.to_bits() & mask(self.prefix) == self.address.to_bits()
+        self.0.contains(&address)
     }
 
     /// Whether it has an address in common with another.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
-        self.contains(other.address) || other.contains(self.address)
+        self.0.contains(&other.0) || other.0.contains(&self.0)
     }
 }
 
 impl fmt::Display for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
+        self.0.fmt(f)
     }
 }
 
@@ -72,12 +70,8 @@ impl FromStr for Subnet {
     type Err = ParseSubnetError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parse = || {
-            let (address, prefix) = text.split_once('/')?;
-            let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
-            Some(Self::new(address.parse().ok()?, prefix))
-        };
-        parse().ok_or_else(|| ParseSubnetError(text.to_owned()))
+        let net: Ipv4Net = text.parse().map_err(|_| ParseSubnetError(text.to_owned()))?;
+        Ok(Self(net.trunc()))
     }
 }
 
@@ -119,10 +113,6 @@ pub(crate) fn routes(table: &str) -> Vec<Subnet> {
 fn parse_hex(text: &str) -> Option<Ipv4Addr> {
     let number = u32::from_str_radix(text, 16).ok()?;
     Some(Ipv4Addr::from(number.to_ne_bytes()))
-}
-
-fn mask(prefix: u8) -> u32 {
-    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
 }
 
 #[cfg(test)]
