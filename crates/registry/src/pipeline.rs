@@ -113,8 +113,8 @@ const TABLE: [(Action, &[Step]); 11] = {
         (Action::Bind, &[Mutate, AuthorizeEscalation, ValidatingAdmission]),
         (Action::Evict, &[Mutate, AuthorizeEscalation, ValidatingAdmission]),
         (Action::RequestToken, &[Mutate, AuthorizeEscalation, ValidatingAdmission]),
-        // Questions give nobody any rights, and neither do connections: `NodeRestriction` handles no CONNECT
-        // (`plugin/pkg/admission/noderestriction/admission.go`).
+        // Nothing is written, by which rights could grow: upstream checks the storage of roles and bindings alone
+        // (`pkg/registry/rbac/rest/storage_rbac.go`).
         (Action::Review, &[Mutate, ValidatingAdmission]),
         (Action::Connect, &[Mutate, ValidatingAdmission]),
         // Whoever asked for it has been admitted with what they sent.

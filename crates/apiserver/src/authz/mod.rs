@@ -6,7 +6,7 @@
 //! | who | module |
 //! |---|---|
 //! | `system:masters` | may do everything |
-//! | kubelets | [`node`]: fixed rules, and what the pods of the node refer to; [`restriction`] of what they write |
+//! | kubelets | [`node`]: fixed rules, and what the pods of the node refer to |
 //! | everybody | [`rbac`]: roles and bindings, of which [`policy`] is the index and [`rules`] the meaning |
 //!
 //! [`bootstrap`] writes the roles every cluster has; [`escalation`] keeps rights from growing by being written down.
@@ -16,7 +16,6 @@ mod escalation;
 mod node;
 mod policy;
 mod rbac;
-mod restriction;
 mod rules;
 
 use std::sync::Arc;

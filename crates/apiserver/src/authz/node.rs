@@ -16,7 +16,7 @@ use super::{Attributes, Target, bootstrap};
 
 const PODS: &str = "core/pods";
 /// The namespace of the leases of nodes.
-pub(super) const LEASES: &str = "kube-node-lease";
+const LEASES: &str = "kube-node-lease";
 
 /// The rules of kubelets.
 pub(super) struct NodeRules {
@@ -204,11 +204,4 @@ fn names(pod: &Pod) -> Vec<(&'static str, String)> {
         ("serviceaccounts", account.into_iter().collect()),
     ];
     all.into_iter().flat_map(|(resource, names)| names.into_iter().map(move |name| (resource, name))).collect()
-}
-
-/// For use by others who must know whether a pod is on a node.
-pub(super) fn is_on(pod: &dyn registry::Object, node: &str) -> bool {
-    let pod = pod.as_any().downcast_ref::<Pod>();
-    let spec = pod.and_then(|pod| pod.spec.as_ref());
-    spec.and_then(|spec| spec.node_name.as_deref()) == Some(node)
 }

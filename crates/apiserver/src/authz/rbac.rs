@@ -193,9 +193,6 @@ impl EscalationCheck for Rbac {
         if write.user.is_in(MASTERS) {
             return Ok(());
         }
-        if let Some(node) = write.user.as_node() {
-            super::restriction::check(node, write)?;
-        }
         escalation::check(self, write)
     }
 }

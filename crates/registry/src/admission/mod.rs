@@ -34,6 +34,7 @@ mod leader_worker_set;
 mod limit_ranger;
 mod mutating_admission;
 mod namespace_lifecycle;
+mod node_restriction;
 mod persistent_volume_claim_resize;
 mod priority;
 pub(crate) mod resource_quota;
@@ -61,10 +62,11 @@ use crate::table::{Resource, ResourceInfo};
 use crate::user::User;
 
 /// The plugins, in upstream's order. LeaderWorkerSet stands where its project's webhook would be called.
-pub(crate) static PLUGINS: [&dyn AdmissionPlugin; 13] = [
+pub(crate) static PLUGINS: [&dyn AdmissionPlugin; 14] = [
     &namespace_lifecycle::NamespaceLifecycle,
     &limit_ranger::LimitRanger,
     &service_account::ServiceAccount,
+    &node_restriction::NodeRestriction,
     &priority::Priority,
     &default_toleration_seconds::DefaultTolerationSeconds,
     &default_storage_class::DefaultStorageClass,

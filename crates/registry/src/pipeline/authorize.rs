@@ -1,10 +1,9 @@
-//! Step 6: the last look at a write by who knows who may do what. Rights must not grow by being written down
-//! (`pkg/registry/rbac/clusterrole/policybased/storage.go`), and a node may only write about itself
-//! (`plugin/pkg/admission/noderestriction/admission.go`).
+//! Step 6: the last look at a write by who knows who may do what: rights must not grow by being written down
+//! (`pkg/registry/rbac/clusterrole/policybased/storage.go`).
 
 use machinery::status::ApiError;
 
-use super::{Action, Proposed, Write};
+use super::{Proposed, Write};
 use crate::kind::Subresource;
 use crate::ops::Object;
 use crate::request::Target;
@@ -36,17 +35,11 @@ pub trait EscalationCheck: Send + Sync + 'static {
 
 /// Asks the [`EscalationCheck`].
 pub(super) fn run(write: &Write<'_>, proposed: &Proposed, old: Option<&dyn Object>) -> Result<(), ApiError> {
-    let registry = write.attributes.registry;
-    // Upstream's webhooks see a Binding or an Eviction whether or not its pod is there, so that is read only now.
-    let pod = match write.action {
-        Action::Bind | Action::Evict => Some(registry.load(write.target()?)?.object),
-        _ => None,
-    };
-    registry.0.escalation.check(&WriteAttributes {
+    write.attributes.registry.0.escalation.check(&WriteAttributes {
         user: write.attributes.user,
         target: write.target()?,
         subresource: write.subresource(),
         new: proposed.object.as_deref(),
-        old: old.or(pod.as_deref()),
+        old,
     })
 }
