@@ -69,7 +69,7 @@ pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
             short_names: &info.short_names,
             categories: &info.categories,
             subresources: &info.subresources,
-            definition: &info.definition,
+            definition: &info.openapi_name,
             custom: info.custom,
             schema: SchemaOf::Registered(resource),
         }

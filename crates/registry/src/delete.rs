@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::Registry;
 use crate::meta::{self, FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
 use crate::ops::Object;
-use crate::pipeline::{Action, Change, Operation, Outcome, Proposed, Stored, Write};
+use crate::pipeline::{Action, Change, Outcome, Proposal, Proposed, Stored, Write};
 use crate::request::{DeleteRequest, Deleted, ListPage, ListRequest, Propagation, Target, WriteOptions};
 use crate::table::{Resource, ResourceInfo};
 use crate::write::uid_mismatch;
@@ -43,11 +43,11 @@ impl Registry {
         let options =
             WriteOptions { dry_run: request.dry_run, user: Arc::clone(&request.user), ..WriteOptions::default() };
         let write = Write::new(self, action, target, None, &options);
-        let mut deletion = Deletion { target, request, now: write.now, uid: None };
+        let mut deletion = ProposedDeletion { target, request, now: write.now, uid: None };
         let completed = self.run(&write, &mut deletion).await?;
         let (stored, _) = completed.stored()?;
         let gone = matches!(completed.outcome, Outcome::Removed(_));
-        let body = if gone && !info.answers_deleted {
+        let body = if gone && !info.returns_deleted_object {
             success(info, &target.name, deletion.uid.as_deref())
         } else {
             resource.served(&stored).map_err(ApiError::internal)?
@@ -91,7 +91,7 @@ impl Registry {
 }
 
 /// What a DELETE does in the pipeline.
-struct Deletion<'a> {
+struct ProposedDeletion<'a> {
     target: &'a Target,
     request: &'a DeleteRequest,
     now: Timestamp,
@@ -99,7 +99,7 @@ struct Deletion<'a> {
     uid: Option<String>,
 }
 
-impl Operation for Deletion<'_> {
+impl Proposal for ProposedDeletion<'_> {
     fn decode(&mut self, old: Option<&Stored>, _warnings: &mut Vec<String>) -> Result<Proposed, ApiError> {
         self.uid = old.and_then(|old| old.object.meta().uid.clone());
         Ok(Proposed { object: None, managed_fields: None })

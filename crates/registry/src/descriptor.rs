@@ -29,7 +29,7 @@ pub struct Descriptor {
     /// Which metadata a write to `/status` leaves as it is. Upstream: `PrepareForUpdate` of the kind's status strategy.
     pub status_reset: MetadataReset,
     /// Name of the type in OpenAPI, `io.k8s.api.core.v1.Pod`: the key of the merge rules.
-    pub definition: &'static str,
+    pub openapi_name: &'static str,
     /// Resource part of the store's keys, `GROUP/RESOURCE` with `core` for the core group.
     pub storage: &'static str,
     /// What is legal as `metadata.name`.
@@ -46,7 +46,7 @@ pub struct Descriptor {
     pub deprecation: Option<&'static str>,
     /// Whether a DELETE answers with the object instead of a `Status` (upstream: Pods, Services, ServiceAccounts and
     /// a few more of the core group).
-    pub answers_deleted: bool,
+    pub returns_deleted_object: bool,
 }
 
 impl Descriptor {
@@ -69,7 +69,7 @@ impl Descriptor {
             scope,
             subresources: &[],
             status_reset: MetadataReset::Nothing,
-            definition: "",
+            openapi_name: "",
             storage: "",
             names: NameRule::Subdomain,
             selectable: &[],
@@ -77,11 +77,11 @@ impl Descriptor {
             unconditional_update: true,
             orphan_by_default: false,
             deprecation: None,
-            answers_deleted: false,
+            returns_deleted_object: false,
         }
     }
 
-    /// A kind whose objects live in namespaces. An empty `definition` or `storage` is completed from the names.
+    /// A kind whose objects live in namespaces. An empty `openapi_name` or `storage` is completed from the names.
     #[must_use]
     pub const fn namespaced(
         group: &'static str,

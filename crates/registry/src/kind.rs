@@ -149,7 +149,7 @@ pub trait Kind: Send + Sync + Sized + 'static {
         None
     }
 
-    /// Sets the wished number of replicas; called only for kinds whose [`Kind::scale`] answers.
+    /// Sets the desired number of replicas; called only for kinds whose [`Kind::scale`] answers.
     fn set_scale(_object: &mut Self::Object, _replicas: i32) {}
 
     /// Why an object may never be deleted (the namespaces `default`, `kube-system` and `kube-public`: upstream's words

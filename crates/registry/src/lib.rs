@@ -156,7 +156,7 @@ struct Inner {
     store: Store,
     allocators: Allocators,
     escalation: Arc<dyn EscalationCheck>,
-    definitions: custom::Definitions,
+    crds: custom::Crds,
     webhook_client: Arc<dyn WebhookClient>,
     webhooks: admission::webhook::Configured,
     /// Held by a write that quotas have to do with.
@@ -177,12 +177,12 @@ impl Registry {
             allocators,
             escalation,
             webhook_client: webhooks,
-            definitions: Default::default(),
+            crds: Default::default(),
             webhooks: admission::webhook::Configured::default(),
             charging: tokio::sync::Mutex::default(),
             naming: tokio::sync::Mutex::default(),
         }));
-        registry.reload_definitions();
+        registry.reload_crds();
         registry.occupy();
         registry
     }

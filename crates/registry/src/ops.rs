@@ -155,12 +155,12 @@ pub trait ResourceOps: Send + Sync + 'static {
 
     /// How the fields of stored objects are merged and owned.
     fn place(&self) -> Place<'_> {
-        Place::BuiltIn(BuiltIn::root(&self.info().definition))
+        Place::BuiltIn(BuiltIn::root(&self.info().openapi_name))
     }
 
     /// The same, of objects as they are served.
     fn served_place(&self) -> Place<'_> {
-        if self.is_alternate() { Place::BuiltIn(BuiltIn::root(&self.info().definition)) } else { self.place() }
+        if self.is_alternate() { Place::BuiltIn(BuiltIn::root(&self.info().openapi_name)) } else { self.place() }
     }
 
     /// Whether [`ResourceOps::served`] may change anything.
@@ -313,8 +313,8 @@ impl<K: Kind> Typed<K> {
     }
 
     fn new() -> Self {
-        let definition = <K::Object as schemars::JsonSchema>::schema_name();
-        Self { info: ResourceInfo::from_descriptor(&K::DESCRIPTOR, &definition), kind: PhantomData }
+        let openapi_name = <K::Object as schemars::JsonSchema>::schema_name();
+        Self { info: ResourceInfo::from_descriptor(&K::DESCRIPTOR, &openapi_name), kind: PhantomData }
     }
 }
 
@@ -472,8 +472,8 @@ impl<V: AlternateVersion> Alternate<V> {
     #[must_use]
     pub fn shared() -> Arc<dyn ResourceOps> {
         let stored = Typed::<V::Stored>::new();
-        let definition = <V::Object as schemars::JsonSchema>::schema_name();
-        let mut info = ResourceInfo::from_descriptor(&V::DESCRIPTOR, &definition);
+        let openapi_name = <V::Object as schemars::JsonSchema>::schema_name();
+        let mut info = ResourceInfo::from_descriptor(&V::DESCRIPTOR, &openapi_name);
         info.storage = stored.info.storage.clone();
         Arc::new(Self { info, stored, version: PhantomData })
     }

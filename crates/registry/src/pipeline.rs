@@ -2,7 +2,7 @@
 //!
 //! [`Registry::run`] reads as the steps, each of which is a file of its name. Which of them a request takes is in
 //! [`TABLE`]; what only one kind of request does (where its object comes from, what a DELETE makes of an object) is its
-//! [`Operation`].
+//! [`Proposal`].
 
 mod apply;
 pub(crate) mod authorize;
@@ -290,7 +290,7 @@ pub(crate) enum Change {
 }
 
 /// What only one kind of request does.
-pub(crate) trait Operation: Send {
+pub(crate) trait Proposal: Send {
     /// Of step 1: what is proposed in the place of the stored object. Called again for each attempt.
     fn decode(&mut self, old: Option<&Stored>, warnings: &mut Vec<String>) -> Result<Proposed, ApiError>;
 
@@ -305,10 +305,10 @@ pub(crate) trait Operation: Send {
     }
 }
 
-/// An [`Operation`] that proposes an object and stores it.
+/// A [`Proposal`] that brings an object and stores it.
 pub(crate) struct Propose<F>(pub(crate) F);
 
-impl<F> Operation for Propose<F>
+impl<F> Proposal for Propose<F>
 where
     F: FnMut(Option<&Stored>, &mut Vec<String>) -> Result<Proposed, ApiError> + Send,
 {
@@ -369,7 +369,7 @@ impl Registry {
     ///
     /// # Errors
     /// That of the step which refuses it; 409 (504 for a create) when somebody else was faster each time.
-    pub(crate) async fn run(&self, write: &Write<'_>, operation: &mut dyn Operation) -> Result<Completed, ApiError> {
+    pub(crate) async fn run(&self, write: &Write<'_>, proposal: &mut dyn Proposal) -> Result<Completed, ApiError> {
         for _ in 0..write.attempts {
             let stored = if write.action.reads_stored() { Some(self.load(write.target()?)?) } else { None };
             let stored = stored.as_ref();
@@ -377,7 +377,7 @@ impl Registry {
             let attributes = &Attributes { old, ..write.attributes };
             let mut warnings = Vec::new();
             // 1. Decode.
-            let mut proposed = decode::proposed(write, operation, stored, &mut warnings)?;
+            let mut proposed = decode::proposed(write, proposal, stored, &mut warnings)?;
             // 2. Default.
             if write.takes(Step::Default) {
                 default::run(write, &mut proposed, stored)?;
@@ -393,7 +393,7 @@ impl Registry {
                 mutate::run(write, attributes, &mut proposed, &mut warnings).await?;
             }
             // 5. Validate.
-            operation.validate(&mut proposed, stored)?;
+            proposal.validate(&mut proposed, stored)?;
             if write.takes(Step::Validate) {
                 validate::object(write, &proposed, old, &mut warnings)?;
             }
@@ -408,7 +408,7 @@ impl Registry {
                 let object = proposed.object.ok_or_else(|| ApiError::internal("the request brings no object"))?;
                 return Ok(Completed { outcome: Outcome::Admitted(object), warnings });
             }
-            let mut change = match operation.change(&mut proposed, stored)? {
+            let mut change = match proposal.change(&mut proposed, stored)? {
                 Change::Put(last) if old.is_some() && is_finalized(write.resource()?, last.as_ref())? => {
                     Change::Remove(last)
                 }
@@ -448,13 +448,13 @@ impl Registry {
     ) -> Result<Bytes, ApiError> {
         let options = WriteOptions { dry_run, ..WriteOptions::default() };
         let write = Write::new(self, Action::Own, target, None, &options);
-        let mut operation = Propose(|old: Option<&Stored>, _: &mut Vec<String>| {
+        let mut proposal = Propose(|old: Option<&Stored>, _: &mut Vec<String>| {
             let old = old.ok_or_else(|| ApiError::internal("there is nothing to update"))?;
             let mut new = old.object.boxed_clone();
             update(old, new.as_mut())?;
             Ok(Proposed::new(new))
         });
-        Ok(self.run(&write, &mut operation).await?.stored()?.0)
+        Ok(self.run(&write, &mut proposal).await?.stored()?.0)
     }
 
     /// The object at `target`.

@@ -146,7 +146,7 @@ impl Registry {
         // A limit with a resource version and no match means that version exactly: upstream's rule from before the
         // parameter `resourceVersionMatch`.
         let exact = match request.version_match {
-            Some(wish) => wish == VersionMatch::Exact,
+            Some(asked) => asked == VersionMatch::Exact,
             None => request.limit > 0,
         };
         if !exact {

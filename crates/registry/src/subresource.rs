@@ -108,7 +108,7 @@ impl Registry {
         let resource = &target.resource;
         let codec = ScaleOf(target);
         let write = Write::new(self, Action::Update, target, Some(Subresource::Scale), options).shown_as(&codec);
-        let mut operation = Propose(|old: Option<&Stored>, warnings: &mut Vec<String>| {
+        let mut proposal = Propose(|old: Option<&Stored>, warnings: &mut Vec<String>| {
             let old = old.ok_or_else(|| ApiError::internal("there is nothing to scale"))?;
             let current = scale(resource, old.object.as_ref())?;
             let proposed = propose(&current, warnings)?;
@@ -118,7 +118,7 @@ impl Registry {
             resource.strategy().set_scale(new.as_mut(), replicas(&proposed))?;
             Ok(Proposed { object: Some(new), managed_fields })
         });
-        let completed = self.run(&write, &mut operation).await?;
+        let completed = self.run(&write, &mut proposal).await?;
         let object = resource.load(&completed.stored()?.0).map_err(ApiError::internal)?;
         let body = encode(&scale(resource, object.as_ref())?)?;
         Ok(Written { body: body.clone(), stored: body, created: false, warnings: completed.warnings })

@@ -38,7 +38,7 @@ pub struct ResourceInfo {
     /// Which metadata a write to `/status` leaves as it is.
     pub status_reset: MetadataReset,
     /// Name of the type in OpenAPI, the key of the merge rules.
-    pub definition: String,
+    pub openapi_name: String,
     /// Resource part of the store's keys.
     pub storage: Arc<str>,
     /// What is legal as `metadata.name`.
@@ -52,7 +52,7 @@ pub struct ResourceInfo {
     /// What is done with dependents when DELETE does not say.
     pub orphan_by_default: bool,
     /// Whether a DELETE answers with the object instead of a `Status`.
-    pub answers_deleted: bool,
+    pub returns_deleted_object: bool,
     /// As errors name the resource: `deployments.apps`.
     pub group_resource: GroupResource,
     /// As validation errors name the kind: `Deployment.apps`.
@@ -66,9 +66,9 @@ pub struct ResourceInfo {
 }
 
 impl ResourceInfo {
-    /// The row of a built-in kind. `definition` fills in for an empty one in the descriptor.
+    /// The row of a built-in kind. `openapi_name` fills in for an empty one in the descriptor.
     #[must_use]
-    pub fn from_descriptor(descriptor: &Descriptor, definition: &str) -> Self {
+    pub fn from_descriptor(descriptor: &Descriptor, openapi_name: &str) -> Self {
         let or = |value: &str, other: String| if value.is_empty() { other } else { value.to_owned() };
         let group_part = if descriptor.group.is_empty() { "core" } else { descriptor.group };
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
@@ -84,14 +84,14 @@ impl ResourceInfo {
             scope: descriptor.scope,
             subresources: descriptor.subresources.to_vec(),
             status_reset: descriptor.status_reset,
-            definition: or(descriptor.definition, definition.to_owned()),
+            openapi_name: or(descriptor.openapi_name, openapi_name.to_owned()),
             storage: or(descriptor.storage, format!("{group_part}/{}", descriptor.plural)).into(),
             names: descriptor.names,
             selectable: owned(descriptor.selectable),
             create_on_update: descriptor.create_on_update,
             unconditional_update: descriptor.unconditional_update,
             orphan_by_default: descriptor.orphan_by_default,
-            answers_deleted: descriptor.answers_deleted,
+            returns_deleted_object: descriptor.returns_deleted_object,
             group_resource: GroupResource::from_static(descriptor.group, descriptor.plural),
             group_kind: GroupKind::from_static(descriptor.group, descriptor.kind),
             api_version: api_version(descriptor.group, descriptor.version),

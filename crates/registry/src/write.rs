@@ -7,7 +7,7 @@ use crate::decode::Report;
 use crate::kind::Subresource;
 use crate::pipeline::decode::{self, report_for};
 use crate::pipeline::{
-    ATTEMPTS, Action, Operation, PATCH_ATTEMPTS, Patch, Propose, Proposed, Stored, Write, apply, managed_fields,
+    ATTEMPTS, Action, PATCH_ATTEMPTS, Patch, Proposal, Propose, Proposed, Stored, Write, apply, managed_fields,
     read_config,
 };
 use crate::request::{PatchType, Target, WriteOptions, Written, invalid_options};
@@ -22,25 +22,25 @@ impl Registry {
     /// 400 for a body that cannot be read or is meant for somewhere else, 404 and 403 for a namespace that does not
     /// exist or is going away, 409 for a name that is taken, 422 for an object that breaks rules.
     pub async fn create(&self, target: &Target, body: &[u8], options: &WriteOptions) -> Result<Written, ApiError> {
-        let mut operation = Propose(|_: Option<&Stored>, warnings: &mut Vec<String>| {
+        let mut proposal = Propose(|_: Option<&Stored>, warnings: &mut Vec<String>| {
             let mut report = report_for(options);
             let object = decode::body(&target.resource, body, &mut report, options)?;
             warnings.extend(report.into_findings());
             Ok(Proposed::new(object))
         });
-        self.create_proposed(target, &mut operation, options).await
+        self.create_proposed(target, &mut proposal, options).await
     }
 
     /// Creates what is proposed; the target may have a name.
     async fn create_proposed(
         &self,
         target: &Target,
-        operation: &mut dyn Operation,
+        proposal: &mut dyn Proposal,
         options: &WriteOptions,
     ) -> Result<Written, ApiError> {
         // Steps 7 and 8 are tried again by themselves.
         let write = Write::new(self, Action::Create, target, None, options).tried(1);
-        self.run(&write, operation).await?.written(&target.resource)
+        self.run(&write, proposal).await?.written(&target.resource)
     }
 
     /// Replaces an object, or what one of its subresources is for.
@@ -70,14 +70,14 @@ impl Registry {
             return self.create(&collection, body, options).await;
         }
         let write = updating(self, target, subresource, options);
-        let mut operation = Propose(|_: Option<&Stored>, warnings: &mut Vec<String>| {
+        let mut proposal = Propose(|_: Option<&Stored>, warnings: &mut Vec<String>| {
             warnings.extend(findings.iter().cloned());
             match decoded.take() {
                 Some(first) => Ok(Proposed::new(first)),
                 None => decode::body(resource, body, &mut Report::ignore(), options).map(Proposed::new),
             }
         });
-        self.run(&write, &mut operation).await?.written(resource)
+        self.run(&write, &mut proposal).await?.written(resource)
     }
 
     /// Applies a patch to an object, or to what one of its subresources is for.
@@ -107,20 +107,20 @@ impl Registry {
         }
         let attempts = if patch.is_conditional() { 1 } else { PATCH_ATTEMPTS };
         let write = updating(self, target, subresource, options).tried(attempts);
-        let mut operation = Propose(|old: Option<&Stored>, warnings: &mut Vec<String>| {
+        let mut proposal = Propose(|old: Option<&Stored>, warnings: &mut Vec<String>| {
             let stored = &old.ok_or_else(|| ApiError::internal("there is nothing to patch"))?.entry.value;
             // The managedFields are left out where the patch is not about them.
             let whole = patch.is_about_managed_fields();
             let stored = if whole { stored.clone() } else { managed_fields::without(stored) };
             let current = resource.served(&stored).map_err(ApiError::internal)?;
-            let patched = patch.apply(&current, &resource.info().definition)?;
+            let patched = patch.apply(&current, &resource.info().openapi_name)?;
             let mut report = report_for(options);
             let new = decode::patched(resource, &patched, &mut report, options)?;
             decode::check_name(new.meta(), target)?;
             warnings.extend(report.into_findings());
             Ok(Proposed::new(new))
         });
-        self.run(&write, &mut operation).await?.written(resource)
+        self.run(&write, &mut proposal).await?.written(resource)
     }
 
     /// Applies a configuration to an object, which it creates where there is none, or to one of its subresources.
@@ -141,12 +141,12 @@ impl Registry {
         }
         let config = read_config(config)?;
         let write = updating(self, target, subresource, options).tried(PATCH_ATTEMPTS);
-        let mut operation = Propose(|old: Option<&Stored>, _: &mut Vec<String>| apply(&write, &config, old));
+        let mut proposal = Propose(|old: Option<&Stored>, _: &mut Vec<String>| apply(&write, &config, old));
         for _ in 0..PATCH_ATTEMPTS {
             if self.lookup(target).is_some() || subresource.is_some() {
-                return self.run(&write, &mut operation).await?.written(resource);
+                return self.run(&write, &mut proposal).await?.written(resource);
             }
-            match self.create_proposed(target, &mut operation, options).await {
+            match self.create_proposed(target, &mut proposal, options).await {
                 // Somebody was faster: then this applies to their object.
                 Err(error) if error.reason == Reason::AlreadyExists => {}
                 created => return created,

@@ -20,6 +20,10 @@ pub(super) struct DefaultIngressClass;
 
 #[async_trait]
 impl AdmissionPlugin for DefaultIngressClass {
+    fn name(&self) -> &'static str {
+        "DefaultIngressClass"
+    }
+
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         attributes.creates("networking.k8s.io/ingresses")
     }

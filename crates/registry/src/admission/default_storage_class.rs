@@ -22,6 +22,10 @@ pub(super) struct DefaultStorageClass;
 
 #[async_trait]
 impl AdmissionPlugin for DefaultStorageClass {
+    fn name(&self) -> &'static str {
+        "DefaultStorageClass"
+    }
+
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         attributes.creates(CLAIMS)
     }

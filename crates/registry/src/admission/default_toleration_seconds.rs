@@ -18,6 +18,10 @@ pub(super) struct DefaultTolerationSeconds;
 
 #[async_trait]
 impl AdmissionPlugin for DefaultTolerationSeconds {
+    fn name(&self) -> &'static str {
+        "DefaultTolerationSeconds"
+    }
+
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         attributes.creates(PODS) || attributes.updates(PODS)
     }

@@ -13,7 +13,7 @@ use machinery::status::ApiError;
 use serde::Deserialize;
 
 use super::{AdmissionPlugin, Attributes, PODS, object_of_mut};
-use crate::custom::DEFINITIONS;
+use crate::custom::CRDS;
 use crate::kinds::common::{entry, text};
 use crate::ops::Object;
 
@@ -38,6 +38,10 @@ pub(super) struct LeaderWorkerSet;
 
 #[async_trait]
 impl AdmissionPlugin for LeaderWorkerSet {
+    fn name(&self) -> &'static str {
+        "LeaderWorkerSet"
+    }
+
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         attributes.creates(PODS)
     }
@@ -64,7 +68,7 @@ fn is_enabled(attributes: &Attributes<'_>) -> bool {
     struct Definition {
         metadata: ObjectMeta,
     }
-    attributes.stored::<Definition>(DEFINITIONS, "", DEFINITION).is_some_and(|definition| {
+    attributes.stored::<Definition>(CRDS, "", DEFINITION).is_some_and(|definition| {
         let metadata = &definition.metadata;
         metadata.deletion_timestamp.is_none() && addon::installed(metadata.labels.as_ref(), addon::LWS)
     })

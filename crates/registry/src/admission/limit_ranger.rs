@@ -23,13 +23,17 @@ pub(super) struct LimitRanger;
 
 #[async_trait]
 impl AdmissionPlugin for LimitRanger {
+    fn name(&self) -> &'static str {
+        "LimitRanger"
+    }
+
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         // What a pod asks for changes through `resize` only.
         let resizes = attributes.operation == Operation::Update
             && attributes.subresource == Some(Subresource::Resize)
             && &*attributes.info.storage == PODS;
         let concerned = resizes || attributes.creates(PODS) || attributes.creates(CLAIMS) || attributes.updates(CLAIMS);
-        // Who is going may go as it is.
+        // An object that is being deleted may stay as it is.
         let terminating = attributes.old.is_some_and(|old| old.meta().deletion_timestamp.is_some());
         concerned && !terminating
     }

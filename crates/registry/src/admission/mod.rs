@@ -41,6 +41,7 @@ pub(crate) mod resource_quota;
 mod runtime_class;
 pub(crate) mod scope;
 mod service_account;
+mod storage_object_in_use_protection;
 pub(crate) mod transient;
 mod validating_admission;
 pub(crate) mod webhook;
@@ -62,7 +63,7 @@ use crate::table::{Resource, ResourceInfo};
 use crate::user::User;
 
 /// The plugins, in upstream's order. LeaderWorkerSet stands where its project's webhook would be called.
-pub(crate) static PLUGINS: [&dyn AdmissionPlugin; 14] = [
+pub(crate) static PLUGINS: [&dyn AdmissionPlugin; 15] = [
     &namespace_lifecycle::NamespaceLifecycle,
     &limit_ranger::LimitRanger,
     &service_account::ServiceAccount,
@@ -70,6 +71,7 @@ pub(crate) static PLUGINS: [&dyn AdmissionPlugin; 14] = [
     &priority::Priority,
     &default_toleration_seconds::DefaultTolerationSeconds,
     &default_storage_class::DefaultStorageClass,
+    &storage_object_in_use_protection::StorageObjectInUseProtection,
     &persistent_volume_claim_resize::PersistentVolumeClaimResize,
     &runtime_class::RuntimeClass,
     &default_ingress_class::DefaultIngressClass,
@@ -82,6 +84,9 @@ pub(crate) static PLUGINS: [&dyn AdmissionPlugin; 14] = [
 /// A plugin of admission: upstream's `admission.MutationInterface` and `ValidationInterface`.
 #[async_trait]
 pub(crate) trait AdmissionPlugin: Sync {
+    /// Upstream's name of it, as `--enable-admission-plugins` has it.
+    fn name(&self) -> &'static str;
+
     /// Whether the request is any of its business. If not, nothing below is called.
     fn handles(&self, attributes: &Attributes<'_>) -> bool;
 
@@ -270,4 +275,33 @@ fn object_of_mut<T: 'static>(object: Option<&mut Box<dyn Object>>) -> Result<&mu
 
 fn no_object() -> ApiError {
     ApiError::internal("the request brings no object")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `AllOrderedPlugins` in `pkg/kubeapiserver/options/plugins.go`, as far as they are here.
+    const UPSTREAM: [&str; 14] = [
+        "NamespaceLifecycle",
+        "LimitRanger",
+        "ServiceAccount",
+        "NodeRestriction",
+        "Priority",
+        "DefaultTolerationSeconds",
+        "DefaultStorageClass",
+        "StorageObjectInUseProtection",
+        "PersistentVolumeClaimResize",
+        "RuntimeClass",
+        "DefaultIngressClass",
+        "MutatingAdmissionWebhook",
+        "ValidatingAdmissionWebhook",
+        "ResourceQuota",
+    ];
+
+    #[test]
+    fn plugins_are_in_upstreams_order() {
+        let names = PLUGINS.iter().map(|plugin| plugin.name()).filter(|name| *name != "LeaderWorkerSet");
+        assert_eq!(names.collect::<Vec<_>>(), UPSTREAM);
+    }
 }

@@ -15,6 +15,10 @@ pub(super) struct MutatingAdmissionWebhook;
 
 #[async_trait]
 impl AdmissionPlugin for MutatingAdmissionWebhook {
+    fn name(&self) -> &'static str {
+        "MutatingAdmissionWebhook"
+    }
+
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         !mutating(attributes.registry).is_empty() && !scope::is_exempt(attributes)
     }

@@ -16,6 +16,10 @@ pub(super) struct NamespaceLifecycle;
 
 #[async_trait]
 impl AdmissionPlugin for NamespaceLifecycle {
+    fn name(&self) -> &'static str {
+        "NamespaceLifecycle"
+    }
+
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         // Upstream: whether somebody may do something can be asked of any namespace (`isAccessReview`).
         let is_review = attributes.info.group == "authorization.k8s.io";

@@ -29,6 +29,10 @@ pub(super) struct NodeRestriction;
 
 #[async_trait]
 impl AdmissionPlugin for NodeRestriction {
+    fn name(&self) -> &'static str {
+        "NodeRestriction"
+    }
+
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         let restricted = attributes.user.as_node().is_some() && !attributes.user.is_in(MASTERS);
         restricted && attributes.operation != Operation::Connect

@@ -16,6 +16,10 @@ pub(super) struct PersistentVolumeClaimResize;
 
 #[async_trait]
 impl AdmissionPlugin for PersistentVolumeClaimResize {
+    fn name(&self) -> &'static str {
+        "PersistentVolumeClaimResize"
+    }
+
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         attributes.updates(CLAIMS)
     }

@@ -19,6 +19,10 @@ pub(super) struct Priority;
 
 #[async_trait]
 impl AdmissionPlugin for Priority {
+    fn name(&self) -> &'static str {
+        "Priority"
+    }
+
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         [PODS, CLASSES].iter().any(|storage| attributes.creates(storage) || attributes.updates(storage))
     }

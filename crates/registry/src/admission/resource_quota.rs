@@ -24,6 +24,10 @@ pub(super) struct ResourceQuota;
 
 #[async_trait]
 impl AdmissionPlugin for ResourceQuota {
+    fn name(&self) -> &'static str {
+        "ResourceQuota"
+    }
+
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         concerns(attributes)
     }

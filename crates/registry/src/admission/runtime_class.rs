@@ -15,6 +15,10 @@ pub(super) struct RuntimeClass;
 
 #[async_trait]
 impl AdmissionPlugin for RuntimeClass {
+    fn name(&self) -> &'static str {
+        "RuntimeClass"
+    }
+
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         attributes.creates(PODS)
     }

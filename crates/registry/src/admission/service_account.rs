@@ -39,6 +39,10 @@ pub(super) struct ServiceAccount;
 
 #[async_trait]
 impl AdmissionPlugin for ServiceAccount {
+    fn name(&self) -> &'static str {
+        "ServiceAccount"
+    }
+
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         attributes.creates(PODS)
     }

@@ -13,7 +13,7 @@ use crate::custom::CustomObject;
 use crate::decode::{self, Report};
 use crate::kind::Subresource;
 use crate::ops::{Object, cast, cast_mut};
-use crate::pipeline::{Action, Operation, Proposed, Stored, Write};
+use crate::pipeline::{Action, Proposal, Proposed, Stored, Write};
 use crate::request::{Target, WriteOptions};
 use crate::table::ResourceInfo;
 
@@ -44,7 +44,7 @@ struct Transient<F> {
     validate: F,
 }
 
-impl<F: FnMut(&mut dyn Object) -> Result<(), ApiError> + Send> Operation for Transient<F> {
+impl<F: FnMut(&mut dyn Object) -> Result<(), ApiError> + Send> Proposal for Transient<F> {
     fn decode(&mut self, _old: Option<&Stored>, _warnings: &mut Vec<String>) -> Result<Proposed, ApiError> {
         Ok(Proposed::new(self.object.boxed_clone()))
     }

@@ -14,6 +14,10 @@ pub(super) struct ValidatingAdmissionWebhook;
 
 #[async_trait]
 impl AdmissionPlugin for ValidatingAdmissionWebhook {
+    fn name(&self) -> &'static str {
+        "ValidatingAdmissionWebhook"
+    }
+
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         !validating(attributes.registry).is_empty() && !scope::is_exempt(attributes)
     }

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use store::Revision;
 
 use super::object::CustomObject;
-use super::{Definition, Version};
+use super::{Crd, Version};
 use crate::decode::DecodeError;
 use crate::scan;
 
-impl Definition {
+impl Crd {
     /// An object from the store, in a version.
     pub(super) fn load(&self, stored: &[u8], version: &Version) -> Result<CustomObject, DecodeError> {
         let object: CustomObject = serde_json::from_slice(stored)?;

@@ -1,6 +1,6 @@
 //! Custom resources: rows of the resource table made from CustomResourceDefinitions, and the objects in them.
 //!
-//! A definition is compiled once ([`Definition`]) and has a row for each version it serves ([`rows`]). Objects are JSON
+//! A definition is compiled once ([`Crd`]) and has a row for each version it serves ([`rows`]). Objects are JSON
 //! under a structural schema ([`object`]). They are stored in the storage version, as they are served; under another
 //! version, or a schema that has changed since, they are converted as they are read.
 
@@ -24,21 +24,21 @@ use store::Revision;
 
 use crate::Registry;
 use crate::descriptor::{MetadataReset, NameRule, Scope, Subresource};
-use crate::kinds::definition;
+use crate::kinds::custom_resource_definition::{ESTABLISHED, TERMINATING, is_true};
 use crate::table::{ResourceInfo, api_version};
 use columns::Columns;
 pub(crate) use object::CustomObject;
 use webhook::Converter;
 
-pub(crate) use reload::Definitions;
+pub(crate) use reload::Crds;
 pub(crate) use resource::CustomResource;
 pub(crate) use select::text_at;
 
 /// Where the definitions are stored.
-pub(crate) const DEFINITIONS: &str = "apiextensions.k8s.io/customresourcedefinitions";
+pub(crate) const CRDS: &str = "apiextensions.k8s.io/customresourcedefinitions";
 
 /// A definition in the form in which it is used.
-pub(crate) struct Definition {
+pub(crate) struct Crd {
     /// The definition as it is stored, for what only people read.
     source: Bytes,
     versions: Vec<Version>,
@@ -71,10 +71,10 @@ struct Scale {
     selector: Option<Vec<String>>,
 }
 
-impl Definition {
+impl Crd {
     /// Compiles a definition; `None` when it serves nothing (yet).
     fn new(registry: &Registry, object: &CustomResourceDefinition, source: Bytes, since: Revision) -> Option<Self> {
-        if !definition::is_true(object, definition::ESTABLISHED) {
+        if !is_true(object, ESTABLISHED) {
             return None;
         }
         let storage = object.spec.versions.iter().position(|version| version.storage)?;
@@ -88,7 +88,7 @@ impl Definition {
             }
             versions.push(compiled);
         }
-        let terminating = definition::is_true(object, definition::TERMINATING);
+        let terminating = is_true(object, TERMINATING);
         // What is left of a definition that serves nothing must be reachable to go with it.
         if terminating && !versions.iter().any(|version| version.served) {
             versions[storage].served = true;
@@ -113,10 +113,10 @@ impl Definition {
 }
 
 /// The rows of a definition, one for each version that is served.
-fn rows(definition: &Arc<Definition>) -> impl Iterator<Item = CustomResource> {
-    let carrier = definition.carrier();
-    let served = (0..definition.versions.len()).filter(|index| definition.versions[*index].served);
-    served.map(move |index| CustomResource::new(Arc::clone(definition), index, carrier == Some(index)))
+fn rows(crd: &Arc<Crd>) -> impl Iterator<Item = CustomResource> {
+    let carrier = crd.carrier();
+    let served = (0..crd.versions.len()).filter(|index| crd.versions[*index].served);
+    served.map(move |index| CustomResource::new(Arc::clone(crd), index, carrier == Some(index)))
 }
 
 impl Version {
@@ -152,14 +152,14 @@ impl Version {
             scope: if spec.scope == "Namespaced" { Scope::Namespaced } else { Scope::Cluster },
             subresources: below,
             status_reset: MetadataReset::Everything,
-            definition: definition_name(&spec.group, &version.name, &names.kind),
+            openapi_name: openapi_name(&spec.group, &version.name, &names.kind),
             storage: format!("{}/{}", spec.group, spec.names.plural).into(),
             names: NameRule::Subdomain,
             selectable: selectable.map(|field| field.json_path.trim_start_matches('.').to_owned()).collect(),
             create_on_update: false,
             unconditional_update: false,
             orphan_by_default: false,
-            answers_deleted: false,
+            returns_deleted_object: false,
             group_resource: GroupResource::new(spec.group.clone(), spec.names.plural.clone()),
             group_kind: GroupKind::new(spec.group.clone(), names.kind.clone()),
             api_version: api_version(&spec.group, &version.name),
@@ -189,7 +189,7 @@ impl Version {
 }
 
 /// The name in OpenAPI: the group backwards, version, kind.
-fn definition_name(group: &str, version: &str, kind: &str) -> String {
+fn openapi_name(group: &str, version: &str, kind: &str) -> String {
     let mut parts: Vec<&str> = group.split('.').collect();
     parts.reverse();
     format!("{}.{version}.{kind}", parts.join("."))

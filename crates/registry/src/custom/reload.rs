@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use store::{Entry, Revision};
 
-use super::{DEFINITIONS, Definition, rows};
+use super::{CRDS, Crd, rows};
 use crate::ops::ResourceOps;
 use crate::table::{Resource, ResourceInfo};
 use crate::{Registry, scan};
 
 /// The definitions as they were when the table was last made, by name.
 #[derive(Default)]
-pub(crate) struct Definitions(Mutex<HashMap<Arc<str>, Known>>);
+pub(crate) struct Crds(Mutex<HashMap<Arc<str>, Known>>);
 
 struct Known {
     /// The definition's own revision.
@@ -27,9 +27,9 @@ struct Known {
 impl Registry {
     /// Makes the custom rows of the table what the stored definitions say. Rows of definitions that have not changed
     /// stay the same ones. Whoever reads the table sees all of the change or nothing of it.
-    pub(crate) fn reload_definitions(&self) {
-        let mut known = self.0.definitions.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = self.store().snapshot(DEFINITIONS);
+    pub(crate) fn reload_crds(&self) {
+        let mut known = self.0.crds.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = self.store().snapshot(CRDS);
         let before = known.len();
         let names: HashSet<&str> = snapshot.iter().map(|entry| &*entry.key.name).collect();
         known.retain(|name, _| names.contains(&**name));
@@ -71,10 +71,8 @@ impl Registry {
         };
         let storage = format!("{}/{}", object.spec.group, object.spec.names.plural);
         let older = self.store().snapshot(&storage).iter().any(|object| object.revision < since);
-        let definition = Definition::new(self, &object, entry.value.clone(), if older { since } else { 0 });
-        let rows = definition
-            .map(Arc::new)
-            .map(|definition| rows(&definition).map(|row| Arc::new(row) as Arc<dyn ResourceOps>).collect());
+        let crd = Crd::new(self, &object, entry.value.clone(), if older { since } else { 0 });
+        let rows = crd.map(Arc::new).map(|crd| rows(&crd).map(|row| Arc::new(row) as Arc<dyn ResourceOps>).collect());
         with(since, rows.unwrap_or_default())
     }
 }

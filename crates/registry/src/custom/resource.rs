@@ -12,7 +12,7 @@ use machinery::status::ApiError;
 use serde_json::{Map, Value, json};
 
 use super::object::CustomObject;
-use super::{Definition, Scale, Version};
+use super::{Crd, Scale, Version};
 use crate::allocate::Allocators;
 use crate::column::Column;
 use crate::decode::{self, DecodeError, Report};
@@ -24,19 +24,19 @@ use crate::table::ResourceInfo;
 
 /// A version of a custom resource.
 pub(crate) struct CustomResource {
-    definition: Arc<Definition>,
+    crd: Arc<Crd>,
     version: usize,
     /// Whether this row stands for what is in the store.
     carrier: bool,
 }
 
 impl CustomResource {
-    pub(super) fn new(definition: Arc<Definition>, version: usize, carrier: bool) -> Self {
-        Self { definition, version, carrier }
+    pub(super) fn new(crd: Arc<Crd>, version: usize, carrier: bool) -> Self {
+        Self { crd, version, carrier }
     }
 
     fn version(&self) -> &Version {
-        &self.definition.versions[self.version]
+        &self.crd.versions[self.version]
     }
 }
 
@@ -65,35 +65,35 @@ impl ResourceOps for CustomResource {
     }
 
     fn load(&self, stored: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
-        Ok(Box::new(self.definition.load(stored, self.version())?))
+        Ok(Box::new(self.crd.load(stored, self.version())?))
     }
 
     fn encode(&self, object: &dyn Object, out: &mut Vec<u8>) -> Result<(), ApiError> {
         let object: &CustomObject = cast(object)?;
-        let storage = self.definition.storage();
+        let storage = self.crd.storage();
         if object.api_version == storage.info.api_version {
             return serde_json::to_writer(out, object).map_err(ApiError::internal);
         }
         let mut object = object.clone();
-        if self.definition.converts_by_webhook() {
-            let converted = self.definition.convert(vec![object], storage, "").map_err(ApiError::internal)?;
+        if self.crd.converts_by_webhook() {
+            let converted = self.crd.convert(vec![object], storage, "").map_err(ApiError::internal)?;
             let mut written = converted.iter().map(|object| serde_json::to_writer(&mut *out, object));
             return written.try_for_each(|written| written).map_err(ApiError::internal);
         }
         if Arc::ptr_eq(&storage.schema, &self.version().schema) {
             object.api_version.clone_from(&storage.info.api_version);
         } else {
-            self.definition.adopt(&mut object, storage);
+            self.crd.adopt(&mut object, storage);
         }
         serde_json::to_writer(out, &object).map_err(ApiError::internal)
     }
 
     fn served(&self, stored: &Bytes) -> Result<Bytes, DecodeError> {
-        self.definition.served(stored, self.version())
+        self.crd.served(stored, self.version())
     }
 
     fn served_all(&self, stored: Vec<Bytes>) -> Result<Vec<Bytes>, DecodeError> {
-        self.definition.served_all(stored, self.version())
+        self.crd.served_all(stored, self.version())
     }
 
     fn encode_served(&self, object: &dyn Object) -> Result<Bytes, ApiError> {
@@ -110,7 +110,7 @@ impl ResourceOps for CustomResource {
     }
 
     fn place(&self) -> Place<'_> {
-        Place::Custom(Some(&self.definition.storage().schema))
+        Place::Custom(Some(&self.crd.storage().schema))
     }
 
     fn served_place(&self) -> Place<'_> {
@@ -126,7 +126,7 @@ impl ResourceOps for CustomResource {
     }
 
     fn schema(&self, generator: &mut schemars::SchemaGenerator) -> Option<schemars::Schema> {
-        let mut schema = published(&self.definition.source, &self.version().name)?;
+        let mut schema = published(&self.crd.source, &self.version().name)?;
         let fields =
             schema.as_object_mut()?.entry("properties").or_insert_with(|| Map::new().into()).as_object_mut()?;
         let text = |description: &str| json!({ "type": "string", "description": description });
@@ -196,7 +196,7 @@ impl Strategy for CustomResource {
         old: Option<&dyn Object>,
         _context: &Context<'_>,
     ) -> Result<Reservation, ApiError> {
-        if old.is_none() && self.definition.terminating {
+        if old.is_none() && self.crd.terminating {
             let mut error = ApiError::method_not_supported(&self.info().group_resource, "create");
             error.message = "create not allowed while custom resource definition is terminating".to_owned();
             return Err(error);

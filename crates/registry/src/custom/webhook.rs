@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::object::CustomObject;
-use crate::admission::webhook::{Place, Service, post};
+use crate::admission::webhook::{ClientConfig, ServiceTarget, post};
 use crate::table::ResourceInfo;
 use crate::{Inner, Registry};
 
@@ -38,7 +38,7 @@ const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
 /// The webhook of a definition.
 pub(super) struct Converter {
     registry: Weak<Inner>,
-    place: Place,
+    client_config: ClientConfig,
     review: &'static str,
     kept: Mutex<Conversions>,
     hasher: RandomState,
@@ -68,15 +68,19 @@ impl Converter {
         }
         let webhook = conversion.webhook.clone()?;
         let WebhookClientConfig { ca_bundle, service, url } = webhook.client_config.unwrap_or_default();
-        let service =
-            service.map(|ServiceReference { name, namespace, path, port }| Service { namespace, name, path, port });
+        let service = service.map(|ServiceReference { name, namespace, path, port }| ServiceTarget {
+            namespace,
+            name,
+            path,
+            port,
+        });
         let ca_bundle = ca_bundle.map(|bundle| bundle.0).unwrap_or_default();
         let known = |version: &String| REVIEWS.into_iter().find(|known| known == version);
         let review = webhook.conversion_review_versions.iter().find_map(known).unwrap_or(REVIEWS[0]);
         let registry = std::sync::Arc::downgrade(&registry.0);
         Some(Self {
             registry,
-            place: Place::new(url, service, ca_bundle, TIMEOUT),
+            client_config: ClientConfig::new(url, service, ca_bundle, TIMEOUT),
             review,
             kept: Mutex::default(),
             hasher: RandomState::new(),
@@ -113,7 +117,7 @@ impl Converter {
             "apiVersion": format!("apiextensions.k8s.io/{}", self.review),
             "request": { "uid": uid, "desiredAPIVersion": to.api_version, "objects": objects },
         });
-        let answer = wait(post(&registry, &self.place, request.to_string().into()));
+        let answer = wait(post(&registry, &self.client_config, request.to_string().into()));
         let converted = answer.and_then(|answer| self.read(&uid, answer)).map_err(|why| format!("failed: {why}"))?;
         if converted.len() != objects.len() {
             return Err(format!("returned {} objects, expected {}", converted.len(), objects.len()));

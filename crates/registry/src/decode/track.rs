@@ -96,9 +96,9 @@ impl<'r> Notes<'r> {
     /// Go shows the number only to a type that takes numbers, just not this one.
     #[cold]
     #[inline(never)]
-    fn refuse_number(&self, path: Path<'_>, into: &str, wish: Wish, number: &dyn fmt::Display) {
-        match wish {
-            Wish::Number => self.refuse(path, into, &format!("number {number}")),
+    fn refuse_number(&self, path: Path<'_>, into: &str, expected: Expected, number: &dyn fmt::Display) {
+        match expected {
+            Expected::Number => self.refuse(path, into, &format!("number {number}")),
             _ => self.refuse(path, into, "number"),
         }
     }
@@ -185,7 +185,7 @@ impl Path<'_> {
 
 /// What the type asked for, which matters for `null`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wish {
+enum Expected {
     Text,
     Number,
     Bool,
@@ -208,25 +208,25 @@ impl<'a, 'r, D> Track<'a, 'r, D> {
 }
 
 impl<'a, 'r, 'de, D: Deserializer<'de>> Track<'a, 'r, D> {
-    fn any<V: Visitor<'de>>(self, visitor: V, wish: Wish) -> Result<V::Value, D::Error> {
-        self.visit(visitor, wish, None)
+    fn any<V: Visitor<'de>>(self, visitor: V, expected: Expected) -> Result<V::Value, D::Error> {
+        self.visit(visitor, expected, None)
     }
 
     fn visit<V: Visitor<'de>>(
         self,
         visitor: V,
-        wish: Wish,
+        expected: Expected,
         strukt: Option<&'static str>,
     ) -> Result<V::Value, D::Error> {
         let Self { inner, path, notes, newtype } = self;
-        inner.deserialize_any(Watched { visitor, path, notes, wish, strukt, newtype })
+        inner.deserialize_any(Watched { visitor, path, notes, expected, strukt, newtype })
     }
 }
 
-macro_rules! wish {
-    ($($method:ident => $wish:expr,)*) => {
+macro_rules! expected {
+    ($($method:ident => $expected:expr,)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-            self.any(visitor, $wish)
+            self.any(visitor, $expected)
         })*
     };
 }
@@ -236,33 +236,33 @@ macro_rules! wish {
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Track<'_, '_, D> {
     type Error = D::Error;
 
-    wish! {
-        deserialize_any => Wish::Other,
-        deserialize_bool => Wish::Bool,
-        deserialize_i8 => Wish::Number,
-        deserialize_i16 => Wish::Number,
-        deserialize_i32 => Wish::Number,
-        deserialize_i64 => Wish::Number,
-        deserialize_u8 => Wish::Number,
-        deserialize_u16 => Wish::Number,
-        deserialize_u32 => Wish::Number,
-        deserialize_u64 => Wish::Number,
-        deserialize_f32 => Wish::Number,
-        deserialize_f64 => Wish::Number,
-        deserialize_char => Wish::Text,
-        deserialize_str => Wish::Text,
-        deserialize_string => Wish::Text,
-        deserialize_bytes => Wish::Other,
-        deserialize_byte_buf => Wish::Other,
-        deserialize_unit => Wish::Other,
-        deserialize_seq => Wish::Other,
-        deserialize_map => Wish::Other,
-        deserialize_identifier => Wish::Text,
+    expected! {
+        deserialize_any => Expected::Other,
+        deserialize_bool => Expected::Bool,
+        deserialize_i8 => Expected::Number,
+        deserialize_i16 => Expected::Number,
+        deserialize_i32 => Expected::Number,
+        deserialize_i64 => Expected::Number,
+        deserialize_u8 => Expected::Number,
+        deserialize_u16 => Expected::Number,
+        deserialize_u32 => Expected::Number,
+        deserialize_u64 => Expected::Number,
+        deserialize_f32 => Expected::Number,
+        deserialize_f64 => Expected::Number,
+        deserialize_char => Expected::Text,
+        deserialize_str => Expected::Text,
+        deserialize_string => Expected::Text,
+        deserialize_bytes => Expected::Other,
+        deserialize_byte_buf => Expected::Other,
+        deserialize_unit => Expected::Other,
+        deserialize_seq => Expected::Other,
+        deserialize_map => Expected::Other,
+        deserialize_identifier => Expected::Text,
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         let Self { inner, path, notes, newtype } = self;
-        inner.deserialize_option(Watched { visitor, path, notes, wish: Wish::Other, strukt: None, newtype })
+        inner.deserialize_option(Watched { visitor, path, notes, expected: Expected::Other, strukt: None, newtype })
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -275,11 +275,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Track<'_, '_, D> {
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, D::Error> {
-        self.any(visitor, Wish::Other)
+        self.any(visitor, Expected::Other)
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, D::Error> {
-        self.any(visitor, Wish::Other)
+        self.any(visitor, Expected::Other)
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -288,7 +288,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Track<'_, '_, D> {
         _: usize,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.any(visitor, Wish::Other)
+        self.any(visitor, Expected::Other)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -297,7 +297,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Track<'_, '_, D> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.visit(visitor, Wish::Other, Some(name))
+        self.visit(visitor, Expected::Other, Some(name))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -323,7 +323,7 @@ struct Watched<'a, 'r, V> {
     visitor: V,
     path: Path<'a>,
     notes: &'a Notes<'r>,
-    wish: Wish,
+    expected: Expected,
     strukt: Option<&'static str>,
     newtype: Option<&'static str>,
 }
@@ -348,8 +348,8 @@ impl<'de, V: Visitor<'de>> Watched<'_, '_, V> {
         if self.is_quantity() {
             return self.quantity(value);
         }
-        let Self { visitor, path, notes, wish, .. } = self;
-        visit(visitor).inspect_err(|_| notes.refuse_number(path, type_name::<V::Value>(), wish, value))
+        let Self { visitor, path, notes, expected, .. } = self;
+        visit(visitor).inspect_err(|_| notes.refuse_number(path, type_name::<V::Value>(), expected, value))
     }
 
     /// What the visitor says of a text.
@@ -403,12 +403,14 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, '_, V> {
         if self.is_quantity() {
             return self.visitor.visit_str("0");
         }
-        let Self { visitor, path, notes, wish, .. } = self;
-        match wish {
-            Wish::Text => visitor.visit_str(""),
-            Wish::Number => visitor.visit_u64(0),
-            Wish::Bool => visitor.visit_bool(false),
-            Wish::Other => visitor.visit_unit().inspect_err(|_| notes.refuse(path, type_name::<V::Value>(), "null")),
+        let Self { visitor, path, notes, expected, .. } = self;
+        match expected {
+            Expected::Text => visitor.visit_str(""),
+            Expected::Number => visitor.visit_u64(0),
+            Expected::Bool => visitor.visit_bool(false),
+            Expected::Other => {
+                visitor.visit_unit().inspect_err(|_| notes.refuse(path, type_name::<V::Value>(), "null"))
+            }
         }
     }
 

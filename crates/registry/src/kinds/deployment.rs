@@ -128,7 +128,7 @@ impl Kind for Deployment {
         let [containers, images] = container_columns();
         vec![
             Column::name(),
-            Column::string("Ready", "How many of the wished pods are ready."),
+            Column::string("Ready", "How many of the desired pods are ready."),
             Column::integer("Up-to-date", "Pods made of the current template."),
             Column::integer("Available", "Pods that have been ready for long enough."),
             Column::age(),

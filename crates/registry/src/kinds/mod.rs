@@ -8,8 +8,8 @@ pub(crate) mod check;
 pub(crate) mod common;
 mod config_map;
 mod controller_revision;
+pub(crate) mod custom_resource_definition;
 mod daemon_set;
-pub(crate) mod definition;
 mod deployment;
 mod disruption_budget;
 mod endpoint_slice;
@@ -76,7 +76,7 @@ pub(crate) fn all() -> Vec<Resource> {
         Alternate::<event::EventView>::shared(),
         Typed::<disruption_budget::PodDisruptionBudget>::shared(),
         Typed::<priority_class::PriorityClass>::shared(),
-        Typed::<definition::CustomResourceDefinition>::shared(),
+        Typed::<custom_resource_definition::CustomResourceDefinition>::shared(),
         Typed::<webhooks::Mutating>::shared(),
         Typed::<webhooks::Validating>::shared(),
     ];

@@ -119,7 +119,7 @@ impl Kind for Namespace {
     }
 
     fn columns() -> Vec<Column> {
-        vec![Column::name(), Column::string("Status", "Whether the namespace is active or going."), Column::age()]
+        vec![Column::name(), Column::string("Status", "Whether the namespace is active or terminating."), Column::age()]
     }
 
     fn row(object: &Object, now: Timestamp) -> Vec<Value> {

@@ -96,7 +96,7 @@ impl Kind for ReplicationController {
         let [containers, images] = container_columns();
         vec![
             Column::name(),
-            Column::integer("Desired", "Pods that are wished for."),
+            Column::integer("Desired", "How many pods are desired."),
             Column::integer("Current", "Pods that exist."),
             Column::integer("Ready", "Pods that are ready."),
             Column::age(),

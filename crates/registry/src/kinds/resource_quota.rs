@@ -68,7 +68,7 @@ impl Kind for ResourceQuota {
     const DESCRIPTOR: Descriptor = Descriptor {
         short_names: &["quota"],
         subresources: &[Subresource::Status],
-        answers_deleted: true,
+        returns_deleted_object: true,
         ..Descriptor::namespaced("", "v1", "ResourceQuota", "resourcequotas")
     };
 

@@ -14,7 +14,7 @@ impl Kind for ServiceAccount {
     const DESCRIPTOR: Descriptor = Descriptor {
         short_names: &["sa"],
         subresources: &[Subresource::Token],
-        answers_deleted: true,
+        returns_deleted_object: true,
         ..Descriptor::namespaced("", "v1", "ServiceAccount", "serviceaccounts")
     };
 

@@ -136,7 +136,7 @@ impl Kind for StatefulSet {
         let [containers, images] = container_columns();
         vec![
             Column::name(),
-            Column::string("Ready", "How many of the wished pods are ready."),
+            Column::string("Ready", "How many of the desired pods are ready."),
             Column::age(),
             containers,
             images,

@@ -64,7 +64,7 @@ fn every_kind_keeps_its_promises() {
             let stored = resource.stored_label(label);
             assert!(fields.iter().any(|(name, _)| *name == stored), "{kind}: {label} can be selected by");
         }
-        assert!(info.definition.starts_with("io.k8s."), "{kind}: has an OpenAPI definition");
+        assert!(info.openapi_name.starts_with("io.k8s."), "{kind}: has an OpenAPI definition");
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::MutexGuard;
 
 use super::{Change, Proposed, Step, Stored, Write, commit, managed_fields};
 use crate::admission::{Attributes, PLUGINS, resource_quota};
-use crate::custom::DEFINITIONS;
+use crate::custom::CRDS;
 use crate::kind::Reservation;
 use crate::ops::Object;
 use crate::read::{attributes as selectable, key_of};
@@ -35,7 +35,7 @@ pub(super) async fn run<'a>(
     old: Option<&Stored>,
 ) -> Result<Charged<'a>, ApiError> {
     let (registry, resource) = (write.attributes.registry, write.resource()?.as_ref());
-    let names_definition = write.takes(Step::Allocate) && *resource.info().storage == *DEFINITIONS;
+    let names_definition = write.takes(Step::Allocate) && *resource.info().storage == *CRDS;
     let naming = if names_definition { Some(registry.0.naming.lock().await) } else { None };
     let charges = write.takes(Step::Charge) && resource_quota::concerns(attributes);
     let charging = if charges { Some(registry.0.charging.lock().await) } else { None };

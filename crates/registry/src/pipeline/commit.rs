@@ -57,8 +57,8 @@ pub(super) async fn run(write: &Write<'_>, charged: Charged<'_>, old: Option<&St
         Err(error) => return Err(commit_error(error)),
     };
     // What follows from a write before anybody hears of it: definitions make resources.
-    if &*resource.info().storage == custom::DEFINITIONS {
-        registry.reload_definitions();
+    if &*resource.info().storage == custom::CRDS {
+        registry.reload_crds();
     }
     let bytes = committed.entries.first().map(|entry| entry.value.clone());
     let bytes = bytes.ok_or_else(|| ApiError::internal("the store kept nothing"))?;

@@ -7,7 +7,7 @@ use machinery::status::{ApiError, MODIFIED};
 use serde::de::DeserializeOwned;
 use store::Entry;
 
-use super::{Action, Operation, Proposed, Stored, Write};
+use super::{Action, Proposal, Proposed, Stored, Write};
 use crate::decode::{self, DecodeError, Report, TypeMeta};
 use crate::ops::Object;
 use crate::request::{FieldValidation, Target, WriteOptions};
@@ -16,11 +16,11 @@ use crate::table::{Resource, ResourceInfo};
 /// What the request proposes, checked against its path and what is stored there.
 pub(super) fn proposed(
     write: &Write<'_>,
-    operation: &mut dyn Operation,
+    proposal: &mut dyn Proposal,
     old: Option<&Stored>,
     warnings: &mut Vec<String>,
 ) -> Result<Proposed, ApiError> {
-    let proposed = operation.decode(old, warnings)?;
+    let proposed = proposal.decode(old, warnings)?;
     match (write.action, proposed.object.as_deref(), old) {
         (Action::Create, Some(new), _) => {
             check_namespace(new.meta(), write.target()?)?;

@@ -3,7 +3,7 @@
 use machinery::status::ApiError;
 
 use super::{Proposed, Step, Write, prepare};
-use crate::admission::{Attributes, PLUGINS};
+use crate::admission::{AdmissionPlugin, Attributes, PLUGINS};
 
 /// Runs the mutating half of admission. What a plugin changed is prepared again: before the webhooks see it, and at the end.
 ///
@@ -21,7 +21,8 @@ pub(super) async fn run(
             prepare_again(write, attributes, proposed)?;
             changed = false;
         }
-        let changes = plugin.admit(attributes, proposed.object.as_mut(), warnings).await?;
+        let changes = plugin.admit(attributes, proposed.object.as_mut(), warnings).await;
+        let changes = changes.inspect_err(|error| refused(*plugin, error))?;
         if changes && plugin.reinvokes() {
             for earlier in PLUGINS[..index].iter().filter(|plugin| plugin.handles(attributes)) {
                 earlier.admit(attributes, proposed.object.as_mut(), warnings).await?;
@@ -37,4 +38,9 @@ fn prepare_again(write: &Write<'_>, attributes: &Attributes<'_>, proposed: &mut 
         return Ok(());
     }
     prepare::again(write, proposed.object_mut()?.as_mut(), attributes.old)
+}
+
+/// Says in the log which plugin refused a request; its client is told why, in upstream's words.
+pub(super) fn refused(plugin: &dyn AdmissionPlugin, error: &ApiError) {
+    tracing::debug!(plugin = plugin.name(), %error, "an admission plugin refused a request");
 }

@@ -48,13 +48,13 @@ impl Patch {
     }
 
     /// The patched document.
-    pub(crate) fn apply(&self, current: &[u8], definition: &str) -> Result<Vec<u8>, ApiError> {
+    pub(crate) fn apply(&self, current: &[u8], openapi_name: &str) -> Result<Vec<u8>, ApiError> {
         let current: Value = serde_json::from_slice(current).map_err(ApiError::internal)?;
         let patched = match self.patch_type {
             PatchType::Json => patch::json_patch(&current, &self.patch),
             // An apply does not come here.
             PatchType::Merge | PatchType::Apply => patch::merge_patch(&current, &self.patch),
-            PatchType::Strategic => patch::strategic_merge_patch(&current, &self.patch, definition),
+            PatchType::Strategic => patch::strategic_merge_patch(&current, &self.patch, openapi_name),
         };
         let patched = patched.map_err(ApiError::from)?;
         serde_json::to_vec(&patched).map_err(ApiError::internal)

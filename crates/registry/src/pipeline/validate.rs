@@ -4,7 +4,7 @@
 use machinery::field::ErrorList;
 use machinery::status::ApiError;
 
-use super::{Proposed, Write};
+use super::{Proposed, Write, mutate};
 use crate::admission::{Attributes, PLUGINS};
 use crate::meta;
 use crate::ops::Object;
@@ -43,7 +43,8 @@ pub(super) async fn admission(
     warnings: &mut Vec<String>,
 ) -> Result<(), ApiError> {
     for plugin in PLUGINS.iter().filter(|plugin| plugin.handles(attributes)) {
-        plugin.validate(attributes, proposed.object.as_deref(), warnings).await?;
+        let verdict = plugin.validate(attributes, proposed.object.as_deref(), warnings).await;
+        verdict.inspect_err(|error| mutate::refused(*plugin, error))?;
     }
     Ok(())
 }

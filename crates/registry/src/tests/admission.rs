@@ -270,6 +270,30 @@ async fn a_webhook_changes_what_is_written() {
 }
 
 #[tokio::test]
+async fn what_a_webhook_adds_to_a_pod_passes_the_plugins_before_it() {
+    let rules = json!([{ "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"] }]);
+    let (fixture, hooks) = hooked("MutatingWebhookConfiguration", json!({ "rules": rules }), |request| {
+        let added = json!({ "name": "sidecar", "image": "proxy" });
+        let known = request["object"]["spec"]["containers"].as_array().unwrap().len();
+        let operations = json!([{ "op": "add", "path": "/spec/containers/-", "value": added }]);
+        let operations = if known > 1 { json!([]) } else { operations };
+        let patch = BASE64_STANDARD.encode(operations.to_string());
+        Ok(json!({ "allowed": true, "patchType": "JSONPatch", "patch": patch }))
+    })
+    .await;
+    limit(&fixture, json!([{ "type": "Container", "defaultRequest": { "cpu": "100m" }, "min": { "cpu": "50m" } }]))
+        .await;
+    let made = fixture.create("v1/pods", "default", pod("p")).await.unwrap();
+    let sidecar = &made["spec"]["containers"][1];
+    assert_eq!(sidecar["resources"], json!({ "requests": { "cpu": "100m" } }));
+    assert_eq!(sidecar["volumeMounts"][0]["mountPath"], "/var/run/secrets/kubernetes.io/serviceaccount");
+    assert_eq!(sidecar["imagePullPolicy"], "Always", "it has the defaults of its kind");
+    let asked = hooks.asked.lock().unwrap();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0]["object"]["status"]["qosClass"], "Burstable", "a webhook sees what the plugins before it did");
+}
+
+#[tokio::test]
 async fn the_patch_of_a_webhook_has_the_bounds_of_any_patch() {
     let (fixture, _) = hooked("MutatingWebhookConfiguration", json!({}), |_| {
         let copies: Value =

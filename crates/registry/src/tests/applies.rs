@@ -28,7 +28,7 @@ impl Fixture {
 }
 
 /// Manager, operation and subresource of each entry, in order.
-fn owners(object: &Value) -> Vec<String> {
+fn managers(object: &Value) -> Vec<String> {
     let entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
     let text = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
     entries
@@ -52,7 +52,7 @@ async fn every_write_notes_what_it_changes() {
     let body = deployment("web", json!(1));
     let written = fixture.create_with("apps/v1/deployments", "default", body, &by("kubectl-create")).await.unwrap();
     let created = object(&written);
-    assert_eq!(owners(&created), ["kubectl-create Update"]);
+    assert_eq!(managers(&created), ["kubectl-create Update"]);
     let spec = &fields(&created, "kubectl-create")["f:spec"];
     assert_eq!(spec["f:progressDeadlineSeconds"], json!({}), "defaults are what the client got: {spec}");
     assert_eq!(spec["f:template"]["f:spec"]["f:containers"]["k:{\"name\":\"main\"}"]["."], json!({}));
@@ -71,7 +71,7 @@ async fn every_write_notes_what_it_changes() {
     patch(Some(Subresource::Scale), json!({ "spec": { "replicas": 3 } }).to_string(), "scaler").await;
     let annotated = json!({ "metadata": { "annotations": { "a": "b" } }, "status": { "replicas": 7 } }).to_string();
     let last = object(&patch(None, annotated, "annotator").await);
-    let mut names = owners(&last);
+    let mut names = managers(&last);
     names.sort();
     assert_eq!(names, ["annotator Update", "controller Update status", "kubectl-create Update", "scaler Update scale"]);
     assert_eq!(*fields(&last, "controller"), json!({ "f:status": { "f:replicas": {} } }));
@@ -91,7 +91,7 @@ async fn an_apply_creates_conflicts_and_forces() {
     let target = fixture.target("apps/v1/deployments", "default", "web");
     let config = deployment("web", json!(3));
     let created = fixture.apply(&target, &config, "a").await.unwrap();
-    assert_eq!(owners(&created), ["a Apply"]);
+    assert_eq!(managers(&created), ["a Apply"]);
     let spec = &fields(&created, "a")["f:spec"];
     assert_eq!(spec.get("f:progressDeadlineSeconds"), None, "an apply owns what it says, no defaults: {spec}");
 
@@ -114,7 +114,7 @@ async fn an_apply_creates_conflicts_and_forces() {
 
     let forced = WriteOptions { force: true, ..by("a") };
     let after = fixture.apply_with(&target, &config, &forced).await.unwrap();
-    assert_eq!((owners(&after), &after["spec"]["replicas"]), (vec!["a Apply".to_owned()], &json!(3)));
+    assert_eq!((managers(&after), &after["spec"]["replicas"]), (vec!["a Apply".to_owned()], &json!(3)));
 
     // What is no longer applied goes back to its default.
     let mut less = config.clone();
@@ -173,7 +173,7 @@ async fn an_apply_without_anything_stored() {
     let target = fixture.target("v1/configmaps", "default", "x");
     let dry = WriteOptions { dry_run: true, ..by("a") };
     let answer = fixture.apply_with(&target, &config_map("x"), &dry).await.unwrap();
-    assert_eq!(owners(&answer), ["a Apply"]);
+    assert_eq!(managers(&answer), ["a Apply"]);
     assert_eq!(answer["metadata"].get("resourceVersion"), None);
     assert_eq!(fixture.get(&target).await.unwrap_err().code, 404);
 }
@@ -185,12 +185,12 @@ async fn owners_can_be_forgotten_and_come_back() {
     fixture.create_with("v1/configmaps", "default", config_map("x"), &by("creator")).await.unwrap();
     let reset = json!({ "metadata": { "managedFields": [{}] } });
     let after = fixture.merge(&target, reset).await.unwrap();
-    assert_eq!(owners(&after), [""; 0]);
+    assert_eq!(managers(&after), [""; 0]);
     let after = fixture.put_by(&target, &json!({ "metadata": { "name": "x" }, "data": { "b": "1" } }), "b").await;
-    assert_eq!(owners(&after), [""; 0], "what is not tracked stays so until the first apply");
+    assert_eq!(managers(&after), [""; 0], "what is not tracked stays so until the first apply");
     let config = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "x" }, "data": { "c": "1" } });
     let after = fixture.apply(&target, &config, "a").await.unwrap();
-    assert_eq!(owners(&after), ["a Apply", "before-first-apply Update"]);
+    assert_eq!(managers(&after), ["a Apply", "before-first-apply Update"]);
     assert_eq!(after["data"], json!({ "b": "1", "c": "1" }));
 
     // kubectl moves to server-side apply by writing the owners itself.
@@ -202,7 +202,7 @@ async fn owners_can_be_forgotten_and_come_back() {
         { "op": "replace", "path": "/metadata/resourceVersion", "value": after["metadata"]["resourceVersion"] },
     ]);
     let after = fixture.patch(&target, PatchType::Json, patch).await.unwrap();
-    assert_eq!(owners(&after), ["a Apply", "kubectl Apply"]);
+    assert_eq!(managers(&after), ["a Apply", "kubectl Apply"]);
 }
 
 #[tokio::test]

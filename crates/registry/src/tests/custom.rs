@@ -78,7 +78,7 @@ async fn a_definition_serves_its_resource_at_once() {
     let info = resources.get("example.com", "v1", "shirts").unwrap().info();
     assert_eq!((info.singular.as_str(), info.short_names.as_slice()), ("shirt", &["sh".to_owned()][..]));
     assert_eq!(info.subresources, [Subresource::Status, Subresource::Scale]);
-    assert_eq!(info.definition, "com.example.v1.Shirt");
+    assert_eq!(info.openapi_name, "com.example.v1.Shirt");
 }
 
 #[tokio::test]

@@ -45,19 +45,19 @@ pub(in crate::admission) struct Hook {
     pub(super) ignore_failure: bool,
     pub(in crate::admission) reinvoke: bool,
     pub(super) side_effects: String,
-    pub(super) place: Place,
+    pub(super) client_config: ClientConfig,
 }
 
 /// Where a webhook is, and for how long it is waited for.
-pub(crate) struct Place {
+pub(crate) struct ClientConfig {
     url: Option<String>,
-    service: Option<Service>,
+    service: Option<ServiceTarget>,
     pub(super) ca_bundle: Vec<u8>,
     pub(super) timeout: Duration,
 }
 
 /// A webhook within the cluster.
-pub(crate) struct Service {
+pub(crate) struct ServiceTarget {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) path: Option<String>,
@@ -108,8 +108,12 @@ impl Hook {
         let selector = |selector: Option<_>| LabelSelector::from_object(selector.as_ref()).unwrap_or_default();
         let seconds = u64::try_from(hook.timeout_seconds.unwrap_or(10)).unwrap_or(10);
         let WebhookClientConfig { ca_bundle, service, url } = hook.client_config;
-        let service =
-            service.map(|ServiceReference { name, namespace, path, port }| Service { namespace, name, path, port });
+        let service = service.map(|ServiceReference { name, namespace, path, port }| ServiceTarget {
+            namespace,
+            name,
+            path,
+            port,
+        });
         let ca_bundle = ca_bundle.map(|bundle| bundle.0).unwrap_or_default();
         Self {
             name: hook.name,
@@ -123,13 +127,18 @@ impl Hook {
             ignore_failure: hook.failure_policy.as_deref() == Some("Ignore"),
             reinvoke: hook.reinvocation_policy.as_deref() == Some("IfNeeded"),
             side_effects: hook.side_effects,
-            place: Place::new(url, service, ca_bundle, Duration::from_secs(seconds)),
+            client_config: ClientConfig::new(url, service, ca_bundle, Duration::from_secs(seconds)),
         }
     }
 }
 
-impl Place {
-    pub(crate) fn new(url: Option<String>, service: Option<Service>, ca_bundle: Vec<u8>, timeout: Duration) -> Self {
+impl ClientConfig {
+    pub(crate) fn new(
+        url: Option<String>,
+        service: Option<ServiceTarget>,
+        ca_bundle: Vec<u8>,
+        timeout: Duration,
+    ) -> Self {
         Self { url, service, ca_bundle, timeout }
     }
 
@@ -151,8 +160,8 @@ impl Place {
 }
 
 /// A ready endpoint of a service.
-fn endpoint(registry: &Registry, reference: &Service, port: i32) -> Result<SocketAddr, String> {
-    let Service { name, namespace, .. } = reference;
+fn endpoint(registry: &Registry, reference: &ServiceTarget, port: i32) -> Result<SocketAddr, String> {
+    let ServiceTarget { name, namespace, .. } = reference;
     let stored = registry.store().get(&Key::new("core/services", namespace.as_str(), name.as_str()));
     let service = stored.and_then(|entry| serde_json::from_slice::<ApiService>(&entry.value).ok());
     let service = service.ok_or_else(|| format!("service {name:?} not found"))?;

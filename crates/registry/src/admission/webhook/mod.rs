@@ -21,7 +21,7 @@ use super::Attributes;
 use super::conditions::Facts;
 use crate::Registry;
 use crate::ops::Object;
-pub(crate) use configured::{Configured, Place, Service};
+pub(crate) use configured::{ClientConfig, Configured, ServiceTarget};
 pub(super) use configured::{Hook, mutating, validating};
 
 /// A request to a webhook.
@@ -102,15 +102,15 @@ pub(super) async fn call(
 }
 
 async fn attempt(registry: &Registry, hook: &Hook, request: &review::Request) -> Result<review::Answer, String> {
-    let answer = post(registry, &hook.place, request.body.clone()).await;
+    let answer = post(registry, &hook.client_config, request.body.clone()).await;
     let answer = answer.map_err(|why| format!("failed to call webhook: {why}"))?;
     review::Answer::read(&hook.name, &request.uid, &answer)
 }
 
 /// Posts a review to a webhook. The error says, as Go would, why there is no answer.
-pub(crate) async fn post(registry: &Registry, place: &Place, body: Bytes) -> Result<Value, String> {
-    let (url, address) = place.find(registry)?;
-    let (timeout, ca_bundle) = (place.timeout, place.ca_bundle.clone());
+pub(crate) async fn post(registry: &Registry, client_config: &ClientConfig, body: Bytes) -> Result<Value, String> {
+    let (url, address) = client_config.find(registry)?;
+    let (timeout, ca_bundle) = (client_config.timeout, client_config.ca_bundle.clone());
     let call = WebhookCall { url: url.clone(), address, ca_bundle, body, timeout };
     let answer = match tokio::time::timeout(timeout, registry.0.webhook_client.call(call)).await {
         Ok(answer) => answer,

@@ -145,7 +145,7 @@ fn current_utilization(percent: i32) -> MetricStatus {
     }
 }
 
-/// Which of the two a metric is: what is wished, or what is.
+/// Which of the two a metric is: what is desired, or what is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Spec,

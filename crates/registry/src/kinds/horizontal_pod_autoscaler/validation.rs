@@ -11,7 +11,7 @@ use machinery::validate::path_segment;
 use super::super::check::{POSITIVE, Report, label_selector};
 use super::super::common::{list, quantity, text};
 
-/// The longest an autoscaler may wait for a wish to settle, in seconds.
+/// The longest an autoscaler may wait for a recommendation to settle, in seconds.
 const LONGEST_WINDOW: i32 = 3600;
 /// The longest period of a policy, in seconds.
 const LONGEST_PERIOD: i32 = 1800;

@@ -77,7 +77,7 @@ impl Kind for Pod {
             "status.podIPs",
             "status.nominatedNodeName",
         ],
-        answers_deleted: true,
+        returns_deleted_object: true,
         status_reset: MetadataReset::OwnerReferences,
         ..Descriptor::namespaced("", "v1", "Pod", "pods")
     };
@@ -116,11 +116,11 @@ impl Kind for Pod {
     }
 
     fn prepare_subresource(subresource: Subresource, new: &mut Object, old: &Object) {
-        let wished = new.spec.take().unwrap_or_default();
+        let desired = new.spec.take().unwrap_or_default();
         let mut spec = old.spec.clone().unwrap_or_default();
         match subresource {
-            Subresource::EphemeralContainers => spec.ephemeral_containers = wished.ephemeral_containers,
-            Subresource::Resize => strategy::take_resources(&mut spec, wished),
+            Subresource::EphemeralContainers => spec.ephemeral_containers = desired.ephemeral_containers,
+            Subresource::Resize => strategy::take_resources(&mut spec, desired),
             _ => {}
         }
         new.spec = Some(spec);

@@ -423,12 +423,12 @@ fn grace_periods() {
 #[test]
 fn subresources_take_only_what_they_are_for() {
     let old = defaulted::<Pod>(minimal());
-    let mut wished = minimal();
-    wished["spec"]["hostname"] = json!("other");
-    wished["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "1"}});
-    wished["spec"]["ephemeralContainers"] = json!([{"name": "debug", "image": "x"}]);
+    let mut desired = minimal();
+    desired["spec"]["hostname"] = json!("other");
+    desired["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "1"}});
+    desired["spec"]["ephemeralContainers"] = json!([{"name": "debug", "image": "x"}]);
     let apply = |subresource| {
-        let mut new = defaulted::<Pod>(wished.clone());
+        let mut new = defaulted::<Pod>(desired.clone());
         Pod::prepare_subresource(subresource, &mut new, &old);
         let spec = new.spec.expect("spec");
         (

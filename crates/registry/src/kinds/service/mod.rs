@@ -46,7 +46,7 @@ impl Kind for Service {
         names: NameRule::Label1035,
         selectable: &["spec.clusterIP", "spec.type"],
         create_on_update: true,
-        answers_deleted: true,
+        returns_deleted_object: true,
         ..Descriptor::namespaced("", "v1", "Service", "services")
     };
 

@@ -21,7 +21,7 @@ impl Kind for VolumeAttachment {
     const DESCRIPTOR: Descriptor = Descriptor {
         subresources: &[Subresource::Status],
         unconditional_update: false,
-        answers_deleted: true,
+        returns_deleted_object: true,
         status_reset: MetadataReset::Everything,
         ..Descriptor::cluster("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments")
     };

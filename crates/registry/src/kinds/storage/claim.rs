@@ -9,12 +9,10 @@ use machinery::field::{ErrorList, Path};
 use machinery::quantity::Quantity;
 use serde_json::Value;
 
-use super::{CLASS_ANNOTATION, MODES, STORAGE, access_modes, class_name, class_of, protect, short_modes, storage_cell};
+use super::{CLASS_ANNOTATION, MODES, STORAGE, access_modes, class_name, class_of, short_modes, storage_cell};
 use crate::kind::{Column, Context, Descriptor, Kind, Subresource, cell_age, cell_name};
 use crate::kinds::check::{NEGATIVE, POSITIVE, Report, immutable, label_selector, one_of};
 use crate::kinds::common::{blank, canonical_quantities, default_text, entry, list, quantity, text};
-
-const PROTECTION: &str = "kubernetes.io/pvc-protection";
 
 /// PersistentVolumeClaims.
 pub(crate) struct PersistentVolumeClaim;
@@ -25,7 +23,7 @@ impl Kind for PersistentVolumeClaim {
     const DESCRIPTOR: Descriptor = Descriptor {
         short_names: &["pvc"],
         subresources: &[Subresource::Status],
-        answers_deleted: true,
+        returns_deleted_object: true,
         ..Descriptor::namespaced("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
     };
 
@@ -40,7 +38,6 @@ impl Kind for PersistentVolumeClaim {
     fn prepare_create(object: &mut Object, _context: &Context<'_>) {
         let pending = PersistentVolumeClaimStatus { phase: Some("Pending".to_owned()), ..Default::default() };
         object.status = Some(pending);
-        protect(&mut object.metadata, PROTECTION);
         normalize_sources(object.spec.get_or_insert_default());
     }
 
@@ -112,7 +109,7 @@ impl Kind for PersistentVolumeClaim {
         let spec = object.spec.as_ref().unwrap_or(&no_spec);
         let status = object.status.as_ref().unwrap_or(&no_status);
         let unset = |value: &Option<String>| value.clone().unwrap_or_else(|| "<unset>".to_owned());
-        let going = object.metadata.deletion_timestamp.is_some();
+        let terminating = object.metadata.deletion_timestamp.is_some();
         let (capacity, modes) = if blank(&spec.volume_name) {
             ("", String::new())
         } else {
@@ -120,7 +117,7 @@ impl Kind for PersistentVolumeClaim {
         };
         vec![
             cell_name(&object.metadata),
-            if going { "Terminating" } else { text(&status.phase) }.into(),
+            if terminating { "Terminating" } else { text(&status.phase) }.into(),
             text(&spec.volume_name).into(),
             capacity.into(),
             modes.into(),

@@ -25,7 +25,7 @@ impl Kind for StorageClass {
 
     const DESCRIPTOR: Descriptor = Descriptor {
         short_names: &["sc"],
-        answers_deleted: true,
+        returns_deleted_object: true,
         ..Descriptor::cluster("storage.k8s.io", "v1", "StorageClass", "storageclasses")
     };
 

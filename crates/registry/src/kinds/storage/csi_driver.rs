@@ -25,7 +25,7 @@ impl Kind for CSIDriver {
 
     const DESCRIPTOR: Descriptor = Descriptor {
         unconditional_update: false,
-        answers_deleted: true,
+        returns_deleted_object: true,
         ..Descriptor::cluster("storage.k8s.io", "v1", "CSIDriver", "csidrivers")
     };
 

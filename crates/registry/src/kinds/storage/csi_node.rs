@@ -23,7 +23,7 @@ impl Kind for CSINode {
 
     const DESCRIPTOR: Descriptor = Descriptor {
         unconditional_update: false,
-        answers_deleted: true,
+        returns_deleted_object: true,
         ..Descriptor::cluster("storage.k8s.io", "v1", "CSINode", "csinodes")
     };
 

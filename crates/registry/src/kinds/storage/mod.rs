@@ -88,11 +88,3 @@ fn class_name(errors: &mut ErrorList, path: &Path, name: &str) {
         errors.messages(path, name, validate::dns_subdomain(name));
     }
 }
-
-/// Adds a finalizer that upstream's admission (StorageObjectInUseProtection) gives to every new object of the kind.
-fn protect(meta: &mut ObjectMeta, finalizer: &str) {
-    let finalizers = meta.finalizers.get_or_insert_default();
-    if !finalizers.iter().any(|present| present == finalizer) {
-        finalizers.push(finalizer.to_owned());
-    }
-}

@@ -6,14 +6,13 @@ use machinery::field::{ErrorList, FieldError, Path};
 use machinery::quantity::Quantity;
 use serde_json::Value;
 
-use super::{MODES, STORAGE, access_modes, class_name, class_of, protect, short_modes, sources, storage_cell};
+use super::{MODES, STORAGE, access_modes, class_name, class_of, short_modes, sources, storage_cell};
 use crate::kind::{Column, Context, Descriptor, Kind, Subresource, cell_age, cell_name};
 use crate::kinds::check::{NEGATIVE, POSITIVE, Report, immutable, optional_one_of};
 use crate::kinds::common::{canonical_quantities, default_text, entries, list, quantity, text};
 use crate::kinds::pod::scheduling::node_selector;
 use crate::meta;
 
-const PROTECTION: &str = "kubernetes.io/pv-protection";
 const RECLAIM: [&str; 3] = ["Delete", "Recycle", "Retain"];
 
 /// PersistentVolumes.
@@ -25,7 +24,7 @@ impl Kind for PersistentVolume {
     const DESCRIPTOR: Descriptor = Descriptor {
         short_names: &["pv"],
         subresources: &[Subresource::Status],
-        answers_deleted: true,
+        returns_deleted_object: true,
         ..Descriptor::cluster("", "v1", "PersistentVolume", "persistentvolumes")
     };
 
@@ -44,7 +43,6 @@ impl Kind for PersistentVolume {
             last_phase_transition_time: Some(meta::time(context.now)),
             ..PersistentVolumeStatus::default()
         });
-        protect(&mut object.metadata, PROTECTION);
     }
 
     fn prepare_update(new: &mut Object, old: &Object) {
@@ -101,13 +99,13 @@ impl Kind for PersistentVolume {
         let claim = spec.claim_ref.as_ref();
         let claim = claim.map(|claim| format!("{}/{}", text(&claim.namespace), text(&claim.name)));
         let unset = |value: &Option<String>| value.clone().unwrap_or_else(|| "<unset>".to_owned());
-        let going = object.metadata.deletion_timestamp.is_some();
+        let terminating = object.metadata.deletion_timestamp.is_some();
         vec![
             cell_name(&object.metadata),
             storage_cell(&spec.capacity).into(),
             short_modes(list(&spec.access_modes)).into(),
             text(&spec.persistent_volume_reclaim_policy).into(),
-            if going { "Terminating" } else { text(&status.phase) }.into(),
+            if terminating { "Terminating" } else { text(&status.phase) }.into(),
             claim.unwrap_or_default().into(),
             class_of(&object.metadata, &spec.storage_class_name).into(),
             unset(&spec.volume_attributes_class_name).into(),

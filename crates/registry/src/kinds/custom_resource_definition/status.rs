@@ -12,7 +12,7 @@ use store::Store;
 
 use super::super::common::{list, text};
 use super::validation::approval;
-use crate::custom::DEFINITIONS;
+use crate::custom::CRDS;
 use crate::{meta, scan};
 
 /// The condition under which the resource is served.
@@ -38,7 +38,7 @@ impl Taken {
 /// The names that the other definitions of a group have been given.
 pub(super) fn taken(store: &Store, group: &str, but: &str) -> Taken {
     let mut taken = Taken::default();
-    for entry in store.snapshot(DEFINITIONS).iter() {
+    for entry in store.snapshot(CRDS).iter() {
         let same_group = entry.key.name.split_once('.').is_some_and(|(_, of)| of == group);
         if !same_group || &*entry.key.name == but {
             continue;
