@@ -65,6 +65,46 @@ pub(crate) fn created<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Timestamp {
     object.metadata().creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
+/// The status of a condition (`ConditionStatus` in `k8s.io/apimachinery/pkg/apis/meta/v1`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) enum ConditionStatus {
+    True,
+    False,
+    Unknown,
+}
+
+impl ConditionStatus {
+    /// As the API has it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+
+    /// What `text` says; what is neither true nor false is not known.
+    pub(crate) fn of(text: &str) -> Self {
+        match text {
+            "True" => Self::True,
+            "False" => Self::False,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl From<bool> for ConditionStatus {
+    fn from(is_true: bool) -> Self {
+        if is_true { Self::True } else { Self::False }
+    }
+}
+
+impl PartialEq<ConditionStatus> for String {
+    fn eq(&self, status: &ConditionStatus) -> bool {
+        self == status.as_str()
+    }
+}
+
 /// The owner reference that names the controller of an object.
 pub(crate) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
     let owners = meta.owner_references.as_deref().unwrap_or_default();

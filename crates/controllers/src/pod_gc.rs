@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
+use crate::meta::ConditionStatus;
 use crate::{Config, meta, pods};
 
 /// For so long a node may be away.
@@ -152,7 +153,7 @@ impl PodGc {
         let patch = json!({
             "metadata": { "uid": meta::uid(pod) },
             "status": { "phase": "Failed", "conditions": [{
-                "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
+                "type": "DisruptionTarget", "status": ConditionStatus::True, "reason": "DeletionByPodGC",
                 "message": "PodGC: node no longer exists", "lastTransitionTime": meta::seconds(Timestamp::now()),
             }] },
         });

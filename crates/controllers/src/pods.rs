@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
-use crate::meta;
+use crate::meta::{self, ConditionStatus};
 
 /// The index under which a Pod is found by the name of its node.
 pub(crate) const BY_NODE: &str = "controllers/node";
@@ -35,15 +35,33 @@ pub(crate) fn node_name(pod: &Pod) -> Option<&str> {
     (!name.is_empty()).then_some(name)
 }
 
-/// The Pod's phase; empty if nobody has set it.
-pub(crate) fn phase(pod: &Pod) -> &str {
-    let status = pod.status.as_ref();
-    status.and_then(|status| status.phase.as_deref()).unwrap_or_default()
+/// The phase of a Pod (`PodPhase` in `k8s.io/api/core/v1`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PodPhase {
+    /// Nobody has set it, or to something that is none.
+    Unset,
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+    Unknown,
+}
+
+/// The Pod's phase.
+pub(crate) fn phase(pod: &Pod) -> PodPhase {
+    match pod.status.as_ref().and_then(|status| status.phase.as_deref()) {
+        Some("Pending") => PodPhase::Pending,
+        Some("Running") => PodPhase::Running,
+        Some("Succeeded") => PodPhase::Succeeded,
+        Some("Failed") => PodPhase::Failed,
+        Some("Unknown") => PodPhase::Unknown,
+        _ => PodPhase::Unset,
+    }
 }
 
 /// Whether all containers have ended for good.
 pub(crate) fn is_finished(pod: &Pod) -> bool {
-    matches!(phase(pod), "Succeeded" | "Failed")
+    matches!(phase(pod), PodPhase::Succeeded | PodPhase::Failed)
 }
 
 /// Whether the Pod counts as a replica: neither finished nor being deleted.
@@ -59,7 +77,7 @@ pub(crate) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodConditio
 
 /// Since when the Pod is ready: nothing if it is not. A Pod whose condition has no time is ready since its creation.
 pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
-    let ready = condition(pod, "Ready").filter(|condition| condition.status == "True")?;
+    let ready = condition(pod, "Ready").filter(|condition| condition.status == ConditionStatus::True)?;
     Some(ready.last_transition_time.as_ref().map_or_else(|| meta::created(pod), |time| time.0))
 }
 

@@ -310,7 +310,7 @@ impl Cluster {
             });
         }
         let ready = !breaks;
-        if pods::is_ready(pod) == ready && !pods::phase(pod).is_empty() {
+        if pods::is_ready(pod) == ready && pods::phase(pod) != pods::PodPhase::Unset {
             return;
         }
         let clock = self.clock;

@@ -9,6 +9,8 @@ use machinery::quantity::Quantity;
 
 use super::readings::PodReading;
 use super::{CPU_INITIALIZATION, FIRST_READINESS};
+use crate::meta::ConditionStatus;
+use crate::pods::PodPhase;
 use crate::{meta, pods};
 
 /// How far from the target a ratio may be without anything being done.
@@ -133,7 +135,7 @@ pub(super) fn of_value(
     if all.is_empty() {
         return Err(format!("unable to calculate ready pods: {NO_PODS}"));
     }
-    let ready = all.iter().filter(|pod| pods::phase(pod) == "Running" && pods::is_ready(pod)).count();
+    let ready = all.iter().filter(|pod| pods::phase(pod) == PodPhase::Running && pods::is_ready(pod)).count();
     Ok(Wish { replicas: ceil(ratio * count(ready)), ..keep })
 }
 
@@ -162,13 +164,13 @@ impl<'a> Groups<'a> {
         let (mut counted, mut unready, mut missing) = (0, Vec::new(), Vec::new());
         for pod in all {
             let name = meta::name(&**pod);
-            if meta::is_deleting(&**pod) || pods::phase(pod) == "Failed" {
+            if meta::is_deleting(&**pod) || pods::phase(pod) == PodPhase::Failed {
                 ready.remove(name);
                 continue;
             }
             let reading = readings.get(name);
             let unsettled = match reading {
-                _ if pods::phase(pod) == "Pending" => true,
+                _ if pods::phase(pod) == PodPhase::Pending => true,
                 None => {
                     missing.push(name);
                     continue;
@@ -190,7 +192,7 @@ impl<'a> Groups<'a> {
 fn starts(pod: &Pod, reading: &PodReading, now: Timestamp) -> bool {
     let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
     let (Some(condition), Some(started)) = (pods::condition(pod, "Ready"), started) else { return true };
-    let unready = condition.status == "False";
+    let unready = condition.status == ConditionStatus::False;
     let since = condition.last_transition_time.as_ref().map_or(started, |time| time.0);
     let seconds = |from: Timestamp, to: Timestamp| to.duration_since(from).as_secs_f64();
     if seconds(started, now) < CPU_INITIALIZATION.as_secs_f64() {

@@ -10,6 +10,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use machinery::quantity::Quantity;
 
+use crate::meta::ConditionStatus;
+
 /// The types of conditions.
 pub(super) const ABLE_TO_SCALE: &str = "AbleToScale";
 pub(super) const SCALING_ACTIVE: &str = "ScalingActive";
@@ -30,7 +32,7 @@ pub(super) fn set(
         conditions.len() - 1
     });
     let condition = &mut conditions[at];
-    let is = if is { "True" } else { "False" };
+    let is = ConditionStatus::from(is).as_str();
     if condition.status != is {
         // The API keeps whole seconds.
         condition.last_transition_time = Some(Time(whole_seconds(now)));

@@ -26,6 +26,7 @@ use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::history::{self, Choice, History, Latest};
 use crate::owner::Owner;
 use crate::pod_control::{self, PodControl, Words};
+use crate::pods::PodPhase;
 use crate::{meta, pods};
 
 const KIND: &str = "DaemonSet";
@@ -179,7 +180,7 @@ impl DaemonSets {
     fn report_ended(&self, key: &ObjectKey, owner: &Owner, plan: &Plan, now: Timestamp) {
         for (node, pod) in &plan.ended {
             let name = format!("{}/{}", key.namespace, meta::name(&**pod));
-            if pods::phase(pod) == "Succeeded" {
+            if pods::phase(pod) == PodPhase::Succeeded {
                 let message = format!("Found succeeded daemon pod {name} on node {node}, will try to delete it");
                 self.pods.event(owner, EventType::Normal, "SucceededDaemonPod", message);
                 continue;

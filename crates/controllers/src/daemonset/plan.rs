@@ -150,7 +150,7 @@ impl Planner<'_> {
     /// Deletes a Pod that ended; if it failed, not more often than its node's patience allows.
     fn replace(&mut self, node: &str, pod: Arc<Pod>) {
         let until = self.snapshot.patience.get(node).filter(|until| **until > self.now);
-        if let (Some(until), "Failed") = (until, pods::phase(&pod)) {
+        if let (Some(until), pods::PodPhase::Failed) = (until, pods::phase(&pod)) {
             return self.requeue_after(meta::until(*until, self.now));
         }
         self.plan.delete.push(Arc::clone(&pod));

@@ -11,6 +11,7 @@ pub(crate) use super::rollout::{Plan, RolloutStep, Snapshot, Update};
 use super::status::{self, reason};
 use super::{recreate, replicas, rolling, scaling};
 use crate::meta;
+use crate::meta::ConditionStatus;
 
 /// Decides what `deployment` needs. Whoever carries the plan out makes no choices.
 pub(crate) fn plan(snapshot: &Snapshot, deployment: &Deployment, now: Timestamp) -> Plan {
@@ -70,7 +71,7 @@ pub(crate) fn creation_failed(
 ) -> (DeploymentStatus, String) {
     let mut deployment = deployment.clone();
     let message = format!("Failed to create new replica set {name:?}: {error}");
-    status::note(&mut deployment, "False", reason::CREATE_FAILED, message.clone(), now);
+    status::note(&mut deployment, ConditionStatus::False, reason::CREATE_FAILED, message.clone(), now);
     (deployment.status.unwrap_or_default(), message)
 }
 

@@ -14,6 +14,7 @@ use super::history;
 use super::replicas::{self, Bounds, wanted};
 use super::status::{self, reason};
 use crate::meta;
+use crate::meta::ConditionStatus;
 
 /// What a plan is made from.
 #[derive(Debug, Default)]
@@ -132,7 +133,7 @@ impl<'a> Rollout<'a> {
         }
         if status::lacks_progress(&self.deployment) {
             let message = format!("Found new replica set {:?}", meta::name(&**new));
-            status::note(&mut self.deployment, "True", reason::FOUND_REPLICA_SET, message, self.now);
+            status::note(&mut self.deployment, ConditionStatus::True, reason::FOUND_REPLICA_SET, message, self.now);
         }
     }
 
@@ -153,7 +154,7 @@ impl<'a> Rollout<'a> {
             spec.replicas = Some(size);
         }
         let message = format!("Created new replica set {:?}", meta::name(&new));
-        status::note(&mut self.deployment, "True", reason::NEW_REPLICA_SET, message, self.now);
+        status::note(&mut self.deployment, ConditionStatus::True, reason::NEW_REPLICA_SET, message, self.now);
         self.new = Some(Arc::new(new));
     }
 

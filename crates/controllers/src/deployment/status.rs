@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStat
 
 use super::replicas::{self, Bounds};
 use crate::meta;
+use crate::meta::ConditionStatus;
 
 /// What stands for "for ever" in fields of 32 bits.
 const UNLIMITED: i32 = i32::MAX;
@@ -49,9 +50,9 @@ pub(crate) fn calculate<'a>(
         conditions: old.conditions,
     };
     let (value, reason, message) = if available >= bounds.min_available() {
-        ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+        (ConditionStatus::True, "MinimumReplicasAvailable", "Deployment has minimum availability.")
     } else {
-        ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+        (ConditionStatus::False, "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
     };
     set(&mut status, new_condition("Available", value, reason, message.to_owned(), now));
     status
@@ -96,21 +97,21 @@ fn estimate(
         Some(rs) => format!("ReplicaSet {:?}", meta::name(rs)),
         None => format!("Deployment {:?}", meta::name(deployment)),
     };
-    let verdict = |value: &str, reason: &str, what: &str| {
+    let verdict = |value: ConditionStatus, reason: &str, what: &str| {
         new_condition("Progressing", value, reason, format!("{subject} {what}"), now)
     };
     if is_complete(deployment, status) {
-        set(status, verdict("True", reason::COMPLETE, "has successfully progressed."));
+        set(status, verdict(ConditionStatus::True, reason::COMPLETE, "has successfully progressed."));
     } else if has_progressed(before, status) {
-        let mut condition = verdict("True", reason::UPDATED, "is progressing.");
-        if let Some(current) = current.filter(|current| current.status == "True") {
+        let mut condition = verdict(ConditionStatus::True, reason::UPDATED, "is progressing.");
+        if let Some(current) = current.filter(|current| current.status == ConditionStatus::True) {
             condition.last_transition_time = current.last_transition_time;
         }
         // Each step counts anew for the deadline, so the time is renewed even where nothing else changes.
         remove(status, "Progressing");
         set(status, condition);
     } else if is_late(deployment, status, now) {
-        set(status, verdict("False", reason::TIMED_OUT, "has timed out progressing."));
+        set(status, verdict(ConditionStatus::False, reason::TIMED_OUT, "has timed out progressing."));
     }
 }
 
@@ -177,11 +178,11 @@ pub(crate) fn note_pause(deployment: &mut Deployment, now: Timestamp) {
         (false, true) => (reason::RESUMED, "Deployment is resumed"),
         _ => return,
     };
-    note(deployment, "Unknown", reason, message.to_owned(), now);
+    note(deployment, ConditionStatus::Unknown, reason, message.to_owned(), now);
 }
 
 /// Sets the condition Progressing of `deployment`, if it has a deadline: without one nobody asks.
-pub(crate) fn note(deployment: &mut Deployment, value: &str, reason: &str, message: String, now: Timestamp) {
+pub(crate) fn note(deployment: &mut Deployment, value: ConditionStatus, reason: &str, message: String, now: Timestamp) {
     if deadline(deployment).is_some() {
         let status = deployment.status.get_or_insert_default();
         set(status, new_condition("Progressing", value, reason, message, now));
@@ -215,10 +216,16 @@ fn failure_of(rs: &ReplicaSet) -> Option<DeploymentCondition> {
     })
 }
 
-fn new_condition(type_: &str, value: &str, reason: &str, message: String, now: Timestamp) -> DeploymentCondition {
+fn new_condition(
+    type_: &str,
+    value: ConditionStatus,
+    reason: &str,
+    message: String,
+    now: Timestamp,
+) -> DeploymentCondition {
     DeploymentCondition {
         type_: type_.to_owned(),
-        status: value.to_owned(),
+        status: value.as_str().to_owned(),
         last_update_time: Some(meta::seconds(now)),
         last_transition_time: Some(meta::seconds(now)),
         reason: Some(reason.to_owned()),

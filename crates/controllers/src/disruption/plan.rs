@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use machinery::int_or_string;
 
+use crate::meta::ConditionStatus;
 use crate::{meta, pods};
 
 /// A Pod that was evicted should be on its way out after so many seconds.
@@ -151,7 +152,7 @@ impl Plan {
     }
 
     fn allow(&mut self, allowed: bool, reason: &str, message: &str, budget: &PodDisruptionBudget, now: Timestamp) {
-        let status = if allowed { "True" } else { "False" };
+        let status = ConditionStatus::from(allowed).as_str();
         let conditions = self.status.conditions.get_or_insert_default();
         let since = conditions.iter().find(|known| known.type_ == ALLOWED && known.status == status);
         let since = since.map_or_else(|| meta::seconds(now), |known| known.last_transition_time.clone());

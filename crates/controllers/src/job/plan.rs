@@ -16,7 +16,9 @@ use k8s_openapi::api::core::v1::Pod;
 use super::indexes::Indexes;
 use super::pod as of;
 use super::policy::{self, Verdict};
+use crate::meta::ConditionStatus;
 use crate::owner::Owner;
+use crate::pods::PodPhase;
 use crate::replicaset::rank;
 use crate::{meta, pods};
 
@@ -52,7 +54,7 @@ pub(crate) fn is_finished(job: &Job) -> bool {
 /// The condition of this type, if it is true.
 pub(crate) fn condition<'a>(job: &'a Job, type_: &str) -> Option<&'a JobCondition> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True")
+    conditions.iter().find(|condition| condition.type_ == type_ && condition.status == ConditionStatus::True)
 }
 
 /// When a finished Job is to be deleted, if it asks for that.
@@ -139,7 +141,7 @@ impl Tally {
             if indexed && valid(pod).is_none() {
                 continue;
             }
-            if pods::phase(pod) == "Succeeded" {
+            if pods::phase(pod) == PodPhase::Succeeded {
                 succeeded += 1;
                 indexes.extend(valid(pod));
             } else if of::has_failed(spec, pod) && policy::verdict(job, pod) != Verdict::Ignore {
@@ -268,7 +270,8 @@ impl Planner<'_> {
         if policy != Some("OnFailure") {
             return false;
         }
-        let unfinished = self.pods.iter().filter(|pod| matches!(pods::phase(pod), "Running" | "Pending"));
+        let unfinished =
+            self.pods.iter().filter(|pod| matches!(pods::phase(pod), PodPhase::Running | PodPhase::Pending));
         let restarts: i32 = unfinished
             .filter_map(|pod| pod.status.as_ref())
             .flat_map(|status| {
@@ -379,7 +382,7 @@ impl Planner<'_> {
     /// Whether it is too early for a new Pod after those that failed.
     fn backs_off(&mut self) -> bool {
         let succeeded =
-            self.pods.iter().filter(|pod| pods::phase(pod) == "Succeeded").map(|pod| of::ended_at(pod)).max();
+            self.pods.iter().filter(|pod| pods::phase(pod) == PodPhase::Succeeded).map(|pod| of::ended_at(pod)).max();
         let mut failures = 0;
         let mut last = None;
         for pod in self.pods.iter().filter(|pod| of::has_failed(self.spec, pod)) {
@@ -483,7 +486,7 @@ impl Planner<'_> {
             let index = of::index(pod).filter(|index| *index < self.spec.completions.unwrap_or_default());
             let has_place = !of::is_indexed(self.spec) || index.is_some();
             let fails = of::has_failed(self.spec, pod) || end.is_some_and(|end| !end.succeeds);
-            if pods::phase(pod) == "Succeeded" {
+            if pods::phase(pod) == PodPhase::Succeeded {
                 if of::is_indexed(self.spec) {
                     indexes.extend(index);
                 } else {
@@ -511,7 +514,7 @@ impl Planner<'_> {
     }
 
     fn may_be_counted(&self, pod: &Arc<Pod>, end: Option<&End>) -> bool {
-        if meta::is_deleting(self.job) || end.is_some() || pods::phase(pod) == "Succeeded" {
+        if meta::is_deleting(self.job) || end.is_some() || pods::phase(pod) == PodPhase::Succeeded {
             return true;
         }
         let is_last = |last: &Arc<Pod>| meta::uid(&**last) == meta::uid(&**pod);
@@ -542,7 +545,7 @@ impl Planner<'_> {
     }
 
     fn set_condition(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
-        let status = if status { "True" } else { "False" };
+        let status = ConditionStatus::from(status);
         let conditions = self.plan.status.conditions.get_or_insert_default();
         if conditions.iter().any(|known| known.type_ == type_ && known.status == status) {
             return;
@@ -550,7 +553,7 @@ impl Planner<'_> {
         conditions.retain(|known| known.type_ != type_);
         conditions.push(JobCondition {
             type_: type_.to_owned(),
-            status: status.to_owned(),
+            status: status.as_str().to_owned(),
             reason: Some(reason.to_owned()),
             message: Some(message.to_owned()),
             last_probe_time: Some(meta::seconds(self.now)),

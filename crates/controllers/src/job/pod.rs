@@ -40,8 +40,8 @@ pub(crate) fn index(pod: &Pod) -> Option<i32> {
 /// what has really ended is replaced.
 pub(crate) fn has_failed(spec: &JobSpec, pod: &Pod) -> bool {
     match pods::phase(pod) {
-        "Failed" => true,
-        "Succeeded" => false,
+        pods::PodPhase::Failed => true,
+        pods::PodPhase::Succeeded => false,
         _ => meta::is_deleting(pod) && !only_replaces_failed(spec),
     }
 }

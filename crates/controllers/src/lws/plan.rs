@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 
 use super::make::{self, Wishes, label};
 use super::spec::Spec;
+use crate::meta::ConditionStatus;
 use crate::owner::Owner;
+use crate::pods::PodPhase;
 use crate::statefulset::identity;
 use crate::{meta, pods};
 
@@ -109,12 +111,12 @@ fn is_ready(set: &StatefulSet) -> bool {
 }
 
 fn runs(pod: &Pod) -> bool {
-    pods::phase(pod) == "Running" && pods::is_ready(pod) && !meta::is_deleting(pod)
+    pods::phase(pod) == PodPhase::Running && pods::is_ready(pod) && !meta::is_deleting(pod)
 }
 
 fn has_restarted(pod: &Pod) -> bool {
     let status = pod.status.clone().unwrap_or_default();
-    let started = matches!(pods::phase(pod), "Running" | "Pending");
+    let started = matches!(pods::phase(pod), PodPhase::Running | PodPhase::Pending);
     let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     started && all.map(|container| container.restart_count).sum::<i32>() > 0
 }
@@ -238,7 +240,7 @@ impl<'a> Planner<'a> {
             let group = self.workers_of(index, leader);
             if self.spec.recreates_after_start() {
                 let all = i32::try_from(group.len()).unwrap_or(i32::MAX) == self.spec.size() - 1;
-                let started = group.iter().chain([&leader]).all(|pod| pods::phase(pod) != "Pending");
+                let started = group.iter().chain([&leader]).all(|pod| pods::phase(pod) != PodPhase::Pending);
                 if !(all && started) {
                     continue;
                 }
@@ -336,7 +338,7 @@ impl<'a> Planner<'a> {
             if old.is_none() && !wanted {
                 continue;
             }
-            let word = if wanted { "True" } else { "False" };
+            let word = ConditionStatus::from(wanted).as_str();
             if let Some(old) = old.filter(|old| old["status"] == word) {
                 list.push(old.clone());
                 continue;

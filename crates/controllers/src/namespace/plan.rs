@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition, NamespaceStatus};
 
 use crate::meta;
+use crate::meta::ConditionStatus;
 
 /// The finalizer that keeps a namespace until its content is gone.
 pub(crate) const FINALIZER: &str = "kubernetes";
@@ -137,7 +138,7 @@ fn conditions(survey: &Survey) -> [Finding; 5] {
 }
 
 fn set(status: &mut NamespaceStatus, (type_, problem, well, all_is_well): Finding, now: Timestamp) {
-    let value = if problem.is_some() { "True" } else { "False" };
+    let value = ConditionStatus::from(problem.is_some()).as_str();
     let (reason, message) = problem.unwrap_or_else(|| (well, all_is_well.to_owned()));
     let mut condition = NamespaceCondition {
         type_: type_.to_owned(),

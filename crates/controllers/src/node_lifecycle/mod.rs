@@ -30,6 +30,7 @@ use self::evict::Verdict;
 use self::plan::{GRACE, Plan};
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
+use crate::meta::ConditionStatus;
 use crate::{Config, meta, pods};
 
 /// Where nodes keep their leases.
@@ -227,7 +228,7 @@ impl NodeLifecycle {
         let patch = json!({
             "metadata": { "uid": meta::uid(pod), "resourceVersion": pod.metadata.resource_version },
             "status": { "conditions": [{
-                "type": "Ready", "status": "False", "lastTransitionTime": meta::seconds(Timestamp::now()),
+                "type": "Ready", "status": ConditionStatus::False, "lastTransitionTime": meta::seconds(Timestamp::now()),
             }] },
         });
         ok_if_not_found(api.patch_status(meta::name(pod), &PatchParams::default(), &Patch::Strategic(patch)).await)?;
@@ -263,7 +264,7 @@ impl NodeLifecycle {
         let patch = json!({
             "metadata": { "uid": meta::uid(pod) },
             "status": { "conditions": [{
-                "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+                "type": "DisruptionTarget", "status": ConditionStatus::True, "reason": "DeletionByTaintManager",
                 "message": "Taint manager: deleting due to NoExecute taint",
                 "lastTransitionTime": meta::seconds(Timestamp::now()),
             }] },

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 
 use crate::meta;
+use crate::meta::ConditionStatus;
 
 /// A node that is silent for so long is given up.
 pub(crate) const GRACE: Duration = Duration::from_secs(40);
@@ -42,21 +43,21 @@ pub(crate) fn plan(node: &Node, silent_for: Duration, others_down: bool, now: Ti
     let conditions = if silent_for >= GRACE { unknown(node, now) } else { Vec::new() };
     let value = |type_: &str| {
         let set = conditions.iter().find(|condition| condition.type_ == type_);
-        set.or_else(|| condition(node, type_)).map(|condition| condition.status.as_str())
+        set.or_else(|| condition(node, type_)).map(|condition| ConditionStatus::of(&condition.status))
     };
     let ready = value("Ready");
     let mut wanted: Vec<(&str, &str)> = Vec::new();
     if let Some(key) = match ready {
-        Some("True") | None => None,
-        Some("False") => Some(NOT_READY),
-        Some(_) => Some(UNREACHABLE),
+        Some(ConditionStatus::True) | None => None,
+        Some(ConditionStatus::False) => Some(NOT_READY),
+        Some(ConditionStatus::Unknown) => Some(UNREACHABLE),
     } {
         wanted.push((key, "NoSchedule"));
         if !others_down {
             wanted.push((key, "NoExecute"));
         }
     }
-    let pressures = PRESSURES.iter().filter(|(type_, _)| value(type_) == Some("True"));
+    let pressures = PRESSURES.iter().filter(|(type_, _)| value(type_) == Some(ConditionStatus::True));
     wanted.extend(pressures.map(|(_, key)| (*key, "NoSchedule")));
     if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
         wanted.push((UNSCHEDULABLE, "NoSchedule"));
@@ -64,14 +65,14 @@ pub(crate) fn plan(node: &Node, silent_for: Duration, others_down: bool, now: Ti
     Plan {
         taints: taints(node, &wanted, now),
         // A kubelet that is alive reports its Pods itself, whatever somebody wrote into the node's conditions.
-        unready_pods: silent_for >= GRACE && ready == Some("Unknown"),
+        unready_pods: silent_for >= GRACE && ready == Some(ConditionStatus::Unknown),
         conditions,
     }
 }
 
 /// Whether `node` says that it is ready.
 pub(crate) fn is_ready(node: &Node) -> bool {
-    condition(node, "Ready").is_some_and(|condition| condition.status == "True")
+    condition(node, "Ready").is_some_and(|condition| condition.status == ConditionStatus::True)
 }
 
 /// Whether `node` is a fake one, where nobody beats a heart: it is never silent. The annotation is KWOK's.
@@ -89,7 +90,7 @@ pub(crate) fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a NodeCondi
 fn unknown(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
     let unknown = REPORTED.iter().filter_map(|type_| {
         let old = condition(node, type_);
-        if old.is_some_and(|old| old.status == "Unknown") {
+        if old.is_some_and(|old| old.status == ConditionStatus::Unknown) {
             return None;
         }
         let (reason, message) = match old {
@@ -99,7 +100,7 @@ fn unknown(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
         let heard = old.and_then(|old| old.last_heartbeat_time.clone());
         Some(NodeCondition {
             type_: (*type_).to_owned(),
-            status: "Unknown".to_owned(),
+            status: ConditionStatus::Unknown.as_str().to_owned(),
             last_heartbeat_time: heard.or_else(|| node.metadata.creation_timestamp.clone()),
             last_transition_time: Some(meta::seconds(now)),
             reason: Some(reason.to_owned()),

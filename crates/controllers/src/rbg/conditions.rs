@@ -5,6 +5,7 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::meta;
+use crate::meta::ConditionStatus;
 
 /// The conditions of a status.
 pub(crate) struct Conditions {
@@ -30,7 +31,7 @@ impl Conditions {
 
     /// Sets a condition; true if its status changed.
     pub(crate) fn set(&mut self, type_: &str, status: bool, reason: &str, message: &str) -> bool {
-        let word = if status { "True" } else { "False" };
+        let word = ConditionStatus::from(status).as_str();
         let old = self.list.iter().find(|known| known["type"] == type_);
         let same = old.filter(|known| known["status"] == word).map(|known| known["lastTransitionTime"].clone());
         let changed = same.is_none();

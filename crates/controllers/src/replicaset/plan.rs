@@ -10,6 +10,7 @@ use machinery::selector::LabelSelector;
 
 use super::rank;
 use crate::claim::{Claim, claim};
+use crate::meta::ConditionStatus;
 use crate::owner::Owner;
 use crate::{expectations, meta, pod_control, pods};
 
@@ -160,7 +161,7 @@ pub(crate) fn status(rs: &ReplicaSet, counts: &Counts, failure: Option<&Failure>
         // Upstream: the first failure stands until all is well again.
         Some(failure) if !failed => conditions.push(ReplicaSetCondition {
             type_: "ReplicaFailure".to_owned(),
-            status: "True".to_owned(),
+            status: ConditionStatus::True.as_str().to_owned(),
             last_transition_time: Some(meta::seconds(now)),
             reason: Some(failure.reason.to_owned()),
             message: Some(failure.message.clone()),

@@ -62,8 +62,8 @@ impl Rank {
         Self {
             assigned: pods::node_name(pod).is_some(),
             phase: match pods::phase(pod) {
-                "Running" => 2,
-                "Unknown" => 1,
+                pods::PodPhase::Running => 2,
+                pods::PodPhase::Unknown => 1,
                 _ => 0,
             },
             cost: meta::annotation(pod, "controller.kubernetes.io/pod-deletion-cost")

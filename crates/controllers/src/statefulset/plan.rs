@@ -16,6 +16,7 @@ use machinery::int_or_string;
 use super::identity::{self, Retention};
 use crate::history;
 use crate::owner::Owner;
+use crate::pods::PodPhase;
 use crate::{meta, pods};
 
 /// A template under the name of its ControllerRevision.
@@ -152,7 +153,7 @@ impl Planner<'_> {
             }
             return Then::Wait;
         }
-        if pods::phase(pod) == "Pending" {
+        if pods::phase(pod) == PodPhase::Pending {
             self.create_claims(meta::name(&**pod));
         }
         if ordered && self.is_unavailable(pod) {
@@ -267,7 +268,7 @@ impl Planner<'_> {
     }
 
     fn available_in(&self, pod: &Pod) -> Option<Duration> {
-        if pods::phase(pod) != "Running" {
+        if pods::phase(pod) != PodPhase::Running {
             return None;
         }
         pods::available_in(pod, self.spec.min_ready_seconds.unwrap_or_default(), self.now)
