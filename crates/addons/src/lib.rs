@@ -15,6 +15,8 @@
 //!
 //! The crate knows what the definitions are, not how they get into a cluster.
 
+#[cfg(test)]
+mod facts;
 mod gang;
 mod lws;
 mod rbg;

@@ -5,7 +5,7 @@ use machinery::field::Path;
 use machinery::schema::{Schema, rules};
 use serde_json::{Value, json};
 
-use super::{ALL, Addon, LABEL};
+use super::{ALL, Addon, GANG, LABEL, LWS, RBG, facts};
 
 fn schemas(addon: &Addon) -> Vec<(String, String, JSONSchemaProps)> {
     let definitions = addon.definitions().into_iter();
@@ -36,6 +36,23 @@ fn definitions_are_sound() {
         }
     }
     assert!(Addon::find("lws").is_some() && Addon::find("nothing").is_none());
+}
+
+/// What is published does not change by accident: a line that goes, or says something else, breaks what people have stored.
+#[test]
+fn definitions_have_the_facts_that_they_were_published_with() {
+    let published = [
+        (GANG, include_str!("facts/gang.txt")),
+        (LWS, include_str!("facts/lws.txt")),
+        (RBG, include_str!("facts/rbg.txt")),
+    ];
+    for (addon, published) in published {
+        let facts = facts::of(&Addon::find(addon).unwrap().definitions());
+        let is_missing = |line: &&str, text: &str| !text.lines().any(|other| other == *line);
+        let gone: Vec<&str> = published.lines().filter(|line| is_missing(line, &facts)).collect();
+        let new: Vec<&str> = facts.lines().filter(|line| is_missing(line, published)).collect();
+        assert!(gone.is_empty() && new.is_empty(), "{addon}: gone {gone:#?}, new {new:#?}");
+    }
 }
 
 #[test]
