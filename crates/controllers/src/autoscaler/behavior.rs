@@ -1,37 +1,37 @@
-//! From the wish of the metrics to the number that is set: stabilisation over time, rates, and the range.
+//! From the proposal of the metrics to the number that is set: stabilisation over time, rates, and the range.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::{HPAScalingPolicy, HPAScalingRules};
 
-/// How long a wish to go down must hold where nothing else is said.
+/// How long a recommendation to go down must hold where nothing else is said.
 const DOWN_WINDOW: i32 = 300;
-/// More wishes than this are not remembered: those of an hour, the longest window, every second.
+/// More recommendations than this are not remembered: those of an hour, the longest window, every second.
 const REMEMBERED: usize = 3_600;
 
-/// What was wished for and what was done, as far back as it matters.
+/// What was recommended and what was done, as far back as it matters.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct History {
-    wishes: Vec<(Timestamp, i32)>,
+    recommendations: Vec<(Timestamp, i32)>,
     ups: Vec<(Timestamp, i32)>,
     downs: Vec<(Timestamp, i32)>,
 }
 
 impl History {
-    /// The first look: what there is counts as wished for, so that nothing goes down at once after a start.
+    /// The first look: what there is counts as recommended, so that nothing goes down at once after a start.
     pub(super) fn begin(&mut self, current: i32, now: Timestamp) {
-        if self.wishes.is_empty() {
-            self.wishes.push((now, current));
+        if self.recommendations.is_empty() {
+            self.recommendations.push((now, current));
         }
     }
 
-    fn wish(&mut self, replicas: i32, longest: i32, now: Timestamp) {
-        self.wishes.retain(|(time, _)| within(*time, longest, now));
-        if self.wishes.len() >= REMEMBERED {
-            self.wishes.remove(0);
+    fn recommend(&mut self, replicas: i32, longest: i32, now: Timestamp) {
+        self.recommendations.retain(|(time, _)| within(*time, longest, now));
+        if self.recommendations.len() >= REMEMBERED {
+            self.recommendations.remove(0);
         }
-        self.wishes.push((now, replicas));
+        self.recommendations.push((now, replicas));
     }
 
     /// Notes that the number was changed.
@@ -61,7 +61,7 @@ fn within(time: Timestamp, seconds: i32, now: Timestamp) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Range {
     pub(super) current: i32,
-    pub(super) wished: i32,
+    pub(super) desired: i32,
     pub(super) least: i32,
     pub(super) most: i32,
 }
@@ -94,11 +94,11 @@ const TOO_MANY: Words = ("TooManyReplicas", "the desired replica count is more t
 const TOO_FEW: Words = ("TooFewReplicas", "the desired replica count is less than the minimum replica count");
 const IN_RANGE: Words = ("DesiredWithinRange", "the desired count is within the acceptable range");
 
-/// Without a `behavior`: down only once nobody has wished for more in five minutes, up to twice as many at once.
+/// Without a `behavior`: down only once nothing more was recommended in five minutes, up to twice as many at once.
 pub(super) fn plain(range: Range, history: &mut History, now: Timestamp) -> Normal {
-    history.wish(range.wished, DOWN_WINDOW, now);
-    let stable = history.wishes.iter().map(|(_, wish)| *wish).max().unwrap_or(range.wished);
-    let able = if stable == range.wished { READY } else { DOWN_STABILIZED };
+    history.recommend(range.desired, DOWN_WINDOW, now);
+    let stable = history.recommendations.iter().map(|(_, replicas)| *replicas).max().unwrap_or(range.desired);
+    let able = if stable == range.desired { READY } else { DOWN_STABILIZED };
     let limit = range.current.saturating_mul(2).max(4);
     let (most, too_many) = if range.most > limit { (limit, UP_LIMIT) } else { (range.most, TOO_MANY) };
     let (replicas, limit) = match stable {
@@ -119,18 +119,23 @@ pub(super) fn with_rules(
 ) -> Normal {
     let up_window = up.stabilization_window_seconds.unwrap_or_default();
     let down_window = down.stabilization_window_seconds.unwrap_or(DOWN_WINDOW);
-    let recent =
-        |window: i32| history.wishes.iter().filter(move |(time, _)| within(*time, window, now)).map(|(_, wish)| *wish);
-    let lowest = recent(up_window).fold(range.wished, i32::min);
-    let highest = recent(down_window).fold(range.wished, i32::max);
+    let recent = |window: i32| {
+        history
+            .recommendations
+            .iter()
+            .filter(move |(time, _)| within(*time, window, now))
+            .map(|(_, replicas)| *replicas)
+    };
+    let lowest = recent(up_window).fold(range.desired, i32::min);
+    let highest = recent(down_window).fold(range.desired, i32::max);
     let stable = range.current.max(lowest).min(highest);
-    history.wish(range.wished, up_window.max(down_window), now);
+    history.recommend(range.desired, up_window.max(down_window), now);
     let able = match () {
-        () if stable == range.wished => READY,
-        () if range.wished >= range.current => UP_STABILIZED,
+        () if stable == range.desired => READY,
+        () if range.desired >= range.current => UP_STABILIZED,
         () => DOWN_STABILIZED,
     };
-    let (replicas, limit) = rated(Range { wished: stable, ..range }, up, down, history, now);
+    let (replicas, limit) = rated(Range { desired: stable, ..range }, up, down, history, now);
     Normal { replicas, able, limited: replicas != stable, limit }
 }
 
@@ -141,20 +146,20 @@ fn rated(
     history: &History,
     now: Timestamp,
 ) -> (i32, Words) {
-    if range.wished > range.current {
+    if range.desired > range.current {
         let limit = up_limit(range.current, up, history, now).max(range.current);
         let (most, why) = if range.most > limit { (limit, UP_LIMIT) } else { (range.most, TOO_MANY) };
-        if range.wished > most {
+        if range.desired > most {
             return (most, why);
         }
-    } else if range.wished < range.current {
+    } else if range.desired < range.current {
         let limit = down_limit(range.current, down, history, now).min(range.current);
         let (least, why) = if range.least < limit { (limit, DOWN_LIMIT) } else { (range.least, TOO_FEW) };
-        if range.wished < least {
+        if range.desired < least {
             return (least, why);
         }
     }
-    (range.wished, IN_RANGE)
+    (range.desired, IN_RANGE)
 }
 
 fn up_limit(current: i32, rules: &HPAScalingRules, history: &History, now: Timestamp) -> i32 {

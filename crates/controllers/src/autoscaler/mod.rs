@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   scale of the target ─┐
-//!   metrics (readings) ──┼─► plan: wish of each metric (replicas) ─► the highest
+//!   metrics (readings) ──┼─► plan: proposal of each metric (replicas) ─► the highest
 //!   pods, history, now ──┘         └─► stabilised, limited (behavior) ─► rescale, conditions, events
 //! ```
 //!

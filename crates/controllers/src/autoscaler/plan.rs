@@ -15,7 +15,7 @@ use machinery::selector::LabelSelector;
 
 use super::behavior::{History, Range, plain, with_rules};
 use super::readings::Reading;
-use super::replicas::{Goal, Tolerances, Wish, of_average, of_pods, of_value};
+use super::replicas::{Goal, Proposal, Tolerances, of_average, of_pods, of_value};
 use super::status::{self, ABLE_TO_SCALE, Current, SCALING_ACTIVE, SCALING_LIMITED, whole_seconds};
 use super::target::Scale;
 
@@ -68,8 +68,8 @@ impl Event {
 /// Whether the metrics matter: they do not for what is switched off by a scale of nothing, or is out of its range.
 pub(super) fn wants_metrics(autoscaler: &HorizontalPodAutoscaler, scale: &Scale) -> bool {
     let least = least(autoscaler);
-    let off = scale.wished == 0 && least != 0;
-    !off && (least..=autoscaler.spec.max_replicas).contains(&scale.wished)
+    let off = scale.desired == 0 && least != 0;
+    !off && (least..=autoscaler.spec.max_replicas).contains(&scale.desired)
 }
 
 fn least(autoscaler: &HorizontalPodAutoscaler) -> i32 {
@@ -91,7 +91,7 @@ pub(super) fn plan(snapshot: &Snapshot<'_>, history: &mut History, now: Timestam
     };
     let message = "the HPA controller was able to get the target's current scale";
     status::set(&mut plan.status, ABLE_TO_SCALE, true, "SucceededGetScale", message, now);
-    let current = scale.wished;
+    let current = scale.desired;
     history.begin(current, now);
     let (least, most) = (least(autoscaler), autoscaler.spec.max_replicas);
     let mut metrics = None;
@@ -104,19 +104,19 @@ pub(super) fn plan(snapshot: &Snapshot<'_>, history: &mut History, now: Timestam
     } else if current < least {
         (least, "Current number of replicas below Spec.MinReplicas".to_owned())
     } else {
-        let (statuses, wish) = by_metrics(snapshot, scale, &mut plan, now);
+        let (statuses, proposal) = by_metrics(snapshot, scale, &mut plan, now);
         metrics = Some(statuses).filter(|statuses| !statuses.is_empty());
-        let Some((wished, name)) = wish else {
+        let Some((desired, name)) = proposal else {
             plan.status.current_replicas = Some(current);
             plan.status.current_metrics = metrics;
             return plan;
         };
-        let reason = match wished.cmp(&current) {
+        let reason = match desired.cmp(&current) {
             std::cmp::Ordering::Greater => format!("{name} above target"),
             std::cmp::Ordering::Less => "All metrics below target".to_owned(),
             std::cmp::Ordering::Equal => String::new(),
         };
-        let range = Range { current, wished, least, most };
+        let range = Range { current, desired, least, most };
         let normal = match &autoscaler.spec.behavior {
             None => plain(range, history, now),
             Some(behavior) => {
@@ -168,7 +168,7 @@ pub(super) fn rescaled(
     }
 }
 
-/// The highest wish of all metrics with the name of its metric, and the status of each. No wish if none can be read, or if
+/// The highest proposal of all metrics with the name of its metric, and the status of each. No proposal if none can be read, or if
 /// one cannot and the others would have less: then nobody knows.
 fn by_metrics(
     snapshot: &Snapshot<'_>,
@@ -190,10 +190,10 @@ fn by_metrics(
         let none = Err("no reading".to_owned());
         let reading = snapshot.readings.get(at).unwrap_or(&none);
         match by_metric(snapshot, scale, spec, reading, now) {
-            Ok((wish, current, name)) => {
+            Ok((proposal, current, name)) => {
                 statuses.push(status::metric(spec, current));
-                if best.as_ref().is_none_or(|(best, _)| wish > *best) {
-                    best = Some((wish, name));
+                if best.as_ref().is_none_or(|(best, _)| proposal > *best) {
+                    best = Some((proposal, name));
                 }
             }
             Err(failure) => {
@@ -204,7 +204,7 @@ fn by_metrics(
         }
     }
     if let Some(first) = failures.first()
-        && best.as_ref().is_none_or(|(best, _)| *best < scale.wished)
+        && best.as_ref().is_none_or(|(best, _)| *best < scale.desired)
     {
         let message = format!("the HPA was unable to compute the replica count: {}", first.inner);
         status::set(&mut plan.status, SCALING_ACTIVE, false, first.reason, message, now);
@@ -246,7 +246,7 @@ fn selectable(snapshot: &Snapshot<'_>, scale: &Scale) -> Result<(), NotSelectabl
     Ok(())
 }
 
-/// Why a metric has no wish.
+/// Why a metric has no proposal.
 struct Failure {
     /// For the condition and the event.
     reason: &'static str,
@@ -255,7 +255,7 @@ struct Failure {
     inner: String,
 }
 
-/// The wish of one metric, what it is now, and its name in messages.
+/// The proposal of one metric, what it is now, and its name in messages.
 fn by_metric(
     snapshot: &Snapshot<'_>,
     scale: &Scale,
@@ -264,9 +264,9 @@ fn by_metric(
     now: Timestamp,
 ) -> Result<(i32, Current, String), Failure> {
     let tolerances = tolerances(snapshot.autoscaler);
-    let pods = |goal: Goal<'_>, wrap: &dyn Fn(&str) -> String| -> Result<Wish, String> {
+    let pods = |goal: Goal<'_>, wrap: &dyn Fn(&str) -> String| -> Result<Proposal, String> {
         match reading {
-            Ok(Reading::Pods(readings)) => of_pods(scale.wished, goal, tolerances, snapshot.pods, readings, now),
+            Ok(Reading::Pods(readings)) => of_pods(scale.desired, goal, tolerances, snapshot.pods, readings, now),
             Ok(_) => Err("a reading of another kind".to_owned()),
             Err(error) => Err(wrap(error)),
         }
@@ -277,8 +277,8 @@ fn by_metric(
             outer: format!("failed to get {} resource metric value", source.name),
             inner,
         };
-        let (wish, current) = by_resource(&source.name, None, &source.target, &pods).map_err(failure)?;
-        return Ok((wish, current, resource_name(&source.name, "resource", &source.target)));
+        let (proposal, current) = by_resource(&source.name, None, &source.target, &pods).map_err(failure)?;
+        return Ok((proposal, current, resource_name(&source.name, "resource", &source.target)));
     }
     if let Some(source) = &spec.container_resource {
         let failure = |inner: String| Failure {
@@ -287,8 +287,8 @@ fn by_metric(
             inner,
         };
         let container = Some(source.container.as_str());
-        let (wish, current) = by_resource(&source.name, container, &source.target, &pods).map_err(failure)?;
-        return Ok((wish, current, resource_name(&source.name, "container resource", &source.target)));
+        let (proposal, current) = by_resource(&source.name, container, &source.target, &pods).map_err(failure)?;
+        return Ok((proposal, current, resource_name(&source.name, "container resource", &source.target)));
     }
     if let Some(source) = &spec.pods {
         let name = &source.metric.name;
@@ -298,9 +298,9 @@ fn by_metric(
             inner,
         };
         let goal = Goal::Average { milli: milli(source.target.average_value.as_ref()), resource: "" };
-        let wish = pods(goal, &|error| format!("unable to get metric {name}: {error}")).map_err(failure)?;
-        let current = Current { average: Some(wish.value), ..Current::default() };
-        return Ok((wish.replicas, current, format!("pods metric {name}")));
+        let proposal = pods(goal, &|error| format!("unable to get metric {name}: {error}")).map_err(failure)?;
+        let current = Current { average: Some(proposal.value), ..Current::default() };
+        return Ok((proposal.replicas, current, format!("pods metric {name}")));
     }
     if let Some(source) = &spec.object {
         let (name, object) = (&source.metric.name, &source.described_object);
@@ -318,8 +318,8 @@ fn by_metric(
                 Err(format!("unable to get metric {name}: {} on {namespace} {}/{error}", object.kind, object.name))
             }
         };
-        let (wish, current) = by_value(snapshot, scale, value, &source.target).map_err(failure)?;
-        return Ok((wish, current, format!("{} metric {name}", object.kind)));
+        let (proposal, current) = by_value(snapshot, scale, value, &source.target).map_err(failure)?;
+        return Ok((proposal, current, format!("{} metric {name}", object.kind)));
     }
     if let Some(source) = &spec.external {
         let name = &source.metric.name;
@@ -341,15 +341,15 @@ fn by_metric(
                 })
             }
         };
-        let (wish, current) = by_value(snapshot, scale, value, &source.target).map_err(failure)?;
-        return Ok((wish, current, format!("external metric {name}({selector})")));
+        let (proposal, current) = by_value(snapshot, scale, value, &source.target).map_err(failure)?;
+        return Ok((proposal, current, format!("external metric {name}({selector})")));
     }
     let inner = format!("unknown metric source type {:?}", spec.type_);
     Err(Failure { reason: "InvalidMetricSourceType", outer: "invalid metric".to_owned(), inner })
 }
 
-/// Computes a wish from readings of pods, wrapping the error of a missing reading.
-type ByPods<'a> = dyn Fn(Goal<'_>, &dyn Fn(&str) -> String) -> Result<Wish, String> + 'a;
+/// Computes a proposal from readings of pods, wrapping the error of a missing reading.
+type ByPods<'a> = dyn Fn(Goal<'_>, &dyn Fn(&str) -> String) -> Result<Proposal, String> + 'a;
 
 fn by_resource(
     resource: &str,
@@ -360,17 +360,18 @@ fn by_resource(
     let missing = |error: &str| format!("unable to get metrics for resource {resource}: {error}");
     if let Some(wanted) = &target.average_value {
         let goal = Goal::Average { milli: milli(Some(wanted)), resource };
-        let wish = pods(goal, &missing).map_err(|error| format!("failed to get {resource} usage: {error}"))?;
-        return Ok((wish.replicas, Current { average: Some(wish.value), ..Current::default() }));
+        let proposal = pods(goal, &missing).map_err(|error| format!("failed to get {resource} usage: {error}"))?;
+        return Ok((proposal.replicas, Current { average: Some(proposal.value), ..Current::default() }));
     }
     let Some(percent) = target.average_utilization else {
         let why = "neither an average utilization target nor an average value (usage) target was set";
         return Err(format!("invalid resource metric source: {why}"));
     };
     let goal = Goal::Utilization { percent, resource, container };
-    let wish = pods(goal, &missing).map_err(|error| format!("failed to get {resource} utilization: {error}"))?;
-    let current = Current { utilization: Some(wish.utilization), average: Some(wish.value), ..Current::default() };
-    Ok((wish.replicas, current))
+    let proposal = pods(goal, &missing).map_err(|error| format!("failed to get {resource} utilization: {error}"))?;
+    let current =
+        Current { utilization: Some(proposal.utilization), average: Some(proposal.value), ..Current::default() };
+    Ok((proposal.replicas, current))
 }
 
 fn by_value(
@@ -381,11 +382,11 @@ fn by_value(
 ) -> Result<(i32, Current), String> {
     let tolerances = tolerances(snapshot.autoscaler);
     if let Some(average) = &target.average_value {
-        let wish = of_average(scale.current, value?, milli(Some(average)), tolerances);
-        return Ok((wish.replicas, Current { average: Some(wish.value), ..Current::default() }));
+        let proposal = of_average(scale.current, value?, milli(Some(average)), tolerances);
+        return Ok((proposal.replicas, Current { average: Some(proposal.value), ..Current::default() }));
     }
-    let wish = of_value(scale.wished, value?, milli(target.value.as_ref()), tolerances, snapshot.pods)?;
-    Ok((wish.replicas, Current { value: Some(wish.value), ..Current::default() }))
+    let proposal = of_value(scale.desired, value?, milli(target.value.as_ref()), tolerances, snapshot.pods)?;
+    Ok((proposal.replicas, Current { value: Some(proposal.value), ..Current::default() }))
 }
 
 fn resource_name(resource: &str, sort: &str, target: &MetricTarget) -> String {

@@ -1,4 +1,4 @@
-//! How many replicas a metric wishes for: upstream's replica calculator.
+//! How many replicas a metric asks for: upstream's replica calculator.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ impl Tolerances {
     }
 }
 
-/// A wish, and what it was made from.
+/// A proposed number of replicas, and what it was made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(super) struct Proposal {
     pub(super) replicas: i32,
     /// Percent of what is requested; 0 where that is not asked.
     pub(super) utilization: i32,
@@ -56,7 +56,7 @@ impl<'a> Goal<'a> {
     }
 }
 
-/// The wish of a metric of pods. Pods that are not ready yet and pods without a reading count so that they rather keep the
+/// The proposal of a metric of pods. Pods that are not ready yet and pods without a reading count so that they rather keep the
 /// number as it is than change it.
 pub(super) fn of_pods(
     current: i32,
@@ -65,7 +65,7 @@ pub(super) fn of_pods(
     all: &[Arc<Pod>],
     readings: &HashMap<String, PodReading>,
     now: Timestamp,
-) -> Result<Wish, String> {
+) -> Result<Proposal, String> {
     if all.is_empty() {
         return Err(NO_PODS.to_owned());
     }
@@ -78,13 +78,13 @@ pub(super) fn of_pods(
         Goal::Average { .. } => HashMap::new(),
     };
     let (ratio, utilization, value) = ratio(&groups.ready, &requests, goal)?;
-    let keep = Wish { replicas: current, utilization, value };
+    let keep = Proposal { replicas: current, utilization, value };
     let up_with_unready = !groups.unready.is_empty() && ratio > 1.0;
     if !up_with_unready && groups.missing.is_empty() {
         if tolerances.cover(ratio) {
             return Ok(keep);
         }
-        return Ok(Wish { replicas: ceil(ratio * count(groups.counted)), ..keep });
+        return Ok(Proposal { replicas: ceil(ratio * count(groups.counted)), ..keep });
     }
     for pod in std::mem::take(&mut groups.missing) {
         // On the way down it is taken to be at its target or beyond, on the way up to be idle.
@@ -113,21 +113,21 @@ pub(super) fn of_pods(
     if (new < 1.0 && replicas > current) || (new > 1.0 && replicas < current) {
         return Ok(keep);
     }
-    Ok(Wish { replicas, ..keep })
+    Ok(Proposal { replicas, ..keep })
 }
 
-/// The wish of a value that is to be so large as a whole.
+/// The proposal of a value that is to be so large as a whole.
 pub(super) fn of_value(
     current: i32,
     value: i64,
     target: i64,
     tolerances: Tolerances,
     all: &[Arc<Pod>],
-) -> Result<Wish, String> {
+) -> Result<Proposal, String> {
     let ratio = divide(value, target);
-    let keep = Wish { replicas: current, utilization: 0, value };
+    let keep = Proposal { replicas: current, utilization: 0, value };
     if current == 0 {
-        return Ok(Wish { replicas: ceil(ratio), ..keep });
+        return Ok(Proposal { replicas: ceil(ratio), ..keep });
     }
     if tolerances.cover(ratio) {
         return Ok(keep);
@@ -136,15 +136,15 @@ pub(super) fn of_value(
         return Err(format!("unable to calculate ready pods: {NO_PODS}"));
     }
     let ready = all.iter().filter(|pod| pods::phase(pod) == PodPhase::Running && pods::is_ready(pod)).count();
-    Ok(Wish { replicas: ceil(ratio * count(ready)), ..keep })
+    Ok(Proposal { replicas: ceil(ratio * count(ready)), ..keep })
 }
 
-/// The wish of a value that is to be so large for each pod.
-pub(super) fn of_average(current: i32, value: i64, target: i64, tolerances: Tolerances) -> Wish {
+/// The proposal of a value that is to be so large for each pod.
+pub(super) fn of_average(current: i32, value: i64, target: i64, tolerances: Tolerances) -> Proposal {
     let ratio = divide(value, target.saturating_mul(i64::from(current)));
     let replicas = if tolerances.cover(ratio) { current } else { ceil(divide(value, target)) };
     let average = if current > 0 { whole((divide(value, i64::from(current))).ceil()) } else { 0 };
-    Wish { replicas, utilization: 0, value: average }
+    Proposal { replicas, utilization: 0, value: average }
 }
 
 /// The pods by what is known of them.
@@ -204,7 +204,7 @@ fn starts(pod: &Pod, reading: &PodReading, now: Timestamp) -> bool {
     }
 }
 
-/// Current over wished, the utilization in percent, and the average in thousandths.
+/// Current over desired, the utilization in percent, and the average in thousandths.
 fn ratio(
     values: &HashMap<&str, i64>,
     requests: &HashMap<&str, i64>,

@@ -14,8 +14,8 @@ use crate::client;
 /// The number of replicas of a target.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scale {
-    /// Replicas that are wished for.
-    pub(super) wished: i32,
+    /// Replicas that are asked for.
+    pub(super) desired: i32,
     /// Replicas that there are.
     pub(super) current: i32,
     /// Selector of its pods in string form.
@@ -28,9 +28,9 @@ pub(super) struct Scale {
 
 #[cfg(test)]
 impl Scale {
-    pub(super) fn new(wished: i32, current: i32, selector: &str) -> Self {
+    pub(super) fn new(desired: i32, current: i32, selector: &str) -> Self {
         let (path, object) = (String::new(), Value::Null);
-        Self { wished, current, selector: selector.to_owned(), path, object }
+        Self { desired, current, selector: selector.to_owned(), path, object }
     }
 }
 
@@ -167,7 +167,7 @@ fn find(listed: &Value, group: &str, version: &str, kind: &str) -> Option<Mappin
 fn read(path: String, object: Value) -> Scale {
     let number = |part: &str| object[part]["replicas"].as_i64().and_then(|count| i32::try_from(count).ok());
     Scale {
-        wished: number("spec").unwrap_or_default(),
+        desired: number("spec").unwrap_or_default(),
         current: number("status").unwrap_or_default(),
         selector: object["status"]["selector"].as_str().unwrap_or_default().to_owned(),
         path,

@@ -1,4 +1,4 @@
-//! Tables: wishes, stabilisation, limits, conditions.
+//! Tables: proposals, stabilisation, limits, conditions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ fn autoscaler(metrics: Value) -> HorizontalPodAutoscaler {
         "minReplicas": 1,
         "maxReplicas": 100,
         "metrics": metrics,
-        // Nothing waits here: what is wished for is what is done.
+        // Nothing waits here: what is desired for is what is done.
         "behavior": {
             "scaleUp": { "policies": [{ "type": "Pods", "value": 100, "periodSeconds": 1 }] },
             "scaleDown": {
@@ -108,7 +108,7 @@ fn condition<'a>(plan: &'a Plan, type_: &str) -> Option<(&'a str, &'a str, &'a s
 }
 
 #[test]
-fn wishes_of_one_metric() {
+fn proposals_of_one_metric() {
     let check = |metric: Value, current: i32, list: &str, values: &str, expected: i32| {
         let scale = Scale::new(current, current, "app=web");
         let plan = decide(&autoscaler(json!([metric])), &scale, &pods(list), &[Ok(readings(values))]);
@@ -138,7 +138,7 @@ fn wishes_of_one_metric() {
 }
 
 #[test]
-fn wishes_of_values() {
+fn proposals_of_values() {
     let target = |kind: &str, value: &str| json!({ "type": kind, (if kind == "Value" { "value" } else { "averageValue" }): value });
     let object = |target: Value| {
         let described = json!({ "kind": "Service", "name": "s", "apiVersion": "v1" });
@@ -259,11 +259,11 @@ fn a_rescale_is_told() {
 
 #[test]
 fn without_rules_it_goes_down_slowly_and_up_at_most_twofold() {
-    let check = |history: &mut History, at: i64, current: i32, wished: i32, expected: (i32, &str, &str)| {
+    let check = |history: &mut History, at: i64, current: i32, desired: i32, expected: (i32, &str, &str)| {
         let time = now() + SignedDuration::from_secs(at);
         history.begin(current, time);
-        let normal = plain(Range { current, wished, least: 2, most: 20 }, history, time);
-        assert_eq!((normal.replicas, normal.able.0, normal.limit.0), expected, "at {at}: {current} to {wished}");
+        let normal = plain(Range { current, desired, least: 2, most: 20 }, history, time);
+        assert_eq!((normal.replicas, normal.able.0, normal.limit.0), expected, "at {at}: {current} to {desired}");
     };
     let mut history = History::default();
     check(&mut history, 0, 3, 3, (3, "ReadyForNewScale", "DesiredWithinRange"));
@@ -293,17 +293,17 @@ fn rules() {
                  step: (i32, i32),
                  expected: (i32, &str, &str)| {
         let mut history = History::default();
-        // Wishes come in through the front door, without any effect of their own.
+        // Proposals come in through the front door, without any effect of their own.
         let long = rules(json!({ "stabilizationWindowSeconds": 3600 }));
-        for (seconds, wish) in before {
-            let range = Range { current: *wish, wished: *wish, least: 0, most: 1000 };
+        for (seconds, proposal) in before {
+            let range = Range { current: *proposal, desired: *proposal, least: 0, most: 1000 };
             with_rules(range, &long, &long, &mut history, ago(*seconds));
         }
         for (seconds, from, to) in scaled {
             history.scaled(*from, *to, ago(*seconds));
         }
-        let (current, wished) = step;
-        let range = Range { current, wished, least: 1, most: 100 };
+        let (current, desired) = step;
+        let range = Range { current, desired, least: 1, most: 100 };
         let normal = with_rules(range, &up, &down, &mut history, now());
         assert_eq!((normal.replicas, normal.able.0, normal.limit.0), expected, "{up:?} {down:?} {step:?}");
     };

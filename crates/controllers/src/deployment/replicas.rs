@@ -91,7 +91,7 @@ pub(crate) fn present(rs: &ReplicaSet) -> i32 {
     wanted(rs).max(rs.status.as_ref().map_or(0, |status| status.replicas))
 }
 
-/// Whether the size that `rs` is asked for has come through: before, it may still create Pods of an earlier wish.
+/// Whether the size that `rs` is asked for has come through: before, it may still create Pods of an earlier size.
 pub(crate) fn is_settled(rs: &ReplicaSet) -> bool {
     let observed = rs.status.as_ref().and_then(|status| status.observed_generation);
     observed.unwrap_or_default() >= rs.metadata.generation.unwrap_or_default()

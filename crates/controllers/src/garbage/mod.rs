@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::graph::{Dependent, FOREGROUND, Fate, Node, ORPHAN, Owner, Text};
 use self::kinds::{Partial, Shared};
-use self::plan::{CollectStep, Policy, Standing, Wishes};
+use self::plan::{CollectStep, Policy, Propagation, Standing};
 use crate::Config;
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
@@ -80,12 +80,12 @@ impl Controller for GarbageCollector {
             }
         }
         let has = |name: &str| meta.finalizers.iter().flatten().any(|finalizer| finalizer == name);
-        let wishes = Wishes {
+        let propagation = Propagation {
             foreground: has(FOREGROUND),
             orphan: has(ORPHAN),
             blocks: node.owners.iter().any(|owner| owner.blocks),
         };
-        for action in plan::plan(node.fate, wishes, &owners, &dependents) {
+        for action in plan::plan(node.fate, propagation, &owners, &dependents) {
             if !self.apply(&api, &node, &meta, action).await? {
                 break;
             }

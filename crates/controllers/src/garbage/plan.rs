@@ -45,7 +45,7 @@ pub(crate) enum CollectStep {
 
 /// What an object that stays says about its own deletion.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Wishes {
+pub(crate) struct Propagation {
     /// It has the finalizer by which its dependents go first.
     pub(crate) foreground: bool,
     /// It has the finalizer by which its dependents stay.
@@ -57,7 +57,7 @@ pub(crate) struct Wishes {
 /// Decides about an object with this `fate`, these `owners` and these `dependents`.
 pub(crate) fn plan(
     fate: Fate,
-    wishes: Wishes,
+    propagation: Propagation,
     owners: &[(Text, Standing)],
     dependents: &[Dependent],
 ) -> Vec<CollectStep> {
@@ -72,11 +72,11 @@ pub(crate) fn plan(
             vec![CollectStep::LookAt(waiting.map(|dependent| dependent.uid.clone()).collect())]
         }
         Fate::Foreground => vec![CollectStep::RemoveFinalizer(super::graph::FOREGROUND)],
-        Fate::Stays => of_owners(wishes, owners, dependents),
+        Fate::Stays => of_owners(propagation, owners, dependents),
     }
 }
 
-fn of_owners(wishes: Wishes, owners: &[(Text, Standing)], dependents: &[Dependent]) -> Vec<CollectStep> {
+fn of_owners(propagation: Propagation, owners: &[(Text, Standing)], dependents: &[Dependent]) -> Vec<CollectStep> {
     let any = |standing| owners.iter().any(|(_, other)| *other == standing);
     if owners.is_empty() || any(Standing::Impossible) {
         return Vec::new();
@@ -89,12 +89,12 @@ fn of_owners(wishes: Wishes, owners: &[(Text, Standing)], dependents: &[Dependen
     if any(Standing::Waiting) && !dependents.is_empty() {
         // Upstream: where ownership goes in a circle, everybody would wait for ever.
         let circle = dependents.iter().any(|dependent| dependent.node.fate == Fate::Foreground);
-        let unblock = (circle && wishes.blocks).then_some(CollectStep::Unblock);
+        let unblock = (circle && propagation.blocks).then_some(CollectStep::Unblock);
         return unblock.into_iter().chain([CollectStep::Delete(Policy::Foreground)]).collect();
     }
-    vec![CollectStep::Delete(match wishes {
-        Wishes { orphan: true, .. } => Policy::Orphan,
-        Wishes { foreground: true, .. } => Policy::Foreground,
-        Wishes { .. } => Policy::Background,
+    vec![CollectStep::Delete(match propagation {
+        Propagation { orphan: true, .. } => Policy::Orphan,
+        Propagation { foreground: true, .. } => Policy::Foreground,
+        Propagation { .. } => Policy::Background,
     })]
 }

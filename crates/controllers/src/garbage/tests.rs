@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, from_value, json};
 
 use super::graph::{Dependent, Fate, Graph, Node, Text};
-use super::plan::{CollectStep, Policy, Standing, Wishes, plan};
+use super::plan::{CollectStep, Policy, Propagation, Standing, plan};
 
 fn node(graph: &mut Graph, owners: &[(&str, bool)], deleting: bool, finalizers: &[&str]) -> Node {
     let owners: Vec<Value> = owners
@@ -76,7 +76,7 @@ fn the_fate_is_in_the_metadata() {
     }
 }
 
-type Case<'a> = (Fate, Wishes, &'a [Standing], Vec<Dependent>, Vec<CollectStep>);
+type Case<'a> = (Fate, Propagation, &'a [Standing], Vec<Dependent>, Vec<CollectStep>);
 
 #[test]
 fn objects_go_with_the_last_of_their_owners() {
@@ -90,9 +90,9 @@ fn objects_go_with_the_last_of_their_owners() {
     let plain = dependent(false, Fate::Stays);
     let blocking = dependent(true, Fate::Stays);
     let blocking_waits = dependent(true, Fate::Foreground);
-    let none = Wishes::default();
-    let orphan = Wishes { orphan: true, ..none };
-    let foreground = Wishes { foreground: true, ..none };
+    let none = Propagation::default();
+    let orphan = Propagation { orphan: true, ..none };
+    let foreground = Propagation { foreground: true, ..none };
     let background = || vec![CollectStep::Delete(Policy::Background)];
 
     let table: Vec<Case> = vec![
@@ -110,7 +110,7 @@ fn objects_go_with_the_last_of_their_owners() {
         (Fate::Stays, none, &[Waiting], vec![plain.clone()], vec![CollectStep::Delete(Policy::Foreground)]),
         (
             Fate::Stays,
-            Wishes { blocks: true, ..none },
+            Propagation { blocks: true, ..none },
             &[Waiting],
             vec![blocking_waits.clone()],
             vec![CollectStep::Unblock, CollectStep::Delete(Policy::Foreground)],
@@ -130,9 +130,9 @@ fn objects_go_with_the_last_of_their_owners() {
             vec![CollectStep::Orphan(vec![blocking]), CollectStep::RemoveFinalizer("orphan")],
         ),
     ];
-    for (fate, wishes, standings, dependents, expect) in table {
+    for (fate, propagation, standings, dependents, expect) in table {
         let owners: Vec<(Text, Standing)> =
             standings.iter().enumerate().map(|(number, standing)| (number.to_string().into(), *standing)).collect();
-        assert_eq!(plan(fate, wishes, &owners, &dependents), expect, "{fate:?} {standings:?}");
+        assert_eq!(plan(fate, propagation, &owners, &dependents), expect, "{fate:?} {standings:?}");
     }
 }

@@ -37,15 +37,15 @@ pub(crate) fn label<'a>(pod: &'a Pod, key: &str) -> &'a str {
 
 /// The annotations of a LeaderWorkerSet that its Pods get too.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Wishes {
+pub(crate) struct ExclusiveTopology {
     /// The value of [`EXCLUSIVE`].
     pub(crate) exclusive: Option<String>,
     /// The same for subgroups.
     pub(crate) subgroup_exclusive: Option<String>,
 }
 
-impl Wishes {
-    /// The wishes among these annotations.
+impl ExclusiveTopology {
+    /// Those among these annotations.
     pub(crate) fn of(annotation: impl Fn(&str) -> Option<String>) -> Self {
         Self { exclusive: annotation(EXCLUSIVE), subgroup_exclusive: annotation(SUBGROUP_EXCLUSIVE) }
     }
@@ -62,16 +62,16 @@ fn add(object: &mut Value, field: &str, entries: &Map<String, Value>) {
     }
 }
 
-fn pod_annotations(spec: Spec<'_>, wishes: &Wishes) -> Map<String, Value> {
+fn pod_annotations(spec: Spec<'_>, topology_keys: &ExclusiveTopology) -> Map<String, Value> {
     let mut annotations = Map::new();
     annotations.insert(SIZE.to_owned(), spec.size().to_string().into());
-    if let Some(key) = &wishes.exclusive {
+    if let Some(key) = &topology_keys.exclusive {
         annotations.insert(EXCLUSIVE.to_owned(), key.clone().into());
     }
     if let Some((type_, size)) = spec.subgroups() {
         annotations.insert(SUBGROUP_TYPE.to_owned(), type_.into());
         annotations.insert(SUBGROUP_SIZE.to_owned(), size.to_string().into());
-        if let Some(key) = &wishes.subgroup_exclusive {
+        if let Some(key) = &topology_keys.subgroup_exclusive {
             annotations.insert(SUBGROUP_EXCLUSIVE.to_owned(), key.clone().into());
         }
     }
@@ -89,7 +89,7 @@ fn object(value: Value) -> Map<String, Value> {
 pub(crate) fn leaders(
     owner: &Owner,
     spec: Spec<'_>,
-    wishes: &Wishes,
+    topology_keys: &ExclusiveTopology,
     revision: &str,
     (partition, replicas): (i32, i32),
 ) -> Value {
@@ -97,7 +97,7 @@ pub(crate) fn leaders(
     add(&mut template, "labels", &object(json!({ WORKER_INDEX: "0", NAME: owner.name(), REVISION: revision })));
     // The partition says which leaders go; the StatefulSet is not to hold back any of them.
     let (unavailable, surge) = spec.bounds();
-    let mut annotations = pod_annotations(spec, wishes);
+    let mut annotations = pod_annotations(spec, topology_keys);
     if spec.own_subdomains() {
         annotations.insert(SUBDOMAIN_POLICY.to_owned(), "UniquePerReplica".into());
     }
@@ -134,7 +134,7 @@ pub(crate) fn leaders(
 pub(crate) fn workers(
     name: &str,
     spec: Spec<'_>,
-    wishes: &Wishes,
+    topology_keys: &ExclusiveTopology,
     leader: &Pod,
     topology: Option<(&str, &str)>,
 ) -> Value {
@@ -145,7 +145,7 @@ pub(crate) fn workers(
     labels.insert(REVISION.to_owned(), label(leader, REVISION).into());
     let mut template = spec.worker_template().clone();
     add(&mut template, "labels", &labels);
-    let mut annotations = pod_annotations(spec, wishes);
+    let mut annotations = pod_annotations(spec, topology_keys);
     annotations.insert(LEADER_NAME.to_owned(), meta::name(leader).into());
     add(&mut template, "annotations", &annotations);
     if let Some((key, value)) = topology

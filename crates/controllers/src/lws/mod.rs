@@ -26,7 +26,7 @@ use machinery::addon::LWS;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use self::make::Wishes;
+use self::make::ExclusiveTopology;
 use self::plan::Snapshot;
 use self::spec::Spec;
 use crate::addon::{CustomResourceController, Subjects};
@@ -179,9 +179,9 @@ impl LeaderWorkerSets {
         let service = |name: &String| self.services.get(&ObjectKey::new(&key.namespace, name)).is_some();
         let names = pods.iter().map(|pod| meta::name(&**pod).to_owned()).chain([key.name.clone()]);
         let annotations = set.metadata.annotations.clone().unwrap_or_default();
-        let wishes = Wishes::of(|name| annotations.get(name).cloned());
+        let topology_keys = ExclusiveTopology::of(|name| annotations.get(name).cloned());
         let mut topology = BTreeMap::new();
-        if let Some(label) = &wishes.exclusive {
+        if let Some(label) = &topology_keys.exclusive {
             for pod in &pods {
                 let node = pods::node_name(pod).and_then(|node| self.nodes.get(&ObjectKey::new("", node)));
                 let value = node.and_then(|node| node.metadata.labels.as_ref()?.get(label).cloned());
@@ -200,7 +200,7 @@ impl LeaderWorkerSets {
             revision: hash_of(latest).to_owned(),
             revisions: revisions.iter().map(kept).collect(),
             topology,
-            wishes,
+            topology_keys,
         }
     }
 

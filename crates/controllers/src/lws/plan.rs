@@ -12,7 +12,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::make::{self, Wishes, label};
+use super::make::{self, ExclusiveTopology, label};
 use super::spec::Spec;
 use crate::meta::ConditionStatus;
 use crate::owner::Owner;
@@ -37,8 +37,8 @@ pub(crate) struct Snapshot {
     pub(crate) revisions: BTreeMap<String, Value>,
     /// The value of the exclusive topology's label on the nodes of leaders, by the name of the leader.
     pub(crate) topology: BTreeMap<String, String>,
-    /// What the set wishes for by annotations.
-    pub(crate) wishes: Wishes,
+    /// The topologies that the set asks for by annotations.
+    pub(crate) topology_keys: ExclusiveTopology,
 }
 
 /// What is to be done for a LeaderWorkerSet, in this order.
@@ -69,7 +69,8 @@ struct Group {
 pub(crate) fn plan(snapshot: &Snapshot, owner: &Owner, spec: Spec<'_>, status: &Value, now: Timestamp) -> Plan {
     let mut planner = Planner { snapshot, owner, spec, plan: Plan::default() };
     let (partition, replicas) = planner.rollout();
-    planner.plan.leaders = make::leaders(owner, spec, &snapshot.wishes, &snapshot.revision, (partition, replicas));
+    planner.plan.leaders =
+        make::leaders(owner, spec, &snapshot.topology_keys, &snapshot.revision, (partition, replicas));
     match snapshot.sets.get(owner.name()) {
         None => planner.tell("GroupsProgressing", format!("Created leader statefulset {}", owner.name())),
         Some(set) if revision_of(set) != snapshot.revision => {}
@@ -278,7 +279,7 @@ impl<'a> Planner<'a> {
             if restarts || waits || self.snapshot.sets.contains_key(name) || taken() {
                 continue;
             }
-            let topology = match &self.snapshot.wishes.exclusive {
+            let topology = match &self.snapshot.topology_keys.exclusive {
                 None => None,
                 // Without a node the leader has no topology domain yet.
                 Some(key) => match self.snapshot.topology.get(name) {
@@ -289,7 +290,7 @@ impl<'a> Planner<'a> {
             // A leader of an earlier revision gets the workers of that one.
             let kept = self.snapshot.revisions.get(label(leader, make::REVISION)).map(|content| &content["spec"]);
             let spec = kept.map_or(self.spec, Spec);
-            workers.push(make::workers(self.owner.name(), spec, &self.snapshot.wishes, leader, topology));
+            workers.push(make::workers(self.owner.name(), spec, &self.snapshot.topology_keys, leader, topology));
         }
         self.plan.workers = workers;
     }

@@ -119,19 +119,19 @@ impl Controller for NodeLifecycle {
         let Some(node) = self.nodes.get(&ObjectKey::new("", name)) else {
             return Ok(Action::AwaitChange.because("the node is gone"));
         };
-        let on_paper = plan::is_paper(&node);
+        let is_fake = plan::is_fake(&node);
         let (silent_for, others_down) = {
             let mut memory = self.memory();
             let others = memory.ready.len() - usize::from(memory.ready.contains(name));
             let seen = memory.heartbeats.entry(name.to_owned()).or_default().seen.get_or_insert_with(Instant::now);
-            (if on_paper { Duration::ZERO } else { seen.elapsed() }, others == 0)
+            (if is_fake { Duration::ZERO } else { seen.elapsed() }, others == 0)
         };
         let plan = plan::plan(&node, silent_for, others_down, Timestamp::now());
         let drives = plan.taints.clone().unwrap_or_else(|| taints(&node).to_vec());
         self.apply(&node, plan).await?;
         let next_eviction = self.evict(name, &drives).await?;
         // A node that is given up speaks when it comes back.
-        let next_look = (silent_for < GRACE && !on_paper).then(|| GRACE - silent_for);
+        let next_look = (silent_for < GRACE && !is_fake).then(|| GRACE - silent_for);
         Ok(next_eviction.into_iter().chain(next_look).min().into())
     }
 

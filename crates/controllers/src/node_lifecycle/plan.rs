@@ -75,8 +75,8 @@ pub(crate) fn is_ready(node: &Node) -> bool {
     condition(node, "Ready").is_some_and(|condition| condition.status == ConditionStatus::True)
 }
 
-/// Whether `node` is a fake one, where nobody beats a heart: it is never silent. The annotation is KWOK's.
-pub(crate) fn is_paper(node: &Node) -> bool {
+/// Whether `node` is a fake node, which no kubelet keeps alive: it is never silent. The annotation is KWOK's.
+pub(crate) fn is_fake(node: &Node) -> bool {
     let annotations = node.metadata.annotations.as_ref();
     annotations.and_then(|all| all.get("kwok.x-k8s.io/node")).is_some_and(|value| value == "fake")
 }

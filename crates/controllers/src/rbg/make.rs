@@ -241,7 +241,7 @@ pub(crate) fn config_map(group: Group<'_>) -> Value {
 pub(crate) fn pod_group(group: Group<'_>, members: i64) -> Option<Value> {
     let (api_version, mut spec) = match group.gang()? {
         Gang::Plugins(seconds) => ("scheduling.x-k8s.io/v1alpha1", json!({ "scheduleTimeoutSeconds": seconds })),
-        Gang::Volcano(wish) => ("scheduling.volcano.sh/v1beta1", wish),
+        Gang::Volcano(spec) => ("scheduling.volcano.sh/v1beta1", spec),
     };
     spec["minMember"] = members.into();
     Some(json!({ "apiVersion": api_version, "kind": "PodGroup", "metadata": metadata(group), "spec": spec }))

@@ -142,8 +142,8 @@ fn plan(set: &DynamicObject, owner: &Owner, groups: &[Arc<DynamicObject>], now: 
     let replicas = spec["replicas"].as_i64().unwrap_or(1).max(0);
     let template = Template::of(spec);
     let mut content = json!({ "labels": template.labels, "annotations": template.annotations, "spec": template.spec });
-    let wishes = EXCLUSIVE.iter().filter_map(|key| Some((*key, set.metadata.annotations.as_ref()?.get(*key)?)));
-    for (key, value) in wishes {
+    let exclusive = EXCLUSIVE.iter().filter_map(|key| Some((*key, set.metadata.annotations.as_ref()?.get(*key)?)));
+    for (key, value) in exclusive {
         if !content["annotations"].is_object() {
             content["annotations"] = json!({});
         }

@@ -158,12 +158,12 @@ fn bound(claim: &PersistentVolumeClaim, facts: &Facts) -> Plan {
 }
 
 fn grow(claim: &PersistentVolumeClaim, volume: &Arc<PersistentVolume>) -> Option<Plan> {
-    let wished = requested(claim);
-    if granted(claim)? >= wished || meta::is_deleting(claim) {
+    let wanted = requested(claim);
+    if granted(claim)? >= wanted || meta::is_deleting(claim) {
         return None;
     }
     Some(match meta::annotation(&**volume, PROVISIONED_BY) {
-        Some(PROVISIONER) => Plan::Grow(Arc::clone(volume), wished),
+        Some(PROVISIONER) => Plan::Grow(Arc::clone(volume), wanted),
         _ => Plan::Tell(Note::normal("ExternalExpanding", "waiting for an external controller to expand this PVC")),
     })
 }

@@ -28,12 +28,12 @@ pub(crate) fn plan(pod: &Pod) -> Vec<(String, PersistentVolumeClaim)> {
     let templates = volumes
         .filter_map(|volume| Some((volume.name.clone(), volume.ephemeral.as_ref()?.volume_claim_template.as_ref()?)));
     let claim = |(volume, template): (String, &k8s_openapi::api::core::v1::PersistentVolumeClaimTemplate)| {
-        let wished = template.metadata.clone().unwrap_or_default();
+        let asked = template.metadata.clone().unwrap_or_default();
         let metadata = ObjectMeta {
             name: Some(ephemeral_claim(pod, &volume)),
             namespace: pod.metadata.namespace.clone(),
-            labels: wished.labels,
-            annotations: wished.annotations,
+            labels: asked.labels,
+            annotations: asked.annotations,
             owner_references: Some(vec![meta::controller_ref(pod)]),
             ..ObjectMeta::default()
         };
