@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use serde_json::{Map, Value, json};
 
 use super::facts::{
-    BIND_COMPLETED, BOUND_BY_CONTROLLER, annotated, claim_phase, claim_ref, is_kept_for, text, volume_name,
-    volume_phase,
+    BIND_COMPLETED, BOUND_BY_CONTROLLER, ClaimPhase, VolumePhase, annotated, claim_phase, claim_ref, is_kept_for, text,
+    volume_name, volume_phase,
 };
 use crate::meta;
 
@@ -56,7 +56,7 @@ pub(crate) fn unbind(volume: &PersistentVolume) -> Value {
 /// Moves the volume into `phase`; `message` says why, where that is not plain.
 pub(crate) fn volume_phase_patch(
     volume: &PersistentVolume,
-    phase: &str,
+    phase: VolumePhase,
     message: &str,
     now: Timestamp,
 ) -> Option<Value> {
@@ -98,11 +98,11 @@ pub(crate) fn claim(claim: &PersistentVolumeClaim, volume: &PersistentVolume) ->
 pub(crate) fn claim_bound(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Option<Value> {
     let spec = volume.spec.as_ref()?;
     let modes = claim.status.as_ref().and_then(|status| status.access_modes.as_ref());
-    let bound = claim_phase(claim) == "Bound";
+    let bound = claim_phase(claim) == ClaimPhase::Bound;
     if bound && modes == spec.access_modes.as_ref() {
         return None;
     }
-    let mut status = json!({ "phase": "Bound", "accessModes": spec.access_modes });
+    let mut status = json!({ "phase": ClaimPhase::Bound, "accessModes": spec.access_modes });
     if !bound {
         status["capacity"] = json!(spec.capacity);
     }
@@ -110,7 +110,7 @@ pub(crate) fn claim_bound(claim: &PersistentVolumeClaim, volume: &PersistentVolu
 }
 
 /// Moves the claim into a phase in which it has no volume.
-pub(crate) fn claim_phase_patch(claim: &PersistentVolumeClaim, phase: &str) -> Option<Value> {
+pub(crate) fn claim_phase_patch(claim: &PersistentVolumeClaim, phase: ClaimPhase) -> Option<Value> {
     (claim_phase(claim) != phase).then(|| {
         json!({
             "metadata": { "resourceVersion": claim.metadata.resource_version },

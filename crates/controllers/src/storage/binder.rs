@@ -14,8 +14,8 @@ use serde_json::json;
 
 use super::claims::{self, Facts, Note, Plan};
 use super::facts::{
-    self, BIND_COMPLETED, BY_CLAIM, DELETION_FINALIZER, PROVISIONERS, SELECTED_NODE, claim_class, claim_ref,
-    is_default, text, volume_name, volume_phase,
+    self, BIND_COMPLETED, BY_CLAIM, DELETION_FINALIZER, PROVISIONERS, SELECTED_NODE, VolumePhase, claim_class,
+    claim_ref, is_default, text, volume_name, volume_phase,
 };
 use super::provision::{self, PROVISIONER};
 use super::{BY_CLAIM_REF, Binder, FREE, bind, volumes};
@@ -90,7 +90,7 @@ impl Binder {
         if let Some(patch) = bind::volume(&volume, &claim) {
             volume = self.patch_volume(&volume, &patch).await?;
         }
-        if let Some(patch) = bind::volume_phase_patch(&volume, "Bound", "", Timestamp::now()) {
+        if let Some(patch) = bind::volume_phase_patch(&volume, VolumePhase::Bound, "", Timestamp::now()) {
             self.patch_volume_status(&volume, &patch).await?;
         }
         if let Some(patch) = bind::claim(&claim, &volume) {
@@ -205,7 +205,7 @@ impl Binder {
         let phase = match volumes::plan(&volume, claim.as_ref()) {
             volumes::Plan::AskClaim => return Ok(Action::AwaitChange),
             volumes::Plan::Phase(phase) => phase,
-            volumes::Plan::Release => "Released",
+            volumes::Plan::Release => VolumePhase::Released,
             volumes::Plan::Tell(note) => {
                 self.tell_volume(&volume, &note);
                 return Ok(Action::AwaitChange);
@@ -215,7 +215,7 @@ impl Binder {
                 return Ok(Action::AwaitChange);
             }
             volumes::Plan::Fail(note) => {
-                if let Some(patch) = bind::volume_phase_patch(&volume, "Failed", &note.message, now) {
+                if let Some(patch) = bind::volume_phase_patch(&volume, VolumePhase::Failed, &note.message, now) {
                     self.patch_volume_status(&volume, &patch).await?;
                     self.tell_volume(&volume, &note);
                 }
@@ -251,8 +251,8 @@ impl Binder {
     async fn remove(&self, volume: &PersistentVolume) -> Result<Action, Error> {
         let mut volume = volume.clone();
         let now = Timestamp::now();
-        if volume_phase(&volume) != "Failed"
-            && let Some(patch) = bind::volume_phase_patch(&volume, "Released", "", now)
+        if volume_phase(&volume) != VolumePhase::Failed
+            && let Some(patch) = bind::volume_phase_patch(&volume, VolumePhase::Released, "", now)
         {
             volume = self.patch_volume_status(&volume, &patch).await?;
         }
@@ -262,7 +262,7 @@ impl Binder {
         let removed = tokio::task::spawn_blocking(move || directories.remove(&path)).await;
         if let Err(error) = removed.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             let note = Note::warning("VolumeFailedDelete", error.to_string());
-            if let Some(patch) = bind::volume_phase_patch(&volume, "Failed", &note.message, now) {
+            if let Some(patch) = bind::volume_phase_patch(&volume, VolumePhase::Failed, &note.message, now) {
                 self.patch_volume_status(&volume, &patch).await?;
                 self.tell_volume(&volume, &note);
             }

@@ -7,8 +7,8 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use machinery::quantity::Quantity;
 
 use super::facts::{
-    BIND_COMPLETED, BOUND_BY_CONTROLLER, PROVISIONED_BY, SELECTED_NODE, annotated, claim_class, claim_ref, granted,
-    is_kept_for, lacks_class, requested, text, volume_name, waits_for_consumer,
+    BIND_COMPLETED, BOUND_BY_CONTROLLER, ClaimPhase, PROVISIONED_BY, SELECTED_NODE, annotated, claim_class, claim_ref,
+    granted, is_kept_for, lacks_class, requested, text, volume_name, waits_for_consumer,
 };
 use super::matching;
 use super::provision::PROVISIONER;
@@ -43,7 +43,7 @@ pub(crate) enum Plan {
     /// It is given the default class, which was not there when it was created.
     TakeClass(String),
     /// It stays without a volume, in this phase.
-    Stay(&'static str, Option<Note>),
+    Stay(ClaimPhase, Option<Note>),
     /// Its volume, which is one of ours, grows to this size.
     Grow(Arc<PersistentVolume>, Quantity),
     /// It is told something, and that is all.
@@ -105,7 +105,7 @@ pub(crate) fn plan(claim: &PersistentVolumeClaim, facts: &Facts) -> Plan {
         }
         (Some(class), _) => return Plan::Delegate(Arc::clone(class)),
     };
-    Plan::Stay("Pending", Some(note))
+    Plan::Stay(ClaimPhase::Pending, Some(note))
 }
 
 fn waiting(pods: &[String]) -> Note {
@@ -120,28 +120,28 @@ fn waiting(pods: &[String]) -> Note {
 /// An unbound claim that names its volume.
 fn named(claim: &PersistentVolumeClaim, facts: &Facts) -> Plan {
     // Not there yet: the claim waits for it.
-    let Some(volume) = &facts.named else { return Plan::Stay("Pending", None) };
+    let Some(volume) = &facts.named else { return Plan::Stay(ClaimPhase::Pending, None) };
     let name = meta::name(&**volume);
     match claim_ref(volume) {
         None => match matching::satisfies(volume, claim) {
             Ok(()) => Plan::Bind(Arc::clone(volume)),
             Err(why) => {
                 let message = format!("Cannot bind to requested volume \"{name}\": {why}");
-                Plan::Stay("Pending", Some(Note::warning("VolumeMismatch", message)))
+                Plan::Stay(ClaimPhase::Pending, Some(Note::warning("VolumeMismatch", message)))
             }
         },
         Some(_) if is_kept_for(volume, claim) => Plan::Bind(Arc::clone(volume)),
         Some(_) if annotated(claim, BOUND_BY_CONTROLLER) => Plan::Nothing,
         Some(_) => {
             let message = format!("volume \"{name}\" already bound to a different claim.");
-            Plan::Stay("Pending", Some(Note::warning("FailedBinding", message)))
+            Plan::Stay(ClaimPhase::Pending, Some(Note::warning("FailedBinding", message)))
         }
     }
 }
 
 /// A claim that was bound once.
 fn bound(claim: &PersistentVolumeClaim, facts: &Facts) -> Plan {
-    let lost = |reason, message: &str| Plan::Stay("Lost", Some(Note::warning(reason, message)));
+    let lost = |reason, message: &str| Plan::Stay(ClaimPhase::Lost, Some(Note::warning(reason, message)));
     if volume_name(claim).is_empty() {
         return lost("ClaimLost", "Bound claim has lost reference to PersistentVolume. Data on the volume is lost!");
     }

@@ -5,6 +5,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::quantity::Quantity;
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 use crate::meta;
@@ -116,14 +117,48 @@ pub(super) fn volume_name(claim: &PersistentVolumeClaim) -> &str {
     claim.spec.as_ref().map_or("", |spec| text(&spec.volume_name))
 }
 
+/// `PersistentVolumeClaimPhase` in `k8s.io/api/core/v1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) enum ClaimPhase {
+    /// Nobody has set it, or to something that is none.
+    Unset,
+    Pending,
+    Bound,
+    Lost,
+}
+
 /// The phase of a claim.
-pub(super) fn claim_phase(claim: &PersistentVolumeClaim) -> &str {
-    claim.status.as_ref().map_or("", |status| text(&status.phase))
+pub(super) fn claim_phase(claim: &PersistentVolumeClaim) -> ClaimPhase {
+    match claim.status.as_ref().map_or("", |status| text(&status.phase)) {
+        "Pending" => ClaimPhase::Pending,
+        "Bound" => ClaimPhase::Bound,
+        "Lost" => ClaimPhase::Lost,
+        _ => ClaimPhase::Unset,
+    }
+}
+
+/// `PersistentVolumePhase` in `k8s.io/api/core/v1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) enum VolumePhase {
+    /// Nobody has set it, or to something that is none.
+    Unset,
+    Pending,
+    Available,
+    Bound,
+    Released,
+    Failed,
 }
 
 /// The phase of a volume.
-pub(super) fn volume_phase(volume: &PersistentVolume) -> &str {
-    volume.status.as_ref().map_or("", |status| text(&status.phase))
+pub(super) fn volume_phase(volume: &PersistentVolume) -> VolumePhase {
+    match volume.status.as_ref().map_or("", |status| text(&status.phase)) {
+        "Pending" => VolumePhase::Pending,
+        "Available" => VolumePhase::Available,
+        "Bound" => VolumePhase::Bound,
+        "Released" => VolumePhase::Released,
+        "Failed" => VolumePhase::Failed,
+        _ => VolumePhase::Unset,
+    }
 }
 
 /// The claim a volume is bound to, or kept for.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use machinery::selector::LabelSelector;
 
-use super::facts::{capacity, claim_class, claim_ref, is_kept_for, mode, requested, text, volume_class, volume_phase};
+use super::facts::{
+    VolumePhase, capacity, claim_class, claim_ref, is_kept_for, mode, requested, text, volume_class, volume_phase,
+};
 use crate::meta;
 
 /// The best of `candidates` for `claim`. While the claim waits for its first consumer only one that was kept for it
@@ -34,7 +36,7 @@ pub(crate) fn find(
     }
     let free = candidates.iter().filter(fits).filter(|volume| {
         claim_ref(volume).is_none()
-            && volume_phase(volume) == "Available"
+            && volume_phase(volume) == VolumePhase::Available
             && volume_class(volume) == claim_class(claim)
             && selector.matches_option(volume.metadata.labels.as_ref())
     });

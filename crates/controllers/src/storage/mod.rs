@@ -26,8 +26,8 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Client;
 
 use self::facts::{
-    BIND_COMPLETED, BY_CLAIM, claim_class, claim_ref, claim_ref_key, claims_of, is_default, text, volume_class,
-    volume_name, volume_phase,
+    BIND_COMPLETED, BY_CLAIM, VolumePhase, claim_class, claim_ref, claim_ref_key, claims_of, is_default, text,
+    volume_class, volume_name, volume_phase,
 };
 use self::provision::Directories;
 use crate::client::Error;
@@ -92,9 +92,11 @@ impl Controller for Binder {
         };
         binder.pods.index(BY_CLAIM, claims_of);
         binder.volumes.index(BY_CLAIM_REF, |volume| claim_ref_key(volume).into_iter().collect());
-        binder.volumes.index(FREE, |volume| match claim_ref(volume).is_none() && volume_phase(volume) == "Available" {
-            true => vec![volume_class(volume).to_owned()],
-            false => Vec::new(),
+        binder.volumes.index(FREE, |volume| {
+            match claim_ref(volume).is_none() && volume_phase(volume) == VolumePhase::Available {
+                true => vec![volume_class(volume).to_owned()],
+                false => Vec::new(),
+            }
         });
         binder.claims.index(BY_VOLUME, |claim| vec![volume_name(claim).to_owned()]);
         binder.claims.index(PENDING, |claim| match facts::annotated(claim, BIND_COMPLETED) {
@@ -127,7 +129,7 @@ impl Controller for Binder {
                 if let Some(reference) = claim_ref(volume) {
                     let claim = ObjectKey::new(text(&reference.namespace), text(&reference.name));
                     queue.add(Key::Claim(claim), change.cause());
-                } else if volume_phase(volume) == "Available" {
+                } else if volume_phase(volume) == VolumePhase::Available {
                     for claim in claims.by_index(PENDING, volume_class(volume)) {
                         queue.add(Key::Claim(ObjectKey::of(&*claim)), change.cause());
                     }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::Key;
-use super::facts::{BY_CLAIM, claims_of, has_finalizer, volume_phase};
+use super::facts::{BY_CLAIM, VolumePhase, claims_of, has_finalizer, volume_phase};
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
 use crate::{meta, pods};
@@ -131,7 +131,7 @@ impl Protection {
 
     async fn volume(&self, name: &str) -> Result<Action, Error> {
         let Some(volume) = self.volumes.get(&ObjectKey::new("", name)) else { return Ok(Action::AwaitChange) };
-        let Some(patch) = take_off(&*volume, VOLUME).filter(|_| volume_phase(&volume) != "Bound") else {
+        let Some(patch) = take_off(&*volume, VOLUME).filter(|_| volume_phase(&volume) != VolumePhase::Bound) else {
             return Ok(Action::AwaitChange);
         };
         let api: Api<PersistentVolume> = Api::all(self.client.clone());

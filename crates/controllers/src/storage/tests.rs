@@ -8,7 +8,9 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::{Value, from_value, json};
 
 use super::claims::{Facts, Plan};
-use super::facts::{BIND_COMPLETED, BOUND_BY_CONTROLLER, DELETION_FINALIZER, PROVISIONED_BY, SELECTED_NODE};
+use super::facts::{
+    BIND_COMPLETED, BOUND_BY_CONTROLLER, DELETION_FINALIZER, PROVISIONED_BY, SELECTED_NODE, VolumePhase,
+};
 use super::provision::{Directories, PROVISIONER};
 use super::{bind, claims, ephemeral, matching, protection, provision, volumes};
 use crate::meta;
@@ -92,7 +94,7 @@ fn what_a_claim_gets() {
     let told = |plan: Plan| match plan {
         Plan::Stay(phase, note) => {
             let note = note.map(|note| format!(" {} {}", note.reason, note.message));
-            format!("{phase}{}", note.unwrap_or_default())
+            format!("{phase:?}{}", note.unwrap_or_default())
         }
         Plan::Bind(volume) => format!("bind {}", meta::name(&*volume)),
         Plan::Provision(_) => "provision".to_owned(),
@@ -174,7 +176,7 @@ fn what_a_claim_gets() {
 fn what_becomes_of_a_volume() {
     let check = |more: Value, claim: Option<PersistentVolumeClaim>, expect: &str| {
         let plan = match volumes::plan(&volume("pv", more), claim.map(Arc::new).as_ref()) {
-            volumes::Plan::Phase(phase) => phase.to_owned(),
+            volumes::Plan::Phase(phase) => format!("{phase:?}"),
             volumes::Plan::Fail(note) => note.message,
             other => format!("{other:?}"),
         };
@@ -224,7 +226,7 @@ fn a_binding_is_four_writes_that_are_made_once() {
     let kept = bind::volume(&volume("pv", reference("")), &asks).expect("a write");
     assert_eq!(kept["metadata"]["annotations"], Value::Null, "it was not our idea");
     assert_eq!(
-        bind::volume_phase_patch(&free, "Bound", "", now).map(|patch| patch["status"].clone()),
+        bind::volume_phase_patch(&free, VolumePhase::Bound, "", now).map(|patch| patch["status"].clone()),
         Some(json!({ "phase": "Bound", "message": null, "lastPhaseTransitionTime": "2026-01-01T00:00:00Z" }))
     );
     let write = bind::claim(&asks, &free).expect("a write");
@@ -243,7 +245,7 @@ fn a_binding_is_four_writes_that_are_made_once() {
     }));
     let bound = volume("pv", merged(reference("u1"), &json!({ "status": { "phase": "Bound" } })));
     assert_eq!(bind::volume(&bound, &done), None);
-    assert_eq!(bind::volume_phase_patch(&bound, "Bound", "", now), None);
+    assert_eq!(bind::volume_phase_patch(&bound, VolumePhase::Bound, "", now), None);
     assert_eq!(bind::claim(&done, &bound), None);
     assert_eq!(bind::claim_bound(&done, &bound), None);
 }

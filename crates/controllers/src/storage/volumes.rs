@@ -5,7 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use super::claims::Note;
-use super::facts::{DELETION_FINALIZER, PROVISIONED_BY, claim_ref, has_finalizer, text, volume_name, volume_phase};
+use super::facts::{
+    DELETION_FINALIZER, PROVISIONED_BY, VolumePhase, claim_ref, has_finalizer, text, volume_name, volume_phase,
+};
 use super::matching;
 use super::provision::PROVISIONER;
 use crate::meta;
@@ -14,7 +16,7 @@ use crate::meta;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Plan {
     /// It moves into this phase, unless it is there.
-    Phase(&'static str),
+    Phase(VolumePhase),
     /// Its claim has not taken it yet: that is the claim's to do.
     AskClaim,
     /// Its claim took another volume.
@@ -44,13 +46,13 @@ pub(crate) fn plan(volume: &PersistentVolume, claim: Option<&Arc<PersistentVolum
     let Some(reference) = claim_ref(volume) else {
         return match ours && deletes && meta::is_deleting(volume) {
             true => Plan::Remove,
-            false => Plan::Phase("Available"),
+            false => Plan::Phase(VolumePhase::Available),
         };
     };
     if text(&reference.uid).is_empty() {
         return match claim {
             Some(claim) if volume_name(claim).is_empty() || volume_name(claim) == meta::name(volume) => Plan::AskClaim,
-            _ => Plan::Phase("Available"),
+            _ => Plan::Phase(VolumePhase::Available),
         };
     }
     // A claim of the same name that came later is another claim.
@@ -59,7 +61,7 @@ pub(crate) fn plan(volume: &PersistentVolume, claim: Option<&Arc<PersistentVolum
     };
     let named = volume_name(claim);
     if named == meta::name(volume) {
-        return Plan::Phase("Bound");
+        return Plan::Phase(VolumePhase::Bound);
     }
     if named.is_empty() {
         if matching::same_mode(volume, claim) {
@@ -82,7 +84,7 @@ fn reclaim(volume: &PersistentVolume, ours: bool) -> Plan {
         // Whoever made it removes it.
         ("Delete", Some(_)) => Plan::Release,
         (policy @ ("Delete" | "Recycle"), _)
-            if volume_phase(volume) == "Released" || volume_phase(volume) == "Failed" =>
+            if matches!(volume_phase(volume), VolumePhase::Released | VolumePhase::Failed) =>
         {
             let (reason, word) =
                 if policy == "Delete" { ("VolumeFailedDelete", "delet") } else { ("VolumeFailedRecycle", "recycl") };

@@ -62,14 +62,14 @@ fn start(scripts: Vec<Vec<Value>>) -> Informer<ConfigMap> {
 
 /// Collects changes as `+name`, `~name` and `-name`, and waits until there are `count` of them.
 async fn changes(informer: &Informer<ConfigMap>, count: usize) -> Vec<String> {
-    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(64);
     informer.on_change(move |change| {
         let sign = match (&change.old, &change.new) {
             (None, _) => '+',
             (Some(_), Some(_)) => '~',
             (Some(_), None) => '-',
         };
-        let _ = sender.send(format!("{sign}{}", change.key().name));
+        let _ = sender.try_send(format!("{sign}{}", change.key().name));
     });
     let mut seen = Vec::new();
     while seen.len() < count {
