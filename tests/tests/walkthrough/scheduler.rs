@@ -171,14 +171,14 @@ fn scoring() {
         assert_eq!(scores.iter().map(|(node, _)| node.as_str()).collect::<Vec<_>>(), [best, other], "best first");
         assert!(scores[0].1 > scores[1].1, "{plugin}: {scores:?}");
     };
-    // A wish for a node, not a demand.
+    // A preference for a node, not a requirement.
     cluster.kubectl(&["label", "node", "plain-1", "disk=ssd"]).ok();
     let term = json!({ "matchExpressions": [{ "key": "disk", "operator": "In", "values": ["ssd"] }] });
     let preferred = json!([{ "weight": 100, "preference": term }]);
     let spec =
         json!({ "affinity": { "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": preferred } } });
-    cluster.apply(&pod("wishing", spec));
-    scored("wishing", "NodeAffinity", "plain-1", "plain-0");
+    cluster.apply(&pod("preferring", spec));
+    scored("preferring", "NodeAffinity", "plain-1", "plain-0");
     // The one that has more left.
     cluster.apply(&pod("large", json!({ "containers": asks("cpu", "1500m"), "nodeSelector": { "disk": "ssd" } })));
     assert_eq!(node_of(&cluster, "large"), "plain-1");

@@ -55,7 +55,7 @@ pub async fn bootstrap(registry: &Registry) -> Result<(), ApiError> {
     let roles = all();
     let each = |writes: Vec<(Target, Value)>| {
         stream::iter(writes)
-            .map(|(target, wish)| async move { keep(registry, &target, wish).await })
+            .map(|(target, desired)| async move { keep(registry, &target, desired).await })
             .buffer_unordered(CONCURRENT)
             .try_collect::<()>()
     };
@@ -68,29 +68,29 @@ pub(super) fn rules_of(name: &str) -> Vec<PolicyRule> {
     all().into_iter().find(|role| role.name == name).map(|role| role.rules).unwrap_or_default()
 }
 
-/// Makes an object what is wished at least.
-async fn keep(registry: &Registry, target: &Target, wish: Value) -> Result<(), ApiError> {
+/// Makes an object what is desired at least.
+async fn keep(registry: &Registry, target: &Target, desired: Value) -> Result<(), ApiError> {
     let Ok(entry) = registry.get(target, "").await else {
-        return registry.ensure(target, wish).await;
+        return registry.ensure(target, desired).await;
     };
     let stored: Value = serde_json::from_slice(&entry.value).map_err(ApiError::internal)?;
     if stored["metadata"]["annotations"][AUTOUPDATE].as_str().is_some_and(|value| value != "true") {
         return Ok(());
     }
-    if stored["roleRef"] != wish["roleRef"] {
+    if stored["roleRef"] != desired["roleRef"] {
         // What a binding refers to cannot be changed; upstream, too, replaces it.
         registry.delete(target, &registry::DeleteRequest::default()).await?;
-        return registry.ensure(target, wish).await;
+        return registry.ensure(target, desired).await;
     }
-    let merged = merged(&stored, &wish);
+    let merged = merged(&stored, &desired);
     if merged == stored { Ok(()) } else { registry.upsert(target, merged).await.map(drop) }
 }
 
-/// What is stored, with what is wished and not there.
-fn merged(stored: &Value, wish: &Value) -> Value {
+/// What is stored, with what is desired and not there.
+fn merged(stored: &Value, desired: &Value) -> Value {
     let mut merged = stored.clone();
     for field in ["labels", "annotations"] {
-        for (key, value) in wish["metadata"][field].as_object().into_iter().flatten() {
+        for (key, value) in desired["metadata"][field].as_object().into_iter().flatten() {
             if merged["metadata"][field][key].is_null() {
                 merged["metadata"][field][key] = value.clone();
             }
@@ -98,10 +98,13 @@ fn merged(stored: &Value, wish: &Value) -> Value {
     }
     let rules = |object: &Value| serde_json::from_value::<Vec<PolicyRule>>(object["rules"].clone()).unwrap_or_default();
     let held = rules(stored);
-    let missing = uncovered(&held.iter().collect::<Vec<_>>(), &rules(wish));
+    let missing = uncovered(&held.iter().collect::<Vec<_>>(), &rules(desired));
     // The rules of one that gathers come from others.
-    let wished = wish["aggregationRule"].is_null();
-    let lists = [("rules", if wished { json!(missing) } else { Value::Null }), ("subjects", wish["subjects"].clone())];
+    let has_own_rules = desired["aggregationRule"].is_null();
+    let lists = [
+        ("rules", if has_own_rules { json!(missing) } else { Value::Null }),
+        ("subjects", desired["subjects"].clone()),
+    ];
     for (field, items) in lists {
         for item in items.as_array().into_iter().flatten() {
             let present = stored[field].as_array().is_some_and(|have| have.contains(item));
@@ -113,7 +116,7 @@ fn merged(stored: &Value, wish: &Value) -> Value {
             }
         }
     }
-    let gathers = &wish["aggregationRule"]["clusterRoleSelectors"];
+    let gathers = &desired["aggregationRule"]["clusterRoleSelectors"];
     for selector in gathers.as_array().into_iter().flatten() {
         let selectors = &mut merged["aggregationRule"]["clusterRoleSelectors"];
         match selectors {

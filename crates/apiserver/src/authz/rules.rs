@@ -25,7 +25,7 @@ pub(crate) fn allows(rule: &PolicyRule, attributes: &Attributes<'_>) -> bool {
         Target::Path(path) => list(&rule.non_resource_urls).iter().any(|pattern| path_matches(pattern, path)),
         Target::Resource { group, resource, subresource, name, .. } => {
             has(list(&rule.api_groups), group)
-                && list(&rule.resources).iter().any(|wish| resource_matches(wish, resource, subresource))
+                && list(&rule.resources).iter().any(|entry| resource_matches(entry, resource, subresource))
                 && name_matches(list(&rule.resource_names), name)
         }
     }
@@ -37,9 +37,9 @@ fn name_matches(names: &[String], name: &str) -> bool {
 }
 
 /// `pods`, `pods/log`, `*/scale` or `*`.
-fn resource_matches(wish: &str, resource: &str, subresource: &str) -> bool {
-    match wish.split_once('/') {
-        None => wish == ALL || (subresource.is_empty() && wish == resource),
+fn resource_matches(entry: &str, resource: &str, subresource: &str) -> bool {
+    match entry.split_once('/') {
+        None => entry == ALL || (subresource.is_empty() && entry == resource),
         Some((of, sub)) => !subresource.is_empty() && sub == subresource && (of == ALL || of == resource),
     }
 }
@@ -89,18 +89,18 @@ fn parts(rule: &PolicyRule) -> Vec<PolicyRule> {
 }
 
 fn covers(held: &PolicyRule, part: &PolicyRule) -> bool {
-    let all = |have: &[String], wish: &[String]| wish.iter().all(|item| has(have, item));
-    let resource = |wish: &String| {
+    let all = |have: &[String], wanted: &[String]| wanted.iter().all(|item| has(have, item));
+    let resource = |wanted: &String| {
         let have = list(&held.resources);
-        has(have, wish) || wish.split_once('/').is_some_and(|(_, sub)| have.contains(&format!("*/{sub}")))
+        has(have, wanted) || wanted.split_once('/').is_some_and(|(_, sub)| have.contains(&format!("*/{sub}")))
     };
-    let path = |wish: &String| list(&held.non_resource_urls).iter().any(|have| path_matches(have, wish));
-    let (names, wished) = (list(&held.resource_names), list(&part.resource_names));
+    let path = |wanted: &String| list(&held.non_resource_urls).iter().any(|have| path_matches(have, wanted));
+    let (names, wanted) = (list(&held.resource_names), list(&part.resource_names));
     all(&held.verbs, &part.verbs)
         && all(list(&held.api_groups), list(&part.api_groups))
         && list(&part.resources).iter().all(resource)
         && list(&part.non_resource_urls).iter().all(path)
-        && (names.is_empty() || (!wished.is_empty() && wished.iter().all(|name| names.contains(name))))
+        && (names.is_empty() || (!wanted.is_empty() && wanted.iter().all(|name| names.contains(name))))
 }
 
 /// Rules in upstream's short form, those that differ in their verbs alone as one, sorted.

@@ -131,12 +131,12 @@ fn names_are_told_apart() {
 fn kinds_are_in_the_table_of_types() {
     for resource in kinds::all() {
         let info = resource.info();
-        let by_name = ApiType::by_openapi_name(&info.definition).unwrap_or_else(|| panic!("{}", info.definition));
+        let by_name = ApiType::by_openapi_name(&info.openapi_name).unwrap_or_else(|| panic!("{}", info.openapi_name));
         for (kind, name) in [(&info.kind, &info.kind), (&info.list_kind, &format!("{}List", info.kind))] {
             let by_kind = ApiType::of_kind(&info.api_version, kind);
             assert!(by_kind.is_some_and(|found| found.name == name), "{} {kind}", info.api_version);
         }
-        assert!(by_name.member("metadata").is_some(), "{}", info.definition);
+        assert!(by_name.member("metadata").is_some(), "{}", info.openapi_name);
     }
 }
 

@@ -129,14 +129,14 @@ async fn resource_versions() {
     let before = fixture.registry.store().revision();
     fixture.create("v1/configmaps", "default", config_map("late")).await.unwrap();
     let now = fixture.registry.store().revision();
-    let request = |version: &str, wish: Option<VersionMatch>, limit: u64| ListRequest {
+    let request = |version: &str, version_match: Option<VersionMatch>, limit: u64| ListRequest {
         resource_version: version.to_owned(),
-        version_match: wish,
+        version_match,
         limit,
         ..Default::default()
     };
     let (exact, later) = (Some(VersionMatch::Exact), Some(VersionMatch::NotOlderThan));
-    for (version, wish, limit, expect) in [
+    for (version, version_match, limit, expect) in [
         (String::new(), None, 0, Ok((4, now))),
         ("0".into(), None, 0, Ok((4, now))),
         ("0".into(), later, 0, Ok((4, now))),
@@ -149,9 +149,9 @@ async fn resource_versions() {
         ("x".into(), None, 0, Err((422, r#"ListOptions.meta.k8s.io "" is invalid: resourceVersion: Invalid value: "x": strconv.ParseUint: parsing "x": invalid syntax"#.into()))),
         ((now + 100).to_string(), later, 0, Err((504, format!("Timeout: Too large resource version: {}, current: {now}", now + 100)))),
     ] {
-        let page = fixture.registry.list(&target, &request(&version, wish, limit)).await;
+        let page = fixture.registry.list(&target, &request(&version, version_match, limit)).await;
         let found = page.map(|page| (page.entries.len(), page.revision)).map_err(|error| (error.code, error.message));
-        assert_eq!(found, expect, "{version} {wish:?} {limit}");
+        assert_eq!(found, expect, "{version} {version_match:?} {limit}");
     }
     let error = fixture
         .registry

@@ -129,7 +129,7 @@ async fn a_watch_list_ends_its_burst_with_a_bookmark() {
 #[tokio::test]
 async fn options_that_make_no_sense_are_refused() {
     let fixture = Fixture::open().await;
-    for (initial, wish, version) in [
+    for (initial, version_match, version) in [
         (Some(true), None, ""),
         (Some(true), Some(VersionMatch::Exact), ""),
         (None, Some(VersionMatch::NotOlderThan), ""),
@@ -137,7 +137,7 @@ async fn options_that_make_no_sense_are_refused() {
     ] {
         let request = WatchRequest {
             send_initial_events: initial,
-            version_match: wish,
+            version_match,
             resource_version: version.to_owned(),
             ..Default::default()
         };
