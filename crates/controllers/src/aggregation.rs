@@ -37,7 +37,7 @@ pub(crate) fn plan(role: &ClusterRole, all: &[Arc<ClusterRole>]) -> Result<Optio
     Ok((rules != present).then_some(rules))
 }
 
-/// The controller.
+/// The controller of aggregated ClusterRoles.
 pub(crate) struct ClusterRoleAggregation {
     client: Client,
     roles: Informer<ClusterRole>,

@@ -53,7 +53,7 @@ fn tasks(meta: &ObjectMeta, gone: bool, known: &BTreeSet<String>) -> Vec<Task> {
     if held && meta.deletion_timestamp.is_some() { vec![Task::Clean(name.to_owned())] } else { Vec::new() }
 }
 
-/// The controller.
+/// The controller of CustomResourceDefinitions that are being deleted.
 pub(crate) struct CustomResources {
     client: Client,
     definitions: Informer<PartialObjectMeta<CustomResourceDefinition>>,

@@ -36,7 +36,7 @@ fn is_expired(event: &Event, now: Timestamp) -> bool {
     heard.is_some_and(|heard| now.duration_since(heard) > LIFETIME)
 }
 
-/// The controller.
+/// The controller that deletes old Events.
 pub(crate) struct EventTtl {
     client: Client,
     queue: WorkQueue<AllEvents>,

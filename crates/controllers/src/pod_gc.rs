@@ -57,7 +57,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// The controller.
+/// The controller of Pods that nobody else ends.
 pub(crate) struct PodGc {
     client: Client,
     nodes: Informer<Node>,

@@ -41,7 +41,7 @@ pub(crate) fn plan(quota: &ResourceQuota, objects: &[Counted<'_>]) -> Option<Res
     (quota.status.as_ref() != Some(&status)).then_some(status)
 }
 
-/// The controller.
+/// The controller of the status of ResourceQuotas.
 pub(crate) struct ResourceQuotas {
     client: Client,
     quotas: Informer<ResourceQuota>,

@@ -53,7 +53,7 @@ pub(crate) fn plan(namespace: &Namespace, current: Option<&ConfigMap>, ca: &str)
         .then(|| ConfigMapWrite::Replace(ConfigMap { data, ..current.clone() }))
 }
 
-/// The controller.
+/// The controller of the ConfigMap `kube-root-ca.crt`.
 pub(crate) struct RootCaPublisher {
     client: Client,
     namespaces: Informer<Namespace>,

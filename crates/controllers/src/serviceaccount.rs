@@ -29,7 +29,7 @@ pub(crate) fn plan(namespace: &Namespace, present: bool) -> Option<ServiceAccoun
     })
 }
 
-/// The controller.
+/// The controller of the ServiceAccount `default`.
 pub(crate) struct ServiceAccounts {
     client: Client,
     namespaces: Informer<Namespace>,

@@ -244,7 +244,7 @@ impl Cluster {
                 assert!(before.as_ref().map(number) < Some(number(&revision)), "the revision went back");
             }),
             RolloutStep::UpdateStatus(status) => {
-                self.deployments.edit(NAME, |deployment| deployment.status = Some(*status))
+                self.deployments.edit(NAME, |deployment| deployment.status = Some(*status));
             }
             RolloutStep::Warn { reason, message } => panic!("{reason}: {message}"),
         }

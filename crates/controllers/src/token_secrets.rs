@@ -61,7 +61,7 @@ pub(crate) fn plan(
     (new != *secret).then(|| SecretWrite::Replace(Box::new(new)))
 }
 
-/// The controller.
+/// The controller of service account token Secrets.
 pub(crate) struct TokenSecrets {
     client: Client,
     secrets: Informer<Secret>,

@@ -12,6 +12,9 @@ use crate::reconciles::Stats;
 
 type Read<M> = fn(&Stats) -> &M;
 
+/// A name, what it means, and its value.
+type Gauge = (&'static str, &'static str, fn(&Stats) -> f64);
+
 const COUNTERS: [(&str, &str, &str, Read<Counter>); 3] = [
     ("workqueue_adds", "name", "Keys added to a work queue", |stats| &stats.adds),
     ("workqueue_retries", "name", "Keys added again because their reconcile failed", |stats| &stats.retries),
@@ -24,7 +27,7 @@ const HISTOGRAMS: [(&str, &str, &str, Read<Histogram>); 3] = [
     ("controller_runtime_reconcile_time_seconds", "controller", "Time of a reconcile", |stats| &stats.reconcile_time),
 ];
 
-const GAUGES: [(&str, &str, fn(&Stats) -> f64); 3] = [
+const GAUGES: [Gauge; 3] = [
     ("workqueue_depth", "Keys that wait in a work queue", |stats| {
         f64::from(u32::try_from(stats.depth()).unwrap_or(u32::MAX))
     }),

@@ -46,7 +46,7 @@ const SHORTEST_PERIOD: Duration = Duration::from_secs(1);
 const FIRST_READINESS: Duration = Duration::from_secs(30);
 const CPU_INITIALIZATION: Duration = Duration::from_secs(300);
 
-/// The controller.
+/// The controller of HorizontalPodAutoscalers.
 pub(crate) struct Autoscalers {
     client: Client,
     autoscalers: Informer<HorizontalPodAutoscaler>,

@@ -24,7 +24,7 @@ use crate::owner::Owner;
 
 const KIND: &str = "CronJob";
 
-/// The controller.
+/// The controller of CronJobs.
 pub(crate) struct CronJobs {
     client: Client,
     crons: Informer<CronJob>,

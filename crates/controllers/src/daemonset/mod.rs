@@ -35,7 +35,7 @@ const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(1);
 /// But never later than this. A node without failures for twice as long is as good as new.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(15);
 
-/// The controller.
+/// The controller of DaemonSets.
 pub(crate) struct DaemonSets {
     client: Client,
     sets: Informer<DaemonSet>,
@@ -127,7 +127,8 @@ impl Controller for DaemonSets {
         };
         let hash = history::hash(&latest).to_owned();
         let now = Timestamp::now();
-        let snapshot = Snapshot { nodes: self.nodes.list(), pods, hash, patience: self.patience(key, now) };
+        let snapshot =
+            Snapshot { nodes: self.nodes.list(), pods, hash, failure_backoff: self.failure_backoff(key, now) };
         let plan = plan::plan(&snapshot, &set, &owner, now);
 
         self.report_ended(key, &owner, &plan, now);
@@ -168,7 +169,7 @@ impl DaemonSets {
         }
     }
 
-    fn patience(&self, key: &ObjectKey, now: Timestamp) -> BTreeMap<String, Timestamp> {
+    fn failure_backoff(&self, key: &ObjectKey, now: Timestamp) -> BTreeMap<String, Timestamp> {
         let mut failures = self.failures();
         let Some(nodes) = failures.get_mut(key) else {
             return BTreeMap::new();

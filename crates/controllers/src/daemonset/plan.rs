@@ -34,7 +34,7 @@ pub(crate) struct Snapshot {
     /// The hash of the set's present template.
     pub(crate) hash: String,
     /// Nodes where Pods failed, with the time until which they are left alone.
-    pub(crate) patience: BTreeMap<String, Timestamp>,
+    pub(crate) failure_backoff: BTreeMap<String, Timestamp>,
 }
 
 /// What is to be done for a DaemonSet.
@@ -147,9 +147,9 @@ impl Planner<'_> {
         missing
     }
 
-    /// Deletes a Pod that ended; if it failed, not more often than its node's patience allows.
+    /// Deletes a Pod that ended; if it failed, not before the back-off of its node is over.
     fn replace(&mut self, node: &str, pod: Arc<Pod>) {
-        let until = self.snapshot.patience.get(node).filter(|until| **until > self.now);
+        let until = self.snapshot.failure_backoff.get(node).filter(|until| **until > self.now);
         if let (Some(until), pods::PodPhase::Failed) = (until, pods::phase(&pod)) {
             return self.requeue_after(meta::until(*until, self.now));
         }

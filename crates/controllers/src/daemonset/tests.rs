@@ -76,7 +76,7 @@ fn planned(update: &Value, nodes: &[&str], pods: &[&str]) -> Plan {
         nodes: nodes.iter().map(|line| node(line)).collect(),
         pods: pods.iter().map(|line| pod(line)).collect(),
         hash: "new".to_owned(),
-        patience: BTreeMap::from([("patient".to_owned(), "2026-01-01T01:00:07Z".parse().expect("time"))]),
+        failure_backoff: BTreeMap::from([("patient".to_owned(), "2026-01-01T01:00:07Z".parse().expect("time"))]),
     };
     let set = set(update);
     plan::plan(&snapshot, &set, &Owner::of(&set), now())

@@ -35,7 +35,7 @@ use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::owner::Owner;
 use crate::{meta, pods};
 
-/// The controller.
+/// The controller of Deployments.
 pub(crate) struct Deployments {
     client: Client,
     deployments: Informer<Deployment>,

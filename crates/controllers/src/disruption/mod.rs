@@ -28,7 +28,7 @@ use crate::meta;
 use crate::owner::Owner;
 use crate::pods;
 
-/// The controller.
+/// The controller of PodDisruptionBudgets.
 pub(crate) struct Disruptions {
     client: Client,
     budgets: Informer<PodDisruptionBudget>,

@@ -38,7 +38,7 @@ const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// For so long changes are gathered, so that Pods that become ready together are written together.
 const GATHER: Duration = Duration::from_millis(2);
 
-/// The controller.
+/// The controller of EndpointSlices and Endpoints.
 pub(crate) struct Endpointer {
     client: Client,
     services: Informer<Service>,

@@ -29,7 +29,7 @@ use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
 use crate::discovery::Kind;
 
-/// The controller.
+/// The controller of objects without owners.
 pub(crate) struct GarbageCollector {
     shared: Arc<Shared>,
     recorder: Recorder,

@@ -34,7 +34,7 @@ const KIND: &str = "Job";
 /// Who manages a Job that says nothing about it: this controller.
 const MANAGED_BY: &str = "kubernetes.io/job-controller";
 
-/// The controller.
+/// The controller of Jobs.
 pub(crate) struct Jobs {
     client: Client,
     jobs: Informer<Job>,

@@ -15,7 +15,7 @@ use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
 use crate::meta;
 
-/// The controller.
+/// The controller that takes the tracking finalizer off Pods without a Job.
 pub(crate) struct OrphanPods {
     client: Client,
     jobs: Informer<Job>,

@@ -50,7 +50,7 @@ fn resource() -> ApiResource {
     )
 }
 
-/// The controller.
+/// The controller of LeaderWorkerSets.
 pub(crate) struct LeaderWorkerSets {
     client: Client,
     subjects: Subjects,

@@ -33,7 +33,7 @@ pub(crate) fn is_active(namespace: &Namespace) -> bool {
     !meta::is_deleting(namespace) && phase != Some("Terminating")
 }
 
-/// The controller.
+/// The controller of Namespaces that are being deleted.
 pub(crate) struct Namespaces {
     client: Client,
     namespaces: Informer<Namespace>,

@@ -55,7 +55,7 @@ struct Memory {
     ready: HashSet<String>,
 }
 
-/// The controller.
+/// The controller of Nodes that fall silent.
 pub(crate) struct NodeLifecycle {
     client: Client,
     nodes: Informer<Node>,

@@ -50,7 +50,7 @@ fn resource() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, "v1alpha2", KIND), "rolebasedgroups")
 }
 
-/// The controller.
+/// The controller of RoleBasedGroups.
 pub(crate) struct RoleBasedGroups {
     context: Context,
     client: Client,

@@ -35,7 +35,7 @@ fn resource() -> ApiResource {
     applier::resource(&super::resource().api_version, "RoleBasedGroupSet")
 }
 
-/// The controller.
+/// The controller of RoleBasedGroupSets.
 pub(crate) struct RoleBasedGroupSets {
     context: Context,
     subjects: Subjects,

@@ -86,7 +86,7 @@ impl Cluster {
             nodes: self.nodes.view().values().cloned().collect(),
             pods: self.pods.view().values().cloned().collect(),
             hash: self.hash.to_string(),
-            patience: BTreeMap::new(),
+            failure_backoff: BTreeMap::new(),
         };
         let plan = plan(&snapshot, &self.set, &Owner::of(&self.set), self.clock);
         self.waits = !(plan.create.is_empty() && plan.delete.is_empty());

@@ -37,7 +37,7 @@ const KIND: &str = "StatefulSet";
 /// In what time the first list of all claims should have come.
 const CLAIMS_LISTED: Duration = Duration::from_millis(500);
 
-/// The controller.
+/// The controller of StatefulSets.
 pub(crate) struct StatefulSets {
     client: Client,
     sets: Informer<StatefulSet>,

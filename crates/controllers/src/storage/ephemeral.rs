@@ -52,7 +52,7 @@ pub(crate) fn is_for(claim: &PersistentVolumeClaim, pod: &Pod) -> Result<(), Str
     Err(format!("PVC {namespace}/{name} was not created for pod {pod} (pod is not owner)"))
 }
 
-/// The controller.
+/// The controller of the PersistentVolumeClaims of ephemeral volumes.
 pub(crate) struct EphemeralVolumes {
     client: Client,
     recorder: Recorder,

@@ -61,7 +61,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// The controller.
+/// The controller that binds PersistentVolumeClaims and PersistentVolumes.
 pub(crate) struct Binder {
     queue: WorkQueue<Key>,
     client: Client,

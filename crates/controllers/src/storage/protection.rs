@@ -41,7 +41,7 @@ where
     Some(json!({ "metadata": { "resourceVersion": meta.resource_version, "finalizers": left } }))
 }
 
-/// The controller.
+/// The controller of the protection finalizers of claims and volumes.
 pub(crate) struct Protection {
     client: Client,
     claims: Informer<PersistentVolumeClaim>,

@@ -61,7 +61,7 @@ async fn each_reconcile_is_recorded_and_counted() {
     });
     tokio::time::timeout(Duration::from_secs(60), running).await.expect("the workers end when cancelled");
     let latest = reconciles.latest("test");
-    let texts: Vec<String> = latest.iter().map(|reconcile| reconcile.to_string()).collect();
+    let texts: Vec<String> = latest.iter().map(ToString::to_string).collect();
     assert_eq!(latest[0].took.as_secs(), 2);
     assert!(texts[0].starts_with("woken by a test; wrote create Pod ns/web @7, "), "{}", texts[0]);
     assert!(texts[0].ends_with("and 4 more; again in 1s (it is early)"), "{}", texts[0]);
