@@ -10,7 +10,6 @@ use kube::Client;
 use kube::api::PostParams;
 use machinery::LabelSelector;
 
-use crate::Config;
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
 
@@ -46,6 +45,7 @@ pub(crate) struct ClusterRoleAggregation {
 
 impl Controller for ClusterRoleAggregation {
     const NAME: &'static str = "clusterrole_aggregation";
+    const WORKERS: fn(usize) -> usize = |_| 1;
     type Key = ObjectKey;
 
     fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
@@ -77,10 +77,6 @@ impl Controller for ClusterRoleAggregation {
             ok_if_not_found(api.replace(&key.name, &PostParams::default(), &wanted).await)?;
         }
         Ok(Action::AwaitChange)
-    }
-
-    fn workers(_: &Config) -> usize {
-        1
     }
 }
 

@@ -53,6 +53,8 @@ impl Context {
 pub(crate) trait Controller: Sized + Send + Sync + 'static {
     /// Its name in logs and metrics: that of upstream's work queue.
     const NAME: &'static str;
+    /// How many keys are worked on at once, of the number that is configured.
+    const WORKERS: fn(usize) -> usize = |configured| configured;
     /// What it reconciles: mostly the [`informer::ObjectKey`] of an object.
     type Key: Clone + Eq + Hash + Display + Send + Sync + 'static;
 
@@ -67,11 +69,6 @@ pub(crate) trait Controller: Sized + Send + Sync + 'static {
 
     /// Brings what `key` stands for closer to what is asked for. It must be right whatever woke it and however often.
     fn reconcile(&self, key: &Self::Key) -> impl Future<Output = Result<Action, Error>> + Send;
-
-    /// How many keys are worked on at once.
-    fn workers(config: &Config) -> usize {
-        config.workers
-    }
 
     /// What runs beside the workers: watches that no informer keeps. It is dropped when the controller stops.
     fn background(&self) -> impl Future<Output = ()> + Send {
@@ -90,7 +87,7 @@ pub(crate) async fn run<C: Controller>(context: Context) {
             () = cancel.cancelled() => return,
             () = controller.synced() => {}
         }
-        informer::run(queue, C::workers(&context.config), cancel.clone(), |key: C::Key| {
+        informer::run(queue, C::WORKERS(context.config.workers), cancel.clone(), |key: C::Key| {
             let controller = Arc::clone(&controller);
             async move { requeue_on_conflict(controller.reconcile(&key).await) }
         })

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
-use crate::{Config, meta};
+use crate::meta;
 
 const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// So long objects get to go before it is looked again: some have finalizers of their own.
@@ -62,6 +62,7 @@ pub(crate) struct CustomResources {
 
 impl Controller for CustomResources {
     const NAME: &'static str = "crd_finalizer";
+    const WORKERS: fn(usize) -> usize = |_| 1;
     type Key = Task;
 
     fn new(context: &Context, queue: WorkQueue<Task>) -> Self {
@@ -87,10 +88,6 @@ impl Controller for CustomResources {
             Task::Clean(name) => clean(&self.client, name).await,
             Task::Reconsider(name) => reconsider(&self.client, name).await,
         }
-    }
-
-    fn workers(_: &Config) -> usize {
-        1
     }
 }
 

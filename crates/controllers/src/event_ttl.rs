@@ -14,7 +14,7 @@ use kube::api::{DeleteParams, ListParams, Preconditions};
 
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
-use crate::{Config, meta};
+use crate::meta;
 
 /// For so long an Event is kept after it was last heard of: upstream's default.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(1);
@@ -54,6 +54,7 @@ impl std::fmt::Display for AllEvents {
 
 impl Controller for EventTtl {
     const NAME: &'static str = "event_ttl";
+    const WORKERS: fn(usize) -> usize = |_| 1;
     type Key = AllEvents;
 
     fn new(context: &Context, queue: WorkQueue<AllEvents>) -> Self {
@@ -80,10 +81,6 @@ impl Controller for EventTtl {
                 None => return Ok(Action::RequeueAfter(LOOK_EVERY)),
             }
         }
-    }
-
-    fn workers(_: &Config) -> usize {
-        1
     }
 }
 

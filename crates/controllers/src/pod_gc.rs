@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
 use crate::meta::ConditionStatus;
-use crate::{Config, meta, pods};
+use crate::{meta, pods};
 
 /// For so long a node may be away.
 const QUARANTINE: Duration = Duration::from_secs(40);
@@ -68,6 +68,7 @@ pub(crate) struct PodGc {
 
 impl Controller for PodGc {
     const NAME: &'static str = "pod_garbage_collector";
+    const WORKERS: fn(usize) -> usize = |_| 1;
     type Key = Key;
 
     fn new(context: &Context, queue: WorkQueue<Key>) -> Self {
@@ -125,10 +126,6 @@ impl Controller for PodGc {
             }
         }
         Ok(Action::AwaitChange)
-    }
-
-    fn workers(_: &Config) -> usize {
-        1
     }
 }
 

@@ -20,7 +20,7 @@ use machinery::quota::{self, Amounts, Counted};
 
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
-use crate::{Config, discovery};
+use crate::discovery;
 
 /// How often everything is counted again: upstream's default.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -50,6 +50,7 @@ pub(crate) struct ResourceQuotas {
 
 impl Controller for ResourceQuotas {
     const NAME: &'static str = "resourcequota_primary";
+    const WORKERS: fn(usize) -> usize = |_| 1;
     type Key = ObjectKey;
 
     fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
@@ -99,10 +100,6 @@ impl Controller for ResourceQuotas {
             ok_if_not_found(api.replace_status(&key.name, &PostParams::default(), &quota).await)?;
         }
         Ok(Action::RequeueAfter(RESYNC))
-    }
-
-    fn workers(_: &Config) -> usize {
-        1
     }
 }
 

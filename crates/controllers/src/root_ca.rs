@@ -14,7 +14,7 @@ use kube::runtime::watcher;
 
 use crate::client::{Api, Error};
 use crate::controller::{Context, Controller};
-use crate::{Config, meta, namespace};
+use crate::{meta, namespace};
 
 const NAME: &str = "kube-root-ca.crt";
 const KEY: &str = "ca.crt";
@@ -64,6 +64,7 @@ pub(crate) struct RootCaPublisher {
 
 impl Controller for RootCaPublisher {
     const NAME: &'static str = "root_ca_cert_publisher";
+    const WORKERS: fn(usize) -> usize = |_| 1;
     /// The name of a namespace.
     type Key = String;
 
@@ -109,10 +110,6 @@ impl Controller for RootCaPublisher {
             }
             Err(error) => Err(error),
         }
-    }
-
-    fn workers(_: &Config) -> usize {
-        1
     }
 }
 

@@ -12,7 +12,7 @@ use kube::api::PostParams;
 
 use crate::client::{Api, Error};
 use crate::controller::{Context, Controller};
-use crate::{Config, meta, namespace};
+use crate::{meta, namespace};
 
 /// The account of Pods that ask for none.
 const DEFAULT: &str = "default";
@@ -39,6 +39,7 @@ pub(crate) struct ServiceAccounts {
 
 impl Controller for ServiceAccounts {
     const NAME: &'static str = "serviceaccount";
+    const WORKERS: fn(usize) -> usize = |_| 1;
     /// The name of a namespace.
     type Key = String;
 
@@ -81,10 +82,6 @@ impl Controller for ServiceAccounts {
             }
         }
         Ok(Action::AwaitChange)
-    }
-
-    fn workers(_: &Config) -> usize {
-        1
     }
 }
 

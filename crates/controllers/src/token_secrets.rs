@@ -14,7 +14,7 @@ use kube::runtime::watcher;
 
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
-use crate::{Config, SignToken, meta};
+use crate::{SignToken, meta};
 
 const TYPE: &str = "kubernetes.io/service-account-token";
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
@@ -78,6 +78,7 @@ fn account_of(secret: &Secret) -> Option<String> {
 
 impl Controller for TokenSecrets {
     const NAME: &'static str = "serviceaccount_tokens_secret";
+    const WORKERS: fn(usize) -> usize = |_| 1;
     type Key = ObjectKey;
 
     fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
@@ -139,10 +140,6 @@ impl Controller for TokenSecrets {
             }
         }
         Ok(Action::AwaitChange)
-    }
-
-    fn workers(_: &Config) -> usize {
-        1
     }
 }
 

@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 use self::graph::{Dependent, FOREGROUND, Fate, Node, ORPHAN, Owner, Text};
 use self::kinds::{Partial, Shared};
 use self::plan::{CollectStep, Policy, Propagation, Standing};
-use crate::Config;
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
 use crate::discovery::Kind;
@@ -38,6 +37,8 @@ pub(crate) struct GarbageCollector {
 
 impl Controller for GarbageCollector {
     const NAME: &'static str = "garbage_collector_attempt_to_delete";
+    // Garbage is many objects, and one small request for each.
+    const WORKERS: fn(usize) -> usize = |configured| configured.saturating_mul(2);
     /// The UID of an object.
     type Key = Text;
 
@@ -91,11 +92,6 @@ impl Controller for GarbageCollector {
             }
         }
         Ok(Action::AwaitChange)
-    }
-
-    fn workers(config: &Config) -> usize {
-        // Garbage is many objects, and one small request for each.
-        config.workers.saturating_mul(2)
     }
 
     async fn background(&self) {

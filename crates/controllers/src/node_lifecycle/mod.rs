@@ -31,7 +31,7 @@ use self::plan::{GRACE, Plan};
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
 use crate::meta::ConditionStatus;
-use crate::{Config, meta, pods};
+use crate::{meta, pods};
 
 /// Where nodes keep their leases.
 const LEASES: &str = "kube-node-lease";
@@ -68,6 +68,7 @@ pub(crate) struct NodeLifecycle {
 
 impl Controller for NodeLifecycle {
     const NAME: &'static str = "node_lifecycle_controller";
+    const WORKERS: fn(usize) -> usize = |_| 1;
     type Key = String;
 
     fn new(context: &Context, queue: WorkQueue<String>) -> Self {
@@ -149,10 +150,6 @@ impl Controller for NodeLifecycle {
                 memory.driven.values_mut().for_each(|since| *since = now);
             }
         }
-    }
-
-    fn workers(_: &Config) -> usize {
-        1
     }
 }
 
