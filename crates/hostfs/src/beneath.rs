@@ -12,6 +12,10 @@ const TRIES: u32 = 64;
 
 /// Opens what is there already at `relative` below the directory `root`. Symbolic links are followed as long as they
 /// stay below it; a path that leads out is [`ErrorKind::CrossesDevices`], as `openat2` has it.
+///
+/// # Errors
+/// [`ErrorKind::CrossesDevices`] for a path that leads out, `EAGAIN` when it was being renamed all the time, and what
+/// opening a file fails with.
 pub fn open_beneath(root: impl AsFd, relative: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let mut tries = 0;

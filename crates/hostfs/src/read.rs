@@ -14,11 +14,17 @@ const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLO
 
 /// Reads a file of at most `limit` bytes; a longer one is [`ErrorKind::FileTooLarge`], and what is no regular file is
 /// [`ErrorKind::InvalidInput`]. Follows symbolic links: for paths that the machine's administrator cares for.
+///
+/// # Errors
+/// As the text says, and what opening or reading a file fails with.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     whole(open(path, OFlags::empty())?, limit)
 }
 
 /// Reads at most the first `limit` bytes of a regular file that is not a symbolic link.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] for what is no regular file, and what opening or reading one fails with.
 pub fn read_head(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     open(path, OFlags::NOFOLLOW)?.take(limit).read_to_end(&mut content)?;
@@ -26,6 +32,9 @@ pub fn read_head(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Reads at most the last `limit` bytes of a regular file that is not a symbolic link.
+///
+/// # Errors
+/// As [`read_head`].
 pub fn read_tail(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut file = open(path, OFlags::NOFOLLOW)?;
     let length = file.metadata()?.len();
@@ -52,6 +61,9 @@ pub fn has_content(path: &Path, content: &[u8]) -> bool {
 
 /// Reads a file of at most `limit` bytes at `relative` below the directory `root`, which symbolic links cannot leave.
 /// Errors as of [`read`] and [`open_beneath`].
+///
+/// # Errors
+/// As [`read`] and [`open_beneath`].
 pub fn read_beneath(root: &Path, relative: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     whole(regular(open_beneath(root, relative, FLAGS)?)?, limit)

@@ -23,6 +23,9 @@ const TRIES: u32 = 64;
 /// Removes `path` and everything in it; that it is not there is fine. Mounts at and below it are detached, and what was
 /// mounted keeps its files. What cannot be removed stays, the rest goes, and the error is the first one met:
 /// [`io::ErrorKind::PermissionDenied`] where a file or a mount is another user's.
+///
+/// # Errors
+/// The first one met; what it concerns stays, with the folders above it.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         let message = format!("{} cannot be removed", path.display());

@@ -109,6 +109,9 @@ pub struct Handle {
 /// Starts a kubelet. It registers its node by itself, whenever API and runtime can be reached.
 ///
 /// Must be called within a tokio runtime.
+///
+/// # Errors
+/// When the folders of its state cannot be made.
 pub fn start(config: Config, deps: Deps) -> Result<Handle, Error> {
     let pods_dir = config.state_dir.join("pods");
     std::fs::DirBuilder::new()

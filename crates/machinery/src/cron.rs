@@ -51,6 +51,9 @@ enum Kind {
 
 impl Schedule {
     /// Reads a schedule; or says what is wrong with it.
+    ///
+    /// # Errors
+    /// In words, what is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let fields = match text.strip_prefix('@') {
             None => text,

@@ -22,6 +22,9 @@ pub fn percentage(text: &str) -> Option<i64> {
 /// The number itself, or the percentage of `total`, rounded up or down.
 ///
 /// Of a rolling update's bounds the surge is rounded up and the unavailable down.
+///
+/// # Errors
+/// When the text is no percentage.
 pub fn scaled(value: &IntOrString, total: i32, round_up: bool) -> Result<i32, NotAPercentage> {
     match value {
         IntOrString::Int(number) => Ok(*number),

@@ -45,6 +45,9 @@ impl From<PatchError> for ApiError {
 }
 
 /// Applies a JSON merge patch (RFC 7386) to an object.
+///
+/// # Errors
+/// When the patch is no object, or the result is nested too deep.
 pub fn merge_patch(document: &Value, patch: &Value) -> Result<Value, PatchError> {
     if !patch.is_object() {
         return Err(PatchError::Malformed("error decoding patch: a merge patch is an object".to_owned()));

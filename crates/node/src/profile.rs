@@ -30,6 +30,9 @@ pub struct Home(PathBuf);
 
 impl Home {
     /// The folder `given` (`--home` or `$CORACLE_HOME`), else `~/.coracle`.
+    ///
+    /// # Errors
+    /// [`Error::NoHome`] when nothing is given and the user has no home.
     pub fn resolve(given: Option<&Path>) -> Result<Self, Error> {
         let path = match given {
             Some(path) => std::path::absolute(path).map_err(|source| Error::file(path, source))?,
@@ -39,6 +42,9 @@ impl Home {
     }
 
     /// The profile called `name`, which must be a DNS label of at most 40 characters: it becomes the node's name.
+    ///
+    /// # Errors
+    /// When the name is none.
     pub fn profile(&self, name: &str) -> Result<Profile, Error> {
         let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let ends_well = !name.starts_with('-') && !name.ends_with('-');
@@ -133,12 +139,18 @@ impl Profile {
     }
 
     /// Makes the folder, and the store's in it, accessible to their owner alone.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
     pub fn create(&self) -> Result<(), Error> {
         let folder = self.store();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|source| Error::file(&folder, source))
     }
 
     /// Takes the lock that says "a daemon runs on this profile". Fails with [`Error::Running`] if one does.
+    ///
+    /// # Errors
+    /// [`Error::Running`] if a daemon runs on it; else when the file cannot be opened or locked.
     pub fn lock(&self) -> Result<ProfileLock, Error> {
         let path = self.path("lock");
         let failed = |source| Error::file(&path, source);
@@ -169,6 +181,9 @@ impl Profile {
     }
 
     /// Removes the folder with all that is in it. What is mounted there is unmounted and keeps its files.
+    ///
+    /// # Errors
+    /// When something in it cannot be removed.
     pub fn remove(&self) -> Result<(), Error> {
         hostfs::remove_tree(&self.folder).map_err(|source| Error::file(&self.folder, source))
     }

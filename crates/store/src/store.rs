@@ -42,6 +42,9 @@ impl Store {
     ///
     /// `attributes_of` takes out of an object what selectors ask for; it is called for every object now, and later for what is read
     /// back from the log. It must say what those who commit objects say.
+    ///
+    /// # Errors
+    /// When another process has it, the disk cannot be read, or what it holds is damaged; each says in a line what to do.
     pub fn open(
         options: Options,
         attributes_of: impl Fn(&Key, &[u8]) -> Attributes + Send + Sync + 'static,
@@ -85,6 +88,9 @@ impl Store {
     ///
     /// Dropping the future does not take back what was queued: it may be committed nevertheless. On a runtime of several
     /// threads the calling thread may be blocked while the disk syncs; tokio's `LocalSet` does not allow that, and panics.
+    ///
+    /// # Errors
+    /// When a precondition fails, the store takes no such writes now, or it is not known whether the disk has it.
     pub async fn commit(&self, transaction: impl Into<Transaction>) -> Result<Committed, CommitError> {
         let queue = self.0.queue.as_ref().ok_or(CommitError::Closed)?;
         let transaction = match self.0.commit_alone(queue, transaction.into()) {
@@ -119,6 +125,9 @@ impl Store {
     /// All objects of a resource as they were at a revision: for the later pages of a list.
     ///
     /// Events in memory are taken back where they suffice; otherwise those on disk.
+    ///
+    /// # Errors
+    /// When the revision has been compacted, has not happened yet, or the disk cannot be read.
     pub async fn snapshot_at(&self, resource: &str, revision: Revision) -> Result<Snapshot, HistoryError> {
         let shared = &self.0.shared;
         let requested = revision;
@@ -163,17 +172,26 @@ impl Store {
     }
 
     /// Follows the events of a resource after a revision. A revision that has not happened yet is waited for.
+    ///
+    /// # Errors
+    /// When what happened after the revision has been compacted.
     pub fn watch(&self, resource: &str, after: Revision) -> Result<Watcher, Compacted> {
         Watcher::new(Arc::clone(&self.0.shared), resource, after)
     }
 
     /// Brings the log within the bounds of the settings now. Returns the horizon: the oldest revision that is left.
+    ///
+    /// # Errors
+    /// When the disk cannot be written, or the store is closed.
     pub async fn compact_now(&self) -> Result<Revision, HistoryError> {
         self.compacting(compact::by_bounds).await
     }
 
     /// Forgets the log up to and with a revision, so that the state of that revision is the oldest that is left.
     /// Returns the horizon, which may be later already.
+    ///
+    /// # Errors
+    /// As [`Store::compact_now`]; also for a revision that has not happened yet.
     pub async fn compact(&self, to: Revision) -> Result<Revision, HistoryError> {
         let current = self.revision();
         if to > current {

@@ -65,6 +65,9 @@ impl Watcher {
     }
 
     /// The next event; waits until there is one. Nothing is lost when the future is dropped before it is done.
+    ///
+    /// # Errors
+    /// When it fell behind what was compacted, the disk cannot be read just now, or the store is closed.
     pub async fn next(&mut self) -> Result<Arc<Event>, WatchError> {
         loop {
             if let Some(event) = self.taken.pop_front() {

@@ -24,6 +24,9 @@ pub struct LogUpgrade {
 
 impl LogUpgrade {
     /// Finds out what the client wants to speak.
+    ///
+    /// # Errors
+    /// [`Refusal`] with the status to answer when the client speaks nothing that is known.
     pub fn negotiate<B>(request: &Request<B>) -> Result<Self, Refusal> {
         let transport = Transport::of(request)?;
         if matches!(transport, Transport::Spdy(_)) {

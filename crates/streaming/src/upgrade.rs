@@ -66,6 +66,9 @@ pub fn is_upgrade<B>(request: &Request<B>) -> bool {
 }
 
 /// The connection of an upgraded request, once the response is out.
+///
+/// # Errors
+/// When the connection broke before it was upgraded.
 pub async fn upgraded(upgrade: OnUpgrade) -> io::Result<impl Duplex + 'static> {
     upgrade.await.map(TokioIo::new).map_err(io::Error::other)
 }

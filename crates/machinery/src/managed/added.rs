@@ -10,6 +10,9 @@ use super::topology::{List, Topology};
 
 /// The fields that `object` adds to an empty one, as FieldsV1, without those of `skipped` at the root and without what
 /// nobody owns. `None` when there is none, or when it takes a closer look: an element of a list that stands twice.
+///
+/// # Errors
+/// [`Unclear`] when it takes a closer look.
 pub fn added<T: Topology>(object: &str, place: &T, skipped: &[&str]) -> Result<String, Unclear> {
     let mut pass = Pass { text: object, at: 0, out: String::with_capacity(object.len()) };
     pass.root(place, skipped)?;

@@ -15,6 +15,9 @@ pub const MAX_OPERATIONS: usize = 10_000;
 pub const MAX_COPIED: usize = 3 * 1024 * 1024;
 
 /// Applies a JSON patch (RFC 6902): all of its operations or none.
+///
+/// # Errors
+/// When the patch is no list of operations, one of them fails, or they are too many or copy too much.
 pub fn json_patch(document: &Value, operations: &Value) -> Result<Value, PatchError> {
     if let Some(count) = operations.as_array().map(Vec::len).filter(|&count| count > MAX_OPERATIONS) {
         return Err(PatchError::TooManyOperations(count));

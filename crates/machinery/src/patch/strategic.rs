@@ -22,6 +22,9 @@ const SET_ORDER: &str = "$setElementOrder/";
 type Object = Map<String, Value>;
 
 /// Applies a strategic merge patch to an object of the type with this OpenAPI definition name.
+///
+/// # Errors
+/// When the patch does not fit the type: no object, a directive that is none, an element of a list without its key.
 pub fn strategic_merge_patch(document: &Value, patch: &Value, definition: &str) -> Result<Value, PatchError> {
     let Value::Object(patch) = patch else {
         return Err(PatchError::Malformed("error decoding patch: a strategic merge patch is an object".to_owned()));

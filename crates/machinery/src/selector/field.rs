@@ -44,6 +44,9 @@ pub enum FieldSelectorError {
 
 impl FieldSelector {
     /// Reads a selector; the empty text selects everything.
+    ///
+    /// # Errors
+    /// When the text is no field selector.
     pub fn parse(text: &str) -> Result<Self, FieldSelectorError> {
         let requirements = split_terms(text)
             .into_iter()

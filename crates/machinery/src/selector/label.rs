@@ -62,6 +62,9 @@ pub enum LabelSelectorError {
 
 impl Requirement {
     /// Builds one term and checks it.
+    ///
+    /// # Errors
+    /// When key or values are no label's, or do not go with the operator.
     pub fn new(
         key: impl Into<String>,
         operator: Operator,
@@ -150,6 +153,9 @@ impl LabelSelector {
     }
 
     /// Reads a selector; the empty text selects everything.
+    ///
+    /// # Errors
+    /// When the text is no label selector.
     pub fn parse(text: &str) -> Result<Self, LabelSelectorError> {
         Parser { tokens: tokens(text), at: 0 }.selector()
     }
@@ -167,6 +173,9 @@ impl LabelSelector {
     }
 
     /// The selector of an object: none selects nothing, an empty one everything.
+    ///
+    /// # Errors
+    /// When an operator or its values are wrong.
     pub fn from_object(selector: Option<&v1::LabelSelector>) -> Result<Self, LabelSelectorError> {
         let Some(selector) = selector else {
             return Ok(Self::nothing());

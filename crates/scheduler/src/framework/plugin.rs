@@ -48,6 +48,9 @@ impl<'a> Filtering<'a> {
 /// The check of nodes for one pod. Functions of a node are checks.
 pub trait Check {
     /// Whether the pod can run on `node`.
+    ///
+    /// # Errors
+    /// Why it cannot.
     fn check(&self, node: &NodeInfo) -> Result<(), Refusal>;
 
     /// In a trial, `other` was added to `node` (upstream's `PreFilterExtensions`, which have the same two functions). For

@@ -77,6 +77,9 @@ impl Preemption {
 }
 
 /// Looks for pods of lower priority to preempt.
+///
+/// # Errors
+/// Why none are preempted.
 pub fn preempt(
     cache: &Cache,
     profile: &Profile,

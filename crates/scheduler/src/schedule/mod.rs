@@ -103,6 +103,9 @@ impl<'a> Filters<'a> {
 ///
 /// Pure: the same cluster and the same pod give the same answer. Among nodes of equal score the pod's id and the node
 /// decide in a way that spreads pods and is the same at every call.
+///
+/// # Errors
+/// Why no node takes it.
 pub fn schedule(
     cache: &Cache,
     profile: &Profile,

@@ -57,6 +57,9 @@ enum Protocol {
 
 impl CommandUpgrade {
     /// Finds out what the client wants to speak.
+    ///
+    /// # Errors
+    /// [`Refusal`] with the status to answer when the client speaks nothing that is known.
     pub fn negotiate<B>(request: &Request<B>) -> Result<Self, Refusal> {
         let transport = Transport::of(request)?;
         let (name, protocol) = match &transport {

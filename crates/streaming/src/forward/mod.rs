@@ -43,6 +43,9 @@ enum Protocol {
 impl ForwardUpgrade {
     /// Finds out what the client wants to speak. The ports of the old WebSocket protocol stand in the query, as
     /// `ports=80&ports=443` or `ports=80,443`.
+    ///
+    /// # Errors
+    /// [`Refusal`] with the status to answer when the client speaks nothing that is known.
     pub fn negotiate<B>(request: &Request<B>) -> Result<Self, Refusal> {
         let transport = Transport::of(request)?;
         let (name, protocol) = match &transport {
