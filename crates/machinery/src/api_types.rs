@@ -107,6 +107,7 @@ pub struct TypeId(u16);
 
 impl TypeId {
     /// What the table says of it.
+    #[inline]
     #[must_use]
     pub fn get(self) -> &'static ApiType {
         &TABLE.types[usize::from(self.0)]
@@ -241,6 +242,7 @@ impl ApiType {
 
     /// The field with this name in JSON, looked for from `next` on, which is set behind it: the members of an object mostly
     /// come in the order of their names.
+    #[inline]
     #[must_use]
     pub fn member_from(&self, name: &[u8], next: &mut usize) -> Option<&Member> {
         let (before, behind) = self.members.split_at_checked(*next)?;
