@@ -123,21 +123,36 @@ pub(crate) async fn keep_promises(
     }
 }
 
-/// Writes into the pod's status that it cannot be scheduled, unless it says so already. `nominated` is the node that is
-/// being cleared for it, if that changes.
+/// What becomes of `status.nominatedNodeName`, the node that is being cleared for a pod (upstream: `NominatingInfo` in
+/// `pkg/scheduler/framework/interface.go`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Nomination {
+    /// It stays as it is: the pods that were preempted are still leaving.
+    Keep,
+    /// This node is being cleared.
+    Set(String),
+    /// None is being cleared any more.
+    Clear,
+}
+
+/// Writes into the pod's status that it cannot be scheduled, unless it says so already.
 pub(crate) async fn report_unschedulable(
     client: &Client,
     pod: &Pod,
     message: &str,
-    nominated: Option<Option<&str>>,
+    nomination: &Nomination,
 ) -> Result<(), kube::Error> {
     let status = pod.status.as_ref();
     let mut conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
     let old = conditions.find(|condition| condition.type_ == "PodScheduled");
     let told = old.is_some_and(|old| old.status == ConditionStatus::False && old.message.as_deref() == Some(message));
     let known = status.and_then(|status| status.nominated_node_name.as_deref());
-    let nominated = nominated.filter(|nominated| *nominated != known);
-    if told && nominated.is_none() {
+    let nominated = match nomination {
+        Nomination::Keep => known,
+        Nomination::Set(node) => Some(node.as_str()),
+        Nomination::Clear => None,
+    };
+    if told && nominated == known {
         return Ok(());
     }
     let condition = PodCondition {
@@ -157,7 +172,7 @@ pub(crate) async fn report_unschedulable(
         "metadata": { "uid": pod.metadata.uid },
         "status": { "conditions": [condition] },
     });
-    if let Some(nominated) = nominated {
+    if nominated != known {
         patch["status"]["nominatedNodeName"] = nominated.map_or(Value::Null, Value::from);
     }
     patch_status(client, pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref(), patch).await

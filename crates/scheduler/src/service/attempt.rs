@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{Message, Scheduler};
-use crate::bind::{self, BindError};
+use crate::bind::{self, BindError, Nomination};
 use crate::gang::{self, Clearing, Placement, Refused, Standings};
 use crate::preempt::{Preemption, preempt};
 use crate::record::{Record, unschedulable_hint};
@@ -207,10 +207,10 @@ impl Scheduler {
         record.waits_for = refused.plugins.iter().map(|plugin| unschedulable_hint(plugin)).collect();
         // What was nominated stays nominated while its victims go; else there is no reason for it any more.
         let waits = refused.not_preempted == Some(NotPreempted::VictimsTerminating);
-        let nominated: Option<Option<String>> = match &preemption {
-            Some(preemption) => Some(Some(preemption.node.clone())),
-            None if waits => None,
-            None => Some(None),
+        let nomination = match &preemption {
+            Some(preemption) => Nomination::Set(preemption.node.clone()),
+            None if waits => Nomination::Keep,
+            None => Nomination::Clear,
         };
         if let Some(preemption) = preemption {
             record.nominated = Some(preemption.node.clone());
@@ -223,7 +223,7 @@ impl Scheduler {
         }
         self.config.records.put(record);
         self.queue.refused(&pod.uid, refused.plugins, Instant::now());
-        self.report(pod, message, nominated);
+        self.report(pod, message, nomination);
     }
 
     fn refuse_gang(
@@ -251,7 +251,11 @@ impl Scheduler {
             record.waits_for = refused.plugins.iter().map(|plugin| unschedulable_hint(plugin)).collect();
             let own = cleared.iter().position(|(member, _)| member.uid == pod.uid);
             let preemption = own.map(|own| cleared.swap_remove(own).1);
-            let nominated = (!stays).then(|| preemption.as_ref().map(|preemption| preemption.node.clone()));
+            let nomination = match &preemption {
+                _ if stays => Nomination::Keep,
+                Some(preemption) => Nomination::Set(preemption.node.clone()),
+                None => Nomination::Clear,
+            };
             match preemption {
                 Some(preemption) => {
                     record.nominated = Some(preemption.node.clone());
@@ -266,18 +270,17 @@ impl Scheduler {
             }
             self.config.records.put(record);
             self.queue.refused(&pod.uid, refused.plugins.clone(), now);
-            self.report(pod, refused.message.clone(), nominated);
+            self.report(pod, refused.message.clone(), nomination);
         }
     }
 
     /// Says in an event and in the pod's status why it has no node.
-    fn report(&self, pod: &Candidate, message: String, nominated: Option<Option<String>>) {
+    fn report(&self, pod: &Candidate, message: String, nomination: Nomination) {
         info!(pod = pod.full_name(), "{message}");
         self.recorder(pod).event(&pod.pod.object_ref(&()), EventType::Warning, "FailedScheduling", &message);
         let (client, object) = (self.client.clone(), Arc::clone(&pod.pod));
         self.tasks.spawn(async move {
-            let nominated = nominated.as_ref().map(Option::as_deref);
-            if let Err(error) = bind::report_unschedulable(&client, &object, &message, nominated).await {
+            if let Err(error) = bind::report_unschedulable(&client, &object, &message, &nomination).await {
                 debug!(%error, "condition not written");
             }
         });
