@@ -4,11 +4,10 @@
 
 use std::time::{Duration, Instant};
 
+use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::{Name, Record, RecordType};
 use moka::Expiry;
 use moka::sync::Cache;
-
-use crate::forward::Forwarded;
 
 /// Memory for all answers that are kept, in bytes.
 const BYTES: u64 = 8 << 20;
@@ -77,6 +76,15 @@ impl AnswerCache {
     }
 }
 
+/// What the machine's resolvers said.
+#[derive(Debug, Clone)]
+pub(crate) struct Forwarded {
+    pub(crate) code: ResponseCode,
+    pub(crate) answers: Vec<Record>,
+    /// In a negative answer: how long it may be kept.
+    pub(crate) authority: Option<Record>,
+}
+
 impl Forwarded {
     /// The memory that it takes, roughly: long names and texts lie beside the record itself.
     fn size(&self) -> usize {
@@ -87,7 +95,6 @@ impl Forwarded {
 
 #[cfg(test)]
 mod tests {
-    use hickory_server::proto::op::ResponseCode;
     use hickory_server::proto::rr::RData;
     use hickory_server::proto::rr::rdata::TXT;
 

@@ -20,25 +20,16 @@ use hickory_resolver::system_conf::parse_resolv_conf;
 use hickory_server::net::runtime::TokioRuntimeProvider;
 use hickory_server::net::{DnsError, NetError};
 use hickory_server::proto::op::ResponseCode;
-use hickory_server::proto::rr::{Name, Record, RecordType};
+use hickory_server::proto::rr::{Name, RecordType};
 use tracing::debug;
 
-use crate::cache::AnswerCache;
+use crate::cache::{AnswerCache, Forwarded};
 use crate::slots::Slots;
 
 /// Longest time to wait for one answer. CoreDNS: `plugin/pkg/proxy/proxy.go`, `readTimeout`.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest time that an answer is kept, whatever it says of itself.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What the machine's resolvers said.
-#[derive(Debug, Clone)]
-pub(crate) struct Forwarded {
-    pub(crate) code: ResponseCode,
-    pub(crate) answers: Vec<Record>,
-    /// In a negative answer: how long it may be kept.
-    pub(crate) authority: Option<Record>,
-}
 
 /// The machine's resolvers. Their configuration is read anew when it changes: a laptop moves between networks.
 pub(crate) struct Forwarder {

@@ -9,9 +9,11 @@ use bollard::query_parameters::EventsOptionsBuilder;
 use futures::StreamExt;
 use runtime::{Error, labels};
 
-use crate::sandbox::NODE_PREFIX;
 use crate::subnet::{self, Subnet};
 use crate::{CALL_TIMEOUT, Docker, veth};
+
+/// Length of the prefix of a node's range: as many addresses as a node has use for.
+pub(crate) const NODE_PREFIX: u8 = 24;
 
 /// Longest name of a network interface the kernel takes.
 const INTERFACE_NAME: usize = 15;

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::create::{self, Networking};
 use crate::ipam::{AddressPool, Lease};
-use crate::network::Network;
+use crate::network::{NODE_PREFIX, Network};
 use crate::subnet::Subnet;
 use crate::veth::{self, Veth};
 use crate::{CALL_TIMEOUT, Docker, host, inspect, pause};
@@ -238,9 +238,6 @@ impl Docker {
         self.network().await?.ok_or_else(missing)
     }
 }
-
-/// Length of the prefix of a node's range: as many addresses as a node has use for.
-pub(crate) const NODE_PREFIX: u8 = 24;
 
 impl Subnet {
     /// Its first part with this prefix; all of it if that is longer.

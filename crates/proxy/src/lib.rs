@@ -27,6 +27,7 @@
 //!
 //! This crate must not know where the API server is, nor Docker.
 
+mod endpoints;
 mod host;
 mod listeners;
 mod nft;

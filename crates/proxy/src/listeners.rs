@@ -8,18 +8,15 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
-use rand::seq::IndexedRandom;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::endpoints::Endpoints;
 use crate::service::{Port, Protocol};
 use crate::service_map::NodePort;
 use crate::{NodePorts, tcp, udp};
-
-/// Where the connections of a node port go, as it changes.
-pub(crate) type Endpoints = watch::Receiver<Arc<[SocketAddrV4]>>;
 
 /// A node port that could not be opened.
 #[derive(Debug, PartialEq, Eq)]
@@ -124,9 +121,4 @@ impl Listeners {
         }
         Ok(())
     }
-}
-
-/// An endpoint for a new connection, at random. Affinity plays no part: all clients of loopback have one address.
-pub(crate) fn choose(endpoints: &Endpoints) -> Option<SocketAddrV4> {
-    endpoints.borrow().choose(&mut rand::rng()).copied()
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::listeners::{Endpoints, choose};
+use crate::endpoints::{Endpoints, choose};
 
 /// An endpoint that is gone may not answer at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::listeners::{Endpoints, choose};
+use crate::endpoints::{Endpoints, choose};
 
 /// A client that is silent for so long, both ways, is forgotten.
 const IDLE: Duration = Duration::from_secs(60);

@@ -12,12 +12,12 @@ use k8s_openapi::api::core::v1::PodSpec;
 use runtime::{ContainerConfig, Image, Mount, Propagation, Sandbox};
 
 use super::env::{self, References};
+use super::error::ConfigError;
 use super::fields::Addresses;
 use super::files::{Resolver, domain, hostname, hosts};
 use super::resources::{self, Allocatable};
 use super::{expand, security};
 use crate::pod::desired::{DesiredContainer, DesiredPod};
-use crate::pod::waiting::WaitingReason;
 use crate::volumes::{Mounted, PodDirectory, SubPaths, mounts};
 
 /// Where a container that does not say otherwise leaves its last words.
@@ -25,39 +25,6 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// The longest `/etc/hosts` of the machine that a pod with its network gets, in bytes.
 const LONGEST_HOSTS: u64 = 16 << 20;
-
-/// Why a container cannot be asked for. Each is the message of the container's waiting state.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ConfigError {
-    /// `CreateContainerConfigError`: what the kubelet finds wrong.
-    #[error("{0}")]
-    Config(String),
-    /// `CreateContainerError`: what upstream's runtimes find wrong, when they are asked for the container.
-    #[error("{0}")]
-    Create(String),
-}
-
-impl ConfigError {
-    /// The reason of the container's waiting state.
-    pub(crate) fn reason(&self) -> WaitingReason {
-        match self {
-            Self::Config(_) => WaitingReason::CreateContainerConfigError,
-            Self::Create(_) => WaitingReason::CreateContainerError,
-        }
-    }
-}
-
-impl From<String> for ConfigError {
-    fn from(message: String) -> Self {
-        Self::Config(message)
-    }
-}
-
-impl From<&str> for ConfigError {
-    fn from(message: &str) -> Self {
-        Self::Config(message.to_owned())
-    }
-}
 
 /// What a container is made from, beyond its specification.
 #[derive(Debug, Clone)]

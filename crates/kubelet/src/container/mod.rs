@@ -1,6 +1,7 @@
 //! From a container of the specification to what the runtime is asked for.
 
 pub(crate) mod env;
+mod error;
 mod expand;
 pub(crate) mod fields;
 pub(crate) mod files;

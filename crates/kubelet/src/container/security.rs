@@ -6,7 +6,7 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::{Container, PodSpec, SeccompProfile};
 use runtime::{ContainerConfig, Image, Seccomp};
 
-use super::make::ConfigError;
+use super::error::ConfigError;
 
 /// The longest seccomp profile, in bytes: a hundred times what Docker's own takes.
 const LONGEST_PROFILE: u64 = 1 << 20;

@@ -9,10 +9,10 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufRead
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{MAX_STREAMS, Opened, Out, Stream};
 use super::frame::{Control, FrameError, HEAD, Head, status};
 use super::headers::{BlockError, Decoder, Headers};
 use super::pump::Pump;
+use super::stream::{MAX_STREAMS, Opened, Out, Stream};
 use super::window::{self, Window};
 
 /// What a stream holds in each direction, in bytes.

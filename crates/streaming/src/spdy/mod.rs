@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`frame`] | frames to and from bytes |
 //! | [`headers`] | the compressed header blocks |
+//! | [`stream`] | one stream |
 //! | [`window`] | flow control |
 //! | [`inbound`] | reading frames and feeding the streams |
 //! | [`pump`] | carrying what the streams write |
@@ -17,9 +18,11 @@ mod inbound;
 #[cfg(test)]
 pub(crate) mod peer;
 mod pump;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod window;
 
-pub(crate) use connection::{Connection, Stream};
+pub(crate) use connection::Connection;
 pub(crate) use headers::Headers;
+pub(crate) use stream::Stream;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, DuplexStream, ReadHalf};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{CHUNK, Out};
+use super::stream::{CHUNK, Out};
 use super::window::Window;
 
 /// Runs the pumps of all streams until no more can come and all have ended.

@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::connection::MAX_STREAMS;
 use super::frame::{Control, MAX_CONTROL};
 use super::headers::{Encoder, MAX_BLOCK};
 use super::peer::{Event, Peer};
+use super::stream::MAX_STREAMS;
 use super::{Connection, Headers, Stream};
 
 fn pair() -> (Connection, Peer<DuplexStream>) {
