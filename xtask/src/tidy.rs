@@ -13,7 +13,7 @@ const ROWS: [&[&str]; 5] = [
     &["machinery", "store", "streaming", "hostfs"],
     &["registry", "informer", "runtime"],
     &["apiserver", "controllers", "scheduler", "kubelet", "docker", "proxy", "dns", "metrics", "addons"],
-    &["node"],
+    &["cluster"],
     &["coracle"],
 ];
 
@@ -24,8 +24,10 @@ const BESIDE: [&str; 2] = ["tests", "bench"];
 const KEPT_IN: [(&str, &[&str]); 2] = [("rocksdb", &["store"]), ("bollard", &["docker"])];
 
 /// Names that are out of use, with what Kubernetes, etcd or Rust programmers call the thing.
-const RETIRED: [(&str, &str); 30] = [
+const RETIRED: [(&str, &str); 32] = [
     ("ContainerMemory", "RetryState"),
+    ("Expect", "Precondition"),
+    ("ExtensionService", "AggregatedService"),
     ("Gate", "EscalationCheck"),
     ("Installed", "KernelState"),
     ("Ledger", "Expectations"),

@@ -10,7 +10,7 @@ use registry::{Resources, Subresource};
 use schemars::{Schema, SchemaGenerator};
 use sha2::{Digest, Sha256};
 
-use crate::extension::{ExtensionResource, Listed, Listing};
+use crate::aggregated_api::{AggregatedResource, Listed, Listing};
 use crate::reviews;
 
 /// One resource.
@@ -106,7 +106,7 @@ pub(crate) fn with<'a>(resources: &'a Resources, extensions: &'a Listing) -> Vec
 }
 
 /// What stands for a version that has no resources now, but is there.
-static NOTHING: ExtensionResource = ExtensionResource {
+static NOTHING: AggregatedResource = AggregatedResource {
     name: String::new(),
     singular: String::new(),
     kind: String::new(),
@@ -116,7 +116,7 @@ static NOTHING: ExtensionResource = ExtensionResource {
     categories: Vec::new(),
 };
 
-fn extended<'a>(group: &'a str, version: &'a str, resource: &'a ExtensionResource) -> Served<'a> {
+fn extended<'a>(group: &'a str, version: &'a str, resource: &'a AggregatedResource) -> Served<'a> {
     Served {
         group,
         version,

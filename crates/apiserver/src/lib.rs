@@ -9,7 +9,7 @@
 //! 1. [`serve`]: TCP → TLS → HTTP/1.1 or HTTP/2, or [`local`]: a client in this process.
 //! 2. [`server`]: what the path means ([`path`]) → who is asking ([`authn`], 401) → may they ([`authz`], 403).
 //! 3. [`resource`]: the one set of handlers for objects of every kind (get, list, watch, create, update, patch, delete,
-//!    subresources, logs and exec through the node, proxy); an [`Extension`]; or one of [`discovery`], [`openapi`], [`health`], [`metrics`],
+//!    subresources, logs and exec through the node, proxy); an [`AggregatedApi`]; or one of [`discovery`], [`openapi`], [`health`], [`metrics`],
 //!    [`reviews`].
 //! 4. [`respond`]: JSON, YAML, [`protobuf`], Table or metadata, as [`negotiate`]d; an error becomes a `Status` there and nowhere
 //!    else.
@@ -19,13 +19,13 @@
 //! [`ApiServer::start`] with a [`Config`] and [`Dependencies`]; the [`Handle`] knows the bound addresses and ends it.
 //! Certificates come from [`pki::Pki`]. Components in the process call through [`ApiServer::client`].
 
+mod aggregated_api;
 pub mod authn;
 pub mod authz;
 mod body;
 mod catalog;
 mod discovery;
 mod endpoints;
-mod extension;
 mod handle;
 mod health;
 mod local;
@@ -45,9 +45,9 @@ pub mod tokens;
 pub mod version;
 mod webhooks;
 
+pub use aggregated_api::{AggregatedApi, AggregatedResource, AggregatedService};
 pub use authn::User;
 pub use endpoints::Served;
-pub use extension::{Extension, ExtensionResource, ExtensionService};
 pub use handle::{Config, Handle, StartError};
 pub use serve::Limits;
 pub use serve::tls::TlsError;

@@ -20,11 +20,11 @@ use streaming::NodeApi;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::aggregated_api::{AggregatedApi, AggregatedApis};
 use crate::authn::User;
 use crate::authz::{self, Attributes, Authorizer, Decision, Target};
 use crate::body::{RequestBody, ResponseBody};
 use crate::catalog::{self, Document, Documents};
-use crate::extension::{Extension, Extensions};
 use crate::metrics::{self, Labels, Metrics};
 use crate::negotiate::{self, Encoding, Offer, Shape};
 use crate::path::Route;
@@ -50,7 +50,7 @@ pub struct Dependencies {
     /// Who may do what; [`Rbac`](crate::authz::Rbac) usually.
     pub authorizer: Arc<dyn Authorizer>,
     /// APIs that others in the process answer.
-    pub extensions: Vec<Extension>,
+    pub extensions: Vec<AggregatedApi>,
 }
 
 /// The server. Cheap to clone.
@@ -62,7 +62,7 @@ pub(crate) struct Inner {
     pub(crate) nodes: Arc<dyn NodeConnector>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Tokens,
-    pub(crate) extensions: Extensions,
+    pub(crate) extensions: AggregatedApis,
     pub(crate) metrics: Metrics,
     documents: Documents,
     /// Where clients reach us, for discovery; set once a listener is there.
@@ -90,7 +90,7 @@ impl ApiServer {
             nodes,
             authorizer,
             tokens,
-            extensions: Extensions::new(extensions),
+            extensions: AggregatedApis::new(extensions),
             metrics,
             documents: Documents::default(),
             address: OnceLock::new(),

@@ -2,10 +2,10 @@
 
 mod access;
 mod admission;
+mod aggregated_apis;
 mod bounds;
 mod custom;
 mod documents;
-mod extensions;
 mod identity;
 mod network;
 mod objects;

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result};
-use node::{Config, Node, Profile, Progress};
+use cluster::{Cluster, Config, Profile, Progress};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -119,16 +119,16 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
             report(&Report::Done(text));
         }
     };
-    let node = tokio::select! {
-        node = Node::start(config, &progress) => node?,
+    let cluster = tokio::select! {
+        started = Cluster::start(config, &progress) => started?,
         () = &mut stop => return Ok(()),
     };
     report(&Report::Serving);
     progress(Progress::Doing("Waiting for the node".to_owned()));
     let ready = async {
-        node.ready().await?;
-        let problem = node.network_problem().await;
-        progress(Progress::Done(format!("Node {} is Ready", node.name())));
+        cluster.ready().await?;
+        let problem = cluster.network_problem().await;
+        progress(Progress::Done(format!("Node {} is Ready", cluster.name())));
         if let Some(problem) = problem {
             report(&Report::Warning(problem));
         }
@@ -142,7 +142,7 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
         () = &mut stop => {}
     }
     info!("stopping");
-    node.shutdown().await;
+    cluster.shutdown().await;
     info!("stopped");
     Ok(())
 }

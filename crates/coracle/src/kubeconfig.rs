@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ::node::Profile;
 use anyhow::{Context, Result, bail};
+use cluster::Profile;
 use serde_json::{Map, Value, json};
 
 /// How long another program may hold the lock before it is taken for a leftover that a person must look at.
@@ -66,7 +66,7 @@ impl<'a> Cluster<'a> {
         let (_, field) = LISTS.iter().find(|(name, _)| *name == list)?;
         let entry = find_named(config, list, self.name)?;
         let extensions = entry.get(field).and_then(|entry| entry.get("extensions")).and_then(Value::as_array);
-        let ours = extensions.into_iter().flatten().find(|extension| extension["name"] == ::node::EXTENSION);
+        let ours = extensions.into_iter().flatten().find(|extension| extension["name"] == cluster::EXTENSION);
         Some(match ours.and_then(|extension| extension["extension"]["folder"].as_str()) {
             // What is left of a cluster whose state somebody removed belongs to nobody.
             Some(folder) => !hostfs::is_another_folder(Path::new(folder), &self.folder),
@@ -307,7 +307,7 @@ mod tests {
     impl Home {
         fn new(ca: &'static str) -> Self {
             let folder = tempfile::tempdir().expect("a temporary folder");
-            let profile = ::node::Home::resolve(Some(folder.path())).and_then(|home| home.profile("one"));
+            let profile = cluster::Home::resolve(Some(folder.path())).and_then(|home| home.profile("one"));
             let profile = profile.expect("a legal name");
             profile.create().expect("created");
             let home = Self { folder, profile, ca };
@@ -317,7 +317,7 @@ mod tests {
 
         fn own(&self, server: &str) -> String {
             let extensions =
-                json!([{ "name": ::node::EXTENSION, "extension": { "folder": self.profile.canonical_folder() } }]);
+                json!([{ "name": cluster::EXTENSION, "extension": { "folder": self.profile.canonical_folder() } }]);
             json!({
                 "apiVersion": "v1", "kind": "Config", "current-context": "one",
                 "clusters": [{ "name": "one", "cluster": {

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn whichever_bound_is_tightest_counts() {
         const NONE: u64 = u64::MAX;
-        for (revisions, bytes, oldest, range, expect) in [
+        for (revisions, bytes, oldest, range, expected) in [
             (NONE, NONE, 0, (0, 100), 0),
             (NONE, NONE, 0, (40, 100), 40),
             (10, NONE, 0, (0, 100), 90),
@@ -140,7 +140,7 @@ mod tests {
             (10, 1_000, 9_999, (0, 1), 1),
             (10, 1_000, 0, (0, 1), 0),
         ] {
-            assert_eq!(check(revisions, bytes, oldest, range), expect, "{revisions} {bytes} {oldest} {range:?}");
+            assert_eq!(check(revisions, bytes, oldest, range), expected, "{revisions} {bytes} {oldest} {range:?}");
         }
     }
 }

@@ -153,14 +153,14 @@ mod tests {
 
     #[test]
     fn the_revision_is_spliced_in() {
-        for (bytes, at, revision, expect) in [
+        for (bytes, at, revision, expected) in [
             (r#"{"v":""}"#, 6, 7, r#"{"v":"7"}"#),
             ("", 0, 12, "12"),
             ("ab", 2, 345, "ab345"),
             ("ab", 0, u64::MAX, "18446744073709551615ab"),
         ] {
             let value = Encoded::new(bytes, at).splice(revision);
-            assert_eq!(value, expect);
+            assert_eq!(value, expected);
         }
     }
 
@@ -192,7 +192,7 @@ mod tests {
             event.frame(shown_as, encoding, || frame.map(|frame| Bytes::from_static(frame.as_bytes())))
         };
         assert_eq!(frame(EventKind::Created, FrameEncoding::Json, Err(())), Err(()));
-        for (shown_as, encoding, encoded, expect) in [
+        for (shown_as, encoding, encoded, expected) in [
             (EventKind::Created, FrameEncoding::Json, "1", "1"),
             (EventKind::Created, FrameEncoding::Json, "2", "1"),
             (EventKind::Deleted, FrameEncoding::Json, "3", "3"),
@@ -200,7 +200,7 @@ mod tests {
             (EventKind::Created, FrameEncoding::Protobuf, "5", "4"),
             (EventKind::Created, FrameEncoding::Json, "6", "1"),
         ] {
-            assert_eq!(frame(shown_as, encoding, Ok(encoded)).unwrap(), expect, "{shown_as:?} {encoding:?}");
+            assert_eq!(frame(shown_as, encoding, Ok(encoded)).unwrap(), expected, "{shown_as:?} {encoding:?}");
         }
     }
 }

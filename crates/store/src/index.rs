@@ -122,10 +122,10 @@ mod tests {
     #[test]
     fn a_range_is_a_namespace_from_a_name() {
         let index = index(&[("a", "1"), ("a", "2"), ("a-b", "1"), ("b", "1"), ("b", "3")]);
-        let check = |namespace, after, expect: &[&str]| {
+        let check = |namespace, after, expected: &[&str]| {
             let found: Vec<String> =
                 index.range(namespace, after).map(|e| format!("{}/{}", e.key.namespace, e.key.name)).collect();
-            assert_eq!(found, expect, "{namespace:?} after {after:?}");
+            assert_eq!(found, expected, "{namespace:?} after {after:?}");
         };
         check(None, None, &["a/1", "a/2", "a-b/1", "b/1", "b/3"]);
         check(None, Some(("a", "2")), &["a-b/1", "b/1", "b/3"]);

@@ -64,7 +64,7 @@ pub use options::{OpenError, Options};
 pub use snapshot::Snapshot;
 pub use stats::{Histogram, Stats};
 pub use store::Store;
-pub use transaction::{CommitError, Committed, Expect, Op, Transaction};
+pub use transaction::{CommitError, Committed, Op, Precondition, Transaction};
 pub use watch::{WatchError, Watcher};
 
 /// The number of a change, counted over all resources from 1. What the API calls `resourceVersion`.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::index::Index;
-use crate::{CommitError, Committed, Encoded, Entry, Event, EventKind, Expect, Key, Op, Revision, Transaction};
+use crate::{CommitError, Committed, Encoded, Entry, Event, EventKind, Key, Op, Precondition, Revision, Transaction};
 
 /// The largest object that is taken. What the API accepts is far below.
 const MAX_VALUE: usize = 1 << 30;
@@ -78,9 +78,9 @@ impl Staged {
     fn check(&self, at: usize, op: &Op) -> Result<(), CommitError> {
         let current = self.get(op.key());
         let holds = match op.expect() {
-            Expect::Absent => current.is_none(),
-            Expect::Revision(revision) => current.is_some_and(|c| c.revision == revision),
-            Expect::Any => true,
+            Precondition::Absent => current.is_none(),
+            Precondition::Revision(revision) => current.is_some_and(|c| c.revision == revision),
+            Precondition::Any => true,
         };
         let deletes_nothing = matches!(op, Op::Delete { .. }) && current.is_none();
         if holds && !deletes_nothing {
@@ -178,26 +178,26 @@ mod tests {
         Key::new("core/pods", "default", name)
     }
 
-    fn put(name: &str, expect: Expect) -> Op {
-        Op::Put { key: key(name), value: Encoded::new("v", 1), attributes: Attributes::default(), expect }
+    fn put(name: &str, precondition: Precondition) -> Op {
+        Op::Put { key: key(name), value: Encoded::new("v", 1), attributes: Attributes::default(), precondition }
     }
 
-    fn delete(name: &str, expect: Expect) -> Op {
+    fn delete(name: &str, precondition: Precondition) -> Op {
         let key = key(name);
         let last = Encoded::new("gone", 4);
-        Op::Delete { key, last, expect }
+        Op::Delete { key, last, precondition }
     }
 
-    fn check(name: &str, expect: Expect) -> Op {
+    fn check(name: &str, precondition: Precondition) -> Op {
         let key = key(name);
-        Op::Check { key, expect }
+        Op::Check { key, precondition }
     }
 
     /// "a" as of revision 1, "b" as of revision 2.
     fn staged() -> Staged {
         let mut staged = Staged::default();
         for (revision, name) in [(0, "a"), (1, "b")] {
-            let op = put(name, Expect::Absent);
+            let op = put(name, Precondition::Absent);
             let committed = staged.stage(op.into(), revision, &mut Vec::new());
             assert_eq!(committed.unwrap().revision, revision + 1);
         }
@@ -238,8 +238,8 @@ mod tests {
 
     #[test]
     fn preconditions_and_their_effects() {
-        use Expect::{Absent, Any, Revision};
-        for (ops, expect) in [
+        use Precondition::{Absent, Any, Revision};
+        for (ops, expected) in [
             (vec![put("c", Absent)], "10: Created c v10 10"),
             (vec![put("c", Any)], "10: Created c v10 10"),
             (vec![put("c", Revision(1))], "conflict at 0 with None"),
@@ -264,17 +264,17 @@ mod tests {
             (vec![put("c", Absent), put("a", Any), put("c", Any)], "2: one key is changed twice"),
             (vec![check("a", Any), put("a", Any)], "10: Updated a v10 1"),
         ] {
-            assert_eq!(outcome(ops.clone()), expect, "{ops:?}");
+            assert_eq!(outcome(ops.clone()), expected, "{ops:?}");
         }
     }
 
     #[test]
     fn nonsense_is_refused() {
         let value = Encoded::new("abc", 4);
-        let (attributes, expect) = (Attributes::default(), Expect::Any);
-        let beyond = Op::Put { key: key("a"), value, attributes, expect };
+        let (attributes, precondition) = (Attributes::default(), Precondition::Any);
+        let beyond = Op::Put { key: key("a"), value, attributes, precondition };
         assert_eq!(outcome(vec![beyond]), "0: the revision lies beyond the object");
-        assert_eq!(outcome(vec![check("a/b", Expect::Any)]), "0: a name is not empty and has no slash");
+        assert_eq!(outcome(vec![check("a/b", Precondition::Any)]), "0: a name is not empty and has no slash");
     }
 
     #[test]
@@ -282,7 +282,7 @@ mod tests {
         let mut staged = staged();
         let mut events = Vec::new();
         for name in ["a", "c"] {
-            let op = put(name, Expect::Any);
+            let op = put(name, Precondition::Any);
             staged.stage(op.into(), 5, &mut events).unwrap();
         }
         let kept = &staged.get(&key("b")).unwrap().key;

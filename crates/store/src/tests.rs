@@ -43,17 +43,17 @@ fn encoded(word: &str) -> Encoded {
     Encoded::new(format!("{word}@!"), word.len() + 1)
 }
 
-fn put_in(resource: &str, name: &str, word: &str, expect: Expect) -> Op {
+fn put_in(resource: &str, name: &str, word: &str, precondition: Precondition) -> Op {
     let key = Key::new(resource, "default", name);
-    Op::Put { attributes: attributes_of(&key, word.as_bytes()), key, value: encoded(word), expect }
+    Op::Put { attributes: attributes_of(&key, word.as_bytes()), key, value: encoded(word), precondition }
 }
 
 fn put(name: &str, word: &str) -> Op {
-    put_in(PODS, name, word, Expect::Any)
+    put_in(PODS, name, word, Precondition::Any)
 }
 
 fn delete(name: &str, word: &str) -> Op {
-    Op::Delete { key: pod(name), last: encoded(word), expect: Expect::Any }
+    Op::Delete { key: pod(name), last: encoded(word), precondition: Precondition::Any }
 }
 
 fn pod(name: &str) -> Key {
@@ -95,8 +95,8 @@ async fn what_is_committed_is_read_and_watched_and_survives() {
     let snapshot = store.snapshot(PODS);
     assert_eq!((snapshot.len(), snapshot.revision()), (1, 4));
 
-    let expect = ["Created one@1! -", "Updated two@2! one@1!", "Deleted end@3! two@2!", "Created new@4! -"];
-    for event in expect {
+    let expected = ["Created one@1! -", "Updated two@2! one@1!", "Deleted end@3! two@2!", "Created new@4! -"];
+    for event in expected {
         assert_eq!(next(&mut watcher).await.unwrap(), event);
     }
     assert!(watcher.try_next().is_none());
@@ -110,7 +110,7 @@ async fn what_is_committed_is_read_and_watched_and_survives() {
     assert_eq!(again.revision(), 4);
     assert_eq!(again.get(&pod("b")).unwrap(), entry);
     let mut watcher = again.watch(PODS, 1).unwrap();
-    for event in &expect[1..] {
+    for event in &expected[1..] {
         assert_eq!(next(&mut watcher).await.unwrap(), *event);
     }
     assert_eq!(again.commit(put("c", "x")).await.unwrap().revision, 5);
@@ -120,7 +120,7 @@ async fn what_is_committed_is_read_and_watched_and_survives() {
 async fn a_transaction_is_one_revision_in_all_resources() {
     let (store, _dir) = open();
     let mut pods = store.watch(PODS, 0).unwrap();
-    let ops = vec![put("a", "x"), put_in(NODES, "n", "y", Expect::Absent), put("b", "z")];
+    let ops = vec![put("a", "x"), put_in(NODES, "n", "y", Precondition::Absent), put("b", "z")];
     let committed = store.commit(ops).await.unwrap();
     assert_eq!(committed.revision, 1);
     assert_eq!(committed.entries.len(), 3);
@@ -133,7 +133,7 @@ async fn a_transaction_is_one_revision_in_all_resources() {
     assert_eq!(next(&mut pods).await.unwrap(), "Created z@1! -");
     assert_eq!(pods.progress(), 1);
 
-    let refused = vec![put("c", "x"), put_in(NODES, "n", "y", Expect::Absent)];
+    let refused = vec![put("c", "x"), put_in(NODES, "n", "y", Precondition::Absent)];
     match store.commit(refused).await {
         Err(CommitError::Conflict { op, current }) => {
             assert_eq!((op, value(&current.unwrap())), (1, "y@1!"));
@@ -144,7 +144,7 @@ async fn a_transaction_is_one_revision_in_all_resources() {
     assert_eq!(store.revision(), 1);
 
     // What happens elsewhere moves a bookmark on.
-    store.commit(put_in(NODES, "m", "y", Expect::Any)).await.unwrap();
+    store.commit(put_in(NODES, "m", "y", Precondition::Any)).await.unwrap();
     assert_eq!(pods.progress(), 2);
 }
 
@@ -168,7 +168,7 @@ async fn nothing_is_seen_before_it_is_durable() {
         let commits: Vec<_> = (1..50)
             .map(|n| {
                 let op = match n {
-                    1 => put_in(PODS, "a", "late", Expect::Revision(1)),
+                    1 => put_in(PODS, "a", "late", Precondition::Revision(1)),
                     _ => put(&format!("p{n}"), "new"),
                 };
                 let store = store.clone();
@@ -247,7 +247,7 @@ async fn a_watcher_that_fell_behind_reads_the_log() {
     // Far more than the ring holds or a watcher takes at once, among others'.
     for n in 1..=600 {
         let resource = if n % 2 == 0 { NODES } else { PODS };
-        let op = put_in(resource, &format!("p{}", n % 7), "w", Expect::Any);
+        let op = put_in(resource, &format!("p{}", n % 7), "w", Precondition::Any);
         store.commit(op).await.unwrap();
     }
     for revision in (1..=600).step_by(2) {
@@ -275,17 +275,17 @@ async fn before_the_horizon_there_is_nothing() {
     let (quiet, gone) = (store.watch(NODES, 3), store.watch(PODS, 29));
     assert_eq!(store.compact(30).await.unwrap(), 30);
     assert_eq!(store.compact(20).await.unwrap(), 30);
-    let expect = Compacted { requested: 10, horizon: 30 };
-    assert!(matches!(behind.next().await, Err(WatchError::Compacted(c)) if c == expect));
-    assert_eq!(store.watch(PODS, 10).err(), Some(expect));
-    assert_eq!(expect.to_string(), "revision 10 has been compacted: the oldest one is 30");
+    let expected = Compacted { requested: 10, horizon: 30 };
+    assert!(matches!(behind.next().await, Err(WatchError::Compacted(c)) if c == expected));
+    assert_eq!(store.watch(PODS, 10).err(), Some(expected));
+    assert_eq!(expected.to_string(), "revision 10 has been compacted: the oldest one is 30");
     assert!(matches!(gone.unwrap().next().await, Err(WatchError::Compacted(_))));
     assert!(matches!(store.snapshot_at(PODS, 29).await, Err(HistoryError::Compacted(_))));
     assert!(matches!(store.snapshot_at(PODS, 41).await, Err(HistoryError::Future { .. })));
     assert!(store.compact(41).await.is_err());
     // A resource of which nothing was lost can still be watched from then on.
     let mut quiet = quiet.unwrap();
-    store.commit(put_in(NODES, "n", "w", Expect::Any)).await.unwrap();
+    store.commit(put_in(NODES, "n", "w", Precondition::Any)).await.unwrap();
     assert_eq!(next(&mut quiet).await.unwrap(), "Created w@41! -");
 
     // At the horizon, all is there.
@@ -371,8 +371,8 @@ async fn pages_of_a_list_are_of_one_revision() {
             break;
         }
     }
-    let expect: Vec<String> = (0..30).map(|n| format!("p{n:02}")).collect();
-    assert_eq!(names, expect);
+    let expected: Vec<String> = (0..30).map(|n| format!("p{n:02}")).collect();
+    assert_eq!(names, expected);
 }
 
 #[tokio::test]
@@ -394,8 +394,8 @@ async fn dropping_the_last_copy_closes_the_store() {
 async fn statistics_count() {
     let (store, _dir) = open();
     store.commit(put("a", "x")).await.unwrap();
-    store.commit(put_in(NODES, "n", "x", Expect::Any)).await.unwrap();
-    let _ = store.commit(put_in(NODES, "n", "x", Expect::Absent)).await;
+    store.commit(put_in(NODES, "n", "x", Precondition::Any)).await.unwrap();
+    let _ = store.commit(put_in(NODES, "n", "x", Precondition::Absent)).await;
     let stats = store.stats();
     assert_eq!((stats.revision, stats.commits, stats.conflicts), (2, 2, 1));
     let objects: Vec<_> = stats.objects.iter().map(|(r, n)| (&**r, *n)).collect();

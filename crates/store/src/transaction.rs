@@ -48,7 +48,7 @@ pub enum Op {
         /// What selectors ask for.
         attributes: Attributes,
         /// What must be there before.
-        expect: Expect,
+        precondition: Precondition,
     },
     /// Deletes an object. That it is not there is a conflict, whatever is expected.
     Delete {
@@ -57,14 +57,14 @@ pub enum Op {
         /// Its last state, as the event of the deletion shows it.
         last: Encoded,
         /// What must be there before.
-        expect: Expect,
+        precondition: Precondition,
     },
     /// Changes nothing, but refuses the transaction unless the condition holds.
     Check {
         /// The name.
         key: Key,
         /// What must be there.
-        expect: Expect,
+        precondition: Precondition,
     },
 }
 
@@ -77,16 +77,18 @@ impl Op {
     }
 
     /// The condition it makes.
-    pub fn expect(&self) -> Expect {
+    pub fn expect(&self) -> Precondition {
         match self {
-            Self::Put { expect, .. } | Self::Delete { expect, .. } | Self::Check { expect, .. } => *expect,
+            Self::Put { precondition, .. } | Self::Delete { precondition, .. } | Self::Check { precondition, .. } => {
+                *precondition
+            }
         }
     }
 }
 
 /// A precondition on one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expect {
+pub enum Precondition {
     /// There is no such object.
     Absent,
     /// The object was last written by this revision.

@@ -19,7 +19,8 @@ use std::time::Duration;
 use coracle_store as store;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use store::{
-    Attributes, CommitError, Encoded, Event, EventKind, Expect, Key, Op, OpenError, Options, Revision, Store, Watcher,
+    Attributes, CommitError, Encoded, Event, EventKind, Key, Op, OpenError, Options, Precondition, Revision, Store,
+    Watcher,
 };
 
 const RESOURCES: [&str; 2] = ["core/pods", "core/nodes"];
@@ -149,10 +150,10 @@ fn op(store: &Store, rng: &mut StdRng) -> Op {
     let resource = RESOURCES[rng.random_range(0..RESOURCES.len())];
     let key = Key::new(resource, "default", format!("n{}", rng.random_range(0..20)));
     let current = store.get(&key);
-    let expect = match &current {
-        _ if rng.random_ratio(1, 3) => Expect::Any,
-        Some(entry) => Expect::Revision(entry.revision),
-        None => Expect::Absent,
+    let precondition = match &current {
+        _ if rng.random_ratio(1, 3) => Precondition::Any,
+        Some(entry) => Precondition::Revision(entry.revision),
+        None => Precondition::Absent,
     };
     let size = match rng.random_range(0..20) {
         0 => 20_000,
@@ -162,9 +163,9 @@ fn op(store: &Store, rng: &mut StdRng) -> Op {
     rng.fill_bytes(&mut bytes);
     let encoded = Encoded::new(bytes, size / 2);
     if current.is_some() && rng.random_ratio(1, 4) {
-        return Op::Delete { key, last: encoded, expect };
+        return Op::Delete { key, last: encoded, precondition };
     }
-    Op::Put { key, value: encoded, attributes: Attributes::default(), expect }
+    Op::Put { key, value: encoded, attributes: Attributes::default(), precondition }
 }
 
 /// Everything that ever became durable, as far as the test has looked.
@@ -280,9 +281,9 @@ impl History {
         }
         let mut count = 0;
         for (resource, seen) in seen {
-            let expect = self.after(resource, resume);
-            assert!(seen.len() <= expect.len(), "saw what is not there");
-            assert_eq!(seen, expect[..seen.len()], "after {resume}");
+            let expected = self.after(resource, resume);
+            assert!(seen.len() <= expected.len(), "saw what is not there");
+            assert_eq!(seen, expected[..seen.len()], "after {resume}");
             count += seen.len();
         }
         (acknowledged, count)

@@ -15,7 +15,7 @@ use std::time::Duration;
 use coracle_store as store;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
-use store::{Attributes, CommitError, Encoded, Expect, Health, Key, Op, Options, Store};
+use store::{Attributes, CommitError, Encoded, Health, Key, Op, Options, Precondition, Store};
 
 const DIR: &str = "CORACLE_STORE_FAILING_DIR";
 /// How large the objects are.
@@ -161,8 +161,10 @@ async fn write_for_ever(dir: &Path) {
         let value = Encoded::new(vec![u8::try_from(turn % 251).unwrap(); SIZE], SIZE / 2);
         let delete = turn % 5 == 4 && store.get(&key).is_some();
         let op = match delete {
-            true => Op::Delete { key: key.clone(), last: value, expect: Expect::Any },
-            false => Op::Put { key: key.clone(), value, attributes: Attributes::default(), expect: Expect::Any },
+            true => Op::Delete { key: key.clone(), last: value, precondition: Precondition::Any },
+            false => {
+                Op::Put { key: key.clone(), value, attributes: Attributes::default(), precondition: Precondition::Any }
+            }
         };
         match store.commit(op).await {
             Ok(committed) if delete => say(&format!("deleted {} {}", key.name, committed.revision)),

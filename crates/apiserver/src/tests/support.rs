@@ -16,7 +16,7 @@ use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeErro
 use crate::authz::{self, Rbac};
 use crate::body::RequestBody;
 use crate::webhooks;
-use crate::{ApiServer, Dependencies, Extension, NodeConnector, User};
+use crate::{AggregatedApi, ApiServer, Dependencies, NodeConnector, User};
 
 /// A server with what it needs.
 pub(crate) struct Fixture {
@@ -48,7 +48,7 @@ impl Fixture {
         Self::with(Vec::new()).await
     }
 
-    pub(crate) async fn with(extensions: Vec<Extension>) -> Self {
+    pub(crate) async fn with(extensions: Vec<AggregatedApi>) -> Self {
         Self::open(extensions, Arc::new(webhooks::Caller), |rbac| rbac).await
     }
 
@@ -61,7 +61,7 @@ impl Fixture {
     }
 
     async fn open(
-        extensions: Vec<Extension>,
+        extensions: Vec<AggregatedApi>,
         webhooks: Arc<dyn WebhookClient>,
         wrap: impl FnOnce(Arc<dyn EscalationCheck>) -> Arc<dyn EscalationCheck>,
     ) -> Self {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use node::Profile;
+use cluster::Profile;
 
 use super::stop;
 use crate::{kubeconfig, output};
@@ -15,7 +15,7 @@ pub(crate) fn run(profile: &Profile) -> Result<ExitCode> {
     stop::stop(profile)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Also without state: a cluster whose folder somebody removed may have left containers behind.
-    let other = runtime.block_on(node::delete(profile))?;
+    let other = runtime.block_on(cluster::delete(profile))?;
     for path in kubeconfig::paths()? {
         kubeconfig::remove(&path, &cluster)?;
     }

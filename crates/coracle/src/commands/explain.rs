@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use ::node::Profile;
 use anyhow::{Context, Result, bail};
+use cluster::Profile;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::Request;

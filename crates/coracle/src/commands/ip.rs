@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use cluster::Profile;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
-use node::Profile;
 
 use super::{ask, require_running};
 use crate::output;

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Result, anyhow};
-use node::Profile;
+use cluster::Profile;
 
 use super::require_running;
 use crate::cli;

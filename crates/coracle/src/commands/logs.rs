@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use node::Profile;
+use cluster::Profile;
 
 use crate::cli;
 use crate::output;

@@ -16,8 +16,8 @@ mod version;
 
 use std::process::ExitCode;
 
-use ::node::{Home, Profile};
 use anyhow::{Context, Result, bail};
+use cluster::{Home, Profile};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 

@@ -3,9 +3,9 @@
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
+use cluster::Profile;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use kube::Api;
-use node::Profile;
 
 use super::{ask, require_running};
 use crate::{cli, listening, output};

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Instant;
 use std::{fs, io};
 
-use ::node::Profile;
 use anyhow::{Context, Result, bail};
+use cluster::Profile;
 
 use super::node;
 use crate::daemon::{self, Report};
@@ -64,7 +64,7 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
 fn read_scheduler_config(given: &Path) -> Result<String> {
     let text = fs::read_to_string(given).with_context(|| format!("cannot read {}", given.display()))?;
     if !text.trim().is_empty() {
-        ::node::check_scheduler_config(given, &text)?;
+        cluster::check_scheduler_config(given, &text)?;
     }
     Ok(text)
 }

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use cluster::Profile;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::{Api, Client};
-use node::Profile;
 use serde::Serialize;
 
 use super::ask;

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use node::Profile;
+use cluster::Profile;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::output;

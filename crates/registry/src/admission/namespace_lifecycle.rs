@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use machinery::status::{ApiError, Cause};
-use store::{Entry, Expect, Op};
+use store::{Entry, Op, Precondition};
 
 use super::{AdmissionPlugin, Attributes, Operation};
 use crate::ops::Object;
@@ -38,7 +38,7 @@ impl AdmissionPlugin for NamespaceLifecycle {
 
     fn charge(&self, attributes: &Attributes<'_>, object: Option<&dyn Object>) -> Result<Vec<Op>, ApiError> {
         let namespace = active(attributes, object)?;
-        Ok(vec![Op::Check { key: namespace.key.clone(), expect: Expect::Revision(namespace.revision) }])
+        Ok(vec![Op::Check { key: namespace.key.clone(), precondition: Precondition::Revision(namespace.revision) }])
     }
 }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::ResourceQuota as Quota;
 use machinery::quota::{self, Amounts, Counted, Verdict};
 use machinery::status::ApiError;
-use store::{Expect, Op};
+use store::{Op, Precondition};
 
 use super::{AdmissionPlugin, Attributes, CLAIMS, Operation, PODS};
 use crate::kind::Subresource;
@@ -110,7 +110,12 @@ fn charge(attributes: &Attributes<'_>, new: Option<&dyn Object>) -> Result<Vec<O
         }
         let value = managed_fields::join(encode(resource.as_ref(), &mut quota)?, owned);
         let attributes = read::attributes(resource.as_ref(), &quota)?;
-        ops.push(Op::Put { key: entry.key.clone(), value, attributes, expect: Expect::Revision(entry.revision) });
+        ops.push(Op::Put {
+            key: entry.key.clone(),
+            value,
+            attributes,
+            precondition: Precondition::Revision(entry.revision),
+        });
     }
     Ok(ops)
 }

@@ -5,7 +5,7 @@
 
 use machinery::managed;
 use machinery::status::ApiError;
-use store::{Encoded, Expect, Op};
+use store::{Encoded, Op, Precondition};
 use tokio::sync::MutexGuard;
 
 use super::{Change, Proposed, Step, Stored, Write, commit, managed_fields};
@@ -40,7 +40,7 @@ pub(super) async fn run<'a>(
     let charges = write.takes(Step::Charge) && resource_quota::concerns(attributes);
     let charging = if charges { Some(registry.0.charging.lock().await) } else { None };
     let mut charged = Charged { ops: None, change, reservation: Reservation::none(), locks: [naming, charging] };
-    let expect = old.map_or(Expect::Absent, |old| Expect::Revision(old.entry.revision));
+    let precondition = old.map_or(Precondition::Absent, |old| Precondition::Revision(old.entry.revision));
     let present = old.map_or("", |old| managed_fields::split(&old.entry.value).1);
     let key = |object: &dyn Object| match old {
         Some(old) => old.entry.key.clone(),
@@ -61,11 +61,11 @@ pub(super) async fn run<'a>(
             let value = managed_fields::join(value, fields.unwrap_or(present));
             check_size(&value, new.as_ref(), old.map_or(0, |old| old.entry.value.len()))?;
             let attributes = selectable(resource, new.as_ref())?;
-            (Op::Put { key: key(new.as_ref()), value, attributes, expect }, Some(&**new))
+            (Op::Put { key: key(new.as_ref()), value, attributes, precondition }, Some(&**new))
         }
         Change::Remove(last) => {
             let value = managed_fields::join(commit::encode(resource, last.as_mut())?, present);
-            (Op::Delete { key: key(last.as_ref()), last: value, expect }, None)
+            (Op::Delete { key: key(last.as_ref()), last: value, precondition }, None)
         }
     };
     let mut ops = vec![op];

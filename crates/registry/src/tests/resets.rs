@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use store::{Expect, Op};
+use store::{Op, Precondition};
 
 use super::Fixture;
 use crate::decode::Report;
@@ -72,7 +72,12 @@ async fn plant(fixture: &Fixture, resource: &Resource) -> Target {
     let key = key_of(resource.as_ref(), namespace, name);
     let value = encode(resource.as_ref(), object.as_mut()).unwrap();
     let attributes = attributes(resource.as_ref(), object.as_ref()).unwrap();
-    fixture.registry.store().commit(vec![Op::Put { key, value, attributes, expect: Expect::Any }]).await.unwrap();
+    fixture
+        .registry
+        .store()
+        .commit(vec![Op::Put { key, value, attributes, precondition: Precondition::Any }])
+        .await
+        .unwrap();
     Target::object(resource, namespace, name)
 }
 

@@ -158,8 +158,8 @@ async fn a_write_that_failed_as_a_whole_leaves_nothing() {
     assert!(matches!(refused, CommitError::Uncertain(_)), "{refused:?}");
     healthy(&store).await;
     assert_eq!(store.get(&pod("b")), None);
-    let first = put_in(PODS, "b", "second", Expect::Absent);
-    let second = put_in(PODS, "a", "second", Expect::Revision(1));
+    let first = put_in(PODS, "b", "second", Precondition::Absent);
+    let second = put_in(PODS, "a", "second", Precondition::Revision(1));
     assert_eq!(store.commit(vec![first, second]).await.unwrap().revision, 2);
     assert_eq!(value(&store.get(&pod("a")).unwrap()), "second@2!");
 }
@@ -171,7 +171,7 @@ async fn what_was_written_after_all_is_shown_once_it_is_known() {
     let mut watcher = store.watch(PODS, 1).unwrap();
     let mut nodes = store.watch(NODES, 1).unwrap();
     set(&store, NOT_SYNCED);
-    let ops = vec![put("a", "new"), delete("b", "end"), put_in(NODES, "n", "first", Expect::Absent)];
+    let ops = vec![put("a", "new"), delete("b", "end"), put_in(NODES, "n", "first", Precondition::Absent)];
     let refused = store.commit(ops).await.unwrap_err();
     assert!(matches!(refused, CommitError::Uncertain(_)), "{refused:?}");
     healthy(&store).await;

@@ -14,7 +14,7 @@ struct Change {
     resource: usize,
     name: u8,
     kind: ChangeKind,
-    expect: Wanted,
+    precondition: Wanted,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,17 +55,17 @@ fn change() -> impl Strategy<Value = Change> {
         3 => Just(ChangeKind::Delete),
         1 => Just(ChangeKind::Check),
     ];
-    let expect = prop_oneof![
+    let precondition = prop_oneof![
         2 => Just(Wanted::Absent),
         3 => Just(Wanted::Current),
         1 => Just(Wanted::Stale),
         4 => Just(Wanted::Any),
     ];
-    (0..RESOURCES.len(), 0..6_u8, kind, expect).prop_map(|(resource, name, kind, expect)| Change {
+    (0..RESOURCES.len(), 0..6_u8, kind, precondition).prop_map(|(resource, name, kind, precondition)| Change {
         resource,
         name,
         kind,
-        expect,
+        precondition,
     })
 }
 
@@ -113,19 +113,19 @@ impl Model {
         &self.states[self.states.len() - 1]
     }
 
-    fn expectation(&self, change: &Change) -> Expect {
+    fn expectation(&self, change: &Change) -> Precondition {
         let current = self.now().get(&(change.resource, change.name));
-        match (change.expect, current) {
-            (Wanted::Absent, _) => Expect::Absent,
-            (Wanted::Any, _) => Expect::Any,
-            (Wanted::Current, Some((_, revision, _))) => Expect::Revision(*revision),
-            (Wanted::Stale, Some((_, revision, _))) => Expect::Revision(revision - 1),
-            (Wanted::Current | Wanted::Stale, None) => Expect::Revision(1),
+        match (change.precondition, current) {
+            (Wanted::Absent, _) => Precondition::Absent,
+            (Wanted::Any, _) => Precondition::Any,
+            (Wanted::Current, Some((_, revision, _))) => Precondition::Revision(*revision),
+            (Wanted::Stale, Some((_, revision, _))) => Precondition::Revision(revision - 1),
+            (Wanted::Current | Wanted::Stale, None) => Precondition::Revision(1),
         }
     }
 
     /// What becomes of a transaction: a revision, or why not.
-    fn commit(&mut self, changes: &[(Change, Expect)]) -> Result<Revision, String> {
+    fn commit(&mut self, changes: &[(Change, Precondition)]) -> Result<Revision, String> {
         for (at, (change, _)) in changes.iter().enumerate() {
             let writes = |c: &Change| !matches!(c.kind, ChangeKind::Check);
             let same = |c: &Change| (c.resource, c.name) == (change.resource, change.name);
@@ -133,12 +133,12 @@ impl Model {
                 return Err("invalid".to_owned());
             }
         }
-        for (at, (change, expect)) in changes.iter().enumerate() {
+        for (at, (change, precondition)) in changes.iter().enumerate() {
             let current = self.now().get(&(change.resource, change.name));
-            let holds = match expect {
-                Expect::Absent => current.is_none(),
-                Expect::Revision(r) => current.is_some_and(|c| c.1 == *r),
-                Expect::Any => true,
+            let holds = match precondition {
+                Precondition::Absent => current.is_none(),
+                Precondition::Revision(r) => current.is_some_and(|c| c.1 == *r),
+                Precondition::Any => true,
             };
             if !holds || (matches!(change.kind, ChangeKind::Delete) && current.is_none()) {
                 return Err(format!("conflict at {at} with {:?}", current.map(|c| c.1)));
@@ -194,17 +194,17 @@ struct Watching {
     seen: usize,
 }
 
-fn op(change: &Change, expect: Expect) -> Op {
+fn op(change: &Change, precondition: Precondition) -> Op {
     let resource = RESOURCES[change.resource];
     let name = format!("n{}", change.name);
     let key = Key::new(resource, "default", name.as_str());
     match change.kind {
-        ChangeKind::Put(word) => put_in(resource, &name, &format!("w{word}"), expect),
+        ChangeKind::Put(word) => put_in(resource, &name, &format!("w{word}"), precondition),
         ChangeKind::Delete => {
             let last = encoded("end");
-            Op::Delete { key, last, expect }
+            Op::Delete { key, last, precondition }
         }
-        ChangeKind::Check => Op::Check { key, expect },
+        ChangeKind::Check => Op::Check { key, precondition },
     }
 }
 
@@ -224,9 +224,9 @@ async fn read(model: &Model, watching: &mut Watching, limit: usize) -> bool {
         0 => watching.after,
         seen => due[seen - 1].0,
     };
-    for (revision, expect) in due.into_iter().skip(watching.seen).take(limit) {
+    for (revision, expected) in due.into_iter().skip(watching.seen).take(limit) {
         match next(&mut watching.watcher).await {
-            Ok(event) => assert_eq!(event, expect),
+            Ok(event) => assert_eq!(event, expected),
             Err(WatchError::Compacted(_)) => {
                 // Only where what happened since then is not all kept. Whether any of it was of this resource, nobody
                 // can tell any more.
@@ -245,8 +245,8 @@ async fn commit(store: &Store, model: &mut Model, transactions: &[Vec<Change>]) 
     let mut expected = Vec::new();
     let mut commits = Vec::new();
     for changes in transactions {
-        let changes: Vec<(Change, Expect)> = changes.iter().map(|c| (c.clone(), model.expectation(c))).collect();
-        let ops: Vec<Op> = changes.iter().map(|(c, expect)| op(c, *expect)).collect();
+        let changes: Vec<(Change, Precondition)> = changes.iter().map(|c| (c.clone(), model.expectation(c))).collect();
+        let ops: Vec<Op> = changes.iter().map(|(c, precondition)| op(c, *precondition)).collect();
         expected.push(model.commit(&changes));
         commits.push(store.commit(ops));
     }

@@ -1,6 +1,6 @@
 //! APIs of other components in this process, under their own group and version: what upstream's aggregation layer is for.
 //!
-//! An [`Extension`] is listed by discovery in both forms, and its requests are authenticated and authorised like all
+//! An [`AggregatedApi`] is listed by discovery in both forms, and its requests are authenticated and authorised like all
 //! others before it is called. Its objects are its own affair: nothing of them is in the registry.
 
 use std::sync::Arc;
@@ -16,20 +16,20 @@ use crate::respond::Answer;
 
 /// A version of an API group that somebody else answers.
 #[derive(Clone)]
-pub struct Extension {
+pub struct AggregatedApi {
     /// API group; none that the registry serves.
     pub group: &'static str,
     /// API version.
     pub version: &'static str,
     /// Who answers.
-    pub service: Arc<dyn ExtensionService>,
+    pub service: Arc<dyn AggregatedService>,
 }
 
-/// Answers the requests of an [`Extension`].
+/// Answers the requests of an [`AggregatedApi`].
 #[async_trait]
-pub trait ExtensionService: Send + Sync + 'static {
+pub trait AggregatedService: Send + Sync + 'static {
     /// What discovery lists: the same allocation for as long as it stays the same. A name with a slash is a subresource, of a resource that need not be listed itself.
-    fn resources(&self, group: &str, version: &str) -> Arc<[ExtensionResource]>;
+    fn resources(&self, group: &str, version: &str) -> Arc<[AggregatedResource]>;
 
     /// Called before a client gets the list of this one version: the time to find out what there is.
     async fn refresh(&self, _group: &str, _version: &str) {}
@@ -38,9 +38,9 @@ pub trait ExtensionService: Send + Sync + 'static {
     async fn call(&self, request: Request<Bytes>) -> Response<Bytes>;
 }
 
-/// A resource of an [`Extension`].
+/// A resource of an [`AggregatedApi`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExtensionResource {
+pub struct AggregatedResource {
     /// The name in paths, `PLURAL` or `PLURAL/SUBRESOURCE`.
     pub name: String,
     /// The name kubectl accepts for one of them.
@@ -61,26 +61,26 @@ pub struct ExtensionResource {
 pub(crate) type Listing = Vec<Listed>;
 
 /// Group, version and resources of one extension.
-pub(crate) type Listed = (&'static str, &'static str, Arc<[ExtensionResource]>);
+pub(crate) type Listed = (&'static str, &'static str, Arc<[AggregatedResource]>);
 
 /// The extensions of a server.
 #[derive(Clone, Default)]
-pub(crate) struct Extensions(Arc<[Extension]>);
+pub(crate) struct AggregatedApis(Arc<[AggregatedApi]>);
 
-impl Extensions {
-    pub(crate) fn new(extensions: Vec<Extension>) -> Self {
+impl AggregatedApis {
+    pub(crate) fn new(extensions: Vec<AggregatedApi>) -> Self {
         Self(extensions.into())
     }
 
     /// The one that serves this version.
-    pub(crate) fn find(&self, group: &str, version: &str) -> Option<&Extension> {
+    pub(crate) fn find(&self, group: &str, version: &str) -> Option<&AggregatedApi> {
         self.0.iter().find(|extension| extension.group == group && extension.version == version)
     }
 
     /// What they list now.
     pub(crate) fn listing(&self) -> Listing {
         let listed = self.0.iter().map(|extension| {
-            let Extension { group, version, service } = extension;
+            let AggregatedApi { group, version, service } = extension;
             (*group, *version, service.resources(group, version))
         });
         listed.collect()
@@ -94,7 +94,7 @@ impl Extensions {
     }
 }
 
-impl Extension {
+impl AggregatedApi {
     /// Passes a request on.
     pub(crate) async fn answer(&self, parts: Parts, body: RequestBody) -> Result<Answer, ApiError> {
         let body = body.read().await?;

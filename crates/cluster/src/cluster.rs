@@ -10,7 +10,7 @@ use apiserver::pki::Pki;
 use apiserver::{ApiServer, Dependencies, User};
 use docker::{Docker, Network};
 use informer::{Informers, ObjectKey};
-use k8s_openapi::api::core::v1::Node as ApiNode;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::jiff::Timestamp;
 use kubelet::NetworkState;
 use proxy::ClusterIps;
@@ -56,7 +56,7 @@ pub enum Progress {
 }
 
 /// A running cluster. Dropping it stops it without a goodbye; nothing that was acknowledged is lost by that.
-pub struct Node {
+pub struct Cluster {
     name: String,
     started: Timestamp,
     informers: Informers,
@@ -78,7 +78,7 @@ pub struct Node {
     _lock: ProfileLock,
 }
 
-impl Node {
+impl Cluster {
     /// Starts all components, in the order and for the reasons that the crate's documentation gives.
     ///
     /// # Errors
@@ -229,7 +229,7 @@ impl Node {
 
     async fn node_ready(&self) {
         let key = ObjectKey::new("", &self.name);
-        let nodes = self.informers.informer::<ApiNode>();
+        let nodes = self.informers.informer::<Node>();
         let changed = Arc::new(tokio::sync::Notify::new());
         let notify = Arc::clone(&changed);
         nodes.on_change(move |_| notify.notify_one());
@@ -449,7 +449,7 @@ fn api_port(server: &apiserver::Handle) -> u16 {
 }
 
 /// Whether a kubelet has said since `started` that the node is Ready. The API keeps whole seconds.
-fn is_ready(node: &ApiNode, started: Timestamp) -> bool {
+fn is_ready(node: &Node, started: Timestamp) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     let mut conditions = conditions.into_iter().flatten();
     conditions.any(|condition| {
@@ -470,13 +470,13 @@ mod tests {
         let check = |status: &str, said: &str, expected: bool| {
             let condition = json!({ "type": "Ready", "status": status, "lastHeartbeatTime": said });
             let node = json!({ "metadata": {}, "status": { "conditions": [condition] } });
-            let node: ApiNode = serde_json::from_value(node).expect("a node");
+            let node: Node = serde_json::from_value(node).expect("a node");
             assert_eq!(is_ready(&node, started), expected, "{status} {said}");
         };
         check("True", "2026-01-01T00:00:10Z", true);
         check("True", "2026-01-01T00:00:11Z", true);
         check("True", "2026-01-01T00:00:09Z", false);
         check("False", "2026-01-01T00:00:11Z", false);
-        assert!(!is_ready(&ApiNode::default(), started));
+        assert!(!is_ready(&Node::default(), started));
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use apiserver::{Extension, ExtensionResource, ExtensionService};
+use apiserver::{AggregatedApi, AggregatedResource, AggregatedService};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response, header};
@@ -20,8 +20,8 @@ const VERSION: &str = "v1";
 const RESOURCE: &str = "decisions";
 
 /// The API over `records`.
-pub(crate) fn extension(records: Records) -> Extension {
-    let resource = ExtensionResource {
+pub(crate) fn extension(records: Records) -> AggregatedApi {
+    let resource = AggregatedResource {
         name: RESOURCE.to_owned(),
         singular: "decision".to_owned(),
         kind: "Decision".to_owned(),
@@ -30,17 +30,21 @@ pub(crate) fn extension(records: Records) -> Extension {
         short_names: Vec::new(),
         categories: Vec::new(),
     };
-    Extension { group: GROUP, version: VERSION, service: Arc::new(Decisions { records, resources: [resource].into() }) }
+    AggregatedApi {
+        group: GROUP,
+        version: VERSION,
+        service: Arc::new(Decisions { records, resources: [resource].into() }),
+    }
 }
 
 struct Decisions {
     records: Records,
-    resources: Arc<[ExtensionResource]>,
+    resources: Arc<[AggregatedResource]>,
 }
 
 #[async_trait]
-impl ExtensionService for Decisions {
-    fn resources(&self, _group: &str, _version: &str) -> Arc<[ExtensionResource]> {
+impl AggregatedService for Decisions {
+    fn resources(&self, _group: &str, _version: &str) -> Arc<[AggregatedResource]> {
         Arc::clone(&self.resources)
     }
 

@@ -8,14 +8,14 @@ use http::{Request, Response};
 use serde_json::{Value, json};
 
 use super::support::{Fixture, pod};
-use crate::{Extension, ExtensionResource, ExtensionService, User};
+use crate::{AggregatedApi, AggregatedResource, AggregatedService, User};
 
 /// Answers what it was asked.
-struct Echo(Arc<[ExtensionResource]>);
+struct Echo(Arc<[AggregatedResource]>);
 
 #[async_trait]
-impl ExtensionService for Echo {
-    fn resources(&self, _group: &str, _version: &str) -> Arc<[ExtensionResource]> {
+impl AggregatedService for Echo {
+    fn resources(&self, _group: &str, _version: &str) -> Arc<[AggregatedResource]> {
         Arc::clone(&self.0)
     }
 
@@ -30,7 +30,7 @@ impl ExtensionService for Echo {
 }
 
 async fn extended() -> Fixture {
-    let resource = |name: &str, kind: &str| ExtensionResource {
+    let resource = |name: &str, kind: &str| AggregatedResource {
         name: name.to_owned(),
         singular: String::new(),
         kind: kind.to_owned(),
@@ -41,7 +41,7 @@ async fn extended() -> Fixture {
     };
     let resources = [resource("echoes", "Echo"), resource("pods/queue", "EchoList")];
     let service = Arc::new(Echo(resources.into()));
-    Fixture::with(vec![Extension { group: "echo.example.com", version: "v1", service }]).await
+    Fixture::with(vec![AggregatedApi { group: "echo.example.com", version: "v1", service }]).await
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use apiserver::{Extension, ExtensionResource, ExtensionService};
+use apiserver::{AggregatedApi, AggregatedResource, AggregatedService};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -23,7 +23,7 @@ pub(crate) struct MetricsApi {
 struct Listed {
     group: String,
     resources: Vec<metrics::Resource>,
-    served: Arc<[ExtensionResource]>,
+    served: Arc<[AggregatedResource]>,
 }
 
 impl MetricsApi {
@@ -34,19 +34,19 @@ impl MetricsApi {
     }
 
     /// What to tell the API server.
-    pub(crate) fn extensions(self: &Arc<Self>) -> Vec<Extension> {
-        let extension = |(group, version): &(&'static str, &'static str)| Extension {
+    pub(crate) fn extensions(self: &Arc<Self>) -> Vec<AggregatedApi> {
+        let extension = |(group, version): &(&'static str, &'static str)| AggregatedApi {
             group,
             version,
-            service: Arc::clone(self) as Arc<dyn ExtensionService>,
+            service: Arc::clone(self) as Arc<dyn AggregatedService>,
         };
         metrics::GROUPS.iter().map(extension).collect()
     }
 }
 
 #[async_trait]
-impl ExtensionService for MetricsApi {
-    fn resources(&self, group: &str, _version: &str) -> Arc<[ExtensionResource]> {
+impl AggregatedService for MetricsApi {
+    fn resources(&self, group: &str, _version: &str) -> Arc<[AggregatedResource]> {
         let resources = self.api.get().map(|api| api.resources(group)).unwrap_or_default();
         let mut listed = self.listed.lock();
         let at = listed.iter().position(|listed| listed.group == group);
@@ -55,7 +55,7 @@ impl ExtensionService for MetricsApi {
         {
             return Arc::clone(&known.served);
         }
-        let served: Arc<[ExtensionResource]> = resources.iter().map(served).collect();
+        let served: Arc<[AggregatedResource]> = resources.iter().map(served).collect();
         let new = Listed { group: group.to_owned(), resources, served: Arc::clone(&served) };
         match at {
             Some(at) => listed[at] = new,
@@ -80,8 +80,8 @@ impl ExtensionService for MetricsApi {
     }
 }
 
-fn served(resource: &metrics::Resource) -> ExtensionResource {
-    ExtensionResource {
+fn served(resource: &metrics::Resource) -> AggregatedResource {
+    AggregatedResource {
         name: resource.name.clone(),
         singular: String::new(),
         kind: resource.kind.to_owned(),
