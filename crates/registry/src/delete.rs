@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::Registry;
 use crate::meta::{self, FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
-use crate::ops::Object;
+use crate::object::Object;
 use crate::pipeline::{Action, Change, Outcome, Proposal, Proposed, Stored, Write};
 use crate::request::{DeleteRequest, Deleted, ListPage, ListRequest, Propagation, Target, WriteOptions};
 use crate::table::{Resource, ResourceInfo};

@@ -14,7 +14,7 @@ use machinery::status::{ApiError, Cause, Reason};
 use crate::Registry;
 use crate::kind::Subresource;
 use crate::meta;
-use crate::ops::{cast, cast_mut};
+use crate::object::{cast, cast_mut};
 use crate::pipeline::decode::{self, report_for};
 use crate::pipeline::{Action, Stored, managed_fields};
 use crate::request::{DeleteRequest, ListRequest, Target, WriteOptions, Written};

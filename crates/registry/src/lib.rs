@@ -63,8 +63,10 @@ mod descriptor;
 pub mod kind;
 mod kinds;
 pub mod meta;
+pub mod object;
 pub mod ops;
 pub mod request;
+pub mod strategy;
 pub mod table;
 pub mod user;
 
@@ -90,12 +92,14 @@ pub use admission::connect::ConnectOptions;
 pub use admission::webhook::{WebhookCall, WebhookClient};
 pub use kind::{AlternateVersion, Column, Descriptor, Kind, MetadataReset, NameRule, ScaleView, Scope, Subresource};
 pub use machinery::status::ApiError;
-pub use ops::{Deletion, Findings, Object, ResourceOps, Strategy, cast};
+pub use object::{Object, cast};
+pub use ops::ResourceOps;
 pub use pipeline::authorize::{EscalationCheck, WriteAttributes};
 pub use request::{
     DeleteRequest, Deleted, FieldValidation, ListPage, ListRequest, PatchType, Propagation, Selection, Target,
     VersionMatch, WatchRequest, WriteOptions, Written,
 };
+pub use strategy::{Deletion, Findings, Strategy};
 pub use subresource::PodLocation;
 pub use table::{Resource, ResourceInfo, ResourceTable, Resources};
 pub use user::User;

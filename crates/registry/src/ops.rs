@@ -1,18 +1,14 @@
 //! Kinds without their types: what the pipeline and the readers call.
 //!
 //! [`ResourceOps`] is the resource as it is on the wire, and is implemented three times: [`Typed`] for every [`Kind`],
-//! [`Alternate`] for every [`AlternateVersion`], and (for custom resources) over plain JSON values. [`Strategy`] is what is
-//! done to the stored object, as upstream's `rest.RESTCreateUpdateStrategy`, with one method for each step of the pipeline.
-//! An object in flight is a `Box<dyn Object>`; each method finds its type again once ([`cast`]).
+//! [`Alternate`] for every [`AlternateVersion`], and (for custom resources) over plain JSON values. Each method finds the
+//! type of its object again once ([`cast`]).
 
-use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use k8s_openapi::Metadata;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::field::ErrorList;
 use machinery::managed::{BuiltIn, Place};
 use machinery::status::ApiError;
@@ -21,79 +17,9 @@ use serde_json::Value;
 use crate::allocate::Allocators;
 use crate::decode::{self, DecodeError, Report};
 use crate::kind::{AlternateVersion, Column, Context, Kind, Reservation, ScaleView, Subresource};
+use crate::object::{Object, cast, cast_mut};
+use crate::strategy::{Deletion, Findings, Strategy};
 use crate::table::ResourceInfo;
-
-/// A decoded object of whatever kind.
-pub trait Object: Any + Send + Sync {
-    /// Its metadata.
-    fn meta(&self) -> &ObjectMeta;
-    /// Its metadata, to be changed.
-    fn meta_mut(&mut self) -> &mut ObjectMeta;
-    /// A copy.
-    fn boxed_clone(&self) -> Box<dyn Object>;
-}
-
-impl dyn Object {
-    /// For the kind itself, which knows the type.
-    pub fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    /// For the kind itself, which knows the type.
-    pub fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    /// For the kind itself, which knows the type.
-    pub fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        self
-    }
-}
-
-/// The object as the type that its resource says it has.
-///
-/// # Errors
-/// 500 when it is of another type: that is a mistake in the server, and nothing may be concluded from such an object.
-pub fn cast<T: 'static>(object: &dyn Object) -> Result<&T, ApiError> {
-    object.as_any().downcast_ref().ok_or_else(wrong_type::<T>)
-}
-
-/// As [`cast`], to be changed.
-///
-/// # Errors
-/// As [`cast`].
-pub fn cast_mut<T: 'static>(object: &mut dyn Object) -> Result<&mut T, ApiError> {
-    object.as_any_mut().downcast_mut().ok_or_else(wrong_type::<T>)
-}
-
-/// As [`cast`], of an object that is no longer needed.
-///
-/// # Errors
-/// As [`cast`].
-pub fn cast_into<T: 'static>(object: Box<dyn Object>) -> Result<T, ApiError> {
-    object.into_any().downcast().map(|object| *object).map_err(|_| wrong_type::<T>())
-}
-
-fn wrong_type<T>() -> ApiError {
-    ApiError::internal(format!("an object in flight is no {}", std::any::type_name::<T>()))
-}
-
-impl<T> Object for T
-where
-    T: Metadata<Ty = ObjectMeta> + Clone + Send + Sync + 'static,
-{
-    fn meta(&self) -> &ObjectMeta {
-        self.metadata()
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        self.metadata_mut()
-    }
-
-    fn boxed_clone(&self) -> Box<dyn Object> {
-        Box::new(self.clone())
-    }
-}
 
 /// A resource as it is on the wire: its row in the table, how its objects come from bytes and go back to them, and how they
 /// are shown. What is done to the objects is its [`Strategy`].
@@ -184,119 +110,6 @@ pub trait ResourceOps: Send + Sync + 'static {
 
     /// The JSON schema of the kind, with everything it refers to added to `generator`.
     fn schema(&self, generator: &mut schemars::SchemaGenerator) -> Option<schemars::Schema>;
-}
-
-/// The hooks of [`Kind`] without its types, put together as the steps of the pipeline call them. `old` is the stored object,
-/// which a create has none of; `subresource` is the one that is written.
-///
-/// Every method answers with an internal error when an object is not of its kind: nothing is "valid", or encoded to
-/// nothing, because it could not be looked at.
-pub trait Strategy: Send + Sync {
-    /// As [`Kind::default`].
-    ///
-    /// # Errors
-    /// 500 when the object is of another kind, as all below.
-    fn default(&self, object: &mut dyn Object) -> Result<(), ApiError>;
-
-    /// [`Kind::prepare_create`], [`Kind::prepare_update`], [`Kind::prepare_status`] or [`Kind::prepare_subresource`].
-    ///
-    /// # Errors
-    /// 500 when an object is of another kind.
-    fn prepare(
-        &self,
-        new: &mut dyn Object,
-        old: Option<&dyn Object>,
-        subresource: Option<Subresource>,
-        context: &Context<'_>,
-    ) -> Result<(), ApiError>;
-
-    /// The validating hook or hooks of the write, and, if they find nothing, [`Kind::warnings`].
-    ///
-    /// # Errors
-    /// 500 when an object is of another kind; what is wrong with the object is in the answer.
-    fn validate(
-        &self,
-        new: &dyn Object,
-        old: Option<&dyn Object>,
-        subresource: Option<Subresource>,
-    ) -> Result<Findings, ApiError>;
-
-    /// As [`Kind::allocate`].
-    ///
-    /// # Errors
-    /// When nothing suitable is free.
-    fn allocate(
-        &self,
-        new: &mut dyn Object,
-        old: Option<&dyn Object>,
-        context: &Context<'_>,
-    ) -> Result<Reservation, ApiError>;
-
-    /// As [`Kind::occupy`].
-    ///
-    /// # Errors
-    /// 500 when the object is of another kind.
-    fn occupy(&self, object: &dyn Object, allocators: &Allocators) -> Result<(), ApiError>;
-
-    /// As [`Kind::release`].
-    ///
-    /// # Errors
-    /// 500 when the object is of another kind.
-    fn release(&self, object: &dyn Object, allocators: &Allocators) -> Result<(), ApiError>;
-
-    /// As [`Kind::fields`].
-    ///
-    /// # Errors
-    /// 500 when the object is of another kind.
-    fn fields(&self, object: &dyn Object) -> Result<Vec<(&'static str, String)>, ApiError>;
-
-    /// As [`Kind::scale`].
-    ///
-    /// # Errors
-    /// 500 when the object is of another kind.
-    fn scale(&self, object: &dyn Object) -> Result<Option<ScaleView>, ApiError>;
-
-    /// As [`Kind::set_scale`].
-    ///
-    /// # Errors
-    /// 500 when the object is of another kind.
-    fn set_scale(&self, object: &mut dyn Object, replicas: i32) -> Result<(), ApiError>;
-
-    /// [`Kind::undeletable`] and [`Kind::grace_period`].
-    ///
-    /// # Errors
-    /// 500 when the object is of another kind.
-    fn deletion(&self, object: &dyn Object, requested: Option<i64>) -> Result<Deletion, ApiError>;
-
-    /// As [`Kind::mark_deleted`].
-    ///
-    /// # Errors
-    /// 500 when the object is of another kind.
-    fn mark_deleted(&self, object: &mut dyn Object) -> Result<(), ApiError>;
-
-    /// As [`Kind::has_other_finalizers`].
-    ///
-    /// # Errors
-    /// 500 when the object is of another kind.
-    fn has_other_finalizers(&self, object: &dyn Object) -> Result<bool, ApiError>;
-}
-
-/// What validation has to say about an object.
-#[derive(Debug, Default)]
-pub struct Findings {
-    /// What is wrong with it.
-    pub errors: ErrorList,
-    /// What its client is to be told although nothing is wrong.
-    pub warnings: Vec<String>,
-}
-
-/// What a kind says about a DELETE of one of its objects.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Deletion {
-    /// Why it cannot be deleted.
-    pub refusal: Option<&'static str>,
-    /// How many seconds it has to end in good order; `None` where the kind knows no graceful deletion.
-    pub grace_period: Option<i64>,
 }
 
 /// The [`ResourceOps`] and the [`Strategy`] of a [`Kind`].
@@ -454,12 +267,6 @@ impl<K: Kind> Strategy for Typed<K> {
     }
 }
 
-impl From<ErrorList> for Findings {
-    fn from(errors: ErrorList) -> Self {
-        Self { errors, warnings: Vec::new() }
-    }
-}
-
 /// The [`ResourceOps`] of an [`AlternateVersion`]: another shape on the wire, and the strategy of the stored kind.
 pub struct Alternate<V: AlternateVersion> {
     info: ResourceInfo,
@@ -532,6 +339,9 @@ impl<V: AlternateVersion> ResourceOps for Alternate<V> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::Metadata;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
     use super::*;
     use crate::kinds;
 

@@ -27,7 +27,7 @@ use crate::Registry;
 use crate::admission::{self, Attributes, Codec};
 use crate::kind::{Context, Subresource};
 use crate::meta;
-use crate::ops::{Object, cast_into};
+use crate::object::{Object, cast_into};
 use crate::request::{Target, WriteOptions, Written};
 use crate::table::{Resource, ResourceInfo};
 use commit::Committed;
@@ -237,7 +237,7 @@ impl<'a> Write<'a> {
         Context { now: self.now, user, namespace, dry_run, allocators, store }
     }
 
-    /// Who writes which fields.
+    /// The field manager of the write.
     pub(crate) fn writer(&self) -> Result<managed_fields::Writer<'a>, ApiError> {
         let (resource, subresource) = (self.resource()?.as_ref(), self.subresource());
         Ok(managed_fields::Writer { resource, subresource, options: self.options, now: self.now })
@@ -269,7 +269,7 @@ pub(crate) struct Proposed {
 }
 
 impl Proposed {
-    /// An object whose fields are of whoever writes them.
+    /// An object whose `managedFields` follow from who writes it.
     pub(crate) fn new(object: Box<dyn Object>) -> Self {
         Self { object: Some(object), managed_fields: None }
     }
@@ -397,7 +397,7 @@ impl Registry {
             if write.takes(Step::Validate) {
                 validate::object(write, &proposed, old, &mut warnings)?;
             }
-            // 6. Authorize escalation, then whoever of admission may only refuse.
+            // 6. Authorize escalation, then run the plugins that may only refuse.
             if write.takes(Step::AuthorizeEscalation) {
                 authorize::run(write, &proposed, old)?;
             }
@@ -415,7 +415,7 @@ impl Registry {
                 change => change,
             };
             let mut names = 1;
-            // Who has a name made up, or meets a change of its namespace or its quotas, is not admitted once more.
+            // A create whose generated name was taken, or whose namespace or quotas changed, is not admitted once more.
             for _ in 0..ATTEMPTS {
                 // 7. Allocate and charge.
                 let charged = charge::run(write, attributes, change, &proposed, stored).await?;

@@ -19,7 +19,7 @@ use crate::admission::Codec;
 use crate::decode::Report;
 use crate::kind::{ScaleView, Subresource};
 use crate::meta;
-use crate::ops::{Object, cast, cast_mut};
+use crate::object::{Object, cast, cast_mut};
 use crate::pipeline::decode::{self, report_for};
 use crate::pipeline::{Action, Patch, Propose, Proposed, Stored, Write, fields_of_replicas};
 use crate::request::{Target, WriteOptions, Written};

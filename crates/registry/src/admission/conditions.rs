@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use super::Attributes;
 use super::webhook::review;
 use crate::kinds::check::Report;
-use crate::ops::Object;
+use crate::object::Object;
 
 /// The most conditions there may be; upstream's figure.
 const MAX: usize = 64;

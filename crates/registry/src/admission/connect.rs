@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Registry;
 use crate::kind::Subresource;
-use crate::ops::Object;
+use crate::object::Object;
 use crate::request::{Target, WriteOptions};
 use crate::user::User;
 

@@ -11,7 +11,7 @@ use machinery::status::ApiError;
 use super::{AdmissionPlugin, Attributes, object_of_mut};
 use crate::kinds::common::entry;
 use crate::kinds::networking::CLASS_ANNOTATION;
-use crate::ops::Object;
+use crate::object::Object;
 
 const MARK: &str = "ingressclass.kubernetes.io/is-default-class";
 

@@ -12,7 +12,7 @@ use machinery::status::ApiError;
 use super::{AdmissionPlugin, Attributes, CLAIMS, object_of_mut};
 use crate::kinds::common::entry;
 use crate::kinds::storage::CLASS_ANNOTATION;
-use crate::ops::Object;
+use crate::object::Object;
 
 const MARKS: [&str; 2] =
     ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];

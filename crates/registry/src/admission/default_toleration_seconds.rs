@@ -7,7 +7,7 @@ use machinery::status::ApiError;
 
 use super::{AdmissionPlugin, Attributes, PODS, object_of_mut};
 use crate::kinds::common::{list, text};
-use crate::ops::Object;
+use crate::object::Object;
 
 /// How long a pod stays there.
 const SECONDS: i64 = 300;

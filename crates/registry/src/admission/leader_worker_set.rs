@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::{AdmissionPlugin, Attributes, PODS, object_of_mut};
 use crate::custom::CRDS;
 use crate::kinds::common::{entry, text};
-use crate::ops::Object;
+use crate::object::Object;
 
 /// The definition of LeaderWorkerSets.
 const DEFINITION: &str = "leaderworkersets.leaderworkerset.x-k8s.io";

@@ -13,7 +13,7 @@ use machinery::status::ApiError;
 
 use super::{AdmissionPlugin, Attributes, CLAIMS, Operation, PODS, no_object, object_of, object_of_mut};
 use crate::kind::Subresource;
-use crate::ops::Object;
+use crate::object::Object;
 
 /// Says in a pod what was filled in.
 const NOTE: &str = "kubernetes.io/limit-ranger";

@@ -58,7 +58,7 @@ use store::{Key, Op};
 use crate::Registry;
 use crate::decode::Report;
 use crate::kind::Subresource;
-use crate::ops::{Object, cast, cast_mut};
+use crate::object::{Object, cast, cast_mut};
 use crate::table::{Resource, ResourceInfo};
 use crate::user::User;
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::webhook::{Hook, call, concerns, mutating};
 use super::{AdmissionPlugin, Attributes, scope};
-use crate::ops::Object;
+use crate::object::Object;
 
 /// The plugin.
 pub(super) struct MutatingAdmissionWebhook;
@@ -44,7 +44,7 @@ impl AdmissionPlugin for MutatingAdmissionWebhook {
                 }
             }
         }
-        // Who wants to see what others did afterwards is asked once more.
+        // A webhook whose `reinvocationPolicy` is `IfNeeded` is called again when a later one changed the object.
         if let Some(last) = last_change {
             for (index, hook) in hooks.iter().enumerate() {
                 let again = hook.reinvoke && (index < last || (index != last && called[index]));

@@ -8,7 +8,7 @@ use machinery::status::{ApiError, Cause};
 use store::{Entry, Op, Precondition};
 
 use super::{AdmissionPlugin, Attributes, Operation};
-use crate::ops::Object;
+use crate::object::Object;
 use crate::request::Target;
 
 /// The plugin. That the namespace is still there is a condition of the commit as well.

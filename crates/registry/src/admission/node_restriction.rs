@@ -14,7 +14,7 @@ use machinery::status::ApiError;
 use super::{AdmissionPlugin, Attributes, Operation, PODS, object_of};
 use crate::kind::Subresource;
 use crate::kinds::common::text;
-use crate::ops::{Object, cast};
+use crate::object::{Object, cast};
 use crate::user::MASTERS;
 
 /// What begins with this was said of the node by an administrator, who relies on it.

@@ -9,7 +9,7 @@ use machinery::status::ApiError;
 use super::{AdmissionPlugin, Attributes, CLAIMS, object_of};
 use crate::kinds::common::text;
 use crate::kinds::storage::{class_of, requested};
-use crate::ops::Object;
+use crate::object::Object;
 
 /// The plugin.
 pub(super) struct PersistentVolumeClaimResize;

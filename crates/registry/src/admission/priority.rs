@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{AdmissionPlugin, Attributes, PODS, object_of, object_of_mut};
 use crate::kinds::common::{blank, default_text, text};
 use crate::kinds::priority_class::SYSTEM_CLASSES;
-use crate::ops::Object;
+use crate::object::Object;
 
 const CLASSES: &str = "scheduling.k8s.io/priorityclasses";
 

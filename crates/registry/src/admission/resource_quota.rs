@@ -13,7 +13,7 @@ use store::{Op, Precondition};
 
 use super::{AdmissionPlugin, Attributes, CLAIMS, Operation, PODS};
 use crate::kind::Subresource;
-use crate::ops::{Object, cast};
+use crate::object::{Object, cast};
 use crate::pipeline::{encode, managed_fields};
 use crate::read;
 

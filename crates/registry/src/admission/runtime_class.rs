@@ -8,7 +8,7 @@ use machinery::status::ApiError;
 
 use super::{AdmissionPlugin, Attributes, PODS, object_of, object_of_mut};
 use crate::kinds::common::text;
-use crate::ops::Object;
+use crate::object::Object;
 
 /// The plugin.
 pub(super) struct RuntimeClass;

@@ -6,7 +6,7 @@ use machinery::selector::LabelSelector;
 
 use super::{Attributes, Operation};
 use crate::kind::Subresource;
-use crate::ops::Object;
+use crate::object::Object;
 use crate::request::Target;
 use crate::table::ResourceInfo;
 

@@ -15,7 +15,7 @@ use store::Key;
 
 use super::{AdmissionPlugin, Attributes, PODS, object_of, object_of_mut};
 use crate::kinds::common::{default_text, entry, list, text};
-use crate::ops::Object;
+use crate::object::Object;
 
 /// The account of a pod that names none.
 const DEFAULT: &str = "default";

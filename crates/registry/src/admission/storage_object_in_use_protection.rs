@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use machinery::status::ApiError;
 
 use super::{AdmissionPlugin, Attributes, CLAIMS, no_object};
-use crate::ops::Object;
+use crate::object::Object;
 
 const VOLUMES: &str = "core/persistentvolumes";
 

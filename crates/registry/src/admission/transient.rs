@@ -12,7 +12,7 @@ use crate::Registry;
 use crate::custom::CustomObject;
 use crate::decode::{self, Report};
 use crate::kind::Subresource;
-use crate::ops::{Object, cast, cast_mut};
+use crate::object::{Object, cast, cast_mut};
 use crate::pipeline::{Action, Proposal, Proposed, Stored, Write};
 use crate::request::{Target, WriteOptions};
 use crate::table::ResourceInfo;
@@ -114,7 +114,7 @@ impl Registry {
         options: &WriteOptions,
         warnings: &mut Vec<String>,
     ) -> Result<Value, ApiError> {
-        // Who asks what they may do asks often, and mostly there is nobody to look at it.
+        // Reviews are asked often, and mostly no webhook is configured.
         if !webhook::any(self) {
             return Ok(review);
         }

@@ -7,7 +7,7 @@ use machinery::status::ApiError;
 
 use super::webhook::{call, concerns, validating};
 use super::{AdmissionPlugin, Attributes, scope};
-use crate::ops::Object;
+use crate::object::Object;
 
 /// The plugin.
 pub(super) struct ValidatingAdmissionWebhook;

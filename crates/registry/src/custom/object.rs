@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
-use crate::ops::Object;
+use crate::object::Object;
 
 /// An object of a custom resource.
 #[derive(Debug, Clone, Default)]

@@ -18,8 +18,10 @@ use crate::column::Column;
 use crate::decode::{self, DecodeError, Report};
 use crate::descriptor::Subresource;
 use crate::kind::{Context, Reservation, ScaleView, bump_generation};
-use crate::ops::{Deletion, Findings, Object, ResourceOps, Strategy, cast, cast_mut};
+use crate::object::{Object, cast, cast_mut};
+use crate::ops::ResourceOps;
 use crate::scan;
+use crate::strategy::{Deletion, Findings, Strategy};
 use crate::table::ResourceInfo;
 
 /// A version of a custom resource.

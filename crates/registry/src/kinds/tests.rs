@@ -42,7 +42,7 @@ fn every_kind_keeps_its_promises() {
         let bytes = body.to_string().into_bytes();
         let mut object = resource.decode(&bytes, &mut Report::ignore()).unwrap_or_else(|_| panic!("{kind} decodes"));
         resource.strategy().default(object.as_mut()).expect("its own type");
-        let encode = |object: &dyn crate::ops::Object| {
+        let encode = |object: &dyn crate::object::Object| {
             let mut out = Vec::new();
             resource.encode(object, &mut out).expect("JSON");
             out

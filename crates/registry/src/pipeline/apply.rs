@@ -168,7 +168,7 @@ fn last_applied(live: &Value, api_version: &str, place: &managed::Place<'_>) -> 
     Some(fields.difference(&changes.modified).difference(&changes.added).difference(&changes.removed))
 }
 
-/// Who goes back to applying on the client's side finds there what was applied here.
+/// Keeps the annotation of client-side apply up to date, for a client that goes back to it.
 fn keep_last_applied(object: &mut Value, config: &Value) {
     let annotations = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
     let Some(annotations) = annotations.filter(|all| all.get(LAST_APPLIED).is_some_and(|text| text != "")) else {

@@ -5,7 +5,7 @@ use machinery::status::ApiError;
 
 use super::{Proposed, Write};
 use crate::kind::Subresource;
-use crate::ops::Object;
+use crate::object::Object;
 use crate::request::Target;
 use crate::user::User;
 

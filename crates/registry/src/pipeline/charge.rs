@@ -12,7 +12,7 @@ use super::{Change, Proposed, Step, Stored, Write, commit, managed_fields};
 use crate::admission::{Attributes, PLUGINS, resource_quota};
 use crate::custom::CRDS;
 use crate::kind::Reservation;
-use crate::ops::Object;
+use crate::object::Object;
 use crate::read::{attributes as selectable, key_of};
 
 /// A change that is ready to be committed. What it has taken is given back when it is dropped.

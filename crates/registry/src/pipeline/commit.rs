@@ -8,7 +8,8 @@ use super::charge::Charged;
 use super::{Change, Outcome, Stored, Write, managed_fields};
 use crate::Registry;
 use crate::custom;
-use crate::ops::{Object, ResourceOps};
+use crate::object::Object;
+use crate::ops::ResourceOps;
 use crate::scan;
 use crate::table::ResourceInfo;
 

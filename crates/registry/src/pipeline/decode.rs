@@ -9,7 +9,7 @@ use store::Entry;
 
 use super::{Action, Proposal, Proposed, Stored, Write};
 use crate::decode::{self, DecodeError, Report, TypeMeta};
-use crate::ops::Object;
+use crate::object::Object;
 use crate::request::{FieldValidation, Target, WriteOptions};
 use crate::table::{Resource, ResourceInfo};
 

@@ -15,7 +15,8 @@ use store::Encoded;
 
 use crate::kind::{MetadataReset, Subresource};
 use crate::meta;
-use crate::ops::{Object, ResourceOps};
+use crate::object::Object;
+use crate::ops::ResourceOps;
 use crate::request::WriteOptions;
 use crate::scan;
 
@@ -54,7 +55,7 @@ pub(crate) fn join(encoded: Encoded, managed_fields: &str) -> Encoded {
     Encoded::new(bytes, encoded.revision_at + KEY.len() + managed_fields.len() + 1)
 }
 
-/// Who writes an object, and through what.
+/// The field manager of a write: who writes an object, and through which subresource.
 pub(crate) struct Writer<'a> {
     pub(crate) resource: &'a dyn ResourceOps,
     pub(crate) subresource: Option<Subresource>,

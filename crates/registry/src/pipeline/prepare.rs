@@ -6,7 +6,7 @@ use machinery::status::ApiError;
 use super::{Action, Write};
 use crate::kind::Subresource;
 use crate::meta;
-use crate::ops::Object;
+use crate::object::Object;
 
 /// Prepares the object that the request brings.
 pub(super) fn first(write: &Write<'_>, new: &mut dyn Object, old: Option<&dyn Object>) -> Result<(), ApiError> {

@@ -7,7 +7,7 @@ use machinery::status::ApiError;
 use super::{Proposed, Write, mutate};
 use crate::admission::{Attributes, PLUGINS};
 use crate::meta;
-use crate::ops::Object;
+use crate::object::Object;
 use crate::table::ResourceInfo;
 
 /// Validates metadata and object.

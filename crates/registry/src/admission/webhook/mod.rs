@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::Attributes;
 use super::conditions::Facts;
 use crate::Registry;
-use crate::ops::Object;
+use crate::object::Object;
 pub(crate) use configured::{ClientConfig, Configured, ServiceTarget};
 pub(super) use configured::{Hook, mutating, validating};
 

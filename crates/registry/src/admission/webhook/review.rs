@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
 use crate::kind::Subresource;
-use crate::ops::Object;
+use crate::object::Object;
 
 /// A request as it is sent.
 pub(super) struct Request {
