@@ -1,6 +1,6 @@
 //! From the bytes of a request to a typed object, in one pass.
 //!
-//! The object's own `Deserialize` runs over serde_json through a thin layer ([`track`]) which knows the path of the
+//! The object's own `Deserialize` runs over serde_json through a thin layer (`track`) which knows the path of the
 //! value at hand and thereby
 //!
 //! - reports unknown and duplicate fields, as strict validation and warnings need them,

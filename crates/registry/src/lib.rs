@@ -5,7 +5,7 @@
 //!
 //! # The life of a write
 //!
-//! Every request that changes something, or opens a connection, takes the steps of the [`pipeline`] (`Registry::run`), in
+//! Every request that changes something, or opens a connection, takes the steps of the `pipeline` (`Registry::run`), in
 //! one file each. Which of them do not apply to a request is in one table there.
 //!
 //! 1. **Decode** the body ([`decode`]); unknown and duplicate fields are reported as `fieldValidation` asks. A patch is
@@ -14,7 +14,7 @@
 //! 2. Set the **defaults**, and note whose fields the client's are now (`managedFields`).
 //! 3. **Prepare** for create or update: the metadata all kinds have in common ([`meta`]), then the strategy of the kind
 //!    (status stripped, generation counted).
-//! 4. **Mutate**: the plugins of [`admission`] that may change the object, webhooks among them.
+//! 4. **Mutate**: the plugins of `admission` that may change the object, webhooks among them.
 //! 5. **Validate** metadata and object.
 //! 6. **Authorize escalation** ([`EscalationCheck`]): rights do not grow by being written down. Then the plugins that may
 //!    only refuse.
@@ -24,7 +24,7 @@
 //!    again from the stored object, as long as the client did not ask for a particular version of it.
 //!
 //! Reads decode nothing: a get is a copy of bytes, a list a concatenation, a watch event is encoded once for all
-//! watchers ([`read`], [`mod@watch`]).
+//! watchers (`read`, [`mod@watch`]).
 //!
 //! # The front door
 //!

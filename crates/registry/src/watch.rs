@@ -1,6 +1,6 @@
 //! Watch: the changes of a collection as they happen, in batches.
 //!
-//! A watch is a cursor into the store's events with a filter. What the filter does to an event is [`show`]: an object
+//! A watch is a cursor into the store's events with a filter. What the filter does to an event is `show`: an object
 //! that begins to match appears as ADDED, one that ceases to match as DELETED. Each event is encoded once, for all
 //! watchers ([`WatchEvent::encoded`]).
 

@@ -1,4 +1,4 @@
-//! Create, update and patch: where the object of each comes from. All then take the steps of the [`pipeline`](crate::pipeline).
+//! Create, update and patch: where the object of each comes from. All then take the steps of the `pipeline`.
 
 use machinery::status::{ApiError, Reason};
 
