@@ -333,9 +333,9 @@ impl Encoder<'_, '_> {
             Type::Message(id) => {
                 let (start, api_type) = (self.out.open(number), id.get());
                 if api_type.is_either {
-                    self.either(api_type)?
+                    self.either(api_type)?;
                 } else {
-                    self.message(api_type)?
+                    self.message(api_type)?;
                 }
                 self.out.close(start);
             }
