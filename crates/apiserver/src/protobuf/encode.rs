@@ -131,16 +131,13 @@ pub(crate) struct List<'a> {
     length: usize,
 }
 
-/// Items are gathered into pieces of about this size.
+/// A piece is full at this size; the item that fills it mostly fits into an eighth more.
 const PIECE: usize = 64 * 1024;
 
 impl<'a> List<'a> {
-    /// An empty list; its items are objects of the kind `item`.
-    ///
-    /// # Errors
-    /// When the kind of the list or of its items has no protobuf form.
+    /// An empty list, whose items will be objects of the kind `item`.
     pub(crate) fn new(list: Kind<'a>, item: Kind<'_>) -> Self {
-        let piece = Message::with_capacity(PIECE);
+        let piece = Message::with_capacity(PIECE + PIECE / 8);
         Self { item: item.api_type, list, pieces: VecDeque::new(), piece, length: 0 }
     }
 
@@ -154,7 +151,7 @@ impl<'a> List<'a> {
         self.piece.close(item);
         let full = self.piece.len() >= PIECE;
         if full {
-            self.cut(PIECE);
+            self.cut(PIECE + PIECE / 8);
         }
         Ok(full)
     }
@@ -164,7 +161,9 @@ impl<'a> List<'a> {
     /// # Errors
     /// When the metadata is none.
     pub(crate) fn finish(mut self, metadata: &[u8]) -> Result<VecDeque<Bytes>, EncodeError> {
-        self.cut(0);
+        if self.piece.len() > 0 {
+            self.cut(0);
+        }
         let mut own = Message::with_capacity(metadata.len());
         let member = self.list.api_type.members().iter().find(|member| member.field.name == "metadata");
         let member = member.ok_or(EncodeError::Broken("it is no list"))?;

@@ -130,11 +130,12 @@ impl Message {
         self.0
     }
 
-    /// The whole as a frame whose first four bytes, kept free, are the length of the rest; `None` when that is too much.
+    /// The whole as a frame whose first four bytes, kept free, are the length of the rest; `None` when that is too much. It is
+    /// kept for other watchers, so it has no room to spare.
     pub(super) fn into_frame(mut self) -> Option<Bytes> {
         let (head, rest) = self.0.split_first_chunk_mut::<4>()?;
         *head = u32::try_from(rest.len()).ok()?.to_be_bytes();
-        Some(self.0.into())
+        Some(self.0.into_boxed_slice().into())
     }
 
     /// Bytes that are no field.
