@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use coracle_store as store;
 use hdrhistogram::Histogram;
-use store::{Attributes, Encoded, Expect, Key, Op, Options, Store};
+use store::{Attributes, Encoded, Key, Op, Options, Precondition, Store};
 use tokio::task::JoinSet;
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
@@ -50,7 +50,7 @@ fn create(name: String) -> Op {
         key: Key::new(RESOURCE, "default", name),
         value: Encoded::new(vec![b'x'; SIZE], SIZE / 2),
         attributes: Attributes::default(),
-        expect: Expect::Absent,
+        precondition: Precondition::Absent,
     }
 }
 
@@ -119,7 +119,7 @@ async fn watches(dir: &Path, watchers: usize, events: usize, clients: usize) -> 
                     key: Key::new(RESOURCE, "default", format!("w{client}-{n}")),
                     value: Encoded::new(value, SIZE / 2),
                     attributes: Attributes::default(),
-                    expect: Expect::Any,
+                    precondition: Precondition::Any,
                 };
                 store.commit(op).await?;
             }
