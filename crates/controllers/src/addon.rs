@@ -2,7 +2,7 @@
 //! installs is there. And the objects of other such kinds, which these controllers make and look at.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use informer::{Cause, Change, Informer, ObjectKey, WorkQueue};
@@ -12,6 +12,7 @@ use kube::Client;
 use kube::api::{ApiResource, DynamicObject, ListParams, PartialObjectMeta};
 use kube::runtime::watcher;
 use machinery::addon::installed;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -253,8 +254,8 @@ impl Objects {
         self.slot().clone()
     }
 
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Informer<DynamicObject>>> {
-        self.informer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slot(&self) -> parking_lot::MutexGuard<'_, Option<Informer<DynamicObject>>> {
+        self.informer.lock()
     }
 }
 

@@ -1,12 +1,12 @@
 //! Server-side apply of what a controller makes, without sending again what is as it was left.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use informer::ObjectKey;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
 use crate::client::{Api, Error};
@@ -71,7 +71,7 @@ impl Applier {
     }
 
     fn sent(&self) -> MutexGuard<'_, HashMap<ObjectKey, Sent>> {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sent.lock()
     }
 }
 

@@ -13,12 +13,12 @@
 //! `ControllerExpectations`, five minutes); these are names and versions, so that a wrong guess costs seconds.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use informer::{Change, ObjectKey};
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use parking_lot::{Mutex, MutexGuard};
 // The clock of the queues that keys come back from: a simulation runs ahead of the wall's.
 use tokio::time::Instant;
 
@@ -209,7 +209,7 @@ impl Expectations {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // A lock of the standard library: never held across an await.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -3,10 +3,11 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use kube::runtime::watcher;
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Informer, Object, Reconciles, Watched, WorkQueue};
@@ -49,7 +50,7 @@ impl Informers {
         K: Object,
         K::DynamicType: Default + Clone,
     {
-        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut started = self.started.lock();
         let slot = started.entry(TypeId::of::<K>()).or_insert_with(|| {
             Box::new(Informer::<K>::start(
                 Api::all(self.client.clone()),

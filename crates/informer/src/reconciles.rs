@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
@@ -47,7 +48,7 @@ impl Reconciles {
     }
 
     fn controllers(&self) -> MutexGuard<'_, BTreeMap<&'static str, Arc<Stats>>> {
-        self.controllers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.controllers.lock()
     }
 }
 
@@ -244,11 +245,11 @@ impl Stats {
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<Instant>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 
     fn latest(&self) -> MutexGuard<'_, VecDeque<Arc<Reconcile>>> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+        self.latest.lock()
     }
 }
 

@@ -22,7 +22,7 @@ mod target;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use informer::{Action, EventType, Informer, ObjectKey, Recorder, WorkQueue};
@@ -31,6 +31,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, Resource as _};
 use machinery::selector::LabelSelector;
+use parking_lot::{Mutex, MutexGuard};
 
 use self::behavior::History;
 use self::plan::{Plan, Snapshot};
@@ -167,6 +168,6 @@ impl Autoscalers {
     }
 
     fn memory(&self) -> MutexGuard<'_, HashMap<ObjectKey, Memory>> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock()
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use informer::{ObjectKey, ObjectVersion, Write, record_write};
 use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
 use kube::Client;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
 use crate::client;
@@ -141,7 +141,7 @@ impl Targets {
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<(String, String), Mapping>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 }
 

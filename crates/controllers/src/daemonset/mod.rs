@@ -9,7 +9,7 @@ pub(crate) mod plan;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use informer::{Action, Change, EventType, Informer, ObjectKey, WorkQueue};
 use jiff::{SignedDuration, Timestamp};
@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use machinery::placement::taints;
 use machinery::selector::LabelSelector;
+use parking_lot::Mutex;
 
 use self::plan::{Plan, Snapshot};
 use crate::client::Error;
@@ -201,9 +202,9 @@ impl DaemonSets {
         owner.patch_status(&self.client, (&old, status), Some((&self.expectations, &shown))).await
     }
 
-    fn failures(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, Failures>> {
+    fn failures(&self) -> parking_lot::MutexGuard<'_, HashMap<ObjectKey, Failures>> {
         // A lock of the standard library: never held across an await.
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failures.lock()
     }
 }
 

@@ -15,7 +15,7 @@ mod state;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use informer::{Action, Cause, EventType, Informer, ObjectKey, Recorder, WorkQueue};
 use jiff::Timestamp;
@@ -28,6 +28,7 @@ use kube::api::{
 };
 use kube::runtime::watcher;
 use machinery::addon::RBG;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use self::plan::{Plan, Snapshot};
@@ -307,8 +308,8 @@ impl RoleBasedGroups {
         Ok(())
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, Vec<(&'static str, String)>>> {
+    fn told(&self) -> parking_lot::MutexGuard<'_, HashMap<ObjectKey, Vec<(&'static str, String)>>> {
         // A lock of the standard library: never held across an await.
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+        self.told.lock()
     }
 }

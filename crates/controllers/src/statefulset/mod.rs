@@ -11,7 +11,7 @@ mod service;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use informer::{Action, EventType, Informer, ObjectKey, WorkQueue};
@@ -21,6 +21,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
 use machinery::selector::LabelSelector;
+use parking_lot::Mutex;
 use serde_json::json;
 
 use self::plan::{Plan, Revision, Snapshot};
@@ -113,7 +114,7 @@ impl Controller for StatefulSets {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(set) = self.sets.get(key) else {
             self.expectations.forget(key);
-            self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            self.told.lock().remove(key);
             self.pods.expectations.forget(key);
             self.history.expectations.forget(key);
             return Ok(Action::AwaitChange.because("the set is gone"));
@@ -154,7 +155,7 @@ impl StatefulSets {
         let name = service::name_of(set).filter(|_| self.services.is_synced())?;
         let found = self.services.get(&ObjectKey::new(&owner.key.namespace, name));
         let verdict = service::look(set, found.as_deref(), Timestamp::now());
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         match verdict {
             Verdict::Fine => {
                 told.remove(&owner.key);
