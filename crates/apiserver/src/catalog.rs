@@ -1,5 +1,5 @@
 //! Everything that is served, as discovery and OpenAPI describe it: the registry's resources, and the few that only
-//! answer a question and store nothing. Discovery lists what [`extension`](crate::extension)s serve, too.
+//! answer a question and store nothing. Discovery lists what components mount ([`aggregated_api`](crate::aggregated_api)), too.
 
 use std::collections::HashMap;
 use std::sync::Arc;

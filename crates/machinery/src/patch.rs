@@ -1,4 +1,4 @@
-//! The three kinds of patch, on JSON values: [`json_patch`], [`merge_patch`] and [`strategic_merge_patch`].
+//! The three kinds of patch, on JSON values: [`json_patch()`], [`merge_patch`] and [`strategic_merge_patch`].
 //!
 //! They take and return whole documents and know nothing of types but the facts in [`crate::api_types`]; what comes out is
 //! decoded and validated like any other write.

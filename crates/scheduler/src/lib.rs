@@ -7,7 +7,7 @@
 //!                           └── cluster changes wake those they may help
 //! ```
 //!
-//! [`schedule`] is the decision: a pure function of the cluster as it is and the pod, made of [plugins], each a file and
+//! [`schedule()`] is the decision: a pure function of the cluster as it is and the pod, made of [plugins], each a file and
 //! a row in a table; a [`Profile`] says which of them count and how much. Where no node will do, [`preempt`] looks for
 //! pods of lower priority to preempt. Pods that are of use only together are placed together, or not at all: [`gang`].
 //!

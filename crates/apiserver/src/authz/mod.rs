@@ -9,7 +9,7 @@
 //! | kubelets | [`node`]: fixed rules, and what the pods of the node refer to |
 //! | everybody | [`rbac`]: roles and bindings, of which [`policy`] is the index and [`rules`] the meaning |
 //!
-//! [`bootstrap`] writes the roles every cluster has; [`escalation`] keeps rights from growing by being written down.
+//! [`mod@bootstrap`] writes the roles every cluster has; [`escalation`] keeps rights from growing by being written down.
 
 mod bootstrap;
 mod escalation;

@@ -38,7 +38,7 @@ pub struct Rbac {
 }
 
 impl Rbac {
-    /// An authorizer over the roles and bindings in `store`. Before [`bootstrap`](super::bootstrap) has run there are
+    /// An authorizer over the roles and bindings in `store`. Before [`bootstrap`](super::bootstrap()) has run there are
     /// none in a new cluster, and nobody but `system:masters` may do anything.
     #[must_use]
     pub fn new(store: &Store) -> Arc<Self> {

@@ -1,7 +1,7 @@
 //! Protobuf bodies of requests and responses.
 //!
 //! Go clients write and read objects of the built-in kinds as protobuf by default. Everything behind this module sees JSON:
-//! what comes in is decoded to it ([`decode`]), and what goes out is encoded from it ([`encode`]), in one pass over the bytes
+//! what comes in is decoded to it ([`decode`]), and what goes out is encoded from it ([`mod@encode`]), in one pass over the bytes
 //! that the store holds. What the fields are says [`machinery::api_types`].
 //!
 //! A body is the four bytes `k8s\0` and an envelope (`runtime.Unknown`) which names version and kind and holds the object

@@ -1,6 +1,6 @@
 //! Probes: is a container up, alive, and ready for traffic?
 //!
-//! [`AttemptResult`] is what one attempt says, [`Tally`] counts attempts against the thresholds, [`run`] is the task of one
+//! [`AttemptResult`] is what one attempt says, [`Tally`] counts attempts against the thresholds, [`run()`] is the task of one
 //! probe of one container. Verdicts go to the pod's worker; nothing here decides what follows from them.
 
 mod attempt;

@@ -1,7 +1,7 @@
 //! The fields of a new object, from its bytes to FieldsV1 in one pass: the write that happens most often, and the one
 //! where every field is new, builds no tree.
 //!
-//! It says what [`compare`](super::compare) would of an empty object and this one.
+//! It says what [`compare`](super::compare()) would of an empty object and this one.
 
 use serde_json::Value;
 

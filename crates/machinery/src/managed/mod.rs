@@ -8,11 +8,11 @@
 //! |---|---|
 //! | [`set`] | sets of fields, as FieldsV1 |
 //! | [`topology`] | how the values of a type are merged: the facts, and what is known without any |
-//! | [`compare`] | from objects to sets |
-//! | [`added`] | the fields of a new object, from its bytes |
-//! | [`merge`] | from a live object and a configuration to the object applied |
+//! | [`mod@compare`] | from objects to sets |
+//! | [`mod@added`] | the fields of a new object, from its bytes |
+//! | [`mod@merge`] | from a live object and a configuration to the object applied |
 //! | [`entries`] | the list of managers, as objects have it |
-//! | [`update`], [`apply`] | the two operations |
+//! | [`mod@update`], [`mod@apply`] | the two operations |
 //! | [`written`] | updates of text, of which little is decoded |
 //!
 //! Upstream: `sigs.k8s.io/structured-merge-diff` and `k8s.io/apimachinery/pkg/util/managedfields`. All versions of a
