@@ -5,8 +5,6 @@
 //! fields come in the order of the JSON rather than of their numbers, and an embedded struct once for each of its fields,
 //! which are merged by whoever reads them: both are what the format allows.
 
-use std::collections::VecDeque;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -44,7 +42,8 @@ impl From<Broken> for EncodeError {
 pub(crate) struct Kind<'a> {
     api_version: &'a str,
     kind: &'a str,
-    api_type: &'static ApiType,
+    /// What objects of it are made of.
+    pub(crate) api_type: &'static ApiType,
 }
 
 impl<'a> Kind<'a> {
@@ -121,66 +120,35 @@ pub(crate) fn watch_event(event: &str, object: &[u8]) -> Result<Bytes, EncodeErr
     out.into_frame().ok_or(EncodeError::Broken("it is longer than a frame"))
 }
 
-/// A list being encoded, item by item.
-pub(crate) struct List<'a> {
-    item: &'static ApiType,
-    list: Kind<'a>,
-    /// Items that are encoded, in pieces of a good size.
-    pieces: VecDeque<Bytes>,
-    piece: Message,
-    length: usize,
+/// Some items of a list, one behind the other; `item` is the type of each.
+///
+/// # Errors
+/// When an object is not of its kind.
+pub(crate) fn list_items(item: &ApiType, objects: &[Bytes]) -> Result<Bytes, EncodeError> {
+    // Names of fields and punctuation are half of most objects.
+    let mut out = Message::with_capacity(objects.iter().map(Bytes::len).sum::<usize>() * 5 / 8);
+    for object in objects {
+        let start = out.open(2);
+        Encoder { json: Json::new(object), out: &mut out }.message(item)?;
+        out.close(start);
+    }
+    Ok(out.into_vec().into())
 }
 
-/// A piece is full at this size; the item that fills it mostly fits into an eighth more.
-const PIECE: usize = 64 * 1024;
-
-impl<'a> List<'a> {
-    /// An empty list, whose items will be objects of the kind `item`.
-    pub(crate) fn new(list: Kind<'a>, item: Kind<'_>) -> Self {
-        let piece = Message::with_capacity(PIECE + PIECE / 8);
-        Self { item: item.api_type, list, pieces: VecDeque::new(), piece, length: 0 }
-    }
-
-    /// Adds an item; says whether a piece is full, which is when whoever encodes a long list may let others run.
-    ///
-    /// # Errors
-    /// When the object is not of its kind.
-    pub(crate) fn push(&mut self, object: &[u8]) -> Result<bool, EncodeError> {
-        let item = self.piece.open(2);
-        Encoder { json: Json::new(object), out: &mut self.piece }.message(self.item)?;
-        self.piece.close(item);
-        let full = self.piece.len() >= PIECE;
-        if full {
-            self.cut(PIECE + PIECE / 8);
-        }
-        Ok(full)
-    }
-
-    /// The whole body; `metadata` is the JSON of the list's own.
-    ///
-    /// # Errors
-    /// When the metadata is none.
-    pub(crate) fn finish(mut self, metadata: &[u8]) -> Result<VecDeque<Bytes>, EncodeError> {
-        if self.piece.len() > 0 {
-            self.cut(0);
-        }
-        let mut own = Message::with_capacity(metadata.len());
-        let member = self.list.api_type.members().iter().find(|member| member.field.name == "metadata");
-        let member = member.ok_or(EncodeError::Broken("it is no list"))?;
-        Encoder { json: Json::new(metadata), out: &mut own }.member(member)?;
-        let mut head = Message::with_capacity(own.len() + 64);
-        self.list.begin(&mut head);
-        head.head(2, own.len() + self.length);
-        head.raw(own.as_slice());
-        self.pieces.push_front(head.into_vec().into());
-        Ok(self.pieces)
-    }
-
-    fn cut(&mut self, next: usize) {
-        let piece = std::mem::replace(&mut self.piece, Message::with_capacity(next));
-        self.length += piece.len();
-        self.pieces.push_back(piece.into_vec().into());
-    }
+/// What stands before the items of a list, which take `length` bytes; `metadata` is the JSON of the list's own.
+///
+/// # Errors
+/// When the metadata is none.
+pub(crate) fn list_head(list: Kind<'_>, metadata: &[u8], length: usize) -> Result<Bytes, EncodeError> {
+    let mut own = Message::with_capacity(metadata.len());
+    let member = list.api_type.members().iter().find(|member| member.field.name == "metadata");
+    let member = member.ok_or(EncodeError::Broken("it is no list"))?;
+    Encoder { json: Json::new(metadata), out: &mut own }.member(member)?;
+    let mut head = Message::with_capacity(own.len() + 64);
+    list.begin(&mut head);
+    head.head(2, own.len() + length);
+    head.raw(own.as_slice());
+    Ok(head.into_vec().into())
 }
 
 /// A string without escapes.

@@ -20,7 +20,7 @@ pub(crate) mod tests;
 use machinery::api_types::ApiType;
 
 pub(crate) use decode::{DecodeError, to_json};
-pub(crate) use encode::{Kind, List, encode, watch_event};
+pub(crate) use encode::{Kind, encode, list_head, list_items, watch_event};
 pub(crate) use wire::Message;
 
 /// The media type of these bodies.

@@ -159,27 +159,56 @@ fn metadata(call: &Call<'_>, page: &ListPage) -> VecDeque<Bytes> {
     pieces
 }
 
-/// A list in protobuf, encoded from its objects' own bytes. A long one lets other requests run in between.
+/// So many bytes of JSON are encoded at a time, which takes about a millisecond.
+const PORTION: usize = 256 * 1024;
+
+/// A list in protobuf, encoded from its objects' own bytes. Of a long one several portions are encoded at once, and other
+/// requests have their turn in between.
 async fn protobuf_list(call: &Call<'_>, shape: Shape, page: &ListPage) -> Result<VecDeque<Bytes>, ApiError> {
     let info = call.resource().info();
-    let kind = |api_version, kind| protobuf::Kind::new(api_version, kind).map_err(ApiError::internal);
     let (list, item, bodies) = match shape {
-        Shape::Metadata => (
-            kind("meta.k8s.io/v1", "PartialObjectMetadataList")?,
-            kind("meta.k8s.io/v1", "PartialObjectMetadata")?,
-            page.entries.iter().map(|entry| entry.value.clone()).collect(),
-        ),
-        _ => (
-            kind(&info.api_version, &info.list_kind)?,
-            kind(&info.api_version, &info.kind)?,
-            call.registry().bodies(call.resource(), page)?,
-        ),
+        Shape::Metadata => {
+            let stored = page.entries.iter().map(|entry| entry.value.clone()).collect();
+            (("meta.k8s.io/v1", "PartialObjectMetadataList"), ("meta.k8s.io/v1", "PartialObjectMetadata"), stored)
+        }
+        _ => {
+            let bodies = call.registry().bodies(call.resource(), page)?;
+            ((&*info.api_version, &*info.list_kind), (&*info.api_version, &*info.kind), bodies)
+        }
     };
-    let mut list = protobuf::List::new(list, item);
-    for body in bodies {
-        if list.push(&body).map_err(ApiError::internal)? {
-            tokio::task::yield_now().await;
+    let kind = |(api_version, kind)| protobuf::Kind::new(api_version, kind).map_err(ApiError::internal);
+    let (list, item) = (kind(list)?, kind(item)?.api_type);
+    let mut pieces = VecDeque::new();
+    let mut portions = portions(bodies);
+    if let Some(last) = portions.pop() {
+        let others: Vec<_> = portions
+            .into_iter()
+            .map(|portion| tokio::spawn(async move { protobuf::list_items(item, &portion) }))
+            .collect();
+        let last = protobuf::list_items(item, &last).map_err(ApiError::internal)?;
+        for portion in others {
+            pieces.push_back(portion.await.map_err(ApiError::internal)?.map_err(ApiError::internal)?);
+        }
+        pieces.push_back(last);
+    }
+    let length = pieces.iter().map(Bytes::len).sum();
+    let metadata = list_metadata(page).to_string();
+    pieces.push_front(protobuf::list_head(list, metadata.as_bytes(), length).map_err(ApiError::internal)?);
+    Ok(pieces)
+}
+
+/// The objects in portions of about the same size.
+fn portions(objects: Vec<Bytes>) -> Vec<Vec<Bytes>> {
+    let (mut portions, mut size) = (vec![Vec::new()], 0);
+    for object in objects {
+        if size >= PORTION {
+            portions.push(Vec::new());
+            size = 0;
+        }
+        size += object.len();
+        if let Some(portion) = portions.last_mut() {
+            portion.push(object);
         }
     }
-    list.finish(list_metadata(page).to_string().as_bytes()).map_err(ApiError::internal)
+    portions
 }

@@ -171,3 +171,20 @@ async fn custom_resources_have_it_for_their_metadata_alone() {
     let status = decoded(&only, "Status");
     assert_eq!(status["message"], "only the following media types are accepted: application/json, application/yaml");
 }
+
+/// More than is encoded at a time.
+#[tokio::test]
+async fn long_lists_are_whole_and_in_order() {
+    let fixture = Fixture::new().await;
+    for n in 0..40 {
+        let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": format!("m{n:02}") },
+            "data": { "k": "x".repeat(20_000) } });
+        fixture.json("POST /api/v1/namespaces/default/configmaps", 201, &map).await;
+    }
+    let line = "GET /api/v1/namespaces/default/configmaps";
+    let reply = fixture.ask(line, &[TYPED], "").await;
+    let json = fixture.json(line, 200, &Value::Null).await;
+    let list = decoded(&reply, "ConfigMapList");
+    assert_eq!(items(&list), items(&json));
+    assert!(items(&list).len() >= 40 && list["metadata"] == json["metadata"], "{}", list["metadata"]);
+}
