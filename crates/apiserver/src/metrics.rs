@@ -49,7 +49,7 @@ type Verb = [(&'static str, &'static str); 1];
 
 /// Everything that is counted.
 pub(crate) struct Metrics {
-    // A lock of the standard library: never held across an await.
+    // Never held across an await.
     registry: Mutex<Metered>,
     requests: Family<Labels, Counter>,
     durations: Family<Verb, Histogram, fn() -> Histogram>,

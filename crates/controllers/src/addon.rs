@@ -135,9 +135,11 @@ impl Subjects {
 
     /// Enqueues each object that changes. `of` finds these in the controller.
     pub(crate) fn watch<C: Send + Sync + 'static>(controller: &Arc<C>, of: fn(&C) -> &Self) {
-        let watched = Arc::clone(controller);
+        // The informer is the controller's own: a handler that kept the controller would keep both for ever.
+        let watched = Arc::downgrade(controller);
         of(controller).objects.on_change(move |change| {
-            let subjects = of(&watched);
+            let Some(controller) = watched.upgrade() else { return };
+            let subjects = of(&controller);
             let version = change.new.as_ref().map(|new| meta::version(&new.metadata));
             subjects.expectations.observe_version(&change.key(), version);
             subjects.queue.add_changed(change);
@@ -202,7 +204,7 @@ pub(crate) struct Objects {
     /// The kind.
     pub(crate) resource: ApiResource,
     installed_by: InstalledBy,
-    // A lock of the standard library: never held across an await.
+    // Never held across an await.
     informer: Mutex<Option<Informer<DynamicObject>>>,
 }
 

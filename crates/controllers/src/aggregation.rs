@@ -44,7 +44,7 @@ pub(crate) struct ClusterRoleAggregation {
 }
 
 impl Controller for ClusterRoleAggregation {
-    const NAME: &'static str = "clusterrole_aggregation";
+    const NAME: &'static str = "ClusterRoleAggregator";
     const WORKERS: fn(usize) -> usize = |_| 1;
     type Key = ObjectKey;
 

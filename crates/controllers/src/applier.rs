@@ -36,7 +36,7 @@ pub(crate) struct Applier {
     client: Client,
     manager: &'static str,
     /// What was applied last for each owner.
-    // A lock of the standard library: never held across an await.
+    // Never held across an await.
     sent: Mutex<HashMap<ObjectKey, Sent>>,
 }
 

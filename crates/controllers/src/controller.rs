@@ -51,7 +51,7 @@ impl Context {
 ///
 /// To add one, implement this for a type in a file or folder of its own, and add its row to `ROWS`.
 pub(crate) trait Controller: Sized + Send + Sync + 'static {
-    /// Its name in logs and metrics: that of upstream's work queue.
+    /// Its name in logs and metrics: that of upstream's work queue where it has one for the same.
     const NAME: &'static str;
     /// How many keys are worked on at once, of the number that is configured.
     const WORKERS: fn(usize) -> usize = |configured| configured;

@@ -14,6 +14,7 @@ use kube::Client;
 use kube::api::{DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams};
 use kube::core::ApiResource;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
@@ -58,6 +59,7 @@ pub(crate) struct CustomResources {
     client: Client,
     definitions: Informer<PartialObjectMeta<CustomResourceDefinition>>,
     queue: WorkQueue<Task>,
+    cancel: CancellationToken,
 }
 
 impl Controller for CustomResources {
@@ -66,7 +68,8 @@ impl Controller for CustomResources {
     type Key = Task;
 
     fn new(context: &Context, queue: WorkQueue<Task>) -> Self {
-        Self { client: context.client.clone(), definitions: context.informers.informer_of(), queue }
+        let (client, cancel) = (context.client.clone(), context.cancel.clone());
+        Self { client, definitions: context.informers.informer_of(), queue, cancel }
     }
 
     fn watch(self: &Arc<Self>) {
@@ -85,7 +88,11 @@ impl Controller for CustomResources {
 
     async fn reconcile(&self, task: &Task) -> Result<Action, Error> {
         match task {
-            Task::Clean(name) => clean(&self.client, name).await,
+            // There may be many objects. What is left when the controller stops is found at the next start.
+            Task::Clean(name) => tokio::select! {
+                () = self.cancel.cancelled() => Ok(Action::AwaitChange),
+                done = clean(&self.client, name) => done,
+            },
             Task::Reconsider(name) => reconsider(&self.client, name).await,
         }
     }

@@ -208,7 +208,7 @@ impl Expectations {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A lock of the standard library: never held across an await.
+        // Never held across an await.
         self.state.lock()
     }
 }

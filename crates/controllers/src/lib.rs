@@ -19,12 +19,12 @@
 //! | `serviceaccount` | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | `serviceaccount_tokens_secret` | `token_secrets` | Secrets of type `kubernetes.io/service-account-token`, ServiceAccounts | their content |
 //! | `root_ca_cert_publisher` | `root_ca` | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |
-//! | `clusterrole_aggregation` | `aggregation` | ClusterRoles | the rules of those with an `aggregationRule` |
+//! | `ClusterRoleAggregator` | `aggregation` | ClusterRoles | the rules of those with an `aggregationRule` |
 //! | `namespace` | `namespace` | Namespaces, Pods, all kinds by discovery | the content and the finalizer of Namespaces that go |
 //! | `garbage_collector_attempt_to_delete` | `garbage` | the metadata of all kinds | what has no owner left; the finalizers `foregroundDeletion` and `orphan` |
 //! | `crd_finalizer` | `custom_resources` | the metadata of CustomResourceDefinitions | the objects and the finalizer of those that go |
 //! | `node_lifecycle_controller` | `node_lifecycle` | Nodes, their Leases, Pods | conditions of silent Nodes, taints `node.kubernetes.io/...` |
-//! | `pod_garbage_collector` | `pod_gc` | Pods, Nodes | Pods of Nodes that are gone; finished Pods beyond a number |
+//! | `orphaned_pods_nodes` | `pod_gc` | Pods, Nodes | Pods of Nodes that are gone; finished Pods beyond a number |
 //! | `persistentvolume_binder` | `storage` | PersistentVolumeClaims, PersistentVolumes, StorageClasses, Pods, Nodes | the binding of claims to volumes, the volumes that the built-in provisioner makes |
 //! | `pvcprotection` | `storage::protection` | PersistentVolumeClaims, PersistentVolumes, Pods | the finalizers of what is in use |
 //! | `ephemeral_volume` | `storage::ephemeral` | Pods, PersistentVolumeClaims | the claims of ephemeral volumes |
@@ -32,11 +32,11 @@
 //! | `event_ttl` | `event_ttl` | nothing: it looks from time to time | Events that are an hour old |
 //!
 //! All have one shape, [`controller::Controller`], and are rows of one table; [`controller::run`] runs each. Names are those
-//! of upstream's work queues, so that its dashboards fit.
+//! of upstream's work queues where it has one for the same, so that its dashboards fit.
 //!
 //! Each controller is a pure `plan` (objects and a time in, actions out; no IO and no clock) and a thin shell that
 //! carries the plan out through a [`kube::Client`]. A reconciler gets a key, never an event. What an informer does not
-//! show yet of a controller's own writes is in a `expectations`, so that no lag of a watch leads to anything twice.
+//! show yet of a controller's own writes is in its `expectations`, so that no lag of a watch leads to anything twice.
 //!
 //! The crate knows neither the store nor HTTP: it runs against any cluster that its client reaches.
 

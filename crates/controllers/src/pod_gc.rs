@@ -67,7 +67,7 @@ pub(crate) struct PodGc {
 }
 
 impl Controller for PodGc {
-    const NAME: &'static str = "pod_garbage_collector";
+    const NAME: &'static str = "orphaned_pods_nodes";
     const WORKERS: fn(usize) -> usize = |_| 1;
     type Key = Key;
 

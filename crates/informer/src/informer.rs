@@ -65,7 +65,7 @@ impl<K> Clone for Informer<K> {
 
 struct Shared<K> {
     kind: Arc<str>,
-    // Locks of the standard library: none is held across an await, and each critical section is a few map operations.
+    // None is held across an await, and each critical section is a few map operations.
     state: RwLock<State<K>>,
     handlers: Mutex<Vec<Handler<K>>>,
     synced: watch::Sender<bool>,

@@ -49,7 +49,7 @@ impl<K> WeakWorkQueue<K> {
 }
 
 struct Shared<K> {
-    // A lock of the standard library: never held across an await.
+    // Never held across an await.
     state: Mutex<State<K>>,
     notify: Notify,
     stats: Arc<Stats>,

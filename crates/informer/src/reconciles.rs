@@ -24,7 +24,7 @@ const KEPT: usize = 64;
 /// It is also a [`prometheus_client::collector::Collector`], with upstream's names.
 #[derive(Debug, Clone, Default)]
 pub struct Reconciles {
-    // A lock of the standard library: never held across an await.
+    // Never held across an await.
     controllers: Arc<Mutex<BTreeMap<&'static str, Arc<Stats>>>>,
 }
 
@@ -108,7 +108,7 @@ pub struct Write {
     pub object: ObjectVersion,
     /// The subresource; empty for the object itself.
     pub subresource: &'static str,
-    /// The status code with which it was refused; none if it was done.
+    /// The status code with which it was refused; zero if nobody answered, so that it may be done; none if it was done.
     pub refused: Option<u16>,
 }
 
@@ -119,7 +119,11 @@ impl fmt::Display for Write {
         if !self.subresource.is_empty() {
             write!(f, " ({})", self.subresource)?;
         }
-        self.refused.map_or(Ok(()), |code| write!(f, ": refused with {code}"))
+        match self.refused {
+            None => Ok(()),
+            Some(0) => f.write_str(": not answered"),
+            Some(code) => write!(f, ": refused with {code}"),
+        }
     }
 }
 
@@ -158,7 +162,7 @@ pub(crate) struct Stats {
     pub(crate) work_duration: Histogram,
     pub(crate) reconcile_time: Histogram,
     pub(crate) results: Results,
-    // Locks of the standard library: never held across an await.
+    // Never held across an await.
     running: Mutex<Vec<Instant>>,
     latest: Mutex<VecDeque<Arc<Reconcile>>>,
 }

@@ -20,6 +20,8 @@ use crate::reconciles::{Ending, Reconcile, Write};
 
 /// So many writes of one reconcile are kept; of the others the number is.
 const WRITES_KEPT: usize = 16;
+/// How many bytes of an error are kept. The log has all of it.
+const LONGEST_ERROR: usize = 1024;
 
 /// What a reconcile of a key asks of its queue: the `Action` of `kube::runtime::controller`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +125,9 @@ where
         Ok(Err(error)) => {
             let requeue_after = queue.failed(key);
             warn!(%error, ?requeue_after, "reconcile failed");
-            Ending::Failed(error.to_string())
+            let mut text = error.to_string();
+            text.truncate(text.floor_char_boundary(LONGEST_ERROR));
+            Ending::Failed(text)
         }
         Err(_) => {
             let requeue_after = queue.failed(key);

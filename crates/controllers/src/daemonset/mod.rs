@@ -203,7 +203,7 @@ impl DaemonSets {
     }
 
     fn failures(&self) -> parking_lot::MutexGuard<'_, HashMap<ObjectKey, Failures>> {
-        // A lock of the standard library: never held across an await.
+        // Never held across an await.
         self.failures.lock()
     }
 }

@@ -77,7 +77,7 @@ impl Shared {
         }
     }
 
-    /// The graph. A lock of the standard library: never held across an await.
+    /// The graph. Never held across an await.
     pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock()
     }
@@ -87,7 +87,7 @@ impl Shared {
         self.absent.lock()
     }
 
-    fn apply(&self, number: u32, kind: &Arc<str>, object: Partial) {
+    fn apply(&self, number: u32, kind: &Arc<str>, mut object: Partial) {
         let Some(uid) = &object.metadata.uid else {
             return;
         };
@@ -96,6 +96,9 @@ impl Shared {
         let look = known.graph.apply(uid, Some(node));
         drop(known);
         if !look.is_empty() {
+            // A cause tells name and revision; the rest would wait in the queue with it.
+            object.metadata.managed_fields = None;
+            object.metadata.annotations = None;
             let cause = Cause::change(kind, &Arc::new(object), false);
             look.into_iter().for_each(|uid| self.queue.add(uid, cause.clone()));
         }

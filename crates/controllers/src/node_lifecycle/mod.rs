@@ -275,7 +275,7 @@ impl NodeLifecycle {
         Ok(())
     }
 
-    /// What is remembered. A lock of the standard library: never held across an await.
+    /// What is remembered. Never held across an await.
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock()
     }

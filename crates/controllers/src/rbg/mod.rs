@@ -309,7 +309,7 @@ impl RoleBasedGroups {
     }
 
     fn told(&self) -> parking_lot::MutexGuard<'_, HashMap<ObjectKey, Vec<(&'static str, String)>>> {
-        // A lock of the standard library: never held across an await.
+        // Never held across an await.
         self.told.lock()
     }
 }

@@ -52,6 +52,8 @@ async fn survey(shared: &Shared, images: &watch::Sender<Option<Vec<ContainerImag
     let mut health = shared.pleg.health();
     loop {
         ask_machine(shared).await;
+        // Whoever waits for images is told of the machine too.
+        images.send_modify(|_| {});
         if let Ok(found) = shared.runtime.images().await {
             images.send_replace(Some(status::images(found)));
         }
