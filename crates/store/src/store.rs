@@ -307,11 +307,13 @@ impl Drop for Inner {
 /// Opens the database; with the space of the ballast if the disk is full, and for reading alone if that is not enough. Says
 /// why when it is that.
 fn open_disk(options: &Options) -> Result<(Disk, Ballast, Option<String>), OpenError> {
-    let ballast = Ballast::new(&options.path, options.ballast);
+    // How large it is depends on the file system of the directory, which opening makes.
+    let ballast = || Ballast::new(&options.path, options.ballast);
     let opened = Disk::open(options)
-        .or_else(|error| if is_full(&error) && ballast.release() { Disk::open(options) } else { Err(error) });
+        .or_else(|error| if is_full(&error) && ballast().release() { Disk::open(options) } else { Err(error) });
     match opened {
         Ok(disk) => {
+            let ballast = ballast();
             ballast.release_if_low();
             Ok((disk, ballast, None))
         }
@@ -319,7 +321,7 @@ fn open_disk(options: &Options) -> Result<(Disk, Ballast, Option<String>), OpenE
             // There may be nothing to read yet: then the disk is the reason.
             let why = error.to_string();
             let disk = Disk::open_read_only(options).map_err(|_| error)?;
-            Ok((disk, ballast, Some(why)))
+            Ok((disk, ballast(), Some(why)))
         }
         Err(error) => Err(error),
     }
