@@ -12,7 +12,7 @@ const MODE: u32 = 0o600;
 /// also after a power cut. A file that says the same already is left alone, so that this works on a full disk.
 ///
 /// # Errors
-/// The first error of the file system; then the file is as it was.
+/// The first error of the file system. Then the file is as it was, or has the new text and may lose it in a power cut.
 pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
     if is_private(path) && fs::read(path).is_ok_and(|known| known == text.as_bytes()) {
         return Ok(());

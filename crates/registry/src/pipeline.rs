@@ -370,7 +370,7 @@ impl Registry {
     /// # Errors
     /// That of the step which refuses it; 409 (504 for a create) when somebody else was faster each time.
     pub(crate) async fn run(&self, write: &Write<'_>, proposal: &mut dyn Proposal) -> Result<Completed, ApiError> {
-        for _ in 0..write.attempts {
+        for attempt in 0..write.attempts {
             let stored = if write.action.reads_stored() { Some(self.load(write.target()?)?) } else { None };
             let stored = stored.as_ref();
             let old = stored.map(|stored| stored.object.as_ref());
@@ -389,7 +389,8 @@ impl Registry {
                 prepare::first(write, proposed.object_mut()?.as_mut(), old)?;
             }
             // 4. Mutate.
-            if write.takes(Step::Mutate) {
+            // A deletion has nothing that could have become another one: it is asked for once, as upstream does.
+            if write.takes(Step::Mutate) && (attempt == 0 || write.action != Action::Delete) {
                 mutate::run(write, attributes, &mut proposed, &mut warnings).await?;
             }
             // 5. Validate.

@@ -66,7 +66,7 @@ impl WatchKind {
 pub struct WatchEvent {
     /// What it says.
     pub kind: WatchKind,
-    /// The object as stored, which is also how it is served unless the resource is a view; for a bookmark an object
+    /// The object as stored, which is also how it is served unless the resource is another version of one; for a bookmark an object
     /// with nothing but a revision, for an error a `Status`.
     pub object: Bytes,
     /// The event of the store behind it, which keeps the frame.

@@ -132,7 +132,8 @@ pub(crate) fn list_items(item: &ApiType, objects: &[Bytes]) -> Result<Bytes, Enc
         Encoder { json: Json::new(object), out: &mut out }.message(item)?;
         out.close(start);
     }
-    Ok(out.into_vec().into())
+    // Without what was reserved and not needed: it may be long until the client has read all of it.
+    Ok(out.into_vec().into_boxed_slice().into())
 }
 
 /// What stands before the items of a list, which take `length` bytes; `metadata` is the JSON of the list's own.

@@ -49,7 +49,7 @@ impl<'j> Json<'j> {
         Ok(next != bracket)
     }
 
-    /// The key of a member, as it is written; the cursor is at its value then.
+    /// The key of a member; the cursor is at its value then.
     pub(super) fn key(&mut self) -> Result<Cow<'j, [u8]>, Broken> {
         let key = self.string()?;
         if self.peek()? != b':' {
@@ -79,6 +79,9 @@ impl<'j> Json<'j> {
     pub(super) fn scalar(&mut self) -> Result<&'j str, Broken> {
         self.peek()?;
         let rest = &self.bytes[self.at..];
+        if matches!(rest.first(), None | Some(b'{' | b'[' | b'"' | b'}' | b']' | b',')) {
+            return Err(Broken("a value has another type"));
+        }
         let end = rest.iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r'));
         let scalar = &rest[..end.unwrap_or(rest.len())];
         self.at += scalar.len();

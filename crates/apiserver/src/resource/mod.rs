@@ -222,7 +222,8 @@ async fn review(review: &reviews::Review, request: &Request<'_>, body: RequestBo
     if request.verb != "create" || !request.place.name.is_empty() {
         return Err(method_not_allowed());
     }
-    let output = negotiate::output(&request.parts.headers, Offer::Answer { custom: false })?;
+    // Of the older versions there is no protobuf type.
+    let output = negotiate::output(&request.parts.headers, Offer::Answer { custom: request.place.version != "v1" })?;
     let Request { server, place, user, query, .. } = request;
     let (dry_run, user) = (query.dry_run("CreateOptions")?, Arc::clone(user));
     let body = write::object(&request.parts.headers, body, review.kind).await?;

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use http::StatusCode;
 use machinery::GroupKind;
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::status::ApiError;
 use registry::{ListPage, ListRequest, Selection, Subresource, VersionMatch};
 use serde_json::json;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Call, table};
 use crate::body::ResponseBody;
@@ -161,9 +163,10 @@ fn metadata(call: &Call<'_>, page: &ListPage) -> VecDeque<Bytes> {
 
 /// So many bytes of JSON are encoded at a time, which takes about a millisecond.
 const PORTION: usize = 256 * 1024;
+/// So many portions of one list are encoded at once, so that others have their turn in between.
+const PORTIONS_AT_ONCE: usize = 4;
 
-/// A list in protobuf, encoded from its objects' own bytes. Of a long one several portions are encoded at once, and other
-/// requests have their turn in between.
+/// A list in protobuf, encoded from its objects' own bytes. Of a long one several portions are encoded at once.
 async fn protobuf_list(call: &Call<'_>, shape: Shape, page: &ListPage) -> Result<VecDeque<Bytes>, ApiError> {
     let info = call.resource().info();
     let (list, item, bodies) = match shape {
@@ -178,18 +181,18 @@ async fn protobuf_list(call: &Call<'_>, shape: Shape, page: &ListPage) -> Result
     };
     let kind = |(api_version, kind)| protobuf::Kind::new(api_version, kind).map_err(ApiError::internal);
     let (list, item) = (kind(list)?, kind(item)?.api_type);
-    let mut pieces = VecDeque::new();
     let mut portions = portions(bodies);
-    if let Some(last) = portions.pop() {
-        let others: Vec<_> = portions
-            .into_iter()
-            .map(|portion| tokio::spawn(async move { protobuf::list_items(item, &portion) }))
-            .collect();
-        let last = protobuf::list_items(item, &last).map_err(ApiError::internal)?;
-        for portion in others {
-            pieces.push_back(portion.await.map_err(ApiError::internal)?.map_err(ApiError::internal)?);
-        }
-        pieces.push_back(last);
+    let mut pieces = VecDeque::with_capacity(portions.len() + 1);
+    if portions.len() == 1 {
+        let only = protobuf::list_items(item, &portions.remove(0)).map_err(ApiError::internal)?;
+        pieces.push_back(only);
+    }
+    // What nobody waits for any more is not encoded.
+    let encode =
+        |portion: Vec<Bytes>| AbortOnDropHandle::new(tokio::spawn(async move { protobuf::list_items(item, &portion) }));
+    let mut encoded = stream::iter(portions).map(encode).buffered(PORTIONS_AT_ONCE);
+    while let Some(portion) = encoded.next().await {
+        pieces.push_back(portion.map_err(ApiError::internal)?.map_err(ApiError::internal)?);
     }
     let length = pieces.iter().map(Bytes::len).sum();
     let metadata = list_metadata(page).to_string();

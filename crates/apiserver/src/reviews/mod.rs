@@ -15,6 +15,7 @@ use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
 use k8s_openapi::api::authorization::v1::{
     LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::GroupKind;
 use machinery::status::ApiError;
 use registry::{Descriptor, ResourceInfo};
@@ -145,9 +146,12 @@ impl Review {
         }
         body["kind"] = self.kind.into();
         body["apiVersion"] = format!("{}/{version}", self.group).into();
-        if body["metadata"].is_null() {
-            body["metadata"] = Value::Object(serde_json::Map::new());
-        }
+        // The answer repeats it, so it has to be what it says.
+        let metadata: ObjectMeta = match body["metadata"].take() {
+            Value::Null => ObjectMeta::default(),
+            metadata => serde_json::from_value(metadata).map_err(|error| unreadable(&error))?,
+        };
+        body["metadata"] = serde_json::to_value(metadata).map_err(ApiError::internal)?;
         Ok(body)
     }
 

@@ -189,6 +189,11 @@ async fn acting_as_somebody_else_takes_a_right() {
     .await;
     let answer = reply.json();
     assert_eq!(answer["apiVersion"], "authentication.k8s.io/v1beta1");
+    // There is no protobuf type of this version.
+    let go = ("accept", "application/vnd.kubernetes.protobuf,application/json");
+    let reply = ask(User::master("admin"), vec![go]).await;
+    assert_eq!(reply.status, 201);
+    assert_eq!(reply.json()["apiVersion"], "authentication.k8s.io/v1beta1");
     let expect = json!({ "username": "jane", "groups": ["devs", "system:authenticated"], "extra": { "a/b": ["c"] } });
     assert_eq!(answer["status"]["userInfo"], expect);
     let reply = ask(User::master("admin"), vec![("impersonate-user", "system:serviceaccount:x:y")]).await;

@@ -118,6 +118,7 @@ fn launch(profile: &Profile, start: &cli::Start) -> Result<()> {
             Report::Ready => break,
             Report::NotReady(why) => {
                 progress.clear();
+                write_context(profile, start)?;
                 bail!(
                     "the cluster {} runs, but is not ready: {why}; it goes on by itself once that is mended",
                     profile.name()

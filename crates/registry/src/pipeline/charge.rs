@@ -35,7 +35,9 @@ pub(super) async fn run<'a>(
     old: Option<&Stored>,
 ) -> Result<Charged<'a>, ApiError> {
     let (registry, resource) = (write.attributes.registry, write.resource()?.as_ref());
-    let names_definition = write.takes(Step::Allocate) && *resource.info().storage == *CRDS;
+    // Also a write of the status gives names.
+    let names_definition =
+        (write.takes(Step::Allocate) || write.takes(Step::Prepare)) && *resource.info().storage == *CRDS;
     let naming = if names_definition { Some(registry.0.naming.lock().await) } else { None };
     let charges = write.takes(Step::Charge) && resource_quota::concerns(attributes);
     let charging = if charges { Some(registry.0.charging.lock().await) } else { None };
