@@ -64,10 +64,11 @@ use store::OpenError;
 /// # Errors
 /// When the store cannot be opened.
 pub fn open(options: registry::Options) -> Result<(Registry, Arc<authz::Rbac>), OpenError> {
-    let storage = Storage::open(options)?;
+    let storage = Storage::open(options, kinds::all())?;
     let rbac = authz::Rbac::new(storage.store());
     let escalation = Arc::clone(&rbac) as _;
-    let dependencies = registry::Dependencies { escalation, webhooks: Arc::new(webhooks::Caller) };
+    let dependencies =
+        registry::Dependencies { escalation, webhooks: Arc::new(webhooks::Caller), plugins: &kinds::PLUGINS };
     Ok((Registry::new(storage, dependencies), rbac))
 }
 

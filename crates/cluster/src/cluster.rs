@@ -394,7 +394,7 @@ async fn serve(
             None
         }
     };
-    registry.bootstrap(port).await.map_err(Error::Bootstrap)?;
+    kinds::bootstrap(&registry, port).await.map_err(Error::Bootstrap)?;
     authz::bootstrap(&registry).await.map_err(Error::Bootstrap)?;
     if let Some(address) = for_pods {
         handle.server().publish_endpoints(address).await.map_err(Error::Bootstrap)?;

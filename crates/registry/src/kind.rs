@@ -1,6 +1,6 @@
 //! What a kind brings along: its row in the resource table and the hooks the write path calls.
 //!
-//! A built-in kind is a zero-sized type in a file of its own under `kinds/` which implements [`Kind`]. The write
+//! A built-in kind is a zero-sized type in a file of its own in the crate `kinds` which implements [`Kind`]. The write
 //! path never names a kind: it works on the erased [`ResourceOps`](crate::ops::ResourceOps), to which
 //! [`Typed`](crate::ops::Typed) adapts every `Kind`.
 //!
@@ -178,9 +178,10 @@ pub trait Kind: Send + Sync + Sized + 'static {
 /// The preparing hooks of a kind whose `spec` is its user's and whose `status` is its controller's: a new object has an
 /// empty status and the first generation, an update keeps the status and counts the changes of the spec, a write to
 /// `/status` keeps the spec.
+#[macro_export]
 macro_rules! spec_and_status {
     () => {
-        fn prepare_create(object: &mut Self::Object, _context: &crate::kind::Context<'_>) {
+        fn prepare_create(object: &mut Self::Object, _context: &$crate::kind::Context<'_>) {
             object.status = Some(Default::default());
             object.metadata.generation = Some(1);
         }
@@ -188,7 +189,7 @@ macro_rules! spec_and_status {
         fn prepare_update(new: &mut Self::Object, old: &Self::Object) {
             new.status.clone_from(&old.status);
             let changed = new.spec != old.spec;
-            crate::kind::bump_generation(&mut new.metadata, changed);
+            $crate::kind::bump_generation(&mut new.metadata, changed);
         }
 
         fn prepare_status(new: &mut Self::Object, old: &Self::Object) {
@@ -196,7 +197,7 @@ macro_rules! spec_and_status {
         }
     };
 }
-pub(crate) use spec_and_status;
+pub use spec_and_status;
 
 /// A second group-version under which the objects of another kind are served, from the same storage.
 ///

@@ -45,26 +45,26 @@
 //! | connect | `admit_connect(&Target, Subresource, ConnectOptions, &User, ...) -> ConnectOptions` |
 //! | other forms of an object | `row(&Resource, stored, now) -> Vec<Value>`, `partial_metadata(stored) -> Bytes` |
 //! | for log, exec, attach, portforward | `pod_location(namespace, name, container) -> PodLocation` |
-//! | for components of the server | `bootstrap(port)`, `upsert(&Target, Value)`, `ensure(&Target, Value)` |
+//! | for components of the server | `upsert(&Target, Value)`, `ensure(&Target, Value)` |
 //!
 //! Methods which may wait are `async`; all answer with `Result<_, ApiError>`.
 //!
 //! # Adding a kind
 //!
-//! One file under `kinds/` with a type that implements [`Kind`], and a row in `kinds::all`. See [`kind`] for when
-//! which hook runs.
+//! The kinds are not here but in the crate `kinds`: one file with a type that implements [`Kind`], and a row in
+//! `kinds::all`. See [`kind`] for when which hook runs.
 
-mod admission;
+pub mod admission;
 pub mod allocate;
 mod column;
-mod custom;
+pub mod custom;
 pub mod decode;
 mod descriptor;
 pub mod kind;
-mod kinds;
 pub mod meta;
 pub mod object;
 pub mod ops;
+pub mod optional;
 pub mod request;
 pub mod strategy;
 pub mod table;
@@ -73,16 +73,13 @@ pub mod user;
 pub mod watch;
 pub mod write;
 
-mod bootstrap;
+mod component;
 mod delete;
 mod eviction;
 mod pipeline;
 mod read;
-mod scan;
+pub mod scan;
 mod subresource;
-
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -105,6 +102,7 @@ pub use table::{Resource, ResourceInfo, ResourceTable, Resources};
 pub use user::User;
 pub use watch::{FrameEncoding, Watch, WatchEvent, WatchKind};
 
+use admission::AdmissionPlugin;
 use allocate::{AllocatorConfig, Allocators};
 
 /// How a registry is opened.
@@ -116,12 +114,14 @@ pub struct Options {
     pub allocators: AllocatorConfig,
 }
 
-/// Whom the pipeline asks. Both are there from the first write on: nothing is allowed because nobody could be asked.
+/// Whom the pipeline asks. All are there from the first write on: nothing is allowed because nobody could be asked.
 pub struct Dependencies {
     /// Whether a write gives somebody more rights than they have.
     pub escalation: Arc<dyn EscalationCheck>,
     /// Calls the webhooks of admission and conversion.
     pub webhooks: Arc<dyn WebhookClient>,
+    /// The plugins of admission, in the order in which they are asked.
+    pub plugins: &'static [&'static dyn AdmissionPlugin],
 }
 
 /// The objects on disk and the table of built-in resources that describes them: what a [`Registry`] is made of. Who checks
@@ -133,12 +133,12 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Opens the store.
+    /// Opens the store, which keeps objects of `kinds`.
     ///
     /// # Errors
     /// When the store cannot be opened; each error says in one line what to do.
-    pub fn open(options: Options) -> Result<Self, OpenError> {
-        let table = Arc::new(ResourceTable::new(Resources::new(kinds::all())));
+    pub fn open(options: Options, kinds: Vec<Resource>) -> Result<Self, OpenError> {
+        let table = Arc::new(ResourceTable::new(Resources::new(kinds)));
         let describing = Arc::clone(&table);
         let store = Store::open(options.store, move |key, value| read::describe(&describing.load(), key, value))?;
         Ok(Self { table, store, allocators: Allocators::new(&options.allocators) })
@@ -160,6 +160,7 @@ struct Inner {
     store: Store,
     allocators: Allocators,
     escalation: Arc<dyn EscalationCheck>,
+    plugins: &'static [&'static dyn AdmissionPlugin],
     crds: custom::Crds,
     webhook_client: Arc<dyn WebhookClient>,
     webhooks: admission::webhook::Configured,
@@ -174,12 +175,13 @@ impl Registry {
     #[must_use]
     pub fn new(storage: Storage, dependencies: Dependencies) -> Self {
         let Storage { table, store, allocators } = storage;
-        let Dependencies { escalation, webhooks } = dependencies;
+        let Dependencies { escalation, webhooks, plugins } = dependencies;
         let registry = Self(Arc::new(Inner {
             table,
             store,
             allocators,
             escalation,
+            plugins,
             webhook_client: webhooks,
             crds: Default::default(),
             webhooks: admission::webhook::Configured::default(),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// The bytes of the value at a path of keys in a JSON object, which must be well formed; `None` when it is not there.
-pub(crate) fn find(json: &[u8], path: &[&str]) -> Option<Range<usize>> {
+pub fn find(json: &[u8], path: &[&str]) -> Option<Range<usize>> {
     let mut at = 0;
     let mut end = json.len();
     for key in path {

@@ -67,11 +67,13 @@ impl Fixture {
     ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let store = store::Options { fsync: false, ..store::Options::new(home.path().join("store")) };
-        let storage = registry::Storage::open(registry::Options { store, allocators: Default::default() }).unwrap();
+        let storage =
+            registry::Storage::open(registry::Options { store, allocators: Default::default() }, kinds::all()).unwrap();
         let rbac = Rbac::new(storage.store());
         let escalation = wrap(Arc::clone(&rbac) as _);
-        let registry = Registry::new(storage, registry::Dependencies { escalation, webhooks });
-        registry.bootstrap(6443).await.unwrap();
+        let registry =
+            Registry::new(storage, registry::Dependencies { escalation, webhooks, plugins: &kinds::PLUGINS });
+        kinds::bootstrap(&registry, 6443).await.unwrap();
         authz::bootstrap(&registry).await.unwrap();
         let server = ApiServer::new(Dependencies {
             registry: registry.clone(),

@@ -61,7 +61,7 @@ impl World {
         let store = store::Options { fsync: false, ..store::Options::new(home.path().join("store")) };
         let options = registry::Options { store, allocators: Default::default() };
         let (registry, authorizer) = apiserver::open(options).expect("a store");
-        registry.bootstrap(6443).await.expect("bootstrap objects");
+        kinds::bootstrap(&registry, 6443).await.expect("bootstrap objects");
         authz::bootstrap(&registry).await.expect("roles");
         let server = ApiServer::new(Dependencies {
             registry: registry.clone(),

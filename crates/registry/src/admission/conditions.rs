@@ -10,7 +10,6 @@ use serde_json::Value as Json;
 
 use super::Attributes;
 use super::webhook::review;
-use crate::kinds::check::Report;
 use crate::object::Object;
 
 /// The most conditions there may be; upstream's figure.
@@ -97,7 +96,7 @@ pub(crate) fn compile(text: &str, further: &[&str], wanted: Wanted) -> Result<Ar
 }
 
 /// Says what is wrong with conditions.
-pub(crate) fn check(errors: &mut ErrorList, path: &Path, conditions: &[MatchCondition], further: &[&str]) {
+pub fn check_conditions(errors: &mut ErrorList, path: &Path, conditions: &[MatchCondition], further: &[&str]) {
     if conditions.len() > MAX {
         errors.push(FieldError::too_many(path, conditions.len(), MAX));
     }
@@ -105,17 +104,17 @@ pub(crate) fn check(errors: &mut ErrorList, path: &Path, conditions: &[MatchCond
         let path = path.index(index);
         let place = path.child("expression");
         if expression.trim().is_empty() {
-            errors.required(&place, "");
+            errors.push(FieldError::required(&place, ""));
         } else if let Err(why) = compile(expression, further, Wanted::Bool) {
-            errors.invalid(&place, expression, why);
+            errors.push(FieldError::invalid(&place, expression, why));
         }
         let place = path.child("name");
         if name.is_empty() {
-            errors.required(&place, "");
+            errors.push(FieldError::required(&place, ""));
         } else {
-            errors.messages(&place, name, machinery::validate::qualified_name(name));
+            errors.push_messages(&place, name, machinery::validate::qualified_name(name));
             if conditions[..index].iter().any(|other| other.name == *name) {
-                errors.duplicate(&place, name);
+                errors.push(FieldError::duplicate(&place, name));
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Admission: the plugins that look at a request between its defaults and its commit, change it or refuse it.
 //!
-//! [`PLUGINS`] is the chain, in upstream's order (`pkg/kubeapiserver/options/plugins.go`); a further one is a file and a row.
+//! The chain is given to the registry ([`Dependencies`](crate::Dependencies)); the plugins here are those that know no kind.
 //! Each has three halves, of which most plugins need one: `admit` may change the object (step 4 of the
-//! [`pipeline`](crate::pipeline)), `validate` may only refuse it (step 6), `charge` says what must be committed together
+//! `pipeline`), `validate` may only refuse it (step 6), `charge` says what must be committed together
 //! with it (step 7).
 //!
 //! # What passes it
@@ -14,34 +14,23 @@
 //! | create, or an apply or PUT that creates | CREATE | the object |
 //! | update, patch, apply; `status`, `finalize`, `resize`, `ephemeralcontainers` | UPDATE | the object |
 //! | `scale` | UPDATE | a Scale, before and after |
-//! | `binding`, `eviction`, `token` | CREATE | a Binding, Eviction, TokenRequest ([`transient`]) |
-//! | a review of `authentication.k8s.io` or `authorization.k8s.io` | CREATE | the review ([`transient`]) |
-//! | `exec`, `attach`, `portforward`, `proxy` | CONNECT | the options of the request ([`connect`]) |
+//! | `binding`, `eviction`, `token` | CREATE | a Binding, Eviction, TokenRequest (`transient`) |
+//! | a review of `authentication.k8s.io` or `authorization.k8s.io` | CREATE | the review (`transient`) |
+//! | `exec`, `attach`, `portforward`, `proxy` | CONNECT | the options of the request (`connect`) |
 //! | delete, deletecollection | DELETE | the object as it is |
 //!
 //! Nothing sees reads (`log` and the GET of `scale` and `status` among them), and what the server writes on its own account:
 //! the pod that a Binding or an Eviction is about, the budget and quotas that are charged. Webhooks do not see the
-//! configurations of admission itself ([`scope::is_exempt`]).
+//! configurations of admission itself (`scope::is_exempt`).
 //!
-//! Which requests a webhook is about is decided by its rules and selectors ([`scope`]), then by its [`conditions`].
+//! Which requests a webhook is about is decided by its rules and selectors (`scope`), then by its `conditions`.
 
 pub(crate) mod conditions;
 pub(crate) mod connect;
-mod default_ingress_class;
-pub(crate) mod default_storage_class;
-mod default_toleration_seconds;
-mod leader_worker_set;
-mod limit_ranger;
 mod mutating_admission;
 mod namespace_lifecycle;
-mod node_restriction;
-mod persistent_volume_claim_resize;
-mod priority;
 pub(crate) mod resource_quota;
-mod runtime_class;
 pub(crate) mod scope;
-mod service_account;
-mod storage_object_in_use_protection;
 pub(crate) mod transient;
 mod validating_admission;
 pub(crate) mod webhook;
@@ -62,28 +51,16 @@ use crate::object::{Object, cast, cast_mut};
 use crate::table::{Resource, ResourceInfo};
 use crate::user::User;
 
-/// The plugins, in upstream's order. LeaderWorkerSet stands where its project's webhook would be called.
-pub(crate) static PLUGINS: [&dyn AdmissionPlugin; 15] = [
-    &namespace_lifecycle::NamespaceLifecycle,
-    &limit_ranger::LimitRanger,
-    &service_account::ServiceAccount,
-    &node_restriction::NodeRestriction,
-    &priority::Priority,
-    &default_toleration_seconds::DefaultTolerationSeconds,
-    &default_storage_class::DefaultStorageClass,
-    &storage_object_in_use_protection::StorageObjectInUseProtection,
-    &persistent_volume_claim_resize::PersistentVolumeClaimResize,
-    &runtime_class::RuntimeClass,
-    &default_ingress_class::DefaultIngressClass,
-    &leader_worker_set::LeaderWorkerSet,
-    &mutating_admission::MutatingAdmissionWebhook,
-    &validating_admission::ValidatingAdmissionWebhook,
-    &resource_quota::ResourceQuota,
-];
+pub use conditions::check_conditions;
+pub use mutating_admission::MutatingAdmissionWebhook;
+pub use namespace_lifecycle::NamespaceLifecycle;
+pub use resource_quota::ResourceQuota;
+pub use validating_admission::ValidatingAdmissionWebhook;
+pub use webhook::as_mutating;
 
 /// A plugin of admission: upstream's `admission.MutationInterface` and `ValidationInterface`.
 #[async_trait]
-pub(crate) trait AdmissionPlugin: Sync {
+pub trait AdmissionPlugin: Sync {
     /// Upstream's name of it, as `--enable-admission-plugins` has it.
     fn name(&self) -> &'static str;
 
@@ -133,15 +110,21 @@ pub(crate) trait AdmissionPlugin: Sync {
 
 /// What is done to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
+pub enum Operation {
+    /// An object, or what a subresource takes, is created.
     Create,
+    /// An object is changed.
     Update,
+    /// An object is deleted.
     Delete,
+    /// A connection is opened.
     Connect,
 }
 
 impl Operation {
-    pub(crate) const fn as_str(self) -> &'static str {
+    /// Its name in a review.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Create => "CREATE",
             Self::Update => "UPDATE",
@@ -152,7 +135,7 @@ impl Operation {
 }
 
 /// How the objects of an admission become JSON for a webhook, and come back from it.
-pub(crate) trait Codec: Sync {
+pub trait Codec: Sync {
     /// The object as webhooks see it.
     ///
     /// # Errors
@@ -188,28 +171,33 @@ impl Codec for Resource {
 
 /// A request that asks to be admitted: upstream's `admission.Attributes` but for its object, which changes on the way.
 #[derive(Clone, Copy)]
-pub(crate) struct Attributes<'a> {
-    pub(crate) registry: &'a Registry,
+pub struct Attributes<'a> {
+    /// Where other objects are found.
+    pub registry: &'a Registry,
     /// The resource of the path.
-    pub(crate) info: &'a ResourceInfo,
+    pub info: &'a ResourceInfo,
     /// Its namespace; empty for cluster scope.
-    pub(crate) namespace: &'a str,
+    pub namespace: &'a str,
     /// The name of the path; may be empty for a create.
-    pub(crate) name: &'a str,
+    pub name: &'a str,
     /// The subresource of the path.
-    pub(crate) subresource: Option<Subresource>,
-    pub(crate) operation: Operation,
-    pub(crate) user: &'a User,
-    pub(crate) dry_run: bool,
+    pub subresource: Option<Subresource>,
+    /// What is done.
+    pub operation: Operation,
+    /// Who asks.
+    pub user: &'a User,
+    /// Whether nothing is to be written.
+    pub dry_run: bool,
     /// What its objects are.
-    pub(crate) codec: &'a dyn Codec,
+    pub codec: &'a dyn Codec,
     /// The object as it is stored; absent in a create.
-    pub(crate) old: Option<&'a dyn Object>,
+    pub old: Option<&'a dyn Object>,
 }
 
 impl Attributes<'_> {
     /// The kind of its objects: that of the resource, unless the subresource takes another.
-    pub(crate) fn kind(&self) -> GroupVersionKind {
+    #[must_use]
+    pub fn kind(&self) -> GroupVersionKind {
         match self.subresource.and_then(|subresource| subresource.kind(&self.info.kind)) {
             Some((group, version, kind)) => GroupVersionKind::new(group, version, kind),
             None => self.info.group_version_kind(),
@@ -217,7 +205,8 @@ impl Attributes<'_> {
     }
 
     /// The name of the object: that of the path, or the one it is to have.
-    pub(crate) fn object_name<'o>(&'o self, object: Option<&'o dyn Object>) -> &'o str {
+    #[must_use]
+    pub fn object_name<'o>(&'o self, object: Option<&'o dyn Object>) -> &'o str {
         if !self.name.is_empty() {
             return self.name;
         }
@@ -225,83 +214,69 @@ impl Attributes<'_> {
     }
 
     /// 403, about the object that is written.
-    pub(crate) fn forbidden(&self, object: &dyn Object, why: impl std::fmt::Display) -> ApiError {
+    #[must_use]
+    pub fn forbidden(&self, object: &dyn Object, why: impl std::fmt::Display) -> ApiError {
         let meta = object.meta();
         let name = meta.name.as_deref().or(meta.generate_name.as_deref()).unwrap_or(self.name);
         ApiError::forbidden(&self.info.group_resource, name, why)
     }
 
     /// Whether a whole object that is stored there is created.
-    fn creates(&self, storage: &str) -> bool {
+    #[must_use]
+    pub fn creates(&self, storage: &str) -> bool {
         self.operation == Operation::Create && self.is_whole(storage)
     }
 
     /// Whether a whole object that is stored there is updated.
-    fn updates(&self, storage: &str) -> bool {
+    #[must_use]
+    pub fn updates(&self, storage: &str) -> bool {
         self.operation == Operation::Update && self.is_whole(storage)
     }
 
-    fn is_whole(&self, storage: &str) -> bool {
+    /// Whether a whole object that is stored there is asked for.
+    #[must_use]
+    pub fn is_whole(&self, storage: &str) -> bool {
         self.subresource.is_none() && &*self.info.storage == storage
     }
 
     /// Another object, as it is stored. One that cannot be read is as good as none.
-    fn stored<T: DeserializeOwned>(&self, storage: &str, namespace: &str, name: &str) -> Option<T> {
+    #[must_use]
+    pub fn stored<T: DeserializeOwned>(&self, storage: &str, namespace: &str, name: &str) -> Option<T> {
         let entry = self.registry.store().get(&Key::new(storage, namespace, name))?;
         serde_json::from_slice(&entry.value).ok()
     }
 
     /// All objects that are stored there, of whatever namespace.
-    fn all_stored<T: DeserializeOwned>(&self, storage: &str) -> Vec<T> {
+    #[must_use]
+    pub fn all_stored<T: DeserializeOwned>(&self, storage: &str) -> Vec<T> {
         let snapshot = self.registry.store().snapshot(storage);
         snapshot.iter().filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect()
     }
 }
 
 /// The resource part of the store's keys of pods.
-const PODS: &str = "core/pods";
-/// That of claims.
-const CLAIMS: &str = "core/persistentvolumeclaims";
+pub const PODS: &str = "core/pods";
+/// The resource part of the store's keys of claims.
+pub const CLAIMS: &str = "core/persistentvolumeclaims";
 
 /// The object of the request, which is of that type.
-fn object_of<T: 'static>(object: Option<&dyn Object>) -> Result<&T, ApiError> {
+///
+/// # Errors
+/// An internal error when there is none, or it is of another.
+pub fn object_of<T: 'static>(object: Option<&dyn Object>) -> Result<&T, ApiError> {
     cast(object.ok_or_else(no_object)?)
 }
 
 /// As [`object_of`], to be changed.
-fn object_of_mut<T: 'static>(object: Option<&mut Box<dyn Object>>) -> Result<&mut T, ApiError> {
+///
+/// # Errors
+/// As [`object_of`].
+pub fn object_of_mut<T: 'static>(object: Option<&mut Box<dyn Object>>) -> Result<&mut T, ApiError> {
     cast_mut(object.ok_or_else(no_object)?.as_mut())
 }
 
-fn no_object() -> ApiError {
+/// The internal error of a plugin whose request brings no object.
+#[must_use]
+pub fn no_object() -> ApiError {
     ApiError::internal("the request brings no object")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `AllOrderedPlugins` in `pkg/kubeapiserver/options/plugins.go`, as far as they are here.
-    const UPSTREAM: [&str; 14] = [
-        "NamespaceLifecycle",
-        "LimitRanger",
-        "ServiceAccount",
-        "NodeRestriction",
-        "Priority",
-        "DefaultTolerationSeconds",
-        "DefaultStorageClass",
-        "StorageObjectInUseProtection",
-        "PersistentVolumeClaimResize",
-        "RuntimeClass",
-        "DefaultIngressClass",
-        "MutatingAdmissionWebhook",
-        "ValidatingAdmissionWebhook",
-        "ResourceQuota",
-    ];
-
-    #[test]
-    fn plugins_are_in_upstreams_order() {
-        let names = PLUGINS.iter().map(|plugin| plugin.name()).filter(|name| *name != "LeaderWorkerSet");
-        assert_eq!(names.collect::<Vec<_>>(), UPSTREAM);
-    }
 }

@@ -10,8 +10,8 @@ use super::webhook::{Hook, call, concerns, mutating};
 use super::{AdmissionPlugin, Attributes, scope};
 use crate::object::Object;
 
-/// The plugin.
-pub(super) struct MutatingAdmissionWebhook;
+/// The admission plugin of that name.
+pub struct MutatingAdmissionWebhook;
 
 #[async_trait]
 impl AdmissionPlugin for MutatingAdmissionWebhook {

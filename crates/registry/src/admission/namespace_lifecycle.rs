@@ -11,8 +11,8 @@ use super::{AdmissionPlugin, Attributes, Operation};
 use crate::object::Object;
 use crate::request::Target;
 
-/// The plugin. That the namespace is still there is a condition of the commit as well.
-pub(super) struct NamespaceLifecycle;
+/// The admission plugin of that name. That the namespace is still there is a condition of the commit as well.
+pub struct NamespaceLifecycle;
 
 #[async_trait]
 impl AdmissionPlugin for NamespaceLifecycle {

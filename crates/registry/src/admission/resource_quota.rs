@@ -19,8 +19,8 @@ use crate::read;
 
 const STORAGE: &str = "core/resourcequotas";
 
-/// The plugin. That two writes do not charge a quota at once is seen to by who commits them.
-pub(super) struct ResourceQuota;
+/// The admission plugin of that name. That two writes do not charge a quota at once is seen to by who commits them.
+pub struct ResourceQuota;
 
 #[async_trait]
 impl AdmissionPlugin for ResourceQuota {

@@ -9,8 +9,8 @@ use super::webhook::{call, concerns, validating};
 use super::{AdmissionPlugin, Attributes, scope};
 use crate::object::Object;
 
-/// The plugin.
-pub(super) struct ValidatingAdmissionWebhook;
+/// The admission plugin of that name.
+pub struct ValidatingAdmissionWebhook;
 
 #[async_trait]
 impl AdmissionPlugin for ValidatingAdmissionWebhook {

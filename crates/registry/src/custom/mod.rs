@@ -1,7 +1,7 @@
 //! Custom resources: rows of the resource table made from CustomResourceDefinitions, and the objects in them.
 //!
-//! A definition is compiled once ([`Crd`]) and has a row for each version it serves ([`rows`]). Objects are JSON
-//! under a structural schema ([`object`]). They are stored in the storage version, as they are served; under another
+//! A definition is compiled once (`Crd`) and has a row for each version it serves (`rows`). Objects are JSON
+//! under a structural schema (`object`). They are stored in the storage version, as they are served; under another
 //! version, or a schema that has changed since, they are converted as they are read.
 
 mod columns;
@@ -24,7 +24,7 @@ use store::Revision;
 
 use crate::Registry;
 use crate::descriptor::{MetadataReset, NameRule, Scope, Subresource};
-use crate::kinds::custom_resource_definition::{ESTABLISHED, TERMINATING, is_true};
+use crate::optional::list;
 use crate::table::{ResourceInfo, api_version};
 use columns::Columns;
 pub(crate) use object::CustomObject;
@@ -35,7 +35,19 @@ pub(crate) use resource::CustomResource;
 pub(crate) use select::text_at;
 
 /// Where the definitions are stored.
-pub(crate) const CRDS: &str = "apiextensions.k8s.io/customresourcedefinitions";
+pub const CRDS: &str = "apiextensions.k8s.io/customresourcedefinitions";
+
+/// The condition of a definition under which its resource is served.
+pub const ESTABLISHED: &str = "Established";
+/// The condition of a definition that is being deleted.
+pub const TERMINATING: &str = "Terminating";
+
+/// Whether a condition of a definition holds.
+#[must_use]
+pub fn is_true(object: &CustomResourceDefinition, kind: &str) -> bool {
+    let conditions = object.status.iter().flat_map(|status| list(&status.conditions));
+    conditions.into_iter().any(|condition| condition.type_ == kind && condition.status == "True")
+}
 
 /// A definition in the form in which it is used.
 pub(crate) struct Crd {

@@ -9,7 +9,7 @@ use store::{Encoded, Op, Precondition};
 use tokio::sync::MutexGuard;
 
 use super::{Change, Proposed, Step, Stored, Write, commit, managed_fields};
-use crate::admission::{Attributes, PLUGINS, resource_quota};
+use crate::admission::{Attributes, resource_quota};
 use crate::custom::CRDS;
 use crate::kind::Reservation;
 use crate::object::Object;
@@ -72,7 +72,7 @@ pub(super) async fn run<'a>(
     };
     let mut ops = vec![op];
     if write.takes(Step::Charge) {
-        for plugin in PLUGINS.iter().filter(|plugin| plugin.handles(attributes)) {
+        for plugin in attributes.registry.0.plugins.iter().filter(|plugin| plugin.handles(attributes)) {
             ops.extend(plugin.charge(attributes, object)?);
         }
     }

@@ -3,7 +3,7 @@
 use machinery::status::ApiError;
 
 use super::{Proposed, Step, Write, prepare};
-use crate::admission::{AdmissionPlugin, Attributes, PLUGINS};
+use crate::admission::{AdmissionPlugin, Attributes};
 
 /// Runs the mutating half of admission. What a plugin changed is prepared again: before the webhooks see it, and at the end.
 ///
@@ -16,7 +16,9 @@ pub(super) async fn run(
     warnings: &mut Vec<String>,
 ) -> Result<(), ApiError> {
     let mut changed = false;
-    for (index, plugin) in PLUGINS.iter().enumerate().filter(|(_, plugin)| plugin.handles(attributes)) {
+    for (index, plugin) in
+        attributes.registry.0.plugins.iter().enumerate().filter(|(_, plugin)| plugin.handles(attributes))
+    {
         if plugin.reinvokes() && changed {
             prepare_again(write, attributes, proposed)?;
             changed = false;
@@ -24,7 +26,7 @@ pub(super) async fn run(
         let changes = plugin.admit(attributes, proposed.object.as_mut(), warnings).await;
         let changes = changes.inspect_err(|error| refused(*plugin, error))?;
         if changes && plugin.reinvokes() {
-            for earlier in PLUGINS[..index].iter().filter(|plugin| plugin.handles(attributes)) {
+            for earlier in attributes.registry.0.plugins[..index].iter().filter(|plugin| plugin.handles(attributes)) {
                 earlier.admit(attributes, proposed.object.as_mut(), warnings).await?;
             }
         }

@@ -5,7 +5,7 @@ use machinery::field::ErrorList;
 use machinery::status::ApiError;
 
 use super::{Proposed, Write, mutate};
-use crate::admission::{Attributes, PLUGINS};
+use crate::admission::Attributes;
 use crate::meta;
 use crate::object::Object;
 use crate::table::ResourceInfo;
@@ -42,7 +42,7 @@ pub(super) async fn admission(
     proposed: &Proposed,
     warnings: &mut Vec<String>,
 ) -> Result<(), ApiError> {
-    for plugin in PLUGINS.iter().filter(|plugin| plugin.handles(attributes)) {
+    for plugin in attributes.registry.0.plugins.iter().filter(|plugin| plugin.handles(attributes)) {
         let verdict = plugin.validate(attributes, proposed.object.as_deref(), warnings).await;
         verdict.inspect_err(|error| mutate::refused(*plugin, error))?;
     }

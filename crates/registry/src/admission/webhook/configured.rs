@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhook, MutatingWebhookConfiguration, ServiceReference, ValidatingWebhookConfiguration,
+    MutatingWebhook, MutatingWebhookConfiguration, ServiceReference, ValidatingWebhook, ValidatingWebhookConfiguration,
     WebhookClientConfig,
 };
 use k8s_openapi::api::core::v1::Service as ApiService;
@@ -17,7 +17,6 @@ use store::Key;
 use crate::Registry;
 use crate::admission::conditions::Conditions;
 use crate::admission::scope::Scope;
-use crate::kinds::webhooks::general;
 use crate::pipeline::managed_fields;
 
 const MUTATING: &str = "admissionregistration.k8s.io/mutatingwebhookconfigurations";
@@ -74,7 +73,7 @@ pub(in crate::admission) fn mutating(registry: &Registry) -> Arc<Vec<Hook>> {
 pub(in crate::admission) fn validating(registry: &Registry) -> Arc<Vec<Hook>> {
     read(registry, VALIDATING, &registry.0.webhooks.validating, |stored| {
         let configuration: ValidatingWebhookConfiguration = serde_json::from_slice(stored).ok()?;
-        Some(configuration.webhooks?.into_iter().map(general).collect())
+        Some(configuration.webhooks?.into_iter().map(as_mutating).collect())
     })
 }
 
@@ -187,4 +186,23 @@ fn endpoint(registry: &Registry, reference: &ServiceTarget, port: i32) -> Result
         ready.extend(addresses.map(|address: IpAddr| SocketAddr::new(address, target)));
     }
     ready.choose(&mut rand::rng()).copied().ok_or_else(|| format!("no endpoints available for service {name:?}"))
+}
+
+/// A webhook of either kind as one that may change objects: it has all fields of the others.
+#[must_use]
+pub fn as_mutating(hook: ValidatingWebhook) -> MutatingWebhook {
+    MutatingWebhook {
+        admission_review_versions: hook.admission_review_versions,
+        client_config: hook.client_config,
+        failure_policy: hook.failure_policy,
+        match_conditions: hook.match_conditions,
+        match_policy: hook.match_policy,
+        name: hook.name,
+        namespace_selector: hook.namespace_selector,
+        object_selector: hook.object_selector,
+        reinvocation_policy: None,
+        rules: hook.rules,
+        side_effects: hook.side_effects,
+        timeout_seconds: hook.timeout_seconds,
+    }
 }

@@ -21,6 +21,7 @@ use super::Attributes;
 use super::conditions::Facts;
 use crate::Registry;
 use crate::object::Object;
+pub use configured::as_mutating;
 pub(crate) use configured::{ClientConfig, Configured, ServiceTarget};
 pub(super) use configured::{Hook, mutating, validating};
 
