@@ -10,8 +10,9 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use rand::RngExt;
 
 use crate::kind::Reservation;
@@ -202,7 +203,7 @@ impl Allocators {
 
     fn lock(&self) -> MutexGuard<'_, Holdings> {
         // Every change leaves the sets whole, so a panic elsewhere does not make them doubtful.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock()
     }
 }
 

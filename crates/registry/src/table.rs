@@ -4,9 +4,10 @@
 //! resource replaces the table. Order is kept: discovery lists resources in the order of the rows.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use machinery::gvk::{GroupKind, GroupResource, GroupVersionKind};
+use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::kind::{Descriptor, MetadataReset, NameRule, Scope, Subresource};
@@ -283,13 +284,13 @@ impl ResourceTable {
     /// The table as it is now.
     #[must_use]
     pub fn load(&self) -> Arc<Resources> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read())
     }
 
     /// Replaces the table by a changed copy.
     pub fn change(&self, change: impl FnOnce(&mut Resources)) {
         {
-            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            let mut current = self.current.write();
             let mut next = Resources::clone(&current);
             change(&mut next);
             *current = Arc::new(next);

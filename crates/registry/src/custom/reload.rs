@@ -1,9 +1,10 @@
 //! Keeping the resource table as the definitions say.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use parking_lot::Mutex;
 use store::{Entry, Revision};
 
 use super::{CRDS, Crd, rows};
@@ -28,7 +29,7 @@ impl Registry {
     /// Makes the custom rows of the table what the stored definitions say. Rows of definitions that have not changed
     /// stay the same ones. Whoever reads the table sees all of the change or nothing of it.
     pub(crate) fn reload_crds(&self) {
-        let mut known = self.0.crds.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.crds.0.lock();
         let snapshot = self.store().snapshot(CRDS);
         let before = known.len();
         let names: HashSet<&str> = snapshot.iter().map(|entry| &*entry.key.name).collect();

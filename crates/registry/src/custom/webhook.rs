@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::future::Future;
 use std::hash::BuildHasher;
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceConversion, ServiceReference, WebhookClientConfig,
 };
 use machinery::depth;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -94,13 +95,13 @@ impl Converter {
     /// What a stored object was converted to before.
     pub(super) fn kept(&self, stored: &[u8], to: &ResourceInfo) -> Option<Bytes> {
         let key = self.key(stored, to);
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).objects.get(&key).cloned()
+        self.kept.lock().objects.get(&key).cloned()
     }
 
     /// Keeps what a stored object was converted to.
     pub(super) fn keep(&self, stored: &[u8], to: &ResourceInfo, converted: Bytes) {
         let key = self.key(stored, to);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         if kept.objects.len() >= KEPT || kept.bytes + converted.len() > KEPT_BYTES {
             *kept = Conversions::default();
         }

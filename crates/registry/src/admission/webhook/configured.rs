@@ -1,7 +1,7 @@
 //! The webhooks that are configured, read once for each state of the configurations.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::{
@@ -11,6 +11,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::api::core::v1::Service as ApiService;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use machinery::selector::LabelSelector;
+use parking_lot::Mutex;
 use rand::seq::IndexedRandom;
 use store::Key;
 
@@ -88,7 +89,7 @@ fn read(
     if snapshot.is_empty() {
         return Arc::default();
     }
-    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = known.lock();
     let same = snapshot.len() == known.revisions.len()
         && snapshot.iter().zip(&known.revisions).all(|(entry, revision)| entry.revision == *revision);
     if !same {
