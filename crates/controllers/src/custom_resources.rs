@@ -42,13 +42,13 @@ impl fmt::Display for Task {
     }
 }
 
-/// What a change of a definition means, given the names of all others.
-fn tasks(meta: &ObjectMeta, gone: bool, known: &BTreeSet<String>) -> Vec<Task> {
+/// What a change of a definition means; `known` are the names of all, which only matter when one is gone.
+fn tasks(meta: &ObjectMeta, gone: bool, known: impl FnOnce() -> BTreeSet<String>) -> Vec<Task> {
     let name = meta.name.as_deref().unwrap_or_default();
     if gone {
         let group = |name: &str| name.split_once('.').map(|(_, group)| group.to_owned());
-        let siblings = known.iter().filter(|other| *other != name && group(other) == group(name));
-        return siblings.map(|other| Task::Reconsider(other.clone())).collect();
+        let siblings = known().into_iter().filter(|other| *other != name && group(other) == group(name));
+        return siblings.map(Task::Reconsider).collect();
     }
     let held = meta.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
     if held && meta.deletion_timestamp.is_some() { vec![Task::Clean(name.to_owned())] } else { Vec::new() }
@@ -76,8 +76,11 @@ impl Controller for CustomResources {
         let controller = Arc::clone(self);
         self.definitions.on_change(move |change| {
             let Some(definition) = change.new.as_ref().or(change.old.as_ref()) else { return };
-            let known = controller.definitions.list().into_iter().filter_map(|known| known.metadata.name.clone());
-            let tasks = tasks(&definition.metadata, change.new.is_none(), &known.collect());
+            let known = || {
+                let all = controller.definitions.list().into_iter();
+                all.filter_map(|known| known.metadata.name.clone()).collect()
+            };
+            let tasks = tasks(&definition.metadata, change.new.is_none(), known);
             tasks.into_iter().for_each(|task| controller.queue.add(task, change.cause()));
         });
     }
@@ -170,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_changes_mean() {
-        let known = ["a.x.io", "b.x.io", "a.y.io"].map(str::to_owned).into();
+        let known = || ["a.x.io", "b.x.io", "a.y.io"].map(str::to_owned).into();
         let meta = |deleting: bool, finalizers: &[&str]| ObjectMeta {
             name: Some("a.x.io".into()),
             deletion_timestamp: deleting.then_some(Time(Timestamp::UNIX_EPOCH)),
@@ -183,7 +186,7 @@ mod tests {
             (meta(true, &[FINALIZER]), false, vec![Task::Clean("a.x.io".into())]),
             (meta(true, &[]), true, vec![Task::Reconsider("b.x.io".into())]),
         ] {
-            assert_eq!(tasks(&meta, gone, &known), expect);
+            assert_eq!(tasks(&meta, gone, known), expect);
         }
     }
 }

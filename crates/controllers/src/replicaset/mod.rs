@@ -10,12 +10,13 @@ mod sets;
 #[cfg(test)]
 mod tests;
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use informer::{Action, Change, ObjectKey, WorkQueue};
+use informer::{Action, Change, Informers, ObjectKey, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use kube::Client;
 use machinery::selector::LabelSelector;
 
@@ -29,74 +30,63 @@ use crate::pod_control::{self, PodControl, Words};
 use crate::{claim, meta, pods};
 
 /// The controller of ReplicaSets.
-pub(crate) struct ReplicaSets(Arc<Replicas>);
-
-impl Controller for ReplicaSets {
-    const NAME: &'static str = "replicaset";
-    type Key = ObjectKey;
-
-    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
-        let sets = Sets::replica_sets(&context.informers);
-        Self(Replicas::new(context, sets, "replicaset-controller", queue))
-    }
-
-    fn watch(self: &Arc<Self>) {
-        self.0.watch();
-    }
-
-    async fn synced(&self) {
-        self.0.synced().await;
-    }
-
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
-        self.0.reconcile(key).await
-    }
-}
-
+pub(crate) type ReplicaSets = Replicas<ReplicaSet>;
 /// The controller of ReplicationControllers.
-pub(crate) struct ReplicationControllers(Arc<Replicas>);
+pub(crate) type ReplicationControllers = Replicas<ReplicationController>;
 
-impl Controller for ReplicationControllers {
-    const NAME: &'static str = "replicationmanager";
-    type Key = ObjectKey;
+/// A kind whose objects keep so many Pods.
+pub(crate) trait ReplicaKind: Send + Sync + 'static {
+    /// The name of its controller: that of upstream's work queue.
+    const NAME: &'static str;
+    /// What its controller is called in events.
+    const COMPONENT: &'static str;
 
-    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
-        let sets = Sets::controllers(&context.informers);
-        Self(Replicas::new(context, sets, "replication-controller", queue))
-    }
+    /// The objects of the kind.
+    fn sets(informers: &Informers) -> Sets;
+}
 
-    fn watch(self: &Arc<Self>) {
-        self.0.watch();
-    }
+impl ReplicaKind for ReplicaSet {
+    const NAME: &'static str = "replicaset";
+    const COMPONENT: &'static str = "replicaset-controller";
 
-    async fn synced(&self) {
-        self.0.synced().await;
-    }
-
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
-        self.0.reconcile(key).await
+    fn sets(informers: &Informers) -> Sets {
+        Sets::replica_sets(informers)
     }
 }
 
-/// What both controllers are.
-struct Replicas {
+impl ReplicaKind for ReplicationController {
+    const NAME: &'static str = "replicationmanager";
+    const COMPONENT: &'static str = "replication-controller";
+
+    fn sets(informers: &Informers) -> Sets {
+        Sets::controllers(informers)
+    }
+}
+
+/// The controller of a kind that keeps so many Pods.
+pub(crate) struct Replicas<K> {
     client: Client,
     sets: Sets,
     pods: PodControl,
     queue: WorkQueue<ObjectKey>,
     /// What was written to the sets themselves.
     expectations: Arc<Expectations>,
+    kind: PhantomData<K>,
 }
 
-impl Replicas {
-    fn new(context: &Context, sets: Sets, component: &'static str, queue: WorkQueue<ObjectKey>) -> Arc<Self> {
-        Arc::new(Self {
-            pods: PodControl::new(context, component, Words::Plain),
+impl<K: ReplicaKind> Controller for Replicas<K> {
+    const NAME: &'static str = K::NAME;
+    type Key = ObjectKey;
+
+    fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        Self {
+            pods: PodControl::new(context, K::COMPONENT, Words::Plain),
             client: context.client.clone(),
-            sets,
+            sets: K::sets(&context.informers),
             queue,
             expectations: Arc::default(),
-        })
+            kind: PhantomData,
+        }
     }
 
     fn watch(self: &Arc<Self>) {
@@ -162,7 +152,9 @@ impl Replicas {
         let unseen = is_pending.then_some(EXPECTATIONS_TIMEOUT);
         Ok(plan.requeue_after.into_iter().chain(unseen).min().into())
     }
+}
 
+impl<K> Replicas<K> {
     fn snapshot(&self, key: &ObjectKey, rs: &ReplicaSet) -> Snapshot {
         // Asked first: a Pod that appears in between is then in both, and counted once.
         let pending = self.pods.expectations.pending(key);

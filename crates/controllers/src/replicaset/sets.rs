@@ -13,7 +13,7 @@ use crate::meta;
 use crate::owner::Owner;
 
 /// All objects of one of the two kinds.
-pub(super) enum Sets {
+pub(crate) enum Sets {
     /// apps/v1 ReplicaSet.
     ReplicaSets(Informer<ReplicaSet>),
     /// core/v1 ReplicationController.
