@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet as Object, ReplicaSetSpec, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use machinery::field::{ErrorList, Path};
-use registry::kind::{Column, Descriptor, Kind, ScaleView, Subresource, cell_age, cell_name, spec_and_status};
+use registry::kind::{Column, Descriptor, Kind, ScaleView, Subresource, spec_and_status};
 use serde_json::Value;
 
 use super::check::{immutable, non_negative};
-use super::common::{container_cells, container_columns, format_selector, or_none, template_containers};
+use super::common::{format_selector, or_none};
 use super::pod::{default_template, template_warnings};
-use super::workload::{validate_counts, validate_selected_template};
+use super::workload::{replica_columns, replica_row, validate_counts, validate_selected_template};
 
 /// ReplicaSets.
 pub(crate) struct ReplicaSet;
@@ -82,34 +82,15 @@ impl Kind for ReplicaSet {
     }
 
     fn columns() -> Vec<Column> {
-        let [containers, images] = container_columns();
-        vec![
-            Column::name(),
-            Column::integer("Desired", "How many pods are desired."),
-            Column::integer("Current", "Pods that exist."),
-            Column::integer("Ready", "Pods that are ready."),
-            Column::age(),
-            containers,
-            images,
-            Column::wide("Selector", "Selector of the pods."),
-        ]
+        replica_columns("Selector of the pods.")
     }
 
     fn row(object: &Object, now: Timestamp) -> Vec<Value> {
         let (no_spec, no_status) = (ReplicaSetSpec::default(), ReplicaSetStatus::default());
         let spec = object.spec.as_ref().unwrap_or(&no_spec);
         let status = object.status.as_ref().unwrap_or(&no_status);
-        let [names, images] = container_cells(spec.template.as_ref().map_or(&[], template_containers));
-        vec![
-            cell_name(&object.metadata),
-            spec.replicas.unwrap_or_default().into(),
-            status.replicas.into(),
-            status.ready_replicas.unwrap_or_default().into(),
-            cell_age(&object.metadata, now),
-            names,
-            images,
-            or_none(&format_selector(&spec.selector)),
-        ]
+        let counts = [spec.replicas.unwrap_or_default(), status.replicas, status.ready_replicas.unwrap_or_default()];
+        replica_row(&object.metadata, now, counts, spec.template.as_ref(), or_none(&format_selector(&spec.selector)))
     }
 
     fn scale(object: &Object) -> Option<ScaleView> {

@@ -5,15 +5,13 @@ use k8s_openapi::api::core::v1::{
     PodTemplateSpec, ReplicationController as Object, ReplicationControllerSpec, ReplicationControllerStatus,
 };
 use machinery::field::{ErrorList, Path};
-use registry::kind::{Column, Descriptor, Kind, ScaleView, Subresource, cell_age, cell_name, spec_and_status};
+use registry::kind::{Column, Descriptor, Kind, ScaleView, Subresource, spec_and_status};
 use serde_json::Value;
 
 use super::check::{Report, non_negative};
-use super::common::{
-    container_cells, container_columns, count, entries, format_labels, template_containers, template_labels,
-};
+use super::common::{count, entries, format_labels, template_labels};
 use super::pod::{default_template, template_warnings, validate_template};
-use super::workload::{mismatch, validate_counts, validate_restart};
+use super::workload::{mismatch, replica_columns, replica_row, validate_counts, validate_restart};
 
 /// ReplicationControllers.
 pub(crate) struct ReplicationController;
@@ -93,34 +91,15 @@ impl Kind for ReplicationController {
     }
 
     fn columns() -> Vec<Column> {
-        let [containers, images] = container_columns();
-        vec![
-            Column::name(),
-            Column::integer("Desired", "How many pods are desired."),
-            Column::integer("Current", "Pods that exist."),
-            Column::integer("Ready", "Pods that are ready."),
-            Column::age(),
-            containers,
-            images,
-            Column::wide("Selector", "Labels of the pods."),
-        ]
+        replica_columns("Labels of the pods.")
     }
 
     fn row(object: &Object, now: Timestamp) -> Vec<Value> {
         let (no_spec, no_status) = (ReplicationControllerSpec::default(), ReplicationControllerStatus::default());
         let spec = object.spec.as_ref().unwrap_or(&no_spec);
         let status = object.status.as_ref().unwrap_or(&no_status);
-        let [names, images] = container_cells(spec.template.as_ref().map_or(&[], template_containers));
-        vec![
-            cell_name(&object.metadata),
-            spec.replicas.unwrap_or_default().into(),
-            status.replicas.into(),
-            status.ready_replicas.unwrap_or_default().into(),
-            cell_age(&object.metadata, now),
-            names,
-            images,
-            format_labels(&spec.selector).into(),
-        ]
+        let counts = [spec.replicas.unwrap_or_default(), status.replicas, status.ready_replicas.unwrap_or_default()];
+        replica_row(&object.metadata, now, counts, spec.template.as_ref(), format_labels(&spec.selector).into())
     }
 
     fn scale(object: &Object) -> Option<ScaleView> {

@@ -2,17 +2,48 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use machinery::field::{ErrorList, Path};
 use machinery::int_or_string;
 use machinery::selector::LabelSelector as Selector;
 use machinery::validate;
+use registry::kind::{Column, cell_age, cell_name};
+use serde_json::Value;
 
 use super::check::{Report, label_selector, non_negative, selector_is_empty};
-use super::common::{template_labels, text};
+use super::common::{container_cells, container_columns, template_containers, template_labels, text};
 use super::pod::validate_template;
+
+/// The columns of a kind that keeps so many pods; `selector` describes the last.
+pub(crate) fn replica_columns(selector: &str) -> Vec<Column> {
+    let [containers, images] = container_columns();
+    vec![
+        Column::name(),
+        Column::integer("Desired", "How many pods are desired."),
+        Column::integer("Current", "Pods that exist."),
+        Column::integer("Ready", "Pods that are ready."),
+        Column::age(),
+        containers,
+        images,
+        Column::wide("Selector", selector),
+    ]
+}
+
+/// The cells of [`replica_columns`]: how many pods are desired, exist and are ready; their template, and their selector.
+pub(crate) fn replica_row(
+    meta: &ObjectMeta,
+    now: Timestamp,
+    [desired, current, ready]: [i32; 3],
+    template: Option<&PodTemplateSpec>,
+    selector: Value,
+) -> Vec<Value> {
+    let [names, images] = container_cells(template.map_or(&[], template_containers));
+    let (name, age) = (cell_name(meta), cell_age(meta, now));
+    vec![name, desired.into(), current.into(), ready.into(), age, names, images, selector]
+}
 
 /// Validates the selector of a workload and the template it selects. `kind` names the workload in messages.
 pub(crate) fn validate_selected_template(
