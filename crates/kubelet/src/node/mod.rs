@@ -51,7 +51,10 @@ pub(crate) async fn run(shared: Arc<Shared>, nodes: Informer<Node>, cancel: Canc
 async fn survey(shared: &Shared, images: &watch::Sender<Option<Vec<ContainerImage>>>) -> Infallible {
     let mut health = shared.pleg.health();
     loop {
-        ask_machine(shared).await;
+        if let Ok(info) = shared.runtime.info().await {
+            let storage = machine::storage(&shared.config.state_dir);
+            shared.set_machine(Machine { info, storage });
+        }
         // Whoever waits for images is told of the machine too.
         images.send_modify(|_| {});
         if let Ok(found) = shared.runtime.images().await {
@@ -68,13 +71,6 @@ async fn survey(shared: &Shared, images: &watch::Sender<Option<Vec<ContainerImag
     }
 }
 
-async fn ask_machine(shared: &Shared) {
-    if let Ok(info) = shared.runtime.info().await {
-        let storage = machine::storage(&shared.config.state_dir);
-        shared.set_machine(Machine { info, storage });
-    }
-}
-
 /// Writes the node's status whenever it is another one than the API has. Ends when nobody is left to tell of the runtime.
 async fn keep_current(
     shared: &Arc<Shared>,
@@ -87,7 +83,7 @@ async fn keep_current(
         Keeper { seen: follow(shared, nodes), shared: Arc::clone(shared), known: None, reported: None, images: None };
     shared.reporter.node("Starting", "Starting kubelet.");
     // The node is registered with what it has, unless the runtime cannot say it in time.
-    let _ = tokio::time::timeout(shared.config.runtime_status_timeout, ask_machine(shared)).await;
+    let _ = tokio::time::timeout(shared.config.runtime_status_timeout, images.changed()).await;
     let mut pause = PAUSES.0;
     loop {
         let state = health.borrow_and_update().clone();
