@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::steps::{self, run_command, step, target};
-use crate::{images, kubectl, setup, tidy};
+use crate::{deny, images, kubectl, setup, tidy};
 
 /// Options of `cargo xtask test`.
 #[derive(Args)]
@@ -21,6 +21,7 @@ pub(crate) struct Options {
 fn lint() -> Result<()> {
     step("Check the repository's rules", tidy::run)?;
     step("Check the format", || steps::run("cargo", &["fmt", "--all", "--check"]))?;
+    step("Check the dependencies", deny::check)?;
     step("Check with clippy", || {
         steps::run("cargo", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])
     })?;
