@@ -1,10 +1,11 @@
 //! The cluster under test, as raw requests: what is measured is the server, so answers are not decoded.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use futures::AsyncBufReadExt;
+use futures::future::try_join_all;
 use http::Request;
 use http_body_util::BodyExt as _;
 use kube::Client;
@@ -115,4 +116,28 @@ pub(crate) async fn arrivals(
         arrivals.push((line, std::time::Instant::now()));
     }
     Ok(arrivals)
+}
+
+/// Does `count` operations, shared out among so many clients; returns how long each took, and all of them.
+pub(crate) async fn parallel(
+    cluster: &Cluster,
+    clients: usize,
+    count: usize,
+    operation: impl AsyncFn(&kube::Client, usize) -> Result<()>,
+) -> Result<(Vec<Duration>, Duration)> {
+    let clients: Vec<kube::Client> = (0..clients).map(|_| cluster.client()).collect::<Result<_>>()?;
+    // Connections are made before the clock starts.
+    try_join_all(clients.iter().map(|client| get(client, "/version"))).await?;
+    let started = Instant::now();
+    let work = clients.iter().enumerate().map(async |(first, client)| {
+        let mut latencies = Vec::with_capacity(count / clients.len() + 1);
+        for number in (first..count).step_by(clients.len()) {
+            let begun = Instant::now();
+            operation(client, number).await?;
+            latencies.push(begun.elapsed());
+        }
+        Ok::<_, anyhow::Error>(latencies)
+    });
+    let latencies = try_join_all(work).await?;
+    Ok((latencies.into_iter().flatten().collect(), started.elapsed()))
 }

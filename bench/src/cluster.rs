@@ -1,6 +1,5 @@
 //! A coracle cluster of the benchmark's own, measured as a process.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -9,12 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::process::Process;
 use crate::report::Report;
 
 /// So long the idle process is watched.
 const IDLE: Duration = Duration::from_secs(20);
-/// Clock ticks a second in `/proc`: fixed for user space on every Linux.
-const TICKS: f64 = 100.0;
 
 /// The cluster; deleted when dropped.
 pub(crate) struct Own {
@@ -25,7 +23,7 @@ pub(crate) struct Own {
 
 impl Own {
     /// Starts it twice, so that the second start, which is measured, finds network and store in place.
-    pub(crate) fn start(report: &mut Report) -> Result<Self> {
+    pub(crate) fn start(only: Option<String>) -> Result<(Self, Report)> {
         let binary = std::env::var_os("CORACLE_BINARY").context("cargo xtask bench says where the binary is")?;
         let own = Self {
             binary: binary.into(),
@@ -34,14 +32,17 @@ impl Own {
         };
         own.coracle(&["start"])?;
         thread::sleep(Duration::from_secs(3));
-        report.add("memory, idle and fresh", own.memory()?, "MB", "resident");
+        let fresh = own.process()?.memory()?;
         own.coracle(&["stop"])?;
         // Heartbeats have whole seconds: the last one of before must not pass for the first one of now.
         thread::sleep(Duration::from_millis(1_100));
         let started = Instant::now();
         own.coracle(&["start"])?;
-        report.add("start to node Ready, warm", started.elapsed().as_secs_f64(), "s", "the whole command");
-        Ok(own)
+        let started = started.elapsed();
+        let mut report = Report::new(only, vec![own.process()?]);
+        report.add("memory, idle and fresh", fresh, "MB", "resident");
+        report.add("start to node Ready, warm", started.as_secs_f64(), "s", "the whole command");
+        Ok((own, report))
     }
 
     /// Its kubeconfig.
@@ -50,8 +51,7 @@ impl Own {
     }
 
     /// What the process costs while 20 pods run and nothing happens.
-    pub(crate) fn measure_process(&self, report: &mut Report) -> Result<()> {
-        report.add("memory, after the load", self.memory()?, "MB", "resident");
+    pub(crate) fn measure_idle(&self, report: &mut Report) -> Result<()> {
         if !report.wants("CPU idle, 20 pods") {
             return Ok(());
         }
@@ -63,11 +63,12 @@ impl Own {
         kubectl(&["create", "deployment", "idle", "--image=nginx:1.21.0", "--replicas=20"])?;
         kubectl(&["rollout", "status", "deployment/idle", "--timeout=120s"])?;
         thread::sleep(Duration::from_secs(5));
-        let before = self.cpu_seconds()?;
+        let process = self.process()?;
+        let before = process.cpu_seconds()?;
         thread::sleep(IDLE);
-        let share = (self.cpu_seconds()? - before) / IDLE.as_secs_f64() * 100.0;
+        let share = (process.cpu_seconds()? - before) / IDLE.as_secs_f64() * 100.0;
         report.add("CPU idle, 20 pods", share, "% of core", "");
-        report.add("memory, 20 pods", self.memory()?, "MB", "resident");
+        report.add("memory, 20 pods", process.memory()?, "MB", "resident");
         Ok(())
     }
 
@@ -89,28 +90,10 @@ impl Own {
         command
     }
 
-    fn pid(&self) -> Result<u64> {
+    fn process(&self) -> Result<Process> {
         let output = self.command(&["status", "-o", "json"]).output()?;
         let status: Value = serde_json::from_slice(&output.stdout)?;
-        status["pid"].as_u64().context("the cluster does not run")
-    }
-
-    /// Resident memory in megabytes.
-    fn memory(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")).context("VmRSS")?;
-        Ok(kilobytes.trim().parse::<f64>()? / 1_000.0)
-    }
-
-    /// Processor time used so far.
-    fn cpu_seconds(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
-        // The name, in parentheses, may contain anything; user and system time are the 12th and 13th field after it.
-        let (_, fields) = stat.rsplit_once(')').context("a stat line")?;
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
-        Ok((ticks(11) + ticks(12)) / TICKS)
+        Process::new(status["pid"].as_u64().context("the cluster does not run")?.try_into()?)
     }
 }
 

@@ -28,10 +28,11 @@ pub(crate) async fn measure(cluster: &Cluster, report: &mut Report) -> Result<()
     }
     let server = server(cluster).await?;
     if report.wants(names[0]) {
+        let meter = report.meter()?;
         let started = Instant::now();
         let clients = (0..CLIENTS).map(|_| ask_many(server, QUESTIONS / CLIENTS));
         let mut latencies: Vec<Duration> = try_join_all(clients).await?.into_iter().flatten().collect();
-        report.add_rate(names[0], &mut latencies, started.elapsed());
+        report.add_rate(names[0], &mut latencies, started.elapsed(), &meter)?;
     }
     if report.wants(names[1]) {
         let mut latencies = Vec::with_capacity(ENDPOINTS);

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use futures::AsyncBufReadExt;
-use futures::future::try_join_all;
 use http::Request;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::api::{Cluster, NAMESPACE, create, get, watch};
+use crate::api::{Cluster, NAMESPACE, create, parallel, watch};
 use crate::report::Report;
 
 const CLIENTS: usize = 32;
@@ -32,19 +31,23 @@ pub(crate) async fn scheduling(cluster: &Cluster, report: &mut Report) -> Result
     if !names.iter().any(|name| report.wants(name)) {
         return Ok(());
     }
-    parallel(cluster, NODES, async |client, number| create(client, "/api/v1/nodes", node(number)).await).await?;
+    parallel(cluster, CLIENTS, NODES, async |client, number| create(client, "/api/v1/nodes", node(number)).await)
+        .await?;
     let result = async {
         if report.wants(names[0]) {
-            let elapsed = pods(cluster).await?;
-            report.add(names[0], PODS as f64 / elapsed.as_secs_f64(), "/s", "creation by 32 clients included");
+            let meter = report.meter()?;
+            let rate = PODS as f64 / pods(cluster).await?.as_secs_f64();
+            report.add_metered(names[0], (rate, "/s"), "creation by 32 clients included", (&meter, PODS))?;
             empty(cluster, "/api/v1", "pods").await?;
         }
         if report.wants(names[1]) || report.wants(names[2]) {
-            let ready = deployments(cluster).await?;
-            report.add(names[1], ready.as_secs_f64(), "s", "creation by 32 clients included");
+            let meter = report.meter()?;
+            let ready = deployments(cluster).await?.as_secs_f64();
+            report.add_metered(names[1], (ready, "s"), "creation by 32 clients included", (&meter, 1))?;
+            let meter = report.meter()?;
             let started = Instant::now();
             empty(cluster, "/apis/apps/v1", "deployments").await?;
-            report.add(names[2], started.elapsed().as_secs_f64(), "s", "");
+            report.add_metered(names[2], (started.elapsed().as_secs_f64(), "s"), "", (&meter, 1))?;
         }
         Ok(())
     }
@@ -69,7 +72,7 @@ async fn pods(cluster: &Cluster) -> Result<Duration> {
     let path = format!("/api/v1/namespaces/{NAMESPACE}/pods");
     let bound = until(cluster, &path, PODS, |pod: Pod| pod.spec.node_name.map(|_| pod.metadata.name)).await?;
     let started = Instant::now();
-    parallel(cluster, PODS, async |client, number| create(client, &path, pod(number)).await).await?;
+    parallel(cluster, CLIENTS, PODS, async |client, number| create(client, &path, pod(number)).await).await?;
     bound.await??;
     Ok(started.elapsed())
 }
@@ -93,7 +96,8 @@ async fn deployments(cluster: &Cluster) -> Result<Duration> {
     })
     .await?;
     let started = Instant::now();
-    parallel(cluster, DEPLOYMENTS, async |client, number| create(client, &path, deployment(number)).await).await?;
+    parallel(cluster, CLIENTS, DEPLOYMENTS, async |client, number| create(client, &path, deployment(number)).await)
+        .await?;
     ready.await??;
     Ok(started.elapsed())
 }
@@ -149,24 +153,6 @@ async fn empty(cluster: &Cluster, api: &str, resource: &str) -> Result<()> {
             Ok(gone)
         })
         .await
-}
-
-/// Does `count` operations, shared out among the clients.
-async fn parallel(
-    cluster: &Cluster,
-    count: usize,
-    operation: impl AsyncFn(&kube::Client, usize) -> Result<()>,
-) -> Result<()> {
-    let clients: Vec<kube::Client> = (0..CLIENTS).map(|_| cluster.client()).collect::<Result<_>>()?;
-    try_join_all(clients.iter().map(|client| get(client, "/version"))).await?;
-    let work = clients.iter().enumerate().map(async |(first, client)| {
-        for number in (first..count).step_by(CLIENTS) {
-            operation(client, number).await?;
-        }
-        Ok::<_, anyhow::Error>(())
-    });
-    try_join_all(work).await?;
-    Ok(())
 }
 
 fn node(number: usize) -> String {

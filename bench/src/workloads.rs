@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use futures::future::try_join_all;
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::api::{Cluster, NAMESPACE, arrivals, create, drain, get, watch};
+use crate::api::{Cluster, NAMESPACE, arrivals, create, drain, get, parallel, watch};
 use crate::report::Report;
 
 /// Clients at once, each on a connection of its own.
@@ -19,42 +18,59 @@ const LISTS: usize = 10;
 const WATCHERS: usize = 50;
 const EVENTS: usize = 500;
 
-/// Requests for single objects, lists and watches.
-pub(crate) async fn objects(cluster: &Cluster, report: &mut Report) -> Result<()> {
-    if report.wants("create configmap") {
+/// Creations by one client, each on disk before the next begins.
+pub(crate) async fn creations(cluster: &Cluster, report: &mut Report) -> Result<()> {
+    let name = "create configmap, 1 KB, one client";
+    if report.wants(name) {
+        let meter = report.meter()?;
         let (mut latencies, elapsed) = tokio::task::block_in_place(|| in_sequence(cluster))?;
-        report.add_rate("create configmap, 1 KB, one client", &mut latencies, elapsed);
+        report.add_rate(name, &mut latencies, elapsed, &meter)?;
     }
-    if report.wants("watch") {
-        watches(cluster, report).await?;
+    Ok(())
+}
+
+/// Pods created, read and listed.
+pub(crate) async fn pods(cluster: &Cluster, report: &mut Report) -> Result<()> {
+    let names = ["create pod, 16 clients", "get pod, 16 clients", "list 3,000 pods"];
+    if !names.iter().any(|name| report.wants(name)) {
+        return Ok(());
     }
-    let pods = ["create pod, 16 clients", "get pod, 16 clients", "list 3,000 pods"];
-    if pods.iter().any(|name| report.wants(name)) {
-        let (mut latencies, elapsed) =
-            parallel(cluster, PODS, async |client, number| create(client, &path("pods"), pod(number)).await).await?;
-        report.add_rate(pods[0], &mut latencies, elapsed);
-        let (mut latencies, elapsed) = parallel(cluster, READS, async |client, number| {
+    let meter = report.meter()?;
+    let (mut latencies, elapsed) =
+        parallel(cluster, CLIENTS, PODS, async |client, number| create(client, &path("pods"), pod(number)).await)
+            .await?;
+    report.add_rate(names[0], &mut latencies, elapsed, &meter)?;
+    if report.wants(names[1]) {
+        let meter = report.meter()?;
+        let (mut latencies, elapsed) = parallel(cluster, CLIENTS, READS, async |client, number| {
             get(client, &format!("{}/pod-{}", path("pods"), number % PODS)).await.map(drop)
         })
         .await?;
-        report.add_rate(pods[1], &mut latencies, elapsed);
+        report.add_rate(names[1], &mut latencies, elapsed, &meter)?;
+    }
+    if report.wants(names[2]) {
         let client = cluster.client()?;
         let mut latencies = Vec::new();
+        let meter = report.meter()?;
         for _ in 0..LISTS {
             let begun = Instant::now();
             drain(&client, &path("pods")).await?;
             latencies.push(begun.elapsed());
         }
         latencies.sort_unstable();
-        report.add(pods[2], latencies[LISTS / 2].as_secs_f64() * 1_000.0, "ms", "median of 10");
-        let delete = Request::delete(path("pods")).body(Vec::new())?;
-        cluster.send(delete).await?;
+        let median = latencies[LISTS / 2].as_secs_f64() * 1_000.0;
+        report.add_metered(names[2], (median, "ms"), format!("median of {LISTS}"), (&meter, LISTS))?;
     }
+    cluster.send(Request::delete(path("pods")).body(Vec::new())?).await?;
     Ok(())
 }
 
 /// Many watchers see the same events.
-async fn watches(cluster: &Cluster, report: &mut Report) -> Result<()> {
+pub(crate) async fn watches(cluster: &Cluster, report: &mut Report) -> Result<()> {
+    let name = "watch, 50 watchers x 500 events";
+    if !report.wants(name) {
+        return Ok(());
+    }
     let list = cluster.object(&path("configmaps?limit=1")).await?;
     let revision = list["metadata"]["resourceVersion"].as_str().context("a list has a revision")?;
     let from = path(&format!("configmaps?watch=true&resourceVersion={revision}"));
@@ -63,8 +79,9 @@ async fn watches(cluster: &Cluster, report: &mut Report) -> Result<()> {
         let stream = watch(&cluster.client()?, &from).await?;
         watchers.push(tokio::spawn(arrivals(stream, EVENTS)));
     }
+    let meter = report.meter()?;
     let started = Instant::now();
-    let (_, _) = parallel(cluster, EVENTS, async |client, number| {
+    let (_, _) = parallel(cluster, CLIENTS, EVENTS, async |client, number| {
         create(client, &path("configmaps"), config_map("watched", number)).await
     })
     .await?;
@@ -73,12 +90,11 @@ async fn watches(cluster: &Cluster, report: &mut Report) -> Result<()> {
         let seen = watcher.await??;
         last = last.max(seen.last().map_or(started, |(_, at)| *at));
     }
-    let rate = (WATCHERS * EVENTS) as f64 / last.duration_since(started).as_secs_f64();
-    report.add("watch, 50 watchers x 500 events", rate, "events/s", "creations by 16 clients included");
-    Ok(())
+    let events = WATCHERS * EVENTS;
+    let rate = events as f64 / last.duration_since(started).as_secs_f64();
+    report.add_metered(name, (rate, "events/s"), "creations by 16 clients included", (&meter, events))
 }
 
-/// Does `count` operations, shared out among the clients.
 /// One client, on a thread of its own: a request that waits for the one before gains nothing from a second thread, and
 /// would be charged for the way there and back.
 fn in_sequence(cluster: &Cluster) -> Result<(Vec<Duration>, Duration)> {
@@ -99,51 +115,33 @@ fn in_sequence(cluster: &Cluster) -> Result<(Vec<Duration>, Duration)> {
         .unwrap_or_else(|_| bail!("the client panicked"))
 }
 
-async fn parallel(
-    cluster: &Cluster,
-    count: usize,
-    operation: impl AsyncFn(&kube::Client, usize) -> Result<()>,
-) -> Result<(Vec<Duration>, Duration)> {
-    let clients: Vec<kube::Client> = (0..CLIENTS).map(|_| cluster.client()).collect::<Result<_>>()?;
-    // Connections are made before the clock starts.
-    try_join_all(clients.iter().map(|client| get(client, "/version"))).await?;
-    let started = Instant::now();
-    let work = clients.iter().enumerate().map(async |(first, client)| {
-        let mut latencies = Vec::with_capacity(count / CLIENTS + 1);
-        for number in (first..count).step_by(CLIENTS) {
-            let begun = Instant::now();
-            operation(client, number).await?;
-            latencies.push(begun.elapsed());
-        }
-        Ok::<_, anyhow::Error>(latencies)
-    });
-    let latencies = try_join_all(work).await?;
-    Ok((latencies.into_iter().flatten().collect(), started.elapsed()))
-}
-
 /// A Deployment of nginx: rolled out, scaled, updated, deleted, with real containers.
 pub(crate) async fn rollouts(cluster: &Cluster, image: &str, update: &str, report: &mut Report) -> Result<()> {
     let names = ["nginx, 2 replicas: applied to rolled out", "scale 2 to 20", "rolling update of 20", "delete 20"];
     if !names.iter().any(|name| report.wants(name)) {
         return Ok(());
     }
-    let started = Instant::now();
     let deployments = format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments");
+    let meter = report.meter()?;
+    let started = Instant::now();
     cluster.send(json_request(Request::post(&deployments), "application/json", &deployment(image))?).await?;
     rolled_out(cluster, 2).await?;
-    report.add(names[0], started.elapsed().as_secs_f64(), "s", "");
+    report.add_metered(names[0], (started.elapsed().as_secs_f64(), "s"), "", (&meter, 1))?;
 
+    let meter = report.meter()?;
     let started = Instant::now();
     patch(cluster, &json!({ "spec": { "replicas": 20 } })).await?;
     rolled_out(cluster, 20).await?;
-    report.add(names[1], started.elapsed().as_secs_f64(), "s", "");
+    report.add_metered(names[1], (started.elapsed().as_secs_f64(), "s"), "", (&meter, 1))?;
 
+    let meter = report.meter()?;
     let started = Instant::now();
     let container = json!({ "name": "nginx", "image": update });
     patch(cluster, &json!({ "spec": { "template": { "spec": { "containers": [container] } } } })).await?;
     rolled_out(cluster, 20).await?;
-    report.add(names[2], started.elapsed().as_secs_f64(), "s", "");
+    report.add_metered(names[2], (started.elapsed().as_secs_f64(), "s"), "", (&meter, 1))?;
 
+    let meter = report.meter()?;
     let started = Instant::now();
     let deployment = format!("{deployments}/nginx");
     cluster.send(Request::delete(&deployment).body(Vec::new())?).await?;
@@ -153,8 +151,7 @@ pub(crate) async fn rollouts(cluster: &Cluster, image: &str, update: &str, repor
             Ok(pods["items"].as_array().is_some_and(Vec::is_empty))
         })
         .await?;
-    report.add(names[3], started.elapsed().as_secs_f64(), "s", "");
-    Ok(())
+    report.add_metered(names[3], (started.elapsed().as_secs_f64(), "s"), "", (&meter, 1))
 }
 
 /// Waits until the Deployment is rolled out, by the rule of `kubectl rollout status`.
