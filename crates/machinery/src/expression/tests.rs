@@ -130,6 +130,7 @@ fn what_is_true() {
         "format.named('dns1035Label').hasValue() && !format.named('what').hasValue()",
         "semver('1.2.3').isLessThan(semver('1.10.0')) && semver('v1.2', true).minor() == 2 && !isSemver('1.2')",
         "semver('1.0.0-alpha.1').isLessThan(semver('1.0.0-alpha.beta')) && semver('1.0.0') != semver('1.0.1')",
+        "semver('1.0.0+a') == semver('1.0.0+b') && semver('1.0.0-rc.1+a').isLessThan(semver('1.0.0')) && !isSemver('01.0.0')",
         // Errors that do not matter.
         "true || any.nothing == 1",
         "any.nothing == 1 || true",

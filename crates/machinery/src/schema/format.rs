@@ -24,7 +24,7 @@ pub(crate) enum Format {
     Mac,
     ShortName,
     Uri,
-    Uuid(Option<char>),
+    Uuid(Option<usize>),
 }
 
 impl Format {
@@ -46,9 +46,9 @@ impl Format {
             "mac" => Self::Mac,
             "uri" => Self::Uri,
             "uuid" => Self::Uuid(None),
-            "uuid3" => Self::Uuid(Some('3')),
-            "uuid4" => Self::Uuid(Some('4')),
-            "uuid5" => Self::Uuid(Some('5')),
+            "uuid3" => Self::Uuid(Some(3)),
+            "uuid4" => Self::Uuid(Some(4)),
+            "uuid5" => Self::Uuid(Some(5)),
             _ => return None,
         })
     }
@@ -71,8 +71,8 @@ impl Format {
             Self::ShortName => "k8s-short-name",
             Self::Uri => "uri",
             Self::Uuid(None) => "uuid",
-            Self::Uuid(Some('3')) => "uuid3",
-            Self::Uuid(Some('4')) => "uuid4",
+            Self::Uuid(Some(3)) => "uuid3",
+            Self::Uuid(Some(4)) => "uuid4",
             Self::Uuid(Some(_)) => "uuid5",
         }
     }
@@ -142,11 +142,15 @@ fn has_scheme(text: &str) -> bool {
     })
 }
 
-fn is_uuid(text: &str, version: Option<char>) -> bool {
-    let digits = text.replace('-', "");
-    let shape = text.len() == 32 || text.split('-').map(str::len).eq([8, 4, 4, 4, 12]);
-    let fits = version.is_none_or(|version| digits.chars().nth(12) == Some(version));
-    shape && fits && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+/// With hyphens or without (`pkg/validation/strfmt/default.go` of kube-openapi, `UUIDPattern` and its siblings).
+fn is_uuid(text: &str, version: Option<usize>) -> bool {
+    let Ok(uuid) = uuid::Uuid::try_parse(text) else { return false };
+    let of_version = |version: usize| {
+        // The oldest has no variant to check.
+        uuid.get_version_num() == version && (version == 3 || uuid.get_variant() == uuid::Variant::RFC4122)
+    };
+    // In braces, or after `urn:uuid:`, it is none.
+    matches!(text.len(), 32 | 36) && version.is_none_or(of_version)
 }
 
 /// As Go writes durations (`1h30m`, `1.5s`, `0`), or a number and a word (`3 days`).
@@ -197,8 +201,13 @@ mod tests {
             ("ipv6", &["::1"], &["1.2.3.4"]),
             ("mac", &["00:11:22:33:44:55"], &["00:11"]),
             ("uri", &["http://a/b", "/a"], &["a b", "a"]),
-            ("uuid", &["123e4567-e89b-42d3-a456-426614174000"], &["123"]),
+            (
+                "uuid",
+                &["123e4567-e89b-42d3-a456-426614174000", "123E4567E89B42D3A456426614174000"],
+                &["123", "{123e4567-e89b-42d3-a456-426614174000}", "urn:uuid:123e4567-e89b-42d3-a456-426614174000"],
+            ),
             ("uuid3", &["123e4567-e89b-32d3-a456-426614174000"], &["123e4567-e89b-42d3-a456-426614174000"]),
+            ("uuid4", &["123e4567-e89b-42d3-a456-426614174000"], &["123e4567-e89b-42d3-0456-426614174000"]),
         ] {
             let format = Format::from_name(name).unwrap();
             for text in good {

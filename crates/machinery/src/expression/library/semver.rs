@@ -14,9 +14,15 @@ opaque!(
     "kubernetes.Semver"
 );
 
-/// Major, minor and patch; and what comes before a release.
-#[derive(Debug, Clone, PartialEq)]
-pub(in crate::expression) struct Version([u32; 3], Vec<String>);
+/// A version, which is equal to one that differs in its build metadata alone.
+#[derive(Debug, Clone)]
+pub(in crate::expression) struct Version(semver::Version);
+
+impl PartialEq for Version {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.cmp_precedence(&other.0).is_eq()
+    }
+}
 
 pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
     let semver = || Semver::cel_type().to_owned();
@@ -30,9 +36,15 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
     env.add_overload("semver", "string_bool_to_semver", vec![STRING_TYPE, BOOL_TYPE], |arguments| {
         made(read(&arguments)?)
     })?;
-    env.add_member_overload("major", "semver_major", semver(), vec![], |arguments| number(&arguments, 0))?;
-    env.add_member_overload("minor", "semver_minor", semver(), vec![], |arguments| number(&arguments, 1))?;
-    env.add_member_overload("patch", "semver_patch", semver(), vec![], |arguments| number(&arguments, 2))?;
+    env.add_member_overload("major", "semver_major", semver(), vec![], |arguments| {
+        number(&arguments, |version| version.major)
+    })?;
+    env.add_member_overload("minor", "semver_minor", semver(), vec![], |arguments| {
+        number(&arguments, |version| version.minor)
+    })?;
+    env.add_member_overload("patch", "semver_patch", semver(), vec![], |arguments| {
+        number(&arguments, |version| version.patch)
+    })?;
     env.add_member_overload("isGreaterThan", "semver_is_greater_than", semver(), vec![semver()], |arguments| {
         flag(order(&arguments)? == Ordering::Greater)
     })?;
@@ -70,44 +82,15 @@ fn read(arguments: &[CowVal<'_, '_>]) -> Result<Option<Version>, ExecutionError>
 }
 
 fn parse(text: &str) -> Option<Version> {
-    let (text, build) = text.split_once('+').map_or((text, None), |(text, build)| (text, Some(build)));
-    let (core, before) = text.split_once('-').map_or((text, None), |(core, before)| (core, Some(before)));
-    let whole = |text: &str| text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
-    let mut parts = core.split('.');
-    let mut next = || parts.next().filter(|part| whole(part))?.parse::<u32>().ok();
-    let numbers = [next()?, next()?, next()?];
-    let fine = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    let numeric = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    if parts.next().is_some()
-        || build.is_some_and(|build| !build.split('.').all(fine))
-        || before.is_some_and(|before| !before.split('.').all(|part| fine(part) && (!numeric(part) || whole(part))))
-    {
-        return None;
-    }
-    Some(Version(numbers, before.into_iter().flat_map(|before| before.split('.')).map(str::to_owned).collect()))
+    semver::Version::parse(text).ok().map(Version)
 }
 
-fn number<'b, 'v>(arguments: &[CowVal<'_, '_>], index: usize) -> super::Answer<'b, 'v> {
-    Ok(CowVal::owned(CelInt::from(i64::from(argument::<Semver>(arguments, 0)?.0.0[index]))))
+/// A number of a version. Beyond CEL's integers it wraps, as upstream's does.
+fn number<'b, 'v>(arguments: &[CowVal<'_, '_>], part: fn(&semver::Version) -> u64) -> super::Answer<'b, 'v> {
+    Ok(CowVal::owned(CelInt::from(part(&argument::<Semver>(arguments, 0)?.0.0).cast_signed())))
 }
 
-/// A release comes after what comes before it; numbers come before words.
 fn order(arguments: &[CowVal<'_, '_>]) -> Result<Ordering, ExecutionError> {
     let (left, right) = (&argument::<Semver>(arguments, 0)?.0, &argument::<Semver>(arguments, 1)?.0);
-    let by_part = |(left, right): (&String, &String)| match (left.parse::<u64>(), right.parse::<u64>()) {
-        (Ok(left), Ok(right)) => left.cmp(&right),
-        (Ok(_), Err(_)) => Ordering::Less,
-        (Err(_), Ok(_)) => Ordering::Greater,
-        (Err(_), Err(_)) => left.cmp(right),
-    };
-    let before = || match (left.1.is_empty(), right.1.is_empty()) {
-        (true, true) => Ordering::Equal,
-        (true, false) => Ordering::Greater,
-        (false, true) => Ordering::Less,
-        (false, false) => {
-            let first = left.1.iter().zip(&right.1).map(by_part).find(|order| order.is_ne());
-            first.unwrap_or_else(|| left.1.len().cmp(&right.1.len()))
-        }
-    };
-    Ok(left.0.cmp(&right.0).then_with(before))
+    Ok(left.0.cmp_precedence(&right.0))
 }
