@@ -38,7 +38,6 @@ mod log;
 mod node;
 mod spdy;
 pub mod stats;
-mod trust;
 mod upgrade;
 mod websocket;
 
@@ -48,5 +47,4 @@ pub use log::LogUpgrade;
 pub use node::{
     CommandOptions, Duplex, LogChunks, LogOptions, LogStream, NodeApi, NodeError, PodRef, Streams, TerminalSize,
 };
-pub use trust::trusting;
 pub use upgrade::{Refusal, is_upgrade, upgraded};

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use runtime::{Error, Runtime};
 
-use super::http::{HttpRequest, connect, get};
+use super::http::{HttpRequest, get};
 use super::{AttemptResult, grpc, shown};
 use crate::time::go_duration;
 
@@ -83,7 +83,7 @@ pub(crate) async fn attempt(
         };
         let host = action.host.clone().filter(|host| !host.is_empty());
         let host = host.unwrap_or_else(|| target.ip.to_string());
-        return match tokio::time::timeout(timeout, connect(&host, port)).await {
+        return match tokio::time::timeout(timeout, http_client::dial(&host, port)).await {
             Ok(Ok(_)) => AttemptResult::Success,
             Ok(Err(message)) => AttemptResult::Failure(message),
             Err(_) => AttemptResult::Failure(format!("dial tcp {host}:{port}: i/o timeout")),

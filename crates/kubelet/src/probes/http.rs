@@ -1,20 +1,12 @@
 //! HTTP probes and hooks.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONNECTION, HOST, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
+use http_body_util::Empty;
 use k8s_openapi::api::core::v1::HTTPHeader;
-use rustls::pki_types::ServerName;
-use streaming::trusting;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::{AttemptResult, SHOWN, shown};
 
@@ -122,70 +114,19 @@ fn redirect(from: &HttpRequest, location: &str) -> Option<HttpRequest> {
 type Answer = (StatusCode, Option<String>, Bytes);
 
 async fn send(request: &HttpRequest) -> Result<Answer, String> {
-    let stream = connect(&request.host, request.port).await?;
-    if !request.tls {
-        return exchange(request, stream).await;
-    }
-    let name = ServerName::try_from(request.host.clone()).map_err(|error| error.to_string())?;
-    let stream = TlsConnector::from(trusting()).connect(name, stream).await.map_err(|error| format!("tls: {error}"))?;
-    exchange(request, stream).await
-}
-
-/// Connects to a port; the error reads as Go's.
-pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
-    let address = match host.parse::<IpAddr>() {
-        Ok(ip) => SocketAddr::new(ip, port).to_string(),
-        Err(_) => format!("{host}:{port}"),
+    let stream = http_client::dial(&request.host, request.port).await?;
+    let answer = if request.tls {
+        let stream = http_client::handshake(stream, &request.host, http_client::trusting()).await?;
+        http_client::send(stream, build(request)?).await?
+    } else {
+        http_client::send(stream, build(request)?).await?
     };
-    let stream = TcpStream::connect(&address).await;
-    let stream = stream.map_err(|error| format!("dial tcp {address}: {}", reason(&error)))?;
-    // Best effort: without it a probe is merely slower.
-    let _ = stream.set_nodelay(true);
-    Ok(stream)
-}
-
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
-        io::ErrorKind::ConnectionReset => "connect: connection reset by peer".to_owned(),
-        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
-        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
-        io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
-async fn exchange(
-    request: &HttpRequest,
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-) -> Result<Answer, String> {
-    let text = |error: hyper::Error| match error.is_incomplete_message() {
-        true => "EOF".to_owned(),
-        false => error.to_string(),
-    };
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
-    let exchange = async {
-        let response = sender.send_request(build(request)?).await.map_err(text)?;
-        let status = response.status();
-        let location = response.headers().get(LOCATION);
-        let location = location.and_then(|location| location.to_str().ok()).map(str::to_owned);
-        // What is longer than anybody reads is not read.
-        let body = Limited::new(response.into_body(), SHOWN).collect().await;
-        let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        Ok((status, location, body))
-    };
-    // A connection that ended well may have left an answer to be read.
-    let driven = async {
-        match connection.await {
-            Ok(()) => std::future::pending().await,
-            Err(error) => error,
-        }
-    };
-    tokio::select! {
-        biased;
-        answer = exchange => answer,
-        error = driven => Err(text(error)),
-    }
+    let status = answer.response.status();
+    let location = answer.response.headers().get(LOCATION);
+    let location = location.and_then(|location| location.to_str().ok()).map(str::to_owned);
+    // What is longer than anybody reads is not read.
+    let body = answer.read(SHOWN).await.unwrap_or_default();
+    Ok((status, location, body))
 }
 
 fn build(request: &HttpRequest) -> Result<Request<Empty<Bytes>>, String> {

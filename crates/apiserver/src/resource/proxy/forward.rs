@@ -13,10 +13,7 @@ use http_body_util::{BodyExt as _, BodyStream};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use machinery::status::ApiError;
-use rustls::pki_types::ServerName;
-use streaming::{Duplex, trusting};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use streaming::Duplex;
 
 use super::super::Call;
 use super::target::{Address, Scheme};
@@ -88,45 +85,26 @@ pub(super) async fn forward(
 
 async fn exchange(server: &ApiServer, address: &Address, request: Request<Body>) -> Result<Response<Incoming>, String> {
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(address)).await;
-    let stream = connected.map_err(|_| "i/o timeout".to_owned())??;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let http_client::Answer { response, connection } =
+        http_client::send(connected.map_err(|_| "i/o timeout".to_owned())??, request).await?;
     let stopping = server.0.stopping.clone();
     server.0.tasks.spawn(async move {
         tokio::select! {
-            // How it ended, whoever reads the answer sees.
-            _ = connection.with_upgrades() => {}
+            () = connection => {}
             () = stopping.cancelled() => {}
         }
     });
-    let response = sender.send_request(request).await;
-    response.map_err(|error| if error.is_incomplete_message() { "EOF".to_owned() } else { error.to_string() })
+    Ok(response)
 }
 
 async fn connect(address: &Address) -> Result<Box<dyn Duplex>, String> {
-    let socket = SocketAddr::new(address.ip, address.port);
-    let failed = |error: &io::Error| format!("dial tcp {socket}: {}", words(error));
-    let stream = TcpStream::connect(socket).await.map_err(|error| failed(&error))?;
-    // Without it small answers are merely slower.
-    let _ = stream.set_nodelay(true);
-    match address.scheme {
-        Scheme::Http => Ok(Box::new(stream)),
+    let stream = http_client::dial_address(SocketAddr::new(address.ip, address.port)).await?;
+    Ok(match address.scheme {
+        Scheme::Http => Box::new(stream),
         Scheme::Https => {
-            let tls = TlsConnector::from(trusting()).connect(ServerName::from(address.ip), stream).await;
-            Ok(Box::new(tls.map_err(|error| format!("tls: {error}"))?))
+            Box::new(http_client::handshake(stream, &address.ip.to_string(), http_client::trusting()).await?)
         }
-    }
-}
-
-/// An error of a connection as Go writes it.
-fn words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
-        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
-        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
-        io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
-        _ => error.to_string(),
-    }
+    })
 }
 
 /// Joins both sides once each has switched protocols.
