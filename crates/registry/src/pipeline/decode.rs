@@ -12,6 +12,7 @@ use crate::decode::{self, DecodeError, Report, TypeMeta};
 use crate::object::Object;
 use crate::request::{FieldValidation, Target, WriteOptions};
 use crate::table::{Resource, ResourceInfo};
+use crate::write::uid_mismatch;
 
 /// What the request proposes, checked against its path and what is stored there.
 pub(super) fn proposed(
@@ -215,11 +216,6 @@ fn check_preconditions(info: &ResourceInfo, new: &dyn Object, old: &dyn Object, 
             Err(ApiError::invalid(&info.group_kind, name, &ErrorList(vec![error])))
         }
     }
-}
-
-/// Upstream's words for a precondition on the uid that does not hold.
-pub(crate) fn uid_mismatch(asked: &str, found: &str) -> String {
-    format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {found}")
 }
 
 /// What strict validation says about the result of a patch: 422 with the whole document, as upstream.
