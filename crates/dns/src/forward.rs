@@ -39,34 +39,35 @@ pub(crate) struct Forwarder {
     /// Where this server listens.
     own: Vec<SocketAddr>,
     current: ArcSwap<Current>,
-    cache: AnswerCache,
     /// For the questions that wait for an answer.
     questions: Slots,
 }
 
-#[derive(Default)]
+/// One configuration: the resolvers, and what they answered. Both go together, so that an answer of earlier resolvers is
+/// never given for one of the present ones, however late it comes.
 struct Current {
     written: Option<SystemTime>,
     resolver: Option<TokioResolver>,
+    cache: AnswerCache,
 }
 
 impl Forwarder {
     /// Asks the resolvers that the file at `path` names, at `port`, without those that are this server; `limit` questions
     /// at a time.
     pub(crate) fn new(path: PathBuf, port: u16, own: Vec<SocketAddr>, limit: usize) -> Self {
-        let (cache, questions) = (AnswerCache::new(), Slots::new(limit));
-        Self { path, port, own, current: ArcSwap::default(), cache, questions }
+        let none = Current { written: None, resolver: None, cache: AnswerCache::new() };
+        Self { path, port, own, current: ArcSwap::from_pointee(none), questions: Slots::new(limit) }
     }
 
     /// Asks for records of one type on behalf of a client; `SERVFAIL` when nobody can be asked, `REFUSED` when too many
     /// questions of this client wait for an answer already.
     pub(crate) async fn ask(&self, name: Name, query_type: RecordType, client: IpAddr) -> Forwarded {
         let failed = |code| Forwarded { code, answers: Vec::new(), authority: None };
-        // First, since other resolvers may say something else than those that were asked before.
-        let Some(resolver) = self.resolver() else {
+        let current = self.current();
+        let Some(resolver) = &current.resolver else {
             return failed(ResponseCode::ServFail);
         };
-        if let Some(known) = self.cache.get(&name, query_type) {
+        if let Some(known) = current.cache.get(&name, query_type) {
             return known;
         }
         let Some(_slot) = self.questions.take(client) else {
@@ -77,14 +78,14 @@ impl Forwarder {
                 let answers = lookup.answers().to_vec();
                 let lifetime = answers.iter().map(|record| record.ttl).min().unwrap_or_default();
                 let answer = Forwarded { code: ResponseCode::NoError, answers, authority: None };
-                self.keep(name, query_type, &answer, lifetime);
+                current.keep(name, query_type, &answer, lifetime);
                 answer
             }
             Err(NetError::Dns(DnsError::NoRecordsFound(nothing))) => {
                 let lifetime = nothing.negative_ttl.unwrap_or_default();
                 let authority = nothing.soa.map(|soa| soa.into_record_of_rdata());
                 let answer = Forwarded { code: nothing.response_code, answers: Vec::new(), authority };
-                self.keep(name, query_type, &answer, lifetime);
+                current.keep(name, query_type, &answer, lifetime);
                 answer
             }
             Err(NetError::Dns(DnsError::ResponseCode(code))) => failed(code),
@@ -95,22 +96,16 @@ impl Forwarder {
         }
     }
 
-    /// Keeps an answer for so many seconds.
-    fn keep(&self, name: Name, query_type: RecordType, answer: &Forwarded, seconds: u32) {
-        let lifetime = Duration::from_secs(seconds.into()).min(MAX_LIFETIME);
-        self.cache.insert(name, query_type, answer.clone(), lifetime);
-    }
-
-    fn resolver(&self) -> Option<TokioResolver> {
+    /// What the file says now.
+    fn current(&self) -> Arc<Current> {
         let written = std::fs::metadata(&self.path).and_then(|file| file.modified()).ok();
-        let current = self.current.load();
+        let current = self.current.load_full();
         if current.written == written && current.resolver.is_some() {
-            return current.resolver.clone();
+            return current;
         }
-        let resolver = self.read();
-        self.current.store(Arc::new(Current { written, resolver: resolver.clone() }));
-        self.cache.clear();
-        resolver
+        let new = Arc::new(Current { written, resolver: self.read(), cache: AnswerCache::new() });
+        self.current.store(Arc::clone(&new));
+        new
     }
 
     fn read(&self) -> Option<TokioResolver> {
@@ -143,5 +138,13 @@ impl Forwarder {
             own.port() == self.port && (own.ip() == server.ip || everywhere)
         };
         !self.own.iter().any(itself)
+    }
+}
+
+impl Current {
+    /// Keeps an answer for so many seconds.
+    fn keep(&self, name: Name, query_type: RecordType, answer: &Forwarded, seconds: u32) {
+        let lifetime = Duration::from_secs(seconds.into()).min(MAX_LIFETIME);
+        self.cache.insert(name, query_type, answer.clone(), lifetime);
     }
 }

@@ -16,7 +16,7 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::MessageResponseBuilder;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{authority, zone};
 use crate::forward::Forwarder;
@@ -30,13 +30,26 @@ pub(super) fn name(text: &str) -> Name {
 }
 
 /// The resolver of the machine: knows a few names, and remembers what it was asked.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Upstream {
     asked: Arc<Mutex<Vec<String>>>,
     /// Whether it keeps silent. About names that begin with `silent` it always does.
     silent: Arc<AtomicBool>,
+    /// Closed once it answers questions about names that begin with `late`.
+    late: Arc<Semaphore>,
     /// Asks this server instead of answering.
     passes_on: Arc<Mutex<Option<SocketAddr>>>,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            asked: Arc::default(),
+            silent: Arc::default(),
+            late: Arc::new(Semaphore::new(0)),
+            passes_on: Arc::default(),
+        }
+    }
 }
 
 impl Upstream {
@@ -101,6 +114,10 @@ impl RequestHandler for Upstream {
         if self.silent.load(Ordering::Relaxed) || question.to_string().starts_with("silent") {
             return Header { metadata, counts: HeaderCounts::default() }.into();
         }
+        if question.to_string().starts_with("late") {
+            // It is never given: whoever waits goes on when it is closed.
+            let _ = self.late.acquire().await;
+        }
         let passes_on = *self.passes_on.lock();
         let (code, answers, authority) = match passes_on {
             Some(server) => {
@@ -132,7 +149,7 @@ async fn ask(server: SocketAddr, question: &str, query_type: RecordType) -> Mess
 /// The cluster's server, told to ask `upstream`; the file is what the machine says of its resolvers.
 pub(super) struct Cluster {
     _server: Server<Handler>,
-    _resolv_conf: tempfile::NamedTempFile,
+    resolv_conf: tempfile::NamedTempFile,
     pub(super) address: SocketAddr,
 }
 
@@ -154,7 +171,7 @@ impl Cluster {
         let (_, synced) = watch::channel(true);
         let mut server = Server::new(Handler::new(authority(), Arc::new(RwLock::new(zone())), synced, forwarder));
         server.register_socket(udp);
-        Self { _server: server, _resolv_conf: resolv_conf, address }
+        Self { _server: server, resolv_conf, address }
     }
 
     /// The answer in one line: its code if it is none, the addresses and other data of its records, sorted.
@@ -287,4 +304,27 @@ async fn it_does_not_ask_itself() {
     // And it is none of the other questions' affair.
     *upstream.passes_on.lock() = None;
     assert_eq!(cluster.ask("example.org.", RecordType::A).await, "192.0.2.3");
+}
+
+#[tokio::test]
+async fn a_late_answer_of_earlier_resolvers_is_not_kept_for_the_present_ones() {
+    let upstream = Upstream::default();
+    let (_running, port) = upstream.start().await;
+    let cluster = Cluster::start_with(Some(port), "timeout:5 attempts:1", 1000).await;
+    let (late, ()) = tokio::join!(cluster.ask("late.example.org.", RecordType::A), async {
+        while upstream.asked("late.example.org.") == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The laptop moves to another network while the question is under way.
+        let changed = std::time::SystemTime::now() + Duration::from_secs(1);
+        cluster.resolv_conf.as_file().set_modified(changed).unwrap();
+        assert_eq!(cluster.ask("long.example.org.", RecordType::A).await, "192.0.2.2");
+        upstream.late.close();
+    });
+    assert_eq!(late, "Non-Existent Domain", "whoever asked earlier is answered all the same");
+    let before = upstream.asked("late.example.org.");
+    assert_eq!(cluster.ask("late.example.org.", RecordType::A).await, "Non-Existent Domain");
+    assert!(upstream.asked("late.example.org.") > before, "the present resolvers were not asked");
+    assert_eq!(cluster.ask("late.example.org.", RecordType::A).await, "Non-Existent Domain");
+    assert_eq!(upstream.asked("late.example.org."), before + 1, "their answer is kept");
 }
