@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
-use crate::mailbox::{Coalesce, Mailbox};
+use crate::mailbox::{Keyed, Mailbox};
 use crate::pod::desired::DesiredPod;
 use crate::pod::{Message, View, Worker};
 use crate::shared::Shared;
@@ -30,19 +30,16 @@ enum PodEvent {
     Listed,
 }
 
-impl PodEvent {
-    fn uid(&self) -> Option<&str> {
+impl Keyed for PodEvent {
+    /// The uid of the pod, where it is about one.
+    type Subject = Option<String>;
+
+    fn subject(&self) -> Option<String> {
         match self {
-            Self::Changed(pod) => pod.metadata.uid.as_deref(),
-            Self::Gone(uid) => Some(uid),
+            Self::Changed(pod) => pod.metadata.uid.clone(),
+            Self::Gone(uid) => Some(uid.clone()),
             Self::Listed => None,
         }
-    }
-}
-
-impl Coalesce for PodEvent {
-    fn replaces(&self, earlier: &Self) -> bool {
-        self.uid() == earlier.uid()
     }
 }
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::desired::DesiredPod;
 use super::observed::Observed;
-use crate::mailbox::Coalesce;
+use crate::mailbox::Keyed;
 use crate::probes::ProbeKind;
 
 /// A message to the worker of a pod.
@@ -31,13 +31,31 @@ pub(crate) enum Message {
     },
 }
 
-impl Coalesce for Message {
-    fn replaces(&self, earlier: &Self) -> bool {
-        match (self, earlier) {
-            (Self::Verdict { id, kind, .. }, Self::Verdict { id: earlier_id, kind: earlier_kind, .. }) => {
-                id == earlier_id && kind == earlier_kind
-            }
-            _ => std::mem::discriminant(self) == std::mem::discriminant(earlier),
+/// What a message is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Subject {
+    /// The API's pod.
+    Pod,
+    /// That it is gone.
+    Gone,
+    /// The runtime's state.
+    Runtime,
+    /// The objects that the pod refers to.
+    Objects,
+    /// The probe of the container with this id.
+    Probe(String, ProbeKind),
+}
+
+impl Keyed for Message {
+    type Subject = Subject;
+
+    fn subject(&self) -> Subject {
+        match self {
+            Self::Updated(_) => Subject::Pod,
+            Self::Gone => Subject::Gone,
+            Self::Runtime => Subject::Runtime,
+            Self::Objects => Subject::Objects,
+            Self::Verdict { id, kind, .. } => Subject::Probe(id.clone(), *kind),
         }
     }
 }
