@@ -13,6 +13,7 @@ use informer::{Informers, ObjectKey};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::jiff::Timestamp;
 use kubelet::NetworkState;
+use machinery::phase::ConditionStatus;
 use proxy::ClusterIps;
 use registry::Registry;
 use registry::allocate::AllocatorConfig;
@@ -454,7 +455,7 @@ fn is_ready(node: &Node, started: Timestamp) -> bool {
     let mut conditions = conditions.into_iter().flatten();
     conditions.any(|condition| {
         let said = condition.last_heartbeat_time.as_ref().map(|time| time.0.as_second());
-        condition.type_ == "Ready" && condition.status == "True" && said >= Some(started.as_second())
+        condition.type_ == "Ready" && condition.status == ConditionStatus::True && said >= Some(started.as_second())
     })
 }
 

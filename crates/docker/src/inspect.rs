@@ -8,7 +8,7 @@ use bollard::models::{
     EndpointSettings,
 };
 use jiff::Timestamp;
-use runtime::{Container, ContainerState, PodIdentity, Sandbox, labels};
+use runtime::{Container, ContainerState, PodIdentity, Sandbox, TerminationReason, labels};
 
 use crate::veth;
 
@@ -45,19 +45,16 @@ pub(crate) fn state(state: &DockerState, created: Option<Timestamp>) -> Containe
         return ContainerState::Running { started: started.or(created).unwrap_or_default() };
     }
     if let Some(finished) = state.finished_at.as_deref().and_then(time) {
-        let reason = if state.oom_killed.unwrap_or_default() {
-            "OOMKilled"
-        } else if exit_code == 0 {
-            "Completed"
-        } else {
-            "Error"
+        let reason = match state.oom_killed {
+            Some(true) => TerminationReason::OomKilled,
+            _ => TerminationReason::of(exit_code),
         };
-        return ContainerState::Exited { exit_code, reason: reason.to_owned(), message, started, finished };
+        return ContainerState::Exited { exit_code, reason, message, started, finished };
     }
     if exit_code != 0 || !message.is_empty() {
         return ContainerState::Exited {
             exit_code,
-            reason: "ContainerCannotRun".to_owned(),
+            reason: TerminationReason::ContainerCannotRun,
             message,
             started: None,
             finished: created.unwrap_or_default(),
@@ -165,10 +162,10 @@ mod tests {
         }
     }
 
-    fn exited(code: i32, reason: &str, message: &str, ran: bool) -> ContainerState {
+    fn exited(code: i32, reason: TerminationReason, message: &str, ran: bool) -> ContainerState {
         ContainerState::Exited {
             exit_code: code,
-            reason: reason.to_owned(),
+            reason,
             message: message.to_owned(),
             started: ran.then(|| time(THEN)).flatten(),
             finished: time(THEN).unwrap(),
@@ -182,10 +179,13 @@ mod tests {
         let cases = [
             (docker(false, 0, "", NEVER, NEVER), ContainerState::Created),
             (docker(true, 0, "", THEN, NEVER), ContainerState::Running { started: time(THEN).unwrap() }),
-            (docker(false, 0, "", THEN, THEN), exited(0, "Completed", "", true)),
-            (docker(false, 3, "", THEN, THEN), exited(3, "Error", "", true)),
-            (oom, exited(137, "OOMKilled", "", true)),
-            (docker(false, 127, "not found", NEVER, NEVER), exited(127, "ContainerCannotRun", "not found", false)),
+            (docker(false, 0, "", THEN, THEN), exited(0, TerminationReason::Completed, "", true)),
+            (docker(false, 3, "", THEN, THEN), exited(3, TerminationReason::Error, "", true)),
+            (oom, exited(137, TerminationReason::OomKilled, "", true)),
+            (
+                docker(false, 127, "not found", NEVER, NEVER),
+                exited(127, TerminationReason::ContainerCannotRun, "not found", false),
+            ),
         ];
         for (found, expect) in cases {
             assert_eq!(state(&found, time(THEN)), expect, "{found:?}");

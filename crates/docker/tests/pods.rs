@@ -43,7 +43,7 @@ async fn a_pod_lives_is_adopted_and_goes() {
             assert_eq!(found.containers[0].hash, "h1");
             match &found.containers[1].state {
                 ContainerState::Exited { exit_code: 0, reason, started: Some(_), .. } => {
-                    assert_eq!(reason, "Completed");
+                    assert_eq!(reason.as_str(), "Completed");
                 }
                 other => panic!("{other:?}"),
             }
@@ -51,7 +51,7 @@ async fn a_pod_lives_is_adopted_and_goes() {
 
         docker.stop_container(&main, MINUTE).await.unwrap();
         match docker.container(&main).await.unwrap().unwrap().state {
-            ContainerState::Exited { exit_code: 3, reason, .. } => assert_eq!(reason, "Error"),
+            ContainerState::Exited { exit_code: 3, reason, .. } => assert_eq!(reason.as_str(), "Error"),
             other => panic!("{other:?}"),
         }
         // All of it may be repeated.
@@ -100,7 +100,7 @@ async fn what_cannot_start_says_why() {
         }
         match docker.container(&id).await.unwrap().unwrap().state {
             ContainerState::Exited { exit_code: 127, reason, message, started: None, .. } => {
-                assert_eq!(reason, "ContainerCannotRun");
+                assert_eq!(reason.as_str(), "ContainerCannotRun");
                 assert!(message.contains("no/such/program"));
             }
             other => panic!("{other:?}"),
@@ -135,7 +135,7 @@ async fn running_out_of_memory_is_told() {
         };
         let id = fixture.run(&sandbox, &config).await;
         match fixture.exited(&id).await {
-            ContainerState::Exited { exit_code: 137, reason, .. } => assert_eq!(reason, "OOMKilled"),
+            ContainerState::Exited { exit_code: 137, reason, .. } => assert_eq!(reason.as_str(), "OOMKilled"),
             other => panic!("{other:?}"),
         }
     })

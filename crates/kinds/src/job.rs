@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job as Object, JobSpec, JobStatus};
 use machinery::age::human_duration;
 use machinery::field::{ErrorList, Path};
+use machinery::phase::ConditionStatus;
 use registry::kind::{Column, Context, Descriptor, Kind, Subresource, bump_generation, cell_age, cell_name};
 use serde_json::Value;
 
@@ -175,7 +176,9 @@ fn generate_selector(object: &mut Object) {
 
 fn state(object: &Object, status: &JobStatus) -> &'static str {
     let is = |kind: &str| {
-        list(&status.conditions).iter().any(|condition| condition.type_ == kind && condition.status == "True")
+        list(&status.conditions)
+            .iter()
+            .any(|condition| condition.type_ == kind && condition.status == ConditionStatus::True)
     };
     if is("Complete") {
         "Complete"

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node as Object, NodeSpec, NodeStatus, Taint};
 use machinery::field::{ErrorList, FieldError, Path};
+use machinery::phase::ConditionStatus;
 use machinery::validate;
 use registry::kind::{Column, Descriptor, Kind, Subresource, cell_age, cell_name};
 use serde_json::Value;
@@ -145,7 +146,8 @@ fn unschedulable(object: &Object) -> bool {
 
 fn condition(object: &Object, status: &NodeStatus) -> String {
     let ready = list(&status.conditions).iter().find(|condition| condition.type_ == "Ready");
-    let mut words = vec![ready.map_or("Unknown", |ready| if ready.status == "True" { "Ready" } else { "NotReady" })];
+    let mut words =
+        vec![ready.map_or("Unknown", |ready| if ready.status == ConditionStatus::True { "Ready" } else { "NotReady" })];
     if unschedulable(object) {
         words.push("SchedulingDisabled");
     }

@@ -9,6 +9,7 @@ use streaming::stats::Summary;
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeError, PodRef, Streams};
 
 use crate::pod::View;
+use crate::pod::waiting::WaitingReason;
 use crate::pods::Pods;
 use crate::shared::Shared;
 use crate::stats::Statistics;
@@ -146,13 +147,15 @@ fn log_source(pod: &str, name: &str, status: Option<&ContainerStatus>, previous:
         return own.flatten().or(last.flatten()).ok_or_else(|| format!("{place} is terminated"));
     }
     Err(match state.waiting {
-        Some(waiting) => match waiting.reason.as_deref().unwrap_or_default() {
-            "ErrImagePull" => format!("{place} is waiting to start: image can't be pulled"),
-            "ImagePullBackOff" => {
-                format!("{place} is waiting to start: trying and failing to pull image")
-            }
-            reason => format!("{place} is waiting to start: {reason}"),
-        },
+        Some(waiting) => {
+            let reason = waiting.reason.unwrap_or_default();
+            let why = match WaitingReason::parse(&reason) {
+                Some(WaitingReason::ErrImagePull) => "image can't be pulled",
+                Some(WaitingReason::ImagePullBackOff) => "trying and failing to pull image",
+                _ => &reason,
+            };
+            format!("{place} is waiting to start: {why}")
+        }
         None => format!("{place} is waiting to start - no logs yet"),
     })
 }

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use runtime::{
     Auth, Container, ContainerConfig, ContainerState, Error, Event, EventKind, EventStream, ExecOutput, Image,
-    PodIdentity, Runtime, RuntimeInfo, RuntimeStatus, Sandbox, SandboxConfig, Stats,
+    PodIdentity, Runtime, RuntimeInfo, RuntimeStatus, Sandbox, SandboxConfig, Stats, TerminationReason,
 };
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, Streams};
 use tokio::sync::{broadcast, watch};
@@ -105,8 +105,7 @@ impl TestRuntime {
             self.find(|container| container.pod.name == pod && container.name == name && container.state.is_running());
         match running {
             Some(container) => {
-                let reason = if exit_code == 0 { "Completed" } else { "Error" };
-                self.end(&container.id, exit_code, reason);
+                self.end(&container.id, exit_code);
                 true
             }
             None => false,
@@ -208,14 +207,14 @@ impl TestRuntime {
         containers.find(|container| which(container)).cloned()
     }
 
-    fn end(&self, id: &str, exit_code: i32, reason: &str) {
+    fn end(&self, id: &str, exit_code: i32) {
         let ended = self.state().change(id, |container| {
             let ContainerState::Running { started } = container.state else {
                 return None;
             };
             container.state = ContainerState::Exited {
                 exit_code,
-                reason: reason.to_owned(),
+                reason: TerminationReason::of(exit_code),
                 message: String::new(),
                 started: Some(started),
                 finished: Timestamp::now(),
@@ -240,7 +239,7 @@ impl TestRuntime {
             containers.map(|container| container.id.clone()).collect()
         };
         for id in running {
-            self.end(&id, 137, "Error");
+            self.end(&id, 137);
         }
     }
 
@@ -408,14 +407,14 @@ impl Runtime for TestRuntime {
                 let call = format!("stop {}/{}", container.pod.name, container.name);
                 self.state().calls.push(call);
             }
-            self.end(id, 0, "Completed");
+            self.end(id, 0);
         }
         Ok(())
     }
 
     async fn remove_container(&self, id: &str) -> Result<(), Error> {
         drop(self.up()?);
-        self.end(id, 137, "Error");
+        self.end(id, 137);
         let Some(container) = self.find(|container| container.id == id) else {
             return Ok(());
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use runtime::{Container, ContainerState, Image, PodIdentity, Sandbox};
+use runtime::{Container, ContainerState, Image, PodIdentity, Sandbox, TerminationReason};
 use serde_json::{Value, json};
 
 use crate::pod::desired::DesiredPod;
@@ -78,10 +78,9 @@ impl World {
             "running" => ContainerState::Running { started: at(number(1).unwrap_or(50)) },
             "exited" => {
                 let exit_code = i32::try_from(number(1).unwrap_or(0)).unwrap_or(0);
-                let reason = if exit_code == 0 { "Completed" } else { "Error" };
                 ContainerState::Exited {
                     exit_code,
-                    reason: reason.to_owned(),
+                    reason: TerminationReason::of(exit_code),
                     message: String::new(),
                     started: Some(at(50)),
                     finished: at(number(3).unwrap_or(90)),

@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::client::Body;
+use machinery::phase::PodPhase;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -151,8 +152,9 @@ fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
 }
 
 fn is_scraped(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    annotation(pod, "scrape") == Some("true") && phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
+    annotation(pod, "scrape") == Some("true")
+        && PodPhase::of(pod) == Some(PodPhase::Running)
+        && pod.metadata.deletion_timestamp.is_none()
 }
 
 /// Where a pod is scraped.

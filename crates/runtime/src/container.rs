@@ -175,8 +175,8 @@ pub enum ContainerState {
     Exited {
         /// Exit code; 128 + N when ended by signal N, 127/126/128 when it could not be started.
         exit_code: i32,
-        /// `Completed`, `Error`, `OOMKilled`, `ContainerCannotRun` or `StartError`.
-        reason: String,
+        /// How it ended.
+        reason: TerminationReason,
         /// The runtime's explanation; often empty.
         message: String,
         /// When it started; `None` when it never did.
@@ -186,6 +186,41 @@ pub enum ContainerState {
     },
     /// The runtime cannot tell.
     Unknown,
+}
+
+/// The reason of a terminated state (upstream: `pkg/kubelet/container/runtime.go`, and what runtimes of CRI answer).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TerminationReason {
+    /// It ended with success.
+    Completed,
+    /// It ended with a failure.
+    Error,
+    /// The kernel killed it for want of memory.
+    OomKilled,
+    /// Its process could not be started.
+    ContainerCannotRun,
+    /// The runtime has lost it.
+    ContainerStatusUnknown,
+}
+
+impl TerminationReason {
+    /// The reason of a process that ended with this code by itself, or by a signal.
+    #[must_use]
+    pub fn of(exit_code: i32) -> Self {
+        if exit_code == 0 { Self::Completed } else { Self::Error }
+    }
+
+    /// The value of the field `reason`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "Completed",
+            Self::Error => "Error",
+            Self::OomKilled => "OOMKilled",
+            Self::ContainerCannotRun => "ContainerCannotRun",
+            Self::ContainerStatusUnknown => "ContainerStatusUnknown",
+        }
+    }
 }
 
 impl ContainerState {

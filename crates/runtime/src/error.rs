@@ -41,7 +41,7 @@ pub enum Error {
         message: String,
     },
     /// The container could not be started: its program is missing, a mount is refused, a host port is taken.
-    /// Upstream's reasons are `ContainerCannotRun`/`StartError`.
+    /// Its reason is `ContainerCannotRun`, as that of dockershim was.
     #[error("{message}")]
     StartFailed {
         /// 127 when the program does not exist, 126 when it may not be executed, else 128.

@@ -31,7 +31,9 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, Streams};
 
-pub use container::{Container, ContainerConfig, ContainerState, Device, Mount, Propagation, Resources, Seccomp};
+pub use container::{
+    Container, ContainerConfig, ContainerState, Device, Mount, Propagation, Resources, Seccomp, TerminationReason,
+};
 pub use error::Error;
 pub use event::{Event, EventKind};
 pub use image::{Auth, Image};

@@ -219,7 +219,7 @@ mod tests {
             assert_eq!((plan.finalize, plan.requeue_after.is_none()), (finalize, finalize), "{survey:?}");
             let conditions = plan.status.and_then(|status| status.conditions).unwrap_or_default();
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
-            let bad = conditions.iter().filter(|condition| condition.status == "True");
+            let bad = conditions.iter().filter(|condition| condition.status == ConditionStatus::True);
             let bad: Vec<_> =
                 bad.map(|it| format!("{} {}: {}", it.type_, text(&it.reason), text(&it.message))).collect();
             assert!(expect.is_empty() || bad.contains(&expect.to_owned()), "{bad:#?}");

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use machinery::age::since;
+use machinery::phase::ConditionStatus;
 use registry::kind::{Column, cell_age, cell_name};
 use serde_json::Value;
 
@@ -56,7 +57,9 @@ fn readiness_gates(spec: &PodSpec, status: &PodStatus) -> String {
     }
     let passed = gates
         .iter()
-        .filter(|gate| condition(status, &gate.condition_type).is_some_and(|condition| condition.status == "True"))
+        .filter(|gate| {
+            condition(status, &gate.condition_type).is_some_and(|condition| condition.status == ConditionStatus::True)
+        })
         .count();
     format!("{passed}/{}", gates.len())
 }
@@ -100,7 +103,8 @@ impl<'a> Summary<'a> {
             "SchedulingGated".clone_into(&mut summary.reason);
         }
         let (initializing, sidecar_restarts) = summary.add_init_containers(spec, status);
-        let initialized = condition(status, "Initialized").is_some_and(|condition| condition.status == "True");
+        let initialized =
+            condition(status, "Initialized").is_some_and(|condition| condition.status == ConditionStatus::True);
         if !initializing || initialized {
             summary.restarts = sidecar_restarts;
             summary.add_containers(status);
@@ -162,7 +166,7 @@ impl<'a> Summary<'a> {
             }
         }
         if self.reason == "Completed" && running {
-            let ready = condition(status, "Ready").is_some_and(|condition| condition.status == "True");
+            let ready = condition(status, "Ready").is_some_and(|condition| condition.status == ConditionStatus::True);
             if ready { "Running" } else { "NotReady" }.clone_into(&mut self.reason);
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 use machinery::phase::{ConditionStatus, PodPhase};
+use runtime::TerminationReason;
 use serde_json::{Value, json};
 
 use crate::pod::status::DEADLINE_EXCEEDED;
@@ -129,7 +130,7 @@ fn run(
     let running = |_: &Container| json!({ "running": { "startedAt": started } });
     let inits = |container: &Container| match container.restart_policy.as_deref() {
         Some("Always") => running(container),
-        _ => done(0, "Completed", status, now),
+        _ => done(0, status, now),
     };
     let address = match spec.host_network {
         Some(true) => host.to_owned(),
@@ -156,11 +157,11 @@ fn run(
 }
 
 fn end(spec: &PodSpec, status: &PodStatus, phase: PodPhase, now: Timestamp) -> Value {
-    let (code, reason, why) = match phase {
-        PodPhase::Succeeded => (0, "Completed", "PodCompleted"),
-        _ => (137, "Error", "PodFailed"),
+    let (code, why) = match phase {
+        PodPhase::Succeeded => (0, "PodCompleted"),
+        _ => (137, "PodFailed"),
     };
-    let ended = |_: &Container| done(code, reason, status, now);
+    let ended = |_: &Container| done(code, status, now);
     let mut result = json!({
         "phase": phase.as_str(),
         "startTime": status.start_time.clone().unwrap_or_else(|| api_time(now)),
@@ -171,15 +172,15 @@ fn end(spec: &PodSpec, status: &PodStatus, phase: PodPhase, now: Timestamp) -> V
         }),
     });
     if let Some(containers) = &spec.init_containers {
-        result["initContainerStatuses"] = self::containers(containers, false, |_| done(0, "Completed", status, now));
+        result["initContainerStatuses"] = self::containers(containers, false, |_| done(0, status, now));
     }
     result
 }
 
-fn done(code: i32, reason: &str, status: &PodStatus, now: Timestamp) -> Value {
+fn done(code: i32, status: &PodStatus, now: Timestamp) -> Value {
     let started = status.start_time.clone().unwrap_or_else(|| api_time(now));
     json!({ "terminated": {
-        "exitCode": code, "reason": reason, "startedAt": started, "finishedAt": api_time(now),
+        "exitCode": code, "reason": TerminationReason::of(code).as_str(), "startedAt": started, "finishedAt": api_time(now),
     } })
 }
 

@@ -33,6 +33,26 @@ pub(crate) enum WaitingReason {
 }
 
 impl WaitingReason {
+    const ALL: [Self; 12] = [
+        Self::ContainerCreating,
+        Self::PodInitializing,
+        Self::CrashLoopBackOff,
+        Self::ErrImagePull,
+        Self::ImagePullBackOff,
+        Self::ErrImageNeverPull,
+        Self::ImageInspectError,
+        Self::InvalidImageName,
+        Self::CreateContainerConfigError,
+        Self::CreateContainerError,
+        Self::RunContainerError,
+        Self::PostStartHookError,
+    ];
+
+    /// The reason with this name; none for any other text.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+
     /// The value of the field `reason`.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -71,5 +91,18 @@ impl Waiting {
     /// A container that waits for this reason.
     pub(crate) fn new(reason: WaitingReason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_their_names() {
+        for reason in WaitingReason::ALL {
+            assert_eq!(WaitingReason::parse(reason.as_str()), Some(reason));
+        }
+        assert_eq!(WaitingReason::parse("Completed"), None);
     }
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
+use machinery::phase::PodPhase;
 
 use super::local;
 
@@ -41,8 +42,8 @@ pub(crate) fn volume_name<'a>(pod: &Pod, ephemeral: bool, claim: &'a PersistentV
         ));
     }
     // A pod that has run already keeps what it has: its use is what holds the claim back.
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    if meta.deletion_timestamp.is_some() && phase.is_none_or(|phase| phase == "Pending") {
+    let has_run = PodPhase::of(pod).is_some_and(|phase| phase != PodPhase::Pending);
+    if meta.deletion_timestamp.is_some() && !has_run {
         return Err("PVC is being deleted".to_owned());
     }
     let bound = claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");

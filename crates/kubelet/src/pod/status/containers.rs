@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{
     ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
     ContainerStatus, VolumeMountStatus,
 };
-use runtime::{Container, ContainerState};
+use runtime::{Container, ContainerState, TerminationReason};
 
 use super::Facts;
 use crate::pod::desired::{ContainerKind, DesiredContainer};
@@ -116,7 +116,7 @@ fn lost(known: &ContainerStatus) -> ContainerStatus {
         state: Some(ApiState {
             terminated: Some(ContainerStateTerminated {
                 exit_code: 137,
-                reason: Some("ContainerStatusUnknown".to_owned()),
+                reason: Some(TerminationReason::ContainerStatusUnknown.as_str().to_owned()),
                 message: Some(message.to_owned()),
                 ..ContainerStateTerminated::default()
             }),
@@ -149,7 +149,7 @@ fn terminated(facts: Facts<'_>, container: &Container) -> Option<ContainerStateT
     let termination_message = facts.messages.get(&container.id).unwrap_or(message);
     Some(ContainerStateTerminated {
         exit_code: *exit_code,
-        reason: Some(reason.clone()),
+        reason: Some(reason.as_str().to_owned()),
         message: Some(termination_message.clone()).filter(|message| !message.is_empty()),
         // A container that never started has the beginning of the Unix era here, as upstream has it.
         started_at: Some(api_time(started.unwrap_or(jiff::Timestamp::UNIX_EPOCH))),
