@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::time::Instant;
 
 use crate::ObjectKey;
 
@@ -30,7 +31,7 @@ pub struct Cause(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    Object { kind: Arc<str>, object: Arc<dyn HasMetadata>, is_deleted: bool },
+    Object { kind: Arc<str>, object: Arc<dyn HasMetadata>, is_deleted: bool, hinted_by: Option<&'static str> },
     Text(&'static str),
 }
 
@@ -51,16 +52,26 @@ impl Cause {
         K: kube::Resource + Send + Sync + 'static,
     {
         let object: Arc<dyn HasMetadata> = Arc::<K>::clone(object);
-        Self(Kind::Object { kind: Arc::clone(kind), object, is_deleted })
+        Self(Kind::Object { kind: Arc::clone(kind), object, is_deleted, hinted_by: None })
+    }
+
+    /// The same cause, which `plugin` says may help.
+    #[must_use]
+    pub fn hinted_by(mut self, plugin: &'static str) -> Self {
+        if let Kind::Object { hinted_by, .. } = &mut self.0 {
+            *hinted_by = Some(plugin);
+        }
+        self
     }
 
     /// The cause without the object, to be kept.
     pub(crate) fn record(&self) -> CauseRecord {
         match &self.0 {
             Kind::Text(text) => CauseRecord::Text(text),
-            Kind::Object { kind, object, is_deleted } => CauseRecord::Change {
+            Kind::Object { kind, object, is_deleted, hinted_by } => CauseRecord::Change {
                 object: ObjectVersion::of(Arc::clone(kind), object.metadata()),
                 is_deleted: *is_deleted,
+                hinted_by: *hinted_by,
             },
         }
     }
@@ -72,26 +83,41 @@ impl fmt::Debug for Cause {
     }
 }
 
-/// The causes of one key: the first few, and how many more there were.
+/// The causes of one key: the first few, how many more there were, and since when there is one.
 #[derive(Debug, Clone)]
 pub struct Causes {
+    since: Instant,
     first: Cause,
     others: Vec<Cause>,
     more: usize,
 }
 
 impl Causes {
-    pub(crate) fn new(first: Cause) -> Self {
+    /// The first cause.
+    pub fn new(first: Cause) -> Self {
         // Most keys have one cause, and an empty vector is none.
-        Self { first, others: Vec::new(), more: 0 }
+        Self { since: Instant::now(), first, others: Vec::new(), more: 0 }
     }
 
-    pub(crate) fn push(&mut self, cause: Cause) {
+    /// Adds `cause` to those of a key that may have none yet.
+    pub fn add(causes: &mut Option<Self>, cause: Cause) {
+        match causes {
+            Some(causes) => causes.push(cause),
+            None => *causes = Some(Self::new(cause)),
+        }
+    }
+
+    /// Adds a further cause.
+    pub fn push(&mut self, cause: Cause) {
         if self.others.len() + 1 < KEPT {
             self.others.push(cause);
         } else {
             self.more += 1;
         }
+    }
+
+    pub(crate) fn since(&self) -> Instant {
+        self.since
     }
 
     pub(crate) fn record(&self) -> (Vec<CauseRecord>, usize) {
@@ -139,6 +165,8 @@ pub enum CauseRecord {
         object: ObjectVersion,
         /// Whether it was deleted.
         is_deleted: bool,
+        /// The plugin of the scheduler that says that the change may help.
+        hinted_by: Option<&'static str>,
     },
     /// Something else, in words.
     Text(&'static str),
@@ -147,8 +175,10 @@ pub enum CauseRecord {
 impl fmt::Display for CauseRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Change { object, is_deleted: false } => write!(f, "{object}"),
-            Self::Change { object, is_deleted: true } => write!(f, "{object} deleted"),
+            Self::Change { object, is_deleted, hinted_by } => {
+                write!(f, "{object}{}", if *is_deleted { " deleted" } else { "" })?;
+                hinted_by.map_or(Ok(()), |plugin| write!(f, ", a hint of {plugin}"))
+            }
             Self::Text(text) => f.write_str(text),
         }
     }

@@ -12,7 +12,9 @@
 //! ```
 //!
 //! Every reconcile passes [`run`], which says of each what woke it (the [`Cause`] travels beside the key, and no decision may
-//! rest on it), what it wrote and how it ended: in a span, in metrics, and among the latest [`Reconciles`].
+//! rest on it), what it wrote and how it ended: in a span, in metrics, and among the latest [`Reconciles`]. Components that
+//! have no work queue (the kubelet's pod workers, the scheduler, the proxy, DNS) are [`Reconciler`]s, and say the same of
+//! what they do with a [`ReconcileReporter`].
 //!
 //! [`Informers`] is the shared set: within one process there is one watch and one copy for each kind, whoever asks.
 //! [`Recorder`] writes the Events that people read in `kubectl describe`.
@@ -38,7 +40,7 @@ pub use informers::Informers;
 pub use key::ObjectKey;
 pub use kinds::Watched;
 pub use queue::{WeakWorkQueue, Work, WorkQueue};
-pub use reconciles::{Ending, Reconcile, Reconciles, Write};
+pub use reconciles::{DurationMetric, Ending, Reconcile, ReconcileReporter, Reconciler, Reconciles, Running, Write};
 pub use runner::{Action, record_write, run};
 pub use slices::{SERVICE_NAME, service_of, services_of};
 

@@ -1,4 +1,7 @@
-//! The metrics of controllers, under the names that client-go's work queues and controller-runtime give them.
+//! The metrics of controllers and other components, under the names that client-go's work queues, controller-runtime and
+//! upstream's components give them.
+
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -7,48 +10,68 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::Reconciles;
-use crate::reconciles::Stats;
+use crate::reconciles::{Durations, QueueStats, Stats};
+use crate::{DurationMetric, Reconciles};
 
-type Read<M> = fn(&Stats) -> &M;
+/// A name, what it means, and what is read of each work queue.
+type OfQueue<M> = (&'static str, &'static str, fn(&QueueStats) -> &M);
+
+const QUEUE_COUNTERS: [OfQueue<Counter>; 2] = [
+    ("workqueue_adds", "Keys added to a work queue", |queue| &queue.adds),
+    ("workqueue_retries", "Keys added again because their reconcile failed", |queue| &queue.retries),
+];
+
+const QUEUE_HISTOGRAMS: [OfQueue<Histogram>; 2] = [
+    ("workqueue_queue_duration_seconds", "Time a key waits in a work queue", |queue| &queue.queue_duration),
+    ("workqueue_work_duration_seconds", "Time of working on a key", |queue| &queue.work_duration),
+];
 
 /// A name, what it means, and its value.
-type Gauge = (&'static str, &'static str, fn(&Stats) -> f64);
+type Gauge = (&'static str, &'static str, fn(&Stats, &QueueStats) -> f64);
 
-const COUNTERS: [(&str, &str, &str, Read<Counter>); 3] = [
-    ("workqueue_adds", "name", "Keys added to a work queue", |stats| &stats.adds),
-    ("workqueue_retries", "name", "Keys added again because their reconcile failed", |stats| &stats.retries),
-    ("controller_runtime_reconcile_panics", "controller", "Reconciles that panicked", |stats| &stats.panics),
-];
-
-const HISTOGRAMS: [(&str, &str, &str, Read<Histogram>); 3] = [
-    ("workqueue_queue_duration_seconds", "name", "Time a key waits in a work queue", |stats| &stats.queue_duration),
-    ("workqueue_work_duration_seconds", "name", "Time of working on a key", |stats| &stats.work_duration),
-    ("controller_runtime_reconcile_time_seconds", "controller", "Time of a reconcile", |stats| &stats.reconcile_time),
-];
-
-const GAUGES: [Gauge; 3] = [
-    ("workqueue_depth", "Keys that wait in a work queue", |stats| {
-        f64::from(u32::try_from(stats.depth()).unwrap_or(u32::MAX))
+const QUEUE_GAUGES: [Gauge; 3] = [
+    ("workqueue_depth", "Keys that wait in a work queue", |_, queue| {
+        f64::from(u32::try_from(queue.depth()).unwrap_or(u32::MAX))
     }),
-    ("workqueue_unfinished_work_seconds", "Time that the keys being worked on have taken so far, added up", |stats| {
-        stats.unfinished().iter().sum::<std::time::Duration>().as_secs_f64()
-    }),
+    (
+        "workqueue_unfinished_work_seconds",
+        "Time that the keys being worked on have taken so far, added up",
+        |stats, _| stats.unfinished().iter().sum::<Duration>().as_secs_f64(),
+    ),
     (
         "workqueue_longest_running_processor_seconds",
         "Time that the longest running reconcile has taken so far",
-        |stats| stats.unfinished().iter().max().map_or(0.0, std::time::Duration::as_secs_f64),
+        |stats, _| stats.unfinished().iter().max().map_or(0.0, Duration::as_secs_f64),
     ),
 ];
 
 impl Collector for Reconciles {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let all = self.all();
-        for (name, label, help, read) in COUNTERS {
+        let queues = || all.iter().filter_map(|stats| Some((stats, stats.queue()?)));
+        for (name, help, read) in QUEUE_COUNTERS {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for stats in &all {
-                read(stats).encode(family.encode_family(&[(label, stats.name())])?)?;
+            for (stats, queue) in queues() {
+                read(queue).encode(family.encode_family(&[("name", stats.name())])?)?;
             }
+        }
+        for (name, help, read) in QUEUE_HISTOGRAMS {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+            for (stats, queue) in queues() {
+                read(queue).encode(family.encode_family(&[("name", stats.name())])?)?;
+            }
+        }
+        for (name, help, read) in QUEUE_GAUGES {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (stats, queue) in queues() {
+                ConstGauge::new(read(stats, queue)).encode(family.encode_family(&[("name", stats.name())])?)?;
+            }
+        }
+
+        let name = "controller_runtime_reconcile_panics";
+        let mut family = encoder.encode_descriptor(name, "Reconciles that panicked", None, MetricType::Counter)?;
+        for stats in &all {
+            stats.panics.encode(family.encode_family(&[("controller", stats.name())])?)?;
         }
         let name = "controller_runtime_reconcile";
         let mut family = encoder.encode_descriptor(name, "Reconciles by how they ended", None, MetricType::Counter)?;
@@ -60,16 +83,17 @@ impl Collector for Reconciles {
                 counter.encode(family.encode_family(&[("controller", stats.name()), ("result", result)])?)?;
             }
         }
-        for (name, label, help, read) in HISTOGRAMS {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-            for stats in &all {
-                read(stats).encode(family.encode_family(&[(label, stats.name())])?)?;
-            }
+        let name = "controller_runtime_reconcile_time_seconds";
+        let mut family = encoder.encode_descriptor(name, "Time of a reconcile", None, MetricType::Histogram)?;
+        for stats in &all {
+            stats.reconcile_time.encode(family.encode_family(&[("controller", stats.name())])?)?;
         }
-        for (name, help, read) in GAUGES {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for stats in &all {
-                ConstGauge::new(read(stats)).encode(family.encode_family(&[("name", stats.name())])?)?;
+
+        for Durations { metric, seconds, count } in all.iter().filter_map(|stats| stats.durations()) {
+            let DurationMetric { name, help, .. } = metric;
+            seconds.encode(encoder.encode_descriptor(name, help, None, MetricType::Histogram)?)?;
+            if let Some((name, help)) = metric.counter {
+                count.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
             }
         }
         Ok(())

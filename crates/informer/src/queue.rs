@@ -59,18 +59,12 @@ struct State<K> {
     /// Keys to hand out, oldest first.
     ready: VecDeque<K>,
     /// Keys that need work: those in `ready`, and those being worked on that were added again meanwhile.
-    dirty: HashMap<K, Added>,
+    dirty: HashMap<K, Causes>,
     /// Keys handed out and not yet done.
     processing: HashSet<K>,
     /// Keys to add at a later time; the earliest for each.
     delayed: Delayed<K>,
     failures: HashMap<K, u32>,
-}
-
-/// Why a key needs work, and since when.
-struct Added {
-    causes: Causes,
-    since: Instant,
 }
 
 /// A key that [`WorkQueue::next`] hands out.
@@ -80,8 +74,6 @@ pub struct Work<K> {
     pub key: K,
     /// Why it was added.
     pub causes: Causes,
-    /// How long it waited.
-    pub waited: Duration,
 }
 
 /// Keys with the time at which they are due. Two views of one set: by time, to find what is due, and by key.
@@ -131,6 +123,8 @@ impl<K: Clone + Eq + Hash> Delayed<K> {
 impl<K> WorkQueue<K> {
     /// An empty queue, whose numbers are counted in `stats`.
     pub(crate) fn new(stats: Arc<Stats>) -> Self {
+        // The keys of an earlier queue went with it.
+        stats.set_depth(0);
         let delayed = Delayed { by_time: BTreeMap::new(), by_key: HashMap::new(), sequence: 0 };
         let state = State {
             ready: VecDeque::new(),
@@ -185,9 +179,8 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
             let notified = self.shared.notify.notified();
             let (work, next_due, more) = {
                 let mut state = self.state();
-                let now = Instant::now();
-                let next_due = state.take_due(now, &self.shared.stats);
-                (state.hand_out(now, &self.shared.stats), next_due, !state.ready.is_empty())
+                let next_due = state.take_due(Instant::now(), &self.shared.stats);
+                (state.hand_out(&self.shared.stats), next_due, !state.ready.is_empty())
             };
             if let Some(work) = work {
                 if more {
@@ -261,12 +254,12 @@ impl WorkQueue<ObjectKey> {
 impl<K: Clone + Eq + Hash> State<K> {
     /// Notes that `key` needs work; true if it can be handed out at once.
     fn mark(&mut self, key: K, cause: Cause, stats: &Stats) -> bool {
-        if let Some(added) = self.dirty.get_mut(&key) {
-            added.causes.push(cause);
+        if let Some(causes) = self.dirty.get_mut(&key) {
+            causes.push(cause);
             return false;
         }
         stats.added();
-        self.dirty.insert(key.clone(), Added { causes: Causes::new(cause), since: Instant::now() });
+        self.dirty.insert(key.clone(), Causes::new(cause));
         if self.processing.contains(&key) {
             return false;
         }
@@ -283,12 +276,12 @@ impl<K: Clone + Eq + Hash> State<K> {
         self.delayed.next_time()
     }
 
-    fn hand_out(&mut self, now: Instant, stats: &Stats) -> Option<Work<K>> {
+    fn hand_out(&mut self, stats: &Stats) -> Option<Work<K>> {
         let key = self.ready.pop_front()?;
         stats.set_depth(self.ready.len());
-        let Added { causes, since } = self.dirty.remove(&key)?;
+        let causes = self.dirty.remove(&key)?;
         self.processing.insert(key.clone());
-        Some(Work { key, causes, waited: now.saturating_duration_since(since) })
+        Some(Work { key, causes })
     }
 }
 

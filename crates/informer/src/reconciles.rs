@@ -1,25 +1,53 @@
-//! What the controllers of a process do: the latest reconciles of each, and their metrics.
+//! What the controllers and other components of a process do: the latest reconciles of each, and their metrics.
 
-use std::collections::{BTreeMap, VecDeque};
+mod running;
+mod stats;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::histogram::Histogram;
-use tokio::time::Instant;
 
 use crate::cause::{CauseRecord, ObjectVersion};
 use crate::{Action, WorkQueue};
 
-/// So many of the latest reconciles of one controller are kept.
-const KEPT: usize = 64;
+pub(crate) use running::Trace;
+pub use running::{ReconcileReporter, Running};
+pub(crate) use stats::{Durations, QueueStats, Stats};
 
-/// What the controllers of a process do. Cheap to clone; all clones are the same.
+/// How many bytes of an error are kept. The log has all of it.
+const LONGEST_ERROR: usize = 1024;
+
+/// A component that is no controller with a work queue, and reports its work as one: the kubelet's pod workers, the
+/// scheduler, the proxy, DNS. For controllers, [`crate::run`] reports.
+pub trait Reconciler {
+    /// Its name in spans, metrics and [`Reconciles::latest`].
+    const NAME: &'static str;
+    /// The metric that upstream has for how long one of its reconciles takes.
+    const DURATION: Option<DurationMetric>;
+}
+
+/// A histogram of durations under upstream's name. Its buckets are those of kube-scheduler and kube-proxy: 1 ms, 2 ms, and
+/// so on to 16 s.
+#[derive(Debug, Clone, Copy)]
+pub struct DurationMetric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// The counter of the same reconciles by the same labels, where upstream has one: its name without `_total`, and what
+    /// it means.
+    pub counter: Option<(&'static str, &'static str)>,
+}
+
+/// What the controllers and other components of a process do. Cheap to clone; all clones are the same.
 ///
 /// It is also a [`prometheus_client::collector::Collector`], with upstream's names.
 #[derive(Debug, Clone, Default)]
@@ -31,13 +59,17 @@ pub struct Reconciles {
 impl Reconciles {
     /// An empty queue for the controller called `name`. One that starts again goes on with the numbers it had.
     pub fn queue<K: Clone + Eq + Hash>(&self, name: &'static str) -> WorkQueue<K> {
-        let stats = Arc::clone(self.controllers().entry(name).or_insert_with(|| Arc::new(Stats::new(name))));
-        // The keys of an earlier queue went with it.
-        stats.set_depth(0);
-        WorkQueue::new(stats)
+        let new = || Arc::new(Stats::new(name, Some(QueueStats::default()), None));
+        WorkQueue::new(Arc::clone(self.controllers().entry(name).or_insert_with(new)))
     }
 
-    /// The latest reconciles of a controller, oldest first.
+    /// What `R` reports with. One that starts again goes on with the numbers it had.
+    pub fn reporter<R: Reconciler>(&self) -> ReconcileReporter {
+        let new = || Arc::new(Stats::new(R::NAME, None, R::DURATION));
+        ReconcileReporter::new(Arc::clone(self.controllers().entry(R::NAME).or_insert_with(new)))
+    }
+
+    /// The latest reconciles of a controller or component, oldest first.
     pub fn latest(&self, controller: &str) -> Vec<Arc<Reconcile>> {
         let stats = self.controllers().get(controller).cloned();
         stats.map(|stats| stats.latest().iter().cloned().collect()).unwrap_or_default()
@@ -71,10 +103,14 @@ pub struct Reconcile {
     pub writes: Vec<Write>,
     /// How many further writes there were.
     pub more_writes: usize,
+    /// What it did to anything but the API, or began to do: the first actions.
+    pub actions: Vec<Cow<'static, str>>,
+    /// How many further actions there were.
+    pub more_actions: usize,
     /// How it ended.
     pub ending: Ending,
-    /// Why it did not do more, where the controller says so.
-    pub reason: Option<&'static str>,
+    /// Why it did not do more, where it says so.
+    pub reason: Option<Cow<'static, str>>,
 }
 
 /// How a reconcile ended.
@@ -88,6 +124,19 @@ pub enum Ending {
     Failed(String),
     /// It panicked and is tried again.
     Panicked,
+}
+
+impl Ending {
+    /// The end of a reconcile that failed for this reason.
+    pub fn failed(error: &impl fmt::Display) -> Self {
+        Self::Failed(shorten(error.to_string()))
+    }
+}
+
+/// The beginning of a text for people.
+fn shorten(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(LONGEST_ERROR));
+    text
 }
 
 impl From<Action> for Ending {
@@ -131,15 +180,21 @@ impl fmt::Display for Reconcile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("woken by ")?;
         list(f, &self.causes, self.more_causes)?;
-        f.write_str("; wrote ")?;
-        list(f, &self.writes, self.more_writes)?;
+        if self.actions.is_empty() || !self.writes.is_empty() {
+            f.write_str("; wrote ")?;
+            list(f, &self.writes, self.more_writes)?;
+        }
+        if !self.actions.is_empty() {
+            f.write_str("; did ")?;
+            list(f, &self.actions, self.more_actions)?;
+        }
         match &self.ending {
             Ending::AwaitChange => f.write_str("; waits for a change")?,
             Ending::RequeueAfter(delay) => write!(f, "; again in {delay:?}")?,
             Ending::Failed(error) => write!(f, "; failed: {error}")?,
             Ending::Panicked => f.write_str("; panicked")?,
         }
-        self.reason.map_or(Ok(()), |reason| write!(f, " ({reason})"))
+        self.reason.as_ref().map_or(Ok(()), |reason| write!(f, " ({reason})"))
     }
 }
 
@@ -150,124 +205,5 @@ fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T], more: usize) -
     if more > 0 { write!(f, " and {more} more") } else { Ok(()) }
 }
 
-/// What is counted of one controller, and its latest reconciles.
-#[derive(Debug)]
-pub(crate) struct Stats {
-    name: &'static str,
-    pub(crate) adds: Counter,
-    pub(crate) retries: Counter,
-    pub(crate) panics: Counter,
-    depth: AtomicUsize,
-    pub(crate) queue_duration: Histogram,
-    pub(crate) work_duration: Histogram,
-    pub(crate) reconcile_time: Histogram,
-    pub(crate) results: Results,
-    // Never held across an await.
-    running: Mutex<Vec<Instant>>,
-    latest: Mutex<VecDeque<Arc<Reconcile>>>,
-}
-
-/// How many reconciles ended how: the label `result` of controller-runtime.
-#[derive(Debug, Default)]
-pub(crate) struct Results {
-    pub(crate) success: Counter,
-    pub(crate) requeue_after: Counter,
-    pub(crate) error: Counter,
-}
-
-impl Stats {
-    fn new(name: &'static str) -> Self {
-        // upstream: `pkg/util/workqueue/prometheus` of component-base has `ExponentialBuckets(10e-9, 10, 12)`.
-        let workqueue = || Histogram::new((-8..4).map(|exponent| 10_f64.powi(exponent)));
-        // controller-runtime: `pkg/internal/controller/metrics`, thinned out.
-        let reconcile_time = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-        Self {
-            name,
-            adds: Counter::default(),
-            retries: Counter::default(),
-            panics: Counter::default(),
-            depth: AtomicUsize::new(0),
-            queue_duration: workqueue(),
-            work_duration: workqueue(),
-            reconcile_time: Histogram::new(reconcile_time),
-            results: Results::default(),
-            running: Mutex::default(),
-            latest: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
-    }
-
-    pub(crate) fn added(&self) {
-        self.adds.inc();
-    }
-
-    pub(crate) fn retried(&self) {
-        self.retries.inc();
-    }
-
-    pub(crate) fn set_depth(&self, depth: usize) {
-        self.depth.store(depth, Ordering::Relaxed);
-    }
-
-    pub(crate) fn depth(&self) -> usize {
-        self.depth.load(Ordering::Relaxed)
-    }
-
-    /// Counts a reconcile as running until the guard goes, also where it is dropped before its end.
-    pub(crate) fn begin(self: &Arc<Self>, started: Instant, waited: Duration) -> Running {
-        self.queue_duration.observe(waited.as_secs_f64());
-        self.running().push(started);
-        Running { stats: Arc::clone(self), started }
-    }
-
-    pub(crate) fn ended(&self, reconcile: Reconcile) {
-        self.work_duration.observe(reconcile.took.as_secs_f64());
-        self.reconcile_time.observe(reconcile.took.as_secs_f64());
-        match &reconcile.ending {
-            Ending::AwaitChange => &self.results.success,
-            Ending::RequeueAfter(_) => &self.results.requeue_after,
-            Ending::Failed(_) => &self.results.error,
-            Ending::Panicked => {
-                self.panics.inc();
-                &self.results.error
-            }
-        }
-        .inc();
-        let mut latest = self.latest();
-        if latest.len() == KEPT {
-            latest.pop_front();
-        }
-        latest.push_back(Arc::new(reconcile));
-    }
-
-    /// How long the reconciles that are running have taken so far.
-    pub(crate) fn unfinished(&self) -> Vec<Duration> {
-        self.running().iter().map(Instant::elapsed).collect()
-    }
-
-    fn running(&self) -> MutexGuard<'_, Vec<Instant>> {
-        self.running.lock()
-    }
-
-    fn latest(&self) -> MutexGuard<'_, VecDeque<Arc<Reconcile>>> {
-        self.latest.lock()
-    }
-}
-
-/// A reconcile that is running.
-pub(crate) struct Running {
-    stats: Arc<Stats>,
-    started: Instant,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let mut running = self.stats.running();
-        if let Some(place) = running.iter().position(|started| *started == self.started) {
-            running.swap_remove(place);
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

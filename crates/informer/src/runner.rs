@@ -6,22 +6,16 @@ use std::fmt::Display;
 use std::future::Future;
 use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use k8s_openapi::jiff::Timestamp;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, error, info_span, warn};
+use tracing::{Instrument, error, warn};
 
 use crate::WorkQueue;
 use crate::queue::Work;
-use crate::reconciles::{Ending, Reconcile, Write};
-
-/// So many writes of one reconcile are kept; of the others the number is.
-const WRITES_KEPT: usize = 16;
-/// How many bytes of an error are kept. The log has all of it.
-const LONGEST_ERROR: usize = 1024;
+use crate::reconciles::{Ending, ReconcileReporter, Trace, Write};
 
 /// What a reconcile of a key asks of its queue: the `Action` of `kube::runtime::controller`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +31,7 @@ impl Action {
     #[must_use]
     pub fn because(self, reason: &'static str) -> Self {
         // Outside of a runner nobody reads it.
-        let _ = TRACE.try_with(|trace| trace.borrow_mut().reason = Some(reason));
+        let _ = TRACE.try_with(|trace| trace.borrow_mut().reason = Some(reason.into()));
         self
     }
 }
@@ -48,14 +42,6 @@ impl From<Option<Duration>> for Action {
     }
 }
 
-/// What the reconcile that is running says of itself.
-#[derive(Debug, Default)]
-struct Trace {
-    writes: Vec<Write>,
-    more_writes: usize,
-    reason: Option<&'static str>,
-}
-
 tokio::task_local! {
     static TRACE: RefCell<Trace>;
 }
@@ -63,14 +49,7 @@ tokio::task_local! {
 /// Notes a write of the reconcile that is running; nothing outside of one. `write` is called only where it is kept.
 pub fn record_write(write: impl FnOnce() -> Write) {
     // It fails outside of a reconcile: then nobody asks.
-    let _ = TRACE.try_with(|trace| {
-        let trace = &mut *trace.borrow_mut();
-        if trace.writes.len() < WRITES_KEPT {
-            trace.writes.push(write());
-        } else {
-            trace.more_writes += 1;
-        }
-    });
+    let _ = TRACE.try_with(|trace| trace.borrow_mut().write(write));
 }
 
 /// Works off `queue` with as many `workers`, until `cancel` is triggered; then lets the reconciles under way end.
@@ -102,22 +81,17 @@ where
     E: Display,
     F: Future<Output = Result<Action, E>>,
 {
-    let Work { key, causes, waited } = work;
-    let stats = queue.stats();
-    let span = info_span!("reconcile", controller = stats.name(), %key);
-    let (started_at, started) = (Timestamp::now(), Instant::now());
-    let running = stats.begin(started, waited);
+    let Work { key, causes } = work;
+    let mut running = ReconcileReporter::new(Arc::clone(queue.stats())).begin(&key, &causes);
     let (result, trace) = TRACE
         .scope(RefCell::default(), async {
             let result = AssertUnwindSafe(reconcile(key.clone())).catch_unwind().await;
             (result, TRACE.with(RefCell::take))
         })
-        .instrument(span.clone())
+        .instrument(running.span().clone())
         .await;
-    drop(running);
-    let took = started.elapsed();
-    let name = key.to_string();
-    let ending = span.in_scope(|| match result {
+    running.set_trace(trace);
+    let ending = running.span().in_scope(|| match result {
         Ok(Ok(action)) => {
             queue.done(key, action);
             Ending::from(action)
@@ -125,9 +99,7 @@ where
         Ok(Err(error)) => {
             let requeue_after = queue.failed(key);
             warn!(%error, ?requeue_after, "reconcile failed");
-            let mut text = error.to_string();
-            text.truncate(text.floor_char_boundary(LONGEST_ERROR));
-            Ending::Failed(text)
+            Ending::failed(&error)
         }
         Err(_) => {
             let requeue_after = queue.failed(key);
@@ -135,12 +107,7 @@ where
             Ending::Panicked
         }
     });
-    let (causes, more_causes) = causes.record();
-    let Trace { writes, more_writes, reason } = trace;
-    let record =
-        Reconcile { key: name, causes, more_causes, started_at, waited, took, writes, more_writes, ending, reason };
-    span.in_scope(|| debug!("{record}"));
-    stats.ended(record);
+    running.end(ending, &[]);
 }
 
 #[cfg(test)]

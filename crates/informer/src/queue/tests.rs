@@ -94,7 +94,7 @@ async fn a_key_tells_its_first_causes_and_how_long_it_waited() {
     tokio::time::advance(Duration::from_secs(3)).await;
     let work = queue.next().await;
     let (causes, more) = work.causes.record();
-    assert_eq!((causes.len(), more, work.waited.as_secs()), (4, 2, 3));
+    assert_eq!((causes.len(), more, work.causes.since().elapsed().as_secs()), (4, 2, 3));
     queue.add("a", Cause::new("meanwhile"));
     queue.done("a", Action::RequeueAfter(Duration::from_secs(1)));
     let work = queue.next().await;
