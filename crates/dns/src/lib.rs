@@ -40,7 +40,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hickory_server::Server;
-use informer::{Informers, services_of};
+use informer::{Cause, Causes, Ending, Informers, ObjectKey, ReconcileReporter, services_of};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use parking_lot::RwLock;
@@ -54,7 +54,7 @@ use crate::answer::Authority;
 use crate::forward::Forwarder;
 use crate::serve::Handler;
 use crate::slots::Slots;
-use crate::zone::Zone;
+use crate::zone::{Update, Zone};
 
 /// Where DNS servers listen.
 const PORT: u16 = 53;
@@ -196,32 +196,30 @@ impl Bounds {
 /// A zone that the informers keep right, and whether it has seen everything there is.
 fn follow(informers: &Informers) -> (Arc<RwLock<Zone>>, watch::Receiver<bool>) {
     let zone = Arc::new(RwLock::new(Zone::default()));
-    let write = |zone: &RwLock<Zone>, change: &dyn Fn(&mut Zone)| {
-        change(&mut zone.write());
-    };
+    let reporter = informers.reconciles().reporter::<Zone>();
     let services = informers.informer::<Service>();
     let slices = informers.informer::<EndpointSlice>();
     let namespaces = informers.informer::<Namespace>();
 
     slices.index_by_service();
-    let (for_services, its_slices) = (Arc::clone(&zone), slices.clone());
+    let (for_services, its_slices) = ((Arc::clone(&zone), reporter.clone()), slices.clone());
     services.on_change(move |change| {
         let key = change.key();
         let slices = its_slices.of_service(&key);
-        write(&for_services, &|zone| zone.set(&key, change.new.as_deref(), &slices));
+        write(&for_services, &key, change.cause(), |zone| zone.set(&key, change.new.as_deref(), &slices));
     });
-    let (for_slices, its_services, all) = (Arc::clone(&zone), services.clone(), slices.clone());
+    let (for_slices, its_services, all) = ((Arc::clone(&zone), reporter.clone()), services.clone(), slices.clone());
     slices.on_change(move |change| {
         for key in services_of(change) {
             let service = its_services.get(&key);
             let slices = all.of_service(&key);
-            write(&for_slices, &|zone| zone.set(&key, service.as_deref(), &slices));
+            write(&for_slices, &key, change.cause(), |zone| zone.set(&key, service.as_deref(), &slices));
         }
     });
-    let for_namespaces = Arc::clone(&zone);
+    let for_namespaces = (Arc::clone(&zone), reporter);
     namespaces.on_change(move |change| {
-        let name = change.key().name;
-        write(&for_namespaces, &|zone| zone.set_namespace(&name, change.new.is_some()));
+        let key = change.key();
+        write(&for_namespaces, &key, change.cause(), |zone| zone.set_namespace(&key.name, change.new.is_some()));
     });
 
     let (done, synced) = watch::channel(false);
@@ -236,4 +234,22 @@ fn follow(informers: &Informers) -> (Arc<RwLock<Zone>>, watch::Receiver<bool>) {
         }
     });
     (zone, synced)
+}
+
+/// Changes the zone because of `cause`, and reports what that came to.
+fn write(
+    (zone, reporter): &(Arc<RwLock<Zone>>, ReconcileReporter),
+    key: &ObjectKey,
+    cause: Cause,
+    change: impl FnOnce(&mut Zone) -> Update,
+) {
+    let mut running = reporter.begin(key, &Causes::new(cause));
+    // In a statement of its own: whoever asks waits for the lock.
+    let update = change(&mut zone.write());
+    match update {
+        Update::Nothing(reason) => running.because(reason),
+        Update::Published(records) => running.act(|| format!("publish {records} addresses and names")),
+        Update::Withdrawn => running.act(|| "withdraw all records"),
+    }
+    running.end(Ending::AwaitChange, &[]);
 }

@@ -13,7 +13,7 @@ use hickory_server::Server;
 use hickory_server::net::runtime::TokioRuntimeProvider;
 use hickory_server::proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_server::proto::rr::{LowerName, Name, Record, RecordType};
-use informer::ObjectKey;
+use informer::{Cause, ObjectKey, Reconciles};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use parking_lot::RwLock;
@@ -159,6 +159,35 @@ fn what_goes_leaves_nothing() {
     }
     zone.set(&ObjectKey::new("default", "web"), None, &[]);
     assert_eq!(zone.serial(), serial + 3, "nothing changed");
+}
+
+#[test]
+fn each_change_says_what_woke_it_and_what_it_came_to() {
+    let reconciles = Reconciles::default();
+    let zone = (Arc::new(RwLock::new(Zone::default())), reconciles.reporter::<Zone>());
+    let key = ObjectKey::new("default", "web");
+    let service: Arc<Service> = Arc::new(
+        serde_json::from_value(json!({
+            "metadata": { "namespace": "default", "name": "web", "resourceVersion": "7" },
+            "spec": { "clusterIP": "10.96.0.7" },
+        }))
+        .unwrap(),
+    );
+    let kind: Arc<str> = "Service".into();
+    for (service, is_deleted) in [(&service, false), (&service, false), (&service, true)] {
+        let cause = Cause::change(&kind, service, is_deleted);
+        let present = (!is_deleted).then_some(service.as_ref());
+        crate::write(&zone, &key, cause, |zone| zone.set(&key, present, &[]));
+    }
+    let told: Vec<String> = reconciles.latest("dns").iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "woken by Service default/web @7; did publish 1 addresses and names; waits for a change",
+            "woken by Service default/web @7; wrote nothing; waits for a change (what it publishes stays the same)",
+            "woken by Service default/web @7 deleted; did withdraw all records; waits for a change",
+        ]
+    );
 }
 
 /// A server over `zone` without anybody to ask for the rest, and a resolver that asks it.

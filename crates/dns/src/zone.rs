@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use informer::ObjectKey;
+use informer::{DurationMetric, ObjectKey, Reconciler};
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
 
@@ -59,7 +59,33 @@ pub(crate) struct Owner {
     pub(crate) endpoint: Option<String>,
 }
 
+/// What a change came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Update {
+    /// The zone stays as it is, for this reason.
+    Nothing(&'static str),
+    /// So many addresses and names are found below a name now.
+    Published(usize),
+    /// Nothing is found below a name any more.
+    Withdrawn,
+}
+
+impl Reconciler for Zone {
+    const NAME: &'static str = "dns";
+    // CoreDNS counts what it answers, and from when on somebody wanted a change, but not how long one takes.
+    const DURATION: Option<DurationMetric> = None;
+}
+
 impl Published {
+    /// How many addresses and names it is.
+    fn len(&self) -> usize {
+        match self {
+            Self::Cluster { addresses, endpoints, .. } => addresses.len() + endpoints.len(),
+            Self::Headless { endpoints } => endpoints.len(),
+            Self::Alias(_) => 1,
+        }
+    }
+
     pub(crate) fn endpoints(&self) -> &[Endpoint] {
         match self {
             Self::Cluster { endpoints, .. } | Self::Headless { endpoints } => endpoints,
@@ -82,11 +108,14 @@ impl Published {
 
 impl Zone {
     /// Takes note of what a Service and its slices are now; `None` when it is gone.
-    pub(crate) fn set(&mut self, key: &ObjectKey, service: Option<&Service>, slices: &[Arc<EndpointSlice>]) {
+    pub(crate) fn set(&mut self, key: &ObjectKey, service: Option<&Service>, slices: &[Arc<EndpointSlice>]) -> Update {
         let new = service.and_then(|service| publish(service, slices));
         let old = self.services.get(&key.namespace).and_then(|services| services.get(&key.name));
         if old.map(Arc::as_ref) == new.as_ref() {
-            return;
+            return Update::Nothing(match old {
+                Some(_) => "what it publishes stays the same",
+                None => "it has no address",
+            });
         }
         self.serial = self.serial.wrapping_add(1);
         if let Some(old) = old.cloned() {
@@ -106,21 +135,26 @@ impl Zone {
                     self.services.remove(&key.namespace);
                 }
             }
-            return;
+            return Update::Withdrawn;
         };
         for (address, endpoint) in new.reverse() {
             let owner = Owner { service: key.clone(), endpoint: endpoint.map(str::to_owned) };
             self.reverse.entry(address).or_default().push(owner);
         }
+        let records = new.len();
         self.services.entry(key.namespace.clone()).or_default().insert(key.name.clone(), Arc::new(new));
+        Update::Published(records)
     }
 
     /// Takes note of a namespace that came or went.
-    pub(crate) fn set_namespace(&mut self, name: &str, exists: bool) {
-        if exists {
-            self.namespaces.insert(name.to_owned());
-        } else {
+    pub(crate) fn set_namespace(&mut self, name: &str, exists: bool) -> Update {
+        if !exists {
             self.namespaces.remove(name);
+            return Update::Withdrawn;
+        }
+        match self.namespaces.insert(name.to_owned()) {
+            true => Update::Published(1),
+            false => Update::Nothing("the namespace is known"),
         }
     }
 

@@ -174,7 +174,8 @@ pub async fn start(
     let recorder = Recorder::new(client, "kube-proxy", None);
     let recheck = Arc::new(Notify::new());
     let (state, cluster_ips) = watch::channel(ClusterIps::Unknown);
-    let signals = sync::Signals { cancel: cancel.clone(), recheck: Arc::clone(&recheck), state };
+    let reporter = sync::reporter(informers.reconciles());
+    let signals = sync::Signals { cancel: cancel.clone(), recheck: Arc::clone(&recheck), state, reporter };
     let task = tokio::spawn(sync::run(table, config.node_ports, services, slices, recorder, tools, signals));
     Ok(Handle { cancel, recheck, cluster_ips, task })
 }

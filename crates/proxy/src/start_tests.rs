@@ -140,6 +140,14 @@ async fn services_and_slices_are_followed() {
 
     api.change.notify_one();
     until("the second endpoint answers", async || ask(node_port).await.as_deref() == Some("b")).await;
+    // Each sync says what woke it and what it did.
+    let told =
+        |text: &str| informers.reconciles().latest("kube-proxy").iter().any(|sync| sync.to_string().contains(text));
+    until("the first sync is reported", async || told("Service default/web @1")).await;
+    until("the second sync is reported", async || told("woken by EndpointSlice default/web-x @6; did change ")).await;
+    assert!(
+        told(&format!("serve node port {node_port}/tcp")) && told(&format!("(node port {taken_port}/tcp is taken)"))
+    );
 
     proxy.shutdown().await;
     assert!(!nft::has(&LocalTools, &table, chain).await);
@@ -177,6 +185,10 @@ async fn it_says_when_cluster_ips_do_not_work() {
         let known = state.wait_for(|state| *state != ClusterIps::Unknown);
         let known = tokio::time::timeout(Duration::from_secs(20), known).await.unwrap().unwrap().clone();
         assert_eq!(known, ClusterIps::Failing(expected.to_owned()));
+        let first = informers.reconciles().latest("kube-proxy")[0].to_string();
+        let why = expected.rsplit_once(": ").unwrap_or_default().1;
+        assert!(first.starts_with("woken by the start of the proxy; did make the table; failed: "), "{first}");
+        assert!(first.contains(why), "{first}");
         proxy.shutdown().await;
     };
     let denied = std::io::ErrorKind::PermissionDenied;

@@ -8,7 +8,10 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use informer::{EventType, Informer, ObjectKey, Recorder, services_of};
+use informer::{
+    Cause, Causes, DurationMetric, Ending, EventType, Informer, ObjectKey, ReconcileReporter, Reconciler, Recorder,
+    Running, services_of,
+};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
@@ -16,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 
 use crate::listeners::{Listeners, Taken};
 use crate::nft::Failure;
@@ -39,34 +42,41 @@ const RETRY_MOST: Duration = Duration::from_secs(30);
 /// Services that changed, by themselves or in their slices.
 #[derive(Default)]
 struct Changed {
-    keys: Mutex<HashSet<ObjectKey>>,
+    services: Mutex<Services>,
     notify: Notify,
 }
 
+/// Keys of services, and what changed of them.
+#[derive(Default)]
+struct Services {
+    keys: HashSet<ObjectKey>,
+    causes: Option<Causes>,
+}
+
 impl Changed {
-    fn add(&self, key: ObjectKey) {
-        self.lock().insert(key);
+    fn add(&self, key: ObjectKey, cause: Cause) {
+        let mut services = self.services.lock();
+        services.keys.insert(key);
+        Causes::add(&mut services.causes, cause);
+        drop(services);
         self.notify.notify_one();
     }
 
-    fn take(&self) -> HashSet<ObjectKey> {
-        std::mem::take(&mut *self.lock())
-    }
-
-    /// Held for a single operation on the set.
-    fn lock(&self) -> parking_lot::MutexGuard<'_, HashSet<ObjectKey>> {
-        self.keys.lock()
+    fn take(&self) -> Services {
+        std::mem::take(&mut *self.services.lock())
     }
 }
 
-/// What the task is told from outside.
+/// What the task is told from outside, and where it tells how it goes.
 pub(crate) struct Signals {
     /// To end.
     pub(crate) cancel: CancellationToken,
     /// To look at once whether all is still there.
     pub(crate) recheck: Arc<Notify>,
-    /// To tell how it went.
+    /// To tell whether cluster IPs work.
     pub(crate) state: watch::Sender<ClusterIps>,
+    /// To tell what each sync did.
+    pub(crate) reporter: ReconcileReporter,
 }
 
 /// Runs until cancelled, then removes what it added.
@@ -77,13 +87,16 @@ pub(crate) async fn run(
     slices: Informer<EndpointSlice>,
     recorder: Recorder,
     tools: Arc<dyn NetworkTools>,
-    Signals { cancel, recheck, state }: Signals,
+    Signals { cancel, recheck, state, reporter }: Signals,
 ) {
-    let mut kernel = Kernel::new(table, tools).await;
+    let name = table.name.clone();
+    let begin = |causes: &Causes| reporter.begin(&name, causes);
+    let mut running = begin(&Causes::new(Cause::new("the start of the proxy")));
+    let kernel = Kernel::new(table, tools).instrument(running.span().clone()).await;
+    let ending = kernel.failure.as_ref().map_or(Ending::AwaitChange, Ending::failed);
+    running.act(|| "make the table");
+    running.end(ending, &[]);
     kernel.tell(&state);
-    let mut service_map = ServiceMap::default();
-    let mut listeners = Listeners::new(node_ports);
-    let mut taken: BTreeSet<NodePort> = BTreeSet::new();
 
     let changed = follow(&services, &slices);
     let synced = async {
@@ -91,53 +104,141 @@ pub(crate) async fn run(
         slices.synced().await;
     };
     let cancelled = tokio::select! { () = cancel.cancelled() => true, () = synced => false };
-    let (mut check, mut again) = (Instant::now() + CHECK, Instant::now() + TAKEN);
+    let mut proxier = Proxier {
+        services,
+        slices,
+        recorder,
+        kernel,
+        service_map: ServiceMap::default(),
+        listeners: Listeners::new(node_ports),
+        taken: BTreeSet::new(),
+        check: Instant::now() + CHECK,
+        again: Instant::now() + TAKEN,
+    };
     while !cancelled && !cancel.is_cancelled() {
-        let mut deadline = kernel.retry_at().map_or(check, |retry| retry.min(check));
-        if !taken.is_empty() {
-            deadline = deadline.min(again);
-        }
-        tokio::select! {
+        let (deadline, due) = proxier.deadline();
+        let woken = tokio::select! {
             () = cancel.cancelled() => break,
-            () = changed.notify.notified() => tokio::time::sleep(GATHER).await,
-            () = recheck.notified() => check = Instant::now(),
-            () = tokio::time::sleep_until(deadline) => {}
-        }
+            () = changed.notify.notified() => {
+                tokio::time::sleep(GATHER).await;
+                None
+            }
+            () = recheck.notified() => {
+                proxier.check = Instant::now();
+                Some(Cause::new("the bridge was made anew"))
+            }
+            () = tokio::time::sleep_until(deadline) => Some(due),
+        };
+        let Services { keys, mut causes } = changed.take();
+        woken.into_iter().for_each(|cause| Causes::add(&mut causes, cause));
+        // A change that came while the keys were being taken was taken with them.
+        let Some(causes) = causes else {
+            continue;
+        };
+        let mut running = begin(&causes);
+        let span = running.span().clone();
+        let ending = proxier.sync(keys, &mut running).instrument(span).await;
+        running.end(ending, &[]);
+        proxier.kernel.tell(&state);
+    }
+    proxier.listeners.close().await;
+    proxier.kernel.remove().await;
+}
+
+/// What the task keeps: upstream's `Proxier` in `pkg/proxy/nftables/proxier.go`.
+struct Proxier {
+    services: Informer<Service>,
+    slices: Informer<EndpointSlice>,
+    recorder: Recorder,
+    kernel: Kernel,
+    service_map: ServiceMap,
+    listeners: Listeners,
+    /// Node ports that somebody else has.
+    taken: BTreeSet<NodePort>,
+    /// When it is checked that all is still there.
+    check: Instant,
+    /// When node ports that somebody else had are tried again.
+    again: Instant,
+}
+
+impl Reconciler for Proxier {
+    const NAME: &'static str = "kube-proxy";
+    // upstream: `pkg/proxy/metrics/metrics.go`.
+    const DURATION: Option<DurationMetric> = Some(DurationMetric {
+        name: "kubeproxy_sync_proxy_rules_duration_seconds",
+        help: "Time of bringing the rules to what Services and EndpointSlices ask for",
+        labels: &[],
+        counter: None,
+    });
+}
+
+/// The reporter of what the proxy does.
+pub(crate) fn reporter(reconciles: &informer::Reconciles) -> ReconcileReporter {
+    reconciles.reporter::<Proxier>()
+}
+
+impl Proxier {
+    /// When there is something to do in any case, and what.
+    fn deadline(&self) -> (Instant, Cause) {
+        let again = (!self.taken.is_empty()).then_some((self.again, "a node port that was taken is tried again"));
+        let retry = self.kernel.retry_at().map(|at| (at, Cause::RETRY));
+        let others = again.map(|(at, why)| (at, Cause::new(why))).into_iter().chain(retry);
+        let check = (self.check, Cause::new("the periodic check"));
+        others.fold(check, |first, other| if other.0 < first.0 { other } else { first })
+    }
+
+    /// Brings kernel and listeners to what the services with these keys ask for now, and does what is due.
+    async fn sync(&mut self, keys: HashSet<ObjectKey>, running: &mut Running) -> Ending {
         let mut tracker = ChangeTracker::default();
-        for key in changed.take() {
-            let ports = services.get(&key).map(|service| ports(&service, &slices.of_service(&key)));
-            service_map.set(&key, ports.unwrap_or_default(), &mut tracker);
+        for key in keys {
+            let ports = self.services.get(&key).map(|service| ports(&service, &self.slices.of_service(&key)));
+            self.service_map.set(&key, ports.unwrap_or_default(), &mut tracker);
         }
         let mut to_open: BTreeSet<NodePort> = tracker.node_ports.clone();
         let mut missed = BTreeSet::new();
-        if Instant::now() >= again.min(check) {
+        if Instant::now() >= self.again.min(self.check) {
             // Whoever had them may be gone.
-            again = Instant::now() + TAKEN;
-            missed.append(&mut taken);
+            self.again = Instant::now() + TAKEN;
+            missed.append(&mut self.taken);
             to_open.extend(&missed);
         }
-        if Instant::now() >= check {
-            check = Instant::now() + CHECK;
-            kernel.check().await;
+        if Instant::now() >= self.check {
+            self.check = Instant::now() + CHECK;
+            self.kernel.check().await;
         }
-        kernel.update(&service_map, &tracker).await;
-        kernel.tell(&state);
+        let ending = match self.kernel.update(&self.service_map, &tracker).await {
+            Update::Nothing(reason) => {
+                running.because(reason);
+                Ending::AwaitChange
+            }
+            Update::Changed(count) => {
+                running.act(|| format!("change {count} chains and elements"));
+                Ending::AwaitChange
+            }
+            Update::MadeAnew(count) => {
+                running.act(|| format!("make the table anew with {count} chains and elements"));
+                Ending::AwaitChange
+            }
+            Update::Failed(message) => Ending::Failed(message),
+        };
         for node_port in to_open {
-            let port = service_map.node_port(node_port);
-            match listeners.set(node_port, port).await {
-                Ok(()) => drop(taken.remove(&node_port)),
+            let port = self.service_map.node_port(node_port);
+            let verb = if port.is_some() { "serve" } else { "close" };
+            running.act(|| format!("{verb} node port {}/{}", node_port.1, node_port.0));
+            match self.listeners.set(node_port, port).await {
+                Ok(()) => drop(self.taken.remove(&node_port)),
                 Err(failure) => {
+                    running.because(format!("node port {}/{} is taken", node_port.1, node_port.0));
                     if !missed.contains(&node_port) {
-                        let service = port.and_then(|port| services.get(&port.service));
-                        report(&failure, service.as_deref(), &recorder);
+                        let service = port.and_then(|port| self.services.get(&port.service));
+                        report(&failure, service.as_deref(), &self.recorder);
                     }
-                    taken.insert(node_port);
+                    self.taken.insert(node_port);
                 }
             }
         }
+        ending
     }
-    listeners.close().await;
-    kernel.remove().await;
 }
 
 /// Collects the keys of services that change from now on; all present ones are among them.
@@ -145,9 +246,9 @@ fn follow(services: &Informer<Service>, slices: &Informer<EndpointSlice>) -> Arc
     let changed = Arc::new(Changed::default());
     slices.index_by_service();
     let for_slices = Arc::clone(&changed);
-    slices.on_change(move |change| services_of(change).for_each(|key| for_slices.add(key)));
+    slices.on_change(move |change| services_of(change).for_each(|key| for_slices.add(key, change.cause())));
     let for_services = Arc::clone(&changed);
-    services.on_change(move |change| for_services.add(change.key()));
+    services.on_change(move |change| for_services.add(change.key(), change.cause()));
     changed
 }
 
@@ -160,6 +261,18 @@ fn report(taken: &Taken, service: Option<&Service>, recorder: &Recorder) {
     if let Some(service) = service {
         recorder.event(&service.object_ref(&()), EventType::Warning, "NodePortNotAvailable", message);
     }
+}
+
+/// What came of an update of the kernel.
+pub(crate) enum Update {
+    /// There was nothing to do, for this reason.
+    Nothing(&'static str),
+    /// So many chains and elements of maps and sets were changed.
+    Changed(usize),
+    /// The table was made anew, with so many.
+    MadeAnew(usize),
+    /// The kernel, or the tools for it, refused.
+    Failed(String),
 }
 
 /// The kernel's side: what is in it, and how to change it.
@@ -211,10 +324,12 @@ impl Kernel {
     }
 
     /// Brings the kernel to what the service map asks for, looking only at what changed, or at everything after a failure.
-    pub(crate) async fn update(&mut self, service_map: &ServiceMap, tracker: &ChangeTracker) {
-        let Some(installed) = &mut self.installed else { return };
+    pub(crate) async fn update(&mut self, service_map: &ServiceMap, tracker: &ChangeTracker) -> Update {
+        let Some(installed) = &mut self.installed else {
+            return Update::Nothing("cluster IPs do not work on this machine");
+        };
         if !self.stale && tracker.is_empty() {
-            return;
+            return Update::Nothing("no port of a service has changed");
         }
         // A pod that is a new endpoint has a new port on the bridge.
         if service_map.has_endpoints() {
@@ -222,11 +337,15 @@ impl Kernel {
         }
         if !self.stale {
             let changes = installed.changes(service_map, tracker);
-            if changes.is_empty() {
-                return;
+            let count = changes.len();
+            if count == 0 {
+                return Update::Nothing("the kernel has these rules");
             }
             match nft::run(&*self.tools, &transaction(&self.table.name, &changes)).await {
-                Ok(()) => return installed.apply(changes),
+                Ok(()) => {
+                    installed.apply(changes);
+                    return Update::Changed(count);
+                }
                 Err(failure) => {
                     info!(?failure, "making the rules of services anew");
                     self.stale = true;
@@ -235,6 +354,7 @@ impl Kernel {
         }
         *installed = KernelState::default();
         let changes = installed.changes(service_map, &service_map.all());
+        let count = changes.len();
         let script = self.table.base() + &transaction(&self.table.name, &changes);
         match nft::run(&*self.tools, &script).await {
             Ok(()) => {
@@ -242,18 +362,21 @@ impl Kernel {
                 self.stale = false;
                 self.retry = None;
                 self.failure = None;
+                Update::MadeAnew(count)
             }
             Err(Failure::Unavailable(what)) => {
                 warn!("cluster IPs do not work on this machine, node ports on localhost do: {what}");
-                self.failure = Some(what);
+                self.failure = Some(what.clone());
                 self.installed = None;
                 self.retry = None;
+                Update::Failed(what)
             }
             Err(Failure::Refused(message)) => {
                 let pause = self.retry.map_or(RETRY, |(_, pause)| (pause * 2).min(RETRY_MOST));
                 warn!(message, ?pause, "cannot set the rules of services; trying again");
                 self.retry = Some((Instant::now() + pause, pause));
-                self.failure = Some(message);
+                self.failure = Some(message.clone());
+                Update::Failed(message)
             }
         }
     }
