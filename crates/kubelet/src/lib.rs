@@ -133,6 +133,7 @@ pub fn start(config: Config, deps: Deps) -> Result<Handle, Error> {
         informers.informer::<Service>(),
         Objects::new(client, cancel.clone()),
         Reporter::new(recorder, &node),
+        informers.reconciles().reporter::<pod::Worker>(),
     ));
     let pods = Arc::new(Pods::default());
     let mut tasks = JoinSet::new();

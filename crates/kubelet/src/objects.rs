@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use informer::{Informer, Object, ObjectKey};
+use informer::{Cause, Informer, Object, ObjectKey};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
@@ -29,8 +29,8 @@ pub(crate) fn version(meta: &ObjectMeta) -> Option<u64> {
     meta.resource_version.as_deref()?.parse().ok()
 }
 
-/// Called when an object changed that a pod refers to.
-pub(crate) type Notify = Arc<dyn Fn() + Send + Sync>;
+/// Called with the change of an object that a pod refers to.
+pub(crate) type Notify = Arc<dyn Fn(Cause) + Send + Sync>;
 
 /// The objects that the pods of this node refer to.
 pub(crate) struct Objects {
@@ -258,9 +258,9 @@ where
         let users: Arc<Mutex<HashMap<String, Notify>>> = Arc::default();
         let (woken, read) = (Arc::clone(&users), Arc::<AtomicBool>::default());
         let known = Arc::clone(&read);
-        informer.on_change(move |_| {
+        informer.on_change(move |change| {
             if known.load(Ordering::SeqCst) {
-                woken.lock().values().for_each(|notify| notify());
+                woken.lock().values().for_each(|notify| notify(change.cause()));
             }
         });
         Entry { informer, cancel, users, read }

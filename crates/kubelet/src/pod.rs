@@ -20,6 +20,7 @@ mod probing;
 pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod step;
+mod sync;
 mod termination_message;
 mod transition;
 pub(crate) mod waiting;

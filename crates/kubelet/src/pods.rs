@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use informer::Informer;
+use informer::{Cause, Informer};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::{Mutex, MutexGuard};
 use runtime::PodIdentity;
@@ -23,9 +23,9 @@ use crate::volumes::{PodDirectory, directories};
 #[derive(Debug)]
 enum PodEvent {
     /// A pod of the API changed.
-    Changed(Arc<Pod>),
+    Changed(Arc<Pod>, Cause),
     /// A pod of the API is gone.
-    Gone(String),
+    Gone(String, Cause),
     /// The runtime has been listed.
     Listed,
 }
@@ -36,8 +36,8 @@ impl Keyed for PodEvent {
 
     fn subject(&self) -> Option<String> {
         match self {
-            Self::Changed(pod) => pod.metadata.uid.clone(),
-            Self::Gone(uid) => Some(uid.clone()),
+            Self::Changed(pod, _) => pod.metadata.uid.clone(),
+            Self::Gone(uid, _) => Some(uid.clone()),
             Self::Listed => None,
         }
     }
@@ -76,10 +76,10 @@ pub(crate) async fn run(shared: Arc<Shared>, pods: Arc<Pods>, informer: Informer
         if let Some(old) = old
             && new.as_ref() != Some(&old)
         {
-            changed.send(PodEvent::Gone(old));
+            changed.send(PodEvent::Gone(old, change.cause()));
         }
         if let Some(pod) = &change.new {
-            changed.send(PodEvent::Changed(Arc::clone(pod)));
+            changed.send(PodEvent::Changed(Arc::clone(pod), change.cause()));
         }
     });
     let follow = {
@@ -131,27 +131,27 @@ struct Ended {
 impl Manager {
     async fn handle_event(&mut self, event: PodEvent) {
         match event {
-            PodEvent::Changed(pod) => {
+            PodEvent::Changed(pod, cause) => {
                 let uid = pod.metadata.uid.clone().unwrap_or_default();
                 let known = self.pods.workers().get(&uid).map(|entry| entry.mailbox.clone());
                 match known {
                     // A worker that ends at this moment has released its pod.
-                    Some(worker) => worker.send(Message::Updated(pod)),
-                    None => self.start(DesiredPod::new(pod)),
+                    Some(worker) => worker.send(Message::Updated(pod, cause)),
+                    None => self.start(DesiredPod::new(pod), cause),
                 }
             }
-            PodEvent::Gone(uid) => {
+            PodEvent::Gone(uid, cause) => {
                 if let Some(entry) = self.pods.workers().get(&uid) {
-                    entry.mailbox.send(Message::Gone);
+                    entry.mailbox.send(Message::Gone(cause));
                 }
             }
             PodEvent::Listed => self.orphans().await,
         }
     }
 
-    fn start(&mut self, desired: DesiredPod) {
+    fn start(&mut self, desired: DesiredPod, cause: Cause) {
         let uid = desired.identity.uid.clone();
-        let (worker, mailbox, view) = Worker::new(Arc::clone(&self.shared), desired);
+        let (worker, mailbox, view) = Worker::new(Arc::clone(&self.shared), desired, cause);
         let entry = Entry { mailbox, view };
         self.pods.workers().insert(uid.clone(), entry);
         let cancel = self.cancel.clone();
@@ -175,7 +175,7 @@ impl Manager {
         let pods = self.informer.list();
         let pod = pods.into_iter().find(|pod| pod.metadata.uid.as_ref() == Some(&uid));
         if let Some(pod) = pod {
-            self.start(DesiredPod::new(pod));
+            self.start(DesiredPod::new(pod), Cause::RETRY);
         }
     }
 
@@ -199,7 +199,7 @@ impl Manager {
         };
         for orphan in orphans {
             tracing::info!(pod = orphan.name, uid = orphan.uid, "ending a pod that is not in the API");
-            self.start(DesiredPod::orphan(&orphan));
+            self.start(DesiredPod::orphan(&orphan), Cause::new("a pod in the runtime that the API does not know"));
         }
         if !self.swept {
             self.swept = true;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use informer::Informer;
+use informer::{Informer, ReconcileReporter};
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
 use machinery::quantity::Quantity;
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) objects: Objects,
     /// Events.
     pub(crate) reporter: Reporter,
+    /// What each sync of a pod did, and why.
+    pub(crate) syncs: ReconcileReporter,
     /// All services.
     pub(crate) services: Informer<Service>,
     /// How many sandboxes and containers may be made at the same time.
@@ -79,6 +81,7 @@ impl Shared {
         services: Informer<Service>,
         objects: Objects,
         reporter: Reporter,
+        syncs: ReconcileReporter,
     ) -> Self {
         services.index(BY_NAMESPACE, |service| service.metadata.namespace.clone().into_iter().collect());
         Self {
@@ -91,6 +94,7 @@ impl Shared {
             runtime,
             objects,
             reporter,
+            syncs,
             services,
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::Api;
 use coracle_kubelet::test_runtime::{Pull, TestRuntime};
 use coracle_kubelet::{self as kubelet, Config, Deps, Handle};
-use informer::Informers;
+use informer::{Informers, Reconciles};
 use serde_json::{Value, json};
 use streaming::{LogOptions, PodRef};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ struct Node {
     state: tempfile::TempDir,
     sync_period: Duration,
     kubelet: Option<Handle>,
+    reconciles: Reconciles,
 }
 
 impl Node {
@@ -37,6 +38,7 @@ impl Node {
             // What changes is told; nothing here waits to be found.
             sync_period: Duration::from_secs(3600),
             kubelet: None,
+            reconciles: Reconciles::default(),
         }
     }
 
@@ -47,11 +49,9 @@ impl Node {
         config.sync_period = self.sync_period;
         config.runtime_status_period = Duration::from_millis(10);
         config.runtime_status_timeout = Duration::from_millis(100);
-        let deps = Deps {
-            informers: Informers::new(client.clone(), CancellationToken::new()),
-            client,
-            runtime: Arc::new(self.runtime.clone()),
-        };
+        let informers = Informers::new(client.clone(), CancellationToken::new());
+        self.reconciles = informers.reconciles().clone();
+        let deps = Deps { informers, client, runtime: Arc::new(self.runtime.clone()) };
         self.kubelet = Some(kubelet::start(config, deps).unwrap());
     }
 
@@ -119,6 +119,36 @@ fn state(pod: &Value, index: usize) -> &Value {
 
 fn one() -> Value {
     json!({"restartPolicy": "Always", "containers": [{"name": "a", "image": "nginx:1"}]})
+}
+
+#[tokio::test]
+async fn each_sync_tells_what_woke_it_what_it_did_and_why_not_more() {
+    let node = Node::start().await;
+    let revision = {
+        node.create("web", one());
+        node.until_ready("web").await;
+        node.delete("web");
+        node.api.get("pods", "default", "web").unwrap()["metadata"]["resourceVersion"].as_str().unwrap().to_owned()
+    };
+    node.until_gone("web").await;
+    let syncs = || node.reconciles.latest("kubelet");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while syncs().last().is_none_or(|last| last.reason.as_deref() != Some("nothing of the pod is left")) {
+        assert!(tokio::time::Instant::now() < deadline, "{syncs:#?}", syncs = syncs());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let texts: Vec<String> = syncs().iter().map(ToString::to_string).collect();
+    let has = |starts: &str, contains: &str| {
+        let found = texts.iter().any(|text| text.starts_with(starts) && text.contains(contains));
+        assert!(found, "no sync {starts} ... {contains}: {texts:#?}");
+    };
+    assert!(syncs().iter().all(|sync| sync.key == "default/web"));
+    has("woken by Pod default/web @", "set up the volumes");
+    has("woken by the sandbox was created", "");
+    has("woken by ", "start container a");
+    has("woken by ", "patch the status");
+    has("woken by ", "(the pod is as it should be)");
+    has(&format!("woken by Pod default/web @{revision}"), "begin to stop container a");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use informer::Cause;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::desired::DesiredPod;
@@ -13,13 +14,13 @@ use crate::probes::ProbeKind;
 #[derive(Debug)]
 pub(crate) enum Message {
     /// The API's pod changed.
-    Updated(Arc<Pod>),
+    Updated(Arc<Pod>, Cause),
     /// The API's pod is gone.
-    Gone,
+    Gone(Cause),
     /// The runtime's state changed.
     Runtime,
     /// An object that the pod refers to changed.
-    Objects,
+    Objects(Cause),
     /// A probe has come to a verdict.
     Verdict {
         /// The container.
@@ -29,6 +30,24 @@ pub(crate) enum Message {
         /// The verdict.
         success: bool,
     },
+}
+
+impl Message {
+    /// The message as the cause of a sync.
+    pub(crate) fn cause(&self) -> Cause {
+        match self {
+            Self::Updated(_, cause) | Self::Gone(cause) | Self::Objects(cause) => cause.clone(),
+            Self::Runtime => Cause::new("a change in the runtime"),
+            Self::Verdict { kind, success, .. } => Cause::new(match (kind, success) {
+                (ProbeKind::Startup, true) => "a startup probe that succeeded",
+                (ProbeKind::Startup, false) => "a startup probe that failed",
+                (ProbeKind::Liveness, true) => "a liveness probe that succeeded",
+                (ProbeKind::Liveness, false) => "a liveness probe that failed",
+                (ProbeKind::Readiness, true) => "a readiness probe that succeeded",
+                (ProbeKind::Readiness, false) => "a readiness probe that failed",
+            }),
+        }
+    }
 }
 
 /// What a message is about.
@@ -51,10 +70,10 @@ impl Keyed for Message {
 
     fn subject(&self) -> Subject {
         match self {
-            Self::Updated(_) => Subject::Pod,
-            Self::Gone => Subject::Gone,
+            Self::Updated(..) => Subject::Pod,
+            Self::Gone(_) => Subject::Gone,
             Self::Runtime => Subject::Runtime,
-            Self::Objects => Subject::Objects,
+            Self::Objects(_) => Subject::Objects,
             Self::Verdict { id, kind, .. } => Subject::Probe(id.clone(), *kind),
         }
     }

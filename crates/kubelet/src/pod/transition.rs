@@ -183,15 +183,15 @@ fn restore_probe_results(state: &mut PodState) {
 
 fn handle_message(state: &mut PodState, message: Message) -> Option<Effect> {
     match message {
-        Message::Updated(pod) => return set_desired(state, pod),
-        Message::Gone => {
+        Message::Updated(pod, _) => return set_desired(state, pod),
+        Message::Gone(_) => {
             let mut desired = DesiredPod::clone(&state.desired);
             desired.gone = true;
             state.desired = Arc::new(desired);
         }
         // The runtime's state is read before every plan.
         Message::Runtime => {}
-        Message::Objects => state.inputs_changed(),
+        Message::Objects(_) => state.inputs_changed(),
         Message::Verdict { id, kind, success } => {
             state.probes.set(&id, kind, success);
             if kind == ProbeKind::Startup && success {

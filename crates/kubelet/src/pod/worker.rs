@@ -6,10 +6,12 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use informer::{Cause, Causes, Ending, ObjectKey, Running};
 use jiff::Timestamp;
 use runtime::ContainerState;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::desired::DesiredPod;
 use super::message::{Message, View};
@@ -17,6 +19,7 @@ use super::operations::{self, OperationOutcome};
 use super::plan::{self, Inputs, Plan, Stage};
 use super::probing::Probing;
 use super::status::{self, Facts};
+use super::sync::{self, SyncPodType};
 use super::termination_message::termination_message;
 use super::transition::{Effect, Event, StateMachine};
 use crate::mailbox::Mailbox;
@@ -27,6 +30,9 @@ use crate::volumes::PodDirectory;
 
 /// How long an ending worker lets the runtime finish what it is making.
 const FINISH: Duration = Duration::from_secs(2);
+
+/// How long a worker sleeps when there is nothing to wait for.
+const IDLE: Duration = Duration::from_secs(86_400);
 
 /// The worker of one pod.
 pub(crate) struct Worker {
@@ -40,14 +46,32 @@ pub(crate) struct Worker {
     mailbox: Mailbox<Message>,
     notify: Notify,
     view: watch::Sender<View>,
+    /// What the next sync is for.
+    causes: Option<Causes>,
+    /// The kind of the next sync.
+    sync_type: SyncPodType,
+}
+
+/// What follows a sync.
+enum Next {
+    /// Nothing: the worker ends.
+    End,
+    /// Another one at once: the plan is an old one by now.
+    Again,
+    /// Another one when something happens, or at this time.
+    Wait(Option<Timestamp>),
 }
 
 impl Worker {
-    /// A worker for `desired`, its mailbox, and the view it keeps current.
-    pub(crate) fn new(shared: Arc<Shared>, desired: DesiredPod) -> (Self, Mailbox<Message>, watch::Receiver<View>) {
+    /// A worker for `desired` because of `cause`, its mailbox, and the view it keeps current.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        desired: DesiredPod,
+        cause: Cause,
+    ) -> (Self, Mailbox<Message>, watch::Receiver<View>) {
         let mailbox = Mailbox::new();
         let sender = mailbox.clone();
-        let notify: Notify = Arc::new(move || sender.send(Message::Objects));
+        let notify: Notify = Arc::new(move |cause| sender.send(Message::Objects(cause)));
         let directory = PodDirectory::new(&shared.config.state_dir, &desired.identity.uid);
         let state = StateMachine::new(desired, shared.config.sync_period, Timestamp::now());
         let (view, views) = watch::channel(view_of(&state));
@@ -61,6 +85,8 @@ impl Worker {
             mailbox: mailbox.clone(),
             notify,
             view,
+            causes: Some(Causes::new(cause)),
+            sync_type: SyncPodType::Create,
         };
         (worker, mailbox, views)
     }
@@ -68,6 +94,7 @@ impl Worker {
     /// Works until nothing of the pod is left, or `cancel` is triggered; containers go on running then.
     pub(crate) async fn run(mut self, cancel: CancellationToken) {
         let identity = self.state.desired.identity.clone();
+        let key = ObjectKey::new(identity.namespace.as_str(), identity.name.as_str());
         let sender = self.mailbox.clone();
         let notify = Box::new(move || sender.send(Message::Runtime));
         self.shared.pleg.subscribe(&identity, notify);
@@ -75,41 +102,27 @@ impl Worker {
         self.apply(Event::Adopted(self.shared.pleg.observed(&identity.uid)));
         let mut health = self.shared.pleg.health();
         loop {
-            self.observe().await;
-            let now = Timestamp::now();
-            self.apply(Event::Tick);
+            let causes = self.causes.take().unwrap_or_else(|| Causes::new(Cause::REQUEUE_AFTER));
+            let mut sync = self.shared.syncs.begin(&key, &causes);
+            let span = sync.span().clone();
+            self.observe().instrument(span.clone()).await;
             let well = health.borrow_and_update().is_usable();
-            let plan = plan::plan(Inputs::new(&self.state, now));
-            if plan.stage == Stage::Gone {
-                break;
-            }
-            if plan.stage != Stage::Syncing {
-                self.making.cancel();
-            }
-            // Without the runtime nothing can be done, and what is known stays as it is.
-            let again = well && self.execute(plan.actions.clone());
-            let wake_at = match well {
-                true => {
-                    let desired = &self.state.desired;
-                    self.probing.update(
-                        &self.shared,
-                        desired,
-                        Inputs::new(&self.state, now),
-                        plan.stage,
-                        &self.mailbox,
-                    );
-                    let write_at = self.report(&plan, now);
-                    // A pod that is ending waits for nothing but its own.
-                    let sync_at = Some(self.state.sync_at).filter(|_| plan.stage == Stage::Syncing);
-                    let times = [plan.wake_at, write_at, self.state.renew_at, sync_at];
-                    times.into_iter().flatten().min()
-                }
-                false => None,
+            let next = span.in_scope(|| self.sync(well, &mut sync));
+            let sleep = match &next {
+                Next::End => None,
+                Next::Again => Some(Duration::ZERO),
+                Next::Wait(until) => until.map(|until| between(Timestamp::now(), until)),
             };
-            if again {
-                continue;
+            let kind = std::mem::replace(&mut self.sync_type, SyncPodType::Sync);
+            sync.end(sleep.map_or(Ending::AwaitChange, Ending::RequeueAfter), &[kind.as_str()]);
+            match next {
+                Next::End => break,
+                Next::Again => {
+                    Causes::add(&mut self.causes, Cause::new("an action that was done at once"));
+                    continue;
+                }
+                Next::Wait(_) => {}
             }
-            let sleep = wake_at.map_or(Duration::from_secs(86_400), |at| between(now, at));
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => {
@@ -120,8 +133,8 @@ impl Worker {
                 Some(outcome) = self.operations.next(), if !self.operations.is_empty() => {
                     self.record_outcome(outcome);
                 }
-                _ = health.changed() => {}
-                () = tokio::time::sleep(sleep) => {}
+                _ = health.changed() => Causes::add(&mut self.causes, Cause::new("the health of the runtime")),
+                () = tokio::time::sleep(sleep.unwrap_or(IDLE)) => {}
             }
             while let Some(message) = self.mailbox.try_recv() {
                 self.handle_message(message);
@@ -135,6 +148,40 @@ impl Worker {
         let directory = self.directory.clone();
         // What is left behind is found at the next start.
         let _ = tokio::task::spawn_blocking(move || directory.remove()).await;
+    }
+
+    /// Plans, begins what the plan asks for, and has the status written. `well` is whether the runtime can be used.
+    fn sync(&mut self, well: bool, sync: &mut Running) -> Next {
+        let now = Timestamp::now();
+        self.apply(Event::Tick);
+        let plan = plan::plan(Inputs::new(&self.state, now));
+        if plan.stage == Stage::Gone {
+            sync.because(sync::idle_reason(&plan, &self.state, false));
+            return Next::End;
+        }
+        if plan.stage != Stage::Syncing {
+            self.making.cancel();
+            self.sync_type = SyncPodType::Kill;
+        }
+        // Without the runtime nothing can be done, and what is known stays as it is.
+        if !well {
+            sync.because("the container runtime cannot be used");
+            return Next::Wait(None);
+        }
+        let again = self.execute(plan.actions.clone());
+        plan.actions.iter().for_each(|action| sync.act(|| sync::describe(action)));
+        let inputs = Inputs::new(&self.state, now);
+        self.probing.update(&self.shared, &self.state.desired, inputs, plan.stage, &self.mailbox);
+        let under_way = !self.operations.is_empty();
+        let write_at = self.report(&plan, now, sync);
+        if again {
+            return Next::Again;
+        }
+        sync.because(sync::idle_reason(&plan, &self.state, under_way));
+        // A pod that is ending waits for nothing but its own.
+        let sync_at = Some(self.state.sync_at).filter(|_| plan.stage == Stage::Syncing);
+        let times = [plan.wake_at, write_at, self.state.renew_at, sync_at];
+        Next::Wait(times.into_iter().flatten().min())
     }
 
     /// Lets the runtime finish what it is making; what is under way else goes on without this process.
@@ -169,10 +216,15 @@ impl Worker {
     }
 
     fn handle_message(&mut self, message: Message) {
+        Causes::add(&mut self.causes, message.cause());
+        if matches!(message, Message::Updated(..)) && self.sync_type == SyncPodType::Sync {
+            self.sync_type = SyncPodType::Update;
+        }
         self.apply(Event::Message(message));
     }
 
     fn record_outcome(&mut self, outcome: OperationOutcome) {
+        Causes::add(&mut self.causes, outcome.cause());
         // What an operation changed in the runtime is known there, and its outcome is judged by it.
         self.apply(Event::Observed(self.shared.pleg.observed(&self.state.desired.identity.uid)));
         self.apply(Event::Finished(outcome));
@@ -197,7 +249,7 @@ impl Worker {
     }
 
     /// Computes the status and has it written when it differs. The answer is when to look again.
-    fn report(&mut self, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
+    fn report(&mut self, plan: &Plan, now: Timestamp, sync: &mut Running) -> Option<Timestamp> {
         if plan.stage >= Stage::Removing || self.state.desired.spec().is_none() {
             return None;
         }
@@ -217,6 +269,7 @@ impl Worker {
             return Some(due);
         }
         self.apply(Event::WriteBegun);
+        sync.act(|| "patch the status");
         let write = operations::write_status(
             Arc::clone(&self.shared),
             Arc::clone(&self.state.desired),

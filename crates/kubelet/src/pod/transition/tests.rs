@@ -48,7 +48,10 @@ fn an_older_pod_is_left_aside() {
     };
     let mut state = StateMachine(state_of(Pod::clone(&with_version("9", "x"))));
     let mut image_after = |version, image| {
-        let effect = state.apply(Event::Message(Message::Updated(with_version(version, image))), at(1));
+        let effect = state.apply(
+            Event::Message(Message::Updated(with_version(version, image), informer::Cause::new("a test"))),
+            at(1),
+        );
         (state.desired.container("a").and_then(|a| a.spec.image.clone()).unwrap_or_default(), effect)
     };
     assert_eq!(image_after("10", "y"), ("y".to_owned(), Some(Effect::TrackReferences)));
