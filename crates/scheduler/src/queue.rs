@@ -15,6 +15,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
 
+use informer::{Cause, Causes};
 use tokio::time::Instant;
 
 use crate::resources::Resources;
@@ -51,6 +52,8 @@ struct Queued {
     attempts: u32,
     since: Instant,
     state: QueuedState,
+    /// Why it is to be tried. For people: nothing is decided by it.
+    causes: Option<Causes>,
 }
 
 #[derive(Default)]
@@ -96,8 +99,9 @@ impl SchedulingQueue {
         Self { back_off, ..Self::default() }
     }
 
-    /// Adds a pod, or replaces what was known of it. A change of the pod itself may help it: it is tried at once.
-    pub fn add(&mut self, pod: Candidate, now: Instant) {
+    /// Adds a pod because of `cause`, or replaces what was known of it. A change of the pod itself may help it: it is tried
+    /// at once.
+    pub fn add(&mut self, pod: Candidate, cause: Cause, now: Instant) {
         let uid = pod.uid.clone();
         let known = self.pods.get_mut(&uid);
         match known {
@@ -107,6 +111,7 @@ impl SchedulingQueue {
                 let old = std::mem::replace(&mut queued.pod, pod);
                 // Status updates (ours, above all: they say that the pod is unschedulable) help nobody.
                 if helps {
+                    Causes::add(&mut queued.causes, cause);
                     let waiting = !matches!(queued.state, QueuedState::Scheduling);
                     if self.leave_group(&old) || old.group.is_none() {
                         self.join_group(&new);
@@ -118,7 +123,8 @@ impl SchedulingQueue {
             }
             None => {
                 self.join_group(&pod);
-                self.pods.insert(uid.clone(), Queued { pod, attempts: 0, since: now, state: QueuedState::Scheduling });
+                let (state, causes) = (QueuedState::Scheduling, Some(Causes::new(cause)));
+                self.pods.insert(uid.clone(), Queued { pod, attempts: 0, since: now, state, causes });
                 self.activate(&uid);
             }
         }
@@ -226,16 +232,21 @@ impl SchedulingQueue {
         }
         let doublings = queued.attempts.saturating_sub(1).min(10);
         let back_off = (self.back_off.0 * 2u32.pow(doublings)).min(self.back_off.1);
-        let wait = if refused_by.is_empty() { back_off } else { LONGEST_WAIT };
+        let wait = if refused_by.is_empty() {
+            Causes::add(&mut queued.causes, Cause::RETRY);
+            back_off
+        } else {
+            LONGEST_WAIT
+        };
         self.sequence += 1;
         let due = (now + wait, self.sequence);
         queued.state = QueuedState::Waiting { refused_by, back_off_until: now + back_off, due };
         self.due.insert(due, uid.to_owned());
     }
 
-    /// The cluster changed: waiting pods that this may help are tried as soon as their back-off is over. `helps` is
-    /// asked for a pod and the plugins that refused it.
-    pub fn wake(&mut self, helps: impl Fn(&Candidate, &BTreeSet<&'static str>) -> bool) {
+    /// The cluster changed by `cause`: waiting pods that this may help are tried as soon as their back-off is over. `helps`
+    /// is asked for a pod and the plugins that refused it, and answers with the one that says so.
+    pub fn wake(&mut self, cause: &Cause, helps: impl Fn(&Candidate, &BTreeSet<&'static str>) -> Option<&'static str>) {
         // Most of the time nobody waits.
         if self.due.is_empty() {
             return;
@@ -243,13 +254,21 @@ impl SchedulingQueue {
         for (uid, queued) in &mut self.pods {
             if let QueuedState::Waiting { refused_by, back_off_until, due } = &mut queued.state
                 && due.0 > *back_off_until
-                && helps(&queued.pod, refused_by)
+                && let Some(plugin) = helps(&queued.pod, refused_by)
             {
+                Causes::add(&mut queued.causes, cause.clone().hinted_by(plugin));
                 self.due.remove(due);
                 due.0 = *back_off_until;
                 self.due.insert(*due, uid.clone());
             }
         }
+    }
+
+    /// Why the pod is being tried. Asked once for each attempt: what comes later is why there is another one.
+    pub fn take_causes(&mut self, uid: &str) -> Causes {
+        let causes = self.pods.get_mut(uid).and_then(|queued| queued.causes.take());
+        // Nothing has happened, but it has waited for long.
+        causes.unwrap_or_else(|| Causes::new(Cause::REQUEUE_AFTER))
     }
 
     /// When the next waiting pod is to be tried.
@@ -325,9 +344,9 @@ mod tests {
         let mut queue = SchedulingQueue::default();
         let now = Instant::now();
         for (uid, priority) in [("a", 0), ("b", 5), ("c", 0), ("d", 5)] {
-            queue.add(pod(uid, priority, 1), now);
+            queue.add(pod(uid, priority, 1), Cause::new("a test"), now);
         }
-        queue.add(pod("c", 0, 1), now);
+        queue.add(pod("c", 0, 1), Cause::new("a test"), now);
         queue.remove("d");
         let order: Vec<String> = std::iter::from_fn(|| pop(&mut queue, now)).collect();
         assert_eq!(order, ["b", "a", "c"]);
@@ -338,17 +357,18 @@ mod tests {
         let mut queue = SchedulingQueue::default();
         let now = Instant::now();
         let second = Duration::from_secs(1);
-        queue.add(pod("a", 0, 1), now);
+        let event = Cause::new("an event");
+        queue.add(pod("a", 0, 1), Cause::new("a test"), now);
         pop(&mut queue, now);
         queue.refused("a", BTreeSet::from(["TaintToleration"]), now);
-        queue.wake(|_, refused_by| refused_by.contains("NodePorts"));
+        queue.wake(&event, |_, refused_by| refused_by.get("NodePorts").copied());
         assert_eq!(pop(&mut queue, now + 20 * second), None, "that was no help");
-        queue.wake(|_, refused_by| refused_by.contains("TaintToleration"));
+        queue.wake(&event, |_, refused_by| refused_by.get("TaintToleration").copied());
         assert_eq!(queue.next_due(), Some(now + second));
         assert_eq!(pop(&mut queue, now), None, "its back-off is not over");
         assert_eq!(pop(&mut queue, now + second).as_deref(), Some("a"));
         queue.refused("a", BTreeSet::from(["TaintToleration"]), now);
-        queue.wake(|_, _| true);
+        queue.wake(&event, |_, _| Some("TaintToleration"));
         assert_eq!(queue.next_due(), Some(now + 2 * second), "longer the second time");
         assert!(pop(&mut queue, now + LONGEST_WAIT).is_some(), "tried in any case at last");
         assert!(queue.due.is_empty());
@@ -358,12 +378,12 @@ mod tests {
     fn a_changed_pod_is_tried_at_once_but_not_for_its_status() {
         let mut queue = SchedulingQueue::default();
         let now = Instant::now();
-        queue.add(pod("a", 0, 1), now);
+        queue.add(pod("a", 0, 1), Cause::new("a test"), now);
         pop(&mut queue, now);
         queue.refused("a", BTreeSet::from(["NodeAffinity"]), now);
-        queue.add(pod("a", 0, 1), now);
+        queue.add(pod("a", 0, 1), Cause::new("a test"), now);
         assert_eq!(pop(&mut queue, now), None);
-        queue.add(pod("a", 0, 2), now);
+        queue.add(pod("a", 0, 2), Cause::new("a test"), now);
         assert_eq!(pop(&mut queue, now).as_deref(), Some("a"));
     }
 }

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use informer::{Change, Informer, Informers, ObjectKey, Recorder};
+use informer::{
+    Cause, Change, DurationMetric, Informer, Informers, ObjectKey, ReconcileReporter, Reconciler, Recorder,
+};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -133,6 +135,7 @@ pub fn start(config: Config, deps: &Deps) -> Handle {
     let scheduler = Scheduler {
         client: deps.client.clone(),
         recorders: recorders.collect(),
+        reporter: deps.informers.reconciles().reporter::<Scheduler>(),
         messages: messages.clone(),
         tasks: TaskTracker::new(),
         permits: Arc::new(Semaphore::new(BINDINGS)),
@@ -179,11 +182,30 @@ enum Message {
     NotBound(String),
 }
 
+impl Message {
+    /// The message as the cause of an attempt.
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Node(change) => change.cause(),
+            Self::Pod(change) => change.cause(),
+            Self::Namespace(change) => change.cause(),
+            Self::Claim(change) => change.cause(),
+            Self::Volume(change) => change.cause(),
+            Self::Class(change) => change.cause(),
+            Self::Budget(change) => change.cause(),
+            Self::Gang(_) => Cause::new("a change of a group or queue"),
+            Self::NotBound(_) => Cause::new("a binding that failed"),
+        }
+    }
+}
+
 struct Scheduler {
     config: Config,
     client: Client,
     /// By the names of the profiles.
     recorders: HashMap<String, Recorder>,
+    /// What each attempt came to, and why it was made.
+    reporter: ReconcileReporter,
     messages: mpsc::UnboundedSender<Message>,
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
@@ -197,6 +219,17 @@ struct Scheduler {
     claims: Informer<PersistentVolumeClaim>,
     /// Told when a claim changes: bindings wait for theirs.
     storage_changed: watch::Sender<()>,
+}
+
+impl Reconciler for Scheduler {
+    const NAME: &'static str = "kube-scheduler";
+    // upstream: `pkg/scheduler/metrics/metrics.go`.
+    const DURATION: Option<DurationMetric> = Some(DurationMetric {
+        name: "scheduler_scheduling_attempt_duration_seconds",
+        help: "Time of an attempt to schedule a pod, its binding included",
+        labels: &["result", "profile"],
+        counter: Some(("scheduler_schedule_attempts", "Attempts to schedule a pod, by their result")),
+    });
 }
 
 impl Scheduler {
@@ -242,3 +275,6 @@ async fn sleep_until(due: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

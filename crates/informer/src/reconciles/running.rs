@@ -74,6 +74,11 @@ impl Running {
         &self.span
     }
 
+    /// How long it has taken so far.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Notes a write to the API. `write` is called only where it is kept.
     pub fn write(&mut self, write: impl FnOnce() -> Write) {
         self.trace.write(write);

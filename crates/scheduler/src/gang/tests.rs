@@ -218,7 +218,7 @@ fn placed(nodes: &[u32], queues: &[(&str, u32)], gangs: &[(&str, &str, usize)]) 
         for number in 0..*members {
             let annotations = json!({ "scheduling.k8s.io/group-name": name });
             let meta = json!({ "name": format!("{name}-{number}"), "annotations": annotations });
-            queue.add(pod_with(meta, &asks(json!({ "nvidia.com/gpu": "1" }))), now);
+            queue.add(pod_with(meta, &asks(json!({ "nvidia.com/gpu": "1" }))), informer::Cause::new("a test"), now);
         }
     }
     let mut whole = Vec::new();

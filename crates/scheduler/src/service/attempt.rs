@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use informer::{EventType, Recorder};
+use informer::{Cause, Ending, EventType, ObjectKey, ObjectVersion, Recorder, Running, Write};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, info, warn};
 
 use super::{Message, Scheduler};
 use crate::bind::{self, BindError, Nomination};
@@ -39,17 +39,18 @@ impl Scheduler {
     }
 
     fn attempt_one(&mut self, pod: Candidate) {
-        let started = std::time::Instant::now();
         let Some(profile) = self.profile_of(&pod.pod).cloned() else {
             return self.queue.remove(&pod.uid);
         };
+        let attempt = self.begin(&pod, Instant::now());
+        let _entered = attempt.span().clone().entered();
         let mut trace = Trace::default();
         match schedule(&self.cache, &profile, &pod, &mut self.first, &mut trace) {
             Ok(decision) => {
-                let record = self.record(&pod, started.elapsed()).trace(&self.cache, &trace, Some(&decision));
+                let record = self.record(&pod, attempt.elapsed()).trace(&self.cache, &trace, Some(&decision));
                 self.config.records.put(record);
                 self.cache.assume(&decision.node, Arc::clone(&pod.info));
-                self.carry_out(pod, decision);
+                self.carry_out(pod, decision, attempt);
             }
             Err(mut refused) => {
                 let found = match profile.preempts {
@@ -65,7 +66,7 @@ impl Scheduler {
                         }
                     }
                 };
-                self.handle_unschedulable(&pod, refused, found, &trace, started.elapsed());
+                self.handle_unschedulable(&pod, refused, found, &trace, attempt);
             }
         }
     }
@@ -79,7 +80,7 @@ impl Scheduler {
     }
 
     fn attempt_gang(&mut self, key: &GroupKey, turn: &Candidate, standings: Standings) {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let mut members = gang::in_order(self.queue.take_group(key));
         // Those whose binding is under way have their place.
         members.retain(|pod| !self.cache.is_placed(&pod.uid));
@@ -117,17 +118,18 @@ impl Scheduler {
                 if !placed.is_empty() {
                     self.groups.settled(key);
                     // Its queue may want nothing more: what others may have has changed.
-                    self.wake_queues();
+                    self.wake_queues(&Cause::new("a group that was placed"));
                 }
-                let took = started.elapsed();
                 for (pod, decision, trace) in placed {
-                    let mut record = self.record(&pod, took).trace(&self.cache, &trace, Some(&decision));
+                    let attempt = self.begin(&pod, started);
+                    let mut record = self.record(&pod, attempt.elapsed()).trace(&self.cache, &trace, Some(&decision));
                     record.group = Some(key.to_string());
                     self.config.records.put(record);
-                    self.carry_out(pod, decision);
+                    self.carry_out(pod, decision, attempt);
                 }
                 for (pod, refused, trace) in left {
-                    self.handle_unschedulable(&pod, refused, None, &trace, took);
+                    let attempt = self.begin(&pod, started);
+                    self.handle_unschedulable(&pod, refused, None, &trace, attempt);
                 }
             }
             Placement::Refused(refused) => {
@@ -143,8 +145,14 @@ impl Scheduler {
         }
     }
 
-    /// Charges are made; the API server hears of it in the background.
-    fn carry_out(&mut self, pod: Candidate, decision: Decision) {
+    /// An attempt to schedule `pod` begins, or has begun with those of its group.
+    fn begin(&mut self, pod: &Candidate, started: Instant) -> Running {
+        let causes = self.queue.take_causes(&pod.uid);
+        self.reporter.begin_since(started, &pod.full_name(), &causes)
+    }
+
+    /// Charges are made; the API server hears of it in the background, and the attempt ends with the binding.
+    fn carry_out(&mut self, pod: Candidate, decision: Decision, mut attempt: Running) {
         self.cache.withdraw(&pod.uid);
         self.queue.decided(&pod.uid);
         let mut promises: Vec<Promise> = Vec::new();
@@ -162,7 +170,9 @@ impl Scheduler {
         let (messages, permits) = (self.messages.clone(), Arc::clone(&self.permits));
         let (claims, changes) = (self.claims.clone(), self.storage_changed.subscribe());
         let node = decision.node;
-        self.tasks.spawn(async move {
+        attempt.act(|| format!("choose node {node}"));
+        let span = attempt.span().clone();
+        let binding = async move {
             let result = async {
                 if !promises.is_empty() {
                     bind::keep_promises(&client, &claims, changes, &promises, &node).await?;
@@ -173,6 +183,18 @@ impl Scheduler {
             .await;
             let name = pod.full_name();
             let about = pod.pod.object_ref(&());
+            let profile = pod.spec().scheduler_name.as_deref().unwrap_or_default();
+            let refused = match &result {
+                Ok(()) => None,
+                Err(BindError::Api(kube::Error::Api(status))) => Some(status.code),
+                Err(_) => Some(0),
+            };
+            let object = ObjectVersion { kind: "Pod".into(), key: ObjectKey::of(&*pod.pod), revision: None };
+            attempt.write(|| Write { verb: "create", object, subresource: "binding", refused });
+            match &result {
+                Ok(()) => attempt.end(Ending::AwaitChange, &["scheduled", profile]),
+                Err(error) => attempt.end(Ending::failed(error), &["error", profile]),
+            }
             match result {
                 Ok(()) => {
                     let message = format!("Successfully assigned {name} to {node}");
@@ -189,7 +211,8 @@ impl Scheduler {
                 }
             }
             drop(messages.send(Message::NotBound(pod.uid.clone())));
-        });
+        };
+        self.tasks.spawn(binding.instrument(span));
     }
 
     /// No node for this pod now. With a preemption, one is being cleared.
@@ -199,10 +222,10 @@ impl Scheduler {
         refused: Box<Unschedulable>,
         preemption: Option<Preemption>,
         trace: &Trace,
-        took: Duration,
+        attempt: Running,
     ) {
         let message = refused.to_string();
-        let mut record = self.record(pod, took).trace(&self.cache, trace, None);
+        let mut record = self.record(pod, attempt.elapsed()).trace(&self.cache, trace, None);
         record.message.clone_from(&message);
         record.waits_for = refused.plugins.iter().map(|plugin| unschedulable_hint(plugin)).collect();
         // What was nominated stays nominated while its victims go; else there is no reason for it any more.
@@ -221,9 +244,10 @@ impl Scheduler {
         } else if !waits {
             self.cache.withdraw(&pod.uid);
         }
-        self.config.records.put(record);
         self.queue.refused(&pod.uid, refused.plugins, Instant::now());
         self.report(pod, message, nomination);
+        end_unschedulable(attempt, pod, &record);
+        self.config.records.put(record);
     }
 
     fn refuse_gang(
@@ -232,7 +256,7 @@ impl Scheduler {
         members: &[Candidate],
         refused: &Refused,
         clearing: Clearing,
-        started: std::time::Instant,
+        started: Instant,
     ) {
         let now = Instant::now();
         self.groups.note_in_vain(key, now);
@@ -243,7 +267,8 @@ impl Scheduler {
             Clearing::Waits | Clearing::Impossible => Vec::new(),
         };
         for pod in members {
-            let mut record = self.record(pod, started.elapsed()).trace(&self.cache, &refused.trace, None);
+            let attempt = self.begin(pod, started);
+            let mut record = self.record(pod, attempt.elapsed()).trace(&self.cache, &refused.trace, None);
             record.feasible = 0;
             record.scored.clear();
             record.group = Some(key.to_string());
@@ -268,9 +293,10 @@ impl Scheduler {
                 None if !stays => self.cache.withdraw(&pod.uid),
                 None => {}
             }
-            self.config.records.put(record);
             self.queue.refused(&pod.uid, refused.plugins.clone(), now);
             self.report(pod, refused.message.clone(), nomination);
+            end_unschedulable(attempt, pod, &record);
+            self.config.records.put(record);
         }
     }
 
@@ -358,4 +384,14 @@ impl Scheduler {
         }
         record
     }
+}
+
+/// An attempt ends without a node, as `record` says.
+fn end_unschedulable(mut attempt: Running, pod: &Candidate, record: &Record) {
+    if let Some(node) = &record.nominated {
+        attempt.act(|| format!("preempt {} pods on node {node}", record.victims.len()));
+    }
+    attempt.because(record.message.clone());
+    let profile = pod.spec().scheduler_name.as_deref().unwrap_or_default();
+    attempt.end(Ending::AwaitChange, &["unschedulable", profile]);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use informer::Change;
+use informer::{Cause, Change};
 use k8s_openapi::api::core::v1::Pod;
 use machinery::phase::PodPhase;
 use tokio::time::Instant;
@@ -17,15 +17,16 @@ use crate::types::{Candidate, GroupKey, NodeId};
 
 impl Scheduler {
     pub(super) fn handle_message(&mut self, message: Message) {
+        let cause = message.cause();
         match message {
             Message::Node(Change { new: Some(node), .. }) => {
                 if let Some(node) = self.cache.set_node(node).map(|node| node.id) {
-                    self.wake_for_node(node);
+                    self.wake_for_node(node, &cause);
                 }
             }
             Message::Node(change) => self.cache.remove_node(&change.key().name),
-            Message::Pod(Change { new: Some(pod), .. }) => self.handle_pod(pod),
-            Message::Pod(Change { old: Some(pod), .. }) => self.pod_left(&pod),
+            Message::Pod(Change { new: Some(pod), .. }) => self.handle_pod(pod, &cause),
+            Message::Pod(Change { old: Some(pod), .. }) => self.pod_left(&pod, &cause),
             Message::Pod(_) => {}
             Message::Namespace(change) => {
                 let name = change.key().name;
@@ -41,7 +42,7 @@ impl Scheduler {
                     Some(claim) => self.cache.storage.claims.insert(key, claim),
                     None => self.cache.storage.claims.remove(&key),
                 };
-                self.storage_changed();
+                self.storage_changed(&cause);
             }
             Message::Volume(change) => {
                 let name = change.key().name;
@@ -55,7 +56,7 @@ impl Scheduler {
                     }
                     None => self.cache.storage.volumes.remove(&name),
                 };
-                self.storage_changed();
+                self.storage_changed(&cause);
             }
             Message::Class(change) => {
                 let name = change.key().name;
@@ -63,7 +64,7 @@ impl Scheduler {
                     Some(class) => self.cache.storage.classes.insert(name, class),
                     None => self.cache.storage.classes.remove(&name),
                 };
-                self.storage_changed();
+                self.storage_changed(&cause);
             }
             Message::Budget(change) => {
                 let key = change.key();
@@ -72,28 +73,28 @@ impl Scheduler {
                     None => self.budgets.remove(&key),
                 };
             }
-            Message::Gang(event) => self.handle_gang(event),
+            Message::Gang(event) => self.handle_gang(event, &cause),
             Message::NotBound(uid) => {
                 if let Some(pod) = self.cache.forget(&uid) {
                     self.cache.storage.reserved.retain(|_, claim| !pod.claims.contains(claim));
-                    self.wake(&ClusterEvent::PodRemoved(&pod));
+                    self.wake(&ClusterEvent::PodRemoved(&pod), &cause);
                 }
                 self.queue.refused(&uid, Default::default(), Instant::now());
             }
         }
     }
 
-    fn handle_pod(&mut self, pod: Arc<Pod>) {
+    fn handle_pod(&mut self, pod: Arc<Pod>, cause: &Cause) {
         let spec = pod.spec.as_ref();
         if PodPhase::of(&pod).is_some_and(PodPhase::is_terminal) {
-            return self.pod_left(&pod);
+            return self.pod_left(&pod, cause);
         }
         let node = spec.and_then(|spec| spec.node_name.as_deref());
         if let Some(node) = node.filter(|node| !node.is_empty()) {
             self.queue.remove(pod.metadata.uid.as_deref().unwrap_or_default());
             if let Some(info) = self.cache.set_pod(node, &pod) {
                 self.cache.withdraw(&info.uid);
-                self.wake(&ClusterEvent::PodAdded(&info));
+                self.wake(&ClusterEvent::PodAdded(&info), cause);
             }
             return;
         }
@@ -110,9 +111,9 @@ impl Scheduler {
                 self.cache.nominate(&pod.info, node);
             }
             let group = pod.group.clone();
-            self.queue.add(pod, Instant::now());
+            self.queue.add(pod, cause.clone(), Instant::now());
             if new && let Some(group) = group {
-                self.wake_group(&group);
+                self.wake_group(&group, cause);
             }
         } else {
             let uid = pod.metadata.uid.as_deref().unwrap_or_default();
@@ -121,19 +122,19 @@ impl Scheduler {
         }
     }
 
-    fn pod_left(&mut self, pod: &Pod) {
+    fn pod_left(&mut self, pod: &Pod, cause: &Cause) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         self.queue.remove(uid);
         self.cache.withdraw(uid);
         if GroupKey::of(pod).is_some() {
-            self.wake_queues();
+            self.wake_queues(cause);
         }
         if let Some(info) = self.cache.remove_pod(uid) {
-            self.wake(&ClusterEvent::PodRemoved(&info));
+            self.wake(&ClusterEvent::PodRemoved(&info), cause);
         }
     }
 
-    fn handle_gang(&mut self, event: GangEvent) {
+    fn handle_gang(&mut self, event: GangEvent, cause: &Cause) {
         match event {
             GangEvent::Family(family, defined) => {
                 self.groups.families.retain(|known| *known != family);
@@ -144,7 +145,7 @@ impl Scheduler {
                 for pod in self.pods.list() {
                     let name = pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref());
                     if name.is_some_and(|name| GANG_SCHEDULERS.contains(&(name, family))) {
-                        self.handle_pod(pod);
+                        self.handle_pod(pod, cause);
                     }
                 }
             }
@@ -167,7 +168,7 @@ impl Scheduler {
                 };
             }
         }
-        self.queue.wake(|_, refused_by| refused_by.contains(gang::NAME));
+        self.queue.wake(cause, |_, refused_by| refused_by.get(gang::NAME).copied());
     }
 
     /// The profile that decides about `pod`; none if that is somebody else's affair.
@@ -180,48 +181,51 @@ impl Scheduler {
         own.or_else(|| self.config.profiles.first().filter(|_| stands_in))
     }
 
-    fn storage_changed(&mut self) {
+    fn storage_changed(&mut self, cause: &Cause) {
         self.storage_changed.send_replace(());
-        self.wake(&ClusterEvent::Storage);
+        self.wake(&ClusterEvent::Storage, cause);
     }
 
-    fn wake_for_node(&mut self, id: NodeId) {
+    fn wake_for_node(&mut self, id: NodeId, cause: &Cause) {
         let Some(node) = self.cache.node(id) else {
             return;
         };
         let event = ClusterEvent::Node(node);
         let profiles = &self.config.profiles;
-        self.queue.wake(|pod, refused_by| helps(profiles, pod, refused_by, &event));
+        self.queue.wake(cause, |pod, refused_by| helps(profiles, pod, refused_by, &event));
     }
 
-    fn wake(&mut self, event: &ClusterEvent<'_>) {
+    fn wake(&mut self, event: &ClusterEvent<'_>, cause: &Cause) {
         let profiles = &self.config.profiles;
-        self.queue.wake(|pod, refused_by| helps(profiles, pod, refused_by, event));
+        self.queue.wake(cause, |pod, refused_by| helps(profiles, pod, refused_by, event));
     }
 
     /// What the queues of groups want has changed: others may have more, or less.
-    pub(super) fn wake_queues(&mut self) {
-        self.queue.wake(|_, refused_by| refused_by.contains(gang::PROPORTION));
+    pub(super) fn wake_queues(&mut self, cause: &Cause) {
+        self.queue.wake(cause, |_, refused_by| refused_by.get(gang::PROPORTION).copied());
     }
 
     /// One more pod of the group is there: the others may have waited for it.
-    fn wake_group(&mut self, group: &GroupKey) {
-        self.queue.wake(|pod, refused_by| pod.group.as_ref() == Some(group) && refused_by.contains(gang::NAME));
+    fn wake_group(&mut self, group: &GroupKey, cause: &Cause) {
+        self.queue.wake(cause, |pod, refused_by| {
+            refused_by.get(gang::NAME).copied().filter(|_| pod.group.as_ref() == Some(group))
+        });
     }
 }
 
-/// Whether a plugin that refused `pod` says that `event` may help it.
+/// The plugin among those that refused `pod` which says that `event` may help it.
 fn helps(
     profiles: &[Profile],
     pod: &Candidate,
     refused_by: &std::collections::BTreeSet<&'static str>,
     event: &ClusterEvent<'_>,
-) -> bool {
+) -> Option<&'static str> {
     let name = pod.spec().scheduler_name.as_deref().unwrap_or_default();
     let own = profiles.iter().find(|profile| profile.scheduler_name == name).or(profiles.first());
-    refused_by.iter().any(|refused_by| match own.and_then(|profile| profile.plugin(refused_by)) {
+    let hint = |refused_by: &&&'static str| match own.and_then(|profile| profile.plugin(refused_by)) {
         Some(plugin) => plugin.queueing_hint(pod, event),
         // A gang that lacks room is helped by what helps its members; those plugins are named beside it.
         None => matches!(event, ClusterEvent::Node(_) | ClusterEvent::PodRemoved(_)),
-    })
+    };
+    refused_by.iter().find(hint).copied()
 }

@@ -1,0 +1,135 @@
+//! The whole scheduler against a scripted API server: what it says of each attempt.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, Response};
+use informer::Reconciles;
+use kube::client::Body;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::*;
+use crate::BackOff;
+
+/// An API server with one small node and two pods, of which one is too large. When told, it shows the node larger, and it
+/// refuses the first binding of the pod called `unlucky`.
+#[derive(Default)]
+struct Api {
+    listed: Mutex<Vec<String>>,
+    grow: Notify,
+}
+
+fn node(version: u32, cpu: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1", "resourceVersion": version.to_string() },
+        "status": { "allocatable": { "cpu": cpu, "memory": "4Gi", "pods": "10" } },
+    })
+}
+
+fn pod(name: &str, version: u32, cpu: &str) -> Value {
+    let container = json!({ "name": "c", "image": "i", "resources": { "requests": { "cpu": cpu } } });
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": name, "namespace": "ns", "uid": name, "resourceVersion": version.to_string(), "generation": 1 },
+        "spec": { "schedulerName": "default-scheduler", "containers": [container] },
+    })
+}
+
+impl Api {
+    /// Whether it is asked for this for the first time.
+    fn first(&self, what: &str) -> bool {
+        let mut listed = self.listed.lock();
+        let new = !listed.iter().any(|listed| listed == what);
+        listed.push(what.to_owned());
+        new
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default().to_owned());
+        let frame = |kind: &str, object: &Value| format!("{}\n", json!({ "type": kind, "object": object }));
+        if request.method() != Method::GET {
+            let unlucky = path.ends_with("/pods/unlucky/binding") && self.first(&path);
+            let code = if unlucky { 500 } else { 201 };
+            let status =
+                json!({ "kind": "Status", "apiVersion": "v1", "code": code, "message": "not now", "reason": "" });
+            return Response::builder().status(code).body(Body::from(status.to_string().into_bytes())).unwrap();
+        }
+        let plural = path.rsplit('/').next().unwrap_or_default();
+        if self.first(&format!("{path}?{query}")) && query.contains("sendInitialEvents=true") {
+            let objects = match plural {
+                "nodes" => vec![node(1, "1")],
+                "pods" => vec![pod("small", 2, "500m"), pod("large", 3, "2"), pod("unlucky", 4, "100m")],
+                _ => Vec::new(),
+            };
+            let mut frames: String = objects.iter().map(|object| frame("ADDED", object)).collect();
+            let metadata = json!({ "resourceVersion": "5", "annotations": { "k8s.io/initial-events-end": "true" } });
+            let (api_version, kind) = match plural {
+                "nodes" => ("v1", "Node"),
+                "pods" => ("v1", "Pod"),
+                "namespaces" => ("v1", "Namespace"),
+                "persistentvolumeclaims" => ("v1", "PersistentVolumeClaim"),
+                "persistentvolumes" => ("v1", "PersistentVolume"),
+                "storageclasses" => ("storage.k8s.io/v1", "StorageClass"),
+                "poddisruptionbudgets" => ("policy/v1", "PodDisruptionBudget"),
+                _ => ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+            };
+            let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": {} });
+            frames += &frame("BOOKMARK", &object);
+            return Response::new(Body::from(frames.into_bytes()));
+        }
+        if plural == "nodes" && self.first("a larger node") {
+            self.grow.notified().await;
+            return Response::new(Body::from(frame("MODIFIED", &node(9, "8")).into_bytes()));
+        }
+        std::future::pending().await
+    }
+}
+
+async fn until(reconciles: &Reconciles, starts: &str, contains: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let texts: Vec<String> = reconciles.latest("kube-scheduler").iter().map(ToString::to_string).collect();
+        if let Some(text) = texts.iter().find(|text| text.starts_with(starts) && text.contains(contains)) {
+            return text.clone();
+        }
+        assert!(Instant::now() < deadline, "no attempt {starts} ... {contains}: {texts:#?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn each_attempt_says_what_woke_it_and_what_it_came_to() {
+    let api = Arc::new(Api::default());
+    let for_client = Arc::clone(&api);
+    let client = Client::new(
+        tower::service_fn(move |request| {
+            let api = Arc::clone(&for_client);
+            async move { Ok::<_, Infallible>(api.answer(request).await) }
+        }),
+        "default",
+    );
+    let informers = Informers::new(client.clone(), CancellationToken::new());
+    let reconciles = informers.reconciles().clone();
+    let config =
+        Config { back_off: BackOff(Duration::from_millis(10), Duration::from_millis(10)), ..Config::default() };
+    let handle = start(config, &Deps { client, informers });
+
+    let bound = until(&reconciles, "woken by Pod ns/small @2; ", "").await;
+    assert!(bound.contains("wrote create Pod ns/small (binding); did choose node n1; waits for a change"), "{bound}");
+    let refused = until(&reconciles, "woken by Pod ns/large @3; ", "").await;
+    assert!(
+        refused.contains("wrote nothing; waits for a change (0/1 nodes are available: 1 Insufficient cpu."),
+        "{refused}"
+    );
+    let failed = until(&reconciles, "woken by Pod ns/unlucky @4; ", "").await;
+    assert!(failed.contains("(binding): refused with 500; did choose node n1; failed: "), "{failed}");
+    until(&reconciles, "woken by retried after a failure; ", "wrote create Pod ns/unlucky (binding); did").await;
+
+    api.grow.notify_one();
+    until(&reconciles, "woken by Node n1 @9, a hint of NodeResourcesFit; ", "wrote create Pod ns/large (binding)")
+        .await;
+    handle.shutdown().await;
+}
