@@ -2,23 +2,11 @@
 
 use std::borrow::Cow;
 
-use informer::{Cause, DurationMetric, Reconciler};
+use informer::Cause;
 
 use super::operations::OperationOutcome;
 use super::plan::{Action, Plan, Stage};
 use super::state::{PodState, StatusWrite};
-use super::worker::Worker;
-
-impl Reconciler for Worker {
-    const NAME: &'static str = "kubelet";
-    // upstream: `PodWorkerDuration` in `pkg/kubelet/metrics/metrics.go`.
-    const DURATION: Option<DurationMetric> = Some(DurationMetric {
-        name: "kubelet_pod_worker_duration_seconds",
-        help: "Time of syncing a single pod, by the kind of sync",
-        labels: &["operation_type"],
-        counter: None,
-    });
-}
 
 /// The kind of a sync (upstream: `SyncPodType` in `pkg/kubelet/types/pod_update.go`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

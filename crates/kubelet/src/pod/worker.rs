@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use informer::{Cause, Causes, Ending, ObjectKey, Running};
+use informer::{Cause, Causes, DurationMetric, Ending, ObjectKey, Reconciler, Running};
 use jiff::Timestamp;
 use runtime::ContainerState;
 use tokio::sync::watch;
@@ -60,6 +60,17 @@ enum Next {
     Again,
     /// Another one when something happens, or at this time.
     Wait(Option<Timestamp>),
+}
+
+impl Reconciler for Worker {
+    const NAME: &'static str = "kubelet";
+    // upstream: `PodWorkerDuration` in `pkg/kubelet/metrics/metrics.go`.
+    const DURATION: Option<DurationMetric> = Some(DurationMetric {
+        name: "kubelet_pod_worker_duration_seconds",
+        help: "Time of syncing a single pod, by the kind of sync",
+        labels: &["operation_type"],
+        counter: None,
+    });
 }
 
 impl Worker {
