@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::catalog::{Served, api_version, groups};
 use crate::health;
+use crate::negotiate::Encoding;
 
 #[derive(Serialize)]
 struct Paths {
@@ -289,11 +290,8 @@ pub(crate) fn aggregated(served: &[Served<'_>], core: bool, version: &str) -> Ve
 }
 
 /// The media type of [`aggregated`].
-pub(crate) fn content_type(version: &str) -> &'static str {
-    match version {
-        "v2beta1" => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
-        _ => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-    }
+pub(crate) fn content_type(encoding: Encoding, version: &str) -> String {
+    format!("{};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList", encoding.content_type())
 }
 
 /// The resources of one version; what has a slash in its name goes below the resource before the slash.

@@ -62,9 +62,9 @@ pub(crate) struct Output {
 pub(crate) enum Offer {
     /// A document, which has no protobuf form.
     Document,
-    /// A document or aggregated discovery.
+    /// A document of discovery, or all of them aggregated.
     Discovery,
-    /// What a write answers.
+    /// What a write answers, and discovery of one group or version.
     Answer {
         /// The kind has no protobuf form.
         custom: bool,
@@ -79,7 +79,7 @@ pub(crate) enum Offer {
 impl Offer {
     /// Whether the object itself may be had as protobuf.
     fn has_protobuf(self) -> bool {
-        matches!(self, Self::Answer { custom: false } | Self::Objects { custom: false })
+        matches!(self, Self::Discovery | Self::Answer { custom: false } | Self::Objects { custom: false })
     }
 }
 
@@ -148,11 +148,11 @@ fn accept(range: &str, offer: Offer) -> Option<(u16, Output)> {
         (Offer::Objects { .. }, "PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => {
             Shape::Metadata
         }
-        // Neither Tables nor documents have a protobuf form, upstream's Tables included.
-        _ if in_protobuf => return None,
-        (Offer::Objects { .. }, "Table", "meta.k8s.io", "v1") => Shape::Table,
         (Offer::Discovery, "APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => Shape::Discovery("v2"),
         (Offer::Discovery, "APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2beta1") => Shape::Discovery("v2beta1"),
+        // Neither Tables nor other documents have a protobuf form, upstream's Tables included.
+        _ if in_protobuf => return None,
+        (Offer::Objects { .. }, "Table", "meta.k8s.io", "v1") => Shape::Table,
         _ => return None,
     };
     Some((quality, Output { encoding, shape }))
@@ -247,7 +247,12 @@ mod tests {
             ("application/vnd.kubernetes.protobuf", CUSTOM, "406"),
             ("application/vnd.kubernetes.protobuf,application/json", CUSTOM, "Json Object"),
             ("application/vnd.kubernetes.protobuf", Offer::Document, "406"),
-            ("application/vnd.kubernetes.protobuf", Offer::Discovery, "406"),
+            ("application/vnd.kubernetes.protobuf", Offer::Discovery, "Protobuf Object"),
+            (
+                "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
+                Offer::Discovery,
+                "Protobuf Discovery(\"v2\")",
+            ),
             (metadata_client, OBJECTS, "Protobuf Metadata"),
             (metadata_client, CUSTOM, "Protobuf Metadata"),
             (metadata_client, ANSWER, "Json Object"),

@@ -34,6 +34,8 @@ fn type_of(api_version: &str, kind: &str) -> Option<&'static ApiType> {
     match kind {
         // Options come under the version of whatever they are about.
         "DeleteOptions" => ApiType::by_openapi_name("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"),
+        // Upstream writes none for the core group (apiserver `pkg/endpoints/discovery/util.go`).
+        "APIVersions" | "APIResourceList" if api_version.is_empty() => ApiType::of_kind("v1", kind),
         _ => ApiType::of_kind(api_version, kind),
     }
 }

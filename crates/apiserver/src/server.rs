@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use machinery::status::ApiError;
@@ -222,9 +222,9 @@ impl ApiServer {
         let documents = &self.0.documents;
         let extensions = self.0.extensions.listing();
         documents.renew(&extensions);
-        let plain = |document: Option<Document>| match document {
+        let plain = |document: Option<Document>, offer: Offer| match document {
             Some(document) => {
-                let output = negotiate::output(&parts.headers, Offer::Document)?;
+                let output = negotiate::output(&parts.headers, offer)?;
                 respond::json(StatusCode::OK, output.encoding, query.flag("pretty"), document.bytes)
             }
             None => Ok(respond::page_not_found()),
@@ -244,47 +244,56 @@ impl ApiServer {
                 let answer = health::answer(endpoint, check, query, &state);
                 Ok(answer.map_or_else(respond::page_not_found, |(status, text)| respond::text(status, text)))
             }
-            Route::Root => plain(listed("/", &|served| Some(discovery::paths(served)))),
+            Route::Root => plain(listed("/", &|served| Some(discovery::paths(served))), Offer::Document),
             Route::OpenIdConfiguration => {
                 let address = self.0.address.get().map_or("", String::as_str);
                 Ok(openid("application/json", self.0.tokens.configuration(address)))
             }
             Route::OpenIdKeys => Ok(openid("application/jwk-set+json", self.0.tokens.key_set())),
-            Route::Version => plain(Some(Document::new(version::document()))),
+            Route::Version => plain(Some(Document::new(version::document())), Offer::Document),
             Route::Metrics => {
                 Ok(respond::with_type(StatusCode::OK, metrics::CONTENT_TYPE, bytes::Bytes::from(self.0.metrics.text())))
             }
             Route::Api | Route::Apis => {
                 let core = matches!(route, Route::Api);
-                match negotiate::output(&parts.headers, Offer::Discovery)?.shape {
+                let output = negotiate::output(&parts.headers, Offer::Discovery)?;
+                match output.shape {
                     Shape::Discovery(version) => {
                         let name = format!("aggregated {core} {version}");
                         let document = documents.get(&resources, &name, |resources| {
                             discovery::aggregated(&catalog::with(resources, &extensions), core, version)
                         });
-                        Ok(tagged(&parts.headers, document, discovery::content_type(version)))
+                        let content_type = discovery::content_type(output.encoding, version);
+                        tagged(&parts.headers, document, output.encoding, &content_type)
                     }
                     _ if core => {
                         let address = self.0.address.get().map_or("", String::as_str);
-                        plain(listed("/api", &|served| Some(discovery::core_versions(served, address))))
+                        plain(
+                            listed("/api", &|served| Some(discovery::core_versions(served, address))),
+                            Offer::Discovery,
+                        )
                     }
-                    _ => plain(listed("/apis", &|served| Some(discovery::group_list(served)))),
+                    _ => plain(listed("/apis", &|served| Some(discovery::group_list(served))), Offer::Discovery),
                 }
             }
-            Route::Group(group) => plain(listed(&format!("/apis/{group}"), &|served| discovery::group(served, group))),
-            Route::GroupVersion { group, version } => plain(listed(&format!("/apis/{group}/{version}"), &|served| {
-                discovery::resource_list(served, group, version)
-            })),
+            Route::Group(group) => {
+                let document = listed(&format!("/apis/{group}"), &|served| discovery::group(served, group));
+                plain(document, Offer::Answer { custom: false })
+            }
+            Route::GroupVersion { group, version } => {
+                let build = |served: &[catalog::Served<'_>]| discovery::resource_list(served, group, version);
+                plain(listed(&format!("/apis/{group}/{version}"), &build), Offer::Answer { custom: false })
+            }
             Route::OpenApiV2 => {
                 let accept =
                     parts.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
                 if openapi::PROTOBUF_V2.iter().any(|kind| accept.contains(kind)) {
                     let document = documents.get(&resources, "openapi v2 protobuf", openapi::v2_protobuf);
-                    return Ok(tagged(&parts.headers, document, openapi::PROTOBUF_V2_TYPE));
+                    return tagged(&parts.headers, document, Encoding::Json, openapi::PROTOBUF_V2_TYPE);
                 }
                 negotiate::output(&parts.headers, Offer::Document)?;
                 let document = documents.get(&resources, "openapi v2", openapi::v2);
-                Ok(tagged(&parts.headers, document, Encoding::Json.content_type()))
+                tagged(&parts.headers, document, Encoding::Json, Encoding::Json.content_type())
             }
             Route::OpenApiV3 => {
                 negotiate::output(&parts.headers, Offer::Document)?;
@@ -295,7 +304,7 @@ impl ApiServer {
                         (name, hash.to_string())
                     }))
                 });
-                Ok(tagged(&parts.headers, document, Encoding::Json.content_type()))
+                tagged(&parts.headers, document, Encoding::Json, Encoding::Json.content_type())
             }
             Route::OpenApiV3Document(name) => {
                 negotiate::output(&parts.headers, Offer::Document)?;
@@ -303,7 +312,7 @@ impl ApiServer {
                     return Ok(respond::page_not_found());
                 }
                 let document = documents.of_version(&resources, name, |resources| openapi::v3(resources, name));
-                Ok(versioned(&parts.headers, document, name, query.text("hash")))
+                versioned(&parts.headers, document, name, query.text("hash"))
             }
             Route::Resource(_) | Route::Unknown => Ok(respond::page_not_found()),
         }
@@ -322,8 +331,8 @@ fn openid(content_type: &'static str, document: Option<Vec<u8>>) -> Answer {
     response
 }
 
-/// A document with its `ETag`; 304 to who has it already.
-fn tagged(headers: &HeaderMap, document: Document, content_type: &'static str) -> Answer {
+/// A document with its `ETag`, which is the same in every encoding, as upstream's; 304 to who has it already.
+fn tagged(headers: &HeaderMap, document: Document, encoding: Encoding, content_type: &str) -> Result<Answer, ApiError> {
     let tag = format!("\"{}\"", document.hash);
     let known = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
     let mut response = if known {
@@ -331,30 +340,33 @@ fn tagged(headers: &HeaderMap, document: Document, content_type: &'static str) -
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        respond::with_type(StatusCode::OK, content_type, document.bytes)
+        let mut response = respond::json(StatusCode::OK, encoding, false, document.bytes)?;
+        let content_type = HeaderValue::from_str(content_type).map_err(ApiError::internal)?;
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+        response
     };
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(ETAG, tag);
     }
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
-    response
+    Ok(response)
 }
 
 /// An OpenAPI document. Under its present hash it may be kept for ever; under any other the client is sent there.
-fn versioned(headers: &HeaderMap, document: Document, name: &str, hash: &str) -> Answer {
+fn versioned(headers: &HeaderMap, document: Document, name: &str, hash: &str) -> Result<Answer, ApiError> {
     if !hash.is_empty() && hash != &*document.hash {
         let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
         if let Ok(place) = HeaderValue::from_str(&format!("/openapi/v3/{name}?hash={}", document.hash)) {
             response.headers_mut().insert(LOCATION, place);
         }
-        return response;
+        return Ok(response);
     }
-    let mut response = tagged(headers, document, Encoding::Json.content_type());
+    let mut response = tagged(headers, document, Encoding::Json, Encoding::Json.content_type())?;
     if !hash.is_empty() {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable, max-age=31536000"));
     }
-    response
+    Ok(response)
 }
 
 pub(crate) fn method_not_allowed() -> ApiError {

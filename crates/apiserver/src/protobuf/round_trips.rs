@@ -1,6 +1,7 @@
 //! From JSON to protobuf and back: of every kind of the table, with every field it has.
 
 use bytes::Bytes;
+use kube::core::discovery::v2::APIGroupDiscoveryList;
 use machinery::api_types::{self, ApiType, Cardinality, Field, Type};
 use serde_json::{Map, Value, json};
 
@@ -181,4 +182,17 @@ fn what_is_damaged_is_refused_and_what_is_custom_has_no_form() {
     ] {
         assert_eq!(encode(object.to_string().as_bytes()).unwrap_err().to_string(), expect);
     }
+}
+
+/// Upstream's OpenAPI has no types of aggregated discovery to compare the table with; `kube-core` has.
+#[test]
+fn aggregated_discovery_has_the_fields_that_clients_know() {
+    let api_type = ApiType::of_kind("apidiscovery.k8s.io/v2", "APIGroupDiscoveryList").unwrap();
+    let mut object = full(api_type, 9);
+    for item in object["items"].as_array_mut().unwrap() {
+        item["metadata"] = json!({ "name": "apps" });
+    }
+    object["metadata"] = json!({ "resourceVersion": "1" });
+    let known: APIGroupDiscoveryList = serde_json::from_value(object.clone()).unwrap();
+    assert_eq!(serde_json::to_value(known).unwrap(), object);
 }

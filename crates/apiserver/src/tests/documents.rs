@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::support::Fixture;
+use kube::core::discovery::v2::APIGroupDiscoveryList;
+
+use super::support::{Fixture, Reply};
+use crate::protobuf::to_json;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
 
@@ -80,6 +83,60 @@ async fn aggregated_discovery() {
     let old = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
     let old = fixture.ask("GET /apis", &[("accept", old)], "").await;
     assert_eq!(old.json()["apiVersion"], "apidiscovery.k8s.io/v2beta1");
+}
+
+/// The document in a reply, which must be protobuf.
+fn decoded(reply: &Reply, kind: &str) -> Value {
+    assert!(reply.header("content-type").starts_with("application/vnd.kubernetes.protobuf"), "{}", reply.text);
+    serde_json::from_slice(&to_json(&reply.bytes, kind).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn discovery_in_protobuf_says_the_same_as_in_json() {
+    let fixture = Fixture::new().await;
+    let accept = [("accept", "application/vnd.kubernetes.protobuf")];
+    for (line, kind) in [
+        ("GET /api", "APIVersions"),
+        ("GET /apis", "APIGroupList"),
+        ("GET /apis/apps", "APIGroup"),
+        ("GET /api/v1", "APIResourceList"),
+        ("GET /apis/apps/v1", "APIResourceList"),
+    ] {
+        let mut json = fixture.json(line, 200, &Value::Null).await;
+        let object = json.as_object_mut().unwrap();
+        // In the envelope there is a version in any case.
+        object.entry("apiVersion").or_insert_with(|| "".into());
+        assert_eq!(decoded(&fixture.ask(line, &accept, "").await, kind), json, "{line}");
+    }
+    assert_eq!(fixture.ask("GET /version", &accept, "").await.status, 406);
+}
+
+#[tokio::test]
+async fn aggregated_discovery_in_every_encoding() {
+    let fixture = Fixture::new().await;
+    let transform = "g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    for line in ["GET /api", "GET /apis"] {
+        let ask = async |media_type: &str| {
+            let accept = format!("{media_type};{transform}");
+            let reply = fixture.ask(line, &[("accept", &accept)], "").await;
+            assert_eq!(reply.header("content-type"), accept);
+            reply
+        };
+        let json = ask("application/json").await;
+        let expect: APIGroupDiscoveryList = serde_json::from_value(json.json()).unwrap();
+        assert!(!expect.items.is_empty() && !expect.items[0].versions[0].resources.is_empty());
+        let protobuf = ask("application/vnd.kubernetes.protobuf").await;
+        let found = decoded(&protobuf, "APIGroupDiscoveryList");
+        assert_eq!(found["apiVersion"], "apidiscovery.k8s.io/v2");
+        let mut found: APIGroupDiscoveryList = serde_json::from_value(found).unwrap();
+        // Protobuf has the empty name of the core group and the empty metadata of the list.
+        assert_eq!(protobuf.header("etag"), json.header("etag"));
+        found.metadata.clone_from(&expect.metadata);
+        assert_eq!(found, expect);
+        let yaml = ask("application/yaml").await;
+        let yaml: APIGroupDiscoveryList = serde_saphyr::from_str(&yaml.text).unwrap();
+        assert_eq!(yaml, expect);
+    }
 }
 
 #[tokio::test]

@@ -188,8 +188,8 @@ fn rule(field: &mut Field, fact: &'static str) -> Option<()> {
     Some(())
 }
 
-/// Adds the lists of the kinds, which are all alike: `metadata` is 1 and `items` 2 in every one of upstream's. Of a few kinds,
-/// such as the reviews, nobody asks for a list.
+/// Adds the lists of the kinds, which are all alike: `metadata` is 1 and `items` 2 in every one of upstream's but discovery's
+/// own, which stand in the table. Of a few kinds, such as the reviews, nobody asks for a list.
 fn add_lists(table: &mut Table) {
     const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
     let Some(&list_meta) = table.by_name.get(&(META, "ListMeta")) else { return };
@@ -197,8 +197,12 @@ fn add_lists(table: &mut Table) {
     for ((api_version, kind), id) in kinds {
         let Ok(list) = u16::try_from(table.types.len()).map(TypeId) else { return };
         let package = table.types[usize::from(id.0)].package;
+        let name = format!("{kind}List");
+        if kind.ends_with("List") || table.by_kind.contains_key(&(api_version, &name)) {
+            continue;
+        }
         // The table lives as long as the process, and is read once.
-        let name: &'static str = format!("{kind}List").leak();
+        let name: &'static str = name.leak();
         let metadata = new_field(1, "metadata", Cardinality::Once, Presence::OmitZero, Type::Message(list_meta));
         let items = new_field(2, "items", Cardinality::List, Presence::Always, Type::Message(id));
         table.types.push(ApiType { package, name, fields: vec![metadata, items], ..ApiType::default() });
