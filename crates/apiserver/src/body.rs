@@ -97,7 +97,11 @@ enum Kind {
         pieces: VecDeque<Bytes>,
         left: u64,
     },
-    Stream(BoxStream<'static, io::Result<Bytes>>),
+    Stream {
+        stream: BoxStream<'static, io::Result<Bytes>>,
+        /// How many bytes are still to come, where that is known.
+        left: Option<u64>,
+    },
 }
 
 /// Small pieces are gathered into frames of about this size.
@@ -126,13 +130,23 @@ impl ResponseBody {
     /// What comes, as it comes. A panic on the way ends this body and nothing else.
     #[must_use]
     pub(crate) fn stream(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
+        Self::streamed(None, stream)
+    }
+
+    /// As [`ResponseBody::stream`], of so many bytes.
+    #[must_use]
+    pub(crate) fn sized_stream(length: u64, stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
+        Self::streamed(Some(length), stream)
+    }
+
+    fn streamed(left: Option<u64>, stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
         let caught = AssertUnwindSafe(stream).catch_unwind().map(|item| {
             item.unwrap_or_else(|panic| {
                 tracing::error!(panic = crate::respond::panic_text(&*panic), "the stream of a response panicked");
                 Err(io::Error::other("the server failed"))
             })
         });
-        Self(Kind::Stream(caught.boxed()))
+        Self(Kind::Stream { stream: caught.boxed(), left })
     }
 }
 
@@ -165,8 +179,11 @@ impl Body for ResponseBody {
                 *left -= frame.as_ref().map_or(0, |frame| frame.len() as u64);
                 Poll::Ready(frame.map(|frame| Ok(Frame::data(frame))))
             }
-            Kind::Stream(stream) => {
+            Kind::Stream { stream, left } => {
                 let next = ready!(stream.as_mut().poll_next(context));
+                if let (Some(left), Some(Ok(bytes))) = (left, &next) {
+                    *left = left.saturating_sub(bytes.len() as u64);
+                }
                 Poll::Ready(next.map(|item| item.map(Frame::data)))
             }
         }
@@ -177,7 +194,7 @@ impl Body for ResponseBody {
             Kind::Empty => true,
             Kind::Once(bytes) => bytes.is_empty(),
             Kind::Pieces { left, .. } => *left == 0,
-            Kind::Stream(_) => false,
+            Kind::Stream { left, .. } => *left == Some(0),
         }
     }
 
@@ -186,7 +203,7 @@ impl Body for ResponseBody {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Once(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Pieces { left, .. } => SizeHint::with_exact(*left),
-            Kind::Stream(_) => SizeHint::default(),
+            Kind::Stream { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

@@ -10,6 +10,7 @@
 mod decode;
 mod encode;
 mod json;
+mod list;
 mod wire;
 
 #[cfg(test)]
@@ -20,7 +21,8 @@ pub(crate) mod tests;
 use machinery::api_types::ApiType;
 
 pub(crate) use decode::{DecodeError, to_json};
-pub(crate) use encode::{Kind, encode, list_head, list_items, watch_event};
+pub(crate) use encode::{Kind, encode, watch_event};
+pub(crate) use list::{Budget, List};
 pub(crate) use wire::Message;
 
 /// The media type of these bodies.

@@ -31,7 +31,7 @@ use crate::path::Route;
 use crate::query::Query;
 use crate::respond::{self, Answer};
 use crate::tokens::Tokens;
-use crate::{authn, discovery, health, openapi, resource, version};
+use crate::{authn, discovery, health, openapi, protobuf, resource, version};
 
 /// Finds the kubelet of a node, for logs, exec, attach and port-forward.
 #[async_trait]
@@ -65,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) extensions: AggregatedApis,
     pub(crate) metrics: Metrics,
     documents: Documents,
+    /// What protobuf lists may hold for slow clients.
+    pub(crate) encoded_lists: protobuf::Budget,
     /// Where clients reach us, for discovery; set once a listener is there.
     pub(crate) address: OnceLock<String>,
     /// Cancelled when watches and streams are to end.
@@ -93,6 +95,7 @@ impl ApiServer {
             extensions: AggregatedApis::new(extensions),
             metrics,
             documents: Documents::default(),
+            encoded_lists: protobuf::Budget::default(),
             address: OnceLock::new(),
             stopping: CancellationToken::new(),
             killed: CancellationToken::new(),

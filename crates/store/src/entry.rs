@@ -1,5 +1,7 @@
 //! What the store keeps under a key, and what it says when that changes.
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -111,11 +113,52 @@ pub struct Event {
     json: Frames,
     /// Apart, since of most resources nobody asks for it.
     protobuf: OnceLock<Box<Frames>>,
+    /// The bytes of the frames that count for the ring, or [`UNCOUNTED`].
+    counted: AtomicUsize,
+    /// Where the ring that has the event adds up the bytes of the frames of all its events.
+    total: OnceLock<Arc<AtomicUsize>>,
 }
+
+/// Of an event that has left its ring.
+const UNCOUNTED: usize = usize::MAX;
 
 impl Event {
     pub(crate) fn new(kind: EventKind, entry: Arc<Entry>, previous: Option<Arc<Entry>>) -> Self {
-        Self { revision: entry.revision, kind, entry, previous, json: Frames::default(), protobuf: OnceLock::new() }
+        Self {
+            revision: entry.revision,
+            kind,
+            entry,
+            previous,
+            json: Frames::default(),
+            protobuf: OnceLock::new(),
+            counted: AtomicUsize::new(0),
+            total: OnceLock::new(),
+        }
+    }
+
+    /// Adds the frames that readers encode to a ring's total from now on: the event enters the ring before anybody reads it.
+    pub(crate) fn enter_ring(&self, total: &Arc<AtomicUsize>) {
+        // A ring takes each event once.
+        let _ = self.total.set(Arc::clone(total));
+    }
+
+    /// Takes its frames off the ring's total; what is encoded later counts no more.
+    pub(crate) fn leave_ring(&self) {
+        let counted = self.counted.swap(UNCOUNTED, AcqRel);
+        if let Some(total) = self.total.get().filter(|_| counted != UNCOUNTED) {
+            total.fetch_sub(counted, Relaxed);
+        }
+    }
+
+    fn count_frame(&self, bytes: usize) {
+        let Some(total) = self.total.get() else { return };
+        // In this order, so that the total is never less than what an event takes off again.
+        total.fetch_add(bytes, Relaxed);
+        let counted =
+            self.counted.fetch_update(AcqRel, Acquire, |counted| (counted != UNCOUNTED).then(|| counted + bytes));
+        if counted.is_err() {
+            total.fetch_sub(bytes, Relaxed);
+        }
     }
 
     /// The event as it goes over the wire, encoded once whatever the number of watchers.
@@ -141,7 +184,11 @@ impl Event {
             Some(frame) => Ok(frame.clone()),
             None => {
                 let encoded = encode()?;
-                Ok(frame.get_or_init(|| encoded).clone())
+                let kept = frame.get_or_init(|| {
+                    self.count_frame(encoded.len());
+                    encoded
+                });
+                Ok(kept.clone())
             }
         }
     }

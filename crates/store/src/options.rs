@@ -18,7 +18,8 @@ pub struct Options {
     pub fsync: bool,
     /// How many recent events of each resource are kept in memory for watchers. Those that are further behind read from disk.
     pub ring: usize,
-    /// How many bytes of objects those recent events may hold, for each resource.
+    /// How many bytes those recent events may hold, for each resource: their objects, and the frames that watchers have had of
+    /// them.
     pub ring_bytes: usize,
     /// Size bound: how many revisions the log keeps at most.
     pub retain_revisions: u64,
@@ -42,7 +43,7 @@ impl Options {
             path: path.into(),
             fsync: true,
             ring: 1024,
-            ring_bytes: 4 << 20,
+            ring_bytes: 8 << 20,
             retain_revisions: 50_000,
             retain_bytes: 256 << 20,
             retain_age: Duration::from_secs(600),

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::{Event, Revision};
 
@@ -12,7 +14,10 @@ const OVERHEAD: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Ring {
     events: VecDeque<Arc<Event>>,
+    /// What the events cost without their frames.
     bytes: usize,
+    /// What their frames cost, which readers encode and count.
+    frames: Arc<AtomicUsize>,
     /// Every event later than this revision is here.
     floor: Revision,
     limit: usize,
@@ -22,7 +27,7 @@ pub(crate) struct Ring {
 impl Ring {
     /// An empty ring that holds all there is after a revision.
     pub(crate) fn new(floor: Revision, limit: usize, limit_bytes: usize) -> Self {
-        Self { events: VecDeque::new(), bytes: 0, floor, limit: limit.max(1), limit_bytes }
+        Self { events: VecDeque::new(), bytes: 0, frames: Arc::default(), floor, limit: limit.max(1), limit_bytes }
     }
 
     /// Whether every event after a revision is here.
@@ -36,14 +41,20 @@ impl Ring {
         self.events.range(start..)
     }
 
-    /// Adds the newest event. What no longer fits goes to `evicted`, so that the caller chooses when to free it.
+    /// Adds the newest event. What no longer fits, with what has been encoded of it since, goes to `evicted`, so that the caller
+    /// chooses when to free it.
     pub(crate) fn push(&mut self, event: Arc<Event>, evicted: &mut Vec<Arc<Event>>) {
         self.bytes += cost(&event);
+        event.enter_ring(&self.frames);
         self.events.push_back(event);
         // The newest event always stays: whoever waits for it has been woken already.
-        while self.events.len() > 1 && (self.events.len() > self.limit || self.bytes > self.limit_bytes) {
+        while self.events.len() > 1 && (self.events.len() > self.limit || self.held() > self.limit_bytes) {
             self.pop(evicted);
         }
+    }
+
+    fn held(&self) -> usize {
+        self.bytes + self.frames.load(Relaxed)
     }
 
     /// Lets go of the events up to and with a revision.
@@ -57,6 +68,7 @@ impl Ring {
     fn pop(&mut self, evicted: &mut Vec<Arc<Event>>) {
         if let Some(event) = self.events.pop_front() {
             self.bytes -= cost(&event);
+            event.leave_ring();
             self.floor = event.revision;
             evicted.push(event);
         }
@@ -73,7 +85,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{Attributes, Entry, EventKind, Key};
+    use crate::{Attributes, Entry, EventKind, FrameEncoding, Key};
 
     fn event(revision: Revision, size: usize) -> Arc<Event> {
         let entry = Entry {
@@ -122,6 +134,35 @@ mod tests {
         ring.push(event(4, 50_000), &mut evicted);
         assert_eq!(revisions(&ring, 3), [4]);
         assert_eq!(evicted.len(), 3);
+    }
+
+    #[test]
+    fn frames_count_while_their_event_is_in_the_ring() {
+        let mut ring = Ring::new(0, 100, 20_000);
+        let mut evicted = Vec::new();
+        let encode = |event: &Event, encoding, size| {
+            let frame = event.frame(EventKind::Created, encoding, || Ok::<_, ()>(Bytes::from(vec![0; size])));
+            assert_eq!(frame.unwrap().len(), size);
+        };
+        for revision in 1..=4 {
+            ring.push(event(revision, 4_000), &mut evicted);
+        }
+        assert_eq!(revisions(&ring, 0), [1, 2, 3, 4]);
+        let events: Vec<_> = ring.after(0).cloned().collect();
+        for event in &events {
+            encode(event, FrameEncoding::Json, 4_100);
+            // Of a frame that is there already nothing is added.
+            encode(event, FrameEncoding::Json, 4_100);
+        }
+        encode(&events[3], FrameEncoding::Protobuf, 2_000);
+        ring.push(event(5, 1_000), &mut evicted);
+        assert_eq!(revisions(&ring, 3), [4, 5]);
+        // A reader who still has it does not charge the ring.
+        encode(&events[0], FrameEncoding::Protobuf, 1 << 20);
+        ring.push(event(6, 1_000), &mut evicted);
+        assert_eq!(revisions(&ring, 3), [4, 5, 6]);
+        ring.trim(6, &mut evicted);
+        assert_eq!(ring.held(), 0);
     }
 
     #[test]

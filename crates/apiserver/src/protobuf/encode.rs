@@ -124,7 +124,7 @@ pub(crate) fn watch_event(event: &str, object: &[u8]) -> Result<Bytes, EncodeErr
 ///
 /// # Errors
 /// When an object is not of its kind.
-pub(crate) fn list_items(item: &ApiType, objects: &[Bytes]) -> Result<Bytes, EncodeError> {
+pub(super) fn list_items(item: &ApiType, objects: &[Bytes]) -> Result<Bytes, EncodeError> {
     // Names of fields and punctuation are half of most objects.
     let mut out = Message::with_capacity(objects.iter().map(Bytes::len).sum::<usize>() * 5 / 8);
     for object in objects {
@@ -140,7 +140,7 @@ pub(crate) fn list_items(item: &ApiType, objects: &[Bytes]) -> Result<Bytes, Enc
 ///
 /// # Errors
 /// When the metadata is none.
-pub(crate) fn list_head(list: Kind<'_>, metadata: &[u8], length: usize) -> Result<Bytes, EncodeError> {
+pub(super) fn list_head(list: Kind<'_>, metadata: &[u8], length: usize) -> Result<Bytes, EncodeError> {
     let mut own = Message::with_capacity(metadata.len());
     let member = list.api_type.members().iter().find(|member| member.field.name == "metadata");
     let member = member.ok_or(EncodeError::Broken("it is no list"))?;

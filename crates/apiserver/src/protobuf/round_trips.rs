@@ -5,6 +5,7 @@ use kube::core::discovery::v2::APIGroupDiscoveryList;
 use machinery::api_types::{self, ApiType, Cardinality, Field, Type};
 use serde_json::{Map, Value, json};
 
+use super::encode::{list_head, list_items};
 use super::*;
 
 /// An object of a type with everything in it; what holds itself does so only to a depth.

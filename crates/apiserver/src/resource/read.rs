@@ -3,14 +3,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
 use http::StatusCode;
 use machinery::GroupKind;
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::status::ApiError;
 use registry::{ListPage, ListRequest, Selection, Subresource, VersionMatch};
 use serde_json::json;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{Call, table};
 use crate::body::ResponseBody;
@@ -67,8 +65,8 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
     let include = table::Include::of(call.query)?;
     let page = call.registry().list(&call.target, &list_request(call)?).await?;
     if output.encoding == Encoding::Protobuf {
-        let pieces = protobuf_list(call, output.shape, &page).await?;
-        return Ok(respond::with_type(StatusCode::OK, protobuf::MEDIA_TYPE, ResponseBody::pieces(pieces)));
+        let body = protobuf_list(call, output.shape, &page).await?;
+        return Ok(respond::with_type(StatusCode::OK, protobuf::MEDIA_TYPE, body));
     }
     let pieces = match output.shape {
         Shape::Object | Shape::Discovery(_) => objects(call, &page)?,
@@ -161,13 +159,8 @@ fn metadata(call: &Call<'_>, page: &ListPage) -> VecDeque<Bytes> {
     pieces
 }
 
-/// So many bytes of JSON are encoded at a time, which takes about a millisecond.
-const PORTION: usize = 256 * 1024;
-/// So many portions of one list are encoded at once, so that others have their turn in between.
-const PORTIONS_AT_ONCE: usize = 4;
-
-/// A list in protobuf, encoded from its objects' own bytes. Of a long one several portions are encoded at once.
-async fn protobuf_list(call: &Call<'_>, shape: Shape, page: &ListPage) -> Result<VecDeque<Bytes>, ApiError> {
+/// A list in protobuf, encoded from its objects' own bytes.
+async fn protobuf_list(call: &Call<'_>, shape: Shape, page: &ListPage) -> Result<ResponseBody, ApiError> {
     let info = call.resource().info();
     let (list, item, bodies) = match shape {
         Shape::Metadata => {
@@ -181,37 +174,9 @@ async fn protobuf_list(call: &Call<'_>, shape: Shape, page: &ListPage) -> Result
     };
     let kind = |(api_version, kind)| protobuf::Kind::new(api_version, kind).map_err(ApiError::internal);
     let (list, item) = (kind(list)?, kind(item)?.api_type);
-    let mut portions = portions(bodies);
-    let mut pieces = VecDeque::with_capacity(portions.len() + 1);
-    if portions.len() == 1 {
-        let only = protobuf::list_items(item, &portions.remove(0)).map_err(ApiError::internal)?;
-        pieces.push_back(only);
-    }
-    // What nobody waits for any more is not encoded.
-    let encode =
-        |portion: Vec<Bytes>| AbortOnDropHandle::new(tokio::spawn(async move { protobuf::list_items(item, &portion) }));
-    let mut encoded = stream::iter(portions).map(encode).buffered(PORTIONS_AT_ONCE);
-    while let Some(portion) = encoded.next().await {
-        pieces.push_back(portion.map_err(ApiError::internal)?.map_err(ApiError::internal)?);
-    }
-    let length = pieces.iter().map(Bytes::len).sum();
     let metadata = list_metadata(page).to_string();
-    pieces.push_front(protobuf::list_head(list, metadata.as_bytes(), length).map_err(ApiError::internal)?);
-    Ok(pieces)
-}
-
-/// The objects in portions of about the same size.
-fn portions(objects: Vec<Bytes>) -> Vec<Vec<Bytes>> {
-    let (mut portions, mut size) = (vec![Vec::new()], 0);
-    for object in objects {
-        if size >= PORTION {
-            portions.push(Vec::new());
-            size = 0;
-        }
-        size += object.len();
-        if let Some(portion) = portions.last_mut() {
-            portion.push(object);
-        }
-    }
-    portions
+    let budget = &call.server.0.encoded_lists;
+    let list =
+        protobuf::List::new(list, item, metadata.as_bytes(), bodies, budget).await.map_err(ApiError::internal)?;
+    Ok(ResponseBody::sized_stream(list.length(), list.into_stream()))
 }
