@@ -11,4 +11,5 @@ mod network;
 mod objects;
 mod protobuf;
 pub(crate) mod support;
+mod undecodable;
 mod watching;

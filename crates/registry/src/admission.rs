@@ -42,7 +42,7 @@ use machinery::gvk::GroupVersionKind;
 use machinery::status::ApiError;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use store::{Key, Op};
+use store::{Entry, Key, Op};
 
 use crate::Registry;
 use crate::decode::Report;
@@ -239,19 +239,38 @@ impl Attributes<'_> {
         self.subresource.is_none() && &*self.info.storage == storage
     }
 
-    /// Another object, as it is stored. One that cannot be read is as good as none.
-    #[must_use]
-    pub fn stored<T: DeserializeOwned>(&self, storage: &str, namespace: &str, name: &str) -> Option<T> {
-        let entry = self.registry.store().get(&Key::new(storage, namespace, name))?;
-        serde_json::from_slice(&entry.value).ok()
+    /// Another object, as it is stored.
+    ///
+    /// # Errors
+    /// As [`decode_stored`].
+    pub fn stored<T: DeserializeOwned>(
+        &self,
+        storage: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<T>, ApiError> {
+        let entry = self.registry.store().get(&Key::new(storage, namespace, name));
+        entry.map(|entry| decode_stored(&entry, &entry.value)).transpose()
     }
 
     /// All objects that are stored there, of whatever namespace.
-    #[must_use]
-    pub fn all_stored<T: DeserializeOwned>(&self, storage: &str) -> Vec<T> {
+    ///
+    /// # Errors
+    /// As [`decode_stored`].
+    pub fn all_stored<T: DeserializeOwned>(&self, storage: &str) -> Result<Vec<T>, ApiError> {
         let snapshot = self.registry.store().snapshot(storage);
-        snapshot.iter().filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect()
+        snapshot.iter().map(|entry| decode_stored(entry, &entry.value)).collect()
     }
+}
+
+/// An object that admission asks for, from its entry in the store and its JSON there, or a part of that. What it would have said
+/// nobody knows, so that whatever depends on it is refused.
+///
+/// # Errors
+/// 500, which names the object, when it cannot be decoded.
+pub fn decode_stored<T: DeserializeOwned>(entry: &Entry, json: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(json)
+        .map_err(|error| ApiError::internal(format!("cannot decode the stored object {}: {error}", entry.key)))
 }
 
 /// The resource part of the store's keys of pods.

@@ -39,18 +39,18 @@ impl AdmissionPlugin for DefaultIngressClass {
         if spec.ingress_class_name.is_some() || entry(&ingress.metadata.annotations, CLASS_ANNOTATION).is_some() {
             return Ok(false);
         }
-        spec.ingress_class_name = default_class(attributes);
+        spec.ingress_class_name = default_class(attributes)?;
         Ok(spec.ingress_class_name.is_some())
     }
 }
 
 /// The name of the default class. Classes are few.
-fn default_class(attributes: &Attributes<'_>) -> Option<String> {
-    let classes = attributes.all_stored::<IngressClass>("networking.k8s.io/ingressclasses").into_iter();
+fn default_class(attributes: &Attributes<'_>) -> Result<Option<String>, ApiError> {
+    let classes = attributes.all_stored::<IngressClass>("networking.k8s.io/ingressclasses")?.into_iter();
     let marked = |meta: &ObjectMeta| entry(&meta.annotations, MARK).is_some_and(|value| value == "true");
     let newest = classes.map(|class| class.metadata).filter(marked).min_by_key(|meta| {
         let created = meta.creation_timestamp.as_ref().map(|time| time.0);
         (Reverse(created), meta.name.clone())
     });
-    newest?.name
+    Ok(newest.and_then(|meta| meta.name))
 }

@@ -41,7 +41,7 @@ impl AdmissionPlugin for DefaultStorageClass {
         if spec.storage_class_name.is_some() || entry(&claim.metadata.annotations, CLASS_ANNOTATION).is_some() {
             return Ok(false);
         }
-        spec.storage_class_name = default_class(attributes);
+        spec.storage_class_name = default_class(attributes)?;
         Ok(spec.storage_class_name.is_some())
     }
 }
@@ -52,11 +52,11 @@ pub(crate) fn is_default(meta: &ObjectMeta) -> bool {
 }
 
 /// The name of the default class. Classes are few.
-fn default_class(attributes: &Attributes<'_>) -> Option<String> {
-    let classes = attributes.all_stored::<StorageClass>("storage.k8s.io/storageclasses").into_iter();
+fn default_class(attributes: &Attributes<'_>) -> Result<Option<String>, ApiError> {
+    let classes = attributes.all_stored::<StorageClass>("storage.k8s.io/storageclasses")?.into_iter();
     let newest = classes.map(|class| class.metadata).filter(is_default).min_by_key(|meta| {
         let created = meta.creation_timestamp.as_ref().map(|time| time.0);
         (Reverse(created), meta.name.clone())
     });
-    newest?.name
+    Ok(newest.and_then(|meta| meta.name))
 }

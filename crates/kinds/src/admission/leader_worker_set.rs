@@ -54,7 +54,7 @@ impl AdmissionPlugin for LeaderWorkerSet {
     ) -> Result<bool, ApiError> {
         let pod: &mut Pod = object_of_mut(object)?;
         // The definition is looked at only for what may be a member.
-        let is_member = entry(&pod.metadata.labels, NAME).is_some() && is_enabled(attributes);
+        let is_member = entry(&pod.metadata.labels, NAME).is_some() && is_enabled(attributes)?;
         if is_member {
             tell_member(pod);
         }
@@ -63,15 +63,16 @@ impl AdmissionPlugin for LeaderWorkerSet {
 }
 
 /// Whether the addon is on: its definition is there, is its own, and is to stay.
-fn is_enabled(attributes: &Attributes<'_>) -> bool {
+fn is_enabled(attributes: &Attributes<'_>) -> Result<bool, ApiError> {
     #[derive(Deserialize)]
     struct Definition {
         metadata: ObjectMeta,
     }
-    attributes.stored::<Definition>(CRDS, "", DEFINITION).is_some_and(|definition| {
+    let definition = attributes.stored::<Definition>(CRDS, "", DEFINITION)?;
+    Ok(definition.is_some_and(|definition| {
         let metadata = &definition.metadata;
         metadata.deletion_timestamp.is_none() && addon::installed(metadata.labels.as_ref(), addon::LWS)
-    })
+    }))
 }
 
 fn tell_member(pod: &mut Pod) {

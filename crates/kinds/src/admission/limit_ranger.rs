@@ -10,7 +10,9 @@ use k8s_openapi::api::core::v1::{
 use machinery::quantity::Quantity;
 use machinery::quota::{self, Amounts};
 use machinery::status::ApiError;
-use registry::admission::{AdmissionPlugin, Attributes, CLAIMS, Operation, PODS, no_object, object_of, object_of_mut};
+use registry::admission::{
+    AdmissionPlugin, Attributes, CLAIMS, Operation, PODS, decode_stored, no_object, object_of, object_of_mut,
+};
 use registry::kind::Subresource;
 use registry::object::Object;
 
@@ -43,7 +45,7 @@ impl AdmissionPlugin for LimitRanger {
         object: Option<&mut Box<dyn Object>>,
         _warnings: &mut Vec<String>,
     ) -> Result<bool, ApiError> {
-        let items = items(attributes);
+        let items = items(attributes)?;
         if items.is_empty() || &*attributes.info.storage != PODS {
             return Ok(false);
         }
@@ -56,7 +58,7 @@ impl AdmissionPlugin for LimitRanger {
         object: Option<&dyn Object>,
         _warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        let items = items(attributes);
+        let items = items(attributes)?;
         let mut errors = Vec::new();
         for item in &items {
             match &*attributes.info.storage {
@@ -74,16 +76,17 @@ impl AdmissionPlugin for LimitRanger {
 }
 
 /// The bounds of the namespace; none for most.
-fn items(attributes: &Attributes<'_>) -> Vec<LimitRangeItem> {
+fn items(attributes: &Attributes<'_>) -> Result<Vec<LimitRangeItem>, ApiError> {
     let snapshot = attributes.registry.store().snapshot("core/limitranges");
     if snapshot.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    snapshot
-        .range(Some(attributes.namespace), None)
-        .filter_map(|entry| serde_json::from_slice::<LimitRange>(&entry.value).ok()?.spec)
-        .flat_map(|spec| spec.limits)
-        .collect()
+    let mut items = Vec::new();
+    for entry in snapshot.range(Some(attributes.namespace), None) {
+        let range: LimitRange = decode_stored(entry, &entry.value)?;
+        items.extend(range.spec.into_iter().flat_map(|spec| spec.limits));
+    }
+    Ok(items)
 }
 
 /// Gives the containers of a pod what they leave out. Answers whether there was anything.

@@ -77,7 +77,7 @@ fn pod(node: &str, attributes: &Attributes<'_>, new: Option<&dyn Object>) -> Res
     Ok(match (attributes.operation, attributes.subresource) {
         (Operation::Create, Some(Subresource::Eviction)) => {
             let name = attributes.name;
-            let pod = attributes.stored::<Pod>(PODS, attributes.namespace, name);
+            let pod = attributes.stored::<Pod>(PODS, attributes.namespace, name)?;
             let pod = pod.ok_or_else(|| ApiError::not_found(&GroupResource::from_static("", "pods"), name))?;
             if is_own(&pod) { None } else { only("evict") }
         }

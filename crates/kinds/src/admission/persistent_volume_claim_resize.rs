@@ -43,7 +43,7 @@ impl AdmissionPlugin for PersistentVolumeClaimResize {
             class_of(&claim.metadata, &named).to_owned()
         };
         let name = class(new);
-        let stored = attributes.stored::<StorageClass>("storage.k8s.io/storageclasses", "", &name);
+        let stored = attributes.stored::<StorageClass>("storage.k8s.io/storageclasses", "", &name)?;
         if name == class(old) && stored.is_some_and(|stored| stored.allow_volume_expansion == Some(true)) {
             return Ok(());
         }

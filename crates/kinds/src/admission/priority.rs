@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use machinery::status::ApiError;
-use registry::admission::{AdmissionPlugin, Attributes, PODS, object_of, object_of_mut};
+use registry::admission::{AdmissionPlugin, Attributes, PODS, decode_stored, object_of, object_of_mut};
 use registry::object::Object;
 use serde::Deserialize;
 
@@ -38,7 +38,7 @@ impl AdmissionPlugin for Priority {
         }
         let pod: &mut Pod = object_of_mut(object)?;
         match attributes.old {
-            None => prioritize(pod.spec.get_or_insert_default(), attributes),
+            None => prioritize(pod.spec.get_or_insert_default(), attributes)?,
             Some(old) => keep(pod, object_of(Some(old))?),
         }
         Ok(true)
@@ -58,14 +58,15 @@ impl AdmissionPlugin for Priority {
     }
 }
 
-fn prioritize(spec: &mut PodSpec, attributes: &Attributes<'_>) {
-    let class = class_of(text(&spec.priority_class_name), attributes).unwrap_or_else(Class::none);
+fn prioritize(spec: &mut PodSpec, attributes: &Attributes<'_>) -> Result<(), ApiError> {
+    let class = class_of(text(&spec.priority_class_name), attributes)?.unwrap_or_else(Class::none);
     if blank(&spec.priority_class_name) {
         spec.priority_class_name = class.name;
     }
     // Other than the class has it: refused once all else is known to be right.
     spec.priority.get_or_insert(class.value);
     default_text(&mut spec.preemption_policy, &class.preemption);
+    Ok(())
 }
 
 /// A priority is given once: an update that leaves it out does not take it away.
@@ -81,7 +82,7 @@ fn keep(new: &mut Pod, old: &Pod) {
 fn check_pod(attributes: &Attributes<'_>, pod: &Pod) -> Result<(), ApiError> {
     let Some(spec) = &pod.spec else { return Ok(()) };
     let class = text(&spec.priority_class_name);
-    let Some(Class { value, preemption, .. }) = class_of(class, attributes) else {
+    let Some(Class { value, preemption, .. }) = class_of(class, attributes)? else {
         return Err(attributes.forbidden(pod, format!("no PriorityClass with name {class} was found")));
     };
     let computed = "must not be provided in pod spec; priority admission controller computed";
@@ -106,7 +107,7 @@ fn check_default(attributes: &Attributes<'_>, class: &PriorityClass) -> Result<(
         return Ok(());
     }
     let name = text(&class.metadata.name);
-    let others = defaults(attributes);
+    let others = defaults(attributes)?;
     let Some(other) = others.iter().find(|other| text(&other.metadata.name) != name) else { return Ok(()) };
     let other = text(&other.metadata.name);
     let why = format!("PriorityClass {other} is already marked as default. Only one default can exist");
@@ -140,30 +141,30 @@ impl Class {
 }
 
 /// The class of that name, if there is one; without a name the cluster's default class, or none.
-fn class_of(name: &str, attributes: &Attributes<'_>) -> Option<Class> {
+fn class_of(name: &str, attributes: &Attributes<'_>) -> Result<Option<Class>, ApiError> {
     if let Some((_, value)) = SYSTEM_CLASSES.into_iter().find(|(known, _)| *known == name) {
-        return Some(Class::plain(Some(name.to_owned()), value));
+        return Ok(Some(Class::plain(Some(name.to_owned()), value)));
     }
     if !name.is_empty() {
-        return attributes.stored(CLASSES, "", name).map(Class::of);
+        return Ok(attributes.stored(CLASSES, "", name)?.map(Class::of));
     }
-    let default = defaults(attributes).into_iter().min_by_key(|class| class.value.unwrap_or_default());
-    Some(default.map_or_else(Class::none, Class::of))
+    let default = defaults(attributes)?.into_iter().min_by_key(|class| class.value.unwrap_or_default());
+    Ok(Some(default.map_or_else(Class::none, Class::of)))
 }
 
 /// The classes that are the default of pods without one: more than one only if they were stored side by side.
-fn defaults(attributes: &Attributes<'_>) -> Vec<PriorityClass> {
-    let snapshot = attributes.registry.store().snapshot(CLASSES);
-    let marked = snapshot.iter().filter(|entry| is_default(&entry.value));
-    marked.filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect()
-}
-
-/// Whether an encoded class is the default. Asked for each pod of each class: the rest of it is skipped.
-fn is_default(class: &[u8]) -> bool {
+fn defaults(attributes: &Attributes<'_>) -> Result<Vec<PriorityClass>, ApiError> {
+    /// Read of each class for each pod: the rest of it is skipped.
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
     struct Mark {
         global_default: bool,
     }
-    serde_json::from_slice::<Mark>(class).is_ok_and(|mark| mark.global_default)
+    let mut defaults = Vec::new();
+    for entry in attributes.registry.store().snapshot(CLASSES).iter() {
+        if decode_stored::<Mark>(entry, &entry.value)?.global_default {
+            defaults.push(decode_stored(entry, &entry.value)?);
+        }
+    }
+    Ok(defaults)
 }

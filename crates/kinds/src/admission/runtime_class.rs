@@ -31,7 +31,7 @@ impl AdmissionPlugin for RuntimeClass {
     ) -> Result<bool, ApiError> {
         let pod: &mut Pod = object_of_mut(object)?;
         let spec = pod.spec.get_or_insert_default();
-        let Some(class) = class_of(spec, attributes) else { return Ok(false) };
+        let Some(class) = class_of(spec, attributes)? else { return Ok(false) };
         take(spec, class);
         Ok(true)
     }
@@ -47,7 +47,7 @@ impl AdmissionPlugin for RuntimeClass {
         let Some(spec) = pod.spec.as_ref().filter(|spec| !text(&spec.runtime_class_name).is_empty()) else {
             return Ok(());
         };
-        let Some(class) = class_of(spec, attributes) else {
+        let Some(class) = class_of(spec, attributes)? else {
             let name = text(&spec.runtime_class_name);
             return Err(attributes.forbidden(pod, format!("pod rejected: RuntimeClass \"{name}\" not found")));
         };
@@ -59,9 +59,11 @@ impl AdmissionPlugin for RuntimeClass {
     }
 }
 
-fn class_of(spec: &PodSpec, attributes: &Attributes<'_>) -> Option<Class> {
-    let name = text(&spec.runtime_class_name);
-    (!name.is_empty()).then(|| attributes.stored("node.k8s.io/runtimeclasses", "", name))?
+fn class_of(spec: &PodSpec, attributes: &Attributes<'_>) -> Result<Option<Class>, ApiError> {
+    match text(&spec.runtime_class_name) {
+        "" => Ok(None),
+        name => attributes.stored("node.k8s.io/runtimeclasses", "", name),
+    }
 }
 
 /// Gives a pod what its class says about its pods: what they cost, and where they can run.

@@ -65,7 +65,7 @@ impl AdmissionPlugin for ServiceAccount {
         }
         // One that is not there is refused later, with all else that is wrong.
         let name = text(&spec.service_account_name);
-        if let Some(account) = attributes.stored::<Account>(ACCOUNTS, attributes.namespace, name) {
+        if let Some(account) = attributes.stored::<Account>(ACCOUNTS, attributes.namespace, name)? {
             take(spec, account);
         }
         Ok(true)

@@ -20,7 +20,7 @@ impl AdmissionPlugin for MutatingAdmissionWebhook {
     }
 
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
-        !mutating(attributes.registry).is_empty() && !scope::is_exempt(attributes)
+        !mutating(attributes.registry).is_ok_and(|hooks| hooks.is_empty()) && !scope::is_exempt(attributes)
     }
 
     fn reinvokes(&self) -> bool {
@@ -33,7 +33,7 @@ impl AdmissionPlugin for MutatingAdmissionWebhook {
         mut object: Option<&mut Box<dyn Object>>,
         warnings: &mut Vec<String>,
     ) -> Result<bool, ApiError> {
-        let hooks = mutating(attributes.registry);
+        let hooks = mutating(attributes.registry)?;
         let mut last_change = None;
         let mut called = vec![false; hooks.len()];
         for (index, hook) in hooks.iter().enumerate() {

@@ -11,7 +11,7 @@ use machinery::quota::{self, Amounts, Counted, Verdict};
 use machinery::status::ApiError;
 use store::{Op, Precondition};
 
-use super::{AdmissionPlugin, Attributes, CLAIMS, Operation, PODS};
+use super::{AdmissionPlugin, Attributes, CLAIMS, Operation, PODS, decode_stored};
 use crate::kind::Subresource;
 use crate::object::{Object, cast};
 use crate::pipeline::{encode, managed_fields};
@@ -59,7 +59,7 @@ pub(crate) fn concerns(attributes: &Attributes<'_>) -> bool {
 /// The changes to quotas which must be committed together with a write.
 ///
 /// # Errors
-/// 403 when there is no room for what is written.
+/// 403 when there is no room for what is written, 500 when a quota cannot be decoded.
 fn charge(attributes: &Attributes<'_>, new: Option<&dyn Object>) -> Result<Vec<Op>, ApiError> {
     let (registry, old) = (attributes.registry, attributes.old);
     let new_counted = new.map(|new| counted(attributes, new)).transpose()?;
@@ -81,13 +81,13 @@ fn charge(attributes: &Attributes<'_>, new: Option<&dyn Object>) -> Result<Vec<O
     let Some(resource) = resources.by_storage(STORAGE) else { return Ok(Vec::new()) };
     let mut ops = Vec::new();
     for entry in registry.store().snapshot(STORAGE).range(Some(attributes.namespace), None) {
-        let (bare, owned) = managed_fields::split(&entry.value);
-        let Ok(mut quota) = serde_json::from_slice::<Quota>(&bare) else { continue };
         // A quota counts itself, too, but only its controller can tell it.
         let itself = resource.info().storage == attributes.info.storage;
-        if itself && new.or(old).is_some_and(|object| object.meta().name == quota.metadata.name) {
+        if itself && new.or(old).is_some_and(|object| object.meta().name.as_deref() == Some(&*entry.key.name)) {
             continue;
         }
+        let (bare, owned) = managed_fields::split(&entry.value);
+        let mut quota: Quota = decode_stored(entry, &bare)?;
         let Some(spec) = &quota.spec else { continue };
         let about = |object: Option<Counted<'_>>| object.is_some_and(|object| quota::matches(spec, object));
         let (about_new, about_old) = (about(new_counted), about(old_counted));

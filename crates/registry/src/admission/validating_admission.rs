@@ -19,7 +19,7 @@ impl AdmissionPlugin for ValidatingAdmissionWebhook {
     }
 
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
-        !validating(attributes.registry).is_empty() && !scope::is_exempt(attributes)
+        !validating(attributes.registry).is_ok_and(|hooks| hooks.is_empty()) && !scope::is_exempt(attributes)
     }
 
     async fn validate(
@@ -28,7 +28,7 @@ impl AdmissionPlugin for ValidatingAdmissionWebhook {
         object: Option<&dyn Object>,
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        let hooks = validating(attributes.registry);
+        let hooks = validating(attributes.registry)?;
         let mut concerned = Vec::new();
         for hook in hooks.iter() {
             if concerns(hook, attributes, object)? {

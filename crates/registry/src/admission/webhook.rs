@@ -9,6 +9,7 @@ mod configured;
 pub(crate) mod review;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,9 +47,10 @@ pub trait WebhookClient: Send + Sync + 'static {
     fn call(&self, call: WebhookCall) -> BoxFuture<'_, Result<Bytes, String>>;
 }
 
-/// Whether there are any webhooks.
+/// Whether there are any webhooks, as far as can be told.
 pub(crate) fn any(registry: &Registry) -> bool {
-    !configured::mutating(registry).is_empty() || !configured::validating(registry).is_empty()
+    let none = |hooks: Result<Arc<Vec<Hook>>, ApiError>| hooks.is_ok_and(|hooks| hooks.is_empty());
+    !none(configured::mutating(registry)) || !none(configured::validating(registry))
 }
 
 /// Whether a webhook is to be asked. Conditions that cannot be evaluated are a failure of the webhook.

@@ -10,13 +10,16 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::api::core::v1::Service as ApiService;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use machinery::selector::LabelSelector;
+use machinery::selector::{LabelSelector, LabelSelectorError};
+use machinery::status::ApiError;
 use parking_lot::Mutex;
 use rand::seq::IndexedRandom;
+use serde::de::DeserializeOwned;
 use store::Key;
 
 use crate::Registry;
 use crate::admission::conditions::Conditions;
+use crate::admission::decode_stored;
 use crate::admission::scope::Scope;
 use crate::pipeline::managed_fields;
 
@@ -64,48 +67,60 @@ pub(crate) struct ServiceTarget {
     pub(crate) port: Option<i32>,
 }
 
-pub(in crate::admission) fn mutating(registry: &Registry) -> Arc<Vec<Hook>> {
-    read(registry, MUTATING, &registry.0.webhooks.mutating, |stored| {
-        let configuration: MutatingWebhookConfiguration = serde_json::from_slice(stored).ok()?;
-        configuration.webhooks
+/// The webhooks that may change objects.
+///
+/// # Errors
+/// 500 when a configuration cannot be decoded: nobody knows what it would have refused.
+pub(in crate::admission) fn mutating(registry: &Registry) -> Result<Arc<Vec<Hook>>, ApiError> {
+    read(registry, MUTATING, &registry.0.webhooks.mutating, |configuration: MutatingWebhookConfiguration| {
+        configuration.webhooks.unwrap_or_default()
     })
 }
 
-pub(in crate::admission) fn validating(registry: &Registry) -> Arc<Vec<Hook>> {
-    read(registry, VALIDATING, &registry.0.webhooks.validating, |stored| {
-        let configuration: ValidatingWebhookConfiguration = serde_json::from_slice(stored).ok()?;
-        Some(configuration.webhooks?.into_iter().map(as_mutating).collect())
+/// The webhooks that judge objects.
+///
+/// # Errors
+/// As [`mutating`].
+pub(in crate::admission) fn validating(registry: &Registry) -> Result<Arc<Vec<Hook>>, ApiError> {
+    read(registry, VALIDATING, &registry.0.webhooks.validating, |configuration: ValidatingWebhookConfiguration| {
+        configuration.webhooks.unwrap_or_default().into_iter().map(as_mutating).collect()
     })
 }
 
 /// Upstream: configurations in the order of their names, webhooks in the order of their configuration.
-fn read(
+fn read<T: DeserializeOwned>(
     registry: &Registry,
     storage: &str,
     known: &Mutex<Read>,
-    decode: impl Fn(&[u8]) -> Option<Vec<MutatingWebhook>>,
-) -> Arc<Vec<Hook>> {
+    webhooks: impl Fn(T) -> Vec<MutatingWebhook>,
+) -> Result<Arc<Vec<Hook>>, ApiError> {
     let snapshot = registry.store().snapshot(storage);
     if snapshot.is_empty() {
-        return Arc::default();
+        return Ok(Arc::default());
     }
     let mut known = known.lock();
     let same = snapshot.len() == known.revisions.len()
         && snapshot.iter().zip(&known.revisions).all(|(entry, revision)| entry.revision == *revision);
     if !same {
-        let hooks = snapshot.iter().filter_map(|entry| decode(&managed_fields::split(&entry.value).0)).flatten();
-        *known = Read {
-            revisions: snapshot.iter().map(|entry| entry.revision).collect(),
-            hooks: Arc::new(hooks.map(Hook::new).collect()),
-        };
+        let mut hooks = Vec::new();
+        for entry in snapshot.iter() {
+            let configuration = decode_stored(entry, &managed_fields::split(&entry.value).0)?;
+            for hook in webhooks(configuration) {
+                hooks.push(Hook::new(hook).map_err(|error| {
+                    ApiError::internal(format!("cannot read a selector of the stored object {}: {error}", entry.key))
+                })?);
+            }
+        }
+        let revisions = snapshot.iter().map(|entry| entry.revision).collect();
+        *known = Read { revisions, hooks: Arc::new(hooks) };
     }
-    Arc::clone(&known.hooks)
+    Ok(Arc::clone(&known.hooks))
 }
 
 impl Hook {
-    fn new(hook: MutatingWebhook) -> Self {
-        // A selector that cannot be read is not stored.
-        let selector = |selector: Option<_>| LabelSelector::from_object(selector.as_ref()).unwrap_or_default();
+    fn new(hook: MutatingWebhook) -> Result<Self, LabelSelectorError> {
+        // One that is left out selects everything.
+        let selector = |selector: Option<_>| LabelSelector::from_object(Some(&selector.unwrap_or_default()));
         let seconds = u64::try_from(hook.timeout_seconds.unwrap_or(10)).unwrap_or(10);
         let WebhookClientConfig { ca_bundle, service, url } = hook.client_config;
         let service = service.map(|ServiceReference { name, namespace, path, port }| ServiceTarget {
@@ -115,20 +130,20 @@ impl Hook {
             port,
         });
         let ca_bundle = ca_bundle.map(|bundle| bundle.0).unwrap_or_default();
-        Self {
+        Ok(Self {
             name: hook.name,
             scope: Scope {
                 rules: hook.rules.unwrap_or_default(),
                 equivalent: hook.match_policy.as_deref() != Some("Exact"),
-                namespaces: selector(hook.namespace_selector.or_else(|| Some(Default::default()))),
-                objects: selector(hook.object_selector.or_else(|| Some(Default::default()))),
+                namespaces: selector(hook.namespace_selector)?,
+                objects: selector(hook.object_selector)?,
             },
             conditions: Conditions::new(hook.match_conditions.iter().flatten()),
             ignore_failure: hook.failure_policy.as_deref() == Some("Ignore"),
             reinvoke: hook.reinvocation_policy.as_deref() == Some("IfNeeded"),
             side_effects: hook.side_effects,
             client_config: ClientConfig::new(url, service, ca_bundle, Duration::from_secs(seconds)),
-        }
+        })
     }
 }
 
