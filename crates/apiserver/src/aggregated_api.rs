@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
+use machinery::Verb;
 use machinery::status::ApiError;
 
 use crate::body::{RequestBody, ResponseBody};
@@ -50,7 +51,7 @@ pub struct AggregatedResource {
     /// Whether it is in namespaces.
     pub namespaced: bool,
     /// What can be done with it.
-    pub verbs: &'static [&'static str],
+    pub verbs: &'static [Verb<'static>],
     /// Abbreviations kubectl accepts.
     pub short_names: Vec<String>,
     /// Groups of resources kubectl accepts as one name.

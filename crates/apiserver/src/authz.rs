@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use machinery::GroupResource;
+use machinery::Verb;
 use machinery::status::ApiError;
 use registry::User;
 
@@ -33,8 +34,8 @@ pub use rbac::Rbac;
 pub struct Attributes<'a> {
     /// Who.
     pub user: &'a User,
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for paths the method in lower case.
-    pub verb: &'a str,
+    /// What it is; for paths the method in lower case.
+    pub verb: Verb<'a>,
     /// On what.
     pub target: Target<'a>,
 }
@@ -120,7 +121,7 @@ mod tests {
     fn pods<'a>(user: &'a User, name: &'a str, subresource: &'a str, namespace: &'a str) -> Attributes<'a> {
         Attributes {
             user,
-            verb: "list",
+            verb: Verb::List,
             target: Target::Resource { group: "", version: "v1", resource: "pods", subresource, namespace, name },
         }
     }
@@ -128,10 +129,10 @@ mod tests {
     #[test]
     fn refusals_read_as_upstream_writes_them() {
         let user = User::new("x", &[]);
-        let path = Attributes { user: &user, verb: "get", target: Target::Path("/metrics") };
+        let path = Attributes { user: &user, verb: Verb::Get, target: Target::Path("/metrics") };
         let deployments = Attributes {
             user: &user,
-            verb: "delete",
+            verb: Verb::Delete,
             target: Target::Resource {
                 group: "apps",
                 version: "v1",

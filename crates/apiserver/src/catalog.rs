@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use machinery::Verb;
 use parking_lot::Mutex;
 use registry::{Resources, Subresource};
 use schemars::{Schema, SchemaGenerator};
@@ -24,7 +25,7 @@ pub(crate) struct Served<'a> {
     /// Kind of a list; empty for what cannot be listed.
     pub(crate) list_kind: &'a str,
     pub(crate) namespaced: bool,
-    pub(crate) verbs: &'a [&'static str],
+    pub(crate) verbs: &'a [Verb<'static>],
     pub(crate) short_names: &'a [String],
     pub(crate) categories: &'a [String],
     pub(crate) subresources: &'a [Subresource],
@@ -82,7 +83,7 @@ pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
         kind: review.kind,
         list_kind: "",
         namespaced: review.namespaced,
-        verbs: &["create"],
+        verbs: &[Verb::Create],
         short_names: &[],
         categories: &[],
         subresources: &[],

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use machinery::Verb;
 use serde::Serialize;
 
 use crate::catalog::{Served, api_version, groups};
@@ -87,7 +88,7 @@ struct ApiResource<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     version: &'a str,
     kind: &'a str,
-    verbs: &'a [&'static str],
+    verbs: &'a [Verb<'static>],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     short_names: &'a [String],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -134,7 +135,7 @@ struct ResourceDiscovery<'a> {
     response_kind: GroupVersionKind<'a>,
     scope: &'static str,
     singular_resource: &'a str,
-    verbs: &'a [&'static str],
+    verbs: &'a [Verb<'static>],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     short_names: &'a [String],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -148,7 +149,7 @@ struct ResourceDiscovery<'a> {
 struct SubresourceDiscovery<'a> {
     subresource: &'a str,
     response_kind: GroupVersionKind<'a>,
-    verbs: &'a [&'static str],
+    verbs: &'a [Verb<'static>],
 }
 
 #[derive(Serialize)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use machinery::Verb;
 use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, LabelSetEncoder, NoLabelSet};
@@ -19,7 +20,7 @@ use store::Store;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Labels {
     /// The verb of the API, or the method of a request that is about no resource.
-    pub(crate) verb: &'static str,
+    pub(crate) verb: Verb<'static>,
     /// `GROUP/RESOURCE` as the store has it; none for other paths.
     pub(crate) resource: Option<Arc<str>>,
     /// The subresource, or empty.
@@ -34,7 +35,7 @@ impl EncodeLabelSet for Labels {
         let group = if group == "core" { "" } else { group };
         EncodeLabelSet::encode(
             &[
-                ("verb", self.verb),
+                ("verb", self.verb.as_str()),
                 ("group", group),
                 ("resource", resource),
                 ("subresource", self.subresource),
@@ -45,14 +46,14 @@ impl EncodeLabelSet for Labels {
     }
 }
 
-type Verb = [(&'static str, &'static str); 1];
+type VerbLabel = [(&'static str, &'static str); 1];
 
 /// Everything that is counted.
 pub(crate) struct Metrics {
     // Never held across an await.
     registry: Mutex<Metered>,
     requests: Family<Labels, Counter>,
-    durations: Family<Verb, Histogram, fn() -> Histogram>,
+    durations: Family<VerbLabel, Histogram, fn() -> Histogram>,
     in_flight: Arc<InFlight>,
     watchers: Gauge,
     panics: Counter,
@@ -124,8 +125,8 @@ impl Metrics {
     /// Counts an answered request.
     pub(crate) fn answered(&self, labels: &Labels, took: Duration) {
         self.requests.get_or_create(labels).inc();
-        if labels.verb != "watch" {
-            self.durations.get_or_create(&[("verb", labels.verb)]).observe(took.as_secs_f64());
+        if labels.verb != Verb::Watch {
+            self.durations.get_or_create(&[("verb", labels.verb.as_str())]).observe(took.as_secs_f64());
         }
     }
 

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Method, StatusCode};
+use machinery::Verb;
 use machinery::selector::FieldSelector;
 use machinery::status::ApiError;
 use registry::{Resource, Subresource, Target, WriteOptions};
@@ -39,33 +40,33 @@ use crate::server::{ApiServer, method_not_allowed};
 pub(crate) struct Request<'a> {
     pub(crate) server: &'a ApiServer,
     pub(crate) place: &'a ResourcePath<'a>,
-    pub(crate) verb: &'static str,
+    pub(crate) verb: Verb<'static>,
     pub(crate) query: &'a Query<'a>,
     pub(crate) parts: Parts,
     pub(crate) user: Arc<User>,
 }
 
 /// The verb of the API for a method, as authorizers are asked about it; `None` when there is none.
-pub(crate) fn verb(method: &Method, place: &ResourcePath<'_>, query: &Query<'_>) -> Option<&'static str> {
+pub(crate) fn verb(method: &Method, place: &ResourcePath<'_>, query: &Query<'_>) -> Option<Verb<'static>> {
     let collection = place.name.is_empty();
     Some(match *method {
-        Method::GET if place.watch || (collection && query.flag("watch")) => "watch",
-        Method::GET if collection => "list",
-        Method::GET => "get",
-        Method::POST => "create",
-        Method::PUT => "update",
-        Method::PATCH => "patch",
-        Method::DELETE if collection => "deletecollection",
-        Method::DELETE => "delete",
-        Method::HEAD if place.subresource == "proxy" => "get",
-        Method::OPTIONS if place.subresource == "proxy" => "options",
+        Method::GET if place.watch || (collection && query.flag("watch")) => Verb::Watch,
+        Method::GET if collection => Verb::List,
+        Method::GET => Verb::Get,
+        Method::POST => Verb::Create,
+        Method::PUT => Verb::Update,
+        Method::PATCH => Verb::Patch,
+        Method::DELETE if collection => Verb::DeleteCollection,
+        Method::DELETE => Verb::Delete,
+        Method::HEAD if place.subresource == "proxy" => Verb::Get,
+        Method::OPTIONS if place.subresource == "proxy" => Verb::Options,
         _ => return None,
     })
 }
 
 /// The name authorizers are asked about: that of the path, or the one a list is restricted to by its field selector.
-pub(crate) fn authorized_name<'a>(place: &'a ResourcePath<'_>, query: &Query<'_>, verb: &str) -> Cow<'a, str> {
-    let by_field = place.name.is_empty() && matches!(verb, "list" | "watch" | "deletecollection");
+pub(crate) fn authorized_name<'a>(place: &'a ResourcePath<'_>, query: &Query<'_>, verb: Verb<'_>) -> Cow<'a, str> {
+    let by_field = place.name.is_empty() && matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
     match query.get("fieldSelector").filter(|selector| by_field && !selector.is_empty()) {
         Some(selector) => {
             let selector = FieldSelector::parse(selector).ok();
@@ -123,7 +124,7 @@ async fn objects(
         if !place.name.is_empty() {
             return Err(ApiError::no_such_resource());
         }
-        if !matches!(verb, "list" | "watch") {
+        if !matches!(verb, Verb::List | Verb::Watch) {
             return Err(method_not_allowed());
         }
     }
@@ -136,14 +137,14 @@ async fn objects(
     };
     if place.subresource.is_empty() {
         return match verb {
-            "get" => read::get(&call).await,
-            "list" => read::list(&call).await,
-            "watch" => watch::watch(&call).await,
-            "create" if place.name.is_empty() => write::create(&call, body).await,
-            "update" if !place.name.is_empty() => write::update(&call, None, body).await,
-            "patch" if !place.name.is_empty() => write::patch(&call, None, body).await,
-            "delete" => write::delete(&call, body).await,
-            "deletecollection" => write::delete_collection(&call, body).await,
+            Verb::Get => read::get(&call).await,
+            Verb::List => read::list(&call).await,
+            Verb::Watch => watch::watch(&call).await,
+            Verb::Create if place.name.is_empty() => write::create(&call, body).await,
+            Verb::Update if !place.name.is_empty() => write::update(&call, None, body).await,
+            Verb::Patch if !place.name.is_empty() => write::patch(&call, None, body).await,
+            Verb::Delete => write::delete(&call, body).await,
+            Verb::DeleteCollection => write::delete_collection(&call, body).await,
             _ => Err(method_not_allowed()),
         };
     }
@@ -151,18 +152,18 @@ async fn objects(
     let Some(subresource) = subresource else { return Err(ApiError::no_such_resource()) };
     labels.subresource = subresource.name();
     match (subresource, verb) {
-        (Subresource::Log, "get") => node::log(call).await,
-        (Subresource::Exec | Subresource::Attach | Subresource::PortForward, "get" | "create") => {
+        (Subresource::Log, Verb::Get) => node::log(call).await,
+        (Subresource::Exec | Subresource::Attach | Subresource::PortForward, Verb::Get | Verb::Create) => {
             connect::connect(call, subresource, place.rest, body).await
         }
         (Subresource::Proxy, _) => connect::connect(call, subresource, place.rest, body).await,
-        (Subresource::Binding, "create") => write::bind(&call, body).await,
-        (Subresource::Token, "create") => write::token(&call, body).await,
-        (Subresource::Eviction, "create") => write::evict(&call, body).await,
+        (Subresource::Binding, Verb::Create) => write::bind(&call, body).await,
+        (Subresource::Token, Verb::Create) => write::token(&call, body).await,
+        (Subresource::Eviction, Verb::Create) => write::evict(&call, body).await,
         (_, verb) if !subresource.verbs().contains(&verb) => Err(method_not_allowed()),
-        (_, "get") => read::subresource(&call, subresource).await,
-        (_, "update") => write::update(&call, Some(subresource), body).await,
-        (_, "patch") => write::patch(&call, Some(subresource), body).await,
+        (_, Verb::Get) => read::subresource(&call, subresource).await,
+        (_, Verb::Update) => write::update(&call, Some(subresource), body).await,
+        (_, Verb::Patch) => write::patch(&call, Some(subresource), body).await,
         _ => Err(method_not_allowed()),
     }
 }
@@ -219,7 +220,7 @@ const FIELD_MANAGER_MAX: usize = 128;
 
 /// A question that is answered and forgotten.
 async fn review(review: &reviews::Review, request: &Request<'_>, body: RequestBody) -> Result<Answer, ApiError> {
-    if request.verb != "create" || !request.place.name.is_empty() {
+    if request.verb != Verb::Create || !request.place.name.is_empty() {
         return Err(method_not_allowed());
     }
     // Of the older versions there is no protobuf type.
@@ -248,20 +249,20 @@ mod tests {
     #[test]
     fn verbs() {
         for (method, path, query, expect) in [
-            (Method::GET, "/api/v1/pods", "", Some("list")),
-            (Method::GET, "/api/v1/pods", "watch=true", Some("watch")),
-            (Method::GET, "/api/v1/pods", "watch=false", Some("list")),
-            (Method::GET, "/api/v1/watch/pods", "", Some("watch")),
-            (Method::GET, "/api/v1/nodes/a", "watch=true", Some("get")),
-            (Method::POST, "/api/v1/namespaces/x/pods", "", Some("create")),
-            (Method::PUT, "/api/v1/namespaces/x/pods/a", "", Some("update")),
-            (Method::PATCH, "/api/v1/namespaces/x/pods/a", "", Some("patch")),
-            (Method::DELETE, "/api/v1/namespaces/x/pods/a", "", Some("delete")),
-            (Method::DELETE, "/api/v1/namespaces/x/pods", "", Some("deletecollection")),
+            (Method::GET, "/api/v1/pods", "", Some(Verb::List)),
+            (Method::GET, "/api/v1/pods", "watch=true", Some(Verb::Watch)),
+            (Method::GET, "/api/v1/pods", "watch=false", Some(Verb::List)),
+            (Method::GET, "/api/v1/watch/pods", "", Some(Verb::Watch)),
+            (Method::GET, "/api/v1/nodes/a", "watch=true", Some(Verb::Get)),
+            (Method::POST, "/api/v1/namespaces/x/pods", "", Some(Verb::Create)),
+            (Method::PUT, "/api/v1/namespaces/x/pods/a", "", Some(Verb::Update)),
+            (Method::PATCH, "/api/v1/namespaces/x/pods/a", "", Some(Verb::Patch)),
+            (Method::DELETE, "/api/v1/namespaces/x/pods/a", "", Some(Verb::Delete)),
+            (Method::DELETE, "/api/v1/namespaces/x/pods", "", Some(Verb::DeleteCollection)),
             (Method::OPTIONS, "/api/v1/pods", "", None),
             (Method::TRACE, "/api/v1/pods", "", None),
             (Method::HEAD, "/api/v1/pods", "", None),
-            (Method::HEAD, "/api/v1/nodes/a/proxy/x", "", Some("get")),
+            (Method::HEAD, "/api/v1/nodes/a/proxy/x", "", Some(Verb::Get)),
         ] {
             let Route::Resource(place) = Route::parse(path) else { panic!("{path}") };
             assert_eq!(verb(&method, &place, &Query::parse(Some(query))), expect, "{method} {path}?{query}");
@@ -277,7 +278,7 @@ mod tests {
             ("fieldSelector=metadata.name!%3Dweb", ""),
             ("", ""),
         ] {
-            assert_eq!(authorized_name(&place, &Query::parse(Some(query)), "list"), expect, "{query}");
+            assert_eq!(authorized_name(&place, &Query::parse(Some(query)), Verb::List), expect, "{query}");
         }
     }
 }

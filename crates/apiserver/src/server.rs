@@ -12,6 +12,7 @@ use futures::FutureExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use machinery::Verb;
 use machinery::status::ApiError;
 use prometheus_client::collector::Collector;
 use registry::Registry;
@@ -117,7 +118,7 @@ impl ApiServer {
         let started = Instant::now();
         let _in_flight = self.0.metrics.begin();
         let audit_id = audit_id(request.headers());
-        let mut labels = Labels { verb: method_name(request.method()), resource: None, subresource: "", code: 200 };
+        let mut labels = Labels { verb: method_verb(request.method()), resource: None, subresource: "", code: 200 };
         let errors = negotiate::error_encoding(request.headers());
         let outcome = AssertUnwindSafe(self.dispatch(request, user, &mut labels)).catch_unwind().await;
         let mut response = match outcome {
@@ -125,7 +126,7 @@ impl ApiServer {
             Ok(Err(error)) => respond::error(&error, errors),
             Err(panic) => {
                 self.0.metrics.panicked();
-                tracing::error!(verb = labels.verb, resource = ?labels.resource, panic = respond::panic_text(&*panic), "a request handler panicked");
+                tracing::error!(verb = %labels.verb, resource = ?labels.resource, panic = respond::panic_text(&*panic), "a request handler panicked");
                 let error = ApiError::internal("this request caused apiserver to panic. Look in the logs for details.");
                 respond::error(&error, errors)
             }
@@ -154,7 +155,7 @@ impl ApiServer {
         // Somebody who says nothing is somebody, too; a lie is not.
         let user = self.who(&parts.headers, user.ok_or_else(ApiError::unauthorized)?)?;
         let Route::Resource(place) = &route else {
-            let verb = method_name(&parts.method);
+            let verb = method_verb(&parts.method);
             self.permit(&Attributes { user: &user, verb, target: Target::Path(path) })?;
             if let Route::GroupVersion { group, version } = route {
                 self.0.extensions.refresh(group, version).await;
@@ -407,16 +408,16 @@ fn audit_id(headers: &HeaderMap) -> HeaderValue {
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// A method as authorizers and metrics call it.
-fn method_name(method: &Method) -> &'static str {
+fn method_verb(method: &Method) -> Verb<'static> {
     match *method {
-        Method::GET => "get",
-        Method::HEAD => "head",
-        Method::POST => "post",
-        Method::PUT => "put",
-        Method::PATCH => "patch",
-        Method::DELETE => "delete",
-        Method::OPTIONS => "options",
-        _ => "other",
+        Method::GET => Verb::Get,
+        Method::HEAD => Verb::Head,
+        Method::POST => Verb::Post,
+        Method::PUT => Verb::Put,
+        Method::PATCH => Verb::Patch,
+        Method::DELETE => Verb::Delete,
+        Method::OPTIONS => Verb::Options,
+        _ => Verb::Other("other"),
     }
 }
 

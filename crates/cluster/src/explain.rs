@@ -10,6 +10,7 @@ use apiserver::{AggregatedApi, AggregatedResource, AggregatedService};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response, header};
+use machinery::Verb;
 use machinery::gvk::GroupResource;
 use machinery::status::ApiError;
 use scheduler::record::{Record, Records};
@@ -26,7 +27,7 @@ pub(crate) fn extension(records: Records) -> AggregatedApi {
         singular: "decision".to_owned(),
         kind: "Decision".to_owned(),
         namespaced: true,
-        verbs: &["get", "list"],
+        verbs: &[Verb::Get, Verb::List],
         short_names: Vec::new(),
         categories: Vec::new(),
     };

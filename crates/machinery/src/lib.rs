@@ -29,6 +29,7 @@
 //! | [`hash`] | stable hashes for generated names |
 //! | [`cron`] | when a schedule is due |
 //! | [`age`] | durations as people read them |
+//! | [`verb`] | what a request wants to do |
 //! | [`addon`] | which addon a CustomResourceDefinition belongs to |
 
 pub mod addon;
@@ -55,9 +56,11 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod validate;
+pub mod verb;
 
 pub use field::{ErrorList, FieldError, Path};
 pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use quantity::Quantity;
 pub use selector::{FieldSelector, LabelSelector};
 pub use status::ApiError;
+pub use verb::Verb;

@@ -10,6 +10,7 @@ use informer::{EventType, Informer, Recorder};
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod};
 use kube::runtime::watcher;
 use kube::{Api, Client};
+use machinery::Verb;
 use machinery::selector::LabelSelector;
 use machinery::status::{ApiError, Reason};
 use parking_lot::Mutex;
@@ -325,13 +326,13 @@ fn list(rules: &Rules, series: &[Series]) -> Listed {
         name: format!("{resource}/{metric}"),
         kind: "MetricValueList",
         namespaced,
-        verbs: &["get"],
+        verbs: &[Verb::Get],
     });
     let external = external.into_iter().take(MOST_LISTED).map(|name| Resource {
         name,
         kind: "ExternalMetricValueList",
         namespaced: true,
-        verbs: &["get"],
+        verbs: &[Verb::Get],
     });
     Listed { custom: custom.collect(), external: external.collect() }
 }

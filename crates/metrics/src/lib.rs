@@ -29,6 +29,7 @@ use http::{Method, Request, Response};
 use informer::Informers;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Client;
+use machinery::Verb;
 use machinery::status::{ApiError, Reason};
 
 use crate::application::ApplicationMetrics;
@@ -55,7 +56,7 @@ pub struct Resource {
     /// Whether it is in namespaces.
     pub namespaced: bool,
     /// What can be done with it.
-    pub verbs: &'static [&'static str],
+    pub verbs: &'static [Verb<'static>],
 }
 
 /// The groups with their versions, in the order of preference.
@@ -95,7 +96,7 @@ impl Api {
                     name: name.to_owned(),
                     kind,
                     namespaced,
-                    verbs: &["get", "list"],
+                    verbs: &[Verb::Get, Verb::List],
                 })
                 .into(),
             group => self.0.application.resources(group),

@@ -1,5 +1,7 @@
 //! The static part of a kind: its row in the resource table, as its file writes it.
 
+use machinery::Verb;
+
 /// The static part of a kind: its names, its scope, what can be done with it.
 ///
 /// Written with one of the constructors and struct update:
@@ -223,14 +225,16 @@ impl Subresource {
 
     /// The verbs discovery lists for it.
     #[must_use]
-    pub const fn verbs(self) -> &'static [&'static str] {
+    pub const fn verbs(self) -> &'static [Verb<'static>] {
         match self {
-            Self::Status | Self::Scale | Self::EphemeralContainers | Self::Resize => &["get", "patch", "update"],
-            Self::Finalize => &["update"],
-            Self::Binding | Self::Eviction | Self::Token => &["create"],
-            Self::Log => &["get"],
-            Self::Exec | Self::Attach | Self::PortForward => &["create", "get"],
-            Self::Proxy => &["create", "delete", "get", "patch", "update"],
+            Self::Status | Self::Scale | Self::EphemeralContainers | Self::Resize => {
+                &[Verb::Get, Verb::Patch, Verb::Update]
+            }
+            Self::Finalize => &[Verb::Update],
+            Self::Binding | Self::Eviction | Self::Token => &[Verb::Create],
+            Self::Log => &[Verb::Get],
+            Self::Exec | Self::Attach | Self::PortForward => &[Verb::Create, Verb::Get],
+            Self::Proxy => &[Verb::Create, Verb::Delete, Verb::Get, Verb::Patch, Verb::Update],
         }
     }
 

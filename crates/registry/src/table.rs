@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use machinery::Verb;
 use machinery::gvk::{GroupKind, GroupResource, GroupVersionKind};
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -128,8 +129,17 @@ impl ResourceInfo {
 
     /// The verbs discovery lists.
     #[must_use]
-    pub fn verbs(&self) -> &'static [&'static str] {
-        &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+    pub fn verbs(&self) -> &'static [Verb<'static>] {
+        &[
+            Verb::Create,
+            Verb::Delete,
+            Verb::DeleteCollection,
+            Verb::Get,
+            Verb::List,
+            Verb::Patch,
+            Verb::Update,
+            Verb::Watch,
+        ]
     }
 
     /// Group, version and kind.

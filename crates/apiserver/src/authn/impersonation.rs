@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
+use machinery::Verb;
 use machinery::status::ApiError;
 use percent_encoding::percent_decode_str;
 use registry::user::{ACCOUNT_PREFIX, AUTHENTICATED, UNAUTHENTICATED};
@@ -36,7 +37,7 @@ pub(crate) fn impersonated(
     }
     let permit = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
         let target = Target::Resource { group, version: "v1", resource, subresource, namespace, name };
-        let attributes = Attributes { user, verb: "impersonate", target };
+        let attributes = Attributes { user, verb: Verb::Impersonate, target };
         match authorizer.authorize(&attributes) {
             Decision::Allow(_) => Ok(()),
             Decision::Deny(why) => Err(authz::forbidden(&attributes, &why)),

@@ -5,6 +5,7 @@ use k8s_openapi::api::rbac::v1::{
     AggregationRule, ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef,
 };
 use machinery::GroupResource;
+use machinery::Verb;
 use machinery::status::ApiError;
 use registry::{User, WriteAttributes, cast};
 
@@ -68,7 +69,8 @@ impl Writer<'_> {
     ) -> Result<(), ApiError> {
         let resource = &self.write.target.resource.info().plural;
         // Nothing but the metadata changes: that gives nobody anything.
-        if old == Some(rules) && gathers == gathered || self.may("escalate", resource, self.name, self.namespace()) {
+        if old == Some(rules) && gathers == gathered || self.may(Verb::Escalate, resource, self.name, self.namespace())
+        {
             return Ok(());
         }
         if (gathers.is_some() || gathered.is_some()) && !self.missing(&everything()).is_empty() {
@@ -82,7 +84,7 @@ impl Writer<'_> {
             "ClusterRole" => ("clusterroles", ""),
             _ => ("roles", self.namespace()),
         };
-        if self.may("bind", resource, &role.name, self.namespace()) {
+        if self.may(Verb::Bind, resource, &role.name, self.namespace()) {
             return Ok(());
         }
         let rules = self.rbac.policy().role(namespace, role).cloned();
@@ -93,7 +95,7 @@ impl Writer<'_> {
     }
 
     /// Whether the writer has an explicit right that makes all of this no question.
-    fn may(&self, verb: &str, resource: &str, name: &str, namespace: &str) -> bool {
+    fn may(&self, verb: Verb<'_>, resource: &str, name: &str, namespace: &str) -> bool {
         let target = Target::Resource { group: GROUP, version: "v1", resource, subresource: "", namespace, name };
         let decision = self.rbac.authorize(&Attributes { user: self.user(), verb, target });
         matches!(decision, Decision::Allow(_))

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use k8s_openapi::api::rbac::v1::PolicyRule;
+use machinery::Verb;
 use machinery::references::PodReferences;
 use parking_lot::Mutex;
 use store::{Entry, EventKind, Key, Store, Watcher};
@@ -59,30 +60,28 @@ impl NodeRules {
         };
         let refuse = |why: &str| Err(why.to_owned());
         match (group, resource) {
-            ("", "secrets" | "configmaps") if !["get", "list", "watch"].contains(&verb) => {
-                refuse("can only read resources of this type")
-            }
+            ("", "secrets" | "configmaps") if !verb.is_read() => refuse("can only read resources of this type"),
             ("", "secrets" | "configmaps") if !whole => refuse("cannot read subresource"),
             ("", "secrets" | "configmaps") if namespace.is_empty() => {
                 refuse("can only read namespaced object of this type")
             }
             ("", "secrets") => related("secrets"),
             ("", "configmaps") => related("configmaps"),
-            ("", "persistentvolumeclaims") if subresource == "status" && ["get", "update", "patch"].contains(&verb) => {
+            ("", "persistentvolumeclaims")
+                if subresource == "status" && matches!(verb, Verb::Get | Verb::Update | Verb::Patch) =>
+            {
                 related("persistentvolumeclaims")
             }
             // Upstream's kubelets ask for a claim again and again until it is bound; these watch it.
-            ("", "persistentvolumeclaims") if !["get", "list", "watch"].contains(&verb) => {
-                refuse("can only read resources of this type")
-            }
-            ("", "persistentvolumes") if verb != "get" => refuse("can only get individual resources of this type"),
+            ("", "persistentvolumeclaims") if !verb.is_read() => refuse("can only read resources of this type"),
+            ("", "persistentvolumes") if verb != Verb::Get => refuse("can only get individual resources of this type"),
             ("", "persistentvolumeclaims") => related("persistentvolumeclaims"),
             ("", "persistentvolumes") => match self.claim_of(name) {
                 Some((namespace, claim)) if self.refers(node, "persistentvolumeclaims", &namespace, &claim) => Ok(()),
                 _ => Err(format!("no relationship found between node '{node}' and this object")),
             },
-            ("", "serviceaccounts") if whole && verb == "get" => related("serviceaccounts"),
-            ("", "serviceaccounts") if verb != "create" || name.is_empty() => {
+            ("", "serviceaccounts") if whole && verb == Verb::Get => related("serviceaccounts"),
+            ("", "serviceaccounts") if verb != Verb::Create || name.is_empty() => {
                 refuse("can only create tokens for individual service accounts")
             }
             ("", "serviceaccounts") if subresource != "token" => {
@@ -90,18 +89,20 @@ impl NodeRules {
             }
             ("", "serviceaccounts") => related("serviceaccounts"),
             ("coordination.k8s.io", "leases") => match (verb, namespace) {
-                ("get" | "create" | "update" | "patch" | "delete", LEASES) if verb == "create" || name == node => {
+                (Verb::Get | Verb::Create | Verb::Update | Verb::Patch | Verb::Delete, LEASES)
+                    if verb == Verb::Create || name == node =>
+                {
                     Ok(())
                 }
-                ("get" | "create" | "update" | "patch" | "delete", LEASES) => {
+                (Verb::Get | Verb::Create | Verb::Update | Verb::Patch | Verb::Delete, LEASES) => {
                     refuse("can only access node lease with the same name as the requesting node")
                 }
-                ("get" | "create" | "update" | "patch" | "delete", _) => {
+                (Verb::Get | Verb::Create | Verb::Update | Verb::Patch | Verb::Delete, _) => {
                     Err(format!("can only access leases in the {LEASES:?} system namespace"))
                 }
                 _ => refuse("can only get, create, update, patch, or delete a node lease"),
             },
-            ("storage.k8s.io", "csinodes") if verb != "create" && name != node => {
+            ("storage.k8s.io", "csinodes") if verb != Verb::Create && name != node => {
                 refuse("can only access CSINode with the same name as the requesting node")
             }
             _ => self.fixed(attributes),

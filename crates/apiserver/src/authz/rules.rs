@@ -18,7 +18,7 @@ fn has(items: &[String], item: &str) -> bool {
 
 /// Whether the rule allows what is asked for.
 pub(crate) fn allows(rule: &PolicyRule, attributes: &Attributes<'_>) -> bool {
-    if !has(&rule.verbs, attributes.verb) {
+    if !has(&rule.verbs, attributes.verb.as_str()) {
         return false;
     }
     match attributes.target {
@@ -147,6 +147,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use machinery::Verb;
+
     use crate::User;
 
     fn rule(value: Value) -> PolicyRule {
@@ -160,7 +162,7 @@ mod tests {
             let (group, resource) = resource.split_once('|').unwrap_or(("", resource));
             let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
             let target = Target::Resource { group, version: "v1", resource, subresource, namespace: "x", name };
-            let attributes = Attributes { user: &user, verb, target };
+            let attributes = Attributes { user: &user, verb: verb.into(), target };
             assert_eq!(allows(&rule(what.clone()), &attributes), expect, "{what} {verb} {resource} {subresource}");
         };
         let pods = json!({ "verbs": ["get"], "apiGroups": [""], "resources": ["pods", "pods/log"] });
@@ -191,7 +193,7 @@ mod tests {
             ("*", "/metrics", true),
         ] {
             let rule = rule(json!({ "verbs": ["get"], "nonResourceURLs": [pattern] }));
-            let attributes = Attributes { user: &user, verb: "get", target: Target::Path(path) };
+            let attributes = Attributes { user: &user, verb: Verb::Get, target: Target::Path(path) };
             assert_eq!(allows(&rule, &attributes), expect, "{pattern} {path}");
         }
     }

@@ -143,12 +143,12 @@ impl Wanted {
                 namespace: &namespace,
                 name: &name,
             };
-            authorizer.authorize(&Attributes { user, verb: &verb, target })
+            authorizer.authorize(&Attributes { user, verb: verb.as_str().into(), target })
         } else {
             let wanted = self.path.as_ref();
             let path = wanted.map(|wanted| text(&wanted.path)).unwrap_or_default();
             let verb = wanted.map(|wanted| text(&wanted.verb)).unwrap_or_default();
-            authorizer.authorize(&Attributes { user, verb: &verb, target: Target::Path(&path) })
+            authorizer.authorize(&Attributes { user, verb: verb.as_str().into(), target: Target::Path(&path) })
         };
         let (allowed, reason) = match decision {
             Decision::Allow(why) => (true, why.as_deref().unwrap_or_default().to_owned()),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use machinery::Verb;
 use machinery::status::ApiError;
 use registry::{EscalationCheck, Subresource, WebhookCall, WebhookClient, WriteAttributes};
 use serde_json::{Value, json};
@@ -214,7 +215,7 @@ struct Row {
     plural: String,
     kind: String,
     namespaced: bool,
-    verbs: Vec<&'static str>,
+    verbs: Vec<Verb<'static>>,
     subresources: Vec<Subresource>,
 }
 
@@ -268,22 +269,22 @@ impl Row {
     }
 
     /// What a verb sends to a subresource of `name`. `None` for a read, which no webhook sees.
-    fn below(&self, subresource: Subresource, verb: &str, name: &str, current: &Value) -> Option<Sent> {
+    fn below(&self, subresource: Subresource, verb: Verb<'_>, name: &str, current: &Value) -> Option<Sent> {
         use Subresource::{Attach, Binding, Eviction, Exec, PortForward, Proxy, Scale, Token};
         let path = format!("{}/{}", self.path(name), subresource.name());
         let method = match verb {
-            "get" => "GET",
-            "create" => "POST",
-            "update" => "PUT",
-            "patch" => "PATCH",
-            "delete" => "DELETE",
+            Verb::Get => "GET",
+            Verb::Create => "POST",
+            Verb::Update => "PUT",
+            Verb::Patch => "PATCH",
+            Verb::Delete => "DELETE",
             other => panic!("{other} of {path}"),
         };
         let (operation, path, body) = match (subresource, verb) {
             (Exec | Attach, _) => ("CONNECT", format!("{path}?stdout=true&command=ls"), Value::Null),
             (PortForward, _) => ("CONNECT", path, Value::Null),
             (Proxy, _) => ("CONNECT", format!("{path}/healthz"), Value::Null),
-            (_, "get") => return None,
+            (_, Verb::Get) => return None,
             (Binding, _) => {
                 ("CREATE", path, json!({ "metadata": { "name": name }, "target": { "kind": "Node", "name": "n" } }))
             }
@@ -291,7 +292,7 @@ impl Row {
                 ("CREATE", path, json!({ "metadata": { "name": name }, "deleteOptions": { "dryRun": ["All"] } }))
             }
             (Token, _) => ("CREATE", path, json!({ "spec": {} })),
-            (_, "patch") => ("UPDATE", path, json!({ "metadata": { "labels": { "more": "yes" } } })),
+            (_, Verb::Patch) => ("UPDATE", path, json!({ "metadata": { "labels": { "more": "yes" } } })),
             (Scale, _) => {
                 let metadata = json!({ "name": name });
                 (
@@ -392,7 +393,7 @@ async fn whatever_the_api_serves_passes_admission() {
     assert!(rows.len() > 50, "{}", rows.len());
     for row in rows {
         if row.kind.ends_with("Review") {
-            assert_eq!(row.verbs, ["create"]);
+            assert_eq!(row.verbs, [Verb::Create]);
             let attributes = json!({ "verb": "get", "resource": "pods", "namespace": "default" });
             let spec = match row.kind.as_str() {
                 "TokenReview" => json!({ "token": "x" }),
@@ -407,7 +408,16 @@ async fn whatever_the_api_serves_passes_admission() {
             continue;
         }
         // A verb that is new must find its place here.
-        let known = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+        let known = [
+            Verb::Create,
+            Verb::Delete,
+            Verb::DeleteCollection,
+            Verb::Get,
+            Verb::List,
+            Verb::Patch,
+            Verb::Update,
+            Verb::Watch,
+        ];
         assert!(row.verbs.iter().all(|verb| known.contains(verb)), "{:?}", row.verbs);
         let [first, second] = row.names();
         for name in [&first, &second] {
@@ -422,7 +432,7 @@ async fn whatever_the_api_serves_passes_admission() {
         for subresource in &row.subresources {
             for verb in subresource.verbs() {
                 let current = stored(&fixture, &path).await;
-                if let Some(sent) = row.below(*subresource, verb, &first, &current) {
+                if let Some(sent) = row.below(*subresource, *verb, &first, &current) {
                     check(&fixture, &recorder, sent, &mut problems).await;
                 }
             }

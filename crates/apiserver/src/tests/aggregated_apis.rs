@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
+use machinery::Verb;
 use serde_json::{Value, json};
 
 use super::support::{Fixture, pod};
@@ -35,7 +36,7 @@ async fn extended() -> Fixture {
         singular: String::new(),
         kind: kind.to_owned(),
         namespaced: true,
-        verbs: &["get", "list"],
+        verbs: &[Verb::Get, Verb::List],
         short_names: Vec::new(),
         categories: Vec::new(),
     };
