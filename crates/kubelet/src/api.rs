@@ -9,10 +9,10 @@ use streaming::stats::Summary;
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeError, PodRef, Streams};
 
 use crate::pod::View;
-use crate::pod::waiting::WaitingReason;
 use crate::pods::Pods;
 use crate::shared::Shared;
 use crate::stats::Statistics;
+use crate::types::waiting::WaitingReason;
 
 /// The kubelet's answers.
 pub(crate) struct Api {

@@ -9,8 +9,8 @@ use parking_lot::{Mutex, MutexGuard};
 use runtime::{Auth, Error, Image, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use crate::pod::waiting::{Waiting, WaitingReason};
 use crate::time::go_duration;
+use crate::types::waiting::{Waiting, WaitingReason};
 
 /// When an image is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

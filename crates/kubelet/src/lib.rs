@@ -19,6 +19,9 @@
 //! A pod that completed stays `Terminated`, with its containers for their logs, until somebody deletes it. Whatever the
 //! runtime has of pods that the API does not know is ended and removed, once the API has told what it knows.
 //!
+//! Inside, a module imports only those further right: `pods` → [`pod`] → `shared` → what a pod is made with (`images`, `objects`,
+//! `pleg`, `container`, `volumes`) → [`values`] and [`types`].
+//!
 //! Fake nodes, which are objects without a machine, are kept by [`fake_node`].
 //!
 //! # What survives a restart
@@ -54,6 +57,8 @@ pub mod test_runtime;
 #[cfg(test)]
 mod testing;
 mod time;
+mod types;
+mod values;
 mod volumes;
 
 use std::os::unix::fs::DirBuilderExt;

@@ -20,8 +20,8 @@ use machinery::references::PodReferences;
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
-use crate::container::References;
 use crate::time::{after, between};
+use crate::types::References;
 use crate::volumes::claim;
 
 /// A resource version as the number it is. Nothing if a server uses something else.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::health::{Health, Monitor};
-use crate::pod::observed::Observed;
+use crate::types::observed::Observed;
 
 /// Called when something changed for one pod; must return at once.
 pub(crate) type Notify = Box<dyn Fn() + Send + Sync>;

@@ -10,10 +10,8 @@
 //! A worker owns all that is known of its pod as one [`state::PodState`], and [`transition::StateMachine::apply`] is the
 //! one function that changes it.
 
-pub(crate) mod desired;
 mod execute;
 mod message;
-pub(crate) mod observed;
 mod operations;
 pub(crate) mod plan;
 mod probing;
@@ -23,7 +21,6 @@ pub(crate) mod step;
 mod sync;
 mod termination_message;
 mod transition;
-pub(crate) mod waiting;
 mod worker;
 
 pub(crate) use message::{Message, View};

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
 use crate::mailbox::{Keyed, Mailbox};
-use crate::pod::desired::DesiredPod;
 use crate::pod::{Message, View, Worker};
 use crate::shared::Shared;
+use crate::types::desired::DesiredPod;
 use crate::volumes::{PodDirectory, directories};
 
 /// PodEvent for the manager.

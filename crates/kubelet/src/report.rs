@@ -3,7 +3,7 @@
 use informer::{EventType, Recorder};
 use k8s_openapi::api::core::v1::ObjectReference;
 
-use crate::pod::desired::DesiredPod;
+use crate::types::desired::DesiredPod;
 
 /// Writes the kubelet's events.
 #[derive(Clone)]
@@ -53,7 +53,7 @@ impl Reporter {
             uid: Some(desired.identity.uid.clone()),
             field_path: container
                 .and_then(|name| desired.container(name))
-                .map(crate::pod::desired::DesiredContainer::field_path),
+                .map(crate::types::desired::DesiredContainer::field_path),
             ..ObjectReference::default()
         };
         self.recorder.event(&about, type_, reason, message);

@@ -13,12 +13,12 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::container::files::Resolver;
-use crate::container::resources::Allocatable;
 use crate::container::services;
 use crate::images::Images;
 use crate::objects::Objects;
 use crate::pleg::Pleg;
 use crate::report::Reporter;
+use crate::values::resources::Allocatable;
 
 /// The longest resolver configuration of the machine that is read, in bytes.
 const LONGEST_RESOLV_CONF: u64 = 64 << 10;

@@ -8,12 +8,12 @@ use k8s_openapi::api::core::v1::Pod;
 use runtime::{Container, ContainerState, Image, PodIdentity, Sandbox, TerminationReason};
 use serde_json::{Value, json};
 
-use crate::pod::desired::DesiredPod;
 use crate::pod::plan::Inputs;
 use crate::pod::state::PodState;
 use crate::pod::step::Step;
 use crate::probes::ProbeKind;
 use crate::time::after;
+use crate::types::desired::DesiredPod;
 
 /// A second of the test's clock.
 pub(crate) fn at(second: u64) -> Timestamp {

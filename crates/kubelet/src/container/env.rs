@@ -1,26 +1,13 @@
 //! A container's environment.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, PersistentVolume, Pod, PodSpec, Secret};
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec};
 
-use super::expand::expand;
-use super::fields::{self, Addresses};
-use super::resources::{self, Allocatable};
-
-/// The ConfigMaps and Secrets a pod refers to, as far as they exist, by name.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct References {
-    /// ConfigMaps.
-    pub(crate) config_maps: HashMap<String, Arc<ConfigMap>>,
-    /// Secrets.
-    pub(crate) secrets: HashMap<String, Arc<Secret>>,
-    /// Service account tokens by audience, or why there is none.
-    pub(crate) tokens: HashMap<String, Result<String, String>>,
-    /// The volumes behind claims, or why there is none, by the claim.
-    pub(crate) claims: HashMap<String, Result<Arc<PersistentVolume>, String>>,
-}
+use crate::types::References;
+use crate::values::expand;
+use crate::values::fields::{self, Addresses};
+use crate::values::resources::{self, Allocatable};
 
 /// All that an environment is made from.
 #[derive(Debug, Clone, Copy)]
@@ -165,6 +152,8 @@ impl Environment {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! Why a container's configuration cannot be made.
 
-use crate::pod::waiting::WaitingReason;
+use crate::types::waiting::WaitingReason;
 
 /// Why a container cannot be asked for. Each is the message of the container's waiting state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

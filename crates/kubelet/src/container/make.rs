@@ -11,13 +11,15 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::PodSpec;
 use runtime::{ContainerConfig, Image, Mount, Propagation, Sandbox};
 
-use super::env::{self, References};
+use super::env;
 use super::error::ConfigError;
-use super::fields::Addresses;
 use super::files::{Resolver, domain, hostname, hosts};
-use super::resources::{self, Allocatable};
-use super::{expand, security};
-use crate::pod::desired::{DesiredContainer, DesiredPod};
+use super::security;
+use crate::types::References;
+use crate::types::desired::{DesiredContainer, DesiredPod};
+use crate::values::expand;
+use crate::values::fields::Addresses;
+use crate::values::resources::{self, Allocatable};
 use crate::volumes::{Mounted, PodDirectory, SubPaths, mounts};
 
 /// Where a container that does not say otherwise leaves its last words.

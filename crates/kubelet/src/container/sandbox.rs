@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::PodSpec;
 use runtime::{PortMapping, Protocol, SandboxConfig};
 
 use super::files::{domain, kernel_name};
-use crate::pod::desired::DesiredPod;
+use crate::types::desired::DesiredPod;
 
 /// How to make the sandbox of a pod, in a cluster of this domain.
 pub(crate) fn config(desired: &DesiredPod, attempt: u32, cluster_domain: &str) -> SandboxConfig {

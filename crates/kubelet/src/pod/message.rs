@@ -5,10 +5,10 @@ use std::sync::Arc;
 use informer::Cause;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-use super::desired::DesiredPod;
-use super::observed::Observed;
 use crate::mailbox::Keyed;
 use crate::probes::ProbeKind;
+use crate::types::desired::DesiredPod;
+use crate::types::observed::Observed;
 
 /// A message to the worker of a pod.
 #[derive(Debug)]

@@ -10,15 +10,15 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use runtime::{Error, Image};
 use tokio_util::sync::CancellationToken;
 
-use super::desired::{DesiredContainer, DesiredPod};
 use super::status;
-use super::waiting::{Waiting, WaitingReason};
-use crate::container::References;
 use crate::container::make::{self, Material};
 use crate::container::sandbox;
 use crate::hooks;
 use crate::probes::Target;
 use crate::shared::Shared;
+use crate::types::References;
+use crate::types::desired::{DesiredContainer, DesiredPod};
+use crate::types::waiting::{Waiting, WaitingReason};
 use crate::volumes::{self, Mounted, PodDirectory, Sources};
 
 /// How long a post-start hook may take. Upstream has no limit; a worker that waits for ever helps nobody.

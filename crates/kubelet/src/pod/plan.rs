@@ -12,11 +12,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use runtime::{Container, ContainerState};
 
-use super::desired::{ContainerKind, DesiredContainer, DesiredPod};
-use super::observed::Observed;
 use super::state::PodState;
-use super::waiting::{Waiting, WaitingReason};
 use crate::probes::{ProbeKind, ProbeResults};
+use crate::types::desired::{ContainerKind, DesiredContainer, DesiredPod};
+use crate::types::observed::Observed;
+use crate::types::waiting::{Waiting, WaitingReason};
 
 /// Where in its life a pod is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,12 +8,12 @@ use runtime::ContainerState;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::desired::{ContainerKind, DesiredPod};
 use super::message::Message;
 use super::plan::{Inputs, Stage};
 use crate::mailbox::Mailbox;
 use crate::probes::{self, Assignment, ProbeKind, Target};
 use crate::shared::Shared;
+use crate::types::desired::{ContainerKind, DesiredPod};
 
 /// The running probes, by container id.
 #[derive(Default)]

@@ -12,14 +12,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 use runtime::Image;
 
-use super::desired::DesiredPod;
-use super::observed::Observed;
 use super::step::{Step, StepEvent};
-use super::waiting::{Waiting, WaitingReason};
 use crate::backoff::BackOff;
-use crate::container::References;
 use crate::probes::ProbeResults;
 use crate::time::after;
+use crate::types::References;
+use crate::types::desired::DesiredPod;
+use crate::types::observed::Observed;
+use crate::types::waiting::{Waiting, WaitingReason};
 use crate::volumes::Mounted;
 
 /// What was tried for one container of the specification, and when it is tried again.

@@ -10,11 +10,11 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, PodIP, PodStatus};
 use machinery::phase::PodPhase;
 
-use super::desired::{ContainerKind, DesiredContainer, RestartPolicy};
 use super::plan::{Inputs, Stage, deadline_exceeded};
-use super::waiting::Waiting;
-use crate::container::resources::qos_class;
 use crate::time::api_time;
+use crate::types::desired::{ContainerKind, DesiredContainer, RestartPolicy};
+use crate::types::waiting::Waiting;
+use crate::values::resources::qos_class;
 
 pub(crate) use patch::{differs, patch, urgent};
 

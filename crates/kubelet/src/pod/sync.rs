@@ -109,8 +109,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::pod::waiting::{Waiting, WaitingReason};
     use crate::testing::{pod, state_of};
+    use crate::types::waiting::{Waiting, WaitingReason};
 
     #[test]
     fn why_nothing_is_done() {

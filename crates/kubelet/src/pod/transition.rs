@@ -8,19 +8,19 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use runtime::ContainerState;
 
-use super::desired::DesiredPod;
 use super::message::Message;
-use super::observed::Observed;
 use super::operations::{NotStarted, OperationOutcome};
 use super::plan::{Action, Stage};
 use super::state::{PodState, StatusWrite, Stopping};
 use super::status;
 use super::step::{Step, StepEvent};
-use super::waiting::{Waiting, WaitingReason};
 use crate::images::PullPolicy;
 use crate::objects::version;
 use crate::probes::ProbeKind;
 use crate::time::after;
+use crate::types::desired::DesiredPod;
+use crate::types::observed::Observed;
+use crate::types::waiting::{Waiting, WaitingReason};
 
 /// What failed for a reason that only somebody else can remove is tried again after this time.
 const RETRY: Duration = Duration::from_secs(10);

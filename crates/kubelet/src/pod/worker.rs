@@ -13,7 +13,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::desired::DesiredPod;
 use super::message::{Message, View};
 use super::operations::{self, OperationOutcome};
 use super::plan::{self, Inputs, Plan, Stage};
@@ -26,6 +25,7 @@ use crate::mailbox::Mailbox;
 use crate::objects::Notify;
 use crate::shared::Shared;
 use crate::time::between;
+use crate::types::desired::DesiredPod;
 use crate::volumes::PodDirectory;
 
 /// How long an ending worker lets the runtime finish what it is making.

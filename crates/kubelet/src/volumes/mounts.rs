@@ -8,7 +8,7 @@ use runtime::{Mount, Propagation};
 
 use super::subpath::{self, Source, SubPaths};
 use super::{Mounted, Mounting, PodDirectory};
-use crate::container::expand;
+use crate::values::expand;
 
 /// The mounts of `container`, and what must be held until it has been started. The error is the message of
 /// `CreateContainerConfigError`. Blocks: sub-paths are created and bound.

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource, Secret, Volume,
 };
 
-use crate::container::References;
-use crate::container::fields;
-use crate::container::resources::{self, Allocatable};
+use crate::types::References;
+use crate::values::fields;
+use crate::values::resources::{self, Allocatable};
 
 /// Permissions of files unless the volume says otherwise.
 const DEFAULT_MODE: u32 = 0o644;

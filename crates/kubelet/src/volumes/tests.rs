@@ -3,8 +3,8 @@
 use std::os::unix::fs::{MetadataExt, symlink};
 
 use super::*;
-use crate::container::References;
-use crate::container::resources::Allocatable;
+use crate::types::References;
+use crate::values::resources::Allocatable;
 use k8s_openapi::api::core::v1::{ConfigMap, Container};
 use serde_json::json;
 use std::sync::Arc;

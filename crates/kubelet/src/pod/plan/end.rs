@@ -5,8 +5,8 @@ use std::time::Duration;
 use runtime::Container;
 
 use super::{Action, Inputs, Plan};
-use crate::pod::desired::ContainerKind;
 use crate::time::{after, between};
+use crate::types::desired::ContainerKind;
 
 /// How many containers of one name are kept while the pod lives: the last one and its predecessor.
 const KEPT: usize = 2;

@@ -6,12 +6,12 @@ use k8s_openapi::api::core::v1::Probe;
 use runtime::{Container, ContainerState};
 
 use super::{Action, Initialization, Inputs, Plan, deadline, end, has_started, initialization, is_over};
-use crate::pod::desired::{ContainerKind, DesiredContainer};
 use crate::pod::state::RetryState;
 use crate::pod::step::Step;
-use crate::pod::waiting::WaitingReason;
 use crate::probes::ProbeKind;
 use crate::time::{after, between, go_duration};
+use crate::types::desired::{ContainerKind, DesiredContainer};
+use crate::types::waiting::WaitingReason;
 
 /// What a process killed by the kernel exits with.
 const KILLED: i32 = 137;

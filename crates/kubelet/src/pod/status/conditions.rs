@@ -4,9 +4,9 @@ use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 
 use machinery::phase::{ConditionStatus, PodPhase};
 
-use crate::pod::desired::ContainerKind;
 use crate::pod::plan::Inputs;
 use crate::time::api_time;
+use crate::types::desired::ContainerKind;
 
 /// One condition without its times.
 struct Verdict {

@@ -7,11 +7,11 @@ use k8s_openapi::api::core::v1::{
 use runtime::{Container, ContainerState, TerminationReason};
 
 use super::Facts;
-use crate::pod::desired::{ContainerKind, DesiredContainer};
 use crate::pod::plan::{Inputs, Stage, has_started};
-use crate::pod::waiting::WaitingReason;
 use crate::probes::ProbeKind;
 use crate::time::api_time;
+use crate::types::desired::{ContainerKind, DesiredContainer};
+use crate::types::waiting::WaitingReason;
 
 pub(super) fn status(inputs: Inputs<'_>, facts: Facts<'_>, desired: &DesiredContainer) -> ContainerStatus {
     let history = inputs.runtime.history(desired.name());
