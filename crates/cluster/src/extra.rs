@@ -11,15 +11,13 @@ use docker::{Docker, Subnet};
 use futures::future::join_all;
 use informer::{Informer, ObjectKey};
 use k8s_openapi::api::core::v1::Node;
+use machinery::well_known::{EXTRA_NODE, NODE_CAPACITY};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::Error;
 use crate::kubelets::Kubelets;
-
-const EXTRA: (&str, &str) = ("coracle.dev/node", "extra");
-const CAPACITY: &str = "coracle.dev/capacity";
 
 /// A further node that runs.
 struct Running {
@@ -138,7 +136,7 @@ impl Nodes {
 
 fn is_extra(node: &Node) -> bool {
     let annotations = node.metadata.annotations.as_ref();
-    annotations.and_then(|all| all.get(EXTRA.0)).is_some_and(|value| value == EXTRA.1)
+    annotations.and_then(|all| all.get(EXTRA_NODE.0)).is_some_and(|value| value == EXTRA_NODE.1)
 }
 
 fn is_going(node: &Node) -> bool {
@@ -148,7 +146,7 @@ fn is_going(node: &Node) -> bool {
 /// What a node offers; what cannot be read offers nothing of its own.
 fn capacity(node: &Node) -> BTreeMap<String, String> {
     let annotations = node.metadata.annotations.as_ref();
-    let said = annotations.and_then(|all| all.get(CAPACITY));
+    let said = annotations.and_then(|all| all.get(NODE_CAPACITY));
     said.and_then(|said| serde_json::from_str(said).ok()).unwrap_or_default()
 }
 

@@ -8,6 +8,7 @@ use apiserver::{ApiServer, User};
 use docker::{Docker, Network};
 use informer::Informers;
 use kubelet::NetworkState;
+use machinery::well_known::CONTROL_PLANE;
 use runtime::Runtime;
 use tokio::sync::watch;
 
@@ -34,7 +35,7 @@ impl Kubelets {
         let mut config = self.config(name, self.network.gateway, self.profile.pods());
         config.pod_cidr = self.network.node_range(0).map(|range| range.to_string());
         // One machine is everything at once: `kubectl get nodes` shows the role, and pods need no toleration for it.
-        config.labels.insert("node-role.kubernetes.io/control-plane".to_owned(), String::new());
+        config.labels.insert(CONTROL_PLANE.to_owned(), String::new());
         self.start(config, self.docker.clone())
     }
 

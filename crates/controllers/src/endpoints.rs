@@ -22,6 +22,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use machinery::selector::LabelSelector;
+use machinery::well_known::ZONE;
 
 use self::slices::{MANAGED_BY_LABEL, MANAGER, SliceWrite, Snapshot};
 use crate::client::{Api, Error, ok_if_not_found};
@@ -33,8 +34,6 @@ use crate::{meta, pods};
 const BY_SELECTOR: &str = "controllers/selector";
 /// The index under which a slice is found by its Service and who keeps it; see [`kept_by`].
 const BY_SERVICE: &str = "controllers/service";
-/// The label of a node that names its zone.
-const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// For so long changes are gathered, so that Pods that become ready together are written together.
 const GATHER: Duration = Duration::from_millis(2);
 
@@ -278,5 +277,5 @@ fn kept_by(manager: &str, service: &ObjectKey) -> String {
 }
 
 fn zone(node: &Node) -> Option<&str> {
-    node.metadata.labels.as_ref()?.get(ZONE_LABEL).map(String::as_str)
+    node.metadata.labels.as_ref()?.get(ZONE).map(String::as_str)
 }

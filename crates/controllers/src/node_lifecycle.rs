@@ -23,6 +23,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::watcher;
+use machinery::well_known::NODE_LEASES;
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
 use tokio::time::Instant;
@@ -33,9 +34,6 @@ use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
 use crate::meta::ConditionStatus;
 use crate::{meta, pods};
-
-/// Where nodes keep their leases.
-const LEASES: &str = "kube-node-lease";
 
 /// A sign of life: when the lease was renewed and when the status was written, as the node says.
 type Sign = (Option<MicroTime>, Option<Time>);
@@ -75,7 +73,7 @@ impl Controller for NodeLifecycle {
     fn new(context: &Context, queue: WorkQueue<String>) -> Self {
         let (nodes, pods) = (context.informer(), context.informer::<Pod>());
         pods.index(pods::BY_NODE, pods::node_names);
-        let api = kube::Api::namespaced(context.client.clone(), LEASES);
+        let api = kube::Api::namespaced(context.client.clone(), NODE_LEASES);
         Self {
             recorder: context.recorder("node-controller"),
             client: context.client.clone(),

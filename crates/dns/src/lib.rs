@@ -43,6 +43,7 @@ use hickory_server::Server;
 use informer::{Cause, Causes, Ending, Informers, ObjectKey, ReconcileReporter, services_of};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use machinery::well_known::{CLUSTER_DOMAIN, RESOLV_CONF};
 use parking_lot::RwLock;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
@@ -87,11 +88,11 @@ impl Config {
     /// The defaults, listening at `listen`.
     pub fn new(listen: SocketAddr) -> Self {
         Self {
-            domain: "cluster.local".to_owned(),
+            domain: CLUSTER_DOMAIN.to_owned(),
             listen,
             address: None,
             subnets: Vec::new(),
-            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            resolv_conf: PathBuf::from(RESOLV_CONF),
         }
     }
 }

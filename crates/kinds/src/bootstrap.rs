@@ -1,13 +1,14 @@
 //! The objects every cluster has from its first moment.
 
 use machinery::status::ApiError;
+use machinery::well_known::{NODE_LEASES, PROVISIONER};
 use registry::{Registry, Target};
 use serde_json::{Value, json};
 
 use crate::priority_class::SYSTEM_CLASSES;
 
 /// The namespaces there always are.
-const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", NODE_LEASES];
 
 /// What [`SYSTEM_CLASSES`] are for, in upstream's words.
 const SYSTEM_CLASSES_ARE: [&str; 2] = [
@@ -60,7 +61,7 @@ pub async fn bootstrap(registry: &Registry, port: u16) -> Result<(), ApiError> {
 fn standard_class() -> Value {
     json!({
         "metadata": { "annotations": { "storageclass.kubernetes.io/is-default-class": "true" } },
-        "provisioner": "coracle.dev/local-path",
+        "provisioner": PROVISIONER,
         "reclaimPolicy": "Delete",
         "volumeBindingMode": "Immediate",
         "allowVolumeExpansion": true,

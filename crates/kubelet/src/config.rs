@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use machinery::well_known::{CLUSTER_DOMAIN, RESOLV_CONF};
 use tokio::sync::watch;
 
 /// Whether pods have the network that they should.
@@ -84,7 +85,7 @@ impl Config {
             state_dir,
             pod_cidr: None,
             cluster_dns: Vec::new(),
-            cluster_domain: "cluster.local".to_owned(),
+            cluster_domain: CLUSTER_DOMAIN.to_owned(),
             kubelet_version: "v1.36.0".to_owned(),
             labels: BTreeMap::new(),
             max_pods: 110,
@@ -93,7 +94,7 @@ impl Config {
             parallel_starts: (cpus * 2).max(4),
             run_local_image_when_offline: true,
             network: None,
-            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            resolv_conf: PathBuf::from(RESOLV_CONF),
             lease_period: Duration::from_secs(10),
             status_check_period: Duration::from_secs(10),
             status_period: Duration::from_secs(300),

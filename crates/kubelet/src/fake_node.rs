@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, Request};
 use kube::{Client, Resource};
+use machinery::well_known::FAKE_NODE;
 use parking_lot::{Mutex, MutexGuard};
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -34,9 +35,6 @@ pub use self::api::node_api;
 
 use self::addresses::Addresses;
 use self::pod::PodAction;
-
-/// The annotation of a fake node, and its value.
-pub const ANNOTATION: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
 
 /// The index under which a pod is found by its node.
 const BY_NODE: &str = "fake-node/node";
@@ -74,7 +72,7 @@ impl Handle {
 /// Whether `node` is a fake node.
 pub fn is_fake(node: &Node) -> bool {
     let annotations = node.metadata.annotations.as_ref();
-    annotations.and_then(|all| all.get(ANNOTATION.0)).is_some_and(|value| value == ANNOTATION.1)
+    annotations.and_then(|all| all.get(FAKE_NODE.0)).is_some_and(|value| value == FAKE_NODE.1)
 }
 
 /// Starts to serve the fake nodes. Without any, it costs nothing.

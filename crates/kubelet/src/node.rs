@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeSpec, NodeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use machinery::well_known::{ARCH, HOSTNAME, OS};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -308,9 +309,9 @@ fn own_labels(config: &Config, machine: &Machine) -> BTreeMap<String, String> {
         arch => arch,
     };
     let own = [
-        ("kubernetes.io/hostname", config.node_name.as_str()),
-        ("kubernetes.io/os", "linux"),
-        ("kubernetes.io/arch", arch),
+        (HOSTNAME, config.node_name.as_str()),
+        (OS, "linux"),
+        (ARCH, arch),
         ("beta.kubernetes.io/os", "linux"),
         ("beta.kubernetes.io/arch", arch),
     ];

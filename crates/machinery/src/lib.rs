@@ -57,6 +57,7 @@ pub mod selector;
 pub mod status;
 pub mod validate;
 pub mod verb;
+pub mod well_known;
 
 pub use field::{ErrorList, FieldError, Path};
 pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};

@@ -11,6 +11,7 @@ use informer::Informer;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
+use machinery::well_known::FAKE_NODE;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -102,5 +103,5 @@ impl Collector {
 /// A fake node uses nothing, so it is not asked.
 fn has_kubelet(node: &Node) -> bool {
     let annotations = node.metadata.annotations.as_ref();
-    !annotations.is_some_and(|annotations| annotations.contains_key("kwok.x-k8s.io/node"))
+    !annotations.is_some_and(|annotations| annotations.contains_key(FAKE_NODE.0))
 }

@@ -11,6 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, Request};
 use kube::{Api, Client, Resource};
 use machinery::phase::ConditionStatus;
+use machinery::well_known::{BOUND_BY_CONTROLLER, SELECTED_NODE};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -18,8 +19,6 @@ use tokio::sync::watch;
 use crate::storage::{Promise, is_bound};
 use crate::types::PodInfo;
 
-/// On a claim: the node for which its volume is to be made.
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// So long volumes may take to be made and bound: upstream's number.
 const VOLUME_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -81,7 +80,7 @@ pub(crate) async fn keep_promises(
                 let reference = json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim",
                     "namespace": namespace, "name": name, "uid": uid });
                 let patch = json!({
-                    "metadata": { "annotations": { "pv.kubernetes.io/bound-by-controller": "yes" } },
+                    "metadata": { "annotations": { BOUND_BY_CONTROLLER: "yes" } },
                     "spec": { "claimRef": reference },
                 });
                 let api: Api<PersistentVolume> = Api::all(client.clone());

@@ -9,11 +9,10 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use machinery::placement::selects;
 use machinery::quantity::Quantity;
 use machinery::selector::LabelSelector;
+use machinery::well_known::BIND_COMPLETED;
 
 use crate::types::{NodeInfo, Refusal};
 
-/// On a claim: its binding to a volume is complete.
-const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 /// The provisioner of classes whose volumes somebody makes by hand.
 const BY_HAND: &str = "kubernetes.io/no-provisioner";
 

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use machinery::Verb;
 use machinery::references::PodReferences;
+use machinery::well_known::NODE_LEASES;
 use parking_lot::Mutex;
 use store::{Entry, EventKind, Key, Store, Watcher};
 
@@ -16,8 +17,6 @@ use super::rules::allows;
 use super::{Attributes, Target, bootstrap};
 
 const PODS: &str = "core/pods";
-/// The namespace of the leases of nodes.
-const LEASES: &str = "kube-node-lease";
 
 /// The rules of kubelets.
 pub(super) struct NodeRules {
@@ -89,16 +88,16 @@ impl NodeRules {
             }
             ("", "serviceaccounts") => related("serviceaccounts"),
             ("coordination.k8s.io", "leases") => match (verb, namespace) {
-                (Verb::Get | Verb::Create | Verb::Update | Verb::Patch | Verb::Delete, LEASES)
+                (Verb::Get | Verb::Create | Verb::Update | Verb::Patch | Verb::Delete, NODE_LEASES)
                     if verb == Verb::Create || name == node =>
                 {
                     Ok(())
                 }
-                (Verb::Get | Verb::Create | Verb::Update | Verb::Patch | Verb::Delete, LEASES) => {
+                (Verb::Get | Verb::Create | Verb::Update | Verb::Patch | Verb::Delete, NODE_LEASES) => {
                     refuse("can only access node lease with the same name as the requesting node")
                 }
                 (Verb::Get | Verb::Create | Verb::Update | Verb::Patch | Verb::Delete, _) => {
-                    Err(format!("can only access leases in the {LEASES:?} system namespace"))
+                    Err(format!("can only access leases in the {NODE_LEASES:?} system namespace"))
                 }
                 _ => refuse("can only get, create, update, patch, or delete a node lease"),
             },

@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
+use machinery::well_known::{FAKE_NODE, TAINT_NOT_READY, TAINT_UNREACHABLE, TAINT_UNSCHEDULABLE};
 
 use crate::meta;
 use crate::meta::ConditionStatus;
 
 /// A node that is silent for so long is given up.
 pub(crate) const GRACE: Duration = Duration::from_secs(40);
-
-const NOT_READY: &str = "node.kubernetes.io/not-ready";
-const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
 /// Conditions other than Ready, by the value for which new Pods are kept away, and the taint that does it.
 const PRESSURES: [(&str, &str); 4] = [
@@ -49,8 +46,8 @@ pub(crate) fn plan(node: &Node, silent_for: Duration, others_down: bool, now: Ti
     let mut wanted: Vec<(&str, &str)> = Vec::new();
     if let Some(key) = match ready {
         Some(ConditionStatus::True) | None => None,
-        Some(ConditionStatus::False) => Some(NOT_READY),
-        Some(ConditionStatus::Unknown) => Some(UNREACHABLE),
+        Some(ConditionStatus::False) => Some(TAINT_NOT_READY),
+        Some(ConditionStatus::Unknown) => Some(TAINT_UNREACHABLE),
     } {
         wanted.push((key, "NoSchedule"));
         if !others_down {
@@ -60,7 +57,7 @@ pub(crate) fn plan(node: &Node, silent_for: Duration, others_down: bool, now: Ti
     let pressures = PRESSURES.iter().filter(|(type_, _)| value(type_) == Some(ConditionStatus::True));
     wanted.extend(pressures.map(|(_, key)| (*key, "NoSchedule")));
     if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
-        wanted.push((UNSCHEDULABLE, "NoSchedule"));
+        wanted.push((TAINT_UNSCHEDULABLE, "NoSchedule"));
     }
     Plan {
         taints: taints(node, &wanted, now),
@@ -78,7 +75,7 @@ pub(crate) fn is_ready(node: &Node) -> bool {
 /// Whether `node` is a fake node, which no kubelet keeps alive: it is never silent. The annotation is KWOK's.
 pub(crate) fn is_fake(node: &Node) -> bool {
     let annotations = node.metadata.annotations.as_ref();
-    annotations.and_then(|all| all.get("kwok.x-k8s.io/node")).is_some_and(|value| value == "fake")
+    annotations.and_then(|all| all.get(FAKE_NODE.0)).is_some_and(|value| value == FAKE_NODE.1)
 }
 
 /// The condition of this type.
@@ -131,10 +128,10 @@ fn taints(node: &Node, wanted: &[(&str, &str)], now: Timestamp) -> Option<Vec<Ta
 
 fn is_ours(taint: &Taint) -> bool {
     match taint.effect.as_str() {
-        "NoExecute" => [NOT_READY, UNREACHABLE].contains(&taint.key.as_str()),
+        "NoExecute" => [TAINT_NOT_READY, TAINT_UNREACHABLE].contains(&taint.key.as_str()),
         "NoSchedule" => {
             let pressure = PRESSURES.iter().any(|(_, key)| taint.key == *key);
-            pressure || [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&taint.key.as_str())
+            pressure || [TAINT_NOT_READY, TAINT_UNREACHABLE, TAINT_UNSCHEDULABLE].contains(&taint.key.as_str())
         }
         _ => false,
     }

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use machinery::quantity::Quantity;
+use machinery::well_known::HOSTNAME;
 use serde_json::json;
 
 use super::claims::{self, Facts, Note, Plan};
@@ -169,7 +170,7 @@ impl Binder {
     /// The label by which volumes are tied to a node.
     fn hostname(&self, node: &str) -> String {
         let known = self.nodes.get(&ObjectKey::new("", node));
-        let label = known.as_ref().and_then(|node| node.metadata.labels.as_ref()?.get("kubernetes.io/hostname"));
+        let label = known.as_ref().and_then(|node| node.metadata.labels.as_ref()?.get(HOSTNAME));
         label.map_or(node, String::as_str).to_owned()
     }
 

@@ -5,19 +5,12 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::quantity::Quantity;
+pub(super) use machinery::well_known::{BIND_COMPLETED, BOUND_BY_CONTROLLER, PROVISIONED_BY, SELECTED_NODE};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 use crate::meta;
 
-/// On a claim: it was bound once, so a missing volume means lost data.
-pub(super) const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
-/// On a claim or volume: the binding was the controller's idea, so the controller may undo it.
-pub(super) const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
-/// On a volume: who made it, and so can remove it.
-pub(super) const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
-/// On a claim whose class waits for a consumer: the node the scheduler chose for that.
-pub(super) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// On a claim: who is to make its volume; the second is the older name of the first.
 pub(super) const PROVISIONERS: [&str; 2] =
     ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];

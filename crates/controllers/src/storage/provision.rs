@@ -14,15 +14,14 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use machinery::well_known::HOSTNAME;
+pub(crate) use machinery::well_known::PROVISIONER;
 
 use super::facts::{BOUND_BY_CONTROLLER, DELETION_FINALIZER, PROVISIONED_BY, mode};
 use crate::meta;
 
-/// The provisioner's name, as classes refer to it.
-pub(crate) const PROVISIONER: &str = "coracle.dev/local-path";
 /// So much of a claim's name is in that of its directory.
 const NAME_MAX: usize = 100;
-const HOSTNAME: &str = "kubernetes.io/hostname";
 
 /// Where the directories are.
 #[derive(Debug, Clone)]

@@ -13,23 +13,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use machinery::quantity::Quantity as Amount;
+use machinery::well_known::{ARCH, CONTROL_PLANE, EXTRA_NODE, FAKE_NODE, HOSTNAME, NODE_CAPACITY, OS};
 
 use super::{ask, require_running};
 use crate::cli::{NodeAdd, NodeCommand, NodeDelete};
 use crate::output;
 
-/// The annotation of a fake node: KWOK's convention.
-const FAKE: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
-/// The taint of such a node: pods that could run for real do, and only those that fit nowhere else seem to.
+/// The taint of a fake node: pods that could run for real do, and only those that fit nowhere else seem to.
 const FAKE_EFFECT: &str = "PreferNoSchedule";
-/// The annotation of a further node on this machine, for which the daemon runs a kubelet, and what it offers.
-const EXTRA: (&str, &str) = ("coracle.dev/node", "extra");
-const CAPACITY: &str = "coracle.dev/capacity";
 /// Upstream's most pods on a node.
 const DEFAULT_PODS: u32 = 110;
 /// How often it is looked whether nodes are Ready.
 const LOOK: Duration = Duration::from_millis(50);
-const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 const GPU: &str = "nvidia.com/gpu";
 /// So many requests are under way at once.
 const AT_ONCE: usize = 16;
@@ -117,9 +112,9 @@ fn here(name: String, add: &NodeAdd) -> Result<Node> {
 }
 
 fn here_with(name: String, offered: BTreeMap<&str, String>) -> Node {
-    let mut annotations = BTreeMap::from([(EXTRA.0.to_owned(), EXTRA.1.to_owned())]);
+    let mut annotations = BTreeMap::from([(EXTRA_NODE.0.to_owned(), EXTRA_NODE.1.to_owned())]);
     if !offered.is_empty() {
-        annotations.insert(CAPACITY.to_owned(), serde_json::json!(offered).to_string());
+        annotations.insert(NODE_CAPACITY.to_owned(), serde_json::json!(offered).to_string());
     }
     let metadata = ObjectMeta { name: Some(name), annotations: Some(annotations), ..ObjectMeta::default() };
     Node { metadata, ..Node::default() }
@@ -127,7 +122,7 @@ fn here_with(name: String, offered: BTreeMap<&str, String>) -> Node {
 
 fn fake_node(name: String, add: &NodeAdd) -> Result<Node> {
     let mut all = BTreeMap::from(
-        [("kubernetes.io/hostname", name.as_str()), ("kubernetes.io/os", "linux"), ("kubernetes.io/arch", "amd64")]
+        [(HOSTNAME, name.as_str()), (OS, "linux"), (ARCH, "amd64")]
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
     all.extend(labels(add)?);
@@ -143,7 +138,7 @@ fn fake_node(name: String, add: &NodeAdd) -> Result<Node> {
         metadata: ObjectMeta {
             name: Some(name),
             labels: Some(all),
-            annotations: Some(BTreeMap::from([(FAKE.0.to_owned(), FAKE.1.to_owned())])),
+            annotations: Some(BTreeMap::from([(FAKE_NODE.0.to_owned(), FAKE_NODE.1.to_owned())])),
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec { taints: Some(taints_of_fake_node(add)?), ..NodeSpec::default() }),
@@ -171,8 +166,8 @@ fn taints(add: &NodeAdd) -> Result<Option<Vec<Taint>>> {
 /// The taints that were asked for, and the one that keeps pods on real nodes while there is room, unless its key was given.
 fn taints_of_fake_node(add: &NodeAdd) -> Result<Vec<Taint>> {
     let mut taints = taints(add)?.unwrap_or_default();
-    if !taints.iter().any(|taint| taint.key == FAKE.0) {
-        let (key, value) = (FAKE.0.to_owned(), Some(FAKE.1.to_owned()));
+    if !taints.iter().any(|taint| taint.key == FAKE_NODE.0) {
+        let (key, value) = (FAKE_NODE.0.to_owned(), Some(FAKE_NODE.1.to_owned()));
         taints.push(Taint { key, value, effect: FAKE_EFFECT.to_owned(), time_added: None });
     }
     Ok(taints)
@@ -240,7 +235,7 @@ fn row(node: &Node) -> [String; 8] {
 /// `fake`, `control-plane` for the node that the cluster came with, else `worker`.
 fn kind(node: &Node) -> &'static str {
     let has = |map: &Option<BTreeMap<String, String>>, key: &str| map.as_ref().and_then(|map| map.get(key)).cloned();
-    if has(&node.metadata.annotations, FAKE.0).as_deref() == Some(FAKE.1) {
+    if has(&node.metadata.annotations, FAKE_NODE.0).as_deref() == Some(FAKE_NODE.1) {
         return "fake";
     }
     match has(&node.metadata.labels, CONTROL_PLANE) {

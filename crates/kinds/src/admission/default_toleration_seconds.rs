@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
 use machinery::status::ApiError;
+use machinery::well_known::{TAINT_NOT_READY, TAINT_UNREACHABLE};
 use registry::admission::{AdmissionPlugin, Attributes, PODS, object_of_mut};
 use registry::object::Object;
 
@@ -11,7 +12,7 @@ use crate::common::{list, text};
 
 /// How long a pod stays there.
 const SECONDS: i64 = 300;
-const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+const TAINTS: [&str; 2] = [TAINT_NOT_READY, TAINT_UNREACHABLE];
 
 /// The plugin.
 pub(super) struct DefaultTolerationSeconds;

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use machinery::gvk::GroupResource;
 use machinery::status::ApiError;
+use machinery::well_known::NODE_LEASES;
 use registry::admission::{AdmissionPlugin, Attributes, Operation, PODS, object_of};
 use registry::kind::Subresource;
 use registry::object::{Object, cast};
@@ -21,8 +22,6 @@ use crate::common::text;
 const CLOSED: &str = "node-restriction.kubernetes.io/";
 /// Marks a pod that mirrors a file on the node.
 const MIRROR: &str = "kubernetes.io/config.mirror";
-/// The namespace of the leases of nodes.
-const LEASES: &str = "kube-node-lease";
 
 /// The plugin.
 pub(super) struct NodeRestriction;
@@ -54,8 +53,8 @@ impl AdmissionPlugin for NodeRestriction {
                 Some(new) => labels_and_taints(node, object_of(Some(new))?, old.map(cast).transpose()?),
                 None => None,
             },
-            ("coordination.k8s.io", "leases") if attributes.namespace != LEASES => {
-                Some(format!("can only access leases in the {LEASES:?} system namespace"))
+            ("coordination.k8s.io", "leases") if attributes.namespace != NODE_LEASES => {
+                Some(format!("can only access leases in the {NODE_LEASES:?} system namespace"))
             }
             ("coordination.k8s.io", "leases") if name != node => {
                 Some("can only access node lease with the same name as the requesting node".to_owned())

@@ -8,13 +8,12 @@ use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use machinery::well_known::NODE_LEASES;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::shared::Shared;
 
-/// Where the Leases of nodes are.
-const NAMESPACE: &str = "kube-node-lease";
 /// How long a Lease holds.
 const SECONDS: i32 = 40;
 /// How soon a failed renewal is tried again.
@@ -38,7 +37,7 @@ pub(crate) async fn renew(shared: Arc<Shared>, cancel: CancellationToken) {
 }
 
 async fn once(client: &Client, name: &str) -> Result<(), kube::Error> {
-    let api: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
+    let api: Api<Lease> = Api::namespaced(client.clone(), NODE_LEASES);
     let now = MicroTime(jiff::Timestamp::now());
     let patch = json!({ "spec": { "renewTime": now, "holderIdentity": name, "leaseDurationSeconds": SECONDS } });
     let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
@@ -52,7 +51,7 @@ async fn once(client: &Client, name: &str) -> Result<(), kube::Error> {
     let lease = Lease {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
-            namespace: Some(NAMESPACE.to_owned()),
+            namespace: Some(NODE_LEASES.to_owned()),
             owner_references: Some(vec![OwnerReference {
                 api_version: "v1".to_owned(),
                 kind: "Node".to_owned(),

@@ -6,12 +6,9 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
 use machinery::phase::PodPhase;
+use machinery::well_known::{PROVISIONED_BY, PROVISIONER};
 
 use super::local;
-
-/// Marks volumes of the cluster's own provisioner.
-const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
-const PROVISIONER: &str = "coracle.dev/local-path";
 
 /// The name of the claim behind `volume` of `pod`; nothing if it is not a claim's. An ephemeral volume's claim is called
 /// after the pod.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use machinery::status::ApiError;
+use machinery::well_known::NODE_LEASES;
 use store::{CommitError, Encoded, Entry, Op, Transaction};
 
 use super::charge::Charged;
@@ -133,7 +134,7 @@ fn is_terminating(object: &dyn Object) -> bool {
 fn is_heartbeat(resource: &dyn ResourceOps, entry: &Entry) -> bool {
     match &*resource.info().storage {
         "core/nodes" => true,
-        "coordination.k8s.io/leases" => &*entry.key.namespace == "kube-node-lease",
+        "coordination.k8s.io/leases" => &*entry.key.namespace == NODE_LEASES,
         _ => false,
     }
 }

@@ -1,6 +1,7 @@
 //! Nodes that were cordoned take no new pods, except those that tolerate it.
 
 use k8s_openapi::api::core::v1::Taint;
+use machinery::well_known::TAINT_UNSCHEDULABLE;
 
 use super::taint_toleration::tolerates;
 use crate::cache::Cache;
@@ -14,11 +15,8 @@ impl Plugin for NodeUnschedulable {
     }
 
     fn filter<'a>(&'a self, pod: &'a Candidate, _cache: &'a Cache) -> Filtering<'a> {
-        let cordoned = Taint {
-            key: "node.kubernetes.io/unschedulable".to_owned(),
-            effect: "NoSchedule".to_owned(),
-            ..Taint::default()
-        };
+        let cordoned =
+            Taint { key: TAINT_UNSCHEDULABLE.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
         if tolerates(pod.spec(), &cordoned) {
             return Filtering::Skip;
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use machinery::placement::wants_node;
 use machinery::selector::{LabelSelector, Operator, Requirement};
+use machinery::well_known::{HOSTNAME, ZONE};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -12,8 +13,6 @@ use super::taint_toleration::repels;
 use crate::cache::Cache;
 use crate::framework::{Candidate, Check, ClusterEvent, Filtering, MAX_SCORE, NodeInfo, Plugin, PodInfo, Refusal};
 
-const HOSTNAME: &str = "kubernetes.io/hostname";
-const ZONE: &str = "topology.kubernetes.io/zone";
 /// What upstream prefers for pods of workloads that say nothing.
 const SYSTEM_DEFAULTS: [(&str, i32); 2] = [(HOSTNAME, 3), (ZONE, 5)];
 
