@@ -6,13 +6,14 @@
 //! quantities. Its part of the subnet is in `spec.podCIDR`, so that it gets the same one after a restart.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::convert::Infallible;
 
 use docker::{Docker, Subnet};
 use futures::future::join_all;
-use informer::{Informer, ObjectKey};
+use informer::{Action, Informer, ObjectKey, WorkQueue};
 use k8s_openapi::api::core::v1::Node;
 use machinery::well_known::{EXTRA_NODE, NODE_CAPACITY};
-use tokio::sync::mpsc;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -31,21 +32,24 @@ struct Running {
 /// Runs kubelets for further nodes until cancelled. Their containers go on running then.
 pub(crate) async fn run(kubelets: Kubelets, cancel: CancellationToken) {
     let informer = kubelets.informers.informer::<Node>();
-    let (sender, mut changed) = mpsc::unbounded_channel();
+    let queue: WorkQueue<ObjectKey> = kubelets.informers.queue("extra_node");
+    let changed = queue.clone();
     informer.on_change(move |change| {
         if [&change.old, &change.new].into_iter().flatten().any(|node| is_extra(node)) {
-            // Nobody listens any more when all is about to end.
-            let _ = sender.send(change.key());
+            changed.add_changed(change);
         }
     });
-    let mut nodes = Nodes { kubelets, informer, running: HashMap::new() };
-    if cancel.run_until_cancelled(nodes.informer.synced()).await.is_some() {
-        nodes.sweep().await;
-        while let Some(Some(key)) = cancel.run_until_cancelled(changed.recv()).await {
-            nodes.settle(&key).await;
-        }
+    let nodes = Mutex::new(Nodes { kubelets, informer: informer.clone(), running: HashMap::new() });
+    if cancel.run_until_cancelled(informer.synced()).await.is_some() {
+        nodes.lock().await.sweep().await;
+        let nodes = &nodes;
+        informer::run(queue, 1, cancel, |key: ObjectKey| async move {
+            nodes.lock().await.settle(&key).await;
+            Ok::<_, Infallible>(Action::AwaitChange)
+        })
+        .await;
     }
-    join_all(nodes.running.into_values().map(|node| node.kubelet.shutdown())).await;
+    join_all(nodes.into_inner().running.into_values().map(|node| node.kubelet.shutdown())).await;
 }
 
 struct Nodes {
