@@ -9,11 +9,12 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use crate::steps::{root, say};
 
 /// The rows of ARCHITECTURE.md: a crate may import crates of lower rows only.
-const ROWS: [&[&str]; 6] = [
+const ROWS: [&[&str]; 7] = [
     &["machinery", "store", "streaming", "http-client", "hostfs"],
-    &["registry", "informer", "runtime"],
-    &["kinds"],
-    &["apiserver", "controllers", "scheduler", "kubelet", "docker", "proxy", "dns", "metrics", "addons"],
+    &["registry", "informer", "runtime", "addons"],
+    &["kinds", "addon-gang"],
+    &["apiserver", "controllers", "scheduler", "kubelet", "docker", "proxy", "dns", "metrics"],
+    &["addon-lws", "addon-rbg"],
     &["cluster"],
     &["coracle"],
 ];
@@ -105,9 +106,16 @@ fn imports() -> Result<Vec<String>> {
     let metadata = MetadataCommand::new().current_dir(root()).no_deps().exec()?;
     let mut faults = Vec::new();
     for package in &metadata.packages {
+        let folder = package.manifest_path.strip_prefix(root()).unwrap_or(&package.manifest_path);
         let Some(importer) = crate_name(&package.name) else {
+            if folder.starts_with("addons") || folder.starts_with("crates") {
+                faults.push(format!("{}: a crate's package is called coracle-NAME", package.name));
+            }
             continue;
         };
+        if folder.starts_with("addons") && !importer.starts_with("addon-") {
+            faults.push(format!("{importer}: an addon's package is called coracle-addon-NAME"));
+        }
         if row(importer).is_none() && !BESIDE.contains(&importer) {
             faults.push(format!("{importer} is in no row of xtask/src/tidy.rs and of ARCHITECTURE.md's code map"));
         }
@@ -148,7 +156,7 @@ fn row(name: &str) -> Option<usize> {
 fn rust_files() -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders: Vec<PathBuf> =
-        ["crates", "xtask", "tests", "bench"].iter().map(|folder| root().join(folder)).collect();
+        ["addons", "crates", "xtask", "tests", "bench"].iter().map(|folder| root().join(folder)).collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder)?.flatten() {
             let path = entry.path();

@@ -1,77 +1,72 @@
-//! What a cluster does not have from the start and can be given: kinds of other projects, for applications that are more
-//! than one workload.
+//! What addons are made with. An addon is a project's kinds of its own, which a cluster does not have from the start and can
+//! be given: a crate below `addons/`, with an [`Addon`] for the table of the composition root.
 //!
-//! | addon | kinds |
-//! |---|---|
-//! | `lws` | LeaderWorkerSet of leaderworkerset.x-k8s.io/v1 |
-//! | `rbg` | RoleBasedGroup, RoleBasedGroupSet and RoleBasedGroupScalingAdapter of workloads.x-k8s.io/v1alpha1 and v1alpha2 |
-//! | `gang` | PodGroup of scheduling.x-k8s.io/v1alpha1; PodGroup and Queue of scheduling.volcano.sh/v1beta1 |
+//! An addon is on while its CustomResourceDefinitions are there with the label [`LABEL`]: that is all the state it has.
+//! Kinds of other projects have, as a rule, their project's controller, webhook and scheduler beside them where somebody else
+//! installed the definition, and two of a kind would undo what the other does for ever. So what is built in for an addon asks
+//! [`installed`] first, and leaves alone what was installed under the same names without it.
 //!
-//! An addon is a set of CustomResourceDefinitions with the label [`LABEL`]: that they are there is all the state it has.
-//! Controllers, scheduler and admission that are built in for its kinds look for that label, so they leave alone what
-//! somebody else installed under the same names.
-//! Their shape is the published one; pod templates are left to the controllers that make pods of them, as the
-//! RoleBasedGroup's own definition leaves them.
-//!
-//! The crate knows what the definitions are, not how they get into a cluster.
+//! The definitions are derived from Rust types ([`kube::CustomResource`]); [`definition()`] and [`schema`] say what a derive
+//! cannot. The crate knows no kind, and not how definitions get into a cluster.
 
-#[cfg(test)]
-mod facts;
-mod gang;
-mod lws;
-mod rbg;
-mod schema;
+mod definition;
+pub mod schema;
+pub mod testing;
 
-pub use machinery::addon::LABEL;
-use machinery::addon::{GANG, LWS, RBG};
-use serde_json::Value;
+use std::collections::BTreeMap;
 
-/// A set of kinds.
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+
+pub use definition::{definition, definition_of_versions};
+
+/// The label of a CustomResourceDefinition that an addon installed; its value is the addon's name.
+pub const LABEL: &str = "coracle.dev/addon";
+
+/// An addon.
 #[derive(Debug, Clone, Copy)]
 pub struct Addon {
     /// Its name on the command line.
     pub name: &'static str,
-    /// What it is for.
+    /// What it is for, in a line.
     pub about: &'static str,
-    definitions: fn() -> Vec<Value>,
+    /// Makes its CustomResourceDefinitions, without the label.
+    pub definitions: fn() -> Vec<CustomResourceDefinition>,
+    /// The roles that its controllers need, and to whom they are bound, in the language of `apiserver::authz::bootstrap()`.
+    pub policy: &'static str,
 }
 
-/// All addons, in the order of their names.
-pub const ALL: [Addon; 3] = [
-    Addon {
-        name: GANG,
-        about: "PodGroups: pods that are scheduled together or not at all (scheduler-plugins, Volcano)",
-        definitions: gang::definitions,
-    },
-    Addon {
-        name: LWS,
-        about: "LeaderWorkerSet: groups of a leader and its workers, replicated as one",
-        definitions: lws::definitions,
-    },
-    Addon {
-        name: RBG,
-        about: "RoleBasedGroup: an application of several roles, each a workload of its own",
-        definitions: rbg::definitions,
-    },
-];
-
 impl Addon {
-    /// The addon of that name.
+    /// The CustomResourceDefinitions that make it up, with the label that says so.
     #[must_use]
-    pub fn find(name: &str) -> Option<&'static Self> {
-        ALL.iter().find(|addon| addon.name == name)
-    }
-
-    /// The CustomResourceDefinitions that make it up, as manifests.
-    #[must_use]
-    pub fn definitions(&self) -> Vec<Value> {
+    pub fn definitions(&self) -> Vec<CustomResourceDefinition> {
         let mut definitions = (self.definitions)();
         for definition in &mut definitions {
-            definition["metadata"]["labels"][LABEL] = self.name.into();
+            definition.metadata.labels.get_or_insert_default().insert(LABEL.to_owned(), self.name.to_owned());
         }
         definitions
     }
 }
 
+/// Whether a definition with these labels was installed by the addon of that name.
+#[must_use]
+pub fn installed(labels: Option<&BTreeMap<String, String>>, addon: &str) -> bool {
+    labels.and_then(|labels| labels.get(LABEL)).is_some_and(|name| name == addon)
+}
+
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_label_tells_whose_a_definition_is() {
+        let check = |labels: &[(&str, &str)], expected: bool| {
+            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            assert_eq!(installed(Some(&labels), "lws"), expected, "{labels:?}");
+        };
+        check(&[], false);
+        check(&[("app.kubernetes.io/name", "lws")], false);
+        check(&[(LABEL, "rbg")], false);
+        check(&[(LABEL, "lws"), ("app.kubernetes.io/name", "lws")], true);
+        assert!(!installed(None, "lws"));
+    }
+}

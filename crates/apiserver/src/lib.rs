@@ -55,20 +55,24 @@ pub use server::{ApiServer, Dependencies, NodeConnector};
 
 use std::sync::Arc;
 
+use registry::admission::AdmissionPlugin;
 use registry::{Registry, Storage};
 use store::OpenError;
 
 /// Opens the registry that an API server serves: its writes are checked by roles and bindings, its webhooks called by HTTPS.
-/// Answers with the authorizer as well, which reads the same roles.
+/// Answers with the authorizer as well, which reads the same roles. `addons` are the admission plugins of addons.
 ///
 /// # Errors
 /// When the store cannot be opened.
-pub fn open(options: registry::Options) -> Result<(Registry, Arc<authz::Rbac>), OpenError> {
+pub fn open(
+    options: registry::Options,
+    addons: &[&'static dyn AdmissionPlugin],
+) -> Result<(Registry, Arc<authz::Rbac>), OpenError> {
     let storage = Storage::open(options, kinds::all())?;
     let rbac = authz::Rbac::new(storage.store());
     let escalation = Arc::clone(&rbac) as _;
     let dependencies =
-        registry::Dependencies { escalation, webhooks: Arc::new(webhooks::Caller), plugins: &kinds::PLUGINS };
+        registry::Dependencies { escalation, webhooks: Arc::new(webhooks::Caller), plugins: kinds::plugins(addons) };
     Ok((Registry::new(storage, dependencies), rbac))
 }
 

@@ -28,7 +28,7 @@ use crate::kubelets::Kubelets;
 use crate::metrics_api::MetricsApi;
 use crate::profile::{Profile, ProfileLock, write_private};
 use crate::settings::Settings;
-use crate::{Error, descriptors, explain, extra, kubeconfig, names, network, service_network, store_health};
+use crate::{Error, addons, descriptors, explain, extra, kubeconfig, names, network, service_network, store_health};
 
 /// How long a start waits to hear whether cluster IPs work.
 const NETWORK_TIMEOUT: Duration = Duration::from_secs(15);
@@ -159,6 +159,7 @@ impl Cluster {
                 client: server.client(User::component("system:kube-controller-manager"), "default"),
                 informers: informers.clone(),
             },
+            addons::controllers(|user| server.client(user, "default")),
         );
         let proxy = start_proxy(&profile, &server, &informers, &network, &docker).await?;
         let network_told = service_network::tell(proxy.cluster_ips(), tell_network);
@@ -354,7 +355,7 @@ async fn open(
     let pki = profile.pki();
     let opened = tokio::task::spawn_blocking(move || {
         let pki = Pki::open(&pki)?;
-        let (registry, authorizer) = apiserver::open(options)?;
+        let (registry, authorizer) = apiserver::open(options, &addons::ADMISSION)?;
         Ok((registry, authorizer as Arc<dyn Authorizer>, Arc::new(pki)))
     });
     opened.await.unwrap_or_else(|error| Err(Error::Component { component: "store", reason: error.to_string() }))
@@ -396,7 +397,7 @@ async fn serve(
         }
     };
     kinds::bootstrap(&registry, port).await.map_err(Error::Bootstrap)?;
-    authz::bootstrap(&registry).await.map_err(Error::Bootstrap)?;
+    authz::bootstrap(&registry, &addons::policies()).await.map_err(Error::Bootstrap)?;
     if let Some(address) = for_pods {
         handle.server().publish_endpoints(address).await.map_err(Error::Bootstrap)?;
     }

@@ -20,6 +20,7 @@
 //!
 //! It knows neither HTTP nor Docker beyond handing one component to another.
 
+pub mod addons;
 mod cluster;
 mod connect;
 mod descriptors;

@@ -14,7 +14,7 @@ use crate::client::{Api, Error};
 /// By this one sees whether somebody changed an object: its UID, and its generation where the kind has one, else its
 /// version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub struct Mark {
     uid: Option<String>,
     generation: Option<i64>,
     version: Option<String>,
@@ -22,7 +22,7 @@ pub(crate) struct Mark {
 
 impl Mark {
     /// That of the object with this metadata.
-    pub(crate) fn of(metadata: &ObjectMeta) -> Self {
+    pub fn of(metadata: &ObjectMeta) -> Self {
         let version = if metadata.generation.is_none() { metadata.resource_version.clone() } else { None };
         Self { uid: metadata.uid.clone(), generation: metadata.generation, version }
     }
@@ -32,7 +32,7 @@ impl Mark {
 type Sent = HashMap<(String, String), (u32, Mark)>;
 
 /// Applies objects on behalf of those that own them.
-pub(crate) struct Applier {
+pub struct Applier {
     client: Client,
     manager: &'static str,
     /// What was applied last for each owner.
@@ -42,12 +42,15 @@ pub(crate) struct Applier {
 
 impl Applier {
     /// An applier by this name of a field manager.
-    pub(crate) fn new(client: Client, manager: &'static str) -> Self {
+    pub fn new(client: Client, manager: &'static str) -> Self {
         Self { client, manager, sent: Mutex::default() }
     }
 
     /// Makes sure of `object`, which belongs to `owner`, while what is there has the mark `there`.
-    pub(crate) async fn apply(&self, owner: &ObjectKey, object: &Value, there: Option<Mark>) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn apply(&self, owner: &ObjectKey, object: &Value, there: Option<Mark>) -> Result<(), Error> {
         let named = (text(&object["kind"]).to_owned(), text(&object["metadata"]["name"]).to_owned());
         let hash = machinery::hash::object_hash(object);
         let as_left = |(sent, left): &(u32, Mark)| *sent == hash && there.as_ref() == Some(left);
@@ -66,7 +69,7 @@ impl Applier {
     }
 
     /// Forgets what was applied for an owner that is gone.
-    pub(crate) fn forget(&self, owner: &ObjectKey) {
+    pub fn forget(&self, owner: &ObjectKey) {
         self.sent().remove(owner);
     }
 
@@ -80,7 +83,7 @@ fn text(value: &Value) -> &str {
 }
 
 /// The resource of a kind whose plural is a regular one.
-pub(crate) fn resource(api_version: &str, kind: &str) -> ApiResource {
+pub fn resource(api_version: &str, kind: &str) -> ApiResource {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     ApiResource::from_gvk_with_plural(
         &GroupVersionKind::gvk(group, version, kind),

@@ -9,13 +9,14 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, ObjectList, PartialObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::dynamic::ParseDynamicObjectError;
 use kube::core::{DynamicResourceScope, Status};
 use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// A [`kube::Api`] whose writes are recorded for the reconcile that makes them.
-pub(crate) struct Api<K> {
+pub struct Api<K> {
     inner: kube::Api<K>,
     kind: Arc<str>,
     namespace: String,
@@ -26,12 +27,12 @@ where
     K::DynamicType: Default,
 {
     /// Objects of cluster scope, or those of all namespaces.
-    pub(crate) fn all(client: Client) -> Self {
+    pub fn all(client: Client) -> Self {
         Self::all_with(client, &K::DynamicType::default())
     }
 
     /// The objects of a namespace.
-    pub(crate) fn namespaced(client: Client, namespace: &str) -> Self
+    pub fn namespaced(client: Client, namespace: &str) -> Self
     where
         K: Resource<Scope = NamespaceResourceScope>,
     {
@@ -42,12 +43,12 @@ where
 
 impl<K: Resource> Api<K> {
     /// As [`Api::all`], of a kind that is known at run time.
-    pub(crate) fn all_with(client: Client, type_: &K::DynamicType) -> Self {
+    pub fn all_with(client: Client, type_: &K::DynamicType) -> Self {
         Self { inner: kube::Api::all_with(client, type_), kind: K::kind(type_).into(), namespace: String::new() }
     }
 
     /// As [`Api::namespaced`], of a kind that is known at run time.
-    pub(crate) fn namespaced_with(client: Client, namespace: &str, type_: &K::DynamicType) -> Self
+    pub fn namespaced_with(client: Client, namespace: &str, type_: &K::DynamicType) -> Self
     where
         K: Resource<Scope = DynamicResourceScope>,
     {
@@ -96,30 +97,54 @@ pub(crate) fn code(error: &kube::Error) -> u16 {
 
 // Reads.
 impl<K: Resource + Clone + DeserializeOwned + Debug> Api<K> {
-    pub(crate) async fn get(&self, name: &str) -> kube::Result<K> {
+    /// As [`kube::Api::get`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get(&self, name: &str) -> kube::Result<K> {
         self.inner.get(name).await
     }
 
-    pub(crate) async fn get_metadata(&self, name: &str) -> kube::Result<PartialObjectMeta<K>> {
+    /// As [`kube::Api::get_metadata`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get_metadata(&self, name: &str) -> kube::Result<PartialObjectMeta<K>> {
         self.inner.get_metadata(name).await
     }
 
-    pub(crate) async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<K>> {
+    /// As [`kube::Api::list`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<K>> {
         self.inner.list(params).await
     }
 
-    pub(crate) async fn list_metadata(&self, params: &ListParams) -> kube::Result<ObjectList<PartialObjectMeta<K>>> {
+    /// As [`kube::Api::list_metadata`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn list_metadata(&self, params: &ListParams) -> kube::Result<ObjectList<PartialObjectMeta<K>>> {
         self.inner.list_metadata(params).await
     }
 
-    pub(crate) async fn get_scale(&self, name: &str) -> kube::Result<Scale> {
+    /// As [`kube::Api::get_scale`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get_scale(&self, name: &str) -> kube::Result<Scale> {
         self.inner.get_scale(name).await
     }
 }
 
 // Writes.
 impl<K: Resource + Clone + DeserializeOwned + Debug> Api<K> {
-    pub(crate) async fn create(&self, params: &PostParams, object: &K) -> kube::Result<K>
+    /// As [`kube::Api::create`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn create(&self, params: &PostParams, object: &K) -> kube::Result<K>
     where
         K: Serialize,
     {
@@ -128,21 +153,33 @@ impl<K: Resource + Clone + DeserializeOwned + Debug> Api<K> {
         self.record_answer(("create", ""), name, answer)
     }
 
-    pub(crate) async fn replace(&self, name: &str, params: &PostParams, object: &K) -> kube::Result<K>
+    /// As [`kube::Api::replace`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn replace(&self, name: &str, params: &PostParams, object: &K) -> kube::Result<K>
     where
         K: Serialize,
     {
         self.record_answer(("update", ""), name, self.inner.replace(name, params, object).await)
     }
 
-    pub(crate) async fn replace_status(&self, name: &str, params: &PostParams, object: &K) -> kube::Result<K>
+    /// As [`kube::Api::replace_status`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn replace_status(&self, name: &str, params: &PostParams, object: &K) -> kube::Result<K>
     where
         K: Serialize,
     {
         self.record_answer(("update", "status"), name, self.inner.replace_status(name, params, object).await)
     }
 
-    pub(crate) async fn replace_subresource(
+    /// As [`kube::Api::replace_subresource`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn replace_subresource(
         &self,
         subresource: &'static str,
         name: &str,
@@ -156,7 +193,11 @@ impl<K: Resource + Clone + DeserializeOwned + Debug> Api<K> {
         self.record_answer(("update", subresource), name, answer)
     }
 
-    pub(crate) async fn patch<P: Serialize + Debug>(
+    /// As [`kube::Api::patch`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn patch<P: Serialize + Debug>(
         &self,
         name: &str,
         params: &PatchParams,
@@ -165,7 +206,11 @@ impl<K: Resource + Clone + DeserializeOwned + Debug> Api<K> {
         self.record_answer(("patch", ""), name, self.inner.patch(name, params, patch).await)
     }
 
-    pub(crate) async fn patch_metadata<P: Serialize + Debug>(
+    /// As [`kube::Api::patch_metadata`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn patch_metadata<P: Serialize + Debug>(
         &self,
         name: &str,
         params: &PatchParams,
@@ -176,7 +221,11 @@ impl<K: Resource + Clone + DeserializeOwned + Debug> Api<K> {
         answer
     }
 
-    pub(crate) async fn patch_status<P: Serialize + Debug>(
+    /// As [`kube::Api::patch_status`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn patch_status<P: Serialize + Debug>(
         &self,
         name: &str,
         params: &PatchParams,
@@ -185,14 +234,22 @@ impl<K: Resource + Clone + DeserializeOwned + Debug> Api<K> {
         self.record_answer(("patch", "status"), name, self.inner.patch_status(name, params, patch).await)
     }
 
-    pub(crate) async fn delete(&self, name: &str, params: &DeleteParams) -> kube::Result<()> {
+    /// As [`kube::Api::delete`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn delete(&self, name: &str, params: &DeleteParams) -> kube::Result<()> {
         let answer = self.inner.delete(name, params).await;
         let deleted = answer.as_ref().map(|answer| answer.as_ref().left().map(Resource::meta)).map_err(code);
         self.record("delete", "", name, deleted);
         answer.map(drop)
     }
 
-    pub(crate) async fn delete_collection(&self, params: &DeleteParams, list: &ListParams) -> kube::Result<()> {
+    /// As [`kube::Api::delete_collection`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn delete_collection(&self, params: &DeleteParams, list: &ListParams) -> kube::Result<()> {
         let answer = self.inner.delete_collection(params, list).await;
         self.record("deletecollection", "", "", answer.as_ref().map(|_| None).map_err(code));
         answer.map(drop)
@@ -211,6 +268,16 @@ pub enum Error {
     /// An object could not be encoded.
     #[error("cannot encode an object")]
     Encode(#[from] serde_json::Error),
+    /// A custom resource is not what its kind's type has: it was stored under another schema.
+    #[error("cannot decode {kind} {key}")]
+    Decode {
+        /// The kind.
+        kind: String,
+        /// The object.
+        key: ObjectKey,
+        /// What is wrong with it.
+        source: ParseDynamicObjectError,
+    },
     /// A selector of an object means nothing.
     #[error("invalid selector")]
     Selector(#[from] machinery::selector::LabelSelectorError),
@@ -235,7 +302,7 @@ impl From<kube::Error> for Error {
 
 impl Error {
     /// What the API server said, if it was the API server that refused.
-    pub(crate) fn status(&self) -> Option<&Status> {
+    pub fn status(&self) -> Option<&Status> {
         match self {
             Self::Refused(status) => Some(status),
             _ => None,
@@ -243,22 +310,22 @@ impl Error {
     }
 
     /// Whether the object is not there, or not even its kind: of that an API server says no more than the code.
-    pub(crate) fn is_not_found(&self) -> bool {
+    pub fn is_not_found(&self) -> bool {
         self.status().is_some_and(|status| status.code == 404)
     }
 
     /// Whether an object of that name is there already.
-    pub(crate) fn is_already_exists(&self) -> bool {
+    pub fn is_already_exists(&self) -> bool {
         self.status().is_some_and(Status::is_already_exists)
     }
 
     /// Whether the object changed meanwhile, or another one has its name now.
-    pub(crate) fn is_conflict(&self) -> bool {
+    pub fn is_conflict(&self) -> bool {
         self.status().is_some_and(Status::is_conflict)
     }
 
     /// Whether the namespace is going away, so that nothing can be created in it.
-    pub(crate) fn is_namespace_terminating(&self) -> bool {
+    pub fn is_namespace_terminating(&self) -> bool {
         let details = self.status().and_then(|status| status.details.as_ref());
         let mut causes = details.into_iter().flat_map(|details| &details.causes);
         causes.any(|cause| cause.reason == "NamespaceTerminating")
@@ -266,7 +333,10 @@ impl Error {
 }
 
 /// The answer, or nothing if the object is not there: then there is nothing left to do to it.
-pub(crate) fn ok_if_not_found<T>(answer: kube::Result<T>) -> Result<Option<T>, Error> {
+///
+/// # Errors
+/// Any other failure of the request.
+pub fn ok_if_not_found<T>(answer: kube::Result<T>) -> Result<Option<T>, Error> {
     match answer.map_err(Error::from) {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_not_found() => Ok(None),
@@ -291,7 +361,7 @@ mod tests {
     use std::path::Path;
 
     /// Files that name `kube::Api` because they watch.
-    const WATCHES: [&str; 5] = ["addon.rs", "client.rs", "controller.rs", "kinds.rs", "node_lifecycle.rs"];
+    const WATCHES: [&str; 5] = ["client.rs", "controller.rs", "kinds.rs", "node_lifecycle.rs", "served.rs"];
 
     fn check(folder: &Path) {
         for entry in std::fs::read_dir(folder).expect("a folder") {
@@ -312,6 +382,8 @@ mod tests {
 
     #[test]
     fn every_write_passes_the_api_of_this_crate() {
-        check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+        let crate_ = Path::new(env!("CARGO_MANIFEST_DIR"));
+        check(&crate_.join("src"));
+        check(&crate_.join("../../addons"));
     }
 }

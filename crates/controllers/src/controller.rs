@@ -16,24 +16,25 @@ use crate::client::{Error, requeue_on_conflict};
 
 /// What a controller is made from.
 #[derive(Clone)]
-pub(crate) struct Context {
+pub struct Context {
     /// Writes.
-    pub(crate) client: Client,
+    pub client: Client,
     /// Reads.
-    pub(crate) informers: Informers,
-    pub(crate) config: Arc<Config>,
+    pub informers: Informers,
+    /// How the controllers are configured.
+    pub config: Arc<Config>,
     /// Triggered when the controller is to stop.
-    pub(crate) cancel: CancellationToken,
+    pub cancel: CancellationToken,
 }
 
 impl Context {
     /// The shared informer of all objects of a kind.
-    pub(crate) fn informer<K: Watched>(&self) -> Informer<K> {
+    pub fn informer<K: Watched>(&self) -> Informer<K> {
         self.informers.informer()
     }
 
     /// An informer of the controller's own, of the objects that `config` selects: they may be few among many.
-    pub(crate) fn informer_of_selected<K>(&self, config: watcher::Config) -> Informer<K>
+    pub fn informer_of_selected<K>(&self, config: watcher::Config) -> Informer<K>
     where
         K: Object,
         K::DynamicType: Clone + Default,
@@ -42,15 +43,16 @@ impl Context {
     }
 
     /// A recorder of Events that come from `component`.
-    pub(crate) fn recorder(&self, component: &'static str) -> Recorder {
+    pub fn recorder(&self, component: &'static str) -> Recorder {
         Recorder::new(self.client.clone(), component, None)
     }
 }
 
 /// A controller: from keys to writes, as in `sigs.k8s.io/controller-runtime`.
 ///
-/// To add one, implement this for a type in a file or folder of its own, and add its row to `ROWS`.
-pub(crate) trait Controller: Sized + Send + Sync + 'static {
+/// To add one, implement this for a type in a file or folder of its own, and add its row to `ROWS`; in an addon, to the rows
+/// that the composition root starts.
+pub trait Controller: Sized + Send + Sync + 'static {
     /// Its name in logs and metrics: that of upstream's work queue where it has one for the same.
     const NAME: &'static str;
     /// How many keys are worked on at once, of the number that is configured.
@@ -77,7 +79,7 @@ pub(crate) trait Controller: Sized + Send + Sync + 'static {
 }
 
 /// Runs a controller until the context's token is triggered; then the reconciles under way end.
-pub(crate) async fn run<C: Controller>(context: Context) {
+pub async fn run<C: Controller>(context: Context) {
     let queue = context.informers.queue(C::NAME);
     let controller = Arc::new(C::new(&context, queue.clone()));
     controller.watch();
@@ -103,16 +105,16 @@ pub(crate) async fn run<C: Controller>(context: Context) {
 }
 
 /// A controller in the table.
-pub(crate) struct Row {
+pub struct Row {
     /// Its name.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Runs it until the context's token is triggered.
-    pub(crate) run: fn(Context) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+    pub run: fn(Context) -> Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Row {
     /// The row of `C`.
-    pub(crate) const fn of<C: Controller>() -> Self {
+    pub const fn of<C: Controller>() -> Self {
         Self { name: C::NAME, run: |context| Box::pin(run::<C>(context)) }
     }
 }

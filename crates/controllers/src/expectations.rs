@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use crate::meta;
 
 /// How long an expectation is believed. No informer that works lags so far behind.
-pub(crate) const EXPECTATIONS_TIMEOUT: Duration = Duration::from_secs(10);
+pub const EXPECTATIONS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a write will show.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,7 @@ struct Entry {
 
 /// Expectations about objects of one kind, by the object that each was written for.
 #[derive(Debug, Default)]
-pub(crate) struct Expectations {
+pub struct Expectations {
     state: Mutex<State>,
 }
 
@@ -59,13 +59,13 @@ struct State {
 
 /// Names of objects that were written for one owner and not observed yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Pending {
+pub struct Pending {
     /// Those that were created.
-    pub(crate) present: BTreeSet<String>,
+    pub present: BTreeSet<String>,
     /// Those that were changed.
-    pub(crate) changed: BTreeSet<String>,
+    pub changed: BTreeSet<String>,
     /// Those that were deleted.
-    pub(crate) gone: BTreeSet<String>,
+    pub gone: BTreeSet<String>,
 }
 
 impl Pending {
@@ -76,19 +76,19 @@ impl Pending {
 
 impl Expectations {
     /// Expects `object` to appear: it is about to be created for `owner`.
-    pub(crate) fn expect_creation(&self, owner: &ObjectKey, object: ObjectKey) {
+    pub fn expect_creation(&self, owner: &ObjectKey, object: ObjectKey) {
         self.expect(owner, object, Expectation::Present);
     }
 
     /// Expects `object` to go: it is about to be deleted for `owner`.
-    pub(crate) fn expect_deletion<K: Metadata<Ty = ObjectMeta>>(&self, owner: &ObjectKey, object: &K) {
+    pub fn expect_deletion<K: Metadata<Ty = ObjectMeta>>(&self, owner: &ObjectKey, object: &K) {
         let key = ObjectKey::new(meta::namespace(object), meta::name(object));
         self.expect(owner, key, Expectation::Gone(meta::uid(object).to_owned()));
     }
 
     /// Expects the version of `written`, the answer to a write for `owner`, while the informer (asked through `shown`) has an
     /// older state or none.
-    pub(crate) fn expect_write<K, L>(&self, owner: &ObjectKey, written: &K, shown: L)
+    pub fn expect_write<K, L>(&self, owner: &ObjectKey, written: &K, shown: L)
     where
         K: Metadata<Ty = ObjectMeta>,
         L: Fn(&ObjectKey) -> Option<std::sync::Arc<K>>,
@@ -102,13 +102,7 @@ impl Expectations {
     }
 
     /// Expects this version of `object`, while the informer shows the version `shown` or none.
-    pub(crate) fn expect_version(
-        &self,
-        owner: &ObjectKey,
-        object: ObjectKey,
-        version: u64,
-        shown: impl Fn() -> Option<u64>,
-    ) {
+    pub fn expect_version(&self, owner: &ObjectKey, object: ObjectKey, version: u64, shown: impl Fn() -> Option<u64>) {
         self.expect(owner, object.clone(), Expectation::Version(version));
         // The event may have come before the answer.
         if shown() >= Some(version) {
@@ -117,12 +111,12 @@ impl Expectations {
     }
 
     /// Ends the expectation about `object`: it was observed, or the write failed.
-    pub(crate) fn observed(&self, object: &ObjectKey) {
+    pub fn observed(&self, object: &ObjectKey) {
         self.state().observed(object);
     }
 
     /// Ends what `change` shows to be fulfilled. For the informer's handler.
-    pub(crate) fn observe<K: Metadata<Ty = ObjectMeta> + kube::Resource>(&self, change: &Change<K>) {
+    pub fn observe<K: Metadata<Ty = ObjectMeta> + kube::Resource>(&self, change: &Change<K>) {
         let key = change.key();
         let mut state = self.state();
         let Some(entry) = state.entries.get(&key) else {
@@ -142,7 +136,7 @@ impl Expectations {
     }
 
     /// As [`Expectations::observe`], for an object whose type is known at run time only: its version, or none if it is gone.
-    pub(crate) fn observe_version(&self, object: &ObjectKey, version: Option<Option<u64>>) {
+    pub fn observe_version(&self, object: &ObjectKey, version: Option<Option<u64>>) {
         let mut state = self.state();
         let seen = match (state.entries.get(object).map(|entry| &entry.expectation), version) {
             (None, _) => false,
@@ -156,7 +150,7 @@ impl Expectations {
     }
 
     /// Drops all expectations of `owner`, which is gone.
-    pub(crate) fn forget(&self, owner: &ObjectKey) {
+    pub fn forget(&self, owner: &ObjectKey) {
         let mut state = self.state();
         for object in state.by_owner.remove(owner).unwrap_or_default() {
             state.entries.remove(&object);
@@ -164,12 +158,12 @@ impl Expectations {
     }
 
     /// Whether everything that was written for `owner` has been observed.
-    pub(crate) fn satisfied(&self, owner: &ObjectKey) -> bool {
+    pub fn satisfied(&self, owner: &ObjectKey) -> bool {
         self.pending(owner).is_empty()
     }
 
     /// What was written for `owner` and not observed yet.
-    pub(crate) fn pending(&self, owner: &ObjectKey) -> Pending {
+    pub fn pending(&self, owner: &ObjectKey) -> Pending {
         self.pending_at(owner, Instant::now())
     }
 

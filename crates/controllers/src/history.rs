@@ -32,7 +32,7 @@ const HASH: &str = "controller.kubernetes.io/hash";
 
 /// What makes the wanted template the latest revision.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Choice {
+pub enum Choice {
     /// It is that already.
     Latest(Arc<ControllerRevision>),
     /// An older revision has it and gets this number.
@@ -119,7 +119,7 @@ pub(crate) fn hash(revision: &ControllerRevision) -> &str {
 }
 
 /// The revisions beyond `limit` that are not `live`, of `revisions` in order.
-pub(crate) fn surplus(
+pub fn surplus(
     revisions: &[Arc<ControllerRevision>],
     is_live: impl Fn(&ControllerRevision) -> bool,
     limit: i32,
@@ -130,15 +130,15 @@ pub(crate) fn surplus(
 }
 
 /// The revisions of one controller's objects.
-pub(crate) struct History {
+pub struct History {
     client: Client,
     revisions: Informer<ControllerRevision>,
     /// What was written to revisions and is not shown yet.
-    pub(crate) expectations: Expectations,
+    pub expectations: Expectations,
 }
 
 /// The revision of the wanted template, or that another content has its name.
-pub(crate) enum Latest {
+pub enum Latest {
     /// The revision, as it is written now.
     Is(Arc<ControllerRevision>),
     /// The owner must count a collision and choose again.
@@ -147,7 +147,7 @@ pub(crate) enum Latest {
 
 impl History {
     /// The history of objects of the controller that uses `informers`.
-    pub(crate) fn new(context: &Context) -> Self {
+    pub fn new(context: &Context) -> Self {
         let revisions = context.informer::<ControllerRevision>();
         revisions.index(meta::BY_CONTROLLER, meta::controller_uids);
         revisions.index(meta::ORPHANS, meta::orphan_namespaces);
@@ -155,7 +155,7 @@ impl History {
     }
 
     /// Enqueues the owner, of kind `kind`, of every revision that changes, as long as the queue is there.
-    pub(crate) fn watch(self: &Arc<Self>, queue: &WorkQueue<ObjectKey>, kind: &'static str) {
+    pub fn watch(self: &Arc<Self>, queue: &WorkQueue<ObjectKey>, kind: &'static str) {
         let (history, queue) = (Arc::downgrade(self), queue.downgrade());
         self.revisions.on_change(move |change| {
             // Handlers stay for as long as the informer does.
@@ -171,12 +171,12 @@ impl History {
     }
 
     /// Waits until all revisions are known.
-    pub(crate) async fn synced(&self) {
+    pub async fn synced(&self) {
         self.revisions.synced().await;
     }
 
     /// The revisions that are the owner's now, in order.
-    pub(crate) fn owned(&self, owner: &Owner) -> Vec<Arc<ControllerRevision>> {
+    pub fn owned(&self, owner: &Owner) -> Vec<Arc<ControllerRevision>> {
         let mut revisions = self.revisions.by_index(meta::BY_CONTROLLER, owner.uid());
         sort(&mut revisions);
         revisions
@@ -206,7 +206,10 @@ impl History {
     }
 
     /// Carries a choice out.
-    pub(crate) async fn enact(&self, owner: &Owner, choice: Choice) -> Result<Latest, Error> {
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn enact(&self, owner: &Owner, choice: Choice) -> Result<Latest, Error> {
         match choice {
             Choice::Latest(revision) => Ok(Latest::Is(revision)),
             Choice::Renumber(revision, number) => {
@@ -257,7 +260,10 @@ impl History {
     }
 
     /// Deletes revisions that nobody needs any more.
-    pub(crate) async fn delete(&self, owner: &Owner, revisions: &[Arc<ControllerRevision>]) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn delete(&self, owner: &Owner, revisions: &[Arc<ControllerRevision>]) -> Result<(), Error> {
         for revision in revisions {
             self.expectations.expect_deletion(&owner.key, &**revision);
             let params = DeleteParams::default()

@@ -12,9 +12,6 @@
 //! | `cronjob` | `cronjob` | CronJobs, Jobs | Jobs |
 //! | `horizontalpodautoscaler` | `autoscaler` | HorizontalPodAutoscalers, Pods; the metrics APIs | the scale of what they refer to |
 //! | `disruption` | `disruption` | PodDisruptionBudgets, Pods, and what controls them | the status of PodDisruptionBudgets |
-//! | `leaderworkerset` | `lws` | LeaderWorkerSets, while the addon's definition is there; StatefulSets, Pods, Services | StatefulSets, Services |
-//! | `rolebasedgroup` | `rbg` | RoleBasedGroups, while the addon's definition is there; what it makes of them, and Pods | workloads, Services, ConfigMaps, PodGroups, scaling adapters |
-//! | `rolebasedgroupset` | `rbg::set` | RoleBasedGroupSets, while the addon's definition is there; RoleBasedGroups | RoleBasedGroups |
 //! | `endpoint_slice` | `endpoints` | Services, Pods, Nodes, Endpoints of others | EndpointSlices, Endpoints |
 //! | `serviceaccount` | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | `serviceaccount_tokens_secret` | `token_secrets` | Secrets of type `kubernetes.io/service-account-token`, ServiceAccounts | their content |
@@ -38,15 +35,17 @@
 //! carries the plan out through a [`kube::Client`]. A reconciler gets a key, never an event. What an informer does not
 //! show yet of a controller's own writes is in its `expectations`, so that no lag of a watch leads to anything twice.
 //!
+//! Addons bring further controllers ([`AddonControllers`]). What they are made with is public: [`controller`] (the shape),
+//! [`served`] (for custom resources), [`client`], [`owner`], [`expectations`], [`applier`], [`history`], [`meta`], [`pods`].
+//!
 //! The crate knows neither the store nor HTTP: it runs against any cluster that its client reaches.
 
-mod addon;
 mod aggregation;
-mod applier;
+pub mod applier;
 mod autoscaler;
 mod claim;
-mod client;
-mod controller;
+pub mod client;
+pub mod controller;
 mod cronjob;
 mod custom_resources;
 mod daemonset;
@@ -55,22 +54,21 @@ mod discovery;
 mod disruption;
 mod endpoints;
 mod event_ttl;
-mod expectations;
+pub mod expectations;
 mod garbage;
-mod history;
+pub mod history;
 mod job;
-mod lws;
-mod meta;
+pub mod meta;
 mod namespace;
 mod node_lifecycle;
-mod owner;
+pub mod owner;
 mod pod_control;
 mod pod_gc;
-mod pods;
-mod rbg;
+pub mod pods;
 mod replicaset;
 mod resource_quota;
 mod root_ca;
+pub mod served;
 mod serviceaccount;
 #[cfg(test)]
 mod simulation;
@@ -138,6 +136,14 @@ pub struct Deps {
     pub informers: Informers,
 }
 
+/// The controllers of an addon.
+pub struct AddonControllers {
+    /// They themselves.
+    pub rows: &'static [Row],
+    /// Reads and writes their custom resources and writes what they make, with the rights of the addon alone.
+    pub client: Client,
+}
+
 /// The running controllers. Dropping it stops them at once; [`Handle::shutdown`] lets them finish what they are at.
 #[derive(Debug)]
 pub struct Handle {
@@ -157,9 +163,6 @@ const ROWS: &[Row] = &[
     Row::of::<cronjob::CronJobs>(),
     Row::of::<autoscaler::Autoscalers>(),
     Row::of::<disruption::Disruptions>(),
-    Row::of_custom::<lws::LeaderWorkerSets>(),
-    Row::of_custom::<rbg::RoleBasedGroups>(),
-    Row::of_custom::<rbg::set::RoleBasedGroupSets>(),
     Row::of::<endpoints::Endpointer>(),
     Row::of::<serviceaccount::ServiceAccounts>(),
     Row::of::<token_secrets::TokenSecrets>(),
@@ -177,15 +180,18 @@ const ROWS: &[Row] = &[
     Row::of::<event_ttl::EventTtl>(),
 ];
 
-/// Starts all controllers. Must be called within a tokio runtime.
-pub fn start(config: Config, deps: Deps) -> Handle {
+/// Starts all controllers, those of addons among them. Must be called within a tokio runtime.
+pub fn start(config: Config, deps: Deps, addons: Vec<AddonControllers>) -> Handle {
     let cancel = CancellationToken::new();
     let Deps { client, informers } = deps;
-    let context = Context { client, informers, config: Arc::new(config), cancel: cancel.clone() };
+    let context = Context { client: client.clone(), informers, config: Arc::new(config), cancel: cancel.clone() };
     let mut controllers = JoinSet::new();
-    for row in ROWS {
-        tracing::debug!(controller = row.name, "starting");
-        controllers.spawn((row.run)(context.clone()));
+    let own = AddonControllers { rows: ROWS, client };
+    for AddonControllers { rows, client } in std::iter::once(own).chain(addons) {
+        for row in rows {
+            tracing::debug!(controller = row.name, "starting");
+            controllers.spawn((row.run)(Context { client: client.clone(), ..context.clone() }));
+        }
     }
     Handle { cancel, controllers }
 }

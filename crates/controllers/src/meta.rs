@@ -10,19 +10,19 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// The index of an informer under which an object is found by the UID of its controller.
-pub(crate) const BY_CONTROLLER: &str = "controllers/controller-uid";
+pub const BY_CONTROLLER: &str = "controllers/controller-uid";
 /// The index under which an object without a controller is found by its namespace.
-pub(crate) const ORPHANS: &str = "controllers/orphans";
+pub const ORPHANS: &str = "controllers/orphans";
 /// The index under which an object is found by its namespace.
-pub(crate) const BY_NAMESPACE: &str = "controllers/namespace";
+pub const BY_NAMESPACE: &str = "controllers/namespace";
 
 /// The values for [`BY_CONTROLLER`].
-pub(crate) fn controller_uids<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<String> {
+pub fn controller_uids<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<String> {
     controller_of(object.metadata()).map(|owner| owner.uid.clone()).into_iter().collect()
 }
 
 /// The values for [`ORPHANS`].
-pub(crate) fn orphan_namespaces<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<String> {
+pub fn orphan_namespaces<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<String> {
     match controller_of(object.metadata()) {
         Some(_) => Vec::new(),
         None => vec![namespace(object).to_owned()],
@@ -30,52 +30,55 @@ pub(crate) fn orphan_namespaces<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Vec
 }
 
 /// The values for [`BY_NAMESPACE`].
-pub(crate) fn namespaces<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<String> {
+pub fn namespaces<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<String> {
     vec![namespace(object).to_owned()]
 }
 
 /// The name of `object`; empty if it has none, which no API server returns.
-pub(crate) fn name<K: Metadata<Ty = ObjectMeta>>(object: &K) -> &str {
+pub fn name<K: Metadata<Ty = ObjectMeta>>(object: &K) -> &str {
     object.metadata().name.as_deref().unwrap_or_default()
 }
 
 /// The namespace of `object`; empty for objects of cluster scope.
-pub(crate) fn namespace<K: Metadata<Ty = ObjectMeta>>(object: &K) -> &str {
+pub fn namespace<K: Metadata<Ty = ObjectMeta>>(object: &K) -> &str {
     object.metadata().namespace.as_deref().unwrap_or_default()
 }
 
 /// The UID of `object`.
-pub(crate) fn uid<K: Metadata<Ty = ObjectMeta>>(object: &K) -> &str {
+pub fn uid<K: Metadata<Ty = ObjectMeta>>(object: &K) -> &str {
     object.metadata().uid.as_deref().unwrap_or_default()
 }
 
 /// Whether deletion of `object` has begun.
-pub(crate) fn is_deleting<K: Metadata<Ty = ObjectMeta>>(object: &K) -> bool {
+pub fn is_deleting<K: Metadata<Ty = ObjectMeta>>(object: &K) -> bool {
     object.metadata().deletion_timestamp.is_some()
 }
 
 /// The value of an annotation.
-pub(crate) fn annotation<'a, K: Metadata<Ty = ObjectMeta>>(object: &'a K, key: &str) -> Option<&'a str> {
+pub fn annotation<'a, K: Metadata<Ty = ObjectMeta>>(object: &'a K, key: &str) -> Option<&'a str> {
     let annotations = object.metadata().annotations.as_ref()?;
     annotations.get(key).map(String::as_str)
 }
 
 /// When `object` was created; the epoch if it does not say.
-pub(crate) fn created<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Timestamp {
+pub fn created<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Timestamp {
     object.metadata().creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
 /// The status of a condition (`ConditionStatus` in `k8s.io/apimachinery/pkg/apis/meta/v1`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) enum ConditionStatus {
+pub enum ConditionStatus {
+    /// It holds.
     True,
+    /// It does not hold.
     False,
+    /// Nobody can say whether it holds.
     Unknown,
 }
 
 impl ConditionStatus {
     /// As the API has it.
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
             Self::False => "False",
@@ -84,7 +87,7 @@ impl ConditionStatus {
     }
 
     /// What `text` says; what is neither true nor false is not known.
-    pub(crate) fn of(text: &str) -> Self {
+    pub fn of(text: &str) -> Self {
         match text {
             "True" => Self::True,
             "False" => Self::False,
@@ -106,13 +109,13 @@ impl PartialEq<ConditionStatus> for String {
 }
 
 /// The owner reference that names the controller of an object.
-pub(crate) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
+pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
     owners.iter().find(|owner| owner.controller == Some(true))
 }
 
 /// The owner reference by which `owner` controls what it creates.
-pub(crate) fn controller_ref<K: Resource + Metadata<Ty = ObjectMeta>>(owner: &K) -> OwnerReference {
+pub fn controller_ref<K: Resource + Metadata<Ty = ObjectMeta>>(owner: &K) -> OwnerReference {
     OwnerReference {
         api_version: K::API_VERSION.to_owned(),
         kind: K::KIND.to_owned(),
@@ -124,7 +127,7 @@ pub(crate) fn controller_ref<K: Resource + Metadata<Ty = ObjectMeta>>(owner: &K)
 }
 
 /// The reference by which an event names `object`.
-pub(crate) fn reference<K: Resource + Metadata<Ty = ObjectMeta>>(object: &K) -> ObjectReference {
+pub fn reference<K: Resource + Metadata<Ty = ObjectMeta>>(object: &K) -> ObjectReference {
     let meta = object.metadata();
     ObjectReference {
         api_version: Some(K::API_VERSION.to_owned()),
@@ -137,27 +140,27 @@ pub(crate) fn reference<K: Resource + Metadata<Ty = ObjectMeta>>(object: &K) -> 
 }
 
 /// A resource version as the number it is. Nothing if a server uses something else.
-pub(crate) fn version(meta: &ObjectMeta) -> Option<u64> {
+pub fn version(meta: &ObjectMeta) -> Option<u64> {
     meta.resource_version.as_deref()?.parse().ok()
 }
 
 /// A counter as the API writes it: zero is left out.
-pub(crate) fn count(number: i32) -> Option<i32> {
+pub fn count(number: i32) -> Option<i32> {
     (number != 0).then_some(number)
 }
 
 /// `time` as the API keeps it, in whole seconds.
-pub(crate) fn seconds(time: Timestamp) -> Time {
+pub fn seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
 /// How long it is from `now` to `then`; zero if that is past.
-pub(crate) fn until(then: Timestamp, now: Timestamp) -> Duration {
+pub fn until(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(then.duration_since(now)).unwrap_or_default()
 }
 
 /// `time` moved by so many seconds; `time` itself where that leaves the calendar.
-pub(crate) fn plus_seconds(time: Timestamp, seconds: i64) -> Timestamp {
+pub fn plus_seconds(time: Timestamp, seconds: i64) -> Timestamp {
     time.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(time)
 }
 
@@ -165,7 +168,10 @@ pub(crate) fn plus_seconds(time: Timestamp, seconds: i64) -> Timestamp {
 ///
 /// Only members that differ are named, those that went away as null: a status has one writer, and what it did not mean
 /// to change it does not touch.
-pub(crate) fn status_patch<S: Serialize>(old: &S, new: &S) -> Result<Option<Value>, serde_json::Error> {
+///
+/// # Errors
+/// When a status cannot be encoded.
+pub fn status_patch<S: Serialize>(old: &S, new: &S) -> Result<Option<Value>, serde_json::Error> {
     let changes = difference(&members(old)?, &members(new)?);
     Ok((!changes.is_empty()).then(|| serde_json::json!({ "status": changes })))
 }

@@ -2,7 +2,6 @@
 //! have its status written. Code that takes an [`Owner`] exists once, whatever kinds use it.
 
 use informer::ObjectKey;
-use k8s_openapi::Metadata;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Client;
@@ -15,13 +14,13 @@ use crate::meta;
 
 /// An object that owns others.
 #[derive(Debug, Clone)]
-pub(crate) struct Owner {
+pub struct Owner {
     /// Its namespace and name.
-    pub(crate) key: ObjectKey,
+    pub key: ObjectKey,
     /// How events name it.
-    pub(crate) reference: ObjectReference,
+    pub reference: ObjectReference,
     /// How what it owns names it.
-    pub(crate) controller: OwnerReference,
+    pub controller: OwnerReference,
     /// The version it was read at, which a write of its status must find.
     version: Option<String>,
     resource: ApiResource,
@@ -29,64 +28,57 @@ pub(crate) struct Owner {
 
 impl Owner {
     /// What is to be known of `object`.
-    pub(crate) fn of<K>(object: &K) -> Self
-    where
-        K: k8s_openapi::Resource + Metadata<Ty = ObjectMeta> + kube::Resource<DynamicType = ()>,
-    {
-        Self {
-            key: ObjectKey::of(object),
-            reference: meta::reference(object),
-            controller: meta::controller_ref(object),
-            version: Metadata::metadata(object).resource_version.clone(),
-            resource: ApiResource::erase::<K>(&()),
-        }
+    pub fn of<K: kube::Resource<DynamicType = ()>>(object: &K) -> Self {
+        Self::new(object.meta(), ApiResource::erase::<K>(&()))
     }
 
-    /// What is to be known of an object of a kind that is known by its names alone.
-    pub(crate) fn of_dynamic(object: &DynamicObject, resource: &ApiResource) -> Self {
+    fn new(metadata: &ObjectMeta, resource: ApiResource) -> Self {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         Self {
-            key: ObjectKey::new(text(&object.metadata.namespace), text(&object.metadata.name)),
+            key: ObjectKey::new(text(&metadata.namespace), text(&metadata.name)),
             reference: ObjectReference {
                 api_version: Some(resource.api_version.clone()),
                 kind: Some(resource.kind.clone()),
-                namespace: object.metadata.namespace.clone(),
-                name: object.metadata.name.clone(),
-                uid: object.metadata.uid.clone(),
+                namespace: metadata.namespace.clone(),
+                name: metadata.name.clone(),
+                uid: metadata.uid.clone(),
                 ..ObjectReference::default()
             },
             controller: OwnerReference {
                 api_version: resource.api_version.clone(),
                 kind: resource.kind.clone(),
-                name: text(&object.metadata.name),
-                uid: text(&object.metadata.uid),
+                name: text(&metadata.name),
+                uid: text(&metadata.uid),
                 controller: Some(true),
                 block_owner_deletion: Some(true),
             },
-            version: object.metadata.resource_version.clone(),
-            resource: resource.clone(),
+            version: metadata.resource_version.clone(),
+            resource,
         }
     }
 
     /// Its UID.
-    pub(crate) fn uid(&self) -> &str {
+    pub fn uid(&self) -> &str {
         &self.controller.uid
     }
 
     /// Its name.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.key.name
     }
 
     /// Upstream: who adopts must be sure that it is not being deleted itself, or it would take what it adopts with it.
-    pub(crate) async fn is_alive(&self, client: &Client) -> Result<bool, Error> {
+    ///
+    /// # Errors
+    /// When the API server does not say.
+    pub async fn is_alive(&self, client: &Client) -> Result<bool, Error> {
         let live = ok_if_not_found(self.api(client).get_metadata(self.name()).await)?;
         let same = |live: &ObjectMeta| live.uid.as_deref() == Some(self.uid()) && live.deletion_timestamp.is_none();
         Ok(live.is_some_and(|live| same(&live.metadata)))
     }
 
     /// Goes on from `written`, the answer to a write of the object itself.
-    pub(crate) fn written(&mut self, written: &ObjectMeta) {
+    pub fn written(&mut self, written: &ObjectMeta) {
         self.version.clone_from(&written.resource_version);
     }
 
@@ -96,7 +88,10 @@ impl Owner {
     /// A conflict if the object has changed since: a difference to an old copy would leave standing what that copy does
     /// not show. Whoever uses this looks again after every update of the object, so that the last copy is the one that
     /// counts. Upstream writes the whole status, at the version that was read.
-    pub(crate) async fn patch_status<S: Serialize>(
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn patch_status<S: Serialize>(
         &self,
         client: &Client,
         (old, new): (&S, &S),

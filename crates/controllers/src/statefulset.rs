@@ -30,9 +30,9 @@ use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
 use crate::expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::history::{self, Choice, History, Latest};
-use crate::meta;
 use crate::owner::Owner;
 use crate::pod_control::{self, PodControl, Words};
+use crate::{meta, pods};
 
 const KIND: &str = "StatefulSet";
 /// In what time the first list of all claims should have come.
@@ -131,7 +131,7 @@ impl Controller for StatefulSets {
         }
         let owner = Owner::of(&*set);
         let selector = selector(&set)?;
-        let is_member = |pod: &Pod| identity::ordinal(&key.name, meta::name(pod)).is_some();
+        let is_member = |pod: &Pod| pods::ordinal(&key.name, meta::name(pod)).is_some();
         let pods = self.pods.claim(&owner, &*set, &selector, is_member).await?;
         let revisions = self.history.of(&owner, &*set, &selector).await?;
         let Some(update) = self.latest(&owner, &set, &revisions).await? else {
@@ -249,7 +249,7 @@ impl StatefulSets {
         }
         for pod in &plan.relabel {
             let name = meta::name(&**pod);
-            let Some(ordinal) = identity::ordinal(owner.name(), name) else { continue };
+            let Some(ordinal) = pods::ordinal(owner.name(), name) else { continue };
             let labels: BTreeMap<_, _> = identity::identity_labels(name, ordinal).into_iter().collect();
             let patch = json!({ "metadata": { "uid": meta::uid(&**pod), "labels": labels } });
             self.pods.patch(owner, pod, patch).await?;

@@ -1,11 +1,11 @@
 //! The chain of admission, and its plugins that know a kind; those that know none are in [`registry::admission`].
 //!
-//! [`PLUGINS`] is in upstream's order (`pkg/kubeapiserver/options/plugins.go`); a further one is a file and a row.
+//! [`PLUGINS`] is in upstream's order (`pkg/kubeapiserver/options/plugins.go`); a further one is a file and a row. Those of
+//! addons are put among them by [`plugins`].
 
 mod default_ingress_class;
 pub(crate) mod default_storage_class;
 mod default_toleration_seconds;
-mod leader_worker_set;
 mod limit_ranger;
 mod node_restriction;
 mod persistent_volume_claim_resize;
@@ -18,8 +18,8 @@ use registry::admission::{
     AdmissionPlugin, MutatingAdmissionWebhook, NamespaceLifecycle, ResourceQuota, ValidatingAdmissionWebhook,
 };
 
-/// The plugins, in upstream's order. LeaderWorkerSet stands where its project's webhook would be called.
-pub static PLUGINS: [&dyn AdmissionPlugin; 15] = [
+/// The plugins, in upstream's order.
+static PLUGINS: [&dyn AdmissionPlugin; 14] = [
     &NamespaceLifecycle,
     &limit_ranger::LimitRanger,
     &service_account::ServiceAccount,
@@ -31,11 +31,18 @@ pub static PLUGINS: [&dyn AdmissionPlugin; 15] = [
     &persistent_volume_claim_resize::PersistentVolumeClaimResize,
     &runtime_class::RuntimeClass,
     &default_ingress_class::DefaultIngressClass,
-    &leader_worker_set::LeaderWorkerSet,
     &MutatingAdmissionWebhook,
     &ValidatingAdmissionWebhook,
     &ResourceQuota,
 ];
+
+/// The chain: the plugins in upstream's order, and those of `addons` where the webhooks of their projects would be called.
+#[must_use]
+pub fn plugins(addons: &[&'static dyn AdmissionPlugin]) -> Vec<&'static dyn AdmissionPlugin> {
+    let webhooks = PLUGINS.iter().position(|plugin| plugin.name() == MutatingAdmissionWebhook.name());
+    let (before, after) = PLUGINS.split_at(webhooks.unwrap_or(PLUGINS.len()));
+    [before, addons, after].concat()
+}
 
 #[cfg(test)]
 mod tests {
@@ -61,7 +68,10 @@ mod tests {
 
     #[test]
     fn plugins_are_in_upstreams_order() {
-        let names = PLUGINS.iter().map(|plugin| plugin.name()).filter(|name| *name != "LeaderWorkerSet");
-        assert_eq!(names.collect::<Vec<_>>(), UPSTREAM);
+        let names = |addons| plugins(addons).iter().map(|plugin| plugin.name()).collect::<Vec<_>>();
+        assert_eq!(names(&[]), UPSTREAM);
+        let webhooks = names(&[]).iter().position(|name| *name == "MutatingAdmissionWebhook").expect("webhooks");
+        let with_one = names(&[&NamespaceLifecycle]);
+        assert_eq!(with_one[webhooks..=webhooks + 1], ["NamespaceLifecycle", "MutatingAdmissionWebhook"]);
     }
 }

@@ -30,9 +30,8 @@
 //! | [`cron`] | when a schedule is due |
 //! | [`age`] | durations as people read them |
 //! | [`verb`] | what a request wants to do |
-//! | [`addon`] | which addon a CustomResourceDefinition belongs to |
+//! | [`well_known`] | labels, annotations and names that crates share |
 
-pub mod addon;
 pub mod age;
 pub mod api_types;
 pub mod cron;

@@ -121,7 +121,7 @@ pub struct Dependencies {
     /// Calls the webhooks of admission and conversion.
     pub webhooks: Arc<dyn WebhookClient>,
     /// The plugins of admission, in the order in which they are asked.
-    pub plugins: &'static [&'static dyn AdmissionPlugin],
+    pub plugins: Vec<&'static dyn AdmissionPlugin>,
 }
 
 /// The objects on disk and the table of built-in resources that describes them: what a [`Registry`] is made of. Who checks
@@ -160,7 +160,7 @@ struct Inner {
     store: Store,
     allocators: Allocators,
     escalation: Arc<dyn EscalationCheck>,
-    plugins: &'static [&'static dyn AdmissionPlugin],
+    plugins: Vec<&'static dyn AdmissionPlugin>,
     crds: custom::Crds,
     webhook_client: Arc<dyn WebhookClient>,
     webhooks: admission::webhook::Configured,

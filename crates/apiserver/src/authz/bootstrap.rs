@@ -2,7 +2,7 @@
 //!
 //! They are facts in text files: `cluster.policy` and `controllers.policy` are upstream's of 1.36, of the latter those
 //! whose controllers there are here; `coracle.policy` is what coracle's own components need beyond that. **A component
-//! that is refused something gets its right there.**
+//! that is refused something gets its right there.** An addon has its roles beside its controllers, in a file of the same form.
 //!
 //! ```text
 //! ClusterRole view                                  a role; `Role NAMESPACE/NAME` for one of a namespace
@@ -47,12 +47,12 @@ struct Role {
 }
 
 /// Creates what is missing of the roles and bindings every cluster has, and adds what is missing in them. What an
-/// administrator has added stays.
+/// administrator has added stays. `addons` are texts like the files here: the roles of what is not part of every build.
 ///
 /// # Errors
 /// When the store takes no writes.
-pub async fn bootstrap(registry: &Registry) -> Result<(), ApiError> {
-    let roles = all();
+pub async fn bootstrap(registry: &Registry, addons: &[&str]) -> Result<(), ApiError> {
+    let roles: Vec<Role> = FILES.iter().chain(addons).flat_map(|file| read(file)).collect();
     let each = |writes: Vec<(Target, Value)>| {
         stream::iter(writes)
             .map(|(target, desired)| async move { keep(registry, &target, desired).await })
@@ -65,7 +65,8 @@ pub async fn bootstrap(registry: &Registry) -> Result<(), ApiError> {
 
 /// The rules of one of the roles.
 pub(super) fn rules_of(name: &str) -> Vec<PolicyRule> {
-    all().into_iter().find(|role| role.name == name).map(|role| role.rules).unwrap_or_default()
+    let mut roles = FILES.iter().flat_map(|file| read(file));
+    roles.find(|role| role.name == name).map(|role| role.rules).unwrap_or_default()
 }
 
 /// Makes an object what is desired at least.
@@ -172,11 +173,6 @@ impl Role {
     }
 }
 
-/// All roles of all files.
-fn all() -> Vec<Role> {
-    FILES.iter().flat_map(|file| read(file)).collect()
-}
-
 /// Reads a file. A line that makes no sense is left out; a test sees to it that there is none.
 fn read(file: &str) -> Vec<Role> {
     let mut roles: Vec<Role> = Vec::new();
@@ -252,7 +248,10 @@ mod tests {
 
     #[test]
     fn the_files_make_sense() {
-        let roles = all();
+        let addons = [&addon_gang::ADDON, &addon_lws::ADDON, &addon_rbg::ADDON].map(|addon| addon.policy);
+        let roles: Vec<Role> = FILES.iter().chain(&addons).flat_map(|file| read(file)).collect();
+        let of_addons = roles.iter().filter(|role| role.name.starts_with("coracle:addon:"));
+        assert_eq!(of_addons.map(|role| role.bindings[0].1.len()).collect::<Vec<_>>(), [1, 1, 1]);
         assert!(roles.len() > 60, "{}", roles.len());
         for role in &roles {
             let empty = role.rules.is_empty() && role.aggregate.is_empty();

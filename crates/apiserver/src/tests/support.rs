@@ -71,10 +71,10 @@ impl Fixture {
             registry::Storage::open(registry::Options { store, allocators: Default::default() }, kinds::all()).unwrap();
         let rbac = Rbac::new(storage.store());
         let escalation = wrap(Arc::clone(&rbac) as _);
-        let registry =
-            Registry::new(storage, registry::Dependencies { escalation, webhooks, plugins: &kinds::PLUGINS });
+        let plugins = kinds::plugins(&[addon_lws::ADMISSION]);
+        let registry = Registry::new(storage, registry::Dependencies { escalation, webhooks, plugins });
         kinds::bootstrap(&registry, 6443).await.unwrap();
-        authz::bootstrap(&registry).await.unwrap();
+        authz::bootstrap(&registry, &[]).await.unwrap();
         let server = ApiServer::new(Dependencies {
             registry: registry.clone(),
             nodes: Arc::new(Nodes),

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use coracle_cluster::addons;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -22,8 +23,8 @@ fn on_cluster(addons: &[&str], test: impl AsyncFnOnce(&World)) {
         let mut world = World::new(Faults::new(0)).await;
         world.create(objects::namespace()).await;
         for addon in addons {
-            for definition in addons::Addon::find(addon).expect("an addon").definitions() {
-                world.create(definition).await;
+            for definition in addons::find(addon).expect("an addon").definitions() {
+                world.create(json!(definition)).await;
             }
         }
         world.create(objects::node("node", 4)).await;
@@ -255,17 +256,17 @@ fn what_an_addon_did_not_install_is_left_alone() {
     const QUEUE: &str = "scheduling.volcano.sh/v1beta1/Queue";
     const GROUP: &str = "scheduling.x-k8s.io/v1alpha1/PodGroup";
     on_cluster(&[], async |world| {
-        let foreign = ["lws", "rbg", "gang"].map(|name| addons::Addon::find(name).expect("an addon"));
+        let foreign = ["lws", "rbg", "gang"].map(|name| addons::find(name).expect("an addon"));
         for addon in foreign {
             for mut definition in addon.definitions() {
-                definition["metadata"].as_object_mut().expect("metadata").remove("labels");
-                world.create(definition).await;
+                definition.metadata.labels = None;
+                world.create(json!(definition)).await;
             }
         }
         let label = async |value: fn(&'static str) -> Value| {
             for addon in foreign {
                 for definition in addon.definitions() {
-                    let name = definition["metadata"]["name"].as_str().expect("a name");
+                    let name = definition.metadata.name.as_deref().expect("a name");
                     let patch = json!({ "metadata": { "labels": { "coracle.dev/addon": value(addon.name) } } });
                     assert!(world.patch(DEFINITION, name, patch).await);
                 }

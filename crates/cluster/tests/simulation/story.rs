@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use coracle_cluster::addons;
 use k8s_openapi::api::apps::v1::DaemonSetStatus;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -82,8 +83,8 @@ impl Story {
         let world = &mut self.world;
         world.create(objects::namespace()).await;
         world.create(objects::quota(PODS)).await;
-        for definition in addons::Addon::find("gang").expect("an addon").definitions() {
-            world.create(definition).await;
+        for definition in addons::find("gang").expect("an addon").definitions() {
+            world.create(json!(definition)).await;
         }
         for number in 0..PLAIN {
             world.create(objects::node(&format!("plain-{number}"), 0)).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use apiserver::authz;
 use apiserver::{ApiServer, Dependencies, NodeConnector, User};
 use async_trait::async_trait;
+use coracle_cluster::addons;
 use informer::Informers;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -60,9 +61,9 @@ impl World {
         let home = tempfile::tempdir().expect("a folder");
         let store = store::Options { fsync: false, ..store::Options::new(home.path().join("store")) };
         let options = registry::Options { store, allocators: Default::default() };
-        let (registry, authorizer) = apiserver::open(options).expect("a store");
+        let (registry, authorizer) = apiserver::open(options, &addons::ADMISSION).expect("a store");
         kinds::bootstrap(&registry, 6443).await.expect("bootstrap objects");
-        authz::bootstrap(&registry).await.expect("roles");
+        authz::bootstrap(&registry, &addons::policies()).await.expect("roles");
         let server = ApiServer::new(Dependencies {
             registry: registry.clone(),
             nodes: Arc::new(Nobody),
@@ -88,7 +89,9 @@ impl World {
                 let deps =
                     controllers::Deps { client: connection.client.clone(), informers: connection.informers.clone() };
                 let config = controllers::Config::new(String::new(), self.home.path().join("volumes"));
-                self.controllers = Some((connection, controllers::start(config, deps)));
+                let direct = |user| self.server.client(user, "default");
+                let addons = addons::controllers(|user| self.faults.client(direct(user), connection.gone.clone()));
+                self.controllers = Some((connection, controllers::start(config, deps, addons)));
             }
             Component::Scheduler => {
                 let connection = self.connect("system:kube-scheduler");

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::deployment::Deployments;
-use crate::lws::LeaderWorkerSets;
 
 /// Lists what it is given, keeps every further watch silent, and answers a patch with the object at revision 50.
 fn client(lists: Vec<(&'static str, Value)>) -> Client {
@@ -91,24 +90,4 @@ async fn a_reconcile_tells_what_woke_it_and_what_it_wrote() {
     assert!(first.causes.iter().any(set), "{first}");
     assert!(first.writes.iter().any(|write| write.to_string() == "patch ReplicaSet ns/web-1 @50"), "{first}");
     assert_eq!(first.key, "ns/web");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_controller_of_a_custom_resource_goes_when_its_addon_does() {
-    let client = client(Vec::new());
-    let (cluster, addon) = (CancellationToken::new(), CancellationToken::new());
-    let informers = Informers::new(client.clone(), cluster.clone());
-    let config = Arc::new(Config::new(String::new(), "/nowhere".into()));
-    let context = Context { client, informers: informers.clone(), config, cancel: addon.clone() };
-    let queue = informers.queue(LeaderWorkerSets::NAME);
-    let work = queue.downgrade();
-    let controller = Arc::new(LeaderWorkerSets::new(&context, queue));
-    controller.watch();
-    assert!(work.upgrade().is_some());
-    addon.cancel();
-    drop((controller, context));
-    // Its own informer ends; those that it shares go on, and must not keep it.
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    assert!(work.upgrade().is_none(), "somebody keeps its queue");
-    cluster.cancel();
 }

@@ -13,7 +13,6 @@ use serde_json::{from_value, json};
 
 use super::{Chance, Log};
 use crate::owner::Owner;
-use crate::statefulset::identity;
 use crate::statefulset::plan::{Revision, Snapshot, plan};
 use crate::{history, meta, pods};
 
@@ -146,7 +145,7 @@ impl Cluster {
     }
 
     fn assert_all_ready_below(&self, name: &str) {
-        let ordinal = identity::ordinal(NAME, name).expect("an ordinal");
+        let ordinal = pods::ordinal(NAME, name).expect("an ordinal");
         for below in 0..ordinal {
             let pod = self.pods.now().get(&format!("{NAME}-{below}"));
             assert!(pod.is_some_and(|pod| pods::is_ready(pod)), "{name} before {below} is ready");
@@ -242,7 +241,7 @@ fn scaling_and_faults_end_well() {
         for change in 1..=6 {
             for _ in 0..cluster.chance.below(300) {
                 cluster.step();
-                let within = |pod: &String| identity::ordinal(NAME, pod).is_some_and(|ordinal| ordinal < most);
+                let within = |pod: &String| pods::ordinal(NAME, pod).is_some_and(|ordinal| ordinal < most);
                 assert!(cluster.pods.now().keys().all(within), "seed {seed}");
             }
             if cluster.chance.one_in(2) {

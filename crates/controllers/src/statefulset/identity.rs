@@ -18,13 +18,6 @@ pub(crate) const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 /// The label with the Pod's ordinal.
 const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
 
-/// The ordinal of a Pod of the set called `set`: nothing if that is no name of one.
-pub(crate) fn ordinal(set: &str, pod: &str) -> Option<i32> {
-    let (parent, digits) = pod.rsplit_once('-')?;
-    let number: i32 = digits.parse().ok()?;
-    (parent == set && number.to_string() == digits).then_some(number)
-}
-
 /// The Pod with this ordinal, of the revision called `revision` with the template `template`.
 pub(crate) fn pod(
     owner: &Owner,

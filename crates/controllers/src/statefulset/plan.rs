@@ -128,7 +128,7 @@ impl Planner<'_> {
         let mut replicas: Vec<_> = (0..count).map(|index| (start.saturating_add(index), None)).collect();
         let mut condemned = Vec::new();
         for pod in &self.snapshot.pods {
-            let Some(ordinal) = identity::ordinal(self.owner.name(), meta::name(&**pod)) else {
+            let Some(ordinal) = pods::ordinal(self.owner.name(), meta::name(&**pod)) else {
                 continue;
             };
             let place = usize::try_from(i64::from(ordinal) - i64::from(start)).ok();

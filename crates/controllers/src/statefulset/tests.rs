@@ -271,7 +271,7 @@ fn ordinals_are_read_from_names() {
         ("we-1", None),
         ("web-a-1", None),
     ] {
-        assert_eq!(identity::ordinal("web", name), expect, "{name}");
+        assert_eq!(pods::ordinal("web", name), expect, "{name}");
     }
 }
 

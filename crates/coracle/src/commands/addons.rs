@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use ::addons::{ALL, Addon, LABEL};
+use ::addons::{Addon, LABEL};
 use anyhow::{Context, Result, bail};
 use cluster::Profile;
+use cluster::addons::{ADDONS, find as find_addon};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
-use serde_json::Value;
 
 use super::{ask, require_running};
 use crate::cli::AddonsCommand;
@@ -44,15 +44,15 @@ pub(crate) fn run(profile: &Profile, command: &AddonsCommand) -> Result<ExitCode
 }
 
 fn find(names: &[String]) -> Result<Vec<&'static Addon>> {
-    let known = || ALL.map(|addon| addon.name).join(", ");
+    let known = || ADDONS.map(|addon| addon.name).join(", ");
     let find =
-        |name: &String| Addon::find(name).with_context(|| format!("there is no addon {name}; there are {}", known()));
+        |name: &String| find_addon(name).with_context(|| format!("there is no addon {name}; there are {}", known()));
     names.iter().map(find).collect()
 }
 
 fn list(present: &Present) -> Result<()> {
     output::line(format!("{:<6} {:<10} {}", "NAME", "STATUS", "WHAT FOR"))?;
-    for addon in &ALL {
+    for addon in ADDONS {
         let status = if is_enabled(addon, present) { "enabled" } else { "disabled" };
         output::line(format!("{:<6} {status:<10} {}", addon.name, addon.about))?;
     }
@@ -61,13 +61,14 @@ fn list(present: &Present) -> Result<()> {
 
 /// Whether all definitions of an addon are there and its own.
 fn is_enabled(addon: &Addon, present: &Present) -> bool {
-    let own =
-        |definition: &Value| present.get(name(definition)).is_some_and(|owner| owner.as_deref() == Some(addon.name));
+    let own = |definition: &CustomResourceDefinition| {
+        present.get(name(definition)).is_some_and(|owner| owner.as_deref() == Some(addon.name))
+    };
     addon.definitions().iter().all(own)
 }
 
-fn name(definition: &Value) -> &str {
-    definition["metadata"]["name"].as_str().unwrap_or_default()
+fn name(definition: &CustomResourceDefinition) -> &str {
+    definition.metadata.name.as_deref().unwrap_or_default()
 }
 
 async fn present(client: Client) -> Result<Present> {
@@ -145,7 +146,7 @@ mod tests {
 
     #[test]
     fn an_addon_is_enabled_when_all_of_it_is_there() {
-        let Some(addon) = Addon::find("gang") else { panic!("an addon") };
+        let Some(addon) = find_addon("gang") else { panic!("an addon") };
         let names = addon.definitions();
         let all: Present =
             names.iter().map(|definition| (name(definition).to_owned(), Some("gang".to_owned()))).collect();
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_somebody_else_installed_is_left_to_them() {
-        let Some(addon) = Addon::find("gang") else { panic!("an addon") };
+        let Some(addon) = find_addon("gang") else { panic!("an addon") };
         let check = |name: &str, owner: Option<&str>, expected: Option<&str>| {
             let present = Present::from([(name.to_owned(), owner.map(str::to_owned))]);
             let refusal = refusal(addon, &present);

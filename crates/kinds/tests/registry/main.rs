@@ -68,7 +68,11 @@ impl Fixture {
         let storage = Storage::open(Options { store, allocators: Default::default() }, coracle_kinds::all()).unwrap();
         Registry::new(
             storage,
-            Dependencies { escalation: Arc::new(Everybody), webhooks, plugins: &coracle_kinds::PLUGINS },
+            Dependencies {
+                escalation: Arc::new(Everybody),
+                webhooks,
+                plugins: coracle_kinds::plugins(&[addon_lws::ADMISSION]),
+            },
         )
     }
 

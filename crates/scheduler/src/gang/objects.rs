@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use informer::{Informer, Informers};
+use addon_gang::{coscheduling, volcano};
+use addons::installed;
+use informer::{Informer, Informers, ObjectKey};
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::watcher;
-use kube::{Api, Client};
-use machinery::addon::{GANG, installed};
+use kube::{Api, Client, CustomResourceExt};
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -32,47 +34,44 @@ pub(crate) enum GangEvent {
     Queue(String, Option<Queue>),
 }
 
-/// A resource whose definition the addon may bring.
-#[derive(Clone, Copy)]
-struct GangResource {
-    definition: &'static str,
-    group: &'static str,
-    version: &'static str,
-    kind: &'static str,
-    plural: &'static str,
-    family: Family,
+/// A kind whose definition the addon may bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GangKind {
+    /// The groups of a family.
+    PodGroup(Family),
+    /// Volcano's queues.
+    Queue,
 }
 
-const RESOURCES: [GangResource; 3] = [
-    GangResource {
-        definition: "podgroups.scheduling.x-k8s.io",
-        group: "scheduling.x-k8s.io",
-        version: "v1alpha1",
-        kind: "PodGroup",
-        plural: "podgroups",
-        family: Family::Coscheduling,
-    },
-    GangResource {
-        definition: "podgroups.scheduling.volcano.sh",
-        group: "scheduling.volcano.sh",
-        version: "v1beta1",
-        kind: "PodGroup",
-        plural: "podgroups",
-        family: Family::Volcano,
-    },
-    GangResource {
-        definition: "queues.scheduling.volcano.sh",
-        group: "scheduling.volcano.sh",
-        version: "v1beta1",
-        kind: "Queue",
-        plural: "queues",
-        family: Family::Volcano,
-    },
-];
+impl GangKind {
+    const ALL: [Self; 3] = [Self::PodGroup(Family::Coscheduling), Self::PodGroup(Family::Volcano), Self::Queue];
 
-impl GangResource {
-    fn resource(&self) -> ApiResource {
-        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(self.group, self.version, self.kind), self.plural)
+    fn resource(self) -> ApiResource {
+        match self {
+            Self::PodGroup(Family::Coscheduling) => coscheduling::PodGroup::api_resource(),
+            Self::PodGroup(Family::Volcano) => volcano::PodGroup::api_resource(),
+            Self::Queue => volcano::Queue::api_resource(),
+        }
+    }
+
+    /// The name of its CustomResourceDefinition.
+    fn definition(self) -> &'static str {
+        match self {
+            Self::PodGroup(Family::Coscheduling) => coscheduling::PodGroup::crd_name(),
+            Self::PodGroup(Family::Volcano) => volcano::PodGroup::crd_name(),
+            Self::Queue => volcano::Queue::crd_name(),
+        }
+    }
+
+    /// What is to be told of the object with this key: what it says, or that it is gone.
+    fn event(self, key: ObjectKey, object: Option<&Value>) -> GangEvent {
+        match self {
+            Self::Queue => GangEvent::Queue(key.name, object.map(Queue::read)),
+            Self::PodGroup(family) => {
+                let group = object.map(|object| Group::read(family, object));
+                GangEvent::Group(GroupKey { family, namespace: key.namespace, name: key.name }, group)
+            }
+        }
     }
 }
 
@@ -82,7 +81,7 @@ pub(crate) type Known = watch::Receiver<usize>;
 /// Waits until it is known which pods wait for a group. Decisions made earlier would tear gangs apart.
 pub(crate) async fn known(mut known: Known) {
     // It fails only if nobody watches any more.
-    let _ = known.wait_for(|count| *count >= RESOURCES.len()).await;
+    let _ = known.wait_for(|count| *count >= GangKind::ALL.len()).await;
 }
 
 /// Watches the kinds, for as long as the addon defines them, and keeps the status of groups and queues, until `cancel` is triggered.
@@ -97,13 +96,13 @@ pub(crate) async fn watch(
     let follow = |kind| {
         follow(kind, client.clone(), informers.clone(), volcano.clone(), send.clone(), known.clone(), cancel.clone())
     };
-    futures::future::join_all(RESOURCES.map(follow)).await;
+    futures::future::join_all(GangKind::ALL.map(follow)).await;
 }
 
 /// Follows one kind: each time the addon defines it, its objects are watched until it is gone again. `volcano` holds the groups of
 /// Volcano while these are watched.
 async fn follow(
-    kind: GangResource,
+    kind: GangKind,
     client: Client,
     informers: Informers,
     volcano: watch::Sender<Option<status::Objects>>,
@@ -121,7 +120,7 @@ async fn follow(
         &GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
         "customresourcedefinitions",
     );
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", kind.definition)).streaming_lists();
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", kind.definition())).streaming_lists();
     let informer =
         Informer::start_dynamic(&definitions, Api::all_with(client.clone(), &definitions), config, cancel.clone());
     let (defined, mut changes) = watch::channel(false);
@@ -143,8 +142,8 @@ async fn follow(
             defined = changes.wait_for(|defined| *defined) => if defined.is_err() { return },
         }
         // From here on members wait, and be it for a group that is not heard of yet.
-        if kind.kind == "PodGroup" {
-            send(GangEvent::Family(kind.family, true));
+        if let GangKind::PodGroup(family) = kind {
+            send(GangEvent::Family(family, true));
         }
         if !std::mem::take(&mut at_start) {
             tokio::time::sleep(SETTLE).await;
@@ -168,31 +167,22 @@ async fn follow(
         }
         let sender = send.clone();
         objects.on_change(move |change| {
-            let key = change.key();
-            let object = change.new.as_ref().map(|object| &object.data);
-            sender(match kind.kind {
-                "Queue" => GangEvent::Queue(key.name, object.map(Queue::read)),
-                _ => {
-                    let family = kind.family;
-                    let group = object.map(|object| Group::read(family, object));
-                    GangEvent::Group(GroupKey { family, namespace: key.namespace, name: key.name }, group)
-                }
-            });
+            sender(kind.event(change.key(), change.new.as_ref().map(|object| &object.data)));
         });
         count_known();
         let keeper = async {
             let (client, resource, objects) = (client.clone(), kind.resource(), objects.clone());
             let (pods, until) = (informers.informer(), until.clone());
-            if kind.kind == "Queue" {
+            let GangKind::PodGroup(family) = kind else {
                 let work = informers.queue("volcano_queue");
                 return queue_status::keep(work, client, resource, objects, volcano.subscribe(), pods, until).await;
-            }
-            let shares = kind.family == Family::Volcano;
+            };
+            let shares = family == Family::Volcano;
             if shares {
                 volcano.send_replace(Some(objects.clone()));
             }
             let work = informers.queue(if shares { "volcano_pod_group" } else { "pod_group" });
-            status::keep(work, kind.family, client, resource, objects, pods, until).await;
+            status::keep(work, family, client, resource, objects, pods, until).await;
             if shares {
                 volcano.send_replace(None);
             }
@@ -208,15 +198,10 @@ async fn follow(
             }
         });
         for object in objects.list() {
-            let namespace = object.metadata.namespace.clone().unwrap_or_default();
-            let name = object.metadata.name.clone().unwrap_or_default();
-            send(match kind.kind {
-                "Queue" => GangEvent::Queue(name, None),
-                _ => GangEvent::Group(GroupKey { family: kind.family, namespace, name }, None),
-            });
+            send(kind.event(ObjectKey::of(&*object), None));
         }
-        if kind.kind == "PodGroup" {
-            send(GangEvent::Family(kind.family, false));
+        if let GangKind::PodGroup(family) = kind {
+            send(GangEvent::Family(family, false));
         }
     }
 }
@@ -225,13 +210,13 @@ async fn follow(
 fn is_ours(definition: &DynamicObject) -> bool {
     let conditions = definition.data["status"]["conditions"].as_array();
     let mut conditions = conditions.into_iter().flatten();
-    installed(definition.metadata.labels.as_ref(), GANG)
+    installed(definition.metadata.labels.as_ref(), addon_gang::NAME)
         && conditions.any(|condition| condition["type"] == "Established" && condition["status"] == "True")
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, from_value, json};
+    use serde_json::{from_value, json};
 
     use super::*;
 

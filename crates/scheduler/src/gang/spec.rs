@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub(super) use addon_gang::volcano::DEFAULT_QUEUE;
+use addon_gang::{coscheduling, volcano};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,9 +17,6 @@ pub(crate) const NAME: &str = "Coscheduling";
 
 /// The name under which refusals for the share of a queue are told.
 pub(crate) const PROPORTION: &str = "Proportion";
-
-/// The queue of a group that names none. Upstream has it always.
-pub(super) const DEFAULT_QUEUE: &str = "default";
 
 /// A group, as its object says.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -32,27 +31,42 @@ pub struct Group {
     pub queue: Option<String>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct GroupSpec {
-    min_member: usize,
-    min_resources: BTreeMap<String, Quantity>,
-    schedule_timeout_seconds: Option<u64>,
-    queue: Option<String>,
-}
-
 impl Group {
     /// Reads the object of a group. What is missing or malformed counts as not said.
     pub fn read(family: Family, object: &Value) -> Self {
-        let spec = GroupSpec::deserialize(&object["spec"]).unwrap_or_default();
-        Self {
-            min_member: spec.min_member,
-            min_resources: Resources::from_list(&spec.min_resources),
-            timeout: spec.schedule_timeout_seconds.map(Duration::from_secs),
-            queue: (family == Family::Volcano)
-                .then(|| spec.queue.filter(|queue| !queue.is_empty()).unwrap_or_else(|| DEFAULT_QUEUE.to_owned())),
+        match family {
+            Family::Coscheduling => {
+                let spec = coscheduling::PodGroupSpec::deserialize(&object["spec"]).unwrap_or_default();
+                Self {
+                    min_member: min_member(spec.min_member),
+                    min_resources: resources(spec.min_resources),
+                    timeout: spec
+                        .schedule_timeout_seconds
+                        .and_then(|seconds| u64::try_from(seconds).ok())
+                        .map(Duration::from_secs),
+                    queue: None,
+                }
+            }
+            Family::Volcano => {
+                let spec = volcano::PodGroupSpec::deserialize(&object["spec"]).unwrap_or_default();
+                let queue = if spec.queue.is_empty() { DEFAULT_QUEUE.to_owned() } else { spec.queue };
+                Self {
+                    min_member: min_member(spec.min_member),
+                    min_resources: resources(spec.min_resources),
+                    timeout: None,
+                    queue: Some(queue),
+                }
+            }
         }
     }
+}
+
+fn min_member(number: Option<i32>) -> usize {
+    usize::try_from(number.unwrap_or_default()).unwrap_or_default()
+}
+
+fn resources(list: Option<BTreeMap<String, Quantity>>) -> Resources {
+    Resources::from_list(&list.unwrap_or_default())
 }
 
 /// A queue: what its groups may use together.
@@ -82,30 +96,17 @@ impl Default for Queue {
     }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct QueueSpec {
-    weight: Option<u32>,
-    capability: BTreeMap<String, Quantity>,
-    guarantee: Guarantee,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Guarantee {
-    resource: BTreeMap<String, Quantity>,
-}
-
 impl Queue {
     /// Reads the object of a queue. What is missing or malformed counts as not said.
     pub fn read(object: &Value) -> Self {
-        let spec = QueueSpec::deserialize(&object["spec"]).unwrap_or_default();
+        let spec = volcano::QueueSpec::deserialize(&object["spec"]).unwrap_or_default();
+        let status = volcano::QueueStatus::deserialize(&object["status"]).unwrap_or_default();
         Self {
-            weight: spec.weight.unwrap_or(1).max(1),
-            limited: spec.capability.keys().cloned().collect(),
-            capability: Resources::from_list(&spec.capability),
-            guarantee: Resources::from_list(&spec.guarantee.resource),
-            open: !matches!(object["status"]["state"].as_str(), Some("Closed" | "Closing")),
+            weight: u32::try_from(spec.weight).unwrap_or_default().max(1),
+            limited: spec.capability.iter().flatten().map(|(resource, _)| resource.clone()).collect(),
+            capability: resources(spec.capability),
+            guarantee: resources(spec.guarantee.and_then(|guarantee| guarantee.resource)),
+            open: !matches!(status.state.as_deref(), Some("Closed" | "Closing")),
         }
     }
 
