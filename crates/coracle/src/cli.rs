@@ -70,8 +70,8 @@ pub(crate) enum AddonsCommand {
     List,
     /// Enable addons; refused where somebody else installed definitions of the same names
     Enable(AddonNames),
-    /// Disable addons; all objects of their kinds are deleted
-    Disable(AddonNames),
+    /// Disable addons; all objects of their kinds are deleted, after a question where there are any
+    Disable(DisableAddons),
 }
 
 /// Names of addons.
@@ -80,6 +80,16 @@ pub(crate) struct AddonNames {
     /// The addons' names, as the list has them
     #[arg(required = true, value_name = "NAME")]
     pub(crate) names: Vec<String>,
+}
+
+/// `coracle addons disable`.
+#[derive(Debug, Args)]
+pub(crate) struct DisableAddons {
+    #[command(flatten)]
+    pub(crate) addons: AddonNames,
+    /// Delete objects of the addons' kinds without asking
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 /// `coracle start`.

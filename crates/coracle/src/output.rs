@@ -1,6 +1,6 @@
 //! The two places this program writes to. Answers go to standard output, all else to standard error.
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -23,6 +23,15 @@ pub(crate) fn json(value: &impl Serialize) -> Result<()> {
 pub(crate) fn note(text: impl AsRef<str>) {
     // Where standard error is gone there is nobody left to tell.
     let _ = writeln!(io::stderr(), "{}", text.as_ref());
+}
+
+/// Asks somebody at the terminal; anything but a yes is a no.
+pub(crate) fn question(text: &str) -> Result<bool> {
+    let mut stderr = io::stderr();
+    write!(stderr, "{text} [y/N] ").and_then(|()| stderr.flush())?;
+    let mut answer = String::new();
+    io::stdin().lock().take(64).read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Prints a warning for people: what does not work.

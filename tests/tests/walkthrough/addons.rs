@@ -96,8 +96,14 @@ fn what_others_installed_is_left_alone() {
     let env = member("member-2")["spec"]["containers"][0]["env"].clone();
     assert!(env.to_string().contains("LWS_GROUP_SIZE"), "{env}");
 
+    // It is not switched off with objects of its kinds before somebody agrees.
+    let refused = cluster.coracle(&["addons", "disable", "lws", "gang"]).fails();
+    assert!(refused.contains(&format!("1 {LWS}")) && !refused.contains(QUEUES), "{refused}");
+    assert!(refused.contains("coracle addons disable --yes lws gang"), "{refused}");
+    kubectl(&["get", "leaderworkerset/theirs"]);
+
     // Off again, and all that is left is what others installed.
-    cluster.coracle(&["addons", "disable", "lws", "gang"]).ok();
+    cluster.coracle(&["addons", "disable", "--yes", "lws", "gang"]).ok();
     let made = member("member-3");
     assert_eq!(made["spec"]["containers"][0]["env"], Value::Null);
     cluster.wait("its kind is gone", || (cluster.kubectl(&["get", "crd", LWS]).code != 0).then_some(()));

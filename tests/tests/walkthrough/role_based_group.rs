@@ -84,9 +84,14 @@ spec:
     for kind in ["leaderworkersets", "podgroups.scheduling.x-k8s.io", "queues.scheduling.volcano.sh"] {
         kubectl(&["get", kind]);
     }
-    coracle(&["addons", "disable", "rbg"]);
+    let refused = cluster.coracle(&["addons", "disable", "rbg"]).fails();
+    assert!(refused.contains("1 rolebasedgroups.workloads.x-k8s.io"), "{refused}");
+    assert_eq!(status("rbg"), "enabled");
+    coracle(&["addons", "disable", "rbg", "--yes"]);
     cluster.wait("its kinds are gone", || (cluster.kubectl(&["get", "rbg"]).code != 0).then_some(()));
     assert_eq!(status("rbg"), "disabled");
+    // Without objects nobody is asked.
+    coracle(&["addons", "disable", "lws"]);
     assert!(cluster.coracle(&["addons", "enable", "nothing"]).fails().contains("there is no addon nothing"));
 }
 

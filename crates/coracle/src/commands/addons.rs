@@ -1,6 +1,7 @@
 //! `coracle addons`: kinds of other projects, switched on and off through the API.
 
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use ::addons::{Addon, LABEL};
@@ -8,7 +9,9 @@ use anyhow::{Context, Result, bail};
 use cluster::Profile;
 use cluster::addons::{ADDONS, find as find_addon};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, Preconditions,
+};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 
@@ -31,13 +34,8 @@ pub(crate) fn run(profile: &Profile, command: &AddonsCommand) -> Result<ExitCode
             ask(profile, async |client| enable(&client, &addons).await)?;
         }
         AddonsCommand::Disable(wanted) => {
-            let addons = find(&wanted.names)?;
-            ask(profile, async |client| {
-                for addon in &addons {
-                    disable(&client, addon).await?;
-                }
-                Ok(())
-            })?;
+            let addons = find(&wanted.addons.names)?;
+            return ask(profile, async |client| disable(&client, &addons, wanted.yes).await);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -122,22 +120,91 @@ fn refusal(addon: &Addon, present: &Present) -> Option<String> {
     ))
 }
 
-/// Deletes the definitions that the addon installed, and no others.
-async fn disable(client: &Client, addon: &Addon) -> Result<()> {
-    let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
-    let own = ListParams::default().labels(&format!("{LABEL}={}", addon.name));
-    let list = api.list(&own).await.context("cannot list the definitions")?;
+/// Deletes the definitions that these addons installed, and no others; all of them, or none where somebody has to agree and
+/// does not.
+async fn disable(client: &Client, addons: &[&'static Addon], yes: bool) -> Result<ExitCode> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for definition in &list.items {
-        let name = definition.metadata.name.as_deref().unwrap_or_default();
-        // Whoever has put another one in its place since keeps it.
-        let preconditions = Preconditions { uid: definition.metadata.uid.clone(), resource_version: None };
-        let params = DeleteParams::default().preconditions(preconditions);
-        api.delete(name, &params).await.with_context(|| format!("cannot delete {name}"))?;
+    let mut installed = Vec::new();
+    let mut in_use = Vec::new();
+    for addon in addons {
+        let own = ListParams::default().labels(&format!("{LABEL}={}", addon.name));
+        let definitions = api.list(&own).await.context("cannot list the definitions")?.items;
+        for definition in &definitions {
+            let count = count(client, definition).await.with_context(|| format!("cannot list {}", name(definition)))?;
+            in_use.push((name(definition).to_owned(), count));
+        }
+        installed.push((addon, definitions));
     }
-    let any = !list.items.is_empty();
-    output::note(if any { format!("Disabled {}.", addon.name) } else { format!("{} is not enabled.", addon.name) });
-    Ok(())
+    in_use.retain(|(_, count)| *count > 0);
+    let names: Vec<&str> = addons.iter().map(|addon| addon.name).collect();
+    match consent(&names, &in_use, yes, io::stdin().is_terminal()) {
+        Consent::Given => {}
+        Consent::Refused(why) => bail!(why),
+        Consent::Asked(question) => {
+            if !output::question(&question)? {
+                output::note("Nothing was changed.");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    for (addon, definitions) in installed {
+        for definition in &definitions {
+            let name = name(definition);
+            // Whoever has put another one in its place since keeps it.
+            let preconditions = Preconditions { uid: definition.metadata.uid.clone(), resource_version: None };
+            let params = DeleteParams::default().preconditions(preconditions);
+            api.delete(name, &params).await.with_context(|| format!("cannot delete {name}"))?;
+        }
+        let any = !definitions.is_empty();
+        output::note(if any { format!("Disabled {}.", addon.name) } else { format!("{} is not enabled.", addon.name) });
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How many objects a definition has.
+async fn count(client: &Client, definition: &CustomResourceDefinition) -> Result<u64> {
+    let spec = &definition.spec;
+    let Some(version) = spec.versions.iter().find(|version| version.served) else { return Ok(0) };
+    let kind = GroupVersionKind::gvk(&spec.group, &version.name, &spec.names.kind);
+    let api: Api<DynamicObject> =
+        Api::all_with(client.clone(), &ApiResource::from_gvk_with_plural(&kind, &spec.names.plural));
+    // One object, and the server says how many there are beside it.
+    let list = match api.list_metadata(&ListParams::default().limit(1)).await {
+        // It is defined, and not served yet: then there is none.
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(0),
+        list => list?,
+    };
+    let beside = list.metadata.remaining_item_count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default();
+    Ok(list.items.len() as u64 + beside)
+}
+
+/// Whether somebody agrees that objects are deleted.
+#[derive(Debug, PartialEq, Eq)]
+enum Consent {
+    /// There is nothing to ask, or it was given with the command.
+    Given,
+    /// Somebody is to be asked this.
+    Asked(String),
+    /// Nobody can be asked: why nothing is done, and the way out.
+    Refused(String),
+}
+
+/// Whether these addons may be disabled, with so many objects of the resources that they define.
+fn consent(addons: &[&str], in_use: &[(String, u64)], yes: bool, is_terminal: bool) -> Consent {
+    if yes || in_use.is_empty() {
+        return Consent::Given;
+    }
+    let names = addons.join(" ");
+    let counts: Vec<String> = in_use.iter().map(|(resource, count)| format!("{count} {resource}")).collect();
+    let counts = counts.join(", ");
+    let deleted = format!("{counts}, with all that was made of them");
+    if is_terminal {
+        return Consent::Asked(format!("Disabling {names} deletes {deleted}. Continue?"));
+    }
+    Consent::Refused(format!(
+        "cannot disable {names} without a confirmation: it deletes {deleted}.\n\
+         To confirm it, run: coracle addons disable --yes {names}"
+    ))
 }
 
 #[cfg(test)]
@@ -177,5 +244,27 @@ mod tests {
         check(queues, Some("gang"), None);
         check(queues, None, Some(told));
         check(queues, Some("lws"), Some(told));
+    }
+
+    #[test]
+    fn objects_are_deleted_by_those_who_agree() {
+        let check = |in_use: &[(&str, u64)], yes: bool, is_terminal: bool, expected: Result<&str, &str>| {
+            let in_use: Vec<_> = in_use.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+            match (consent(&["lws", "gang"], &in_use, yes, is_terminal), expected) {
+                (Consent::Given, Ok("")) => {}
+                (Consent::Asked(text), Ok(words)) if !words.is_empty() => assert!(text.contains(words), "{text}"),
+                (Consent::Refused(text), Err(words)) => assert!(text.contains(words), "{text}"),
+                (consent, expected) => panic!("{consent:?} and not {expected:?}"),
+            }
+        };
+        let some = [("leaderworkersets.leaderworkerset.x-k8s.io", 3), ("queues.scheduling.volcano.sh", 1)];
+        let counts = "3 leaderworkersets.leaderworkerset.x-k8s.io, 1 queues.scheduling.volcano.sh";
+        check(&[], false, false, Ok(""));
+        check(&[], false, true, Ok(""));
+        check(&some, true, false, Ok(""));
+        check(&some, true, true, Ok(""));
+        check(&some, false, true, Ok(counts));
+        check(&some, false, false, Err(counts));
+        check(&some, false, false, Err("coracle addons disable --yes lws gang"));
     }
 }
