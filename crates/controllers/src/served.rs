@@ -2,8 +2,8 @@
 //! objects of other such kinds, which these controllers make and look at.
 //!
 //! A custom resource is watched as JSON and decoded when it is reconciled. So one object that does not fit its type, because it
-//! was stored under another schema, is one reconcile that fails, and not a watch that ends for all; and the code of a watch,
-//! some fifty kilobytes for each type, is there once for all of them.
+//! was stored under another schema, is one reconcile that fails, and not a watch that ends for all; and the code of a watch
+//! ([`informer::Watched`] says what it costs) is there once for all of them.
 
 use std::future::Future;
 use std::marker::PhantomData;

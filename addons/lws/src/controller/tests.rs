@@ -1,7 +1,12 @@
 //! Tables for the LeaderWorkerSet's plan: a set and what is there in, actions out.
 
+use std::convert::Infallible;
+use std::sync::Mutex;
+
 use controllers::Config;
 use informer::Informers;
+use kube::CustomResourceExt;
+use kube::client::Body;
 use serde_json::{from_value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -205,18 +210,57 @@ fn what_is_made_has_the_published_names() {
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_controller_of_a_custom_resource_goes_when_its_addon_does() {
-    let service = tower::service_fn(|_: http::Request<kube::client::Body>| {
-        std::future::pending::<Result<http::Response<kube::client::Body>, std::convert::Infallible>>()
+/// Shows these LeaderWorkerSets once, and is silent otherwise.
+fn client(sets: &[Value]) -> Client {
+    let metadata = json!({ "resourceVersion": "42", "annotations": { "k8s.io/initial-events-end": "true" } });
+    let end = json!({ "apiVersion": LeaderWorkerSet::api_resource().api_version, "kind": KIND, "metadata": metadata });
+    let events = sets.iter().map(|set| json!({ "type": "ADDED", "object": set }));
+    let events = events.chain([json!({ "type": "BOOKMARK", "object": end })]);
+    let frames = Mutex::new(Some(events.map(|event| format!("{event}\n")).collect::<String>()));
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let is_asked = request.uri().path().ends_with("/leaderworkersets");
+        let frames = if is_asked { frames.lock().expect("a lock").take() } else { None };
+        async move {
+            match frames {
+                Some(frames) => Ok::<_, Infallible>(http::Response::new(Body::from(frames.into_bytes()))),
+                None => std::future::pending().await,
+            }
+        }
     });
-    let client = Client::new(service, "default");
-    let (cluster, addon) = (CancellationToken::new(), CancellationToken::new());
+    Client::new(service, "default")
+}
+
+fn context(client: Client, cluster: &CancellationToken, cancel: CancellationToken) -> Context {
     let informers = Informers::new(client.clone(), cluster.clone());
     let config = Arc::new(Config::new(String::new(), "/nowhere".into()));
-    let context = Context { client, informers: informers.clone(), config, cancel: addon.clone() };
-    let queue = informers.queue(LeaderWorkerSets::NAME);
+    Context { client, informers, config, cancel }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_does_not_fit_its_type_does_not_hide_others() {
+    let set = |name: &str, spec: Value| {
+        let metadata = json!({ "name": name, "namespace": "ns", "uid": name, "resourceVersion": "1" });
+        json!({ "apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": KIND, "metadata": metadata, "spec": spec })
+    };
+    let cluster = CancellationToken::new();
+    let sets = [set("odd", json!({ "replicas": "three" })), set("x", spec(&json!({})))];
+    let context = context(client(&sets), &cluster, cluster.clone());
+    let controller = LeaderWorkerSets::new(&context, context.informers.queue(LeaderWorkerSets::NAME));
+    controller.subjects.synced().await;
+    let found = controller.subjects.get(&ObjectKey::new("ns", "x")).expect("it fits").expect("it is there");
+    assert_eq!(found.spec.replicas, 2);
+    let error = controller.subjects.get(&ObjectKey::new("ns", "odd")).expect_err("it does not fit");
+    assert_eq!(error.to_string(), "cannot decode LeaderWorkerSet ns/odd");
+    cluster.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_of_a_custom_resource_goes_when_its_addon_does() {
+    let (cluster, addon) = (CancellationToken::new(), CancellationToken::new());
+    let context = context(client(&[]), &cluster, addon.clone());
+    let queue = context.informers.queue(LeaderWorkerSets::NAME);
     let work = queue.downgrade();
+    let informers = context.informers.clone();
     let controller = Arc::new(LeaderWorkerSets::new(&context, queue));
     controller.watch();
     assert!(work.upgrade().is_some());
@@ -226,4 +270,5 @@ async fn a_controller_of_a_custom_resource_goes_when_its_addon_does() {
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert!(work.upgrade().is_none(), "somebody keeps its queue");
     cluster.cancel();
+    drop(informers);
 }

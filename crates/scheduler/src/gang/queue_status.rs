@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use addon_gang::volcano;
 use informer::{Action, Informer, ObjectKey, WorkQueue};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::{Api, Client};
 use machinery::phase::PodPhase;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -137,7 +139,7 @@ fn queue_of(group: &DynamicObject) -> String {
 }
 
 fn phase(group: &Value) -> String {
-    group["status"]["phase"].as_str().unwrap_or("Pending").to_owned()
+    volcano::PodGroupStatus::deserialize(&group["status"]).map_or_else(|_| "Pending".to_owned(), |status| status.phase)
 }
 
 /// What the members of these groups use on nodes.

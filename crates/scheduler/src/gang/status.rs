@@ -12,6 +12,7 @@ use machinery::phase::PodPhase;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::spec::Group;
 use crate::types::{Family, GroupKey};
 
 /// The objects of one kind of group, or of queues.
@@ -49,7 +50,7 @@ impl Members {
 
 /// The status that a group should have, beside what it has.
 pub(super) fn plan(family: Family, object: &Value, members: Members, now: Timestamp) -> Option<Value> {
-    let needed = usize::try_from(object["spec"]["minMember"].as_u64().unwrap_or(0)).unwrap_or(usize::MAX).max(1);
+    let needed = Group::read(family, object).min_member.max(1);
     let old = &object["status"];
     let Members { pods, scheduled, running, succeeded, failed } = members;
     let whole = scheduled >= needed;
@@ -70,7 +71,6 @@ pub(super) fn plan(family: Family, object: &Value, members: Members, now: Timest
     status["phase"] = phase.into();
     match family {
         Family::Coscheduling => {
-            status["scheduled"] = scheduled.into();
             if pods >= needed && old["scheduleStartTime"].is_null() {
                 status["scheduleStartTime"] = json!(seconds(now));
             }
