@@ -29,14 +29,11 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct PodGroupSpec {
     /// How many pods are scheduled together: so many, or none of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub min_member: Option<i32>,
     /// What all of them need together: none is placed before the cluster has it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::ResourceList>")]
     pub min_resources: Option<BTreeMap<String, Quantity>>,
     /// How long pods that have a place wait for the others, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule_timeout_seconds: Option<i32>,
 }
 
@@ -45,21 +42,15 @@ pub struct PodGroupSpec {
 #[serde(rename_all = "camelCase")]
 pub struct PodGroupStatus {
     /// Pending, Scheduling, Scheduled, Running, Finished or Failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
     /// The workload whose pods these are.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub occupied_by: Option<String>,
     /// How many pods run.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub running: Option<i32>,
     /// How many pods have succeeded.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub succeeded: Option<i32>,
     /// How many pods have failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<i32>,
     /// When enough pods were there to begin.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule_start_time: Option<Time>,
 }

@@ -43,20 +43,16 @@ const fn one() -> i32 {
 #[serde(rename_all = "camelCase")]
 pub struct PodGroupSpec {
     /// How many pods are scheduled together: so many, or none of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub min_member: Option<i32>,
     /// The same for each task, by its name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub min_task_member: Option<BTreeMap<String, i32>>,
     /// What all of them need together: none is placed before the cluster has it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::ResourceList>")]
     pub min_resources: Option<BTreeMap<String, Quantity>>,
     /// The queue in which the group waits.
     #[serde(default = "default_queue")]
     pub queue: String,
     /// The PriorityClass of the group.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<String>,
 }
 
@@ -68,16 +64,12 @@ pub struct PodGroupStatus {
     #[serde(default = "pending")]
     pub phase: String,
     /// Whether the group can be scheduled, and if not, why.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Vec<PodGroupCondition>>,
     /// How many pods run.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub running: Option<i32>,
     /// How many pods have succeeded.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub succeeded: Option<i32>,
     /// How many pods have failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<i32>,
 }
 
@@ -86,22 +78,18 @@ pub struct PodGroupStatus {
 #[serde(rename_all = "camelCase")]
 pub struct PodGroupCondition {
     /// Scheduled or Unschedulable.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "type")]
     pub type_: Option<String>,
     /// True, False or Unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
     /// Why, in a word.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Why, in a sentence.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// The session of the scheduler that led to it.
-    #[serde(rename = "transitionID", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "transitionID")]
     pub transition_id: Option<String>,
     /// When it became what it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<Time>,
 }
 
@@ -125,20 +113,15 @@ pub struct QueueSpec {
     #[schemars(range(min = 1))]
     pub weight: i32,
     /// What the groups of the queue may use at most.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::ResourceList>")]
     pub capability: Option<BTreeMap<String, Quantity>>,
     /// Whether others may take back what the queue uses beyond its share. Nothing is taken back here.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reclaimable: Option<bool>,
     /// What is kept for the queue.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub guarantee: Option<Guarantee>,
     /// Other clusters that the queue may use. Nothing is sent there here.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub extend_clusters: Option<Vec<Cluster>>,
     /// Groups of nodes that the queue prefers or avoids. Nothing is made of it here.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
 }
 
@@ -146,7 +129,6 @@ pub struct QueueSpec {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 pub struct Guarantee {
     /// What is kept free for the queue.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::ResourceList>")]
     pub resource: Option<BTreeMap<String, Quantity>>,
 }
@@ -155,13 +137,10 @@ pub struct Guarantee {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 pub struct Cluster {
     /// Its name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Its weight among them.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<i32>,
     /// What it has.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::ResourceList>")]
     pub capacity: Option<BTreeMap<String, Quantity>>,
 }
@@ -171,10 +150,8 @@ pub struct Cluster {
 #[serde(rename_all = "camelCase")]
 pub struct Affinity {
     /// Groups of nodes that its pods are placed on.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub node_group_affinity: Option<NodeGroups>,
     /// Groups of nodes that its pods are kept from.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub node_group_anti_affinity: Option<NodeGroups>,
 }
 
@@ -183,10 +160,8 @@ pub struct Affinity {
 #[serde(rename_all = "camelCase")]
 pub struct NodeGroups {
     /// Those that must be.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub required_during_scheduling_ignored_during_execution: Option<Vec<String>>,
     /// Those that had better be.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub preferred_during_scheduling_ignored_during_execution: Option<Vec<String>>,
 }
 
@@ -194,28 +169,20 @@ pub struct NodeGroups {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 pub struct QueueStatus {
     /// Open, Closing, Closed or Unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// How many groups have the phase Unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown: Option<i32>,
     /// How many groups have the phase Pending.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pending: Option<i32>,
     /// How many groups have the phase Running.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub running: Option<i32>,
     /// How many groups have the phase Inqueue.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub inqueue: Option<i32>,
     /// How many groups have the phase Completed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub completed: Option<i32>,
     /// What is reserved for the queue.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reservation: Option<Reservation>,
     /// What the groups of the queue use.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::ResourceList>")]
     pub allocated: Option<BTreeMap<String, Quantity>>,
 }
@@ -224,10 +191,8 @@ pub struct QueueStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 pub struct Reservation {
     /// The nodes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<Vec<String>>,
     /// What they have.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::ResourceList>")]
     pub resource: Option<BTreeMap<String, Quantity>>,
 }

@@ -23,30 +23,23 @@ pub struct RoleBase {
     #[schemars(length(min = 1))]
     pub name: String,
     /// Labels of what the role becomes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
     /// Annotations of what the role becomes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
     /// How many instances of the role there are.
     #[serde(default = "one")]
     #[schemars(range(min = 0))]
     pub replicas: i32,
     /// How instances get a new template.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout_strategy: Option<RolloutStrategy>,
     /// Roles that must be ready before this one starts.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub dependencies: Option<Vec<String>>,
     /// The ports of the role's service.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<addons::schema::Anything>>")]
     pub service_ports: Option<Vec<Value>>,
     /// Containers to put into its pods. Nothing is put into them here.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub engine_runtimes: Option<Vec<EngineRuntime>>,
     /// Whether the role can be scaled by itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub scaling_adapter: Option<ScalingAdapter>,
     /// How long a pod must be ready to count as available, in seconds.
     #[serde(default)]
@@ -62,7 +55,6 @@ pub struct RolloutStrategy {
     #[serde(rename = "type", default)]
     pub type_: RolloutStrategyType,
     /// The bounds of a rolling update.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rolling_update: Option<RollingUpdate>,
 }
 
@@ -79,7 +71,7 @@ pub enum RolloutStrategyType {
 #[serde(rename_all = "camelCase")]
 pub struct RollingUpdate {
     /// The kind of update.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "type")]
     pub type_: Option<String>,
     /// Instances below this index keep the old template: a number, or a percentage of replicas.
     #[serde(default)]
@@ -94,10 +86,8 @@ pub struct RollingUpdate {
     #[schemars(with = "addons::schema::IntOrPercent")]
     pub max_surge: IntOrString,
     /// Whether the update is halted.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
     /// How pods are updated where they are.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub in_place_update_strategy: Option<InPlaceUpdateStrategy>,
 }
 
@@ -106,7 +96,6 @@ pub struct RollingUpdate {
 #[serde(rename_all = "camelCase")]
 pub struct InPlaceUpdateStrategy {
     /// For how long a pod is out of service before, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_period_seconds: Option<i32>,
 }
 
@@ -117,10 +106,8 @@ pub struct EngineRuntime {
     /// The profile that has the containers.
     pub profile_name: String,
     /// Which of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub inject_containers: Option<Vec<String>>,
     /// What is different about them.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<addons::schema::Anything>>")]
     pub containers: Option<Vec<Value>>,
 }
@@ -132,7 +119,6 @@ pub struct ScalingAdapter {
     #[serde(default)]
     pub enable: bool,
     /// Labels of that.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
 }
 
@@ -143,16 +129,12 @@ pub struct Component {
     /// The name of the component.
     pub name: String,
     /// How many pods of it there are in an instance.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<i32>,
     /// The name of its service.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub service_name: Option<String>,
     /// Labels of its pods.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
     /// Annotations of its pods.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
     /// Its pod template.
     #[schemars(with = "addons::schema::Anything")]
@@ -175,10 +157,8 @@ pub struct RoleTemplate {
 #[serde(rename_all = "camelCase")]
 pub struct RoleBasedGroupStatus {
     /// The generation that this is the status of.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Ready and RestartInProgress.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::Conditions>")]
     pub conditions: Option<Vec<Condition>>,
     /// The state of each role.
@@ -204,34 +184,24 @@ pub struct RoleStatus {
 #[serde(rename_all = "camelCase")]
 pub struct RoleBasedGroupSetStatus {
     /// The generation that this is the status of.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// How many groups there are.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
     /// How many of them are ready.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_replicas: Option<i32>,
     /// How many of them are of an earlier template.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub current_replicas: Option<i32>,
     /// How many of them are of the present template.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub updated_replicas: Option<i32>,
     /// How many of the present template are ready.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub updated_ready_replicas: Option<i32>,
     /// How many are to be of the present template once the update is over.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_updated_replicas: Option<i32>,
     /// The hash of the template that all groups had last.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub current_revision: Option<String>,
     /// The hash of the present template.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub update_revision: Option<String>,
     /// Ready.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::Conditions>")]
     pub conditions: Option<Vec<Condition>>,
 }
@@ -250,22 +220,16 @@ pub struct AdapterTarget {
 #[serde(rename_all = "camelCase")]
 pub struct RoleBasedGroupScalingAdapterStatus {
     /// Bound, once it scales its role.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
     /// How many instances the role is asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
     /// How many instances are ready.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_replicas: Option<i32>,
     /// The label selector of the pods that an autoscaler looks at.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
     /// When the role was scaled last.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_scale_time: Option<Time>,
     /// Nothing says any here.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::Conditions>")]
     pub conditions: Option<Vec<Condition>>,
 }

@@ -37,7 +37,6 @@ pub struct RoleBasedGroupSpec {
     )]
     pub roles: Vec<Role>,
     /// Pod templates that roles share, by name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub role_templates: Option<Vec<RoleTemplate>>,
     /// The policies of the group.
@@ -50,10 +49,8 @@ pub struct RoleBasedGroupSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Policies {
     /// How all pods of the group are scheduled together.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_group_policy: Option<PodGroupPolicy>,
     /// How updates of roles keep pace with each other. They do not here.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub coordination: Option<Vec<Coordination>>,
 }
@@ -63,10 +60,8 @@ pub struct Policies {
 #[serde(rename_all = "camelCase")]
 pub struct PodGroupPolicy {
     /// By a PodGroup of the scheduler plugins.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub kube_scheduling: Option<KubeScheduling>,
     /// By a PodGroup of Volcano.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub volcano_scheduling: Option<VolcanoScheduling>,
 }
 
@@ -103,7 +98,6 @@ pub struct Coordination {
     /// The roles.
     pub roles: Vec<String>,
     /// How far they may be apart.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<CoordinationStrategy>,
 }
 
@@ -112,7 +106,6 @@ pub struct Coordination {
 #[serde(rename_all = "camelCase")]
 pub struct CoordinationStrategy {
     /// In rolling updates.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rolling_update: Option<CoordinatedRollingUpdate>,
 }
 
@@ -121,15 +114,12 @@ pub struct CoordinationStrategy {
 #[serde(rename_all = "camelCase")]
 pub struct CoordinatedRollingUpdate {
     /// The largest difference of what is updated.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = "^([0-9]|[1-9][0-9]|100)%$"))]
     pub max_skew: Option<String>,
     /// The part of the instances that keeps the old template.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = "^([0-9]|[1-9][0-9]|100)%$"))]
     pub partition: Option<String>,
     /// The part of the instances that may be missing.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = "^([0-9]|[1-9][0-9]|100)%$"))]
     pub max_unavailable: Option<String>,
 }
@@ -158,28 +148,21 @@ pub struct Role {
 #[serde(rename_all = "camelCase")]
 pub struct RoleWorkload {
     /// The kind of workload the role becomes: StatefulSet, Deployment or LeaderWorkerSet.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Workload", extend("default" = { "apiVersion": "apps/v1", "kind": "StatefulSet" }))]
     pub workload: Option<Workload>,
     /// The pod template.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::Anything>")]
     pub template: Option<Value>,
     /// A template of the group's, in its place.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub template_ref: Option<TemplateRef>,
     /// What is different about that: a strategic merge patch.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::Anything>")]
     pub template_patch: Option<Value>,
     /// Of how many pods an instance consists, where the workload is a LeaderWorkerSet.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub leader_worker_set: Option<LeaderWorkers>,
     /// The kinds of pods in an instance.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub components: Option<Vec<Component>>,
     /// What becomes of the others when a pod restarts.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
 }
 
@@ -221,11 +204,9 @@ pub struct LeaderWorkers {
     #[serde(default = "one")]
     pub size: i32,
     /// What is different about the leader's template: a strategic merge patch.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::Anything>")]
     pub patch_leader_template: Option<Value>,
     /// What is different about the workers' template: a strategic merge patch.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::Anything>")]
     pub patch_worker_template: Option<Value>,
 }
@@ -262,7 +243,6 @@ pub struct RoleBasedGroupSetSpec {
     #[serde(default = "one")]
     pub replicas: i32,
     /// What each group is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<RoleBasedGroupSpec>,
 }
 
@@ -285,7 +265,6 @@ pub struct RoleBasedGroupSetSpec {
 #[serde(rename_all = "camelCase")]
 pub struct RoleBasedGroupScalingAdapterSpec {
     /// The number of instances the role is to have.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
     /// The group and its role.
     pub scale_target_ref: AdapterTarget,

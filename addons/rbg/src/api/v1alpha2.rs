@@ -41,7 +41,6 @@ pub struct RoleBasedGroupSpec {
     )]
     pub roles: Vec<Role>,
     /// Pod templates that roles share, by name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub role_templates: Option<Vec<RoleTemplate>>,
     /// What a group has that was written in v1alpha1.
@@ -66,13 +65,10 @@ pub struct Role {
     #[serde(flatten)]
     pub base: RoleBase,
     /// An instance is a pod.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub standalone_pattern: Option<StandalonePattern>,
     /// An instance is a leader and its workers.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub leader_worker_pattern: Option<LeaderWorkerPattern>,
     /// An instance is several components.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub custom_components_pattern: Option<CustomComponentsPattern>,
     /// Whether instances are started one after the other.
     #[serde(default)]
@@ -102,11 +98,9 @@ pub enum PodManagementPolicy {
 }]))]
 pub struct StandalonePattern {
     /// The pod template.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::Anything>")]
     pub template: Option<Value>,
     /// A template of the group's, in its place.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub template_ref: Option<TemplateRef>,
 }
 
@@ -116,7 +110,6 @@ pub struct TemplateRef {
     /// Its name.
     pub name: String,
     /// What is different about it: a strategic merge patch.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::Anything>")]
     pub patch: Option<Value>,
 }
@@ -133,25 +126,19 @@ pub struct LeaderWorkerPattern {
     #[serde(default = "one")]
     pub size: i32,
     /// The pod template.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::Anything>")]
     pub template: Option<Value>,
     /// A template of the group's, in its place.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub template_ref: Option<TemplateRef>,
     /// What is different about the leader's template: a strategic merge patch.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::Anything>")]
     pub leader_template_patch: Option<Value>,
     /// What is different about the workers' template: a strategic merge patch.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<addons::schema::Anything>")]
     pub worker_template_patch: Option<Value>,
     /// Which pods the service of the role selects.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_service_selection: Option<ServiceSelection>,
     /// What becomes of the others when a pod restarts.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
 }
 
@@ -169,10 +156,8 @@ pub enum ServiceSelection {
 #[serde(rename_all = "camelCase")]
 pub struct CustomComponentsPattern {
     /// The kinds of pods in an instance.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub components: Option<Vec<Component>>,
     /// What becomes of the others when a pod restarts.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
 }
 
@@ -185,7 +170,7 @@ pub struct CustomComponentsPattern {
 }]))]
 pub struct RestartPolicy {
     /// Whether they start anew.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "type")]
     pub type_: Option<RestartPolicyType>,
     /// How long to wait the first time, in seconds.
     #[serde(default = "base_delay")]
@@ -236,13 +221,10 @@ pub struct RoleBasedGroupSetSpec {
     #[serde(default = "one")]
     pub replicas: i32,
     /// What each group is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub group_template: Option<GroupTemplate>,
     /// How groups get a new template.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout_strategy: Option<GroupRolloutStrategy>,
     /// What each group is, in a set that was written in v1alpha1: a spec of that version.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub template: Option<Value>,
 }
@@ -251,10 +233,8 @@ pub struct RoleBasedGroupSetSpec {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 pub struct GroupTemplate {
     /// Labels of each group.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
     /// Annotations of each group.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
     /// The spec of each group. It is passed on as it is, also what this version does not know.
     #[schemars(with = "RoleBasedGroupSpec")]
@@ -311,7 +291,6 @@ pub enum GroupRolloutType {
 #[serde(rename_all = "camelCase")]
 pub struct RoleBasedGroupScalingAdapterSpec {
     /// The number of instances the role is to have.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
     /// The group and its role.
     pub scale_target_ref: AdapterTarget,

@@ -6,8 +6,7 @@ use std::process::ExitCode;
 
 use ::addons::{Addon, LABEL};
 use anyhow::{Context, Result, bail};
-use cluster::Profile;
-use cluster::addons::{ADDONS, find as find_addon};
+use cluster::{Profile, addons};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, Preconditions,
@@ -42,15 +41,15 @@ pub(crate) fn run(profile: &Profile, command: &AddonsCommand) -> Result<ExitCode
 }
 
 fn find(names: &[String]) -> Result<Vec<&'static Addon>> {
-    let known = || ADDONS.map(|addon| addon.name).join(", ");
+    let known = || addons::ADDONS.map(|addon| addon.name).join(", ");
     let find =
-        |name: &String| find_addon(name).with_context(|| format!("there is no addon {name}; there are {}", known()));
+        |name: &String| addons::find(name).with_context(|| format!("there is no addon {name}; there are {}", known()));
     names.iter().map(find).collect()
 }
 
 fn list(present: &Present) -> Result<()> {
     output::line(format!("{:<6} {:<10} {}", "NAME", "STATUS", "WHAT FOR"))?;
-    for addon in ADDONS {
+    for addon in addons::ADDONS {
         let status = if is_enabled(addon, present) { "enabled" } else { "disabled" };
         output::line(format!("{:<6} {status:<10} {}", addon.name, addon.about))?;
     }
@@ -213,7 +212,7 @@ mod tests {
 
     #[test]
     fn an_addon_is_enabled_when_all_of_it_is_there() {
-        let Some(addon) = find_addon("gang") else { panic!("an addon") };
+        let Some(addon) = addons::find("gang") else { panic!("an addon") };
         let names = addon.definitions();
         let all: Present =
             names.iter().map(|definition| (name(definition).to_owned(), Some("gang".to_owned()))).collect();
@@ -228,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_somebody_else_installed_is_left_to_them() {
-        let Some(addon) = find_addon("gang") else { panic!("an addon") };
+        let Some(addon) = addons::find("gang") else { panic!("an addon") };
         let check = |name: &str, owner: Option<&str>, expected: Option<&str>| {
             let present = Present::from([(name.to_owned(), owner.map(str::to_owned))]);
             let refusal = refusal(addon, &present);
