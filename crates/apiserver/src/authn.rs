@@ -5,14 +5,16 @@
 //! handshake. A certificate that is expired or comes from elsewhere so leads to an answer the client can read (401),
 //! instead of an aborted handshake.
 
-pub(crate) mod impersonation;
+mod impersonation;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use machinery::status::ApiError;
 pub use registry::User;
+use registry::user::UNAUTHENTICATED;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -20,8 +22,37 @@ use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::authz::Authorizer;
+use crate::tokens::Tokens;
+
+/// Finds out whom a request comes from.
+pub(crate) struct Authenticator {
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+}
+
+impl Authenticator {
+    /// Whom the request comes from, or whom that acts as, given what the connection says.
+    ///
+    /// # Errors
+    /// 401 for a token that is not good; as [`impersonation::impersonated`].
+    pub(crate) fn authenticate(&self, headers: &HeaderMap, user: Arc<User>) -> Result<Arc<User>, ApiError> {
+        let user = match bearer(headers).filter(|_| user.is_in(UNAUTHENTICATED)) {
+            Some(token) => {
+                let found = self.tokens.authenticate(token, &[], jiff::Timestamp::now());
+                found
+                    .inspect_err(|error| tracing::debug!(%error, "a token was not accepted"))
+                    .map_err(|_| ApiError::unauthorized())?
+                    .0
+            }
+            None => user,
+        };
+        Ok(impersonation::impersonated(headers, &user, &*self.authorizer)?.unwrap_or(user))
+    }
+}
+
 /// The token of a request, if it has one.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();

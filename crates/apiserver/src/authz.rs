@@ -89,8 +89,26 @@ pub struct Known {
     pub error: String,
 }
 
+/// Refuses what the authorizer does not allow.
+///
+/// # Errors
+/// 403.
+pub(crate) fn authorize(authorizer: &dyn Authorizer, attributes: &Attributes<'_>) -> Result<(), ApiError> {
+    match authorizer.authorize(attributes) {
+        Decision::Allow(_) => Ok(()),
+        Decision::Deny(reason) => {
+            let error = forbidden(attributes, &reason);
+            if attributes.user.name.starts_with("system:kube-") || attributes.user.as_node().is_some() {
+                // One of our own: its right is missing in the policy, and it may not be able to say so itself.
+                tracing::warn!(%error, "a component was refused");
+            }
+            Err(error)
+        }
+    }
+}
+
 /// The refusal, in upstream's words.
-pub(crate) fn forbidden(attributes: &Attributes<'_>, reason: &str) -> ApiError {
+fn forbidden(attributes: &Attributes<'_>, reason: &str) -> ApiError {
     let (user, verb) = (&attributes.user.name, attributes.verb);
     let (group_resource, name, mut message) = match attributes.target {
         Target::Path(path) => (GroupResource::new("", ""), "", format!("User {user:?} cannot {verb} path {path:?}")),

@@ -142,7 +142,7 @@ impl ResponseBody {
     fn streamed(left: Option<u64>, stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
         let caught = AssertUnwindSafe(stream).catch_unwind().map(|item| {
             item.unwrap_or_else(|panic| {
-                tracing::error!(panic = crate::respond::panic_text(&*panic), "the stream of a response panicked");
+                tracing::error!(panic = panic_text(&*panic), "the stream of a response panicked");
                 Err(io::Error::other("the server failed"))
             })
         });
@@ -220,6 +220,15 @@ fn next_frame(pieces: &mut VecDeque<Bytes>) -> Option<Bytes> {
         frame.extend_from_slice(&next);
     }
     Some(frame.freeze())
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no text)")
 }
 
 #[cfg(test)]

@@ -1,17 +1,11 @@
 //! Everything that is served, as discovery and OpenAPI describe it: the registry's resources, and the few that only
 //! answer a question and store nothing. Discovery lists what components mount ([`aggregated_api`](crate::aggregated_api)), too.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use bytes::Bytes;
 use machinery::Verb;
-use parking_lot::Mutex;
 use registry::{Resources, Subresource};
 use schemars::{Schema, SchemaGenerator};
-use sha2::{Digest, Sha256};
 
-use crate::aggregated_api::{AggregatedResource, Listed, Listing};
+use crate::aggregated_api::{AggregatedResource, Listing};
 use crate::reviews;
 
 /// One resource.
@@ -156,127 +150,4 @@ pub(crate) fn groups<'a>(served: &[Served<'a>]) -> Vec<(&'a str, Vec<&'a str>)> 
 /// `GROUP/VERSION`, or the version alone for the core group.
 pub(crate) fn api_version(group: &str, version: &str) -> String {
     registry::table::api_version(group, version)
-}
-
-/// A generated document.
-#[derive(Clone)]
-pub(crate) struct Document {
-    pub(crate) bytes: Bytes,
-    /// Hash of the content, in upper-case hex.
-    pub(crate) hash: Arc<str>,
-}
-
-impl Document {
-    pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        use std::fmt::Write as _;
-        let mut hash = String::with_capacity(64);
-        for byte in Sha256::digest(&bytes) {
-            // Writing to a String cannot fail.
-            let _ = write!(hash, "{byte:02X}");
-        }
-        let mut bytes = bytes;
-        bytes.shrink_to_fit();
-        Self { bytes: bytes.into(), hash: hash.into() }
-    }
-}
-
-/// Generated documents, kept as bytes for as long as the resources they describe stay the same; those of discovery also
-/// only while the extensions list the same.
-#[derive(Default)]
-pub(crate) struct Documents(Mutex<State>, Mutex<Listing>);
-
-#[derive(Default)]
-struct State {
-    resources: Arc<Resources>,
-    documents: HashMap<String, Document>,
-    /// The hashes of the documents of single versions, most of which nobody reads.
-    hashes: HashMap<String, Arc<str>>,
-}
-
-/// What the names of the documents of single versions begin with.
-const OF_VERSION: &str = "openapi v3 ";
-
-impl Documents {
-    /// Drops the documents of discovery if the extensions list something else now.
-    pub(crate) fn renew(&self, listing: &Listing) {
-        let mut listed = self.1.lock();
-        let same = |(a, b): (&Listed, &Listed)| Arc::ptr_eq(&a.2, &b.2);
-        if listed.len() == listing.len() && listed.iter().zip(listing).all(same) {
-            return;
-        }
-        listed.clone_from(listing);
-        let mut state = self.0.lock();
-        state.documents.retain(|name, _| name.starts_with("openapi"));
-    }
-
-    /// The document of that name, built now if it is not there. Two who ask at once may both build it.
-    pub(crate) fn get(
-        &self,
-        resources: &Arc<Resources>,
-        name: &str,
-        build: impl FnOnce(&Resources) -> Vec<u8>,
-    ) -> Document {
-        if let Some(document) = self.locked(resources, |state| state.documents.get(name).cloned()) {
-            return document;
-        }
-        let document = Document::new(build(resources));
-        self.locked(resources, |state| state.documents.insert(name.to_owned(), document.clone()));
-        document
-    }
-
-    /// The document that describes a version (`apis/apps/v1`).
-    pub(crate) fn of_version(
-        &self,
-        resources: &Arc<Resources>,
-        version: &str,
-        build: impl FnOnce(&Resources) -> Vec<u8>,
-    ) -> Document {
-        self.get(resources, &format!("{OF_VERSION}{version}"), build)
-    }
-
-    /// The hash of that document, which is not kept.
-    pub(crate) fn hash_of_version(
-        &self,
-        resources: &Arc<Resources>,
-        version: &str,
-        build: impl FnOnce(&Resources) -> Vec<u8>,
-    ) -> Arc<str> {
-        if let Some(hash) = self.locked(resources, |state| state.hashes.get(version).cloned()) {
-            return hash;
-        }
-        let hash = Document::new(build(resources)).hash;
-        self.locked(resources, |state| state.hashes.insert(version.to_owned(), Arc::clone(&hash)));
-        hash
-    }
-
-    fn locked<T>(&self, resources: &Arc<Resources>, act: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.0.lock();
-        if !Arc::ptr_eq(&state.resources, resources) {
-            state.follow(resources);
-        }
-        act(&mut state)
-    }
-}
-
-impl State {
-    /// Keeps what is about versions whose resources are the same as before: a definition changes one of many.
-    fn follow(&mut self, resources: &Arc<Resources>) {
-        let (before, now) = (by_version(&self.resources), by_version(resources));
-        let same = |name: &str| now.contains_key(name) && before.get(name) == now.get(name);
-        self.documents.retain(|name, _| name.strip_prefix(OF_VERSION).is_some_and(&same));
-        self.hashes.retain(|name, _| same(name));
-        drop((before, now));
-        self.resources = Arc::clone(resources);
-    }
-}
-
-/// The rows of each version, which stay the same ones while nothing about them changes.
-fn by_version(resources: &Resources) -> HashMap<String, Vec<*const ()>> {
-    let mut versions: HashMap<String, Vec<*const ()>> = HashMap::new();
-    for resource in resources.iter() {
-        let info = resource.info();
-        let prefix = if info.group.is_empty() { "api".to_owned() } else { format!("apis/{}", info.group) };
-        versions.entry(format!("{prefix}/{}", info.version)).or_default().push(Arc::as_ptr(resource).cast());
-    }
-    versions
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::catalog::{Served, api_version, groups};
 use crate::health;
-use crate::negotiate::Encoding;
+use crate::negotiate::{DiscoveryVersion, Encoding};
 
 #[derive(Serialize)]
 struct Paths {
@@ -267,7 +267,7 @@ pub(crate) fn resource_list(served: &[Served<'_>], group: &str, version: &str) -
 }
 
 /// The aggregated form: of the core group for `/api`, of all others for `/apis`.
-pub(crate) fn aggregated(served: &[Served<'_>], core: bool, version: &str) -> Vec<u8> {
+pub(crate) fn aggregated(served: &[Served<'_>], core: bool, version: DiscoveryVersion) -> Vec<u8> {
     let wanted = groups(served).into_iter().filter(|(group, _)| group.is_empty() == core);
     let items = wanted.map(|(group, versions)| GroupDiscovery {
         metadata: GroupName { name: group, creation_timestamp: () },
@@ -284,15 +284,16 @@ pub(crate) fn aggregated(served: &[Served<'_>], core: bool, version: &str) -> Ve
     });
     encode(&GroupDiscoveryList {
         kind: "APIGroupDiscoveryList",
-        api_version: format!("apidiscovery.k8s.io/{version}"),
+        api_version: format!("apidiscovery.k8s.io/{}", version.as_str()),
         metadata: Empty {},
         items: items.collect(),
     })
 }
 
 /// The media type of [`aggregated`].
-pub(crate) fn content_type(encoding: Encoding, version: &str) -> String {
-    format!("{};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList", encoding.content_type())
+pub(crate) fn content_type(encoding: Encoding, version: DiscoveryVersion) -> String {
+    let (media_type, version) = (encoding.content_type(), version.as_str());
+    format!("{media_type};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList")
 }
 
 /// The resources of one version; what has a slash in its name goes below the resource before the slash.

@@ -135,8 +135,7 @@ impl Handle {
     }
 
     fn accept(&self, listener: TcpListener, address: SocketAddr) {
-        // The first one set stays: the address clients in front of the machine use.
-        let _ = self.server.0.address.set(address.to_string());
+        self.server.0.non_resource.documents.set_address(address.to_string());
         self.state().addresses.push(address);
         tracing::info!(%address, "serving the API");
         self.serving.accept_on(listener);
@@ -145,7 +144,7 @@ impl Handle {
     /// Looks from time to time whether the server's certificate is about to end.
     fn renew_certificate(&self) {
         let (serving, pki, state) = (Arc::clone(&self.serving), Arc::clone(&self.pki), Arc::clone(&self.state));
-        self.serving.spawn(async move {
+        self.server.0.lifecycle.spawn(async move {
             loop {
                 tokio::time::sleep(pki::RENEWAL_CHECK).await;
                 let names = lock(&state).names.clone();

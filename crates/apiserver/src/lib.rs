@@ -9,8 +9,8 @@
 //! 1. [`serve`]: TCP → TLS → HTTP/1.1 or HTTP/2, or [`local`]: a client in this process.
 //! 2. [`server`]: what the path means ([`path`]) → who is asking ([`authn`], 401) → may they ([`authz`], 403).
 //! 3. [`resource`]: the one set of handlers for objects of every kind (get, list, watch, create, update, patch, delete,
-//!    subresources, logs and exec through the node, proxy); an [`AggregatedApi`]; or one of [`discovery`], [`openapi`], [`health`], [`metrics`],
-//!    [`reviews`].
+//!    subresources, logs and exec through the node, proxy), an [`AggregatedApi`] or one of the [`reviews`] among them; or
+//!    [`non_resource`]: [`documents`] of [`discovery`] and [`openapi`], [`health`], [`metrics`].
 //! 4. [`respond`]: JSON, YAML, [`protobuf`], Table or metadata, as [`negotiate`]d; an error becomes a `Status` there and nowhere
 //!    else.
 //!
@@ -25,12 +25,15 @@ pub mod authz;
 mod body;
 mod catalog;
 mod discovery;
+mod documents;
 mod endpoints;
 mod handle;
 mod health;
+mod lifecycle;
 mod local;
 mod metrics;
 mod negotiate;
+mod non_resource;
 mod openapi;
 mod path;
 pub mod pki;
@@ -49,9 +52,10 @@ pub use aggregated_api::{AggregatedApi, AggregatedResource, AggregatedService};
 pub use authn::User;
 pub use endpoints::Served;
 pub use handle::{Config, Handle, StartError};
+pub use resource::NodeConnector;
 pub use serve::Limits;
 pub use serve::tls::TlsError;
-pub use server::{ApiServer, Dependencies, NodeConnector};
+pub use server::{ApiServer, Dependencies};
 
 use std::sync::Arc;
 

@@ -46,8 +46,26 @@ pub(crate) enum Shape {
     Table,
     /// `meta.k8s.io/v1` metadata only.
     Metadata,
-    /// Aggregated discovery, under this version of `apidiscovery.k8s.io`.
-    Discovery(&'static str),
+    /// Aggregated discovery.
+    Discovery(DiscoveryVersion),
+}
+
+/// A version of `apidiscovery.k8s.io`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum DiscoveryVersion {
+    V2,
+    /// What clients of before 1.30 ask for.
+    V2Beta1,
+}
+
+impl DiscoveryVersion {
+    /// The version as it is written.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::V2 => "v2",
+            Self::V2Beta1 => "v2beta1",
+        }
+    }
 }
 
 /// The outcome of a negotiation.
@@ -148,8 +166,10 @@ fn accept(range: &str, offer: Offer) -> Option<(u16, Output)> {
         (Offer::Objects { .. }, "PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => {
             Shape::Metadata
         }
-        (Offer::Discovery, "APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => Shape::Discovery("v2"),
-        (Offer::Discovery, "APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2beta1") => Shape::Discovery("v2beta1"),
+        (Offer::Discovery, "APIGroupDiscoveryList", "apidiscovery.k8s.io", version) => {
+            let versions = [DiscoveryVersion::V2, DiscoveryVersion::V2Beta1];
+            Shape::Discovery(versions.into_iter().find(|known| known.as_str() == version)?)
+        }
         // Neither Tables nor other documents have a protobuf form, upstream's Tables included.
         _ if in_protobuf => return None,
         (Offer::Objects { .. }, "Table", "meta.k8s.io", "v1") => Shape::Table,
@@ -232,11 +252,11 @@ mod tests {
                 OBJECTS,
                 "Json Metadata",
             ),
-            (kubectl_discovery, Offer::Discovery, "Json Discovery(\"v2\")"),
+            (kubectl_discovery, Offer::Discovery, "Json Discovery(V2)"),
             (
                 "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json",
                 Offer::Discovery,
-                "Json Discovery(\"v2beta1\")",
+                "Json Discovery(V2Beta1)",
             ),
             ("application/vnd.kubernetes.protobuf", OBJECTS, "Protobuf Object"),
             ("application/vnd.kubernetes.protobuf,application/json", OBJECTS, "Protobuf Object"),
@@ -251,7 +271,7 @@ mod tests {
             (
                 "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
                 Offer::Discovery,
-                "Protobuf Discovery(\"v2\")",
+                "Protobuf Discovery(V2)",
             ),
             (metadata_client, OBJECTS, "Protobuf Metadata"),
             (metadata_client, CUSTOM, "Protobuf Metadata"),

@@ -72,26 +72,26 @@ pub(crate) fn v3_index(documents: impl Iterator<Item = (String, String)>) -> Vec
     encode(&json!({ "paths": paths }))
 }
 
-/// One document of `/openapi/v3`, by its name; empty when there is none of that name.
-pub(crate) fn v3(resources: &Resources, name: &str) -> Vec<u8> {
+/// One document of `/openapi/v3`, by its name; `None` when there is none of that name.
+pub(crate) fn v3(resources: &Resources, name: &str) -> Option<Vec<u8>> {
     let (group, version) = match name.split('/').collect::<Vec<_>>()[..] {
         ["api", version] => ("", version),
         ["apis", group, version] => (group, version),
-        _ => return Vec::new(),
+        _ => return None,
     };
     let mut served = catalog::all(resources);
     served.retain(|entry| entry.group == group && entry.version == version);
     if served.is_empty() {
-        return Vec::new();
+        return None;
     }
     let schemas = schemas::definitions(&served, Dialect::V3);
     let paths = operations::paths(&served, Dialect::V3);
-    encode(&json!({
+    Some(encode(&json!({
         "openapi": "3.0.0",
         "info": info(),
         "paths": paths,
         "components": { "schemas": schemas },
-    }))
+    })))
 }
 
 /// The whole of `/openapi/v2` as JSON.

@@ -24,21 +24,39 @@ use http::{Method, StatusCode};
 use machinery::Verb;
 use machinery::selector::FieldSelector;
 use machinery::status::ApiError;
-use registry::{Resource, Subresource, Target, WriteOptions};
+use registry::{Registry, Resource, Subresource, Target, WriteOptions};
 
+use crate::aggregated_api::AggregatedApis;
 use crate::authn::User;
 use crate::body::RequestBody;
 use crate::metrics::Labels;
 use crate::negotiate::{self, Offer};
 use crate::path::ResourcePath;
+use crate::protobuf;
 use crate::query::Query;
+use crate::respond::method_not_allowed;
 use crate::respond::{self, Answer};
-use crate::reviews;
-use crate::server::{ApiServer, method_not_allowed};
+use crate::reviews::{self, Reviewer};
+use crate::tokens::Tokens;
+
+pub(crate) use node::Connections;
+pub use node::NodeConnector;
+pub(crate) use watch::Watches;
+
+/// The handlers, and the parts of the server that they work with: each is given what it needs.
+pub(crate) struct Handlers {
+    pub(crate) registry: Registry,
+    pub(crate) aggregated: AggregatedApis,
+    pub(crate) reviewer: Reviewer,
+    pub(crate) tokens: Arc<Tokens>,
+    /// What protobuf lists may hold for slow clients.
+    pub(crate) encoded_lists: protobuf::Budget,
+    pub(crate) watches: Watches,
+    pub(crate) connections: Connections,
+}
 
 /// A request about objects, which has been found to be allowed.
 pub(crate) struct Request<'a> {
-    pub(crate) server: &'a ApiServer,
     pub(crate) place: &'a ResourcePath<'a>,
     pub(crate) verb: Verb<'static>,
     pub(crate) query: &'a Query<'a>,
@@ -77,100 +95,137 @@ pub(crate) fn authorized_name<'a>(place: &'a ResourcePath<'_>, query: &Query<'_>
     }
 }
 
-/// Answers.
-pub(crate) async fn serve(request: Request<'_>, body: RequestBody, labels: &mut Labels) -> Result<Answer, ApiError> {
-    let Request { server, place, .. } = request;
-    let resources = server.0.registry.resources();
-    let Some(resource) = resources.get(place.group, place.version, place.resource) else {
-        if let Some(extension) = server.0.extensions.find(place.group, place.version) {
-            return extension.answer(request.parts, body).await;
-        }
-        return match reviews::find(place.group, place.version, place.resource) {
-            Some(review) => self::review(review, &request, body).await,
-            // Upstream answers with a Status below what it serves, with plain text elsewhere.
-            None if resources.of_version(place.group, place.version).next().is_some() => {
-                Err(ApiError::no_such_resource())
+impl Handlers {
+    /// Answers.
+    pub(crate) async fn serve(
+        &self,
+        request: Request<'_>,
+        body: RequestBody,
+        labels: &mut Labels,
+    ) -> Result<Answer, ApiError> {
+        let place = request.place;
+        let resources = self.registry.resources();
+        let Some(resource) = resources.get(place.group, place.version, place.resource) else {
+            if let Some(extension) = self.aggregated.find(place.group, place.version) {
+                return extension.answer(request.parts, body).await;
             }
-            None => Ok(respond::page_not_found()),
+            return match reviews::find(place.group, place.version, place.resource) {
+                Some(review) => self.review(review, &request, body).await,
+                // Upstream answers with a Status below what it serves, with plain text elsewhere.
+                None if resources.of_version(place.group, place.version).next().is_some() => {
+                    Err(ApiError::no_such_resource())
+                }
+                None => Ok(respond::page_not_found()),
+            };
         };
-    };
-    let resource = Arc::clone(resource);
-    let mut answer = objects(request, &resource, body, labels).await?;
-    if let Some(deprecation) = &resource.info().deprecation {
-        respond::warn(&mut answer, std::slice::from_ref(deprecation));
+        let resource = Arc::clone(resource);
+        let mut answer = self.objects(request, &resource, body, labels).await?;
+        if let Some(deprecation) = &resource.info().deprecation {
+            respond::warn(&mut answer, std::slice::from_ref(deprecation));
+        }
+        Ok(answer)
     }
-    Ok(answer)
-}
 
-/// Answers a request about objects of a resource.
-async fn objects(
-    request: Request<'_>,
-    resource: &Resource,
-    body: RequestBody,
-    labels: &mut Labels,
-) -> Result<Answer, ApiError> {
-    let Request { server, place, verb, .. } = request;
-    let info = resource.info();
-    labels.resource = Some(Arc::clone(&info.storage));
-    let mut namespace = place.namespace.as_ref();
-    if !info.namespaced() {
-        // `/namespaces/N` names a Namespace; anything else with a namespace in front of it is not there.
-        let is_itself = info.plural == "namespaces" && namespace == place.name;
-        if !namespace.is_empty() && !is_itself {
-            return Err(ApiError::no_such_resource());
+    /// Answers a request about objects of a resource.
+    async fn objects(
+        &self,
+        request: Request<'_>,
+        resource: &Resource,
+        body: RequestBody,
+        labels: &mut Labels,
+    ) -> Result<Answer, ApiError> {
+        let Request { place, verb, .. } = request;
+        let info = resource.info();
+        labels.resource = Some(Arc::clone(&info.storage));
+        let mut namespace = place.namespace.as_ref();
+        if !info.namespaced() {
+            // `/namespaces/N` names a Namespace; anything else with a namespace in front of it is not there.
+            let is_itself = info.plural == "namespaces" && namespace == place.name;
+            if !namespace.is_empty() && !is_itself {
+                return Err(ApiError::no_such_resource());
+            }
+            namespace = "";
+        } else if namespace.is_empty() {
+            if !place.name.is_empty() {
+                return Err(ApiError::no_such_resource());
+            }
+            if !matches!(verb, Verb::List | Verb::Watch) {
+                return Err(method_not_allowed());
+            }
         }
-        namespace = "";
-    } else if namespace.is_empty() {
-        if !place.name.is_empty() {
-            return Err(ApiError::no_such_resource());
+        let call = Call {
+            target: Target::object(resource, namespace, place.name.as_ref()),
+            registry: &self.registry,
+            query: request.query,
+            parts: request.parts,
+            user: request.user,
+        };
+        if place.subresource.is_empty() {
+            return match verb {
+                Verb::Get => read::get(&call).await,
+                Verb::List => read::list(&call, &self.encoded_lists).await,
+                Verb::Watch => watch::watch(&call, &self.watches).await,
+                Verb::Create if place.name.is_empty() => write::create(&call, body).await,
+                Verb::Update if !place.name.is_empty() => write::update(&call, None, body).await,
+                Verb::Patch if !place.name.is_empty() => write::patch(&call, None, body).await,
+                Verb::Delete => write::delete(&call, body).await,
+                Verb::DeleteCollection => write::delete_collection(&call, body).await,
+                _ => Err(method_not_allowed()),
+            };
         }
-        if !matches!(verb, Verb::List | Verb::Watch) {
+        let subresource = Subresource::from_name(place.subresource).filter(|subresource| info.has(*subresource));
+        let Some(subresource) = subresource else { return Err(ApiError::no_such_resource()) };
+        labels.subresource = subresource.name();
+        match (subresource, verb) {
+            (Subresource::Log, Verb::Get) => node::log(call, &self.connections).await,
+            (Subresource::Exec | Subresource::Attach | Subresource::PortForward, Verb::Get | Verb::Create) => {
+                connect::connect(call, &self.connections, subresource, place.rest, body).await
+            }
+            (Subresource::Proxy, _) => connect::connect(call, &self.connections, subresource, place.rest, body).await,
+            (Subresource::Binding, Verb::Create) => write::bind(&call, body).await,
+            (Subresource::Token, Verb::Create) => write::token(&call, &self.tokens, body).await,
+            (Subresource::Eviction, Verb::Create) => write::evict(&call, body).await,
+            (_, verb) if !subresource.verbs().contains(&verb) => Err(method_not_allowed()),
+            (_, Verb::Get) => read::subresource(&call, subresource).await,
+            (_, Verb::Update) => write::update(&call, Some(subresource), body).await,
+            (_, Verb::Patch) => write::patch(&call, Some(subresource), body).await,
+            _ => Err(method_not_allowed()),
+        }
+    }
+
+    /// A question that is answered and forgotten.
+    async fn review(
+        &self,
+        review: &reviews::Review,
+        request: &Request<'_>,
+        body: RequestBody,
+    ) -> Result<Answer, ApiError> {
+        if request.verb != Verb::Create || !request.place.name.is_empty() {
             return Err(method_not_allowed());
         }
-    }
-    let call = Call {
-        target: Target::object(resource, namespace, place.name.as_ref()),
-        server,
-        query: request.query,
-        parts: request.parts,
-        user: request.user,
-    };
-    if place.subresource.is_empty() {
-        return match verb {
-            Verb::Get => read::get(&call).await,
-            Verb::List => read::list(&call).await,
-            Verb::Watch => watch::watch(&call).await,
-            Verb::Create if place.name.is_empty() => write::create(&call, body).await,
-            Verb::Update if !place.name.is_empty() => write::update(&call, None, body).await,
-            Verb::Patch if !place.name.is_empty() => write::patch(&call, None, body).await,
-            Verb::Delete => write::delete(&call, body).await,
-            Verb::DeleteCollection => write::delete_collection(&call, body).await,
-            _ => Err(method_not_allowed()),
-        };
-    }
-    let subresource = Subresource::from_name(place.subresource).filter(|subresource| info.has(*subresource));
-    let Some(subresource) = subresource else { return Err(ApiError::no_such_resource()) };
-    labels.subresource = subresource.name();
-    match (subresource, verb) {
-        (Subresource::Log, Verb::Get) => node::log(call).await,
-        (Subresource::Exec | Subresource::Attach | Subresource::PortForward, Verb::Get | Verb::Create) => {
-            connect::connect(call, subresource, place.rest, body).await
+        // Of the older versions there is no protobuf type.
+        let output =
+            negotiate::output(&request.parts.headers, Offer::Answer { custom: request.place.version != "v1" })?;
+        let Request { place, user, query, .. } = request;
+        let (dry_run, user) = (query.dry_run("CreateOptions")?, Arc::clone(user));
+        let body = write::object(&request.parts.headers, body, review.kind).await?;
+        if review.namespaced == place.namespace.is_empty() {
+            return Err(ApiError::no_such_resource());
         }
-        (Subresource::Proxy, _) => connect::connect(call, subresource, place.rest, body).await,
-        (Subresource::Binding, Verb::Create) => write::bind(&call, body).await,
-        (Subresource::Token, Verb::Create) => write::token(&call, body).await,
-        (Subresource::Eviction, Verb::Create) => write::evict(&call, body).await,
-        (_, verb) if !subresource.verbs().contains(&verb) => Err(method_not_allowed()),
-        (_, Verb::Get) => read::subresource(&call, subresource).await,
-        (_, Verb::Update) => write::update(&call, Some(subresource), body).await,
-        (_, Verb::Patch) => write::patch(&call, Some(subresource), body).await,
-        _ => Err(method_not_allowed()),
+        let asked = review.read(place.version, &body)?;
+        let (namespace, options) = (&*place.namespace, WriteOptions { dry_run, user, ..WriteOptions::default() });
+        let (info, mut warnings) = (review.info(place.version), Vec::new());
+        let asked = self.registry.admit_review(&info, namespace, asked, &options, &mut warnings).await?;
+        let answer = review.answer(&self.reviewer, &options.user, namespace, asked)?;
+        let mut response = respond::json(StatusCode::CREATED, output.encoding, query.flag("pretty"), answer.into())?;
+        respond::warn(&mut response, &warnings);
+        Ok(response)
     }
 }
 
 /// What a handler knows: the object or collection, and how it was asked for.
 struct Call<'a> {
-    server: &'a ApiServer,
+    registry: &'a Registry,
     target: Target,
     query: &'a Query<'a>,
     parts: Parts,
@@ -178,10 +233,6 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn registry(&self) -> &registry::Registry {
-        &self.server.0.registry
-    }
-
     fn resource(&self) -> &Resource {
         &self.target.resource
     }
@@ -217,29 +268,6 @@ impl Call<'_> {
 
 /// The longest name of a field manager; upstream's figure.
 const FIELD_MANAGER_MAX: usize = 128;
-
-/// A question that is answered and forgotten.
-async fn review(review: &reviews::Review, request: &Request<'_>, body: RequestBody) -> Result<Answer, ApiError> {
-    if request.verb != Verb::Create || !request.place.name.is_empty() {
-        return Err(method_not_allowed());
-    }
-    // Of the older versions there is no protobuf type.
-    let output = negotiate::output(&request.parts.headers, Offer::Answer { custom: request.place.version != "v1" })?;
-    let Request { server, place, user, query, .. } = request;
-    let (dry_run, user) = (query.dry_run("CreateOptions")?, Arc::clone(user));
-    let body = write::object(&request.parts.headers, body, review.kind).await?;
-    if review.namespaced == place.namespace.is_empty() {
-        return Err(ApiError::no_such_resource());
-    }
-    let asked = review.read(place.version, &body)?;
-    let (namespace, options) = (&*place.namespace, WriteOptions { dry_run, user, ..WriteOptions::default() });
-    let (info, mut warnings) = (review.info(place.version), Vec::new());
-    let asked = server.0.registry.admit_review(&info, namespace, asked, &options, &mut warnings).await?;
-    let answer = review.answer(server, &options.user, namespace, asked)?;
-    let mut response = respond::json(StatusCode::CREATED, output.encoding, query.flag("pretty"), answer.into())?;
-    respond::warn(&mut response, &warnings);
-    Ok(response)
-}
 
 #[cfg(test)]
 mod tests {

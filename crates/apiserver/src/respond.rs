@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WARNING};
 use http::{HeaderValue, Response, StatusCode};
-use machinery::status::ApiError;
+use machinery::status::{ApiError, Reason};
 use serde_json::Value;
 
 use crate::body::ResponseBody;
@@ -64,6 +64,17 @@ pub(crate) fn error(error: &ApiError, encoding: Encoding) -> Answer {
     response
 }
 
+/// 405.
+pub(crate) fn method_not_allowed() -> ApiError {
+    let mut error = ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED.as_u16(),
+        Reason::MethodNotAllowed,
+        "the server does not allow this method on the requested resource",
+    );
+    error.details = Some(Box::default());
+    error
+}
+
 /// How many characters all warnings of a response may have, and each of them where they would be more. Upstream's figures
 /// (apiserver `endpoints/filters/warning.go`).
 const WARNINGS_MAX: usize = 4 * 1024;
@@ -104,15 +115,6 @@ pub(crate) fn warn(response: &mut Answer, warnings: &[String]) {
             response.headers_mut().append(WARNING, value);
         }
     }
-}
-
-/// What a panic said.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(no text)")
 }
 
 /// JSON with line breaks and two spaces for each level, as Go writes it; the order of the members stays.

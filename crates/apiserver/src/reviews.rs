@@ -16,6 +16,8 @@ use k8s_openapi::api::authorization::v1::{
     LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::sync::Arc;
+
 use machinery::GroupKind;
 use machinery::status::ApiError;
 use registry::{Descriptor, ResourceInfo};
@@ -25,7 +27,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::authn::User;
-use crate::server::ApiServer;
+use crate::authz::Authorizer;
+use crate::tokens::Tokens;
 
 /// A kind of question.
 pub(crate) struct Review {
@@ -41,9 +44,15 @@ pub(crate) struct Review {
     answer: fn(&Question<'_>) -> Result<Value, ApiError>,
 }
 
+/// Who knows the answers.
+pub(crate) struct Reviewer {
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) tokens: Arc<Tokens>,
+}
+
 /// A question as it was asked. Its answer is a status.
 struct Question<'a> {
-    server: &'a ApiServer,
+    reviewer: &'a Reviewer,
     user: &'a User,
     namespace: &'a str,
     kind: &'static str,
@@ -158,12 +167,12 @@ impl Review {
     /// Answers what has been read, in a namespace.
     pub(crate) fn answer(
         &self,
-        server: &ApiServer,
+        reviewer: &Reviewer,
         user: &User,
         namespace: &str,
         mut body: Value,
     ) -> Result<Vec<u8>, ApiError> {
-        let status = (self.answer)(&Question { server, user, namespace, kind: self.kind, body: &body })?;
+        let status = (self.answer)(&Question { reviewer, user, namespace, kind: self.kind, body: &body })?;
         body["status"] = status;
         serde_json::to_vec(&body).map_err(ApiError::internal)
     }

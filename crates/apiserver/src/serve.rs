@@ -77,31 +77,20 @@ impl Serving {
     /// Serves what comes in on `listener`, until [`Serving::stop`].
     pub(crate) fn accept_on(self: &Arc<Self>, listener: TcpListener) {
         let serving = Arc::clone(self);
-        self.server.0.tasks.spawn(async move { serving.accept(listener).await });
-    }
-
-    /// Runs a task which ends with this service at the latest.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let stopping = self.server.0.stopping.clone();
-        self.server.0.tasks.spawn(async move {
-            tokio::select! {
-                () = task => {}
-                () = stopping.cancelled() => {}
-            }
-        });
+        self.server.0.lifecycle.tasks.spawn(async move { serving.accept(listener).await });
     }
 
     /// Stops accepting, lets running requests finish for a while, then ends whatever is left.
     pub(crate) async fn stop(&self) {
-        self.server.0.stopping.cancel();
-        self.server.0.tasks.close();
-        if tokio::time::timeout(self.limits.drain, self.server.0.tasks.wait()).await.is_err() {
+        self.server.0.lifecycle.stopping.cancel();
+        self.server.0.lifecycle.tasks.close();
+        if tokio::time::timeout(self.limits.drain, self.server.0.lifecycle.tasks.wait()).await.is_err() {
             tracing::info!(
-                connections = self.server.0.tasks.len(),
+                connections = self.server.0.lifecycle.tasks.len(),
                 "closing connections which did not end by themselves"
             );
-            self.server.0.killed.cancel();
-            self.server.0.tasks.wait().await;
+            self.server.0.lifecycle.killed.cancel();
+            self.server.0.lifecycle.tasks.wait().await;
         }
     }
 
@@ -114,12 +103,12 @@ impl Serving {
             };
             let (slot, accepted) = tokio::select! {
                 next = next => next,
-                () = self.server.0.stopping.cancelled() => return,
+                () = self.server.0.lifecycle.stopping.cancelled() => return,
             };
             match accepted {
                 Ok((stream, peer)) => {
                     let serving = Arc::clone(&self);
-                    self.server.0.tasks.spawn(async move { serving.connection(stream, peer, slot).await });
+                    self.server.0.lifecycle.tasks.spawn(async move { serving.connection(stream, peer, slot).await });
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: others end soon, trying at once would only burn time.
@@ -154,7 +143,7 @@ impl Serving {
                     return;
                 }
             },
-            () = self.server.0.stopping.cancelled() => return,
+            () = self.server.0.lifecycle.stopping.cancelled() => return,
         };
         let session = stream.get_ref().1;
         let user = match session.peer_certificates() {
@@ -181,11 +170,11 @@ impl Serving {
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             result = connection.as_mut() => return result,
-            () = self.server.0.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = self.server.0.lifecycle.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
         }
         tokio::select! {
             result = connection => result,
-            () = self.server.0.killed.cancelled() => Ok(()),
+            () = self.server.0.lifecycle.killed.cancelled() => Ok(()),
         }
     }
 
@@ -193,7 +182,8 @@ impl Serving {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let executor = Tracked { tasks: self.server.0.tasks.clone(), killed: self.server.0.killed.clone() };
+        let executor =
+            Tracked { tasks: self.server.0.lifecycle.tasks.clone(), killed: self.server.0.lifecycle.killed.clone() };
         let server = self.server.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let (server, user) = (server.clone(), user.clone());
@@ -212,11 +202,11 @@ impl Serving {
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             result = connection.as_mut() => return result,
-            () = self.server.0.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = self.server.0.lifecycle.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
         }
         tokio::select! {
             result = connection => result,
-            () = self.server.0.killed.cancelled() => Ok(()),
+            () = self.server.0.lifecycle.killed.cancelled() => Ok(()),
         }
     }
 

@@ -7,6 +7,7 @@ mod bounds;
 mod custom;
 mod documents;
 mod identity;
+mod modules;
 mod network;
 mod objects;
 mod protobuf;

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use registry::user::{ACCOUNT_PREFIX, AUTHENTICATED, UNAUTHENTICATED};
 
 use super::User;
-use crate::authz::{self, Attributes, Authorizer, Decision, Target};
+use crate::authz::{self, Attributes, Authorizer, Target};
 
 const USER: HeaderName = HeaderName::from_static("impersonate-user");
 const GROUP: HeaderName = HeaderName::from_static("impersonate-group");
@@ -22,7 +22,7 @@ const AUTHENTICATION: &str = "authentication.k8s.io";
 ///
 /// # Errors
 /// 403 when one of the rights is missing, 400 for headers that make no sense.
-pub(crate) fn impersonated(
+pub(super) fn impersonated(
     headers: &HeaderMap,
     user: &User,
     authorizer: &dyn Authorizer,
@@ -37,11 +37,7 @@ pub(crate) fn impersonated(
     }
     let permit = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
         let target = Target::Resource { group, version: "v1", resource, subresource, namespace, name };
-        let attributes = Attributes { user, verb: Verb::Impersonate, target };
-        match authorizer.authorize(&attributes) {
-            Decision::Allow(_) => Ok(()),
-            Decision::Deny(why) => Err(authz::forbidden(&attributes, &why)),
-        }
+        authz::authorize(authorizer, &Attributes { user, verb: Verb::Impersonate, target })
     };
     let mut other = match name.strip_prefix(ACCOUNT_PREFIX).and_then(|account| account.split_once(':')) {
         Some((namespace, account)) => {

@@ -4,23 +4,24 @@
 use machinery::status::ApiError;
 use registry::{ConnectOptions, Subresource};
 
-use super::{Call, node, proxy};
+use super::{Call, Connections, node, proxy};
 use crate::body::RequestBody;
 use crate::respond::{self, Answer};
 
 /// Connects a client to what `subresource` of its target leads to; `rest` is the path behind it, without slashes at its ends.
 pub(super) async fn connect(
     call: Call<'_>,
+    connections: &Connections,
     subresource: Subresource,
     rest: &str,
     body: RequestBody,
 ) -> Result<Answer, ApiError> {
     let (asked, mut warnings) = (options(&call, subresource, rest), Vec::new());
-    let admitted = call.registry().admit_connect(&call.target, subresource, asked, &call.user, &mut warnings).await?;
+    let admitted = call.registry.admit_connect(&call.target, subresource, asked, &call.user, &mut warnings).await?;
     let mut answer = match subresource {
-        Subresource::Proxy => proxy::proxy(call, rest, &admitted.path, body).await,
-        Subresource::PortForward => node::port_forward(call).await,
-        command => node::command(call, command, admitted).await,
+        Subresource::Proxy => proxy::proxy(call, connections, rest, &admitted.path, body).await,
+        Subresource::PortForward => node::port_forward(call, connections).await,
+        command => node::command(call, connections, command, admitted).await,
     }?;
     respond::warn(&mut answer, &warnings);
     Ok(answer)

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures::StreamExt;
 use http::StatusCode;
 use machinery::GroupKind;
@@ -17,39 +18,59 @@ use streaming::{
 
 use super::Call;
 use crate::body::ResponseBody;
+use crate::lifecycle::Lifecycle;
 use crate::query::Query;
 use crate::respond::{self, Answer};
-use crate::server::ApiServer;
+
+/// Finds the kubelet of a node, for logs, exec, attach and port-forward.
+#[async_trait]
+pub trait NodeConnector: Send + Sync + 'static {
+    /// The node of that name, or `None` when it cannot be reached.
+    async fn connect(&self, node: &str) -> Option<Arc<dyn NodeApi>>;
+}
+
+/// What connections to nodes and pods work with: the nodes, and the end of the server, with which they end.
+pub(crate) struct Connections {
+    pub(crate) nodes: Arc<dyn NodeConnector>,
+    pub(crate) lifecycle: Lifecycle,
+}
+
+impl Connections {
+    pub(super) async fn connect(&self, node: &str) -> Result<Arc<dyn NodeApi>, ApiError> {
+        let connected = self.nodes.connect(node).await;
+        connected.ok_or_else(|| ApiError::service_unavailable(format!("node {node:?} cannot be reached")))
+    }
+}
 
 /// A log as plain text, or, for clients that ask so, over a WebSocket.
-pub(super) async fn log(call: Call<'_>) -> Result<Answer, ApiError> {
+pub(super) async fn log(call: Call<'_>, connections: &Connections) -> Result<Answer, ApiError> {
     let options = log_options(call.query, &call.target.name)?;
     let place = place(&call, call.query.get("container"))?;
     // Upstream: what runs nowhere yet has said nothing.
     if place.node.is_none() {
         return Ok(respond::with_type(StatusCode::NO_CONTENT, "text/plain", ResponseBody::empty()));
     }
-    let (node, pod, container) = locate(&call, place).await?;
+    let (node, pod, container) = locate(&call, connections, place).await?;
     let chunks = node.logs(&pod, &container, options).await.map_err(failed)?;
-    let Call { server, parts, .. } = call;
-    let request = http::Request::from_parts(parts, ());
+    let request = http::Request::from_parts(call.parts, ());
     if streaming::is_upgrade(&request) {
         let upgrade = match LogUpgrade::negotiate(&request) {
             Ok(upgrade) => upgrade,
             Err(refusal) => return refused(&refusal),
         };
         let response = upgrade.response().map(|()| ResponseBody::empty());
-        run(server, request, |io| upgrade.serve(io, chunks));
+        run(&connections.lifecycle, request, |io| upgrade.serve(io, chunks));
         return Ok(response);
     }
     // A followed log of a quiet container must not hold up the shutdown.
-    let chunks = chunks.take_until(server.0.stopping.clone().cancelled_owned());
+    let chunks = chunks.take_until(connections.lifecycle.stopping.clone().cancelled_owned());
     Ok(respond::with_type(StatusCode::OK, "text/plain", ResponseBody::stream(chunks)))
 }
 
 /// `exec` and `attach`, with the options that admission has left.
 pub(super) async fn command(
     call: Call<'_>,
+    connections: &Connections,
     subresource: Subresource,
     admitted: ConnectOptions,
 ) -> Result<Answer, ApiError> {
@@ -59,15 +80,14 @@ pub(super) async fn command(
     if subresource == Subresource::Exec && command.is_empty() {
         return Err(ApiError::bad_request("you must specify at least one command for the container"));
     }
-    let (node, pod, container) = locate(&call, place(&call, Some(&container))?).await?;
-    let Call { server, parts, .. } = call;
-    let request = http::Request::from_parts(parts, ());
+    let (node, pod, container) = locate(&call, connections, place(&call, Some(&container))?).await?;
+    let request = http::Request::from_parts(call.parts, ());
     let upgrade = match CommandUpgrade::negotiate(&request) {
         Ok(upgrade) => upgrade,
         Err(refusal) => return refused(&refusal),
     };
     let response = upgrade.response().map(|()| ResponseBody::empty());
-    run(server, request, move |io| {
+    run(&connections.lifecycle, request, move |io| {
         upgrade.serve(io, options, move |streams| async move {
             match subresource {
                 // How the container ended is in the pod's status: upstream calls every end of an attachment a success, and
@@ -81,16 +101,15 @@ pub(super) async fn command(
 }
 
 /// `portforward`.
-pub(super) async fn port_forward(call: Call<'_>) -> Result<Answer, ApiError> {
-    let (node, pod) = locate_pod(&call).await?;
-    let Call { server, parts, .. } = call;
-    let request = http::Request::from_parts(parts, ());
+pub(super) async fn port_forward(call: Call<'_>, connections: &Connections) -> Result<Answer, ApiError> {
+    let (node, pod) = locate_pod(&call, connections).await?;
+    let request = http::Request::from_parts(call.parts, ());
     let upgrade = match ForwardUpgrade::negotiate(&request) {
         Ok(upgrade) => upgrade,
         Err(refusal) => return refused(&refusal),
     };
     let response = upgrade.response().map(|()| ResponseBody::empty());
-    run(server, request, move |io| async move {
+    run(&connections.lifecycle, request, move |io| async move {
         let connect = |port, io| {
             let (node, pod) = (Arc::clone(&node), pod.clone());
             async move { node.port_forward(&pod, port, io).await }
@@ -101,22 +120,15 @@ pub(super) async fn port_forward(call: Call<'_>) -> Result<Answer, ApiError> {
 }
 
 /// Runs a protocol on the connection of a request once the response is out, until the server stops.
-fn run<F>(server: &ApiServer, request: http::Request<()>, serve: impl FnOnce(Connection) -> F + Send + 'static)
+fn run<F>(lifecycle: &Lifecycle, request: http::Request<()>, serve: impl FnOnce(Connection) -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send,
 {
     let connection = hyper::upgrade::on(request);
-    let stopping = server.0.stopping.clone();
-    server.0.tasks.spawn(async move {
-        let served = async {
-            match streaming::upgraded(connection).await {
-                Ok(io) => serve(Box::new(io)).await,
-                Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
-            }
-        };
-        tokio::select! {
-            () = served => {}
-            () = stopping.cancelled() => {}
+    lifecycle.spawn(async move {
+        match streaming::upgraded(connection).await {
+            Ok(io) => serve(Box::new(io)).await,
+            Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
         }
     });
 }
@@ -133,24 +145,28 @@ fn refused(refusal: &Refusal) -> Result<Answer, ApiError> {
 
 /// Where the container meant runs.
 fn place(call: &Call<'_>, container: Option<&str>) -> Result<PodLocation, ApiError> {
-    call.registry().pod_location(&call.target.namespace, &call.target.name, container)
+    call.registry.pod_location(&call.target.namespace, &call.target.name, container)
 }
 
 /// The node a pod is on, and the container meant.
-async fn locate(call: &Call<'_>, place: PodLocation) -> Result<(Arc<dyn NodeApi>, PodRef, String), ApiError> {
+async fn locate(
+    call: &Call<'_>,
+    connections: &Connections,
+    place: PodLocation,
+) -> Result<(Arc<dyn NodeApi>, PodRef, String), ApiError> {
     let (namespace, name) = (&call.target.namespace, &call.target.name);
-    let node = connect(call, &assigned(name, place.node)?).await?;
+    let node = connections.connect(&assigned(name, place.node)?).await?;
     let pod = PodRef { namespace: namespace.clone(), name: name.clone(), uid: place.uid };
     Ok((node, pod, place.container))
 }
 
 /// The node a pod is on, whatever its containers.
-async fn locate_pod(call: &Call<'_>) -> Result<(Arc<dyn NodeApi>, PodRef), ApiError> {
+async fn locate_pod(call: &Call<'_>, connections: &Connections) -> Result<(Arc<dyn NodeApi>, PodRef), ApiError> {
     let (namespace, name) = (&call.target.namespace, &call.target.name);
-    let entry = call.registry().get(&call.target, "").await?;
+    let entry = call.registry.get(&call.target, "").await?;
     let pod: Pod = serde_json::from_slice(&entry.value).map_err(ApiError::internal)?;
     let node = pod.spec.node_name.filter(|node| !node.is_empty());
-    let node = connect(call, &assigned(name, node)?).await?;
+    let node = connections.connect(&assigned(name, node)?).await?;
     Ok((node, PodRef { namespace: namespace.clone(), name: name.clone(), uid: pod.metadata.uid }))
 }
 
@@ -174,11 +190,6 @@ struct PodMeta {
 #[serde(rename_all = "camelCase")]
 struct PodSpec {
     node_name: Option<String>,
-}
-
-pub(super) async fn connect(call: &Call<'_>, node: &str) -> Result<Arc<dyn NodeApi>, ApiError> {
-    let connected = call.server.0.nodes.connect(node).await;
-    connected.ok_or_else(|| ApiError::service_unavailable(format!("node {node:?} cannot be reached")))
 }
 
 pub(super) fn failed(error: NodeError) -> ApiError {

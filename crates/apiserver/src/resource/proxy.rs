@@ -14,8 +14,8 @@ use http::{HeaderValue, Response, StatusCode};
 use machinery::status::ApiError;
 
 use self::target::Place;
-use super::Call;
-use super::node::{connect, failed};
+use super::node::failed;
+use super::{Call, Connections};
 use crate::body::{RequestBody, ResponseBody};
 use crate::respond::{self, Answer};
 
@@ -23,7 +23,13 @@ use crate::respond::{self, Answer};
 const KUBELET_PORT: &str = "10250";
 
 /// Answers; `rest` is the path behind `proxy`, without slashes at its ends, and `admitted` where admission lets it lead.
-pub(super) async fn proxy(call: Call<'_>, rest: &str, admitted: &str, body: RequestBody) -> Result<Answer, ApiError> {
+pub(super) async fn proxy(
+    call: Call<'_>,
+    connections: &Connections,
+    rest: &str,
+    admitted: &str,
+    body: RequestBody,
+) -> Result<Answer, ApiError> {
     let path = call.parts.uri.path();
     if rest.is_empty() && !path.ends_with('/') {
         // Upstream: relative links in the page are to lead somewhere.
@@ -40,20 +46,25 @@ pub(super) async fn proxy(call: Call<'_>, rest: &str, admitted: &str, body: Requ
             let place =
                 Place::parse(&name).ok_or_else(|| ApiError::bad_request(format!("invalid node request {name:?}")))?;
             if place.port.is_empty() || place.port == KUBELET_PORT {
-                return kubelet(&call, &place, inner.trim_matches('/')).await;
+                return kubelet(&call, connections, &place, inner.trim_matches('/')).await;
             }
             target::node(&call, &place).await?
         }
         "Service" => target::service(&call, &name).await?,
         _ => target::pod(&call, &name).await?,
     };
-    forward::forward(call, &place, &inner, &prefix, body).await
+    forward::forward(call, &connections.lifecycle, &place, &inner, &prefix, body).await
 }
 
 /// What a kubelet serves over HTTP, as far as it does here.
-async fn kubelet(call: &Call<'_>, place: &Place<'_>, rest: &str) -> Result<Answer, ApiError> {
+async fn kubelet(
+    call: &Call<'_>,
+    connections: &Connections,
+    place: &Place<'_>,
+    rest: &str,
+) -> Result<Answer, ApiError> {
     let _: serde::de::IgnoredAny = target::get(call, "Node", place.name).await?;
-    let node = connect(call, place.name).await?;
+    let node = connections.connect(place.name).await?;
     match rest {
         "stats/summary" | "stats" => {
             let summary = node.stats().await.map_err(failed)?;

@@ -18,10 +18,10 @@ use crate::respond::{self, Answer};
 
 pub(super) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
     let output = negotiate::output(&call.parts.headers, call.objects())?;
-    let entry = call.registry().get(&call.target, call.query.text("resourceVersion")).await?;
+    let entry = call.registry.get(&call.target, call.query.text("resourceVersion")).await?;
     match output.shape {
         Shape::Object | Shape::Discovery(_) => {
-            let body = call.registry().body(call.resource(), &entry)?;
+            let body = call.registry.body(call.resource(), &entry)?;
             respond::json(StatusCode::OK, output.encoding, call.pretty(), body)
         }
         _ => shaped(call, StatusCode::OK, output, &entry.value),
@@ -33,13 +33,13 @@ pub(super) async fn subresource(call: &Call<'_>, subresource: Subresource) -> Re
     let version = call.query.text("resourceVersion");
     let body = match (output.shape, subresource) {
         (Shape::Table, Subresource::Scale) => {
-            table::scale(&call.registry().get_subresource(&call.target, subresource, version).await?)?
+            table::scale(&call.registry.get_subresource(&call.target, subresource, version).await?)?
         }
         (Shape::Table | Shape::Metadata, _) => {
-            let entry = call.registry().get(&call.target, version).await?;
+            let entry = call.registry.get(&call.target, version).await?;
             return shaped(call, StatusCode::OK, output, &entry.value);
         }
-        _ => call.registry().get_subresource(&call.target, subresource, version).await?,
+        _ => call.registry.get_subresource(&call.target, subresource, version).await?,
     };
     respond::json(StatusCode::OK, output.encoding, call.pretty(), body)
 }
@@ -50,33 +50,33 @@ pub(super) fn shaped(call: &Call<'_>, status: StatusCode, output: Output, stored
         Shape::Table => {
             let metadata = json!({ "resourceVersion": table::resource_version(stored) });
             let include = table::Include::of(call.query)?;
-            let mut table = table::Writer::new(call.registry(), call.resource(), include);
+            let mut table = table::Writer::new(call.registry, call.resource(), include);
             table.begin(&metadata, true)?;
             table.row(stored)?;
             table.end()
         }
-        _ => call.registry().partial_metadata(stored),
+        _ => call.registry.partial_metadata(stored),
     };
     respond::json(status, output.encoding, call.pretty(), body)
 }
 
-pub(super) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
+pub(super) async fn list(call: &Call<'_>, encoded_lists: &protobuf::Budget) -> Result<Answer, ApiError> {
     let output = negotiate::output(&call.parts.headers, call.objects())?;
     let include = table::Include::of(call.query)?;
-    let page = call.registry().list(&call.target, &list_request(call)?).await?;
+    let page = call.registry.list(&call.target, &list_request(call)?).await?;
     if output.encoding == Encoding::Protobuf {
-        let body = protobuf_list(call, output.shape, &page).await?;
+        let body = protobuf_list(call, output.shape, &page, encoded_lists).await?;
         return Ok(respond::with_type(StatusCode::OK, protobuf::MEDIA_TYPE, body));
     }
     let pieces = match output.shape {
         Shape::Object | Shape::Discovery(_) => objects(call, &page)?,
         Shape::Metadata => metadata(call, &page),
         Shape::Table => {
-            let mut table = table::Writer::new(call.registry(), call.resource(), include);
+            let mut table = table::Writer::new(call.registry, call.resource(), include);
             table.begin(&list_metadata(&page), true)?;
             // What has to be converted is, all at once; an object of another version is a row as well.
             if call.resource().info().custom && call.resource().converts() {
-                for body in call.registry().bodies(call.resource(), &page)? {
+                for body in call.registry.bodies(call.resource(), &page)? {
                     table.row(&body)?;
                 }
             } else {
@@ -136,7 +136,7 @@ fn objects(call: &Call<'_>, page: &ListPage) -> Result<VecDeque<Bytes>, ApiError
     let info = call.resource().info();
     let mut pieces = VecDeque::with_capacity(page.entries.len() * 2 + 2);
     pieces.push_back(list_head(&info.list_kind, &info.api_version, page));
-    for (index, body) in call.registry().bodies(call.resource(), page)?.into_iter().enumerate() {
+    for (index, body) in call.registry.bodies(call.resource(), page)?.into_iter().enumerate() {
         if index > 0 {
             pieces.push_back(Bytes::from_static(b","));
         }
@@ -153,14 +153,19 @@ fn metadata(call: &Call<'_>, page: &ListPage) -> VecDeque<Bytes> {
         if index > 0 {
             pieces.push_back(Bytes::from_static(b","));
         }
-        pieces.push_back(call.registry().partial_metadata(&entry.value));
+        pieces.push_back(call.registry.partial_metadata(&entry.value));
     }
     pieces.push_back(Bytes::from_static(b"]}"));
     pieces
 }
 
 /// A list in protobuf, encoded from its objects' own bytes.
-async fn protobuf_list(call: &Call<'_>, shape: Shape, page: &ListPage) -> Result<ResponseBody, ApiError> {
+async fn protobuf_list(
+    call: &Call<'_>,
+    shape: Shape,
+    page: &ListPage,
+    budget: &protobuf::Budget,
+) -> Result<ResponseBody, ApiError> {
     let info = call.resource().info();
     let (list, item, bodies) = match shape {
         Shape::Metadata => {
@@ -168,14 +173,13 @@ async fn protobuf_list(call: &Call<'_>, shape: Shape, page: &ListPage) -> Result
             (("meta.k8s.io/v1", "PartialObjectMetadataList"), ("meta.k8s.io/v1", "PartialObjectMetadata"), stored)
         }
         _ => {
-            let bodies = call.registry().bodies(call.resource(), page)?;
+            let bodies = call.registry.bodies(call.resource(), page)?;
             ((&*info.api_version, &*info.list_kind), (&*info.api_version, &*info.kind), bodies)
         }
     };
     let kind = |(api_version, kind)| protobuf::Kind::new(api_version, kind).map_err(ApiError::internal);
     let (list, item) = (kind(list)?, kind(item)?.api_type);
     let metadata = list_metadata(page).to_string();
-    let budget = &call.server.0.encoded_lists;
     let list =
         protobuf::List::new(list, item, metadata.as_bytes(), bodies, budget).await.map_err(ApiError::internal)?;
     Ok(ResponseBody::sized_stream(list.length(), list.into_stream()))

@@ -1,6 +1,7 @@
 //! Watch: events as lines of JSON or frames of protobuf, as many at once as there are.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::Call;
 use super::table::{self, Include};
 use crate::body::ResponseBody;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 use crate::negotiate::{self, Encoding, Shape};
 use crate::protobuf;
 use crate::respond::{self, Answer};
@@ -26,14 +29,20 @@ const LIFETIME: std::ops::Range<u64> = 1800..3600;
 /// Frames are gathered into pieces of about this size.
 const PIECE: usize = 64 * 1024;
 
-pub(super) async fn watch(call: &Call<'_>) -> Result<Answer, ApiError> {
+/// What watches work with: they are counted, and end with the server.
+pub(crate) struct Watches {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) lifecycle: Lifecycle,
+}
+
+pub(super) async fn watch(call: &Call<'_>, watches: &Watches) -> Result<Answer, ApiError> {
     let output = negotiate::output(&call.parts.headers, call.objects())?;
     let (encoding, content_type) = match output.encoding {
         Encoding::Json => (FrameEncoding::Json, "application/json"),
         Encoding::Protobuf => (FrameEncoding::Protobuf, "application/vnd.kubernetes.protobuf;stream=watch"),
         Encoding::Yaml => return Err(ApiError::not_acceptable(&["application/json", protobuf::MEDIA_TYPE])),
     };
-    if call.server.is_stopping() {
+    if watches.lifecycle.is_stopping() {
         // The watch would end at once, and its client come back at once.
         return Err(ApiError::service_unavailable("the server is shutting down"));
     }
@@ -52,14 +61,14 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Answer, ApiError> {
         Shape::Table => Form::Table { include: Include::of(query)?, begun: false },
     };
     let frames = Frames {
-        registry: call.registry().clone(),
-        watch: call.registry().watch(&call.target, &request).await?,
+        registry: call.registry.clone(),
+        watch: call.registry.watch(&call.target, &request).await?,
         form,
         encoding,
         pending: Vec::new().into_iter(),
-        stopping: call.server.0.stopping.clone(),
+        stopping: watches.lifecycle.stopping.clone(),
         failed: false,
-        _counted: call.server.0.metrics.watch(),
+        _counted: watches.metrics.watch(),
     };
     let frames = stream::unfold(frames, |mut frames| async { Some((frames.next().await?, frames)) });
     Ok(respond::with_type(StatusCode::OK, content_type, ResponseBody::stream(frames)))

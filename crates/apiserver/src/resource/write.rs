@@ -16,12 +16,12 @@ use crate::body::{LIMIT, RequestBody};
 use crate::negotiate::{self, Input, Output, Shape};
 use crate::protobuf::{self, DecodeError};
 use crate::respond::{self, Answer};
-use crate::tokens;
+use crate::tokens::{self, Tokens};
 
 pub(super) async fn create(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
     let (output, options) = prepare(call, "CreateOptions")?;
     let body = object(&call.parts.headers, body, &call.resource().info().kind).await?;
-    let written = call.registry().create(&call.target, &body, &options).await?;
+    let written = call.registry.create(&call.target, &body, &options).await?;
     answer(call, output, &written)
 }
 
@@ -33,7 +33,7 @@ pub(super) async fn update(
     let (output, options) = prepare(call, "UpdateOptions")?;
     let kind = if subresource == Some(Subresource::Scale) { "Scale" } else { &call.resource().info().kind };
     let body = object(&call.parts.headers, body, kind).await?;
-    let written = call.registry().update(&call.target, subresource, &body, &options).await?;
+    let written = call.registry.update(&call.target, subresource, &body, &options).await?;
     answer(call, output, &written)
 }
 
@@ -55,23 +55,23 @@ pub(super) async fn patch(
         let error = FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch");
         return Err(invalid_options("PatchOptions", error));
     }
-    let written = call.registry().patch(&call.target, subresource, kind, &body, &options).await?;
+    let written = call.registry.patch(&call.target, subresource, kind, &body, &options).await?;
     answer(call, output, &written)
 }
 
 pub(super) async fn bind(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
     let (output, options) = prepare(call, "CreateOptions")?;
     let body = object(&call.parts.headers, body, "Binding").await?;
-    let written = call.registry().bind(&call.target, &body, &options).await?;
+    let written = call.registry.bind(&call.target, &body, &options).await?;
     made(call, output, written.body, &written.warnings)
 }
 
 /// A token for a service account.
-pub(super) async fn token(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
+pub(super) async fn token(call: &Call<'_>, tokens: &Tokens, body: RequestBody) -> Result<Answer, ApiError> {
     let (output, options) = prepare(call, "CreateOptions")?;
     let body = object(&call.parts.headers, body, "TokenRequest").await?;
     let mut warnings = Vec::new();
-    let answer = tokens::request::create(&call.server.0.tokens, &call.target, &body, &options, &mut warnings).await?;
+    let answer = tokens::request::create(tokens, &call.target, &body, &options, &mut warnings).await?;
     made(call, output, answer.into(), &warnings)
 }
 
@@ -79,14 +79,14 @@ pub(super) async fn token(call: &Call<'_>, body: RequestBody) -> Result<Answer, 
 pub(super) async fn evict(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
     let (output, options) = prepare(call, "CreateOptions")?;
     let body = object(&call.parts.headers, body, "Eviction").await?;
-    let written = call.registry().evict(&call.target, &body, &options).await?;
+    let written = call.registry.evict(&call.target, &body, &options).await?;
     made(call, output, written.body, &written.warnings)
 }
 
 pub(super) async fn delete(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
     let output = negotiate::output(&call.parts.headers, call.outcome())?;
     let request = delete_request(call, body).await?;
-    let deleted = call.registry().delete(&call.target, &request).await?;
+    let deleted = call.registry.delete(&call.target, &request).await?;
     let status = if deleted.accepted { StatusCode::ACCEPTED } else { StatusCode::OK };
     let mut response = respond::json(status, output.encoding, call.pretty(), deleted.body)?;
     respond::warn(&mut response, &deleted.warnings);
@@ -97,7 +97,7 @@ pub(super) async fn delete_collection(call: &Call<'_>, body: RequestBody) -> Res
     let output = negotiate::output(&call.parts.headers, call.outcome())?;
     let request = delete_request(call, body).await?;
     let listed = read::list_request(call)?;
-    let body = call.registry().delete_collection(&call.target, &listed, &request).await?;
+    let body = call.registry.delete_collection(&call.target, &listed, &request).await?;
     respond::json(StatusCode::OK, output.encoding, call.pretty(), body)
 }
 

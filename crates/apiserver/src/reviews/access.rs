@@ -46,7 +46,7 @@ pub(super) fn what_may_i(question: &Question<'_>) -> Result<Value, ApiError> {
     let spec: SelfSubjectRulesReviewSpec = question.spec()?;
     let namespace = spec.namespace.filter(|namespace| !namespace.is_empty());
     let namespace = namespace.ok_or_else(|| ApiError::bad_request("no namespace on request"))?;
-    let known = question.server.0.authorizer.rules(question.user, &namespace);
+    let known = question.reviewer.authorizer.rules(question.user, &namespace);
     let (mut resources, mut paths) = (Vec::new(), Vec::new());
     for rule in known.rules {
         if rule.resources.is_some() {
@@ -123,7 +123,7 @@ impl Wanted {
 
     fn ask(&self, question: &Question<'_>, user: &User) -> Result<Value, ApiError> {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        let authorizer = &question.server.0.authorizer;
+        let authorizer = &question.reviewer.authorizer;
         let decision = if let Some(wanted) = &self.resource {
             let [group, version, resource, subresource, namespace, name, verb] = [
                 &wanted.group,

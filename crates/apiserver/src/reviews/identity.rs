@@ -31,7 +31,7 @@ pub(super) fn whose_token(question: &Question<'_>) -> Result<Value, ApiError> {
         return Err(ApiError::invalid(&question.group_kind(AUTHENTICATION), "", &ErrorList(vec![error])));
     }
     let audiences = spec.audiences.unwrap_or_default();
-    let answer = question.server.0.tokens.authenticate(&token, &audiences, Timestamp::now());
+    let answer = question.reviewer.tokens.authenticate(&token, &audiences, Timestamp::now());
     status(&match answer {
         Ok((user, audiences)) => TokenReviewStatus {
             authenticated: Some(true),

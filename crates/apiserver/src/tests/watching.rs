@@ -29,7 +29,7 @@ async fn events_arrive_as_they_happen() {
     let Some(WatchEvent::Deleted(object)) = events.try_next().await.unwrap() else { panic!("no DELETED") };
     assert_eq!(object.metadata.name.as_deref(), Some("a"));
 
-    fixture.server.0.stopping.cancel();
+    fixture.server.0.lifecycle.stopping.cancel();
     assert!(events.try_next().await.unwrap().is_none(), "a watch ends when the server stops");
 }
 

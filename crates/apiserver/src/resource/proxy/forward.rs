@@ -18,8 +18,8 @@ use streaming::Duplex;
 use super::super::Call;
 use super::target::{Address, Scheme};
 use crate::body::{RequestBody, ResponseBody};
+use crate::lifecycle::Lifecycle;
 use crate::respond::Answer;
-use crate::server::ApiServer;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -40,12 +40,13 @@ type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 /// of `/` is.
 pub(super) async fn forward(
     call: Call<'_>,
+    lifecycle: &Lifecycle,
     address: &Address,
     inner: &str,
     prefix: &str,
     body: RequestBody,
 ) -> Result<Answer, ApiError> {
-    let Call { server, parts, .. } = call;
+    let parts = call.parts;
     let upgrade = streaming::is_upgrade(&Request::from_parts(parts.clone(), ()));
     let (host, uri) =
         (SocketAddr::new(address.ip, address.port).to_string(), path_and_query(inner, parts.uri.query())?);
@@ -62,18 +63,18 @@ pub(super) async fn forward(
     let client = upgrade.then(|| hyper::upgrade::on(Request::from_parts(parts, ())));
 
     let unreachable = |error: String| ApiError::service_unavailable(format!("error trying to reach service: {error}"));
-    let response = exchange(server, address, request).await.map_err(unreachable)?;
+    let response = exchange(lifecycle, address, request).await.map_err(unreachable)?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(client) = client
     {
-        return Ok(switch(server, client, response));
+        return Ok(switch(lifecycle, client, response));
     }
     let (mut parts, body) = response.into_parts();
     clean(&mut parts.headers);
     if let Some(place) = parts.headers.get(LOCATION).and_then(|place| outer(place.to_str().ok()?, &host, prefix)) {
         parts.headers.insert(LOCATION, place);
     }
-    let stopping = server.0.stopping.clone();
+    let stopping = lifecycle.stopping.clone();
     let chunks = BodyStream::new(body).filter_map(|frame| async {
         match frame {
             Ok(frame) => frame.into_data().ok().map(Ok),
@@ -83,17 +84,15 @@ pub(super) async fn forward(
     Ok(Response::from_parts(parts, ResponseBody::stream(chunks.take_until(stopping.cancelled_owned()))))
 }
 
-async fn exchange(server: &ApiServer, address: &Address, request: Request<Body>) -> Result<Response<Incoming>, String> {
+async fn exchange(
+    lifecycle: &Lifecycle,
+    address: &Address,
+    request: Request<Body>,
+) -> Result<Response<Incoming>, String> {
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(address)).await;
     let http_client::Answer { response, connection } =
         http_client::send(connected.map_err(|_| "i/o timeout".to_owned())??, request).await?;
-    let stopping = server.0.stopping.clone();
-    server.0.tasks.spawn(async move {
-        tokio::select! {
-            () = connection => {}
-            () = stopping.cancelled() => {}
-        }
-    });
+    lifecycle.spawn(connection);
     Ok(response)
 }
 
@@ -108,19 +107,15 @@ async fn connect(address: &Address) -> Result<Box<dyn Duplex>, String> {
 }
 
 /// Joins both sides once each has switched protocols.
-fn switch(server: &ApiServer, client: hyper::upgrade::OnUpgrade, mut response: Response<Incoming>) -> Answer {
+fn switch(lifecycle: &Lifecycle, client: hyper::upgrade::OnUpgrade, mut response: Response<Incoming>) -> Answer {
     let backend = hyper::upgrade::on(&mut response);
-    let stopping = server.0.stopping.clone();
-    server.0.tasks.spawn(async move {
+    lifecycle.spawn(async move {
         let joined = async {
             let (client, backend) = tokio::try_join!(client, backend).map_err(io::Error::other)?;
             tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await
         };
-        tokio::select! {
-            ended = joined => if let Err(error) = ended {
-                tracing::debug!(%error, "a proxied connection ended early");
-            },
-            () = stopping.cancelled() => {}
+        if let Err(error) = joined.await {
+            tracing::debug!(%error, "a proxied connection ended early");
         }
     });
     response.map(|_| ResponseBody::empty())

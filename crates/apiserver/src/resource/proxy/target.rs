@@ -108,10 +108,10 @@ pub(super) async fn node(call: &Call<'_>, place: &Place<'_>) -> Result<Address, 
 
 /// The object of a kind of the core group with that name, in the request's namespace.
 pub(super) async fn get<T: DeserializeOwned>(call: &Call<'_>, kind: &str, name: &str) -> Result<T, ApiError> {
-    let resources = call.registry().resources();
+    let resources = call.registry.resources();
     let resource = resources.by_kind("", "v1", kind).ok_or_else(ApiError::no_such_resource)?;
     let target = Target::object(resource, &call.target.namespace, name);
-    let entry = call.registry().get(&target, "").await?;
+    let entry = call.registry.get(&target, "").await?;
     serde_json::from_slice(&entry.value).map_err(ApiError::internal)
 }
 
