@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use machinery::well_known::MAX_PODS;
 
 /// Kubernetes for one machine, in one program.
 #[derive(Debug, Parser)]
@@ -223,7 +224,7 @@ pub(crate) struct NodeAdd {
     #[arg(long, value_name = "NUMBER")]
     pub(crate) gpu: Option<u32>,
     /// The most pods the node takes
-    #[arg(long, default_value_t = 110, value_name = "NUMBER")]
+    #[arg(long, default_value_t = MAX_PODS, value_name = "NUMBER")]
     pub(crate) pods: u32,
     /// A label of the node; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE")]

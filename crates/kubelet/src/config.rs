@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use machinery::well_known::{CLUSTER_DOMAIN, RESOLV_CONF};
+use machinery::well_known::{CLUSTER_DOMAIN, MAX_PODS, RESOLV_CONF};
 use tokio::sync::watch;
 
 /// Whether pods have the network that they should.
@@ -88,7 +88,7 @@ impl Config {
             cluster_domain: CLUSTER_DOMAIN.to_owned(),
             kubelet_version: "v1.36.0".to_owned(),
             labels: BTreeMap::new(),
-            max_pods: 110,
+            max_pods: MAX_PODS,
             capacity: BTreeMap::new(),
             register: true,
             parallel_starts: (cpus * 2).max(4),

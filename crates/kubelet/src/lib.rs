@@ -118,7 +118,7 @@ pub struct Handle {
 /// # Errors
 /// When the folders of its state cannot be made.
 pub fn start(config: Config, deps: Deps) -> Result<Handle, Error> {
-    let pods_dir = config.state_dir.join("pods");
+    let pods_dir = volumes::pods_directory(&config.state_dir);
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

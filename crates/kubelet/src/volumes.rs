@@ -78,7 +78,7 @@ pub(crate) struct PodDirectory(PathBuf);
 impl PodDirectory {
     /// The directory of the pod `uid` below the kubelet's own.
     pub(crate) fn new(state_dir: &Path, uid: &str) -> Self {
-        Self(state_dir.join("pods").join(uid))
+        Self(pods_directory(state_dir).join(uid))
     }
 
     /// The directory itself.
@@ -201,9 +201,14 @@ impl PodDirectory {
     }
 }
 
+/// Where the directories of pods are.
+pub(crate) fn pods_directory(state_dir: &Path) -> PathBuf {
+    state_dir.join("pods")
+}
+
 /// The uids of the pods that have a directory.
 pub(crate) fn directories(state_dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(state_dir.join("pods")).into_iter().flatten();
+    let entries = fs::read_dir(pods_directory(state_dir)).into_iter().flatten();
     entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 

@@ -19,6 +19,9 @@ pub const TAINT_NOT_READY: &str = "node.kubernetes.io/not-ready";
 pub const TAINT_UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// The namespace of the nodes' leases.
 pub const NODE_LEASES: &str = "kube-node-lease";
+/// The most pods of a node for which nobody has said another number (upstream:
+/// `pkg/kubelet/apis/config/v1beta1/defaults.go`).
+pub const MAX_PODS: u32 = 110;
 
 /// The annotation of a node that is an object without a machine, with its value: that of kwok.
 pub const FAKE_NODE: (&str, &str) = ("kwok.x-k8s.io/node", "fake");

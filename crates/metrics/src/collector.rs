@@ -17,12 +17,12 @@ use tokio::time::Instant;
 
 use crate::usage::Readings;
 
-/// A reading is not taken again before it has this age.
-const FRESH: Duration = Duration::from_secs(10);
-/// A reading older than this says nothing of the present.
-const STALE: Duration = Duration::from_secs(90);
-/// What the first who asks waits for.
-const FIRST_WINDOW: Duration = Duration::from_secs(1);
+/// A reading, or a scrape, is not taken again before it has this age.
+pub(crate) const FRESH: Duration = Duration::from_secs(10);
+/// A reading, or a scrape, older than this says nothing of the present.
+pub(crate) const STALE: Duration = Duration::from_secs(90);
+/// What the first who asks for a rate waits for.
+pub(crate) const FIRST_WINDOW: Duration = Duration::from_secs(1);
 /// A node that does not answer in this time is left out.
 const NODE_TIMEOUT: Duration = Duration::from_secs(5);
 /// So many nodes are asked at once.

@@ -24,18 +24,14 @@ use machinery::phase::PodPhase;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::collector::{FIRST_WINDOW, FRESH, STALE};
 use crate::prometheus::{Exposition, Kind, Labels};
 
 /// Name of the index of the pods that are scraped.
 const SCRAPED: &str = "metrics/scraped";
-/// Pods are not scraped again before this time has passed.
-const FRESH: Duration = Duration::from_secs(10);
-/// ... unless there are other pods to scrape now: then not before this time.
+/// Pods are not scraped again before they are no longer [`FRESH`], unless there are other pods to scrape now: then not before
+/// this time.
 const SOON: Duration = Duration::from_secs(1);
-/// A scrape older than this says nothing of the present.
-const STALE: Duration = Duration::from_secs(90);
-/// What the first who asks for a rate waits for.
-const FIRST_WINDOW: Duration = Duration::from_secs(1);
 /// A pod that does not answer in this time is left out.
 const POD_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest text that is read, in bytes.

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use machinery::quantity::Quantity as Amount;
-use machinery::well_known::{ARCH, CONTROL_PLANE, EXTRA_NODE, FAKE_NODE, HOSTNAME, NODE_CAPACITY, OS};
+use machinery::well_known::{ARCH, CONTROL_PLANE, EXTRA_NODE, FAKE_NODE, HOSTNAME, MAX_PODS, NODE_CAPACITY, OS};
 
 use super::{ask, require_running};
 use crate::cli::{NodeAdd, NodeCommand, NodeDelete};
@@ -21,8 +21,6 @@ use crate::output;
 
 /// The taint of a fake node: pods that could run for real do, and only those that fit nowhere else seem to.
 const FAKE_EFFECT: &str = "PreferNoSchedule";
-/// Upstream's most pods on a node.
-const DEFAULT_PODS: u32 = 110;
 /// How often it is looked whether nodes are Ready.
 const LOOK: Duration = Duration::from_millis(50);
 const GPU: &str = "nvidia.com/gpu";
@@ -93,7 +91,7 @@ fn names(name: &str, count: u16) -> impl Iterator<Item = String> {
 
 /// A node whose pods run on this machine: its kubelet fills in the rest.
 fn here(name: String, add: &NodeAdd) -> Result<Node> {
-    let pods = (add.pods != DEFAULT_PODS).then(|| add.pods.to_string());
+    let pods = (add.pods != MAX_PODS).then(|| add.pods.to_string());
     let amounts = [
         ("cpu", add.cpu.clone()),
         ("memory", add.memory.clone()),
