@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The controllers of upstream have a service account each. Here all have one identity, `system:kube-controller-manager`,
-//! which is bound to the roles of all of them.
+//! which is bound to the roles of all of them; only those of addons write as a service account of the addon's own.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
