@@ -22,7 +22,7 @@ use machinery::api_types::ApiType;
 
 pub(crate) use decode::{DecodeError, to_json};
 pub(crate) use encode::{Kind, encode, watch_event};
-pub(crate) use list::{Budget, List};
+pub(crate) use list::{List, Portions};
 pub(crate) use wire::Message;
 
 /// The media type of these bodies.

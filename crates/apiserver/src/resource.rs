@@ -49,8 +49,7 @@ pub(crate) struct Handlers {
     pub(crate) aggregated: AggregatedApis,
     pub(crate) reviewer: Reviewer,
     pub(crate) tokens: Arc<Tokens>,
-    /// What protobuf lists may hold for slow clients.
-    pub(crate) encoded_lists: protobuf::Budget,
+    pub(crate) encoded_lists: protobuf::Portions,
     pub(crate) watches: Watches,
     pub(crate) connections: Connections,
 }

@@ -88,7 +88,7 @@ impl ApiServer {
                 aggregated,
                 reviewer: Reviewer { authorizer: Arc::clone(&authorizer), tokens: Arc::clone(&tokens) },
                 tokens: Arc::clone(&tokens),
-                encoded_lists: protobuf::Budget::default(),
+                encoded_lists: protobuf::Portions::default(),
                 watches: resource::Watches { metrics: Arc::clone(&metrics), lifecycle: lifecycle.clone() },
                 connections: resource::Connections { nodes, lifecycle: lifecycle.clone() },
             },

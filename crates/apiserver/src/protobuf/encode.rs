@@ -124,9 +124,12 @@ pub(crate) fn watch_event(event: &str, object: &[u8]) -> Result<Bytes, EncodeErr
 ///
 /// # Errors
 /// When an object is not of its kind.
-pub(super) fn list_items(item: &ApiType, objects: &[Bytes]) -> Result<Bytes, EncodeError> {
+pub(super) fn list_items<'a>(
+    item: &ApiType,
+    objects: impl Iterator<Item = &'a Bytes> + Clone,
+) -> Result<Bytes, EncodeError> {
     // Names of fields and punctuation are half of most objects.
-    let mut out = Message::with_capacity(objects.iter().map(Bytes::len).sum::<usize>() * 5 / 8);
+    let mut out = Message::with_capacity(objects.clone().map(Bytes::len).sum::<usize>() * 5 / 8);
     for object in objects {
         let start = out.open(2);
         Encoder { json: Json::new(object), out: &mut out }.message(item)?;

@@ -112,7 +112,8 @@ fn lists_are_their_items_one_behind_the_other() {
         let list_kind = format!("{kind}List");
         let (list, item) = (Kind::new(api_version, &list_kind).unwrap(), Kind::new(api_version, kind).unwrap());
         let objects: Vec<_> = pods[..count].iter().map(|pod| Bytes::from(pod.to_string())).collect();
-        let items = [&objects[..count / 2], &objects[count / 2..]].map(|half| list_items(item.api_type, half).unwrap());
+        let items =
+            [&objects[..count / 2], &objects[count / 2..]].map(|half| list_items(item.api_type, half.iter()).unwrap());
         let metadata = json!({ "resourceVersion": "7", "remainingItemCount": 0 });
         let head = list_head(list, metadata.to_string().as_bytes(), items.concat().len()).unwrap();
         let body = [&head[..], &items.concat()].concat();

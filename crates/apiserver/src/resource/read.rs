@@ -60,7 +60,7 @@ pub(super) fn shaped(call: &Call<'_>, status: StatusCode, output: Output, stored
     respond::json(status, output.encoding, call.pretty(), body)
 }
 
-pub(super) async fn list(call: &Call<'_>, encoded_lists: &protobuf::Budget) -> Result<Answer, ApiError> {
+pub(super) async fn list(call: &Call<'_>, encoded_lists: &protobuf::Portions) -> Result<Answer, ApiError> {
     let output = negotiate::output(&call.parts.headers, call.objects())?;
     let include = table::Include::of(call.query)?;
     let page = call.registry.list(&call.target, &list_request(call)?).await?;
@@ -164,7 +164,7 @@ async fn protobuf_list(
     call: &Call<'_>,
     shape: Shape,
     page: &ListPage,
-    budget: &protobuf::Budget,
+    kept: &protobuf::Portions,
 ) -> Result<ResponseBody, ApiError> {
     let info = call.resource().info();
     let (list, item, bodies) = match shape {
@@ -180,7 +180,8 @@ async fn protobuf_list(
     let kind = |(api_version, kind)| protobuf::Kind::new(api_version, kind).map_err(ApiError::internal);
     let (list, item) = (kind(list)?, kind(item)?.api_type);
     let metadata = list_metadata(page).to_string();
-    let list =
-        protobuf::List::new(list, item, metadata.as_bytes(), bodies, budget).await.map_err(ApiError::internal)?;
+    let objects = page.entries.iter().zip(bodies);
+    let objects = objects.map(|(entry, json)| kept.item((&entry.key, entry.revision), json)).collect();
+    let list = protobuf::List::new(list, item, metadata.as_bytes(), objects, kept).await.map_err(ApiError::internal)?;
     Ok(ResponseBody::sized_stream(list.length(), list.into_stream()))
 }
