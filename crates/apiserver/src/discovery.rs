@@ -2,9 +2,15 @@
 //!
 //! kubectl asks for the aggregated form first (two requests tell it everything, and an `ETag` saves it even those), and
 //! falls back to the classic one, a document per group and version.
+//!
+//! Documents are written by types of their own: those of `k8s-openapi` repeat `kind` and `apiVersion` in each group, and those of
+//! `kube-core`, which the tests read the aggregated form with, have neither and write every list that is empty.
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    APIResource, GroupVersionForDiscovery, ServerAddressByClientCIDR,
+};
 use machinery::Verb;
 use serde::Serialize;
 
@@ -23,15 +29,7 @@ struct ApiVersions<'a> {
     kind: &'static str,
     versions: Vec<&'a str>,
     #[serde(rename = "serverAddressByClientCIDRs")]
-    server_address_by_client_cidrs: [ServerAddress<'a>; 1],
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ServerAddress<'a> {
-    #[serde(rename = "clientCIDR")]
-    client_cidr: &'static str,
-    server_address: &'a str,
+    server_address_by_client_cidrs: [ServerAddressByClientCIDR; 1],
 }
 
 #[derive(Serialize)]
@@ -50,49 +48,18 @@ struct ApiGroup<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     api_version: Option<&'static str>,
     name: &'a str,
-    versions: Vec<GroupVersion<'a>>,
-    preferred_version: GroupVersion<'a>,
+    versions: Vec<GroupVersionForDiscovery>,
+    preferred_version: GroupVersionForDiscovery,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct GroupVersion<'a> {
-    group_version: String,
-    version: &'a str,
-}
-
-impl<'a> GroupVersion<'a> {
-    fn new(group: &str, version: &'a str) -> Self {
-        Self { group_version: api_version(group, version), version }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ApiResourceList<'a> {
+struct ApiResourceList {
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     api_version: Option<&'static str>,
     group_version: String,
-    resources: Vec<ApiResource<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ApiResource<'a> {
-    name: String,
-    singular_name: &'a str,
-    namespaced: bool,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    group: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    version: &'a str,
-    kind: &'a str,
-    verbs: &'a [Verb<'static>],
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    short_names: &'a [String],
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    categories: &'a [String],
+    resources: Vec<APIResource>,
 }
 
 #[derive(Serialize)]
@@ -189,7 +156,10 @@ pub(crate) fn core_versions(served: &[Served<'_>], address: &str) -> Vec<u8> {
     encode(&ApiVersions {
         kind: "APIVersions",
         versions: versions.unwrap_or_default(),
-        server_address_by_client_cidrs: [ServerAddress { client_cidr: "0.0.0.0/0", server_address: address }],
+        server_address_by_client_cidrs: [ServerAddressByClientCIDR {
+            client_cidr: "0.0.0.0/0".to_owned(),
+            server_address: address.to_owned(),
+        }],
     })
 }
 
@@ -212,9 +182,13 @@ fn api_group<'a>(group: &'a str, versions: &[&'a str]) -> ApiGroup<'a> {
         kind: None,
         api_version: None,
         name: group,
-        versions: versions.iter().map(|version| GroupVersion::new(group, version)).collect(),
-        preferred_version: GroupVersion::new(group, versions.first().copied().unwrap_or_default()),
+        versions: versions.iter().map(|version| group_version(group, version)).collect(),
+        preferred_version: group_version(group, versions.first().copied().unwrap_or_default()),
     }
+}
+
+fn group_version(group: &str, version: &str) -> GroupVersionForDiscovery {
+    GroupVersionForDiscovery { group_version: api_version(group, version), version: version.to_owned() }
 }
 
 /// `/api/v1`, `/apis/GROUP/VERSION`; `None` when there is no such version.
@@ -226,31 +200,28 @@ pub(crate) fn resource_list(served: &[Served<'_>], group: &str, version: &str) -
         if entry.plural.is_empty() {
             continue;
         }
-        resources.push(ApiResource {
+        resources.push(APIResource {
             name: entry.plural.to_owned(),
-            singular_name: entry.singular,
+            singular_name: entry.singular.to_owned(),
             namespaced: entry.namespaced,
-            group: "",
-            version: "",
-            kind: entry.kind,
-            verbs: entry.verbs,
-            short_names: entry.short_names,
-            categories: entry.categories,
+            kind: entry.kind.to_owned(),
+            verbs: words(entry.verbs),
+            short_names: listed(entry.short_names),
+            categories: listed(entry.categories),
+            ..APIResource::default()
         });
         for subresource in entry.subresources {
-            let (group, version, kind) = subresource.kind(entry.kind).unwrap_or(("", "", ""));
+            let other = subresource.kind(entry.kind);
             // Upstream names group and version only where they differ from those of the document.
-            let foreign = group != entry.group || version != entry.version;
-            resources.push(ApiResource {
+            let foreign = other.filter(|(group, version, _)| *group != entry.group || *version != entry.version);
+            resources.push(APIResource {
                 name: format!("{}/{}", entry.plural, subresource.name()),
-                singular_name: "",
                 namespaced: entry.namespaced,
-                group: if foreign { group } else { "" },
-                version: if foreign { version } else { "" },
-                kind: if kind.is_empty() { entry.kind } else { kind },
-                verbs: subresource.verbs(),
-                short_names: &[],
-                categories: &[],
+                group: foreign.map(|(group, ..)| group.to_owned()).filter(|group| !group.is_empty()),
+                version: foreign.map(|(_, version, _)| version.to_owned()),
+                kind: other.map_or(entry.kind, |(.., kind)| kind).to_owned(),
+                verbs: words(subresource.verbs()),
+                ..APIResource::default()
             });
         }
     }
@@ -264,6 +235,14 @@ pub(crate) fn resource_list(served: &[Served<'_>], group: &str, version: &str) -
         group_version: api_version(group, version),
         resources,
     }))
+}
+
+fn words(verbs: &[Verb<'_>]) -> Vec<String> {
+    verbs.iter().map(ToString::to_string).collect()
+}
+
+fn listed(names: &[String]) -> Option<Vec<String>> {
+    (!names.is_empty()).then(|| names.to_vec())
 }
 
 /// The aggregated form: of the core group for `/api`, of all others for `/apis`.
