@@ -27,4 +27,5 @@ pub static ADDON: Addon = Addon {
         vec![definition::<coscheduling::PodGroup>(), definition::<volcano::PodGroup>(), definition::<volcano::Queue>()]
     },
     policy: include_str!("addon.policy"),
+    makes: &[(volcano::QUEUES, volcano::DEFAULT_QUEUE)],
 };

@@ -8,6 +8,9 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The name of the definition of queues.
+pub const QUEUES: &str = "queues.scheduling.volcano.sh";
+
 /// The queue of a group that names none. Upstream has it always.
 pub const DEFAULT_QUEUE: &str = "default";
 

@@ -28,6 +28,7 @@ pub static ADDON: Addon = Addon {
     about: "LeaderWorkerSet: groups of a leader and its workers, replicated as one",
     definitions: || vec![definition::<api::LeaderWorkerSet>()],
     policy: include_str!("addon.policy"),
+    makes: &[],
 };
 
 /// Its controllers.

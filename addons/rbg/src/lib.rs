@@ -37,6 +37,7 @@ pub static ADDON: Addon = Addon {
         ]
     },
     policy: include_str!("addon.policy"),
+    makes: &[],
 };
 
 /// Its controllers.

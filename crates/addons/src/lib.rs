@@ -33,6 +33,8 @@ pub struct Addon {
     pub definitions: fn() -> Vec<CustomResourceDefinition>,
     /// The roles that its controllers need, and to whom they are bound, in the language of `apiserver::authz::bootstrap()`.
     pub policy: &'static str,
+    /// What is made whether somebody uses it or not: the definition and the name. These are no user's objects.
+    pub makes: &'static [(&'static str, &'static str)],
 }
 
 impl Addon {

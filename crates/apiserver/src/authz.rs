@@ -98,13 +98,19 @@ pub(crate) fn authorize(authorizer: &dyn Authorizer, attributes: &Attributes<'_>
         Decision::Allow(_) => Ok(()),
         Decision::Deny(reason) => {
             let error = forbidden(attributes, &reason);
-            if attributes.user.name.starts_with("system:kube-") || attributes.user.as_node().is_some() {
+            if is_component(attributes.user) {
                 // One of our own: its right is missing in the policy, and it may not be able to say so itself.
                 tracing::warn!(%error, "a component was refused");
             }
             Err(error)
         }
     }
+}
+
+/// Whether a user is a component of the cluster, or a controller of an addon.
+fn is_component(user: &User) -> bool {
+    let prefixes = ["system:kube-", "system:serviceaccount:kube-system:"];
+    prefixes.iter().any(|prefix| user.name.starts_with(prefix)) || user.as_node().is_some()
 }
 
 /// The refusal, in upstream's words.

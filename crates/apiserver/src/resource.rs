@@ -260,7 +260,12 @@ impl Call<'_> {
         match agent.and_then(|agent| agent.split('/').next()) {
             Some(agent) => agent.chars().filter(|c| !c.is_control()).take(FIELD_MANAGER_MAX).collect(),
             None if self.user.name.starts_with(registry::user::NODE_PREFIX) => "kubelet".to_owned(),
-            None => self.user.name.strip_prefix("system:").unwrap_or(&self.user.name).to_owned(),
+            None => {
+                let name = self.user.name.strip_prefix("system:").unwrap_or(&self.user.name);
+                // A service account's name comes after its namespace.
+                let name = name.rsplit(':').next().unwrap_or(name);
+                name.chars().take(FIELD_MANAGER_MAX).collect()
+            }
         }
     }
 }

@@ -30,6 +30,8 @@ use crate::owner::Owner;
 
 /// A definition that was written is served within this time, or looked at again.
 const SERVED_SOON: Duration = Duration::from_millis(100);
+/// The longest that one that cannot be listed is left alone.
+const SERVED_LATE: Duration = Duration::from_secs(10);
 
 /// Whose definition of a kind is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,11 +101,15 @@ async fn while_served<F>(
         let stop = context.cancel.child_token();
         let run = async {
             let api: kube::Api<DynamicObject> = kube::Api::all_with(context.client.clone(), resource);
-            while api.list_metadata(&ListParams::default().limit(1)).await.is_err() {
+            let mut pause = SERVED_SOON;
+            while let Err(error) = api.list_metadata(&ListParams::default().limit(1)).await {
+                if !matches!(&error, kube::Error::Api(status) if status.code == 404) {
+                    tracing::warn!(%error, resource = %resource.plural, "cannot list a custom resource; trying again");
+                }
                 tokio::select! {
                     // Then there may be nobody any more who would serve it.
                     () = stop.cancelled() => return,
-                    () = tokio::time::sleep(SERVED_SOON) => {}
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(SERVED_LATE),
                 }
             }
             work(Context { cancel: stop.clone(), ..context.clone() }).await;

@@ -103,7 +103,12 @@ impl Forwarder {
         if current.written == written && current.resolver.is_some() {
             return current;
         }
-        let new = Arc::new(Current { written, resolver: self.read(), cache: AnswerCache::new() });
+        let resolver = self.read();
+        if resolver.is_none() && current.resolver.is_none() {
+            // There was none, and nothing in the cache.
+            return current;
+        }
+        let new = Arc::new(Current { written, resolver, cache: AnswerCache::new() });
         self.current.store(Arc::clone(&new));
         new
     }

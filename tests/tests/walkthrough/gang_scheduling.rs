@@ -28,6 +28,15 @@ fn pod_groups() {
 
     // With a gang, nobody holds anything until there is room for all.
     cluster.coracle(&["addons", "enable", "gang"]).ok();
+    cluster.wait("the queue of all who name none", || {
+        (cluster.kubectl(&["get", "queue.scheduling.volcano.sh/default"]).code == 0).then_some(())
+    });
+    // That queue is nobody's: nothing is asked.
+    cluster.coracle(&["addons", "disable", "gang"]).ok();
+    cluster.wait("its kind is gone", || {
+        (cluster.kubectl(&["get", "crd", "queues.scheduling.volcano.sh"]).code != 0).then_some(())
+    });
+    cluster.coracle(&["addons", "enable", "gang"]).ok();
     let group = json!({
         "apiVersion": "scheduling.x-k8s.io/v1alpha1", "kind": "PodGroup", "metadata": { "name": "model" },
         "spec": { "minMember": 4, "scheduleTimeoutSeconds": 2 },

@@ -47,7 +47,7 @@ struct Role {
 }
 
 /// Creates what is missing of the roles and bindings every cluster has, and adds what is missing in them. What an
-/// administrator has added stays. `addons` are texts like the files here: the roles of what is not part of every build.
+/// administrator has added stays. `addons` are texts like the files here: the roles of what can be switched on.
 ///
 /// # Errors
 /// When the store takes no writes.

@@ -129,7 +129,8 @@ async fn disable(client: &Client, addons: &[&'static Addon], yes: bool) -> Resul
         let own = ListParams::default().labels(&format!("{LABEL}={}", addon.name));
         let definitions = api.list(&own).await.context("cannot list the definitions")?.items;
         for definition in &definitions {
-            let count = count(client, definition).await.with_context(|| format!("cannot list {}", name(definition)))?;
+            let count =
+                count(client, addon, definition).await.with_context(|| format!("cannot list {}", name(definition)))?;
             in_use.push((name(definition).to_owned(), count));
         }
         installed.push((addon, definitions));
@@ -160,15 +161,20 @@ async fn disable(client: &Client, addons: &[&'static Addon], yes: bool) -> Resul
     Ok(ExitCode::SUCCESS)
 }
 
-/// How many objects a definition has.
-async fn count(client: &Client, definition: &CustomResourceDefinition) -> Result<u64> {
+/// How many objects of users a definition has.
+async fn count(client: &Client, addon: &Addon, definition: &CustomResourceDefinition) -> Result<u64> {
     let spec = &definition.spec;
     let Some(version) = spec.versions.iter().find(|version| version.served) else { return Ok(0) };
     let kind = GroupVersionKind::gvk(&spec.group, &version.name, &spec.names.kind);
     let api: Api<DynamicObject> =
         Api::all_with(client.clone(), &ApiResource::from_gvk_with_plural(&kind, &spec.names.plural));
-    // One object, and the server says how many there are beside it.
-    let list = match api.list_metadata(&ListParams::default().limit(1)).await {
+    let own = addon.makes.iter().find(|(made, _)| *made == name(definition));
+    // One object, and the server says how many there are beside it; of those that a selector chooses it does not.
+    let params = match own {
+        Some((_, own)) => ListParams::default().fields(&format!("metadata.name!={own}")),
+        None => ListParams::default().limit(1),
+    };
+    let list = match api.list_metadata(&params).await {
         // It is defined, and not served yet: then there is none.
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(0),
         list => list?,

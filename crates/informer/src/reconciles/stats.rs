@@ -149,14 +149,17 @@ impl Stats {
     }
 
     pub(super) fn begun(&self, started: Instant, waited: Duration) {
-        if let Some(queue) = &self.queue {
-            queue.queue_duration.observe(waited.as_secs_f64());
-        }
+        // What runs is told of work queues alone.
+        let Some(queue) = &self.queue else { return };
+        queue.queue_duration.observe(waited.as_secs_f64());
         self.running.lock().push(started);
     }
 
     /// One that has begun at this time runs no longer, for whatever reason.
     pub(super) fn stopped(&self, started: Instant) {
+        if self.queue.is_none() {
+            return;
+        }
         let mut running = self.running.lock();
         if let Some(place) = running.iter().position(|began| *began == started) {
             running.swap_remove(place);

@@ -6,7 +6,7 @@ use std::time::Duration;
 pub(super) use addon_gang::volcano::DEFAULT_QUEUE;
 use addon_gang::{coscheduling, volcano};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::resources::Resources;
@@ -36,7 +36,7 @@ impl Group {
     pub fn read(family: Family, object: &Value) -> Self {
         match family {
             Family::Coscheduling => {
-                let spec = coscheduling::PodGroupSpec::deserialize(&object["spec"]).unwrap_or_default();
+                let spec: coscheduling::PodGroupSpec = spec(object);
                 Self {
                     min_member: min_member(spec.min_member),
                     min_resources: resources(spec.min_resources),
@@ -48,7 +48,7 @@ impl Group {
                 }
             }
             Family::Volcano => {
-                let spec = volcano::PodGroupSpec::deserialize(&object["spec"]).unwrap_or_default();
+                let spec: volcano::PodGroupSpec = spec(object);
                 let queue = if spec.queue.is_empty() { DEFAULT_QUEUE.to_owned() } else { spec.queue };
                 Self {
                     min_member: min_member(spec.min_member),
@@ -59,6 +59,18 @@ impl Group {
             }
         }
     }
+}
+
+/// The `spec` of an object. One that its type does not fit says nothing.
+fn spec<T: Default + DeserializeOwned>(object: &Value) -> T {
+    if object["spec"].is_null() {
+        return T::default();
+    }
+    T::deserialize(&object["spec"]).unwrap_or_else(|error| {
+        let (kind, metadata) = (&object["kind"], &object["metadata"]);
+        tracing::warn!(%kind, namespace = %metadata["namespace"], name = %metadata["name"], %error, "cannot decode a spec");
+        T::default()
+    })
 }
 
 fn min_member(number: Option<i32>) -> usize {
@@ -99,14 +111,15 @@ impl Default for Queue {
 impl Queue {
     /// Reads the object of a queue. What is missing or malformed counts as not said.
     pub fn read(object: &Value) -> Self {
-        let spec = volcano::QueueSpec::deserialize(&object["spec"]).unwrap_or_default();
-        let status = volcano::QueueStatus::deserialize(&object["status"]).unwrap_or_default();
+        let spec: volcano::QueueSpec = spec(object);
+        // Whatever else stands in the status, a closed queue is closed.
+        let state = object["status"]["state"].as_str();
         Self {
             weight: u32::try_from(spec.weight).unwrap_or_default().max(1),
             limited: spec.capability.iter().flatten().map(|(resource, _)| resource.clone()).collect(),
             capability: resources(spec.capability),
             guarantee: resources(spec.guarantee.and_then(|guarantee| guarantee.resource)),
-            open: !matches!(status.state.as_deref(), Some("Closed" | "Closing")),
+            open: !matches!(state, Some("Closed" | "Closing")),
         }
     }
 

@@ -173,24 +173,28 @@ impl Scheduler {
         attempt.act(|| format!("choose node {node}"));
         let span = attempt.span().clone();
         let binding = async move {
+            let mut asked = false;
             let result = async {
                 if !promises.is_empty() {
                     bind::keep_promises(&client, &claims, changes, &promises, &node).await?;
                 }
                 let _permit = permits.acquire().await;
+                asked = true;
                 Ok::<_, BindError>(bind::bind(&client, &pod.info, &node).await?)
             }
             .await;
             let name = pod.full_name();
             let about = pod.pod.object_ref(&());
             let profile = pod.spec().scheduler_name.as_deref().unwrap_or_default();
-            let refused = match &result {
-                Ok(()) => None,
-                Err(BindError::Api(kube::Error::Api(status))) => Some(status.code),
-                Err(_) => Some(0),
-            };
-            let object = ObjectVersion { kind: "Pod".into(), key: ObjectKey::of(&*pod.pod), revision: None };
-            attempt.write(|| Write { verb: "create", object, subresource: "binding", refused });
+            if asked {
+                let refused = match &result {
+                    Ok(()) => None,
+                    Err(BindError::Api(kube::Error::Api(status))) => Some(status.code),
+                    Err(_) => Some(0),
+                };
+                let object = ObjectVersion { kind: "Pod".into(), key: ObjectKey::of(&*pod.pod), revision: None };
+                attempt.write(|| Write { verb: "create", object, subresource: "binding", refused });
+            }
             match &result {
                 Ok(()) => attempt.end(Ending::AwaitChange, &["scheduled", profile]),
                 Err(error) => attempt.end(Ending::failed(error), &["error", profile]),
