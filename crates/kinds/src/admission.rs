@@ -9,6 +9,7 @@ mod default_toleration_seconds;
 mod limit_ranger;
 mod node_restriction;
 mod persistent_volume_claim_resize;
+mod pod_security;
 mod priority;
 mod runtime_class;
 mod service_account;
@@ -19,11 +20,12 @@ use registry::admission::{
 };
 
 /// The plugins, in upstream's order.
-static PLUGINS: [&dyn AdmissionPlugin; 14] = [
+static PLUGINS: [&dyn AdmissionPlugin; 15] = [
     &NamespaceLifecycle,
     &limit_ranger::LimitRanger,
     &service_account::ServiceAccount,
     &node_restriction::NodeRestriction,
+    &pod_security::PodSecurity,
     &priority::Priority,
     &default_toleration_seconds::DefaultTolerationSeconds,
     &default_storage_class::DefaultStorageClass,
@@ -49,11 +51,12 @@ mod tests {
     use super::*;
 
     /// `AllOrderedPlugins` in `pkg/kubeapiserver/options/plugins.go`, as far as they are here.
-    const UPSTREAM: [&str; 14] = [
+    const UPSTREAM: [&str; 15] = [
         "NamespaceLifecycle",
         "LimitRanger",
         "ServiceAccount",
         "NodeRestriction",
+        "PodSecurity",
         "Priority",
         "DefaultTolerationSeconds",
         "DefaultStorageClass",

@@ -10,7 +10,7 @@ use registry::kind::{Column, Context, Descriptor, Kind, NameRule, Subresource, c
 use serde_json::Value;
 
 use super::check::Report;
-use super::common::{default_text, entries, entry, list, text};
+use super::common::{default_text, list, text};
 
 /// Keeps a namespace until everything in it is gone.
 const FINALIZER: &str = "kubernetes";
@@ -18,9 +18,6 @@ const FINALIZER: &str = "kubernetes";
 const STANDARD_FINALIZERS: [&str; 3] = [FINALIZER, "orphan", "foregroundDeletion"];
 /// The cluster does not work without these.
 const INDISPENSABLE: [&str; 3] = ["default", "kube-system", "kube-public"];
-/// What asks for Pod Security admission. The labels for versions mean nothing without them.
-const POD_SECURITY: [&str; 3] =
-    ["pod-security.kubernetes.io/enforce", "pod-security.kubernetes.io/audit", "pod-security.kubernetes.io/warn"];
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// Namespaces.
@@ -85,17 +82,6 @@ impl Kind for Namespace {
             }
         }
         errors
-    }
-
-    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
-        entries(&new.metadata.labels)
-            .filter(|(key, _)| POD_SECURITY.contains(&key.as_str()))
-            .filter(|(key, level)| old.is_none_or(|old| entry(&old.metadata.labels, key) != Some(*level)))
-            .map(|(key, _)| {
-                let advice = "who may create pods here may create any; a validating webhook can refuse them";
-                format!("metadata.labels[{key}]: Pod Security admission is not enforced: {advice}")
-            })
-            .collect()
     }
 
     fn validate_status(new: &Object, _old: &Object) -> ErrorList {

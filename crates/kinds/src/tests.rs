@@ -97,21 +97,6 @@ fn config_maps() {
 }
 
 #[test]
-fn pod_security_labels_are_warned_of() {
-    let labels = |labels: Value| object::<Namespace>(json!({"metadata": {"name": "n", "labels": labels}}));
-    let restricted = labels(json!({"pod-security.kubernetes.io/enforce": "restricted", "a": "b"}));
-    let expect = "metadata.labels[pod-security.kubernetes.io/enforce]: Pod Security admission is not enforced: who may \
-                  create pods here may create any; a validating webhook can refuse them";
-    assert_eq!(Namespace::warnings(&restricted, None), [expect]);
-    assert_eq!(Namespace::warnings(&restricted, Some(&restricted)), [""; 0]);
-    assert_eq!(
-        Namespace::warnings(&restricted, Some(&labels(json!({"pod-security.kubernetes.io/enforce": "baseline"})))),
-        [expect]
-    );
-    assert_eq!(Namespace::warnings(&labels(json!({"a": "b"})), None), [""; 0]);
-}
-
-#[test]
 fn secrets() {
     check_defaults::<Secret>(
         named(json!({"data": {"a": "AAAA", "b": "AAAA"}, "stringData": {"b": "plain"}})),

@@ -5,6 +5,7 @@ mod applies;
 mod custom;
 mod deletes;
 mod every_kind;
+mod pod_security;
 mod reads;
 mod resets;
 mod subresources;

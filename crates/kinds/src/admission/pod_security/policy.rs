@@ -1,0 +1,212 @@
+//! The policy of a namespace: which Pod Security Standard is asked for, in which version
+//! (`staging/src/k8s.io/pod-security-admission/api/helpers.go`).
+
+use std::fmt;
+
+use machinery::field::{ErrorList, Path};
+
+use crate::check::Report;
+
+/// The levels, as a message lists them.
+const LEVELS: &str = "must be one of privileged, baseline, restricted";
+const VERSIONS: &str = r#"must be "latest" or "v1.x""#;
+
+/// A level of the Pod Security Standards, the least strict first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    /// Everything is allowed.
+    Privileged,
+    /// Known ways out of the container are not.
+    Baseline,
+    /// Pods are hardened as is current practice.
+    Restricted,
+}
+
+impl Level {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "privileged" => Some(Self::Privileged),
+            "baseline" => Some(Self::Baseline),
+            "restricted" => Some(Self::Restricted),
+            _ => None,
+        }
+    }
+}
+
+/// A version of the standards: that of the Kubernetes release `v1.N`, or the newest. One that is not known yet is the newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Version {
+    Minor(i64),
+    Latest,
+}
+
+impl Version {
+    /// `latest` or `v1.N`, without leading zeros.
+    fn parse(text: &str) -> Option<Self> {
+        if text == "latest" {
+            return Some(Self::Latest);
+        }
+        let minor = text.strip_prefix("v1.")?;
+        let canonical = minor == "0" || !minor.starts_with('0');
+        let digits = canonical && minor.bytes().all(|byte| byte.is_ascii_digit());
+        minor.parse().ok().filter(|_| digits).map(Self::Minor)
+    }
+}
+
+/// A level in a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LevelVersion {
+    pub(super) level: Level,
+    pub(super) version: Version,
+}
+
+impl LevelVersion {
+    pub(super) const PRIVILEGED: Self = Self { level: Level::Privileged, version: Version::Latest };
+}
+
+impl fmt::Display for LevelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.level {
+            Level::Privileged => "privileged:",
+            Level::Baseline => "baseline:",
+            Level::Restricted => "restricted:",
+        })?;
+        match self.version {
+            Version::Minor(minor) => write!(f, "v1.{minor}"),
+            Version::Latest => f.write_str("latest"),
+        }
+    }
+}
+
+/// What is asked of the pods of a namespace. The mode `audit` is read for its errors only: there is no audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Policy {
+    /// Pods that violate it are refused.
+    pub(super) enforce: LevelVersion,
+    /// Of pods, and templates of pods, that violate it, the client is warned.
+    pub(super) warn: LevelVersion,
+}
+
+impl Policy {
+    /// The policy where nothing else is said.
+    pub(super) const PRIVILEGED: Self = Self { enforce: LevelVersion::PRIVILEGED, warn: LevelVersion::PRIVILEGED };
+
+    /// The policy that labels ask for, and what is wrong with them. Of a level that is none, pods are held to the strictest;
+    /// warnings and audit are then left alone, as upstream does.
+    pub(super) fn from_labels<'l>(label: impl Fn(&str) -> Option<&'l str>) -> (Self, ErrorList) {
+        let (mut policy, mut errors) = (Self::PRIVILEGED, ErrorList::new());
+        let mut audit = LevelVersion::PRIVILEGED;
+        for (asked, level_key, version_key, fallback) in [
+            (
+                &mut policy.enforce,
+                "pod-security.kubernetes.io/enforce",
+                "pod-security.kubernetes.io/enforce-version",
+                Level::Restricted,
+            ),
+            (
+                &mut audit,
+                "pod-security.kubernetes.io/audit",
+                "pod-security.kubernetes.io/audit-version",
+                Level::Privileged,
+            ),
+            (
+                &mut policy.warn,
+                "pod-security.kubernetes.io/warn",
+                "pod-security.kubernetes.io/warn-version",
+                Level::Privileged,
+            ),
+        ] {
+            if let Some(text) = label(level_key) {
+                asked.level = Level::parse(text).unwrap_or_else(|| {
+                    errors.invalid(&path(level_key), text, LEVELS);
+                    fallback
+                });
+            }
+            if let Some(text) = label(version_key) {
+                asked.version = Version::parse(text).unwrap_or_else(|| {
+                    errors.invalid(&path(version_key), text, VERSIONS);
+                    Version::Latest
+                });
+            }
+        }
+        (policy, errors)
+    }
+}
+
+fn path(label: &str) -> Path {
+    Path::new("metadata").child("labels").key(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn labels_say_what_is_asked() {
+        let at = |level, version| LevelVersion { level, version };
+        let restricted = at(Level::Restricted, Version::Latest);
+        let privileged = LevelVersion::PRIVILEGED;
+        let cases: [(&[(&str, &str)], LevelVersion, LevelVersion, &str); 10] = [
+            (&[], privileged, privileged, ""),
+            (&[("enforce", "baseline")], at(Level::Baseline, Version::Latest), privileged, ""),
+            (
+                &[("enforce", "restricted"), ("enforce-version", "v1.25"), ("warn", "restricted")],
+                at(Level::Restricted, Version::Minor(25)),
+                restricted,
+                "",
+            ),
+            (&[("enforce-version", "latest")], privileged, privileged, ""),
+            (&[("audit", "restricted"), ("audit-version", "v1.0")], privileged, privileged, ""),
+            (
+                &[("enforce", "strict"), ("warn", "strict")],
+                restricted,
+                privileged,
+                "[metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"strict\": must be one of privileged, \
+                 baseline, restricted, metadata.labels[pod-security.kubernetes.io/warn]: Invalid value: \"strict\": must be one \
+                 of privileged, baseline, restricted]",
+            ),
+            (
+                &[("audit-version", "v2.0")],
+                privileged,
+                privileged,
+                "metadata.labels[pod-security.kubernetes.io/audit-version]: Invalid value: \"v2.0\": must be \"latest\" or \
+                 \"v1.x\"",
+            ),
+            (
+                &[("warn-version", "v1.01")],
+                privileged,
+                privileged,
+                "metadata.labels[pod-security.kubernetes.io/warn-version]: Invalid value: \"v1.01\": must be \"latest\" or \
+                 \"v1.x\"",
+            ),
+            (
+                &[("warn-version", "v1.+1")],
+                privileged,
+                privileged,
+                "metadata.labels[pod-security.kubernetes.io/warn-version]: Invalid value: \"v1.+1\": must be \"latest\" or \
+                 \"v1.x\"",
+            ),
+            (&[("warn-version", "v1.999")], privileged, at(Level::Privileged, Version::Minor(999)), ""),
+        ];
+        for (labels, enforce, warn, errors) in cases {
+            let labels: BTreeMap<String, &str> =
+                labels.iter().map(|(key, value)| (format!("pod-security.kubernetes.io/{key}"), *value)).collect();
+            let (policy, found) = Policy::from_labels(|key| labels.get(key).copied());
+            let found = if found.is_empty() { String::new() } else { found.to_string() };
+            assert_eq!((policy, found.as_str()), (Policy { enforce, warn }, errors), "{labels:?}");
+        }
+    }
+
+    #[test]
+    fn levels_and_versions_are_ordered() {
+        assert!(Level::Privileged < Level::Baseline && Level::Baseline < Level::Restricted);
+        assert!(Version::Minor(8) < Version::Minor(25) && Version::Minor(i64::MAX) < Version::Latest);
+        let pinned = LevelVersion { level: Level::Restricted, version: Version::Minor(25) };
+        assert_eq!(
+            (pinned.to_string().as_str(), LevelVersion::PRIVILEGED.to_string().as_str()),
+            ("restricted:v1.25", "privileged:latest")
+        );
+    }
+}
