@@ -10,6 +10,7 @@ mod identity;
 mod modules;
 mod network;
 mod objects;
+mod owner_references;
 mod protobuf;
 pub(crate) mod support;
 mod undecodable;

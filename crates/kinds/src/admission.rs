@@ -8,6 +8,7 @@ pub(crate) mod default_storage_class;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod node_restriction;
+mod owner_references_permission_enforcement;
 mod persistent_volume_claim_resize;
 mod pod_security;
 mod priority;
@@ -20,7 +21,7 @@ use registry::admission::{
 };
 
 /// The plugins, in upstream's order.
-static PLUGINS: [&dyn AdmissionPlugin; 15] = [
+static PLUGINS: [&dyn AdmissionPlugin; 16] = [
     &NamespaceLifecycle,
     &limit_ranger::LimitRanger,
     &service_account::ServiceAccount,
@@ -30,6 +31,7 @@ static PLUGINS: [&dyn AdmissionPlugin; 15] = [
     &default_toleration_seconds::DefaultTolerationSeconds,
     &default_storage_class::DefaultStorageClass,
     &storage_object_in_use_protection::StorageObjectInUseProtection,
+    &owner_references_permission_enforcement::OwnerReferencesPermissionEnforcement,
     &persistent_volume_claim_resize::PersistentVolumeClaimResize,
     &runtime_class::RuntimeClass,
     &default_ingress_class::DefaultIngressClass,
@@ -51,7 +53,7 @@ mod tests {
     use super::*;
 
     /// `AllOrderedPlugins` in `pkg/kubeapiserver/options/plugins.go`, as far as they are here.
-    const UPSTREAM: [&str; 15] = [
+    const UPSTREAM: [&str; 16] = [
         "NamespaceLifecycle",
         "LimitRanger",
         "ServiceAccount",
@@ -61,6 +63,7 @@ mod tests {
         "DefaultTolerationSeconds",
         "DefaultStorageClass",
         "StorageObjectInUseProtection",
+        "OwnerReferencesPermissionEnforcement",
         "PersistentVolumeClaimResize",
         "RuntimeClass",
         "DefaultIngressClass",

@@ -44,12 +44,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use store::{Entry, Key, Op};
 
-use crate::Registry;
 use crate::decode::Report;
 use crate::kind::Subresource;
 use crate::object::{Object, cast, cast_mut};
 use crate::table::{Resource, ResourceInfo};
 use crate::user::User;
+use crate::{Access, Registry};
 
 pub use conditions::check_conditions;
 pub use mutating_admission::MutatingAdmissionWebhook;
@@ -237,6 +237,14 @@ impl Attributes<'_> {
     #[must_use]
     pub fn is_whole(&self, storage: &str) -> bool {
         self.subresource.is_none() && &*self.info.storage == storage
+    }
+
+    /// Whether the user has a right besides the one to this request.
+    ///
+    /// # Errors
+    /// Why not; may be empty.
+    pub fn may(&self, access: &Access<'_>) -> Result<(), String> {
+        self.registry.0.escalation.may(self.user, access)
     }
 
     /// Another object, as it is stored.

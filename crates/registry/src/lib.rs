@@ -91,7 +91,7 @@ pub use kind::{AlternateVersion, Column, Descriptor, Kind, MetadataReset, NameRu
 pub use machinery::status::ApiError;
 pub use object::{Object, cast};
 pub use ops::ResourceOps;
-pub use pipeline::authorize::{EscalationCheck, WriteAttributes};
+pub use pipeline::authorize::{Access, EscalationCheck, WriteAttributes};
 pub use request::{
     DeleteRequest, Deleted, FieldValidation, ListPage, ListRequest, PatchType, Propagation, Selection, Target,
     VersionMatch, WatchRequest, WriteOptions, Written,

@@ -11,13 +11,13 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Ro
 use machinery::status::ApiError;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use registry::user::MASTERS;
-use registry::{EscalationCheck, User, WriteAttributes};
+use registry::{Access, EscalationCheck, User, WriteAttributes};
 use serde::de::DeserializeOwned;
 use store::{Entry, EventKind, Store, Watcher};
 
 use super::node::NodeRules;
 use super::policy::{Binding, Policy};
-use super::{Attributes, Authorizer, Decision, Known, escalation};
+use super::{Attributes, Authorizer, Decision, Known, Target, escalation};
 
 /// What is followed. Roles come first: a binding is of no use before its role.
 const FOLLOWED: [&str; 4] = [CLUSTER_ROLES, ROLES, CLUSTER_ROLE_BINDINGS, ROLE_BINDINGS];
@@ -194,5 +194,14 @@ impl EscalationCheck for Rbac {
             return Ok(());
         }
         escalation::check(self, write)
+    }
+
+    fn may(&self, user: &User, access: &Access<'_>) -> Result<(), String> {
+        let Access { verb, group, version, resource, subresource, namespace, name } = *access;
+        let target = Target::Resource { group, version, resource, subresource, namespace, name };
+        match self.authorize(&Attributes { user, verb, target }) {
+            Decision::Allow(_) => Ok(()),
+            Decision::Deny(reason) => Err(reason),
+        }
     }
 }

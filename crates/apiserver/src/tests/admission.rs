@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use machinery::Verb;
 use machinery::status::ApiError;
-use registry::{EscalationCheck, Subresource, WebhookCall, WebhookClient, WriteAttributes};
+use registry::{Access, EscalationCheck, Subresource, User, WebhookCall, WebhookClient, WriteAttributes};
 use serde_json::{Value, json};
 
 use super::support::Fixture;
@@ -40,6 +40,10 @@ impl EscalationCheck for Recorder {
         let states = (write.new.is_some(), write.old.is_some());
         self.checks.lock().unwrap().push(Checked { resource, subresource, states });
         self.roles.get().expect("the check of the roles").check(write)
+    }
+
+    fn may(&self, user: &User, access: &Access<'_>) -> Result<(), String> {
+        self.roles.get().expect("the check of the roles").may(user, access)
     }
 }
 

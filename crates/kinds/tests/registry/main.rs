@@ -18,8 +18,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use registry::request::{DeleteRequest, ListRequest, PatchType, Target, WriteOptions, Written};
 use registry::{
-    ApiError, Dependencies, EscalationCheck, Options, Registry, Storage, Subresource, WebhookCall, WebhookClient,
-    WriteAttributes,
+    Access, ApiError, Dependencies, EscalationCheck, Options, Registry, Storage, Subresource, User, WebhookCall,
+    WebhookClient, WriteAttributes,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -29,6 +29,10 @@ struct Everybody;
 
 impl EscalationCheck for Everybody {
     fn check(&self, _write: &WriteAttributes<'_>) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    fn may(&self, _user: &User, _access: &Access<'_>) -> Result<(), String> {
         Ok(())
     }
 }

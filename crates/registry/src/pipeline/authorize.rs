@@ -1,6 +1,7 @@
 //! Step 6: the last look at a write by who knows who may do what: rights must not grow by being written down
 //! (`pkg/registry/rbac/clusterrole/policybased/storage.go`).
 
+use machinery::Verb;
 use machinery::status::ApiError;
 
 use super::{Proposed, Write};
@@ -24,6 +25,25 @@ pub struct WriteAttributes<'a> {
     pub old: Option<&'a dyn Object>,
 }
 
+/// A right to objects of the API: upstream's `authorizer.AttributesRecord`, but for the user.
+#[derive(Debug, Clone, Copy)]
+pub struct Access<'a> {
+    /// What may be done.
+    pub verb: Verb<'a>,
+    /// API group, empty for the core group.
+    pub group: &'a str,
+    /// API version.
+    pub version: &'a str,
+    /// Plural name.
+    pub resource: &'a str,
+    /// Subresource, or empty.
+    pub subresource: &'a str,
+    /// Namespace; empty for cluster scope.
+    pub namespace: &'a str,
+    /// Name of the object.
+    pub name: &'a str,
+}
+
 /// Refuses writes by which somebody would get more rights than they have. Must answer from memory.
 pub trait EscalationCheck: Send + Sync + 'static {
     /// Whether the write may go on.
@@ -31,6 +51,12 @@ pub trait EscalationCheck: Send + Sync + 'static {
     /// # Errors
     /// What the client is to be told when it may not.
     fn check(&self, write: &WriteAttributes<'_>) -> Result<(), ApiError>;
+
+    /// Whether the user has a right, which a write that they may do needs besides.
+    ///
+    /// # Errors
+    /// Why not; may be empty.
+    fn may(&self, user: &User, access: &Access<'_>) -> Result<(), String>;
 }
 
 /// Asks the [`EscalationCheck`].
