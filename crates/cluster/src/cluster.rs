@@ -45,6 +45,13 @@ pub struct Config {
     pub fsync: bool,
     /// How often each HorizontalPodAutoscaler looks at its metrics.
     pub autoscaler_period: Duration,
+    /// The admission plugins that are turned off, by their names in [`admission_plugins`].
+    pub disabled_admission_plugins: Vec<String>,
+}
+
+/// The names of the admission plugins, in the order in which they are asked.
+pub fn admission_plugins() -> impl Iterator<Item = &'static str> {
+    kinds::PLUGINS.iter().map(|plugin| plugin.name())
 }
 
 /// What a start reports to the person who waits for it.
@@ -85,7 +92,7 @@ impl Cluster {
     /// # Errors
     /// In one line that says what to do. What was started by then is stopped again; state is only ever added.
     pub async fn start(config: Config, report: &(dyn Fn(Progress) + Sync)) -> Result<Self, Error> {
-        let Config { profile, fsync, autoscaler_period } = config;
+        let Config { profile, fsync, autoscaler_period, disabled_admission_plugins } = config;
         let started = Timestamp::now();
         descriptors::raise_limit();
         let name = profile.name().to_owned();
@@ -97,7 +104,7 @@ impl Cluster {
         let (settings, network) = network::establish(&profile, &docker).await?;
         report(Progress::Done(format!("Docker network {} ({})", network.name, network.subnet)));
         report(Progress::Doing("Opening the store".to_owned()));
-        let (registry, authorizer, pki) = open(&profile, &settings, fsync).await?;
+        let (registry, authorizer, pki) = open(&profile, &settings, fsync, disabled_admission_plugins).await?;
         report(Progress::Done(format!("Store at revision {}", registry.store().revision())));
 
         report(Progress::Doing("Starting the API server".to_owned()));
@@ -343,6 +350,7 @@ async fn open(
     profile: &Profile,
     settings: &Settings,
     fsync: bool,
+    disabled_admission_plugins: Vec<String>,
 ) -> Result<(Registry, Arc<dyn Authorizer>, Arc<Pki>), Error> {
     let range = settings.service_subnet.parse().map_err(|error: registry::allocate::InvalidRange| Error::Settings {
         path: profile.settings(),
@@ -355,7 +363,7 @@ async fn open(
     let pki = profile.pki();
     let opened = tokio::task::spawn_blocking(move || {
         let pki = Pki::open(&pki)?;
-        let (registry, authorizer) = apiserver::open(options, &addons::ADMISSION)?;
+        let (registry, authorizer) = apiserver::open(options, &addons::ADMISSION, &disabled_admission_plugins)?;
         Ok((registry, authorizer as Arc<dyn Authorizer>, Arc::new(pki)))
     });
     opened.await.unwrap_or_else(|error| Err(Error::Component { component: "store", reason: error.to_string() }))

@@ -37,7 +37,7 @@ mod service_network;
 mod settings;
 mod store_health;
 
-pub use cluster::{Cluster, Config, Progress, check_scheduler_config, delete};
+pub use cluster::{Cluster, Config, Progress, admission_plugins, check_scheduler_config, delete};
 pub use error::Error;
 pub use kubeconfig::EXTENSION;
 pub use profile::{Home, Profile, ProfileLock};

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use machinery::well_known::MAX_PODS;
 
@@ -117,6 +118,9 @@ pub(crate) struct Start {
     /// How often HorizontalPodAutoscalers read their metrics, in seconds
     #[arg(long, default_value = "15", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) hpa_sync_period: Duration,
+    /// Admission plugins to turn off, by upstream's names, such as DenyServiceExternalIPs
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(cluster::admission_plugins()), hide_possible_values = true, value_name = "NAMES")]
+    pub(crate) disable_admission_plugins: Vec<String>,
     /// Do not sync writes to disk. For benchmarks: acknowledged writes are lost when the machine crashes
     #[arg(long)]
     pub(crate) unsafe_no_fsync: bool,
@@ -295,5 +299,19 @@ mod tests {
         assert_eq!(wait(&["coracle", "start"]), Some(true));
         assert_eq!(wait(&["coracle", "start", "--wait"]), Some(true));
         assert_eq!(wait(&["coracle", "start", "--wait=false"]), Some(false));
+    }
+
+    #[test]
+    fn admission_plugins_are_turned_off_by_their_names() {
+        let disabled = |names: &str| {
+            let parsed = Arguments::try_parse_from(["coracle", "start", "--disable-admission-plugins", names]);
+            match parsed.map(|arguments| arguments.command) {
+                Ok(Command::Start(start)) => Some(start.disable_admission_plugins),
+                _ => None,
+            }
+        };
+        let names = ["DenyServiceExternalIPs", "PodSecurity"];
+        assert_eq!(disabled("DenyServiceExternalIPs,PodSecurity"), Some(names.map(str::to_owned).to_vec()));
+        assert_eq!(disabled("PodSecurities"), None);
     }
 }

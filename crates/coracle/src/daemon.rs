@@ -52,6 +52,9 @@ pub(crate) fn spawn(profile: &Profile, start: &cli::Start) -> Result<impl Iterat
         .stdout(Stdio::piped())
         .stderr(log_file);
     command.arg("--hpa-sync-period").arg(start.hpa_sync_period.as_secs().to_string());
+    if !start.disable_admission_plugins.is_empty() {
+        command.arg("--disable-admission-plugins").arg(start.disable_admission_plugins.join(","));
+    }
     if start.unsafe_no_fsync {
         command.arg("--unsafe-no-fsync");
     }
@@ -111,7 +114,12 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
             _ = interrupt.recv() => {}
         }
     });
-    let config = Config { profile, fsync: !start.unsafe_no_fsync, autoscaler_period: start.hpa_sync_period };
+    let config = Config {
+        profile,
+        fsync: !start.unsafe_no_fsync,
+        autoscaler_period: start.hpa_sync_period,
+        disabled_admission_plugins: start.disable_admission_plugins.clone(),
+    };
     let progress = |progress: Progress| match progress {
         Progress::Doing(text) => report(&Report::Doing(text)),
         Progress::Done(text) => {

@@ -6,6 +6,7 @@
 mod default_ingress_class;
 pub(crate) mod default_storage_class;
 mod default_toleration_seconds;
+mod deny_service_external_ips;
 mod limit_ranger;
 mod node_restriction;
 mod owner_references_permission_enforcement;
@@ -21,7 +22,7 @@ use registry::admission::{
 };
 
 /// The plugins, in upstream's order.
-static PLUGINS: [&dyn AdmissionPlugin; 16] = [
+pub static PLUGINS: [&dyn AdmissionPlugin; 17] = [
     &NamespaceLifecycle,
     &limit_ranger::LimitRanger,
     &service_account::ServiceAccount,
@@ -35,17 +36,21 @@ static PLUGINS: [&dyn AdmissionPlugin; 16] = [
     &persistent_volume_claim_resize::PersistentVolumeClaimResize,
     &runtime_class::RuntimeClass,
     &default_ingress_class::DefaultIngressClass,
+    &deny_service_external_ips::DenyServiceExternalIPs,
     &MutatingAdmissionWebhook,
     &ValidatingAdmissionWebhook,
     &ResourceQuota,
 ];
 
-/// The chain: the plugins in upstream's order, and those of `addons` where the webhooks of their projects would be called.
+/// The chain: the plugins in upstream's order, and those of `addons` where the webhooks of their projects would be called,
+/// but for those of the names in `disabled`: what upstream's `--disable-admission-plugins` leaves.
 #[must_use]
-pub fn plugins(addons: &[&'static dyn AdmissionPlugin]) -> Vec<&'static dyn AdmissionPlugin> {
+pub fn plugins(addons: &[&'static dyn AdmissionPlugin], disabled: &[String]) -> Vec<&'static dyn AdmissionPlugin> {
     let webhooks = PLUGINS.iter().position(|plugin| plugin.name() == MutatingAdmissionWebhook.name());
     let (before, after) = PLUGINS.split_at(webhooks.unwrap_or(PLUGINS.len()));
-    [before, addons, after].concat()
+    let mut plugins = [before, addons, after].concat();
+    plugins.retain(|plugin| !disabled.iter().any(|name| name == plugin.name()));
+    plugins
 }
 
 #[cfg(test)]
@@ -53,7 +58,7 @@ mod tests {
     use super::*;
 
     /// `AllOrderedPlugins` in `pkg/kubeapiserver/options/plugins.go`, as far as they are here.
-    const UPSTREAM: [&str; 16] = [
+    const UPSTREAM: [&str; 17] = [
         "NamespaceLifecycle",
         "LimitRanger",
         "ServiceAccount",
@@ -67,6 +72,7 @@ mod tests {
         "PersistentVolumeClaimResize",
         "RuntimeClass",
         "DefaultIngressClass",
+        "DenyServiceExternalIPs",
         "MutatingAdmissionWebhook",
         "ValidatingAdmissionWebhook",
         "ResourceQuota",
@@ -74,10 +80,22 @@ mod tests {
 
     #[test]
     fn plugins_are_in_upstreams_order() {
-        let names = |addons| plugins(addons).iter().map(|plugin| plugin.name()).collect::<Vec<_>>();
+        let names = |addons| plugins(addons, &[]).iter().map(|plugin| plugin.name()).collect::<Vec<_>>();
         assert_eq!(names(&[]), UPSTREAM);
         let webhooks = names(&[]).iter().position(|name| *name == "MutatingAdmissionWebhook").expect("webhooks");
         let with_one = names(&[&NamespaceLifecycle]);
         assert_eq!(with_one[webhooks..=webhooks + 1], ["NamespaceLifecycle", "MutatingAdmissionWebhook"]);
+    }
+
+    #[test]
+    fn plugins_can_be_turned_off_by_name() {
+        let names = |disabled: &[&str]| {
+            let disabled: Vec<String> = disabled.iter().map(|name| (*name).to_owned()).collect();
+            plugins(&[], &disabled).iter().map(|plugin| plugin.name()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[]).len(), PLUGINS.len());
+        let left = names(&["DenyServiceExternalIPs", "PodSecurity"]);
+        assert_eq!(left.len(), PLUGINS.len() - 2);
+        assert!(!left.contains(&"DenyServiceExternalIPs") && !left.contains(&"PodSecurity"), "{left:?}");
     }
 }

@@ -34,15 +34,43 @@ impl AdmissionPlugin for DenyServiceExternalIPs {
         _warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
         let object = object.ok_or_else(no_object)?;
-        let old = attributes.old.map(cast::<Service>).transpose()?;
-        let old = old.map_or(&[][..], external_ips);
-        if external_ips(cast(object)?).iter().all(|address| old.contains(address)) {
+        if !adds_external_ips(cast(object)?, attributes.old.map(cast::<Service>).transpose()?) {
             return Ok(());
         }
         Err(attributes.forbidden(object, "Use of external IPs is denied by admission control"))
     }
 }
 
+/// Whether a Service has external addresses that it did not have before.
+fn adds_external_ips(new: &Service, old: Option<&Service>) -> bool {
+    let old = old.map_or(&[][..], external_ips);
+    external_ips(new).iter().any(|address| !old.contains(address))
+}
+
 fn external_ips(service: &Service) -> &[String] {
     service.spec.as_ref().map_or(&[][..], |spec| list(&spec.external_ips))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn addresses_may_stay_and_go() {
+        let service = |addresses: &[&str]| -> Service {
+            serde_json::from_value(json!({ "spec": { "externalIPs": addresses } })).unwrap()
+        };
+        for (old, new, adds) in [
+            (None, &[][..], false),
+            (None, &["192.0.2.1"], true),
+            (Some(&["192.0.2.1", "192.0.2.2"][..]), &["192.0.2.2"], false),
+            (Some(&["192.0.2.1"]), &["192.0.2.1"], false),
+            (Some(&["192.0.2.1"]), &[], false),
+            (Some(&["192.0.2.1"]), &["192.0.2.1", "192.0.2.2"], true),
+        ] {
+            assert_eq!(adds_external_ips(&service(new), old.map(service).as_ref()), adds, "{old:?} to {new:?}");
+        }
+    }
 }

@@ -493,3 +493,24 @@ async fn pods_are_told_of_a_leader_worker_set_by_its_addon_alone() {
     fixture.merge(&target, label(Value::Null)).await.unwrap();
     check("foreign-2", false).await;
 }
+
+#[tokio::test]
+async fn services_take_no_external_addresses() {
+    let fixture = Fixture::open().await;
+    let service = |addresses: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": "s" },
+            "spec": { "ports": [{ "port": 80 }], "externalIPs": addresses },
+        })
+    };
+    let error = fixture.create("v1/services", "default", service(json!(["192.0.2.9"]))).await.unwrap_err();
+    assert_eq!(
+        (error.code, error.message.as_str()),
+        (403, "services \"s\" is forbidden: Use of external IPs is denied by admission control")
+    );
+    fixture.create("v1/services", "default", service(Value::Null)).await.unwrap();
+    let target = fixture.target("v1/services", "default", "s");
+    let error = fixture.merge(&target, json!({ "spec": { "externalIPs": ["192.0.2.9"] } })).await.unwrap_err();
+    assert_eq!(error.code, 403);
+    fixture.merge(&target, json!({ "metadata": { "labels": { "a": "b" } } })).await.unwrap();
+}

@@ -71,14 +71,8 @@ impl Fixture {
     fn open_with(dir: &TempDir, webhooks: Arc<dyn WebhookClient>) -> Registry {
         let store = store::Options { fsync: false, ..store::Options::new(dir.path()) };
         let storage = Storage::open(Options { store, allocators: Default::default() }, coracle_kinds::all()).unwrap();
-        Registry::new(
-            storage,
-            Dependencies {
-                escalation: Arc::new(Everybody),
-                webhooks,
-                plugins: coracle_kinds::plugins(&[addon_lws::ADMISSION]),
-            },
-        )
+        let plugins = coracle_kinds::plugins(&[addon_lws::ADMISSION], &[]);
+        Registry::new(storage, Dependencies { escalation: Arc::new(Everybody), webhooks, plugins })
     }
 
     /// `apps/v1/deployments`, `v1/pods`.
