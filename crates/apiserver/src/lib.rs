@@ -59,25 +59,26 @@ pub use server::{ApiServer, Dependencies};
 
 use std::sync::Arc;
 
+use kinds::AdmissionConfig;
 use registry::admission::AdmissionPlugin;
 use registry::{Registry, Storage};
 use store::OpenError;
 
 /// Opens the registry that an API server serves: its writes are checked by roles and bindings, its webhooks called by HTTPS.
-/// Answers with the authorizer as well, which reads the same roles. `addons` are the admission plugins of addons; those of
-/// the names in `disabled_plugins` are turned off.
+/// Answers with the authorizer as well, which reads the same roles. The plugins of admission are configured by `admission`;
+/// `addons` are those of addons.
 ///
 /// # Errors
 /// When the store cannot be opened.
 pub fn open(
     options: registry::Options,
     addons: &[&'static dyn AdmissionPlugin],
-    disabled_plugins: &[String],
+    admission: AdmissionConfig,
 ) -> Result<(Registry, Arc<authz::Rbac>), OpenError> {
     let storage = Storage::open(options, kinds::all())?;
     let rbac = authz::Rbac::new(storage.store());
     let escalation = Arc::clone(&rbac) as _;
-    let plugins = kinds::plugins(addons, disabled_plugins);
+    let plugins = kinds::plugins(addons, admission);
     let dependencies = registry::Dependencies { escalation, webhooks: Arc::new(webhooks::Caller), plugins };
     Ok((Registry::new(storage, dependencies), rbac))
 }

@@ -12,11 +12,13 @@ use docker::{Docker, Network};
 use informer::{Informers, ObjectKey};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::jiff::Timestamp;
+use kinds::{AdmissionConfig, PodSecurityConfiguration};
 use kubelet::NetworkState;
 use machinery::phase::ConditionStatus;
 use proxy::ClusterIps;
 use registry::Registry;
 use registry::allocate::AllocatorConfig;
+use serde_json::Value;
 use store::Health;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -317,24 +319,51 @@ fn docker_config(profile: &Profile) -> docker::Config {
 /// How the scheduler is to work: as the profile's file says, if it has one.
 fn scheduling(profile: &Profile) -> Result<scheduler::Config, Error> {
     let path = profile.scheduler();
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(scheduler::Config::default()),
-        Err(source) => return Err(Error::file(&path, source)),
-    };
-    read_scheduling(&path, &text)
+    read_kept(&path)?.map_or_else(|| Ok(scheduler::Config::default()), |text| read_scheduling(&path, &text))
+}
+
+/// The configuration of PodSecurity, if the profile has one.
+fn pod_security(profile: &Profile) -> Result<Option<PodSecurityConfiguration>, Error> {
+    let path = profile.pod_security();
+    read_kept(&path)?.map(|text| read_pod_security(&path, &text)).transpose()
+}
+
+/// The text of a file of the profile that need not be there.
+fn read_kept(path: &Path) -> Result<Option<String>, Error> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::file(path, source)),
+    }
 }
 
 /// Reads the text of a scheduler's configuration that is, or was given, at `path`.
 fn read_scheduling(path: &Path, text: &str) -> Result<scheduler::Config, Error> {
-    let read = serde_saphyr::from_str(text).map_err(|error| {
+    let read = read_yaml(text).and_then(|value| scheduler::Config::read(&value).map_err(|error| error.to_string()));
+    read.map_err(|reason| Error::Scheduler { path: path.to_owned(), reason })
+}
+
+/// Reads the text of a configuration of PodSecurity that is, or was given, at `path`.
+fn read_pod_security(path: &Path, text: &str) -> Result<PodSecurityConfiguration, Error> {
+    let read = read_yaml(text).and_then(|value| PodSecurityConfiguration::read(&value));
+    read.map_err(|reason| Error::PodSecurity { path: path.to_owned(), reason })
+}
+
+fn read_yaml(text: &str) -> Result<Value, String> {
+    serde_saphyr::from_str(text).map_err(|error| {
         // The lines after the first show the place.
         let text = error.to_string();
         let line = text.lines().next().unwrap_or_default();
         line.strip_prefix("error: ").unwrap_or(line).to_owned()
-    });
-    let read = read.and_then(|value| scheduler::Config::read(&value).map_err(|error| error.to_string()));
-    read.map_err(|reason| Error::Scheduler { path: path.to_owned(), reason })
+    })
+}
+
+/// Whether a configuration of PodSecurity can be used, before it is kept.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_pod_security_config(path: &Path, text: &str) -> Result<(), Error> {
+    read_pod_security(path, text).map(|_| ())
 }
 
 /// Whether a scheduler's configuration can be used, before it is kept.
@@ -360,10 +389,11 @@ async fn open(
         store: store::Options { fsync, ..store::Options::new(profile.store()) },
         allocators: AllocatorConfig { services: range, ..AllocatorConfig::default() },
     };
+    let admission = AdmissionConfig { disabled: disabled_admission_plugins, pod_security: pod_security(profile)? };
     let pki = profile.pki();
     let opened = tokio::task::spawn_blocking(move || {
         let pki = Pki::open(&pki)?;
-        let (registry, authorizer) = apiserver::open(options, &addons::ADMISSION, &disabled_admission_plugins)?;
+        let (registry, authorizer) = apiserver::open(options, &addons::ADMISSION, admission)?;
         Ok((registry, authorizer as Arc<dyn Authorizer>, Arc::new(pki)))
     });
     opened.await.unwrap_or_else(|error| Err(Error::Component { component: "store", reason: error.to_string() }))

@@ -52,6 +52,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The configuration of PodSecurity.
+    #[error("cannot use {}: {reason}; correct it with: coracle start --pod-security-config FILE", path.display())]
+    PodSecurity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// All subnets that could be taken are in use.
     #[error("no free subnet is left on this machine; delete clusters or Docker networks that are not needed")]
     NoSubnet,

@@ -37,7 +37,9 @@ mod service_network;
 mod settings;
 mod store_health;
 
-pub use cluster::{Cluster, Config, Progress, admission_plugins, check_scheduler_config, delete};
+pub use cluster::{
+    Cluster, Config, Progress, admission_plugins, check_pod_security_config, check_scheduler_config, delete,
+};
 pub use error::Error;
 pub use kubeconfig::EXTENSION;
 pub use profile::{Home, Profile, ProfileLock};

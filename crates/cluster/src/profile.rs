@@ -98,6 +98,11 @@ impl Profile {
         self.path("scheduler.yaml")
     }
 
+    /// The configuration of Pod Security admission, a `PodSecurityConfiguration`; it need not be there.
+    pub fn pod_security(&self) -> PathBuf {
+        self.path("pod-security.yaml")
+    }
+
     pub(crate) fn settings(&self) -> PathBuf {
         self.path("settings.json")
     }

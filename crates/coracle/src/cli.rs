@@ -115,6 +115,9 @@ pub(crate) struct Start {
     /// A file with a KubeSchedulerConfiguration, kept for later starts. An empty file restores the defaults
     #[arg(long, value_name = "FILE")]
     pub(crate) scheduler_config: Option<PathBuf>,
+    /// A file with a PodSecurityConfiguration, kept for later starts. An empty file restores the defaults
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pod_security_config: Option<PathBuf>,
     /// How often HorizontalPodAutoscalers read their metrics, in seconds
     #[arg(long, default_value = "15", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) hpa_sync_period: Duration,

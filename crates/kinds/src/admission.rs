@@ -17,9 +17,12 @@ mod runtime_class;
 mod service_account;
 mod storage_object_in_use_protection;
 
+use pod_security::PodSecurity;
 use registry::admission::{
     AdmissionPlugin, MutatingAdmissionWebhook, NamespaceLifecycle, ResourceQuota, ValidatingAdmissionWebhook,
 };
+
+pub use pod_security::PodSecurityConfiguration;
 
 /// The plugins, in upstream's order.
 pub static PLUGINS: [&dyn AdmissionPlugin; 17] = [
@@ -27,7 +30,7 @@ pub static PLUGINS: [&dyn AdmissionPlugin; 17] = [
     &limit_ranger::LimitRanger,
     &service_account::ServiceAccount,
     &node_restriction::NodeRestriction,
-    &pod_security::PodSecurity,
+    &pod_security::DEFAULT,
     &priority::Priority,
     &default_toleration_seconds::DefaultTolerationSeconds,
     &default_storage_class::DefaultStorageClass,
@@ -42,14 +45,30 @@ pub static PLUGINS: [&dyn AdmissionPlugin; 17] = [
     &ResourceQuota,
 ];
 
-/// The chain: the plugins in upstream's order, and those of `addons` where the webhooks of their projects would be called,
-/// but for those of the names in `disabled`: what upstream's `--disable-admission-plugins` leaves.
+/// What can be chosen about the plugins.
+#[derive(Debug, Default)]
+pub struct AdmissionConfig {
+    /// The names of those that are turned off, as upstream's `--disable-admission-plugins` has them.
+    pub disabled: Vec<String>,
+    /// The configuration of PodSecurity, where there is one.
+    pub pod_security: Option<PodSecurityConfiguration>,
+}
+
+/// The chain as a configuration leaves it: the plugins in upstream's order, and those of `addons` where the webhooks of their
+/// projects would be called.
 #[must_use]
-pub fn plugins(addons: &[&'static dyn AdmissionPlugin], disabled: &[String]) -> Vec<&'static dyn AdmissionPlugin> {
+pub fn plugins(addons: &[&'static dyn AdmissionPlugin], config: AdmissionConfig) -> Vec<&'static dyn AdmissionPlugin> {
+    let AdmissionConfig { disabled, pod_security } = config;
     let webhooks = PLUGINS.iter().position(|plugin| plugin.name() == MutatingAdmissionWebhook.name());
     let (before, after) = PLUGINS.split_at(webhooks.unwrap_or(PLUGINS.len()));
     let mut plugins = [before, addons, after].concat();
     plugins.retain(|plugin| !disabled.iter().any(|name| name == plugin.name()));
+    // A plugin lives as long as the program, a configured one as well.
+    let configured = pod_security.map(|configuration| &*Box::leak(Box::new(PodSecurity::new(configuration))));
+    if let Some(configured) = configured {
+        let places = plugins.iter_mut().filter(|plugin| plugin.name() == configured.name());
+        places.for_each(|place| *place = configured);
+    }
     plugins
 }
 
@@ -80,7 +99,8 @@ mod tests {
 
     #[test]
     fn plugins_are_in_upstreams_order() {
-        let names = |addons| plugins(addons, &[]).iter().map(|plugin| plugin.name()).collect::<Vec<_>>();
+        let names =
+            |addons| plugins(addons, AdmissionConfig::default()).iter().map(|plugin| plugin.name()).collect::<Vec<_>>();
         assert_eq!(names(&[]), UPSTREAM);
         let webhooks = names(&[]).iter().position(|name| *name == "MutatingAdmissionWebhook").expect("webhooks");
         let with_one = names(&[&NamespaceLifecycle]);
@@ -91,7 +111,8 @@ mod tests {
     fn plugins_can_be_turned_off_by_name() {
         let names = |disabled: &[&str]| {
             let disabled: Vec<String> = disabled.iter().map(|name| (*name).to_owned()).collect();
-            plugins(&[], &disabled).iter().map(|plugin| plugin.name()).collect::<Vec<_>>()
+            let config = AdmissionConfig { disabled, ..AdmissionConfig::default() };
+            plugins(&[], config).iter().map(|plugin| plugin.name()).collect::<Vec<_>>()
         };
         assert_eq!(names(&[]).len(), PLUGINS.len());
         let left = names(&["DenyServiceExternalIPs", "PodSecurity"]);

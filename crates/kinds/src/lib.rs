@@ -48,7 +48,7 @@ mod tests;
 use registry::ops::{Alternate, Typed};
 use registry::table::Resource;
 
-pub use admission::{PLUGINS, plugins};
+pub use admission::{AdmissionConfig, PLUGINS, PodSecurityConfiguration, plugins};
 pub use bootstrap::bootstrap;
 
 /// Every built-in kind, in the order in which discovery lists them.

@@ -71,7 +71,7 @@ impl Fixture {
             registry::Storage::open(registry::Options { store, allocators: Default::default() }, kinds::all()).unwrap();
         let rbac = Rbac::new(storage.store());
         let escalation = wrap(Arc::clone(&rbac) as _);
-        let plugins = kinds::plugins(&[addon_lws::ADMISSION], &[]);
+        let plugins = kinds::plugins(&[addon_lws::ADMISSION], kinds::AdmissionConfig::default());
         let registry = Registry::new(storage, registry::Dependencies { escalation, webhooks, plugins });
         kinds::bootstrap(&registry, 6443).await.unwrap();
         authz::bootstrap(&registry, &[]).await.unwrap();

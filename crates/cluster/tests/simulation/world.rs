@@ -61,7 +61,8 @@ impl World {
         let home = tempfile::tempdir().expect("a folder");
         let store = store::Options { fsync: false, ..store::Options::new(home.path().join("store")) };
         let options = registry::Options { store, allocators: Default::default() };
-        let (registry, authorizer) = apiserver::open(options, &addons::ADMISSION, &[]).expect("a store");
+        let admission = kinds::AdmissionConfig::default();
+        let (registry, authorizer) = apiserver::open(options, &addons::ADMISSION, admission).expect("a store");
         kinds::bootstrap(&registry, 6443).await.expect("bootstrap objects");
         authz::bootstrap(&registry, &addons::policies()).await.expect("roles");
         let server = ApiServer::new(Dependencies {

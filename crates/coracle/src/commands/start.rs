@@ -20,12 +20,14 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
         daemon::run(profile, start)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let scheduling = start.scheduler_config.as_deref().map(read_scheduler_config).transpose()?;
+    let scheduling = start.scheduler_config.as_deref();
+    let scheduling = scheduling.map(|given| read_config(given, cluster::check_scheduler_config)).transpose()?;
+    let pod_security = start.pod_security_config.as_deref();
+    let pod_security = pod_security.map(|given| read_config(given, cluster::check_pod_security_config)).transpose()?;
     if profile.daemon().is_some() {
-        if scheduling.is_some() {
+        if scheduling.is_some() || pod_security.is_some() {
             bail!(
-                "the cluster {0} is already running, and its scheduler reads its configuration when it starts; \
-                 first: coracle stop -p {0}",
+                "the cluster {0} is already running, and reads its configuration when it starts; first: coracle stop -p {0}",
                 profile.name()
             );
         }
@@ -39,8 +41,10 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
     }
     let (is_new, home_is_new) = (!profile.exists(), profile.folder().parent().is_some_and(|home| !home.exists()));
     let launched = profile.create().map_err(Into::into).and_then(|()| {
-        if let Some(text) = &scheduling {
-            keep_scheduler_config(&profile, text)?;
+        for (kept, text) in [(profile.scheduler(), &scheduling), (profile.pod_security(), &pod_security)] {
+            if let Some(text) = text {
+                keep_config(&kept, text)?;
+            }
         }
         launch(&profile, start)
     });
@@ -60,24 +64,23 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads a configuration for the scheduler and checks it: one that is no use must not cost the next start.
-fn read_scheduler_config(given: &Path) -> Result<String> {
+/// Reads a configuration and checks it: one that is no use must not cost the next start.
+fn read_config(given: &Path, check: fn(&Path, &str) -> Result<(), cluster::Error>) -> Result<String> {
     let text = fs::read_to_string(given).with_context(|| format!("cannot read {}", given.display()))?;
     if !text.trim().is_empty() {
-        cluster::check_scheduler_config(given, &text)?;
+        check(given, &text)?;
     }
     Ok(text)
 }
 
-/// Keeps the scheduler's configuration with the profile, where every start finds it.
-fn keep_scheduler_config(profile: &Profile, text: &str) -> Result<()> {
-    let kept = profile.scheduler();
+/// Keeps a configuration with the profile, where every start finds it.
+fn keep_config(kept: &Path, text: &str) -> Result<()> {
     let done = match text.trim().is_empty() {
-        true => fs::remove_file(&kept).or_else(|error| match error.kind() {
+        true => fs::remove_file(kept).or_else(|error| match error.kind() {
             io::ErrorKind::NotFound => Ok(()),
             _ => Err(error),
         }),
-        false => hostfs::write_private(&kept, text),
+        false => hostfs::write_private(kept, text),
     };
     done.with_context(|| format!("cannot write {}", kept.display()))
 }

@@ -7,10 +7,11 @@
 //! | `warn` | the client is warned of a pod, and of a workload by its template |
 //! | `audit` | nothing: there is no audit log in which it could be noted |
 //!
-//! Without labels everything is allowed. `policy` reads the labels, `checks` has the standards, `namespaces` what is said to
+//! Without labels everything is allowed, unless the `configuration` says otherwise. `policy` reads the labels, `checks` has the standards, `namespaces` what is said to
 //! whoever changes the labels.
 
 mod checks;
+mod configuration;
 mod namespaces;
 mod policy;
 
@@ -24,6 +25,7 @@ use registry::kind::Subresource;
 use registry::object::{Object, cast};
 
 use self::checks::{PodView, details, evaluate};
+pub use self::configuration::PodSecurityConfiguration;
 use self::policy::{Level, Policy};
 use crate::common::{entry, list, text};
 
@@ -42,7 +44,18 @@ const WORKLOADS: [&str; 8] = [
 ];
 
 /// The plugin.
-pub(super) struct PodSecurity;
+pub(super) struct PodSecurity {
+    configuration: PodSecurityConfiguration,
+}
+
+/// The plugin that nobody has configured.
+pub(super) static DEFAULT: PodSecurity = PodSecurity::new(PodSecurityConfiguration::DEFAULT);
+
+impl PodSecurity {
+    pub(super) const fn new(configuration: PodSecurityConfiguration) -> Self {
+        Self { configuration }
+    }
+}
 
 #[async_trait]
 impl AdmissionPlugin for PodSecurity {
@@ -70,15 +83,22 @@ impl AdmissionPlugin for PodSecurity {
     ) -> Result<(), ApiError> {
         let storage = &*attributes.info.storage;
         if storage == NAMESPACES {
-            return namespaces::validate(attributes, object_of(object)?, warnings).await;
+            return namespaces::validate(&self.configuration, attributes, object_of(object)?, warnings).await;
         }
-        let Policy { enforce, warn } = policy_of(attributes)?;
+        let PodSecurityConfiguration { defaults, exemptions } = &self.configuration;
+        if exemptions.covers(&attributes.user.name, attributes.namespace) {
+            return Ok(());
+        }
+        let Policy { enforce, warn } = policy_of(*defaults, attributes)?;
         let is_pod = storage == PODS;
         if warn.level == Level::Privileged && (!is_pod || enforce.level == Level::Privileged) {
             return Ok(());
         }
         let object = object.ok_or_else(no_object)?;
         let Some(pod) = view(attributes, object)? else { return Ok(()) };
+        if exemptions.has_runtime_class(&pod.spec.runtime_class_name) {
+            return Ok(());
+        }
         if is_pod {
             let violations = evaluate(enforce, &pod);
             if !violations.is_empty() {
@@ -96,12 +116,12 @@ impl AdmissionPlugin for PodSecurity {
 }
 
 /// The policy of the namespace of a request. Labels that are wrong have been refused, unless they are older than this.
-fn policy_of(attributes: &Attributes<'_>) -> Result<Policy, ApiError> {
+fn policy_of(defaults: Policy, attributes: &Attributes<'_>) -> Result<Policy, ApiError> {
     let namespaces = attributes.registry.store().snapshot(NAMESPACES);
     let Some(namespace) = namespaces.get("", attributes.namespace) else {
         return Err(ApiError::internal(format!("failed to lookup namespace {:?}", attributes.namespace)));
     };
-    Ok(Policy::from_labels(|key| namespace.attributes.label(key)).0)
+    Ok(Policy::from_labels(defaults, |key| namespace.attributes.label(key)).0)
 }
 
 /// The pod, or template of pods, that a request writes; none where nothing changes that the standards are about.

@@ -15,6 +15,7 @@ mod writes;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use coracle_kinds::AdmissionConfig;
 use futures::future::BoxFuture;
 use registry::request::{DeleteRequest, ListRequest, PatchType, Target, WriteOptions, Written};
 use registry::{
@@ -68,10 +69,22 @@ impl Fixture {
         Self::open_with(dir, Arc::new(NoWebhooks))
     }
 
+    /// One with a configuration of admission.
+    pub(crate) async fn with_admission(config: AdmissionConfig) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Self::open_configured(&dir, Arc::new(NoWebhooks), config);
+        coracle_kinds::bootstrap(&registry, 6443).await.unwrap();
+        Self { registry, dir }
+    }
+
     fn open_with(dir: &TempDir, webhooks: Arc<dyn WebhookClient>) -> Registry {
+        Self::open_configured(dir, webhooks, AdmissionConfig::default())
+    }
+
+    fn open_configured(dir: &TempDir, webhooks: Arc<dyn WebhookClient>, config: AdmissionConfig) -> Registry {
         let store = store::Options { fsync: false, ..store::Options::new(dir.path()) };
         let storage = Storage::open(Options { store, allocators: Default::default() }, coracle_kinds::all()).unwrap();
-        let plugins = coracle_kinds::plugins(&[addon_lws::ADMISSION], &[]);
+        let plugins = coracle_kinds::plugins(&[addon_lws::ADMISSION], config);
         Registry::new(storage, Dependencies { escalation: Arc::new(Everybody), webhooks, plugins })
     }
 

@@ -1,7 +1,10 @@
 //! Pod Security admission, and what it says to whoever labels a namespace.
 
+use std::sync::Arc;
+
+use coracle_kinds::{AdmissionConfig, PodSecurityConfiguration};
 use registry::request::{PatchType, WriteOptions};
-use registry::{ApiError, Subresource};
+use registry::{ApiError, Subresource, User};
 use serde_json::{Value, json};
 
 use super::{Fixture, deployment, pod};
@@ -185,4 +188,42 @@ async fn whoever_makes_a_namespace_stricter_is_warned_of_its_pods() {
     assert_eq!(label(&fixture, "n", warn).await.unwrap(), [""; 0], "nothing is enforced");
     let made = fixture.create("v1/namespaces", "", namespace("m", &[("enforce", "restricted")])).await.unwrap();
     assert_eq!(made["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
+}
+
+#[tokio::test]
+async fn a_configuration_sets_the_defaults_and_exempts() {
+    let configuration = PodSecurityConfiguration::read(&json!({
+        "apiVersion": "pod-security.admission.config.k8s.io/v1", "kind": "PodSecurityConfiguration",
+        "defaults": { "enforce": "baseline" },
+        "exemptions": { "usernames": ["ann"], "runtimeClasses": ["kata"], "namespaces": ["kube-system"] },
+    }));
+    let pod_security = Some(configuration.unwrap());
+    let fixture = Fixture::with_admission(AdmissionConfig { pod_security, ..AdmissionConfig::default() }).await;
+    let class = json!({
+        "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": "kata" }, "handler": "kata",
+    });
+    fixture.create("node.k8s.io/v1/runtimeclasses", "", class).await.unwrap();
+
+    let error = create(&fixture, "v1/pods", "default", privileged("a")).await.unwrap_err();
+    assert!(error.message.contains("violates PodSecurity \"baseline:latest\""), "{error}");
+    create(&fixture, "v1/pods", "kube-system", privileged("a")).await.unwrap();
+    let mut confined = privileged("b");
+    confined["spec"]["runtimeClassName"] = "kata".into();
+    create(&fixture, "v1/pods", "default", confined).await.unwrap();
+    let options = WriteOptions { user: Arc::new(User::new("ann", &[])), ..WriteOptions::default() };
+    fixture.create_with("v1/pods", "default", privileged("c"), &options).await.unwrap();
+    label(&fixture, "default", json!({ "pod-security.kubernetes.io/enforce": "privileged" })).await.unwrap();
+    create(&fixture, "v1/pods", "default", privileged("d")).await.unwrap();
+    // Of what is exempt nobody is warned.
+    assert_eq!(
+        label(&fixture, "default", json!({ "pod-security.kubernetes.io/enforce": "baseline" })).await.unwrap(),
+        [
+            "existing pods in namespace \"default\" violate the new PodSecurity enforce level \"baseline:latest\"",
+            "c (and 1 other pod): privileged",
+        ]
+    );
+    assert_eq!(
+        label(&fixture, "kube-system", json!({ "pod-security.kubernetes.io/enforce": "restricted" })).await.unwrap(),
+        [""; 0]
+    );
 }

@@ -14,6 +14,7 @@ use registry::scan;
 use store::Entry;
 
 use super::checks::{PodView, evaluate, reasons};
+use super::configuration::{Exemptions, PodSecurityConfiguration};
 use super::policy::{Level, LevelVersion, Policy};
 use crate::common::{entry, text};
 
@@ -25,13 +26,16 @@ const BATCH: usize = 64;
 
 /// Refuses a namespace whose labels are wrong; warns of pods that would be refused from now on.
 pub(super) async fn validate(
+    configuration: &PodSecurityConfiguration,
     attributes: &Attributes<'_>,
     namespace: &Namespace,
     warnings: &mut Vec<String>,
 ) -> Result<(), ApiError> {
     let name = text(&namespace.metadata.name);
-    let policy =
-        |namespace: &Namespace| Policy::from_labels(|key| entry(&namespace.metadata.labels, key).map(String::as_str));
+    let PodSecurityConfiguration { defaults, exemptions } = configuration;
+    let policy = |namespace: &Namespace| {
+        Policy::from_labels(*defaults, |key| entry(&namespace.metadata.labels, key).map(String::as_str))
+    };
     let (new, errors) = policy(namespace);
     let old = attributes.old.map(cast::<Namespace>).transpose()?;
     let (old, old_errors) = old.map(policy).unzip();
@@ -41,8 +45,9 @@ pub(super) async fn validate(
     }
     if let Some(old) = old
         && is_stricter(new.enforce, old.enforce)
+        && !exemptions.covers("", name)
     {
-        warnings.extend(warn_of_pods(attributes, name, new.enforce).await);
+        warnings.extend(warn_of_pods(exemptions, attributes, name, new.enforce).await);
     }
     Ok(())
 }
@@ -60,7 +65,12 @@ struct Violators {
 }
 
 /// Warnings of the pods of a namespace that violate a standard.
-async fn warn_of_pods(attributes: &Attributes<'_>, namespace: &str, enforce: LevelVersion) -> Vec<String> {
+async fn warn_of_pods(
+    exemptions: &Exemptions,
+    attributes: &Attributes<'_>,
+    namespace: &str,
+    enforce: LevelVersion,
+) -> Vec<String> {
     let deadline = Instant::now() + TIMEOUT;
     let snapshot = attributes.registry.store().snapshot(PODS);
     let pods = prioritized(snapshot.range(Some(namespace), None));
@@ -76,6 +86,9 @@ async fn warn_of_pods(attributes: &Attributes<'_>, namespace: &str, enforce: Lev
         }
         // The warnings are a help; a pod that cannot be decoded is not what they are about.
         let Ok(Pod { metadata, spec: Some(spec), .. }) = decode_stored(entry, &entry.value) else { continue };
+        if exemptions.has_runtime_class(&spec.runtime_class_name) {
+            continue;
+        }
         let violations = evaluate(enforce, &PodView { annotations: &metadata.annotations, spec: &spec });
         if !violations.is_empty() {
             let name = &*entry.key.name;

@@ -91,40 +91,47 @@ impl Policy {
     /// The policy where nothing else is said.
     pub(super) const PRIVILEGED: Self = Self { enforce: LevelVersion::PRIVILEGED, warn: LevelVersion::PRIVILEGED };
 
-    /// The policy that labels ask for, and what is wrong with them. Of a level that is none, pods are held to the strictest;
-    /// warnings and audit are then left alone, as upstream does.
-    pub(super) fn from_labels<'l>(label: impl Fn(&str) -> Option<&'l str>) -> (Self, ErrorList) {
-        let (mut policy, mut errors) = (Self::PRIVILEGED, ErrorList::new());
+    /// What a policy consists of, as a configuration names it.
+    pub(super) const KEYS: [&str; 6] = ["enforce", "enforce-version", "audit", "audit-version", "warn", "warn-version"];
+    /// The same as labels.
+    const LABELS: [&str; 6] = [
+        "pod-security.kubernetes.io/enforce",
+        "pod-security.kubernetes.io/enforce-version",
+        "pod-security.kubernetes.io/audit",
+        "pod-security.kubernetes.io/audit-version",
+        "pod-security.kubernetes.io/warn",
+        "pod-security.kubernetes.io/warn-version",
+    ];
+
+    /// The policy that labels ask for, and what is wrong with them.
+    pub(super) fn from_labels<'l>(defaults: Self, label: impl Fn(&str) -> Option<&'l str>) -> (Self, ErrorList) {
+        let path = |key: usize| Path::new("metadata").child("labels").key(Self::LABELS[key]);
+        Self::read(defaults, |key| label(Self::LABELS[key]), path)
+    }
+
+    /// The policy that values ask for, each by its place in [`KEYS`](Self::KEYS), and what is wrong with them. Of a level that is
+    /// none, pods are held to the strictest; warnings and audit are then left alone, as upstream does.
+    pub(super) fn read<'l>(
+        defaults: Self,
+        value: impl Fn(usize) -> Option<&'l str>,
+        path: impl Fn(usize) -> Path,
+    ) -> (Self, ErrorList) {
+        let (mut policy, mut errors) = (defaults, ErrorList::new());
         let mut audit = LevelVersion::PRIVILEGED;
-        for (asked, level_key, version_key, fallback) in [
-            (
-                &mut policy.enforce,
-                "pod-security.kubernetes.io/enforce",
-                "pod-security.kubernetes.io/enforce-version",
-                Level::Restricted,
-            ),
-            (
-                &mut audit,
-                "pod-security.kubernetes.io/audit",
-                "pod-security.kubernetes.io/audit-version",
-                Level::Privileged,
-            ),
-            (
-                &mut policy.warn,
-                "pod-security.kubernetes.io/warn",
-                "pod-security.kubernetes.io/warn-version",
-                Level::Privileged,
-            ),
+        for (key, asked, fallback) in [
+            (0, &mut policy.enforce, Level::Restricted),
+            (2, &mut audit, Level::Privileged),
+            (4, &mut policy.warn, Level::Privileged),
         ] {
-            if let Some(text) = label(level_key) {
+            if let Some(text) = value(key) {
                 asked.level = Level::parse(text).unwrap_or_else(|| {
-                    errors.invalid(&path(level_key), text, LEVELS);
+                    errors.invalid(&path(key), text, LEVELS);
                     fallback
                 });
             }
-            if let Some(text) = label(version_key) {
+            if let Some(text) = value(key + 1) {
                 asked.version = Version::parse(text).unwrap_or_else(|| {
-                    errors.invalid(&path(version_key), text, VERSIONS);
+                    errors.invalid(&path(key + 1), text, VERSIONS);
                     Version::Latest
                 });
             }
@@ -133,22 +140,21 @@ impl Policy {
     }
 }
 
-fn path(label: &str) -> Path {
-    Path::new("metadata").child("labels").key(label)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
 
+    /// Labels, what is enforced and warned of by them, and what is wrong with them.
+    type Case = (&'static [(&'static str, &'static str)], LevelVersion, LevelVersion, &'static str);
+
     #[test]
     fn labels_say_what_is_asked() {
         let at = |level, version| LevelVersion { level, version };
         let restricted = at(Level::Restricted, Version::Latest);
         let privileged = LevelVersion::PRIVILEGED;
-        let cases: [(&[(&str, &str)], LevelVersion, LevelVersion, &str); 10] = [
+        let cases: [Case; 10] = [
             (&[], privileged, privileged, ""),
             (&[("enforce", "baseline")], at(Level::Baseline, Version::Latest), privileged, ""),
             (
@@ -193,7 +199,7 @@ mod tests {
         for (labels, enforce, warn, errors) in cases {
             let labels: BTreeMap<String, &str> =
                 labels.iter().map(|(key, value)| (format!("pod-security.kubernetes.io/{key}"), *value)).collect();
-            let (policy, found) = Policy::from_labels(|key| labels.get(key).copied());
+            let (policy, found) = Policy::from_labels(Policy::PRIVILEGED, |key| labels.get(key).copied());
             let found = if found.is_empty() { String::new() } else { found.to_string() };
             assert_eq!((policy, found.as_str()), (Policy { enforce, warn }, errors), "{labels:?}");
         }
