@@ -103,25 +103,29 @@ async fn main() -> Result<()> {
 async fn measure(sides: &mut [Side], arguments: &Arguments) -> Result<()> {
     for side in &mut *sides {
         side.report.add_memory("memory, before the load")?;
-        side.cluster.create_namespace().await?;
     }
-    let mut result = Ok(());
-    for figures in ALL {
-        for side in &mut *sides {
-            if result.is_ok() {
-                result = side.measure(figures, arguments).await;
-            }
-        }
-    }
+    let mut result = measure_in_turn(sides, arguments).await;
     for side in &mut *sides {
-        side.cluster.delete_namespace().await?;
-        side.report.add_memory("memory, after the load")?;
+        let deleted = side.cluster.delete_namespace().await;
+        result = result.and(deleted).and(side.report.add_memory("memory, after the load"));
     }
     result?;
     if sides.iter().any(|side| side.report.wants(AFTER)) {
         tokio::time::sleep(REST).await;
         for side in sides {
             side.report.add_memory(AFTER)?;
+        }
+    }
+    Ok(())
+}
+
+async fn measure_in_turn(sides: &mut [Side], arguments: &Arguments) -> Result<()> {
+    for side in &*sides {
+        side.cluster.create_namespace().await?;
+    }
+    for figures in ALL {
+        for side in &mut *sides {
+            side.measure(figures, arguments).await?;
         }
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! What goes wrong is said in the words of Go's libraries (`dial tcp 10.0.0.1:80: connect: connection refused`, `EOF`),
 //! since these are what the API's clients print, and what people search for.
 //!
-//! 1. [`dial`] or [`dial_address`] opens the connection, [`handshake`] makes it one of TLS.
+//! 1. [`dial()`] or [`dial_address`] opens the connection, [`handshake`] makes it one of TLS.
 //! 2. [`send`] sends the request and waits for the head of its answer.
 //! 3. [`Answer::read`] reads the body, within a bound; or the caller takes an answer apart and drives its [`Connection`].
 

@@ -29,6 +29,8 @@ const FILES: [&str; 3] = [
     include_str!("bootstrap/controllers.policy"),
     include_str!("bootstrap/coracle.policy"),
 ];
+/// ClusterRoles of before, which gave components what now is the addons' own. They go, with their bindings.
+const RETIRED: [&str; 2] = ["coracle:addons", "coracle:scheduler"];
 const GROUP: &str = "rbac.authorization.k8s.io";
 /// With any other value than `true` an administrator keeps a role or binding as it is.
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
@@ -60,7 +62,29 @@ pub async fn bootstrap(registry: &Registry, addons: &[&str]) -> Result<(), ApiEr
             .try_collect::<()>()
     };
     each(roles.iter().filter_map(|role| role.object(registry)).collect()).await?;
-    each(roles.iter().flat_map(|role| role.binding_objects(registry)).collect()).await
+    each(roles.iter().flat_map(|role| role.binding_objects(registry)).collect()).await?;
+    for name in RETIRED {
+        let role = Role { name: name.to_owned(), ..Role::default() };
+        for target in ["Binding", ""].iter().filter_map(|suffix| role.target(registry, suffix, name)) {
+            retire(registry, &target).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes what is no longer part of every cluster, unless an administrator keeps it.
+async fn retire(registry: &Registry, target: &Target) -> Result<(), ApiError> {
+    let Ok(entry) = registry.get(target, "").await else { return Ok(()) };
+    let stored: Value = serde_json::from_slice(&entry.value).map_err(ApiError::internal)?;
+    if is_kept(&stored) {
+        return Ok(());
+    }
+    registry.delete(target, &registry::DeleteRequest::default()).await.map(drop)
+}
+
+/// Whether an administrator keeps an object as it is.
+fn is_kept(stored: &Value) -> bool {
+    stored["metadata"]["annotations"][AUTOUPDATE].as_str().is_some_and(|value| value != "true")
 }
 
 /// The rules of one of the roles.
@@ -75,7 +99,7 @@ async fn keep(registry: &Registry, target: &Target, desired: Value) -> Result<()
         return registry.ensure(target, desired).await;
     };
     let stored: Value = serde_json::from_slice(&entry.value).map_err(ApiError::internal)?;
-    if stored["metadata"]["annotations"][AUTOUPDATE].as_str().is_some_and(|value| value != "true") {
+    if is_kept(&stored) {
         return Ok(());
     }
     if stored["roleRef"] != desired["roleRef"] {

@@ -1,6 +1,6 @@
 //! Who may do what: every endpoint there is, asked by nobody and by somebody without rights.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::support::Fixture;
 use crate::User;
@@ -121,4 +121,25 @@ async fn questions_about_oneself() {
     let reply = fixture.ask_as(Some(User::new("x", &["developers"])), line, &[], "{}").await;
     let info = &reply.json()["status"]["userInfo"];
     assert_eq!(*info, serde_json::json!({ "username": "x", "groups": ["developers", "system:authenticated"] }));
+}
+
+/// A right that moved on to another identity does not stay where it was, unless an administrator wants it to.
+#[tokio::test]
+async fn roles_that_are_no_longer_part_of_a_cluster_go() {
+    let fixture = Fixture::new().await;
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    for (name, autoupdate) in [("coracle:addons", "true"), ("coracle:scheduler", "false")] {
+        let metadata =
+            json!({ "name": name, "annotations": { "rbac.authorization.kubernetes.io/autoupdate": autoupdate } });
+        fixture.json(&format!("POST {roles}"), 201, &json!({ "metadata": metadata })).await;
+        let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name });
+        fixture.json(&format!("POST {bindings}"), 201, &json!({ "metadata": metadata, "roleRef": role })).await;
+    }
+    crate::authz::bootstrap(&fixture.registry, &[]).await.unwrap();
+    for (name, status) in [("coracle:addons", 404), ("coracle:scheduler", 200)] {
+        for kind in [roles, bindings] {
+            fixture.json(&format!("GET {kind}/{name}"), status, &Value::Null).await;
+        }
+    }
 }

@@ -34,13 +34,30 @@ fn collect(folder: &Path, module: Option<&str>, imports: &mut BTreeMap<String, B
     }
 }
 
+/// The parts of a list up to the brace that closes it: what is in the braces of a part belongs to that.
+fn in_braces(list: &str) -> Vec<&str> {
+    let (mut depth, mut begin, mut parts) = (0, 0, Vec::new());
+    for (at, character) in list.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                parts.push(list[begin..at].trim());
+                begin = at + 1;
+                if character == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    parts
+}
+
 /// The modules in code: `crate::a::B`, `use crate::{a, b}`.
 fn named_in(code: &str) -> impl Iterator<Item = String> {
     code.split("crate::").skip(1).flat_map(|behind| {
-        let list = behind.strip_prefix('{').map_or_else(
-            || vec![behind],
-            |list| list.split('}').next().unwrap_or_default().split(',').map(str::trim).collect(),
-        );
+        let list = behind.strip_prefix('{').map_or_else(|| vec![behind], in_braces);
         list.into_iter().map(|path| path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
     })
 }

@@ -89,9 +89,14 @@ async fn exchange(
     address: &Address,
     request: Request<Body>,
 ) -> Result<Response<Incoming>, String> {
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(address)).await;
-    let http_client::Answer { response, connection } =
-        http_client::send(connected.map_err(|_| "i/o timeout".to_owned())??, request).await?;
+    let answered = async {
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(address)).await;
+        http_client::send(connected.map_err(|_| "i/o timeout".to_owned())??, request).await
+    };
+    let http_client::Answer { response, connection } = tokio::select! {
+        answered = answered => answered?,
+        () = lifecycle.stopping.cancelled() => return Err("the server is shutting down".to_owned()),
+    };
     lifecycle.spawn(connection);
     Ok(response)
 }

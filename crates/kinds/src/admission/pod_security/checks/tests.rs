@@ -1,3 +1,5 @@
+//! Each check with pods that keep to it and pods that do not, around the versions in which it changed.
+
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
