@@ -96,9 +96,6 @@ impl AdmissionPlugin for PodSecurity {
         }
         let object = object.ok_or_else(no_object)?;
         let Some(pod) = view(attributes, object)? else { return Ok(()) };
-        if exemptions.has_runtime_class(&pod.spec.runtime_class_name) {
-            return Ok(());
-        }
         if is_pod {
             let violations = evaluate(enforce, &pod);
             if !violations.is_empty() {
@@ -121,6 +118,10 @@ fn policy_of(defaults: Policy, attributes: &Attributes<'_>) -> Result<Policy, Ap
     let Some(namespace) = namespaces.get("", attributes.namespace) else {
         return Err(ApiError::internal(format!("failed to lookup namespace {:?}", attributes.namespace)));
     };
+    // Every namespace has the label of its name. Where it is missing, none could be read.
+    if namespace.attributes.label("kubernetes.io/metadata.name").is_none() {
+        return Err(ApiError::internal(format!("cannot read the labels of namespace {:?}", attributes.namespace)));
+    }
     Ok(Policy::from_labels(defaults, |key| namespace.attributes.label(key)).0)
 }
 

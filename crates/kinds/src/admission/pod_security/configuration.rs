@@ -20,14 +20,14 @@ pub struct PodSecurityConfiguration {
     pub(super) exemptions: Exemptions,
 }
 
-/// Whom and what the standards do not apply to.
+/// Whom and what the standards do not apply to. Upstream exempts classes of runtimes too, whose pods are confined otherwise;
+/// here all pods run in the same one (`docs/pods.md`), so that such an exemption is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Exemptions {
     /// Users who may write any pod.
     pub(super) usernames: Vec<String>,
-    /// Classes of runtimes whose pods are confined otherwise.
-    pub(super) runtime_classes: Vec<String>,
+    runtime_classes: Vec<String>,
     pub(super) namespaces: Vec<String>,
 }
 
@@ -38,11 +38,6 @@ impl Exemptions {
     pub(super) fn covers(&self, user: &str, namespace: &str) -> bool {
         let has = |names: &[String], name: &str| names.iter().any(|exempt| exempt == name);
         has(&self.usernames, user) || has(&self.namespaces, namespace)
-    }
-
-    /// Whether pods of a runtime class are exempt.
-    pub(super) fn has_runtime_class(&self, name: &Option<String>) -> bool {
-        name.as_ref().is_some_and(|name| self.runtime_classes.contains(name))
     }
 }
 
@@ -78,6 +73,10 @@ impl PodSecurityConfiguration {
         if (api_version.as_str(), kind.as_str()) != (API_VERSION, KIND) {
             return Err(format!("it is a {kind} of {api_version}, not a {KIND} of {API_VERSION}"));
         }
+        if !exemptions.runtime_classes.is_empty() {
+            let why = "all pods run in the same runtime here, which confines none of them further";
+            return Err(format!("`exemptions.runtimeClasses` has to be empty: {why}"));
+        }
         if let Some(unknown) = defaults.keys().find(|key| !Policy::KEYS.contains(&key.as_str())) {
             return Err(format!("unknown field `defaults.{unknown}`"));
         }
@@ -112,13 +111,13 @@ mod tests {
         assert_eq!(read(json!({})), Ok(PodSecurityConfiguration::DEFAULT));
         let configuration = read(json!({
             "defaults": { "enforce": "baseline", "enforce-version": "v1.36", "audit": "restricted", "warn": "restricted" },
-            "exemptions": { "usernames": ["ann"], "runtimeClasses": ["kata"], "namespaces": ["kube-system"] },
+            "exemptions": { "usernames": ["ann"], "runtimeClasses": [], "namespaces": ["kube-system"] },
         }));
         let enforce = LevelVersion { level: Level::Baseline, version: Version::Minor(36) };
         let warn = LevelVersion { level: Level::Restricted, version: Version::Latest };
         let exemptions = Exemptions {
             usernames: vec!["ann".to_owned()],
-            runtime_classes: vec!["kata".to_owned()],
+            runtime_classes: Vec::new(),
             namespaces: vec!["kube-system".to_owned()],
         };
         assert_eq!(configuration, Ok(PodSecurityConfiguration { defaults: Policy { enforce, warn }, exemptions }));
@@ -126,6 +125,10 @@ mod tests {
             (
                 json!({ "defaults": { "enforce": "strict" } }),
                 "defaults.enforce: Invalid value: \"strict\": must be one of privileged, baseline, restricted",
+            ),
+            (
+                json!({ "exemptions": { "runtimeClasses": ["kata"] } }),
+                "`exemptions.runtimeClasses` has to be empty: all pods run in the same runtime here, which confines none of them further",
             ),
             (json!({ "defaults": { "enforced": "baseline" } }), "unknown field `defaults.enforced`"),
             (

@@ -14,7 +14,7 @@ use registry::scan;
 use store::Entry;
 
 use super::checks::{PodView, evaluate, reasons};
-use super::configuration::{Exemptions, PodSecurityConfiguration};
+use super::configuration::PodSecurityConfiguration;
 use super::policy::{Level, LevelVersion, Policy};
 use crate::common::{entry, text};
 
@@ -47,7 +47,7 @@ pub(super) async fn validate(
         && is_stricter(new.enforce, old.enforce)
         && !exemptions.covers("", name)
     {
-        warnings.extend(warn_of_pods(exemptions, attributes, name, new.enforce).await);
+        warnings.extend(warn_of_pods(attributes, name, new.enforce).await);
     }
     Ok(())
 }
@@ -65,12 +65,7 @@ struct Violators {
 }
 
 /// Warnings of the pods of a namespace that violate a standard.
-async fn warn_of_pods(
-    exemptions: &Exemptions,
-    attributes: &Attributes<'_>,
-    namespace: &str,
-    enforce: LevelVersion,
-) -> Vec<String> {
+async fn warn_of_pods(attributes: &Attributes<'_>, namespace: &str, enforce: LevelVersion) -> Vec<String> {
     let deadline = Instant::now() + TIMEOUT;
     let snapshot = attributes.registry.store().snapshot(PODS);
     let pods = prioritized(snapshot.range(Some(namespace), None));
@@ -86,9 +81,6 @@ async fn warn_of_pods(
         }
         // The warnings are a help; a pod that cannot be decoded is not what they are about.
         let Ok(Pod { metadata, spec: Some(spec), .. }) = decode_stored(entry, &entry.value) else { continue };
-        if exemptions.has_runtime_class(&spec.runtime_class_name) {
-            continue;
-        }
         let violations = evaluate(enforce, &PodView { annotations: &metadata.annotations, spec: &spec });
         if !violations.is_empty() {
             let name = &*entry.key.name;

@@ -106,7 +106,17 @@ impl Policy {
     /// The policy that labels ask for, and what is wrong with them.
     pub(super) fn from_labels<'l>(defaults: Self, label: impl Fn(&str) -> Option<&'l str>) -> (Self, ErrorList) {
         let path = |key: usize| Path::new("metadata").child("labels").key(Self::LABELS[key]);
-        Self::read(defaults, |key| label(Self::LABELS[key]), path)
+        let said = |key: usize| label(Self::LABELS[key]);
+        let (mut policy, errors) = Self::read(defaults, said, path);
+        // Templates are refused nothing: who only enforces is warned as well (`policy/helpers.go`, `PolicyToEvaluate`).
+        let enforces = said(0).and_then(Level::parse).is_some();
+        if enforces && said(4).is_none() && policy.enforce.level > policy.warn.level {
+            policy.warn.level = policy.enforce.level;
+            if said(5).is_none() {
+                policy.warn.version = policy.enforce.version;
+            }
+        }
+        (policy, errors)
     }
 
     /// The policy that values ask for, each by its place in [`KEYS`](Self::KEYS), and what is wrong with them. Of a level that is
@@ -154,9 +164,21 @@ mod tests {
         let at = |level, version| LevelVersion { level, version };
         let restricted = at(Level::Restricted, Version::Latest);
         let privileged = LevelVersion::PRIVILEGED;
-        let cases: [Case; 10] = [
+        let cases: [Case; 12] = [
             (&[], privileged, privileged, ""),
-            (&[("enforce", "baseline")], at(Level::Baseline, Version::Latest), privileged, ""),
+            (
+                &[("enforce", "baseline")],
+                at(Level::Baseline, Version::Latest),
+                at(Level::Baseline, Version::Latest),
+                "",
+            ),
+            (
+                &[("enforce", "restricted"), ("enforce-version", "v1.25")],
+                at(Level::Restricted, Version::Minor(25)),
+                at(Level::Restricted, Version::Minor(25)),
+                "",
+            ),
+            (&[("enforce", "restricted"), ("warn", "privileged")], restricted, privileged, ""),
             (
                 &[("enforce", "restricted"), ("enforce-version", "v1.25"), ("warn", "restricted")],
                 at(Level::Restricted, Version::Minor(25)),

@@ -202,7 +202,7 @@ pub(super) fn privileged(pod: &PodView<'_>) -> Option<Violation> {
 }
 
 /// No `/proc` without its masks.
-pub(super) fn proc_mount_1_0(pod: &PodView<'_>) -> Option<Violation> {
+pub(super) fn proc_mount(pod: &PodView<'_>) -> Option<Violation> {
     let mut mounts = BTreeSet::new();
     let containers = pod.containers_that(|container| {
         let mount = container.context.and_then(|context| context.proc_mount.as_deref());
@@ -218,11 +218,6 @@ pub(super) fn proc_mount_1_0(pod: &PodView<'_>) -> Option<Violation> {
             quoted_set(&mounts)
         ),
     })
-}
-
-/// The same, but for pods in a user namespace.
-pub(super) fn proc_mount_1_35(pod: &PodView<'_>) -> Option<Violation> {
-    if pod.has_user_namespace() { None } else { proc_mount_1_0(pod) }
 }
 
 pub(super) fn se_linux_options_1_0(pod: &PodView<'_>) -> Option<Violation> {

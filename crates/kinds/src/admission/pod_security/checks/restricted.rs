@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Volume;
 
-use super::baseline::{adding_beyond, is_seccomp_type, must_not_add, seccomp_profile};
+use super::baseline::{self, adding_beyond, is_seccomp_type, must_not_add};
 use super::{PodView, Violation, containers_named, plural, quoted, quoted_set, setters};
 use crate::common::list;
 
 /// No process gains more privileges than the one that started it.
-pub(super) fn privilege_escalation_1_8(pod: &PodView<'_>) -> Option<Violation> {
+pub(super) fn privilege_escalation(pod: &PodView<'_>) -> Option<Violation> {
     let containers = pod.containers_that(|container| {
         container.context.and_then(|context| context.allow_privilege_escalation) != Some(false)
     });
@@ -19,13 +19,8 @@ pub(super) fn privilege_escalation_1_8(pod: &PodView<'_>) -> Option<Violation> {
     })
 }
 
-/// The same, but on Windows, where the field may not be set.
-pub(super) fn privilege_escalation_1_25(pod: &PodView<'_>) -> Option<Violation> {
-    if pod.is_windows() { None } else { privilege_escalation_1_8(pod) }
-}
-
 /// All capabilities are dropped, and none is added but `NET_BIND_SERVICE`.
-pub(super) fn capabilities_1_22(pod: &PodView<'_>) -> Option<Violation> {
+pub(super) fn capabilities(pod: &PodView<'_>) -> Option<Violation> {
     let keeping = pod.containers_that(|container| {
         let capabilities = container.context.and_then(|context| context.capabilities.as_ref());
         !capabilities.is_some_and(|capabilities| list(&capabilities.drop).iter().any(|name| name == "ALL"))
@@ -40,11 +35,6 @@ pub(super) fn capabilities_1_22(pod: &PodView<'_>) -> Option<Violation> {
         details.push(must_not_add(&adding, &added));
     }
     (!details.is_empty()).then(|| Violation { reason: "unrestricted capabilities", detail: details.join("; ") })
-}
-
-/// The same, but on Windows, which has no capabilities.
-pub(super) fn capabilities_1_25(pod: &PodView<'_>) -> Option<Violation> {
-    if pod.is_windows() { None } else { capabilities_1_22(pod) }
 }
 
 /// No volumes but those of the cluster itself, and claims.
@@ -110,7 +100,7 @@ fn restricted_type(volume: &Volume) -> Option<&'static str> {
 }
 
 /// No container runs as root.
-pub(super) fn run_as_non_root_1_0(pod: &PodView<'_>) -> Option<Violation> {
+pub(super) fn run_as_non_root(pod: &PodView<'_>) -> Option<Violation> {
     let violation = |detail| Some(Violation { reason: "runAsNonRoot != true", detail });
     let of_pod = pod.context().and_then(|context| context.run_as_non_root);
     let setting =
@@ -127,13 +117,8 @@ pub(super) fn run_as_non_root_1_0(pod: &PodView<'_>) -> Option<Violation> {
     violation(format!("pod or {} must set securityContext.runAsNonRoot=true", containers_named(&silent)))
 }
 
-/// The same, but for pods in a user namespace.
-pub(super) fn run_as_non_root_1_35(pod: &PodView<'_>) -> Option<Violation> {
-    if pod.has_user_namespace() { None } else { run_as_non_root_1_0(pod) }
-}
-
 /// No container is told to run as root.
-pub(super) fn run_as_user_1_23(pod: &PodView<'_>) -> Option<Violation> {
+pub(super) fn run_as_user(pod: &PodView<'_>) -> Option<Violation> {
     let of_pod = pod.context().is_some_and(|context| context.run_as_user == Some(0));
     let containers =
         pod.containers_that(|container| container.context.is_some_and(|context| context.run_as_user == Some(0)));
@@ -142,14 +127,9 @@ pub(super) fn run_as_user_1_23(pod: &PodView<'_>) -> Option<Violation> {
         .then(|| Violation { reason: "runAsUser=0", detail: format!("{setters} must not set runAsUser=0") })
 }
 
-/// The same, but for pods in a user namespace.
-pub(super) fn run_as_user_1_35(pod: &PodView<'_>) -> Option<Violation> {
-    if pod.has_user_namespace() { None } else { run_as_user_1_23(pod) }
-}
-
 /// A seccomp profile confines each container.
-pub(super) fn seccomp_profile_1_19(pod: &PodView<'_>) -> Option<Violation> {
-    if let Some(violation) = seccomp_profile(pod) {
+pub(super) fn seccomp_profile(pod: &PodView<'_>) -> Option<Violation> {
+    if let Some(violation) = baseline::seccomp_profile(pod) {
         return Some(violation);
     }
     let of_pod = pod.context().and_then(|context| context.seccomp_profile.as_ref());
@@ -165,9 +145,4 @@ pub(super) fn seccomp_profile_1_19(pod: &PodView<'_>) -> Option<Violation> {
             containers_named(&silent)
         ),
     })
-}
-
-/// The same, but on Windows, which has no seccomp.
-pub(super) fn seccomp_profile_1_25(pod: &PodView<'_>) -> Option<Violation> {
-    if pod.is_windows() { None } else { seccomp_profile_1_19(pod) }
 }
