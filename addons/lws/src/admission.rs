@@ -5,8 +5,6 @@
 //! none of its StatefulSets made is left alone, and so is every Pod while the addon is off: then the sets, if there are
 //! any, are those of the project's own controller, which has its webhook.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Affinity, Container, EnvVar, Pod, PodAffinityTerm};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
@@ -16,6 +14,7 @@ use machinery::status::ApiError;
 use registry::admission::{AdmissionPlugin, Attributes, PODS, object_of_mut};
 use registry::custom::CRDS;
 use registry::object::Object;
+use registry::optional::{entry, text};
 use serde::Deserialize;
 
 use crate::api::LeaderWorkerSet;
@@ -65,15 +64,6 @@ fn is_enabled(attributes: &Attributes<'_>) -> Result<bool, ApiError> {
         let metadata = &definition.metadata;
         metadata.deletion_timestamp.is_none() && addons::installed(metadata.labels.as_ref(), crate::NAME)
     }))
-}
-
-/// The entry of a map of labels or annotations.
-fn entry<'a>(map: &'a Option<BTreeMap<String, String>>, key: &str) -> Option<&'a String> {
-    map.as_ref()?.get(key)
-}
-
-fn text(text: &Option<String>) -> &str {
-    text.as_deref().unwrap_or_default()
 }
 
 fn tell_member(pod: &mut Pod) {

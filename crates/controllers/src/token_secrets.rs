@@ -40,7 +40,7 @@ pub(crate) fn plan(
     if meta::is_deleting(secret) {
         return None;
     }
-    let annotation = |key: &str| secret.metadata.annotations.as_ref()?.get(key).map(String::as_str);
+    let annotation = |key: &str| meta::annotation(secret, key);
     let uid = account.and_then(|account| account.metadata.uid.as_deref());
     let wanted = annotation(UID).filter(|uid| !uid.is_empty());
     let Some(uid) = uid.filter(|uid| wanted.is_none_or(|wanted| wanted == *uid)) else {

@@ -18,7 +18,8 @@ const FINALIZER: &str = "kubernetes";
 const STANDARD_FINALIZERS: [&str; 3] = [FINALIZER, "orphan", "foregroundDeletion"];
 /// The cluster does not work without these.
 const INDISPENSABLE: [&str; 3] = ["default", "kube-system", "kube-public"];
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+/// On each namespace: its name, so that selectors can choose it.
+pub(crate) const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// Namespaces.
 pub(crate) struct Namespace;

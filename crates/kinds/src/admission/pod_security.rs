@@ -28,6 +28,7 @@ use self::checks::{PodView, details, evaluate};
 pub use self::configuration::PodSecurityConfiguration;
 use self::policy::{Level, Policy};
 use crate::common::{entry, list, text};
+use crate::namespace::NAME_LABEL;
 
 /// The resource part of the store's keys of namespaces.
 const NAMESPACES: &str = "core/namespaces";
@@ -119,7 +120,7 @@ fn policy_of(defaults: Policy, attributes: &Attributes<'_>) -> Result<Policy, Ap
         return Err(ApiError::internal(format!("failed to lookup namespace {:?}", attributes.namespace)));
     };
     // Every namespace has the label of its name. Where it is missing, none could be read.
-    if namespace.attributes.label("kubernetes.io/metadata.name").is_none() {
+    if namespace.attributes.label(NAME_LABEL).is_none() {
         return Err(ApiError::internal(format!("cannot read the labels of namespace {:?}", attributes.namespace)));
     }
     Ok(Policy::from_labels(defaults, |key| namespace.attributes.label(key)).0)
