@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -19,7 +20,7 @@ use tracing::{debug, warn};
 
 /// Events wait here while the API server is slow. More are dropped: they are hints for people, not state.
 const QUEUED: usize = 1_000;
-/// For so many distinct events it is remembered that they were written, so that a repetition raises a count.
+/// So many distinct events are remembered, so that a repetition raises a count, and the budgets of so many objects.
 const REMEMBERED: usize = 4_096;
 /// One object may report so many events in a burst ...
 const BURST: f64 = 25.0;
@@ -76,7 +77,7 @@ impl Recorder {
     pub fn new(client: Client, component: impl Into<Cow<'static, str>>, host: Option<String>) -> Self {
         let component = component.into();
         let (queue, occurrences) = mpsc::channel(QUEUED);
-        let writer = Writer { client, component, host, written: Written::default(), budgets: HashMap::new() };
+        let writer = Writer { client, component, host, written: Recent::default(), budgets: Recent::default() };
         tokio::spawn(writer.run(occurrences));
         Self { queue }
     }
@@ -112,8 +113,9 @@ struct Writer {
     client: Client,
     component: Cow<'static, str>,
     host: Option<String>,
-    written: Written,
-    budgets: HashMap<About, Budget>,
+    /// Under which name each event was written, and how often it occurred.
+    written: Recent<(String, i32)>,
+    budgets: Recent<Budget>,
 }
 
 impl Writer {
@@ -128,17 +130,16 @@ impl Writer {
     /// Takes one event from the object's budget; false if it is used up.
     fn spend(&mut self, about: &About) -> bool {
         let now = Instant::now();
-        if self.budgets.len() >= REMEMBERED {
-            self.budgets.retain(|_, budget| !budget.is_full(now));
-        }
-        self.budgets.entry(about.clone()).or_insert_with(|| Budget::full(now)).spend(now)
+        let object = self.budgets.fingerprint(about);
+        self.budgets.entry(object, || Budget::full(now)).spend(now)
     }
 
     async fn write(&mut self, occurrence: Occurrence) {
         // Events about objects of cluster scope live in `default`, as upstream has it.
         let namespace = occurrence.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
-        if let Some((name, count)) = self.written.repeat(&occurrence) {
+        let fingerprint = self.written.fingerprint(&occurrence);
+        if let Some((name, count)) = self.written.repeat(fingerprint) {
             let patch = json!({ "count": count, "lastTimestamp": Time(Timestamp::now()) });
             match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
                 Ok(_) => return,
@@ -150,7 +151,7 @@ impl Writer {
         let event = self.event(&occurrence, namespace);
         let name = event.metadata.name.clone().unwrap_or_default();
         match api.create(&PostParams::default(), &event).await {
-            Ok(_) => self.written.remember(occurrence, name),
+            Ok(_) => self.written.insert(fingerprint, (name, 1)),
             // The namespace is going away together with what the event is about.
             Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {
                 debug!(reason = event.reason, "event refused: {}", status.message);
@@ -193,30 +194,55 @@ impl Writer {
     }
 }
 
-/// Which events were written under which name, and how often they occurred. Forgets the oldest first.
-#[derive(Default)]
-struct Written {
-    events: HashMap<Occurrence, (String, i32)>,
-    order: VecDeque<Occurrence>,
+/// What is known of the latest distinct things, the oldest forgotten first. The texts of events are long, so of each thing
+/// only a fingerprint is kept. Should two ever share one, a count is raised that should not be.
+struct Recent<V> {
+    hashing: RandomState,
+    known: HashMap<u64, V>,
+    order: VecDeque<u64>,
 }
 
-impl Written {
-    /// Counts a repetition: the Event's name and its new count. Nothing if this is the first occurrence.
-    fn repeat(&mut self, occurrence: &Occurrence) -> Option<(String, i32)> {
-        let (name, count) = self.events.get_mut(occurrence)?;
-        *count = count.saturating_add(1);
-        Some((name.clone(), *count))
+impl<V> Default for Recent<V> {
+    fn default() -> Self {
+        Self { hashing: RandomState::new(), known: HashMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<V> Recent<V> {
+    fn fingerprint(&self, thing: &impl Hash) -> u64 {
+        self.hashing.hash_one(thing)
     }
 
-    fn remember(&mut self, occurrence: Occurrence, name: String) {
-        if self.events.insert(occurrence.clone(), (name, 1)).is_none() {
-            self.order.push_back(occurrence);
+    fn insert(&mut self, fingerprint: u64, value: V) {
+        self.make_room(fingerprint);
+        self.known.insert(fingerprint, value);
+    }
+
+    /// What is known of a thing; `new` when that is nothing.
+    fn entry(&mut self, fingerprint: u64, new: impl FnOnce() -> V) -> &mut V {
+        self.make_room(fingerprint);
+        self.known.entry(fingerprint).or_insert_with(new)
+    }
+
+    /// Puts a thing in its order, and forgets the oldest when there are too many.
+    fn make_room(&mut self, fingerprint: u64) {
+        if !self.known.contains_key(&fingerprint) {
+            self.order.push_back(fingerprint);
         }
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
-            self.events.remove(&oldest);
+            self.known.remove(&oldest);
         }
+    }
+}
+
+impl Recent<(String, i32)> {
+    /// Counts a repetition: the Event's name and its new count. Nothing if this is the first occurrence.
+    fn repeat(&mut self, fingerprint: u64) -> Option<(String, i32)> {
+        let (name, count) = self.known.get_mut(&fingerprint)?;
+        *count = count.saturating_add(1);
+        Some((name.clone(), *count))
     }
 }
 
@@ -234,10 +260,6 @@ impl Budget {
     fn refill(&self, now: Instant) -> f64 {
         let earned = (now - self.at).as_secs_f64() / REFILL.as_secs_f64();
         (self.tokens + earned).min(BURST)
-    }
-
-    fn is_full(&self, now: Instant) -> bool {
-        self.refill(now) >= BURST
     }
 
     fn spend(&mut self, now: Instant) -> bool {
@@ -273,22 +295,29 @@ mod tests {
 
     #[test]
     fn repetitions_raise_the_count_of_the_first_event() {
-        let mut written = Written::default();
-        assert_eq!(written.repeat(&occurrence("a")), None);
-        written.remember(occurrence("a"), "nginx.1".to_owned());
-        assert_eq!(written.repeat(&occurrence("a")), Some(("nginx.1".to_owned(), 2)));
-        assert_eq!(written.repeat(&occurrence("a")), Some(("nginx.1".to_owned(), 3)));
-        assert_eq!(written.repeat(&occurrence("b")), None);
+        let mut written = Recent::default();
+        let [a, b] = ["a", "b"].map(|message| written.fingerprint(&occurrence(message)));
+        assert_eq!(written.repeat(a), None);
+        written.insert(a, ("nginx.1".to_owned(), 1));
+        assert_eq!(written.repeat(a), Some(("nginx.1".to_owned(), 2)));
+        assert_eq!(written.repeat(written.fingerprint(&occurrence("a"))), Some(("nginx.1".to_owned(), 3)));
+        assert_eq!(written.repeat(b), None);
+        written.insert(a, ("nginx.2".to_owned(), 1));
+        assert_eq!(written.repeat(a), Some(("nginx.2".to_owned(), 2)), "written anew");
+        assert_eq!(written.order.len(), 1);
     }
 
     #[test]
-    fn memory_of_written_events_is_bounded() {
-        let mut written = Written::default();
+    fn what_is_remembered_is_bounded() {
+        let mut written = Recent::default();
+        let mut budgets = Recent::default();
         for number in 0..REMEMBERED + 10 {
-            written.remember(occurrence(&number.to_string()), String::new());
+            let fingerprint = written.fingerprint(&occurrence(&number.to_string()));
+            written.insert(fingerprint, (String::new(), 1));
+            budgets.entry(fingerprint, || Budget::full(Instant::now())).spend(Instant::now());
         }
-        assert_eq!(written.events.len(), REMEMBERED);
-        assert_eq!(written.repeat(&occurrence("0")), None, "the oldest went");
+        assert_eq!((written.known.len(), budgets.known.len()), (REMEMBERED, REMEMBERED));
+        assert_eq!(written.repeat(written.fingerprint(&occurrence("0"))), None, "the oldest went");
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::sparse::give_back;
 use crate::{Cause, Object, ObjectKey};
 
 /// What happened to one object: `new` alone for an addition, `old` alone for a deletion, both for a change.
@@ -258,6 +259,7 @@ impl<K> State<K> {
 
     fn remove(&mut self, key: &ObjectKey) -> Option<Arc<K>> {
         let old = self.objects.remove(key)?;
+        give_back(&mut self.objects);
         for index in self.indexes.values_mut() {
             index.remove(key, &old);
         }
@@ -278,6 +280,7 @@ impl<K> Index<K> {
                 keys.remove(key);
                 if keys.is_empty() {
                     self.keys.remove(&value);
+                    give_back(&mut self.keys);
                 }
             }
         }

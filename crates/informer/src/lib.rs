@@ -32,6 +32,7 @@ mod queue;
 mod reconciles;
 mod runner;
 mod slices;
+mod sparse;
 
 pub use cause::{Cause, CauseRecord, Causes, ObjectVersion};
 pub use events::{EventType, Recorder};
@@ -43,6 +44,7 @@ pub use queue::{WeakWorkQueue, Work, WorkQueue};
 pub use reconciles::{DurationMetric, Ending, Reconcile, ReconcileReporter, Reconciler, Reconciles, Running, Write};
 pub use runner::{Action, record_write, run};
 pub use slices::{SERVICE_NAME, service_of, services_of};
+pub use sparse::give_back;
 
 /// What a type must offer to be watched: any kind of `k8s-openapi` does, and so does `kube`'s `PartialObjectMeta`.
 pub trait Object:

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::cause::{Cause, Causes};
 use crate::reconciles::Stats;
+use crate::sparse::give_back;
 use crate::{Action, Change, ObjectKey};
 
 /// The first retry of a failed key comes after this time, each further one after twice as long.
@@ -102,6 +103,7 @@ impl<K: Clone + Eq + Hash> Delayed<K> {
     fn remove(&mut self, key: &K) {
         if let Some(due) = self.by_key.remove(key) {
             self.by_time.remove(&due);
+            give_back(&mut self.by_key);
         }
     }
 
@@ -116,6 +118,7 @@ impl<K: Clone + Eq + Hash> Delayed<K> {
         }
         let (key, cause) = entry.remove();
         self.by_key.remove(&key);
+        give_back(&mut self.by_key);
         Some((key, cause))
     }
 }
@@ -201,7 +204,7 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     /// Gives back a key that [`WorkQueue::next`] handed out, after it was reconciled.
     pub fn done(&self, key: K, action: Action) {
         self.finish(&key);
-        self.state().failures.remove(&key);
+        self.forgive(&key);
         if let Action::RequeueAfter(delay) = action {
             self.add_after(key, delay, Cause::REQUEUE_AFTER);
         }
@@ -230,6 +233,12 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     /// Whether no key waits to be worked on now.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn forgive(&self, key: &K) {
+        let mut state = self.state();
+        state.failures.remove(key);
+        give_back(&mut state.failures);
     }
 
     fn finish(&self, key: &K) {
@@ -280,6 +289,7 @@ impl<K: Clone + Eq + Hash> State<K> {
         let key = self.ready.pop_front()?;
         stats.set_depth(self.ready.len());
         let causes = self.dirty.remove(&key)?;
+        give_back(&mut self.dirty);
         self.processing.insert(key.clone());
         Some(Work { key, causes })
     }

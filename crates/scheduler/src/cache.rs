@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use informer::give_back;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use machinery::selector::{LabelSelector, Operator};
 
@@ -276,6 +277,7 @@ impl Cache {
 
     fn lift(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         let placed = self.pods.remove(uid)?;
+        give_back(&mut self.pods);
         if let Some(id) = self.by_name.get(&placed.node).copied() {
             self.discharge(id, &placed.info);
         }
@@ -321,6 +323,7 @@ impl Cache {
                 }
                 if pods.is_empty() {
                     self.by_label.remove(&key);
+                    give_back(&mut self.by_label);
                 }
             }
         }
@@ -330,6 +333,7 @@ impl Cache {
             less(nodes, &id);
             if nodes.is_empty() {
                 self.by_owner.remove(owner);
+                give_back(&mut self.by_owner);
             }
         }
         if let Some(group) = &info.group

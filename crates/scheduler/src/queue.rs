@@ -15,6 +15,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
 
+use informer::give_back;
 use informer::{Cause, Causes};
 use tokio::time::Instant;
 
@@ -133,6 +134,7 @@ impl SchedulingQueue {
     /// The pod is gone, or has its node.
     pub fn remove(&mut self, uid: &str) {
         if let Some(queued) = self.pods.remove(uid) {
+            give_back(&mut self.pods);
             if let QueuedState::Waiting { due, .. } = queued.state {
                 self.due.remove(&due);
             }

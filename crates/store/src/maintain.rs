@@ -8,8 +8,9 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::Revision;
 use crate::ballast::{Ballast, says_full};
 use crate::compact;
 use crate::disk::{Disk, Lock};
@@ -27,17 +28,22 @@ const FULL: Duration = Duration::from_secs(1);
 pub(crate) fn run(shared: &Shared, writer: &Mutex<Option<Writer>>, told: &Receiver<()>) {
     let mut pause = PAUSES.0;
     let mut kept = None;
+    let mut seen = Seen::now(shared);
+    let often = shared.options.compact_every.min(shared.options.ring_age);
     loop {
         let wait = match shared.health.get() {
-            Health::Healthy => shared.options.compact_every,
-            Health::DiskFull(_) => FULL.min(shared.options.compact_every),
+            Health::Healthy => often,
+            Health::DiskFull(_) => FULL.min(often),
             Health::ReadOnly(_) => pause,
         };
         if let Err(RecvTimeoutError::Disconnected) = told.recv_timeout(wait) {
             return;
         }
         match shared.health.get() {
-            Health::Healthy | Health::DiskFull(_) => upkeep(shared),
+            Health::Healthy | Health::DiskFull(_) => {
+                seen.forget_old_events(shared);
+                upkeep(shared);
+            }
             Health::ReadOnly(why) => {
                 let released = says_full(&why) && shared.ballast.release();
                 match reopen(shared, writer, &mut kept) {
@@ -48,6 +54,26 @@ pub(crate) fn run(shared: &Shared, writer: &Mutex<Option<Writer>>, told: &Receiv
                     }
                 }
             }
+        }
+    }
+}
+
+/// The newest revision at a moment: what is in memory of events up to it grows old from then on.
+struct Seen {
+    revision: Revision,
+    at: Instant,
+}
+
+impl Seen {
+    fn now(shared: &Shared) -> Self {
+        Self { revision: shared.published().revision, at: Instant::now() }
+    }
+
+    /// Once it is old enough, lets go of the events that were there at that moment, and looks again.
+    fn forget_old_events(&mut self, shared: &Shared) {
+        if self.at.elapsed() >= shared.options.ring_age {
+            shared.trim_rings(self.revision);
+            *self = Self::now(shared);
         }
     }
 }

@@ -21,13 +21,16 @@ pub struct Options {
     /// How many bytes those recent events may hold, for each resource: their objects, and the frames that watchers have had of
     /// them.
     pub ring_bytes: usize,
+    /// How old those recent events may become, and twice that at most, before only the disk has them: what a burst of writes
+    /// left in memory is given back when it is over.
+    pub ring_age: Duration,
     /// Size bound: how many revisions the log keeps at most.
     pub retain_revisions: u64,
     /// Size bound: how many bytes the log keeps at most, uncompressed.
     pub retain_bytes: u64,
     /// Time bound: how long the log keeps a revision at most.
     pub retain_age: Duration,
-    /// How often the bounds are looked at. The size bounds are also looked at when much has been written.
+    /// How often the bounds are looked at, at least. The size bounds are also looked at when much has been written.
     pub compact_every: Duration,
     /// Size of the file that takes up space to be given back when the disk is full, at most a sixteenth of the file system;
     /// 0 for none. It is made once there are 64 MiB beyond it, or a quarter of a small file system. Without, objects cannot be deleted on a full disk, and the store cannot be opened.
@@ -44,6 +47,7 @@ impl Options {
             fsync: true,
             ring: 1024,
             ring_bytes: 8 << 20,
+            ring_age: Duration::from_secs(20),
             retain_revisions: 50_000,
             retain_bytes: 256 << 20,
             retain_age: Duration::from_secs(600),

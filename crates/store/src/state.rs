@@ -211,6 +211,14 @@ impl Shared {
         true
     }
 
+    /// Lets go of the events in memory up to and with a revision. Whoever is further behind reads them from the log.
+    pub(crate) fn trim_rings(&self, through: Revision) {
+        let mut garbage = Vec::new();
+        for state in self.published_mut().resources.values_mut() {
+            state.ring.trim(through, &mut garbage);
+        }
+    }
+
     /// Tells everyone that nothing will change any more.
     pub(crate) fn close(&self) {
         let mut published = self.published_mut();

@@ -266,6 +266,28 @@ async fn a_watcher_that_fell_behind_reads_the_log() {
 }
 
 #[tokio::test]
+async fn what_grew_old_in_memory_is_read_from_the_log() {
+    let dir = TempDir::new().unwrap();
+    let mut options = Options::new(dir.path());
+    options.ring_age = Duration::from_millis(20);
+    let store = Store::open(options, attributes_of).unwrap();
+    for n in 1..=50 {
+        store.commit(put(&format!("p{n}"), "w")).await.unwrap();
+    }
+    // Nothing else happens, and still the events go, the newest too.
+    while store.stats().log_reads == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(store.watch(PODS, 49).unwrap().next().await.unwrap().revision, 50);
+    }
+    let mut watcher = store.watch(PODS, 0).unwrap();
+    for revision in 1..=50 {
+        assert_eq!(watcher.next().await.unwrap().revision, revision);
+    }
+    store.commit(put("new", "w")).await.unwrap();
+    assert_eq!(watcher.next().await.unwrap().revision, 51);
+}
+
+#[tokio::test]
 async fn before_the_horizon_there_is_nothing() {
     let (store, dir) = open();
     for n in 1..=40 {

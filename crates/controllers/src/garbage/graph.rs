@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use informer::give_back;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 /// Shared text: the same few names occur in many objects.
@@ -152,6 +153,7 @@ impl Graph {
             }
             None => {
                 self.nodes.remove(&key);
+                give_back(&mut self.nodes);
                 look.extend(self.dependents.get(&key).into_iter().flatten().cloned());
             }
         }
@@ -191,6 +193,7 @@ impl Graph {
             dependents.remove(dependent);
             if dependents.is_empty() {
                 self.dependents.remove(owner);
+                give_back(&mut self.dependents);
             }
         }
     }
