@@ -110,24 +110,24 @@ impl GarbageCollector {
     /// Whether all owners of `node` are there and stay, where it may have them.
     fn is_held(&self, node: &Node) -> bool {
         let known = self.shared.known();
-        node.owners.iter().all(|owner| {
-            known.graph.get(&owner.uid).is_some_and(|found| {
-                found.fate != Fate::Foreground && is_same(found, owner) && is_reachable(found, node)
-            })
-        })
+        let holds = |owner| known.graph.owner_of(node, owner).is_some_and(|found| found.fate != Fate::Foreground);
+        node.owners.iter().all(holds)
     }
 
     /// How `owner` stands, as seen from `node`, which has the metadata `meta`.
     async fn standing(&self, kind: &Kind, node: &Node, owner: &Owner, meta: &ObjectMeta) -> Result<Standing, Error> {
-        let (found, owner_kind) = {
+        let (found, elsewhere, owner_kind) = {
             let known = self.shared.known();
-            (known.graph.get(&owner.uid).cloned(), known.kind_named(&owner.api_version, &owner.kind))
+            let found = known.graph.owner_of(node, owner).map(|found| found.fate);
+            // Upstream speaks of the namespace only where the name is right.
+            let elsewhere = known.graph.get(&owner.uid).is_some_and(|found| found.name == owner.name);
+            (found, elsewhere, known.kind_named(&owner.api_version, &owner.kind))
         };
-        if let Some(found) = found.filter(|found| is_same(found, owner)) {
-            if is_reachable(&found, node) {
-                return Ok(if found.fate == Fate::Foreground { Standing::Waiting } else { Standing::Solid });
-            }
-            self.warn_of_namespace(kind, node, owner, meta);
+        match found {
+            Some(Fate::Foreground) => return Ok(Standing::Waiting),
+            Some(_) => return Ok(Standing::Solid),
+            None if elsewhere => self.warn_of_namespace(kind, node, owner, meta),
+            None => {}
         }
         let Some(owner_kind) = owner_kind else {
             self.shared.refresh.notify_one();
@@ -242,16 +242,6 @@ impl GarbageCollector {
         }
         Ok(())
     }
-}
-
-/// Whether `found`, which has the UID that `owner` names, is also called so.
-fn is_same(found: &Node, owner: &Owner) -> bool {
-    found.name == owner.name
-}
-
-/// Whether `node` may belong to `owner`: it is in the same namespace or of cluster scope.
-fn is_reachable(owner: &Node, node: &Node) -> bool {
-    owner.namespace.is_empty() || owner.namespace == node.namespace
 }
 
 fn api(client: &Client, kind: &Kind, namespace: &str) -> Api<Partial> {

@@ -141,7 +141,8 @@ impl Graph {
         match new {
             Some(node) => {
                 let was = old.map(|old| old.fate);
-                let adrift = after.iter().any(|owner| self.fate(&owner.uid) != Some(Fate::Stays));
+                let holds = |owner: &Owner| self.owner_of(&node, owner).is_some_and(|found| found.fate == Fate::Stays);
+                let adrift = !after.iter().all(holds);
                 let has_part = matches!(node.fate, Fate::Foreground | Fate::Orphans);
                 if adrift || has_part {
                     look.insert(Arc::clone(&key));
@@ -163,6 +164,14 @@ impl Graph {
     /// The object `uid`.
     pub(crate) fn get(&self, uid: &str) -> Option<&Node> {
         self.nodes.get(uid)
+    }
+
+    /// The object that `reference` names as an owner of `node`, if it is called so and `node` may belong to it: it is in the
+    /// same namespace or of cluster scope.
+    pub(crate) fn owner_of(&self, node: &Node, reference: &Owner) -> Option<&Node> {
+        self.get(&reference.uid).filter(|found| {
+            found.name == reference.name && (found.namespace.is_empty() || found.namespace == node.namespace)
+        })
     }
 
     /// What is to become of the object `uid`; nothing if there is no such object.

@@ -8,14 +8,15 @@ use serde_json::{Value, from_value, json};
 use super::graph::{Dependent, Fate, Graph, Node, Text};
 use super::plan::{CollectStep, Policy, Propagation, Standing, plan};
 
-fn node(graph: &mut Graph, owners: &[(&str, bool)], deleting: bool, finalizers: &[&str]) -> Node {
+/// An object whose name is its UID.
+fn node(graph: &mut Graph, name: &str, owners: &[(&str, bool)], deleting: bool, finalizers: &[&str]) -> Node {
     let owners: Vec<Value> = owners
         .iter()
         .map(|(uid, blocks)| json!({ "apiVersion": "v1", "kind": "K", "name": uid, "uid": uid, "blockOwnerDeletion": blocks }))
         .collect();
     let deleted = deleting.then_some("2026-01-01T00:00:00Z");
     let meta: ObjectMeta = from_value(json!({
-        "name": "x", "namespace": "ns", "ownerReferences": owners, "deletionTimestamp": deleted, "finalizers": finalizers,
+        "name": name, "namespace": "ns", "ownerReferences": owners, "deletionTimestamp": deleted, "finalizers": finalizers,
     }))
     .expect("metadata");
     graph.node(0, &meta)
@@ -26,7 +27,7 @@ struct Story(Graph);
 impl Story {
     /// Says what a watch says; the answer is whom to look at.
     fn tell(&mut self, uid: &str, owners: &[(&str, bool)], deleting: bool, finalizers: &[&str]) -> Vec<Text> {
-        let node = node(&mut self.0, owners, deleting, finalizers);
+        let node = node(&mut self.0, uid, owners, deleting, finalizers);
         self.0.apply(uid, Some(node))
     }
 }
@@ -54,6 +55,22 @@ fn the_graph_says_whom_to_look_at() {
 }
 
 #[test]
+fn who_names_the_wrong_owner_is_looked_at() {
+    let mut story = Story(Graph::default());
+    story.tell("rs", &[], false, &[]);
+    let mut far = node(&mut story.0, "far", &[("rs", false)], false, &[]);
+    far.namespace = "elsewhere".into();
+    assert_eq!(story.0.apply("far", Some(far)), texts(&["far"]), "its owner is in another namespace");
+    let mut misnamed = node(&mut story.0, "misnamed", &[("rs", false)], false, &[]);
+    misnamed.owners[0].name = "sr".into();
+    assert_eq!(story.0.apply("misnamed", Some(misnamed)), texts(&["misnamed"]), "its owner has another name");
+    let mut wide = node(&mut story.0, "wide", &[], false, &[]);
+    wide.namespace = "".into();
+    story.0.apply("wide", Some(wide));
+    assert_eq!(story.tell("near", &[("rs", false), ("wide", false)], false, &[]), texts(&[]));
+}
+
+#[test]
 fn an_owner_knows_its_dependents_and_whom_it_waits_for() {
     let mut story = Story(Graph::default());
     story.tell("p1", &[("rs", true)], false, &[]);
@@ -72,7 +89,7 @@ fn the_fate_is_in_the_metadata() {
         (true, &["orphan", "x/y"], Fate::Orphans),
         (true, &["x/y"], Fate::Goes),
     ] {
-        assert_eq!(node(&mut graph, &[], deleting, finalizers).fate, expect);
+        assert_eq!(node(&mut graph, "x", &[], deleting, finalizers).fate, expect);
     }
 }
 
@@ -83,7 +100,7 @@ fn objects_go_with_the_last_of_their_owners() {
     use Standing::{Absent, Impossible, Solid, Waiting};
     let mut graph = Graph::default();
     let mut dependent = |blocks, fate| {
-        let mut node = node(&mut graph, &[], false, &[]);
+        let mut node = node(&mut graph, "x", &[], false, &[]);
         node.fate = fate;
         Dependent { uid: "d".into(), node, blocks }
     };
