@@ -106,6 +106,21 @@ fn validation() {
 }
 
 #[test]
+fn an_indexed_job_grows_with_its_parallelism() {
+    let indexed = |completions: i32, parallelism: i32| {
+        let job = with(job(), "/spec/completionMode", json!("Indexed"));
+        with(with(job, "/spec/completions", json!(completions)), "/spec/parallelism", json!(parallelism))
+    };
+    let alone = "spec.completions: Invalid value: 3: can only be modified in tandem with spec.parallelism";
+    assert_eq!(update_errors::<Job>(indexed(2, 2), indexed(3, 2)), [alone]);
+    assert_eq!(update_errors::<Job>(indexed(2, 2), indexed(3, 3)), [""; 0]);
+    assert_eq!(update_errors::<Job>(indexed(5, 2), indexed(2, 2)), [""; 0], "what was before does not matter");
+    assert_eq!(update_errors::<Job>(indexed(5, 2), indexed(5, 1)), [""; 0]);
+    let fixed = |completions: i32| with(job(), "/spec/completions", json!(completions));
+    assert_eq!(update_errors::<Job>(fixed(2), fixed(3)), ["spec.completions: Invalid value: 3: field is immutable"]);
+}
+
+#[test]
 fn policies() {
     let check = |fields: Value, expected: &[&str]| {
         let mut object = with(job(), "/spec/completions", json!(4));

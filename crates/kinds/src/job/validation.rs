@@ -75,12 +75,12 @@ pub(super) fn validate_update(new: &Job, old: &Job) -> ErrorList {
     let started = old.status.as_ref().is_some_and(|status| status.start_time.is_some());
     let (Some(new), Some(old)) = (&new.spec, &old.spec) else { return errors };
     let path = Path::new("spec");
-    // An indexed Job may grow and shrink as long as all its pods run at once.
-    let elastic = text(&new.completion_mode) == "Indexed"
-        && new.completions == new.parallelism
-        && old.completions == old.parallelism;
-    if !elastic {
-        immutable(&mut errors, &path.child("completions"), &new.completions, &old.completions);
+    let completions = path.child("completions");
+    if text(&new.completion_mode) != "Indexed" {
+        immutable(&mut errors, &completions, &new.completions, &old.completions);
+    } else if new.completions != old.completions && new.completions.is_some() && new.completions != new.parallelism {
+        // An indexed Job may grow and shrink as long as all its pods run at once. That it has completions is validated anyway.
+        errors.invalid(&completions, new.completions, "can only be modified in tandem with spec.parallelism");
     }
     immutable(&mut errors, &path.child("selector"), &new.selector, &old.selector);
     let template = if old.suspend == Some(true) && !started {
