@@ -8,6 +8,7 @@ mod deny;
 mod images;
 mod kubectl;
 mod setup;
+mod soak;
 mod steps;
 mod test;
 mod tidy;
@@ -34,6 +35,8 @@ enum Command {
     Images,
     /// Measure: creates, reads, watches, rollouts; see CONTRIBUTING.md
     Bench(bench::Options),
+    /// Torture a cluster with faults, and check that nothing is lost; see CONTRIBUTING.md
+    Soak(soak::Options),
     /// Check what no compiler checks: import directions, file lengths, module docs
     Tidy,
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Images => setup::test_machine().and_then(|()| images::ensure()),
         Command::Bench(options) => bench::run(&options),
+        Command::Soak(options) => soak::run(&options),
         Command::Tidy => tidy::run(),
     };
     match result {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::steps::{self, run_command, step, target};
-use crate::{deny, images, kubectl, setup, tidy};
+use crate::{deny, images, kubectl, setup, soak, tidy};
 
 /// Options of `cargo xtask test`.
 #[derive(Args)]
@@ -46,6 +46,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let kubectls = step("Get kubectl", kubectl::ensure)?;
     steps::build()?;
+    if options.filter.is_none() {
+        let short = ["--minutes", "2"].map(Into::into);
+        step("Torture the program for a little while", || soak::torture(&short))?;
+    }
     step("Test the program", || {
         run_command(
             Command::new("cargo")
