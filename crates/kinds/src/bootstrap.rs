@@ -5,6 +5,7 @@ use machinery::well_known::{NODE_LEASES, PROVISIONER};
 use registry::{Registry, Target};
 use serde_json::{Value, json};
 
+use crate::flowcontrol;
 use crate::priority_class::SYSTEM_CLASSES;
 
 /// The namespaces there always are.
@@ -17,7 +18,7 @@ const SYSTEM_CLASSES_ARE: [&str; 2] = [
 ];
 
 /// Creates what is missing of the objects every cluster has: the namespaces with their accounts, the priority classes
-/// of the system, the default storage class, and the Services `kubernetes` (the API, on `port`) and `kube-dns`, whose
+/// of the system, the default storage class, the flow schemas with their priority levels, and the Services `kubernetes` (the API, on `port`) and `kube-dns`, whose
 /// endpoints are kept by whoever serves them.
 ///
 /// # Errors
@@ -53,7 +54,7 @@ pub async fn bootstrap(registry: &Registry, port: u16) -> Result<(), ApiError> {
     if let Some(classes) = resources.get("storage.k8s.io", "v1", "storageclasses") {
         registry.ensure(&Target::object(classes, "", "standard"), standard_class()).await?;
     }
-    Ok(())
+    flowcontrol::bootstrap(registry).await
 }
 
 /// The default class. Its volumes are directories on this machine, which every node here reaches, so a claim need not

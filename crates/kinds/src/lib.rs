@@ -17,6 +17,7 @@ mod disruption_budget;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+pub mod flowcontrol;
 mod horizontal_pod_autoscaler;
 mod job;
 mod lease;
@@ -87,6 +88,7 @@ pub fn all() -> Vec<Resource> {
         Typed::<webhooks::Validating>::shared(),
     ];
     kinds.extend(storage::core());
+    kinds.extend(flowcontrol::all());
     kinds.extend(networking::all());
     kinds.push(Typed::<runtime_class::RuntimeClass>::shared());
     kinds.extend(storage::storage());

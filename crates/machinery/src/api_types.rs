@@ -289,6 +289,7 @@ const FILES: &[&str] = &[
     include_str!("api_types/rbac.types"),
     include_str!("api_types/storage.types"),
     include_str!("api_types/scheduling.types"),
+    include_str!("api_types/flowcontrol.types"),
     include_str!("api_types/node.types"),
     include_str!("api_types/admissionregistration.types"),
     include_str!("api_types/authentication.types"),

@@ -173,6 +173,10 @@ fn example(kind: &str) -> Value {
         "IPAddress" => json!({
             "spec": { "parentRef": { "group": "", "resource": "services", "namespace": "default", "name": "kubernetes" } },
         }),
+        "FlowSchema" => json!({ "spec": { "priorityLevelConfiguration": { "name": "system" } } }),
+        "PriorityLevelConfiguration" => {
+            json!({ "spec": { "type": "Limited", "limited": { "limitResponse": { "type": "Reject" } } } })
+        }
         "RuntimeClass" => json!({ "handler": "x" }),
         "StorageClass" => json!({ "provisioner": "example.com/p" }),
         "VolumeAttachment" => json!({

@@ -5,6 +5,7 @@ mod applies;
 mod custom;
 mod deletes;
 mod every_kind;
+mod flow_control;
 mod pod_security;
 mod reads;
 mod resets;

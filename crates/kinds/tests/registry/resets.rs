@@ -15,7 +15,7 @@ use super::Fixture;
 
 /// Upstream: `PrepareForUpdate` of each status strategy, in `pkg/registry/GROUP/KIND/strategy.go`. That of
 /// CustomResourceDefinitions means to reset everything and resets nothing (it compares the new metadata with itself).
-const RESETS: [(&str, MetadataReset); 21] = [
+const RESETS: [(&str, MetadataReset); 23] = [
     ("v1/namespaces", MetadataReset::Nothing),
     ("v1/nodes", MetadataReset::Nothing),
     ("v1/pods", MetadataReset::OwnerReferences),
@@ -37,6 +37,8 @@ const RESETS: [(&str, MetadataReset); 21] = [
     ("networking.k8s.io/v1/ingresses", MetadataReset::Nothing),
     ("networking.k8s.io/v1/servicecidrs", MetadataReset::Everything),
     ("storage.k8s.io/v1/volumeattachments", MetadataReset::Everything),
+    ("flowcontrol.apiserver.k8s.io/v1/flowschemas", MetadataReset::Everything),
+    ("flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations", MetadataReset::Everything),
 ];
 
 fn path(resource: &Resource) -> String {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{
     admissionregistration, apps, authentication, authorization, autoscaling, batch, coordination, core, discovery,
-    events, networking, node, policy, rbac, scheduling, storage,
+    events, flowcontrol, networking, node, policy, rbac, scheduling, storage,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta;
@@ -48,6 +48,7 @@ fn schemas() -> Map<String, Value> {
         rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding}
         storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass}
         scheduling::v1::{PriorityClass}
+        flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration}
         node::v1::{RuntimeClass}
         admissionregistration::v1::{
             MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, MutatingWebhookConfiguration,
