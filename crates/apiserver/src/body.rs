@@ -1,93 +1,35 @@
-//! Bodies of requests and responses.
+//! Bodies of responses. Those of requests are in [`request`].
+
+mod request;
 
 use std::collections::VecDeque;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use machinery::status::ApiError;
 
-/// What is accepted at most as the body of a request: 3 MiB, as upstream.
-pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
-/// How long a client may pause within the body of a request.
-const STALL: Duration = Duration::from_secs(30);
+use crate::flowcontrol::Seat;
 
-/// The body of a request, from the network or from a client in this process.
-pub(crate) enum RequestBody {
-    /// Over a connection.
-    Network(Incoming),
-    /// From the in-process client.
-    Local(kube::client::Body),
-}
-
-impl RequestBody {
-    /// Reads it all.
-    ///
-    /// # Errors
-    /// 413 when it is larger than [`LIMIT`], 400 when the client breaks off, 504 when it stalls.
-    pub(crate) async fn read(self) -> Result<Bytes, ApiError> {
-        match self {
-            Self::Network(body) => collect(body).await,
-            Self::Local(body) => collect(body).await,
-        }
-    }
-}
-
-async fn collect<B>(body: B) -> Result<Bytes, ApiError>
-where
-    B: Body<Data = Bytes>,
-    B::Error: std::fmt::Display,
-{
-    if body.size_hint().lower() > LIMIT as u64 {
-        return Err(too_large());
-    }
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
-    }
-    let mut body = std::pin::pin!(body);
-    let mut first: Option<Bytes> = None;
-    let mut rest = BytesMut::new();
-    loop {
-        let Ok(frame) = tokio::time::timeout(STALL, body.frame()).await else {
-            return Err(ApiError::timeout("the request body did not arrive in time", 0));
-        };
-        let data = match frame {
-            None => break,
-            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-            Some(Err(error)) => return Err(ApiError::bad_request(format!("cannot read the request body: {error}"))),
-        };
-        let had = first.as_ref().map_or(rest.len(), Bytes::len);
-        if had + data.len() > LIMIT {
-            return Err(too_large());
-        }
-        // One frame is the rule: it is passed on without a copy.
-        match first.take() {
-            None if rest.is_empty() => first = Some(data),
-            Some(before) => {
-                rest.reserve(before.len() + data.len());
-                rest.extend_from_slice(&before);
-                rest.extend_from_slice(&data);
-            }
-            None => rest.extend_from_slice(&data),
-        }
-    }
-    Ok(first.unwrap_or_else(|| rest.freeze()))
-}
-
-fn too_large() -> ApiError {
-    ApiError::too_large(format!("limit is {LIMIT}"))
-}
+pub(crate) use request::{BodyBudget, LIMIT, RequestBody};
 
 /// The body of a response.
-pub(crate) struct ResponseBody(Kind);
+pub(crate) struct ResponseBody {
+    kind: Kind,
+    /// The request has its seats until the body has been taken.
+    held: Option<Held>,
+}
+
+/// The seats of a request, and until when it may have them.
+struct Held {
+    _seat: Seat,
+    until: Instant,
+}
 
 enum Kind {
     Empty,
@@ -111,20 +53,20 @@ impl ResponseBody {
     /// No body.
     #[must_use]
     pub(crate) const fn empty() -> Self {
-        Self(Kind::Empty)
+        Self { kind: Kind::Empty, held: None }
     }
 
     /// One piece.
     #[must_use]
     pub(crate) fn once(bytes: impl Into<Bytes>) -> Self {
-        Self(Kind::Once(bytes.into()))
+        Kind::Once(bytes.into()).into()
     }
 
     /// Many pieces, one after the other: a list, without a copy of it in memory.
     #[must_use]
     pub(crate) fn pieces(pieces: VecDeque<Bytes>) -> Self {
         let left = pieces.iter().map(|piece| piece.len() as u64).sum();
-        Self(Kind::Pieces { pieces, left })
+        Kind::Pieces { pieces, left }.into()
     }
 
     /// What comes, as it comes. A panic on the way ends this body and nothing else.
@@ -146,7 +88,19 @@ impl ResponseBody {
                 Err(io::Error::other("the server failed"))
             })
         });
-        Self(Kind::Stream { stream: caught.boxed(), left })
+        Kind::Stream { stream: caught.boxed(), left }.into()
+    }
+
+    /// The same, whose request keeps its seats until it has been taken, which may take until then.
+    #[must_use]
+    pub(crate) fn holding(self, seat: Option<Seat>, until: Instant) -> Self {
+        Self { held: seat.map(|seat| Held { _seat: seat, until }), ..self }
+    }
+}
+
+impl From<Kind> for ResponseBody {
+    fn from(kind: Kind) -> Self {
+        Self { kind, held: None }
     }
 }
 
@@ -167,11 +121,24 @@ impl Body for ResponseBody {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match &mut self.0 {
+        if self.held.as_ref().is_some_and(|held| Instant::now() > held.until) {
+            // Upstream, too, breaks off what takes too long.
+            return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, "the response took too long"))));
+        }
+        match &mut self.kind {
             Kind::Empty => Poll::Ready(None),
             Kind::Once(bytes) => {
+                if bytes.len() > FRAME {
+                    // In pieces: what has been handed out is buffered, whether or not the client takes it.
+                    let piece = bytes.split_to(FRAME);
+                    if bytes.len() <= FRAME {
+                        // The last one may be kept for long, and is not to keep the whole.
+                        *bytes = Bytes::copy_from_slice(bytes);
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(piece))));
+                }
                 let bytes = std::mem::take(bytes);
-                self.0 = Kind::Empty;
+                self.kind = Kind::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
             Kind::Pieces { pieces, left } => {
@@ -190,7 +157,7 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => true,
             Kind::Once(bytes) => bytes.is_empty(),
             Kind::Pieces { left, .. } => *left == 0,
@@ -199,7 +166,7 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Once(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Pieces { left, .. } => SizeHint::with_exact(*left),
@@ -233,6 +200,8 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
 
     #[tokio::test]
@@ -250,19 +219,5 @@ mod tests {
         assert_eq!(all, expect);
         assert_eq!(frames, 4);
         assert!(body.is_end_stream());
-    }
-
-    #[tokio::test]
-    async fn a_body_over_the_limit_is_refused() {
-        for (size, fits) in [(0, true), (1, true), (LIMIT, true), (LIMIT + 1, false)] {
-            let body = kube::client::Body::from(vec![b' '; size]);
-            assert_eq!(RequestBody::Local(body).read().await.is_ok(), fits, "{size}");
-            let chunks = futures::stream::iter((0..size / 1_000_000 + 1).map(move |n| {
-                let chunk = size.saturating_sub(n * 1_000_000).min(1_000_000);
-                Ok::<_, io::Error>(Frame::data(Bytes::from(vec![b' '; chunk])))
-            }));
-            let read = collect(http_body_util::StreamBody::new(chunks)).await;
-            assert_eq!(read.map(|bytes| bytes.len()).ok(), fits.then_some(size), "{size} in chunks");
-        }
     }
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use crate::authn::User;
 use crate::pki::{self, Pki, PkiError};
 use crate::serve::tls::{Tls, TlsError};
-use crate::serve::{Limits, Serving};
+use crate::serve::{self, Audience, Limits, Serving};
 use crate::server::{ApiServer, Dependencies};
 
 /// How the server is reached.
@@ -76,15 +76,16 @@ impl ApiServer {
         let tls = Tls::new(&pki.server(&names)?, pki.authority_pem())?;
         let mut listeners = Vec::with_capacity(config.listen.len());
         for address in config.listen {
-            listeners.push(bind(address).await?);
+            listeners.push(bind(address)?);
         }
         let serving = Serving::new(self.clone(), tls, config.limits);
         let state = Arc::new(Mutex::new(State { addresses: Vec::new(), names }));
         let handle = Handle { server: self, serving, pki, state };
         for (listener, address) in listeners {
-            handle.accept(listener, address);
+            handle.accept(listener, address, Audience::Users);
         }
         handle.renew_certificate();
+        handle.follow_flow_control();
         Ok(handle)
     }
 }
@@ -109,7 +110,7 @@ impl Handle {
     }
 
     /// Listens on one more address, the bridge's for example, which often is not there yet at the start. The
-    /// certificate is made good for it first.
+    /// certificate is made good for it first. Who comes there gets half of the connections at most.
     ///
     /// # Errors
     /// As [`ApiServer::start`].
@@ -124,8 +125,8 @@ impl Handle {
             self.serving.tls.replace(&self.pki.server(&names)?)?;
             self.state().names = names;
         }
-        let (listener, address) = bind(address).await?;
-        self.accept(listener, address);
+        let (listener, address) = bind(address)?;
+        self.accept(listener, address, Audience::Pods);
         Ok(address)
     }
 
@@ -134,11 +135,11 @@ impl Handle {
         self.serving.stop().await;
     }
 
-    fn accept(&self, listener: TcpListener, address: SocketAddr) {
+    fn accept(&self, listener: TcpListener, address: SocketAddr, audience: Audience) {
         self.server.0.non_resource.documents.set_address(address.to_string());
         self.state().addresses.push(address);
         tracing::info!(%address, "serving the API");
-        self.serving.accept_on(listener);
+        self.serving.accept_on(listener, audience);
     }
 
     /// Looks from time to time whether the server's certificate is about to end.
@@ -157,6 +158,12 @@ impl Handle {
         });
     }
 
+    /// Follows the flow schemas and priority levels.
+    fn follow_flow_control(&self) {
+        let server = self.server.clone();
+        self.server.0.lifecycle.spawn(async move { server.0.flow_control.run(&server.0.registry).await });
+    }
+
     fn state(&self) -> parking_lot::MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -172,9 +179,9 @@ fn names_for(names: Vec<String>, listen: &[SocketAddr]) -> Vec<String> {
     pki::server_names(names.into_iter().chain(addresses.map(|address| address.to_string())))
 }
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source| StartError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = serve::listen(address).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }

@@ -1,5 +1,7 @@
-//! The end of the server: what runs beyond a request is told when to end, and waited for.
+//! The end of the server, and of requests: what runs beyond a request is told when to end, and waited for; what does not last
+//! ends in time.
 
+use std::cell::Cell;
 use std::future::Future;
 
 use tokio_util::sync::CancellationToken;
@@ -31,4 +33,24 @@ impl Lifecycle {
             }
         });
     }
+}
+
+tokio::task_local! {
+    /// Whether what is answered on this connection or stream lasts as long as its client likes.
+    static LASTS: Cell<bool>;
+}
+
+/// Runs a connection or a stream, whose requests may say that they last.
+pub(crate) async fn exchange<T>(answered: impl Future<Output = T>) -> T {
+    LASTS.scope(Cell::new(false), answered).await
+}
+
+/// Says whether the request that is being answered lasts. Where nobody waits for its end, nobody has to know.
+pub(crate) fn set_lasts(lasts: bool) {
+    let _ = LASTS.try_with(|of_this| of_this.set(lasts));
+}
+
+/// Whether the request that is being answered lasts; what runs apart from any does.
+pub(crate) fn lasts() -> bool {
+    LASTS.try_with(Cell::get).unwrap_or(true)
 }

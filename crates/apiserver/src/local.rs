@@ -7,7 +7,7 @@ use http::Request;
 
 use crate::authn::User;
 use crate::body::RequestBody;
-use crate::server::ApiServer;
+use crate::server::{ApiServer, Caller};
 
 impl ApiServer {
     /// A client who calls as `user`, and is allowed what that user is allowed.
@@ -19,7 +19,9 @@ impl ApiServer {
         let user = Arc::new(user);
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
             let (server, user) = (server.clone(), Arc::clone(&user));
-            async move { Ok::<_, Infallible>(server.handle(request.map(RequestBody::Local), Some(user)).await) }
+            async move {
+                Ok::<_, Infallible>(server.handle(request.map(RequestBody::Local), Some(user), Caller::Component).await)
+            }
         });
         kube::Client::new(service, default_namespace)
     }

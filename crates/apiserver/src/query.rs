@@ -1,6 +1,7 @@
 //! The query of a request.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use machinery::status::ApiError;
 
@@ -55,6 +56,20 @@ impl<'a> Query<'a> {
             };
             ApiError::bad_request(format!("strconv.ParseInt: parsing {value:?}: {why}"))
         })
+    }
+
+    /// How long the client waits for its answer at most.
+    ///
+    /// # Errors
+    /// 400 when it is no duration as Go writes them.
+    pub(crate) fn timeout(&self) -> Result<Option<Duration>, ApiError> {
+        let Some(value) = self.get("timeout").filter(|value| !value.is_empty()) else { return Ok(None) };
+        let timeout = machinery::expression::duration(value).ok_or_else(|| {
+            let why = format!("time: invalid duration {value:?}");
+            ApiError::bad_request(format!("invalid timeout specified in the request URL - {why}"))
+        })?;
+        // Upstream takes none at all as no wish.
+        Ok(Some(timeout).filter(|timeout| !timeout.is_zero()))
     }
 
     /// Whether nothing is to be stored.

@@ -81,6 +81,12 @@ pub(crate) fn verb(method: &Method, place: &ResourcePath<'_>, query: &Query<'_>)
     })
 }
 
+/// Whether a subresource is a connection or a stream, which lasts as long as its client likes (upstream: the long-running
+/// requests of `BuildGenericConfig` in `pkg/controlplane/apiserver/config.go`).
+pub(crate) fn lasts(subresource: &str) -> bool {
+    matches!(subresource, "attach" | "exec" | "log" | "portforward" | "proxy")
+}
+
 /// The name authorizers are asked about: that of the path, or the one a list is restricted to by its field selector.
 pub(crate) fn authorized_name<'a>(place: &'a ResourcePath<'_>, query: &Query<'_>, verb: Verb<'_>) -> Cow<'a, str> {
     let by_field = place.name.is_empty() && matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection);

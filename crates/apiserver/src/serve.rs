@@ -1,32 +1,29 @@
 //! Listeners and connections: TCP, TLS, HTTP/1.1 and HTTP/2, and what protects them from bad clients.
 //!
 //! Every connection is a task of its own with limits of its own: a time for the handshake and for the head of a request, a size
-//! for headers, keep-alives which find out when the other side is gone, and flow control: a client that
-//! does not read what it asked for holds up its own streams only. What a connection holds is small and bounded.
+//! for headers, keep-alives which find out when the other side is gone, and flow control: a client that does not read what it
+//! asked for holds up its own streams only, and not for long. What a connection holds is small and bounded, and so is the number of
+//! connections: of all, of those that pods may have, and of those of one address ([`slots`]).
 
+mod connection;
+mod slots;
+mod socket;
 pub(crate) mod tls;
 
-use std::convert::Infallible;
-use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::rt::Executor;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper::{Request, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::StatusCode;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::authn::User;
-use crate::body::RequestBody;
 use crate::server::ApiServer;
+use connection::Connection;
+pub(crate) use slots::Audience;
+use slots::{Slot, Slots};
 use tls::Tls;
 
 /// What a connection may take.
@@ -38,9 +35,13 @@ pub struct Limits {
     pub head: Duration,
     /// Size of the head of a request, in bytes.
     pub head_bytes: u32,
-    /// How many connections there may be; further clients wait.
+    /// How long an HTTP/2 connection without requests stays, and a client may read nothing of its response.
+    pub idle: Duration,
+    /// How many connections there may be; further clients wait. Half of them at most are those of pods.
     pub connections: usize,
-    /// How many requests may run on one HTTP/2 connection.
+    /// How many connections one address may have to a listener for pods; further ones are closed.
+    pub peer_connections: usize,
+    /// How many requests may run on one HTTP/2 connection (golang.org/x/net `http2.Server` has 250 as well).
     pub streams: u32,
     /// How long running requests get to finish at shutdown.
     pub drain: Duration,
@@ -49,12 +50,15 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            handshake: Duration::from_secs(10),
+            // Some thousands of clients that come at once take turns.
+            handshake: Duration::from_secs(30),
             // Longer than the 90 s after which the usual clients give up an idle connection: they close it, not we.
             head: Duration::from_secs(100),
             head_bytes: 64 * 1024,
+            idle: Duration::from_secs(100),
             connections: 10_000,
-            streams: 1_000,
+            peer_connections: 500,
+            streams: 250,
             drain: Duration::from_secs(5),
         }
     }
@@ -65,19 +69,31 @@ pub(crate) struct Serving {
     server: ApiServer,
     pub(crate) tls: Tls,
     limits: Limits,
-    slots: Arc<Semaphore>,
+    slots: Slots,
+}
+
+/// How many connections the system completes before they are accepted. It takes fewer where `net.core.somaxconn` says so.
+const BACKLOG: u32 = 4096;
+
+/// A socket that listens. Connections that come at once wait in it instead of being reset.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 impl Serving {
     pub(crate) fn new(server: ApiServer, tls: Tls, limits: Limits) -> Arc<Self> {
-        let slots = Arc::new(Semaphore::new(limits.connections));
+        let slots = Slots::new(&limits);
         Arc::new(Self { server, tls, limits, slots })
     }
 
     /// Serves what comes in on `listener`, until [`Serving::stop`].
-    pub(crate) fn accept_on(self: &Arc<Self>, listener: TcpListener) {
-        let serving = Arc::clone(self);
-        self.server.0.lifecycle.tasks.spawn(async move { serving.accept(listener).await });
+    pub(crate) fn accept_on(self: &Arc<Self>, listener: TcpListener, audience: Audience) {
+        let accept = Arc::clone(self).accept(listener, audience);
+        // Without turns for other tasks, of which thousands of handshakes are many: all that have come in are accepted.
+        self.server.0.lifecycle.tasks.spawn(tokio::task::unconstrained(accept));
     }
 
     /// Stops accepting, lets running requests finish for a while, then ends whatever is left.
@@ -94,19 +110,19 @@ impl Serving {
         }
     }
 
-    async fn accept(self: Arc<Self>, listener: TcpListener) {
+    async fn accept(self: Arc<Self>, listener: TcpListener, audience: Audience) {
         loop {
-            let next = async {
-                // The semaphore is never closed, so a permit always comes.
-                let slot = Arc::clone(&self.slots).acquire_owned().await.ok();
-                (slot, listener.accept().await)
-            };
-            let (slot, accepted) = tokio::select! {
+            let next = async { (self.slots.acquire(audience).await, listener.accept().await) };
+            let (mut slot, accepted) = tokio::select! {
                 next = next => next,
                 () = self.server.0.lifecycle.stopping.cancelled() => return,
             };
             match accepted {
                 Ok((stream, peer)) => {
+                    if !self.slots.count(&mut slot, audience, peer.ip()) {
+                        tracing::debug!(%peer, "an address has as many connections as it may have");
+                        continue;
+                    }
                     let serving = Arc::clone(&self);
                     self.server.0.lifecycle.tasks.spawn(async move { serving.connection(stream, peer, slot).await });
                 }
@@ -119,7 +135,7 @@ impl Serving {
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _slot: Option<OwnedSemaphorePermit>) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _slot: Slot) {
         prepare_socket(&stream);
         let handshake = async {
             if speaks_plain_http(&stream).await {
@@ -151,94 +167,11 @@ impl Serving {
             None => Some(Arc::new(User::anonymous())),
         };
         let http2 = session.alpn_protocol() == Some(b"h2");
-        let result = if http2 { self.http2(stream, user).await } else { self.http1(stream, user).await };
+        let connection = Connection { server: &self.server, limits: &self.limits, user };
+        let result = if http2 { connection.http2(stream).await } else { connection.http1(stream).await };
         if let Err(error) = result {
             tracing::debug!(%peer, %error, "connection ended early");
         }
-    }
-
-    async fn http1<S>(&self, stream: S, user: Option<Arc<User>>) -> hyper::Result<()>
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head)
-            .max_buf_size(self.limits.head_bytes.max(8192) as usize)
-            .serve_connection(TokioIo::new(stream), service_fn(|request| self.respond(request, user.clone())))
-            .with_upgrades();
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            result = connection.as_mut() => return result,
-            () = self.server.0.lifecycle.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        tokio::select! {
-            result = connection => result,
-            () = self.server.0.lifecycle.killed.cancelled() => Ok(()),
-        }
-    }
-
-    async fn http2<S>(&self, stream: S, user: Option<Arc<User>>) -> hyper::Result<()>
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    {
-        let executor =
-            Tracked { tasks: self.server.0.lifecycle.tasks.clone(), killed: self.server.0.lifecycle.killed.clone() };
-        let server = self.server.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let (server, user) = (server.clone(), user.clone());
-            async move { Ok::<_, Infallible>(server.handle(request.map(RequestBody::Network), user).await) }
-        });
-        let connection = http2::Builder::new(executor)
-            .timer(TokioTimer::new())
-            .keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(20))
-            .max_concurrent_streams(self.limits.streams)
-            .max_header_list_size(self.limits.head_bytes)
-            .initial_stream_window_size(256 * 1024)
-            .initial_connection_window_size(1024 * 1024)
-            .max_send_buf_size(256 * 1024)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            result = connection.as_mut() => return result,
-            () = self.server.0.lifecycle.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        tokio::select! {
-            result = connection => result,
-            () = self.server.0.lifecycle.killed.cancelled() => Ok(()),
-        }
-    }
-
-    async fn respond(
-        &self,
-        request: Request<Incoming>,
-        user: Option<Arc<User>>,
-    ) -> Result<http::Response<crate::body::ResponseBody>, Infallible> {
-        Ok(self.server.handle(request.map(RequestBody::Network), user).await)
-    }
-}
-
-/// Runs the tasks of an HTTP/2 connection where they can be waited for and ended.
-#[derive(Clone)]
-struct Tracked {
-    tasks: TaskTracker,
-    killed: CancellationToken,
-}
-
-impl<F> Executor<F> for Tracked
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, future: F) {
-        let killed = self.killed.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                _ = future => {}
-                () = killed.cancelled() => {}
-            }
-        });
     }
 }
 

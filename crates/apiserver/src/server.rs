@@ -1,11 +1,12 @@
 //! The server without its sockets: takes a request and who sent it, answers.
 //!
-//! The steps of a request, in order: path → who (401) → may they (403) → what is there (404, 405) → the handler. Whatever
-//! comes in, over TLS or from the in-process client, takes them all.
+//! The steps of a request, in order: path → who (401) → is it their turn (429) → may they (403) → what is there (404, 405) → the
+//! handler. Whatever comes in over TLS takes them all; for the in-process client it is always its turn.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use http::header::CACHE_CONTROL;
@@ -18,13 +19,15 @@ use registry::Registry;
 use crate::aggregated_api::{AggregatedApi, AggregatedApis};
 use crate::authn::{Authenticator, User};
 use crate::authz::{self, Attributes, Authorizer, Target};
-use crate::body::{RequestBody, ResponseBody, panic_text};
+use crate::body::{BodyBudget, RequestBody, ResponseBody, panic_text};
 use crate::documents::Documents;
-use crate::lifecycle::Lifecycle;
+use crate::flowcontrol::{self, Classification, FlowControl, ListOptions, RequestDigest, Seat};
+use crate::lifecycle::{self, Lifecycle};
+use crate::limits::RequestLimits;
 use crate::metrics::{Labels, Metrics};
 use crate::negotiate;
 use crate::non_resource::NonResource;
-use crate::path::Route;
+use crate::path::{ResourcePath, Route};
 use crate::protobuf;
 use crate::query::Query;
 use crate::resource::{self, Handlers, NodeConnector};
@@ -43,6 +46,23 @@ pub struct Dependencies {
     pub authorizer: Arc<dyn Authorizer>,
     /// APIs that others in the process answer.
     pub extensions: Vec<AggregatedApi>,
+    /// What requests may take.
+    pub limits: RequestLimits,
+}
+
+/// On whose behalf a request comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Somebody's, over the network.
+    Client,
+    /// A component of this process.
+    Component,
+}
+
+/// What is known of a request once it is answered.
+struct Report {
+    labels: Labels,
+    classification: Option<Classification>,
 }
 
 /// The server. Cheap to clone.
@@ -57,6 +77,9 @@ pub(crate) struct Inner {
     pub(crate) non_resource: NonResource,
     authenticator: Authenticator,
     authorizer: Arc<dyn Authorizer>,
+    pub(crate) flow_control: FlowControl,
+    pub(crate) bodies: Arc<BodyBudget>,
+    limits: RequestLimits,
     handlers: Handlers,
     metrics: Arc<Metrics>,
 }
@@ -68,9 +91,11 @@ impl ApiServer {
     /// A server nobody can connect to yet: it answers [`ApiServer::client`]s.
     #[must_use]
     pub fn new(dependencies: Dependencies) -> Self {
-        let Dependencies { registry, nodes, authorizer, extensions } = dependencies;
+        let Dependencies { registry, nodes, authorizer, extensions, limits } = dependencies;
         let store = registry.store().clone();
         let metrics = Arc::new(Metrics::new(&store));
+        let flow_control = FlowControl::new(&store, limits.seats, limits.wait());
+        metrics.register(flow_control.collector());
         let tokens = Arc::new(Tokens::new(&registry));
         let aggregated = AggregatedApis::new(extensions);
         let lifecycle = Lifecycle::default();
@@ -93,11 +118,19 @@ impl ApiServer {
                 connections: resource::Connections { nodes, lifecycle: lifecycle.clone() },
             },
             authorizer,
+            flow_control,
+            bodies: Arc::new(BodyBudget::new(limits.body_bytes)),
+            limits,
             registry,
             tokens,
             lifecycle,
             metrics,
         }))
+    }
+
+    /// How long a request may take that does not last.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.0.limits.timeout
     }
 
     /// Serves the metrics of another component beside the server's own.
@@ -110,13 +143,16 @@ impl ApiServer {
         &self,
         request: Request<RequestBody>,
         user: Option<Arc<User>>,
+        caller: Caller,
     ) -> Response<ResponseBody> {
         let started = Instant::now();
         let _in_flight = self.0.metrics.begin();
         let audit_id = audit_id(request.headers());
-        let mut labels = Labels { verb: method_verb(request.method()), resource: None, subresource: "", code: 200 };
+        let labels = Labels { verb: method_verb(request.method()), resource: None, subresource: "", code: 200 };
+        let mut report = Report { labels, classification: None };
         let errors = negotiate::error_encoding(request.headers());
-        let outcome = AssertUnwindSafe(self.dispatch(request, user, &mut labels)).catch_unwind().await;
+        let outcome = AssertUnwindSafe(self.dispatch(request, user, caller, &mut report)).catch_unwind().await;
+        let Report { mut labels, classification } = report;
         let mut response = match outcome {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => respond::error(&error, errors),
@@ -130,6 +166,9 @@ impl ApiServer {
         let headers = response.headers_mut();
         headers.insert(AUDIT_ID, audit_id);
         headers.entry(CACHE_CONTROL).or_insert(NO_CACHE);
+        if let Some(classification) = classification {
+            classification.set_headers(headers);
+        }
         labels.code = response.status().as_u16();
         self.0.metrics.answered(&labels, started.elapsed());
         response
@@ -139,7 +178,8 @@ impl ApiServer {
         &self,
         request: Request<RequestBody>,
         user: Option<Arc<User>>,
-        labels: &mut Labels,
+        caller: Caller,
+        report: &mut Report,
     ) -> Result<Answer, ApiError> {
         let (parts, body) = request.into_parts();
         // A second handle on the same bytes, since the parts move on.
@@ -151,27 +191,81 @@ impl ApiServer {
         // Somebody who says nothing is somebody, too; a lie is not.
         let user = user.ok_or_else(ApiError::unauthorized)?;
         let user = self.0.authenticator.authenticate(&parts.headers, user)?;
+        let deadline = Instant::now() + self.timeout(&query)?;
         let Route::Resource(place) = &route else {
             let verb = method_verb(&parts.method);
-            authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb, target: Target::Path(path) })?;
-            return self.0.non_resource.serve(&route, &parts, &query, &user).await;
+            let digest = RequestDigest { user: &user, verb, target: flowcontrol::Target::Path(path) };
+            let answered = pin!(async {
+                let seat = self.seat(caller == Caller::Client, &digest, &ListOptions::default(), report).await?;
+                authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb, target: Target::Path(path) })?;
+                let answer = self.0.non_resource.serve(&route, &parts, &query, &user).await?;
+                Ok(answer.map(|body| body.holding(seat, deadline)))
+            });
+            return within(deadline, answered).await;
         };
         let Some(verb) = resource::verb(&parts.method, place, &query) else {
             return Err(respond::method_not_allowed());
         };
-        labels.verb = verb;
+        report.labels.verb = verb;
         let name = resource::authorized_name(place, &query, verb);
-        let target = Target::Resource {
-            group: place.group,
-            version: place.version,
-            resource: place.resource,
-            subresource: place.subresource,
-            namespace: &place.namespace,
-            name: &name,
-        };
-        authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb, target })?;
-        self.0.handlers.serve(resource::Request { place, verb, query: &query, parts, user }, body, labels).await
+        let ResourcePath { group, version, resource, subresource, .. } = *place;
+        let namespace = &*place.namespace;
+        let (is_watch, lasts) = (verb == Verb::Watch, resource::lasts(subresource));
+        // Upstream, too, lets what lasts pass, but for the beginning of a watch.
+        let waits = caller == Caller::Client && !lasts;
+        let answered = pin!(async {
+            let target = flowcontrol::Target::Resource { group, resource, subresource, namespace };
+            let options = ListOptions {
+                single: !name.is_empty(),
+                limit: query.integer("limit").ok().flatten().and_then(|limit| limit.try_into().ok()).unwrap_or(0),
+                send_initial_events: query.flag("sendInitialEvents"),
+            };
+            let digest = RequestDigest { user: &user, verb, target };
+            let seat = self.seat(waits, &digest, &options, report).await?;
+            let target = Target::Resource { group, version, resource, subresource, namespace, name: &name };
+            authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb, target })?;
+            let user = Arc::clone(&user);
+            let request = resource::Request { place, verb, query: &query, parts, user };
+            let answer = self.0.handlers.serve(request, body, &mut report.labels).await?;
+            // What is left of a watch is waiting for events.
+            let seat = seat.filter(|_| !is_watch);
+            Ok(answer.map(|body| body.holding(seat, deadline)))
+        });
+        if is_watch || lasts {
+            lifecycle::set_lasts(caller == Caller::Client || lifecycle::lasts());
+            return answered.await;
+        }
+        within(deadline, answered).await
     }
+
+    /// How long a request may take: as long as its client says, but no longer than any.
+    fn timeout(&self, query: &Query<'_>) -> Result<Duration, ApiError> {
+        let most = self.request_timeout();
+        Ok(query.timeout()?.map_or(most, |asked| asked.min(most)))
+    }
+
+    /// Waits until it is the turn of a request, if it has to.
+    async fn seat(
+        &self,
+        waits: bool,
+        digest: &RequestDigest<'_>,
+        options: &ListOptions,
+        report: &mut Report,
+    ) -> Result<Option<Seat>, ApiError> {
+        if !waits {
+            return Ok(None);
+        }
+        self.0.flow_control.acquire(digest, options, &mut report.classification).await.map(Some)
+    }
+}
+
+/// The answer to a request that does not last, if it comes in time (upstream: apiserver `pkg/server/filters/timeout.go`).
+async fn within(
+    deadline: Instant,
+    answered: Pin<&mut impl Future<Output = Result<Answer, ApiError>>>,
+) -> Result<Answer, ApiError> {
+    let too_late = |_| ApiError::timeout("request did not complete within the allotted timeout", 0);
+    tokio::time::timeout_at(deadline.into(), answered).await.map_err(too_late)?
 }
 
 /// The client's own id, if it sent one that is fit for a header, else a new one in the form of a UUID.

@@ -120,6 +120,7 @@ impl Cluster {
             nodes: Arc::clone(&nodes) as Arc<dyn apiserver::NodeConnector>,
             authorizer,
             extensions,
+            limits: apiserver::RequestLimits::default(),
         };
         let server = serve(&profile, settings.clone(), dependencies, &pki, &network).await?;
         let port = api_port(&server);

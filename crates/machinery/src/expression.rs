@@ -39,6 +39,12 @@ const SHALLOW: usize = 8;
 /// The stack for what is nested deeper. Only what is used of it takes memory.
 const LARGE_STACK: usize = 64 << 20;
 
+/// A duration as Go writes them (`1m30s`), unless it is negative.
+#[must_use]
+pub fn duration(text: &str) -> Option<std::time::Duration> {
+    types::duration(text)?.to_std().ok()
+}
+
 /// The type of a variable.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind<'a> {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::support::Fixture;
 use crate::User;
 use crate::body::RequestBody;
+use crate::server::Caller;
 
 /// Method and path of everything the OpenAPI document and discovery know.
 async fn endpoints(fixture: &Fixture) -> Vec<String> {
@@ -38,7 +39,7 @@ const DISCOVERY: [&str; 8] = [
 async fn a_false_certificate_is_nobody() {
     let fixture = Fixture::new().await;
     let request = http::Request::get("/healthz").body(RequestBody::Local(kube::client::Body::empty())).unwrap();
-    assert_eq!(fixture.server.handle(request, None).await.status(), 401);
+    assert_eq!(fixture.server.handle(request, None, Caller::Client).await.status(), 401);
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ impl Fixture {
     }
 
     /// Gives a role, made of one rule, to a subject.
-    async fn grant(&self, name: &str, rule: Value, subject: Value) {
+    pub(super) async fn grant(&self, name: &str, rule: Value, subject: Value) {
         let role = json!({ "metadata": { "name": name }, "rules": [rule] });
         self.json(&format!("POST {ROLES}/namespaces/default/roles"), 201, &role).await;
         let binding = json!({ "metadata": { "name": name }, "subjects": [subject],

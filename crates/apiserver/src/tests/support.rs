@@ -15,8 +15,9 @@ use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeErro
 
 use crate::authz::{self, Rbac};
 use crate::body::RequestBody;
+use crate::server::Caller;
 use crate::webhooks;
-use crate::{AggregatedApi, ApiServer, Dependencies, NodeConnector, User};
+use crate::{AggregatedApi, ApiServer, Dependencies, NodeConnector, RequestLimits, User};
 
 /// A server with what it needs.
 pub(crate) struct Fixture {
@@ -49,7 +50,12 @@ impl Fixture {
     }
 
     pub(crate) async fn with(extensions: Vec<AggregatedApi>) -> Self {
-        Self::open(extensions, Arc::new(webhooks::Caller), |rbac| rbac).await
+        Self::open(extensions, RequestLimits::default(), Arc::new(webhooks::Caller), |rbac| rbac).await
+    }
+
+    /// One whose requests may take so much.
+    pub(crate) async fn with_limits(limits: RequestLimits) -> Self {
+        Self::open(Vec::new(), limits, Arc::new(webhooks::Caller), |rbac| rbac).await
     }
 
     /// One whose writes are checked by what `wrap` makes of the roles' check, and whose webhooks are all `client`.
@@ -57,11 +63,12 @@ impl Fixture {
         client: Arc<dyn WebhookClient>,
         wrap: impl FnOnce(Arc<dyn EscalationCheck>) -> Arc<dyn EscalationCheck>,
     ) -> Self {
-        Self::open(Vec::new(), client, wrap).await
+        Self::open(Vec::new(), RequestLimits::default(), client, wrap).await
     }
 
     async fn open(
         extensions: Vec<AggregatedApi>,
+        limits: RequestLimits,
         webhooks: Arc<dyn WebhookClient>,
         wrap: impl FnOnce(Arc<dyn EscalationCheck>) -> Arc<dyn EscalationCheck>,
     ) -> Self {
@@ -80,8 +87,10 @@ impl Fixture {
             nodes: Arc::new(Nodes),
             extensions,
             authorizer: rbac,
+            limits,
         });
         let key = rcgen::KeyPair::generate().unwrap().serialize_der();
+
         server.0.tokens.set_key(Arc::new(crate::tokens::TokenKey::from_pkcs8(&key).unwrap()));
         Self { home, server, registry }
     }
@@ -100,7 +109,7 @@ impl Fixture {
         body: impl Into<Bytes>,
     ) -> Reply {
         let user = user.unwrap_or_else(User::anonymous).into();
-        let response = self.server.handle(request(line, headers, body), Some(user)).await;
+        let response = self.server.handle(request(line, headers, body), Some(user), Caller::Client).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         Reply {
@@ -114,7 +123,7 @@ impl Fixture {
     /// Asks as an administrator, and reads no more of an answer than its code, and the text of an error: a stream may go on.
     pub(crate) async fn answered(&self, line: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
         let user = Some(User::master("kubernetes-admin").into());
-        let response = self.server.handle(request(line, headers, body.to_owned()), user).await;
+        let response = self.server.handle(request(line, headers, body.to_owned()), user, Caller::Client).await;
         let (parts, body) = response.into_parts();
         if parts.status.as_u16() < 400 {
             return (parts.status.as_u16(), String::new());
@@ -132,7 +141,7 @@ impl Fixture {
     }
 }
 
-fn request(line: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Request<RequestBody> {
+pub(crate) fn request(line: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Request<RequestBody> {
     let (method, path) = line.split_once(' ').unwrap();
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {

@@ -70,6 +70,7 @@ impl World {
             nodes: Arc::new(Nobody),
             extensions: Vec::new(),
             authorizer,
+            limits: apiserver::RequestLimits::default(),
         });
         let admin = server.client(User::master("kubernetes-admin"), NAMESPACE);
         let admin = Faults::new(0).client(admin, CancellationToken::new());

@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, LOCATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, BodyStream};
+use http_body_util::{BodyExt as _, BodyStream, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use machinery::status::ApiError;
@@ -52,7 +52,10 @@ pub(super) async fn forward(
         (SocketAddr::new(address.ip, address.port).to_string(), path_and_query(inner, parts.uri.query())?);
     let headers = outgoing(&parts.headers, &host, &parts.uri, upgrade);
     let mut request = Request::new(match body {
-        RequestBody::Network(body) => body.map_err(Into::into).boxed_unsync(),
+        RequestBody::Network(body) => match body.into_incoming() {
+            Some(body) => body.map_err(Into::into).boxed_unsync(),
+            None => Empty::new().map_err(|never| match never {}).boxed_unsync(),
+        },
         RequestBody::Local(body) => body.map_err(Into::into).boxed_unsync(),
     });
     *request.method_mut() = parts.method.clone();

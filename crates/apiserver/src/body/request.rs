@@ -1,0 +1,235 @@
+//! Bodies of requests: what each may have, and all of them together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use machinery::status::ApiError;
+use parking_lot::Mutex;
+
+/// What is accepted at most as the body of a request: 3 MiB, as upstream.
+pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
+/// How long a client may pause within the body of a request.
+const STALL: Duration = Duration::from_secs(30);
+/// A body of so many bytes is small: a quarter of the budget is for such bodies, so that most requests get in while large ones
+/// take all they can.
+const SMALL: usize = 64 * 1024;
+/// How much of a body that nobody wants is read, so that its connection can go on (`maxPostHandlerReadBytes` in Go's `net/http`).
+const DRAIN_BYTES: usize = 256 * 1024;
+/// For how long.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many bytes the bodies of all requests may have that are being worked on.
+#[derive(Debug)]
+pub(crate) struct BodyBudget {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+/// What a request's body has taken of the budget, until the request is answered, and what of the body nobody has read.
+pub(crate) struct Inbound {
+    budget: Arc<BodyBudget>,
+    reserved: AtomicUsize,
+    // Never held across an await.
+    unread: Mutex<Option<Incoming>>,
+}
+
+/// The body of a request, from the network or from a client in this process.
+pub(crate) enum RequestBody {
+    /// Over a connection.
+    Network(NetworkBody),
+    /// From the in-process client.
+    Local(kube::client::Body),
+}
+
+/// A body that comes over a connection. What is not read of it when it is dropped stays in its [`Inbound`].
+pub(crate) struct NetworkBody {
+    incoming: Option<Incoming>,
+    /// None of a body that is empty.
+    inbound: Option<Arc<Inbound>>,
+}
+
+impl BodyBudget {
+    pub(crate) const fn new(limit: usize) -> Self {
+        Self { limit, used: AtomicUsize::new(0) }
+    }
+
+    fn reserve(&self, bytes: usize, is_small: bool) -> bool {
+        let limit = if is_small { self.limit } else { self.limit / 4 * 3 };
+        let fits = |used: usize| used.checked_add(bytes).filter(|after| *after <= limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+}
+
+impl Inbound {
+    /// Takes what has come of the body, of which there are `total` bytes by now.
+    ///
+    /// # Errors
+    /// 429 when the bodies of all requests have too many.
+    fn reserve(&self, bytes: usize, total: usize) -> Result<(), ApiError> {
+        if !self.budget.reserve(bytes, total <= SMALL) {
+            let why =
+                "the bodies of the requests that are being worked on are too large together, please try again later";
+            return Err(ApiError::too_many_requests(why, 1));
+        }
+        self.reserved.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Reads what nobody has read, if it is little and comes soon; false when there may be more.
+    pub(crate) async fn drain(&self, is_expected: bool) -> bool {
+        let Some(mut unread) = self.unread.lock().take() else { return true };
+        // Who waits for a `100 Continue` has sent nothing yet, and may send nothing at all.
+        if is_expected || unread.size_hint().lower() > DRAIN_BYTES as u64 {
+            return false;
+        }
+        let read = async {
+            let mut left = DRAIN_BYTES;
+            while let Some(frame) = unread.frame().await {
+                let length = frame.ok()?.into_data().map_or(0, |data| data.len());
+                left = left.checked_sub(length)?;
+            }
+            Some(())
+        };
+        matches!(tokio::time::timeout(DRAIN_TIMEOUT, read).await, Ok(Some(())))
+    }
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(*self.reserved.get_mut(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for NetworkBody {
+    fn drop(&mut self) {
+        if let (Some(unread), Some(inbound)) = (self.incoming.take(), &self.inbound) {
+            *inbound.unread.lock() = Some(unread);
+        }
+    }
+}
+
+impl NetworkBody {
+    /// The body itself, for who passes it on.
+    pub(crate) fn into_incoming(mut self) -> Option<Incoming> {
+        self.incoming.take()
+    }
+}
+
+impl RequestBody {
+    /// A body that comes over a connection, and what is to be kept until its request is answered.
+    pub(crate) fn network(incoming: Incoming, budget: &Arc<BodyBudget>) -> (Self, Option<Arc<Inbound>>) {
+        let inbound = (!incoming.is_end_stream()).then(|| {
+            let budget = Arc::clone(budget);
+            Arc::new(Inbound { budget, reserved: AtomicUsize::new(0), unread: Mutex::new(None) })
+        });
+        (Self::Network(NetworkBody { incoming: Some(incoming), inbound: inbound.clone() }), inbound)
+    }
+
+    /// Reads it all.
+    ///
+    /// # Errors
+    /// 413 when it is larger than [`LIMIT`], 429 when there is no room for it, 400 when the client breaks off, 504 when it
+    /// stalls.
+    pub(crate) async fn read(self) -> Result<Bytes, ApiError> {
+        match self {
+            Self::Network(mut body) => {
+                let inbound = body.inbound.clone();
+                match &mut body.incoming {
+                    Some(incoming) => collect(incoming, inbound.as_deref()).await,
+                    None => Ok(Bytes::new()),
+                }
+            }
+            Self::Local(body) => collect(body, None).await,
+        }
+    }
+}
+
+async fn collect<B>(body: B, inbound: Option<&Inbound>) -> Result<Bytes, ApiError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
+    if body.size_hint().lower() > LIMIT as u64 {
+        return Err(too_large());
+    }
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let mut body = std::pin::pin!(body);
+    let mut first: Option<Bytes> = None;
+    let mut rest = BytesMut::new();
+    loop {
+        let Ok(frame) = tokio::time::timeout(STALL, body.frame()).await else {
+            return Err(ApiError::timeout("the request body did not arrive in time", 0));
+        };
+        let data = match frame {
+            None => break,
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            Some(Err(error)) => return Err(ApiError::bad_request(format!("cannot read the request body: {error}"))),
+        };
+        let had = first.as_ref().map_or(rest.len(), Bytes::len);
+        let total = had + data.len();
+        if total > LIMIT {
+            return Err(too_large());
+        }
+        if let Some(inbound) = inbound {
+            inbound.reserve(data.len(), total)?;
+        }
+        // One frame is the rule: it is passed on without a copy.
+        match first.take() {
+            None if rest.is_empty() => first = Some(data),
+            Some(before) => {
+                rest.reserve(before.len() + data.len());
+                rest.extend_from_slice(&before);
+                rest.extend_from_slice(&data);
+            }
+            None => rest.extend_from_slice(&data),
+        }
+    }
+    Ok(first.unwrap_or_else(|| rest.freeze()))
+}
+
+fn too_large() -> ApiError {
+    ApiError::too_large(format!("limit is {LIMIT}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_refused() {
+        for (size, fits) in [(0, true), (1, true), (LIMIT, true), (LIMIT + 1, false)] {
+            let body = kube::client::Body::from(vec![b' '; size]);
+            assert_eq!(RequestBody::Local(body).read().await.is_ok(), fits, "{size}");
+            let chunks = futures::stream::iter((0..size / 1_000_000 + 1).map(move |n| {
+                let chunk = size.saturating_sub(n * 1_000_000).min(1_000_000);
+                Ok::<_, std::io::Error>(http_body::Frame::data(Bytes::from(vec![b' '; chunk])))
+            }));
+            let read = collect(http_body_util::StreamBody::new(chunks), None).await;
+            assert_eq!(read.map(|bytes| bytes.len()).ok(), fits.then_some(size), "{size} in chunks");
+        }
+    }
+
+    #[test]
+    fn the_last_quarter_is_for_small_bodies() {
+        let budget = Arc::new(BodyBudget::new(1_000_000));
+        let inbound = |bytes: usize| {
+            let inbound =
+                Inbound { budget: Arc::clone(&budget), reserved: AtomicUsize::new(0), unread: Mutex::new(None) };
+            inbound.reserve(bytes, bytes).map(|()| inbound)
+        };
+        let large = inbound(750_000).unwrap();
+        assert_eq!(inbound(SMALL + 1).err().unwrap().code, 429);
+        let small: Vec<_> = (0..3).map(|_| inbound(SMALL).unwrap()).collect();
+        assert!(inbound(SMALL).is_err());
+        drop(large);
+        drop(small);
+        inbound(750_000).unwrap();
+    }
+}

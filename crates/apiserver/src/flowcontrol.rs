@@ -1,0 +1,160 @@
+//! Priority and fairness: how many requests the server works on at once, and whose turn it is (KEP-1040).
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`flow_schema`] | which FlowSchema a request matches |
+//! | [`priority_level`] | the seats of each PriorityLevelConfiguration, those of its own and those it borrows |
+//! | [`queue_set`] | requests that wait for a seat, in queues that get their turns fairly |
+//! | [`shuffle_sharding`] | which queues a flow may wait in |
+//! | [`work_estimator`] | how many seats a request takes |
+//! | [`controller`] | follows the objects, keeps those that every cluster has, and says in their status which level is missing |
+//!
+//! Requests over the network pass it. Components in this process do not: what they do at once is bounded by themselves, and one
+//! that waited behind a client's requests would hold up what makes room for these. As upstream, what lasts (`exec`, `attach`,
+//! `portforward`, `proxy`, `log`) passes beside it, and a watch has its seat only until it has begun.
+//!
+//! Deviations: a level borrows at once what others lend and do not use (upstream computes the limits anew every ten seconds), and
+//! queues are served by the number of seats that were given, not by the time that these were taken.
+
+mod controller;
+mod flow_schema;
+mod metrics;
+mod priority_level;
+mod queue_set;
+mod shuffle_sharding;
+mod work_estimator;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use machinery::Verb;
+use machinery::status::ApiError;
+use prometheus_client::collector::Collector;
+use registry::{Registry, User};
+use store::Store;
+
+use flow_schema::Table;
+use metrics::Metrics;
+pub(crate) use priority_level::Seat;
+
+const FLOW_SCHEMA_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const PRIORITY_LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
+/// After how many seconds somebody who was rejected may try again.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// What of a request it is classified by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestDigest<'a> {
+    pub(crate) user: &'a User,
+    pub(crate) verb: Verb<'a>,
+    pub(crate) target: Target<'a>,
+}
+
+/// What a request is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// Objects of the API.
+    Resource { group: &'a str, resource: &'a str, subresource: &'a str, namespace: &'a str },
+    /// Any other path.
+    Path(&'a str),
+}
+
+/// How a list or a watch was asked for, as far as it says what it costs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ListOptions {
+    /// Whether it is about one object.
+    pub(crate) single: bool,
+    /// At most so many objects; 0 is all.
+    pub(crate) limit: u64,
+    /// Whether a watch begins with what is there.
+    pub(crate) send_initial_events: bool,
+}
+
+/// Priority and fairness of a server.
+pub(crate) struct FlowControl {
+    store: Store,
+    /// How many seats there are.
+    seats: u32,
+    /// How long a request may wait for one.
+    wait: Duration,
+    table: Arc<ArcSwap<Table>>,
+    metrics: Metrics,
+}
+
+impl FlowControl {
+    /// With what is stored of the objects now, and `seats` for requests that are not exempt.
+    pub(crate) fn new(store: &Store, seats: u32, wait: Duration) -> Self {
+        let metrics = Metrics::default();
+        let table = Table::new(store, seats, None, &metrics);
+        Self { store: store.clone(), seats, wait, table: Arc::new(ArcSwap::from_pointee(table)), metrics }
+    }
+
+    /// Takes in what has become of the objects.
+    pub(crate) fn reload(&self) {
+        let before = self.table.load_full();
+        self.table.store(Arc::new(Table::new(&self.store, self.seats, Some(&before), &self.metrics)));
+    }
+
+    /// Follows the objects; ends with the task.
+    pub(crate) async fn run(&self, registry: &Registry) {
+        controller::run(self, registry).await;
+    }
+
+    /// What `/metrics` says of it.
+    pub(crate) fn collector(&self) -> Box<dyn Collector> {
+        self.metrics.collector(Arc::clone(&self.table))
+    }
+
+    /// Waits for the seats that a request takes. How it was classified is in `classification` even when it gets none.
+    ///
+    /// # Errors
+    /// 429 when it has waited long enough, or may not wait.
+    pub(crate) async fn acquire(
+        &self,
+        digest: &RequestDigest<'_>,
+        options: &ListOptions,
+        classification: &mut Option<Classification>,
+    ) -> Result<Seat, ApiError> {
+        let (schema, flow) = {
+            let table = self.table.load();
+            // The mandatory schemas are always there; without them nothing would be let in.
+            let Some(schema) = table.classify(digest).cloned() else {
+                return Err(too_many_requests());
+            };
+            let flow = table.flow(&schema, digest);
+            (schema, flow)
+        };
+        let level = schema.level();
+        *classification = Some(Classification { flow_schema: schema.uid.clone(), priority_level: level.uid.clone() });
+        let width = work_estimator::width(&self.store, digest, options, level.max_width());
+        let started = Instant::now();
+        Seat::acquire(&schema, flow, width, self.wait).await.map_err(|rejection| {
+            schema.metrics.rejected(rejection.reason(), started.elapsed());
+            too_many_requests()
+        })
+    }
+}
+
+fn too_many_requests() -> ApiError {
+    ApiError::too_many_requests("Too many requests, please try again later.", RETRY_AFTER_SECONDS)
+}
+
+/// How a request was classified, for the headers of its response.
+#[derive(Debug, Clone)]
+pub(crate) struct Classification {
+    flow_schema: HeaderValue,
+    priority_level: HeaderValue,
+}
+
+impl Classification {
+    /// Says it in a response. The names stay the administrator's secret, as upstream has it.
+    pub(crate) fn set_headers(self, headers: &mut HeaderMap<HeaderValue>) {
+        headers.insert(FLOW_SCHEMA_UID, self.flow_schema);
+        headers.insert(PRIORITY_LEVEL_UID, self.priority_level);
+    }
+}

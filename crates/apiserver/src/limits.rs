@@ -1,0 +1,29 @@
+//! What requests may take together.
+
+use std::time::Duration;
+
+/// What requests may take of the server, all together and each.
+#[derive(Debug, Clone)]
+pub struct RequestLimits {
+    /// How many requests that are not exempt run at once: upstream's `--max-requests-inflight` and
+    /// `--max-mutating-requests-inflight`, 400 and 200, together.
+    pub seats: u32,
+    /// How long a request may take that is not a watch, a log or a connection; upstream's `--request-timeout`.
+    pub timeout: Duration,
+    /// How many bytes the bodies of all requests may have that are being worked on.
+    pub body_bytes: usize,
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self { seats: 600, timeout: Duration::from_secs(60), body_bytes: 128 * 1024 * 1024 }
+    }
+}
+
+impl RequestLimits {
+    /// How long a request may wait for its turn: a quarter of its time (upstream: `requestWaitLimit` in apiserver
+    /// `pkg/server/options/recommended.go`).
+    pub(crate) fn wait(&self) -> Duration {
+        self.timeout / 4
+    }
+}

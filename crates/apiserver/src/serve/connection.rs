@@ -1,0 +1,209 @@
+//! One connection: HTTP/1.1 or HTTP/2, until it ends by itself, does nothing for long, or the server stops.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::header::{CONNECTION, EXPECT};
+use http::{HeaderValue, Response};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Limits;
+use super::socket::Socket;
+use crate::authn::User;
+use crate::body::{RequestBody, ResponseBody};
+use crate::lifecycle;
+use crate::server::{ApiServer, Caller};
+
+/// How many streams a client may open and reset at once before the connection ends ("rapid reset", CVE-2023-44487); h2's own
+/// default, which is not to change unnoticed.
+const PENDING_RESETS: usize = 20;
+/// How many streams a client may make the server reset before the connection ends.
+const LOCAL_RESETS: usize = 250;
+
+/// A connection after its handshake.
+pub(super) struct Connection<'a> {
+    pub(super) server: &'a ApiServer,
+    pub(super) limits: &'a Limits,
+    pub(super) user: Option<Arc<User>>,
+}
+
+impl Connection<'_> {
+    /// Serves HTTP/1.1.
+    pub(super) async fn http1(self, stream: TlsStream<TcpStream>) -> hyper::Result<()> {
+        lifecycle::exchange(self.requests_in_turn(stream)).await
+    }
+
+    async fn requests_in_turn(&self, stream: TlsStream<TcpStream>) -> hyper::Result<()> {
+        let lifecycle = &self.server.0.lifecycle;
+        let socket = Socket::new(stream, self.limits.idle);
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.head)
+            .max_buf_size(self.limits.head_bytes.max(8192) as usize)
+            .serve_connection(TokioIo::new(socket), service_fn(|request| self.answer(request)))
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            result = connection.as_mut() => return result,
+            () = lifecycle.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        tokio::select! {
+            result = connection => result,
+            () = lifecycle.killed.cancelled() => Ok(()),
+        }
+    }
+
+    /// Answers a request of HTTP/1.1, behind which the next one can only be read once its body has been.
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+        lifecycle::set_lasts(false);
+        let is_expected = request.headers().contains_key(EXPECT);
+        let (parts, incoming) = request.into_parts();
+        let (body, inbound) = RequestBody::network(incoming, &self.server.0.bodies);
+        let request = Request::from_parts(parts, body);
+        let mut response = self.server.handle(request, self.user.clone(), Caller::Client).await;
+        if let Some(inbound) = inbound
+            && !inbound.drain(is_expected).await
+        {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+
+    /// Serves HTTP/2.
+    pub(super) async fn http2(self, stream: TlsStream<TcpStream>) -> hyper::Result<()> {
+        let lifecycle = &self.server.0.lifecycle;
+        let streams = Arc::new(Streams::default());
+        let executor = Tracked {
+            tasks: lifecycle.tasks.clone(),
+            killed: lifecycle.killed.clone(),
+            streams: Arc::clone(&streams),
+            limit: self.server.request_timeout() * 2,
+        };
+        let (server, user) = (self.server.clone(), self.user);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (server, user) = (server.clone(), user.clone());
+            async move {
+                let (parts, incoming) = request.into_parts();
+                let (body, inbound) = RequestBody::network(incoming, &server.0.bodies);
+                let response = server.handle(Request::from_parts(parts, body), user, Caller::Client).await;
+                drop(inbound);
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let connection = http2::Builder::new(executor)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20))
+            .max_concurrent_streams(self.limits.streams)
+            .max_pending_accept_reset_streams(PENDING_RESETS)
+            .max_local_error_reset_streams(LOCAL_RESETS)
+            .max_header_list_size(self.limits.head_bytes)
+            .initial_stream_window_size(256 * 1024)
+            .initial_connection_window_size(1024 * 1024)
+            .max_send_buf_size(256 * 1024)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            result = connection.as_mut() => return result,
+            () = streams.idle(self.limits.idle) => {
+                connection.as_mut().graceful_shutdown();
+                // What the client has not taken by then it never does.
+                return tokio::time::timeout(self.limits.idle, connection).await.unwrap_or(Ok(()));
+            }
+            () = lifecycle.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        tokio::select! {
+            result = connection => result,
+            () = lifecycle.killed.cancelled() => Ok(()),
+        }
+    }
+}
+
+/// The streams of an HTTP/2 connection.
+struct Streams {
+    open: AtomicUsize,
+    // Never held across an await.
+    last_closed: Mutex<Instant>,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self { open: AtomicUsize::new(0), last_closed: Mutex::new(Instant::now()) }
+    }
+}
+
+impl Streams {
+    /// Waits until there has been no stream for so long. It looks from time to time, so that streams that come and go wake
+    /// nobody.
+    async fn idle(&self, limit: Duration) {
+        loop {
+            let end =
+                if self.open.load(Ordering::Acquire) > 0 { Instant::now() } else { *self.last_closed.lock() } + limit;
+            if end <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(end).await;
+        }
+    }
+}
+
+/// A stream that is open until this is dropped.
+struct Stream(Arc<Streams>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        *self.0.last_closed.lock() = Instant::now();
+        self.0.open.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Runs the streams of an HTTP/2 connection where they can be waited for and ended. One that takes too long ends, so that no
+/// client keeps what it does not read.
+#[derive(Clone)]
+struct Tracked {
+    tasks: TaskTracker,
+    killed: CancellationToken,
+    streams: Arc<Streams>,
+    limit: Duration,
+}
+
+impl<F> Executor<F> for Tracked
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        let (killed, limit) = (self.killed.clone(), self.limit);
+        self.streams.open.fetch_add(1, Ordering::AcqRel);
+        let stream = Stream(Arc::clone(&self.streams));
+        let too_late = async move {
+            tokio::time::sleep(limit).await;
+            if lifecycle::lasts() {
+                std::future::pending::<()>().await;
+            }
+        };
+        self.tasks.spawn(lifecycle::exchange(async move {
+            let _stream = stream;
+            tokio::select! {
+                biased;
+                _ = future => {}
+                () = killed.cancelled() => {}
+                () = too_late => {}
+            }
+        }));
+    }
+}

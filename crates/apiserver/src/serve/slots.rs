@@ -1,0 +1,87 @@
+//! Who may have how many connections.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Limits;
+
+/// Whom a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// The users of this machine.
+    Users,
+    /// Pods, and whoever else reaches the address: they get half of the connections at most, and each of them a few, so that
+    /// they lock out neither the users nor each other.
+    Pods,
+}
+
+/// The connections there may be.
+pub(super) struct Slots {
+    all: Arc<Semaphore>,
+    of_pods: Arc<Semaphore>,
+    peers: Arc<Peers>,
+}
+
+/// How many connections each address has.
+struct Peers {
+    limit: usize,
+    // Never held across an await.
+    connections: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// The place of a connection, which is free again when it is dropped.
+pub(super) struct Slot {
+    _permits: (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>),
+    peer: Option<(Arc<Peers>, IpAddr)>,
+}
+
+impl Slots {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let of_pods = Arc::new(Semaphore::new(limits.connections.div_ceil(2)));
+        let peers = Arc::new(Peers { limit: limits.peer_connections, connections: Mutex::default() });
+        Self { all: Arc::new(Semaphore::new(limits.connections)), of_pods, peers }
+    }
+
+    /// Waits until there may be one more connection.
+    pub(super) async fn acquire(&self, audience: Audience) -> Slot {
+        // The semaphores are never closed, so a permit always comes.
+        let of_pods = match audience {
+            Audience::Pods => Arc::clone(&self.of_pods).acquire_owned().await.ok(),
+            Audience::Users => None,
+        };
+        let all = Arc::clone(&self.all).acquire_owned().await.ok();
+        Slot { _permits: (of_pods, all), peer: None }
+    }
+
+    /// Counts a connection for the address it comes from; false when that has as many as it may have.
+    pub(super) fn count(&self, slot: &mut Slot, audience: Audience, peer: IpAddr) -> bool {
+        if audience == Audience::Users {
+            return true;
+        }
+        let mut connections = self.peers.connections.lock();
+        let count = connections.entry(peer).or_default();
+        if *count >= self.peers.limit {
+            return false;
+        }
+        *count += 1;
+        slot.peer = Some((Arc::clone(&self.peers), peer));
+        true
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Some((peers, peer)) = self.peer.take() else { return };
+        let mut connections = peers.connections.lock();
+        if let Some(count) = connections.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                connections.remove(&peer);
+            }
+        }
+    }
+}

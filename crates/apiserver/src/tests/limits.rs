@@ -1,0 +1,267 @@
+//! What requests and connections may take, and that others are served meanwhile.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::network::{Served, TEST_TIMEOUT, read_all};
+use crate::pki::Credential;
+use crate::{Limits, RequestLimits};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+fn post(path: &str, length: usize) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
+}
+
+fn config_map(name: &str, size: usize) -> String {
+    format!(r#"{{"metadata":{{"name":"{name}"}},"data":{{"a":"{}"}}}}"#, "x".repeat(size))
+}
+
+async fn within<T>(done: impl Future<Output = T>) -> T {
+    tokio::time::timeout(TEST_TIMEOUT, done).await.expect("the server does nothing")
+}
+
+/// The head of the next response on a connection, and its body.
+async fn response(stream: &mut TlsStream<TcpStream>) -> String {
+    let (mut got, mut chunk) = (String::new(), [0; 4096]);
+    let read = async {
+        loop {
+            let length = got.split_once("\r\n\r\n").and_then(|(head, body)| {
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+                Some(body.len() >= length.parse().unwrap())
+            });
+            if length == Some(true) {
+                return;
+            }
+            let count = stream.read(&mut chunk).await.unwrap();
+            assert_ne!(count, 0, "the connection has ended: {got}");
+            got.push_str(&String::from_utf8_lossy(&chunk[..count]));
+        }
+    };
+    within(read).await;
+    got
+}
+
+async fn begin(served: &Served, credential: &Credential, bytes: &[u8]) -> TlsStream<TcpStream> {
+    let mut stream = served.tls(Some(credential), b"http/1.1").await;
+    stream.write_all(bytes).await.unwrap();
+    stream.flush().await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_request_ends_in_time() {
+    let requests = RequestLimits { timeout: Duration::from_millis(300), ..RequestLimits::default() };
+    let served = Served::with(Limits::default(), requests).await;
+    let admin = served.pki.admin().unwrap();
+    let mut stream = begin(&served, &admin, format!("{}{{", post(MAPS, 100)).as_bytes()).await;
+    let reply = within(read_all(&mut stream)).await;
+    assert!(reply.starts_with("HTTP/1.1 504") && reply.contains("connection: close"), "{reply}");
+    assert!(reply.contains("allotted timeout") && reply.contains(r#""reason":"Timeout""#), "{reply}");
+    // What lasts may.
+    let line = format!("GET {MAPS}?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut watch = begin(&served, &admin, line.as_bytes()).await;
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    served.fixture.json(&format!("POST {MAPS}"), 201, &serde_json::json!({ "metadata": { "name": "late" } })).await;
+    let (mut got, mut chunk) = (String::new(), [0; 4096]);
+    let heard = async {
+        while !got.contains("late") {
+            let count = watch.read(&mut chunk).await.unwrap();
+            assert_ne!(count, 0, "{got}");
+            got.push_str(&String::from_utf8_lossy(&chunk[..count]));
+        }
+    };
+    within(heard).await;
+}
+
+#[tokio::test]
+async fn a_client_may_ask_for_less_time() {
+    let served = Served::with(Limits::default(), RequestLimits::default()).await;
+    let admin = served.pki.admin().unwrap();
+    for (timeout, expect) in [("200ms", "504"), ("1h30m0.5s", "201"), ("0", "201"), ("soon", "400"), ("-1s", "400")] {
+        let body = config_map(&format!("a{}", timeout.len()), 10);
+        let path = format!("{MAPS}?timeout={timeout}");
+        let half = expect == "504";
+        let sent = if half { &body[..10] } else { &body };
+        let mut stream = begin(&served, &admin, format!("{}{sent}", post(&path, body.len())).as_bytes()).await;
+        let reply = response(&mut stream).await;
+        assert!(reply.starts_with(&format!("HTTP/1.1 {expect}")), "{timeout}: {reply}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_have_a_budget_together() {
+    let requests = RequestLimits { body_bytes: 1_000_000, ..RequestLimits::default() };
+    let served = Served::with(Limits::default(), requests).await;
+    let admin = served.pki.admin().unwrap();
+    let large = config_map("large", 900_000);
+    let head = post(MAPS, large.len());
+    let stalled = begin(&served, &admin, format!("{head}{}", &large[..600_000]).as_bytes()).await;
+    // Not all of it need have been read yet.
+    let medium = config_map("medium", 300_000);
+    let mut refused = String::new();
+    for _ in 0..100 {
+        let mut stream = begin(&served, &admin, format!("{}{medium}", post(MAPS, medium.len())).as_bytes()).await;
+        refused = response(&mut stream).await;
+        if refused.starts_with("HTTP/1.1 429") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("retry-after: 1"), "{refused}");
+    let small = config_map("small", 1_000);
+    let mut stream = begin(&served, &admin, format!("{}{small}", post(MAPS, small.len())).as_bytes()).await;
+    assert!(response(&mut stream).await.starts_with("HTTP/1.1 201"), "what is small gets in");
+    drop(stalled);
+    let large = config_map("next", 650_000);
+    let taken = async {
+        loop {
+            let mut stream = begin(&served, &admin, format!("{}{large}", post(MAPS, large.len())).as_bytes()).await;
+            if response(&mut stream).await.starts_with("HTTP/1.1 201") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(taken).await;
+}
+
+#[tokio::test]
+async fn who_may_not_is_told_before_the_body_is_read() {
+    let served = Served::with(Limits::default(), RequestLimits::default()).await;
+    let developer = served.pki.client("developer", "jane", "developers").unwrap();
+    // Nothing of the body has come.
+    let mut stream = begin(&served, &developer, post(MAPS, 3_000_000).as_bytes()).await;
+    let reply = within(read_all(&mut stream)).await;
+    assert!(reply.starts_with("HTTP/1.1 403") && reply.contains("connection: close"), "{reply}");
+    let head = post(MAPS, 10).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
+    let mut stream = begin(&served, &developer, head.as_bytes()).await;
+    let reply = within(read_all(&mut stream)).await;
+    assert!(reply.starts_with("HTTP/1.1 403"), "{reply}");
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_does_not_cost_the_answer() {
+    let served = Served::with(Limits::default(), RequestLimits::default()).await;
+    let developer = served.pki.client("developer", "jane", "developers").unwrap();
+    // A small one is read, and the connection goes on.
+    let body = config_map("a", 50_000);
+    let mut stream = served.tls(Some(&developer), b"http/1.1").await;
+    for _ in 0..20 {
+        stream.write_all(format!("{}{body}", post(MAPS, body.len())).as_bytes()).await.unwrap();
+        let reply = response(&mut stream).await;
+        assert!(reply.starts_with("HTTP/1.1 403") && !reply.contains("connection: close"), "{reply}");
+    }
+    // Of a large one the client sends all before it reads.
+    let body = config_map("a", 2_500_000);
+    for round in 0..5 {
+        let mut stream = served.tls(Some(&developer), b"http/1.1").await;
+        let _ = stream.write_all(format!("{}{body}", post(MAPS, body.len())).as_bytes()).await;
+        let reply = within(read_all(&mut stream)).await;
+        assert!(reply.starts_with("HTTP/1.1 403") && reply.contains("connection: close"), "{round}: {reply}");
+    }
+    let admin = served.pki.admin().unwrap();
+    let body = config_map("a", 5_000_000);
+    for round in 0..5 {
+        let mut stream = served.tls(Some(&admin), b"http/1.1").await;
+        let _ = stream.write_all(format!("{}{body}", post(MAPS, body.len())).as_bytes()).await;
+        let reply = within(read_all(&mut stream)).await;
+        assert!(reply.starts_with("HTTP/1.1 413") && reply.contains("RequestEntityTooLarge"), "{round}: {reply}");
+    }
+    served.serves_others().await;
+}
+
+#[tokio::test]
+async fn pods_do_not_lock_out_users_nor_each_other() {
+    let limits = Limits { connections: 8, peer_connections: 3, ..Limits::default() };
+    let served = Served::with(limits, RequestLimits::default()).await;
+    let bridge = served.handle.listen(([127, 0, 0, 2], 0).into()).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(served.tls_to(bridge, None, b"http/1.1").await);
+    }
+    // One address has as many as it may have.
+    let mut refused = TcpStream::connect(bridge).await.unwrap();
+    assert_eq!(within(refused.read(&mut [0])).await.unwrap_or(0), 0);
+    // Others have the rest, up to half of all.
+    let from = async |address: [u8; 4]| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((address, 0).into()).unwrap();
+        socket.connect(bridge).await.unwrap()
+    };
+    let another = from([127, 0, 0, 3]).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut waits = from([127, 0, 0, 4]).await;
+    waits.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(200), waits.read(&mut [0])).await.is_err(), "it has to wait");
+    served.serves_others().await;
+    drop(another);
+    assert_eq!(within(waits.read(&mut [0])).await.unwrap(), 1, "a place is free");
+    drop(held);
+    let taken = async {
+        loop {
+            let mut stream = TcpStream::connect(bridge).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            if matches!(stream.read(&mut [0]).await, Ok(1)) {
+                return;
+            }
+        }
+    };
+    within(taken).await;
+}
+
+type Sender = hyper::client::conn::http2::SendRequest<Empty<Bytes>>;
+
+async fn http2(served: &Served, window: u32) -> (Sender, tokio::task::JoinHandle<hyper::Result<()>>) {
+    let admin = served.pki.admin().unwrap();
+    let io = hyper_util::rt::TokioIo::new(served.tls(Some(&admin), b"h2").await);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let mut builder = hyper::client::conn::http2::Builder::new(executor);
+    let (sender, connection) = builder.initial_stream_window_size(window).handshake(io).await.unwrap();
+    (sender, tokio::spawn(connection))
+}
+
+fn get(served: &Served, path: &str) -> http::Request<Empty<Bytes>> {
+    http::Request::get(format!("https://{}{path}", served.address())).body(Empty::new()).unwrap()
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends() {
+    let limits = Limits { idle: Duration::from_millis(200), ..Limits::default() };
+    let served = Served::with(limits, RequestLimits::default()).await;
+    let (mut sender, connection) = http2(&served, 65_535).await;
+    let mut watch = sender.send_request(get(&served, &format!("{MAPS}?watch=1"))).await.unwrap().into_body();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!connection.is_finished(), "a watch is not idle");
+    let first = tokio::time::timeout(Duration::from_millis(10), watch.frame()).await;
+    drop((first, watch));
+    let _ = within(connection).await;
+}
+
+#[tokio::test]
+async fn who_reads_nothing_keeps_nothing() {
+    let requests = RequestLimits { timeout: Duration::from_millis(700), ..RequestLimits::default() };
+    let served = Served::with(Limits::default(), requests).await;
+    // It is made only once.
+    served.fixture.server.0.non_resource.documents.get(crate::documents::DocumentKey::OpenApiV2);
+    let (mut sender, _connection) = http2(&served, 100).await;
+    let mut body = sender.send_request(get(&served, "/openapi/v2")).await.unwrap().into_body();
+    tokio::time::sleep(Duration::from_millis(2_000)).await;
+    let ended = async {
+        loop {
+            match body.frame().await {
+                Some(Ok(_)) => {}
+                Some(Err(_)) => return true,
+                None => return false,
+            }
+        }
+    };
+    assert!(within(ended).await, "the stream was reset");
+    let list = sender.send_request(get(&served, "/version")).await.unwrap();
+    assert_eq!(list.status(), 200, "the connection goes on");
+}
