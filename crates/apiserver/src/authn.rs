@@ -32,11 +32,12 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
-    /// Whom the request comes from, or whom that acts as, given what the connection says.
+    /// Whom the request comes from, or whom that acts as, given what the connection says. The headers that say so are removed:
+    /// nobody behind this is to pass them on.
     ///
     /// # Errors
     /// 401 for a token that is not good; as [`impersonation::impersonated`].
-    pub(crate) fn authenticate(&self, headers: &HeaderMap, user: Arc<User>) -> Result<Arc<User>, ApiError> {
+    pub(crate) fn authenticate(&self, headers: &mut HeaderMap, user: Arc<User>) -> Result<Arc<User>, ApiError> {
         let user = match bearer(headers).filter(|_| user.is_in(UNAUTHENTICATED)) {
             Some(token) => {
                 let found = self.tokens.authenticate(token, &[], jiff::Timestamp::now());
@@ -47,7 +48,9 @@ impl Authenticator {
             }
             None => user,
         };
-        Ok(impersonation::impersonated(headers, &user, &*self.authorizer)?.unwrap_or(user))
+        let user = impersonation::impersonated(headers, &user, &*self.authorizer)?.unwrap_or(user);
+        headers.remove(AUTHORIZATION);
+        Ok(user)
     }
 }
 

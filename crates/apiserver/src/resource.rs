@@ -87,6 +87,12 @@ pub(crate) fn lasts(subresource: &str) -> bool {
     matches!(subresource, "attach" | "exec" | "log" | "portforward" | "proxy")
 }
 
+/// Whether a request runs something in a pod, or reaches into it.
+pub(crate) fn connects(place: &ResourcePath<'_>) -> bool {
+    let is_connection = matches!(place.subresource, "attach" | "exec" | "portforward");
+    is_connection && place.group.is_empty() && place.resource == "pods"
+}
+
 /// The name authorizers are asked about: that of the path, or the one a list is restricted to by its field selector.
 pub(crate) fn authorized_name<'a>(place: &'a ResourcePath<'_>, query: &Query<'_>, verb: Verb<'_>) -> Cow<'a, str> {
     let by_field = place.name.is_empty() && matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection);

@@ -181,7 +181,7 @@ impl ApiServer {
         caller: Caller,
         report: &mut Report,
     ) -> Result<Answer, ApiError> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         // A second handle on the same bytes, since the parts move on.
         let uri = parts.uri.clone();
         let path = uri.path();
@@ -190,7 +190,7 @@ impl ApiServer {
 
         // Somebody who says nothing is somebody, too; a lie is not.
         let user = user.ok_or_else(ApiError::unauthorized)?;
-        let user = self.0.authenticator.authenticate(&parts.headers, user)?;
+        let user = self.0.authenticator.authenticate(&mut parts.headers, user)?;
         let deadline = Instant::now() + self.timeout(&query)?;
         let Route::Resource(place) = &route else {
             let verb = method_verb(&parts.method);
@@ -224,6 +224,11 @@ impl ApiServer {
             let seat = self.seat(waits, &digest, &options, report).await?;
             let target = Target::Resource { group, version, resource, subresource, namespace, name: &name };
             authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb, target })?;
+            if verb == Verb::Get && resource::connects(place) {
+                // A WebSocket begins with a GET, and is no less than what SPDY begins with a POST (upstream:
+                // `pkg/registry/core/pod/rest/authorize.go`).
+                authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb: Verb::Create, target })?;
+            }
             let user = Arc::clone(&user);
             let request = resource::Request { place, verb, query: &query, parts, user };
             let answer = self.0.handlers.serve(request, body, &mut report.labels).await?;

@@ -16,22 +16,38 @@ const USER: HeaderName = HeaderName::from_static("impersonate-user");
 const GROUP: HeaderName = HeaderName::from_static("impersonate-group");
 const UID: HeaderName = HeaderName::from_static("impersonate-uid");
 const EXTRA: &str = "impersonate-extra-";
+/// What the names of all of them begin with.
+const PREFIX: &str = "impersonate-";
 const AUTHENTICATION: &str = "authentication.k8s.io";
 
-/// Whom `user` acts as, if anybody.
+/// Whom `user` acts as, if anybody. The headers are removed.
 ///
 /// # Errors
 /// 403 when one of the rights is missing, 400 for headers that make no sense.
 pub(super) fn impersonated(
-    headers: &HeaderMap,
+    headers: &mut HeaderMap,
     user: &User,
     authorizer: &dyn Authorizer,
 ) -> Result<Option<Arc<User>>, ApiError> {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(PREFIX)).cloned().collect();
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let other = wanted(headers, user, authorizer)?;
+    for name in names {
+        headers.remove(name);
+    }
+    Ok(other.map(Arc::new))
+}
+
+/// Whom the headers name.
+fn wanted(headers: &HeaderMap, user: &User, authorizer: &dyn Authorizer) -> Result<Option<User>, ApiError> {
     let text = |name: &HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let name = text(&USER).unwrap_or_default();
     if name.is_empty() {
-        if [GROUP, UID].iter().any(|header| headers.contains_key(header)) {
-            return Err(ApiError::bad_request("requested groups or a uid without impersonating a user"));
+        let is_said = |name: &HeaderName| *name == GROUP || name.as_str().starts_with(EXTRA);
+        if headers.keys().any(is_said) || text(&UID).is_some_and(|uid| !uid.is_empty()) {
+            return Err(ApiError::bad_request("requested groups, a uid or extra without impersonating a user name"));
         }
         return Ok(None);
     }
@@ -72,5 +88,5 @@ pub(super) fn impersonated(
     if ![AUTHENTICATED, UNAUTHENTICATED].iter().any(|group| other.is_in(group)) {
         other.groups.push(implied.to_owned());
     }
-    Ok(Some(Arc::new(other)))
+    Ok(Some(other))
 }

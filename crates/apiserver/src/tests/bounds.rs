@@ -314,6 +314,7 @@ async fn no_query_value_is_too_much() {
         "allowWatchBookmarks",
         "sendInitialEvents",
         "watch",
+        "timeout",
         "nonsense",
     ];
     let logs = [
@@ -347,17 +348,22 @@ async fn no_query_value_is_too_much() {
         "limit",
         "sendInitialEvents",
         "allowWatchBookmarks",
+        "timeout",
     ];
+    let commands = ["command", "container", "stdin", "stdout", "stderr", "tty", "timeout"];
     let (list, watch) = (format!("GET {MAPS}?"), format!("GET {MAPS}?watch=1&"));
     let (update, patch, delete) =
         (format!("PUT {MAPS}/m?"), format!("PATCH {MAPS}/m?"), format!("DELETE {MAPS}/m?dryRun=All&"));
     let some = map("m").to_string();
-    let cases: [(&str, &[&str], &str, &str); 11] = [
+    let cases: [(&str, &[&str], &str, &str); 14] = [
         (&list, &lists, JSON, ""),
         ("GET /api/v1/pods?", &lists, JSON, ""),
         ("GET /api/v1/namespaces/default/pods/p?", &lists, JSON, ""),
         ("GET /openapi/v2?", &["hash", "timeout", "pretty"], JSON, ""),
         ("GET /api/v1/namespaces/default/pods/p/log?", &logs, JSON, ""),
+        ("POST /api/v1/namespaces/default/pods/p/exec?command=ls&", &commands, JSON, ""),
+        ("GET /api/v1/namespaces/default/pods/p/attach?stdout=1&", &commands, JSON, ""),
+        ("GET /api/v1/namespaces/default/pods/p/portforward?", &["ports", "timeout"], JSON, ""),
         (&watch, &watches, JSON, ""),
         (&update, &writes, JSON, &some),
         (&patch, &writes, MERGE_PATCH, "{}"),

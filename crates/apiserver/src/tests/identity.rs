@@ -12,12 +12,12 @@ impl Fixture {
         self.ask_as(Some(user), line, &[("content-type", "application/json")], body.to_string()).await
     }
 
-    async fn account(&self, name: &str) {
+    pub(super) async fn account(&self, name: &str) {
         let account = json!({ "metadata": { "name": name } });
         self.json("POST /api/v1/namespaces/default/serviceaccounts", 201, &account).await;
     }
 
-    async fn token(&self, account: &str, spec: Value) -> String {
+    pub(super) async fn token(&self, account: &str, spec: Value) -> String {
         let line = format!("POST /api/v1/namespaces/default/serviceaccounts/{account}/token");
         let answer = self.json(&line, 201, &json!({ "spec": spec })).await;
         answer["status"]["token"].as_str().unwrap().to_owned()
@@ -37,7 +37,7 @@ impl Fixture {
     }
 }
 
-fn claims(token: &str) -> Value {
+pub(super) fn claims(token: &str) -> Value {
     use base64::Engine;
     let part = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
@@ -203,7 +203,37 @@ async fn acting_as_somebody_else_takes_a_right() {
         reply.json()["message"],
         r#"users "bob" is forbidden: User "jane" cannot impersonate resource "users" in API group "" at the cluster scope"#
     );
-    assert_eq!(ask(User::master("admin"), vec![("impersonate-group", "devs")]).await.status, 400);
+    for header in [("impersonate-group", "devs"), ("impersonate-uid", "x"), ("impersonate-extra-scopes", "view")] {
+        let reply = ask(User::master("admin"), vec![header]).await;
+        assert_eq!(reply.status, 400, "{header:?}: {}", reply.text);
+        let reply = ask(User::master("admin"), vec![header, ("impersonate-user", "")]).await;
+        assert_eq!(reply.status, 400, "{header:?}: {}", reply.text);
+    }
+    let reply = ask(User::master("admin"), vec![("impersonate-user", "")]).await;
+    assert_eq!(reply.json()["status"]["userInfo"]["username"], "admin", "no name is nobody else's");
+}
+
+/// To read a pod is not to run something in it, whatever a connection begins with.
+#[tokio::test]
+async fn a_connection_that_begins_with_a_get_takes_the_right_to_create_one() {
+    let fixture = Fixture::new().await;
+    fixture.json("POST /api/v1/namespaces/default/pods", 201, &pod("web", "node1")).await;
+    let connections = json!(["pods/exec", "pods/attach", "pods/portforward", "pods/log", "pods/proxy"]);
+    for (name, verbs) in [("reader", json!(["get"])), ("writer", json!(["get", "create"]))] {
+        let rule = json!({ "verbs": verbs, "apiGroups": [""], "resources": connections });
+        fixture.grant(name, rule, json!({ "kind": "User", "name": name })).await;
+    }
+    let pod = "/api/v1/namespaces/default/pods/web";
+    for line in ["exec?command=ls&stdout=1", "attach?stdout=1", "portforward?ports=80"] {
+        let line = format!("GET {pod}/{line}");
+        let reply = fixture.ask_as(Some(User::new("reader", &[])), &line, &[], "").await;
+        assert_eq!(reply.status, 403, "{line}: {}", reply.text);
+        assert!(reply.text.contains("cannot create resource \\\"pods/"), "{line}: {}", reply.text);
+        let reply = fixture.ask_as(Some(User::new("writer", &[])), &line, &[], "").await;
+        assert_eq!(reply.status, 400, "what is missing is the upgrade: {line}: {}", reply.text);
+    }
+    let reply = fixture.ask_as(Some(User::new("reader", &[])), &format!("GET {pod}/log"), &[], "").await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
 }
 
 #[tokio::test]

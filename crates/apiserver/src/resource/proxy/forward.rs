@@ -34,6 +34,10 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     UPGRADE,
 ];
 
+/// What the headers begin with that say who asks: those of a client of the API server, and those in which it would say so itself
+/// to the APIs it aggregates (upstream: `--requestheader-username-headers` and the like).
+const IDENTITY: [&str; 2] = ["impersonate-", "x-remote-"];
+
 type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Sends the request to `address` under the path `inner`, and answers what comes back. `prefix` is where the outer path
@@ -137,12 +141,17 @@ fn path_and_query(path: &str, query: Option<&str>) -> Result<Uri, ApiError> {
     text.parse().map_err(|error: http::uri::InvalidUri| ApiError::bad_request(error.to_string()))
 }
 
-/// The headers to send: the client's, without its credentials and what is about its connection.
+/// The headers to send: the client's, without its credentials, what says on whose behalf it asks, and what is about its
+/// connection.
 fn outgoing(headers: &HeaderMap, host: &str, uri: &Uri, upgrade: bool) -> HeaderMap {
     let mut out = headers.clone();
     let kept = out.get(UPGRADE).cloned().filter(|_| upgrade);
     clean(&mut out);
     out.remove(AUTHORIZATION);
+    let is_identity = |name: &&HeaderName| IDENTITY.iter().any(|prefix| name.as_str().starts_with(prefix));
+    for name in headers.keys().filter(is_identity) {
+        out.remove(name);
+    }
     if let Some(protocol) = kept {
         out.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         out.insert(UPGRADE, protocol);
@@ -202,6 +211,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("authorization", "Bearer secret"),
+            ("impersonate-user", "jane"),
+            ("impersonate-extra-scopes", "x"),
+            ("x-remote-user", "admin"),
+            ("x-remote-group", "system:masters"),
             ("connection", "X-Mine, Upgrade"),
             ("upgrade", "websocket"),
             ("x-mine", "1"),
