@@ -14,6 +14,7 @@ mod network;
 mod objects;
 mod owner_references;
 mod protobuf;
+mod routes;
 pub(crate) mod support;
 mod undecodable;
 mod watching;

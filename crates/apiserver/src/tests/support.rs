@@ -16,6 +16,7 @@ use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeErro
 use crate::authz::{self, Rbac};
 use crate::body::RequestBody;
 use crate::server::Caller;
+use crate::tokens::TokenKey;
 use crate::webhooks;
 use crate::{AggregatedApi, ApiServer, Dependencies, NodeConnector, RequestLimits, User};
 
@@ -24,6 +25,7 @@ pub(crate) struct Fixture {
     pub(crate) home: tempfile::TempDir,
     pub(crate) server: ApiServer,
     pub(crate) registry: Registry,
+    pub(crate) token_key: Arc<TokenKey>,
 }
 
 /// A response, read to its end.
@@ -90,9 +92,9 @@ impl Fixture {
             limits,
         });
         let key = rcgen::KeyPair::generate().unwrap().serialize_der();
-
-        server.0.tokens.set_key(Arc::new(crate::tokens::TokenKey::from_pkcs8(&key).unwrap()));
-        Self { home, server, registry }
+        let token_key = Arc::new(TokenKey::from_pkcs8(&key).unwrap());
+        server.0.tokens.set_key(Arc::clone(&token_key));
+        Self { home, server, registry, token_key }
     }
 
     /// Asks as an administrator.
