@@ -52,6 +52,44 @@ fn run_attached_with_the_oldest_kubectl() {
     short_commands(&Cluster::start().with_oldest_kubectl());
 }
 
+/// What every cluster has of priority and fairness, and what an administrator adds to it.
+#[test]
+fn flow_schemas_and_priority_levels() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let levels = kubectl(&["get", "prioritylevelconfigurations"]);
+    let lines: Vec<_> = levels.lines().map(words).collect();
+    let header = ["NAME", "TYPE", "NOMINALCONCURRENCYSHARES", "QUEUES", "HANDSIZE", "QUEUELENGTHLIMIT", "AGE"];
+    assert_eq!((lines.len(), lines[0].as_slice()), (9, header.map(str::to_owned).as_slice()), "{levels}");
+    let system = lines.iter().find(|line| line[0] == "system").expect("the level of the system");
+    assert_eq!(system[..6], ["system", "Limited", "30", "64", "6", "50"].map(str::to_owned));
+    cluster.wait("the schemas say that their levels are there", || {
+        let schemas = cluster.kubectl(&["get", "flowschemas", "--no-headers"]).ok();
+        let all = schemas.lines().map(words).collect::<Vec<_>>();
+        (all.len() == 13 && all.iter().all(|line| line[5] == "False")).then_some(())
+    });
+    assert!(kubectl(&["explain", "flowschema.spec.matchingPrecedence"]).contains("integer"));
+    kubectl(&[
+        "annotate",
+        "prioritylevelconfiguration",
+        "workload-low",
+        "--overwrite",
+        "apf.kubernetes.io/autoupdate-spec=false",
+    ]);
+    let patch = r#"{"spec":{"limited":{"nominalConcurrencyShares":50}}}"#;
+    kubectl(&["patch", "prioritylevelconfiguration", "workload-low", "--type=merge", "-p", patch]);
+    let refused = cluster.kubectl(&[
+        "patch",
+        "flowschema",
+        "exempt",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"matchingPrecedence":9}}"#,
+    ]);
+    assert!(refused.stderr.contains("must equal the fixed value"), "{refused}");
+}
+
 #[test]
 fn everyday_commands() {
     let cluster = Cluster::start();

@@ -68,7 +68,7 @@ impl<'a> Query<'a> {
             let why = format!("time: invalid duration {value:?}");
             ApiError::bad_request(format!("invalid timeout specified in the request URL - {why}"))
         })?;
-        // Upstream takes none at all as no wish.
+        // To upstream, too, no time at all says nothing.
         Ok(Some(timeout).filter(|timeout| !timeout.is_zero()))
     }
 

@@ -1,3 +1,5 @@
+//! Tables of what is defaulted, refused and shown.
+
 use serde_json::{Value, json};
 
 use super::flow_schema::FlowSchema;
