@@ -80,18 +80,16 @@ pub(crate) struct FlowControl {
     store: Store,
     /// How many seats there are.
     seats: u32,
-    /// How long a request may wait for one.
-    wait: Duration,
     table: Arc<ArcSwap<Table>>,
     metrics: Metrics,
 }
 
 impl FlowControl {
     /// With what is stored of the objects now, and `seats` for requests that are not exempt.
-    pub(crate) fn new(store: &Store, seats: u32, wait: Duration) -> Self {
+    pub(crate) fn new(store: &Store, seats: u32) -> Self {
         let metrics = Metrics::default();
         let table = Table::new(store, seats, None, &metrics);
-        Self { store: store.clone(), seats, wait, table: Arc::new(ArcSwap::from_pointee(table)), metrics }
+        Self { store: store.clone(), seats, table: Arc::new(ArcSwap::from_pointee(table)), metrics }
     }
 
     /// Takes in what has become of the objects.
@@ -110,7 +108,7 @@ impl FlowControl {
         self.metrics.collector(Arc::clone(&self.table))
     }
 
-    /// Waits for the seats that a request takes. How it was classified is in `classification` even when it gets none.
+    /// Waits for the seats that a request takes, at most for `patience`. How it was classified is in `classification` even when it gets none.
     ///
     /// # Errors
     /// 429 when it has waited long enough, or may not wait.
@@ -118,6 +116,7 @@ impl FlowControl {
         &self,
         digest: &RequestDigest<'_>,
         options: &ListOptions,
+        patience: Duration,
         classification: &mut Option<Classification>,
     ) -> Result<Seat, ApiError> {
         let (schema, flow) = {
@@ -133,7 +132,7 @@ impl FlowControl {
         *classification = Some(Classification { flow_schema: schema.uid.clone(), priority_level: level.uid.clone() });
         let width = work_estimator::width(&self.store, digest, options, level.max_width());
         let started = Instant::now();
-        Seat::acquire(&schema, flow, width, self.wait).await.map_err(|rejection| {
+        Seat::acquire(&schema, flow, width, patience).await.map_err(|rejection| {
             schema.metrics.rejected(rejection.reason(), started.elapsed());
             too_many_requests()
         })

@@ -19,11 +19,3 @@ impl Default for RequestLimits {
         Self { seats: 600, timeout: Duration::from_secs(60), body_bytes: 128 * 1024 * 1024 }
     }
 }
-
-impl RequestLimits {
-    /// How long a request may wait for its turn: a quarter of its time (upstream: `requestWaitLimit` in apiserver
-    /// `pkg/server/options/recommended.go`).
-    pub(crate) fn wait(&self) -> Duration {
-        self.timeout / 4
-    }
-}

@@ -94,7 +94,7 @@ impl ApiServer {
         let Dependencies { registry, nodes, authorizer, extensions, limits } = dependencies;
         let store = registry.store().clone();
         let metrics = Arc::new(Metrics::new(&store));
-        let flow_control = FlowControl::new(&store, limits.seats, limits.wait());
+        let flow_control = FlowControl::new(&store, limits.seats);
         metrics.register(flow_control.collector());
         let tokens = Arc::new(Tokens::new(&registry));
         let aggregated = AggregatedApis::new(extensions);
@@ -191,12 +191,15 @@ impl ApiServer {
         // Somebody who says nothing is somebody, too; a lie is not.
         let user = user.ok_or_else(ApiError::unauthorized)?;
         let user = self.0.authenticator.authenticate(&mut parts.headers, user)?;
-        let deadline = Instant::now() + self.timeout(&query)?;
+        let timeout = self.timeout(&query)?;
+        let deadline = Instant::now() + timeout;
+        // Upstream: `requestWaitLimit` in apiserver `pkg/server/options/recommended.go`.
+        let patience = (caller == Caller::Client).then_some(timeout / 4);
         let Route::Resource(place) = &route else {
             let verb = method_verb(&parts.method);
             let digest = RequestDigest { user: &user, verb, target: flowcontrol::Target::Path(path) };
             let answered = pin!(async {
-                let seat = self.seat(caller == Caller::Client, &digest, &ListOptions::default(), report).await?;
+                let seat = self.seat(patience, &digest, &ListOptions::default(), report).await?;
                 authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb, target: Target::Path(path) })?;
                 let answer = self.0.non_resource.serve(&route, &parts, &query, &user).await?;
                 Ok(answer.map(|body| body.holding(seat, deadline)))
@@ -212,7 +215,7 @@ impl ApiServer {
         let namespace = &*place.namespace;
         let (is_watch, lasts) = (verb == Verb::Watch, resource::lasts(subresource));
         // Upstream, too, lets what lasts pass, but for the beginning of a watch.
-        let waits = caller == Caller::Client && !lasts;
+        let patience = patience.filter(|_| !lasts);
         let answered = pin!(async {
             let target = flowcontrol::Target::Resource { group, resource, subresource, namespace };
             let options = ListOptions {
@@ -221,7 +224,7 @@ impl ApiServer {
                 send_initial_events: query.flag("sendInitialEvents"),
             };
             let digest = RequestDigest { user: &user, verb, target };
-            let seat = self.seat(waits, &digest, &options, report).await?;
+            let seat = self.seat(patience, &digest, &options, report).await?;
             let target = Target::Resource { group, version, resource, subresource, namespace, name: &name };
             authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb, target })?;
             if verb == Verb::Get && resource::connects(place) {
@@ -249,18 +252,16 @@ impl ApiServer {
         Ok(query.timeout()?.map_or(most, |asked| asked.min(most)))
     }
 
-    /// Waits until it is the turn of a request, if it has to.
+    /// Waits until it is the turn of a request, if it has to: without patience it is always its turn.
     async fn seat(
         &self,
-        waits: bool,
+        patience: Option<Duration>,
         digest: &RequestDigest<'_>,
         options: &ListOptions,
         report: &mut Report,
     ) -> Result<Option<Seat>, ApiError> {
-        if !waits {
-            return Ok(None);
-        }
-        self.0.flow_control.acquire(digest, options, &mut report.classification).await.map(Some)
+        let Some(patience) = patience else { return Ok(None) };
+        self.0.flow_control.acquire(digest, options, patience, &mut report.classification).await.map(Some)
     }
 }
 

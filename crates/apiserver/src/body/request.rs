@@ -58,6 +58,12 @@ impl BodyBudget {
         Self { limit, used: AtomicUsize::new(0) }
     }
 
+    /// How many bytes there are now.
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
     fn reserve(&self, bytes: usize, is_small: bool) -> bool {
         let limit = if is_small { self.limit } else { self.limit / 4 * 3 };
         let fits = |used: usize| used.checked_add(bytes).filter(|after| *after <= limit);
