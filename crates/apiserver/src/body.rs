@@ -22,13 +22,9 @@ pub(crate) use request::{BodyBudget, LIMIT, RequestBody};
 pub(crate) struct ResponseBody {
     kind: Kind,
     /// The request has its seats until the body has been taken.
-    held: Option<Held>,
-}
-
-/// The seats of a request, and until when it may have them.
-struct Held {
-    _seat: Seat,
-    until: Instant,
+    _seat: Option<Seat>,
+    /// Until when it has to be taken.
+    until: Option<Instant>,
 }
 
 enum Kind {
@@ -53,7 +49,7 @@ impl ResponseBody {
     /// No body.
     #[must_use]
     pub(crate) const fn empty() -> Self {
-        Self { kind: Kind::Empty, held: None }
+        Self { kind: Kind::Empty, _seat: None, until: None }
     }
 
     /// One piece.
@@ -91,16 +87,24 @@ impl ResponseBody {
         Kind::Stream { stream: caught.boxed(), left }.into()
     }
 
-    /// The same, whose request keeps its seats until it has been taken, which may take until then.
+    /// The same, which breaks off when it has not been taken by then, as upstream does with what takes too long.
     #[must_use]
-    pub(crate) fn holding(self, seat: Option<Seat>, until: Instant) -> Self {
-        Self { held: seat.map(|seat| Held { _seat: seat, until }), ..self }
+    pub(crate) fn ending(self, until: Instant) -> Self {
+        Self { until: Some(until), ..self }
+    }
+
+    /// The same, whose request keeps its seats until it has been taken. Only what is large and was made for this one response is
+    /// worth that: pieces are the store's own bytes, streams are made as they are taken, and what is small is buffered at once.
+    #[must_use]
+    pub(crate) fn holding(self, seat: Option<Seat>) -> Self {
+        let is_large = matches!(&self.kind, Kind::Once(bytes) if bytes.len() > FRAME);
+        Self { _seat: seat.filter(|_| is_large), ..self }
     }
 }
 
 impl From<Kind> for ResponseBody {
     fn from(kind: Kind) -> Self {
-        Self { kind, held: None }
+        Self { kind, _seat: None, until: None }
     }
 }
 
@@ -121,8 +125,7 @@ impl Body for ResponseBody {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if self.held.as_ref().is_some_and(|held| Instant::now() > held.until) {
-            // Upstream, too, breaks off what takes too long.
+        if self.until.is_some_and(|until| Instant::now() > until) {
             return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, "the response took too long"))));
         }
         match &mut self.kind {

@@ -13,7 +13,11 @@
 //! that waited behind a client's requests would hold up what makes room for these. As upstream, what lasts (`exec`, `attach`,
 //! `portforward`, `proxy`, `log`) passes beside it, and a watch has its seat only until it has begun.
 //!
-//! Deviations: a level borrows at once what others lend and do not use (upstream computes the limits anew every ten seconds), and
+//! A seat is for work, not for waiting for a client. Other than upstream, who may not is refused and a body is read before a
+//! request takes its seats, and it gives them back with the head of its response where the rest costs nothing: a client that sends
+//! or reads slowly would take them from all others of its level.
+//!
+//! Further deviations: a level borrows at once what others lend and do not use (upstream computes the limits anew every ten seconds), and
 //! queues are served by the number of seats that were given, not by the time that these were taken.
 
 mod controller;
@@ -38,7 +42,7 @@ use prometheus_client::collector::Collector;
 use registry::{Registry, User};
 use store::Store;
 
-use flow_schema::Table;
+use flow_schema::{FlowSchema, Table};
 use metrics::Metrics;
 pub(crate) use priority_level::Seat;
 
@@ -108,31 +112,31 @@ impl FlowControl {
         self.metrics.collector(Arc::clone(&self.table))
     }
 
-    /// Waits for the seats that a request takes, at most for `patience`. How it was classified is in `classification` even when it gets none.
+    /// The flow that a request belongs to.
+    ///
+    /// # Errors
+    /// 429 when it belongs to none: the mandatory schemas are always there, and without them nothing would be let in.
+    pub(crate) fn classify(&self, digest: &RequestDigest<'_>) -> Result<Flow, ApiError> {
+        let table = self.table.load();
+        let schema = table.classify(digest).cloned().ok_or_else(too_many_requests)?;
+        Ok(Flow { hash: table.flow(&schema, digest), schema })
+    }
+
+    /// Waits for the seats that a request of a flow takes, at most for `patience`.
     ///
     /// # Errors
     /// 429 when it has waited long enough, or may not wait.
     pub(crate) async fn acquire(
         &self,
+        flow: &Flow,
         digest: &RequestDigest<'_>,
         options: &ListOptions,
         patience: Duration,
-        classification: &mut Option<Classification>,
     ) -> Result<Seat, ApiError> {
-        let (schema, flow) = {
-            let table = self.table.load();
-            // The mandatory schemas are always there; without them nothing would be let in.
-            let Some(schema) = table.classify(digest).cloned() else {
-                return Err(too_many_requests());
-            };
-            let flow = table.flow(&schema, digest);
-            (schema, flow)
-        };
-        let level = schema.level();
-        *classification = Some(Classification { flow_schema: schema.uid.clone(), priority_level: level.uid.clone() });
-        let width = work_estimator::width(&self.store, digest, options, level.max_width());
+        let Flow { schema, hash } = flow;
+        let width = work_estimator::width(&self.store, digest, options, schema.level().max_width());
         let started = Instant::now();
-        Seat::acquire(&schema, flow, width, patience).await.map_err(|rejection| {
+        Seat::acquire(schema, *hash, width, patience).await.map_err(|rejection| {
             schema.metrics.rejected(rejection.reason(), started.elapsed());
             too_many_requests()
         })
@@ -143,17 +147,17 @@ fn too_many_requests() -> ApiError {
     ApiError::too_many_requests("Too many requests, please try again later.", RETRY_AFTER_SECONDS)
 }
 
-/// How a request was classified, for the headers of its response.
-#[derive(Debug, Clone)]
-pub(crate) struct Classification {
-    flow_schema: HeaderValue,
-    priority_level: HeaderValue,
+/// A flow: the requests of a schema that its distinguisher does not tell apart.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    schema: Arc<FlowSchema>,
+    hash: u64,
 }
 
-impl Classification {
-    /// Says it in a response. The names stay the administrator's secret, as upstream has it.
-    pub(crate) fn set_headers(self, headers: &mut HeaderMap<HeaderValue>) {
-        headers.insert(FLOW_SCHEMA_UID, self.flow_schema);
-        headers.insert(PRIORITY_LEVEL_UID, self.priority_level);
+impl Flow {
+    /// Says in a response how its request was classified. The names stay the administrator's secret, as upstream has it.
+    pub(crate) fn set_headers(&self, headers: &mut HeaderMap<HeaderValue>) {
+        headers.insert(FLOW_SCHEMA_UID, self.schema.uid.clone());
+        headers.insert(PRIORITY_LEVEL_UID, self.schema.level().uid.clone());
     }
 }

@@ -1,7 +1,7 @@
 //! The server without its sockets: takes a request and who sent it, answers.
 //!
-//! The steps of a request, in order: path → who (401) → is it their turn (429) → may they (403) → what is there (404, 405) → the
-//! handler. Whatever comes in over TLS takes them all; for the in-process client it is always its turn.
+//! The steps of a request, in order: path → who (401) → may they (403) → its body → is it their turn (429) → what is there (404,
+//! 405) → the handler. Whatever comes in over TLS takes them all; for the in-process client it is always its turn.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
@@ -21,7 +21,7 @@ use crate::authn::{Authenticator, User};
 use crate::authz::{self, Attributes, Authorizer, Target};
 use crate::body::{BodyBudget, RequestBody, ResponseBody, panic_text};
 use crate::documents::Documents;
-use crate::flowcontrol::{self, Classification, FlowControl, ListOptions, RequestDigest, Seat};
+use crate::flowcontrol::{self, Flow, FlowControl, ListOptions, RequestDigest, Seat};
 use crate::lifecycle::{self, Lifecycle};
 use crate::limits::RequestLimits;
 use crate::metrics::{Labels, Metrics};
@@ -62,7 +62,8 @@ pub(crate) enum Caller {
 /// What is known of a request once it is answered.
 struct Report {
     labels: Labels,
-    classification: Option<Classification>,
+    /// None of a request that does not wait for its turn.
+    flow: Option<Flow>,
 }
 
 /// The server. Cheap to clone.
@@ -149,10 +150,10 @@ impl ApiServer {
         let _in_flight = self.0.metrics.begin();
         let audit_id = audit_id(request.headers());
         let labels = Labels { verb: method_verb(request.method()), resource: None, subresource: "", code: 200 };
-        let mut report = Report { labels, classification: None };
+        let mut report = Report { labels, flow: None };
         let errors = negotiate::error_encoding(request.headers());
         let outcome = AssertUnwindSafe(self.dispatch(request, user, caller, &mut report)).catch_unwind().await;
-        let Report { mut labels, classification } = report;
+        let Report { mut labels, flow } = report;
         let mut response = match outcome {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => respond::error(&error, errors),
@@ -166,8 +167,8 @@ impl ApiServer {
         let headers = response.headers_mut();
         headers.insert(AUDIT_ID, audit_id);
         headers.entry(CACHE_CONTROL).or_insert(NO_CACHE);
-        if let Some(classification) = classification {
-            classification.set_headers(headers);
+        if let Some(flow) = flow {
+            flow.set_headers(headers);
         }
         labels.code = response.status().as_u16();
         self.0.metrics.answered(&labels, started.elapsed());
@@ -193,16 +194,16 @@ impl ApiServer {
         let user = self.0.authenticator.authenticate(&mut parts.headers, user)?;
         let timeout = self.timeout(&query)?;
         let deadline = Instant::now() + timeout;
-        // Upstream: `requestWaitLimit` in apiserver `pkg/server/options/recommended.go`.
-        let patience = (caller == Caller::Client).then_some(timeout / 4);
         let Route::Resource(place) = &route else {
             let verb = method_verb(&parts.method);
             let digest = RequestDigest { user: &user, verb, target: flowcontrol::Target::Path(path) };
             let answered = pin!(async {
-                let seat = self.seat(patience, &digest, &ListOptions::default(), report).await?;
+                report.flow = self.flow(caller, &digest)?;
                 authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb, target: Target::Path(path) })?;
+                // The documents are there already: once they are found, the seat is free.
+                let _seat = self.seat(report, &digest, &ListOptions::default(), timeout).await?;
                 let answer = self.0.non_resource.serve(&route, &parts, &query, &user).await?;
-                Ok(answer.map(|body| body.holding(seat, deadline)))
+                Ok(answer.map(|body| body.ending(deadline)))
             });
             return within(deadline, answered).await;
         };
@@ -214,8 +215,6 @@ impl ApiServer {
         let ResourcePath { group, version, resource, subresource, .. } = *place;
         let namespace = &*place.namespace;
         let (is_watch, lasts) = (verb == Verb::Watch, resource::lasts(subresource));
-        // Upstream, too, lets what lasts pass, but for the beginning of a watch.
-        let patience = patience.filter(|_| !lasts);
         let answered = pin!(async {
             let target = flowcontrol::Target::Resource { group, resource, subresource, namespace };
             let options = ListOptions {
@@ -224,7 +223,8 @@ impl ApiServer {
                 send_initial_events: query.flag("sendInitialEvents"),
             };
             let digest = RequestDigest { user: &user, verb, target };
-            let seat = self.seat(patience, &digest, &options, report).await?;
+            // Upstream, too, lets what lasts pass, but for the beginning of a watch.
+            report.flow = if lasts { None } else { self.flow(caller, &digest)? };
             let target = Target::Resource { group, version, resource, subresource, namespace, name: &name };
             authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb, target })?;
             if verb == Verb::Get && resource::connects(place) {
@@ -232,12 +232,14 @@ impl ApiServer {
                 // `pkg/registry/core/pod/rest/authorize.go`).
                 authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb: Verb::Create, target })?;
             }
+            let body = if lasts { body } else { body.arrive(verb).await? };
+            let seat = self.seat(report, &digest, &options, timeout).await?;
             let user = Arc::clone(&user);
             let request = resource::Request { place, verb, query: &query, parts, user };
             let answer = self.0.handlers.serve(request, body, &mut report.labels).await?;
-            // What is left of a watch is waiting for events.
-            let seat = seat.filter(|_| !is_watch);
-            Ok(answer.map(|body| body.holding(seat, deadline)))
+            // What is left of what lasts is waiting for something.
+            let may_last = is_watch || lasts;
+            Ok(if may_last { answer } else { answer.map(|body| body.holding(seat).ending(deadline)) })
         });
         if is_watch || lasts {
             lifecycle::set_lasts(caller == Caller::Client || lifecycle::lasts());
@@ -252,16 +254,25 @@ impl ApiServer {
         Ok(query.timeout()?.map_or(most, |asked| asked.min(most)))
     }
 
-    /// Waits until it is the turn of a request, if it has to: without patience it is always its turn.
+    /// The flow of a request that has to wait for its turn.
+    fn flow(&self, caller: Caller, digest: &RequestDigest<'_>) -> Result<Option<Flow>, ApiError> {
+        match caller {
+            Caller::Client => self.0.flow_control.classify(digest).map(Some),
+            Caller::Component => Ok(None),
+        }
+    }
+
+    /// Waits until it is the turn of a request, for a quarter of its time at most (upstream: `requestWaitLimit` in apiserver
+    /// `pkg/server/options/recommended.go`).
     async fn seat(
         &self,
-        patience: Option<Duration>,
+        report: &Report,
         digest: &RequestDigest<'_>,
         options: &ListOptions,
-        report: &mut Report,
+        timeout: Duration,
     ) -> Result<Option<Seat>, ApiError> {
-        let Some(patience) = patience else { return Ok(None) };
-        self.0.flow_control.acquire(digest, options, patience, &mut report.classification).await.map(Some)
+        let Some(flow) = &report.flow else { return Ok(None) };
+        self.0.flow_control.acquire(flow, digest, options, timeout / 4).await.map(Some)
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use machinery::Verb;
 use machinery::status::ApiError;
 use parking_lot::Mutex;
 
@@ -44,6 +45,8 @@ pub(crate) enum RequestBody {
     Network(NetworkBody),
     /// From the in-process client.
     Local(kube::client::Body),
+    /// That has arrived.
+    Whole(Bytes),
 }
 
 /// A body that comes over a connection. What is not read of it when it is dropped stays in its [`Inbound`].
@@ -151,6 +154,20 @@ impl RequestBody {
                 }
             }
             Self::Local(body) => collect(body, None).await,
+            Self::Whole(bytes) => Ok(bytes),
+        }
+    }
+
+    /// Waits until the body of a write has arrived.
+    ///
+    /// # Errors
+    /// As [`RequestBody::read`].
+    pub(crate) async fn arrive(self, verb: Verb<'_>) -> Result<Self, ApiError> {
+        match self {
+            Self::Network(body) if !verb.is_read() && body.inbound.is_some() => {
+                Self::Network(body).read().await.map(Self::Whole)
+            }
+            other => Ok(other),
         }
     }
 }

@@ -1,13 +1,19 @@
 //! Priority and fairness: whose request is let in, who waits, and who is told to come again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use super::support::{Fixture, request};
 use crate::respond::Answer;
 use crate::server::Caller;
-use crate::{RequestLimits, User};
+use crate::{AggregatedApi, AggregatedResource, AggregatedService, RequestLimits, User};
 
 const GROUP: &str = "/apis/flowcontrol.apiserver.k8s.io/v1";
 const JSON: &str = "application/json";
@@ -17,7 +23,7 @@ fn devs(name: &str) -> User {
 }
 
 /// A priority level and a flow schema of the group `devs`, both called `devs`.
-async fn limited(fixture: &Fixture, shares: i32, response: Value) {
+pub(super) async fn limited(fixture: &Fixture, shares: i32, response: Value) {
     let limited = json!({
         "nominalConcurrencyShares": shares, "borrowingLimitPercent": 0, "limitResponse": response,
     });
@@ -39,24 +45,54 @@ async fn limited(fixture: &Fixture, shares: i32, response: Value) {
     fixture.server.0.flow_control.reload();
 }
 
-/// One seat for the group `devs`, and one queue of two.
-async fn one_seat() -> Fixture {
-    let fixture = Fixture::with_limits(RequestLimits {
-        // Of 246 shares.
-        seats: 246,
-        timeout: Duration::from_millis(800),
-        ..RequestLimits::default()
-    });
-    let fixture = fixture.await;
-    let queuing = json!({ "queues": 1, "handSize": 1, "queueLengthLimit": 2 });
-    limited(&fixture, 1, json!({ "type": "Queue", "queuing": queuing })).await;
-    fixture
+/// Answers when the gate lets it.
+struct Slow(Arc<Semaphore>);
+
+#[async_trait]
+impl AggregatedService for Slow {
+    fn resources(&self, _group: &str, _version: &str) -> Arc<[AggregatedResource]> {
+        Arc::new([])
+    }
+
+    async fn call(&self, _request: Request<Bytes>) -> Response<Bytes> {
+        self.0.acquire().await.unwrap().forget();
+        Response::default()
+    }
+}
+
+const SLOW: &str = "GET /apis/slow.example.com/v1/namespaces/default/things";
+
+/// A server where the group `devs` has one seat, and may ask what is slow and read ConfigMaps; and the gate of what is slow.
+async fn one_seat(response: Value) -> (Fixture, Arc<Semaphore>) {
+    let gate = Arc::new(Semaphore::new(0));
+    // Of 246 shares.
+    let limits = RequestLimits { seats: 246, timeout: Duration::from_millis(800), ..RequestLimits::default() };
+    let slow = AggregatedApi { group: "slow.example.com", version: "v1", service: Arc::new(Slow(Arc::clone(&gate))) };
+    let fixture = Fixture::with_limits(limits, vec![slow]).await;
+    limited(&fixture, 1, response).await;
+    let rule = json!({ "verbs": ["*"], "apiGroups": ["*"], "resources": ["things", "configmaps"] });
+    fixture.grant("devs", rule, json!({ "kind": "Group", "name": "devs" })).await;
+    (fixture, gate)
+}
+
+/// One queue, in which two may wait.
+fn short_queue() -> Value {
+    json!({ "type": "Queue", "queuing": { "queues": 1, "handSize": 1, "queueLengthLimit": 2 } })
+}
+
+/// Asks in the background, until the request waits or runs.
+async fn begin(fixture: &Fixture, user: User, line: &str) -> JoinHandle<Answer> {
+    let (server, request) = (fixture.server.clone(), request(line, &[], ""));
+    let asked = tokio::spawn(async move { server.handle(request, Some(user.into()), Caller::Client).await });
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    asked
 }
 
 /// Asks, and keeps the answer as a client does that has not read it.
 async fn unread(fixture: &Fixture, user: User, line: &str) -> Answer {
-    let user = Some(user.into());
-    fixture.server.handle(request(line, &[], ""), user, Caller::Client).await
+    begin(fixture, user, line).await.await.unwrap()
 }
 
 #[tokio::test]
@@ -103,9 +139,8 @@ async fn responses_say_how_their_requests_were_classified() {
 
 #[tokio::test]
 async fn who_gets_no_seat_waits_and_is_told_to_come_again() {
-    let fixture = one_seat().await;
-    let reading = unread(&fixture, devs("jane"), "GET /api").await;
-    assert_eq!(reading.status(), 200);
+    let (fixture, gate) = one_seat(short_queue()).await;
+    let running = begin(&fixture, devs("jane"), SLOW).await;
     // Her second request waits a quarter of its time.
     let reply = fixture.ask_as(Some(devs("jane")), "GET /api", &[], "").await;
     assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, "1"), "{}", reply.text);
@@ -121,11 +156,12 @@ async fn who_gets_no_seat_waits_and_is_told_to_come_again() {
     let asked = (0..4).map(|_| fixture.ask_as(Some(devs("jane")), "GET /api", &[], ""));
     let replies = futures::future::join(futures::future::join_all(asked), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        drop(reading);
+        gate.add_permits(1);
     });
     let mut codes: Vec<_> = replies.await.0.iter().map(|reply| reply.status.as_u16()).collect();
     codes.sort_unstable();
     assert_eq!(codes, [200, 200, 429, 429], "two wait, and there is room for no more");
+    assert_eq!(running.await.unwrap().status(), 200);
     let metrics = fixture.ask("GET /metrics", &[], "").await.text;
     for line in [
         "apiserver_flowcontrol_rejected_requests_total{flow_schema=\"devs\",priority_level=\"devs\",reason=\"time-out\"} 1",
@@ -142,19 +178,17 @@ async fn who_gets_no_seat_waits_and_is_told_to_come_again() {
 
 #[tokio::test]
 async fn a_level_without_queues_rejects_at_once() {
-    let fixture = Fixture::with_limits(RequestLimits { seats: 246, ..RequestLimits::default() }).await;
-    limited(&fixture, 1, json!({ "type": "Reject" })).await;
-    let reading = unread(&fixture, devs("jane"), "GET /api").await;
+    let (fixture, gate) = one_seat(json!({ "type": "Reject" })).await;
+    let running = begin(&fixture, devs("jane"), SLOW).await;
     assert_eq!(fixture.ask_as(Some(devs("bob")), "GET /api", &[], "").await.status, 429);
-    drop(reading);
+    gate.add_permits(1);
+    running.await.unwrap();
     assert_eq!(fixture.ask_as(Some(devs("bob")), "GET /api", &[], "").await.status, 200);
 }
 
 #[tokio::test]
 async fn a_watch_has_its_seat_only_until_it_has_begun() {
-    let fixture = one_seat().await;
-    let rule = json!({ "verbs": ["watch"], "apiGroups": [""], "resources": ["configmaps"] });
-    fixture.grant("watcher", rule, json!({ "kind": "Group", "name": "devs" })).await;
+    let (fixture, _gate) = one_seat(short_queue()).await;
     let mut watches = Vec::new();
     for _ in 0..5 {
         let watch = unread(&fixture, devs("jane"), "GET /api/v1/namespaces/default/configmaps?watch=1").await;
@@ -165,12 +199,22 @@ async fn a_watch_has_its_seat_only_until_it_has_begun() {
 }
 
 #[tokio::test]
-async fn who_reads_too_slowly_loses_the_seat() {
+async fn what_is_large_keeps_its_seat_until_it_has_been_read_and_nothing_for_ever() {
     use http_body_util::BodyExt;
-    let fixture = one_seat().await;
-    let mut reading = unread(&fixture, devs("jane"), "GET /api").await;
+    let (fixture, _gate) = one_seat(json!({ "type": "Reject" })).await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let map = json!({ "metadata": { "name": "m" }, "data": { "a": "x".repeat(100_000) } });
+    fixture.json(&format!("POST {maps}"), 201, &map).await;
+    let asked = async || fixture.ask_as(Some(devs("jane")), "GET /api", &[], "").await.status.as_u16();
+    // A list is made of the store's own bytes.
+    let list = unread(&fixture, devs("jane"), &format!("GET {maps}")).await;
+    assert_eq!((list.status().as_u16(), asked().await), (200, 200));
+    let mut pretty = unread(&fixture, devs("jane"), &format!("GET {maps}/m?pretty=1")).await;
+    assert_eq!((pretty.status().as_u16(), asked().await), (200, 429));
     tokio::time::sleep(Duration::from_millis(900)).await;
-    assert!(reading.body_mut().frame().await.unwrap().is_err(), "it breaks off");
+    assert!(pretty.body_mut().frame().await.unwrap().is_err(), "it breaks off");
+    drop(pretty);
+    assert_eq!(asked().await, 200);
 }
 
 #[tokio::test]

@@ -262,3 +262,33 @@ async fn who_reads_nothing_keeps_nothing() {
     let list = sender.send_request(get(&served, "/version")).await.unwrap();
     assert_eq!(list.status(), 200, "the connection goes on");
 }
+
+/// A seat is for work: who sends slowly takes it from nobody.
+#[tokio::test]
+async fn a_body_on_its_way_has_no_seat() {
+    let requests = RequestLimits { seats: 246, timeout: Duration::from_secs(3), ..RequestLimits::default() };
+    let served = Served::with(Limits::default(), requests).await;
+    // One seat for `devs`, who may write ConfigMaps.
+    super::flow_control::limited(&served.fixture, 1, serde_json::json!({ "type": "Reject" })).await;
+    let rule = serde_json::json!({ "verbs": ["create"], "apiGroups": [""], "resources": ["configmaps"] });
+    served.fixture.grant("devs", rule, serde_json::json!({ "kind": "Group", "name": "devs" })).await;
+    let developer = served.pki.client("developer", "jane", "devs").unwrap();
+    let body = config_map("slow", 1_000);
+    let mut slow = Vec::new();
+    for _ in 0..5 {
+        slow.push(begin(&served, &developer, format!("{}{}", post(MAPS, body.len()), &body[..500]).as_bytes()).await);
+    }
+    let read = async {
+        while served.fixture.server.0.bodies.used() < 5 * 500 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(read).await;
+    let other = config_map("other", 1_000);
+    let mut stream = begin(&served, &developer, format!("{}{other}", post(MAPS, other.len())).as_bytes()).await;
+    let reply = response(&mut stream).await;
+    assert!(reply.starts_with("HTTP/1.1 201"), "{reply}");
+    slow[0].write_all(&body.as_bytes()[500..]).await.unwrap();
+    let reply = response(&mut slow[0]).await;
+    assert!(reply.starts_with("HTTP/1.1 201"), "{reply}");
+}

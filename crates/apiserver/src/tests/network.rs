@@ -31,7 +31,7 @@ impl Served {
     }
 
     pub(super) async fn with(limits: Limits, requests: RequestLimits) -> Self {
-        let fixture = Fixture::with_limits(requests).await;
+        let fixture = Fixture::with_limits(requests, Vec::new()).await;
         let pki = Arc::new(Pki::open(&fixture.home.path().join("pki")).unwrap());
         let config = Config { listen: vec![([127, 0, 0, 1], 0).into()], limits, ..Config::default() };
         let handle = fixture.server.clone().serve(config, Arc::clone(&pki)).await.unwrap();

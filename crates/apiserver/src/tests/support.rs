@@ -56,8 +56,8 @@ impl Fixture {
     }
 
     /// One whose requests may take so much.
-    pub(crate) async fn with_limits(limits: RequestLimits) -> Self {
-        Self::open(Vec::new(), limits, Arc::new(webhooks::Caller), |rbac| rbac).await
+    pub(crate) async fn with_limits(limits: RequestLimits, extensions: Vec<AggregatedApi>) -> Self {
+        Self::open(extensions, limits, Arc::new(webhooks::Caller), |rbac| rbac).await
     }
 
     /// One whose writes are checked by what `wrap` makes of the roles' check, and whose webhooks are all `client`.

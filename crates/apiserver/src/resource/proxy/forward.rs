@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, LOCATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, BodyStream, Empty};
+use http_body_util::{BodyExt as _, BodyStream, Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use machinery::status::ApiError;
@@ -61,6 +61,7 @@ pub(super) async fn forward(
             None => Empty::new().map_err(|never| match never {}).boxed_unsync(),
         },
         RequestBody::Local(body) => body.map_err(Into::into).boxed_unsync(),
+        RequestBody::Whole(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed_unsync(),
     });
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = uri;
