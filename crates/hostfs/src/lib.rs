@@ -8,9 +8,11 @@ mod private;
 mod read;
 mod recorded;
 mod remove;
+mod usage;
 
 pub use beneath::open_beneath;
 pub use private::write_private;
 pub use read::{has_content, read, read_beneath, read_head, read_tail};
 pub use recorded::is_another_folder;
 pub use remove::remove_tree;
+pub use usage::{Usage, usage};
