@@ -244,3 +244,44 @@ fn a_replication_controller_still_does_its_work() {
     kubectl(&["delete", "rc", "old"]);
     cluster.wait("the pods go with it", || cluster.pods("app=old").is_empty().then_some(()));
 }
+
+/// What pods may take of the disk, how many processes they may have, and what they may set in the kernel.
+#[test]
+fn pods_keep_to_their_limits() {
+    let cluster = Cluster::start();
+    let pod = |name: &str, script: &str, container: &str, more: &str| {
+        cluster.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{restartPolicy: Never, containers: [{{name: c, \
+             image: '{BUSYBOX}', command: [sh, -c, '{script}'], {container}}}], {more}}}}}"
+        ));
+    };
+    let fill = |path: &str| format!("head -c 3000000 /dev/zero >{path}; sleep 3600");
+    let mount = "volumeMounts: [{name: v, mountPath: /v}]";
+    pod("volume", &fill("/v/x"), mount, "volumes: [{name: v, emptyDir: {sizeLimit: 1Mi}}]");
+    pod("layer", &fill("/x"), "resources: {limits: {ephemeral-storage: 1Mi}}", "");
+    pod("fine", &fill("/v/x"), mount, "volumes: [{name: v, emptyDir: {sizeLimit: 8Mi}}]");
+    let forks = "i=0; while [ $i -lt 10000 ]; do sleep 3600 & i=$((i+1)); done; echo unlimited";
+    pod("forks", forks, "resources: {limits: {memory: 2Gi}}", "");
+    let sysctls = |name: &str| format!("securityContext: {{sysctls: [{{name: {name}, value: '0'}}]}}");
+    pod(
+        "safe",
+        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start",
+        "",
+        &sysctls("net.ipv4.ip_unprivileged_port_start"),
+    );
+    pod("unsafe", "true", "", &sysctls("kernel.msgmax"));
+    let state = "{.status.phase} {.status.reason}";
+    cluster.wait_for("pod/unsafe", state, "Failed SysctlForbidden");
+    cluster.wait_for("pod/safe", "{.status.phase}", "Succeeded");
+    cluster.wait_for("pod/forks", "{.status.phase}", "Failed");
+    assert!(!cluster.kubectl(&["logs", "forks"]).ok().contains("unlimited"));
+    // The disk is counted once a minute.
+    let evicted = |name: &str, message: &str| {
+        let is = || (cluster.field(&format!("pod/{name}"), state) == "Failed Evicted").then_some(());
+        let _ = coracle_tests::wait(is);
+        cluster.wait_for(&format!("pod/{name}"), "{.status.message}", message);
+    };
+    evicted("volume", "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ");
+    evicted("layer", "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. ");
+    assert_eq!(cluster.field("pod/fine", "{.status.phase}"), "Running");
+}

@@ -56,6 +56,7 @@ impl Kubelets {
             client: self.server.client(User::node(&name), "default"),
             informers: self.informers.clone(),
             runtime: Arc::new(docker) as Arc<dyn Runtime>,
+            measures: Arc::new(kubelet::Kernel),
         };
         let started = kubelet::start(config, deps);
         let kubelet = started.map_err(|error| Error::Component { component: "kubelet", reason: error.to_string() })?;

@@ -187,6 +187,9 @@ pub(crate) fn container(
         cap_drop: non_empty(&config.capabilities_drop),
         readonly_rootfs: config.read_only_root.then_some(true),
         security_opt: security(config),
+        // Docker's own lists where there are none.
+        masked_paths: config.unmasked_proc.then(Vec::new),
+        readonly_paths: config.unmasked_proc.then(Vec::new),
         cpu_shares: resources.cpu_shares,
         cpu_quota: resources.cpu_quota_us,
         cpu_period: resources.cpu_quota_us.map(|_| resources.cpu_period_us.unwrap_or(Resources::PERIOD_US)),
@@ -313,6 +316,8 @@ fn security(config: &ContainerConfig) -> Option<Vec<String>> {
         Seccomp::Unconfined => options.push("seccomp=unconfined".to_owned()),
         Seccomp::Profile(json) => options.push(format!("seccomp={json}")),
     }
+    options.extend(config.app_armor.iter().map(|profile| format!("apparmor={profile}")));
+    options.extend(config.se_linux.iter().map(|label| format!("label={label}")));
     (!options.is_empty()).then_some(options)
 }
 

@@ -14,7 +14,7 @@
 //! | `helper` | a container that changes the machine's network where this process may not |
 //! | `pods`, `create`, `inspect`, `container_index` | containers: making, finding, ending them |
 //! | `image`, `reference` | images |
-//! | `events`, `logs`, `stats` | what Docker tells about containers |
+//! | `events`, `logs`, `stats`, `disk_usage` | what Docker tells about containers |
 //! | `exec`, `attach`, `forward`, `stdcopy`, `host` | streams into containers |
 //!
 //! This crate is the only one that imports bollard. It must not know pods as API objects.
@@ -23,6 +23,7 @@ mod attach;
 mod cgroup;
 mod container_index;
 mod create;
+mod disk_usage;
 mod error;
 mod events;
 mod exec;
@@ -60,8 +61,8 @@ use bollard::query_parameters::ListNetworksOptionsBuilder;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use runtime::{
-    Auth, Container, ContainerConfig, Error, EventStream, ExecOutput, Image, Runtime, RuntimeInfo, RuntimeStatus,
-    Sandbox, SandboxConfig, Stats, labels,
+    Auth, Container, ContainerConfig, DiskUsage, Error, EventStream, ExecOutput, Image, Runtime, RuntimeInfo,
+    RuntimeStatus, Sandbox, SandboxConfig, Stats, labels,
 };
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, Streams};
 use tokio::sync::OnceCell;
@@ -354,6 +355,10 @@ impl Runtime for Docker {
     async fn info(&self) -> Result<RuntimeInfo, Error> {
         let info = self.call(CALL_TIMEOUT, self.client().info()).await?;
         let number = |value: Option<i64>| value.and_then(|value| value.try_into().ok());
+        let options = info.security_options.unwrap_or_default();
+        // `name=seccomp,profile=default`
+        let secures =
+            |name: &str| options.iter().any(|option| option.split(',').next() == Some(&format!("name={name}")));
         let architecture = info.architecture.unwrap_or_default();
         Ok(RuntimeInfo {
             name: "docker".to_owned(),
@@ -372,6 +377,8 @@ impl Runtime for Docker {
             cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
             cgroup_version: info.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
             root_dir: info.docker_root_dir.unwrap_or_default(),
+            user_namespaces: secures("userns") || secures("rootless"),
+            app_armor: secures("apparmor"),
         })
     }
 
@@ -472,5 +479,9 @@ impl Runtime for Docker {
 
     async fn stats(&self, id: &str) -> Result<Stats, Error> {
         stats::read(self, checked(id)?).await
+    }
+
+    async fn disk_usage(&self, id: &str) -> Result<DiskUsage, Error> {
+        disk_usage::read(self, checked(id)?).await
     }
 }

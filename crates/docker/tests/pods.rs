@@ -290,6 +290,58 @@ async fn statistics_of_a_running_container() {
     .await;
 }
 
+#[tokio::test]
+async fn what_a_container_takes_of_the_disk() {
+    with(async |fixture: Fixture| {
+        let sandbox = fixture.sandbox("web").await;
+        let script = "dd if=/dev/zero of=/file bs=1000000 count=3; sleep 1000";
+        let id = fixture.run_script(&sandbox, "main", script).await;
+        let usage = eventually(async || {
+            let usage = fixture.docker.disk_usage(&id).await.unwrap();
+            (usage.writable_layer_bytes >= 3_000_000 && usage.log_bytes > 0).then_some(usage)
+        })
+        .await;
+        assert!(usage.bytes() < 4_000_000, "{usage:?}");
+        assert!(matches!(fixture.docker.disk_usage("none").await, Err(Error::NotFound(_))));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_fork_bomb_ends_at_its_limit() {
+    with(async |fixture: Fixture| {
+        let sandbox = fixture.sandbox("web").await;
+        let config = ContainerConfig {
+            resources: Resources { pids_limit: Some(20), ..Resources::default() },
+            ..fixture.container_config(&sandbox, "main", "while true; do sleep 1000 & done")
+        };
+        let id = fixture.run(&sandbox, &config).await;
+        // The shell gives up when it cannot fork any more.
+        match fixture.exited(&id).await {
+            ContainerState::Exited { exit_code, .. } => assert_ne!(exit_code, 0),
+            other => panic!("{other:?}"),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn masks_of_proc_can_be_left_out() {
+    with(async |fixture: Fixture| {
+        let sandbox = fixture.sandbox("web").await;
+        for (name, unmasked_proc, code) in [("masked", false, 0), ("unmasked", true, 1)] {
+            // Docker puts a device in its place.
+            let config = fixture.container_config(&sandbox, name, "[ -c /proc/keys ]");
+            let id = fixture.run(&sandbox, &ContainerConfig { unmasked_proc, ..config }).await;
+            match fixture.exited(&id).await {
+                ContainerState::Exited { exit_code, .. } => assert_eq!(exit_code, code, "{name}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    })
+    .await;
+}
+
 /// What a kubelet without the right to mount does for a `subPath`.
 #[tokio::test]
 async fn an_open_directory_is_mounted_whatever_its_path_has_become() {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use machinery::well_known::{CLUSTER_DOMAIN, MAX_PODS, RESOLV_CONF};
 use tokio::sync::watch;
 
+use crate::eviction::signals::Thresholds;
+
 /// Whether pods have the network that they should.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum NetworkState {
@@ -71,6 +73,16 @@ pub struct Config {
     pub runtime_status_period: Duration,
     /// A runtime that has not answered the check for so long is down, and the node not Ready.
     pub runtime_status_timeout: Duration,
+    /// Below which amounts the node is under pressure, and pods are evicted (upstream: `evictionHard`).
+    pub eviction_hard: Thresholds,
+    /// How often the machine is looked at for it. A disk that fills is looked at more often.
+    pub eviction_monitoring_period: Duration,
+    /// How long the node stays under pressure after its cause is gone (upstream: `evictionPressureTransitionPeriod`).
+    pub eviction_pressure_transition_period: Duration,
+    /// How often the disk is counted that pods with limits take (upstream: `volumeStatsAggPeriod`).
+    pub volume_stats_period: Duration,
+    /// Most processes and threads of each container (upstream: `podPidsLimit`, without a limit unless set).
+    pub pod_pids_limit: Option<i64>,
 }
 
 impl Config {
@@ -103,6 +115,13 @@ impl Config {
             // Upstream: `updateRuntimeUp` and `maxWaitForContainerRuntime` in `pkg/kubelet/kubelet.go`.
             runtime_status_period: Duration::from_secs(5),
             runtime_status_timeout: Duration::from_secs(30),
+            eviction_hard: Thresholds::default(),
+            // Upstream: `evictionMonitoringPeriod` in `pkg/kubelet/kubelet.go`.
+            eviction_monitoring_period: Duration::from_secs(10),
+            eviction_pressure_transition_period: Duration::from_secs(300),
+            volume_stats_period: Duration::from_secs(60),
+            // Enough for the largest programs, and far from what a machine can bear: what OpenShift sets.
+            pod_pids_limit: Some(4096),
         }
     }
 }

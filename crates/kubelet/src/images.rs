@@ -9,6 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use runtime::{Auth, Error, Image, Runtime};
 use tokio_util::sync::CancellationToken;
 
+use crate::image_gc::PulledImages;
 use crate::time::go_duration;
 use crate::types::waiting::{Waiting, WaitingReason};
 
@@ -74,15 +75,16 @@ const OFFLINE: Duration = Duration::from_secs(30);
 /// The images of one node.
 pub(crate) struct Images {
     runtime: Arc<dyn Runtime>,
+    pulled: PulledImages,
     run_local_when_offline: bool,
     /// Registries that were out of reach, and since when.
     offline: Mutex<HashMap<String, Instant>>,
 }
 
 impl Images {
-    /// Images of `runtime`.
-    pub(crate) fn new(runtime: Arc<dyn Runtime>, run_local_when_offline: bool) -> Self {
-        Self { runtime, run_local_when_offline, offline: Mutex::default() }
+    /// Images of `runtime`; `pulled` is told of those that were not here before.
+    pub(crate) fn new(runtime: Arc<dyn Runtime>, pulled: PulledImages, run_local_when_offline: bool) -> Self {
+        Self { runtime, pulled, run_local_when_offline, offline: Mutex::default() }
     }
 
     /// Makes sure that the image of `container` is present. `tell` is called as things happen. The error is what the
@@ -136,6 +138,7 @@ impl Images {
         auth: Option<Auth>,
         tell: &(impl Fn(Note) + Sync),
     ) -> Result<Image, Waiting> {
+        let before = local.clone();
         let local = local.filter(|_| self.run_local_when_offline);
         let offline = |message: &str| {
             let message = format!(
@@ -156,6 +159,7 @@ impl Images {
         let error = match self.runtime.pull_image(name, auth).await {
             Ok(_) => match self.runtime.image(name).await {
                 Ok(Some(image)) => {
+                    self.pulled.note(before.as_ref(), &image).await;
                     let (took, size) = (go_duration(begun.elapsed()), image.size);
                     let message = format!(
                         "Successfully pulled image \"{name}\" in {took} ({took} including waiting). Image size: {size} bytes."

@@ -19,7 +19,9 @@
 //! A pod that completed stays `Terminated`, with its containers for their logs, until somebody deletes it. Whatever the
 //! runtime has of pods that the API does not know is ended and removed, once the API has told what it knows.
 //!
-//! Inside, a module imports only those further right: `pods` → [`pod`] → `shared` → what a pod is made with (`images`, `objects`,
+//! What runs on a machine that is short of something is ended, and what a pod may not use: `eviction`.
+//!
+//! Inside, a module imports only those further right: `eviction` → `pods` → [`pod`] → `admission` → `shared` → what a pod is made with (`images`, `objects`,
 //! `pleg`, `container`, `volumes`) → [`values`] and [`types`].
 //!
 //! Fake nodes, which are objects without a machine, are kept by [`fake_node`].
@@ -35,15 +37,19 @@
 //! that each pod is looked at once in [`Config::sync_period`], and the Node object is compared with what the API has of it,
 //! not with what was written last.
 
+mod admission;
 mod api;
 mod backoff;
 mod config;
 mod container;
+mod eviction;
 pub mod fake_node;
 mod health;
 mod hooks;
+mod image_gc;
 mod images;
 mod mailbox;
+mod measures;
 mod node;
 mod objects;
 mod pleg;
@@ -66,7 +72,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use informer::{Informer, Informers, Recorder};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use runtime::Runtime;
@@ -75,6 +81,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, NetworkState};
+pub use eviction::signals::Thresholds;
+pub use measures::{Amount, FileSystem, Kernel, Measurement, Measures};
 
 use crate::objects::Objects;
 use crate::pods::Pods;
@@ -89,6 +97,8 @@ pub struct Deps {
     pub informers: Informers,
     /// The containers.
     pub runtime: Arc<dyn Runtime>,
+    /// How much of the machine is left.
+    pub measures: Arc<dyn Measures>,
 }
 
 /// Why a kubelet cannot start.
@@ -124,8 +134,7 @@ pub fn start(config: Config, deps: Deps) -> Result<Handle, Error> {
         .mode(0o700)
         .create(&pods_dir)
         .map_err(|source| Error::StateDir { path: pods_dir.clone(), source })?;
-    let Deps { client, informers, runtime } = deps;
-    let cancel = CancellationToken::new();
+    let (client, cancel) = (deps.client.clone(), CancellationToken::new());
     let node = config.node_name.clone();
     let recorder = Recorder::new(client.clone(), "kubelet", Some(node.clone()));
     let selector = format!("spec.nodeName={node}");
@@ -133,17 +142,16 @@ pub fn start(config: Config, deps: Deps) -> Result<Handle, Error> {
     let informer = Informer::<Pod>::start(Api::all(client.clone()), watch, cancel.clone());
     let shared = Arc::new(Shared::new(
         config,
-        client.clone(),
-        runtime,
-        informers.informer::<Service>(),
+        &deps,
         Objects::new(client, cancel.clone()),
         Reporter::new(recorder, &node),
-        informers.reconciles().reporter::<pod::Worker>(),
+        deps.informers.reconciles().reporter::<pod::Worker>(),
     ));
     let pods = Arc::new(Pods::default());
     let mut tasks = JoinSet::new();
-    tasks.spawn(node::run(Arc::clone(&shared), informers.informer(), cancel.clone()));
+    tasks.spawn(node::run(Arc::clone(&shared), deps.informers.informer(), cancel.clone()));
     tasks.spawn(node::renew(Arc::clone(&shared), cancel.clone()));
+    tasks.spawn(eviction::run(Arc::clone(&shared), Arc::clone(&pods), cancel.clone()));
     tasks.spawn(pods::run(Arc::clone(&shared), Arc::clone(&pods), informer, cancel.clone()));
     let api = Arc::new(api::Api::new(shared, pods));
     Ok(Handle { cancel, tasks, api })

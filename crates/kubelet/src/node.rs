@@ -80,6 +80,7 @@ async fn keep_current(
 ) {
     let mut health = shared.pleg.health();
     let mut network = shared.config.network.clone();
+    let mut pressure = shared.pressure.subscribe();
     let mut keeper =
         Keeper { seen: follow(shared, nodes), shared: Arc::clone(shared), known: None, reported: None, images: None };
     shared.reporter.node("Starting", "Starting kubelet.");
@@ -88,6 +89,7 @@ async fn keep_current(
     let mut pause = PAUSES.0;
     loop {
         let state = health.borrow_and_update().clone();
+        pressure.mark_unchanged();
         keeper.images.clone_from(&images.borrow_and_update());
         let wait = match keeper.keep(&state).await {
             Ok(()) => {
@@ -110,6 +112,7 @@ async fn keep_current(
                     Err(_) => return,
                 },
                 () = network_changed(&mut network) => break,
+                Ok(()) = pressure.changed() => break,
                 Ok(()) = keeper.seen.changed() => if keeper.observe() { break },
                 Ok(()) = images.changed() => break,
                 () = tokio::time::sleep_until(check_at) => break,
@@ -168,7 +171,8 @@ impl Keeper {
             self.learn(Arc::new(answer));
         }
         let old = node.status.clone().unwrap_or_default();
-        let status = status::compute(&self.shared.config, &machine, health, self.images.as_deref(), &old);
+        let pressure = *self.shared.pressure.borrow();
+        let status = status::compute(&self.shared.config, &machine, health, pressure, self.images.as_deref(), &old);
         let is_same = status::same(&old, &status);
         if !is_same || (due && !is_new) {
             let patch = Patch::Strategic(status::patch(&old, &status));
@@ -216,6 +220,7 @@ impl Keeper {
         let config = &self.shared.config;
         let machine = self.shared.machine();
         let old = NodeStatus::default();
+        let pressure = *self.shared.pressure.borrow();
         let node = Node {
             metadata: ObjectMeta {
                 name: Some(config.node_name.clone()),
@@ -230,7 +235,7 @@ impl Keeper {
                 pod_cidrs: config.pod_cidr.clone().map(|cidr| vec![cidr]),
                 ..NodeSpec::default()
             }),
-            status: Some(status::compute(config, &machine, health, self.images.as_deref(), &old)),
+            status: Some(status::compute(config, &machine, health, pressure, self.images.as_deref(), &old)),
         };
         match api.create(&PostParams::default(), &node).await {
             Err(kube::Error::Api(status)) if status.code == 409 => api.get(&config.node_name).await,

@@ -61,6 +61,19 @@ impl Pods {
         workers.get(uid).map(|entry| entry.view.borrow().clone())
     }
 
+    /// What is known of all pods.
+    pub(crate) fn views(&self) -> Vec<View> {
+        let workers = self.workers();
+        workers.values().map(|entry| entry.view.borrow().clone()).collect()
+    }
+
+    /// Tells the worker of a pod something; nobody, if there is none any more.
+    pub(crate) fn send(&self, uid: &str, message: Message) {
+        if let Some(entry) = self.workers().get(uid) {
+            entry.mailbox.send(message);
+        }
+    }
+
     fn workers(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.workers.lock()
     }

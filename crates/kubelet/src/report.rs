@@ -30,6 +30,11 @@ impl Reporter {
         self.recorder.event(&self.node, EventType::Normal, reason, message);
     }
 
+    /// A bad event of the node.
+    pub(crate) fn node_warning(&self, reason: &str, message: &str) {
+        self.recorder.event(&self.node, EventType::Warning, reason, message);
+    }
+
     /// An event of a pod, or of its container with this name.
     pub(crate) fn pod(&self, desired: &DesiredPod, container: Option<&str>, reason: &str, message: &str) {
         self.event(desired, container, EventType::Normal, reason, message);

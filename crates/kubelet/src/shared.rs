@@ -9,12 +9,16 @@ use k8s_openapi::api::core::v1::Service;
 use kube::Client;
 use machinery::quantity::Quantity;
 use runtime::{Runtime, RuntimeInfo};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
+use crate::Deps;
 use crate::config::Config;
 use crate::container::files::Resolver;
 use crate::container::services;
+use crate::eviction::signals::Pressure;
+use crate::image_gc::PulledImages;
 use crate::images::Images;
+use crate::measures::Measures;
 use crate::objects::Objects;
 use crate::pleg::Pleg;
 use crate::report::Reporter;
@@ -34,6 +38,12 @@ pub(crate) struct Shared {
     pub(crate) client: Client,
     /// The runtime.
     pub(crate) runtime: Arc<dyn Runtime>,
+    /// How much of the machine is left.
+    pub(crate) measures: Arc<dyn Measures>,
+    /// What the node is short of.
+    pub(crate) pressure: watch::Sender<Pressure>,
+    /// The images that were pulled here.
+    pub(crate) pulled: PulledImages,
     /// What the runtime has.
     pub(crate) pleg: Pleg,
     /// Images.
@@ -73,24 +83,27 @@ impl Machine {
 }
 
 impl Shared {
-    /// Puts the parts together.
+    /// Puts the parts together. Blocks for a small file.
     pub(crate) fn new(
         config: Config,
-        client: Client,
-        runtime: Arc<dyn Runtime>,
-        services: Informer<Service>,
+        deps: &Deps,
         objects: Objects,
         reporter: Reporter,
         syncs: ReconcileReporter,
     ) -> Self {
+        let (runtime, services) = (Arc::clone(&deps.runtime), deps.informers.informer::<Service>());
         services.index(BY_NAMESPACE, |service| service.metadata.namespace.clone().into_iter().collect());
+        let pulled = PulledImages::load(&config.state_dir);
         Self {
             pleg: Pleg::new(Arc::clone(&runtime)),
-            images: Images::new(Arc::clone(&runtime), config.run_local_image_when_offline),
+            images: Images::new(Arc::clone(&runtime), pulled.clone(), config.run_local_image_when_offline),
             starts: Semaphore::new(config.parallel_starts.max(1)),
             machine: ArcSwap::default(),
+            measures: Arc::clone(&deps.measures),
+            pressure: watch::Sender::default(),
+            pulled,
             config,
-            client,
+            client: deps.client.clone(),
             runtime,
             objects,
             reporter,

@@ -1,11 +1,13 @@
-//! A container runtime without containers: for tests, and and for fake nodes.
+//! A container runtime without containers, and a machine of invented numbers: for tests, and for fake nodes.
 //!
 //! [`TestRuntime`] keeps sandboxes and containers in memory and behaves as the [`Runtime`] trait promises, at once.
 //! Containers run until they are stopped or [`TestRuntime::exit`] ends them. Every image is present, unless
 //! [`TestRuntime::lose_image`] says otherwise. [`TestRuntime::set_down`] takes the whole runtime away and brings it back.
+//! [`TestMachine`] has as much left of everything as it is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +18,13 @@ use futures::stream;
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use runtime::{
-    Auth, Container, ContainerConfig, ContainerState, Error, Event, EventKind, EventStream, ExecOutput, Image,
-    PodIdentity, Runtime, RuntimeInfo, RuntimeStatus, Sandbox, SandboxConfig, Stats, TerminationReason,
+    Auth, Container, ContainerConfig, ContainerState, DiskUsage, Error, Event, EventKind, EventStream, ExecOutput,
+    Image, PodIdentity, Runtime, RuntimeInfo, RuntimeStatus, Sandbox, SandboxConfig, Stats, TerminationReason,
 };
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, Streams};
 use tokio::sync::{broadcast, watch};
+
+use crate::measures::{Measurement, Measures};
 
 /// Events that a slow reader may lag behind.
 const EVENTS: usize = 4096;
@@ -62,6 +66,10 @@ struct State {
     pulls: BTreeMap<String, Pull>,
     /// Exit codes and outputs of commands, by the command's first word.
     commands: BTreeMap<String, (i32, String)>,
+    /// What containers use, and take of the disk, by `POD/CONTAINER`.
+    usage: BTreeMap<String, (Stats, DiskUsage)>,
+    /// The images in lists.
+    images: Vec<Image>,
     /// What was asked, in order.
     calls: Vec<String>,
 }
@@ -88,6 +96,8 @@ impl TestRuntime {
             cgroup_driver: "none".to_owned(),
             cgroup_version: "2".to_owned(),
             root_dir: String::new(),
+            user_namespaces: false,
+            app_armor: false,
         };
         Self {
             shared: Arc::new(Shared {
@@ -139,6 +149,17 @@ impl TestRuntime {
     pub fn set_command(&self, word: &str, exit_code: i32, output: &str) {
         let result = (exit_code, output.to_owned());
         self.state().commands.insert(word.to_owned(), result);
+    }
+
+    /// Lets the container `name` of the pod called `pod` use so much memory, and take so much of the disk.
+    pub fn set_usage(&self, pod: &str, name: &str, memory: u64, disk: DiskUsage) {
+        let stats = Stats { memory_usage_bytes: memory, memory_working_set_bytes: memory, ..Stats::default() };
+        self.state().usage.insert(format!("{pod}/{name}"), (stats, disk));
+    }
+
+    /// Lets the runtime list these images.
+    pub fn set_images(&self, images: Vec<Image>) {
+        self.state().images = images;
     }
 
     /// Takes the runtime away, or brings it back.
@@ -205,6 +226,12 @@ impl TestRuntime {
         let sandboxes = state.sandboxes.values();
         let mut containers = sandboxes.flat_map(|sandbox| &sandbox.containers);
         containers.find(|container| which(container)).cloned()
+    }
+
+    async fn usage(&self, id: &str) -> Result<(Stats, DiskUsage), Error> {
+        let container = self.container(id).await?.ok_or_else(|| no_container(id))?;
+        let name = format!("{}/{}", container.pod.name, container.name);
+        Ok(self.state().usage.get(&name).cloned().unwrap_or_default())
     }
 
     fn end(&self, id: &str, exit_code: i32) {
@@ -461,11 +488,13 @@ impl Runtime for TestRuntime {
 
     async fn images(&self) -> Result<Vec<Image>, Error> {
         self.answering().await;
-        self.up().map(|_| Vec::new())
+        self.up().map(|state| state.images.clone())
     }
 
     async fn remove_image(&self, reference: &str) -> Result<(), Error> {
         let mut state = self.up()?;
+        state.calls.push(format!("remove image {reference}"));
+        state.images.retain(|image| image.id != reference && !image.repo_tags.iter().any(|tag| tag == reference));
         state.lost.insert(reference.to_owned());
         Ok(())
     }
@@ -532,7 +561,29 @@ impl Runtime for TestRuntime {
     }
 
     async fn stats(&self, id: &str) -> Result<Stats, Error> {
-        self.container(id).await?.ok_or_else(|| no_container(id))?;
-        Ok(Stats { time: Timestamp::now(), ..Stats::default() })
+        let (stats, _) = self.usage(id).await?;
+        Ok(Stats { time: Timestamp::now(), ..stats })
+    }
+
+    async fn disk_usage(&self, id: &str) -> Result<DiskUsage, Error> {
+        let (_, disk) = self.usage(id).await?;
+        Ok(disk)
+    }
+}
+
+/// A machine that has as much left of everything as it is told. Cheap to clone; all clones are the same machine.
+#[derive(Debug, Clone, Default)]
+pub struct TestMachine(Arc<Mutex<Measurement>>);
+
+impl TestMachine {
+    /// Sets what is left.
+    pub fn set(&self, measurement: Measurement) {
+        *self.0.lock() = measurement;
+    }
+}
+
+impl Measures for TestMachine {
+    fn measure(&self, _state_dir: &Path, _root_dir: Option<&Path>) -> Measurement {
+        *self.0.lock()
     }
 }

@@ -25,7 +25,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Pod, Volume};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume};
 
 pub(crate) use mounts::mounts;
 pub(crate) use payload::Sources;
@@ -92,6 +92,16 @@ impl PodDirectory {
         directory.join(attempt.to_string())
     }
 
+    /// Where the `emptyDir` volumes are.
+    pub(crate) fn empty_dirs(&self) -> PathBuf {
+        self.0.join("volumes/kubernetes.io~empty-dir")
+    }
+
+    /// Where the `emptyDir` volume `name` is.
+    pub(crate) fn empty_dir(&self, name: &str) -> PathBuf {
+        self.empty_dirs().join(name)
+    }
+
     /// Where parts of volumes are bound for a container that is being started.
     fn sub_paths(&self, container: &str) -> PathBuf {
         self.0.join("volume-subpaths").join(container)
@@ -112,7 +122,7 @@ impl PodDirectory {
             let mounting = match claim::name_of(sources.pod, volume) {
                 Some(name) => self.set_up_claim(sources, volume, &name)?,
                 None => self
-                    .set_up_one(sources, volume)
+                    .set_up_one(sources, spec, volume)
                     .map_err(|message| Error::SetUp { volume: volume.name.clone(), message })?,
             };
             mounted.insert(volume.name.clone(), mounting);
@@ -120,7 +130,7 @@ impl PodDirectory {
         Ok(mounted)
     }
 
-    fn set_up_one(&self, sources: Sources<'_>, volume: &Volume) -> Result<Mounting, String> {
+    fn set_up_one(&self, sources: Sources<'_>, spec: &PodSpec, volume: &Volume) -> Result<Mounting, String> {
         let text = |error: io::Error| error.to_string();
         if let Some(source) = &volume.host_path {
             local::host_path(source)?;
@@ -128,9 +138,10 @@ impl PodDirectory {
         }
         let group = fs_group(sources.pod);
         if let Some(source) = &volume.empty_dir {
-            let path = self.volume("empty-dir", &volume.name);
+            let path = self.empty_dir(&volume.name);
             let fresh = !path.exists();
-            local::empty_dir(&path, source).map_err(text)?;
+            let size = local::memory_size(spec, source, sources.allocatable.memory);
+            local::empty_dir(&path, source, size).map_err(text)?;
             if let (Some(group), true) = (group, fresh) {
                 group::give_to_group(&path, group, false).map_err(text)?;
             }

@@ -2,12 +2,13 @@
 
 mod changes;
 mod common;
+mod eviction;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::Api;
-use coracle_kubelet::test_runtime::{Pull, TestRuntime};
+use coracle_kubelet::test_runtime::{Pull, TestMachine, TestRuntime};
 use coracle_kubelet::{self as kubelet, Config, Deps, Handle};
 use informer::{Informers, Reconciles};
 use serde_json::{Value, json};
@@ -17,8 +18,11 @@ use tokio_util::sync::CancellationToken;
 struct Node {
     api: Api,
     runtime: TestRuntime,
+    /// Under no pressure, until it is told.
+    machine: TestMachine,
     state: tempfile::TempDir,
     sync_period: Duration,
+    pressure_transition_period: Duration,
     kubelet: Option<Handle>,
     reconciles: Reconciles,
 }
@@ -34,9 +38,11 @@ impl Node {
         Self {
             api: Api::new(),
             runtime: TestRuntime::default(),
+            machine: TestMachine::default(),
             state: tempfile::tempdir().unwrap(),
             // What changes is told; nothing here waits to be found.
             sync_period: Duration::from_secs(3600),
+            pressure_transition_period: Duration::from_millis(100),
             kubelet: None,
             reconciles: Reconciles::default(),
         }
@@ -49,9 +55,13 @@ impl Node {
         config.sync_period = self.sync_period;
         config.runtime_status_period = Duration::from_millis(10);
         config.runtime_status_timeout = Duration::from_millis(100);
+        config.eviction_monitoring_period = Duration::from_millis(10);
+        config.eviction_pressure_transition_period = self.pressure_transition_period;
+        config.volume_stats_period = Duration::from_millis(20);
         let informers = Informers::new(client.clone(), CancellationToken::new());
         self.reconciles = informers.reconciles().clone();
-        let deps = Deps { informers, client, runtime: Arc::new(self.runtime.clone()) };
+        let (runtime, measures) = (Arc::new(self.runtime.clone()), Arc::new(self.machine.clone()));
+        let deps = Deps { informers, client, runtime, measures };
         self.kubelet = Some(kubelet::start(config, deps).unwrap());
     }
 

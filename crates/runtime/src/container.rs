@@ -141,6 +141,12 @@ pub struct ContainerConfig {
     pub no_new_privileges: bool,
     /// System call filter.
     pub seccomp: Seccomp,
+    /// AppArmor profile by its name, or `unconfined`; the runtime's own when `None`.
+    pub app_armor: Option<String>,
+    /// SELinux labels that differ from the runtime's: `user:`, `role:`, `type:` or `level:`, and the value.
+    pub se_linux: Vec<String>,
+    /// Show all of `/proc`, writable where the kernel lets it be.
+    pub unmasked_proc: bool,
     /// Limits and shares.
     pub resources: Resources,
     /// Keep standard input open.

@@ -38,7 +38,7 @@ pub use error::Error;
 pub use event::{Event, EventKind};
 pub use image::{Auth, Image};
 pub use sandbox::{PodIdentity, PortMapping, Protocol, Sandbox, SandboxConfig};
-pub use stats::Stats;
+pub use stats::{DiskUsage, Stats};
 
 /// Events in the order in which they happened. The stream ends after its first error.
 pub type EventStream = BoxStream<'static, Result<Event, Error>>;
@@ -70,6 +70,10 @@ pub struct RuntimeInfo {
     pub cgroup_version: String,
     /// Directory where the runtime keeps images and containers; empty when it is on another machine.
     pub root_dir: String,
+    /// Whether containers run in a user namespace that is not the machine's.
+    pub user_namespaces: bool,
+    /// Whether containers are confined by AppArmor, by the runtime's own profile unless another is asked for.
+    pub app_armor: bool,
 }
 
 /// Whether a runtime can do its work, as CRI's `RuntimeStatus`.
@@ -176,4 +180,7 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// What a running container has used so far.
     async fn stats(&self, id: &str) -> Result<Stats, Error>;
+
+    /// What a container takes of the disk. Counts files, so that it can take seconds.
+    async fn disk_usage(&self, id: &str) -> Result<DiskUsage, Error>;
 }

@@ -1,4 +1,4 @@
-//! What a container has used.
+//! What a container has used, and takes.
 
 use jiff::Timestamp;
 
@@ -23,4 +23,23 @@ pub struct Stats {
     pub network_rx_bytes: u64,
     /// Bytes sent by its network namespace; 0 for a container, which uses its sandbox's.
     pub network_tx_bytes: u64,
+}
+
+/// What a container takes of the disk beside its image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DiskUsage {
+    /// Bytes of its writable layer.
+    pub writable_layer_bytes: u64,
+    /// Files, directories and links of its writable layer; 0 where the runtime does not tell.
+    pub writable_layer_inodes: u64,
+    /// Bytes of its logs.
+    pub log_bytes: u64,
+}
+
+impl DiskUsage {
+    /// All bytes.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        self.writable_layer_bytes.saturating_add(self.log_bytes)
+    }
 }

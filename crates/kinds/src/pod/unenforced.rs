@@ -2,33 +2,30 @@
 //!
 //! `docs/pods.md` says of every field what becomes of it; a test holds the two together.
 
-use k8s_openapi::api::core::v1::{AppArmorProfile, Container, PodSecurityContext, PodSpec, SecurityContext, Volume};
+use k8s_openapi::api::core::v1::{Container, PodSecurityContext, PodSpec, Volume};
 use machinery::field::Path;
 
 use super::warnings::Warnings;
-use crate::common::{entry, list, text};
+use crate::common::{entries, entry, list, text};
 
-const HOST_USERS: &str = "not enforced: the containers run in the host's user namespace; use runAsUser and runAsNonRoot, \
-     or a Docker daemon with userns-remap";
-const APP_ARMOR: &str = "not enforced: containers that are not privileged have Docker's own AppArmor profile wherever \
-     there is AppArmor; use type RuntimeDefault";
-const SE_LINUX: &str = "not enforced: containers have the SELinux labels that Docker gives them";
-const SUPPLEMENTAL: &str = "not enforced: groups of the image's /etc/group are added as with Merge";
-const PROC_MOUNT: &str = "not enforced: containers have the default masks of /proc";
-const STORAGE: &str = "not enforced: the container may use all of the disk";
+const SE_LINUX: &str = "only enforced where Docker runs with SELinux: elsewhere there are no labels";
+const SE_LINUX_CHANGE: &str = "not enforced: volumes keep the SELinux labels that they have";
+const POD_LIMITS: &str = "each container that sets no limit of its own may use all of it, and together they may use more; set \
+     limits for the containers";
 const CLAIMS: &str = "not enforced: no devices are allocated; use an extended resource";
 
 /// Looks at what is set for the whole pod.
 pub(super) fn of_spec(warnings: &mut Warnings, spec: &PodSpec) {
-    let linux = spec.os.as_ref().is_none_or(|os| os.name == "linux");
-    let limits =
-        spec.resources.as_ref().is_some_and(|resources| resources.limits.as_ref().is_some_and(|all| !all.is_empty()));
+    let limits = spec.resources.iter().flat_map(|resources| entries(&resources.limits));
+    let shared = limits.into_iter().any(|(name, _)| {
+        let own =
+            |container: &&Container| container.resources.as_ref().is_some_and(|own| entry(&own.limits, name).is_some());
+        spec.containers.iter().filter(|container| !own(container)).count() > 1
+    });
     let claimed = !list(&spec.resource_claims).is_empty();
     for (found, field, what) in [
-        (spec.host_users == Some(false), "hostUsers", HOST_USERS),
-        (!linux, "os", "not enforced: the nodes run Linux"),
         (claimed, "resourceClaims", CLAIMS),
-        (limits, "resources", "limits of a whole pod are not enforced; set them for its containers"),
+        (shared, "resources", POD_LIMITS),
         (
             spec.runtime_class_name.as_ref().is_some_and(|name| !name.is_empty()),
             "runtimeClassName",
@@ -56,10 +53,8 @@ pub(super) fn of_spec(warnings: &mut Warnings, spec: &PodSpec) {
 
 fn of_context(warnings: &mut Warnings, context: &PodSecurityContext) {
     for (found, field, what) in [
-        (is_armored(context.app_armor_profile.as_ref()), "appArmorProfile", APP_ARMOR),
         (context.se_linux_options.is_some(), "seLinuxOptions", SE_LINUX),
-        (context.se_linux_change_policy.is_some(), "seLinuxChangePolicy", SE_LINUX),
-        (text(&context.supplemental_groups_policy) == "Strict", "supplementalGroupsPolicy", SUPPLEMENTAL),
+        (context.se_linux_change_policy.is_some(), "seLinuxChangePolicy", SE_LINUX_CHANGE),
     ] {
         if found {
             let path = warnings.path("spec").child("securityContext").child(field);
@@ -74,24 +69,11 @@ pub(super) fn of_container(warnings: &mut Warnings, container: &Container, at: i
         let path = path(at(warnings));
         warnings.say(&path, what);
     };
-    let context = container.security_context.as_ref();
-    let set = |is: fn(&SecurityContext) -> bool| context.is_some_and(is);
-    for (found, field, what) in [
-        (set(|context| is_armored(context.app_armor_profile.as_ref())), "appArmorProfile", APP_ARMOR),
-        (set(|context| context.se_linux_options.is_some()), "seLinuxOptions", SE_LINUX),
-        (set(|context| text(&context.proc_mount) == "Unmasked"), "procMount", PROC_MOUNT),
-    ] {
-        if found {
-            say(&|at| at.child("securityContext").child(field), what);
-        }
+    if container.security_context.as_ref().is_some_and(|context| context.se_linux_options.is_some()) {
+        say(&|at| at.child("securityContext").child("seLinuxOptions"), SE_LINUX);
     }
-    if let Some(resources) = &container.resources {
-        if entry(&resources.limits, "ephemeral-storage").is_some() {
-            say(&|at| at.child("resources").child("limits").key("ephemeral-storage"), STORAGE);
-        }
-        if !list(&resources.claims).is_empty() {
-            say(&|at| at.child("resources").child("claims"), CLAIMS);
-        }
+    if container.resources.as_ref().is_some_and(|resources| !list(&resources.claims).is_empty()) {
+        say(&|at| at.child("resources").child("claims"), CLAIMS);
     }
     for (index, variable) in list(&container.env).iter().enumerate() {
         if variable.value_from.as_ref().is_some_and(|from| from.file_key_ref.is_some()) {
@@ -107,20 +89,8 @@ pub(super) fn of_container(warnings: &mut Warnings, container: &Container, at: i
     }
 }
 
-/// A profile other than the runtime's own, which every container has.
-fn is_armored(profile: Option<&AppArmorProfile>) -> bool {
-    profile.is_some_and(|profile| profile.type_ != "RuntimeDefault")
-}
-
 fn of_volume(warnings: &mut Warnings, index: usize, volume: &Volume) {
     let path = |warnings: &Warnings| warnings.path("spec").child("volumes").index(index);
-    if let Some(source) = volume.empty_dir.as_ref()
-        && source.size_limit.is_some()
-        && text(&source.medium) != "Memory"
-    {
-        let path = path(warnings).child("emptyDir").child("sizeLimit");
-        warnings.say(&path, "not enforced: the volume may use all of the disk; with medium Memory it has this size");
-    }
     let what = "no node here can provide volumes of this type: the pod will wait; use a persistentVolumeClaim, a \
                 hostPath or an emptyDir";
     for (found, field) in [

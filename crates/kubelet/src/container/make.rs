@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::PodSpec;
-use runtime::{ContainerConfig, Image, Mount, Propagation, Sandbox};
+use runtime::{ContainerConfig, Image, Mount, Propagation, Resources, Sandbox};
 
 use super::env;
 use super::error::ConfigError;
@@ -49,6 +49,10 @@ pub(crate) struct Material {
     pub(crate) directory: PodDirectory,
     /// Where seccomp profiles of the machine are.
     pub(crate) seccomp_profiles: PathBuf,
+    /// Whether AppArmor confines containers.
+    pub(crate) app_armor: bool,
+    /// Most processes and threads of a container.
+    pub(crate) pids_limit: Option<i64>,
     /// The machine's resolvers.
     pub(crate) resolver: Resolver,
     /// The cluster's DNS server.
@@ -107,7 +111,7 @@ pub(crate) fn config(
         args: expanded(&own.args),
         working_dir: own.working_dir.clone().filter(|dir| !dir.is_empty()),
         mounts,
-        resources: resources::kernel(own),
+        resources: Resources { pids_limit: material.pids_limit, ..resources::kernel(spec, own) },
         processes_of: material.target.clone(),
         stdin: own.stdin == Some(true),
         stdin_once: own.stdin_once == Some(true),
@@ -116,7 +120,12 @@ pub(crate) fn config(
         stop_signal: own.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
         ..ContainerConfig::default()
     };
-    security::apply(spec, own, &material.image, &desired.describe(), &material.seccomp_profiles, &mut config)?;
+    let machine = security::Machine {
+        pod: &desired.describe(),
+        seccomp_profiles: &material.seccomp_profiles,
+        app_armor: material.app_armor,
+    };
+    security::apply(spec, own, &material.image, machine, &mut config)?;
     files(material, container, attempt, &ips, &mut config.mounts)
         .map_err(|error| format!("cannot write the pod's files: {error}"))?;
     config.env = environment;

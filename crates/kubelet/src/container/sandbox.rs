@@ -1,7 +1,7 @@
 //! A pod's sandbox, as the runtime is asked for it. Pure.
 
 use k8s_openapi::api::core::v1::PodSpec;
-use runtime::{PortMapping, Protocol, SandboxConfig};
+use runtime::{PortMapping, Protocol, RuntimeInfo, SandboxConfig};
 
 use super::files::{domain, kernel_name};
 use crate::types::desired::DesiredPod;
@@ -15,7 +15,7 @@ pub(crate) fn config(desired: &DesiredPod, attempt: u32, cluster_domain: &str) -
         .security_context
         .iter()
         .flat_map(|context| context.sysctls.iter().flatten())
-        .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
+        .map(|sysctl| (normalized(&sysctl.name), sysctl.value.clone()))
         .collect();
     let domain = domain(spec, &desired.identity.namespace, cluster_domain);
     SandboxConfig {
@@ -33,6 +33,31 @@ pub(crate) fn config(desired: &DesiredPod, attempt: u32, cluster_domain: &str) -
         sysctls,
         labels: desired.pod.metadata.labels.clone().unwrap_or_default(),
         ..SandboxConfig::default()
+    }
+}
+
+/// Why no sandbox is made for a pod: its processes would have more rights on the machine than it asks for. (Upstream:
+/// `pkg/kubelet/userns/userns_manager.go`.)
+pub(crate) fn refusal(desired: &DesiredPod, runtime: &RuntimeInfo) -> Option<&'static str> {
+    let own_users = desired.spec().is_some_and(|spec| spec.host_users == Some(false));
+    (own_users && !runtime.user_namespaces).then_some(
+        "hostUsers: false cannot be enforced, for the Docker daemon has no user namespaces: start it with --userns-remap, \
+         or remove the field",
+    )
+}
+
+/// The name with dots: `net/ipv4/tcp_rmem` is another way to write it (sysctl(8)).
+pub(crate) fn normalized(sysctl: &str) -> String {
+    match sysctl.find(['.', '/']) {
+        Some(at) if sysctl.as_bytes()[at] == b'/' => sysctl
+            .chars()
+            .map(|letter| match letter {
+                '/' => '.',
+                '.' => '/',
+                other => other,
+            })
+            .collect(),
+        _ => sysctl.to_owned(),
     }
 }
 

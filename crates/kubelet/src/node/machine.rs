@@ -11,25 +11,6 @@ pub(super) fn storage(path: &Path) -> u64 {
     stat.map_or(0, |stat| stat.f_blocks.saturating_mul(stat.f_frsize))
 }
 
-/// How full the disk that holds `path` is: available and total bytes, free and total inodes.
-pub(super) fn disk(path: &Path) -> Option<[u64; 4]> {
-    let stat = path.ancestors().find_map(|path| rustix::fs::statvfs(path).ok())?;
-    Some([
-        stat.f_bavail.saturating_mul(stat.f_frsize),
-        stat.f_blocks.saturating_mul(stat.f_frsize),
-        stat.f_favail,
-        stat.f_files,
-    ])
-}
-
-/// Bytes of memory that can be had without swapping.
-pub(super) fn memory_available() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 /// What the machine has used: nanoseconds of one core since its start, and its memory now.
 pub(crate) fn usage(now: Timestamp) -> (u64, MemoryStats) {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();

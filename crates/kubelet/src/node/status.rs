@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::machine::{self, Identity};
 use crate::config::{Config, NetworkState};
+use crate::eviction::signals::Pressure;
 use crate::health::Health;
 use crate::shared::Machine;
 use crate::time::api_time;
@@ -22,13 +23,6 @@ type Amounts = BTreeMap<String, Quantity>;
 
 /// At most so many images are told, the largest first, with at most so many names each.
 const IMAGES: (usize, usize) = (50, 5);
-/// Below this much available memory the node is under pressure.
-const MEMORY: u64 = 100 << 20;
-/// Below this much of the disk that holds pods, in bytes and in inodes, the node is under pressure. Upstream's tenth of the
-/// disk is for servers: a laptop's disk is often that full, and has tens of gigabytes left then. kind and minikube switch
-/// the thresholds off altogether.
-const DISK: (u64, u64) = (1 << 30, 10_000);
-
 /// The conditions that the kubelet writes. Others stay as they are.
 const OWN: [&str; 5] = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready", "NetworkUnavailable"];
 
@@ -41,6 +35,7 @@ pub(super) fn compute(
     config: &Config,
     machine: &Machine,
     health: &Health,
+    pressure: Pressure,
     images: Option<&[ContainerImage]>,
     old: &NodeStatus,
 ) -> NodeStatus {
@@ -51,7 +46,7 @@ pub(super) fn compute(
     }
     let capacity = Some(capacity).filter(|capacity| !capacity.is_empty());
     let mut all_conditions = old.conditions.clone().unwrap_or_default();
-    for own in conditions(config, machine, health, old) {
+    for own in conditions(config, machine, health, pressure, old) {
         match all_conditions.iter_mut().find(|known| known.type_ == own.type_) {
             Some(known) => *known = own,
             None => all_conditions.push(own),
@@ -213,21 +208,17 @@ pub(crate) fn event_reasons(old: &NodeStatus, new: &NodeStatus) -> Vec<&'static 
     new.conditions.iter().flatten().filter(|condition| !as_before(condition)).filter_map(reason).collect()
 }
 
-fn conditions(config: &Config, machine: &Machine, health: &Health, old: &NodeStatus) -> Vec<NodeCondition> {
-    let short_memory = machine::memory_available().is_some_and(|available| available < MEMORY);
-    // A file system without a fixed number of inodes counts none at all.
-    let short_disk = machine::disk(&config.state_dir)
-        .is_some_and(|[bytes, _, inodes, all_inodes]| bytes < DISK.0 || (all_inodes > 0 && inodes < DISK.1));
-    let pressure = |type_: &'static str, short: bool, what: &str, word: &str| {
-        (type_, ConditionStatus::from(short), format!("KubeletHas{what}"), format!("kubelet has {word}"))
-    };
-    let memory = match short_memory {
-        true => ("InsufficientMemory", "insufficient memory available"),
-        false => ("SufficientMemory", "sufficient memory available"),
-    };
-    let disk = match short_disk {
-        true => pressure("DiskPressure", true, "DiskPressure", "disk pressure"),
-        false => pressure("DiskPressure", false, "NoDiskPressure", "no disk pressure"),
+fn conditions(
+    config: &Config,
+    machine: &Machine,
+    health: &Health,
+    pressure: Pressure,
+    old: &NodeStatus,
+) -> Vec<NodeCondition> {
+    // The words are those of `pkg/kubelet/nodestatus/setters.go`.
+    let condition = |type_: &'static str, is: bool, reasons: [&str; 2], messages: [&str; 2]| {
+        let which = usize::from(is);
+        (type_, ConditionStatus::from(is), reasons[which].to_owned(), messages[which].to_owned())
     };
     let known = !machine.info.name.is_empty();
     let ready = match health {
@@ -256,9 +247,24 @@ fn conditions(config: &Config, machine: &Machine, health: &Health, old: &NodeSta
     });
     let now = Timestamp::now();
     [
-        pressure("MemoryPressure", short_memory, memory.0, memory.1),
-        disk,
-        pressure("PIDPressure", false, "SufficientPID", "sufficient PID available"),
+        condition(
+            "MemoryPressure",
+            pressure.memory,
+            ["KubeletHasSufficientMemory", "KubeletHasInsufficientMemory"],
+            ["kubelet has sufficient memory available", "kubelet has insufficient memory available"],
+        ),
+        condition(
+            "DiskPressure",
+            pressure.disk,
+            ["KubeletHasNoDiskPressure", "KubeletHasDiskPressure"],
+            ["kubelet has no disk pressure", "kubelet has disk pressure"],
+        ),
+        condition(
+            "PIDPressure",
+            pressure.pids,
+            ["KubeletHasSufficientPID", "KubeletHasInsufficientPID"],
+            ["kubelet has sufficient PID available", "kubelet has insufficient PID available"],
+        ),
         ready,
     ]
     .into_iter()
@@ -297,7 +303,7 @@ mod tests {
             },
             storage: 1 << 30,
         };
-        compute(&config, &machine, health, Some(&[]), old)
+        compute(&config, &machine, health, Pressure::default(), Some(&[]), old)
     }
 
     fn ready(status: &NodeStatus) -> (String, String) {
@@ -326,7 +332,7 @@ mod tests {
         let mut config = Config::new("n", "10.0.0.1".parse().unwrap(), std::env::temp_dir());
         config.network = Some(network);
         let condition = |old: &NodeStatus| {
-            let status = compute(&config, &Machine::default(), &Health::Well, Some(&[]), old);
+            let status = compute(&config, &Machine::default(), &Health::Well, Pressure::default(), Some(&[]), old);
             let mut conditions = status.conditions.clone().unwrap().into_iter();
             let condition = conditions.find(|condition| condition.type_ == "NetworkUnavailable");
             (condition.map(|condition| (condition.status, condition.message.unwrap())), status)

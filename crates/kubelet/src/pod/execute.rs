@@ -108,6 +108,8 @@ impl Worker {
             services: BTreeMap::new(),
             directory: self.directory.clone(),
             seccomp_profiles: config.seccomp_profile_root.clone(),
+            app_armor: machine.info.app_armor,
+            pids_limit: config.pod_pids_limit,
             resolver: self.shared.resolver(),
             cluster_dns: config.cluster_dns.clone(),
             cluster_domain: config.cluster_domain.clone(),

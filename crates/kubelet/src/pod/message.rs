@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use crate::mailbox::Keyed;
 use crate::probes::ProbeKind;
 use crate::types::desired::DesiredPod;
+use crate::types::failure::Failure;
 use crate::types::observed::Observed;
 
 /// A message to the worker of a pod.
@@ -21,6 +22,10 @@ pub(crate) enum Message {
     Runtime,
     /// An object that the pod refers to changed.
     Objects(Cause),
+    /// The node has failed the pod.
+    Fail(Failure),
+    /// The disk is full: containers that nobody needs are to be removed.
+    Reclaim,
     /// A probe has come to a verdict.
     Verdict {
         /// The container.
@@ -38,6 +43,8 @@ impl Message {
         match self {
             Self::Updated(_, cause) | Self::Gone(cause) | Self::Objects(cause) => cause.clone(),
             Self::Runtime => Cause::new("a change in the runtime"),
+            Self::Fail(_) => Cause::new("the node that fails the pod"),
+            Self::Reclaim => Cause::new("a full disk"),
             Self::Verdict { kind, success, .. } => Cause::new(match (kind, success) {
                 (ProbeKind::Startup, true) => "a startup probe that succeeded",
                 (ProbeKind::Startup, false) => "a startup probe that failed",
@@ -61,6 +68,10 @@ pub(crate) enum Subject {
     Runtime,
     /// The objects that the pod refers to.
     Objects,
+    /// That the node has failed it.
+    Failure,
+    /// That the disk is full.
+    Disk,
     /// The probe of the container with this id.
     Probe(String, ProbeKind),
 }
@@ -74,6 +85,8 @@ impl Keyed for Message {
             Self::Gone(_) => Subject::Gone,
             Self::Runtime => Subject::Runtime,
             Self::Objects(_) => Subject::Objects,
+            Self::Fail(_) => Subject::Failure,
+            Self::Reclaim => Subject::Disk,
             Self::Verdict { id, kind, .. } => Subject::Probe(id.clone(), *kind),
         }
     }

@@ -66,6 +66,8 @@ pub(super) async fn set_up_volumes(shared: Arc<Shared>, desired: Arc<DesiredPod>
     let (references, renew) = shared.objects.references(&desired.pod).await;
     let directory = PodDirectory::new(&shared.config.state_dir, &desired.identity.uid);
     let allocatable = shared.allocatable();
+    // In another user namespace an owner would be somebody else.
+    let privileged = rustix::process::geteuid().is_root() && !shared.machine().info.user_namespaces;
     let (references, result) = tokio::task::spawn_blocking(move || {
         let result = directory
             .create()
@@ -73,7 +75,9 @@ pub(super) async fn set_up_volumes(shared: Arc<Shared>, desired: Arc<DesiredPod>
                 volume: String::new(),
                 message: format!("{}: {error}", directory.path().display()),
             })
-            .and_then(|()| directory.set_up(Sources { pod: &desired.pod, references: &references, allocatable }));
+            .and_then(|()| {
+                directory.set_up(Sources { pod: &desired.pod, references: &references, allocatable, privileged })
+            });
         (references, result)
     })
     .await
@@ -97,7 +101,11 @@ pub(super) async fn create_sandbox(
         let message = "Pod sandbox changed, it will be killed and re-created.";
         shared.reporter.pod(&desired, None, "SandboxChanged", message);
     }
-    let result = shared.runtime.run_sandbox(&sandbox::config(&desired, attempt, &shared.config.cluster_domain)).await;
+    let config = sandbox::config(&desired, attempt, &shared.config.cluster_domain);
+    let result = match sandbox::refusal(&desired, &shared.machine().info) {
+        Some(message) => Err(Error::Invalid(message.to_owned())),
+        None => shared.runtime.run_sandbox(&config).await,
+    };
     OperationOutcome::Sandbox(match result {
         Ok(sandbox) => {
             shared.pleg.update(&desired.identity, |observed| observed.with_sandbox(sandbox.clone()));

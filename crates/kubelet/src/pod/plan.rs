@@ -168,7 +168,11 @@ pub(crate) fn plan(inputs: Inputs<'_>) -> Plan {
 /// Where the pod is: the one transition function.
 pub(crate) fn stage(inputs: Inputs<'_>) -> Stage {
     let Inputs { desired, runtime, state, .. } = inputs;
-    let ending = desired.deleting() || desired.ended() || deadline_exceeded(inputs) || has_completed(inputs);
+    let ending = desired.deleting()
+        || desired.ended()
+        || state.failure.is_some()
+        || deadline_exceeded(inputs)
+        || has_completed(inputs);
     if !ending {
         return Stage::Syncing;
     }

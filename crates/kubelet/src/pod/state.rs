@@ -18,9 +18,14 @@ use crate::probes::ProbeResults;
 use crate::time::after;
 use crate::types::References;
 use crate::types::desired::DesiredPod;
+use crate::types::failure::{Failure, FailureKind};
 use crate::types::observed::Observed;
 use crate::types::waiting::{Waiting, WaitingReason};
 use crate::volumes::Mounted;
+
+/// How long the containers of an evicted pod have to end (upstream: `immediateEvictionGracePeriodSeconds` in
+/// `pkg/kubelet/eviction/eviction_manager.go`).
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 /// What was tried for one container of the specification, and when it is tried again.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -120,6 +125,10 @@ pub(crate) struct PodState {
     pub(crate) torn_down: Step,
     /// The final status is written and the API's object deleted.
     pub(crate) released: Step,
+    /// Why the node has failed the pod for good.
+    pub(crate) failure: Option<Failure>,
+    /// Ids of ended containers that are to go because the disk is full.
+    pub(crate) reclaimed: BTreeSet<String>,
     /// `activeDeadlineSeconds` was exceeded and people were told: the pod has failed for good.
     pub(crate) deadline_exceeded: bool,
     /// The status that was computed last.
@@ -160,6 +169,8 @@ impl PodState {
             failed: BTreeMap::new(),
             torn_down: Step::Idle,
             released: Step::Idle,
+            failure: None,
+            reclaimed: BTreeSet::new(),
             deadline_exceeded: false,
             status: Arc::new(status),
             write: StatusWrite::Idle { retry_at: None },
@@ -172,6 +183,13 @@ impl PodState {
         let lifecycle = spec.and_then(|spec| spec.lifecycle.as_ref());
         lifecycle.is_some_and(|lifecycle| lifecycle.pre_stop.is_some())
             && self.runtime.container(id).is_some_and(|container| container.state.is_running())
+    }
+
+    /// How long containers have to end.
+    pub(crate) fn grace(&self) -> Duration {
+        let evicted = self.failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Evicted);
+        let grace = self.desired.grace();
+        if evicted { grace.min(EVICTION_GRACE) } else { grace }
     }
 
     /// What was tried for container `name`.

@@ -13,6 +13,7 @@ use machinery::phase::PodPhase;
 use super::plan::{Inputs, Stage, deadline_exceeded};
 use crate::time::api_time;
 use crate::types::desired::{ContainerKind, DesiredContainer, RestartPolicy};
+use crate::types::failure::FailureKind;
 use crate::types::waiting::Waiting;
 use crate::values::resources::qos_class;
 
@@ -51,6 +52,10 @@ pub(crate) fn compute(inputs: Inputs<'_>, facts: Facts<'_>) -> PodStatus {
     let mut apps: Vec<ContainerStatus> = desired.apps().map(container).collect();
     let mut ephemerals: Vec<ContainerStatus> = desired.ephemerals().map(container).collect();
     limit_messages([&mut inits, &mut apps, &mut ephemerals]);
+    // Nothing waits to be made.
+    if state.failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Rejected) {
+        (inits, apps, ephemerals) = (Vec::new(), Vec::new(), Vec::new());
+    }
 
     let mut status = PodStatus {
         observed_generation: desired.pod.metadata.generation,
@@ -72,6 +77,10 @@ pub(crate) fn compute(inputs: Inputs<'_>, facts: Facts<'_>) -> PodStatus {
             phase if phase.is_terminal() => old.phase.clone().unwrap_or_else(|| PodPhase::Pending.to_string()),
             phase => phase.to_string(),
         }
+    } else if let Some(failure) = &state.failure {
+        status.reason = Some(failure.reason.to_owned());
+        status.message = Some(failure.status_message());
+        PodPhase::Failed.to_string()
     } else if deadline_exceeded(inputs) {
         let (reason, message) = DEADLINE_EXCEEDED;
         status.reason = Some(reason.to_owned());

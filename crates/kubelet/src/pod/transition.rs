@@ -19,6 +19,7 @@ use crate::objects::version;
 use crate::probes::ProbeKind;
 use crate::time::after;
 use crate::types::desired::DesiredPod;
+use crate::types::failure::Failure;
 use crate::types::observed::Observed;
 use crate::types::waiting::{Waiting, WaitingReason};
 
@@ -192,6 +193,11 @@ fn handle_message(state: &mut PodState, message: Message) -> Option<Effect> {
         // The runtime's state is read before every plan.
         Message::Runtime => {}
         Message::Objects(_) => state.inputs_changed(),
+        Message::Fail(failure) => return fail(state, failure),
+        Message::Reclaim => {
+            let dead = state.runtime.dead(state.desired.ended()).map(|container| container.id.clone());
+            state.reclaimed = dead.collect();
+        }
         Message::Verdict { id, kind, success } => {
             state.probes.set(&id, kind, success);
             if kind == ProbeKind::Startup && success {
@@ -200,6 +206,16 @@ fn handle_message(state: &mut PodState, message: Message) -> Option<Effect> {
         }
     }
     None
+}
+
+/// Notes that the node has failed the pod. One that has ended, or is being deleted, is left to its end.
+fn fail(state: &mut PodState, failure: Failure) -> Option<Effect> {
+    if state.failure.is_some() || state.desired.ended() || state.desired.deleting() {
+        return None;
+    }
+    let (reason, message) = (failure.reason, failure.message.clone());
+    state.failure = Some(failure);
+    Some(Effect::Report { container: None, warning: true, reason, message })
 }
 
 /// Takes a newer state of the API's pod. An older one, overtaken by the answer to an own write, is left aside.
@@ -238,6 +254,7 @@ fn observe(state: &mut PodState, observed: Arc<Observed>) {
     state.probes.retain(exists);
     let runs = |id: &str| observed.container(id).is_some_and(|container| !container.state.is_exited());
     state.stopping.retain(|id, _| runs(id));
+    state.reclaimed.retain(|id| exists(id));
     state.runtime = observed;
 }
 

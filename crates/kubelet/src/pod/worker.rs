@@ -21,6 +21,7 @@ use super::status::{self, Facts};
 use super::sync::{self, SyncPodType};
 use super::termination_message::termination_message;
 use super::transition::{Effect, Event, StateMachine};
+use crate::admission;
 use crate::mailbox::Mailbox;
 use crate::objects::Notify;
 use crate::shared::Shared;
@@ -86,7 +87,7 @@ impl Worker {
         let directory = PodDirectory::new(&shared.config.state_dir, &desired.identity.uid);
         let state = StateMachine::new(desired, shared.config.sync_period, Timestamp::now());
         let (view, views) = watch::channel(view_of(&state));
-        let worker = Self {
+        let mut worker = Self {
             shared,
             state,
             directory,
@@ -99,7 +100,21 @@ impl Worker {
             causes: Some(Causes::new(cause)),
             sync_type: SyncPodType::Create,
         };
+        worker.admit();
         (worker, mailbox, views)
+    }
+
+    /// Asks whether the pod can be run here, once in its life: before anything of it is made.
+    fn admit(&mut self) {
+        let desired = Arc::clone(&self.state.desired);
+        let began = desired.status().is_some_and(|status| status.start_time.is_some());
+        let Some(spec) = desired.spec().filter(|_| !began && !desired.deleting() && !desired.ended()) else {
+            return;
+        };
+        let pressure = *self.shared.pressure.borrow();
+        if let Err(failure) = admission::admit(spec, pressure, &self.shared.machine().info) {
+            self.apply(Event::Message(Message::Fail(failure)));
+        }
     }
 
     /// Works until nothing of the pod is left, or `cancel` is triggered; containers go on running then.

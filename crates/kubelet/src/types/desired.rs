@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, EphemeralContainer,
 use machinery::phase::PodPhase;
 use runtime::PodIdentity;
 
+use super::failure::EVICTED;
 use crate::time::after;
 
 /// Which part a container plays in its pod.
@@ -220,6 +221,11 @@ impl DesiredPod {
     /// Whether the API's status says that the pod has ended for good; it never comes back from there.
     pub(crate) fn ended(&self) -> bool {
         PodPhase::of(&self.pod).is_some_and(PodPhase::is_terminal)
+    }
+
+    /// Whether the API's status says that the pod was evicted.
+    pub(crate) fn evicted(&self) -> bool {
+        self.ended() && self.status().is_some_and(|status| status.reason.as_deref() == Some(EVICTED))
     }
 
     /// How long containers have between the polite signal and the kill: what the deletion asked for, else what the

@@ -71,6 +71,15 @@ impl Observed {
             .filter(|container| matches!(container.state, ContainerState::Running { .. } | ContainerState::Unknown))
     }
 
+    /// The containers that have ended and that nobody needs when the disk is full: those that were replaced, and all of a
+    /// pod that has `ended` itself. How a container ended that runs no more decides whether it is started again.
+    pub(crate) fn dead(&self, ended: bool) -> impl Iterator<Item = &Container> {
+        self.containers().filter(move |container| {
+            let is_latest = || self.latest(&container.name).is_some_and(|latest| latest.id == container.id);
+            container.state.is_exited() && (ended || !is_latest())
+        })
+    }
+
     /// The container with this id.
     pub(crate) fn container(&self, id: &str) -> Option<&Container> {
         self.containers().find(|container| container.id == id)

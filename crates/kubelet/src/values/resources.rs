@@ -35,14 +35,29 @@ fn limit(resources: Option<&ResourceRequirements>, name: &str) -> Option<Quantit
     amount(resources?.limits.as_ref(), name)
 }
 
-/// Limits and shares in the kernel's units.
-pub(crate) fn kernel(container: &Container) -> Resources {
-    let resources = container.resources.as_ref();
+/// Limits and shares in the kernel's units. What a container does not limit itself, the limit of its pod does (upstream:
+/// `getCPULimit` and `getMemoryLimit` in `pkg/kubelet/kuberuntime/kuberuntime_container_linux.go`).
+pub(crate) fn kernel(spec: &PodSpec, container: &Container) -> Resources {
+    let (resources, of_pod) = (container.resources.as_ref(), spec.resources.as_ref());
+    let limit = |name| limit(resources, name).or_else(|| limit(of_pod, name));
     Resources::from_milli_cpu(
         request(resources, "cpu").map(|cpu| cpu.milli_value()),
-        limit(resources, "cpu").map(|cpu| cpu.milli_value()),
-        limit(resources, "memory").map(|memory| memory.value()),
+        limit("cpu").map(|cpu| cpu.milli_value()),
+        limit("memory").map(|memory| memory.value()),
     )
+}
+
+/// The most memory that a pod can use, in bytes; none where one of its containers has no limit.
+pub(crate) fn memory_limit(spec: &PodSpec) -> Option<i64> {
+    let of_pod = limit(spec.resources.as_ref(), "memory");
+    let own = |container: &Container| limit(container.resources.as_ref(), "memory");
+    if let Some(of_pod) = of_pod {
+        return Some(of_pod.value());
+    }
+    let init = spec.init_containers.iter().flatten();
+    let sidecars = init.filter(|init| init.restart_policy.as_deref() == Some("Always"));
+    let limits: Option<Vec<Quantity>> = spec.containers.iter().chain(sidecars).map(own).collect();
+    limits.filter(|limits| !limits.is_empty()).map(|limits| limits.into_iter().sum::<Quantity>().value())
 }
 
 /// The pod's quality of service: `Guaranteed`, `Burstable` or `BestEffort`.
@@ -158,6 +173,23 @@ mod tests {
         ] {
             assert_eq!(qos_class(&spec(&resources)), expect, "{resources}");
         }
+    }
+
+    #[test]
+    fn limits_of_the_pod_bind_containers_without_their_own() {
+        let spec: PodSpec = serde_json::from_value(json!({
+            "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}},
+            "containers": [{"name": "a"}, {"name": "b", "resources": {"limits": {"cpu": "200m", "memory": "16Mi"}}}],
+        }))
+        .unwrap();
+        let limits = |index: usize| {
+            let limits = kernel(&spec, &spec.containers[index]);
+            (limits.cpu_quota_us, limits.memory_limit_bytes)
+        };
+        assert_eq!(limits(0), (Some(50_000), Some(64 << 20)));
+        assert_eq!(limits(1), (Some(20_000), Some(16 << 20)));
+        let spec = PodSpec { resources: None, ..spec.clone() };
+        assert_eq!(kernel(&spec, &spec.containers[0]).memory_limit_bytes, None);
     }
 
     #[test]

@@ -48,6 +48,9 @@ pub(crate) fn write(directory: &Path, payload: &Payload) -> io::Result<bool> {
         }
         fs::write(&path, &file.content)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(file.mode))?;
+        if file.owner.is_some() {
+            std::os::unix::fs::lchown(&path, file.owner, None)?;
+        }
     }
     let new_data = directory.join(NEW_DATA);
     remove_if_there(&new_data)?;
@@ -118,7 +121,7 @@ mod tests {
     fn payload(files: &[(&str, &str, u32)]) -> Payload {
         let file = |(path, content, mode): &(&str, &str, u32)| {
             let content = content.as_bytes().to_vec();
-            ((*path).to_owned(), File { content, mode: *mode })
+            ((*path).to_owned(), File { content, mode: *mode, owner: None })
         };
         files.iter().map(file).collect()
     }

@@ -5,9 +5,11 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, PodSpec};
 use machinery::quantity::Quantity;
 use rustix::mount::MountFlags;
+
+use crate::values::resources::memory_limit;
 
 /// Checks that a `hostPath` is what it says to be, and creates what it allows to be created.
 pub(crate) fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
@@ -40,24 +42,30 @@ pub(crate) fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
 }
 
 /// Makes the directory of an `emptyDir`. `medium: Memory` is a tmpfs where the privilege to mount one is there, else a
-/// directory like any other. A size limit holds for a tmpfs only.
-pub(crate) fn empty_dir(directory: &Path, source: &EmptyDirVolumeSource) -> io::Result<()> {
+/// directory like any other. A tmpfs has `size` bytes at most; what else is over its limit is evicted.
+pub(crate) fn empty_dir(directory: &Path, source: &EmptyDirVolumeSource, size: i64) -> io::Result<()> {
     if directory.exists() {
         return Ok(());
     }
     fs::create_dir_all(directory)?;
-    if source.medium.as_deref() == Some("Memory") {
-        let size = source
-            .size_limit
-            .as_ref()
-            .and_then(|limit| limit.0.parse::<Quantity>().ok())
-            .map(|limit| limit.value())
-            .filter(|bytes| *bytes > 0);
-        if let Err(error) = mount_tmpfs(directory, size) {
-            tracing::debug!(%error, "no tmpfs for an emptyDir, using the disk");
-        }
+    if source.medium.as_deref() == Some("Memory")
+        && let Err(error) = mount_tmpfs(directory, Some(size).filter(|size| *size > 0))
+    {
+        tracing::debug!(%error, "no tmpfs for an emptyDir, using the disk");
     }
     fs::set_permissions(directory, fs::Permissions::from_mode(0o777))
+}
+
+/// How large an `emptyDir` in memory is: as large as its limit, the memory of its pod, and that of the node allow
+/// (upstream: `calculateEmptyDirMemorySize` in `pkg/volume/emptydir/empty_dir.go`).
+pub(crate) fn memory_size(spec: &PodSpec, source: &EmptyDirVolumeSource, node: i64) -> i64 {
+    let own = source.size_limit.as_ref().and_then(|limit| limit.0.parse::<Quantity>().ok());
+    [own.map(|own| own.value()), memory_limit(spec), Some(node)]
+        .into_iter()
+        .flatten()
+        .filter(|bytes| *bytes > 0)
+        .min()
+        .unwrap_or_default()
 }
 
 fn mount_tmpfs(directory: &Path, size: Option<i64>) -> io::Result<()> {
@@ -105,8 +113,29 @@ mod tests {
     fn empty_dirs_are_for_everyone() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("v");
-        empty_dir(&directory, &EmptyDirVolumeSource::default()).unwrap();
+        empty_dir(&directory, &EmptyDirVolumeSource::default(), 0).unwrap();
         let mode = fs::metadata(&directory).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o777);
+    }
+
+    #[test]
+    fn memory_has_the_size_of_the_smallest_limit() {
+        use serde_json::json;
+
+        let check = |limit: Option<&str>, limits: &[&str], expect: i64| {
+            let containers: Vec<_> =
+                limits.iter().map(|limit| json!({"name": "c", "resources": {"limits": {"memory": limit}}})).collect();
+            let spec: PodSpec = serde_json::from_value(json!({ "containers": containers })).unwrap();
+            let source = serde_json::from_value(json!({"medium": "Memory", "sizeLimit": limit})).unwrap();
+            assert_eq!(memory_size(&spec, &source, 1000), expect, "{limit:?} {limits:?}");
+        };
+        check(None, &[], 1000);
+        check(Some("10"), &[], 10);
+        check(Some("0"), &[], 1000);
+        check(Some("10"), &["5"], 5);
+        check(Some("20"), &["5", "7"], 12);
+        // One may use all of the node's.
+        check(None, &["5", "0"], 1000);
+        check(Some("5000"), &[], 1000);
     }
 }

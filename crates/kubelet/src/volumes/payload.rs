@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 use k8s_openapi::api::core::v1::{
-    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource, Secret, Volume,
+    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource, Secret, Volume, VolumeProjection,
 };
 
 use crate::types::References;
@@ -21,6 +21,8 @@ pub(crate) struct File {
     pub(crate) content: Vec<u8>,
     /// Its permissions.
     pub(crate) mode: u32,
+    /// Whose it is, if not the kubelet's.
+    pub(crate) owner: Option<u32>,
 }
 
 /// Files by their relative path.
@@ -35,6 +37,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) references: &'a References,
     /// What the node can give.
     pub(crate) allocatable: Allocatable,
+    /// Whether files can be given to others.
+    pub(crate) privileged: bool,
 }
 
 /// The files of `volume`; `None` if it is not a volume of files.
@@ -61,6 +65,7 @@ fn projected(sources: Sources<'_>, source: &ProjectedVolumeSource) -> Result<Pay
     let default = mode(source.default_mode);
     let mut all = Payload::new();
     for projection in source.sources.iter().flatten() {
+        unknown(projection)?;
         if let Some(source) = &projection.config_map {
             let optional = source.optional == Some(true);
             let items = source.items.as_deref();
@@ -80,11 +85,47 @@ fn projected(sources: Sources<'_>, source: &ProjectedVolumeSource) -> Result<Pay
             let token = sources.references.tokens.get(&audience);
             let token = token.ok_or("failed to fetch token")?.as_ref();
             let token = token.map_err(|error| format!("failed to fetch token: {error}"))?;
-            let file = File { content: token.clone().into_bytes(), mode: default };
+            let file = File { content: token.clone().into_bytes(), ..token_file(sources, default) };
             all.insert(checked(&source.path)?, file);
         }
     }
     Ok(all)
+}
+
+/// Sources of which there are none here: a volume without its certificates is none.
+fn unknown(projection: &VolumeProjection) -> Result<(), String> {
+    if let Some(bundle) = &projection.cluster_trust_bundle
+        && bundle.optional != Some(true)
+    {
+        let name = bundle.name.as_deref().or(bundle.signer_name.as_deref()).unwrap_or_default();
+        return Err(format!("clustertrustbundle \"{name}\" not found: this cluster has no ClusterTrustBundles"));
+    }
+    if projection.pod_certificate.is_some() {
+        return Err("podCertificate: this cluster has no PodCertificateRequests".to_owned());
+    }
+    Ok(())
+}
+
+/// Whom a token is for: the one user of all containers, where there is one, and the pod's group (upstream: `collectData` in
+/// `pkg/volume/projected/projected.go`, `FsUserFrom` in `pkg/volume/util/util.go`). Nobody else may read it then.
+fn token_file(sources: Sources<'_>, default: u32) -> File {
+    let owner = file_user(sources.pod);
+    let context = sources.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let has_group = context.is_some_and(|context| context.fs_group.is_some());
+    match sources.privileged && (owner.is_some() || has_group) {
+        true => File { content: Vec::new(), mode: 0o600, owner },
+        false => File { content: Vec::new(), mode: default, owner: None },
+    }
+}
+
+fn file_user(pod: &Pod) -> Option<u32> {
+    let spec = pod.spec.as_ref()?;
+    let of_pod = spec.security_context.as_ref().and_then(|context| context.run_as_user);
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let mut users =
+        containers.map(|own| own.security_context.as_ref().and_then(|context| context.run_as_user).or(of_pod));
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then(|| u32::try_from(first).ok())?
 }
 
 fn config_map(
@@ -137,7 +178,7 @@ fn select(
     optional: bool,
     missing: impl Fn(&str) -> String,
 ) -> Result<Payload, String> {
-    let file = |content: &[u8], mode| File { content: content.to_vec(), mode };
+    let file = |content: &[u8], mode| File { content: content.to_vec(), mode, owner: None };
     let Some(items) = items.filter(|items| !items.is_empty()) else {
         return Ok(data.into_iter().map(|(key, content)| (key.to_owned(), file(content, mode))).collect());
     };
@@ -165,7 +206,8 @@ fn downward(sources: Sources<'_>, items: &[DownwardAPIVolumeFile], mode: u32) ->
         } else {
             continue;
         };
-        let file = File { content: content.into_bytes(), mode: item.mode.map_or(mode, permissions) };
+        let mode = item.mode.map_or(mode, permissions);
+        let file = File { content: content.into_bytes(), mode, owner: None };
         payload.insert(checked(&item.path)?, file);
     }
     Ok(payload)
@@ -214,6 +256,7 @@ mod tests {
             pod: &pod,
             references: &references,
             allocatable: Allocatable { milli_cpu: 1000, memory: 1 << 30, storage: 0 },
+            privileged: true,
         };
         let mut volume = volume;
         volume["name"] = json!("v");
@@ -222,7 +265,7 @@ mod tests {
             .map(|files| {
                 let file = |(path, content, mode): &(&str, &str, u32)| {
                     let content = content.as_bytes().to_vec();
-                    ((*path).to_owned(), File { content, mode: *mode })
+                    ((*path).to_owned(), File { content, mode: *mode, owner: None })
                 };
                 files.iter().map(file).collect::<Payload>()
             })
@@ -278,5 +321,44 @@ mod tests {
                 {"downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}}]}}),
             Ok(&[("a", "1", 0o440), ("key", "hush", 0o440), ("name", "web", 0o440), ("token", "jwt", 0o440)]),
         );
+    }
+
+    #[test]
+    fn certificates_that_nobody_makes_are_not_left_out_in_silence() {
+        let bundle = |optional: bool| json!({"clusterTrustBundle": {"name": "b", "path": "p", "optional": optional}});
+        let volume = |source: Value| json!({"projected": {"sources": [source]}});
+        check(volume(bundle(true)), Ok(&[]));
+        check(
+            volume(bundle(false)),
+            Err("clustertrustbundle \"b\" not found: this cluster has no ClusterTrustBundles"),
+        );
+        check(
+            volume(json!({"podCertificate": {"keyType": "ED25519", "signerName": "s"}})),
+            Err("podCertificate: this cluster has no PodCertificateRequests"),
+        );
+    }
+
+    #[test]
+    fn tokens_are_for_the_user_and_the_group_of_the_pod() {
+        let references = References { tokens: [(String::new(), Ok("jwt".to_owned()))].into(), ..References::default() };
+        let volume = json!({"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}});
+        let volume: Volume = serde_json::from_value(volume).unwrap();
+        let check = |spec: Value, privileged, expect: (u32, Option<u32>)| {
+            let pod: Pod = serde_json::from_value(json!({ "spec": spec })).unwrap();
+            let allocatable = Allocatable { milli_cpu: 1000, memory: 1 << 30, storage: 0 };
+            let sources = Sources { pod: &pod, references: &references, allocatable, privileged };
+            let payload = payload(sources, &volume).unwrap().unwrap();
+            assert_eq!((payload["token"].mode, payload["token"].owner), expect, "{pod:?}");
+        };
+        let container = |user: Value| json!({"name": "c", "securityContext": {"runAsUser": user}});
+        let none = || container(Value::Null);
+        check(json!({"containers": [none()]}), true, (0o644, None));
+        let pod = json!({"runAsUser": 1000});
+        check(json!({"containers": [none()], "securityContext": pod}), true, (0o600, Some(1000)));
+        check(json!({"containers": [none(), container(json!(7))], "securityContext": pod}), true, (0o644, None));
+        check(json!({"containers": [container(json!(7))], "initContainers": [none()]}), true, (0o644, None));
+        check(json!({"containers": [none()], "securityContext": {"fsGroup": 2000}}), true, (0o600, None));
+        // The container could not read it.
+        check(json!({"containers": [none()], "securityContext": pod}), false, (0o644, None));
     }
 }

@@ -19,7 +19,7 @@ fn pod(volumes: serde_json::Value) -> Pod {
 
 fn set_up(directory: &PodDirectory, pod: &Pod, references: &References) -> Result<Mounted, String> {
     let allocatable = Allocatable { milli_cpu: 1000, memory: 1 << 30, storage: 0 };
-    directory.set_up(Sources { pod, references, allocatable }).map_err(|error| error.to_string())
+    directory.set_up(Sources { pod, references, allocatable, privileged: true }).map_err(|error| error.to_string())
 }
 
 #[test]

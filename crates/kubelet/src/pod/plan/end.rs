@@ -27,9 +27,9 @@ pub(super) fn terminate(inputs: Inputs<'_>, plan: &mut Plan) {
     };
     let turn = runtime.running().map(turn_of).max();
     for container in runtime.running() {
-        begin(inputs, plan, container, None, desired.grace());
+        begin(inputs, plan, container, None, state.grace());
         if Some(turn_of(container)) == turn {
-            go_on(inputs, plan, container, desired.grace());
+            go_on(inputs, plan, container, state.grace());
         }
     }
     // A start under way may still bring a container to life.
@@ -64,13 +64,15 @@ pub(super) fn remove(inputs: Inputs<'_>, plan: &mut Plan) {
     }
 }
 
-/// Removes ended containers that nobody will ask for, and sandboxes that were replaced.
+/// Removes ended containers that nobody will ask for, and sandboxes that were replaced. What an evicted pod has used is given
+/// back at once (upstream: `ShouldPodContentBeRemoved` in `pkg/kubelet/pod_workers.go`).
 pub(super) fn collect(inputs: Inputs<'_>, plan: &mut Plan) {
-    let Inputs { desired, runtime, .. } = inputs;
+    let Inputs { desired, runtime, state, .. } = inputs;
+    let evicted = desired.evicted();
     let mut kept: Vec<&str> = Vec::new();
     for container in &desired.containers {
         for (age, old) in runtime.history(container.name()).into_iter().enumerate() {
-            if age < KEPT {
+            if age < KEPT && !evicted && !state.reclaimed.contains(&old.id) {
                 kept.push(&old.id);
             } else if old.state.is_exited() {
                 discard(inputs, plan, &old.id);

@@ -7,6 +7,7 @@ use machinery::phase::{ConditionStatus, PodPhase};
 use crate::pod::plan::Inputs;
 use crate::time::api_time;
 use crate::types::desired::ContainerKind;
+use crate::types::failure::FailureKind;
 
 /// One condition without its times.
 struct Verdict {
@@ -51,6 +52,7 @@ pub(super) fn compute(
     ];
     let mut conditions: Vec<PodCondition> =
         verdicts.into_iter().map(|verdict| condition(inputs, old, verdict)).collect();
+    conditions.extend(disruption_target(inputs, old, phase));
     // Conditions of others stay as they are.
     let others = old
         .conditions
@@ -60,6 +62,28 @@ pub(super) fn compute(
     let others: Vec<PodCondition> = others.cloned().collect();
     conditions.extend(others);
     conditions
+}
+
+/// Tells controllers that a pod did not fail by itself (upstream: `pkg/kubelet/eviction/eviction_manager.go`).
+fn disruption_target(inputs: Inputs<'_>, old: &PodStatus, phase: Option<PodPhase>) -> Option<PodCondition> {
+    const TYPE: &str = "DisruptionTarget";
+    let failure = inputs.state.failure.as_ref().filter(|failure| failure.kind == FailureKind::Evicted)?;
+    if phase != Some(PodPhase::Failed) {
+        return None;
+    }
+    let known = old.conditions.iter().flatten().find(|known| known.type_ == TYPE);
+    let known = known.filter(|known| known.status == ConditionStatus::True);
+    Some(PodCondition {
+        type_: TYPE.to_owned(),
+        status: ConditionStatus::True.to_string(),
+        reason: Some("TerminationByKubelet".to_owned()),
+        message: Some(failure.message.clone()),
+        last_probe_time: None,
+        last_transition_time: known
+            .and_then(|known| known.last_transition_time.clone())
+            .or_else(|| Some(api_time(inputs.now))),
+        observed_generation: inputs.desired.pod.metadata.generation,
+    })
 }
 
 /// The time of a condition moves only when its status does.

@@ -4,7 +4,8 @@ use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use serde_json::{Map, Value, json};
 
 /// Conditions that the kubelet writes.
-const OWN: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const OWN: [&str; 6] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "DisruptionTarget"];
 
 /// Fields of the status that the kubelet writes; others (such as `nominatedNodeName`) are left alone.
 const FIELDS: [&str; 13] = [

@@ -1,0 +1,45 @@
+//! Why the node has failed a pod for good.
+
+/// Why the node has failed a pod for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// `status.reason`, and the event's.
+    pub(crate) reason: &'static str,
+    /// A sentence for people.
+    pub(crate) message: String,
+    /// What was done to it.
+    pub(crate) kind: FailureKind,
+}
+
+/// What the node did to a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// It was not admitted, and nothing of it was made.
+    Rejected,
+    /// It was ended to get back what it used.
+    Evicted,
+}
+
+/// The reason of evictions (upstream: `pkg/kubelet/eviction/helpers.go`).
+pub(crate) const EVICTED: &str = "Evicted";
+
+impl Failure {
+    /// A pod that is evicted.
+    pub(crate) fn evicted(message: String) -> Self {
+        Self { reason: EVICTED, message, kind: FailureKind::Evicted }
+    }
+
+    /// A pod that is not admitted.
+    pub(crate) fn rejected(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), kind: FailureKind::Rejected }
+    }
+
+    /// `status.message`.
+    pub(crate) fn status_message(&self) -> String {
+        match self.kind {
+            // Upstream: `rejectPod` in `pkg/kubelet/kubelet.go`.
+            FailureKind::Rejected => format!("Pod was rejected: {}", self.message),
+            FailureKind::Evicted => self.message.clone(),
+        }
+    }
+}
