@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use coracle_tests::{Cluster, run};
+use coracle_tests::{BUSYBOX, Cluster, run};
 
 /// A file system in memory, unmounted in the end.
 struct SmallDisk(tempfile::TempDir);
@@ -105,4 +105,33 @@ fn a_full_disk_is_said_and_got_over() {
     cluster.kubectl(&["delete", "configmap", "large-2"]).ok();
     let kept = cluster.kubectl(&["get", "configmap", "-o", "name"]).ok();
     assert!(!kept.contains("large-1\n") && !kept.contains("large-2\n") && kept.contains("large-3\n"), "{kept}");
+}
+
+#[test]
+fn a_pod_that_fills_the_disk_is_evicted_before_the_store_suffers() {
+    let disk = SmallDisk::mount();
+    let cluster = Cluster::new();
+    symlink(disk.path(), cluster.home().join("home")).expect("a link");
+    cluster.coracle(&["start"]).ok();
+    let script = "i=0; while head -c 1000000 /dev/zero >/v/$i; do i=$((i+1)); sleep 0.1; done; sleep 3600";
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: greedy}}, spec: {{restartPolicy: Never, containers: [{{name: c, image: \
+         '{BUSYBOX}', command: [sh, -c, '{script}'], volumeMounts: [{{name: v, mountPath: /v}}]}}], volumes: [{{name: v, \
+         emptyDir: {{}}}}]}}}}"
+    ));
+    cluster.wait_for("pod/greedy", "{.status.phase} {.status.reason}", "Failed Evicted");
+    let message = cluster.field("pod/greedy", "{.status.message}");
+    assert!(message.starts_with("The node was low on resource: ephemeral-storage. Threshold quantity: "), "{message}");
+    let node = format!("node/{}", cluster.profile);
+    let condition = |type_: &str| format!("{{.status.conditions[?(@.type==\"{type_}\")].status}}");
+    cluster.wait_for(&node, &condition("DiskPressure"), "True");
+    // It is there once writes have been refused.
+    assert_eq!(cluster.field(&node, &condition("StoreReadOnly")), "");
+    cluster.wait_for(&node, "{.spec.taints[*].key}", "node.kubernetes.io/disk-pressure");
+    cluster.wait("what it took is given back", || {
+        let free = run("df", &["--output=avail", &disk.path()]).ok();
+        let kibibytes: u64 = free.split_whitespace().last().and_then(|free| free.parse().ok()).expect("a number");
+        (kibibytes > 64 << 10).then_some(())
+    });
+    cluster.kubectl(&["create", "configmap", "after"]).ok();
 }
