@@ -47,6 +47,8 @@ pub struct Config {
     pub fsync: bool,
     /// How often each HorizontalPodAutoscaler looks at its metrics.
     pub autoscaler_period: Duration,
+    /// Most processes and threads of each container; the kubelet's default where there is none, no limit below 1.
+    pub pod_pids_limit: Option<i64>,
     /// The admission plugins that are turned off, by their names in [`admission_plugins`].
     pub disabled_admission_plugins: Vec<String>,
 }
@@ -94,7 +96,7 @@ impl Cluster {
     /// # Errors
     /// In one line that says what to do. What was started by then is stopped again; state is only ever added.
     pub async fn start(config: Config, report: &(dyn Fn(Progress) + Sync)) -> Result<Self, Error> {
-        let Config { profile, fsync, autoscaler_period, disabled_admission_plugins } = config;
+        let Config { profile, fsync, autoscaler_period, pod_pids_limit, disabled_admission_plugins } = config;
         let started = Timestamp::now();
         descriptors::raise_limit();
         let name = profile.name().to_owned();
@@ -149,6 +151,7 @@ impl Cluster {
             cluster_dns: dns.as_ref().map(|_| cluster_dns),
             network_state,
             nodes,
+            pod_pids_limit,
         };
         let kubelet = kubelets.start_own()?;
         let fake_nodes = kubelet::fake_node::start(kubelet::fake_node::Deps {

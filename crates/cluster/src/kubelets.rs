@@ -26,6 +26,8 @@ pub(crate) struct Kubelets {
     pub(crate) cluster_dns: Option<Ipv4Addr>,
     pub(crate) network_state: watch::Receiver<NetworkState>,
     pub(crate) nodes: Arc<LocalNodes>,
+    /// Most processes and threads of each container, where the default is not wanted.
+    pub(crate) pod_pids_limit: Option<i64>,
 }
 
 impl Kubelets {
@@ -44,6 +46,9 @@ impl Kubelets {
         let mut config = kubelet::Config::new(name, IpAddr::V4(address), folder);
         config.network = Some(self.network_state.clone());
         config.seccomp_profile_root = self.profile.seccomp();
+        if let Some(limit) = self.pod_pids_limit {
+            config.pod_pids_limit = Some(limit).filter(|limit| *limit > 0);
+        }
         config.cluster_dns = self.cluster_dns.into_iter().map(IpAddr::V4).collect();
         apiserver::version::GIT_VERSION.clone_into(&mut config.kubelet_version);
         config

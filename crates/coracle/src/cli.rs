@@ -121,6 +121,9 @@ pub(crate) struct Start {
     /// How often HorizontalPodAutoscalers read their metrics, in seconds
     #[arg(long, default_value = "15", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) hpa_sync_period: Duration,
+    /// Most processes and threads of each container; -1 for no limit [default: 4096]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..), value_name = "NUMBER")]
+    pub(crate) pod_max_pids: Option<i64>,
     /// Admission plugins to turn off, by upstream's names, such as DenyServiceExternalIPs
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(cluster::admission_plugins()), hide_possible_values = true, value_name = "NAMES")]
     pub(crate) disable_admission_plugins: Vec<String>,
@@ -302,6 +305,18 @@ mod tests {
         assert_eq!(wait(&["coracle", "start"]), Some(true));
         assert_eq!(wait(&["coracle", "start", "--wait"]), Some(true));
         assert_eq!(wait(&["coracle", "start", "--wait=false"]), Some(false));
+    }
+
+    #[test]
+    fn the_limit_of_processes_may_be_none() {
+        let limit = |number: &str| {
+            let parsed = Arguments::try_parse_from(["coracle", "start", "--pod-max-pids", number]);
+            match parsed.map(|arguments| arguments.command) {
+                Ok(Command::Start(start)) => start.pod_max_pids,
+                _ => None,
+            }
+        };
+        assert_eq!((limit("100"), limit("-1"), limit("-2")), (Some(100), Some(-1), None));
     }
 
     #[test]

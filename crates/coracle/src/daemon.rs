@@ -52,6 +52,9 @@ pub(crate) fn spawn(profile: &Profile, start: &cli::Start) -> Result<impl Iterat
         .stdout(Stdio::piped())
         .stderr(log_file);
     command.arg("--hpa-sync-period").arg(start.hpa_sync_period.as_secs().to_string());
+    if let Some(limit) = start.pod_max_pids {
+        command.arg("--pod-max-pids").arg(limit.to_string());
+    }
     if !start.disable_admission_plugins.is_empty() {
         command.arg("--disable-admission-plugins").arg(start.disable_admission_plugins.join(","));
     }
@@ -118,6 +121,7 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
         profile,
         fsync: !start.unsafe_no_fsync,
         autoscaler_period: start.hpa_sync_period,
+        pod_pids_limit: start.pod_max_pids,
         disabled_admission_plugins: start.disable_admission_plugins.clone(),
     };
     let progress = |progress: Progress| match progress {

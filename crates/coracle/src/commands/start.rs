@@ -25,7 +25,8 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
     let pod_security = start.pod_security_config.as_deref();
     let pod_security = pod_security.map(|given| read_config(given, cluster::check_pod_security_config)).transpose()?;
     if profile.daemon().is_some() {
-        if scheduling.is_some() || pod_security.is_some() || !start.disable_admission_plugins.is_empty() {
+        let admission = pod_security.is_some() || !start.disable_admission_plugins.is_empty();
+        if scheduling.is_some() || admission || start.pod_max_pids.is_some() {
             bail!(
                 "the cluster {0} is already running, and reads its configuration when it starts; first: coracle stop -p {0}",
                 profile.name()
