@@ -1,5 +1,6 @@
 //! Back-off of containers that crash and of images that cannot be pulled, as upstream's `flowcontrol.Backoff`.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -50,6 +51,31 @@ impl BackOff {
     }
 }
 
+/// The back-off of controllers whose pods a node rejects: most make another pod as soon as one has failed. Upstream leaves
+/// them to it, so that a Deployment with an unsafe sysctl makes failed pods as fast as the API server takes them.
+#[derive(Debug, Default)]
+pub(crate) struct Rejections(HashMap<String, BackOff>);
+
+impl Rejections {
+    /// So many controllers are remembered before those are forgotten that were quiet for long.
+    const REMEMBERED: usize = 1024;
+
+    /// Notes that a pod of the controller with this uid is rejected at `now`; returns until when that is kept from the API.
+    pub(crate) fn hold_back(&mut self, controller: &str, now: Timestamp) -> Option<Timestamp> {
+        if self.0.len() >= Self::REMEMBERED {
+            self.0.retain(|_, back_off| back_off.wait_until(now, now).is_some());
+        }
+        // Whoever invents controllers makes pods by hand, which no back-off slows down.
+        if self.0.len() >= Self::REMEMBERED {
+            self.0.clear();
+        }
+        let back_off = self.0.entry(controller.to_owned()).or_default();
+        let until = back_off.wait_until(now, now);
+        back_off.next(now, now);
+        until
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +101,20 @@ mod tests {
         }
         // The first restart is immediate.
         assert_eq!(delays, [10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn a_controller_whose_pods_are_rejected_makes_them_ever_more_seldom() {
+        let mut rejections = Rejections::default();
+        let mut held = |controller: &str, second: i64| {
+            rejections.hold_back(controller, at(second)).map(|until| until.as_second() - at(second).as_second())
+        };
+        assert_eq!((held("a", 0), held("a", 1), held("a", 11), held("b", 11)), (None, Some(10), Some(20), None));
+        assert_eq!(held("a", 10_000), None, "ten quiet minutes forget");
+        for number in 0..2 * Rejections::REMEMBERED {
+            assert_eq!(held(&number.to_string(), 10_000), None);
+        }
+        assert!(rejections.0.len() <= Rejections::REMEMBERED);
     }
 
     #[test]

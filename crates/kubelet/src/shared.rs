@@ -8,10 +8,12 @@ use informer::{Informer, ReconcileReporter};
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
 use machinery::quantity::Quantity;
+use parking_lot::Mutex;
 use runtime::{Runtime, RuntimeInfo};
 use tokio::sync::{Semaphore, watch};
 
 use crate::Deps;
+use crate::backoff::Rejections;
 use crate::config::Config;
 use crate::container::files::Resolver;
 use crate::container::services;
@@ -44,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) pressure: watch::Sender<Pressure>,
     /// The images that were pulled here.
     pub(crate) pulled: PulledImages,
+    /// Whose pods were rejected.
+    pub(crate) rejections: Mutex<Rejections>,
     /// What the runtime has.
     pub(crate) pleg: Pleg,
     /// Images.
@@ -102,6 +106,7 @@ impl Shared {
             measures: Arc::clone(&deps.measures),
             pressure: watch::Sender::default(),
             pulled,
+            rejections: Mutex::default(),
             config,
             client: deps.client.clone(),
             runtime,

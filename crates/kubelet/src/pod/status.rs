@@ -47,6 +47,9 @@ pub(crate) struct Facts<'a> {
 pub(crate) fn compute(inputs: Inputs<'_>, facts: Facts<'_>) -> PodStatus {
     let Inputs { desired, state, .. } = inputs;
     let old = desired.status().cloned().unwrap_or_default();
+    if state.failure.as_ref().is_some_and(|failure| failure.is_held_back(inputs.now)) && !desired.deleting() {
+        return old;
+    }
     let container = |container: &DesiredContainer| containers::status(inputs, facts, container);
     let mut inits: Vec<ContainerStatus> = desired.inits().map(container).collect();
     let mut apps: Vec<ContainerStatus> = desired.apps().map(container).collect();

@@ -112,7 +112,11 @@ impl Worker {
             return;
         };
         let pressure = *self.shared.pressure.borrow();
-        if let Err(failure) = admission::admit(spec, pressure, &self.shared.machine().info) {
+        if let Err(mut failure) = admission::admit(spec, pressure, &self.shared.machine().info) {
+            let mut owners = desired.pod.metadata.owner_references.iter().flatten();
+            if let Some(owner) = owners.find(|owner| owner.controller == Some(true)) {
+                failure.not_before = self.shared.rejections.lock().hold_back(&owner.uid, Timestamp::now());
+            }
             self.apply(Event::Message(Message::Fail(failure)));
         }
     }

@@ -1,5 +1,7 @@
 //! Why the node has failed a pod for good.
 
+use jiff::Timestamp;
+
 /// Why the node has failed a pod for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -9,6 +11,8 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// What was done to it.
     pub(crate) kind: FailureKind,
+    /// The API is not told earlier than this, so that whoever replaces the pod does not do so without end.
+    pub(crate) not_before: Option<Timestamp>,
 }
 
 /// What the node did to a pod.
@@ -26,12 +30,17 @@ pub(crate) const EVICTED: &str = "Evicted";
 impl Failure {
     /// A pod that is evicted.
     pub(crate) fn evicted(message: String) -> Self {
-        Self { reason: EVICTED, message, kind: FailureKind::Evicted }
+        Self { reason: EVICTED, message, kind: FailureKind::Evicted, not_before: None }
     }
 
     /// A pod that is not admitted.
     pub(crate) fn rejected(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), kind: FailureKind::Rejected }
+        Self { reason, message: message.into(), kind: FailureKind::Rejected, not_before: None }
+    }
+
+    /// Whether the API is to be told only later than `now`.
+    pub(crate) fn is_held_back(&self, now: Timestamp) -> bool {
+        self.not_before.is_some_and(|not_before| not_before > now)
     }
 
     /// `status.message`.

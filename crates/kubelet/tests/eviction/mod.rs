@@ -182,6 +182,30 @@ async fn what_cannot_be_enforced_is_refused() {
 }
 
 #[tokio::test]
+async fn rejected_pods_are_not_replaced_without_end() {
+    let node = Node::start().await;
+    let create = |name: &str| {
+        let mut spec = one();
+        spec["nodeName"] = json!("n1");
+        spec["securityContext"] = json!({"sysctls": [{"name": "kernel.msgmax", "value": "65536"}]});
+        let owner =
+            json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u", "controller": true});
+        let metadata = json!({"name": name, "namespace": "default", "uid": name, "ownerReferences": [owner]});
+        node.api.put("pods", json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}));
+    };
+    create("first");
+    node.until("first", |pod| pod["status"]["reason"] == "SysctlForbidden").await;
+    create("second");
+    // People are told at once, its controller only later.
+    node.events("second", "SysctlForbidden").await;
+    assert!(node.api.get("pods", "default", "second").unwrap()["status"].is_null());
+    // It goes at once all the same.
+    node.delete("second");
+    node.until_gone("second").await;
+    assert_eq!(node.calls("run second"), 0);
+}
+
+#[tokio::test]
 async fn every_container_has_a_limit_of_processes() {
     let node = Node::start().await;
     node.create("web", one());

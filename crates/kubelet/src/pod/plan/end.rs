@@ -48,6 +48,7 @@ pub(super) fn release(inputs: Inputs<'_>, plan: &mut Plan) {
         plan.act(Action::TearDownVolumes);
     }
     plan.wake(state.torn_down.wake_at(now));
+    plan.wake(state.failure.as_ref().and_then(|failure| failure.not_before).filter(|not_before| *not_before > now));
     if desired.deleting() && !desired.gone && state.torn_down.is_done() {
         if state.released.is_due(now) {
             plan.act(Action::Release);
