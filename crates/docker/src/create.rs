@@ -255,13 +255,27 @@ fn mount(mount: &runtime::Mount) -> Mount {
         source: Some(mount.host_path.to_string_lossy().into_owned()),
         typ: Some(MountType::BIND),
         read_only: Some(mount.read_only),
-        bind_options: match mount.propagation {
-            Propagation::Private => None,
-            Propagation::HostToContainer => Some(MountBindOptionsPropagationEnum::RSLAVE),
-            Propagation::Bidirectional => Some(MountBindOptionsPropagationEnum::RSHARED),
-        }
-        .map(|propagation| MountBindOptions { propagation: Some(propagation), ..MountBindOptions::default() }),
+        bind_options: bind_options(mount),
         ..Mount::default()
+    }
+}
+
+fn bind_options(mount: &runtime::Mount) -> Option<MountBindOptions> {
+    let propagation = match mount.propagation {
+        Propagation::Private => None,
+        Propagation::HostToContainer => Some(MountBindOptionsPropagationEnum::RSLAVE),
+        Propagation::Bidirectional => Some(MountBindOptionsPropagationEnum::RSHARED),
+    };
+    // The daemon refuses it with any propagation but this.
+    let private = Some(MountBindOptionsPropagationEnum::RPRIVATE);
+    match (propagation, mount.recursive_read_only) {
+        (None, false) => None,
+        (propagation, false) => Some(MountBindOptions { propagation, ..MountBindOptions::default() }),
+        (_, true) => Some(MountBindOptions {
+            propagation: private,
+            read_only_force_recursive: Some(true),
+            ..MountBindOptions::default()
+        }),
     }
 }
 
@@ -422,6 +436,7 @@ mod tests {
                 descriptor: false,
                 container_path: "/c".into(),
                 read_only: true,
+                recursive_read_only: false,
                 propagation: Propagation::HostToContainer,
             }],
             resources: Resources::from_milli_cpu(Some(250), Some(500), Some(1 << 20)),
@@ -459,6 +474,36 @@ mod tests {
     }
 
     #[test]
+    fn what_a_pod_is_protected_by() {
+        let config = ContainerConfig {
+            app_armor: Some("k8s-nginx".to_owned()),
+            se_linux: vec!["level:s0".to_owned()],
+            unmasked_proc: true,
+            resources: Resources { pids_limit: Some(7), ..Resources::default() },
+            mounts: vec![runtime::Mount {
+                host_path: "/h".into(),
+                descriptor: false,
+                container_path: "/c".into(),
+                read_only: true,
+                recursive_read_only: true,
+                propagation: Propagation::Private,
+            }],
+            ..ContainerConfig::default()
+        };
+        let recursive = json!({ "Propagation": "rprivate", "ReadOnlyForceRecursive": true });
+        check(
+            &container(&settings(), &Sandbox::default(), &config, false).unwrap(),
+            &[
+                ("/HostConfig/SecurityOpt", json!(["apparmor=k8s-nginx", "label=level:s0"])),
+                ("/HostConfig/MaskedPaths", json!([])),
+                ("/HostConfig/ReadonlyPaths", json!([])),
+                ("/HostConfig/PidsLimit", json!(7)),
+                ("/HostConfig/Mounts/0/BindOptions", recursive),
+            ],
+        );
+    }
+
+    #[test]
     fn an_open_directory_is_a_volume_without_a_name() {
         let config = ContainerConfig {
             mounts: vec![runtime::Mount {
@@ -466,6 +511,7 @@ mod tests {
                 descriptor: true,
                 container_path: "/c".into(),
                 read_only: true,
+                recursive_read_only: false,
                 propagation: Propagation::Private,
             }],
             ..ContainerConfig::default()

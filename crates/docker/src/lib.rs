@@ -378,6 +378,8 @@ impl Runtime for Docker {
             cgroup_version: info.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
             root_dir: info.docker_root_dir.unwrap_or_default(),
             user_namespaces: secures("userns") || secures("rootless"),
+            // `ReadOnlyForceRecursive` came with Docker 25.
+            recursive_read_only: self.transport().is_at_least(1, 44),
             app_armor: secures("apparmor"),
         })
     }

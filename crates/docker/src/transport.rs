@@ -200,6 +200,11 @@ impl Transport {
         format!("{major}.{minor}")
     }
 
+    /// Whether the API in use is this version or a newer one.
+    pub(crate) fn is_at_least(&self, major: u32, minor: u32) -> bool {
+        self.version.get().copied().unwrap_or(OLDEST) >= Version(major, minor)
+    }
+
     /// Where the daemon is, as the user would write it.
     pub(crate) fn host(&self) -> &str {
         &self.host

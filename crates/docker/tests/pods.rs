@@ -117,6 +117,7 @@ async fn what_cannot_start_says_why() {
             descriptor: false,
             container_path: "/data".into(),
             read_only: false,
+            recursive_read_only: false,
             propagation: Propagation::Private,
         }];
         let error = docker.create_container(&sandbox, &config).await.unwrap_err();
@@ -166,6 +167,7 @@ async fn a_container_gets_what_it_is_configured_with() {
                 descriptor: false,
                 container_path: "/data".into(),
                 read_only: true,
+                recursive_read_only: false,
                 propagation: Propagation::Private,
             }],
             ..fixture.container_config(&sandbox, "main", script)
@@ -360,6 +362,7 @@ async fn an_open_directory_is_mounted_whatever_its_path_has_become() {
                 descriptor: true,
                 container_path: "/data".into(),
                 read_only: false,
+                recursive_read_only: false,
                 propagation: Propagation::Private,
             }],
             ..fixture.container_config(&sandbox, "main", "cat /data/file && echo x >/data/new")

@@ -97,6 +97,7 @@ impl TestRuntime {
             cgroup_version: "2".to_owned(),
             root_dir: String::new(),
             user_namespaces: false,
+            recursive_read_only: false,
             app_armor: false,
         };
         Self {

@@ -31,6 +31,8 @@ pub struct Mount {
     pub container_path: PathBuf,
     /// Whether the container may only read it.
     pub read_only: bool,
+    /// Whether the same holds for whatever is mounted below it; see [`RuntimeInfo`](crate::RuntimeInfo).
+    pub recursive_read_only: bool,
     /// How mounts travel.
     pub propagation: Propagation,
 }

@@ -72,6 +72,8 @@ pub struct RuntimeInfo {
     pub root_dir: String,
     /// Whether containers run in a user namespace that is not the machine's.
     pub user_namespaces: bool,
+    /// Whether mounts can be read-only with all that is mounted below them.
+    pub recursive_read_only: bool,
     /// Whether containers are confined by AppArmor, by the runtime's own profile unless another is asked for.
     pub app_armor: bool,
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, PodSecurityContext, PodSpec, Volume}
 use machinery::field::Path;
 
 use super::warnings::Warnings;
-use crate::common::{entries, entry, list, text};
+use crate::common::{entries, entry, list};
 
 const SE_LINUX: &str = "only enforced where Docker runs with SELinux: elsewhere there are no labels";
 const SE_LINUX_CHANGE: &str = "not enforced: volumes keep the SELinux labels that they have";
@@ -79,12 +79,6 @@ pub(super) fn of_container(warnings: &mut Warnings, container: &Container, at: i
         if variable.value_from.as_ref().is_some_and(|from| from.file_key_ref.is_some()) {
             let what = "not supported: the variable is not set; use a ConfigMap or a Secret";
             say(&|at| at.child("env").index(index).child("valueFrom").child("fileKeyRef"), what);
-        }
-    }
-    for (index, mount) in list(&container.volume_mounts).iter().enumerate() {
-        if text(&mount.recursive_read_only) == "Enabled" {
-            let what = "not enforced: what is mounted below the volume stays writable";
-            say(&|at| at.child("volumeMounts").index(index).child("recursiveReadOnly"), what);
         }
     }
 }

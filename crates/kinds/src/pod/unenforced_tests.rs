@@ -148,7 +148,6 @@ fn values(title: &str, field: &str) -> (Value, Option<Value>) {
             json!({ "claims": [{ "name": "gpu" }] }),
             Some(json!({ "limits": { "cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi" } })),
         ),
-        (_, "recursiveReadOnly") => (json!("Enabled"), Some(json!("IfPossible"))),
         ("Volume", _) => (json!({}), None),
         _ => panic!("{title}.{field} is warned about: with which value?"),
     }

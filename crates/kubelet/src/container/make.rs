@@ -51,6 +51,8 @@ pub(crate) struct Material {
     pub(crate) seccomp_profiles: PathBuf,
     /// Whether AppArmor confines containers.
     pub(crate) app_armor: bool,
+    /// Whether mounts can be read-only with what is mounted below.
+    pub(crate) recursive_read_only: bool,
     /// Most processes and threads of a container.
     pub(crate) pids_limit: Option<i64>,
     /// The machine's resolvers.
@@ -100,7 +102,8 @@ pub(crate) fn config(
         let words = words.iter().flatten();
         words.map(|word| expand(word, lookup)).collect()
     };
-    let (mounts, held) = mounts(own, &material.volumes, &environment, &material.directory)?;
+    let (mounts, held) =
+        mounts(own, &material.volumes, &environment, &material.directory, material.recursive_read_only)?;
     let mut config = ContainerConfig {
         pod: desired.identity.clone(),
         name: own.name.clone(),
@@ -152,6 +155,7 @@ fn files(
                 descriptor: false,
                 container_path: container_path.to_owned(),
                 read_only: false,
+                recursive_read_only: false,
                 propagation: Propagation::Private,
             });
         }

@@ -109,6 +109,7 @@ impl Worker {
             directory: self.directory.clone(),
             seccomp_profiles: config.seccomp_profile_root.clone(),
             app_armor: machine.info.app_armor,
+            recursive_read_only: machine.info.recursive_read_only,
             pids_limit: config.pod_pids_limit,
             resolver: self.shared.resolver(),
             cluster_dns: config.cluster_dns.clone(),

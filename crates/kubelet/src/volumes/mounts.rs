@@ -11,12 +11,14 @@ use super::{Mounted, Mounting, PodDirectory};
 use crate::values::expand;
 
 /// The mounts of `container`, and what must be held until it has been started. The error is the message of
-/// `CreateContainerConfigError`. Blocks: sub-paths are created and bound.
+/// `CreateContainerConfigError`. Blocks: sub-paths are created and bound. `recursive_read_only` is whether the runtime can make
+/// what is mounted below a volume read-only, too.
 pub(crate) fn mounts(
     container: &Container,
     volumes: &Mounted,
     env: &[(String, String)],
     directory: &PodDirectory,
+    recursive_read_only: bool,
 ) -> Result<(Vec<Mount>, SubPaths), String> {
     let mut mounts = Vec::new();
     let mut held = SubPaths::new(directory.sub_paths(&container.name));
@@ -31,6 +33,17 @@ pub(crate) fn mounts(
             })?,
             None => Source { path: volume.path.clone(), descriptor: false },
         };
+        let recursive = mount.recursive_read_only.as_deref() == Some("Enabled");
+        if recursive && (!recursive_read_only || source.descriptor) {
+            let why = match source.descriptor {
+                true => "a subPath cannot be",
+                false => "it needs Docker 25 or newer",
+            };
+            let (name, container) = (&mount.name, &container.name);
+            return Err(format!(
+                "recursiveReadOnly of volumeMount \"{name}\" of container \"{container}\" cannot be enforced: {why}"
+            ));
+        }
         // Like upstream, a relative path counts from the root.
         let container_path = Path::new("/").join(&mount.mount_path);
         mounts.push(Mount {
@@ -38,6 +51,7 @@ pub(crate) fn mounts(
             descriptor: source.descriptor,
             container_path,
             read_only: mount.read_only == Some(true) || volume.read_only,
+            recursive_read_only: recursive,
             propagation: match mount.mount_propagation.as_deref() {
                 Some("HostToContainer") => Propagation::HostToContainer,
                 Some("Bidirectional") => Propagation::Bidirectional,

@@ -60,6 +60,20 @@ fn an_empty_dir_keeps_its_content_until_the_pod_ends() {
     assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "kept");
 }
 
+#[test]
+fn all_of_a_mount_is_read_only_where_the_runtime_can() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = PodDirectory::new(root.path(), "u");
+    let mounting = Mounting { path: root.path().to_owned(), read_only: false, private: false };
+    let volumes: Mounted = [("v".to_owned(), mounting)].into();
+    for (recursive, expect) in [("Enabled", true), ("IfPossible", false), ("Disabled", false)] {
+        let mount = json!({"name": "v", "mountPath": "/v", "readOnly": true, "recursiveReadOnly": recursive});
+        let container: Container = serde_json::from_value(json!({"name": "c", "volumeMounts": [mount]})).unwrap();
+        let (mounts, _held) = mounts(&container, &volumes, &[], &directory, true).unwrap();
+        assert_eq!((mounts[0].read_only, mounts[0].recursive_read_only), (true, expect), "{recursive}");
+    }
+}
+
 /// Needs the right to mount, as root has it.
 #[test]
 fn sub_paths_are_bound_until_the_container_runs() {
@@ -86,12 +100,18 @@ fn sub_paths_are_bound_until_the_container_runs() {
             Err("failed to prepare subPath for volumeMount \"v\" of container \"c\": the path must be relative"),
         ),
         (json!({"subPath": "escape/x"}), Err("leads out of its directory")),
+        (
+            json!({"readOnly": true, "recursiveReadOnly": "Enabled"}),
+            Err(
+                "recursiveReadOnly of volumeMount \"v\" of container \"c\" cannot be enforced: it needs Docker 25 or newer",
+            ),
+        ),
     ] {
         let mut mount = mount;
         mount["name"] = json!("v");
         mount["mountPath"] = json!("data");
         let container: Container = serde_json::from_value(json!({"name": "c", "volumeMounts": [mount]})).unwrap();
-        let result = mounts(&container, &volumes, &env, &directory);
+        let result = mounts(&container, &volumes, &env, &directory, false);
         match expect {
             Ok(path) => {
                 let (mounts, held) = result.unwrap();

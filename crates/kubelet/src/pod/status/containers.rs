@@ -182,7 +182,10 @@ fn volume_mounts(desired: &DesiredContainer) -> Option<Vec<VolumeMountStatus>> {
         name: mount.name.clone(),
         mount_path: mount.mount_path.clone(),
         read_only: mount.read_only.filter(|read_only| *read_only),
-        recursive_read_only: mount.read_only.filter(|read_only| *read_only).map(|_| "Disabled".to_owned()),
+        recursive_read_only: mount.read_only.filter(|read_only| *read_only).map(|_| {
+            let enabled = mount.recursive_read_only.as_deref() == Some("Enabled");
+            if enabled { "Enabled" } else { "Disabled" }.to_owned()
+        }),
         ..VolumeMountStatus::default()
     };
     Some(mounts.iter().map(status).collect())
