@@ -43,6 +43,8 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Config {
     /// Where the cluster keeps its state.
     pub profile: Profile,
+    /// Whether a damaged store is opened without what is lost; see `store::Options::accept_loss`.
+    pub accept_data_loss: bool,
     /// Whether writes wait for the disk; see `store::Options::fsync`.
     pub fsync: bool,
     /// How often each HorizontalPodAutoscaler looks at its metrics.
@@ -96,7 +98,8 @@ impl Cluster {
     /// # Errors
     /// In one line that says what to do. What was started by then is stopped again; state is only ever added.
     pub async fn start(config: Config, report: &(dyn Fn(Progress) + Sync)) -> Result<Self, Error> {
-        let Config { profile, fsync, autoscaler_period, pod_pids_limit, disabled_admission_plugins } = config;
+        let Config { profile, accept_data_loss, fsync, autoscaler_period, pod_pids_limit, disabled_admission_plugins } =
+            config;
         let started = Timestamp::now();
         descriptors::raise_limit();
         let name = profile.name().to_owned();
@@ -108,7 +111,8 @@ impl Cluster {
         let (settings, network) = network::establish(&profile, &docker).await?;
         report(Progress::Done(format!("Docker network {} ({})", network.name, network.subnet)));
         report(Progress::Doing("Opening the store".to_owned()));
-        let (registry, authorizer, pki) = open(&profile, &settings, fsync, disabled_admission_plugins).await?;
+        let store = store::Options { fsync, accept_loss: accept_data_loss, ..store::Options::new(profile.store()) };
+        let (registry, authorizer, pki) = open(&profile, &settings, store, disabled_admission_plugins).await?;
         report(Progress::Done(format!("Store at revision {}", registry.store().revision())));
 
         report(Progress::Doing("Starting the API server".to_owned()));
@@ -382,17 +386,15 @@ pub fn check_scheduler_config(path: &Path, text: &str) -> Result<(), Error> {
 async fn open(
     profile: &Profile,
     settings: &Settings,
-    fsync: bool,
+    store: store::Options,
     disabled_admission_plugins: Vec<String>,
 ) -> Result<(Registry, Arc<dyn Authorizer>, Arc<Pki>), Error> {
     let range = settings.service_subnet.parse().map_err(|error: registry::allocate::InvalidRange| Error::Settings {
         path: profile.settings(),
         reason: error.to_string(),
     })?;
-    let options = registry::Options {
-        store: store::Options { fsync, ..store::Options::new(profile.store()) },
-        allocators: AllocatorConfig { services: range, ..AllocatorConfig::default() },
-    };
+    let options =
+        registry::Options { store, allocators: AllocatorConfig { services: range, ..AllocatorConfig::default() } };
     let admission = AdmissionConfig { disabled: disabled_admission_plugins, pod_security: pod_security(profile)? };
     let pki = profile.pki();
     let opened = tokio::task::spawn_blocking(move || {

@@ -127,6 +127,9 @@ pub(crate) struct Start {
     /// Admission plugins to turn off, by upstream's names, such as DenyServiceExternalIPs
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(cluster::admission_plugins()), hide_possible_values = true, value_name = "NAMES")]
     pub(crate) disable_admission_plugins: Vec<String>,
+    /// Open a store whose last writes are damaged without them. Their revisions are not used again
+    #[arg(long)]
+    pub(crate) accept_data_loss: bool,
     /// Do not sync writes to disk. For benchmarks: acknowledged writes are lost when the machine crashes
     #[arg(long)]
     pub(crate) unsafe_no_fsync: bool,

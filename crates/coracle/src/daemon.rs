@@ -58,8 +58,11 @@ pub(crate) fn spawn(profile: &Profile, start: &cli::Start) -> Result<impl Iterat
     if !start.disable_admission_plugins.is_empty() {
         command.arg("--disable-admission-plugins").arg(start.disable_admission_plugins.join(","));
     }
-    if start.unsafe_no_fsync {
-        command.arg("--unsafe-no-fsync");
+    for (given, flag) in [(start.accept_data_loss, "--accept-data-loss"), (start.unsafe_no_fsync, "--unsafe-no-fsync")]
+    {
+        if given {
+            command.arg(flag);
+        }
     }
     let mut child = command.spawn().context("cannot start the daemon")?;
     let reports = child.stdout.take().context("the daemon has a pipe")?;
@@ -119,6 +122,7 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
     });
     let config = Config {
         profile,
+        accept_data_loss: start.accept_data_loss,
         fsync: !start.unsafe_no_fsync,
         autoscaler_period: start.hpa_sync_period,
         pod_pids_limit: start.pod_max_pids,

@@ -11,7 +11,7 @@ use rocksdb::{
 };
 
 use crate::record::{FORMAT, LogRecord, ObjectRecord, log_key, parse_log_key};
-use crate::{Event, EventKind, OpenError, Options, Revision};
+use crate::{Event, EventKind, OpenError, Options, Revision, witness};
 
 const OBJECTS: &str = "objects";
 const LOG: &str = "log";
@@ -20,6 +20,9 @@ const META: &str = "meta";
 const META_FORMAT: &[u8] = b"format";
 /// In `meta`: the log has been compacted up to and with this revision.
 const META_HORIZON: &[u8] = b"horizon";
+/// How many revisions are passed over where acknowledged ones were lost: more than are written while the witness lags behind.
+/// As with etcd: `etcdutl snapshot restore --bump-revision --mark-compacted`.
+const BUMP: Revision = 1 << 20;
 /// The file whose lock keeps others out. RocksDB has one too, but touches the directory before it looks at it.
 const LOCK_FILE: &str = "coracle.lock";
 
@@ -67,20 +70,85 @@ impl Disk {
     }
 
     /// Opens the database of a directory that is locked already: again, after a failure.
+    ///
+    /// A write-ahead log without an end that was cut short is opened at once. One with such an end is looked at first, without
+    /// writing anything, since to open it means to drop that end: only where nothing is missing that was durable, a crash cut
+    /// it short. Else it is kept as it is, for whoever may be able to repair it.
     pub(crate) fn open_locked(options: &Options, lock: Lock) -> Result<Self, OpenError> {
         #[cfg(test)]
         options.faults.opening().map_err(|detail| OpenError::Io { path: options.path.clone(), detail })?;
-        Self::open_as(options, lock, |path, families| DB::open_cf_descriptors(&database(), path, families))
+        let witnessed = witness::read(&options.path);
+        let open = |mode| {
+            let disk = Self::open_as(options, Arc::clone(&lock), |path, families| {
+                DB::open_cf_descriptors(&database(mode), path, families)
+            })?;
+            disk.write_format(&options.path)
+        };
+        let opened = match open(DBRecoveryMode::AbsoluteConsistency) {
+            Err(OpenError::Corrupt { .. }) => Self::open_unwritten(options, &lock)
+                .and_then(|disk| disk.check_witness(options, &witnessed))
+                .and_then(|()| open(DBRecoveryMode::TolerateCorruptedTailRecords)),
+            opened => opened.and_then(|disk| disk.check_witness(options, &witnessed).map(|()| disk)),
+        };
+        match opened {
+            Err(OpenError::Corrupt { .. } | OpenError::Lost { .. }) if options.accept_loss => {
+                let disk = open(DBRecoveryMode::PointInTime)?;
+                disk.bump(witnessed.ok().flatten()).map_err(|error| refuse(&options.path, error))?;
+                Ok(disk)
+            }
+            opened => opened,
+        }
     }
 
     /// Opens a database that is there without writing anything: what is in its write-ahead log is read into memory. Every
     /// write fails.
     pub(crate) fn open_read_only(options: &Options) -> Result<Self, OpenError> {
-        let path = &options.path;
-        let lock = lock(path)?;
-        Self::open_as(options, Arc::new(lock), |path, families| {
-            DB::open_cf_descriptors_read_only(&database(), path, families, false)
+        let lock = Arc::new(lock(&options.path)?);
+        let disk = Self::open_unwritten(options, &lock)?;
+        disk.check_witness(options, &witness::read(&options.path))?;
+        match disk.format() {
+            Ok(Some(_)) => Ok(disk),
+            Ok(None) => Err(refuse(&options.path, damaged("it was never opened"))),
+            Err(error) => Err(refuse(&options.path, error)),
+        }
+    }
+
+    fn open_unwritten(options: &Options, lock: &Lock) -> Result<Self, OpenError> {
+        let mode = DBRecoveryMode::TolerateCorruptedTailRecords;
+        Self::open_as(options, Arc::clone(lock), |path, families| {
+            DB::open_cf_descriptors_read_only(&database(mode), path, families, false)
         })
+    }
+
+    /// Refuses a database that ends before the witness, or one whose witness cannot be read.
+    fn check_witness(&self, options: &Options, witnessed: &Result<Option<Revision>>) -> Result<(), OpenError> {
+        let path = || options.path.clone();
+        let durable = match witnessed {
+            Ok(witnessed) => witnessed.unwrap_or(0),
+            Err(DiskError::Corrupt(detail)) => {
+                return Err(OpenError::Corrupt { path: path(), detail: detail.clone() });
+            }
+            Err(DiskError::Io(detail)) => return Err(OpenError::Io { path: path(), detail: detail.clone() }),
+        };
+        let found = self.newest().map_err(|error| refuse(&options.path, error))?;
+        if found < durable {
+            return Err(OpenError::Lost { path: path(), durable, found });
+        }
+        Ok(())
+    }
+
+    /// The newest revision. The log may have been emptied by a compaction; what lies before the horizon was used nevertheless.
+    pub(crate) fn newest(&self) -> Result<Revision> {
+        let (newest, _) = self.log_last()?.unwrap_or_default();
+        Ok(newest.max(self.horizon()?))
+    }
+
+    /// Forgets the history, and goes on with revisions that were never handed out.
+    fn bump(&self, witnessed: Option<Revision>) -> Result<()> {
+        let found = self.newest()?;
+        let to = found.max(witnessed.unwrap_or(0)).saturating_add(BUMP);
+        tracing::error!(found, durable = ?witnessed, next = to + 1, "the store was damaged: what was written last is lost");
+        self.compact(to)
     }
 
     fn open_as(
@@ -194,23 +262,33 @@ impl Disk {
         write()
     }
 
+    /// The format of what is on disk; none before the first start has got so far.
+    fn format(&self) -> Result<Option<u32>> {
+        let Some(found) = self.db.get_pinned_cf(self.family(META)?, META_FORMAT)? else { return Ok(None) };
+        let found = number(&found).ok_or_else(|| damaged("the format is no number"))?;
+        Ok(Some(u32::try_from(found).unwrap_or(u32::MAX)))
+    }
+
     fn check_format(&self, path: &Path) -> Result<(), OpenError> {
-        let check = || -> Result<Option<u32>> {
-            let meta = self.family(META)?;
-            let Some(found) = self.db.get_pinned_cf(meta, META_FORMAT)? else {
-                let mut batch = WriteBatch::default();
-                batch.put_cf(meta, META_FORMAT, u64::from(FORMAT).to_be_bytes());
-                self.write_synced(batch)?;
-                return Ok(None);
-            };
-            let found = number(&found).ok_or_else(|| damaged("the format is no number"))?;
-            Ok(Some(u32::try_from(found).unwrap_or(u32::MAX)))
-        };
-        match check() {
+        match self.format() {
             Ok(Some(found)) if found > FORMAT => Err(OpenError::TooNew { path: path.to_owned(), found, known: FORMAT }),
             Ok(_) => Ok(()),
             Err(error) => Err(refuse(path, error)),
         }
+    }
+
+    /// Writes the format where there is none yet.
+    fn write_format(self, path: &Path) -> Result<Self, OpenError> {
+        let write = || -> Result<()> {
+            if self.format()?.is_none() {
+                let mut batch = WriteBatch::default();
+                batch.put_cf(self.family(META)?, META_FORMAT, u64::from(FORMAT).to_be_bytes());
+                self.write_synced(batch)?;
+            }
+            Ok(())
+        };
+        write().map_err(|error| refuse(path, error))?;
+        Ok(self)
     }
 
     fn family(&self, name: &str) -> Result<&ColumnFamily> {
@@ -302,14 +380,12 @@ pub(crate) fn damaged(detail: &str) -> DiskError {
 }
 
 /// Memory and threads are bounded tightly: objects live in the index, RocksDB only has to remember.
-fn database() -> rocksdb::Options {
+fn database(recovery: DBRecoveryMode) -> rocksdb::Options {
     let mut options = rocksdb::Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_paranoid_checks(true);
-    // An unfinished record at the very end is what a kill leaves behind, and was not acknowledged. Damage before it is an
-    // error: going on from there would lose acknowledged commits and use their revisions again.
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_wal_recovery_mode(recovery);
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_max_total_wal_size(32 << 20);
     options.set_db_write_buffer_size(14 << 20);

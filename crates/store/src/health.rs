@@ -18,6 +18,11 @@ pub enum Health {
 }
 
 impl Health {
+    /// Whether no writes are taken at all.
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self, Self::ReadOnly(_))
+    }
+
     /// Logs why a store takes fewer writes than all, or none.
     pub(crate) fn log(&self) {
         match self {

@@ -22,7 +22,8 @@
 //!
 //! What always holds:
 //! - A revision is visible only once it is durable.
-//! - Revisions have no gaps and are never used twice, also after `kill -9`.
+//! - Revisions have no gaps and are never used twice, also after `kill -9`. A witness beside the database tells a
+//!   write-ahead log that was damaged from one that a crash cut short: the store is not opened then.
 //! - All changes of a transaction share its revision and become visible together, in all resources.
 //! - After a failed write nothing more is written until the database was opened again and read, since before that it is not
 //!   known what the disk holds. Reads and watches go on meanwhile, and [`Store::health`] says so.
@@ -51,6 +52,7 @@ mod recover;
 mod ring;
 mod stage;
 mod state;
+mod witness;
 mod writer;
 
 #[cfg(test)]

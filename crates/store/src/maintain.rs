@@ -1,4 +1,4 @@
-//! What is done in the background: compacting the log, and getting over writes that failed.
+//! What is done in the background: compacting the log, syncing the witness, and getting over writes that failed.
 //!
 //! After a failed write nobody knows what the disk holds: a record may be there in part, or whole and not synced, and a
 //! later sync that succeeds says nothing of an earlier one that failed. So nothing is built on it. The database is closed and
@@ -6,6 +6,7 @@
 //! It holds all that was acknowledged, and perhaps transactions whose writers were told that it is uncertain: those are
 //! shown now, like any other. Revisions go on after the last one found.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use crate::disk::{Disk, Lock};
 use crate::health::Health;
 use crate::recover::{CaughtUp, catch_up};
 use crate::state::Shared;
+use crate::witness;
 use crate::writer::Writer;
 
 /// The first and the longest pause before it is tried again to open the database.
@@ -24,20 +26,38 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// How often a full disk is looked at.
 const FULL: Duration = Duration::from_secs(1);
 
-/// Works now and then, and when it is told to, until nobody is left to tell it.
-pub(crate) fn run(shared: &Shared, writer: &Mutex<Option<Writer>>, told: &Receiver<()>) {
+/// Works now and then, and when it is woken, until nobody is left to wake it.
+pub(crate) fn run(shared: &Shared, writer: &Mutex<Option<Writer>>, woken: &Receiver<()>) {
     let mut pause = PAUSES.0;
     let mut kept = None;
     let mut seen = Seen::now(shared);
     let often = shared.options.compact_every.min(shared.options.ring_age);
+    let mut worked = Instant::now();
+    let mut unsynced: Option<Instant> = None;
     loop {
-        let wait = match shared.health.get() {
+        let every = match shared.health.get() {
             Health::Healthy => often,
             Health::DiskFull(_) => FULL.min(often),
             Health::ReadOnly(_) => pause,
         };
-        if let Err(RecvTimeoutError::Disconnected) = told.recv_timeout(wait) {
-            return;
+        let mut wait = every.saturating_sub(worked.elapsed());
+        if let Some(since) = unsynced {
+            wait = wait.min(witness::LAG.saturating_sub(since.elapsed()));
+        }
+        let told = match woken.recv_timeout(wait) {
+            Ok(()) => shared.compaction_due.swap(false, Relaxed) || shared.health.get().is_read_only(),
+            Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Disconnected) => return shared.witness.sync(),
+        };
+        if unsynced.is_some_and(|since| since.elapsed() >= witness::LAG) {
+            shared.witness.sync();
+            unsynced = None;
+        }
+        if shared.witness.is_unsynced() {
+            unsynced.get_or_insert_with(Instant::now);
+        }
+        if !told && worked.elapsed() < every {
+            continue;
         }
         match shared.health.get() {
             Health::Healthy | Health::DiskFull(_) => {
@@ -55,6 +75,7 @@ pub(crate) fn run(shared: &Shared, writer: &Mutex<Option<Writer>>, told: &Receiv
                 }
             }
         }
+        worked = Instant::now();
     }
 }
 
@@ -123,6 +144,8 @@ fn reopen(shared: &Shared, writer: &Mutex<Option<Writer>>, kept: &mut Option<Loc
     };
     tracing::info!(revision, found = events.len(), "opened the store again after a failed write");
     if !events.is_empty() {
+        // It is shown, so it must not be lost.
+        shared.witness.record(revision);
         shared.publish(&staged, revision, events).wake();
     }
     let health = with_ballast(&shared.ballast);

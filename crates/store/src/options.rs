@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Revision;
+
 /// Twice what the write-ahead logs may hold (`max_total_wal_size`): one half for the tables that are written when the database
 /// is opened, and one for the deletes after that, whose log is kept to a quarter of the ballast meanwhile.
 const BALLAST: u64 = 64 << 20;
@@ -35,6 +37,9 @@ pub struct Options {
     /// Size of the file that takes up space to be given back when the disk is full, at most a sixteenth of the file system;
     /// 0 for none. It is made once there are 64 MiB beyond it, or a quarter of a small file system. Without, objects cannot be deleted on a full disk, and the store cannot be opened.
     pub ballast: u64,
+    /// Whether a store that is damaged at its end is opened without what is lost. Its history is forgotten then, so that watchers
+    /// begin anew, and no revision is handed out again.
+    pub accept_loss: bool,
     #[cfg(test)]
     pub(crate) faults: std::sync::Arc<crate::tests::Faults>,
 }
@@ -53,6 +58,7 @@ impl Options {
             retain_age: Duration::from_secs(600),
             compact_every: Duration::from_secs(60),
             ballast: BALLAST,
+            accept_loss: false,
             #[cfg(test)]
             faults: std::sync::Arc::default(),
         }
@@ -71,12 +77,22 @@ pub enum OpenError {
         pid: Option<u32>,
     },
     /// What is on disk is damaged.
-    #[error("the store in {} is damaged ({detail}): restore the directory from a copy, or move it away to start empty", path.display())]
+    #[error("the store in {} is damaged ({detail}): restore the directory from a copy, try to go on without what is lost (coracle start --accept-data-loss), or move it away to start empty", path.display())]
     Corrupt {
         /// The directory.
         path: PathBuf,
         /// What was found.
         detail: String,
+    },
+    /// It ends before a revision that was durable.
+    #[error("the store in {} is damaged (revision {durable} was written, but the write-ahead log can be read up to {found} only): restore the directory from a copy, or go on without what is lost: coracle start --accept-data-loss", path.display())]
+    Lost {
+        /// The directory.
+        path: PathBuf,
+        /// A revision that was durable.
+        durable: Revision,
+        /// The newest one that can be read.
+        found: Revision,
     },
     /// A later version wrote it.
     #[error("the store in {} was written by a later version (format {found}, this one knows {known}): use that version, or move the directory away to start empty", path.display())]

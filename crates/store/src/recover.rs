@@ -66,8 +66,8 @@ pub(crate) fn catch_up(disk: &Disk, shared: &Shared, log_end: u64) -> Result<Cau
         let indexes = published.resources().map(|(resource, state)| (Arc::clone(resource), state.index.clone()));
         (Staged::new(indexes.collect()), published.revision, published.horizon)
     };
-    let (newest, end) = disk.log_last()?.unwrap_or_default();
-    let newest = newest.max(disk.horizon()?);
+    let (_, end) = disk.log_last()?.unwrap_or_default();
+    let newest = disk.newest()?;
     if newest < published {
         return Err(damaged(&format!("revision {published} was acknowledged, but the log ends at {newest}")));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -15,6 +16,7 @@ use crate::index::Index;
 use crate::ring::Ring;
 use crate::stage::Staged;
 use crate::stats::Counters;
+use crate::witness::Witness;
 use crate::{Attributes, Event, Key, Options, Revision, Snapshot};
 
 /// How the attributes of an object are found out from its bytes.
@@ -33,7 +35,10 @@ pub(crate) struct Shared {
     /// Snapshots of earlier revisions that were asked for.
     pages: Mutex<Vec<Page>>,
     pub(crate) ballast: Ballast,
+    pub(crate) witness: Witness,
     pub(crate) health: HealthState,
+    /// So much has been written that the bounds of the log should be looked at.
+    pub(crate) compaction_due: AtomicBool,
     /// Held while the log is compacted.
     pub(crate) compacting: Mutex<()>,
     pub(crate) counters: Counters,
@@ -96,6 +101,9 @@ impl Shared {
         attributes_of: Box<AttributesOf>,
     ) -> Self {
         Self {
+            // A database that is only read has nothing new to record.
+            witness: Witness::new(&options.path, options.fsync, published.revision),
+            compaction_due: AtomicBool::new(false),
             published: RwLock::new(published),
             disk: RwLock::new(Some(disk)),
             ballast,

@@ -42,7 +42,7 @@ pub(crate) struct Writer {
     revision: Revision,
     /// The bytes of all log records so far.
     log_end: u64,
-    /// Tells who compacts, and opens the database again after a failed write.
+    /// Wakes who compacts, syncs the witness, and opens the database again after a failed write.
     maintenance: SyncSender<()>,
     compaction: CompactionTrigger,
     /// Whether the last batch was a single transaction.
@@ -112,6 +112,7 @@ impl Writer {
             let _ = self.maintenance.try_send(());
             return;
         }
+        let sync_due = !events.is_empty() && self.shared.witness.record(self.revision);
         let wakers = (!events.is_empty()).then(|| self.shared.publish(&self.staged, self.revision, events));
         let counters = &self.shared.counters;
         for (reply, answer) in answers {
@@ -125,8 +126,12 @@ impl Writer {
         if let Some(wakers) = wakers {
             wakers.wake();
         }
-        if self.compaction.due(self.revision, self.log_end) {
-            // A full channel means that it has been told already.
+        let compaction_due = self.compaction.due(self.revision, self.log_end);
+        if compaction_due {
+            self.shared.compaction_due.store(true, Relaxed);
+        }
+        if compaction_due || sync_due {
+            // A full channel means that it is about to look.
             let _ = self.maintenance.try_send(());
         }
     }
