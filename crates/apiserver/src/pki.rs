@@ -46,11 +46,23 @@ pub enum PkiError {
     /// The authority's files exist and are not a certificate and its key. Replacing them would lock out every client,
     /// so that is left to a person.
     #[error(
-        "{path} does not hold a usable certificate authority; delete the directory to have new certificates issued"
+        "{path} and its key are no certificate authority; restore them from a copy, or delete both to have a new authority founded"
     )]
     Authority {
         /// The certificate.
         path: PathBuf,
+    },
+    /// The authority's certificate is there, its key is not. Founding another one would lock out who trusts this one, so that
+    /// is left to a person.
+    #[error(
+        "the certificate authority's key {} is missing; restore it from a copy, or delete {} to have a new authority founded",
+        key.display(), certificate.display()
+    )]
+    AuthorityKey {
+        /// The certificate.
+        certificate: PathBuf,
+        /// The key.
+        key: PathBuf,
     },
     /// The key that signs tokens is there and is none. Replacing it would end all tokens, so that is left to a person.
     #[error("{path} does not hold a P-256 key; delete it to have a new one made, which ends all tokens")]
@@ -109,34 +121,35 @@ impl Pki {
         let (certificate_path, key_path) = (directory.join("ca.crt"), directory.join("ca.key"));
         let broken = || PkiError::Authority { path: certificate_path.clone() };
 
-        let stored = match (files::read(&certificate_path)?, files::read(&key_path)?) {
-            (Some(certificate), Some(key)) => {
+        let (pem, key, ends) = match (files::read(&certificate_path)?, files::read(&key_path)?) {
+            (Some(pem), Some(key)) => {
                 let key = KeyPair::from_pem(&key).map_err(|_| broken())?;
-                let facts = Facts::of_pem(&certificate).filter(|facts| facts.belongs_to(&key)).ok_or_else(broken)?;
-                Some((certificate, key, facts))
+                let facts = Facts::of_pem(&pem).filter(|facts| facts.belongs_to(&key)).ok_or_else(broken)?;
+                match facts.due_at(now, AUTHORITY_RENEWAL) {
+                    false => (pem, key, facts.not_after),
+                    true => Self::certify(key, &certificate_path, now)?,
+                }
             }
-            // A certificate without its key, or the other way round, signs nothing.
-            (Some(_), None) | (None, Some(_)) => return Err(broken()),
-            (None, None) => None,
-        };
-        let (pem, key, ends) = match stored {
-            Some((pem, key, facts)) if !facts.due_at(now, AUTHORITY_RENEWAL) => (pem, key, facts.not_after),
-            Some((_, key, _)) => {
-                // The same key and name: what it has issued stays valid.
-                let (pem, ends) = Self::found(&key, now)?;
-                files::write_private(&certificate_path, &pem)?;
-                (pem, key, ends)
-            }
-            None => {
+            // The key is written first, and a start may have ended there. Also where the certificate got lost later, another
+            // one of the same key and name is as good.
+            (None, Some(key)) => Self::certify(KeyPair::from_pem(&key).map_err(|_| broken())?, &certificate_path, now)?,
+            // Who trusts the certificate would trust no other.
+            (Some(_), None) => return Err(PkiError::AuthorityKey { certificate: certificate_path, key: key_path }),
+            (None, None) => {
                 let key = KeyPair::generate()?;
-                let (pem, ends) = Self::found(&key, now)?;
                 files::write_private(&key_path, &key.serialize_pem())?;
-                files::write_private(&certificate_path, &pem)?;
-                (pem, key, ends)
+                Self::certify(key, &certificate_path, now)?
             }
         };
         let authority = Issuer::from_ca_cert_pem(&pem, key).map_err(|_| broken())?;
         Ok(Self { directory: directory.to_owned(), authority, authority_pem: pem, authority_ends: ends })
+    }
+
+    /// Writes the authority's certificate for `key`. What an earlier one of the same key has issued stays valid.
+    fn certify(key: KeyPair, path: &Path, now: SystemTime) -> Result<(String, KeyPair, SystemTime), PkiError> {
+        let (pem, ends) = Self::found(&key, now)?;
+        files::write_private(path, &pem)?;
+        Ok((pem, key, ends))
     }
 
     fn found(key: &KeyPair, now: SystemTime) -> Result<(String, SystemTime), PkiError> {

@@ -89,7 +89,7 @@ pub struct Cluster {
     fake_nodes: kubelet::fake_node::Handle,
     server: apiserver::Handle,
     registry: Registry,
-    _lock: ProfileLock,
+    lock: ProfileLock,
 }
 
 impl Cluster {
@@ -207,7 +207,7 @@ impl Cluster {
             fake_nodes,
             server,
             registry,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -268,7 +268,8 @@ impl Cluster {
     }
 
     /// Stops everything, last started first. Containers keep running; rules in the host's network are removed.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
+        self.lock.stopping();
         let (stop_nodes, further_nodes) = self.further_nodes;
         stop_nodes.cancel();
         // It fails only if it panicked, and then there is nothing left to end.

@@ -42,7 +42,7 @@ pub use cluster::{
 };
 pub use error::Error;
 pub use kubeconfig::EXTENSION;
-pub use profile::{Home, Profile, ProfileLock};
+pub use profile::{Daemon, Home, Profile, ProfileLock};
 
 /// The version of the Kubernetes API that is served, as `kubectl version` shows it.
 pub const KUBERNETES_VERSION: &str = apiserver::version::GIT_VERSION;

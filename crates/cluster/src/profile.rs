@@ -18,9 +18,10 @@
 
 use std::env;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::Error;
 
@@ -160,19 +161,23 @@ impl Profile {
         let path = self.path("lock");
         let failed = |source| Error::file(&path, source);
         let mut file = open_lock(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::Running(self.name.clone())),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        let mut tries = 0;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                // Who only looks whether somebody holds it does so for a moment.
+                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => tries += 1,
+                Err(TryLockError::WouldBlock) => return Err(Error::Running(self.name.clone())),
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
+            std::thread::sleep(LOCK_PAUSE);
         }
-        // In place: on a full disk, a file that was emptied could not be written again.
-        let id = std::process::id().to_string();
-        file.write_all(id.as_bytes()).and_then(|()| file.set_len(id.len() as u64)).map_err(failed)?;
-        Ok(ProfileLock { _file: file })
+        write_holder(&mut file, &std::process::id().to_string()).map_err(failed)?;
+        Ok(ProfileLock { file })
     }
 
-    /// The process id of the daemon that runs on this profile.
-    pub fn daemon(&self) -> Option<i32> {
+    /// The daemon that runs on this profile.
+    pub fn daemon(&self) -> Option<Daemon> {
         let mut file = File::open(self.path("lock")).ok()?;
         match file.try_lock_shared() {
             // Nobody holds it: whatever process id is in there is history.
@@ -180,7 +185,9 @@ impl Profile {
             Err(_) => {
                 let mut text = String::new();
                 file.read_to_string(&mut text).ok()?;
-                text.trim().parse().ok()
+                let (pid, stopping) =
+                    text.trim().strip_suffix(STOPPING).map_or((text.trim(), false), |pid| (pid, true));
+                Some(Daemon { pid: pid.parse().ok()?, stopping })
             }
         }
     }
@@ -194,10 +201,40 @@ impl Profile {
     }
 }
 
+/// What the lock's text says behind the process id of a daemon that stops.
+const STOPPING: &str = " stopping";
+/// How often, and with what pauses, a lock is tried for that somebody else has.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// A daemon that holds a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Daemon {
+    /// Its process id.
+    pub pid: i32,
+    /// Whether it is about to end.
+    pub stopping: bool,
+}
+
 /// Held by the daemon as long as it lives. The kernel frees it however the daemon ends.
 #[derive(Debug)]
 pub struct ProfileLock {
-    _file: File,
+    file: File,
+}
+
+impl ProfileLock {
+    /// Says to whoever asks that the daemon is about to end.
+    pub(crate) fn stopping(&mut self) {
+        // It helps whoever starts the cluster again at once. Without, they are told that it still runs.
+        let _ = write_holder(&mut self.file, &format!("{}{STOPPING}", std::process::id()));
+    }
+}
+
+/// In place: on a full disk, a file that was emptied could not be written again.
+fn write_holder(file: &mut File, text: &str) -> io::Result<()> {
+    file.rewind()?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
@@ -238,12 +275,30 @@ mod tests {
         let profile = profile(folder.path());
         assert_eq!(profile.daemon(), None, "never started");
         profile.create().expect("created");
-        let lock = profile.lock().expect("free");
+        let mut lock = profile.lock().expect("free");
         assert!(matches!(profile.lock(), Err(Error::Running(_))));
-        assert_eq!(profile.daemon(), Some(std::process::id().cast_signed()));
+        let pid = std::process::id().cast_signed();
+        assert_eq!(profile.daemon(), Some(Daemon { pid, stopping: false }));
+        lock.stopping();
+        assert_eq!(profile.daemon(), Some(Daemon { pid, stopping: true }));
         drop(lock);
         assert_eq!(profile.daemon(), None, "the id in the file is history");
         profile.lock().expect("free again");
+        assert!(!fs::read_to_string(profile.path("lock")).expect("there").contains(STOPPING));
+    }
+
+    #[test]
+    fn who_looks_at_a_profile_keeps_no_daemon_from_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let profile = profile(folder.path());
+        profile.create().expect("created");
+        drop(profile.lock().expect("free"));
+        let looking = File::open(profile.path("lock")).expect("there");
+        looking.try_lock_shared().expect("free");
+        let locking = std::thread::spawn(move || profile.lock().map(|_| ()));
+        std::thread::sleep(LOCK_PAUSE * 2);
+        drop(looking);
+        locking.join().expect("it ends").expect("it has the lock");
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn profile(global: &Global) -> Result<Profile> {
 
 /// The way out, where a command needs a cluster that runs.
 fn require_running(profile: &Profile) -> Result<()> {
-    if profile.daemon().is_none() {
+    if profile.daemon().is_none_or(|daemon| daemon.stopping) {
         bail!("the cluster {0} is not running; start it with: coracle start -p {0}", profile.name());
     }
     Ok(())

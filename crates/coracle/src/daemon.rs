@@ -8,6 +8,7 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cluster::{Cluster, Config, Profile, Progress};
@@ -16,6 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use crate::{cli, log};
+
+/// How long what was started by a start that failed may take to end.
+const FAILED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One line from the daemon to the command that started it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +37,8 @@ pub(crate) enum Report {
     Ready,
     /// The cluster runs, but the node will not be Ready until somebody does something.
     NotReady(String),
+    /// Another daemon runs the cluster; this one is gone.
+    AlreadyRunning,
     /// The start failed; the daemon is gone.
     Failed(String),
 }
@@ -81,7 +87,7 @@ fn read(pipe: ChildStdout, log: String) -> impl Iterator<Item = Report> {
             Some(Ok(line)) => serde_json::from_str(&line).unwrap_or(Report::Doing(line)),
             _ => Report::Failed(format!("the daemon died while it started; see {log}")),
         };
-        over = matches!(report, Report::Ready | Report::NotReady(_) | Report::Failed(_));
+        over = matches!(report, Report::Ready | Report::NotReady(_) | Report::AlreadyRunning | Report::Failed(_));
         Some(report)
     })
 }
@@ -102,22 +108,35 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<()> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(profile, start, &report));
+    // Whatever still runs on a blocking thread has nothing left to save. What else has been started ends before anybody is told
+    // that the start failed: it would be in the way of the next one.
+    runtime.shutdown_timeout(if result.is_err() { FAILED_TIMEOUT } else { Duration::ZERO });
     if let Err(error) = &result {
         tracing::error!("{error:#}");
-        report(&Report::Failed(format!("{error:#}")));
+        report(&match error.downcast_ref() {
+            Some(cluster::Error::Running(_)) => Report::AlreadyRunning,
+            _ => Report::Failed(format!("{error:#}")),
+        });
     }
-    // Whatever still runs on a blocking thread has nothing left to save.
-    runtime.shutdown_background();
     if start.daemon { Ok(()) } else { result }
 }
 
 async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) + Send + Sync)) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut stop = std::pin::pin!(async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                // In the foreground: the terminal is gone, and with it whoever watched. A daemon has none; whoever sends it
+                // the signal wants a new configuration, and not the end of the cluster.
+                _ = hangup.recv() => match start.daemon {
+                    false => return,
+                    true => info!("SIGHUP is ignored: the configuration is read at the start"),
+                },
+            }
         }
     });
     let config = Config {

@@ -16,10 +16,10 @@ pub(super) fn make_private_directory(directory: &Path) -> Result<(), PkiError> {
     make().map_err(failed(directory))
 }
 
-/// The text of a file; `None` when there is none.
+/// The text of a file; `None` when there is none. One that is empty has lost its text, and is as good as none.
 pub(super) fn read(path: &Path) -> Result<Option<String>, PkiError> {
     match fs::read(path) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned()).filter(|text| !text.trim().is_empty())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(path)(error)),
     }

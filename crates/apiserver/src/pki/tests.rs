@@ -89,8 +89,44 @@ fn a_damaged_leaf_is_replaced_a_damaged_authority_is_not() {
 
     fs::write(home.path().join("ca.crt"), b"\xff\xfe garbage").unwrap();
     assert!(matches!(Pki::open(home.path()), Err(PkiError::Authority { .. })));
+    fs::write(home.path().join("ca.key"), "garbage").unwrap();
     fs::remove_file(home.path().join("ca.crt")).unwrap();
     assert!(matches!(Pki::open(home.path()), Err(PkiError::Authority { .. })));
+}
+
+/// What a start leaves that ended between the two files, and what is left when one of them got lost.
+#[test]
+fn half_of_a_pair() {
+    let home = tempfile::tempdir().unwrap();
+    let [certificate, key] = ["ca.crt", "ca.key"].map(|name| home.path().join(name));
+    let old = Pki::open(home.path()).unwrap();
+    let admin = old.admin().unwrap();
+    for lost in [None, Some(""), Some("\n")] {
+        fs::remove_file(&certificate).unwrap();
+        if let Some(text) = lost {
+            fs::write(&certificate, text).unwrap();
+        }
+        let new = Pki::open(home.path()).unwrap();
+        assert!(Facts::of_pem(&admin.certificate_pem).unwrap().signed_by(new.authority_pem()));
+        assert_eq!(new.admin().unwrap().certificate_pem, admin.certificate_pem, "it is as good as before");
+    }
+    for half in ["admin.crt", "admin.key"] {
+        fs::remove_file(home.path().join(half)).unwrap();
+        assert!(Pki::open(home.path()).unwrap().admin().unwrap().to_der().is_some());
+    }
+    fs::write(home.path().join("sa.key"), "").unwrap();
+    Pki::open(home.path()).unwrap().token_key().unwrap();
+
+    // Others may trust it, and a new one would lock them out.
+    let kept = fs::read_to_string(&certificate).unwrap();
+    fs::remove_file(&key).unwrap();
+    let error = Pki::open(home.path()).err().unwrap();
+    assert!(matches!(error, PkiError::AuthorityKey { .. }));
+    assert!(error.to_string().contains(&format!("delete {}", certificate.display())), "{error}");
+    assert_eq!(fs::read_to_string(&certificate).unwrap(), kept);
+    fs::remove_file(&certificate).unwrap();
+    let new = Pki::open(home.path()).unwrap().admin().unwrap();
+    assert_ne!(new.certificate_pem, admin.certificate_pem);
 }
 
 #[test]

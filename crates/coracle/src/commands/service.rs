@@ -47,7 +47,7 @@ pub(crate) fn run(profile: &Profile, wanted: &cli::Service) -> Result<ExitCode> 
 fn is_of_another(profile: &Profile, service: &Service) -> bool {
     let Some(daemon) = profile.daemon() else { return false };
     let mut numbers = node_ports(service).filter_map(|(_, number)| u16::try_from(number).ok());
-    numbers.any(|number| listening::is_listening(daemon, number) == Some(false))
+    numbers.any(|number| listening::is_listening(daemon.pid, number) == Some(false))
 }
 
 /// The TCP ports that have a node port, and which.

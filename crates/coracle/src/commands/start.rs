@@ -1,54 +1,53 @@
 //! `coracle start`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use cluster::Profile;
 
 use super::node;
+use super::status::{self, State};
 use crate::daemon::{self, Report};
 use crate::progress::Progress;
 use crate::{cli, kubeconfig, output};
 
+/// How long a daemon that stops is waited for: `coracle stop` kills it after 30 s.
+const STOPPING_TIMEOUT: Duration = Duration::from_secs(40);
+/// How often it is looked whether another daemon has got further.
+const POLL: Duration = Duration::from_millis(100);
+
 pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
-    if start.daemon || start.foreground {
+    if start.daemon {
         daemon::run(profile, start)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let scheduling = start.scheduler_config.as_deref();
-    let scheduling = scheduling.map(|given| read_config(given, cluster::check_scheduler_config)).transpose()?;
-    let pod_security = start.pod_security_config.as_deref();
-    let pod_security = pod_security.map(|given| read_config(given, cluster::check_pod_security_config)).transpose()?;
-    if profile.daemon().is_some() {
-        let admission = pod_security.is_some() || !start.disable_admission_plugins.is_empty();
-        if scheduling.is_some() || admission || start.pod_max_pids.is_some() {
-            bail!(
-                "the cluster {0} is already running, and reads its configuration when it starts; first: coracle stop -p {0}",
-                profile.name()
-            );
-        }
-        write_context(&profile, start)?;
-        add_nodes(&profile, start)?;
-        output::note(format!("The cluster {} is already running.", profile.name()));
+    let configurations = configurations(&profile, start)?;
+    wait_for_stopping(&profile)?;
+    let configured = !configurations.is_empty() || !start.disable_admission_plugins.is_empty() || start.pod_max_pids.is_some();
+    if profile.daemon().is_some() && configured {
+        bail!(
+            "the cluster {0} is already running, and reads its configuration when it starts; first: coracle stop -p {0}",
+            profile.name()
+        );
+    }
+    if start.foreground {
+        keep(&profile, &configurations)?;
+        daemon::run(profile, start)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if profile.daemon().is_some() {
+        return already_running(&profile, start);
     }
     if !start.no_kubeconfig {
         kubeconfig::check(&kubeconfig::paths()?, &kubeconfig::Cluster::of(&profile))?;
     }
     let (is_new, home_is_new) = (!profile.exists(), profile.folder().parent().is_some_and(|home| !home.exists()));
-    let launched = profile.create().map_err(Into::into).and_then(|()| {
-        for (kept, text) in [(profile.scheduler(), &scheduling), (profile.pod_security(), &pod_security)] {
-            if let Some(text) = text {
-                keep_config(&kept, text)?;
-            }
-        }
-        launch(&profile, start)
-    });
+    let launched = keep(&profile, &configurations).and_then(|()| launch(&profile, start));
     if launched.is_err() && is_new && !profile.exists() && profile.daemon().is_none() {
         // It never came to be: nothing is kept of it.
         let _ = profile.remove();
@@ -56,13 +55,88 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
             let _ = fs::remove_dir(home);
         }
     }
-    launched?;
+    if launched? == Launched::ByAnother {
+        return already_running(&profile, start);
+    }
     add_nodes(&profile, start)?;
     write_context(&profile, start)?;
     if !start.no_kubeconfig {
         output::note(format!("kubectl now uses the context \"{}\".", profile.name()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until a daemon that is about to end has ended.
+fn wait_for_stopping(profile: &Profile) -> Result<()> {
+    let started = Instant::now();
+    while profile.daemon().is_some_and(|daemon| daemon.stopping) {
+        if started.elapsed() > STOPPING_TIMEOUT {
+            bail!("the cluster {0} does not stop; see: coracle logs -p {0}", profile.name());
+        }
+        thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// Points kubectl at a cluster that another command has started; waits until it is ready if it is only starting.
+fn already_running(profile: &Profile, start: &cli::Start) -> Result<ExitCode> {
+    let deadline = Instant::now() + start.timeout;
+    let mut progress = Progress::new();
+    let mut state = status::state(profile);
+    // A cluster that served when it was first looked at has been ready, and need not be now.
+    let is_enough = |state: &State| match state {
+        State::Ready => true,
+        State::Serving => !start.wait,
+        State::Unreachable => false,
+    };
+    if state == State::Unreachable {
+        progress.step("Waiting for the daemon that another command has started");
+        while !is_enough(&state) {
+            if profile.daemon().is_none_or(|daemon| daemon.stopping) {
+                progress.clear();
+                bail!("the daemon that another command has started is gone; see: coracle logs -p {}", profile.name());
+            }
+            if Instant::now() > deadline {
+                progress.clear();
+                return Err(not_ready(profile, start));
+            }
+            thread::sleep(POLL);
+            state = status::state(profile);
+        }
+    }
+    progress.clear();
+    write_context(profile, start)?;
+    add_nodes(profile, start)?;
+    output::note(format!("The cluster {} is already running.", profile.name()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn not_ready(profile: &Profile, start: &cli::Start) -> anyhow::Error {
+    anyhow!(
+        "the cluster {} did not get ready within {} s; see: coracle logs -p {0}",
+        profile.name(),
+        start.timeout.as_secs()
+    )
+}
+
+/// Makes the profile's folder, and keeps in it the configurations that were given.
+fn keep(profile: &Profile, configurations: &[(PathBuf, String)]) -> Result<()> {
+    profile.create()?;
+    for (kept, text) in configurations {
+        keep_config(kept, text)?;
+    }
+    Ok(())
+}
+
+/// The configurations that were given, and where each is kept.
+fn configurations(profile: &Profile, start: &cli::Start) -> Result<Vec<(PathBuf, String)>> {
+    type Check = fn(&Path, &str) -> Result<(), cluster::Error>;
+    let known: [(&Option<PathBuf>, PathBuf, Check); 2] = [
+        (&start.scheduler_config, profile.scheduler(), cluster::check_scheduler_config),
+        (&start.pod_security_config, profile.pod_security(), cluster::check_pod_security_config),
+    ];
+    let given = known.into_iter().filter_map(|(given, kept, check)| Some((given.as_ref()?, kept, check)));
+    given.map(|(given, kept, check)| Ok((kept, read_config(given, check)?))).collect()
 }
 
 /// Reads a configuration and checks it: one that is no use must not cost the next start.
@@ -86,8 +160,17 @@ fn keep_config(kept: &Path, text: &str) -> Result<()> {
     done.with_context(|| format!("cannot write {}", kept.display()))
 }
 
+/// Whose daemon runs the cluster.
+#[derive(Debug, PartialEq, Eq)]
+enum Launched {
+    /// This command's.
+    Here,
+    /// That of another command, which was faster.
+    ByAnother,
+}
+
 /// Starts the daemon and shows what it reports, until it is as far as the person wants to wait.
-fn launch(profile: &Profile, start: &cli::Start) -> Result<()> {
+fn launch(profile: &Profile, start: &cli::Start) -> Result<Launched> {
     let reports = daemon::spawn(profile, start)?;
     // The pipe is read on a thread, so that waiting for it can have an end.
     let (sender, receiver) = mpsc::channel();
@@ -104,11 +187,7 @@ fn launch(profile: &Profile, start: &cli::Start) -> Result<()> {
         let left = deadline.saturating_duration_since(Instant::now());
         let Ok(report) = receiver.recv_timeout(left) else {
             progress.clear();
-            bail!(
-                "the cluster {} did not get ready within {} s; see: coracle logs -p {0}",
-                profile.name(),
-                start.timeout.as_secs()
-            );
+            return Err(not_ready(profile, start));
         };
         match report {
             Report::Doing(what) => progress.step(&what),
@@ -128,6 +207,10 @@ fn launch(profile: &Profile, start: &cli::Start) -> Result<()> {
                     profile.name()
                 );
             }
+            Report::AlreadyRunning => {
+                progress.clear();
+                return Ok(Launched::ByAnother);
+            }
             Report::Failed(why) => {
                 progress.clear();
                 bail!(why);
@@ -135,7 +218,7 @@ fn launch(profile: &Profile, start: &cli::Start) -> Result<()> {
         }
     }
     progress.clear();
-    Ok(())
+    Ok(Launched::Here)
 }
 
 fn add_nodes(profile: &Profile, start: &cli::Start) -> Result<()> {

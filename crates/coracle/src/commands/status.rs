@@ -1,9 +1,10 @@
 //! `coracle status`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
-use cluster::Profile;
+use cluster::{Daemon, Profile};
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::{Api, Client};
 use serde::Serialize;
@@ -21,7 +22,7 @@ const ABSENT: u8 = 4;
 #[serde(rename_all = "camelCase")]
 struct Answer {
     profile: String,
-    /// `Running`, `Stopped` or `Nonexistent`.
+    /// `Running`, `Stopping`, `Stopped` or `Nonexistent`.
     daemon: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<i32>,
@@ -41,12 +42,13 @@ struct Answer {
 }
 
 pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
-    let pid = profile.daemon();
+    let running = profile.daemon();
     let mut found = None;
     let unknown = || "Unknown".to_owned();
-    let (daemon, apiserver, store, code) = match pid {
+    let (daemon, apiserver, store, code) = match running {
         None if !profile.exists() => ("Nonexistent", "Stopped", unknown(), ABSENT),
         None => ("Stopped", "Stopped", unknown(), STOPPED),
+        Some(Daemon { stopping: true, .. }) => ("Stopping", "Stopped", unknown(), STOPPED),
         Some(_) => match ask(profile, async |client| look(client, profile.name()).await) {
             Ok((store, node)) => {
                 found = node;
@@ -67,7 +69,7 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
     let answer = Answer {
         profile: profile.name().to_owned(),
         daemon,
-        pid,
+        pid: running.map(|daemon| daemon.pid),
         apiserver,
         store,
         node: readiness(found.as_ref()),
@@ -91,6 +93,30 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
         output::warning(problem);
     }
     Ok(ExitCode::from(code))
+}
+
+/// How long an API server that answers may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How far a cluster has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// The API does not answer.
+    Unreachable,
+    /// It answers.
+    Serving,
+    /// The node is Ready.
+    Ready,
+}
+
+/// How far the cluster of a profile has come.
+pub(super) fn state(profile: &Profile) -> State {
+    let look = async |client| tokio::time::timeout(LOOK_TIMEOUT, look(client, profile.name())).await?;
+    match ask(profile, look) {
+        Err(_) => State::Unreachable,
+        Ok((_, node)) if readiness(node.as_ref()) == "Ready" => State::Ready,
+        Ok(_) => State::Serving,
+    }
 }
 
 /// The state of the store, and the node.

@@ -27,13 +27,13 @@ pub(crate) fn run(profile: &Profile) -> Result<ExitCode> {
 
 /// Ends the daemon; false if there was none.
 pub(crate) fn stop(profile: &Profile) -> Result<bool> {
-    let Some(pid) = profile.daemon() else {
+    let Some(daemon) = profile.daemon() else {
         return Ok(false);
     };
-    let pid = Pid::from_raw(pid).context("the daemon's process id is not one")?;
+    let pid = Pid::from_raw(daemon.pid).context("the daemon's process id is not one")?;
     let started = Instant::now();
     let mut signal = Signal::TERM;
-    while profile.daemon().is_some() {
+    while profile.daemon().is_some_and(|now| now.pid == daemon.pid) {
         if started.elapsed() >= STOP_TIMEOUT {
             signal = Signal::KILL;
         }
