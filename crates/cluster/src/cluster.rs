@@ -30,7 +30,9 @@ use crate::kubelets::Kubelets;
 use crate::metrics_api::MetricsApi;
 use crate::profile::{Profile, ProfileLock, write_private};
 use crate::settings::Settings;
-use crate::{Error, addons, descriptors, explain, extra, kubeconfig, names, network, service_network, store_health};
+use crate::{
+    Error, addons, descriptors, encryption, explain, extra, kubeconfig, names, network, service_network, store_health,
+};
 
 /// How long a start waits to hear whether cluster IPs work.
 const NETWORK_TIMEOUT: Duration = Duration::from_secs(15);
@@ -111,7 +113,14 @@ impl Cluster {
         let (settings, network) = network::establish(&profile, &docker).await?;
         report(Progress::Done(format!("Docker network {} ({})", network.name, network.subnet)));
         report(Progress::Doing("Opening the store".to_owned()));
-        let store = store::Options { fsync, accept_loss: accept_data_loss, ..store::Options::new(profile.store()) };
+        let encryption = encryption::open(&profile)?;
+        let transformer = Some(Arc::clone(&encryption) as Arc<dyn store::Transformer>);
+        let store = store::Options {
+            fsync,
+            accept_loss: accept_data_loss,
+            transformer,
+            ..store::Options::new(profile.store())
+        };
         let (registry, authorizer, pki) = open(&profile, &settings, store, disabled_admission_plugins).await?;
         report(Progress::Done(format!("Store at revision {}", registry.store().revision())));
 
@@ -121,6 +130,7 @@ impl Cluster {
         let scheduling = scheduling(&profile)?;
         let mut extensions = metrics_api.extensions();
         extensions.push(explain::extension(scheduling.records.clone()));
+        extensions.push(encryption::extension(registry.store().clone(), encryption));
         let dependencies = Dependencies {
             registry: registry.clone(),
             nodes: Arc::clone(&nodes) as Arc<dyn apiserver::NodeConnector>,
@@ -338,7 +348,7 @@ fn pod_security(profile: &Profile) -> Result<Option<PodSecurityConfiguration>, E
 }
 
 /// The text of a file of the profile that need not be there.
-fn read_kept(path: &Path) -> Result<Option<String>, Error> {
+pub(crate) fn read_kept(path: &Path) -> Result<Option<String>, Error> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -358,7 +368,7 @@ fn read_pod_security(path: &Path, text: &str) -> Result<PodSecurityConfiguration
     read.map_err(|reason| Error::PodSecurity { path: path.to_owned(), reason })
 }
 
-fn read_yaml(text: &str) -> Result<Value, String> {
+pub(crate) fn read_yaml(text: &str) -> Result<Value, String> {
     serde_saphyr::from_str(text).map_err(|error| {
         // The lines after the first show the place.
         let text = error.to_string();

@@ -60,6 +60,17 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The configuration of encryption at rest.
+    #[error("cannot use {}: {reason}; correct it with: coracle start --encryption-provider-config FILE", path.display())]
+    Encryption {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The keys of the cluster's Secrets.
+    #[error(transparent)]
+    Keys(#[from] ::encryption::Error),
     /// All subnets that could be taken are in use.
     #[error("no free subnet is left on this machine; delete clusters or Docker networks that are not needed")]
     NoSubnet,

@@ -24,6 +24,7 @@ pub mod addons;
 mod cluster;
 mod connect;
 mod descriptors;
+mod encryption;
 mod error;
 mod explain;
 mod extra;
@@ -40,6 +41,7 @@ mod store_health;
 pub use cluster::{
     Cluster, Config, Progress, admission_plugins, check_pod_security_config, check_scheduler_config, delete,
 };
+pub use encryption::check_encryption_config;
 pub use error::Error;
 pub use kubeconfig::EXTENSION;
 pub use profile::{Daemon, Home, Profile, ProfileLock};

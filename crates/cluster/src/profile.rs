@@ -5,6 +5,9 @@
 //!   PROFILE/                0700
 //!     settings.json                what was chosen at the first start: subnets and ports
 //!     scheduler.yaml               how the scheduler is to work, if somebody said so at a start
+//!     encryption-key.yaml          the key that encrypts Secrets in the store
+//!     encryption.yaml              how objects are encrypted instead, if somebody said so at a start; what was said before
+//!                                  is kept beside it
 //!     lock                         held by the daemon as long as it lives; its text is the daemon's process id
 //!     daemon.log                   what the daemon wrote; one older file beside it
 //!     kubeconfig                   the administrator's, for this cluster alone
@@ -102,6 +105,16 @@ impl Profile {
     /// The configuration of Pod Security admission, a `PodSecurityConfiguration`; it need not be there.
     pub fn pod_security(&self) -> PathBuf {
         self.path("pod-security.yaml")
+    }
+
+    /// The configuration of encryption at rest, an `EncryptionConfiguration`; it need not be there.
+    pub fn encryption(&self) -> PathBuf {
+        self.path("encryption.yaml")
+    }
+
+    /// The cluster's own keys for its Secrets.
+    pub(crate) fn encryption_key(&self) -> PathBuf {
+        self.path("encryption-key.yaml")
     }
 
     pub(crate) fn settings(&self) -> PathBuf {

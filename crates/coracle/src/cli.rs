@@ -54,6 +54,9 @@ pub(crate) enum Command {
     /// List, enable and disable addons: LeaderWorkerSet, RoleBasedGroup, PodGroup
     #[command(subcommand)]
     Addons(AddonsCommand),
+    /// Exchange the key that encrypts Secrets on disk
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
     /// Run kubectl against this cluster: coracle kubectl -- get pods
     Kubectl(Kubectl),
     /// Print the versions of coracle and of the Kubernetes API it serves
@@ -63,6 +66,14 @@ pub(crate) enum Command {
         /// The shell to complete for
         shell: clap_complete::Shell,
     },
+}
+
+/// `coracle secrets`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretsCommand {
+    /// Make a new key, encrypt all Secrets with it, and forget the old one. With --encryption-provider-config: encrypt
+    /// everything again as the configuration says
+    Rotate,
 }
 
 /// `coracle addons`.
@@ -118,6 +129,10 @@ pub(crate) struct Start {
     /// A file with a PodSecurityConfiguration, kept for later starts. An empty file restores the defaults
     #[arg(long, value_name = "FILE")]
     pub(crate) pod_security_config: Option<PathBuf>,
+    /// A file with an EncryptionConfiguration, kept for later starts. Without, Secrets are encrypted with a key of the
+    /// cluster's own. An empty file restores that
+    #[arg(long, value_name = "FILE")]
+    pub(crate) encryption_provider_config: Option<PathBuf>,
     /// How often HorizontalPodAutoscalers read their metrics, in seconds
     #[arg(long, default_value = "15", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) hpa_sync_period: Duration,

@@ -8,6 +8,7 @@ mod ip;
 mod kubectl;
 mod logs;
 mod node;
+mod secrets;
 mod service;
 mod start;
 mod status;
@@ -37,6 +38,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Explain(explain) => explain::run(&profile()?, &explain),
         Command::Node(node) => node::run(&profile()?, &node),
         Command::Addons(command) => addons::run(&profile()?, &command),
+        Command::Secrets(command) => secrets::run(&profile()?, &command),
         Command::Kubectl(kubectl) => kubectl::run(&profile()?, &kubectl),
         Command::Version(version) => version::run(&version),
         Command::Completion { shell } => completion::run(shell),

@@ -1,17 +1,19 @@
 //! RocksDB, and nothing else: where the bytes lie, how they are synced, what its errors mean.
 
+use std::borrow::Cow;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator,
-    DBRecoveryMode, ErrorKind, LogLevel, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
+    DBCompressionType, DBRawIterator, DBRecoveryMode, ErrorKind, LogLevel, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::record::{FORMAT, LogRecord, ObjectRecord, log_key, parse_log_key};
-use crate::{Event, EventKind, OpenError, Options, Revision, witness};
+use crate::{Entry, Event, EventKind, OpenError, Options, Revision, Transformer, witness};
 
 const OBJECTS: &str = "objects";
 const LOG: &str = "log";
@@ -33,6 +35,9 @@ pub(crate) enum DiskError {
     Corrupt(String),
     #[error("{0}")]
     Io(String),
+    /// A value that the transformer cannot read, or write.
+    #[error("{0}")]
+    Unreadable(String),
 }
 
 impl From<rocksdb::Error> for DiskError {
@@ -52,6 +57,7 @@ pub(crate) struct Disk {
     db: DB,
     fsync: bool,
     lock: Lock,
+    transformer: Option<Arc<dyn Transformer>>,
     #[cfg(test)]
     faults: Arc<crate::tests::Faults>,
 }
@@ -128,7 +134,9 @@ impl Disk {
             Err(DiskError::Corrupt(detail)) => {
                 return Err(OpenError::Corrupt { path: path(), detail: detail.clone() });
             }
-            Err(DiskError::Io(detail)) => return Err(OpenError::Io { path: path(), detail: detail.clone() }),
+            Err(DiskError::Io(detail) | DiskError::Unreadable(detail)) => {
+                return Err(OpenError::Io { path: path(), detail: detail.clone() });
+            }
         };
         let found = self.newest().map_err(|error| refuse(&options.path, error))?;
         if found < durable {
@@ -174,6 +182,7 @@ impl Disk {
             db,
             fsync: options.fsync,
             lock,
+            transformer: options.transformer.clone(),
             #[cfg(test)]
             faults: Arc::clone(&options.faults),
         };
@@ -195,14 +204,20 @@ impl Disk {
         }
     }
 
-    /// Shows every object, in the order of the keys.
-    pub(crate) fn objects(&self, mut show: impl FnMut(&[u8], ObjectRecord<'_>) -> Result<()>) -> Result<()> {
+    /// Shows the objects from a key on, in the order of the keys, for as long as more are asked for.
+    pub(crate) fn objects(
+        &self,
+        from: &[u8],
+        mut show: impl FnMut(&[u8], ObjectRecord<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         let mut rows = self.db.raw_iterator_cf_opt(self.family(OBJECTS)?, scanning());
-        rows.seek_to_first();
+        rows.seek(from);
         while let Some((key, value)) = rows.item() {
             let record = ObjectRecord::decode(value)
                 .ok_or_else(|| damaged(&format!("the object {} is cut short", String::from_utf8_lossy(key))))?;
-            show(key, record)?;
+            if show(key, record)?.is_break() {
+                return Ok(());
+            }
             rows.next();
         }
         Ok(rows.status()?)
@@ -229,6 +244,7 @@ impl Disk {
             batch: WriteBatch::default(),
             objects: self.family(OBJECTS)?,
             log: self.family(LOG)?,
+            transformer: self.transformer.as_deref(),
             key: Vec::new(),
             value: Vec::new(),
         })
@@ -249,6 +265,20 @@ impl Disk {
         // Synced, because the files go at once, and a horizon that is behind them would look like a gap.
         self.write_synced(batch)?;
         self.db.delete_file_in_range_cf(log, from, to)?;
+        Ok(())
+    }
+
+    /// Moves everything into new tables without what was overwritten or deleted, and so rids the disk of it.
+    pub(crate) fn purge(&self) -> Result<()> {
+        let families = [self.family(OBJECTS)?, self.family(LOG)?, self.family(META)?];
+        for family in families {
+            self.db.flush_cf(family)?;
+        }
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        for family in families {
+            self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
+        }
         Ok(())
     }
 
@@ -277,10 +307,10 @@ impl Disk {
         }
     }
 
-    /// Writes the format where there is none yet.
+    /// Writes the format where there is none yet, or an older one.
     fn write_format(self, path: &Path) -> Result<Self, OpenError> {
         let write = || -> Result<()> {
-            if self.format()?.is_none() {
+            if self.format()? != Some(FORMAT) {
                 let mut batch = WriteBatch::default();
                 batch.put_cf(self.family(META)?, META_FORMAT, u64::from(FORMAT).to_be_bytes());
                 self.write_synced(batch)?;
@@ -301,6 +331,7 @@ pub(crate) struct Batch<'a> {
     batch: WriteBatch,
     objects: &'a ColumnFamily,
     log: &'a ColumnFamily,
+    transformer: Option<&'a dyn Transformer>,
     key: Vec<u8>,
     value: Vec<u8>,
 }
@@ -308,17 +339,22 @@ pub(crate) struct Batch<'a> {
 impl Batch<'_> {
     /// Adds an event and what it does to its object. `number` tells the events of one transaction apart; `end` is the end of
     /// the log before. Returns its end after.
-    pub(crate) fn add(&mut self, event: &Event, number: u32, time: u64, end: u64) -> u64 {
+    pub(crate) fn add(&mut self, event: &Event, number: u32, time: u64, end: u64) -> Result<u64> {
         self.key.clear();
         event.entry.key.encode(&mut self.key);
+        let value = self.transform(&event.entry)?;
+        let previous = match &event.previous {
+            None => None,
+            Some(previous) => Some((previous.revision, self.transform(previous)?)),
+        };
         let mut record = LogRecord {
             kind: event.kind,
             time,
             end,
             create_revision: event.entry.create_revision,
             key: &self.key,
-            value: &event.entry.value,
-            previous: event.previous.as_ref().map(|p| (p.revision, &*p.value)),
+            value: &value,
+            previous: previous.as_ref().map(|(revision, value)| (*revision, &**value)),
         };
         record.end += record.size();
         self.value.clear();
@@ -332,12 +368,38 @@ impl Batch<'_> {
             let object = ObjectRecord {
                 revision: event.entry.revision,
                 create_revision: event.entry.create_revision,
-                value: &event.entry.value,
+                value: &value,
             };
             object.encode(&mut self.value);
             self.batch.put_cf(self.objects, &self.key, &self.value);
         }
-        end
+        Ok(end)
+    }
+
+    /// The value of the object with the key at hand, as it is written.
+    fn transform<'e>(&self, entry: &'e Entry) -> Result<Cow<'e, [u8]>> {
+        let Some(transformer) = self.transformer else { return Ok(Cow::Borrowed(&entry.value)) };
+        let written = transformer.transform_to_storage(&entry.key.resource, &self.key, &entry.value);
+        written.map_err(|why| DiskError::Unreadable(format!("{}: {why}", entry.key)))
+    }
+
+    /// Writes an object again, with another value of the same meaning.
+    pub(crate) fn rewrite_object(&mut self, path: &[u8], record: &ObjectRecord<'_>) {
+        self.value.clear();
+        record.encode(&mut self.value);
+        self.batch.put_cf(self.objects, path, &self.value);
+    }
+
+    /// Writes a record of the log again, with other values of the same meaning.
+    pub(crate) fn rewrite_record(&mut self, at: (Revision, u32), record: &LogRecord<'_>) {
+        self.value.clear();
+        record.encode(&mut self.value);
+        self.batch.put_cf(self.log, log_key(at.0, at.1), &self.value);
+    }
+
+    /// The bytes of what is to be written.
+    pub(crate) fn size(&self) -> usize {
+        self.batch.size_in_bytes()
     }
 }
 
@@ -349,13 +411,17 @@ pub(crate) struct LogReader<'a> {
 impl LogReader<'_> {
     /// The record it stands at; nothing at the end.
     pub(crate) fn current(&self) -> Result<Option<(Revision, LogRecord<'_>)>> {
+        Ok(self.current_place()?.map(|((revision, _), record)| (revision, record)))
+    }
+
+    /// As [`Self::current`], with the number of the record within its transaction.
+    pub(crate) fn current_place(&self) -> Result<Option<((Revision, u32), LogRecord<'_>)>> {
         let Some((key, value)) = self.rows.item() else {
             self.rows.status()?;
             return Ok(None);
         };
         let parsed = parse_log_key(key).zip(LogRecord::decode(value));
-        let ((revision, _), record) = parsed.ok_or_else(|| damaged("a record of the log is cut short"))?;
-        Ok(Some((revision, record)))
+        parsed.map(Some).ok_or_else(|| damaged("a record of the log is cut short"))
     }
 
     /// Goes on to the next record.
@@ -372,6 +438,7 @@ pub(crate) fn refuse(path: &Path, error: DiskError) -> OpenError {
     match error {
         DiskError::Corrupt(detail) => OpenError::Corrupt { path, detail },
         DiskError::Io(detail) => OpenError::Io { path, detail },
+        DiskError::Unreadable(detail) => OpenError::Unreadable { path, detail },
     }
 }
 

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::Bytes;
-
 use crate::disk::{DiskError, Result, damaged};
 use crate::index::Index;
 use crate::record::LogRecord;
-use crate::state::{AttributesOf, Shared};
+use crate::state::Shared;
+use crate::transformer::{Decoder, Stored};
 use crate::{Entry, Event, EventKind, Key, Revision};
 
 /// How much is read at once: at most so many events, out of so many records, or of so many bytes.
@@ -90,7 +89,7 @@ pub(crate) fn read(shared: &Shared, resource: &str, after: Revision, upto: Revis
         if record.key.starts_with(&prefix) {
             bytes += record.value.len();
             let key = key(&record)?;
-            let event = event(&*shared.attributes_of, revision, &record, key, None, None);
+            let event = event(&shared.decoder, revision, &record, key, None, None)?;
             chunk.events.push(Arc::new(event));
         }
         reader.advance();
@@ -149,40 +148,36 @@ pub(crate) fn key(record: &LogRecord<'_>) -> Result<Key> {
 /// Makes an event of a record. What is in memory already is shared: `present` is what is there now, `before` what was
 /// there before this event.
 pub(crate) fn event(
-    attributes_of: &AttributesOf,
+    decoder: &Decoder,
     revision: Revision,
     record: &LogRecord<'_>,
     key: Key,
     present: Option<&Arc<Entry>>,
     before: Option<Arc<Entry>>,
-) -> Event {
+) -> Result<Event> {
     let present = present.filter(|p| p.revision == revision);
     let key = present.map_or(key, |p| p.key.clone());
-    let previous = record.previous.map(|(was, value)| {
-        let known = before.filter(|b| b.revision == was);
-        known.unwrap_or_else(|| {
-            Arc::new(Entry {
-                attributes: attributes_of(&key, value),
-                key: key.clone(),
-                value: Bytes::copy_from_slice(value),
-                revision: was,
-                create_revision: record.create_revision,
-            })
-        })
-    });
-    let entry = present.cloned().unwrap_or_else(|| {
-        let attributes = match (&previous, record.kind) {
+    let stored = |revision, value| {
+        let stored = Stored { revision, create_revision: record.create_revision, path: record.key, value };
+        decoder.entry(key.clone(), &stored)
+    };
+    let previous = match record.previous {
+        None => None,
+        Some((was, value)) => Some(match before.filter(|b| b.revision == was) {
+            Some(known) => known,
+            None => Arc::new(stored(was, value)?),
+        }),
+    };
+    let entry = match present {
+        Some(present) => Arc::clone(present),
+        None => {
+            let mut entry = stored(revision, record.value)?;
             // As when it was committed: a deletion is seen by those who saw the object before.
-            (Some(previous), EventKind::Deleted) => previous.attributes.clone(),
-            _ => attributes_of(&key, record.value),
-        };
-        Arc::new(Entry {
-            key,
-            value: Bytes::copy_from_slice(record.value),
-            revision,
-            create_revision: record.create_revision,
-            attributes,
-        })
-    });
-    Event::new(record.kind, entry, previous)
+            if let (Some(previous), EventKind::Deleted) = (&previous, record.kind) {
+                entry.attributes = previous.attributes.clone();
+            }
+            Arc::new(entry)
+        }
+    };
+    Ok(Event::new(record.kind, entry, previous))
 }

@@ -8,6 +8,8 @@
 //! | `log` | revision, number within the transaction | operation, key, value, previous value, time |
 //! | `meta` | `format`, `horizon` | a number |
 //!
+//! A [`Transformer`] may change values on their way to the disk and back, to encrypt them; what is in memory is not changed.
+//!
 //! Prefixes and column families that fall out of use stay reserved for ever.
 //!
 //! **Writing.** One thread takes all transactions that wait, checks each against the objects in memory (as the earlier ones
@@ -35,6 +37,7 @@ mod health;
 mod key;
 mod options;
 mod transaction;
+mod transformer;
 
 mod history;
 mod snapshot;
@@ -49,6 +52,7 @@ mod index;
 mod maintain;
 mod record;
 mod recover;
+mod rewrite;
 mod ring;
 mod stage;
 mod state;
@@ -67,6 +71,7 @@ pub use snapshot::Snapshot;
 pub use stats::{Histogram, Stats};
 pub use store::Store;
 pub use transaction::{CommitError, Committed, Op, Precondition, Transaction};
+pub use transformer::Transformer;
 pub use watch::{WatchError, Watcher};
 
 /// The number of a change, counted over all resources from 1. What the API calls `resourceVersion`.

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Revision;
+use crate::{Revision, Transformer};
 
 /// Twice what the write-ahead logs may hold (`max_total_wal_size`): one half for the tables that are written when the database
 /// is opened, and one for the deletes after that, whose log is kept to a quarter of the ballast meanwhile.
@@ -40,8 +41,10 @@ pub struct Options {
     /// Whether a store that is damaged at its end is opened without what is lost. Its history is forgotten then, so that watchers
     /// begin anew, and no revision is handed out again.
     pub accept_loss: bool,
+    /// What changes values on their way to the disk and back; without, they are written as they are.
+    pub transformer: Option<Arc<dyn Transformer>>,
     #[cfg(test)]
-    pub(crate) faults: std::sync::Arc<crate::tests::Faults>,
+    pub(crate) faults: Arc<crate::tests::Faults>,
 }
 
 impl Options {
@@ -59,8 +62,9 @@ impl Options {
             compact_every: Duration::from_secs(60),
             ballast: BALLAST,
             accept_loss: false,
+            transformer: None,
             #[cfg(test)]
-            faults: std::sync::Arc::default(),
+            faults: Arc::default(),
         }
     }
 }
@@ -93,6 +97,14 @@ pub enum OpenError {
         durable: Revision,
         /// The newest one that can be read.
         found: Revision,
+    },
+    /// A value cannot be decrypted.
+    #[error("the store in {} holds {detail}: restore encryption-key.yaml beside it, or start with the configuration that it was written with: coracle start --encryption-provider-config FILE", path.display())]
+    Unreadable {
+        /// The directory.
+        path: PathBuf,
+        /// Which, and why.
+        detail: String,
     },
     /// A later version wrote it.
     #[error("the store in {} was written by a later version (format {found}, this one knows {known}): use that version, or move the directory away to start empty", path.display())]

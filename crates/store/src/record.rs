@@ -8,8 +8,9 @@
 
 use crate::{EventKind, Revision};
 
-/// The format written by this version. A change that older versions cannot read counts it up.
-pub(crate) const FORMAT: u32 = 1;
+/// The format written by this version. A change that older versions cannot read counts it up: in 2, values may be those of a
+/// transformer. What 1 is read as is the same.
+pub(crate) const FORMAT: u32 = 2;
 
 /// An entry as it lies in `objects`.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,15 +1,16 @@
 //! What a store knows when it opens: everything, from the disk alone.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use crate::disk::{Disk, Result, damaged};
 use crate::history;
 use crate::index::Index;
+use crate::record::ObjectRecord;
 use crate::stage::Staged;
-use crate::state::{AttributesOf, Published, ResourceState, Shared};
+use crate::state::{Published, ResourceState, Shared};
+use crate::transformer::{Decoder, Stored};
 use crate::{Entry, Event, EventKind, Key, Options, Revision};
 
 /// What was found on disk.
@@ -21,12 +22,12 @@ pub(crate) struct Recovered {
 }
 
 /// Rebuilds the index from `objects`, and the rings from the tail of the log.
-pub(crate) fn recover(disk: &Disk, options: &Options, attributes_of: &AttributesOf) -> Result<Recovered> {
+pub(crate) fn recover(disk: &Disk, options: &Options, decoder: &Decoder) -> Result<Recovered> {
     let horizon = disk.horizon()?;
     let (newest, log_end) = disk.log_last()?.unwrap_or_default();
     // Compaction may have emptied the log; the revisions before the horizon have been used nevertheless.
     let revision = newest.max(horizon);
-    let indexes = read_objects(disk, attributes_of, revision)?;
+    let indexes = read_objects(disk, decoder, revision)?;
     check_start(disk, horizon, newest)?;
 
     let ring = u64::try_from(options.ring).unwrap_or(u64::MAX);
@@ -38,7 +39,7 @@ pub(crate) fn recover(disk: &Disk, options: &Options, attributes_of: &Attributes
             (Arc::clone(resource), state)
         })
         .collect();
-    refill(disk, options, attributes_of, floor, revision, &mut resources)?;
+    refill(disk, options, decoder, floor, revision, &mut resources)?;
     Ok(Recovered {
         published: Published::new(revision, horizon, floor, resources),
         staged: Staged::new(indexes),
@@ -86,7 +87,7 @@ pub(crate) fn catch_up(disk: &Disk, shared: &Shared, log_end: u64) -> Result<Cau
         if record.previous.map(|(revision, _)| revision) != before.as_ref().map(was) {
             return Err(damaged(&format!("the log and the object {key} disagree")));
         }
-        let event = Arc::new(history::event(&*shared.attributes_of, at, &record, key, None, before));
+        let event = Arc::new(history::event(&shared.decoder, at, &record, key, None, before)?);
         staged.replay(&event);
         events.push(event);
         reader.advance();
@@ -101,9 +102,9 @@ pub(crate) fn catch_up(disk: &Disk, shared: &Shared, log_end: u64) -> Result<Cau
     Ok(CaughtUp { staged, revision: newest, log_end: end, events })
 }
 
-fn read_objects(disk: &Disk, attributes_of: &AttributesOf, newest: Revision) -> Result<HashMap<Arc<str>, Index>> {
+fn read_objects(disk: &Disk, decoder: &Decoder, newest: Revision) -> Result<HashMap<Arc<str>, Index>> {
     let mut indexes: HashMap<Arc<str>, Index> = HashMap::new();
-    disk.objects(|path, record| {
+    disk.objects(&[], |path, record| {
         let shown = || String::from_utf8_lossy(path);
         let mut key = Key::decode(path).ok_or_else(|| damaged(&format!("there is no such object as {}", shown())))?;
         if record.revision > newest || record.create_revision > record.revision {
@@ -114,14 +115,9 @@ fn read_objects(disk: &Disk, attributes_of: &AttributesOf, newest: Revision) -> 
         }
         let index = indexes.entry(Arc::clone(&key.resource)).or_default();
         key.namespace = index.shared_namespace(&key.namespace);
-        index.insert(Arc::new(Entry {
-            attributes: attributes_of(&key, record.value),
-            value: Bytes::copy_from_slice(record.value),
-            revision: record.revision,
-            create_revision: record.create_revision,
-            key,
-        }));
-        Ok(())
+        let ObjectRecord { revision, create_revision, value } = record;
+        index.insert(Arc::new(decoder.entry(key, &Stored { revision, create_revision, path, value })?));
+        Ok(ControlFlow::Continue(()))
     })?;
     Ok(indexes)
 }
@@ -141,7 +137,7 @@ fn check_start(disk: &Disk, horizon: Revision, newest: Revision) -> Result<()> {
 fn refill(
     disk: &Disk,
     options: &Options,
-    attributes_of: &AttributesOf,
+    decoder: &Decoder,
     floor: Revision,
     revision: Revision,
     resources: &mut HashMap<Arc<str>, ResourceState>,
@@ -160,7 +156,7 @@ fn refill(
             .or_insert_with(|| ResourceState::new(Index::default(), floor, options));
         let present = state.index.get(&key.namespace, &key.name);
         let before = latest.get(&key).map(|(entry, _)| Arc::clone(entry));
-        let event = history::event(attributes_of, at, &record, key, present, before);
+        let event = history::event(decoder, at, &record, key, present, before)?;
         latest.insert(event.entry.key.clone(), (Arc::clone(&event.entry), event.kind));
         state.ring.push(Arc::new(event), &mut evicted);
         evicted.clear();

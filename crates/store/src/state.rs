@@ -16,6 +16,7 @@ use crate::index::Index;
 use crate::ring::Ring;
 use crate::stage::Staged;
 use crate::stats::Counters;
+use crate::transformer::Decoder;
 use crate::witness::Witness;
 use crate::{Attributes, Event, Key, Options, Revision, Snapshot};
 
@@ -43,7 +44,7 @@ pub(crate) struct Shared {
     pub(crate) compacting: Mutex<()>,
     pub(crate) counters: Counters,
     pub(crate) options: Options,
-    pub(crate) attributes_of: Box<AttributesOf>,
+    pub(crate) decoder: Decoder,
 }
 
 /// What is durable, and so may be seen.
@@ -98,7 +99,7 @@ impl Shared {
         ballast: Ballast,
         health: Health,
         options: Options,
-        attributes_of: Box<AttributesOf>,
+        decoder: Decoder,
     ) -> Self {
         Self {
             // A database that is only read has nothing new to record.
@@ -112,7 +113,7 @@ impl Shared {
             compacting: Mutex::default(),
             counters: Counters::new(),
             options,
-            attributes_of,
+            decoder,
         }
     }
 

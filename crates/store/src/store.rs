@@ -12,11 +12,12 @@ use crate::disk::{Disk, DiskError, refuse};
 use crate::health::Health;
 use crate::history::{self, Compacted, HistoryError};
 use crate::recover::{Recovered, recover};
-use crate::state::{AttributesOf, Shared};
+use crate::state::Shared;
+use crate::transformer::Decoder;
 use crate::writer::{self, Request, Writer};
 use crate::{
     Attributes, CommitError, Committed, Entry, Key, OpenError, Options, Revision, Snapshot, Stats, Transaction,
-    Watcher, compact, maintain,
+    Watcher, compact, maintain, rewrite,
 };
 
 /// How many transactions may wait before those who bring more have to wait too.
@@ -49,14 +50,14 @@ impl Store {
         options: Options,
         attributes_of: impl Fn(&Key, &[u8]) -> Attributes + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
-        let attributes_of: Box<AttributesOf> = Box::new(attributes_of);
+        let decoder = Decoder { attributes_of: Box::new(attributes_of), transformer: options.transformer.clone() };
         let path = options.path.clone();
         let (disk, ballast, unwritable) = open_disk(&options)?;
         if !options.fsync {
             tracing::warn!("the store does not sync: a crash of the machine loses commits");
         }
         let Recovered { published, staged, log_end } =
-            recover(&disk, &options, &*attributes_of).map_err(|error| refuse(&path, error))?;
+            recover(&disk, &options, &decoder).map_err(|error| refuse(&path, error))?;
         let revision = published.revision;
         tracing::debug!(revision, horizon = published.horizon, "opened the store");
 
@@ -65,7 +66,7 @@ impl Store {
             None => maintain::with_ballast(&ballast),
         };
         health.log();
-        let shared = Arc::new(Shared::new(published, disk, ballast, health, options, attributes_of));
+        let shared = Arc::new(Shared::new(published, disk, ballast, health, options, decoder));
         let (queue, queued) = mpsc::channel(QUEUE);
         let (tell, told) = std_mpsc::sync_channel(1);
         let writer = Writer::new(Arc::clone(&shared), staged, revision, log_end, tell);
@@ -199,6 +200,18 @@ impl Store {
             return Err(HistoryError::Future { requested, current });
         }
         self.compacting(move |shared| compact::compact(shared, to)).await
+    }
+
+    /// Writes every value again that the transformer would write in another way now, objects and history, and rids the disk of
+    /// the old ones. Revisions stay as they are, and nobody notices. Returns how many objects it were. It may be called again after it
+    /// failed, or the process ended in the midst of it.
+    ///
+    /// # Errors
+    /// When the disk cannot be read or written, or the store is closed.
+    pub async fn rewrite(&self) -> Result<u64, HistoryError> {
+        let (shared, writer) = (Arc::clone(&self.0.shared), Arc::clone(&self.0.writer));
+        let done = task::spawn_blocking(move || rewrite::rewrite(&shared, &writer)).await;
+        Ok(done.map_err(|error| HistoryError::Io(Arc::from(error.to_string())))??)
     }
 
     /// What the store measures of itself.

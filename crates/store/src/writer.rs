@@ -175,7 +175,7 @@ impl Writer {
         for event in events {
             let number = if event.revision == last.0 { last.1 + 1 } else { 0 };
             last = (event.revision, number);
-            end = batch.add(event, number, time, end);
+            end = batch.add(event, number, time, end)?;
         }
         let start = Instant::now();
         disk.write(batch)?;

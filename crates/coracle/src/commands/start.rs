@@ -123,6 +123,14 @@ fn not_ready(profile: &Profile, start: &cli::Start) -> anyhow::Error {
 fn keep(profile: &Profile, configurations: &[(PathBuf, String)]) -> Result<()> {
     profile.create()?;
     for (kept, text) in configurations {
+        // Objects may still be encrypted by a key that only the one before names.
+        if *kept == profile.encryption()
+            && let Ok(before) = fs::read_to_string(kept)
+            && before != *text
+        {
+            let path = kept.with_extension("yaml.previous");
+            hostfs::write_private(&path, &before).with_context(|| format!("cannot write {}", path.display()))?;
+        }
         keep_config(kept, text)?;
     }
     Ok(())
@@ -131,9 +139,10 @@ fn keep(profile: &Profile, configurations: &[(PathBuf, String)]) -> Result<()> {
 /// The configurations that were given, and where each is kept.
 fn configurations(profile: &Profile, start: &cli::Start) -> Result<Vec<(PathBuf, String)>> {
     type Check = fn(&Path, &str) -> Result<(), cluster::Error>;
-    let known: [(&Option<PathBuf>, PathBuf, Check); 2] = [
+    let known: [(&Option<PathBuf>, PathBuf, Check); 3] = [
         (&start.scheduler_config, profile.scheduler(), cluster::check_scheduler_config),
         (&start.pod_security_config, profile.pod_security(), cluster::check_pod_security_config),
+        (&start.encryption_provider_config, profile.encryption(), cluster::check_encryption_config),
     ];
     let given = known.into_iter().filter_map(|(given, kept, check)| Some((given.as_ref()?, kept, check)));
     given.map(|(given, kept, check)| Ok((kept, read_config(given, check)?))).collect()

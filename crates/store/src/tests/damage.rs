@@ -325,3 +325,25 @@ async fn a_store_of_a_later_version() {
     let error = refusal(dir.path());
     assert!(matches!(error, OpenError::TooNew { found: 7, .. }), "{error:?}");
 }
+
+#[tokio::test]
+async fn a_store_of_an_earlier_version_becomes_one_of_this() {
+    let format = |dir: &Path| {
+        let mut found = None;
+        let db =
+            rocksdb::DB::open_cf_for_read_only(&rocksdb::Options::default(), dir, ["objects", "log", "meta"], false);
+        let db = db.unwrap();
+        if let Some(bytes) = db.get_cf(db.cf_handle("meta").unwrap(), "format").unwrap() {
+            found = Some(u64::from_be_bytes(bytes.try_into().unwrap()));
+        }
+        found
+    };
+    let dir = filled().await;
+    assert_eq!(format(dir.path()), Some(2));
+    tamper(dir.path(), |db| {
+        let meta = db.cf_handle("meta").unwrap();
+        db.put_cf(meta, "format", 1_u64.to_be_bytes()).unwrap();
+    });
+    assert_eq!(reopen(dir.path()).snapshot(PODS).len(), 200);
+    assert_eq!(format(dir.path()), Some(2), "which older versions refuse");
+}

@@ -1,0 +1,105 @@
+//! Encryption of Secrets at rest: how a profile sets it up, and the API by which its key is exchanged while the cluster
+//! runs: `encryption.coracle.dev/v1`, resource `keyrotations`, of which one can only be created.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ::encryption::{Encryption, EncryptionConfiguration, Rotation};
+use apiserver::{AggregatedApi, AggregatedResource, AggregatedService};
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, Request, Response, header};
+use machinery::Verb;
+use machinery::gvk::GroupResource;
+use machinery::status::ApiError;
+use serde_json::{Value, json};
+use store::Store;
+
+use crate::Error;
+use crate::cluster::{read_kept, read_yaml};
+use crate::profile::Profile;
+
+const GROUP: &str = "encryption.coracle.dev";
+const VERSION: &str = "v1";
+const RESOURCE: &str = "keyrotations";
+
+/// What encrypts the store of a profile: the configuration that was given for it, or else a key of its own.
+pub(crate) fn open(profile: &Profile) -> Result<Arc<Encryption>, Error> {
+    let path = profile.encryption();
+    let given = read_kept(&path)?.map(|text| read(&path, &text)).transpose()?;
+    Ok(Arc::new(Encryption::open(given, &profile.encryption_key())?))
+}
+
+fn read(path: &Path, text: &str) -> Result<EncryptionConfiguration, Error> {
+    let read = read_yaml(text).and_then(|value| EncryptionConfiguration::read(&value));
+    read.map_err(|reason| Error::Encryption { path: path.to_owned(), reason })
+}
+
+/// Whether a configuration of encryption can be used, before it is kept.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_encryption_config(path: &Path, text: &str) -> Result<(), Error> {
+    read(path, text).map(|_| ())
+}
+
+/// The API over the keys of a store.
+pub(crate) fn extension(store: Store, encryption: Arc<Encryption>) -> AggregatedApi {
+    let resource = AggregatedResource {
+        name: RESOURCE.to_owned(),
+        singular: "keyrotation".to_owned(),
+        kind: "KeyRotation".to_owned(),
+        namespaced: false,
+        verbs: &[Verb::Create],
+        short_names: Vec::new(),
+        categories: Vec::new(),
+    };
+    let service = Arc::new(KeyRotations { store, encryption, resources: [resource].into() });
+    AggregatedApi { group: GROUP, version: VERSION, service }
+}
+
+struct KeyRotations {
+    store: Store,
+    encryption: Arc<Encryption>,
+    resources: Arc<[AggregatedResource]>,
+}
+
+impl KeyRotations {
+    async fn create(&self, request: &Request<Bytes>) -> Result<Value, ApiError> {
+        if request.uri().path().strip_prefix(&format!("/apis/{GROUP}/{VERSION}/")) != Some(RESOURCE) {
+            return Err(ApiError::no_such_resource());
+        }
+        if request.method() != Method::POST {
+            let resource = GroupResource::from_static(GROUP, RESOURCE);
+            return Err(ApiError::method_not_supported(&resource, &request.method().as_str().to_lowercase()));
+        }
+        if request.uri().query().is_some_and(|query| query.contains("dryRun")) {
+            return Err(ApiError::bad_request("dryRun is not supported for keyrotations: a key is exchanged or not"));
+        }
+        let Rotation { key, objects } =
+            self.encryption.rotate(&self.store).await.map_err(|error| ApiError::internal(error.to_string()))?;
+        tracing::info!(?key, objects, "encrypted everything again");
+        Ok(json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "KeyRotation", "metadata": {},
+            "status": { "key": key, "objects": objects },
+        }))
+    }
+}
+
+#[async_trait]
+impl AggregatedService for KeyRotations {
+    fn resources(&self, _group: &str, _version: &str) -> Arc<[AggregatedResource]> {
+        Arc::clone(&self.resources)
+    }
+
+    async fn call(&self, request: Request<Bytes>) -> Response<Bytes> {
+        let (code, body) = match self.create(&request).await {
+            Ok(body) => (201, body),
+            Err(error) => (error.code, error.to_status()),
+        };
+        let mut response = Response::new(Bytes::from(body.to_string()));
+        *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        response
+    }
+}
