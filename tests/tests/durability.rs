@@ -1,9 +1,10 @@
-//! What a cluster keeps on disk: encrypted Secrets.
+//! What a cluster keeps on disk, and what it notes: encrypted Secrets, and the audit log.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use coracle_tests::{Cluster, run};
+use serde_json::Value;
 
 fn folder(cluster: &Cluster) -> PathBuf {
     cluster.home().join("home").join(&cluster.profile)
@@ -59,4 +60,37 @@ fn secrets_are_encrypted_and_their_key_is_exchanged() {
     fs::remove_file(folder.join("encryption-key.yaml")).expect("it is there");
     cluster.coracle(&["start"]).ok();
     assert_eq!(cluster.field("secret/one", "{.data.a}"), encoded);
+}
+
+#[test]
+fn an_audit_log_holds_what_its_policy_selects() {
+    let cluster = Cluster::new();
+    let policy = cluster.home().join("policy.yaml");
+    let path = policy.to_string_lossy().into_owned();
+    fs::write(&policy, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: All}]\n").expect("written");
+    let refused = cluster.coracle(&["start", "--audit-policy", &path]).fails();
+    assert!(refused.contains("rules[0].level: Unsupported value: \"All\""), "{refused}");
+    let rules = "[{level: Metadata, resources: [{group: '', resources: [configmaps]}], verbs: [create], namespaces: [default]}]";
+    fs::write(
+        &policy,
+        format!("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: {rules}\n"),
+    )
+    .expect("written");
+    cluster.coracle(&["start", "--audit-policy", &path]).ok();
+    cluster.kubectl(&["create", "configmap", "one", "--from-literal=a=b"]).ok();
+    cluster.kubectl(&["get", "configmap", "one"]).ok();
+    // The policy is kept.
+    cluster.coracle(&["stop"]).ok();
+    cluster.coracle(&["start"]).ok();
+    cluster.kubectl(&["create", "configmap", "two", "--from-literal=a=b"]).ok();
+    let metrics = cluster.kubectl(&["get", "--raw", "/metrics"]).ok();
+    assert!(metrics.contains("apiserver_audit_event_total"), "it is counted");
+    cluster.coracle(&["stop"]).ok();
+    let text = fs::read_to_string(folder(&cluster).join("audit.log")).expect("there is a log");
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let own: Vec<&Value> = events.iter().filter(|event| event["user"]["username"] == "kubernetes-admin").collect();
+    let names: Vec<&str> = own.iter().filter_map(|event| event["objectRef"]["name"].as_str()).collect();
+    assert_eq!(names, ["one", "two"], "{text}");
+    assert_eq!(own[0]["sourceIPs"], serde_json::json!(["127.0.0.1"]));
+    assert!(own[0]["userAgent"].as_str().is_some_and(|agent| agent.starts_with("kubectl")), "{}", own[0]);
 }

@@ -32,25 +32,30 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
-    /// Whom the request comes from, or whom that acts as, given what the connection says. The headers that say so are removed:
-    /// nobody behind this is to pass them on.
+    /// Whom the request comes from, given what the connection says.
     ///
     /// # Errors
-    /// 401 for a token that is not good; as [`impersonation::impersonated`].
-    pub(crate) fn authenticate(&self, headers: &mut HeaderMap, user: Arc<User>) -> Result<Arc<User>, ApiError> {
-        let user = match bearer(headers).filter(|_| user.is_in(UNAUTHENTICATED)) {
+    /// 401 for a token that is not good.
+    pub(crate) fn authenticate(&self, headers: &HeaderMap, user: Arc<User>) -> Result<Arc<User>, ApiError> {
+        match bearer(headers).filter(|_| user.is_in(UNAUTHENTICATED)) {
             Some(token) => {
                 let found = self.tokens.authenticate(token, &[], jiff::Timestamp::now());
-                found
-                    .inspect_err(|error| tracing::debug!(%error, "a token was not accepted"))
-                    .map_err(|_| ApiError::unauthorized())?
-                    .0
+                let found = found.inspect_err(|error| tracing::debug!(%error, "a token was not accepted"));
+                Ok(found.map_err(|_| ApiError::unauthorized())?.0)
             }
-            None => user,
-        };
-        let user = impersonation::impersonated(headers, &user, &*self.authorizer)?.unwrap_or(user);
+            None => Ok(user),
+        }
+    }
+
+    /// Whom `user` acts as, if anybody. The headers that say so, and who asks, are removed: nobody behind this is to pass them
+    /// on.
+    ///
+    /// # Errors
+    /// As [`impersonation::impersonated`].
+    pub(crate) fn impersonated(&self, headers: &mut HeaderMap, user: &User) -> Result<Option<Arc<User>>, ApiError> {
+        let other = impersonation::impersonated(headers, user, &*self.authorizer)?;
         headers.remove(AUTHORIZATION);
-        Ok(user)
+        Ok(other)
     }
 }
 

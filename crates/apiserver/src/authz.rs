@@ -25,6 +25,7 @@ use machinery::GroupResource;
 use machinery::Verb;
 use machinery::status::ApiError;
 use registry::User;
+use registry::audit::annotate;
 
 pub use bootstrap::bootstrap;
 pub use rbac::Rbac;
@@ -94,7 +95,17 @@ pub struct Known {
 /// # Errors
 /// 403.
 pub(crate) fn authorize(authorizer: &dyn Authorizer, attributes: &Attributes<'_>) -> Result<(), ApiError> {
-    match authorizer.authorize(attributes) {
+    let decision = authorizer.authorize(attributes);
+    // `staging/src/k8s.io/apiserver/pkg/endpoints/filters/authorization.go`
+    annotate("authorization.k8s.io/decision", || match &decision {
+        Decision::Allow(_) => "allow".to_owned(),
+        Decision::Deny(_) => "forbid".to_owned(),
+    });
+    annotate("authorization.k8s.io/reason", || match &decision {
+        Decision::Allow(reason) => reason.as_deref().unwrap_or_default().to_owned(),
+        Decision::Deny(reason) => reason.clone(),
+    });
+    match decision {
         Decision::Allow(_) => Ok(()),
         Decision::Deny(reason) => {
             let error = forbidden(attributes, &reason);

@@ -77,6 +77,30 @@ impl ResponseBody {
         Self::streamed(Some(length), stream)
     }
 
+    /// What is to be sent, where it is known already.
+    pub(crate) fn at_hand(&self) -> Option<VecDeque<Bytes>> {
+        match &self.0 {
+            Kind::Once(bytes) => Some([bytes.clone()].into()),
+            Kind::Pieces { pieces, .. } => Some(pieces.clone()),
+            Kind::Empty | Kind::Stream { .. } => None,
+        }
+    }
+
+    /// Keeps something until the end of a stream. Of what is at hand, the end is now.
+    #[must_use]
+    pub(crate) fn holding(self, held: impl Send + 'static) -> Self {
+        match self.0 {
+            Kind::Stream { stream, left } => {
+                let stream = stream.map(move |item| {
+                    let _ = &held;
+                    item
+                });
+                Self(Kind::Stream { stream: stream.boxed(), left })
+            }
+            kind => Self(kind),
+        }
+    }
+
     fn streamed(left: Option<u64>, stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
         let caught = AssertUnwindSafe(stream).catch_unwind().map(|item| {
             item.unwrap_or_else(|panic| {

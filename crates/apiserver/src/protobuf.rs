@@ -20,7 +20,7 @@ pub(crate) mod tests;
 
 use machinery::api_types::ApiType;
 
-pub(crate) use decode::{DecodeError, to_json};
+pub(crate) use decode::{DecodeError, any_to_json, to_json};
 pub(crate) use encode::{Kind, encode, watch_event};
 pub(crate) use list::{List, Portions};
 pub(crate) use wire::Message;

@@ -28,6 +28,7 @@ use registry::{Registry, Resource, Subresource, Target, WriteOptions};
 
 use crate::aggregated_api::AggregatedApis;
 use crate::authn::User;
+use crate::authz;
 use crate::body::RequestBody;
 use crate::metrics::Labels;
 use crate::negotiate::{self, Offer};
@@ -42,6 +43,7 @@ use crate::tokens::Tokens;
 pub(crate) use node::Connections;
 pub use node::NodeConnector;
 pub(crate) use watch::Watches;
+pub(crate) use write::json as yaml_to_json;
 
 /// The handlers, and the parts of the server that they work with: each is given what it needs.
 pub(crate) struct Handlers {
@@ -103,6 +105,18 @@ pub(crate) fn authorized_name<'a>(place: &'a ResourcePath<'_>, query: &Query<'_>
             Cow::Owned(name.unwrap_or_default().to_owned())
         }
         None => Cow::Borrowed(&place.name),
+    }
+}
+
+/// What authorizers and the audit log are told that a request is about.
+pub(crate) fn target<'a>(place: &'a ResourcePath<'_>, name: &'a str) -> authz::Target<'a> {
+    authz::Target::Resource {
+        group: place.group,
+        version: place.version,
+        resource: place.resource,
+        subresource: place.subresource,
+        namespace: &place.namespace,
+        name,
     }
 }
 

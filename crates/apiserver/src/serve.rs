@@ -167,7 +167,7 @@ impl Serving {
             None => Some(Arc::new(User::anonymous())),
         };
         let http2 = session.alpn_protocol() == Some(b"h2");
-        let connection = Connection { server: &self.server, limits: &self.limits, user };
+        let connection = Connection { server: &self.server, limits: &self.limits, user, peer };
         let result = if http2 { connection.http2(stream).await } else { connection.http1(stream).await };
         if let Err(error) = result {
             tracing::debug!(%peer, %error, "connection ended early");

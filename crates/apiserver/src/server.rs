@@ -3,6 +3,7 @@
 //! The steps of a request, in order: path → who (401) → may they (403) → its body → is it their turn (429) → what is there (404,
 //! 405) → the handler. Whatever comes in over TLS takes them all; for the in-process client it is always its turn.
 
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use http::header::CACHE_CONTROL;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use machinery::Verb;
 use machinery::status::ApiError;
@@ -17,6 +19,7 @@ use prometheus_client::collector::Collector;
 use registry::Registry;
 
 use crate::aggregated_api::{AggregatedApi, AggregatedApis};
+use crate::audit::{self, Audit, PeerAddress, Recording};
 use crate::authn::{Authenticator, User};
 use crate::authz::{self, Attributes, Authorizer, Target};
 use crate::body::{BodyBudget, RequestBody, ResponseBody, panic_text};
@@ -48,6 +51,8 @@ pub struct Dependencies {
     pub extensions: Vec<AggregatedApi>,
     /// What requests may take.
     pub limits: RequestLimits,
+    /// Where requests are noted, if they are.
+    pub audit: Option<Audit>,
 }
 
 /// On whose behalf a request comes.
@@ -64,6 +69,8 @@ struct Report {
     labels: Labels,
     /// None of a request that does not wait for its turn.
     flow: Option<Flow>,
+    /// None of a request that is not noted.
+    recording: Option<Recording>,
 }
 
 /// The server. Cheap to clone.
@@ -83,6 +90,7 @@ pub(crate) struct Inner {
     limits: RequestLimits,
     handlers: Handlers,
     metrics: Arc<Metrics>,
+    pub(crate) audit: Option<Audit>,
 }
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -92,7 +100,7 @@ impl ApiServer {
     /// A server nobody can connect to yet: it answers [`ApiServer::client`]s.
     #[must_use]
     pub fn new(dependencies: Dependencies) -> Self {
-        let Dependencies { registry, nodes, authorizer, extensions, limits } = dependencies;
+        let Dependencies { registry, nodes, authorizer, extensions, limits, audit } = dependencies;
         let store = registry.store().clone();
         let metrics = Arc::new(Metrics::new(&store));
         let flow_control = FlowControl::new(&store, limits.seats);
@@ -100,6 +108,9 @@ impl ApiServer {
         let tokens = Arc::new(Tokens::new(&registry));
         let aggregated = AggregatedApis::new(extensions);
         let lifecycle = Lifecycle::default();
+        if let Some(audit) = &audit {
+            metrics.register(audit.metrics());
+        }
         Self(Arc::new(Inner {
             authenticator: Authenticator { tokens: Arc::clone(&tokens), authorizer: Arc::clone(&authorizer) },
             non_resource: NonResource {
@@ -126,6 +137,7 @@ impl ApiServer {
             tokens,
             lifecycle,
             metrics,
+            audit,
         }))
     }
 
@@ -139,6 +151,13 @@ impl ApiServer {
         self.0.metrics.register(collector);
     }
 
+    /// Keeps where a request comes from, for the audit log: nobody else asks for it.
+    pub(crate) fn note_peer(&self, parts: &mut Parts, peer: SocketAddr) {
+        if self.0.audit.is_some() {
+            parts.extensions.insert(PeerAddress(peer));
+        }
+    }
+
     /// Answers one request. Never fails and never panics: whatever goes wrong is in the response.
     pub(crate) async fn handle(
         &self,
@@ -150,14 +169,16 @@ impl ApiServer {
         let _in_flight = self.0.metrics.begin();
         let audit_id = audit_id(request.headers());
         let labels = Labels { verb: method_verb(request.method()), resource: None, subresource: "", code: 200 };
-        let mut report = Report { labels, flow: None };
+        let mut report = Report { labels, flow: None, recording: None };
         let errors = negotiate::error_encoding(request.headers());
-        let outcome = AssertUnwindSafe(self.dispatch(request, user, caller, &mut report)).catch_unwind().await;
-        let Report { mut labels, flow } = report;
+        let answered = self.dispatch(request, user, caller, &audit_id, &mut report);
+        let outcome = AssertUnwindSafe(answered).catch_unwind().await;
+        let Report { mut labels, flow, recording } = report;
         let mut response = match outcome {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => respond::error(&error, errors),
+            Ok(Ok(response)) => audit::answered(recording, response),
+            Ok(Err(error)) => audit::failed(recording, &error, respond::error(&error, errors)),
             Err(panic) => {
+                audit::panicked(recording, panic_text(&*panic));
                 self.0.metrics.panicked();
                 tracing::error!(verb = %labels.verb, resource = ?labels.resource, panic = panic_text(&*panic), "a request handler panicked");
                 let error = ApiError::internal("this request caused apiserver to panic. Look in the logs for details.");
@@ -180,6 +201,7 @@ impl ApiServer {
         request: Request<RequestBody>,
         user: Option<Arc<User>>,
         caller: Caller,
+        audit_id: &HeaderValue,
         report: &mut Report,
     ) -> Result<Answer, ApiError> {
         let (mut parts, body) = request.into_parts();
@@ -188,32 +210,70 @@ impl ApiServer {
         let path = uri.path();
         let route = Route::parse(path);
         let query = Query::parse(uri.query());
+        let name;
+        let (verb, target) = match &route {
+            Route::Resource(place) => {
+                // Without a verb, nothing can be asked about it but who asks.
+                let verb = resource::verb(&parts.method, place, &query).unwrap_or(method_verb(&parts.method));
+                name = resource::authorized_name(place, &query, verb);
+                (verb, resource::target(place, &name))
+            }
+            _ => (method_verb(&parts.method), Target::Path(path)),
+        };
 
         // Somebody who says nothing is somebody, too; a lie is not.
-        let user = user.ok_or_else(ApiError::unauthorized)?;
-        let user = self.0.authenticator.authenticate(&mut parts.headers, user)?;
-        let timeout = self.timeout(&query)?;
+        let user = user.ok_or_else(ApiError::unauthorized);
+        let user = user.and_then(|user| self.0.authenticator.authenticate(&parts.headers, user));
+        if let Some(audit) = &self.0.audit {
+            report.recording = audit.begin(user.as_ref().ok(), verb, target, &parts, audit_id);
+        }
+        let mut user = user?;
+        if let Some(other) = self.0.authenticator.impersonated(&mut parts.headers, &user)? {
+            user = other;
+            if let Some(recording) = &mut report.recording {
+                recording.acts_as(&user);
+            }
+        }
+        let annotations = report.recording.as_ref().map(Recording::annotations);
+        let asked = Asked { route: &route, verb, target, query: &query, user, caller };
+        match annotations {
+            // In a box, so that requests that are not noted need no room for it.
+            Some(annotations) => annotations.scope(Box::pin(self.answer(asked, parts, body, report))).await,
+            None => self.answer(asked, parts, body, report).await,
+        }
+    }
+
+    /// Answers what is allowed, when it is its turn.
+    async fn answer(
+        &self,
+        asked: Asked<'_>,
+        parts: Parts,
+        body: RequestBody,
+        report: &mut Report,
+    ) -> Result<Answer, ApiError> {
+        let Asked { route, verb, target, query, user, caller } = asked;
+        let timeout = self.timeout(query)?;
         let deadline = Instant::now() + timeout;
-        let Route::Resource(place) = &route else {
-            let verb = method_verb(&parts.method);
-            let digest = RequestDigest { user: &user, verb, target: flowcontrol::Target::Path(path) };
+        let authorize = |verb| authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb, target });
+        let (Route::Resource(place), Target::Resource { group, resource, subresource, namespace, name, .. }) =
+            (route, target)
+        else {
+            let target = flowcontrol::Target::Path(parts.uri.path());
             let answered = pin!(async {
+                let digest = RequestDigest { user: &user, verb, target };
                 report.flow = self.flow(caller, &digest)?;
-                authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb, target: Target::Path(path) })?;
+                authorize(verb)?;
                 // The documents are there already: once they are found, the seat is free.
                 let _seat = self.seat(report, &digest, &ListOptions::default(), timeout).await?;
-                let answer = self.0.non_resource.serve(&route, &parts, &query, &user).await?;
+                let answer = self.0.non_resource.serve(route, &parts, query, &user).await?;
                 Ok(answer.map(|body| body.ending(deadline)))
             });
             return within(deadline, answered).await;
         };
-        let Some(verb) = resource::verb(&parts.method, place, &query) else {
+        if resource::verb(&parts.method, place, query).is_none() {
             return Err(respond::method_not_allowed());
-        };
+        }
         report.labels.verb = verb;
-        let name = resource::authorized_name(place, &query, verb);
-        let ResourcePath { group, version, resource, subresource, .. } = *place;
-        let namespace = &*place.namespace;
         let (is_watch, lasts) = (verb == Verb::Watch, resource::lasts(subresource));
         let answered = pin!(async {
             let target = flowcontrol::Target::Resource { group, resource, subresource, namespace };
@@ -225,17 +285,19 @@ impl ApiServer {
             let digest = RequestDigest { user: &user, verb, target };
             // Upstream, too, lets what lasts pass, but for the beginning of a watch.
             report.flow = if lasts { None } else { self.flow(caller, &digest)? };
-            let target = Target::Resource { group, version, resource, subresource, namespace, name: &name };
-            authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb, target })?;
+            authorize(verb)?;
             if verb == Verb::Get && resource::connects(place) {
                 // A WebSocket begins with a GET, and is no less than what SPDY begins with a POST (upstream:
                 // `pkg/registry/core/pod/rest/authorize.go`).
-                authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb: Verb::Create, target })?;
+                authorize(Verb::Create)?;
             }
-            let body = if lasts { body } else { body.arrive(verb).await? };
+            let mut body = if lasts { body } else { body.arrive(verb).await? };
+            if let Some(recording) = &mut report.recording {
+                body = recording.read(&parts, body).await?;
+            }
             let seat = self.seat(report, &digest, &options, timeout).await?;
             let user = Arc::clone(&user);
-            let request = resource::Request { place, verb, query: &query, parts, user };
+            let request = resource::Request { place, verb, query, parts, user };
             let answer = self.0.handlers.serve(request, body, &mut report.labels).await?;
             // What is left of what lasts is waiting for something.
             let may_last = is_watch || lasts;
@@ -283,6 +345,16 @@ async fn within(
 ) -> Result<Answer, ApiError> {
     let too_late = |_| ApiError::timeout("request did not complete within the allotted timeout", 0);
     tokio::time::timeout_at(deadline.into(), answered).await.map_err(too_late)?
+}
+
+/// What somebody asks for.
+struct Asked<'a> {
+    route: &'a Route<'a>,
+    verb: Verb<'static>,
+    target: Target<'a>,
+    query: &'a Query<'a>,
+    user: Arc<User>,
+    caller: Caller,
 }
 
 /// The client's own id, if it sent one that is fit for a header, else a new one in the form of a UUID.

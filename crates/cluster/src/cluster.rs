@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiserver::audit::Audit;
 use apiserver::authz::{self, Authorizer};
 use apiserver::pki::Pki;
 use apiserver::{ApiServer, Dependencies, User};
@@ -31,7 +32,8 @@ use crate::metrics_api::MetricsApi;
 use crate::profile::{Profile, ProfileLock, write_private};
 use crate::settings::Settings;
 use crate::{
-    Error, addons, descriptors, encryption, explain, extra, kubeconfig, names, network, service_network, store_health,
+    Error, addons, audit, descriptors, encryption, explain, extra, kubeconfig, names, network, service_network,
+    store_health,
 };
 
 /// How long a start waits to hear whether cluster IPs work.
@@ -90,6 +92,7 @@ pub struct Cluster {
     kubelet: kubelet::Handle,
     fake_nodes: kubelet::fake_node::Handle,
     server: apiserver::Handle,
+    audit: Option<Audit>,
     registry: Registry,
     lock: ProfileLock,
 }
@@ -125,6 +128,7 @@ impl Cluster {
         report(Progress::Done(format!("Store at revision {}", registry.store().revision())));
 
         report(Progress::Doing("Starting the API server".to_owned()));
+        let audit = audit::open(&profile)?;
         let nodes = Arc::new(LocalNodes::default());
         let metrics_api = Arc::new(MetricsApi::default());
         let scheduling = scheduling(&profile)?;
@@ -137,6 +141,7 @@ impl Cluster {
             authorizer,
             extensions,
             limits: apiserver::RequestLimits::default(),
+            audit: audit.clone(),
         };
         let server = serve(&profile, settings.clone(), dependencies, &pki, &network).await?;
         let port = api_port(&server);
@@ -216,6 +221,7 @@ impl Cluster {
             kubelet,
             fake_nodes,
             server,
+            audit,
             registry,
             lock,
         })
@@ -303,6 +309,9 @@ impl Cluster {
         // They fail only if they panicked, and then there is nothing left to end.
         let _ = (self.network.await, self.store_health.await);
         self.server.shutdown().await;
+        if let Some(audit) = self.audit {
+            audit.close().await;
+        }
         self.registry.close().await;
     }
 }

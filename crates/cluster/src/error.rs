@@ -68,6 +68,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The policy of the audit log.
+    #[error("cannot use {}: {reason}; correct it with: coracle start --audit-policy FILE", path.display())]
+    AuditPolicy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The keys of the cluster's Secrets.
     #[error(transparent)]
     Keys(#[from] ::encryption::Error),

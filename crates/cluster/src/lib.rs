@@ -21,6 +21,7 @@
 //! It knows neither HTTP nor Docker beyond handing one component to another.
 
 pub mod addons;
+mod audit;
 mod cluster;
 mod connect;
 mod descriptors;
@@ -38,6 +39,7 @@ mod service_network;
 mod settings;
 mod store_health;
 
+pub use audit::check_audit_policy;
 pub use cluster::{
     Cluster, Config, Progress, admission_plugins, check_pod_security_config, check_scheduler_config, delete,
 };

@@ -5,6 +5,8 @@
 //!   PROFILE/                0700
 //!     settings.json                what was chosen at the first start: subnets and ports
 //!     scheduler.yaml               how the scheduler is to work, if somebody said so at a start
+//!     audit-policy.yaml            which requests are noted in the audit log, if somebody said so at a start
+//!     audit.log                    the audit log; up to three older files beside it
 //!     encryption-key.yaml          the key that encrypts Secrets in the store
 //!     encryption.yaml              how objects are encrypted instead, if somebody said so at a start; what was said before
 //!                                  is kept beside it
@@ -110,6 +112,15 @@ impl Profile {
     /// The configuration of encryption at rest, an `EncryptionConfiguration`; it need not be there.
     pub fn encryption(&self) -> PathBuf {
         self.path("encryption.yaml")
+    }
+
+    /// Which requests are noted in the audit log, a `Policy`; none are without it.
+    pub fn audit_policy(&self) -> PathBuf {
+        self.path("audit-policy.yaml")
+    }
+
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.path("audit.log")
     }
 
     /// The cluster's own keys for its Secrets.

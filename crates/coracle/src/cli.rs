@@ -129,6 +129,10 @@ pub(crate) struct Start {
     /// A file with a PodSecurityConfiguration, kept for later starts. An empty file restores the defaults
     #[arg(long, value_name = "FILE")]
     pub(crate) pod_security_config: Option<PathBuf>,
+    /// A file with a Policy of audit.k8s.io/v1, kept for later starts: what it selects is noted in audit.log in the cluster's
+    /// directory. An empty file turns that off again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_policy: Option<PathBuf>,
     /// A file with an EncryptionConfiguration, kept for later starts. Without, Secrets are encrypted with a key of the
     /// cluster's own. An empty file restores that
     #[arg(long, value_name = "FILE")]

@@ -56,6 +56,7 @@
 
 pub mod admission;
 pub mod allocate;
+pub mod audit;
 mod column;
 pub mod custom;
 pub mod decode;

@@ -45,6 +45,15 @@ pub(super) const MAX_MESSAGES: usize = 250_000;
 /// The JSON of a protobuf body, which must be an object of the kind `wanted`. What it holds is looked at only then: a route
 /// decodes no types but its own.
 pub(crate) fn to_json(body: &[u8], wanted: &str) -> Result<Vec<u8>, DecodeError> {
+    decode(body, Some(wanted))
+}
+
+/// As [`to_json`], of whatever kind it is: for the audit log, which shows what there was.
+pub(crate) fn any_to_json(body: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    decode(body, None)
+}
+
+fn decode(body: &[u8], wanted: Option<&str>) -> Result<Vec<u8>, DecodeError> {
     let envelope = body.strip_prefix(MAGIC).ok_or(Malformed("the body does not begin with k8s\\0"))?;
     let (mut version, mut kind, mut object) = (String::new(), String::new(), &b""[..]);
     for field in Fields::of(envelope) {
@@ -63,7 +72,10 @@ pub(crate) fn to_json(body: &[u8], wanted: &str) -> Result<Vec<u8>, DecodeError>
             _ => {}
         }
     }
-    if !kind.is_empty() && kind != wanted {
+    if let Some(wanted) = wanted
+        && !kind.is_empty()
+        && kind != wanted
+    {
         return Err(DecodeError::OtherKind { version, kind, wanted: wanted.to_owned() });
     }
     let Some(api_type) = type_of(&version, &kind) else {

@@ -157,7 +157,7 @@ pub(super) async fn object(headers: &HeaderMap, body: RequestBody, kind: &str) -
 }
 
 /// YAML, or JSON, as JSON. The error says where it is none.
-fn json(yaml: &[u8]) -> Result<Bytes, String> {
+pub(crate) fn json(yaml: &[u8]) -> Result<Bytes, String> {
     if serde_json::from_slice::<serde::de::IgnoredAny>(yaml).is_ok() {
         return Ok(Bytes::copy_from_slice(yaml));
     }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -38,7 +39,9 @@ const LOCAL_RESETS: usize = 250;
 pub(super) struct Connection<'a> {
     pub(super) server: &'a ApiServer,
     pub(super) limits: &'a Limits,
+    /// None where what the client said of itself is not true.
     pub(super) user: Option<Arc<User>>,
+    pub(super) peer: SocketAddr,
 }
 
 impl Connection<'_> {
@@ -71,7 +74,8 @@ impl Connection<'_> {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
         lifecycle::set_lasts(false);
         let is_expected = request.headers().contains_key(EXPECT);
-        let (parts, incoming) = request.into_parts();
+        let (mut parts, incoming) = request.into_parts();
+        self.server.note_peer(&mut parts, self.peer);
         let (body, inbound) = RequestBody::network(incoming, &self.server.0.bodies);
         let request = Request::from_parts(parts, body);
         let mut response = self.server.handle(request, self.user.clone(), Caller::Client).await;
@@ -93,11 +97,12 @@ impl Connection<'_> {
             streams: Arc::clone(&streams),
             limit: self.server.request_timeout() * 2,
         };
-        let (server, user) = (self.server.clone(), self.user);
+        let (server, user, peer) = (self.server.clone(), self.user, self.peer);
         let service = service_fn(move |request: Request<Incoming>| {
             let (server, user) = (server.clone(), user.clone());
             async move {
-                let (parts, incoming) = request.into_parts();
+                let (mut parts, incoming) = request.into_parts();
+                server.note_peer(&mut parts, peer);
                 let (body, inbound) = RequestBody::network(incoming, &server.0.bodies);
                 let response = server.handle(Request::from_parts(parts, body), user, Caller::Client).await;
                 drop(inbound);

@@ -13,6 +13,7 @@ use serde_json::Value;
 use streaming::stats::Summary;
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeError, PodRef, Streams};
 
+use crate::audit::Audit;
 use crate::authz::{self, Rbac};
 use crate::body::RequestBody;
 use crate::server::Caller;
@@ -52,12 +53,12 @@ impl Fixture {
     }
 
     pub(crate) async fn with(extensions: Vec<AggregatedApi>) -> Self {
-        Self::open(extensions, RequestLimits::default(), Arc::new(webhooks::Caller), |rbac| rbac).await
+        Self::open(extensions, RequestLimits::default(), Arc::new(webhooks::Caller), |rbac| rbac, None).await
     }
 
     /// One whose requests may take so much.
     pub(crate) async fn with_limits(limits: RequestLimits, extensions: Vec<AggregatedApi>) -> Self {
-        Self::open(extensions, limits, Arc::new(webhooks::Caller), |rbac| rbac).await
+        Self::open(extensions, limits, Arc::new(webhooks::Caller), |rbac| rbac, None).await
     }
 
     /// One whose writes are checked by what `wrap` makes of the roles' check, and whose webhooks are all `client`.
@@ -65,7 +66,13 @@ impl Fixture {
         client: Arc<dyn WebhookClient>,
         wrap: impl FnOnce(Arc<dyn EscalationCheck>) -> Arc<dyn EscalationCheck>,
     ) -> Self {
-        Self::open(Vec::new(), RequestLimits::default(), client, wrap).await
+        Self::open(Vec::new(), RequestLimits::default(), client, wrap, None).await
+    }
+
+    /// One that notes what it is asked.
+    pub(crate) async fn with_audit(audit: Audit) -> Self {
+        let client = Arc::new(webhooks::Caller);
+        Self::open(Vec::new(), RequestLimits::default(), client, |rbac| rbac, Some(audit)).await
     }
 
     async fn open(
@@ -73,6 +80,7 @@ impl Fixture {
         limits: RequestLimits,
         webhooks: Arc<dyn WebhookClient>,
         wrap: impl FnOnce(Arc<dyn EscalationCheck>) -> Arc<dyn EscalationCheck>,
+        audit: Option<Audit>,
     ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let store = store::Options { fsync: false, ..store::Options::new(home.path().join("store")) };
@@ -90,6 +98,7 @@ impl Fixture {
             extensions,
             authorizer: rbac,
             limits,
+            audit,
         });
         let key = rcgen::KeyPair::generate().unwrap().serialize_der();
         let token_key = Arc::new(TokenKey::from_pkcs8(&key).unwrap());

@@ -71,6 +71,7 @@ impl World {
             extensions: Vec::new(),
             authorizer,
             limits: apiserver::RequestLimits::default(),
+            audit: None,
         });
         let admin = server.client(User::master("kubernetes-admin"), NAMESPACE);
         let admin = Faults::new(0).client(admin, CancellationToken::new());

@@ -139,9 +139,10 @@ fn keep(profile: &Profile, configurations: &[(PathBuf, String)]) -> Result<()> {
 /// The configurations that were given, and where each is kept.
 fn configurations(profile: &Profile, start: &cli::Start) -> Result<Vec<(PathBuf, String)>> {
     type Check = fn(&Path, &str) -> Result<(), cluster::Error>;
-    let known: [(&Option<PathBuf>, PathBuf, Check); 3] = [
+    let known: [(&Option<PathBuf>, PathBuf, Check); 4] = [
         (&start.scheduler_config, profile.scheduler(), cluster::check_scheduler_config),
         (&start.pod_security_config, profile.pod_security(), cluster::check_pod_security_config),
+        (&start.audit_policy, profile.audit_policy(), cluster::check_audit_policy),
         (&start.encryption_provider_config, profile.encryption(), cluster::check_encryption_config),
     ];
     let given = known.into_iter().filter_map(|(given, kept, check)| Some((given.as_ref()?, kept, check)));

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `enforce` | a pod is refused |
 //! | `warn` | the client is warned of a pod, and of a workload by its template |
-//! | `audit` | nothing: there is no audit log in which it could be noted |
+//! | `audit` | the event in the audit log is annotated, of a pod, and of a workload by its template |
 //!
 //! Without labels everything is allowed, unless the `configuration` says otherwise. `policy` reads the labels, `checks` has the standards, `namespaces` what is said to
 //! whoever changes the labels.
@@ -21,6 +21,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Container, Pod, PodTemplate, PodTemplateSpec, ReplicationController};
 use machinery::status::ApiError;
 use registry::admission::{AdmissionPlugin, Attributes, Operation, PODS, no_object, object_of};
+use registry::audit::{annotate, is_audited};
 use registry::kind::Subresource;
 use registry::object::{Object, cast};
 
@@ -43,6 +44,11 @@ const WORKLOADS: [&str; 8] = [
     "batch/jobs",
     "batch/cronjobs",
 ];
+
+/// Annotations of audit events (`api/constants.go`).
+const EXEMPT: &str = "pod-security.kubernetes.io/exempt";
+const ENFORCE_POLICY: &str = "pod-security.kubernetes.io/enforce-policy";
+const AUDIT_VIOLATIONS: &str = "pod-security.kubernetes.io/audit-violations";
 
 /// The plugin.
 pub(super) struct PodSecurity {
@@ -87,16 +93,29 @@ impl AdmissionPlugin for PodSecurity {
             return namespaces::validate(&self.configuration, attributes, object_of(object)?, warnings).await;
         }
         let PodSecurityConfiguration { defaults, exemptions } = &self.configuration;
-        if exemptions.covers(&attributes.user.name, attributes.namespace) {
+        if let Some(dimension) = exemptions.covering(&attributes.user.name, attributes.namespace) {
+            annotate(EXEMPT, || dimension.to_owned());
             return Ok(());
         }
-        let Policy { enforce, warn } = policy_of(*defaults, attributes)?;
+        let Policy { enforce, audit, warn } = policy_of(*defaults, attributes)?;
         let is_pod = storage == PODS;
-        if warn.level == Level::Privileged && (!is_pod || enforce.level == Level::Privileged) {
+        if is_pod {
+            annotate(ENFORCE_POLICY, || enforce.to_string());
+        }
+        let audits = audit.level > Level::Privileged && is_audited();
+        if warn.level == Level::Privileged && !audits && (!is_pod || enforce.level == Level::Privileged) {
             return Ok(());
         }
         let object = object.ok_or_else(no_object)?;
         let Some(pod) = view(attributes, object)? else { return Ok(()) };
+        if audits {
+            let violations = evaluate(audit, &pod);
+            if !violations.is_empty() {
+                annotate(AUDIT_VIOLATIONS, || {
+                    format!("would violate PodSecurity \"{audit}\": {}", details(&violations))
+                });
+            }
+        }
         if is_pod {
             let violations = evaluate(enforce, &pod);
             if !violations.is_empty() {

@@ -34,10 +34,16 @@ pub(super) struct Exemptions {
 impl Exemptions {
     const NONE: Self = Self { usernames: Vec::new(), runtime_classes: Vec::new(), namespaces: Vec::new() };
 
-    /// Whether whatever a user does in a namespace is exempt.
-    pub(super) fn covers(&self, user: &str, namespace: &str) -> bool {
+    /// What exempts whatever a user does in a namespace, if anything does.
+    pub(super) fn covering(&self, user: &str, namespace: &str) -> Option<&'static str> {
         let has = |names: &[String], name: &str| names.iter().any(|exempt| exempt == name);
-        has(&self.usernames, user) || has(&self.namespaces, namespace)
+        if has(&self.usernames, user) {
+            Some("user")
+        } else if has(&self.namespaces, namespace) {
+            Some("namespace")
+        } else {
+            None
+        }
     }
 }
 
@@ -115,12 +121,16 @@ mod tests {
         }));
         let enforce = LevelVersion { level: Level::Baseline, version: Version::Minor(36) };
         let warn = LevelVersion { level: Level::Restricted, version: Version::Latest };
+        let audit = warn;
         let exemptions = Exemptions {
             usernames: vec!["ann".to_owned()],
             runtime_classes: Vec::new(),
             namespaces: vec!["kube-system".to_owned()],
         };
-        assert_eq!(configuration, Ok(PodSecurityConfiguration { defaults: Policy { enforce, warn }, exemptions }));
+        assert_eq!(
+            configuration,
+            Ok(PodSecurityConfiguration { defaults: Policy { enforce, audit, warn }, exemptions })
+        );
         for (content, expect) in [
             (
                 json!({ "defaults": { "enforce": "strict" } }),

@@ -45,7 +45,7 @@ pub(super) async fn validate(
     }
     if let Some(old) = old
         && is_stricter(new.enforce, old.enforce)
-        && !exemptions.covers("", name)
+        && exemptions.covering("", name).is_none()
     {
         warnings.extend(warn_of_pods(attributes, name, new.enforce).await);
     }

@@ -78,18 +78,21 @@ impl fmt::Display for LevelVersion {
     }
 }
 
-/// What is asked of the pods of a namespace. The mode `audit` is read for its errors only: there is no audit log.
+/// What is asked of the pods of a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Policy {
     /// Pods that violate it are refused.
     pub(super) enforce: LevelVersion,
+    /// Pods, and templates of pods, that violate it are noted in the audit log.
+    pub(super) audit: LevelVersion,
     /// Of pods, and templates of pods, that violate it, the client is warned.
     pub(super) warn: LevelVersion,
 }
 
 impl Policy {
     /// The policy where nothing else is said.
-    pub(super) const PRIVILEGED: Self = Self { enforce: LevelVersion::PRIVILEGED, warn: LevelVersion::PRIVILEGED };
+    pub(super) const PRIVILEGED: Self =
+        Self { enforce: LevelVersion::PRIVILEGED, audit: LevelVersion::PRIVILEGED, warn: LevelVersion::PRIVILEGED };
 
     /// What a policy consists of, as a configuration names it.
     pub(super) const KEYS: [&str; 6] = ["enforce", "enforce-version", "audit", "audit-version", "warn", "warn-version"];
@@ -127,10 +130,9 @@ impl Policy {
         path: impl Fn(usize) -> Path,
     ) -> (Self, ErrorList) {
         let (mut policy, mut errors) = (defaults, ErrorList::new());
-        let mut audit = LevelVersion::PRIVILEGED;
         for (key, asked, fallback) in [
             (0, &mut policy.enforce, Level::Restricted),
-            (2, &mut audit, Level::Privileged),
+            (2, &mut policy.audit, Level::Privileged),
             (4, &mut policy.warn, Level::Privileged),
         ] {
             if let Some(text) = value(key) {
@@ -223,7 +225,11 @@ mod tests {
                 labels.iter().map(|(key, value)| (format!("pod-security.kubernetes.io/{key}"), *value)).collect();
             let (policy, found) = Policy::from_labels(Policy::PRIVILEGED, |key| labels.get(key).copied());
             let found = if found.is_empty() { String::new() } else { found.to_string() };
-            assert_eq!((policy, found.as_str()), (Policy { enforce, warn }, errors), "{labels:?}");
+            let audit = match labels.contains_key("pod-security.kubernetes.io/audit") {
+                true => at(Level::Restricted, Version::Minor(0)),
+                false => LevelVersion { version: policy.audit.version, ..privileged },
+            };
+            assert_eq!((policy, found.as_str()), (Policy { enforce, audit, warn }, errors), "{labels:?}");
         }
     }
 
