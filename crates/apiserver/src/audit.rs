@@ -216,7 +216,7 @@ impl Recording {
         let response = body.at_hand().filter(|_| (wants_response || names) && !self.long_running);
         let response = response.map(|bytes| Content::of_answer(&parts.headers, bytes));
         let ended = Ended { recording: self, status, response };
-        Answer::from_parts(parts, body.holding(ended))
+        Answer::from_parts(parts, body.keeping(ended))
     }
 
     fn note(&self, stage: Stage, status: StatusCode, response: Option<Content>) {

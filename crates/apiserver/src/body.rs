@@ -79,7 +79,7 @@ impl ResponseBody {
 
     /// What is to be sent, where it is known already.
     pub(crate) fn at_hand(&self) -> Option<VecDeque<Bytes>> {
-        match &self.0 {
+        match &self.kind {
             Kind::Once(bytes) => Some([bytes.clone()].into()),
             Kind::Pieces { pieces, .. } => Some(pieces.clone()),
             Kind::Empty | Kind::Stream { .. } => None,
@@ -88,17 +88,19 @@ impl ResponseBody {
 
     /// Keeps something until the end of a stream. Of what is at hand, the end is now.
     #[must_use]
-    pub(crate) fn holding(self, held: impl Send + 'static) -> Self {
-        match self.0 {
+    pub(crate) fn keeping(self, held: impl Send + 'static) -> Self {
+        let Self { kind, _seat, until } = self;
+        let kind = match kind {
             Kind::Stream { stream, left } => {
                 let stream = stream.map(move |item| {
                     let _ = &held;
                     item
                 });
-                Self(Kind::Stream { stream: stream.boxed(), left })
+                Kind::Stream { stream: stream.boxed(), left }
             }
-            kind => Self(kind),
-        }
+            kind => kind,
+        };
+        Self { kind, _seat, until }
     }
 
     fn streamed(left: Option<u64>, stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {

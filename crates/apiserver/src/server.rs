@@ -30,7 +30,7 @@ use crate::limits::RequestLimits;
 use crate::metrics::{Labels, Metrics};
 use crate::negotiate;
 use crate::non_resource::NonResource;
-use crate::path::{ResourcePath, Route};
+use crate::path::Route;
 use crate::protobuf;
 use crate::query::Query;
 use crate::resource::{self, Handlers, NodeConnector};
