@@ -148,10 +148,11 @@ impl RequestBody {
         match self {
             Self::Network(mut body) => {
                 let inbound = body.inbound.clone();
-                match &mut body.incoming {
-                    Some(incoming) => collect(incoming, inbound.as_deref()).await,
-                    None => Ok(Bytes::new()),
-                }
+                let Some(incoming) = &mut body.incoming else { return Ok(Bytes::new()) };
+                let whole = collect(incoming, inbound.as_deref()).await?;
+                // Nothing is left of it.
+                body.incoming = None;
+                Ok(whole)
             }
             Self::Local(body) => collect(body, None).await,
             Self::Whole(bytes) => Ok(bytes),

@@ -31,7 +31,8 @@ async fn response(stream: &mut TlsStream<TcpStream>) -> String {
     let (mut got, mut chunk) = (String::new(), [0; 4096]);
     let read = async {
         loop {
-            let length = got.split_once("\r\n\r\n").and_then(|(head, body)| {
+            let last = got.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(&got);
+            let length = last.split_once("\r\n\r\n").and_then(|(head, body)| {
                 let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
                 Some(body.len() >= length.parse().unwrap())
             });
@@ -140,6 +141,12 @@ async fn who_may_not_is_told_before_the_body_is_read() {
     let mut stream = begin(&served, &developer, head.as_bytes()).await;
     let reply = within(read_all(&mut stream)).await;
     assert!(reply.starts_with("HTTP/1.1 403"), "{reply}");
+    // Who may goes on with the connection.
+    let body = config_map("a", 10);
+    let head = post(MAPS, body.len()).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
+    let mut stream = begin(&served, &served.pki.admin().unwrap(), format!("{head}{body}").as_bytes()).await;
+    let reply = response(&mut stream).await;
+    assert!(reply.contains("HTTP/1.1 201") && !reply.contains("connection: close"), "{reply}");
 }
 
 #[tokio::test]
