@@ -99,7 +99,11 @@ impl FlowControl {
     /// Takes in what has become of the objects.
     pub(crate) fn reload(&self) {
         let before = self.table.load_full();
-        self.table.store(Arc::new(Table::new(&self.store, self.seats, Some(&before), &self.metrics)));
+        let table = Arc::new(Table::new(&self.store, self.seats, Some(&before), &self.metrics));
+        self.table.store(Arc::clone(&table));
+        for gone in before.metrics().filter(|gone| !table.metrics().any(|there| there.is_same(gone))) {
+            self.metrics.forget(gone);
+        }
     }
 
     /// Follows the objects; ends with the task.

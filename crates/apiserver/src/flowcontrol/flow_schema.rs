@@ -95,6 +95,10 @@ impl Table {
     pub(super) fn levels(&self) -> &PriorityLevels {
         &self.levels
     }
+
+    pub(super) fn metrics(&self) -> impl Iterator<Item = &SchemaMetrics> {
+        self.schemas.iter().map(|schema| &schema.metrics)
+    }
 }
 
 /// The stored objects that can be read, and the mandatory ones that are not among them.

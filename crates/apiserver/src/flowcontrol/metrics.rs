@@ -13,7 +13,13 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
 use super::flow_schema::Table;
-use super::priority_level::PriorityLevel;
+use super::priority_level::{PriorityLevel, Rejection};
+
+/// The client of a request that waited has gone.
+const CANCELLED: &str = "cancelled";
+/// Why requests get no seats.
+const REASONS: [&str; 4] =
+    [Rejection::ConcurrencyLimit.reason(), Rejection::QueueFull.reason(), Rejection::TimeOut.reason(), CANCELLED];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SchemaLabels {
@@ -80,6 +86,24 @@ impl Metrics {
         }
     }
 
+    /// Counts no longer what there is no longer, so that what comes and goes leaves nothing behind.
+    pub(super) fn forget(&self, gone: &SchemaMetrics) {
+        let labels = &gone.labels;
+        self.dispatched.remove(labels);
+        self.executing.remove(labels);
+        self.in_queue.remove(labels);
+        let SchemaLabels { flow_schema, priority_level } = labels;
+        let own = |flow_schema: &str, priority_level: &str| (flow_schema.to_owned(), priority_level.to_owned());
+        for reason in REASONS {
+            let (flow_schema, priority_level) = own(flow_schema, priority_level);
+            self.rejected.remove(&RejectedLabels { flow_schema, priority_level, reason });
+        }
+        for execute in ["true", "false"] {
+            let (flow_schema, priority_level) = own(flow_schema, priority_level);
+            self.wait.remove(&WaitLabels { flow_schema, priority_level, execute });
+        }
+    }
+
     /// All of it, with the seats of the levels of `table`.
     pub(super) fn collector(&self, table: Arc<ArcSwap<Table>>) -> Box<dyn Collector> {
         Box::new(All { metrics: self.clone(), table })
@@ -87,6 +111,11 @@ impl Metrics {
 }
 
 impl SchemaMetrics {
+    /// Whether both count under the same names.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.labels == other.labels
+    }
+
     /// A request has its seats.
     pub(super) fn dispatched(&self) {
         self.dispatched.inc();
@@ -118,7 +147,7 @@ impl SchemaMetrics {
 
     /// The client of a request that waited has gone.
     pub(super) fn cancelled(&self) {
-        self.count_rejected("cancelled");
+        self.count_rejected(CANCELLED);
     }
 
     fn count_rejected(&self, reason: &'static str) {

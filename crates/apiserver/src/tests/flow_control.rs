@@ -174,6 +174,11 @@ async fn who_gets_no_seat_waits_and_is_told_to_come_again() {
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
     }
+    // What is gone is not counted for ever.
+    fixture.json(&format!("DELETE {GROUP}/flowschemas/devs"), 200, &Value::Null).await;
+    fixture.server.0.flow_control.reload();
+    let metrics = fixture.ask("GET /metrics", &[], "").await.text;
+    assert!(!metrics.contains("flow_schema=\"devs\"") && metrics.contains("flow_schema=\"exempt\""), "{metrics}");
 }
 
 #[tokio::test]
