@@ -299,3 +299,42 @@ async fn a_body_on_its_way_has_no_seat() {
     let reply = response(&mut slow[0]).await;
     assert!(reply.starts_with("HTTP/1.1 201"), "{reply}");
 }
+
+/// Two connections of an account without rights, each with as many streams as it may have, used to hold 1.3 GB.
+#[tokio::test]
+async fn many_large_bodies_at_once_hold_no_more_than_the_budget() {
+    use http_body_util::Full;
+    let requests = RequestLimits { body_bytes: 1_000_000, ..RequestLimits::default() };
+    let served = Served::with(Limits::default(), requests).await;
+    let developer = served.pki.client("developer", "jane", "developers").unwrap();
+    let uri = format!("https://{}/apis/authentication.k8s.io/v1/selfsubjectreviews", served.address());
+    let body = Bytes::from(format!(r#"{{"metadata":{{"name":"{}"}}}}"#, "x".repeat(200_000)));
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        let io = hyper_util::rt::TokioIo::new(served.tls(Some(&developer), b"h2").await);
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let (sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+        tokio::spawn(connection);
+        for _ in 0..50 {
+            let request = http::Request::post(&uri).body(Full::new(body.clone())).unwrap();
+            let mut sender = sender.clone();
+            asked.push(tokio::spawn(async move { sender.send_request(request).await.unwrap().status().as_u16() }));
+        }
+    }
+    let bodies = &served.fixture.server.0.bodies;
+    let (mut most, mut codes) = (0, Vec::new());
+    let watched = async {
+        for asked in asked {
+            while !asked.is_finished() {
+                most = most.max(bodies.used());
+                tokio::task::yield_now().await;
+            }
+            codes.push(asked.await.unwrap());
+        }
+    };
+    within(watched).await;
+    assert!(most <= 1_000_000, "{most}");
+    assert!(codes.iter().all(|code| matches!(code, 201 | 422 | 429)) && codes.contains(&429), "{codes:?}");
+    served.serves_others().await;
+    assert_eq!(bodies.used(), 0, "all of it is given back");
+}
