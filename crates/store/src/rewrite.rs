@@ -26,10 +26,17 @@ pub(crate) fn rewrite(shared: &Shared, writer: &Mutex<Option<Writer>>) -> Result
     let Some(transformer) = shared.options.transformer.as_deref() else { return Ok(0) };
     // A record of the log that a compaction removes meanwhile would come back.
     let _no_compaction = shared.compacting.lock();
-    let objects = objects(shared, writer, transformer)?;
-    history(shared, transformer)?;
-    with_disk(shared, Disk::purge)?;
-    Ok(objects)
+    let done = objects(shared, writer, transformer).and_then(|objects| {
+        history(shared, transformer)?;
+        with_disk(shared, Disk::purge)?;
+        Ok(objects)
+    });
+    if shared.health.get().is_read_only()
+        && let Ok(Some(writer)) = writer.lock().as_deref()
+    {
+        writer.wake_maintenance();
+    }
+    done
 }
 
 /// Nothing may be written before a database that failed was opened again.

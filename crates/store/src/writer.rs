@@ -109,7 +109,7 @@ impl Writer {
             for (reply, _) in answers {
                 let _ = reply.send(Err(CommitError::Uncertain(Arc::clone(&why))));
             }
-            let _ = self.maintenance.try_send(());
+            self.wake_maintenance();
             return;
         }
         let sync_due = !events.is_empty() && self.shared.witness.record(self.revision);
@@ -131,8 +131,7 @@ impl Writer {
             self.shared.compaction_due.store(true, Relaxed);
         }
         if compaction_due || sync_due {
-            // A full channel means that it is about to look.
-            let _ = self.maintenance.try_send(());
+            self.wake_maintenance();
         }
     }
 
@@ -150,6 +149,12 @@ impl Writer {
             };
             let _ = reply.send(Err(refusal));
         }
+    }
+
+    /// Wakes who opens the database again after a failed write.
+    pub(crate) fn wake_maintenance(&self) {
+        // A full channel means that it is about to look.
+        let _ = self.maintenance.try_send(());
     }
 
     /// The bytes of all log records so far.

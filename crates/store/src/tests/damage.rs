@@ -210,6 +210,26 @@ async fn a_flipped_bit_in_the_write_ahead_log() {
     assert!(refused > 60, "{refused}");
 }
 
+/// The same in a log of many blocks, whose records lie across their borders.
+#[tokio::test]
+async fn a_flipped_bit_in_a_long_write_ahead_log() {
+    let dir = filled().await;
+    let log = newest_log(dir.path());
+    let bytes = fs::read(&log).unwrap();
+    let block = 32 << 10;
+    assert!(bytes.len() > 3 * block, "{}", bytes.len());
+    // Headers at the beginning of blocks, and anywhere.
+    let borders = (0..bytes.len()).step_by(block).flat_map(|start| [start + 4, start + 5, start + 6]);
+    let anywhere = (0..bytes.len()).step_by(bytes.len() / 40);
+    for place in borders.chain(anywhere).filter(|place| *place < bytes.len()) {
+        let copy = copy(dir.path());
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 1 << (place % 8);
+        fs::write(copy.path().join(log.file_name().unwrap()), &damaged).unwrap();
+        is_whole_or_refused(copy.path(), 200);
+    }
+}
+
 #[tokio::test]
 async fn a_write_ahead_log_that_ends_too_early() {
     let dir = filled().await;

@@ -1,5 +1,6 @@
 //! Writes that fail, and how the store gets over them.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
 
@@ -239,4 +240,74 @@ async fn nothing_acknowledged_is_lost_over_many_failures() {
     store.close().await;
     let again = reopen(dir.path());
     assert_eq!(again.snapshot(PODS).iter().cloned().collect::<Vec<_>>(), before);
+}
+
+/// Puts a letter before each value of a pod: a cipher that anybody can read.
+#[derive(Debug)]
+struct Letter(AtomicU8);
+
+impl crate::Transformer for Letter {
+    fn transform_to_storage<'a>(&self, resource: &str, _: &[u8], value: &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
+        if resource != PODS {
+            return Ok(Cow::Borrowed(value));
+        }
+        Ok(Cow::Owned([&[self.0.load(SeqCst)], value].concat()))
+    }
+
+    fn transform_from_storage<'a>(&self, resource: &str, _: &[u8], value: &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
+        match value {
+            _ if resource != PODS => Ok(Cow::Borrowed(value)),
+            [b'A' | b'B', value @ ..] => Ok(Cow::Borrowed(value)),
+            _ => Err("no letter".to_owned()),
+        }
+    }
+
+    fn is_stale(&self, resource: &str, value: &[u8]) -> bool {
+        resource == PODS && value.first() != Some(&self.0.load(SeqCst))
+    }
+}
+
+/// While others write, and although the disk fails in the midst of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_are_written_again_once_the_disk_takes_them() {
+    let dir = TempDir::new().unwrap();
+    let letter = std::sync::Arc::new(Letter(AtomicU8::new(b'A')));
+    let options = Options { transformer: Some(letter.clone()), ballast: 0, ring: 4, ..Options::new(dir.path()) };
+    let store = Store::open(options.clone(), attributes_of).unwrap();
+    for n in 0..50 {
+        store.commit(put(&format!("p{n}"), "x")).await.unwrap();
+        store.commit(put_in(NODES, &format!("n{n}"), "y", Precondition::Any)).await.unwrap();
+    }
+    letter.0.store(b'B', SeqCst);
+    set(&store, NOT_WRITTEN);
+    assert!(store.rewrite().await.is_err());
+    healthy(&store).await;
+    let writing = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for n in 0..50 {
+                store.commit(put(&format!("p{n}"), "z")).await.unwrap();
+            }
+        }
+    });
+    assert!(store.rewrite().await.unwrap() <= 50);
+    writing.await.unwrap();
+    assert_eq!(store.rewrite().await.unwrap(), 0, "nothing is left to be done");
+    store.close().await;
+    let store = Store::open(options, attributes_of).unwrap();
+    assert_eq!(store.revision(), 150);
+    let mut watcher = store.watch(PODS, 0).unwrap();
+    assert_eq!(next(&mut watcher).await.unwrap(), "Created x@1! -");
+    for n in 0..50 {
+        let entry = store.get(&pod(&format!("p{n}"))).unwrap();
+        assert_eq!((value(&entry), entry.create_revision), (format!("z@{}!", 101 + n).as_str(), 2 * n + 1));
+    }
+    drop(watcher);
+    store.close().await;
+    let db =
+        rocksdb::DB::open_cf_for_read_only(&rocksdb::Options::default(), dir.path(), ["objects", "log", "meta"], false);
+    let db = db.unwrap();
+    let log = db.iterator_cf(db.cf_handle("log").unwrap(), rocksdb::IteratorMode::Start);
+    let values = log.map(|row| String::from_utf8_lossy(&row.unwrap().1).into_owned());
+    assert!(values.into_iter().all(|value| !value.contains("Ax@")), "the history is written again, too");
 }
