@@ -285,3 +285,31 @@ fn pods_keep_to_their_limits() {
     evicted("layer", "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. ");
     assert_eq!(cluster.field("pod/fine", "{.status.phase}"), "Running");
 }
+
+#[test]
+fn a_pod_is_resized_while_it_runs() {
+    let cluster = Cluster::start();
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: web}}, spec: {{terminationGracePeriodSeconds: 1, containers: [{{name: c, \
+         image: '{BUSYBOX}', command: [sleep, '3600'], resources: {{requests: {{cpu: 100m}}, limits: {{cpu: 200m}}}}}}]}}}}"
+    ));
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]).ok();
+    let resize = |requests: &str, limits: &str| {
+        let resources = format!(r#"{{"requests":{{"cpu":"{requests}"}},"limits":{{"cpu":{limits}}}}}"#);
+        let patch = format!(r#"{{"spec":{{"containers":[{{"name":"c","resources":{resources}}}]}}}}"#);
+        cluster.kubectl(&["patch", "pod", "web", "--subresource", "resize", "-p", &patch])
+    };
+    resize("150m", "\"300m\"").ok();
+    let status = |field: &str| format!("{{.status.containerStatuses[0].{field}}}");
+    cluster.wait_for("pod/web", &status("resources.limits.cpu"), "300m");
+    // Where it is depends on the version of control groups.
+    let quota = "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null";
+    let told = cluster.kubectl(&["exec", "web", "--", "sh", "-c", quota]).stdout;
+    assert!(told.starts_with("30000"), "{told}");
+    assert_eq!(cluster.field("pod/web", &status("restartCount")), "0");
+    assert!(resize("150m", "null").fails().contains("resource limits cannot be removed"));
+    resize("1000", "\"1000\"").ok();
+    cluster.wait_for("pod/web", "{.status.conditions[?(@.type==\"PodResizePending\")].reason}", "Infeasible");
+    resize("150m", "\"300m\"").ok();
+    cluster.wait_for("pod/web", "{.status.conditions[?(@.type==\"PodResizePending\")].reason}", "");
+}

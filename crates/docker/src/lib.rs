@@ -61,8 +61,8 @@ use bollard::query_parameters::ListNetworksOptionsBuilder;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use runtime::{
-    Auth, Container, ContainerConfig, DiskUsage, Error, EventStream, ExecOutput, Image, Runtime, RuntimeInfo,
-    RuntimeStatus, Sandbox, SandboxConfig, Stats, labels,
+    Auth, Container, ContainerConfig, DiskUsage, Error, EventStream, ExecOutput, Image, Resources, Runtime,
+    RuntimeInfo, RuntimeStatus, Sandbox, SandboxConfig, Stats, labels,
 };
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, Streams};
 use tokio::sync::OnceCell;
@@ -416,6 +416,10 @@ impl Runtime for Docker {
 
     async fn start_container(&self, id: &str) -> Result<(), Error> {
         self.start(checked(id)?).await
+    }
+
+    async fn update_container(&self, id: &str, resources: &Resources) -> Result<(), Error> {
+        self.update(checked(id)?, resources).await
     }
 
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Error> {

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerWaitResponse};
+use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerUpdateBody, ContainerWaitResponse};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, KillContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder,
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use http::Method;
 use http_body_util::BodyExt;
-use runtime::{Container, ContainerConfig, Error, Sandbox, labels};
+use runtime::{Container, ContainerConfig, Error, Resources, Sandbox, labels};
 
 use crate::{CALL_TIMEOUT, Docker, attach, create, error, inspect};
 
@@ -70,6 +70,20 @@ impl Docker {
             attach::hold(self, id).await;
         }
         self.call(CALL_TIMEOUT, self.client().start_container(id, None)).await.map_err(error::start_failed)
+    }
+
+    /// Changes limits and shares of a container.
+    pub(crate) async fn update(&self, id: &str, resources: &Resources) -> Result<(), Error> {
+        let body = ContainerUpdateBody {
+            cpu_shares: resources.cpu_shares,
+            cpu_quota: resources.cpu_quota_us,
+            cpu_period: resources.cpu_period_us,
+            memory: resources.memory_limit_bytes,
+            // Equal to the memory limit: no swap on top.
+            memory_swap: resources.memory_limit_bytes,
+            ..ContainerUpdateBody::default()
+        };
+        self.call(CALL_TIMEOUT, self.client().update_container(id, body)).await
     }
 
     /// Signals a container to end, and kills it after `grace`. Docker's own request for that would be under way for the

@@ -310,6 +310,26 @@ async fn what_a_container_takes_of_the_disk() {
 }
 
 #[tokio::test]
+async fn limits_change_while_a_container_runs() {
+    with(async |fixture: Fixture| {
+        let sandbox = fixture.sandbox("web").await;
+        let config = ContainerConfig {
+            resources: Resources::from_milli_cpu(None, Some(200), Some(64 << 20)),
+            ..fixture.container_config(&sandbox, "main", "sleep 1000")
+        };
+        let id = fixture.run(&sandbox, &config).await;
+        for memory in [128 << 20, 32 << 20] {
+            let resources = Resources::from_milli_cpu(None, Some(300), Some(memory));
+            fixture.docker.update_container(&id, &resources).await.unwrap();
+            let stats = fixture.docker.stats(&id).await.unwrap();
+            assert_eq!(stats.memory_limit_bytes, u64::try_from(memory).ok());
+        }
+        assert!(fixture.docker.container(&id).await.unwrap().unwrap().state.is_running());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_fork_bomb_ends_at_its_limit() {
     with(async |fixture: Fixture| {
         let sandbox = fixture.sandbox("web").await;

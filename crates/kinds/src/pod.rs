@@ -5,7 +5,7 @@
 //! | [`defaults`] | what upstream fills in |
 //! | [`strategy`] | what is taken from the stored pod, and how long its end may take |
 //! | [`spec`] | validation of a specification; the other modules validate its parts |
-//! | [`update`] | what may change later |
+//! | [`update`], [`resize`] | what may change later |
 //! | [`warnings`] | what is told and not refused |
 //! | [`unenforced`] | of that, what no node here does |
 //! | [`resources`] | requests, limits, quality-of-service class |
@@ -17,6 +17,7 @@ mod defaults;
 mod env;
 mod network_volumes;
 mod probes;
+mod resize;
 pub(crate) mod resources;
 pub(crate) mod scheduling;
 mod security;
@@ -64,6 +65,7 @@ impl Kind for Pod {
             Subresource::Log,
             Subresource::PortForward,
             Subresource::Proxy,
+            Subresource::Resize,
             Subresource::Status,
         ],
         selectable: &[
@@ -162,6 +164,11 @@ impl Kind for Pod {
             Subresource::EphemeralContainers => {
                 let mut errors = Self::validate(new);
                 errors.extend(update::validate_ephemeral(new, old));
+                errors
+            }
+            Subresource::Resize => {
+                let mut errors = Self::validate(new);
+                errors.extend(resize::validate(new, old));
                 errors
             }
             _ => update::validate(new, old),

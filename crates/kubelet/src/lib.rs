@@ -143,6 +143,7 @@ pub fn start(config: Config, deps: Deps) -> Result<Handle, Error> {
     let shared = Arc::new(Shared::new(
         config,
         &deps,
+        informer.clone(),
         Objects::new(client, cancel.clone()),
         Reporter::new(recorder, &node),
         deps.informers.reconciles().reporter::<pod::Worker>(),

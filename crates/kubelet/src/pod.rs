@@ -15,6 +15,7 @@ mod message;
 mod operations;
 pub(crate) mod plan;
 mod probing;
+pub(crate) mod resize;
 pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod step;

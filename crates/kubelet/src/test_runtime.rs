@@ -5,9 +5,10 @@
 //! [`TestRuntime::lose_image`] says otherwise. [`TestRuntime::set_down`] takes the whole runtime away and brings it back.
 //! [`TestMachine`] has as much left of everything as it is told.
 
+mod machine;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +20,13 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use runtime::{
     Auth, Container, ContainerConfig, ContainerState, DiskUsage, Error, Event, EventKind, EventStream, ExecOutput,
-    Image, PodIdentity, Runtime, RuntimeInfo, RuntimeStatus, Sandbox, SandboxConfig, Stats, TerminationReason,
+    Image, PodIdentity, Resources, Runtime, RuntimeInfo, RuntimeStatus, Sandbox, SandboxConfig, Stats,
+    TerminationReason,
 };
 use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, Streams};
 use tokio::sync::{broadcast, watch};
 
-use crate::measures::{Measurement, Measures};
+pub use machine::TestMachine;
 
 /// Events that a slow reader may lag behind.
 const EVENTS: usize = 4096;
@@ -428,6 +430,16 @@ impl Runtime for TestRuntime {
         Ok(())
     }
 
+    async fn update_container(&self, id: &str, resources: &Resources) -> Result<(), Error> {
+        let container = self.container(id).await?.ok_or_else(|| no_container(id))?;
+        let mut state = self.up()?;
+        state.calls.push(format!("update {}/{}", container.pod.name, container.name));
+        if let Some(config) = state.configs.get_mut(id) {
+            config.resources.clone_from(resources);
+        }
+        Ok(())
+    }
+
     async fn stop_container(&self, id: &str, _grace: Duration) -> Result<(), Error> {
         drop(self.up()?);
         if let Some(container) = self.find(|container| container.id == id) {
@@ -569,22 +581,5 @@ impl Runtime for TestRuntime {
     async fn disk_usage(&self, id: &str) -> Result<DiskUsage, Error> {
         let (_, disk) = self.usage(id).await?;
         Ok(disk)
-    }
-}
-
-/// A machine that has as much left of everything as it is told. Cheap to clone; all clones are the same machine.
-#[derive(Debug, Clone, Default)]
-pub struct TestMachine(Arc<Mutex<Measurement>>);
-
-impl TestMachine {
-    /// Sets what is left.
-    pub fn set(&self, measurement: Measurement) {
-        *self.0.lock() = measurement;
-    }
-}
-
-impl Measures for TestMachine {
-    fn measure(&self, _state_dir: &Path, _root_dir: Option<&Path>) -> Measurement {
-        *self.0.lock()
     }
 }

@@ -128,6 +128,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// container is left in state exited with a reason and code 127 or 128.
     async fn start_container(&self, id: &str) -> Result<(), Error>;
 
+    /// Gives a running container other limits and shares of processor and memory. What is `None` stays as it is.
+    async fn update_container(&self, id: &str, resources: &Resources) -> Result<(), Error>;
+
     /// Sends the container's stop signal, waits up to `grace`, then kills; returns when it has ended.
     /// Zero kills at once. Idempotent.
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Error>;

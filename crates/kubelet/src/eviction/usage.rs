@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream;
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::PodSpec;
 use machinery::quantity::Quantity;
 use runtime::DiskUsage;
 
@@ -15,6 +15,7 @@ use super::signals::Signal;
 use crate::pod::View;
 use crate::shared::Shared;
 use crate::types::desired::{ContainerKind, DesiredPod};
+use crate::values::resources::{container_request, pod_request};
 use crate::volumes::PodDirectory;
 
 /// So many pods are looked at at the same time.
@@ -44,7 +45,7 @@ async fn of_pod(shared: &Shared, pod: View, signal: Signal, has_image_fs: bool) 
     let mut usage = PodUsage {
         uid: desired.identity.uid.clone(),
         priority: spec.priority.unwrap_or_default(),
-        requested: if signal == Signal::Pids || signal.is_inodes() { 0 } else { pod_request(spec, resource) },
+        requested: if signal == Signal::Pids || signal.is_inodes() { 0 } else { bytes(pod_request(spec, resource)) },
         ..PodUsage::default()
     };
     // Volumes are on the kubelet's disk, layers and logs on the runtime's; often that is one and the same.
@@ -72,7 +73,7 @@ async fn of_pod(shared: &Shared, pod: View, signal: Signal, has_image_fs: bool) 
         // What cannot be read has just ended.
         let used = used.unwrap_or_default();
         usage.used = usage.used.saturating_add(used);
-        let requested = request(&container.spec, resource).unwrap_or_default();
+        let requested = container_request(&container.spec, resource).unwrap_or_default();
         usage.containers.push(ContainerUsage { name: container.name().to_owned(), used, requested });
     }
     usage
@@ -115,26 +116,6 @@ async fn count(path: PathBuf) -> Option<hostfs::Usage> {
     tokio::task::spawn_blocking(count).await.ok().flatten()
 }
 
-/// What a pod asked for: for the whole of it, else for its containers that run at the same time, or an init container
-/// where that is more.
-fn pod_request(spec: &PodSpec, resource: &str) -> u64 {
-    let whole = spec.resources.as_ref().and_then(|whole| whole.requests.as_ref()?.get(resource)?.0.parse().ok());
-    let amount = whole.unwrap_or_else(|| {
-        let (mut running, mut peak) = (Quantity::ZERO, Quantity::ZERO);
-        for init in spec.init_containers.iter().flatten() {
-            let step = running + request(init, resource).unwrap_or_default();
-            if init.restart_policy.as_deref() == Some("Always") {
-                running = step;
-            }
-            peak = peak.max(step);
-        }
-        running += spec.containers.iter().filter_map(|container| request(container, resource)).sum();
-        running.max(peak)
-    });
-    u64::try_from(amount.value()).unwrap_or_default()
-}
-
-fn request(container: &Container, resource: &str) -> Option<Quantity> {
-    let resources = container.resources.as_ref()?;
-    resources.requests.as_ref()?.get(resource)?.0.parse().ok()
+fn bytes(requested: Quantity) -> u64 {
+    u64::try_from(requested.value()).unwrap_or_default()
 }

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 
 use super::operations::{self, OperationOutcome};
 use super::plan::Action;
+use super::resize;
 use super::status;
 use super::step::Step;
 use super::transition::Event;
@@ -73,6 +74,12 @@ impl Worker {
             Action::StopContainer { id, left, .. } => {
                 operations::stop_container(shared, desired, id.clone(), *left).boxed()
             }
+            Action::ResizeContainer { id, container } => {
+                let spec = desired.container(container)?.clone();
+                let made = self.state.runtime.container(id)?;
+                let applied = resize::applied(&self.state, &spec, made).cloned();
+                operations::resize_container(shared, desired, spec, id.clone(), applied).boxed()
+            }
             Action::RemoveContainer { id } => operations::remove_container(shared, desired, id.clone()).boxed(),
             Action::StopSandbox { id } => operations::stop_sandbox(shared, desired, id.clone()).boxed(),
             Action::RemoveSandbox { id } => operations::remove_sandbox(shared, desired, id.clone()).boxed(),
@@ -89,7 +96,11 @@ impl Worker {
 
     /// Creates and starts a container; nothing where its sandbox or image is not there, which no plan asks for.
     fn start(&self, name: &str, attempt: u32) -> Option<Operation> {
-        let container = self.state.desired.container(name)?.clone();
+        let mut container = self.state.desired.container(name)?.clone();
+        // What it cannot be given while it runs, it is not given by a crash either.
+        if let Some((_, held)) = self.state.retry(name).and_then(|retry| retry.unfinished.as_ref()) {
+            container.spec.resources.clone_from(held);
+        }
         let sandbox = self.state.runtime.ready_sandbox()?;
         let Step::Done(image) = &self.state.retry(name)?.image else {
             return None;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, ResourceRequirements};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use runtime::{Error, Image};
 use tokio_util::sync::CancellationToken;
 
+use super::resize::{self, Unfinished};
 use super::status;
 use crate::container::make::{self, Material};
 use crate::container::sandbox;
@@ -19,6 +20,7 @@ use crate::shared::Shared;
 use crate::types::References;
 use crate::types::desired::{DesiredContainer, DesiredPod};
 use crate::types::waiting::{Waiting, WaitingReason};
+use crate::values::resources::kernel;
 use crate::volumes::{self, Mounted, PodDirectory, Sources};
 
 /// How long a post-start hook may take. Upstream has no limit; a worker that waits for ever helps nobody.
@@ -36,6 +38,14 @@ pub(super) enum OperationOutcome {
     Started { container: String, result: Result<(), NotStarted> },
     /// A pre-stop hook has ended.
     HookDone { id: String },
+    /// A container was given other resources, or must be restarted for that, or why not.
+    Resized {
+        id: String,
+        container: String,
+        applied: Option<ResourceRequirements>,
+        resources: Option<ResourceRequirements>,
+        result: Result<Resized, Unfinished>,
+    },
     /// A container was stopped.
     Stopped { id: String, result: Result<(), Error> },
     /// A sandbox was stopped, a sandbox or container removed.
@@ -46,6 +56,15 @@ pub(super) enum OperationOutcome {
     Released(Result<(), kube::Error>),
     /// The status was written; the API's pod after that, none if it is gone.
     Written(Result<Option<Arc<Pod>>, kube::Error>),
+}
+
+/// How a container was resized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resized {
+    /// While it runs.
+    InPlace,
+    /// It has to be restarted.
+    ByRestart,
 }
 
 /// Why a container was not started.
@@ -283,6 +302,47 @@ pub(super) async fn remove_container(shared: Arc<Shared>, desired: Arc<DesiredPo
         shared.pleg.update(&desired.identity, |observed| observed.with_container(&id, None));
     }
     OperationOutcome::Removed { id, result }
+}
+
+/// Gives a running container the resources that it should have, instead of `applied`.
+pub(super) async fn resize_container(
+    shared: Arc<Shared>,
+    desired: Arc<DesiredPod>,
+    container: DesiredContainer,
+    id: String,
+    applied: Option<ResourceRequirements>,
+) -> OperationOutcome {
+    let result = resize(&shared, &desired, &container, &id, applied.as_ref()).await;
+    let (container, resources) = (container.name().to_owned(), container.spec.resources);
+    OperationOutcome::Resized { id, container, applied, resources, result }
+}
+
+async fn resize(
+    shared: &Shared,
+    desired: &DesiredPod,
+    container: &DesiredContainer,
+    id: &str,
+    applied: Option<&ResourceRequirements>,
+) -> Result<Resized, Unfinished> {
+    let empty = PodSpec::default();
+    let spec = desired.spec().unwrap_or(&empty);
+    resize::check(spec, &container.spec, applied, shared.requested(&desired.identity.uid), shared.allocatable())?;
+    if resize::needs_restart(&container.spec, applied) {
+        return Ok(Resized::ByRestart);
+    }
+    let resources = kernel(spec, &container.spec);
+    // A limit below what is in use would kill the container, or fail, depending on the version of control groups.
+    if let Some(limit) = resources.memory_limit_bytes.and_then(|limit| u64::try_from(limit).ok())
+        && let Ok(stats) = shared.runtime.stats(id).await
+        && stats.memory_working_set_bytes > limit
+    {
+        let (name, usage) = (container.name(), stats.memory_working_set_bytes);
+        let message =
+            format!("attempting to set container \"{name}\" memory limit ({limit}) below current usage ({usage})");
+        return Err(Unfinished::error(message));
+    }
+    let updated = shared.runtime.update_container(id, &resources).await;
+    updated.map(|()| Resized::InPlace).map_err(|error| Unfinished::error(error.to_string()))
 }
 
 pub(super) async fn stop_sandbox(shared: Arc<Shared>, desired: Arc<DesiredPod>, id: String) -> OperationOutcome {

@@ -91,6 +91,13 @@ pub(crate) enum Action {
         /// The grace it is left of.
         grace: Duration,
     },
+    /// Give a running container other resources.
+    ResizeContainer {
+        /// Its id.
+        id: String,
+        /// Its name.
+        container: String,
+    },
     /// Remove an ended container.
     RemoveContainer {
         /// Its id.

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{PodStatus, ResourceRequirements};
 use runtime::Image;
 
+use super::resize::Unfinished;
 use super::step::{Step, StepEvent};
 use crate::backoff::BackOff;
 use crate::probes::ProbeResults;
@@ -44,6 +45,12 @@ pub(crate) struct RetryState {
     pub(crate) reported: Option<String>,
     /// Whether the back-off of the last failed pull was reported.
     pub(crate) pull_reported: bool,
+    /// The resources that its last start was begun with.
+    pub(crate) given: Option<ResourceRequirements>,
+    /// Giving it other resources while it runs.
+    pub(crate) resize: Step,
+    /// Why that was not done, and what it has meanwhile.
+    pub(crate) unfinished: Option<(Unfinished, Option<ResourceRequirements>)>,
 }
 
 /// A running container that is being ended.
@@ -125,6 +132,8 @@ pub(crate) struct PodState {
     pub(crate) torn_down: Step,
     /// The final status is written and the API's object deleted.
     pub(crate) released: Step,
+    /// By container id: the resources it was given. Of those that an earlier process made, the API's status tells.
+    pub(crate) applied: BTreeMap<String, Option<ResourceRequirements>>,
     /// Why the node has failed the pod for good.
     pub(crate) failure: Option<Failure>,
     /// Ids of ended containers that are to go because the disk is full.
@@ -169,6 +178,7 @@ impl PodState {
             failed: BTreeMap::new(),
             torn_down: Step::Idle,
             released: Step::Idle,
+            applied: BTreeMap::new(),
             failure: None,
             reclaimed: BTreeSet::new(),
             deadline_exceeded: false,

@@ -49,6 +49,7 @@ pub(super) fn describe(action: &Action) -> Cow<'static, str> {
         }
         Action::BeginStop { container, .. } => format!("begin to stop container {container}"),
         Action::StopContainer { id, .. } => format!("stop container {id}"),
+        Action::ResizeContainer { container, .. } => format!("resize container {container}"),
         Action::RemoveContainer { id } => format!("remove container {id}"),
         Action::StopSandbox { id } => format!("stop sandbox {id}"),
         Action::RemoveSandbox { id } => format!("remove sandbox {id}"),
@@ -88,6 +89,9 @@ impl OperationOutcome {
                 (result.is_ok(), ("a container was started", "starting a container failed"))
             }
             Self::HookDone { .. } => (true, ("a pre-stop hook has ended", "")),
+            Self::Resized { result, .. } => {
+                (result.is_ok(), ("a container was resized", "resizing a container failed"))
+            }
             Self::Stopped { result, .. } => {
                 (result.is_ok(), ("a container was stopped", "stopping a container failed"))
             }

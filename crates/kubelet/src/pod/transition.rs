@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodStatus, ResourceRequirements};
 use runtime::ContainerState;
 
 use super::message::Message;
-use super::operations::{NotStarted, OperationOutcome};
+use super::operations::{NotStarted, OperationOutcome, Resized};
 use super::plan::{Action, Stage};
+use super::resize::Unfinished;
 use super::state::{PodState, StatusWrite, Stopping};
 use super::status;
 use super::step::{Step, StepEvent};
@@ -231,8 +232,9 @@ fn set_desired(state: &mut PodState, pod: Arc<Pod>) -> Option<Effect> {
     let mut desired = DesiredPod::new(pod);
     desired.gone = state.desired.gone;
     if specified {
-        // A corrected image is tried at once.
+        // A corrected image is tried at once, and so are other resources.
         for (name, retry) in &mut state.containers {
+            retry.resize.apply(StepEvent::InputsChanged);
             let image = |desired: &DesiredPod| Some(desired.container(name)?.spec.image.clone());
             if image(&desired) != image(&state.desired) {
                 retry.image.apply(StepEvent::InputsChanged);
@@ -255,6 +257,7 @@ fn observe(state: &mut PodState, observed: Arc<Observed>) {
     let runs = |id: &str| observed.container(id).is_some_and(|container| !container.state.is_exited());
     state.stopping.retain(|id, _| runs(id));
     state.reclaimed.retain(|id| exists(id));
+    state.applied.retain(|id, _| exists(id));
     state.runtime = observed;
 }
 
@@ -285,6 +288,7 @@ fn begin(state: &mut PodState, action: Action, now: Timestamp) {
         }
         Action::StartContainer { container, .. } => {
             let ended = state.runtime.latest(&container).map(|latest| latest.state.clone());
+            let given = state.desired.container(&container).and_then(|desired| desired.spec.resources.clone());
             let retry = state.retry_mut(&container);
             if let Some(ContainerState::Exited { finished, .. }) = ended {
                 retry.crashes.next(finished, now);
@@ -292,6 +296,8 @@ fn begin(state: &mut PodState, action: Action, now: Timestamp) {
             retry.start.apply(StepEvent::Begun);
             // The next start asks for the image again.
             retry.image.apply(StepEvent::Abandoned);
+            // Whatever is specified meanwhile is a resize.
+            retry.given = given;
         }
         Action::ReportBackOff { container, ended, message } => {
             let retry = state.retry_mut(&container);
@@ -313,6 +319,7 @@ fn begin(state: &mut PodState, action: Action, now: Timestamp) {
                 stopping.retry_at = None;
             }
         }
+        Action::ResizeContainer { container, .. } => state.retry_mut(&container).resize.apply(StepEvent::Begun),
         Action::RemoveContainer { id } | Action::StopSandbox { id } | Action::RemoveSandbox { id } => {
             state.busy.insert(id);
         }
@@ -379,6 +386,9 @@ fn finish(state: &mut PodState, outcome: OperationOutcome, now: Timestamp) -> Op
             retry.image.apply(event);
         }
         OperationOutcome::Started { container, result } => return finish_start(state, container, result, now),
+        OperationOutcome::Resized { id, container, applied, resources, result } => {
+            return finish_resize(state, (id, container), (applied, resources), result, now);
+        }
         OperationOutcome::HookDone { id } => {
             if let Some(stopping) = state.stopping.get_mut(&id) {
                 stopping.hook = false;
@@ -442,6 +452,36 @@ fn finish(state: &mut PodState, outcome: OperationOutcome, now: Timestamp) -> Op
     None
 }
 
+fn finish_resize(
+    state: &mut PodState,
+    (id, container): (String, String),
+    (applied, resources): (Option<ResourceRequirements>, Option<ResourceRequirements>),
+    result: Result<Resized, Unfinished>,
+    now: Timestamp,
+) -> Option<Effect> {
+    let grace = state.desired.grace();
+    let retry = state.retry_mut(&container);
+    match result {
+        Ok(Resized::InPlace) => {
+            retry.unfinished = None;
+            retry.resize.apply(StepEvent::Succeeded(()));
+            state.applied.insert(id, resources);
+        }
+        Ok(Resized::ByRestart) => {
+            retry.unfinished = None;
+            retry.resize.apply(StepEvent::Succeeded(()));
+            state.stopping.insert(id, Stopping { since: now, grace, hook: false, stop: None, retry_at: None });
+            let message = format!("Container {container} resize requires restart");
+            return Some(Effect::Report { container: Some(container), warning: false, reason: "Killing", message });
+        }
+        Err(why) => {
+            retry.unfinished = Some((why, applied));
+            retry.resize.apply(StepEvent::Failed(after(now, RETRY)));
+        }
+    }
+    None
+}
+
 fn finish_start(
     state: &mut PodState,
     container: String,
@@ -455,6 +495,11 @@ fn finish_start(
         Ok(()) => {
             retry.start.apply(StepEvent::Succeeded(()));
             retry.waiting = None;
+            let held = retry.unfinished.as_ref().map(|(_, held)| held.clone());
+            let given = held.unwrap_or_else(|| retry.given.clone());
+            if let Some(id) = state.runtime.latest(&container).map(|latest| latest.id.clone()) {
+                state.applied.insert(id, given);
+            }
         }
         Err(NotStarted::Cancelled) => retry.start.apply(StepEvent::Abandoned),
         Err(NotStarted::Failed(waiting)) => {

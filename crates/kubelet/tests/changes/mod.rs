@@ -1,6 +1,7 @@
 //! What others change while a kubelet runs: it follows, or puts it right.
 
 mod node;
+mod resize;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

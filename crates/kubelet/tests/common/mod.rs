@@ -342,6 +342,10 @@ fn merge(object: &mut Value, patch: &Value) {
             ("conditions", Value::Array(new)) => {
                 let mut all: Vec<Value> = object[field].as_array().cloned().unwrap_or_default();
                 for condition in new {
+                    if condition["$patch"] == "delete" {
+                        all.retain(|known| known["type"] != condition["type"]);
+                        continue;
+                    }
                     match all.iter_mut().find(|known| known["type"] == condition["type"]) {
                         Some(known) => merge(known, condition),
                         None => all.push(condition.clone()),

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Probe;
 use runtime::{Container, ContainerState};
 
 use super::{Action, Initialization, Inputs, Plan, deadline, end, has_started, initialization, is_over};
+use crate::pod::resize;
 use crate::pod::state::RetryState;
 use crate::pod::step::Step;
 use crate::probes::ProbeKind;
@@ -236,12 +237,23 @@ fn watch(inputs: Inputs<'_>, plan: &mut Plan, desired: &DesiredContainer, contai
         // Whatever made it end, goes on.
         if inputs.state.stopping.contains_key(&container.id) {
             end::stop(inputs, plan, container, None, inputs.desired.grace());
+        } else if resize::is_needed(inputs.state, desired, container) {
+            resize_container(inputs, plan, desired, container);
         }
         return;
     };
     let suffix = if again { ", will be restarted" } else { "" };
     let message = format!("Container {name} {what}{suffix}");
     end::stop(inputs, plan, container, Some(message), grace);
+}
+
+fn resize_container(inputs: Inputs<'_>, plan: &mut Plan, desired: &DesiredContainer, container: &Container) {
+    let idle = Step::Idle;
+    let step = inputs.state.retry(desired.name()).map_or(&idle, |retry| &retry.resize);
+    if step.is_due(inputs.now) {
+        plan.act(Action::ResizeContainer { id: container.id.clone(), container: desired.name().to_owned() });
+    }
+    plan.wake(step.wake_at(inputs.now));
 }
 
 fn probe_grace(inputs: Inputs<'_>, probe: Option<&Probe>) -> Duration {

@@ -25,6 +25,7 @@ fn words(world: &World) -> String {
             format!("end({id}, {}s, {message})", grace.as_secs())
         }
         Action::StopContainer { id, left, .. } => format!("stop({id}, {}s)", left.as_secs()),
+        Action::ResizeContainer { id, .. } => format!("resize {id}"),
         Action::RemoveContainer { id } => format!("remove({id})"),
         Action::StopSandbox { id } => format!("stop-sandbox({id})"),
         Action::RemoveSandbox { id } => format!("remove-sandbox({id})"),

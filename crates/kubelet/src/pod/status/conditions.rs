@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use machinery::phase::{ConditionStatus, PodPhase};
 
 use crate::pod::plan::Inputs;
+use crate::pod::resize::{self, Unfinished};
 use crate::time::api_time;
 use crate::types::desired::ContainerKind;
 use crate::types::failure::FailureKind;
@@ -53,11 +54,13 @@ pub(super) fn compute(
     let mut conditions: Vec<PodCondition> =
         verdicts.into_iter().map(|verdict| condition(inputs, old, verdict)).collect();
     conditions.extend(disruption_target(inputs, old, phase));
+    conditions.extend(unfinished_resizes(inputs, old));
     // Conditions of others stay as they are.
     let others = old
         .conditions
         .iter()
         .flatten()
+        .filter(|other| !RESIZE.contains(&other.type_.as_str()))
         .filter(|other| conditions.iter().all(|condition| condition.type_ != other.type_));
     let others: Vec<PodCondition> = others.cloned().collect();
     conditions.extend(others);
@@ -84,6 +87,35 @@ fn disruption_target(inputs: Inputs<'_>, old: &PodStatus, phase: Option<PodPhase
             .or_else(|| Some(api_time(inputs.now))),
         observed_generation: inputs.desired.pod.metadata.generation,
     })
+}
+
+/// The conditions of resizes, which are there only while one is not done.
+pub(super) const RESIZE: [&str; 2] = [resize::PENDING, resize::IN_PROGRESS];
+
+fn unfinished_resizes(inputs: Inputs<'_>, old: &PodStatus) -> Vec<PodCondition> {
+    let state = inputs.state;
+    let all = inputs.desired.containers.iter().filter_map(|desired| {
+        let latest = inputs.runtime.latest(desired.name())?;
+        let (why, _) = state.retry(desired.name())?.unfinished.as_ref()?;
+        // Who takes the request back has what it asks for.
+        resize::is_needed(state, desired, latest).then_some(why)
+    });
+    let of = |type_: &str| all.clone().find(|why| why.condition == type_);
+    let condition = |why: &Unfinished| {
+        let known = old.conditions.iter().flatten().find(|known| known.type_ == why.condition);
+        PodCondition {
+            type_: why.condition.to_owned(),
+            status: ConditionStatus::True.to_string(),
+            reason: Some(why.reason.to_owned()),
+            message: Some(why.message.clone()),
+            last_probe_time: None,
+            last_transition_time: known
+                .and_then(|known| known.last_transition_time.clone())
+                .or_else(|| Some(api_time(inputs.now))),
+            observed_generation: inputs.desired.pod.metadata.generation,
+        }
+    };
+    RESIZE.into_iter().filter_map(of).map(condition).collect()
 }
 
 /// The time of a condition moves only when its status does.

@@ -8,6 +8,7 @@ use runtime::{Container, ContainerState, TerminationReason};
 
 use super::Facts;
 use crate::pod::plan::{Inputs, Stage, has_started};
+use crate::pod::resize;
 use crate::probes::ProbeKind;
 use crate::time::api_time;
 use crate::types::desired::{ContainerKind, DesiredContainer};
@@ -63,8 +64,8 @@ pub(super) fn status(inputs: Inputs<'_>, facts: Facts<'_>, desired: &DesiredCont
         }
     };
     if latest.state.is_running() {
-        status.resources.clone_from(&desired.spec.resources);
-        status.allocated_resources = desired.spec.resources.as_ref().and_then(|resources| resources.requests.clone());
+        status.resources = resize::applied(inputs.state, desired, latest).cloned();
+        status.allocated_resources = status.resources.as_ref().and_then(|resources| resources.requests.clone());
     }
     status.volume_mounts = volume_mounts(desired);
     status

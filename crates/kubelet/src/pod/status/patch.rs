@@ -3,9 +3,19 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use serde_json::{Map, Value, json};
 
+use super::conditions::RESIZE;
+
 /// Conditions that the kubelet writes.
-const OWN: [&str; 6] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "DisruptionTarget"];
+const OWN: [&str; 8] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "DisruptionTarget",
+    RESIZE[0],
+    RESIZE[1],
+];
 
 /// Fields of the status that the kubelet writes; others (such as `nominatedNodeName`) are left alone.
 const FIELDS: [&str; 13] = [
@@ -98,6 +108,11 @@ fn conditions(known: &PodStatus, new: &PodStatus) -> Vec<Value> {
         .filter(|new| find(&new.type_) != Some(new));
     // Whoever set the condition that a pod is scheduled has set its time, too.
     let changed = changed.filter(|new| new.type_ != "PodScheduled" || !same(find(&new.type_), new));
+    // What is done has no condition.
+    let done = RESIZE.into_iter().filter(|type_| {
+        find(type_).is_some() && !new.conditions.iter().flatten().any(|condition| condition.type_ == *type_)
+    });
+    let done = done.map(|type_| json!({ "type": type_, "$patch": "delete" }));
     changed
         .map(|new| {
             let mut value = json!(new);
@@ -114,6 +129,7 @@ fn conditions(known: &PodStatus, new: &PodStatus) -> Vec<Value> {
             }
             value
         })
+        .chain(done)
         .collect()
 }
 
