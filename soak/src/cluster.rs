@@ -207,7 +207,7 @@ impl Victim {
 impl Drop for Victim {
     fn drop(&mut self) {
         let home = self.home.path().join("home");
-        // Nothing more can be done about it here than to try. Docker's own socket: the gate may be gone.
+        // Nothing more can be done about it here than to try. Docker's own socket: the proxy may be gone.
         let _ = std::process::Command::new(&self.binary)
             .arg("delete")
             .env("CORACLE_HOME", &home)

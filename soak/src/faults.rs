@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::cluster::{Victim, descriptors};
-use crate::gate::{Gate, Passage};
+use crate::socket_proxy::{Passage, SocketProxy};
 
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Fault {
     }
 
     /// Does it, and undoes what can be undone. False where it is not possible.
-    pub(crate) async fn apply(self, victim: &Victim, gate: &Gate, random: &mut StdRng) -> Result<bool> {
+    pub(crate) async fn apply(self, victim: &Victim, proxy: &SocketProxy, random: &mut StdRng) -> Result<bool> {
         let while_ = Duration::from_millis(random.random_range(500..15_000));
         let pid = victim.pid().await?;
         match self {
@@ -124,7 +124,7 @@ impl Fault {
                 tokio::time::sleep(while_).await;
                 prlimit(Some(pid), Resource::Nofile, old)?;
             }
-            Self::Docker(passage) => gate.disturb(passage, while_).await,
+            Self::Docker(passage) => proxy.disturb(passage, while_).await,
         }
         Ok(true)
     }

@@ -7,8 +7,8 @@
 
 mod cluster;
 mod faults;
-mod gate;
 mod history;
+mod socket_proxy;
 mod traffic;
 
 use std::io::{self, Write};
@@ -25,8 +25,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::Victim;
 use crate::faults::Fault;
-use crate::gate::Gate;
 use crate::history::History;
+use crate::socket_proxy::SocketProxy;
 use crate::traffic::Traffic;
 
 /// So long the cluster may take to be whole after a fault. Far more than it should: a loaded machine is no failure.
@@ -61,12 +61,12 @@ async fn run(arguments: Arguments) -> Result<()> {
     let seed = arguments.seed.unwrap_or_else(|| rand::rng().next_u64());
     say(&format!("seed {seed}"));
     let mut random = StdRng::seed_from_u64(seed);
-    let gate = Gate::open().await?;
-    let victim = Victim::start(&arguments.binary, gate.address()).await?;
+    let proxy = SocketProxy::open().await?;
+    let victim = Victim::start(&arguments.binary, proxy.address()).await?;
     let history = Arc::new(History::default());
     let traffic = Traffic::start(&victim, Arc::clone(&history)).await?;
     let result = tokio::select! {
-        result = torture(&victim, &gate, &history, arguments.minutes, &mut random) => result,
+        result = torture(&victim, &proxy, &history, arguments.minutes, &mut random) => result,
         () = interrupted() => Err(anyhow!("interrupted")),
     };
     traffic.end().await;
@@ -96,7 +96,13 @@ async fn interrupted() {
 }
 
 /// Faults until the time is over, each followed by a look at everything. The answer is their number.
-async fn torture(victim: &Victim, gate: &Gate, history: &History, minutes: u64, random: &mut StdRng) -> Result<usize> {
+async fn torture(
+    victim: &Victim,
+    proxy: &SocketProxy,
+    history: &History,
+    minutes: u64,
+    random: &mut StdRng,
+) -> Result<usize> {
     whole(victim, history).await.context("before the first fault")?;
     let end = Instant::now() + Duration::from_secs(minutes * 60);
     let mut number = 0;
@@ -104,7 +110,7 @@ async fn torture(victim: &Victim, gate: &Gate, history: &History, minutes: u64, 
         number += 1;
         let fault = Fault::choose(random);
         let name = fault.to_string();
-        if !fault.apply(victim, gate, random).await.with_context(|| format!("fault {number}, {name}"))? {
+        if !fault.apply(victim, proxy, random).await.with_context(|| format!("fault {number}, {name}"))? {
             say(&format!("{number:>4} {name}: not possible here"));
             continue;
         }

@@ -1,4 +1,4 @@
-//! A gate before Docker's socket: what goes through it can be cut, held back or garbled.
+//! A proxy before Docker's socket: what goes through it can be cut, held back or garbled.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,14 +21,14 @@ pub(crate) enum Passage {
     Garbled,
 }
 
-/// The gate. Closed when dropped.
-pub(crate) struct Gate {
+/// The proxy. Closed when dropped.
+pub(crate) struct SocketProxy {
     folder: tempfile::TempDir,
     passage: watch::Sender<Passage>,
 }
 
-impl Gate {
-    /// A gate that is open.
+impl SocketProxy {
+    /// One that lets everything through.
     pub(crate) async fn open() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let listener = UnixListener::bind(folder.path().join("docker.sock"))?;
@@ -80,6 +80,6 @@ async fn pass(mut client: UnixStream, docker: PathBuf, mut passage: watch::Recei
 
 /// Waits as long as everything is to hang.
 async fn hang(passage: &mut watch::Receiver<Passage>) {
-    // An error means that the gate is gone.
+    // An error means that the proxy is gone.
     let _ = passage.wait_for(|now| *now != Passage::Hanging).await;
 }
