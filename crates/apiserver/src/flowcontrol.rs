@@ -159,6 +159,11 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
+    /// Whether its requests are let in whatever others do.
+    pub(crate) fn is_exempt(&self) -> bool {
+        self.schema.level().is_exempt()
+    }
+
     /// Says in a response how its request was classified. The names stay the administrator's secret, as upstream has it.
     pub(crate) fn set_headers(&self, headers: &mut HeaderMap<HeaderValue>) {
         headers.insert(FLOW_SCHEMA_UID, self.schema.uid.clone());

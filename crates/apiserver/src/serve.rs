@@ -124,7 +124,11 @@ impl Serving {
                         continue;
                     }
                     let serving = Arc::clone(&self);
-                    self.server.0.lifecycle.tasks.spawn(async move { serving.connection(stream, peer, slot).await });
+                    self.server
+                        .0
+                        .lifecycle
+                        .tasks
+                        .spawn(async move { serving.connection(stream, peer, audience, slot).await });
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: others end soon, trying at once would only burn time.
@@ -135,7 +139,7 @@ impl Serving {
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _slot: Slot) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, audience: Audience, _slot: Slot) {
         prepare_socket(&stream);
         let handshake = async {
             if speaks_plain_http(&stream).await {
@@ -167,7 +171,7 @@ impl Serving {
             None => Some(Arc::new(User::anonymous())),
         };
         let http2 = session.alpn_protocol() == Some(b"h2");
-        let connection = Connection { server: &self.server, limits: &self.limits, user, peer };
+        let connection = Connection { server: &self.server, limits: &self.limits, user, peer, audience };
         let result = if http2 { connection.http2(stream).await } else { connection.http1(stream).await };
         if let Err(error) = result {
             tracing::debug!(%peer, %error, "connection ended early");

@@ -291,7 +291,8 @@ impl ApiServer {
                 // `pkg/registry/core/pod/rest/authorize.go`).
                 authorize(Verb::Create)?;
             }
-            let mut body = if lasts { body } else { body.arrive(verb).await? };
+            let is_exempt = report.flow.as_ref().is_some_and(Flow::is_exempt);
+            let mut body = if lasts { body } else { body.arrive(verb, is_exempt).await? };
             if let Some(recording) = &mut report.recording {
                 body = recording.read(&parts, body).await?;
             }

@@ -218,6 +218,11 @@ impl PriorityLevel {
         limits.nominal.div_ceil(hand_size.max(1)).clamp(1, WIDTH_MAX)
     }
 
+    /// Whether its requests need not wait for a seat.
+    pub(super) fn is_exempt(&self) -> bool {
+        self.limits.is_none()
+    }
+
     /// How many seats are taken.
     pub(super) fn executing(&self) -> u32 {
         self.executing.load(Ordering::Relaxed)

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -22,8 +22,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Limits;
 use super::socket::Socket;
+use super::{Audience, Limits};
 use crate::authn::User;
 use crate::body::{RequestBody, ResponseBody};
 use crate::lifecycle;
@@ -42,9 +42,15 @@ pub(super) struct Connection<'a> {
     /// None where what the client said of itself is not true.
     pub(super) user: Option<Arc<User>>,
     pub(super) peer: SocketAddr,
+    pub(super) audience: Audience,
 }
 
 impl Connection<'_> {
+    /// The address it comes from, where that is a pod's.
+    fn pod(&self) -> Option<IpAddr> {
+        (self.audience == Audience::Pods).then(|| self.peer.ip())
+    }
+
     /// Serves HTTP/1.1.
     pub(super) async fn http1(self, stream: TlsStream<TcpStream>) -> hyper::Result<()> {
         lifecycle::exchange(self.requests_in_turn(stream)).await
@@ -76,7 +82,7 @@ impl Connection<'_> {
         let is_expected = request.headers().contains_key(EXPECT);
         let (mut parts, incoming) = request.into_parts();
         self.server.note_peer(&mut parts, self.peer);
-        let (body, inbound) = RequestBody::network(incoming, &self.server.0.bodies);
+        let (body, inbound) = RequestBody::network(incoming, &self.server.0.bodies, self.pod());
         let request = Request::from_parts(parts, body);
         let mut response = self.server.handle(request, self.user.clone(), Caller::Client).await;
         if let Some(inbound) = inbound
@@ -97,13 +103,13 @@ impl Connection<'_> {
             streams: Arc::clone(&streams),
             limit: self.server.request_timeout() * 2,
         };
-        let (server, user, peer) = (self.server.clone(), self.user, self.peer);
+        let (pod, server, user, peer) = (self.pod(), self.server.clone(), self.user, self.peer);
         let service = service_fn(move |request: Request<Incoming>| {
             let (server, user) = (server.clone(), user.clone());
             async move {
                 let (mut parts, incoming) = request.into_parts();
                 server.note_peer(&mut parts, peer);
-                let (body, inbound) = RequestBody::network(incoming, &server.0.bodies);
+                let (body, inbound) = RequestBody::network(incoming, &server.0.bodies, pod);
                 let response = server.handle(Request::from_parts(parts, body), user, Caller::Client).await;
                 drop(inbound);
                 Ok::<_, Infallible>(response)

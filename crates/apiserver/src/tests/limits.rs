@@ -1,5 +1,6 @@
 //! What requests and connections may take, and that others are served meanwhile.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,10 +50,21 @@ async fn response(stream: &mut TlsStream<TcpStream>) -> String {
 }
 
 async fn begin(served: &Served, credential: &Credential, bytes: &[u8]) -> TlsStream<TcpStream> {
-    let mut stream = served.tls(Some(credential), b"http/1.1").await;
+    begin_at(served, served.address(), credential, bytes).await
+}
+
+async fn begin_at(served: &Served, address: SocketAddr, credential: &Credential, bytes: &[u8]) -> TlsStream<TcpStream> {
+    let mut stream = served.tls_to(address, Some(credential), b"http/1.1").await;
     stream.write_all(bytes).await.unwrap();
     stream.flush().await.unwrap();
     stream
+}
+
+/// Somebody who may write ConfigMaps, and is not exempt from flow control.
+async fn developer(served: &Served) -> Credential {
+    let rule = serde_json::json!({ "verbs": ["create"], "apiGroups": [""], "resources": ["configmaps"] });
+    served.fixture.grant("devs", rule, serde_json::json!({ "kind": "Group", "name": "devs" })).await;
+    served.pki.client("developer", "jane", "devs").unwrap()
 }
 
 #[tokio::test]
@@ -99,10 +111,10 @@ async fn a_client_may_ask_for_less_time() {
 async fn bodies_have_a_budget_together() {
     let requests = RequestLimits { body_bytes: 1_000_000, ..RequestLimits::default() };
     let served = Served::with(Limits::default(), requests).await;
-    let admin = served.pki.admin().unwrap();
+    let (admin, developer) = (served.pki.admin().unwrap(), developer(&served).await);
     let large = config_map("large", 900_000);
     let head = post(MAPS, large.len());
-    let stalled = begin(&served, &admin, format!("{head}{}", &large[..600_000]).as_bytes()).await;
+    let stalled = begin(&served, &developer, format!("{head}{}", &large[..600_000]).as_bytes()).await;
     let bodies = &served.fixture.server.0.bodies;
     let read = async {
         while bodies.used() < 600_000 {
@@ -111,11 +123,14 @@ async fn bodies_have_a_budget_together() {
     };
     within(read).await;
     let medium = config_map("medium", 300_000);
-    let mut stream = begin(&served, &admin, format!("{}{medium}", post(MAPS, medium.len())).as_bytes()).await;
+    let medium = format!("{}{medium}", post(MAPS, medium.len()));
+    let mut stream = begin(&served, &developer, medium.as_bytes()).await;
     let refused = response(&mut stream).await;
     assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("retry-after: 1"), "{refused}");
+    let mut stream = begin(&served, &admin, medium.as_bytes()).await;
+    assert!(response(&mut stream).await.starts_with("HTTP/1.1 201"), "an administrator gets in");
     let small = config_map("small", 1_000);
-    let mut stream = begin(&served, &admin, format!("{}{small}", post(MAPS, small.len())).as_bytes()).await;
+    let mut stream = begin(&served, &developer, format!("{}{small}", post(MAPS, small.len())).as_bytes()).await;
     assert!(response(&mut stream).await.starts_with("HTTP/1.1 201"), "what is small gets in");
     drop(stalled);
     let given_back = async {
@@ -125,8 +140,37 @@ async fn bodies_have_a_budget_together() {
     };
     within(given_back).await;
     let large = config_map("next", 650_000);
-    let mut stream = begin(&served, &admin, format!("{}{large}", post(MAPS, large.len())).as_bytes()).await;
+    let mut stream = begin(&served, &developer, format!("{}{large}", post(MAPS, large.len())).as_bytes()).await;
     assert!(response(&mut stream).await.starts_with("HTTP/1.1 201"));
+}
+
+#[tokio::test]
+async fn bodies_from_a_pod_leave_room_for_others() {
+    let requests = RequestLimits { body_bytes: 1_000_000, ..RequestLimits::default() };
+    let served = Served::with(Limits::default(), requests).await;
+    let bridge = served.handle.listen(([127, 0, 0, 2], 0).into()).await.unwrap();
+    let (admin, developer) = (served.pki.admin().unwrap(), developer(&served).await);
+    // One pod may have 62,500 bytes at once.
+    let body = config_map("slow", 50_000);
+    let head = post(MAPS, body.len());
+    let _stalled = begin_at(&served, bridge, &developer, format!("{head}{}", &body[..50_000]).as_bytes()).await;
+    let read = async {
+        while served.fixture.server.0.bodies.used() < 50_000 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(read).await;
+    for (name, address, credential, expect) in [
+        ("same-pod", bridge, &developer, "429"),
+        ("administrator", bridge, &admin, "201"),
+        ("user", served.address(), &developer, "201"),
+    ] {
+        let body = config_map(name, 20_000);
+        let request = format!("{}{body}", post(MAPS, body.len()));
+        let mut stream = begin_at(&served, address, credential, request.as_bytes()).await;
+        let reply = response(&mut stream).await;
+        assert!(reply.starts_with(&format!("HTTP/1.1 {expect}")), "{name}: {reply}");
+    }
 }
 
 #[tokio::test]
@@ -277,9 +321,7 @@ async fn a_body_on_its_way_has_no_seat() {
     let served = Served::with(Limits::default(), requests).await;
     // One seat for `devs`, who may write ConfigMaps.
     super::flow_control::limited(&served.fixture, 1, serde_json::json!({ "type": "Reject" })).await;
-    let rule = serde_json::json!({ "verbs": ["create"], "apiGroups": [""], "resources": ["configmaps"] });
-    served.fixture.grant("devs", rule, serde_json::json!({ "kind": "Group", "name": "devs" })).await;
-    let developer = served.pki.client("developer", "jane", "devs").unwrap();
+    let developer = developer(&served).await;
     let body = config_map("slow", 1_000);
     let mut slow = Vec::new();
     for _ in 0..5 {
