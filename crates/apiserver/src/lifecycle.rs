@@ -50,6 +50,11 @@ pub(crate) fn set_lasts(lasts: bool) {
     let _ = LASTS.try_with(|of_this| of_this.set(lasts));
 }
 
+/// Whether this is a connection or stream of HTTP, and not what one has been upgraded to.
+pub(crate) fn in_exchange() -> bool {
+    LASTS.try_with(|_| ()).is_ok()
+}
+
 /// Whether the request that is being answered lasts; what runs apart from any does.
 pub(crate) fn lasts() -> bool {
     LASTS.try_with(Cell::get).unwrap_or(true)

@@ -39,7 +39,8 @@ pub struct Limits {
     pub idle: Duration,
     /// How many connections there may be; further clients wait. Half of them at most are those of pods.
     pub connections: usize,
-    /// How many connections one address may have to a listener for pods; further ones are closed.
+    /// How many connections one address may have to a listener for pods, though never more than a sixteenth of those of all pods
+    /// (or four, where that is fewer); further ones are closed.
     pub peer_connections: usize,
     /// How many requests may run on one HTTP/2 connection (golang.org/x/net `http2.Server` has 250 as well).
     pub streams: u32,
@@ -75,6 +76,9 @@ pub(crate) struct Serving {
 /// How many connections the system completes before they are accepted. It takes fewer where `net.core.somaxconn` says so.
 const BACKLOG: u32 = 4096;
 
+/// How many connections are accepted before other tasks have their turn.
+const TURN: u32 = 64;
+
 /// A socket that listens. Connections that come at once wait in it instead of being reset.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -92,7 +96,7 @@ impl Serving {
     /// Serves what comes in on `listener`, until [`Serving::stop`].
     pub(crate) fn accept_on(self: &Arc<Self>, listener: TcpListener, audience: Audience) {
         let accept = Arc::clone(self).accept(listener, audience);
-        // Without turns for other tasks, of which thousands of handshakes are many: all that have come in are accepted.
+        // With few turns for other tasks, of which thousands of handshakes are many: all that have come in are accepted soon.
         self.server.0.lifecycle.tasks.spawn(tokio::task::unconstrained(accept));
     }
 
@@ -111,7 +115,13 @@ impl Serving {
     }
 
     async fn accept(self: Arc<Self>, listener: TcpListener, audience: Audience) {
+        let mut in_a_row = 0;
         loop {
+            if in_a_row == TURN {
+                in_a_row = 0;
+                tokio::task::yield_now().await;
+            }
+            in_a_row += 1;
             let next = async { (self.slots.acquire(audience).await, listener.accept().await) };
             let (mut slot, accepted) = tokio::select! {
                 next = next => next,
@@ -121,6 +131,8 @@ impl Serving {
                 Ok((stream, peer)) => {
                     if !self.slots.count(&mut slot, audience, peer.ip()) {
                         tracing::debug!(%peer, "an address has as many connections as it may have");
+                        // It may well try again for ever.
+                        in_a_row = TURN;
                         continue;
                     }
                     let serving = Arc::clone(&self);
@@ -139,7 +151,7 @@ impl Serving {
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, audience: Audience, _slot: Slot) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, audience: Audience, slot: Slot) {
         prepare_socket(&stream);
         let handshake = async {
             if speaks_plain_http(&stream).await {
@@ -172,7 +184,8 @@ impl Serving {
         };
         let http2 = session.alpn_protocol() == Some(b"h2");
         let connection = Connection { server: &self.server, limits: &self.limits, user, peer, audience };
-        let result = if http2 { connection.http2(stream).await } else { connection.http1(stream).await };
+        // What HTTP/1.1 is upgraded to keeps the slot beyond this; of HTTP/2 nothing is left behind.
+        let result = if http2 { connection.http2(stream).await } else { connection.http1(stream, slot).await };
         if let Err(error) = result {
             tracing::debug!(%peer, %error, "connection ended early");
         }

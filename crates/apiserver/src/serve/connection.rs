@@ -22,6 +22,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::slots::Slot;
 use super::socket::Socket;
 use super::{Audience, Limits};
 use crate::authn::User;
@@ -52,13 +53,12 @@ impl Connection<'_> {
     }
 
     /// Serves HTTP/1.1.
-    pub(super) async fn http1(self, stream: TlsStream<TcpStream>) -> hyper::Result<()> {
-        lifecycle::exchange(self.requests_in_turn(stream)).await
+    pub(super) async fn http1(self, stream: TlsStream<TcpStream>, slot: Slot) -> hyper::Result<()> {
+        lifecycle::exchange(self.requests_in_turn(Socket::new(stream, self.limits.idle, slot))).await
     }
 
-    async fn requests_in_turn(&self, stream: TlsStream<TcpStream>) -> hyper::Result<()> {
+    async fn requests_in_turn(&self, socket: Socket) -> hyper::Result<()> {
         let lifecycle = &self.server.0.lifecycle;
-        let socket = Socket::new(stream, self.limits.idle);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head)
@@ -133,7 +133,10 @@ impl Connection<'_> {
             () = streams.idle(self.limits.idle) => {
                 connection.as_mut().graceful_shutdown();
                 // What the client has not taken by then it never does.
-                return tokio::time::timeout(self.limits.idle, connection).await.unwrap_or(Ok(()));
+                return tokio::select! {
+                    taken = tokio::time::timeout(self.limits.idle, connection) => taken.unwrap_or(Ok(())),
+                    () = lifecycle.killed.cancelled() => Ok(()),
+                };
             }
             () = lifecycle.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
         }

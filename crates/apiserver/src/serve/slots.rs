@@ -14,10 +14,15 @@ use super::Limits;
 pub(crate) enum Audience {
     /// The users of this machine.
     Users,
-    /// Pods, and whoever else reaches the address: they get half of the connections at most, and each of them a few, so that
-    /// they lock out neither the users nor each other.
+    /// Pods, and whoever else reaches the address: they get half of the connections at most, and each address a
+    /// sixteenth of that half, so that they do not lock out the users, nor fewer than sixteen of them each other.
     Pods,
 }
+
+/// So many addresses at least it takes to use up the connections of pods.
+const PEERS: usize = 16;
+/// How many connections an address may have where that leaves it fewer: what one client needs.
+const PEER_CONNECTIONS_MIN: usize = 4;
 
 /// The connections there may be.
 pub(super) struct Slots {
@@ -41,9 +46,13 @@ pub(super) struct Slot {
 
 impl Slots {
     pub(super) fn new(limits: &Limits) -> Self {
-        let of_pods = Arc::new(Semaphore::new(limits.connections.div_ceil(2)));
-        let peers = Arc::new(Peers { limit: limits.peer_connections, connections: Mutex::default() });
-        Self { all: Arc::new(Semaphore::new(limits.connections)), of_pods, peers }
+        let of_pods = limits.connections.div_ceil(2);
+        let limit = limits.peer_connections.min((of_pods / PEERS).max(PEER_CONNECTIONS_MIN));
+        Self {
+            all: Arc::new(Semaphore::new(limits.connections)),
+            of_pods: Arc::new(Semaphore::new(of_pods)),
+            peers: Arc::new(Peers { limit, connections: Mutex::default() }),
+        }
     }
 
     /// Waits until there may be one more connection.
@@ -82,6 +91,21 @@ impl Drop for Slot {
             if *count == 0 {
                 connections.remove(&peer);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_a_small_part_of_what_pods_may_have() {
+        for (connections, peer_connections, expect) in
+            [(10_000, 500, 312), (100_000, 500, 500), (1_000, 500, 31), (20, 500, 4), (8, 3, 3)]
+        {
+            let limits = Limits { connections, peer_connections, ..Limits::default() };
+            assert_eq!(Slots::new(&limits).peers.limit, expect, "{connections} {peer_connections}");
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
+use super::slots::Slot;
 use crate::lifecycle;
 
 /// What a client still sends after the last answer is read for so long, and so much of it: a socket that is closed with unread
@@ -25,6 +26,8 @@ pub(super) struct Socket {
     /// When it has taken nothing for too long; there while it takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     lingering: Option<Lingering>,
+    /// Whatever the connection becomes, it has its place among the others until it ends.
+    _slot: Slot,
 }
 
 struct Lingering {
@@ -33,8 +36,8 @@ struct Lingering {
 }
 
 impl Socket {
-    pub(super) fn new(stream: TlsStream<TcpStream>, stall: Duration) -> Self {
-        Self { stream, stall, stalled: None, lingering: None }
+    pub(super) fn new(stream: TlsStream<TcpStream>, stall: Duration, slot: Slot) -> Self {
+        Self { stream, stall, stalled: None, lingering: None, _slot: slot }
     }
 
     /// What became of a write, unless the client has taken nothing for too long.
@@ -110,6 +113,10 @@ impl AsyncWrite for Socket {
             let shut = Pin::new(&mut self.stream).poll_shutdown(context);
             ready!(self.or_stalled(context, shut))?;
         }
-        self.poll_linger(context).map(Ok)
+        if lifecycle::in_exchange() {
+            return self.poll_linger(context).map(Ok);
+        }
+        // It has become another protocol's: what still comes is for whoever reads it.
+        Poll::Ready(Ok(()))
     }
 }

@@ -263,6 +263,36 @@ async fn pods_do_not_lock_out_users_nor_each_other() {
     within(taken).await;
 }
 
+/// An exec, say, has a descriptor for as long as it lasts.
+#[tokio::test]
+async fn what_is_upgraded_keeps_its_place() {
+    let limits = Limits { connections: 8, peer_connections: 1, ..Limits::default() };
+    let served = Served::with(limits, RequestLimits::default()).await;
+    let bridge = served.handle.listen(([127, 0, 0, 2], 0).into()).await.unwrap();
+    let pods = "/api/v1/namespaces/default/pods";
+    served.fixture.json(&format!("POST {pods}"), 201, &super::support::pod("p", "node1")).await;
+    let head = format!(
+        "GET {pods}/p/log?follow=true HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: binary.k8s.io\r\n\r\n"
+    );
+    let mut log = begin_at(&served, bridge, &served.pki.admin().unwrap(), head.as_bytes()).await;
+    let (mut got, mut chunk) = (String::new(), [0; 4096]);
+    let read = async {
+        while !got.contains("p/main tail") {
+            let count = log.read(&mut chunk).await.unwrap();
+            assert_ne!(count, 0, "{got}");
+            got.push_str(&String::from_utf8_lossy(&chunk[..count]));
+        }
+    };
+    within(read).await;
+    assert!(got.starts_with("HTTP/1.1 101"), "{got}");
+    // What answered the request has ended by then.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut refused = TcpStream::connect(bridge).await.unwrap();
+    assert_eq!(within(refused.read(&mut [0])).await.unwrap_or(0), 0);
+}
+
 type Sender = hyper::client::conn::http2::SendRequest<Empty<Bytes>>;
 
 async fn http2(served: &Served, window: u32) -> (Sender, tokio::task::JoinHandle<hyper::Result<()>>) {
