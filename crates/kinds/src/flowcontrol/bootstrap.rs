@@ -49,8 +49,17 @@ pub async fn bootstrap(registry: &Registry) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Makes an object what it should be, unless it is its administrator's.
+/// Makes an object what it should be, unless it is its administrator's. Somebody else may write it at the same moment, the one who
+/// follows the objects at the start for example: then it is looked at once more.
 async fn keep(registry: &Registry, target: &Target, spec: &Value) -> Result<(), ApiError> {
+    if keep_as_it_is_now(registry, target, spec).await.is_ok() {
+        return Ok(());
+    }
+    keep_as_it_is_now(registry, target, spec).await
+}
+
+/// As [`keep`], of the object as it is now: an error if it is another one by the time it is written.
+async fn keep_as_it_is_now(registry: &Registry, target: &Target, spec: &Value) -> Result<(), ApiError> {
     let Ok(entry) = registry.get(target, "").await else {
         let object = json!({ "metadata": { "annotations": { AUTOUPDATE: "true" } }, "spec": spec });
         return registry.ensure(target, object).await;
