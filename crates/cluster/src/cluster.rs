@@ -16,6 +16,7 @@ use k8s_openapi::jiff::Timestamp;
 use kinds::{AdmissionConfig, PodSecurityConfiguration};
 use kubelet::NetworkState;
 use machinery::phase::ConditionStatus;
+use machinery::status::ApiError;
 use proxy::ClusterIps;
 use registry::Registry;
 use registry::allocate::AllocatorConfig;
@@ -435,6 +436,7 @@ async fn serve(
 ) -> Result<apiserver::Handle, Error> {
     let service_ip = settings.service_subnet(profile)?.nth(1);
     let registry = dependencies.registry.clone();
+    let is_new = registry.store().revision() == 0;
     let server = ApiServer::new(dependencies);
     let limits = apiserver::Limits {
         connections: descriptors::api_connections(descriptors::limit()),
@@ -460,10 +462,14 @@ async fn serve(
             None
         }
     };
-    kinds::bootstrap(&registry, port).await.map_err(Error::Bootstrap)?;
-    authz::bootstrap(&registry, &addons::policies()).await.map_err(Error::Bootstrap)?;
-    if let Some(address) = for_pods {
-        handle.server().publish_endpoints(address).await.map_err(Error::Bootstrap)?;
+    let written = bootstrap(&registry, &handle, port, for_pods).await;
+    let health = registry.store().health();
+    match written {
+        // What there was before does, and there is no way to make space without the API.
+        Err(error) if !is_new && health != Health::Healthy => {
+            warn!(%error, ?health, "what every cluster has cannot be brought up to date");
+        }
+        written => written.map_err(Error::Bootstrap)?,
     }
     write_private(&profile.kubeconfig(), &kubeconfig::administrator(pki, profile, port)?)?;
     if settings.api_port != port {
@@ -471,6 +477,21 @@ async fn serve(
         settings.save(profile)?;
     }
     Ok(handle)
+}
+
+/// Writes what every cluster has.
+async fn bootstrap(
+    registry: &Registry,
+    server: &apiserver::Handle,
+    port: u16,
+    for_pods: Option<SocketAddr>,
+) -> Result<(), ApiError> {
+    kinds::bootstrap(registry, port).await?;
+    authz::bootstrap(registry, &addons::policies()).await?;
+    if let Some(address) = for_pods {
+        server.server().publish_endpoints(address).await?;
+    }
+    Ok(())
 }
 
 /// What the controllers need of the certificate authority: its certificate, and a pen for tokens that live in Secrets.
