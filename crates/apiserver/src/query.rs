@@ -64,12 +64,13 @@ impl<'a> Query<'a> {
     /// 400 when it is no duration as Go writes them.
     pub(crate) fn timeout(&self) -> Result<Option<Duration>, ApiError> {
         let Some(value) = self.get("timeout").filter(|value| !value.is_empty()) else { return Ok(None) };
-        let timeout = machinery::expression::duration(value).ok_or_else(|| {
+        let negative = value.strip_prefix('-');
+        let timeout = machinery::expression::duration(negative.unwrap_or(value)).ok_or_else(|| {
             let why = format!("time: invalid duration {value:?}");
             ApiError::bad_request(format!("invalid timeout specified in the request URL - {why}"))
         })?;
-        // To upstream, too, no time at all says nothing.
-        Ok(Some(timeout).filter(|timeout| !timeout.is_zero()))
+        // To upstream, too, no time at all says nothing, and neither does less than that.
+        Ok(Some(timeout).filter(|timeout| negative.is_none() && !timeout.is_zero()))
     }
 
     /// Whether nothing is to be stored.

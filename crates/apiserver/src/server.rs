@@ -252,7 +252,13 @@ impl ApiServer {
         report: &mut Report,
     ) -> Result<Answer, ApiError> {
         let Asked { route, verb, target, query, user, caller } = asked;
-        let timeout = self.timeout(query)?;
+        let may_last = match target {
+            Target::Resource { subresource, .. } => verb == Verb::Watch || resource::lasts(subresource),
+            Target::Path(_) => false,
+        };
+        // What lasts may have the parameter for somebody else: the backend of a proxy (upstream: apiserver
+        // `pkg/endpoints/filters/request_deadline.go`).
+        let timeout = if may_last { self.request_timeout() } else { self.timeout(query)? };
         let deadline = Instant::now() + timeout;
         let authorize = |verb| authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb, target });
         let (Route::Resource(place), Target::Resource { group, resource, subresource, namespace, name, .. }) =
@@ -274,7 +280,7 @@ impl ApiServer {
             return Err(respond::method_not_allowed());
         }
         report.labels.verb = verb;
-        let (is_watch, lasts) = (verb == Verb::Watch, resource::lasts(subresource));
+        let lasts = resource::lasts(subresource);
         let answered = pin!(async {
             let target = flowcontrol::Target::Resource { group, resource, subresource, namespace };
             let options = ListOptions {
@@ -301,10 +307,9 @@ impl ApiServer {
             let request = resource::Request { place, verb, query, parts, user };
             let answer = self.0.handlers.serve(request, body, &mut report.labels).await?;
             // What is left of what lasts is waiting for something.
-            let may_last = is_watch || lasts;
             Ok(if may_last { answer } else { answer.map(|body| body.holding(seat).ending(deadline)) })
         });
-        if is_watch || lasts {
+        if may_last {
             lifecycle::set_lasts(caller == Caller::Client || lifecycle::lasts());
             return answered.await;
         }
