@@ -18,8 +18,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use super::Level;
 use super::event::Record;
 
-/// How many events may be queued (upstream's buffer in batch mode: `--audit-log-batch-buffer-size`), and how many bytes the objects in
-/// them may have.
+/// How many events may be queued (upstream's buffer in batch mode: `--audit-log-batch-buffer-size`), and how many bytes they may have
+/// of objects and of what clients say of themselves.
 const EVENTS: usize = 10_000;
 const BYTES: usize = 64 << 20;
 /// How much is written at once.
@@ -38,7 +38,7 @@ pub(super) struct Log {
 
 #[derive(Default)]
 struct Counters {
-    /// The bytes of the objects in events that are queued.
+    /// The bytes that the events hold which are queued.
     held: AtomicUsize,
     events: AtomicU64,
     errors: AtomicU64,
@@ -157,13 +157,16 @@ impl LogFile {
             path.push(format!(".{number}"));
             PathBuf::from(path)
         };
-        for number in (1..OLDER).rev() {
-            match fs::rename(older(number), older(number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        // Somebody may have taken it away. The older ones are not to suffer for that.
+        if self.path.try_exists()? {
+            for number in (1..OLDER).rev() {
+                match fs::rename(older(number), older(number + 1)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
             }
+            fs::rename(&self.path, older(1))?;
         }
-        fs::rename(&self.path, older(1))?;
         *self = Self::open(&self.path, self.limit)?;
         Ok(())
     }
@@ -221,5 +224,19 @@ mod tests {
         let mut file = LogFile::open(&path, 1000).unwrap();
         file.append(b"y\n").unwrap();
         assert!(read("audit.log").ends_with("xy\n"));
+    }
+
+    #[test]
+    fn a_file_that_somebody_took_away_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        let mut file = LogFile::open(&path, 10).unwrap();
+        file.append(b"first 89\n").unwrap();
+        file.append(b"next 789\n").unwrap();
+        fs::remove_file(&path).unwrap();
+        file.append(b"last 789\n").unwrap();
+        assert_eq!((read("audit.log"), read("audit.log.1")), ("last 789\n".to_owned(), "first 89\n".to_owned()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }
