@@ -244,7 +244,8 @@ impl Rule {
         if !self.user_groups.is_empty() && !user.is_some_and(is_member) {
             return false;
         }
-        if !self.verbs.is_empty() && !has(&self.verbs, "*") && !has(&self.verbs, verb) {
+        // Other than in a role, `*` is no verb here (upstream: `ruleMatches` in apiserver `pkg/audit/policy/checker.go`).
+        if !self.verbs.is_empty() && !has(&self.verbs, verb) {
             return false;
         }
         match target {
@@ -321,7 +322,8 @@ mod tests {
                   "resources": [{ "group": "apps" }, { "group": "", "resources": ["*/scale", "nodes/*"] }] },
                 { "level": "Request", "resources": [{ "group": "batch", "resources": ["*"], "resourceNames": ["a"] }] },
                 { "level": "None", "resources": [{ "group": "batch" }] },
-                { "level": "Metadata", "verbs": ["*"] },
+                { "level": "Request", "verbs": ["*"] },
+                { "level": "Metadata" },
             ],
         }))
         .unwrap();
