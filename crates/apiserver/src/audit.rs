@@ -89,11 +89,12 @@ impl Audit {
         }
         let request = Request {
             id: String::from_utf8_lossy(id.as_bytes()).into_owned(),
-            uri: parts.uri.to_string(),
+            // Over HTTP/2 it comes with scheme and host.
+            uri: parts.uri.path_and_query().map_or_else(|| parts.uri.to_string(), ToString::to_string),
             verb: verb.as_str().to_owned(),
             user,
             source_ips: event::source_ips(parts),
-            user_agent: parts.headers.get(http::header::USER_AGENT).cloned(),
+            user_agent: event::user_agent(&parts.headers),
             object_reference,
             received: Timestamp::now(),
             level: decision.level,
@@ -111,10 +112,12 @@ impl Audit {
             impersonated: None,
             request_object: None,
             failure: None,
+            answer: None,
+            done: false,
             annotations: Annotations::default(),
         };
         if recording.request.user.is_some() {
-            recording.note(Stage::RequestReceived, StatusCode::OK, None);
+            recording.note(Stage::RequestReceived, None, None);
         }
         Some(recording)
     }
@@ -143,11 +146,13 @@ pub(crate) fn failed(recording: Option<Recording>, error: &ApiError, answer: Ans
 pub(crate) fn panicked(recording: Option<Recording>, panic: &str) {
     if let Some(mut recording) = recording {
         recording.failure = Some(ApiError::internal(format!("APIServer panic'd: {panic}")));
-        recording.note(Stage::Panic, StatusCode::INTERNAL_SERVER_ERROR, None);
+        recording.note(Stage::Panic, Some(StatusCode::INTERNAL_SERVER_ERROR), None);
+        recording.done = true;
     }
 }
 
-/// What is noted of one request.
+/// What is noted of one request. When it is dropped, the last stage is noted: the last of the answer is gone, or the client was
+/// gone before there was one, which undoes nothing of what it asked for.
 pub(crate) struct Recording {
     audit: Audit,
     decision: Decision,
@@ -163,6 +168,10 @@ pub(crate) struct Recording {
     impersonated: Option<Arc<User>>,
     request_object: Option<Content>,
     failure: Option<ApiError>,
+    /// What it is answered with, once that is known.
+    answer: Option<(StatusCode, Option<Content>)>,
+    /// Nothing more is noted.
+    done: bool,
     annotations: Annotations,
 }
 
@@ -202,10 +211,10 @@ impl Recording {
 
     /// Notes what became of the request: now, or, if the answer is a stream, when it has ended. A connection that becomes
     /// another protocol's (exec, attach, port-forward) ends here with its beginning.
-    fn answered(self, answer: Answer) -> Answer {
+    fn answered(mut self, answer: Answer) -> Answer {
         let status = answer.status();
         if self.long_running || self.request.user.is_none() {
-            self.note(Stage::ResponseStarted, status, None);
+            self.note(Stage::ResponseStarted, Some(status), None);
         }
         if self.request.user.is_none() {
             return answer;
@@ -215,11 +224,11 @@ impl Recording {
         let names = self.names_created && status.is_success();
         let response = body.at_hand().filter(|_| (wants_response || names) && !self.long_running);
         let response = response.map(|bytes| Content::of_answer(&parts.headers, bytes));
-        let ended = Ended { recording: self, status, response };
-        Answer::from_parts(parts, body.keeping(ended))
+        self.answer = Some((status, response));
+        Answer::from_parts(parts, body.keeping(self))
     }
 
-    fn note(&self, stage: Stage, status: StatusCode, response: Option<Content>) {
+    fn note(&self, stage: Stage, status: Option<StatusCode>, response: Option<Content>) {
         if self.decision.omits(stage) {
             return;
         }
@@ -228,7 +237,7 @@ impl Recording {
             request: Arc::clone(&self.request),
             stage,
             at: Timestamp::now(),
-            status: with_request.then_some(status.as_u16()),
+            status: status.map(|status| status.as_u16()),
             failure: self.failure.clone(),
             impersonated: self.impersonated.clone(),
             request_object: self.request_object.clone().filter(|_| with_request).map(Object),
@@ -238,20 +247,21 @@ impl Recording {
     }
 }
 
-/// Notes the last stage of a request when the last of its answer is gone.
-struct Ended {
-    recording: Recording,
-    status: StatusCode,
-    response: Option<Content>,
-}
-
-impl Drop for Ended {
+impl Drop for Recording {
     fn drop(&mut self) {
-        self.recording.note(Stage::ResponseComplete, self.status, self.response.take());
+        if self.done || self.request.user.is_none() {
+            return;
+        }
+        let answer = self.answer.take();
+        let (status, response) = answer.map_or((None, None), |(status, response)| (Some(status), response));
+        if status.is_none() && self.long_running {
+            self.note(Stage::ResponseStarted, None, None);
+        }
+        self.note(Stage::ResponseComplete, status, response);
     }
 }
 
-/// The bytes that an event holds as long as it is queued.
+/// The bytes of an object that an event holds as long as it is queued.
 fn held(content: Option<&Object>) -> usize {
     content.map_or(0, |object| object.0.bytes.iter().map(Bytes::len).sum())
 }

@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
 use machinery::status::ApiError;
 use serde::Serialize;
@@ -22,6 +22,8 @@ use crate::authz::Target;
 use crate::negotiate;
 use crate::protobuf;
 use crate::resource;
+
+const USER_AGENT_BYTES: usize = 1024;
 
 /// The address a connection comes from, in the extensions of its requests.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +37,7 @@ pub(super) struct Request {
     /// None where nobody could be authenticated.
     pub(super) user: Option<Arc<User>>,
     pub(super) source_ips: Vec<IpAddr>,
-    pub(super) user_agent: Option<HeaderValue>,
+    pub(super) user_agent: Option<String>,
     pub(super) object_reference: Option<ObjectReference>,
     pub(super) received: Timestamp,
     pub(super) level: Level,
@@ -47,7 +49,7 @@ pub(super) struct Record {
     pub(super) request: Arc<Request>,
     pub(super) stage: Stage,
     pub(super) at: Timestamp,
-    /// None as long as there is no answer.
+    /// None as long as there is no answer; nor is there one of a client that has gone before.
     pub(super) status: Option<u16>,
     pub(super) failure: Option<ApiError>,
     pub(super) impersonated: Option<Arc<User>>,
@@ -212,7 +214,7 @@ struct Event<'a> {
     #[serde(rename = "sourceIPs", skip_serializing_if = "<[_]>::is_empty")]
     source_ips: &'a [IpAddr],
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<Cow<'a, str>>,
+    user_agent: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     object_ref: Option<ObjectReference>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -247,9 +249,12 @@ impl<'a> From<&'a User> for UserInfo<'a> {
 }
 
 impl Record {
-    /// The bytes of objects that it holds.
+    /// The bytes that it holds, as far as a client says how many.
     pub(super) fn held(&self) -> usize {
-        super::held(self.request_object.as_ref()) + super::held(self.response_object.as_ref())
+        let request = &*self.request;
+        let agent = request.user_agent.as_ref().map_or(0, String::len);
+        let head = request.uri.len() + agent + size_of_val(&*request.source_ips);
+        head + super::held(self.request_object.as_ref()) + super::held(self.response_object.as_ref())
     }
 
     pub(super) fn level(&self) -> Level {
@@ -280,7 +285,7 @@ impl Record {
             user: request.user.as_deref().map(UserInfo::from).unwrap_or_default(),
             impersonated_user: self.impersonated.as_deref().map(UserInfo::from),
             source_ips: &request.source_ips,
-            user_agent: request.user_agent.as_ref().map(|agent| String::from_utf8_lossy(agent.as_bytes())),
+            user_agent: request.user_agent.as_deref(),
             object_ref,
             response_status: self.response_status(),
             request_object,
@@ -295,7 +300,11 @@ impl Record {
     }
 
     fn response_status(&self) -> Option<Value> {
-        let code = self.status?;
+        let Some(code) = self.status else {
+            let closed_early =
+                || json!({ "metadata": {}, "status": "Success", "message": "Connection closed early", "code": 200 });
+            return (self.stage != Stage::RequestReceived).then(closed_early);
+        };
         let Some(failure) = &self.failure else { return Some(json!({ "metadata": {}, "code": code })) };
         let mut status = failure.to_status();
         if let Some(status) = status.as_object_mut() {
@@ -310,6 +319,17 @@ impl Record {
 /// A time as `MicroTime` is written.
 fn micro_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+}
+
+/// What a client calls itself, as far as it is short (`maybeTruncateUserAgent` in upstream's `pkg/audit/request.go`).
+pub(super) fn user_agent(headers: &HeaderMap) -> Option<String> {
+    let agent = headers.get(USER_AGENT)?.as_bytes();
+    let kept = &agent[..agent.len().min(USER_AGENT_BYTES)];
+    let mut text = String::from_utf8_lossy(kept).into_owned();
+    if kept.len() < agent.len() {
+        text.push_str("...TRUNCATED");
+    }
+    Some(text)
 }
 
 /// Where a request comes from, as far as its proxies and its connection say (`utilnet.SourceIPs`). A client in this process is

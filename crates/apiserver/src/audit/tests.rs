@@ -2,13 +2,15 @@
 
 use std::fs;
 
+use futures::FutureExt;
 use http::StatusCode;
 use machinery::Verb;
 use serde_json::{Value, json};
 
 use super::log::Log;
 use super::*;
-use crate::tests::support::{Fixture, PANICS, pod};
+use crate::server::Caller;
+use crate::tests::support::{Fixture, PANICS, pod, request};
 
 struct Audited {
     fixture: Fixture,
@@ -204,6 +206,29 @@ async fn who_is_not_in_the_policy_is_not_in_the_log() {
     assert_eq!(audited.events().await, Vec::<Value>::new());
 }
 
+/// Who asks and is gone before the answer is in the log nevertheless.
+#[tokio::test]
+async fn a_client_that_goes_away_is_noted() {
+    let audited = Audited::new(json!([{ "level": "Metadata", "resources": [{ "group": "" }] }])).await;
+    let fixture = &audited.fixture;
+    let agent = "x".repeat(2_000);
+    let headers = [("content-type", "application/json"), ("user-agent", &*agent)];
+    let user = Some(Arc::new(User::master("kubernetes-admin")));
+    let mut asked = (0..100).map(|number| {
+        let line = format!("POST https://10.0.0.1:6443{MAPS}?fieldManager=me");
+        let request = request(&line, &headers, config_map(&format!("x{number}")).to_string());
+        fixture.server.handle(request, user.clone(), Caller::Client).now_or_never()
+    });
+    assert!(asked.any(|answered| answered.is_none()), "a write takes a moment");
+    let events = audited.events().await;
+    let events = &events[events.len() - 2..];
+    assert_eq!(stages(events), ["RequestReceived", "ResponseComplete"]);
+    let closed = json!({ "metadata": {}, "status": "Success", "message": "Connection closed early", "code": 200 });
+    assert_eq!(events[1]["responseStatus"], closed);
+    assert_eq!(events[1]["requestURI"], format!("{MAPS}?fieldManager=me"));
+    assert_eq!(events[1]["userAgent"], format!("{}...TRUNCATED", "x".repeat(1024)));
+}
+
 /// A disk that is slow, or gone, holds nobody up.
 #[test]
 fn what_finds_the_queue_full_is_dropped_and_counted() {
@@ -217,7 +242,8 @@ fn what_finds_the_queue_full_is_dropped_and_counted() {
     });
     let log = Log::open(&fifo).unwrap();
     let _reader = reader.join().unwrap();
-    let policy = json!({ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{ "level": "Metadata" }] });
+    let rule = json!({ "level": "Metadata", "omitStages": ["ResponseComplete"] });
+    let policy = json!({ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [rule] });
     let audit = Audit(Arc::new(Inner { policy: Policy::read(&policy).unwrap(), log }));
     let (parts, ()) = http::Request::get("/version").body(()).unwrap().into_parts();
     let user = Arc::new(User::anonymous());
