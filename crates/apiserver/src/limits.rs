@@ -10,7 +10,7 @@ pub struct RequestLimits {
     pub seats: u32,
     /// How long a request may take that is not a watch, a log or a connection; upstream's `--request-timeout`.
     pub timeout: Duration,
-    /// How many bytes the bodies of all requests may have that are being worked on.
+    /// How many bytes the bodies of all requests may have that are being worked on and not exempt from flow control.
     pub body_bytes: usize,
 }
 
