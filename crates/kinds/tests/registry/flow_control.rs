@@ -67,6 +67,26 @@ async fn the_suggested_ones_follow_until_somebody_keeps_them() {
     assert_eq!(fixture.registry.store().revision(), revision, "what is right is not written");
 }
 
+/// The server keeps them while the start does.
+#[tokio::test]
+async fn two_who_keep_them_are_not_in_each_others_way() {
+    let fixture = Fixture::open().await;
+    let level = |name: &str| fixture.target(&format!("{GROUP}/prioritylevelconfigurations"), "", name);
+    let expected = [("system", 30), ("node-high", 40), ("workload-low", 100)];
+    for (name, _) in expected {
+        let changed = json!({ "spec": { "limited": { "nominalConcurrencyShares": 77 } } });
+        fixture.merge(&level(name), changed).await.unwrap();
+    }
+    let (start, server) =
+        tokio::join!(flowcontrol::bootstrap(&fixture.registry), flowcontrol::bootstrap(&fixture.registry));
+    start.unwrap();
+    server.unwrap();
+    for (name, shares) in expected {
+        let found = fixture.get(&level(name)).await.unwrap();
+        assert_eq!(found["spec"]["limited"]["nominalConcurrencyShares"], shares, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn the_mandatory_ones_are_what_they_are() {
     let fixture = Fixture::open().await;
