@@ -31,11 +31,6 @@ impl AesGcmKey {
         &self.prefix
     }
 
-    /// Whether the key's name stands before this value.
-    pub(crate) fn has_encrypted(&self, stored: &[u8]) -> bool {
-        stored.starts_with(&self.prefix)
-    }
-
     /// Encrypts a value, bound to `path`.
     pub(crate) fn encrypt(&self, path: &[u8], value: &[u8]) -> Result<Vec<u8>, String> {
         let mut nonce = [0; NONCE_LEN];

@@ -174,10 +174,11 @@ impl store::Transformer for Encryption {
         })
     }
 
-    fn is_stale(&self, resource: &str, stored: &[u8]) -> bool {
+    fn is_stale(&self, resource: &str, path: &[u8], stored: &[u8]) -> bool {
         match self.keys.load().configuration.first_provider(resource) {
             None | Some(Provider::Identity) => stored.starts_with(ENCRYPTED),
-            Some(Provider::AesGcm(keys)) => !keys.first().has_encrypted(stored),
+            // Decrypted, since another key may have the same name.
+            Some(Provider::AesGcm(keys)) => keys.first().decrypt(path, stored).is_none(),
         }
     }
 }

@@ -231,6 +231,25 @@ async fn keys_of_somebody_elses_replace_the_local_one_and_each_other() {
     assert!(value(&store, &secret("a")).contains("hunter2"));
 }
 
+/// The local key is `key1`, and so is the one in upstream's example.
+#[tokio::test]
+async fn a_key_of_the_same_name_is_another_key() {
+    let home = Home::new();
+    let (store, _) = home.open();
+    for name in ["a", "b"] {
+        store.commit(put(secret(name), "hunter2")).await.unwrap();
+    }
+    store.close().await;
+    let given = || Some(configuration(&[("key1", 1)]));
+    let (store, encryption) = home.open_with(given()).unwrap();
+    assert_eq!(encryption.rotate(&store).await.unwrap().objects, 2);
+    assert_eq!(encryption.rotate(&store).await.unwrap().objects, 0);
+    store.close().await;
+    fs::remove_file(home.keys()).unwrap();
+    let (store, _) = home.open_with(given()).unwrap();
+    assert!(value(&store, &secret("b")).contains("hunter2"));
+}
+
 #[test]
 fn keys_are_never_made_where_some_should_be() {
     let home = Home::new();

@@ -69,7 +69,7 @@ fn objects(shared: &Shared, writer: &Mutex<Option<Writer>>, transformer: &dyn Tr
                 }
                 rows += 1;
                 let key = Key::decode(path).ok_or_else(|| damaged("a key is no object's"))?;
-                if transformer.is_stale(&key.resource, record.value) {
+                if transformer.is_stale(&key.resource, path, record.value) {
                     let value = again(transformer, &key, path, record.value)?;
                     batch.rewrite_object(path, &ObjectRecord { value: &value, ..record });
                     stale += 1;
@@ -93,7 +93,7 @@ fn history(shared: &Shared, transformer: &dyn Transformer) -> Result<()> {
         let mut stale = false;
         while let Some((at, record)) = reader.current_place()? {
             let key = history::key(&record)?;
-            let is_stale = |value| transformer.is_stale(&key.resource, value);
+            let is_stale = |value| transformer.is_stale(&key.resource, record.key, value);
             if is_stale(record.value) || record.previous.is_some_and(|(_, value)| is_stale(value)) {
                 let value = again(transformer, &key, record.key, record.value)?;
                 let previous = match record.previous {

@@ -33,7 +33,7 @@ pub trait Transformer: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Cow<'a, [u8]>, String>;
 
     /// Whether what lies on disk would be written in another way now.
-    fn is_stale(&self, resource: &str, stored: &[u8]) -> bool;
+    fn is_stale(&self, resource: &str, path: &[u8], stored: &[u8]) -> bool;
 }
 
 /// Makes entries of what lies on disk.

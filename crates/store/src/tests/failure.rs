@@ -262,7 +262,7 @@ impl crate::Transformer for Letter {
         }
     }
 
-    fn is_stale(&self, resource: &str, value: &[u8]) -> bool {
+    fn is_stale(&self, resource: &str, _: &[u8], value: &[u8]) -> bool {
         resource == PODS && value.first() != Some(&self.0.load(SeqCst))
     }
 }
