@@ -60,6 +60,15 @@ fn secrets_are_encrypted_and_their_key_is_exchanged() {
     fs::remove_file(folder.join("encryption-key.yaml")).expect("it is there");
     cluster.coracle(&["start"]).ok();
     assert_eq!(cluster.field("secret/one", "{.data.a}"), encoded);
+
+    // Withdrawn, they still decrypt, until everything is encrypted with the cluster's own key again.
+    cluster.coracle(&["stop"]).ok();
+    fs::write(&given, "").expect("written");
+    cluster.coracle(&["start", "--encryption-provider-config", &given_path]).ok();
+    assert_eq!(cluster.field("secret/one", "{.data.a}"), encoded);
+    assert!(folder.join("encryption.yaml.1").exists());
+    cluster.coracle(&["secrets", "rotate"]).ok();
+    assert!(!folder.join("encryption.yaml.1").exists());
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl Cluster {
         let scheduling = scheduling(&profile)?;
         let mut extensions = metrics_api.extensions();
         extensions.push(explain::extension(scheduling.records.clone()));
-        extensions.push(encryption::extension(registry.store().clone(), encryption));
+        extensions.push(encryption::extension(profile.clone(), registry.store().clone(), encryption));
         let dependencies = Dependencies {
             registry: registry.clone(),
             nodes: Arc::clone(&nodes) as Arc<dyn apiserver::NodeConnector>,

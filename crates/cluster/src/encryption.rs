@@ -1,7 +1,8 @@
 //! Encryption of Secrets at rest: how a profile sets it up, and the API by which its key is exchanged while the cluster
 //! runs: `encryption.coracle.dev/v1`, resource `keyrotations`, of which one can only be created.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::encryption::{Encryption, EncryptionConfiguration, Rotation};
@@ -17,7 +18,7 @@ use store::Store;
 
 use crate::Error;
 use crate::cluster::{read_kept, read_yaml};
-use crate::profile::Profile;
+use crate::profile::{Profile, write_private};
 
 const GROUP: &str = "encryption.coracle.dev";
 const VERSION: &str = "v1";
@@ -27,7 +28,55 @@ const RESOURCE: &str = "keyrotations";
 pub(crate) fn open(profile: &Profile) -> Result<Arc<Encryption>, Error> {
     let path = profile.encryption();
     let given = read_kept(&path)?.map(|text| read(&path, &text)).transpose()?;
-    Ok(Arc::new(Encryption::open(given, &profile.encryption_key())?))
+    let mut earlier = Vec::new();
+    for (path, text) in previous(profile)? {
+        match read(&path, &text) {
+            Ok(configuration) => earlier.push(configuration),
+            // It could not be used when it was in its place either, so it has encrypted nothing.
+            Err(error) => tracing::warn!(%error, "an earlier configuration of encryption is left out"),
+        }
+    }
+    Ok(Arc::new(Encryption::open(given, earlier, &profile.encryption_key())?))
+}
+
+/// The file of an earlier configuration of encryption. The first one has number 1.
+fn previous_path(profile: &Profile, number: usize) -> PathBuf {
+    profile.encryption().with_extension(format!("yaml.{number}"))
+}
+
+/// The earlier configurations of encryption whose keys may still be needed, each with its file.
+fn previous(profile: &Profile) -> Result<Vec<(PathBuf, String)>, Error> {
+    let mut found = Vec::new();
+    loop {
+        let path = previous_path(profile, found.len() + 1);
+        match read_kept(&path)? {
+            Some(text) => found.push((path, text)),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// Keeps the configuration of encryption that `text` is about to replace: objects are encrypted by its keys until the next
+/// rotation.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn keep_previous_encryption_config(profile: &Profile, text: &str) -> Result<(), Error> {
+    let Some(before) = read_kept(&profile.encryption())? else { return Ok(()) };
+    let kept = previous(profile)?;
+    if before == text || kept.iter().any(|(_, known)| *known == before) {
+        return Ok(());
+    }
+    write_private(&previous_path(profile, kept.len() + 1), &before)
+}
+
+/// Removes the earlier configurations of encryption, once nothing is encrypted by them any more.
+fn forget_previous(profile: &Profile) -> Result<(), Error> {
+    // The last one first, so that those that are left after a crash are still found.
+    for (path, _) in previous(profile)?.iter().rev() {
+        fs::remove_file(path).map_err(|source| Error::file(path, source))?;
+    }
+    Ok(())
 }
 
 fn read(path: &Path, text: &str) -> Result<EncryptionConfiguration, Error> {
@@ -44,7 +93,7 @@ pub fn check_encryption_config(path: &Path, text: &str) -> Result<(), Error> {
 }
 
 /// The API over the keys of a store.
-pub(crate) fn extension(store: Store, encryption: Arc<Encryption>) -> AggregatedApi {
+pub(crate) fn extension(profile: Profile, store: Store, encryption: Arc<Encryption>) -> AggregatedApi {
     let resource = AggregatedResource {
         name: RESOURCE.to_owned(),
         singular: "keyrotation".to_owned(),
@@ -54,11 +103,12 @@ pub(crate) fn extension(store: Store, encryption: Arc<Encryption>) -> Aggregated
         short_names: Vec::new(),
         categories: Vec::new(),
     };
-    let service = Arc::new(KeyRotations { store, encryption, resources: [resource].into() });
+    let service = Arc::new(KeyRotations { profile, store, encryption, resources: [resource].into() });
     AggregatedApi { group: GROUP, version: VERSION, service }
 }
 
 struct KeyRotations {
+    profile: Profile,
     store: Store,
     encryption: Arc<Encryption>,
     resources: Arc<[AggregatedResource]>,
@@ -79,6 +129,9 @@ impl KeyRotations {
         let Rotation { key, objects } =
             self.encryption.rotate(&self.store).await.map_err(|error| ApiError::internal(error.to_string()))?;
         tracing::info!(?key, objects, "encrypted everything again");
+        if let Err(error) = forget_previous(&self.profile) {
+            tracing::warn!(%error, "an earlier configuration of encryption cannot be removed");
+        }
         Ok(json!({
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "KeyRotation", "metadata": {},
             "status": { "key": key, "objects": objects },
@@ -101,5 +154,32 @@ impl AggregatedService for KeyRotations {
         *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
         response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Home;
+
+    #[test]
+    fn every_earlier_configuration_is_kept_until_it_is_not_needed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let profile = Home::resolve(Some(folder.path())).expect("a path").profile("test").expect("a legal name");
+        profile.create().expect("created");
+        let replace = |text: &str| {
+            keep_previous_encryption_config(&profile, text).expect("kept");
+            fs::write(profile.encryption(), text).expect("written");
+        };
+        let kept = || previous(&profile).expect("read").into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+        replace("one");
+        replace("one");
+        assert!(kept().is_empty(), "nothing was replaced");
+        for text in ["two", "three", "two", "one"] {
+            replace(text);
+        }
+        assert_eq!(kept(), ["one", "two", "three"]);
+        forget_previous(&profile).expect("removed");
+        assert!(kept().is_empty());
     }
 }

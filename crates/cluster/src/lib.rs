@@ -43,7 +43,7 @@ pub use audit::check_audit_policy;
 pub use cluster::{
     Cluster, Config, Progress, admission_plugins, check_pod_security_config, check_scheduler_config, delete,
 };
-pub use encryption::check_encryption_config;
+pub use encryption::{check_encryption_config, keep_previous_encryption_config};
 pub use error::Error;
 pub use kubeconfig::EXTENSION;
 pub use profile::{Daemon, Home, Profile, ProfileLock};

@@ -8,8 +8,8 @@
 //!     audit-policy.yaml            which requests are noted in the audit log, if somebody said so at a start
 //!     audit.log                    the audit log; up to three older files beside it
 //!     encryption-key.yaml          the key that encrypts Secrets in the store
-//!     encryption.yaml              how objects are encrypted instead, if somebody said so at a start; what was said before
-//!                                  is kept beside it
+//!     encryption.yaml              how objects are encrypted instead, if somebody said so at a start
+//!     encryption.yaml.1            what that was before, as long as something may be encrypted by it; and so on
 //!     lock                         held by the daemon as long as it lives; its text is the daemon's process id
 //!     daemon.log                   what the daemon wrote; one older file beside it
 //!     kubeconfig                   the administrator's, for this cluster alone

@@ -17,6 +17,7 @@ mod tests;
 use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use store::{HistoryError, Store};
@@ -67,8 +68,9 @@ pub struct Encryption {
 
 struct Keys {
     configuration: EncryptionConfiguration,
-    /// The local keys, where the configuration is somebody else's: they decrypt what was written before it was given.
-    older: Option<EncryptionConfiguration>,
+    /// What may have encrypted something before, and decrypts it: earlier configurations, and the local keys where the
+    /// configuration is somebody else's.
+    older: Arc<[EncryptionConfiguration]>,
 }
 
 /// What a rotation did.
@@ -87,21 +89,30 @@ impl fmt::Debug for Encryption {
 }
 
 impl Encryption {
-    /// Encryption as `given`, or else with the local keys in the file at `local`, which is made if need be.
+    /// Encryption as `given`, or else with the local keys in the file at `local`, which is made if need be. What was
+    /// encrypted by a configuration that is `previous` is still decrypted.
     ///
     /// # Errors
     /// When the file of the local keys cannot be read, or made.
-    pub fn open(given: Option<EncryptionConfiguration>, local: &Path) -> Result<Self, Error> {
-        let (keys, local) = match given {
+    pub fn open(
+        given: Option<EncryptionConfiguration>,
+        previous: Vec<EncryptionConfiguration>,
+        local: &Path,
+    ) -> Result<Self, Error> {
+        let mut older = previous;
+        let (configuration, local) = match given {
             Some(configuration) => {
-                let older = LocalKeys::read(local)?.map(|keys| keys.configuration()).transpose()?;
-                (Keys { configuration, older }, None)
+                if let Some(local) = LocalKeys::read(local)? {
+                    older.push(local.configuration()?);
+                }
+                (configuration, None)
             }
             None => {
                 let local = LocalKeys::read_or_make(local)?;
-                (Keys { configuration: local.configuration()?, older: None }, Some(Mutex::new(local)))
+                (local.configuration()?, Some(Mutex::new(local)))
             }
         };
+        let keys = Keys { configuration, older: older.into() };
         Ok(Self { keys: ArcSwap::from_pointee(keys), local, rotating: Mutex::default() })
     }
 
@@ -128,7 +139,8 @@ impl Encryption {
     }
 
     fn encrypt_with(&self, local: &LocalKeys) -> Result<(), Error> {
-        self.keys.store(Keys { configuration: local.configuration()?, older: None }.into());
+        let older = Arc::clone(&self.keys.load().older);
+        self.keys.store(Keys { configuration: local.configuration()?, older }.into());
         Ok(())
     }
 }
@@ -136,7 +148,7 @@ impl Encryption {
 impl Keys {
     /// The keys of this prefix, wherever they are from.
     fn keys<'a>(&'a self, stored: &'a [u8]) -> impl Iterator<Item = &'a AesGcmKey> {
-        let configurations = std::iter::once(&self.configuration).chain(&self.older);
+        let configurations = std::iter::once(&self.configuration).chain(self.older.iter());
         configurations.flat_map(EncryptionConfiguration::keys).filter(|key| stored.starts_with(key.prefix()))
     }
 }

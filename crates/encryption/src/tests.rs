@@ -29,7 +29,15 @@ impl Home {
     }
 
     fn open_with(&self, given: Option<EncryptionConfiguration>) -> Result<(Store, Arc<Encryption>), OpenError> {
-        let encryption = Arc::new(Encryption::open(given, &self.keys()).unwrap());
+        self.open_after(Vec::new(), given)
+    }
+
+    fn open_after(
+        &self,
+        previous: Vec<EncryptionConfiguration>,
+        given: Option<EncryptionConfiguration>,
+    ) -> Result<(Store, Arc<Encryption>), OpenError> {
+        let encryption = Arc::new(Encryption::open(given, previous, &self.keys()).unwrap());
         let transformer = Some(Arc::clone(&encryption) as Arc<dyn store::Transformer>);
         let options = Options { transformer, ballast: 0, ring: 4, ..Options::new(self.store()) };
         Ok((Store::open(options, |_, _| Attributes::default())?, encryption))
@@ -250,13 +258,32 @@ async fn a_key_of_the_same_name_is_another_key() {
     assert!(value(&store, &secret("b")).contains("hunter2"));
 }
 
+#[tokio::test]
+async fn a_configuration_that_was_withdrawn_decrypts_until_everything_is_encrypted_again() {
+    let home = Home::new();
+    let (mine, other) = (|| configuration(&[("mine", 1)]), || configuration(&[("other", 2)]));
+    for (given, name) in [(mine(), "a"), (other(), "b")] {
+        let (store, _) = home.open_after(vec![mine()], Some(given)).unwrap();
+        store.commit(put(secret(name), "hunter2")).await.unwrap();
+        store.close().await;
+    }
+    let (store, encryption) = home.open_after(vec![mine(), other()], None).unwrap();
+    store.commit(put(secret("c"), "hunter2")).await.unwrap();
+    assert_eq!(encryption.rotate(&store).await.unwrap().objects, 3);
+    store.close().await;
+    let (store, _) = home.open();
+    for name in ["a", "b", "c"] {
+        assert!(value(&store, &secret(name)).contains("hunter2"), "{name}");
+    }
+}
+
 #[test]
 fn keys_are_never_made_where_some_should_be() {
     let home = Home::new();
     for text in ["", "apiVersion: v1\n", "resources: [{providers: [{aesgcm: {keys: [{name: key1, secret: AAAA}]}}]}]\n"]
     {
         fs::write(home.keys(), text).unwrap();
-        let error = Encryption::open(None, &home.keys()).unwrap_err();
+        let error = Encryption::open(None, Vec::new(), &home.keys()).unwrap_err();
         assert!(matches!(error, Error::Damaged { .. }), "{error}");
         assert_eq!(fs::read_to_string(home.keys()).unwrap(), text);
     }

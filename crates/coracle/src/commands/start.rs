@@ -124,13 +124,8 @@ fn not_ready(profile: &Profile, start: &cli::Start) -> anyhow::Error {
 fn keep(profile: &Profile, configurations: &[(PathBuf, String)]) -> Result<()> {
     profile.create()?;
     for (kept, text) in configurations {
-        // Objects may still be encrypted by a key that only the one before names.
-        if *kept == profile.encryption()
-            && let Ok(before) = fs::read_to_string(kept)
-            && before != *text
-        {
-            let path = kept.with_extension("yaml.previous");
-            hostfs::write_private(&path, &before).with_context(|| format!("cannot write {}", path.display()))?;
+        if *kept == profile.encryption() {
+            cluster::keep_previous_encryption_config(profile, text)?;
         }
         keep_config(kept, text)?;
     }
