@@ -126,6 +126,7 @@ impl Cluster {
             ..store::Options::new(profile.store())
         };
         let (registry, authorizer, pki) = open(&profile, &settings, store, disabled_admission_plugins).await?;
+        encryption::save_key(&encryption)?;
         report(Progress::Done(format!("Store at revision {}", registry.store().revision())));
 
         report(Progress::Doing("Starting the API server".to_owned()));

@@ -39,6 +39,20 @@ pub(crate) fn open(profile: &Profile) -> Result<Arc<Encryption>, Error> {
     Ok(Arc::new(Encryption::open(given, earlier, &profile.encryption_key())?))
 }
 
+/// Writes the key of a new store to its file, once that is open. On a full disk the cluster runs without, as it does anyway:
+/// to read and to delete.
+pub(crate) fn save_key(encryption: &Encryption) -> Result<(), Error> {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match encryption.save_key() {
+        Err(::encryption::Error::File { path, source }) if matches!(source.kind(), StorageFull | QuotaExceeded) => {
+            let path = path.display();
+            tracing::warn!(%path, %source, "no Secret can be written until there is space for the key that encrypts it");
+            Ok(())
+        }
+        saved => Ok(saved?),
+    }
+}
+
 /// The file of an earlier configuration of encryption. The first one has number 1.
 fn previous_path(profile: &Profile, number: usize) -> PathBuf {
     profile.encryption().with_extension(format!("yaml.{number}"))

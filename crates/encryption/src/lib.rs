@@ -17,7 +17,7 @@ mod tests;
 use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use store::{HistoryError, Store};
@@ -62,6 +62,8 @@ pub struct Encryption {
     keys: ArcSwap<Keys>,
     /// The cluster's own keys, where they are what encrypts. Held while they are exchanged.
     local: Option<Mutex<LocalKeys>>,
+    /// A new local key, as long as it is not in its file. Nothing is encrypted with it before.
+    unsaved: StdMutex<Option<LocalKeys>>,
     /// Held while values are written again.
     rotating: Mutex<()>,
 }
@@ -89,31 +91,49 @@ impl fmt::Debug for Encryption {
 }
 
 impl Encryption {
-    /// Encryption as `given`, or else with the local keys in the file at `local`, which is made if need be. What was
-    /// encrypted by a configuration that is `previous` is still decrypted.
+    /// Encryption as `given`, or else with the local keys in the file at `local`; where there is none, with a new key, whose
+    /// file is written by [`Encryption::save_key`]. What was encrypted by a configuration that is `previous` is still
+    /// decrypted.
     ///
     /// # Errors
-    /// When the file of the local keys cannot be read, or made.
+    /// When the file of the local keys cannot be read.
     pub fn open(
         given: Option<EncryptionConfiguration>,
         previous: Vec<EncryptionConfiguration>,
         local: &Path,
     ) -> Result<Self, Error> {
-        let mut older = previous;
-        let (configuration, local) = match given {
-            Some(configuration) => {
-                if let Some(local) = LocalKeys::read(local)? {
-                    older.push(local.configuration()?);
+        let (mut older, mut unsaved) = (previous, None);
+        let known = LocalKeys::read(local)?;
+        let (configuration, local) = match (given, known) {
+            (Some(configuration), known) => {
+                if let Some(known) = known {
+                    older.push(known.configuration()?);
                 }
                 (configuration, None)
             }
-            None => {
-                let local = LocalKeys::read_or_make(local)?;
-                (local.configuration()?, Some(Mutex::new(local)))
+            (None, Some(known)) => (known.configuration()?, Some(Mutex::new(known))),
+            (None, None) => {
+                let made = LocalKeys::make(local)?;
+                unsaved = Some(made.clone());
+                (made.configuration()?, Some(Mutex::new(made)))
             }
         };
-        let keys = Keys { configuration, older: older.into() };
-        Ok(Self { keys: ArcSwap::from_pointee(keys), local, rotating: Mutex::default() })
+        let keys = ArcSwap::from_pointee(Keys { configuration, older: older.into() });
+        Ok(Self { keys, local, unsaved: StdMutex::new(unsaved), rotating: Mutex::default() })
+    }
+
+    /// Writes a new local key to its file. To be called once the store is open: a store whose key is missing does not open,
+    /// and a key of no use must not take the place of the right one. Whatever is encrypted before that, calls it too.
+    ///
+    /// # Errors
+    /// When the file cannot be written. Nothing can be encrypted until it can.
+    pub fn save_key(&self) -> Result<(), Error> {
+        let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keys) = &*unsaved {
+            keys.write()?;
+        }
+        *unsaved = None;
+        Ok(())
     }
 
     /// Makes a new local key, encrypts everything with it, and forgets the old one; with keys that somebody gave, encrypts
@@ -129,6 +149,7 @@ impl Encryption {
         let Some(local) = &self.local else {
             return Ok(Rotation { key: None, objects: store.rewrite().await? });
         };
+        self.save_key()?;
         let mut local = local.lock().await;
         *local = local.with_new()?;
         self.encrypt_with(&local)?;
@@ -157,7 +178,10 @@ impl store::Transformer for Encryption {
     fn transform_to_storage<'a>(&self, resource: &str, path: &[u8], value: &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
         match self.keys.load().configuration.first_provider(resource) {
             None | Some(Provider::Identity) => Ok(Cow::Borrowed(value)),
-            Some(Provider::AesGcm(keys)) => keys.first().encrypt(path, value).map(Cow::Owned),
+            Some(Provider::AesGcm(keys)) => {
+                self.save_key().map_err(|error| error.to_string())?;
+                keys.first().encrypt(path, value).map(Cow::Owned)
+            }
         }
     }
 

@@ -64,14 +64,9 @@ impl LocalKeys {
         Ok(Some(Self { path: path.to_owned(), newest, older: keys.collect() }))
     }
 
-    /// The keys in the file at `path`, which is made with a new one where there is none.
-    pub(crate) fn read_or_make(path: &Path) -> Result<Self, Error> {
-        if let Some(keys) = Self::read(path)? {
-            return Ok(keys);
-        }
-        let keys = Self { path: path.to_owned(), newest: LocalKey::make(1)?, older: Vec::new() };
-        keys.write()?;
-        Ok(keys)
+    /// A first key, which is not in the file at `path` yet.
+    pub(crate) fn make(path: &Path) -> Result<Self, Error> {
+        Ok(Self { path: path.to_owned(), newest: LocalKey::make(1)?, older: Vec::new() })
     }
 
     /// The keys with a new one before them, which is in the file when this returns.
@@ -124,7 +119,8 @@ resources:
         text
     }
 
-    fn write(&self) -> Result<(), Error> {
+    /// Writes them to the file. They are on disk when this returns.
+    pub(crate) fn write(&self) -> Result<(), Error> {
         hostfs::write_private(&self.path, &self.text())
             .map_err(|source| Error::File { path: self.path.clone(), source })
     }

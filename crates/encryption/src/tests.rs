@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use store::{Attributes, Encoded, Key, Op, OpenError, Options, Precondition, Store};
+use store::{Attributes, Encoded, Health, Key, Op, OpenError, Options, Precondition, Store};
 use tempfile::TempDir;
 
 use super::*;
@@ -40,7 +40,9 @@ impl Home {
         let encryption = Arc::new(Encryption::open(given, previous, &self.keys()).unwrap());
         let transformer = Some(Arc::clone(&encryption) as Arc<dyn store::Transformer>);
         let options = Options { transformer, ballast: 0, ring: 4, ..Options::new(self.store()) };
-        Ok((Store::open(options, |_, _| Attributes::default())?, encryption))
+        let store = Store::open(options, |_, _| Attributes::default())?;
+        encryption.save_key().unwrap();
+        Ok((store, encryption))
     }
 
     fn open(&self) -> (Store, Arc<Encryption>) {
@@ -214,6 +216,7 @@ async fn a_key_that_is_missing_is_named_and_no_value_is_taken_for_another() {
     // A new key of the same name is another key.
     let error = refused(None);
     assert!(error.contains("was not encrypted for it by the key aesgcm:v1:key1"), "{error}");
+    assert!(!home.keys().exists(), "it does not take the place of the right one");
     fs::write(home.keys(), local).unwrap();
     assert!(value(&home.open().0, &secret("a")).contains("hunter2"));
 }
@@ -275,6 +278,25 @@ async fn a_configuration_that_was_withdrawn_decrypts_until_everything_is_encrypt
     for name in ["a", "b", "c"] {
         assert!(value(&store, &secret(name)).contains("hunter2"), "{name}");
     }
+}
+
+#[tokio::test]
+async fn no_secret_is_written_before_its_key_is() {
+    let home = Home::new();
+    let folder = home.0.path().join("later");
+    let keys = folder.join("encryption-key.yaml");
+    let encryption = Arc::new(Encryption::open(None, Vec::new(), &keys).unwrap());
+    let transformer = Some(Arc::clone(&encryption) as Arc<dyn store::Transformer>);
+    let options = Options { transformer, ballast: 0, ..Options::new(home.store()) };
+    let store = Store::open(options, |_, _| Attributes::default()).unwrap();
+    store.commit(put(Key::new("core/configmaps", "default", "c"), "in-plain-sight")).await.unwrap();
+    assert!(matches!(encryption.save_key(), Err(Error::File { .. })));
+    assert!(store.commit(put(secret("a"), "hunter2")).await.is_err());
+    fs::create_dir(&folder).unwrap();
+    let mut health = store.watch_health();
+    health.wait_for(|health| *health == Health::Healthy).await.unwrap();
+    store.commit(put(secret("a"), "hunter2")).await.unwrap();
+    assert!(keys.exists());
 }
 
 #[test]

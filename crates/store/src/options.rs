@@ -99,7 +99,7 @@ pub enum OpenError {
         found: Revision,
     },
     /// A value cannot be decrypted.
-    #[error("the store in {} holds {detail}: restore encryption-key.yaml beside it, or start with the configuration that it was written with: coracle start --encryption-provider-config FILE", path.display())]
+    #[error("the store in {} holds {detail}: restore encryption-key.yaml beside it, or start with the configuration that it was written with (coracle start --encryption-provider-config FILE), or move the directory away to start empty", path.display())]
     Unreadable {
         /// The directory.
         path: PathBuf,
