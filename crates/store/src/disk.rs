@@ -24,7 +24,7 @@ const META_FORMAT: &[u8] = b"format";
 const META_HORIZON: &[u8] = b"horizon";
 /// How many revisions are passed over where acknowledged ones were lost: more than are written while the witness lags behind.
 /// As with etcd: `etcdutl snapshot restore --bump-revision --mark-compacted`.
-const BUMP: Revision = 1 << 20;
+pub(crate) const BUMP: Revision = 1 << 20;
 /// The file whose lock keeps others out. RocksDB has one too, but touches the directory before it looks at it.
 const LOCK_FILE: &str = "coracle.lock";
 
@@ -85,10 +85,9 @@ impl Disk {
         options.faults.opening().map_err(|detail| OpenError::Io { path: options.path.clone(), detail })?;
         let witnessed = witness::read(&options.path);
         let open = |mode| {
-            let disk = Self::open_as(options, Arc::clone(&lock), |path, families| {
+            Self::open_as(options, Arc::clone(&lock), |path, families| {
                 DB::open_cf_descriptors(&database(mode), path, families)
-            })?;
-            disk.write_format(&options.path)
+            })
         };
         let opened = match open(DBRecoveryMode::AbsoluteConsistency) {
             Err(OpenError::Corrupt { .. }) => Self::open_unwritten(options, &lock)
@@ -96,14 +95,15 @@ impl Disk {
                 .and_then(|()| open(DBRecoveryMode::TolerateCorruptedTailRecords)),
             opened => opened.and_then(|disk| disk.check_witness(options, &witnessed).map(|()| disk)),
         };
-        match opened {
+        let disk = match opened {
             Err(OpenError::Corrupt { .. } | OpenError::Lost { .. }) if options.accept_loss => {
                 let disk = open(DBRecoveryMode::PointInTime)?;
                 disk.bump(witnessed.ok().flatten()).map_err(|error| refuse(&options.path, error))?;
-                Ok(disk)
+                disk
             }
-            opened => opened,
-        }
+            opened => opened?,
+        };
+        disk.write_format(&options.path)
     }
 
     /// Opens a database that is there without writing anything: what is in its write-ahead log is read into memory. Every
@@ -152,10 +152,10 @@ impl Disk {
     }
 
     /// Forgets the history, and goes on with revisions that were never handed out.
-    fn bump(&self, witnessed: Option<Revision>) -> Result<()> {
+    pub(crate) fn bump(&self, witnessed: Option<Revision>) -> Result<()> {
         let found = self.newest()?;
         let to = found.max(witnessed.unwrap_or(0)).saturating_add(BUMP);
-        tracing::error!(found, durable = ?witnessed, next = to + 1, "the store was damaged: what was written last is lost");
+        tracing::error!(found, durable = ?witnessed, next = to + 1, "the store was damaged: its history is given up, and what could not be read");
         self.compact(to)
     }
 

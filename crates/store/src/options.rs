@@ -38,8 +38,8 @@ pub struct Options {
     /// Size of the file that takes up space to be given back when the disk is full, at most a sixteenth of the file system;
     /// 0 for none. It is made once there are 64 MiB beyond it, or a quarter of a small file system. Without, objects cannot be deleted on a full disk, and the store cannot be opened.
     pub ballast: u64,
-    /// Whether a store that is damaged at its end is opened without what is lost. Its history is forgotten then, so that watchers
-    /// begin anew, and no revision is handed out again.
+    /// Whether a store whose end or whose history is damaged is opened without what is lost. Its history is forgotten then, so
+    /// that watchers begin anew, and no revision is handed out again.
     pub accept_loss: bool,
     /// What changes values on their way to the disk and back; without, they are written as they are.
     pub transformer: Option<Arc<dyn Transformer>>,
@@ -69,7 +69,7 @@ impl Options {
     }
 }
 
-/// Why a store did not open. Each is one line that says what to do; nothing was changed on disk.
+/// Why a store did not open. Each is one line that says what to do; all that could be read is still there.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
@@ -89,7 +89,7 @@ pub enum OpenError {
         detail: String,
     },
     /// It ends before a revision that was durable.
-    #[error("the store in {} is damaged (revision {durable} was written, but the write-ahead log can be read up to {found} only): restore the directory from a copy, or go on without what is lost: coracle start --accept-data-loss", path.display())]
+    #[error("the store in {} is damaged (revision {durable} was written, but the write-ahead log can be read up to {found} only), or a copy made while it ran: restore the directory from a copy, or go on without what is lost: coracle start --accept-data-loss", path.display())]
     Lost {
         /// The directory.
         path: PathBuf,

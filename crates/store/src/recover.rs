@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::disk::{Disk, Result, damaged};
+use crate::disk::{BUMP, Disk, Result, damaged};
 use crate::history;
 use crate::index::Index;
 use crate::record::ObjectRecord;
 use crate::stage::Staged;
 use crate::state::{Published, ResourceState, Shared};
 use crate::transformer::{Decoder, Stored};
-use crate::{Entry, Event, EventKind, Key, Options, Revision};
+use crate::{Entry, Event, EventKind, Key, Options, Revision, witness};
 
 /// What was found on disk.
 pub(crate) struct Recovered {
@@ -45,6 +45,13 @@ pub(crate) fn recover(disk: &Disk, options: &Options, decoder: &Decoder) -> Resu
         staged: Staged::new(indexes),
         log_end,
     })
+}
+
+/// As [`recover`], where the history is damaged: it is given up, if the objects are whole without it.
+pub(crate) fn without_history(disk: &Disk, options: &Options, decoder: &Decoder) -> Result<Recovered> {
+    read_objects(disk, decoder, disk.newest()?.saturating_add(BUMP))?;
+    disk.bump(witness::read(&options.path).ok().flatten())?;
+    recover(disk, options, decoder)
 }
 
 /// What the database holds after it was opened again under a store that has been in use.

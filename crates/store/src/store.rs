@@ -11,7 +11,7 @@ use crate::ballast::{Ballast, says_full};
 use crate::disk::{Disk, DiskError, refuse};
 use crate::health::Health;
 use crate::history::{self, Compacted, HistoryError};
-use crate::recover::{Recovered, recover};
+use crate::recover::{Recovered, recover, without_history};
 use crate::state::Shared;
 use crate::transformer::Decoder;
 use crate::writer::{self, Request, Writer};
@@ -56,8 +56,11 @@ impl Store {
         if !options.fsync {
             tracing::warn!("the store does not sync: a crash of the machine loses commits");
         }
-        let Recovered { published, staged, log_end } =
-            recover(&disk, &options, &decoder).map_err(|error| refuse(&path, error))?;
+        let recovered = match recover(&disk, &options, &decoder) {
+            Err(DiskError::Corrupt(_)) if options.accept_loss => without_history(&disk, &options, &decoder),
+            recovered => recovered,
+        };
+        let Recovered { published, staged, log_end } = recovered.map_err(|error| refuse(&path, error))?;
         let revision = published.revision;
         tracing::debug!(revision, horizon = published.horizon, "opened the store");
 

@@ -280,6 +280,25 @@ async fn what_is_lost_is_given_up_on_request_and_its_revisions_are_not_used_agai
 }
 
 #[tokio::test]
+async fn a_history_that_disagrees_with_the_objects_is_given_up_on_request() {
+    let dir = filled().await;
+    tamper(dir.path(), |db| {
+        let log = db.cf_handle("log").unwrap();
+        db.delete_cf(log, crate::record::log_key(198, 0)).unwrap();
+    });
+    let error = refusal(dir.path());
+    assert!(matches!(error, OpenError::Corrupt { .. }), "{error:?}");
+    let options = Options { accept_loss: true, ..Options::new(dir.path()) };
+    let store = Store::open(options, attributes_of).unwrap();
+    let revision = store.revision();
+    assert!(revision > 1_000_000, "{revision}");
+    assert_eq!(store.snapshot(PODS).len(), 200);
+    assert_eq!(store.commit(put("x", "w")).await.unwrap().revision, revision + 1);
+    store.close().await;
+    assert_eq!(reopen(dir.path()).snapshot(PODS).len(), 201);
+}
+
+#[tokio::test]
 async fn an_unreadable_witness() {
     let dir = filled().await;
     fs::write(dir.path().join(WITNESS), [7; 5000]).unwrap();
