@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use rocksdb::properties::BACKGROUND_ERRORS;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
     DBCompressionType, DBRawIterator, DBRecoveryMode, ErrorKind, LogLevel, ReadOptions, WriteBatch, WriteOptions,
@@ -274,10 +275,16 @@ impl Disk {
         for family in families {
             self.db.flush_cf(family)?;
         }
+        // A compaction does not say itself that it failed.
+        let failures = || self.db.property_int_value(BACKGROUND_ERRORS);
+        let before = failures()?;
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         for family in families {
             self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
+        }
+        if failures()? != before {
+            return Err(DiskError::Io("the tables of the store cannot be written again".to_owned()));
         }
         Ok(())
     }

@@ -79,6 +79,15 @@ pub(crate) fn run(shared: &Shared, writer: &Mutex<Option<Writer>>, woken: &Recei
     }
 }
 
+/// Wakes this work where a write failed that was not the writer's.
+pub(crate) fn wake_if_failed(shared: &Shared, writer: &Mutex<Option<Writer>>) {
+    if shared.health.get().is_read_only()
+        && let Ok(Some(writer)) = writer.lock().as_deref()
+    {
+        writer.wake_maintenance();
+    }
+}
+
 /// The newest revision at a moment: what is in memory of events up to it grows old from then on.
 struct Seen {
     revision: Revision,

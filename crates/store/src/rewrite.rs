@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::Key;
 use crate::disk::{Disk, DiskError, Result, damaged};
+use crate::health::Health;
 use crate::history;
+use crate::maintain;
 use crate::record::{LogRecord, ObjectRecord};
 use crate::state::Shared;
 use crate::transformer::Transformer;
@@ -31,20 +33,16 @@ pub(crate) fn rewrite(shared: &Shared, writer: &Mutex<Option<Writer>>) -> Result
         with_disk(shared, Disk::purge)?;
         Ok(objects)
     });
-    if shared.health.get().is_read_only()
-        && let Ok(Some(writer)) = writer.lock().as_deref()
-    {
-        writer.wake_maintenance();
-    }
+    maintain::wake_if_failed(shared, writer);
     done
 }
 
-/// Nothing may be written before a database that failed was opened again.
+/// Nothing may be written before a database that failed was opened again, and the reserve of a full disk is for others.
 fn with_disk<T>(shared: &Shared, work: impl FnOnce(&Disk) -> Result<T>) -> Result<T> {
     let guard = shared.disk();
     let disk = guard.as_ref().ok_or_else(|| DiskError::Io("the store is closed".to_owned()))?;
-    if shared.health.get().is_read_only() {
-        return Err(DiskError::Io("the store cannot write just now".to_owned()));
+    if let Health::DiskFull(why) | Health::ReadOnly(why) = shared.health.get() {
+        return Err(DiskError::Io(format!("the store cannot write just now ({why})")));
     }
     let done = work(disk);
     if let Err(DiskError::Io(why)) = &done {

@@ -271,8 +271,13 @@ impl Store {
         &self,
         work: impl FnOnce(&Shared) -> Result<Revision, DiskError> + Send + 'static,
     ) -> Result<Revision, HistoryError> {
-        let shared = Arc::clone(&self.0.shared);
-        let done = task::spawn_blocking(move || work(&shared)).await;
+        let (shared, writer) = (Arc::clone(&self.0.shared), Arc::clone(&self.0.writer));
+        let done = task::spawn_blocking(move || {
+            let done = work(&shared);
+            maintain::wake_if_failed(&shared, &writer);
+            done
+        })
+        .await;
         Ok(done.map_err(|error| HistoryError::Io(Arc::from(error.to_string())))??)
     }
 

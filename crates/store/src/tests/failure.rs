@@ -279,6 +279,9 @@ async fn values_are_written_again_once_the_disk_takes_them() {
         store.commit(put_in(NODES, &format!("n{n}"), "y", Precondition::Any)).await.unwrap();
     }
     letter.0.store(b'B', SeqCst);
+    store.shared().health.set(Health::DiskFull("no space".into()));
+    assert!(store.rewrite().await.is_err(), "the reserve is for deletes");
+    store.shared().health.set(Health::Healthy);
     set(&store, NOT_WRITTEN);
     assert!(store.rewrite().await.is_err());
     healthy(&store).await;
