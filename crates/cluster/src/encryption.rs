@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::encryption::{Encryption, EncryptionConfiguration, Rotation};
 use apiserver::{AggregatedApi, AggregatedResource, AggregatedService};
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, header};
 use machinery::Verb;
 use machinery::gvk::GroupResource;
-use machinery::status::ApiError;
+use machinery::status::{ApiError, Reason};
 use serde_json::{Value, json};
 use store::Store;
 
@@ -23,6 +24,8 @@ use crate::profile::{Profile, write_private};
 const GROUP: &str = "encryption.coracle.dev";
 const VERSION: &str = "v1";
 const RESOURCE: &str = "keyrotations";
+/// How long a request waits for a rotation to end: less than a request may take.
+const ROTATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What encrypts the store of a profile: the configuration that was given for it, or else a key of its own.
 pub(crate) fn open(profile: &Profile) -> Result<Arc<Encryption>, Error> {
@@ -140,16 +143,41 @@ impl KeyRotations {
         if request.uri().query().is_some_and(|query| query.contains("dryRun")) {
             return Err(ApiError::bad_request("dryRun is not supported for keyrotations: a key is exchanged or not"));
         }
-        let Rotation { key, objects } =
-            self.encryption.rotate(&self.store).await.map_err(|error| ApiError::internal(error.to_string()))?;
-        tracing::info!(?key, objects, "encrypted everything again");
-        if let Err(error) = forget_previous(&self.profile) {
-            tracing::warn!(%error, "an earlier configuration of encryption cannot be removed");
-        }
+        // Whether or not somebody waits for it: half of it leaves the old key where it is.
+        let rotation = tokio::spawn(rotate(self.profile.clone(), self.store.clone(), Arc::clone(&self.encryption)));
+        let status = match tokio::time::timeout(ROTATION_TIMEOUT, rotation).await {
+            Err(_) => json!({ "underWay": true }),
+            Ok(ended) => {
+                let Rotation { key, objects } = ended.map_err(ApiError::internal)?.map_err(refusal)?;
+                json!({ "key": key, "objects": objects })
+            }
+        };
         Ok(json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "KeyRotation", "metadata": {},
-            "status": { "key": key, "objects": objects },
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "KeyRotation", "metadata": {}, "status": status,
         }))
+    }
+}
+
+/// Encrypts everything again, and removes what is not needed for that any more.
+async fn rotate(profile: Profile, store: Store, encryption: Arc<Encryption>) -> Result<Rotation, ::encryption::Error> {
+    let rotation = encryption.rotate(&store).await;
+    match &rotation {
+        Ok(Rotation { key, objects }) => {
+            tracing::info!(?key, objects, "encrypted everything again");
+            if let Err(error) = forget_previous(&profile) {
+                tracing::warn!(%error, "an earlier configuration of encryption cannot be removed");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "not everything was encrypted again"),
+    }
+    rotation
+}
+
+/// Why no rotation was made, for whoever asked for one.
+fn refusal(error: ::encryption::Error) -> ApiError {
+    match error {
+        ::encryption::Error::UnderWay => ApiError::new(409, Reason::Conflict, error.to_string()),
+        _ => ApiError::internal(error),
     }
 }
 

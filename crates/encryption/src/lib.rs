@@ -52,6 +52,9 @@ pub enum Error {
     /// Values cannot be written again.
     #[error("cannot encrypt everything with the new key: {0}; nothing is lost, try again")]
     Rewrite(#[from] HistoryError),
+    /// Values are being written again just now.
+    #[error("everything is being encrypted again already; that goes on by itself")]
+    UnderWay,
     /// The system has no random numbers.
     #[error("cannot make a key: the system has no random numbers")]
     Random,
@@ -143,9 +146,9 @@ impl Encryption {
     /// the process ends in between, both are known to the next one, whose rotation completes this one.
     ///
     /// # Errors
-    /// When a file or the store cannot be written. Everything can still be read then.
+    /// When a file or the store cannot be written, or another call has not ended yet. Everything can still be read then.
     pub async fn rotate(&self, store: &Store) -> Result<Rotation, Error> {
-        let _one = self.rotating.lock().await;
+        let _one = self.rotating.try_lock().map_err(|_| Error::UnderWay)?;
         let Some(local) = &self.local else {
             return Ok(Rotation { key: None, objects: store.rewrite().await? });
         };

@@ -299,6 +299,17 @@ async fn no_secret_is_written_before_its_key_is() {
     assert!(keys.exists());
 }
 
+#[tokio::test]
+async fn one_rotation_goes_on_at_a_time() {
+    let home = Home::new();
+    let (store, encryption) = home.open();
+    store.commit(put(secret("a"), "hunter2")).await.unwrap();
+    let (first, second) = tokio::join!(encryption.rotate(&store), encryption.rotate(&store));
+    assert_eq!(first.unwrap(), Rotation { key: Some("key2".to_owned()), objects: 1 });
+    assert!(matches!(second, Err(Error::UnderWay)), "{second:?}");
+    assert_eq!(encryption.rotate(&store).await.unwrap().key.as_deref(), Some("key3"));
+}
+
 #[test]
 fn keys_are_never_made_where_some_should_be() {
     let home = Home::new();

@@ -25,11 +25,15 @@ pub(crate) fn run(profile: &Profile, command: &SecretsCommand) -> Result<ExitCod
 }
 
 fn text(status: &Value) -> String {
+    if status["underWay"] == true {
+        return "Everything is being encrypted again. That goes on by itself; its end is noted in: coracle logs"
+            .to_owned();
+    }
     let objects = status["objects"].as_u64().unwrap_or(0);
     match status["key"].as_str() {
         Some(key) => format!("{objects} objects are now encrypted with the new key {key}; the old key is gone."),
         None => format!(
-            "{objects} objects are now encrypted as the given EncryptionConfiguration says. Keys that it names second are not needed any more."
+            "{objects} objects are now encrypted as the given EncryptionConfiguration says. Other keys than its first ones are not needed any more, nor is encryption-key.yaml."
         ),
     }
 }
@@ -44,6 +48,7 @@ mod tests {
     fn whose_key_it_is_makes_a_difference() {
         let local = text(&json!({ "key": "key2", "objects": 7 }));
         assert_eq!(local, "7 objects are now encrypted with the new key key2; the old key is gone.");
+        assert!(text(&json!({ "underWay": true })).starts_with("Everything is being encrypted"));
         assert!(text(&json!({ "key": null, "objects": 0 })).starts_with("0 objects are now encrypted as the given"));
     }
 }
