@@ -16,11 +16,13 @@
 //! The machine is shared with the programs of its user, so some rules differ from upstream's:
 //!
 //! - A disk is under pressure below 1 GiB, not below a tenth or a seventh: a laptop's disk is often that full, and has tens
-//!   of gigabytes left then. The fuller it is the more often it is looked at, as if a pod wrote 1 GiB each second.
+//!   of gigabytes left then. The fuller it is the more often it is looked at, at most once a second.
 //! - A pod is evicted only where pods can end the pressure ([`rank::choose`]): when all that could go use less than what is
 //!   missing, others have taken it. Then none goes, and new ones are kept away by the node's condition.
-//! - When the memory that an eviction gave back has gone to others, no further pod is evicted for memory for as long as the
-//!   condition lasts ([`rank::HoldOff`]).
+//! - When what an eviction gave back has gone to others, no further pod is evicted for want of the same for as long as that
+//!   lasts ([`rank::HoldOff`]); of a disk and of processes one is, when it is the other pods that have taken it.
+//! - When nothing could be done, pods are not counted again for a minute, unless much less is left by then
+//!   ([`rank::Futile`]).
 //! - Images of the user are never removed ([`crate::image_gc`]).
 
 pub(crate) mod limits;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::rank::{HoldOff, choose};
-use super::signals::{self, History, Met};
+use super::rank::{Futile, HoldOff, choose, total};
+use super::signals::{self, History, Met, Signal};
 use super::{limits, usage};
 use crate::image_gc::ImageGc;
 use crate::measures::Measurement;
@@ -32,6 +32,7 @@ pub(crate) async fn run(shared: Arc<Shared>, pods: Arc<Pods>, cancel: Cancellati
         pods: Arc::clone(&pods),
         history: History::default(),
         hold_off: HoldOff::default(),
+        futile: Futile::default(),
         reported: BTreeMap::new(),
     };
     tokio::select! {
@@ -62,6 +63,7 @@ struct Manager {
     images: ImageGc,
     history: History,
     hold_off: HoldOff,
+    futile: Futile,
     /// By resource that people were told of: whether also that no pod can help.
     reported: BTreeMap<&'static str, bool>,
 }
@@ -123,17 +125,22 @@ impl Manager {
             }
         }
         let pause = self.shared.config.eviction_pressure_transition_period;
-        if !self.hold_off.allows(met, Instant::now(), pause) {
+        if self.futile.is(met, Instant::now()) {
+            self.hold_off.lasts(met, Instant::now(), pause);
             return self.report_futile(resource);
         }
         let pods = self.pods.views().into_iter().filter(is_active).collect();
         let usages = usage::of_pods(&self.shared, pods, met.signal, signals::has_image_fs(&found)).await;
-        let Some((pod, message)) = choose(usages, met) else {
+        let (now, used) = (Instant::now(), total(&usages));
+        let allowed = self.hold_off.allows(met, used, now, pause);
+        let Some((pod, message)) = choose(usages, met).filter(|_| allowed) else {
+            self.futile.note(met, now);
             return self.report_futile(resource);
         };
         self.pods.send(&pod.uid, Message::Fail(Failure::evicted(message)));
-        self.hold_off.evicted(met, pod.used);
-        self.await_end(&pod.uid).await;
+        self.futile.forget(met);
+        self.hold_off.evicted(met, pod.used, used.saturating_sub(pod.used), now);
+        self.await_end(&pod.uid, met.signal).await;
         true
     }
 
@@ -146,7 +153,7 @@ impl Manager {
                 self.pods.send(&pod.desired.identity.uid, Message::Reclaim);
             }
         }
-        let removed = self.images.collect_all(met.missing()).await;
+        let removed = !self.futile.is(met, Instant::now()) && self.images.collect_all(met.missing()).await;
         if has_dead {
             // Their layers are gone in a moment.
             tokio::time::sleep(CLEANUP_LOOK).await;
@@ -165,20 +172,23 @@ impl Manager {
         false
     }
 
-    async fn await_end(&self, uid: &str) {
+    async fn await_end(&self, uid: &str, signal: Signal) {
         let deadline = Instant::now() + CLEANUP;
-        while Instant::now() < deadline && self.pods.view(uid).is_some_and(|pod| is_alive(&pod)) {
+        while Instant::now() < deadline && self.pods.view(uid).is_some_and(|pod| is_alive(&pod, signal)) {
             tokio::time::sleep(CLEANUP_LOOK.min(self.shared.config.eviction_monitoring_period)).await;
         }
     }
 }
 
-/// Whether a pod runs, and nobody has asked for its end.
+/// Whether a pod is not being ended. That is not asked of the API, which may be unable to take a status while the disk is full.
 fn is_active(pod: &View) -> bool {
-    !pod.desired.deleting() && !pod.desired.ended() && pod.desired.spec().is_some()
+    !pod.ending && pod.desired.spec().is_some()
 }
 
-/// Whether something of a pod runs, or takes up what it used.
-fn is_alive(pod: &View) -> bool {
-    !pod.desired.ended() || pod.runtime.running().next().is_some()
+/// Whether something of an evicted pod runs, or takes up what it used.
+fn is_alive(pod: &View, signal: Signal) -> bool {
+    match signal.is_disk() {
+        true => !pod.ending || !pod.torn_down || pod.runtime.containers().next().is_some(),
+        false => !pod.ending || pod.runtime.running().next().is_some(),
+    }
 }

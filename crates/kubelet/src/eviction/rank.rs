@@ -1,6 +1,7 @@
 //! Which pod is evicted when the machine runs out of something, and whether that can help. Pure.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use machinery::quantity::Quantity;
@@ -43,11 +44,10 @@ pub(crate) struct PodUsage {
 ///
 /// None where all that may go use less than what is missing: others have taken it, and it would not come back.
 pub(crate) fn choose(mut pods: Vec<PodUsage>, met: Met) -> Option<(PodUsage, String)> {
-    pods.retain(|pod| pod.priority < CRITICAL && pod.used > 0);
-    let used: u64 = pods.iter().fold(0, |sum, pod| sum.saturating_add(pod.used));
-    if used < met.missing() {
+    if total(&pods) < met.missing() {
         return None;
     }
+    pods.retain(|pod| !is_critical(pod.priority) && pod.used > 0);
     let order = |pod: &PodUsage| {
         // Nobody asks for processes or inodes.
         let exceeds = met.signal != Signal::Pids && pod.used > pod.requested;
@@ -57,6 +57,12 @@ pub(crate) fn choose(mut pods: Vec<PodUsage>, met: Met) -> Option<(PodUsage, Str
     let pod = pods.into_iter().min_by_key(order)?;
     let message = message(&pod, met);
     Some((pod, message))
+}
+
+/// What all pods that may go use together.
+pub(crate) fn total(pods: &[PodUsage]) -> u64 {
+    let may_go = pods.iter().filter(|pod| !is_critical(pod.priority));
+    may_go.fold(0, |sum, pod| sum.saturating_add(pod.used))
 }
 
 /// Critical pods are admitted whatever the node is short of.
@@ -93,35 +99,92 @@ fn amount(signal: Signal, number: u64) -> Quantity {
     }
 }
 
-/// Whether evictions for want of memory do any good. On a machine that is shared, what a pod gives back can go to the
-/// programs of its user at once; then the next pod is left alone for a while.
+/// Whether evictions do any good. On a machine that is shared, what a pod gives back can go to the programs of its user at
+/// once; then the next pod is left alone.
 #[derive(Debug, Default)]
-pub(crate) struct HoldOff {
-    /// How much memory there should be after the last eviction, at least.
-    expected: Option<u64>,
-    until: Option<Instant>,
+pub(crate) struct HoldOff(BTreeMap<Signal, Eviction>);
+
+/// The last eviction for one signal.
+#[derive(Debug, Clone, Copy)]
+struct Eviction {
+    at: Instant,
+    /// How much was left before.
+    available: u64,
+    /// How much the pod used.
+    used: u64,
+    /// How much the others used, of those that may go.
+    others: u64,
+    /// Until when no further pod goes, once what it gave back was found to be gone.
+    held_until: Option<Instant>,
 }
 
 impl HoldOff {
-    /// Notes that a pod was evicted for `met` that used so much.
-    pub(crate) fn evicted(&mut self, met: Met, used: u64) {
-        if met.signal == Signal::Memory {
-            // Half of it: the pods that stay go on working.
-            self.expected = Some(met.available.saturating_add(used / 2));
-        }
+    /// Notes that a pod was evicted for `met` that used so much, and how much the others use.
+    pub(crate) fn evicted(&mut self, met: Met, used: u64, others: u64, now: Instant) {
+        let eviction = Eviction { at: now, available: met.available, used, others, held_until: None };
+        self.0.insert(met.signal, eviction);
     }
 
-    /// Whether a further pod may be evicted for `met`.
-    pub(crate) fn allows(&mut self, met: Met, now: Instant, pause: Duration) -> bool {
-        if met.signal != Signal::Memory {
+    /// Whether a further pod may be evicted for `met`, now that those that may go use `used` together. The answer stays no
+    /// until the condition has been away for `pause`. A disk does not come back by itself, nor do processes: of these a
+    /// further pod goes when pods themselves have taken what the last one gave back.
+    pub(crate) fn allows(&mut self, met: Met, used: u64, now: Instant, pause: Duration) -> bool {
+        let Some(last) = self.0.get_mut(&met.signal) else { return true };
+        let is_over = match last.held_until {
+            Some(until) => until <= now,
+            None => now.saturating_duration_since(last.at) >= pause,
+        };
+        let lost = last.available.saturating_add(last.used).saturating_sub(met.available);
+        // Half of it is enough: the pods that stay go on working.
+        let came_back = last.held_until.is_none() && lost <= last.used / 2;
+        if is_over || came_back {
+            self.0.remove(&met.signal);
             return true;
         }
-        if let Some(expected) = self.expected.take()
-            && met.available < expected
-        {
-            self.until = Some(now + pause);
+        let grown = used.saturating_sub(last.others);
+        if met.signal != Signal::Memory && grown >= lost / 2 {
+            return true;
         }
-        self.until.is_none_or(|until| until <= now)
+        last.held_until = Some(now + pause);
+        false
+    }
+
+    /// Notes that `met` lasts, without asking whether a pod may go.
+    pub(crate) fn lasts(&mut self, met: Met, now: Instant, pause: Duration) {
+        if let Some(until) = self.0.get_mut(&met.signal).and_then(|last| last.held_until.as_mut()) {
+            *until = now + pause;
+        }
+    }
+}
+
+/// For so long nothing is tried again that was of no use, unless much less is left by then.
+const FUTILE: Duration = Duration::from_secs(60);
+/// So many bytes are much; of inodes and processes a sixteenth of the threshold is.
+const MUCH: u64 = 64 << 20;
+
+/// When neither images nor pods could give anything back, and how much was left then: to count what all pods use costs the
+/// machine much, so that is not done every second for as long as others take what is missing.
+#[derive(Debug, Default)]
+pub(crate) struct Futile(BTreeMap<Signal, (Instant, u64)>);
+
+impl Futile {
+    /// Notes that nothing could be done about `met`.
+    pub(crate) fn note(&mut self, met: Met, now: Instant) {
+        self.0.insert(met.signal, (now, met.available));
+    }
+
+    /// Notes that something could be done about `met`.
+    pub(crate) fn forget(&mut self, met: Met) {
+        self.0.remove(&met.signal);
+    }
+
+    /// Whether it is of no use to try again.
+    pub(crate) fn is(&self, met: Met, now: Instant) -> bool {
+        let counts = met.signal == Signal::Pids || met.signal.is_inodes();
+        let much = if counts { met.threshold / 16 } else { MUCH };
+        self.0.get(&met.signal).is_some_and(|(at, available)| {
+            now.saturating_duration_since(*at) < FUTILE && met.available.saturating_add(much) >= *available
+        })
     }
 }
 
@@ -191,15 +254,47 @@ mod tests {
     fn evictions_end_where_others_take_what_they_give_back() {
         let (mut hold_off, now, pause) = (HoldOff::default(), Instant::now(), Duration::from_secs(300));
         let memory = |available| met(Signal::Memory, 100 * MI, available);
-        assert!(hold_off.allows(memory(50 * MI), now, pause));
-        hold_off.evicted(memory(50 * MI), 60 * MI);
+        assert!(hold_off.allows(memory(50 * MI), 0, now, pause));
+        hold_off.evicted(memory(50 * MI), 60 * MI, 0, now);
         // It came back for the most part, and is still too little.
-        assert!(hold_off.allows(memory(90 * MI), now, pause));
-        hold_off.evicted(memory(90 * MI), 60 * MI);
-        assert!(!hold_off.allows(memory(70 * MI), now, pause));
-        assert!(!hold_off.allows(memory(70 * MI), now + pause / 2, pause));
-        // A disk does not come back by itself.
-        assert!(hold_off.allows(met(Signal::NodeFs, 2, 1), now, pause));
-        assert!(hold_off.allows(memory(70 * MI), now + pause, pause));
+        assert!(hold_off.allows(memory(90 * MI), 0, now, pause));
+        hold_off.evicted(memory(90 * MI), 60 * MI, 0, now);
+        // No pod goes for as long as that lasts.
+        for half in 0..10 {
+            assert!(!hold_off.allows(memory(70 * MI), 500 * MI, now + pause / 2 * half, pause), "{half}");
+        }
+        hold_off.lasts(memory(70 * MI), now + pause * 5, pause);
+        assert!(!hold_off.allows(memory(70 * MI), 0, now + pause * 6 - Duration::from_secs(1), pause));
+        assert!(hold_off.allows(memory(70 * MI), 0, now + pause * 7, pause));
+        // What became of an eviction long ago says nothing.
+        hold_off.evicted(memory(70 * MI), 60 * MI, 0, now);
+        assert!(hold_off.allows(memory(70 * MI), 0, now + pause, pause));
+    }
+
+    #[test]
+    fn a_second_greedy_pod_is_met_where_others_are_not_to_blame() {
+        let (now, pause) = (Instant::now(), Duration::from_secs(300));
+        for signal in [Signal::NodeFs, Signal::ImageFsInodes, Signal::Pids] {
+            let (mut hold_off, left) = (HoldOff::default(), met(signal, 1_000, 900));
+            hold_off.evicted(left, 400, 1_000, now);
+            // Its 400 are gone, and the other pods use what they used.
+            assert!(!hold_off.allows(left, 1_000, now, pause), "{signal:?}");
+            assert!(!hold_off.allows(left, 1_199, now + pause / 2, pause), "{signal:?}");
+            assert!(hold_off.allows(left, 1_200, now + pause / 2, pause), "{signal:?}");
+            // Each signal is judged by itself.
+            assert!(hold_off.allows(met(Signal::NodeFsInodes, 2, 1), 0, now, pause));
+        }
+    }
+
+    #[test]
+    fn what_was_of_no_use_is_not_tried_again_at_once() {
+        let (mut futile, now) = (Futile::default(), Instant::now());
+        let disk = |available: u64| met(Signal::NodeFs, 1_000 * MI, available * MI);
+        assert!(!futile.is(disk(500), now));
+        futile.note(disk(500), now);
+        assert!(futile.is(disk(900), now) && futile.is(disk(436), now) && !futile.is(disk(435), now));
+        assert!(!futile.is(met(Signal::Memory, 2, 1), now) && !futile.is(disk(500), now + FUTILE));
+        futile.note(met(Signal::Pids, 1_600, 700), now);
+        assert!(futile.is(met(Signal::Pids, 1_600, 600), now) && !futile.is(met(Signal::Pids, 1_600, 599), now));
     }
 }

@@ -117,7 +117,9 @@ pub(crate) fn met(thresholds: &Thresholds, found: &Measurement) -> Vec<Met> {
 }
 
 /// How long to wait before the machine is looked at again (upstream: `evictionMonitoringPeriod` in
-/// `pkg/kubelet/kubelet.go`). A disk is looked at as often as a pod could fill it: 1 GiB takes about a second.
+/// `pkg/kubelet/kubelet.go`). A disk is looked at the more often the less is left, at most once a second: a
+/// fast disk takes several GiB in that time, and space that is only allocated goes at once, so this can be too late. Then
+/// the store refuses writes, and evictions make room for it.
 pub(crate) fn pause(longest: Duration, thresholds: &Thresholds, found: &Measurement) -> Duration {
     let left = [found.node_fs, found.image_fs].into_iter().flatten().map(|disk| disk.bytes.available).min();
     let seconds = left.map_or(u64::MAX, |left| left.saturating_sub(thresholds.disk_available) >> 30);

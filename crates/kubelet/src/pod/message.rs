@@ -101,4 +101,8 @@ pub(crate) struct View {
     pub(crate) runtime: Arc<Observed>,
     /// Its status, as computed last.
     pub(crate) status: Arc<PodStatus>,
+    /// Whether it is being ended, or has ended, whatever the API knows of it.
+    pub(crate) ending: bool,
+    /// Whether its volumes have been taken away.
+    pub(crate) torn_down: bool,
 }

@@ -220,7 +220,7 @@ pub(crate) fn deadline_exceeded(inputs: Inputs<'_>) -> bool {
 }
 
 /// Whether all containers have ended and none is to be started again.
-fn has_completed(inputs: Inputs<'_>) -> bool {
+pub(crate) fn has_completed(inputs: Inputs<'_>) -> bool {
     if initialization(inputs) == Initialization::Failed {
         return true;
     }

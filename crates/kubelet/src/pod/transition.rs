@@ -10,7 +10,7 @@ use runtime::ContainerState;
 
 use super::message::Message;
 use super::operations::{NotStarted, OperationOutcome, Resized};
-use super::plan::{Action, Stage};
+use super::plan::{Action, Inputs, Stage, has_completed};
 use super::resize::Unfinished;
 use super::state::{PodState, StatusWrite, Stopping};
 use super::status;
@@ -108,7 +108,7 @@ impl StateMachine {
                 state.runtime = observed;
                 restore_probe_results(state);
             }
-            Event::Message(message) => return handle_message(state, message),
+            Event::Message(message) => return handle_message(state, message, now),
             Event::Observed(observed) => observe(state, observed),
             Event::TerminationMessage { id, message } => {
                 state.termination_messages.insert(id, message);
@@ -183,7 +183,7 @@ fn restore_probe_results(state: &mut PodState) {
     }
 }
 
-fn handle_message(state: &mut PodState, message: Message) -> Option<Effect> {
+fn handle_message(state: &mut PodState, message: Message, now: Timestamp) -> Option<Effect> {
     match message {
         Message::Updated(pod, _) => return set_desired(state, pod),
         Message::Gone(_) => {
@@ -194,7 +194,7 @@ fn handle_message(state: &mut PodState, message: Message) -> Option<Effect> {
         // The runtime's state is read before every plan.
         Message::Runtime => {}
         Message::Objects(_) => state.inputs_changed(),
-        Message::Fail(failure) => return fail(state, failure),
+        Message::Fail(failure) => return fail(state, failure, now),
         Message::Reclaim => {
             let dead = state.runtime.dead(state.desired.ended()).map(|container| container.id.clone());
             state.reclaimed = dead.collect();
@@ -209,9 +209,11 @@ fn handle_message(state: &mut PodState, message: Message) -> Option<Effect> {
     None
 }
 
-/// Notes that the node has failed the pod. One that has ended, or is being deleted, is left to its end.
-fn fail(state: &mut PodState, failure: Failure) -> Option<Effect> {
-    if state.failure.is_some() || state.desired.ended() || state.desired.deleting() {
+/// Notes that the node has failed the pod. One that has ended, or is being deleted, is left to its end; so is one that has
+/// completed, though the API may not know it yet.
+fn fail(state: &mut PodState, failure: Failure, now: Timestamp) -> Option<Effect> {
+    let is_over = state.failure.is_some() || state.desired.ended() || state.desired.deleting();
+    if is_over || has_completed(Inputs::new(state, now)) {
         return None;
     }
     let (reason, message) = (failure.reason, failure.message.clone());

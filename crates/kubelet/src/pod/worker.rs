@@ -311,5 +311,11 @@ impl Worker {
 }
 
 fn view_of(state: &StateMachine) -> View {
-    View { desired: Arc::clone(&state.desired), runtime: Arc::clone(&state.runtime), status: Arc::clone(&state.status) }
+    View {
+        desired: Arc::clone(&state.desired),
+        runtime: Arc::clone(&state.runtime),
+        status: Arc::clone(&state.status),
+        ending: plan::stage(Inputs::new(state, Timestamp::now())) != Stage::Syncing,
+        torn_down: state.torn_down.is_done(),
+    }
 }

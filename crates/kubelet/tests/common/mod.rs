@@ -39,6 +39,8 @@ struct State {
     objects: BTreeMap<String, Value>,
     revision: u64,
     writes: Vec<String>,
+    /// Whether it takes no status of pods, as one whose disk is full.
+    is_full: bool,
 }
 
 /// What a path means.
@@ -114,6 +116,11 @@ impl Api {
             object["metadata"]["resourceVersion"] = json!(state.revision.to_string());
             let _ = self.shared.changes.send(("DELETED", resource.to_owned(), object));
         }
+    }
+
+    /// Fills the disk, or frees it: no status of a pod is taken while it is full.
+    pub(crate) fn set_full(&self, is_full: bool) {
+        self.shared.state.lock().unwrap().is_full = is_full;
     }
 
     /// Lets everybody wait who asks for an object of this resource.
@@ -230,6 +237,10 @@ impl Api {
             (Method::PATCH, Some(name)) => {
                 let subresource = target.subresource.clone().unwrap_or_default();
                 self.note(&format!("patch {}/{name} {subresource}", target.resource));
+                let is_status = target.resource == "pods" && subresource == "status";
+                if is_status && self.shared.state.lock().unwrap().is_full {
+                    return answer(StatusCode::INSUFFICIENT_STORAGE, &failure(507, "InsufficientStorage"));
+                }
                 let Some(mut object) = self.get(&target.resource, &target.namespace, name) else {
                     return missing();
                 };

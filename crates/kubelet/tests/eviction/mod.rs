@@ -6,7 +6,7 @@ use coracle_kubelet::{Amount, FileSystem, Measurement};
 use runtime::{DiskUsage, Image};
 use serde_json::{Value, json};
 
-use crate::{Node, condition, one};
+use crate::{Node, condition, one, state};
 
 const MI: u64 = 1 << 20;
 const GI: u64 = 1 << 30;
@@ -149,13 +149,39 @@ async fn a_full_disk() {
     assert!(!node.runtime.calls().iter().any(|call| call.starts_with("remove image")), "{:?}", node.runtime.calls());
     let layer = DiskUsage { writable_layer_bytes: 2 * GI, ..DiskUsage::default() };
     node.runtime.set_usage("web", "a", 0, layer);
-    let message = "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 1023Mi. Container a \
+    // Pods that could not help are counted again once much less is left.
+    node.machine.set(disk(GI - 100 * MI));
+    let message = "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 924Mi. Container a \
                    was using 2Gi, request is 0, has larger consumption of ephemeral-storage. ";
     node.until_failed("web", "Evicted", message).await;
     node.machine.set(disk(8 * GI));
     node.until_node("DiskPressure", "False").await;
     node.create("later", one());
     node.until_ready("later").await;
+}
+
+/// The store takes no status on a disk that a pod has filled, so the disk is freed without.
+#[tokio::test]
+async fn a_pod_that_fills_the_disk_of_the_store() {
+    let node = Node::start().await;
+    node.create("web", one());
+    node.until_ready("web").await;
+    let layer = DiskUsage { writable_layer_bytes: 2 * GI, ..DiskUsage::default() };
+    node.runtime.set_usage("web", "a", 0, layer);
+    node.api.set_full(true);
+    node.machine.set(disk(GI - MI));
+    while node.calls("remove web/a") == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(node.api.get("pods", "default", "web").unwrap()["status"]["phase"], "Running");
+    node.machine.set(disk(8 * GI));
+    node.api.set_full(false);
+    let message = "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 1023Mi. Container a \
+                   was using 2Gi, request is 0, has larger consumption of ephemeral-storage. ";
+    let pod = node.until_failed("web", "Evicted", message).await;
+    // How it ended is known though the container was gone when the API could be told.
+    let ended = &state(&pod, 0)["terminated"];
+    assert!(ended["exitCode"].is_number() && ended["reason"] != "ContainerStatusUnknown", "{pod:#}");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use super::*;
 use crate::pod::state::Stopping;
 use crate::pod::step::Step;
 use crate::testing::{World, at};
+use crate::types::failure::Failure;
 
 /// The plan in a few words: the stage, then what to do.
 fn words(world: &World) -> String {
@@ -395,6 +396,17 @@ fn orphans_are_ended_and_removed() {
     world.state.runtime = Arc::new(world.state.runtime.with_sandbox_stopped("s0"));
     world.state.torn_down = Step::Done(());
     check(&world, "Removing: remove-sandbox(s0)");
+}
+
+#[test]
+fn what_an_evicted_pod_used_comes_back_before_the_api_knows() {
+    let mut world = World::new(one());
+    world.sandbox(0, false).container("a", 0, "exited 137");
+    world.state.torn_down = Step::Done(());
+    world.state.failure = Some(Failure::rejected("Other", ""));
+    check(&world, "Terminated:");
+    world.state.failure = Some(Failure::evicted(String::new()));
+    check(&world, "Terminated: remove(a0)");
 }
 
 #[test]

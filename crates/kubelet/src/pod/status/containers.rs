@@ -79,7 +79,7 @@ fn never_made(
     known: Option<&ContainerStatus>,
 ) -> ContainerStatus {
     // What ended and was cleaned away stays as it was last seen; so does everything of a pod that has ended.
-    if let Some(known) = known {
+    if let Some(known) = seen_to_end(inputs, facts, desired).or(known) {
         let state = known.state.as_ref();
         let ended = state.and_then(|state| state.terminated.as_ref());
         let over = ended.is_some_and(|ended| !desired.restarts_after(ended.exit_code));
@@ -108,6 +108,15 @@ fn never_made(
         volume_mounts: volume_mounts(desired),
         ..ContainerStatus::default()
     }
+}
+
+/// The status of a container that has ended in a pod that ends, as computed before it was cleaned away: the API may not know.
+fn seen_to_end<'a>(inputs: Inputs<'a>, facts: Facts<'_>, desired: &DesiredContainer) -> Option<&'a ContainerStatus> {
+    let status = &inputs.state.status;
+    let apps = status.container_statuses.iter().chain(&status.init_container_statuses);
+    let mut all = apps.chain(&status.ephemeral_container_statuses).flatten();
+    let has_ended = |known: &ContainerStatus| known.state.as_ref().is_some_and(|state| state.terminated.is_some());
+    all.find(|known| known.name == desired.name() && facts.stage >= Stage::Terminating && has_ended(known))
 }
 
 /// A container that ran when the API was last told, and of which the runtime has no trace.
