@@ -1,5 +1,6 @@
 //! What a container takes of the disk: counted here where its folders are on this machine, else by the daemon.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -15,6 +16,12 @@ use crate::{CALL_TIMEOUT, Docker};
 /// How long a writable layer may be counted. What was found by then is the answer.
 const WALK: Duration = Duration::from_secs(30);
 
+/// What the daemon has counted is believed for so long.
+const BELIEVED: Duration = Duration::from_secs(60);
+
+/// By id of container: bytes of its writable layer as the daemon counted them, and when.
+pub(crate) type Counted = HashMap<String, (Instant, u64)>;
+
 /// Counts once. The daemon is asked to count only where this process cannot read the layer (it is another user's), or
 /// knows of no folder (the daemon keeps its images in containerd): it goes over the same files, but for as long as it likes.
 pub(crate) async fn read(docker: &Docker, id: &str) -> Result<DiskUsage, Error> {
@@ -28,10 +35,22 @@ pub(crate) async fn read(docker: &Docker, id: &str) -> Result<DiskUsage, Error> 
     if let Some(layer) = layer {
         return Ok(DiskUsage { writable_layer_bytes: layer.bytes, writable_layer_inodes: layer.inodes, log_bytes });
     }
+    let counted = docker.0.daemon.counted.lock().get(id).copied();
+    let bytes = match counted {
+        Some((at, bytes)) if at.elapsed() < BELIEVED => bytes,
+        _ => count(docker, id).await?,
+    };
+    Ok(DiskUsage { writable_layer_bytes: bytes, writable_layer_inodes: 0, log_bytes })
+}
+
+async fn count(docker: &Docker, id: &str) -> Result<u64, Error> {
     let options = InspectContainerOptionsBuilder::new().size(true).build();
     let sized = docker.call(CALL_TIMEOUT, docker.client().inspect_container(id, Some(options))).await?;
     let bytes = sized.size_rw.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
-    Ok(DiskUsage { writable_layer_bytes: bytes, writable_layer_inodes: 0, log_bytes })
+    let mut counted = docker.0.daemon.counted.lock();
+    counted.retain(|_, (at, _)| at.elapsed() < BELIEVED);
+    counted.insert(id.to_owned(), (Instant::now(), bytes));
+    Ok(bytes)
 }
 
 /// The folder of a container's writable layer, and its log file.

@@ -141,6 +141,8 @@ struct Daemon {
     network: Mutex<Option<Network>>,
     /// Further addresses of the bridge.
     node_addresses: Mutex<BTreeSet<Ipv4Addr>>,
+    /// What the daemon has counted of writable layers lately.
+    counted: Mutex<disk_usage::Counted>,
     /// The id of the container that changes the machine's network, while it runs.
     helper: tokio::sync::Mutex<Option<String>>,
 }
@@ -158,6 +160,7 @@ impl Docker {
             transport,
             negative_oom_score: OnceCell::new(),
             direct_networking: OnceCell::new(),
+            counted: Mutex::default(),
             network: Mutex::default(),
             node_addresses: Mutex::default(),
             helper: tokio::sync::Mutex::default(),

@@ -72,6 +72,10 @@ pub(crate) fn classify(method: &Method, path: &str) -> Option<(Lane, Option<Stri
         ("POST", ["containers", id, "kill" | "stop"]) | ("DELETE", ["containers", id]) => Some((Lane::End, change(id))),
         ("POST", ["networks" | "images", ..]) => Some((Lane::Start, None)),
         ("DELETE", _) => Some((Lane::End, None)),
+        // The daemon goes over all files of the container: one at a time, and never in the way of other inspections.
+        ("GET", ["containers", _, "json"]) if query.split('&').any(|pair| pair == "size=true") => {
+            Some((Lane::Query, Some("counting of files".to_owned())))
+        }
         // While a container's own lock is held for ever, each of these would be stuck, too.
         ("GET", ["containers", id, "json"]) => Some((Lane::Query, Some(format!("inspection {id}")))),
         ("POST", ["containers", id, "exec"]) => Some((Lane::Query, Some(format!("exec {id}")))),
@@ -255,6 +259,9 @@ mod tests {
         check(post.clone(), "/containers/c1/kill?signal=SIGTERM", Some((Lane::End, Some("container c1"))));
         check(delete.clone(), "/v1.41/containers/c1?force=true&v=true", Some((Lane::End, Some("container c1"))));
         check(get.clone(), "/v1.41/containers/c1/json", Some((Lane::Query, Some("inspection c1"))));
+        let counting = Some((Lane::Query, Some("counting of files")));
+        check(get.clone(), "/v1.41/containers/c1/json?size=true", counting);
+        check(get.clone(), "/v1.41/containers/c1/json?size=false", Some((Lane::Query, Some("inspection c1"))));
         check(post.clone(), "/v1.41/containers/c1/exec", Some((Lane::Query, Some("exec c1"))));
         check(get.clone(), "/v1.41/containers/json?all=true", Some((Lane::Query, None)));
         check(get.clone(), "/v1.41/containers/c1/stats?stream=false", Some((Lane::Query, None)));
