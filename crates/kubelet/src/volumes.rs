@@ -22,7 +22,7 @@ mod subpath;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume};
@@ -157,13 +157,7 @@ impl PodDirectory {
             _ => "projected",
         };
         let path = self.volume(kind, &volume.name);
-        let changed = atomic::write(&path, &payload?).map_err(text)?;
-        if changed {
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(text)?;
-            if let Some(group) = group {
-                group::give_to_group(&path, group, true).map_err(text)?;
-            }
-        }
+        atomic::write(&path, &payload?, group).map_err(text)?;
         Ok(Mounting { path, read_only: true, private: true })
     }
 
