@@ -23,6 +23,9 @@ use crate::shared::Shared;
 /// From so many hundredths of the disk on images are removed (upstream: `imageGCHighThresholdPercent`), until so many are
 /// used (`imageGCLowThresholdPercent`).
 const THRESHOLDS: (u64, u64) = (85, 80);
+/// Where so much is left the disk is not too full, however much is used: laptops' disks are large, and mostly used for other
+/// things.
+const PLENTY: u64 = 10 << 30;
 /// How often the disk is looked at for it (upstream: `ImageGCPeriod` in `pkg/kubelet/kubelet.go`).
 const PERIOD: Duration = Duration::from_secs(300);
 /// An image that was used so lately stays. A laptop's disk is often that full with other things, and a workload that is
@@ -120,7 +123,7 @@ impl ImageGc {
 
 /// How many bytes must be freed of a disk that is too full.
 fn amount_to_free(disk: Amount) -> u64 {
-    match disk.used_percent() >= THRESHOLDS.0 {
+    match disk.used_percent() >= THRESHOLDS.0 && disk.available < PLENTY {
         true => (disk.capacity / 100 * (100 - THRESHOLDS.1)).saturating_sub(disk.available),
         false => 0,
     }
@@ -152,6 +155,8 @@ mod tests {
         check(151, 0);
         check(150, 50);
         check(10, 190);
+        let large = |available: u64| amount_to_free(Amount { available: available << 30, capacity: 1_000 << 30 });
+        assert_eq!((large(10), large(9) > 0), (0, true));
     }
 
     #[test]

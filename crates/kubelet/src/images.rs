@@ -156,10 +156,13 @@ impl Images {
         }
         tell(Note::normal("Pulling", format!("Pulling image \"{name}\"")));
         let begun = Instant::now();
+        // What was here before is not this node's to remove, by whichever name; unless that is known it is left alone.
+        let here = self.runtime.images().await.ok();
         let error = match self.runtime.pull_image(name, auth).await {
             Ok(_) => match self.runtime.image(name).await {
                 Ok(Some(image)) => {
-                    self.pulled.note(before.as_ref(), &image).await;
+                    let was_here = here.is_none_or(|here| here.iter().any(|known| known.id == image.id));
+                    self.pulled.note(before.as_ref(), was_here, &image).await;
                     let (took, size) = (go_duration(begun.elapsed()), image.size);
                     let message = format!(
                         "Successfully pulled image \"{name}\" in {took} ({took} including waiting). Image size: {size} bytes."

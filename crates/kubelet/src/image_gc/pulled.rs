@@ -33,14 +33,21 @@ impl PulledImages {
         self.names.lock().is_empty()
     }
 
-    /// Notes an image after its pull; `before` is what had its name until then.
-    pub(crate) async fn note(&self, before: Option<&Image>, image: &Image) {
+    /// Notes an image after its pull; `before` is what had its name until then, and `was_here` whether it was here by another
+    /// name, or none.
+    pub(crate) async fn note(&self, before: Option<&Image>, was_here: bool, image: &Image) {
         // It was here.
         if before.is_some_and(|before| before.id == image.id) {
             return;
         }
         let changed = {
             let mut names = self.names.lock();
+            // Whoever has it by its digest, or had another image by this name, goes on using it.
+            if was_here && !names.contains_key(&image.id)
+                || before.is_some_and(|before| !names.contains_key(&before.id))
+            {
+                return;
+            }
             let known = names.get(&image.id).cloned().unwrap_or_default();
             let fresh: Vec<&String> = image.repo_tags.iter().filter(|tag| !known.contains(*tag)).collect();
             match fresh.as_slice() {
@@ -111,23 +118,31 @@ mod tests {
             assert_eq!(pulled.names_to_remove(image), expect, "{image:?}");
         };
         let (own, users) = (image("1", &["own:1"]), image("2", &["users:1"]));
-        pulled.note(None, &own).await;
+        pulled.note(None, false, &own).await;
         // A pull of what was here, and of what the user had under another name.
-        pulled.note(Some(&users), &users).await;
-        pulled.note(None, &image("3", &["built:1", "pulled:1"])).await;
-        pulled.note(Some(&users), &image("4", &["users:1"])).await;
-        pulled.note(None, &image("5", &[])).await;
+        pulled.note(Some(&users), true, &users).await;
+        pulled.note(None, true, &image("3", &["built:1", "pulled:1"])).await;
+        pulled.note(None, false, &image("6", &["built:1", "pulled:1"])).await;
+        // The user's name moves on, and the user's image that only has a digest gets a name.
+        pulled.note(Some(&users), false, &image("4", &["users:1"])).await;
+        pulled.note(None, true, &image("7", &["digest:1"])).await;
+        pulled.note(None, false, &image("5", &[])).await;
+        // So does a name of this node's own.
+        pulled.note(Some(&image("5", &["moving:1"])), false, &image("8", &["moving:1"])).await;
         let pulled = PulledImages::load(folder.path());
         check(&pulled, &own, Some(&["own:1"]));
         check(&pulled, &users, None);
         check(&pulled, &image("3", &["built:1", "pulled:1"]), None);
-        check(&pulled, &image("4", &["users:1"]), Some(&["users:1"]));
+        check(&pulled, &image("6", &["built:1", "pulled:1"]), None);
+        check(&pulled, &image("4", &["users:1"]), None);
+        check(&pulled, &image("7", &["digest:1"]), None);
+        check(&pulled, &image("8", &["moving:1"]), Some(&["moving:1"]));
         check(&pulled, &image("5", &[]), Some(&["5"]));
         // Its name went to a newer image; the user gave it one.
         check(&pulled, &image("1", &[]), Some(&["1"]));
         check(&pulled, &image("1", &["own:1", "users:2"]), None);
         // A second pull gives it a second name.
-        pulled.note(None, &image("1", &["own:1", "own:2"])).await;
+        pulled.note(None, true, &image("1", &["own:1", "own:2"])).await;
         check(&pulled, &image("1", &["own:1", "own:2"]), Some(&["own:1", "own:2"]));
         pulled.retain(&[own]).await;
         assert_eq!(PulledImages::load(folder.path()).names.lock().len(), 1);
