@@ -18,6 +18,8 @@ pub(crate) struct StorageUsage {
     pub(crate) empty_dirs: BTreeMap<String, u64>,
     /// By name of container: what it takes, of those that were counted.
     pub(crate) containers: BTreeMap<String, DiskUsage>,
+    /// Names of the volumes of which only a part was counted.
+    pub(crate) uncounted: Vec<String>,
 }
 
 /// What must be counted to know whether a pod keeps its limits.
@@ -147,6 +149,7 @@ mod tests {
                     ((*name).to_owned(), usage)
                 })
                 .collect(),
+            ..StorageUsage::default()
         };
         assert_eq!(violation(&spec, &usage).as_deref(), expect, "{usage:?}");
     }

@@ -1,15 +1,19 @@
 //! The two loops: the machine every few seconds, the limits of pods once a minute.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::rank::{Futile, HoldOff, choose, total};
+use super::limits::Scope;
+use super::rank::{Futile, HoldOff, choose, is_critical, total};
 use super::signals::{self, History, Met, Signal};
+use super::usage::Walks;
 use super::{limits, usage};
 use crate::image_gc::ImageGc;
 use crate::measures::Measurement;
@@ -23,6 +27,8 @@ use crate::types::failure::Failure;
 const CLEANUP: Duration = Duration::from_secs(30);
 /// How often it is looked whether it has ended (upstream: `podCleanupPollFreq`).
 const CLEANUP_LOOK: Duration = Duration::from_millis(500);
+/// So many pods with limits are looked at at the same time.
+const CONCURRENT: usize = 4;
 
 /// Evicts pods until `cancel` is triggered.
 pub(crate) async fn run(shared: Arc<Shared>, pods: Arc<Pods>, cancel: CancellationToken) {
@@ -35,26 +41,53 @@ pub(crate) async fn run(shared: Arc<Shared>, pods: Arc<Pods>, cancel: Cancellati
         futile: Futile::default(),
         reported: BTreeMap::new(),
     };
+    let walks = Walks::default();
     tokio::select! {
         () = cancel.cancelled() => {}
         never = manager.watch_machine() => match never {},
-        never = watch_limits(&shared, &pods) => match never {},
+        never = watch_limits(&shared, &pods, &walks, false) => match never {},
+        never = watch_limits(&shared, &pods, &walks, true) => match never {},
     }
 }
 
-/// Evicts pods that take more of the disk than they may.
-async fn watch_limits(shared: &Shared, pods: &Pods) -> Infallible {
+/// Evicts pods that take more of the disk than they may: those with limits of containers, which the runtime is asked about, or
+/// those that have only limits of volumes, which wait for no runtime.
+async fn watch_limits(shared: &Shared, pods: &Pods, walks: &Walks, of_containers: bool) -> Infallible {
+    // The pods of which people were told that they cannot be counted.
+    let mut told: HashSet<String> = HashSet::new();
     loop {
         tokio::time::sleep(shared.config.volume_stats_period).await;
-        for pod in pods.views() {
-            let Some(spec) = pod.desired.spec().filter(|_| is_active(&pod)) else { continue };
-            let Some(scope) = limits::scope(spec) else { continue };
-            let usage = usage::storage(shared, &pod, scope).await;
+        told.retain(|uid| pods.view(uid).is_some());
+        let with_scope = |pod: View| {
+            let scope = limited(&pod).filter(|scope| scope.containers == of_containers)?;
+            Some((pod, scope))
+        };
+        let limited: Vec<(View, Scope)> = pods.views().into_iter().filter_map(with_scope).collect();
+        let looks = stream::iter(limited)
+            .map(|(pod, scope)| async move { (usage::storage(shared, &pod, scope, walks).await, pod) });
+        let mut looks = looks.buffer_unordered(CONCURRENT);
+        while let Some((usage, pod)) = looks.next().await {
+            let (Some(usage), Some(spec)) = (usage, pod.desired.spec()) else { continue };
+            let uid = &pod.desired.identity.uid;
             if let Some(message) = limits::violation(spec, &usage) {
-                pods.send(&pod.desired.identity.uid, Message::Fail(Failure::evicted(message)));
+                pods.send(uid, Message::Fail(Failure::evicted(message)));
+            } else if !usage.uncounted.is_empty() && told.insert(uid.clone()) {
+                let names = usage.uncounted.join(", ");
+                let message = format!(
+                    "Only a part of the files in {names} can be counted, so limits may be exceeded: coracle may not read all \
+                     directories there, or there are too many files"
+                );
+                shared.reporter.pod_warning(&pod.desired, None, "VolumeNotCounted", &message);
             }
         }
     }
+}
+
+/// What must be counted of a pod to know whether it keeps its limits; none for one that has none, or that is never evicted
+/// (upstream: `evictPod` in `pkg/kubelet/eviction/eviction_manager.go`).
+fn limited(pod: &View) -> Option<Scope> {
+    let spec = pod.desired.spec().filter(|_| is_active(pod))?;
+    limits::scope(spec).filter(|_| !is_critical(spec.priority.unwrap_or_default()))
 }
 
 struct Manager {

@@ -1,12 +1,15 @@
 //! What pods use of what the machine runs out of, or may run out of. Counted when there is a need to know, never before.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream;
 use k8s_openapi::api::core::v1::PodSpec;
 use machinery::quantity::Quantity;
+use parking_lot::Mutex;
 use runtime::DiskUsage;
 
 use super::limits::{Scope, StorageUsage, counts};
@@ -22,8 +25,10 @@ use crate::volumes::PodDirectory;
 const CONCURRENT: usize = 8;
 /// How long all pods are looked at. What is known by then counts: the machine is short of something.
 const ALL_PODS: Duration = Duration::from_secs(30);
-/// How long one volume is counted.
+/// How long the volumes of one pod are counted. What was found by then counts.
 const WALK: Duration = Duration::from_secs(30);
+/// How long one pod with limits is looked at: its volumes, and what the runtime says of its containers.
+const ONE_POD: Duration = Duration::from_secs(60);
 
 /// What each of these pods uses.
 pub(crate) async fn of_pods(shared: &Shared, pods: Vec<View>, signal: Signal, has_image_fs: bool) -> Vec<PodUsage> {
@@ -79,24 +84,59 @@ async fn of_pod(shared: &Shared, pod: View, signal: Signal, has_image_fs: bool) 
     usage
 }
 
-/// What a pod takes of the disk, as far as `scope` asks for it.
-pub(crate) async fn storage(shared: &Shared, pod: &View, scope: Scope) -> StorageUsage {
+/// The pods whose volumes are being counted. A walk that waits for the disk cannot be broken off: until it has ended its pod is
+/// not counted again.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Walks(Arc<Mutex<HashSet<String>>>);
+
+impl Walks {
+    fn begin(&self, uid: &str) -> Option<Walking> {
+        self.0.lock().insert(uid.to_owned()).then(|| Walking { walks: self.clone(), uid: uid.to_owned() })
+    }
+}
+
+/// One walk, until it is dropped.
+struct Walking {
+    walks: Walks,
+    uid: String,
+}
+
+impl Drop for Walking {
+    fn drop(&mut self) {
+        self.walks.0.lock().remove(&self.uid);
+    }
+}
+
+/// What a pod takes of the disk, as far as `scope` asks for it and is known within [`ONE_POD`]; none where not even its volumes
+/// could be counted by then.
+pub(crate) async fn storage(shared: &Shared, pod: &View, scope: Scope, walks: &Walks) -> Option<StorageUsage> {
+    let deadline = tokio::time::Instant::now() + ONE_POD;
     let desired = &pod.desired;
-    let mut usage = StorageUsage::default();
-    for (name, path) in empty_dirs(shared, desired, scope) {
+    let walking = walks.begin(&desired.identity.uid)?;
+    let (volumes, until) = (empty_dirs(shared, desired, scope), Instant::now() + WALK);
+    let walk = move || {
         // It may not be there yet, or no more.
-        if let Some(found) = count(path).await {
-            usage.empty_dirs.insert(name, found.bytes);
+        let count = |(name, path): (String, PathBuf)| Some((name, hostfs::usage(&path, until).ok()?));
+        let found: Vec<_> = volumes.into_iter().filter_map(count).collect();
+        drop(walking);
+        found
+    };
+    let found = tokio::time::timeout_at(deadline, tokio::task::spawn_blocking(walk)).await.ok()?.ok()?;
+    let mut usage = StorageUsage::default();
+    for (name, found) in found {
+        if !found.is_complete {
+            usage.uncounted.push(name.clone());
         }
+        usage.empty_dirs.insert(name, found.bytes);
     }
     for container in desired.containers.iter().filter(|container| scope.containers && is_limited(container.kind)) {
         if let Some(made) = pod.runtime.latest(container.name())
-            && let Ok(found) = shared.runtime.disk_usage(&made.id).await
+            && let Ok(Ok(found)) = tokio::time::timeout_at(deadline, shared.runtime.disk_usage(&made.id)).await
         {
             usage.containers.insert(container.name().to_owned(), found);
         }
     }
-    usage
+    Some(usage)
 }
 
 /// Ephemeral containers have no resources.
@@ -118,4 +158,18 @@ async fn count(path: PathBuf) -> Option<hostfs::Usage> {
 
 fn bytes(requested: Quantity) -> u64 {
     u64::try_from(requested.value()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_not_counted_twice_at_a_time() {
+        let walks = Walks::default();
+        let first = walks.begin("a");
+        assert!(first.is_some() && walks.begin("a").is_none() && walks.begin("b").is_some());
+        drop(first);
+        assert!(walks.begin("a").is_some());
+    }
 }

@@ -46,11 +46,15 @@ async fn a_volume_over_its_limit() {
     spec["volumes"] = json!([{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}]);
     spec["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
     node.create("big", spec.clone());
-    node.create("small", spec);
-    node.until_ready("big").await;
-    node.until_ready("small").await;
+    node.create("small", spec.clone());
+    spec["priority"] = json!(2_000_001_000);
+    node.create("critical", spec);
+    for name in ["big", "small", "critical"] {
+        node.until_ready(name).await;
+    }
     let volume = |uid: &str| node.state.path().join(format!("pods/{uid}/volumes/kubernetes.io~empty-dir/v"));
     std::fs::write(volume("uid-small").join("x"), vec![1; 512 << 10]).unwrap();
+    std::fs::write(volume("uid-critical").join("x"), vec![1; 2 << 20]).unwrap();
     std::fs::write(volume("uid-big").join("x"), vec![1; 2 << 20]).unwrap();
     let message = "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ";
     let pod = node.until_failed("big", "Evicted", message).await;
@@ -66,8 +70,9 @@ async fn a_volume_over_its_limit() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(node.calls("stop big/a"), 1);
-    let small = node.api.get("pods", "default", "small").unwrap();
-    assert_eq!(small["status"]["phase"], "Running");
+    for name in ["small", "critical"] {
+        assert_eq!(node.api.get("pods", "default", name).unwrap()["status"]["phase"], "Running", "{name}");
+    }
 }
 
 #[tokio::test]
