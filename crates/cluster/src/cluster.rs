@@ -56,6 +56,8 @@ pub struct Config {
     pub autoscaler_period: Duration,
     /// Most processes and threads of each container; the kubelet's default where there is none, no limit below 1.
     pub pod_pids_limit: Option<i64>,
+    /// The kernel parameters that pods may set beside the safe ones, as [`kubelet::check_unsafe_sysctl`] returns them.
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// The admission plugins that are turned off, by their names in [`admission_plugins`].
     pub disabled_admission_plugins: Vec<String>,
 }
@@ -104,8 +106,15 @@ impl Cluster {
     /// # Errors
     /// In one line that says what to do. What was started by then is stopped again; state is only ever added.
     pub async fn start(config: Config, report: &(dyn Fn(Progress) + Sync)) -> Result<Self, Error> {
-        let Config { profile, accept_data_loss, fsync, autoscaler_period, pod_pids_limit, disabled_admission_plugins } =
-            config;
+        let Config {
+            profile,
+            accept_data_loss,
+            fsync,
+            autoscaler_period,
+            pod_pids_limit,
+            allowed_unsafe_sysctls,
+            disabled_admission_plugins,
+        } = config;
         let started = Timestamp::now();
         descriptors::raise_limit();
         let name = profile.name().to_owned();
@@ -173,6 +182,7 @@ impl Cluster {
             network_state,
             nodes,
             pod_pids_limit,
+            allowed_unsafe_sysctls,
         };
         let kubelet = kubelets.start_own()?;
         let fake_nodes = kubelet::fake_node::start(kubelet::fake_node::Deps {

@@ -28,6 +28,8 @@ pub(crate) struct Kubelets {
     pub(crate) nodes: Arc<LocalNodes>,
     /// Most processes and threads of each container, where the default is not wanted.
     pub(crate) pod_pids_limit: Option<i64>,
+    /// The kernel parameters that pods may set beside the safe ones.
+    pub(crate) allowed_unsafe_sysctls: Vec<String>,
 }
 
 impl Kubelets {
@@ -49,6 +51,7 @@ impl Kubelets {
         if let Some(limit) = self.pod_pids_limit {
             config.pod_pids_limit = Some(limit).filter(|limit| *limit > 0);
         }
+        config.allowed_unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
         config.cluster_dns = self.cluster_dns.into_iter().map(IpAddr::V4).collect();
         apiserver::version::GIT_VERSION.clone_into(&mut config.kubelet_version);
         config

@@ -46,6 +46,7 @@ pub use cluster::{
 pub use encryption::{check_encryption_config, keep_previous_encryption_config};
 pub use error::Error;
 pub use kubeconfig::EXTENSION;
+pub use kubelet::check_unsafe_sysctl;
 pub use profile::{Daemon, Home, Profile, ProfileLock};
 
 /// The version of the Kubernetes API that is served, as `kubectl version` shows it.

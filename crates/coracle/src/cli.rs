@@ -143,6 +143,9 @@ pub(crate) struct Start {
     /// Most processes and threads of each container; -1 for no limit [default: 4096]
     #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..), value_name = "NUMBER")]
     pub(crate) pod_max_pids: Option<i64>,
+    /// Kernel parameters that pods may set beside the safe ones, such as net.core.somaxconn or net.ipv4.*
+    #[arg(long, value_delimiter = ',', value_parser = cluster::check_unsafe_sysctl, value_name = "NAMES")]
+    pub(crate) allowed_unsafe_sysctls: Vec<String>,
     /// Admission plugins to turn off, by upstream's names, such as DenyServiceExternalIPs
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(cluster::admission_plugins()), hide_possible_values = true, value_name = "NAMES")]
     pub(crate) disable_admission_plugins: Vec<String>,
@@ -339,6 +342,20 @@ mod tests {
             }
         };
         assert_eq!((limit("100"), limit("-1"), limit("-2")), (Some(100), Some(-1), None));
+    }
+
+    #[test]
+    fn unsafe_sysctls_are_those_of_a_pod_alone() {
+        let allowed = |names: &str| {
+            let parsed = Arguments::try_parse_from(["coracle", "start", "--allowed-unsafe-sysctls", names]);
+            match parsed.map(|arguments| arguments.command) {
+                Ok(Command::Start(start)) => Some(start.allowed_unsafe_sysctls),
+                _ => None,
+            }
+        };
+        let names = ["net.ipv4.*", "kernel.msgmax"].map(str::to_owned).to_vec();
+        assert_eq!(allowed("net/ipv4/*,kernel.msgmax"), Some(names));
+        assert_eq!(allowed("vm.swappiness"), None);
     }
 
     #[test]

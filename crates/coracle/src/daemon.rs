@@ -61,6 +61,9 @@ pub(crate) fn spawn(profile: &Profile, start: &cli::Start) -> Result<impl Iterat
     if let Some(limit) = start.pod_max_pids {
         command.arg("--pod-max-pids").arg(limit.to_string());
     }
+    if !start.allowed_unsafe_sysctls.is_empty() {
+        command.arg("--allowed-unsafe-sysctls").arg(start.allowed_unsafe_sysctls.join(","));
+    }
     if !start.disable_admission_plugins.is_empty() {
         command.arg("--disable-admission-plugins").arg(start.disable_admission_plugins.join(","));
     }
@@ -145,6 +148,7 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
         fsync: !start.unsafe_no_fsync,
         autoscaler_period: start.hpa_sync_period,
         pod_pids_limit: start.pod_max_pids,
+        allowed_unsafe_sysctls: start.allowed_unsafe_sysctls.clone(),
         disabled_admission_plugins: start.disable_admission_plugins.clone(),
     };
     let progress = |progress: Progress| match progress {

@@ -11,7 +11,7 @@ use crate::types::failure::{EVICTED, Failure};
 use crate::values::resources::qos_class;
 
 /// The kernel parameters that belong to one pod alone, whatever it sets them to (upstream:
-/// `pkg/kubelet/sysctl/safe_sysctls.go`). All others are refused.
+/// `pkg/kubelet/sysctl/safe_sysctls.go`). All others are refused unless the node is told to allow them.
 const SAFE_SYSCTLS: [&str; 12] = [
     "kernel.shm_rmid_forced",
     "net.ipv4.ip_local_port_range",
@@ -27,14 +27,49 @@ const SAFE_SYSCTLS: [&str; 12] = [
     "net.ipv4.tcp_wmem",
 ];
 
-/// Whether a pod is admitted by a node that is short of this, on a runtime like that.
-pub(crate) fn admit(spec: &PodSpec, pressure: Pressure, runtime: &RuntimeInfo) -> Result<(), Failure> {
+/// Beginnings of the kernel parameters of which each pod has its own, so that a node can be told to allow them (upstream:
+/// `sysctlPrefixNamespaces` and `sysctlNamespaces` in `k8s.io/component-helpers/node/util/sysctl/namespace.go`).
+const NAMESPACED: [&str; 5] = ["kernel.sem", "kernel.shm", "kernel.msg", "fs.mqueue.", "net."];
+
+/// Checks a name of [`Config::allowed_unsafe_sysctls`](crate::Config), which may end in `*`; returns it with dots.
+///
+/// # Errors
+/// In one line, what is wrong with it.
+pub fn check_unsafe_sysctl(pattern: &str) -> Result<String, String> {
+    let name = normalized(pattern);
+    let prefix = name.strip_suffix('*').unwrap_or(&name);
+    let fits = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "._-/".contains(letter);
+    if !prefix.chars().all(fits) || !is_namespaced(prefix) {
+        return Err(
+            "expected a kernel parameter of which each pod has its own, such as net.core.somaxconn, or several, such \
+                    as net.ipv4.*: kernel.sem, kernel.shm*, kernel.msg*, fs.mqueue.*, net.*"
+                .to_owned(),
+        );
+    }
+    Ok(name)
+}
+
+fn is_namespaced(name: &str) -> bool {
+    NAMESPACED.iter().any(|prefix| match *prefix {
+        "kernel.sem" => name == "kernel.sem",
+        prefix => name.starts_with(prefix),
+    })
+}
+
+/// Whether a pod is admitted by a node that is short of this, on a runtime like that. `unsafe_sysctls` are allowed beside the
+/// safe ones.
+pub(crate) fn admit(
+    spec: &PodSpec,
+    pressure: Pressure,
+    runtime: &RuntimeInfo,
+    unsafe_sysctls: &[String],
+) -> Result<(), Failure> {
     under_pressure(spec, pressure)?;
     if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
         let message = "Failed to admit pod as the OS field doesn't match node OS";
         return Err(Failure::rejected("PodOSNotSupported", message));
     }
-    sysctls(spec)?;
+    sysctls(spec, unsafe_sysctls)?;
     app_armor(spec, runtime)
 }
 
@@ -66,7 +101,7 @@ fn tolerates_memory_pressure(toleration: &Toleration) -> bool {
 }
 
 /// Upstream: `pkg/kubelet/sysctl/allowlist.go`.
-fn sysctls(spec: &PodSpec) -> Result<(), Failure> {
+fn sysctls(spec: &PodSpec, unsafe_sysctls: &[String]) -> Result<(), Failure> {
     let context = spec.security_context.as_ref();
     for sysctl in context.and_then(|context| context.sysctls.as_ref()).into_iter().flatten() {
         let name = normalized(&sysctl.name);
@@ -74,13 +109,22 @@ fn sysctls(spec: &PodSpec) -> Result<(), Failure> {
             let message = format!("forbidden sysctl: sysctl {:?} {why}", sysctl.name);
             Err(Failure::rejected("SysctlForbidden", message))
         };
-        if !SAFE_SYSCTLS.contains(&name.as_str()) {
-            return forbidden("not allowlisted");
+        let is_allowed = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == *pattern,
+        };
+        if !SAFE_SYSCTLS.contains(&name.as_str()) && !unsafe_sysctls.iter().any(is_allowed) {
+            return match is_namespaced(&name) {
+                true => {
+                    forbidden(&format!("not allowlisted (coracle start --allowed-unsafe-sysctls {name} allows it)"))
+                }
+                false => forbidden("not allowlisted"),
+            };
         }
         if name.starts_with("net.") && spec.host_network == Some(true) {
             return forbidden("not allowed with host net enabled");
         }
-        if name.starts_with("kernel.") && spec.host_ipc == Some(true) {
+        if (name.starts_with("kernel.") || name.starts_with("fs.mqueue.")) && spec.host_ipc == Some(true) {
             return forbidden("not allowed with host ipc enabled");
         }
     }
@@ -113,12 +157,12 @@ mod tests {
         spec["containers"] = spec.get("containers").cloned().unwrap_or_else(|| json!([{"name": "c"}]));
         let spec: PodSpec = serde_json::from_value(spec).unwrap();
         let runtime = RuntimeInfo { name: "docker".to_owned(), ..RuntimeInfo::default() };
-        let found = admit(&spec, pressure, &runtime).err();
+        let found = admit(&spec, pressure, &runtime, &[]).err();
         let found = found.as_ref().map(|failure| (failure.reason, failure.message.as_str()));
         assert_eq!(found, expect, "{spec:?}");
         if found.is_some_and(|(reason, _)| reason == "AppArmor") {
             let runtime = RuntimeInfo { app_armor: true, ..runtime };
-            assert_eq!(admit(&spec, pressure, &runtime), Ok(()));
+            assert_eq!(admit(&spec, pressure, &runtime, &[]), Ok(()));
         }
     }
 
@@ -156,8 +200,13 @@ mod tests {
             check(spec(name), Pressure::default(), None);
             check(spec(&name.replace('.', "/")), Pressure::default(), None);
         }
-        for name in ["kernel.msgmax", "net.core.somaxconn", "vm.swappiness", "net.ipv4/tcp_rmem"] {
-            let message = format!("forbidden sysctl: sysctl {name:?} not allowlisted");
+        for (name, way_out) in [
+            ("kernel.msgmax", " (coracle start --allowed-unsafe-sysctls kernel.msgmax allows it)"),
+            ("net/core/somaxconn", " (coracle start --allowed-unsafe-sysctls net.core.somaxconn allows it)"),
+            ("vm.swappiness", ""),
+            ("net.ipv4/tcp_rmem", " (coracle start --allowed-unsafe-sysctls net.ipv4/tcp_rmem allows it)"),
+        ] {
+            let message = format!("forbidden sysctl: sysctl {name:?} not allowlisted{way_out}");
             check(spec(name), Pressure::default(), Some(("SysctlForbidden", &message)));
         }
         let mut host = spec("net.ipv4.tcp_rmem");
@@ -168,6 +217,24 @@ mod tests {
         host["hostIPC"] = json!(true);
         let message = "forbidden sysctl: sysctl \"kernel.shm_rmid_forced\" not allowed with host ipc enabled";
         check(host, Pressure::default(), Some(("SysctlForbidden", message)));
+    }
+
+    #[test]
+    fn unsafe_kernel_parameters_that_are_allowed() {
+        let allowed = ["kernel.msgmax", "net/core/*"].map(|pattern| check_unsafe_sysctl(pattern).unwrap());
+        let is_admitted = |name: &str, more: Value| {
+            let mut spec = json!({"containers": [], "securityContext": {"sysctls": [{"name": name, "value": "1"}]}});
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let spec: PodSpec = serde_json::from_value(spec).unwrap();
+            admit(&spec, Pressure::default(), &RuntimeInfo::default(), &allowed).is_ok()
+        };
+        assert!(is_admitted("kernel.msgmax", json!({})) && is_admitted("net.core.somaxconn", json!({})));
+        assert!(is_admitted("net/core/somaxconn", json!({})) && !is_admitted("net.ipv4.tcp_mem", json!({})));
+        assert!(!is_admitted("kernel.msgmax", json!({"hostIPC": true})));
+        assert!(!is_admitted("net.core.somaxconn", json!({"hostNetwork": true})));
+        for wrong in ["", "*", "vm.swappiness", "kernel.*", "kernel.semx", "net.ipv4.*.x", "net.a b"] {
+            assert!(check_unsafe_sysctl(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -83,6 +83,9 @@ pub struct Config {
     pub volume_stats_period: Duration,
     /// Most processes and threads of each container (upstream: `podPidsLimit`, without a limit unless set).
     pub pod_pids_limit: Option<i64>,
+    /// The kernel parameters that pods may set beside the safe ones, with dots; `*` at the end stands for whatever follows
+    /// (upstream: `allowedUnsafeSysctls`).
+    pub allowed_unsafe_sysctls: Vec<String>,
 }
 
 impl Config {
@@ -122,6 +125,7 @@ impl Config {
             volume_stats_period: Duration::from_secs(60),
             // Enough for the largest programs, and far from what a machine can bear: what OpenShift sets.
             pod_pids_limit: Some(4096),
+            allowed_unsafe_sysctls: Vec::new(),
         }
     }
 }

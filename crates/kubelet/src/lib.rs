@@ -80,6 +80,7 @@ use streaming::NodeApi;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use admission::check_unsafe_sysctl;
 pub use config::{Config, NetworkState};
 pub use eviction::signals::Thresholds;
 pub use measures::{Amount, FileSystem, Kernel, Measurement, Measures};

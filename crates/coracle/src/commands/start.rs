@@ -28,8 +28,10 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
     }
     let configurations = configurations(&profile, start)?;
     wait_for_stopping(&profile)?;
-    let configured =
-        !configurations.is_empty() || !start.disable_admission_plugins.is_empty() || start.pod_max_pids.is_some();
+    let configured = !configurations.is_empty()
+        || !start.disable_admission_plugins.is_empty()
+        || !start.allowed_unsafe_sysctls.is_empty()
+        || start.pod_max_pids.is_some();
     if profile.daemon().is_some() && configured {
         bail!(
             "the cluster {0} is already running, and reads its configuration when it starts; first: coracle stop -p {0}",

@@ -112,7 +112,8 @@ impl Worker {
             return;
         };
         let pressure = *self.shared.pressure.borrow();
-        if let Err(mut failure) = admission::admit(spec, pressure, &self.shared.machine().info) {
+        let allowed = &self.shared.config.allowed_unsafe_sysctls;
+        if let Err(mut failure) = admission::admit(spec, pressure, &self.shared.machine().info, allowed) {
             let mut owners = desired.pod.metadata.owner_references.iter().flatten();
             if let Some(owner) = owners.find(|owner| owner.controller == Some(true)) {
                 failure.not_before = self.shared.rejections.lock().hold_back(&owner.uid, Timestamp::now());

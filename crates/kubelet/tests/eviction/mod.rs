@@ -197,7 +197,8 @@ async fn what_cannot_be_enforced_is_refused() {
     let mut spec = one();
     spec["securityContext"] = json!({"sysctls": [{"name": "kernel.msgmax", "value": "65536"}]});
     node.create("unsafe", spec);
-    let message = "Pod was rejected: forbidden sysctl: sysctl \"kernel.msgmax\" not allowlisted";
+    let message = "Pod was rejected: forbidden sysctl: sysctl \"kernel.msgmax\" not allowlisted \
+                   (coracle start --allowed-unsafe-sysctls kernel.msgmax allows it)";
     node.until_failed("unsafe", "SysctlForbidden", message).await;
     node.events("unsafe", "SysctlForbidden: forbidden sysctl: sysctl \"kernel.msgmax\" not allowlisted").await;
     let mut spec = one();
