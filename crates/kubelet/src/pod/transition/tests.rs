@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::testing::{at, pod, state_of};
+use crate::testing::{World, at, pod, state_of};
 
 #[test]
 fn failed_removals_wait_longer_each_time() {
@@ -37,6 +37,18 @@ fn a_status_is_written_once_and_again_after_a_failure() {
     written.status = Some(PodStatus::clone(&status));
     apply(Event::Finished(OperationOutcome::Written(Ok(Some(Arc::new(written))))), 5, None);
     apply(Event::StatusComputed(status), 6, None);
+}
+
+#[test]
+fn a_pod_that_has_completed_is_not_failed() {
+    for (container, fails) in [("exited 0", false), ("running", true)] {
+        let mut world = World::new(json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "x"}]}));
+        world.sandbox(0, true).container("a", 0, container);
+        let mut state = StateMachine(world.state);
+        let failure = Failure::evicted("The node was low on memory".to_owned());
+        let effect = state.apply(Event::Message(Message::Fail(failure)), at(100));
+        assert_eq!((effect.is_some(), state.failure.is_some()), (fails, fails), "{container}");
+    }
 }
 
 #[test]
