@@ -61,8 +61,8 @@ pub(crate) fn choose(mut pods: Vec<PodUsage>, met: Met) -> Option<(PodUsage, Str
 
 /// What all pods that may go use together.
 pub(crate) fn total(pods: &[PodUsage]) -> u64 {
-    let may_go = pods.iter().filter(|pod| !is_critical(pod.priority));
-    may_go.fold(0, |sum, pod| sum.saturating_add(pod.used))
+    let can_evict = pods.iter().filter(|pod| !is_critical(pod.priority));
+    can_evict.fold(0, |sum, pod| sum.saturating_add(pod.used))
 }
 
 /// Critical pods are admitted whatever the node is short of.
