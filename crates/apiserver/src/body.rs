@@ -115,8 +115,8 @@ impl ResponseBody {
 
     /// The same, which breaks off when it has not been taken by then, as upstream does with what takes too long.
     #[must_use]
-    pub(crate) fn ending(self, until: Instant) -> Self {
-        Self { until: Some(until), ..self }
+    pub(crate) fn ending(self, until: Option<Instant>) -> Self {
+        Self { until, ..self }
     }
 
     /// The same, whose request keeps its seats until it has been taken. Only what is large and was made for this one response is
