@@ -68,6 +68,10 @@ async fn plant(fixture: &Fixture, resource: &Resource) -> Target {
         body["spec"] = json!({ "group": "example.com", "scope": "Cluster", "names": names, "versions": [version] });
         body["status"] = json!({ "storedVersions": ["v1"] });
     }
+    if info.plural == "pods" {
+        // A resize looks at the whole spec.
+        body["spec"] = json!({ "containers": [{ "name": "c", "image": "i" }] });
+    }
     let mut object = resource.decode(body.to_string().as_bytes(), &mut Report::ignore()).unwrap();
     resource.strategy().default(object.as_mut()).unwrap();
     let key = Key::new(Arc::clone(&info.storage), namespace, name);
