@@ -90,6 +90,63 @@ fn flow_schemas_and_priority_levels() {
     assert!(refused.stderr.contains("must equal the fixed value"), "{refused}");
 }
 
+/// Manifests of a definition in example.com that serves these versions, of which the last is stored.
+fn definition(plural: &str, kind: &str, versions: &[&str]) -> String {
+    let schema = r#"{"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}"#;
+    let version = |name: &&str| {
+        let stored = Some(name) == versions.last();
+        format!(r#"{{"name": "{name}", "served": true, "storage": {stored}, "schema": {schema}}}"#)
+    };
+    let versions: Vec<String> = versions.iter().map(version).collect();
+    format!(
+        r#"{{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {{"name": "{plural}.example.com"}},
+            "spec": {{"group": "example.com", "scope": "Namespaced", "names": {{"plural": "{plural}", "kind": "{kind}"}},
+                "versions": [{}]}}}}"#,
+        versions.join(", ")
+    )
+}
+
+#[test]
+fn definitions_that_come_and_change_cost_no_dependents() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    // Makes an object of the kind, and a ConfigMap that belongs to it.
+    let own = |version: &str, kind: &str, name: &str| {
+        cluster.apply(&format!(
+            r#"{{"apiVersion": "example.com/{version}", "kind": "{kind}", "metadata": {{"name": "{name}"}}}}"#
+        ));
+        let uid = cluster.field(&format!("{kind}/{name}"), "{.metadata.uid}");
+        cluster.apply(&format!(
+            r#"{{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {{"name": "{name}", "ownerReferences":
+                [{{"apiVersion": "example.com/{version}", "kind": "{kind}", "name": "{name}", "uid": "{uid}"}}]}}}}"#
+        ));
+    };
+    // Once what belongs to an object of the kind goes with it, garbage collection knows the kind.
+    let collects = |version: &str, kind: &str, name: &str| {
+        own(version, kind, name);
+        kubectl(&["delete", kind, name]);
+        cluster.wait("a dependent goes", || {
+            cluster.kubectl(&["get", "configmap", name]).stderr.contains("NotFound").then_some(())
+        });
+    };
+    cluster.apply(&definition("widgets", "Widget", &["v1alpha1"]));
+    own("v1alpha1", "Widget", "kept");
+    collects("v1alpha1", "Widget", "first");
+    // The version that the group prefers is now one that widgets do not have.
+    cluster.apply(&definition("gadgets", "Gadget", &["v1"]));
+    collects("v1", "Gadget", "second");
+    kubectl(&["get", "configmap", "kept"]);
+    // And now one that they had not when the object was made.
+    cluster.apply(&definition("widgets", "Widget", &["v1alpha1", "v1"]));
+    collects("v1", "Widget", "third");
+    kubectl(&["get", "configmap", "kept"]);
+    kubectl(&["delete", "widget", "kept"]);
+    cluster.wait("it goes with its owner all the same", || {
+        cluster.kubectl(&["get", "configmap", "kept"]).stderr.contains("NotFound").then_some(())
+    });
+}
+
 #[test]
 fn everyday_commands() {
     let cluster = Cluster::start();

@@ -29,7 +29,8 @@ pub(crate) async fn kinds(client: &Client) -> Result<Vec<Kind>, kube::Error> {
         // An API server from before the aggregated form.
         Err(_) => Discovery::new(client.clone()).run().await?,
     };
-    let resources = discovery.groups().flat_map(kube::discovery::ApiGroup::recommended_resources);
+    // The preferred version of a group need not have all of its kinds.
+    let resources = discovery.groups().flat_map(kube::discovery::ApiGroup::resources_by_stability);
     Ok(resources.filter_map(|(resource, capabilities)| kind(resource, &capabilities)).collect())
 }
 

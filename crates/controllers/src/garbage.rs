@@ -21,6 +21,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPoli
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use self::absent::Reference;
 use self::graph::{Dependent, FOREGROUND, Fate, Node, ORPHAN, Owner, Text};
 use self::kinds::{Partial, Shared};
 use self::plan::{CollectStep, Policy, Propagation, Standing};
@@ -141,7 +142,8 @@ impl GarbageCollector {
             return Ok(Standing::Impossible);
         }
         let namespace: Text = if owner_kind.namespaced { node.namespace.clone() } else { "".into() };
-        if self.shared.absent().contains(&owner.uid, &namespace) {
+        let reference = Reference { uid: owner.uid.clone(), name: owner.name.clone(), namespace: namespace.clone() };
+        if self.shared.absent().contains(&reference) {
             return Ok(Standing::Absent);
         }
         let api: Api<Partial> = api(&self.shared.client, &owner_kind, &namespace);
@@ -150,7 +152,7 @@ impl GarbageCollector {
             Some(live) if Fate::of(&live.metadata) == Fate::Foreground => Ok(Standing::Waiting),
             Some(_) => Ok(Standing::Solid),
             None => {
-                self.shared.absent().remember(owner.uid.clone(), namespace);
+                self.shared.absent().remember(reference);
                 Ok(Standing::Absent)
             }
         }

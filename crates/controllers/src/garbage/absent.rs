@@ -7,21 +7,30 @@ use super::graph::Text;
 /// So many are remembered; the oldest are forgotten first, and looked for again if need be.
 const REMEMBERED: usize = 2_048;
 
-/// UIDs that are not there. An owner may be absent in one namespace and present in another. UIDs never come back.
+/// What an object says of its owner, and where that is looked for. One that has the wrong name or namespace leads nowhere and
+/// says nothing of the owner that others name rightly.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Reference {
+    pub(crate) uid: Text,
+    pub(crate) name: Text,
+    /// Empty for cluster scope.
+    pub(crate) namespace: Text,
+}
+
+/// Owners that are not there. UIDs never come back.
 #[derive(Debug, Default)]
 pub(crate) struct Absent {
-    all: HashSet<(Text, Text)>,
-    order: VecDeque<(Text, Text)>,
+    all: HashSet<Reference>,
+    order: VecDeque<Reference>,
 }
 
 impl Absent {
-    /// Remembers that `uid` is not in `namespace` (empty for cluster scope).
-    pub(crate) fn remember(&mut self, uid: Text, namespace: Text) {
-        let entry = (uid, namespace);
-        if !self.all.insert(entry.clone()) {
+    /// Remembers that there is nothing at `reference`.
+    pub(crate) fn remember(&mut self, reference: Reference) {
+        if !self.all.insert(reference.clone()) {
             return;
         }
-        self.order.push_back(entry);
+        self.order.push_back(reference);
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
@@ -29,9 +38,9 @@ impl Absent {
         }
     }
 
-    /// Whether `uid` is known not to be in `namespace`.
-    pub(crate) fn contains(&self, uid: &Text, namespace: &Text) -> bool {
-        self.all.contains(&(uid.clone(), namespace.clone()))
+    /// Whether it is known that there is nothing at `reference`.
+    pub(crate) fn contains(&self, reference: &Reference) -> bool {
+        self.all.contains(reference)
     }
 }
 
@@ -39,15 +48,20 @@ impl Absent {
 mod tests {
     use super::*;
 
+    fn reference(uid: &str, name: &str, namespace: &str) -> Reference {
+        Reference { uid: uid.into(), name: name.into(), namespace: namespace.into() }
+    }
+
     #[test]
-    fn memory_is_bounded_and_by_namespace() {
+    fn memory_is_bounded_and_by_name_and_namespace() {
         let mut absent = Absent::default();
         for number in 0..=REMEMBERED {
-            absent.remember(number.to_string().into(), "ns".into());
+            absent.remember(reference(&number.to_string(), "a", "ns"));
         }
-        assert!(!absent.contains(&"0".into(), &"ns".into()));
-        assert!(absent.contains(&"1".into(), &"ns".into()));
-        assert!(!absent.contains(&"1".into(), &"other".into()));
+        assert!(!absent.contains(&reference("0", "a", "ns")));
+        assert!(absent.contains(&reference("1", "a", "ns")));
+        assert!(!absent.contains(&reference("1", "a", "other")));
+        assert!(!absent.contains(&reference("1", "b", "ns")), "another name says nothing of this one");
         assert_eq!(absent.all.len(), REMEMBERED);
     }
 }

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::absent::Absent;
+use super::absent::{Absent, Reference};
 use super::graph::{Graph, Text};
 use crate::client::Error;
 use crate::discovery::{self, Kind};
@@ -106,13 +106,27 @@ impl Shared {
 
     fn remove(&self, uid: &str) {
         let mut known = self.known();
-        let namespace = known.graph.get(uid).map(|node| node.namespace.clone());
+        let was = known.graph.get(uid).map(|node| (node.name.clone(), node.namespace.clone()));
         let look = known.graph.apply(uid, None);
         drop(known);
-        if let Some(namespace) = namespace {
-            self.absent().remember(uid.into(), namespace);
+        if let Some((name, namespace)) = was {
+            self.absent().remember(Reference { uid: uid.into(), name, namespace });
         }
         let cause = Cause::new("an object it belongs to, or that belongs to it, is gone");
+        look.into_iter().for_each(|uid| self.queue.add(uid, cause.clone()));
+    }
+
+    /// The kind is not followed any more, in this version at least. That says nothing of its objects: whoever belongs to one has
+    /// it looked for.
+    fn forget_kind(&self, kind: u32) {
+        let mut look = Vec::new();
+        {
+            let mut known = self.known();
+            for uid in known.graph.of_kind(kind) {
+                look.extend(known.graph.apply(&uid, None));
+            }
+        }
+        let cause = Cause::new("the kind of its owner is not served in this version any more");
         look.into_iter().for_each(|uid| self.queue.add(uid, cause.clone()));
     }
 
@@ -172,7 +186,7 @@ impl Watches {
         for kind in gone {
             if let Some((number, cancel)) = self.running.remove(&kind) {
                 cancel.cancel();
-                self.shared.remove_all_but(number, &HashSet::new());
+                self.shared.forget_kind(number);
             }
         }
         let mut listed = Vec::new();
