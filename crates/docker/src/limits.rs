@@ -27,6 +27,9 @@ use tokio::time::Instant;
 /// A connection that brought no answer for so long is given up: its daemon may be gone without a word.
 const GIVE_UP: Duration = Duration::from_secs(600);
 
+/// How many containers the daemon counts the files of at a time.
+const COUNTINGS: u8 = 4;
+
 /// How many requests of each lane are under way at a time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
@@ -69,12 +72,15 @@ pub(crate) fn classify(method: &Method, path: &str) -> Option<(Lane, Option<Stri
             Some((Lane::Start, name.and_then(change)))
         }
         ("POST", ["containers", id, "start"]) => Some((Lane::Start, change(id))),
+        ("POST", ["containers", id, "update"]) => Some((Lane::Query, change(id))),
         ("POST", ["containers", id, "kill" | "stop"]) | ("DELETE", ["containers", id]) => Some((Lane::End, change(id))),
         ("POST", ["networks" | "images", ..]) => Some((Lane::Start, None)),
         ("DELETE", _) => Some((Lane::End, None)),
-        // The daemon goes over all files of the container: one at a time, and never in the way of other inspections.
-        ("GET", ["containers", _, "json"]) if query.split('&').any(|pair| pair == "size=true") => {
-            Some((Lane::Query, Some("counting of files".to_owned())))
+        // The daemon goes over all files of the container: a few at a time, so that a large one does not hold up all others,
+        // and never in the way of other inspections.
+        ("GET", ["containers", id, "json"]) if query.split('&').any(|pair| pair == "size=true") => {
+            let turn = id.bytes().last().unwrap_or_default() % COUNTINGS;
+            Some((Lane::Query, Some(format!("counting of files {turn}"))))
         }
         // While a container's own lock is held for ever, each of these would be stuck, too.
         ("GET", ["containers", id, "json"]) => Some((Lane::Query, Some(format!("inspection {id}")))),
@@ -259,9 +265,11 @@ mod tests {
         check(post.clone(), "/containers/c1/kill?signal=SIGTERM", Some((Lane::End, Some("container c1"))));
         check(delete.clone(), "/v1.41/containers/c1?force=true&v=true", Some((Lane::End, Some("container c1"))));
         check(get.clone(), "/v1.41/containers/c1/json", Some((Lane::Query, Some("inspection c1"))));
-        let counting = Some((Lane::Query, Some("counting of files")));
+        let counting = Some((Lane::Query, Some("counting of files 1")));
         check(get.clone(), "/v1.41/containers/c1/json?size=true", counting);
         check(get.clone(), "/v1.41/containers/c1/json?size=false", Some((Lane::Query, Some("inspection c1"))));
+        check(get.clone(), "/v1.41/containers/c2/json?size=true", Some((Lane::Query, Some("counting of files 2"))));
+        check(post.clone(), "/v1.41/containers/c1/update", Some((Lane::Query, Some("container c1"))));
         check(post.clone(), "/v1.41/containers/c1/exec", Some((Lane::Query, Some("exec c1"))));
         check(get.clone(), "/v1.41/containers/json?all=true", Some((Lane::Query, None)));
         check(get.clone(), "/v1.41/containers/c1/stats?stream=false", Some((Lane::Query, None)));
