@@ -124,7 +124,8 @@ impl ImageGc {
 /// How many bytes must be freed of a disk that is too full.
 fn amount_to_free(disk: Amount) -> u64 {
     match disk.used_percent() >= THRESHOLDS.0 && disk.available < PLENTY {
-        true => (disk.capacity / 100 * (100 - THRESHOLDS.1)).saturating_sub(disk.available),
+        // A large disk is not emptied of images because little of it is left.
+        true => (disk.capacity / 100 * (100 - THRESHOLDS.1)).min(PLENTY + PLENTY / 2).saturating_sub(disk.available),
         false => 0,
     }
 }

@@ -136,7 +136,7 @@ impl HoldOff {
         };
         let lost = last.available.saturating_add(last.used).saturating_sub(met.available);
         // Half of it is enough: the pods that stay go on working.
-        let came_back = last.held_until.is_none() && lost <= last.used / 2;
+        let came_back = lost <= last.used / 2;
         if is_over || came_back {
             self.0.remove(&met.signal);
             return true;
@@ -159,7 +159,7 @@ impl HoldOff {
 
 /// For so long nothing is tried again that was of no use, unless much less is left by then.
 const FUTILE: Duration = Duration::from_secs(60);
-/// So many bytes are much; of inodes and processes a sixteenth of the threshold is.
+/// So many bytes of a disk are much; of the rest a sixteenth of the threshold is.
 const MUCH: u64 = 64 << 20;
 
 /// When neither images nor pods could give anything back, and how much was left then: to count what all pods use costs the
@@ -180,8 +180,8 @@ impl Futile {
 
     /// Whether it is of no use to try again.
     pub(crate) fn is(&self, met: Met, now: Instant) -> bool {
-        let counts = met.signal == Signal::Pids || met.signal.is_inodes();
-        let much = if counts { met.threshold / 16 } else { MUCH };
+        let is_disk = met.signal.is_disk() && !met.signal.is_inodes();
+        let much = if is_disk { MUCH } else { met.threshold / 16 };
         self.0.get(&met.signal).is_some_and(|(at, available)| {
             now.saturating_duration_since(*at) < FUTILE && met.available.saturating_add(much) >= *available
         })

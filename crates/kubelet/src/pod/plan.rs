@@ -226,12 +226,14 @@ pub(crate) fn has_completed(inputs: Inputs<'_>) -> bool {
     }
     let mut apps = inputs.desired.apps().peekable();
     apps.peek().is_some()
-        && apps.all(|app| inputs.runtime.latest(app.name()).is_some_and(|container| is_over(app, container)))
+        && apps.all(|app| inputs.runtime.latest(app.name()).is_some_and(|container| is_over(inputs, app, container)))
 }
 
-/// Whether a container has ended and is not to be started again.
-fn is_over(desired: &DesiredContainer, container: &Container) -> bool {
-    matches!(&container.state, ContainerState::Exited { exit_code, .. } if !desired.restarts_after(*exit_code))
+/// Whether a container has ended and is not to be started again. One that was ended to be started with other resources has not
+/// completed, whatever it exits with.
+fn is_over(inputs: Inputs<'_>, desired: &DesiredContainer, container: &Container) -> bool {
+    !inputs.state.restarting.contains(&container.id)
+        && matches!(&container.state, ContainerState::Exited { exit_code, .. } if !desired.restarts_after(*exit_code))
 }
 
 /// How far the init containers are.

@@ -122,6 +122,8 @@ pub(crate) struct PodState {
     pub(super) termination_messages: BTreeMap<String, String>,
     /// By container id.
     pub(crate) stopping: BTreeMap<String, Stopping>,
+    /// Ids of containers that end only to be started with other resources.
+    pub(crate) restarting: BTreeSet<String>,
     /// Ids of sandboxes and containers that are being stopped or removed.
     pub(crate) busy: BTreeSet<String>,
     /// Failed removals by id: when to try again.
@@ -173,6 +175,7 @@ impl PodState {
             containers: BTreeMap::new(),
             termination_messages: BTreeMap::new(),
             stopping: BTreeMap::new(),
+            restarting: BTreeSet::new(),
             busy: BTreeSet::new(),
             retry_at: BTreeMap::new(),
             failed: BTreeMap::new(),

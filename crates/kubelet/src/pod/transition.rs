@@ -260,6 +260,7 @@ fn observe(state: &mut PodState, observed: Arc<Observed>) {
     state.stopping.retain(|id, _| runs(id));
     state.reclaimed.retain(|id| exists(id));
     state.applied.retain(|id, _| exists(id));
+    state.restarting.retain(|id| exists(id));
     state.runtime = observed;
 }
 
@@ -389,7 +390,7 @@ fn finish(state: &mut PodState, outcome: OperationOutcome, now: Timestamp) -> Op
         }
         OperationOutcome::Started { container, result } => return finish_start(state, container, result, now),
         OperationOutcome::Resized { id, container, applied, resources, result } => {
-            return finish_resize(state, (id, container), (applied, resources), result, now);
+            finish_resize(state, (id, container), (applied, resources), result, now);
         }
         OperationOutcome::HookDone { id } => {
             if let Some(stopping) = state.stopping.get_mut(&id) {
@@ -460,8 +461,7 @@ fn finish_resize(
     (applied, resources): (Option<ResourceRequirements>, Option<ResourceRequirements>),
     result: Result<Resized, Unfinished>,
     now: Timestamp,
-) -> Option<Effect> {
-    let grace = state.desired.grace();
+) {
     let retry = state.retry_mut(&container);
     match result {
         Ok(Resized::InPlace) => {
@@ -472,16 +472,13 @@ fn finish_resize(
         Ok(Resized::ByRestart) => {
             retry.unfinished = None;
             retry.resize.apply(StepEvent::Succeeded(()));
-            state.stopping.insert(id, Stopping { since: now, grace, hook: false, stop: None, retry_at: None });
-            let message = format!("Container {container} resize requires restart");
-            return Some(Effect::Report { container: Some(container), warning: false, reason: "Killing", message });
+            state.restarting.insert(id);
         }
         Err(why) => {
             retry.unfinished = Some((why, applied));
             retry.resize.apply(StepEvent::Failed(after(now, RETRY)));
         }
     }
-    None
 }
 
 fn finish_start(

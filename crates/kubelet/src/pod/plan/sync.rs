@@ -112,7 +112,7 @@ fn container(inputs: Inputs<'_>, plan: &mut Plan, desired: &DesiredContainer, re
         ContainerState::Unknown => end::stop(inputs, plan, container, None, inputs.desired.grace()),
         // Left behind by an interrupted start: what it was made from may be stale.
         ContainerState::Created => end::discard(inputs, plan, &container.id),
-        ContainerState::Exited { .. } if is_over(desired, container) => {}
+        ContainerState::Exited { .. } if is_over(inputs, desired, container) => {}
         ContainerState::Exited { .. } => start(inputs, plan, desired, ready, Some(container)),
     }
 }
@@ -227,6 +227,8 @@ fn watch(inputs: Inputs<'_>, plan: &mut Plan, desired: &DesiredContainer, contai
     let again = desired.restarts_after(KILLED);
     let (what, grace, again) = if container.hash != desired.hash && desired.kind != ContainerKind::Init {
         ("definition changed", inputs.desired.grace(), true)
+    } else if inputs.state.restarting.contains(&container.id) {
+        ("resize requires restart", inputs.desired.grace(), false)
     } else if failed(ProbeKind::Liveness) {
         let grace = probe_grace(inputs, desired.spec.liveness_probe.as_ref());
         ("failed liveness probe", grace, again)
