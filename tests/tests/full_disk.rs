@@ -86,6 +86,8 @@ fn a_full_disk_is_said_and_got_over() {
 
     // It starts, too, when somebody has taken what was kept back, and shows what it has.
     cluster.coracle(&["stop"]).ok();
+    // What it had open and had removed is given back when it has ended.
+    cluster.wait("the process has ended", || (!Path::new("/proc").join(&pid).exists()).then_some(()));
     fill(&disk.filler());
     let started = cluster.coracle(&["start"]).fails();
     assert!(started.contains("runs, but is not ready: the store cannot write"), "{started}");
