@@ -431,9 +431,10 @@ pub fn http_get(address: &str, path: &str) -> Option<String> {
     answer.starts_with("HTTP/1.1 200").then_some(answer)
 }
 
-/// The path of a file in `examples`.
+/// The path of a file in `examples`: of the clone that cargo tests, which need not be the one that this was compiled in.
 pub fn example(file: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(file).to_string_lossy().into_owned()
+    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&package).join("../examples").join(file).to_string_lossy().into_owned()
 }
 
 fn path_from(variable: &str, otherwise: &str) -> PathBuf {

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use coracle_tests::{BUSYBOX, Background, Cluster, run};
+use coracle_tests::{BUSYBOX, Background, Cluster, example, run};
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/operator-rust")
+    PathBuf::from(example("operator-rust"))
 }
 
 /// The operator's program, which whoever runs these tests has built.
