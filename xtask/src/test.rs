@@ -47,7 +47,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let kubectls = step("Get kubectl", kubectl::ensure)?;
     steps::build()?;
     if options.filter.is_none() {
-        let short = ["--minutes", "2"].map(Into::into);
+        // The same faults each time: what is new is looked for by `cargo xtask soak`.
+        let short = ["--minutes", "2", "--seed", "7"].map(Into::into);
         step("Torture the program for a little while", || soak::torture(&short))?;
     }
     step("Test the program", || {
