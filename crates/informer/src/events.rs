@@ -4,7 +4,6 @@
 //! into one Event with a count (as upstream's correlator does) and drops what a single object reports too often.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::time::Duration;
 
@@ -17,6 +16,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, warn};
+
+use crate::recent::Recent;
 
 /// Events wait here while the API server is slow. More are dropped: they are hints for people, not state.
 const QUEUED: usize = 1_000;
@@ -77,7 +78,14 @@ impl Recorder {
     pub fn new(client: Client, component: impl Into<Cow<'static, str>>, host: Option<String>) -> Self {
         let component = component.into();
         let (queue, occurrences) = mpsc::channel(QUEUED);
-        let writer = Writer { client, component, host, written: Recent::default(), budgets: Recent::default() };
+        let writer = Writer {
+            client,
+            component,
+            host,
+            hashing: RandomState::new(),
+            written: Recent::new(REMEMBERED),
+            budgets: Recent::new(REMEMBERED),
+        };
         tokio::spawn(writer.run(occurrences));
         Self { queue }
     }
@@ -113,9 +121,12 @@ struct Writer {
     client: Client,
     component: Cow<'static, str>,
     host: Option<String>,
+    /// The texts of events are long, so of each event and object only a fingerprint is kept. Should two ever share one, a count
+    /// is raised that should not be.
+    hashing: RandomState,
     /// Under which name each event was written, and how often it occurred.
-    written: Recent<(String, i32)>,
-    budgets: Recent<Budget>,
+    written: Recent<u64, (String, i32)>,
+    budgets: Recent<u64, Budget>,
 }
 
 impl Writer {
@@ -130,7 +141,7 @@ impl Writer {
     /// Takes one event from the object's budget; false if it is used up.
     fn spend(&mut self, about: &About) -> bool {
         let now = Instant::now();
-        let object = self.budgets.fingerprint(about);
+        let object = self.hashing.hash_one(about);
         self.budgets.entry(object, || Budget::full(now)).spend(now)
     }
 
@@ -138,8 +149,8 @@ impl Writer {
         // Events about objects of cluster scope live in `default`, as upstream has it.
         let namespace = occurrence.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
-        let fingerprint = self.written.fingerprint(&occurrence);
-        if let Some((name, count)) = self.written.repeat(fingerprint) {
+        let fingerprint = self.hashing.hash_one(&occurrence);
+        if let Some((name, count)) = repeat(&mut self.written, fingerprint) {
             let patch = json!({ "count": count, "lastTimestamp": Time(Timestamp::now()) });
             match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
                 Ok(_) => return,
@@ -194,56 +205,11 @@ impl Writer {
     }
 }
 
-/// What is known of the latest distinct things, the oldest forgotten first. The texts of events are long, so of each thing
-/// only a fingerprint is kept. Should two ever share one, a count is raised that should not be.
-struct Recent<V> {
-    hashing: RandomState,
-    known: HashMap<u64, V>,
-    order: VecDeque<u64>,
-}
-
-impl<V> Default for Recent<V> {
-    fn default() -> Self {
-        Self { hashing: RandomState::new(), known: HashMap::new(), order: VecDeque::new() }
-    }
-}
-
-impl<V> Recent<V> {
-    fn fingerprint(&self, thing: &impl Hash) -> u64 {
-        self.hashing.hash_one(thing)
-    }
-
-    fn insert(&mut self, fingerprint: u64, value: V) {
-        self.make_room(fingerprint);
-        self.known.insert(fingerprint, value);
-    }
-
-    /// What is known of a thing; `new` when that is nothing.
-    fn entry(&mut self, fingerprint: u64, new: impl FnOnce() -> V) -> &mut V {
-        self.make_room(fingerprint);
-        self.known.entry(fingerprint).or_insert_with(new)
-    }
-
-    /// Puts a thing in its order, and forgets the oldest when there are too many.
-    fn make_room(&mut self, fingerprint: u64) {
-        if !self.known.contains_key(&fingerprint) {
-            self.order.push_back(fingerprint);
-        }
-        if self.order.len() > REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-    }
-}
-
-impl Recent<(String, i32)> {
-    /// Counts a repetition: the Event's name and its new count. Nothing if this is the first occurrence.
-    fn repeat(&mut self, fingerprint: u64) -> Option<(String, i32)> {
-        let (name, count) = self.known.get_mut(&fingerprint)?;
-        *count = count.saturating_add(1);
-        Some((name.clone(), *count))
-    }
+/// Counts a repetition: the Event's name and its new count. Nothing if this is the first occurrence.
+fn repeat(written: &mut Recent<u64, (String, i32)>, fingerprint: u64) -> Option<(String, i32)> {
+    let (name, count) = written.get_mut(&fingerprint)?;
+    *count = count.saturating_add(1);
+    Some((name.clone(), *count))
 }
 
 /// A token bucket.
@@ -295,29 +261,31 @@ mod tests {
 
     #[test]
     fn repetitions_raise_the_count_of_the_first_event() {
-        let mut written = Recent::default();
-        let [a, b] = ["a", "b"].map(|message| written.fingerprint(&occurrence(message)));
-        assert_eq!(written.repeat(a), None);
+        let hashing = RandomState::new();
+        let mut written = Recent::new(REMEMBERED);
+        let [a, b] = ["a", "b"].map(|message| hashing.hash_one(occurrence(message)));
+        assert_eq!(repeat(&mut written, a), None);
         written.insert(a, ("nginx.1".to_owned(), 1));
-        assert_eq!(written.repeat(a), Some(("nginx.1".to_owned(), 2)));
-        assert_eq!(written.repeat(written.fingerprint(&occurrence("a"))), Some(("nginx.1".to_owned(), 3)));
-        assert_eq!(written.repeat(b), None);
+        assert_eq!(repeat(&mut written, a), Some(("nginx.1".to_owned(), 2)));
+        assert_eq!(repeat(&mut written, hashing.hash_one(occurrence("a"))), Some(("nginx.1".to_owned(), 3)));
+        assert_eq!(repeat(&mut written, b), None);
         written.insert(a, ("nginx.2".to_owned(), 1));
-        assert_eq!(written.repeat(a), Some(("nginx.2".to_owned(), 2)), "written anew");
-        assert_eq!(written.order.len(), 1);
+        assert_eq!(repeat(&mut written, a), Some(("nginx.2".to_owned(), 2)), "written anew");
+        assert_eq!(written.len(), 1);
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut written = Recent::default();
-        let mut budgets = Recent::default();
+        let hashing = RandomState::new();
+        let mut written = Recent::new(REMEMBERED);
+        let mut budgets = Recent::new(REMEMBERED);
         for number in 0..REMEMBERED + 10 {
-            let fingerprint = written.fingerprint(&occurrence(&number.to_string()));
+            let fingerprint = hashing.hash_one(occurrence(&number.to_string()));
             written.insert(fingerprint, (String::new(), 1));
             budgets.entry(fingerprint, || Budget::full(Instant::now())).spend(Instant::now());
         }
-        assert_eq!((written.known.len(), budgets.known.len()), (REMEMBERED, REMEMBERED));
-        assert_eq!(written.repeat(written.fingerprint(&occurrence("0"))), None, "the oldest went");
+        assert_eq!((written.len(), budgets.len()), (REMEMBERED, REMEMBERED));
+        assert_eq!(repeat(&mut written, hashing.hash_one(occurrence("0"))), None, "the oldest went");
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,10 +3,11 @@
 //! Decisions are recorded as they are made and never computed again: by the time somebody asks, the cluster is another
 //! one. What is kept is bounded: so many pods, and of large clusters the best nodes and some examples of each refusal.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use informer::Recent;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
@@ -191,42 +192,35 @@ pub(crate) fn unschedulable_hint(plugin: &str) -> &'static str {
     }
 }
 
+/// By namespace and name of the pod.
+type Kept = Recent<(String, String), Arc<Record>>;
+
 /// The latest decisions. Cheap to clone; all clones are the same.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Records(Arc<Mutex<Kept>>);
 
-#[derive(Debug, Default)]
-struct Kept {
-    by_pod: HashMap<(String, String), Arc<Record>>,
-    /// The pods, those that were decided on first at the front.
-    order: VecDeque<(String, String)>,
+impl Default for Records {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Recent::new(PODS))))
+    }
 }
 
 impl Records {
     /// The latest decision about a pod, if it is still kept.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Record>> {
-        self.kept().by_pod.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.kept().get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
     /// All that are kept, oldest first; with a namespace, only its own.
     pub fn list(&self, namespace: Option<&str>) -> Vec<Arc<Record>> {
         let kept = self.kept();
-        let wanted = kept.order.iter().filter(|(own, _)| namespace.is_none_or(|namespace| namespace == own));
-        wanted.filter_map(|key| kept.by_pod.get(key).cloned()).collect()
+        let wanted = kept.iter().filter(|((own, _), _)| namespace.is_none_or(|namespace| namespace == own));
+        wanted.map(|(_, record)| Arc::clone(record)).collect()
     }
 
     pub(crate) fn put(&self, record: Record) {
         let key = (record.namespace.clone(), record.name.clone());
-        let mut kept = self.kept();
-        if kept.by_pod.insert(key.clone(), Arc::new(record)).is_some() {
-            return;
-        }
-        kept.order.push_back(key);
-        if kept.order.len() > PODS
-            && let Some(oldest) = kept.order.pop_front()
-        {
-            kept.by_pod.remove(&oldest);
-        }
+        self.kept().insert(key, Arc::new(record));
     }
 
     /// Never held across an await.

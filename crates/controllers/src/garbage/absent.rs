@@ -1,6 +1,6 @@
 //! Owners that are known not to exist, so that each is looked for once and not once for every dependent.
 
-use std::collections::{HashSet, VecDeque};
+use informer::Recent;
 
 use super::graph::Text;
 
@@ -18,29 +18,24 @@ pub(crate) struct Reference {
 }
 
 /// Owners that are not there. UIDs never come back.
-#[derive(Debug, Default)]
-pub(crate) struct Absent {
-    all: HashSet<Reference>,
-    order: VecDeque<Reference>,
+#[derive(Debug)]
+pub(crate) struct Absent(Recent<Reference, ()>);
+
+impl Default for Absent {
+    fn default() -> Self {
+        Self(Recent::new(REMEMBERED))
+    }
 }
 
 impl Absent {
     /// Remembers that there is nothing at `reference`.
     pub(crate) fn remember(&mut self, reference: Reference) {
-        if !self.all.insert(reference.clone()) {
-            return;
-        }
-        self.order.push_back(reference);
-        if self.order.len() > REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.all.remove(&oldest);
-        }
+        self.0.insert(reference, ());
     }
 
     /// Whether it is known that there is nothing at `reference`.
     pub(crate) fn contains(&self, reference: &Reference) -> bool {
-        self.all.contains(reference)
+        self.0.get(reference).is_some()
     }
 }
 
@@ -62,6 +57,6 @@ mod tests {
         assert!(absent.contains(&reference("1", "a", "ns")));
         assert!(!absent.contains(&reference("1", "a", "other")));
         assert!(!absent.contains(&reference("1", "b", "ns")), "another name says nothing of this one");
-        assert_eq!(absent.all.len(), REMEMBERED);
+        assert_eq!(absent.0.len(), REMEMBERED);
     }
 }
