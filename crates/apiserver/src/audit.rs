@@ -29,6 +29,7 @@ use registry::audit::Annotations;
 use crate::authn::User;
 use crate::authz::Target;
 use crate::body::RequestBody;
+use crate::resource;
 use crate::respond::Answer;
 pub(crate) use event::PeerAddress;
 use event::{Content, Object, ObjectReference, Record, Request};
@@ -83,8 +84,9 @@ impl Audit {
         let mut long_running = verb == Verb::Watch;
         let mut connects = false;
         if let Target::Resource { subresource, .. } = target {
-            connects = matches!(subresource, "attach" | "exec" | "portforward" | "proxy");
-            long_running |= connects || subresource == "log";
+            let lasts = resource::lasts(subresource);
+            connects = lasts && subresource != "log";
+            long_running |= lasts;
             object_reference = Some(ObjectReference::new(target));
         }
         let request = Request {

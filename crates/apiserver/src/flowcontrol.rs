@@ -36,12 +36,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use machinery::Verb;
 use machinery::status::ApiError;
 use prometheus_client::collector::Collector;
-use registry::{Registry, User};
+use registry::Registry;
 use store::Store;
 
+use crate::authz::Attributes;
 use flow_schema::{FlowSchema, Table};
 use metrics::Metrics;
 pub(crate) use priority_level::Seat;
@@ -51,28 +51,9 @@ const PRIORITY_LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-
 /// After how many seconds somebody who was rejected may try again.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// What of a request it is classified by.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RequestDigest<'a> {
-    pub(crate) user: &'a User,
-    pub(crate) verb: Verb<'a>,
-    pub(crate) target: Target<'a>,
-}
-
-/// What a request is about.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Target<'a> {
-    /// Objects of the API.
-    Resource { group: &'a str, resource: &'a str, subresource: &'a str, namespace: &'a str },
-    /// Any other path.
-    Path(&'a str),
-}
-
 /// How a list or a watch was asked for, as far as it says what it costs.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ListOptions {
-    /// Whether it is about one object.
-    pub(crate) single: bool,
     /// At most so many objects; 0 is all.
     pub(crate) limit: u64,
     /// Whether a watch begins with what is there.
@@ -120,10 +101,10 @@ impl FlowControl {
     ///
     /// # Errors
     /// 429 when it belongs to none: the mandatory schemas are always there, and without them nothing would be let in.
-    pub(crate) fn classify(&self, digest: &RequestDigest<'_>) -> Result<Flow, ApiError> {
+    pub(crate) fn classify(&self, attributes: &Attributes<'_>) -> Result<Flow, ApiError> {
         let table = self.table.load();
-        let schema = table.classify(digest).cloned().ok_or_else(too_many_requests)?;
-        Ok(Flow { hash: table.flow(&schema, digest), schema })
+        let schema = table.classify(attributes).cloned().ok_or_else(too_many_requests)?;
+        Ok(Flow { hash: table.flow(&schema, attributes), schema })
     }
 
     /// Waits for the seats that a request of a flow takes, at most for `patience`.
@@ -133,12 +114,12 @@ impl FlowControl {
     pub(crate) async fn acquire(
         &self,
         flow: &Flow,
-        digest: &RequestDigest<'_>,
+        attributes: &Attributes<'_>,
         options: &ListOptions,
         patience: Duration,
     ) -> Result<Seat, ApiError> {
         let Flow { schema, hash } = flow;
-        let width = work_estimator::width(&self.store, digest, options, schema.level().max_width());
+        let width = work_estimator::width(&self.store, attributes, options, schema.level().max_width());
         let started = Instant::now();
         Seat::acquire(schema, *hash, width, patience).await.map_err(|rejection| {
             schema.metrics.rejected(rejection.reason(), started.elapsed());

@@ -24,7 +24,7 @@ use crate::authn::{Authenticator, User};
 use crate::authz::{self, Attributes, Authorizer, Target};
 use crate::body::{BodyBudget, RequestBody, ResponseBody, panic_text};
 use crate::documents::Documents;
-use crate::flowcontrol::{self, Flow, FlowControl, ListOptions, RequestDigest, Seat};
+use crate::flowcontrol::{Flow, FlowControl, ListOptions, Seat};
 use crate::lifecycle::{self, Lifecycle};
 use crate::limits::RequestLimits;
 use crate::metrics::{Labels, Metrics};
@@ -261,17 +261,14 @@ impl ApiServer {
         let timeout = if may_last { self.request_timeout() } else { self.timeout(query)? };
         // A component of this process has clocks of its own.
         let deadline = (caller == Caller::Client).then(|| Instant::now() + timeout);
-        let authorize = |verb| authz::authorize(&*self.0.authorizer, &Attributes { user: &user, verb, target });
-        let (Route::Resource(place), Target::Resource { group, resource, subresource, namespace, name, .. }) =
-            (route, target)
-        else {
-            let target = flowcontrol::Target::Path(parts.uri.path());
+        let attributes = Attributes { user: &user, verb, target };
+        let authorize = |attributes: &Attributes<'_>| authz::authorize(&*self.0.authorizer, attributes);
+        let Route::Resource(place) = route else {
             let answered = pin!(async {
-                let digest = RequestDigest { user: &user, verb, target };
-                report.flow = self.flow(caller, &digest)?;
-                authorize(verb)?;
+                report.flow = self.flow(caller, &attributes)?;
+                authorize(&attributes)?;
                 // The documents are there already: once they are found, the seat is free.
-                let _seat = self.seat(report, &digest, &ListOptions::default(), timeout).await?;
+                let _seat = self.seat(report, &attributes, &ListOptions::default(), timeout).await?;
                 let answer = self.0.non_resource.serve(route, &parts, query, &user).await?;
                 Ok(answer.map(|body| body.ending(deadline)))
             });
@@ -281,29 +278,26 @@ impl ApiServer {
             return Err(respond::method_not_allowed());
         }
         report.labels.verb = verb;
-        let lasts = resource::lasts(subresource);
+        let lasts = resource::lasts(place.subresource);
         let answered = pin!(async {
-            let target = flowcontrol::Target::Resource { group, resource, subresource, namespace };
             let options = ListOptions {
-                single: !name.is_empty(),
                 limit: query.integer("limit").ok().flatten().and_then(|limit| limit.try_into().ok()).unwrap_or(0),
                 send_initial_events: query.flag("sendInitialEvents"),
             };
-            let digest = RequestDigest { user: &user, verb, target };
             // Upstream, too, lets what lasts pass, but for the beginning of a watch.
-            report.flow = if lasts { None } else { self.flow(caller, &digest)? };
-            authorize(verb)?;
+            report.flow = if lasts { None } else { self.flow(caller, &attributes)? };
+            authorize(&attributes)?;
             if verb == Verb::Get && resource::connects(place) {
                 // A WebSocket begins with a GET, and is no less than what SPDY begins with a POST (upstream:
                 // `pkg/registry/core/pod/rest/authorize.go`).
-                authorize(Verb::Create)?;
+                authorize(&Attributes { verb: Verb::Create, ..attributes })?;
             }
             let is_exempt = report.flow.as_ref().is_some_and(Flow::is_exempt);
             let mut body = if lasts { body } else { body.arrive(verb, is_exempt).await? };
             if let Some(recording) = &mut report.recording {
                 body = recording.read(&parts, body).await?;
             }
-            let seat = self.seat(report, &digest, &options, timeout).await?;
+            let seat = self.seat(report, &attributes, &options, timeout).await?;
             let user = Arc::clone(&user);
             let request = resource::Request { place, verb, query, parts, user };
             let answer = self.0.handlers.serve(request, body, &mut report.labels).await?;
@@ -324,9 +318,9 @@ impl ApiServer {
     }
 
     /// The flow of a request that has to wait for its turn.
-    fn flow(&self, caller: Caller, digest: &RequestDigest<'_>) -> Result<Option<Flow>, ApiError> {
+    fn flow(&self, caller: Caller, attributes: &Attributes<'_>) -> Result<Option<Flow>, ApiError> {
         match caller {
-            Caller::Client => self.0.flow_control.classify(digest).map(Some),
+            Caller::Client => self.0.flow_control.classify(attributes).map(Some),
             Caller::Component => Ok(None),
         }
     }
@@ -336,12 +330,12 @@ impl ApiServer {
     async fn seat(
         &self,
         report: &Report,
-        digest: &RequestDigest<'_>,
+        attributes: &Attributes<'_>,
         options: &ListOptions,
         timeout: Duration,
     ) -> Result<Option<Seat>, ApiError> {
         let Some(flow) = &report.flow else { return Ok(None) };
-        self.0.flow_control.acquire(flow, digest, options, timeout / 4).await.map(Some)
+        self.0.flow_control.acquire(flow, attributes, options, timeout / 4).await.map(Some)
     }
 }
 

@@ -20,7 +20,7 @@ use store::Store;
 
 use super::metrics::{Metrics, SchemaMetrics};
 use super::priority_level::{PriorityLevel, PriorityLevels};
-use super::{RequestDigest, Target};
+use crate::authz::{Attributes, Target};
 
 pub(super) const FLOW_SCHEMAS: &str = "flowcontrol.apiserver.k8s.io/flowschemas";
 pub(super) const PRIORITY_LEVELS: &str = "flowcontrol.apiserver.k8s.io/prioritylevelconfigurations";
@@ -77,15 +77,15 @@ impl Table {
 
     /// The schema of a request: the first that matches. One of somebody in neither of the groups that everybody is in
     /// matches none, and is caught as well.
-    pub(super) fn classify(&self, digest: &RequestDigest<'_>) -> Option<&Arc<FlowSchema>> {
+    pub(super) fn classify(&self, attributes: &Attributes<'_>) -> Option<&Arc<FlowSchema>> {
         let catch_all = || self.schemas.iter().rfind(|schema| schema.name == CATCH_ALL);
-        self.schemas.iter().find(|schema| schema.matches(digest)).or_else(catch_all)
+        self.schemas.iter().find(|schema| schema.matches(attributes)).or_else(catch_all)
     }
 
     /// The hash of the flow that a request belongs to.
-    pub(super) fn flow(&self, schema: &FlowSchema, digest: &RequestDigest<'_>) -> u64 {
-        let distinguisher = match (schema.distinguisher, digest.target) {
-            (Distinguisher::User, _) => digest.user.name.as_str(),
+    pub(super) fn flow(&self, schema: &FlowSchema, attributes: &Attributes<'_>) -> u64 {
+        let distinguisher = match (schema.distinguisher, attributes.target) {
+            (Distinguisher::User, _) => attributes.user.name.as_str(),
             (Distinguisher::Namespace, Target::Resource { namespace, .. }) => namespace,
             _ => "",
         };
@@ -151,15 +151,15 @@ impl FlowSchema {
         self.levels.level(self.level)
     }
 
-    fn matches(&self, digest: &RequestDigest<'_>) -> bool {
+    fn matches(&self, attributes: &Attributes<'_>) -> bool {
         self.rules.iter().any(|rule| {
-            rule.subjects.iter().any(|subject| is_subject(subject, digest.user))
-                && match digest.target {
+            rule.subjects.iter().any(|subject| is_subject(subject, attributes.user))
+                && match attributes.target {
                     Target::Resource { .. } => {
-                        list(&rule.resource_rules).iter().any(|rule| is_about_resource(rule, digest))
+                        list(&rule.resource_rules).iter().any(|rule| is_about_resource(rule, attributes))
                     }
                     Target::Path(path) => {
-                        list(&rule.non_resource_rules).iter().any(|rule| is_about_path(rule, digest, path))
+                        list(&rule.non_resource_rules).iter().any(|rule| is_about_path(rule, attributes, path))
                     }
                 }
         })
@@ -179,13 +179,13 @@ fn is_subject(subject: &Subject, user: &User) -> bool {
     }
 }
 
-fn is_about_resource(rule: &ResourcePolicyRule, digest: &RequestDigest<'_>) -> bool {
-    let Target::Resource { group, resource, subresource, namespace } = digest.target else { return false };
+fn is_about_resource(rule: &ResourcePolicyRule, attributes: &Attributes<'_>) -> bool {
+    let Target::Resource { group, resource, subresource, namespace, .. } = attributes.target else { return false };
     let is_resource = |wanted: &String| match wanted.split_once('/') {
         Some((wanted, below)) => wanted == resource && below == subresource,
         None => wanted == "*" || (wanted == resource && subresource.is_empty()),
     };
-    has(&rule.verbs, digest.verb.as_str())
+    has(&rule.verbs, attributes.verb.as_str())
         && rule.resources.iter().any(is_resource)
         && has(&rule.api_groups, group)
         && match namespace {
@@ -194,13 +194,13 @@ fn is_about_resource(rule: &ResourcePolicyRule, digest: &RequestDigest<'_>) -> b
         }
 }
 
-fn is_about_path(rule: &NonResourcePolicyRule, digest: &RequestDigest<'_>, path: &str) -> bool {
+fn is_about_path(rule: &NonResourcePolicyRule, attributes: &Attributes<'_>, path: &str) -> bool {
     let is_path = |wanted: &String| {
         let prefix = wanted.trim_end_matches('*').trim_end_matches('/');
         let below = path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
         wanted == "*" || wanted == path || below
     };
-    has(&rule.verbs, digest.verb.as_str()) && rule.non_resource_urls.iter().any(is_path)
+    has(&rule.verbs, attributes.verb.as_str()) && rule.non_resource_urls.iter().any(is_path)
 }
 
 fn has(values: &[String], wanted: &str) -> bool {

@@ -4,16 +4,17 @@
 use machinery::Verb;
 use store::Store;
 
-use super::{ListOptions, RequestDigest, Target};
+use super::ListOptions;
+use crate::authz::{Attributes, Target};
 
 /// Upstream's `objectsPerSeat`.
 const OBJECTS_PER_SEAT: u64 = 100;
 
 /// The width of a request, of which `max` is the most.
-pub(super) fn width(store: &Store, digest: &RequestDigest<'_>, options: &ListOptions, max: u32) -> u32 {
-    let Target::Resource { group, resource, subresource: "", .. } = digest.target else { return 1 };
-    let is_list = digest.verb == Verb::List || (digest.verb == Verb::Watch && options.send_initial_events);
-    if !is_list || options.single || max <= 1 {
+pub(super) fn width(store: &Store, attributes: &Attributes<'_>, options: &ListOptions, max: u32) -> u32 {
+    let Target::Resource { group, resource, subresource: "", name, .. } = attributes.target else { return 1 };
+    let is_list = attributes.verb == Verb::List || (attributes.verb == Verb::Watch && options.send_initial_events);
+    if !is_list || !name.is_empty() || max <= 1 {
         return 1;
     }
     let group = if group.is_empty() { "core" } else { group };
