@@ -52,7 +52,7 @@ pub(super) fn compute(
         Verdict { type_: "PodScheduled", obstacle: None, reason: None },
     ];
     let mut conditions: Vec<PodCondition> =
-        verdicts.into_iter().map(|verdict| condition(inputs, old, verdict)).collect();
+        verdicts.into_iter().map(|verdict| of_verdict(inputs, old, verdict)).collect();
     conditions.extend(disruption_target(inputs, old, phase));
     conditions.extend(unfinished_resizes(inputs, old));
     // Conditions of others stay as they are.
@@ -74,19 +74,8 @@ fn disruption_target(inputs: Inputs<'_>, old: &PodStatus, phase: Option<PodPhase
     if phase != Some(PodPhase::Failed) {
         return None;
     }
-    let known = old.conditions.iter().flatten().find(|known| known.type_ == TYPE);
-    let known = known.filter(|known| known.status == ConditionStatus::True);
-    Some(PodCondition {
-        type_: TYPE.to_owned(),
-        status: ConditionStatus::True.to_string(),
-        reason: Some("TerminationByKubelet".to_owned()),
-        message: Some(failure.message.clone()),
-        last_probe_time: None,
-        last_transition_time: known
-            .and_then(|known| known.last_transition_time.clone())
-            .or_else(|| Some(api_time(inputs.now))),
-        observed_generation: inputs.desired.pod.metadata.generation,
-    })
+    let (reason, message) = ("TerminationByKubelet", failure.message.clone());
+    Some(condition(inputs, old, TYPE, ConditionStatus::True, reason, message))
 }
 
 /// The conditions of resizes, which are there only while one is not done.
@@ -101,32 +90,32 @@ fn unfinished_resizes(inputs: Inputs<'_>, old: &PodStatus) -> Vec<PodCondition> 
         resize::is_needed(state, desired, latest).then_some(why)
     });
     let of = |type_: &str| all.clone().find(|why| why.condition == type_);
-    let condition = |why: &Unfinished| {
-        let known = old.conditions.iter().flatten().find(|known| known.type_ == why.condition);
-        PodCondition {
-            type_: why.condition.to_owned(),
-            status: ConditionStatus::True.to_string(),
-            reason: Some(why.reason.to_owned()),
-            message: Some(why.message.clone()),
-            last_probe_time: None,
-            last_transition_time: known
-                .and_then(|known| known.last_transition_time.clone())
-                .or_else(|| Some(api_time(inputs.now))),
-            observed_generation: inputs.desired.pod.metadata.generation,
-        }
+    let told = |why: &Unfinished| {
+        condition(inputs, old, why.condition, ConditionStatus::True, why.reason, why.message.clone())
     };
-    RESIZE.into_iter().filter_map(of).map(condition).collect()
+    RESIZE.into_iter().filter_map(of).map(told).collect()
 }
 
-/// The time of a condition moves only when its status does.
-fn condition(inputs: Inputs<'_>, old: &PodStatus, verdict: Verdict) -> PodCondition {
+fn of_verdict(inputs: Inputs<'_>, old: &PodStatus, verdict: Verdict) -> PodCondition {
     let (status, reason, message) = match verdict.obstacle {
         None => (ConditionStatus::True, verdict.reason.unwrap_or_default(), String::new()),
         Some((reason, message)) => (ConditionStatus::False, reason, message),
     };
-    let known = old.conditions.iter().flatten().find(|known| known.type_ == verdict.type_ && known.status == status);
+    condition(inputs, old, verdict.type_, status, reason, message)
+}
+
+/// The time of a condition moves only when its status does.
+fn condition(
+    inputs: Inputs<'_>,
+    old: &PodStatus,
+    type_: &str,
+    status: ConditionStatus,
+    reason: &str,
+    message: String,
+) -> PodCondition {
+    let known = old.conditions.iter().flatten().find(|known| known.type_ == type_ && known.status == status);
     PodCondition {
-        type_: verdict.type_.to_owned(),
+        type_: type_.to_owned(),
         status: status.to_string(),
         reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
         message: Some(message).filter(|message| !message.is_empty()),
