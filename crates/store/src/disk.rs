@@ -265,7 +265,9 @@ impl Disk {
         batch.put_cf(self.family(META)?, META_HORIZON, horizon.to_be_bytes());
         // Synced, because the files go at once, and a horizon that is behind them would look like a gap.
         self.write_synced(batch)?;
-        self.db.delete_file_in_range_cf(log, from, to)?;
+        // To RocksDB the end of a range belongs to it where files are meant: one whose last record is the first that stays
+        // would go.
+        self.db.delete_file_in_range_cf(log, from, log_key(horizon, u32::MAX))?;
         Ok(())
     }
 

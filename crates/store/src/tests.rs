@@ -117,6 +117,21 @@ async fn what_is_committed_is_read_and_watched_and_survives() {
 }
 
 #[tokio::test]
+async fn a_compaction_leaves_the_first_record_after_it_wherever_it_lies() {
+    let (store, dir) = open();
+    for name in ["a", "b", "c"] {
+        store.commit(put(name, name)).await.unwrap();
+    }
+    // The last of a file.
+    store.shared().disk().as_ref().unwrap().purge().unwrap();
+    assert_eq!(store.compact(2).await.unwrap(), 2);
+    store.close().await;
+    let store = reopen(dir.path());
+    let mut watcher = store.watch(PODS, 2).unwrap();
+    assert_eq!(next(&mut watcher).await.unwrap(), "Created c@3! -");
+}
+
+#[tokio::test]
 async fn a_transaction_is_one_revision_in_all_resources() {
     let (store, _dir) = open();
     let mut pods = store.watch(PODS, 0).unwrap();
