@@ -1,7 +1,10 @@
 //! How a cluster begins and ends: when several commands and signals come at once, with files missing, at odd places.
 
-use std::fs;
-use std::process::Child;
+use std::fs::{self, File};
+use std::io::Write;
+use std::process::{self, Child};
+use std::thread;
+use std::time::Duration;
 
 use coracle_tests::{Cluster, run};
 
@@ -26,6 +29,20 @@ fn starts_that_race_and_signals() {
     cluster.coracle(&["start"]).ok();
     assert!(stop.wait().expect("it ends").success());
     cluster.kubectl(&["get", "configmap", "a"]).ok();
+    cluster.coracle(&["stop"]).ok();
+
+    // One that is killed while it starts: whoever waits for it starts another one.
+    let mut lock = File::options()
+        .write(true)
+        .truncate(true)
+        .open(cluster.home().join("home").join(&cluster.profile).join("lock"))
+        .expect("it is there");
+    lock.lock().expect("no daemon holds it");
+    write!(lock, "{}", process::id()).expect("it takes a line");
+    let mut start = spawn(&["start"]);
+    thread::sleep(Duration::from_secs(1));
+    drop(lock);
+    assert!(start.wait().expect("it ends").success(), "{}", cluster.report());
     cluster.coracle(&["stop"]).ok();
 
     // In the foreground there was somebody at the terminal.

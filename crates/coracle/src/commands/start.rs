@@ -43,14 +43,32 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
         daemon::run(profile, start)?;
         return Ok(ExitCode::SUCCESS);
     }
-    if profile.daemon().is_some() {
-        return already_running(&profile, start);
+    let deadline = Instant::now() + start.timeout;
+    // One that is there may be about to end: killed, or unable to start. Then this command starts another one.
+    loop {
+        if profile.daemon().is_some() {
+            if join(&profile, start, deadline)? {
+                return Ok(ExitCode::SUCCESS);
+            }
+            wait_for_stopping(&profile)?;
+        } else if start_own(&profile, start, &configurations, deadline)? == Launched::Here {
+            return Ok(ExitCode::SUCCESS);
+        }
     }
+}
+
+/// Starts a daemon, and points kubectl at it.
+fn start_own(
+    profile: &Profile,
+    start: &cli::Start,
+    configurations: &[(PathBuf, String)],
+    deadline: Instant,
+) -> Result<Launched> {
     if !start.no_kubeconfig {
-        kubeconfig::check(&kubeconfig::paths()?, &kubeconfig::Cluster::of(&profile))?;
+        kubeconfig::check(&kubeconfig::paths()?, &kubeconfig::Cluster::of(profile))?;
     }
     let (is_new, home_is_new) = (!profile.exists(), profile.folder().parent().is_some_and(|home| !home.exists()));
-    let launched = keep(&profile, &configurations).and_then(|()| launch(&profile, start));
+    let launched = keep(profile, configurations).and_then(|()| launch(profile, start, deadline));
     if launched.is_err() && is_new && !profile.exists() && profile.daemon().is_none() {
         // It never came to be: nothing is kept of it.
         let _ = profile.remove();
@@ -58,15 +76,15 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
             let _ = fs::remove_dir(home);
         }
     }
-    if launched? == Launched::ByAnother {
-        return already_running(&profile, start);
+    let launched = launched?;
+    if launched == Launched::Here {
+        add_nodes(profile, start)?;
+        write_context(profile, start)?;
+        if !start.no_kubeconfig {
+            output::note(format!("kubectl now uses the context \"{}\".", profile.name()));
+        }
     }
-    add_nodes(&profile, start)?;
-    write_context(&profile, start)?;
-    if !start.no_kubeconfig {
-        output::note(format!("kubectl now uses the context \"{}\".", profile.name()));
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(launched)
 }
 
 /// Waits until a daemon that is about to end has ended.
@@ -81,9 +99,9 @@ fn wait_for_stopping(profile: &Profile) -> Result<()> {
     Ok(())
 }
 
-/// Points kubectl at a cluster that another command has started; waits until it is ready if it is only starting.
-fn already_running(profile: &Profile, start: &cli::Start) -> Result<ExitCode> {
-    let deadline = Instant::now() + start.timeout;
+/// Points kubectl at a cluster that another command has started; waits until it is ready if it is only starting. False where
+/// its daemon ended before it was.
+fn join(profile: &Profile, start: &cli::Start, deadline: Instant) -> Result<bool> {
     let mut progress = Progress::new();
     let mut state = status::state(profile);
     // A cluster that served when it was first looked at has been ready, and need not be now.
@@ -97,7 +115,7 @@ fn already_running(profile: &Profile, start: &cli::Start) -> Result<ExitCode> {
         while !is_enough(&state) {
             if profile.daemon().is_none_or(|daemon| daemon.stopping) {
                 progress.clear();
-                bail!("the daemon that another command has started is gone; see: coracle logs -p {}", profile.name());
+                return Ok(false);
             }
             if Instant::now() > deadline {
                 progress.clear();
@@ -111,7 +129,7 @@ fn already_running(profile: &Profile, start: &cli::Start) -> Result<ExitCode> {
     write_context(profile, start)?;
     add_nodes(profile, start)?;
     output::note(format!("The cluster {} is already running.", profile.name()));
-    Ok(ExitCode::SUCCESS)
+    Ok(true)
 }
 
 fn not_ready(profile: &Profile, start: &cli::Start) -> anyhow::Error {
@@ -178,7 +196,7 @@ enum Launched {
 }
 
 /// Starts the daemon and shows what it reports, until it is as far as the person wants to wait.
-fn launch(profile: &Profile, start: &cli::Start) -> Result<Launched> {
+fn launch(profile: &Profile, start: &cli::Start, deadline: Instant) -> Result<Launched> {
     let reports = daemon::spawn(profile, start)?;
     // The pipe is read on a thread, so that waiting for it can have an end.
     let (sender, receiver) = mpsc::channel();
@@ -189,7 +207,6 @@ fn launch(profile: &Profile, start: &cli::Start) -> Result<Launched> {
             }
         }
     });
-    let deadline = Instant::now() + start.timeout;
     let mut progress = Progress::new();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
