@@ -43,6 +43,8 @@ pub(crate) struct Victim {
     docker: String,
     /// Whether its home is a file system of its own.
     disk: bool,
+    /// The library that shows it another clock, where there is one.
+    faketime: Option<PathBuf>,
     /// How much of the log was read.
     read: Mutex<u64>,
 }
@@ -59,9 +61,11 @@ impl Victim {
             profile: format!("soak-{}", std::process::id()),
             docker,
             disk: mounted.await.is_ok_and(|status| status.success()),
+            faketime: faketime(),
             home,
             read: Mutex::new(0),
         };
+        victim.set_clock(Duration::ZERO)?;
         victim.coracle(&["start"]).await?;
         victim.make_pods().await?;
         Ok(victim)
@@ -103,6 +107,21 @@ impl Victim {
         self.disk.then(|| self.home.path().join("home"))
     }
 
+    /// Puts its clock ahead of the machine's by so much. False where nothing can be done about its clock.
+    pub(crate) fn set_clock(&self, ahead: Duration) -> Result<bool> {
+        // Its certificates are of the machine's time: before that, nobody would be believed.
+        let text = format!("+{}", ahead.as_secs());
+        // Never half a number.
+        let new = self.home.path().join("clock.new");
+        fs::write(&new, text)?;
+        fs::rename(new, self.clock())?;
+        Ok(self.faketime.is_some())
+    }
+
+    fn clock(&self) -> PathBuf {
+        self.home.path().join("clock")
+    }
+
     /// Runs the binary for this cluster.
     pub(crate) async fn coracle(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.binary);
@@ -113,6 +132,13 @@ impl Victim {
             .env("KUBECONFIG", self.kubeconfig())
             .env("DOCKER_HOST", &self.docker)
             .stdin(Stdio::null());
+        if let Some(library) = &self.faketime {
+            command
+                .env("LD_PRELOAD", library)
+                .env("FAKETIME_TIMESTAMP_FILE", self.clock())
+                .env("FAKETIME_CACHE_DURATION", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         let what = format!("coracle {}", arguments.join(" "));
         let output = tokio::time::timeout(COMMAND, command.output()).await;
         let output = output.with_context(|| format!("{what} does not end"))??;
@@ -219,6 +245,12 @@ impl Drop for Victim {
             let _ = std::process::Command::new("umount").arg("--lazy").arg(home).output();
         }
     }
+}
+
+/// The library of Debian's package `libfaketime`.
+fn faketime() -> Option<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").ok()?.flatten().map(|folder| folder.path());
+    folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|library| library.exists())
 }
 
 /// What a process holds, in bytes, without what it only maps.

@@ -31,11 +31,13 @@ pub(crate) enum Fault {
     KilledOnFullDisk,
     /// It may open no more descriptors for a while.
     NoDescriptors,
+    /// Somebody sets its clock, forward or back.
+    ClockSet,
     /// Docker is cut, hangs or talks nonsense for a while.
     Docker(Passage),
 }
 
-const ALL: [Fault; 10] = [
+const ALL: [Fault; 11] = [
     Fault::Killed,
     Fault::KilledTwice,
     Fault::Stopped,
@@ -43,10 +45,14 @@ const ALL: [Fault; 10] = [
     Fault::DiskFull,
     Fault::KilledOnFullDisk,
     Fault::NoDescriptors,
+    Fault::ClockSet,
     Fault::Docker(Passage::Cut),
     Fault::Docker(Passage::Hanging),
     Fault::Docker(Passage::Garbled),
 ];
+
+/// How far its clock may go: beyond every lease, token and history.
+const CLOCK: Duration = Duration::from_secs(2 * 3600);
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,6 +64,7 @@ impl fmt::Display for Fault {
             Self::DiskFull => "disk full",
             Self::KilledOnFullDisk => "killed on a full disk",
             Self::NoDescriptors => "no descriptors",
+            Self::ClockSet => "clock set",
             Self::Docker(Passage::Cut) => "Docker cut",
             Self::Docker(Passage::Hanging) => "Docker hangs",
             Self::Docker(Passage::Garbled | Passage::Open) => "Docker talks nonsense",
@@ -123,6 +130,13 @@ impl Fault {
                 let old = prlimit(Some(pid), Resource::Nofile, none)?;
                 tokio::time::sleep(while_).await;
                 prlimit(Some(pid), Resource::Nofile, old)?;
+            }
+            Self::ClockSet => {
+                let ahead = random.random_range(0..CLOCK.as_secs());
+                if !victim.set_clock(Duration::from_secs(ahead))? {
+                    return Ok(false);
+                }
+                tokio::time::sleep(while_).await;
             }
             Self::Docker(passage) => proxy.disturb(passage, while_).await,
         }

@@ -1,5 +1,5 @@
 //! Torture of a whole cluster: the release binary with clients, watchers and hostile pods, while it is killed, paused, and
-//! robbed of its disk, its descriptors and its Docker.
+//! robbed of its disk, its descriptors, its clock and its Docker.
 //!
 //! Faults come at random, one after the other, from a seed that is printed. Clients write all the while and keep account of what
 //! was acknowledged to them ([`history`]); after each fault the cluster must be whole again within a time, and must not

@@ -43,6 +43,7 @@ const TEST_NEEDS: &[Need] = &[
         present: || images::static_busybox().is_some(),
         packages: &["busybox-static"],
     },
+    Need { what: "libfaketime (the torture sets clocks)", present: faketime, packages: &["libfaketime"] },
 ];
 
 /// Makes sure of everything that a demo or build needs.
@@ -116,6 +117,11 @@ pub(crate) fn docker() -> Result<()> {
 
 fn docker_answers() -> bool {
     output("docker", &["version", "--format", "{{.Server.Version}}"]).is_ok()
+}
+
+fn faketime() -> bool {
+    let mut folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    folders.any(|folder| folder.path().join("faketime/libfaketimeMT.so.1").exists())
 }
 
 fn libclang() -> bool {
