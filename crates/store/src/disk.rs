@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use rocksdb::properties::BACKGROUND_ERRORS;
+use rocksdb::properties::{BACKGROUND_ERRORS, CUR_SIZE_ALL_MEM_TABLES};
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
     DBCompressionType, DBRawIterator, DBRecoveryMode, ErrorKind, LogLevel, ReadOptions, WriteBatch, WriteOptions,
@@ -271,18 +271,32 @@ impl Disk {
         Ok(())
     }
 
-    /// Moves everything into new tables without what was overwritten or deleted, and so rids the disk of it.
-    pub(crate) fn purge(&self) -> Result<()> {
-        let families = [self.family(OBJECTS)?, self.family(LOG)?, self.family(META)?];
-        for family in families {
+    /// How many bytes of what was written are held in memory.
+    pub(crate) fn in_memory(&self) -> Result<u64> {
+        let mut sum = 0;
+        for family in self.families()? {
+            sum += self.db.property_int_value_cf(family, CUR_SIZE_ALL_MEM_TABLES)?.unwrap_or(0);
+        }
+        Ok(sum)
+    }
+
+    /// Moves what is held in memory into tables.
+    pub(crate) fn flush(&self) -> Result<()> {
+        for family in self.families()? {
             self.db.flush_cf(family)?;
         }
+        Ok(())
+    }
+
+    /// Moves everything into new tables without what was overwritten or deleted, and so rids the disk of it.
+    pub(crate) fn purge(&self) -> Result<()> {
+        self.flush()?;
         // A compaction does not say itself that it failed.
         let failures = || self.db.property_int_value(BACKGROUND_ERRORS);
         let before = failures()?;
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
-        for family in families {
+        for family in self.families()? {
             self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
         }
         if failures()? != before {
@@ -328,6 +342,10 @@ impl Disk {
         };
         write().map_err(|error| refuse(path, error))?;
         Ok(self)
+    }
+
+    fn families(&self) -> Result<[&ColumnFamily; 3]> {
+        Ok([self.family(OBJECTS)?, self.family(LOG)?, self.family(META)?])
     }
 
     fn family(&self, name: &str) -> Result<&ColumnFamily> {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::Revision;
 use crate::ballast::{Ballast, says_full};
 use crate::compact;
-use crate::disk::{Disk, Lock};
+use crate::disk::{Disk, DiskError, Lock};
 use crate::health::Health;
 use crate::recover::{CaughtUp, catch_up};
 use crate::state::Shared;
@@ -26,11 +26,16 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// How often a full disk is looked at.
 const FULL: Duration = Duration::from_secs(1);
 
+/// How much is written between two looks at most where little is written, and how much memory is worth a flush then.
+const QUIET: u64 = 1 << 20;
+const WORTHWHILE: u64 = 2 << 20;
+
 /// Works now and then, and when it is woken, until nobody is left to wake it.
 pub(crate) fn run(shared: &Shared, writer: &Mutex<Option<Writer>>, woken: &Receiver<()>) {
     let mut pause = PAUSES.0;
     let mut kept = None;
     let mut seen = Seen::now(shared);
+    let mut written = 0;
     let often = shared.options.compact_every.min(shared.options.ring_age);
     let mut worked = Instant::now();
     let mut unsynced: Option<Instant> = None;
@@ -63,6 +68,7 @@ pub(crate) fn run(shared: &Shared, writer: &Mutex<Option<Writer>>, woken: &Recei
             Health::Healthy | Health::DiskFull(_) => {
                 seen.forget_old_events(shared);
                 upkeep(shared);
+                flush_when_quiet(shared, &mut written);
             }
             Health::ReadOnly(why) => {
                 let released = says_full(&why) && shared.ballast.release();
@@ -116,6 +122,22 @@ fn upkeep(shared: &Shared) {
     }
     if !matches!(shared.health.get(), Health::ReadOnly(_)) {
         shared.health.set(with_ballast(&shared.ballast));
+    }
+}
+
+/// Gives back the memory of what was written, once the burst is over. `written` is what had been at the last look.
+fn flush_when_quiet(shared: &Shared, written: &mut u64) {
+    let now = shared.counters.log_bytes.load(Relaxed);
+    let fresh = now - std::mem::replace(written, now);
+    // A full disk has no space for tables.
+    if fresh > QUIET || shared.health.is_impaired() {
+        return;
+    }
+    let flush = |disk: &Disk| if disk.in_memory()? > WORTHWHILE { disk.flush() } else { Ok(()) };
+    match shared.disk().as_ref().map(flush) {
+        Some(Err(DiskError::Io(why))) => shared.fail(why.into()),
+        Some(Err(error)) => tracing::warn!(%error, "what the store holds in memory could not be written"),
+        Some(Ok(())) | None => {}
     }
 }
 

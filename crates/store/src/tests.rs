@@ -378,6 +378,26 @@ async fn the_log_stays_within_its_bounds_by_itself() {
 }
 
 #[tokio::test]
+async fn after_a_burst_the_memory_of_what_was_written_is_given_back() {
+    let dir = TempDir::new().unwrap();
+    let mut options = Options::new(dir.path());
+    options.compact_every = Duration::from_millis(50);
+    let store = Store::open(options, attributes_of).unwrap();
+    let word = "w".repeat(100 << 10);
+    for n in 0..25 {
+        store.commit(put(&format!("p{n}"), &word)).await.unwrap();
+    }
+    let in_memory = || store.shared().disk().as_ref().unwrap().in_memory().unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while in_memory() > 1 << 20 {
+        assert!(std::time::Instant::now() < deadline, "{} bytes are held", in_memory());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    store.close().await;
+    assert_eq!(reopen(dir.path()).snapshot(PODS).len(), 25);
+}
+
+#[tokio::test]
 async fn pages_of_a_list_are_of_one_revision() {
     let (store, _dir) = open();
     for n in 0..30 {
