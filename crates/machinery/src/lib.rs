@@ -25,6 +25,7 @@
 //! | [`managed`] | who owns which fields: server-side apply |
 //! | [`ephemeral`] | ephemeral containers as the containers they are |
 //! | [`references`] | what a pod refers to by name |
+//! | [`resources`] | what pods ask for and nodes offer |
 //! | [`quota`] | what ResourceQuotas count |
 //! | [`hash`] | stable hashes for generated names |
 //! | [`cron`] | when a schedule is due |
@@ -51,6 +52,7 @@ pub mod placement;
 pub mod quantity;
 pub mod quota;
 pub mod references;
+pub mod resources;
 pub mod schema;
 pub mod selector;
 pub mod status;

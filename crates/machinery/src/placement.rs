@@ -1,4 +1,4 @@
-//! Whether a node is one that a pod may run on: node selectors, node affinity, taints and tolerations.
+//! Whether a node is one that a pod may run on: node selectors, node affinity, taints and tolerations, ports of the host.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,14 @@ use k8s_openapi::api::core::v1::{
 
 /// The field of a node that a term may select it by: its name.
 pub const NAME_FIELD: &str = "metadata.name";
+
+/// Why a node is not one that a pod's selector and required affinity ask for (upstream: `ErrReasonPod` in
+/// `pkg/scheduler/framework/plugins/nodeaffinity/node_affinity.go`).
+pub const UNWANTED_NODE: &str = "node(s) didn't match Pod's node affinity/selector";
+
+/// Why a node has no place for a pod that wants ports of the host (upstream: `ErrReason` in
+/// `pkg/scheduler/framework/plugins/nodeports/node_ports.go`).
+pub const NO_FREE_PORTS: &str = "node(s) didn't have free ports for the requested pod ports";
 
 /// Whether `node` is one that the pod's selector and required affinity ask for.
 pub fn wants_node(pod: &PodSpec, node: &Node) -> bool {
@@ -89,6 +97,49 @@ pub fn is_for(toleration: &Toleration, taint: &Taint) -> bool {
         },
         Some(_) => false,
     }
+}
+
+/// A port of the host that a container wants.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// The host's address; `0.0.0.0` stands for all of them.
+    pub address: String,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
+    /// The port, 1 to 65535.
+    pub port: i32,
+}
+
+impl HostPort {
+    /// Whether only one of the two can be had on one node.
+    pub fn conflicts(&self, other: &Self) -> bool {
+        let any = "0.0.0.0";
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (self.address == other.address || self.address == any || other.address == any)
+    }
+}
+
+/// The ports of the host that a pod wants. Only sidecars among its init containers hold theirs while it runs.
+pub fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
+    let sidecars =
+        spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
+    ports
+        .filter_map(|port| {
+            let number = port.host_port.filter(|port| *port > 0)?;
+            Some(HostPort {
+                address: given(port.host_ip.as_ref()).unwrap_or("0.0.0.0").to_owned(),
+                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+                port: number,
+            })
+        })
+        .collect()
+}
+
+/// Whether a port that is wanted cannot be had beside those that are held.
+pub fn ports_conflict(wanted: &[HostPort], held: &[HostPort]) -> bool {
+    wanted.iter().any(|wanted| held.iter().any(|held| held.conflicts(wanted)))
 }
 
 /// A field's text, where there is any.

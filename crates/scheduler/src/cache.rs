@@ -46,6 +46,16 @@ pub struct Cache {
     pub storage: Storage,
 }
 
+/// What is news of a pod on its node.
+pub struct PodChange {
+    /// The pod.
+    pub info: Arc<PodInfo>,
+    /// Whether it is new there, or has other labels.
+    pub appeared: bool,
+    /// Whether it counts for less than before.
+    pub scaled_down: bool,
+}
+
 /// A pod that was taken out of the books for a trial.
 pub(crate) struct Charge(Placed);
 
@@ -155,23 +165,28 @@ impl Cache {
         if self.pods.get(uid).is_some_and(|placed| placed.assumed) { self.lift(uid) } else { None }
     }
 
-    /// The pod was seen on its node. The answer is it, if it is new there or has changed.
-    pub fn set_pod(&mut self, node: &str, pod: &Pod) -> Option<Arc<PodInfo>> {
+    /// The pod was seen on its node. The answer is what of that is news to pods that wait.
+    pub fn set_pod(&mut self, node: &str, pod: &Pod) -> Option<PodChange> {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let mut new = true;
+        let mut appeared = true;
         if let Some(placed) = self.pods.get_mut(uid)
             && placed.node == node
         {
             // A decision that is confirmed is news to those who wait for this pod to be somewhere.
-            new = std::mem::replace(&mut placed.assumed, false);
+            appeared = std::mem::replace(&mut placed.assumed, false);
             if !placed.info.is_outdated_by(pod) {
-                return new.then(|| Arc::clone(&placed.info));
+                let info = Arc::clone(&placed.info);
+                return appeared.then_some(PodChange { info, appeared, scaled_down: false });
             }
         }
         let info = Arc::new(PodInfo::new(pod));
-        let before = self.pods.get(uid).map(|placed| placed.info.labels.clone());
+        let before = self.pods.get(uid).map(|placed| Arc::clone(&placed.info));
         self.place(node, Arc::clone(&info), false);
-        (new || before.as_ref() != Some(&info.labels)).then_some(info)
+        appeared |= before.as_ref().is_none_or(|before| before.labels != info.labels);
+        let scaled_down = before.is_some_and(|before| {
+            before.requests.milli_cpu > info.requests.milli_cpu || before.requests.memory > info.requests.memory
+        });
+        (appeared || scaled_down).then_some(PodChange { info, appeared, scaled_down })
     }
 
     /// The pod left its node or is gone. The answer is it, if it was charged to one.
@@ -462,6 +477,36 @@ mod tests {
         cache.set_node(node("b", "8"));
         cache.set_node(node("a", "8"));
         assert_eq!(used(&cache), [0, 2000], "a node that comes back has its pods, wherever it is kept");
+    }
+
+    #[test]
+    fn a_resize_counts_as_far_as_it_may_be_granted() {
+        let mut cache = Cache::default();
+        cache.set_node(node("a", "4"));
+        let resized = |wants: &str, has: &str, reason: &str| {
+            let mut pod = serde_json::to_value(pod("x", wants)).expect("a pod");
+            let given = json!({ "cpu": has });
+            pod["status"] = json!({
+                "containerStatuses": [{ "name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                    "resources": { "requests": given }, "allocatedResources": given }],
+                "conditions": [{ "type": "PodResizePending", "status": "True", "reason": reason }],
+            });
+            serde_json::from_value::<Pod>(pod).expect("a pod")
+        };
+        let mut check = |wants: &str, has: &str, reason: &str, news: Option<bool>, expect: i64| {
+            let found = cache.set_pod("a", &resized(wants, has, reason));
+            let found = found.map(|change| (change.appeared, change.scaled_down));
+            assert_eq!(found, news.map(|appeared| (appeared, !appeared)), "{wants} {has} {reason}");
+            assert_eq!(used(&cache), [expect], "{wants} {has} {reason}");
+        };
+        check("1", "1", "", Some(true), 1000);
+        // Only the status changes from here on, not the generation.
+        check("100", "1", "", None, 100_000);
+        check("100", "1", "Infeasible", Some(false), 1000);
+        check("3", "1", "Deferred", None, 3000);
+        check("3", "3", "", None, 3000);
+        check("1", "3", "", None, 3000);
+        check("1", "1", "", Some(false), 1000);
     }
 
     #[test]

@@ -44,5 +44,5 @@
 
 mod plugin;
 
-pub use crate::types::{Candidate, HostPort, Namespaces, NodeId, NodeInfo, PodAffinity, PodInfo, Refusal, Term};
+pub use crate::types::{Candidate, Namespaces, NodeId, NodeInfo, PodAffinity, PodInfo, Refusal, Term};
 pub use plugin::{Check, ClusterEvent, Filtering, MAX_SCORE, Plugin, normalize_score};

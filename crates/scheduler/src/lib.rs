@@ -28,7 +28,6 @@ pub mod preempt;
 mod profile;
 pub mod queue;
 pub mod record;
-pub mod resources;
 mod schedule;
 mod service;
 mod storage;
@@ -37,6 +36,7 @@ mod testing;
 pub mod types;
 
 pub use config::{Config, ConfigError};
+pub use machinery::resources;
 pub use profile::{DEFAULT_SCHEDULER, Entry, Profile};
 pub use queue::BackOff;
 pub use schedule::{Decision, NotPreempted, Trace, Unschedulable, schedule};

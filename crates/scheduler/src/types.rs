@@ -9,5 +9,5 @@ mod refusal;
 
 pub use group::{Family, GroupKey};
 pub use node::{NodeId, NodeInfo};
-pub use pod::{Candidate, HostPort, Namespaces, PodAffinity, PodInfo, Term};
+pub use pod::{Candidate, Namespaces, PodAffinity, PodInfo, Term};
 pub use refusal::Refusal;

@@ -76,6 +76,8 @@ pub enum ClusterEvent<'a> {
     PodAdded(&'a PodInfo),
     /// A pod left its node: it was deleted or has ended.
     PodRemoved(&'a PodInfo),
+    /// A pod on a node asks for less than before, or was refused the more that it asked for.
+    PodScaledDown(&'a PodInfo),
     /// A claim, a volume or a storage class changed.
     Storage,
 }

@@ -1,7 +1,7 @@
 //! `nodeSelector` and node affinity: what a pod demands of its node's labels, and what it would like.
 
 use k8s_openapi::api::core::v1::{NodeAffinity as Affinity, PodSpec, PreferredSchedulingTerm};
-use machinery::placement::{selects, term_selects, wants_node};
+use machinery::placement::{UNWANTED_NODE, selects, term_selects, wants_node};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -47,7 +47,7 @@ impl Plugin for NodeAffinity {
             }
             match wants_node(spec, &node.node) {
                 true => Ok(()),
-                false => Err(Refusal::unresolvable("node(s) didn't match Pod's node affinity/selector")),
+                false => Err(Refusal::unresolvable(UNWANTED_NODE)),
             }
         })
     }

@@ -1,7 +1,9 @@
 //! Two pods cannot hold the same port of the host.
 
+use machinery::placement::{NO_FREE_PORTS, ports_conflict};
+
 use crate::cache::Cache;
-use crate::framework::{Candidate, ClusterEvent, Filtering, HostPort, NodeInfo, Plugin, Refusal};
+use crate::framework::{Candidate, ClusterEvent, Filtering, NodeInfo, Plugin, Refusal};
 
 pub(super) struct NodePorts;
 
@@ -14,8 +16,8 @@ impl Plugin for NodePorts {
         if pod.host_ports.is_empty() {
             return Filtering::Skip;
         }
-        Filtering::each_node(|node: &NodeInfo| match conflict(&pod.host_ports, &node.host_ports) {
-            true => Err(Refusal::resolvable("node(s) didn't have free ports for the requested pod ports")),
+        Filtering::each_node(|node: &NodeInfo| match ports_conflict(&pod.host_ports, &node.host_ports) {
+            true => Err(Refusal::resolvable(NO_FREE_PORTS)),
             false => Ok(()),
         })
     }
@@ -23,12 +25,8 @@ impl Plugin for NodePorts {
     fn queueing_hint(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
         match event {
             ClusterEvent::Node(_) => true,
-            ClusterEvent::PodRemoved(gone) => conflict(&pod.host_ports, &gone.host_ports),
+            ClusterEvent::PodRemoved(gone) => ports_conflict(&pod.host_ports, &gone.host_ports),
             _ => false,
         }
     }
-}
-
-fn conflict(wanted: &[HostPort], held: &[HostPort]) -> bool {
-    wanted.iter().any(|wanted| held.iter().any(|held| held.conflicts(wanted)))
 }

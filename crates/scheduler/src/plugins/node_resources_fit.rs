@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::cache::Cache;
 use crate::framework::{Candidate, ClusterEvent, Filtering, MAX_SCORE, NodeInfo, Plugin, Refusal};
-use crate::resources::Resources;
+use crate::resources::{Insufficient, Resources, insufficient};
 
 /// `NodeResourcesFitArgs`.
 #[derive(Default, Deserialize)]
@@ -96,27 +96,12 @@ impl NodeResourcesFit {
     }
 
     fn check(&self, wanted: &Resources, used: &Resources, offered: &Resources) -> Result<(), Refusal> {
-        let mut reasons: Vec<Cow<'static, str>> = Vec::new();
-        let mut resolvable = true;
-        let mut check = |wanted: i64, used: i64, offered: i64, reason: &dyn Fn() -> Cow<'static, str>| {
-            // Nothing wanted fits always, also on a node that is overcommitted.
-            if wanted > 0 && wanted > offered.saturating_sub(used) {
-                reasons.push(reason());
-                resolvable &= wanted <= offered;
-            }
-        };
-        check(1, used.pods, offered.pods, &|| "Too many pods".into());
-        check(wanted.milli_cpu, used.milli_cpu, offered.milli_cpu, &|| "Insufficient cpu".into());
-        check(wanted.memory, used.memory, offered.memory, &|| "Insufficient memory".into());
-        check(wanted.ephemeral_storage, used.ephemeral_storage, offered.ephemeral_storage, &|| {
-            "Insufficient ephemeral-storage".into()
-        });
-        for (name, amount) in &wanted.extended {
-            if !self.ignores(name) {
-                check(*amount, used.of(name), offered.of(name), &|| format!("Insufficient {name}").into());
-            }
+        let lacking = insufficient(wanted, used, offered, |name| !self.ignores(name));
+        if lacking.is_empty() {
+            return Ok(());
         }
-        if reasons.is_empty() { Ok(()) } else { Err(Refusal { reasons, resolvable }) }
+        let resolvable = lacking.iter().all(|lack| lack.requested <= lack.capacity);
+        Err(Refusal { reasons: lacking.iter().map(reason).collect(), resolvable })
     }
 
     /// The score for one resource, of which `used` of `offered` would be in use.
@@ -131,6 +116,16 @@ impl NodeResourcesFit {
                 self.scoring_strategy.requested_to_capacity_ratio.at(utilization)
             }
         }
+    }
+}
+
+/// What is lacking, in upstream's words.
+fn reason(lack: &Insufficient<'_>) -> Cow<'static, str> {
+    match lack.resource {
+        "pods" => "Too many pods".into(),
+        "cpu" => "Insufficient cpu".into(),
+        "memory" => "Insufficient memory".into(),
+        name => format!("Insufficient {name}").into(),
     }
 }
 
@@ -184,7 +179,7 @@ impl Plugin for NodeResourcesFit {
     fn queueing_hint(&self, pod: &Candidate, event: &ClusterEvent<'_>) -> bool {
         match event {
             ClusterEvent::Node(node) => self.check(&pod.requests, &Resources::default(), &node.allocatable).is_ok(),
-            ClusterEvent::PodRemoved(_) => true,
+            ClusterEvent::PodRemoved(_) | ClusterEvent::PodScaledDown(_) => true,
             _ => false,
         }
     }

@@ -92,9 +92,14 @@ impl Scheduler {
         let node = spec.and_then(|spec| spec.node_name.as_deref());
         if let Some(node) = node.filter(|node| !node.is_empty()) {
             self.queue.remove(pod.metadata.uid.as_deref().unwrap_or_default());
-            if let Some(info) = self.cache.set_pod(node, &pod) {
-                self.cache.withdraw(&info.uid);
-                self.wake(&ClusterEvent::PodAdded(&info), cause);
+            if let Some(change) = self.cache.set_pod(node, &pod) {
+                if change.appeared {
+                    self.cache.withdraw(&change.info.uid);
+                    self.wake(&ClusterEvent::PodAdded(&change.info), cause);
+                }
+                if change.scaled_down {
+                    self.wake(&ClusterEvent::PodScaledDown(&change.info), cause);
+                }
             }
             return;
         }
@@ -225,7 +230,7 @@ fn helps(
     let hint = |refused_by: &&&'static str| match own.and_then(|profile| profile.plugin(refused_by)) {
         Some(plugin) => plugin.queueing_hint(pod, event),
         // A gang that lacks room is helped by what helps its members; those plugins are named beside it.
-        None => matches!(event, ClusterEvent::Node(_) | ClusterEvent::PodRemoved(_)),
+        None => matches!(event, ClusterEvent::Node(_) | ClusterEvent::PodRemoved(_) | ClusterEvent::PodScaledDown(_)),
     };
     refused_by.iter().find(hint).copied()
 }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
+use machinery::placement::HostPort;
 
-use super::pod::{HostPort, PodInfo};
+use super::pod::PodInfo;
 use crate::resources::Resources;
 
 /// The number of a node, as long as it is there.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec, WeightedPodAffinityTerm};
 use k8s_openapi::jiff::Timestamp;
+use machinery::placement::{HostPort, host_ports};
 use machinery::selector::LabelSelector;
 
 use super::group::GroupKey;
@@ -35,8 +36,10 @@ pub struct PodInfo {
     pub deleting: bool,
     /// The unique id of the ReplicaSet, StatefulSet or ReplicationController that it belongs to.
     pub owner: Option<String>,
-    /// What it asks for.
+    /// What it counts for.
     pub requests: Resources,
+    /// Whether it has something else than it asks for, as its status tells.
+    pub resizing: bool,
     /// What it is taken to use when nodes are scored.
     pub nonzero: Resources,
     /// Ports of the host that it wants.
@@ -68,6 +71,7 @@ impl PodInfo {
             deleting: meta.deletion_timestamp.is_some(),
             owner: owner.map(|owner| owner.uid.clone()),
             requests: resources::requests(pod),
+            resizing: resources::is_resizing(pod),
             nonzero: resources::nonzero_requests(pod),
             host_ports: host_ports(spec),
             claims: claims(pod, spec, &namespace),
@@ -77,13 +81,15 @@ impl PodInfo {
         }
     }
 
-    /// Whether `pod` differs from what is known here. Status updates, the many, do not.
+    /// Whether `pod` differs from what is known here. Status updates, the many, do not, unless they tell that a resize was
+    /// granted or refused.
     pub fn is_outdated_by(&self, pod: &Pod) -> bool {
         let meta = &pod.metadata;
         self.generation != meta.generation
             || self.deleting != meta.deletion_timestamp.is_some()
             || self.started.is_none() && pod.status.as_ref().is_some_and(|status| status.start_time.is_some())
             || meta.labels.as_ref().map_or(!self.labels.is_empty(), |labels| *labels != self.labels)
+            || (self.resizing || resources::is_resizing(pod)) && self.requests != resources::requests(pod)
     }
 
     /// `NAMESPACE/NAME`.
@@ -214,45 +220,6 @@ impl Term {
                 .as_ref()
                 .is_some_and(|selector| selector.matches_option(namespaces.get(namespace)))
     }
-}
-
-/// A port of the host that a container wants.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct HostPort {
-    /// The host's address; `0.0.0.0` stands for all of them.
-    pub address: String,
-    /// `TCP`, `UDP` or `SCTP`.
-    pub protocol: String,
-    /// The port, 1 to 65535.
-    pub port: i32,
-}
-
-impl HostPort {
-    /// Whether only one of the two can be had on one node.
-    pub fn conflicts(&self, other: &Self) -> bool {
-        let any = "0.0.0.0";
-        self.port == other.port
-            && self.protocol == other.protocol
-            && (self.address == other.address || self.address == any || other.address == any)
-    }
-}
-
-fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
-    // Only sidecars among the init containers hold their ports while the pod runs.
-    let sidecars =
-        spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
-    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
-    ports
-        .filter_map(|port| {
-            let number = port.host_port.filter(|port| *port > 0)?;
-            let address = port.host_ip.clone().filter(|address| !address.is_empty());
-            Some(HostPort {
-                address: address.unwrap_or_else(|| "0.0.0.0".to_owned()),
-                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
-                port: number,
-            })
-        })
-        .collect()
 }
 
 fn claims(pod: &Pod, spec: &PodSpec, namespace: &str) -> Vec<String> {
