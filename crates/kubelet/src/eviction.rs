@@ -20,7 +20,7 @@
 //! - A pod is evicted only where pods can end the pressure ([`rank::choose`]): when all that could go use less than what is
 //!   missing, others have taken it. Then none goes, and new ones are kept away by the node's condition.
 //! - When what an eviction gave back has gone to others, no further pod is evicted for want of the same for as long as that
-//!   lasts ([`rank::HoldOff`]); of a disk and of processes one is, when it is the other pods that have taken it.
+//!   lasts ([`rank::HoldOff`]); one is, when it is the other pods that have taken it.
 //! - When nothing could be done, pods are not counted again for a minute, unless much less is left by then
 //!   ([`rank::Futile`]).
 //! - Images of the user are never removed ([`crate::image_gc`]).

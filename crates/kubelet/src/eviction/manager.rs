@@ -40,7 +40,9 @@ pub(crate) async fn run(shared: Arc<Shared>, pods: Arc<Pods>, cancel: Cancellati
         hold_off: HoldOff::default(),
         futile: Futile::default(),
         reported: BTreeMap::new(),
+        walks: Walks::default(),
     };
+    // Of their own: a pod whose limits are looked at just now may be the one that fills the disk.
     let walks = Walks::default();
     tokio::select! {
         () = cancel.cancelled() => {}
@@ -94,6 +96,7 @@ struct Manager {
     shared: Arc<Shared>,
     pods: Arc<Pods>,
     images: ImageGc,
+    walks: Walks,
     history: History,
     hold_off: HoldOff,
     futile: Futile,
@@ -163,7 +166,7 @@ impl Manager {
             return self.report_futile(resource);
         }
         let pods = self.pods.views().into_iter().filter(is_active).collect();
-        let usages = usage::of_pods(&self.shared, pods, met.signal, signals::has_image_fs(&found)).await;
+        let usages = usage::of_pods(&self.shared, pods, met.signal, signals::has_image_fs(&found), &self.walks).await;
         let (now, used) = (Instant::now(), total(&usages));
         let allowed = self.hold_off.allows(met, used, now, pause);
         let Some((pod, message)) = choose(usages, met).filter(|_| allowed) else {

@@ -125,9 +125,9 @@ impl HoldOff {
         self.0.insert(met.signal, eviction);
     }
 
-    /// Whether a further pod may be evicted for `met`, now that those that may go use `used` together. The answer stays no
-    /// until the condition has been away for `pause`. A disk does not come back by itself, nor do processes: of these a
-    /// further pod goes when pods themselves have taken what the last one gave back.
+    /// Whether a further pod may be evicted for `met`, now that those that may go use `used` together. When pods themselves
+    /// have taken what the last one gave back, one may: what they go on to take is not theirs to keep, and of memory the
+    /// kernel would end something else for it. Else the answer stays no until the condition has been away for `pause`.
     pub(crate) fn allows(&mut self, met: Met, used: u64, now: Instant, pause: Duration) -> bool {
         let Some(last) = self.0.get_mut(&met.signal) else { return true };
         let is_over = match last.held_until {
@@ -142,7 +142,7 @@ impl HoldOff {
             return true;
         }
         let grown = used.saturating_sub(last.others);
-        if met.signal != Signal::Memory && grown >= lost / 2 {
+        if grown >= lost / 2 {
             return true;
         }
         last.held_until = Some(now + pause);
@@ -261,7 +261,7 @@ mod tests {
         hold_off.evicted(memory(90 * MI), 60 * MI, 0, now);
         // No pod goes for as long as that lasts.
         for half in 0..10 {
-            assert!(!hold_off.allows(memory(70 * MI), 500 * MI, now + pause / 2 * half, pause), "{half}");
+            assert!(!hold_off.allows(memory(70 * MI), 39 * MI, now + pause / 2 * half, pause), "{half}");
         }
         hold_off.lasts(memory(70 * MI), now + pause * 5, pause);
         assert!(!hold_off.allows(memory(70 * MI), 0, now + pause * 6 - Duration::from_secs(1), pause));
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn a_second_greedy_pod_is_met_where_others_are_not_to_blame() {
         let (now, pause) = (Instant::now(), Duration::from_secs(300));
-        for signal in [Signal::NodeFs, Signal::ImageFsInodes, Signal::Pids] {
+        for signal in [Signal::Memory, Signal::NodeFs, Signal::ImageFsInodes, Signal::Pids] {
             let (mut hold_off, left) = (HoldOff::default(), met(signal, 1_000, 900));
             hold_off.evicted(left, 400, 1_000, now);
             // Its 400 are gone, and the other pods use what they used.

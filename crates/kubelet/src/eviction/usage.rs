@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream;
 use k8s_openapi::api::core::v1::PodSpec;
-use machinery::quantity::Quantity;
+use machinery::resources::spec_requests;
 use parking_lot::Mutex;
 use runtime::DiskUsage;
 
@@ -18,7 +18,7 @@ use super::signals::Signal;
 use crate::pod::View;
 use crate::shared::Shared;
 use crate::types::desired::{ContainerKind, DesiredPod};
-use crate::values::resources::{container_request, pod_request};
+use crate::values::resources::container_request;
 use crate::volumes::PodDirectory;
 
 /// So many pods are looked at at the same time.
@@ -30,9 +30,19 @@ const WALK: Duration = Duration::from_secs(30);
 /// How long one pod with limits is looked at: its volumes, and what the runtime says of its containers.
 const ONE_POD: Duration = Duration::from_secs(60);
 
+/// So many walks are under way at a time at most, those included that nobody waits for any more: each takes a thread, and on a
+/// disk that does not answer none of them ends.
+const WALKS: usize = 16;
+
 /// What each of these pods uses.
-pub(crate) async fn of_pods(shared: &Shared, pods: Vec<View>, signal: Signal, has_image_fs: bool) -> Vec<PodUsage> {
-    let looks = stream::iter(pods).map(|pod| of_pod(shared, pod, signal, has_image_fs));
+pub(crate) async fn of_pods(
+    shared: &Shared,
+    pods: Vec<View>,
+    signal: Signal,
+    has_image_fs: bool,
+    walks: &Walks,
+) -> Vec<PodUsage> {
+    let looks = stream::iter(pods).map(|pod| of_pod(shared, pod, signal, has_image_fs, walks));
     let mut looks = looks.buffer_unordered(CONCURRENT);
     let deadline = tokio::time::Instant::now() + ALL_PODS;
     let mut found = Vec::new();
@@ -42,7 +52,7 @@ pub(crate) async fn of_pods(shared: &Shared, pods: Vec<View>, signal: Signal, ha
     found
 }
 
-async fn of_pod(shared: &Shared, pod: View, signal: Signal, has_image_fs: bool) -> PodUsage {
+async fn of_pod(shared: &Shared, pod: View, signal: Signal, has_image_fs: bool, walks: &Walks) -> PodUsage {
     let desired = &pod.desired;
     let empty = PodSpec::default();
     let spec = desired.spec().unwrap_or(&empty);
@@ -50,7 +60,11 @@ async fn of_pod(shared: &Shared, pod: View, signal: Signal, has_image_fs: bool) 
     let mut usage = PodUsage {
         uid: desired.identity.uid.clone(),
         priority: spec.priority.unwrap_or_default(),
-        requested: if signal == Signal::Pids || signal.is_inodes() { 0 } else { bytes(pod_request(spec, resource)) },
+        requested: if signal == Signal::Pids || signal.is_inodes() {
+            0
+        } else {
+            spec_requests(spec).of(resource).try_into().unwrap_or_default()
+        },
         ..PodUsage::default()
     };
     // Volumes are on the kubelet's disk, layers and logs on the runtime's; often that is one and the same.
@@ -59,9 +73,9 @@ async fn of_pod(shared: &Shared, pod: View, signal: Signal, has_image_fs: bool) 
         Signal::NodeFs | Signal::NodeFsInodes => (true, !has_image_fs),
         Signal::ImageFs | Signal::ImageFsInodes => (false, true),
     };
-    if volumes {
+    if volumes && let Some(walking) = walks.begin(&desired.identity.uid) {
         let root = PodDirectory::new(&shared.config.state_dir, &desired.identity.uid).empty_dirs();
-        let found = count(root).await.unwrap_or_default();
+        let found = count(root, walking).await.unwrap_or_default();
         usage.used = if signal.is_inodes() { found.inodes } else { found.bytes };
     }
     for container in desired.containers.iter().filter(|_| layers) {
@@ -85,13 +99,15 @@ async fn of_pod(shared: &Shared, pod: View, signal: Signal, has_image_fs: bool) 
 }
 
 /// The pods whose volumes are being counted. A walk that waits for the disk cannot be broken off: until it has ended its pod is
-/// not counted again.
+/// not counted again, and it counts against [`WALKS`].
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Walks(Arc<Mutex<HashSet<String>>>);
 
 impl Walks {
     fn begin(&self, uid: &str) -> Option<Walking> {
-        self.0.lock().insert(uid.to_owned()).then(|| Walking { walks: self.clone(), uid: uid.to_owned() })
+        let mut walking = self.0.lock();
+        let may_begin = walking.len() < WALKS && walking.insert(uid.to_owned());
+        may_begin.then(|| Walking { walks: self.clone(), uid: uid.to_owned() })
     }
 }
 
@@ -151,13 +167,13 @@ fn empty_dirs(shared: &Shared, desired: &DesiredPod, scope: Scope) -> Vec<(Strin
     volumes.map(|volume| (volume.name.clone(), directory.empty_dir(&volume.name))).collect()
 }
 
-async fn count(path: PathBuf) -> Option<hostfs::Usage> {
-    let count = move || hostfs::usage(Path::new(&path), Instant::now() + WALK).ok();
+async fn count(path: PathBuf, walking: Walking) -> Option<hostfs::Usage> {
+    let count = move || {
+        let found = hostfs::usage(Path::new(&path), Instant::now() + WALK).ok();
+        drop(walking);
+        found
+    };
     tokio::task::spawn_blocking(count).await.ok().flatten()
-}
-
-fn bytes(requested: Quantity) -> u64 {
-    u64::try_from(requested.value()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -171,5 +187,15 @@ mod tests {
         assert!(first.is_some() && walks.begin("a").is_none() && walks.begin("b").is_some());
         drop(first);
         assert!(walks.begin("a").is_some());
+    }
+
+    #[test]
+    fn walks_that_do_not_end_are_not_without_number() {
+        let walks = Walks::default();
+        let hanging: Vec<Walking> = (0..100).filter_map(|pod| walks.begin(&pod.to_string())).collect();
+        assert_eq!(hanging.len(), WALKS);
+        assert!(walks.begin("other").is_none());
+        drop(hanging);
+        assert!(walks.begin("other").is_some());
     }
 }
