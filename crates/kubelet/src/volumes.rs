@@ -8,6 +8,7 @@
 //! volumes/kubernetes.io~local-volume/NAME     says that a claim's volume has been given to the pod's group
 //! volume-subpaths/CONTAINER    parts of volumes, while the container is being started
 //! containers/NAME/ATTEMPT      termination log
+//! plugins/kubernetes.io~empty-dir/NAME        says that an emptyDir is complete, and what it was made of
 //! etc-hosts, etc-resolv.conf
 //! ```
 
@@ -102,6 +103,11 @@ impl PodDirectory {
         self.empty_dirs().join(name)
     }
 
+    /// Where it is noted that the `emptyDir` volume `name` is complete.
+    fn ready(&self, name: &str) -> PathBuf {
+        self.0.join("plugins/kubernetes.io~empty-dir").join(name)
+    }
+
     /// Where parts of volumes are bound for a container that is being started.
     fn sub_paths(&self, container: &str) -> PathBuf {
         self.0.join("volume-subpaths").join(container)
@@ -139,12 +145,12 @@ impl PodDirectory {
         let group = fs_group(sources.pod);
         if let Some(source) = &volume.empty_dir {
             let path = self.empty_dir(&volume.name);
-            let fresh = !path.exists();
             let size = local::memory_size(spec, source, sources.allocatable.memory);
-            local::empty_dir(&path, source, size).map_err(text)?;
-            if let (Some(group), true) = (group, fresh) {
-                group::give_to_group(&path, group, false).map_err(text)?;
-            }
+            let finish = || match group {
+                Some(group) => group::give_to_group(&path, group, false).map(drop),
+                None => Ok(()),
+            };
+            local::empty_dir(&path, &self.ready(&volume.name), source, size, finish).map_err(text)?;
             return Ok(Mounting { path, read_only: false, private: false });
         }
         let Some(payload) = payload::payload(sources, volume) else {
@@ -197,7 +203,8 @@ impl PodDirectory {
     /// Takes the volumes away, with what is in them, but not with what somebody has mounted there. Blocks.
     pub(crate) fn tear_down(&self) -> io::Result<()> {
         let parts = hostfs::remove_tree(&self.0.join("volume-subpaths"));
-        hostfs::remove_tree(&self.0.join("volumes")).and(parts)
+        let notes = hostfs::remove_tree(&self.0.join("plugins"));
+        hostfs::remove_tree(&self.0.join("volumes")).and(parts).and(notes)
     }
 
     /// Removes all files of the pod, but not what somebody has mounted there. Blocks.

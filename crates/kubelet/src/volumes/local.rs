@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, PodSpec};
@@ -41,19 +41,74 @@ pub(crate) fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
     }
 }
 
-/// Makes the directory of an `emptyDir`. `medium: Memory` is a tmpfs where the privilege to mount one is there, else a
-/// directory like any other. A tmpfs has `size` bytes at most; what else is over its limit is evicted.
-pub(crate) fn empty_dir(directory: &Path, source: &EmptyDirVolumeSource, size: i64) -> io::Result<()> {
-    if directory.exists() {
+/// What an `emptyDir` was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Medium {
+    Disk,
+    Memory,
+}
+
+/// Makes the directory of an `emptyDir`, unless `ready` says that this was done and is not undone by a restart of the machine.
+/// `medium: Memory` is a tmpfs where the privilege to mount one is there, else a directory like any other. A tmpfs has `size`
+/// bytes at most; what else is over its limit is evicted. `finish` is what is left to do.
+///
+/// `ready` is written last: what was cut short is done again (upstream: `SetUpAt` in `pkg/volume/emptydir/empty_dir.go`, with
+/// `IsReady` and `SetReady`).
+pub(crate) fn empty_dir(
+    directory: &Path,
+    ready: &Path,
+    source: &EmptyDirVolumeSource,
+    size: i64,
+    finish: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    let is_there = match made_of(ready) {
+        Some(Medium::Disk) => directory.is_dir(),
+        Some(Medium::Memory) => is_mounted(directory),
+        None => false,
+    };
+    if is_there {
         return Ok(());
     }
     fs::create_dir_all(directory)?;
-    if source.medium.as_deref() == Some("Memory")
-        && let Err(error) = mount_tmpfs(directory, Some(size).filter(|size| *size > 0))
-    {
-        tracing::debug!(%error, "no tmpfs for an emptyDir, using the disk");
+    let mut medium = Medium::Disk;
+    if source.medium.as_deref() == Some("Memory") {
+        let mounted = match is_mounted(directory) {
+            true => Ok(()),
+            false => mount_tmpfs(directory, Some(size).filter(|size| *size > 0)),
+        };
+        match mounted {
+            Ok(()) => medium = Medium::Memory,
+            Err(error) => tracing::debug!(%error, "no tmpfs for an emptyDir, using the disk"),
+        }
     }
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o777))
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o777))?;
+    finish()?;
+    // What it was made of is told by the name: an empty file needs next to nothing of a disk that is full.
+    match fs::remove_dir_all(ready) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => fs::create_dir_all(ready)?,
+    }
+    fs::File::create(ready.join(medium.name())).map(drop)
+}
+
+impl Medium {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Disk => "ready",
+            Self::Memory => "ready-in-memory",
+        }
+    }
+}
+
+fn made_of(ready: &Path) -> Option<Medium> {
+    [Medium::Memory, Medium::Disk].into_iter().find(|medium| ready.join(medium.name()).exists())
+}
+
+/// Whether something is mounted on `directory` itself.
+fn is_mounted(directory: &Path) -> bool {
+    let device = |path: &Path| fs::symlink_metadata(path).ok().map(|metadata| metadata.dev());
+    let own = device(directory);
+    own.is_some() && directory.parent().is_some_and(|parent| own != device(parent))
 }
 
 /// How large an `emptyDir` in memory is: as large as its limit, the memory of its pod, and that of the node allow
@@ -112,10 +167,64 @@ mod tests {
     #[test]
     fn empty_dirs_are_for_everyone() {
         let root = tempfile::tempdir().unwrap();
-        let directory = root.path().join("v");
-        empty_dir(&directory, &EmptyDirVolumeSource::default(), 0).unwrap();
-        let mode = fs::metadata(&directory).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o777);
+        let (directory, ready) = (root.path().join("v"), root.path().join("ready"));
+        let make = || {
+            let mut finished = false;
+            let finish = || {
+                finished = true;
+                Ok(())
+            };
+            empty_dir(&directory, &ready, &EmptyDirVolumeSource::default(), 0, finish).unwrap();
+            finished
+        };
+        let mode = || fs::metadata(&directory).unwrap().permissions().mode() & 0o777;
+        assert!(make() && mode() == 0o777);
+        // It is the pod's from then on.
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(!make() && mode() == 0o750);
+    }
+
+    /// A kill between any two steps leaves what the next start must finish.
+    #[test]
+    fn an_empty_dir_that_was_cut_short_is_finished() {
+        let root = tempfile::tempdir().unwrap();
+        let (directory, ready) = (root.path().join("v"), root.path().join("ready"));
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+        let source = EmptyDirVolumeSource::default();
+        let cut = || Err(io::Error::other("killed"));
+        empty_dir(&directory, &ready, &source, 0, cut).unwrap_err();
+        let mut finished = false;
+        let finish = || {
+            finished = true;
+            Ok(())
+        };
+        empty_dir(&directory, &ready, &source, 0, finish).unwrap();
+        assert!(finished && fs::metadata(&directory).unwrap().permissions().mode() & 0o777 == 0o777);
+    }
+
+    /// Needs the right to mount, as root has it.
+    #[test]
+    fn an_empty_dir_in_memory_is_mounted_once_and_again_after_a_restart_of_the_machine() {
+        let root = tempfile::tempdir().unwrap();
+        let (directory, ready) = (root.path().join("v"), root.path().join("ready"));
+        let source = EmptyDirVolumeSource { medium: Some("Memory".to_owned()), size_limit: None };
+        let make = || empty_dir(&directory, &ready, &source, 1 << 20, || Ok(())).unwrap();
+        // It was cut short before the tmpfs was mounted.
+        fs::create_dir(&directory).unwrap();
+        make();
+        assert!(is_mounted(&directory));
+        fs::write(directory.join("file"), "kept").unwrap();
+        make();
+        assert_eq!(fs::read_to_string(directory.join("file")).unwrap(), "kept");
+        // And after that, but before it was noted.
+        fs::remove_dir_all(&ready).unwrap();
+        make();
+        assert_eq!(fs::read_to_string(directory.join("file")).unwrap(), "kept");
+        rustix::mount::unmount(&directory, rustix::mount::UnmountFlags::empty()).unwrap();
+        make();
+        assert!(is_mounted(&directory) && !directory.join("file").exists());
+        rustix::mount::unmount(&directory, rustix::mount::UnmountFlags::empty()).unwrap();
     }
 
     #[test]
