@@ -310,6 +310,50 @@ fn a_pod_is_resized_while_it_runs() {
     assert!(resize("150m", "null").fails().contains("resource limits cannot be removed"));
     resize("1000", "\"1000\"").ok();
     cluster.wait_for("pod/web", "{.status.conditions[?(@.type==\"PodResizePending\")].reason}", "Infeasible");
+    // What it cannot have is there for others.
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: other}}, spec: {{terminationGracePeriodSeconds: 1, containers: [{{name: c, \
+         image: '{BUSYBOX}', command: [sleep, '3600'], resources: {{requests: {{cpu: 100m}}}}}}]}}}}"
+    ));
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/other", "--timeout=60s"]).ok();
     resize("150m", "\"300m\"").ok();
     cluster.wait_for("pod/web", "{.status.conditions[?(@.type==\"PodResizePending\")].reason}", "");
+}
+
+/// Whoever sets `nodeName` asks no scheduler, so the node itself says no; and what takes its place is a new pod.
+#[test]
+fn a_pod_that_does_not_fit_its_node_fails_and_is_replaced() {
+    let cluster = Cluster::start();
+    let (node, containers) = (cluster.profile.clone(), idle());
+    let ports = r#""ports": [{"containerPort": 80, "hostPort": 30999}]"#;
+    let with_port = containers.replacen('{', &format!("{{{ports}, "), 1);
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: first}}, spec: {{nodeName: {node}, containers: [{with_port}]}}}}"
+    ));
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/first", "--timeout=60s"]).ok();
+    cluster.apply(&format!(
+        r#"
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{name: second}}
+spec:
+  serviceName: second
+  selector: {{matchLabels: {{app: second}}}}
+  template:
+    metadata: {{labels: {{app: second}}}}
+    spec: {{nodeName: {node}, containers: [{with_port}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: elsewhere}}
+spec: {{nodeName: {node}, nodeSelector: {{zone: none}}, containers: [{containers}]}}
+"#
+    ));
+    let state = "{.status.phase} {.status.reason}";
+    cluster.wait_for("pod/elsewhere", state, "Failed NodeAffinity");
+    cluster.wait("the set's pod is refused", || {
+        cluster.kubectl(&["get", "events", "--field-selector=reason=NodePorts"]).ok().contains("second-0").then_some(())
+    });
+    cluster.kubectl(&["delete", "pod", "first"]).ok();
+    cluster.kubectl(&["rollout", "status", "statefulset/second", "--timeout=120s"]).ok();
 }

@@ -1,8 +1,13 @@
 //! Whether a pod that is bound to the node can be run on it at all (upstream: `pkg/kubelet/lifecycle/predicate.go` and the
 //! other `PodAdmitHandler`s). One that cannot has failed, and says why. Pure.
 
-use k8s_openapi::api::core::v1::{PodSpec, Toleration};
+mod predicate;
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
+use machinery::well_known::OS;
 use runtime::RuntimeInfo;
+
+pub(crate) use predicate::{fits, is_about_labels};
 
 use crate::container::sandbox::normalized;
 use crate::eviction::rank::is_critical;
@@ -59,12 +64,18 @@ fn is_namespaced(name: &str) -> bool {
 /// Whether a pod is admitted by a node that is short of this, on a runtime like that. `unsafe_sysctls` are allowed beside the
 /// safe ones.
 pub(crate) fn admit(
-    spec: &PodSpec,
+    pod: &Pod,
     pressure: Pressure,
     runtime: &RuntimeInfo,
     unsafe_sysctls: &[String],
 ) -> Result<(), Failure> {
+    let Some(spec) = &pod.spec else { return Ok(()) };
     under_pressure(spec, pressure)?;
+    // Upstream: `rejectPodAdmissionBasedOnOSSelector`, which looks at the pod's own label.
+    if pod.metadata.labels.as_ref().and_then(|labels| labels.get(OS)).is_some_and(|os| os != "linux") {
+        let message = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label";
+        return Err(Failure::rejected("PodOSSelectorNodeLabelDoesNotMatch", message));
+    }
     if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
         let message = "Failed to admit pod as the OS field doesn't match node OS";
         return Err(Failure::rejected("PodOSNotSupported", message));
@@ -155,10 +166,12 @@ mod tests {
     fn check(spec: Value, pressure: Pressure, expect: Option<(&str, &str)>) {
         let mut spec = spec;
         spec["containers"] = spec.get("containers").cloned().unwrap_or_else(|| json!([{"name": "c"}]));
-        let spec: PodSpec = serde_json::from_value(spec).unwrap();
+        let labels = spec.as_object_mut().unwrap().remove("labels");
+        let pod = json!({"metadata": {"labels": labels}, "spec": spec});
+        let spec: Pod = serde_json::from_value(pod).unwrap();
         let runtime = RuntimeInfo { name: "docker".to_owned(), ..RuntimeInfo::default() };
         let found = admit(&spec, pressure, &runtime, &[]).err();
-        let found = found.as_ref().map(|failure| (failure.reason, failure.message.as_str()));
+        let found = found.as_ref().map(|failure| (failure.reason.as_ref(), failure.message.as_str()));
         assert_eq!(found, expect, "{spec:?}");
         if found.is_some_and(|(reason, _)| reason == "AppArmor") {
             let runtime = RuntimeInfo { app_armor: true, ..runtime };
@@ -225,7 +238,7 @@ mod tests {
         let is_admitted = |name: &str, more: Value| {
             let mut spec = json!({"containers": [], "securityContext": {"sysctls": [{"name": name, "value": "1"}]}});
             spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            let spec: PodSpec = serde_json::from_value(spec).unwrap();
+            let spec: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
             admit(&spec, Pressure::default(), &RuntimeInfo::default(), &allowed).is_ok()
         };
         assert!(is_admitted("kernel.msgmax", json!({})) && is_admitted("net.core.somaxconn", json!({})));
@@ -242,6 +255,10 @@ mod tests {
         let windows = Some(("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"));
         check(json!({"os": {"name": "windows"}}), Pressure::default(), windows);
         check(json!({"os": {"name": "linux"}}), Pressure::default(), None);
+        let message = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label";
+        let labelled = Some(("PodOSSelectorNodeLabelDoesNotMatch", message));
+        check(json!({"labels": {"kubernetes.io/os": "windows"}}), Pressure::default(), labelled);
+        check(json!({"labels": {"kubernetes.io/os": "linux"}}), Pressure::default(), None);
         let app_armor = Some(("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"));
         let local = json!({"type": "Localhost", "localhostProfile": "p"});
         check(json!({"securityContext": {"appArmorProfile": local}}), Pressure::default(), app_armor);

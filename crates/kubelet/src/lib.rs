@@ -21,7 +21,7 @@
 //!
 //! What runs on a machine that is short of something is ended, and what a pod may not use: `eviction`.
 //!
-//! Inside, a module imports only those further right: `eviction` → `pods` → [`pod`] → `admission` → `shared` → what a pod is made with (`images`, `objects`,
+//! Inside, a module imports only those further right: `eviction` → `pods` → [`pod`] → `admission` → `shared` → `allocation` → what a pod is made with (`images`, `objects`,
 //! `pleg`, `container`, `volumes`) → [`values`] and [`types`].
 //!
 //! Fake nodes, which are objects without a machine, are kept by [`fake_node`].
@@ -38,6 +38,7 @@
 //! not with what was written last.
 
 mod admission;
+mod allocation;
 mod api;
 mod backoff;
 mod config;
@@ -144,14 +145,13 @@ pub fn start(config: Config, deps: Deps) -> Result<Handle, Error> {
     let shared = Arc::new(Shared::new(
         config,
         &deps,
-        informer.clone(),
         Objects::new(client, cancel.clone()),
         Reporter::new(recorder, &node),
         deps.informers.reconciles().reporter::<pod::Worker>(),
     ));
     let pods = Arc::new(Pods::default());
     let mut tasks = JoinSet::new();
-    tasks.spawn(node::run(Arc::clone(&shared), deps.informers.informer(), cancel.clone()));
+    tasks.spawn(node::run(Arc::clone(&shared), cancel.clone()));
     tasks.spawn(node::renew(Arc::clone(&shared), cancel.clone()));
     tasks.spawn(eviction::run(Arc::clone(&shared), Arc::clone(&pods), cancel.clone()));
     tasks.spawn(pods::run(Arc::clone(&shared), Arc::clone(&pods), informer, cancel.clone()));

@@ -9,7 +9,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use informer::Informer;
 use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeSpec, NodeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
@@ -38,11 +37,11 @@ const ATTACHED_BY_CONTROLLER: (&str, &str) = ("volumes.kubernetes.io/controller-
 ///
 /// What the API has of the node is what counts, not what was written last: whatever others change of what is the
 /// kubelet's own is put right as soon as the watch shows it.
-pub(crate) async fn run(shared: Arc<Shared>, nodes: Informer<Node>, cancel: CancellationToken) {
+pub(crate) async fn run(shared: Arc<Shared>, cancel: CancellationToken) {
     let (sender, images) = watch::channel(None);
     tokio::select! {
         () = cancel.cancelled() => {}
-        () = keep_current(&shared, &nodes, images) => {}
+        () = keep_current(&shared, images) => {}
         never = survey(&shared, &sender) => match never {},
     }
 }
@@ -73,16 +72,12 @@ async fn survey(shared: &Shared, images: &watch::Sender<Option<Vec<ContainerImag
 }
 
 /// Writes the node's status whenever it is another one than the API has. Ends when nobody is left to tell of the runtime.
-async fn keep_current(
-    shared: &Arc<Shared>,
-    nodes: &Informer<Node>,
-    mut images: watch::Receiver<Option<Vec<ContainerImage>>>,
-) {
+async fn keep_current(shared: &Arc<Shared>, mut images: watch::Receiver<Option<Vec<ContainerImage>>>) {
     let mut health = shared.pleg.health();
     let mut network = shared.config.network.clone();
     let mut pressure = shared.pressure.subscribe();
     let mut keeper =
-        Keeper { seen: follow(shared, nodes), shared: Arc::clone(shared), known: None, reported: None, images: None };
+        Keeper { seen: follow(shared), shared: Arc::clone(shared), known: None, reported: None, images: None };
     shared.reporter.node("Starting", "Starting kubelet.");
     // The node is registered with what it has, unless the runtime cannot say it in time.
     let _ = tokio::time::timeout(shared.config.runtime_status_timeout, images.changed()).await;
@@ -245,8 +240,9 @@ impl Keeper {
 }
 
 /// Follows the node of `shared` as the informer has it, and tells people when it is cordoned and when no longer.
-fn follow(shared: &Arc<Shared>, nodes: &Informer<Node>) -> watch::Receiver<Option<Arc<Node>>> {
+fn follow(shared: &Arc<Shared>) -> watch::Receiver<Option<Arc<Node>>> {
     let (sender, seen) = watch::channel(None);
+    let nodes = shared.nodes.clone();
     let shared = Arc::downgrade(shared);
     nodes.on_change(move |change| {
         let Some(shared) = shared.upgrade() else {

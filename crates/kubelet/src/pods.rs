@@ -2,22 +2,32 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
-use informer::{Cause, Informer};
-use k8s_openapi::api::core::v1::Pod;
+use informer::{Cause, Informer, ObjectKey};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use machinery::phase::PodPhase;
 use parking_lot::{Mutex, MutexGuard};
 use runtime::PodIdentity;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission;
+use crate::allocation::Allocation;
 use crate::health::Health;
 use crate::mailbox::{Keyed, Mailbox};
 use crate::pod::{Message, View, Worker};
 use crate::shared::Shared;
-use crate::types::desired::DesiredPod;
+use crate::types::desired::{DesiredPod, allocated_in_status};
+use crate::types::failure::Failure;
 use crate::volumes::{PodDirectory, directories};
+
+/// How long the API is asked for the node, for a pod that the node as it is known does not suit.
+const READ_NODE: Duration = Duration::from_secs(5);
 
 /// PodEvent for the manager.
 #[derive(Debug)]
@@ -107,16 +117,22 @@ pub(crate) async fn run(shared: Arc<Shared>, pods: Arc<Pods>, informer: Informer
     // Nothing is planned before the runtime is known: what runs is adopted, not made again.
     let mut health = manager.shared.pleg.health();
     let cancel = manager.cancel.clone();
-    let known = tokio::select! {
-        () = cancel.cancelled() => false,
-        known = health.wait_for(Health::is_usable) => known.is_ok(),
+    let known = async {
+        health.wait_for(Health::is_usable).await.ok()?;
+        manager.informer.synced().await;
+        Some(())
     };
-    if known {
+    let known = tokio::select! {
+        () = cancel.cancelled() => None,
+        known = known => known,
+    };
+    if known.is_some() {
+        manager.restore_allocations();
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 event = events.recv() => manager.handle_event(event).await,
-                Some(ended) = manager.running.join_next() => manager.ended(ended),
+                Some(ended) = manager.running.join_next() => manager.ended(ended).await,
             }
         }
     }
@@ -147,13 +163,18 @@ impl Manager {
             PodEvent::Changed(pod, cause) => {
                 let uid = pod.metadata.uid.clone().unwrap_or_default();
                 let known = self.pods.workers().get(&uid).map(|entry| entry.mailbox.clone());
+                if PodPhase::of(&pod).is_some_and(PodPhase::is_terminal) {
+                    // Nobody reckons with it any more, whatever of it runs.
+                    self.shared.allocations.release(&uid);
+                }
                 match known {
                     // A worker that ends at this moment has released its pod.
                     Some(worker) => worker.send(Message::Updated(pod, cause)),
-                    None => self.start(DesiredPod::new(pod), cause),
+                    None => self.start(pod, cause).await,
                 }
             }
             PodEvent::Gone(uid, cause) => {
+                self.shared.allocations.release(&uid);
                 if let Some(entry) = self.pods.workers().get(&uid) {
                     entry.mailbox.send(Message::Gone(cause));
                 }
@@ -162,9 +183,17 @@ impl Manager {
         }
     }
 
-    fn start(&mut self, desired: DesiredPod, cause: Cause) {
+    /// Starts a worker for a pod of the API, once it is known whether the pod can be run here.
+    async fn start(&mut self, pod: Arc<Pod>, cause: Cause) {
+        let allocated = allocated_in_status(&pod);
+        let desired = DesiredPod::new(pod).with_allocated(&allocated);
+        let failure = self.admit(&desired).await.err();
+        self.spawn(desired, failure, cause);
+    }
+
+    fn spawn(&mut self, desired: DesiredPod, failure: Option<Failure>, cause: Cause) {
         let uid = desired.identity.uid.clone();
-        let (worker, mailbox, view) = Worker::new(Arc::clone(&self.shared), desired, cause);
+        let (worker, mailbox, view) = Worker::new(Arc::clone(&self.shared), desired, failure, cause);
         let entry = Entry { mailbox, view };
         self.pods.workers().insert(uid.clone(), entry);
         let cancel = self.cancel.clone();
@@ -175,11 +204,83 @@ impl Manager {
         });
     }
 
-    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+    /// Whether the pod can be run here, which is asked once in its life: before anything of it is made.
+    async fn admit(&self, desired: &DesiredPod) -> Result<(), Failure> {
+        let uid = &desired.identity.uid;
+        let Some(spec) = desired.spec().filter(|_| !desired.ended()) else {
+            return Ok(());
+        };
+        let wanted = Allocation::of(spec);
+        if desired.deleting() || self.has_begun(&desired.pod) {
+            self.shared.allocations.restore(uid, wanted);
+            return Ok(());
+        }
+        let shared = &self.shared;
+        let pressure = *shared.pressure.borrow();
+        let allowed = &shared.config.allowed_unsafe_sysctls;
+        let fits = |node: Option<Arc<Node>>| {
+            let check = |others: &Allocation| admission::fits(spec, node.as_deref(), &wanted, others);
+            shared.allocations.allocate(uid, wanted.clone(), check)
+        };
+        let admit = async {
+            admission::admit(&desired.pod, pressure, &shared.machine().info, allowed)?;
+            let known = shared.nodes.get(&ObjectKey::new("", shared.config.node_name.as_str()));
+            let is_known = known.is_some();
+            match fits(known) {
+                Ok(()) if is_known => Ok(()),
+                // Somebody may have labelled the node just now (upstream asks once more, too).
+                Err(failure) if !admission::is_about_labels(&failure) => Err(failure),
+                answer => match self.read_node().await {
+                    Some(node) => fits(Some(node)),
+                    None => answer,
+                },
+            }
+        };
+        let mut result = admit.await;
+        if let Err(failure) = &mut result {
+            shared.allocations.release(uid);
+            let mut owners = desired.pod.metadata.owner_references.iter().flatten();
+            if let Some(owner) = owners.find(|owner| owner.controller == Some(true)) {
+                failure.not_before = shared.rejections.lock().hold_back(&owner.uid, Timestamp::now());
+            }
+        }
+        result
+    }
+
+    /// Whether a pod was admitted here before: its status tells, or what the runtime has of it.
+    fn has_begun(&self, pod: &Pod) -> bool {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        pod.status.as_ref().is_some_and(|status| status.start_time.is_some())
+            || !self.shared.pleg.observed(uid).is_empty()
+    }
+
+    /// The node as the API has it; none where that cannot be told in time.
+    async fn read_node(&self) -> Option<Arc<Node>> {
+        let api: Api<Node> = Api::all(self.shared.client.clone());
+        let read = tokio::time::timeout(READ_NODE, api.get_opt(&self.shared.config.node_name));
+        read.await.ok()?.ok().flatten().map(Arc::new)
+    }
+
+    /// Notes what pods hold that were admitted before this process began, so that none which comes first takes it.
+    fn restore_allocations(&self) {
+        for pod in self.informer.list() {
+            if !self.has_begun(&pod) || PodPhase::of(&pod).is_some_and(PodPhase::is_terminal) {
+                continue;
+            }
+            let allocated = allocated_in_status(&pod);
+            let desired = DesiredPod::new(pod).with_allocated(&allocated);
+            if let Some(spec) = desired.spec() {
+                self.shared.allocations.restore(&desired.identity.uid, Allocation::of(spec));
+            }
+        }
+    }
+
+    async fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
         let Ok(Ended { uid, fault }) = ended else {
             return;
         };
         self.pods.workers().remove(&uid);
+        self.shared.allocations.release(&uid);
         if !fault {
             return;
         }
@@ -188,7 +289,7 @@ impl Manager {
         let pods = self.informer.list();
         let pod = pods.into_iter().find(|pod| pod.metadata.uid.as_ref() == Some(&uid));
         if let Some(pod) = pod {
-            self.start(DesiredPod::new(pod), Cause::RETRY);
+            self.start(pod, Cause::RETRY).await;
         }
     }
 
@@ -212,7 +313,8 @@ impl Manager {
         };
         for orphan in orphans {
             tracing::info!(pod = orphan.name, uid = orphan.uid, "ending a pod that is not in the API");
-            self.start(DesiredPod::orphan(&orphan), Cause::new("a pod in the runtime that the API does not know"));
+            let cause = Cause::new("a pod in the runtime that the API does not know");
+            self.spawn(DesiredPod::orphan(&orphan), None, cause);
         }
         if !self.swept {
             self.swept = true;

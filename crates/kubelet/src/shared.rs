@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use informer::{Informer, ReconcileReporter};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Service};
 use kube::Client;
-use machinery::phase::PodPhase;
 use machinery::quantity::Quantity;
 use parking_lot::Mutex;
 use runtime::{Runtime, RuntimeInfo};
 use tokio::sync::{Semaphore, watch};
 
 use crate::Deps;
+use crate::allocation::Allocations;
 use crate::backoff::Rejections;
 use crate::config::Config;
 use crate::container::files::Resolver;
@@ -25,7 +25,7 @@ use crate::measures::Measures;
 use crate::objects::Objects;
 use crate::pleg::Pleg;
 use crate::report::Reporter;
-use crate::values::resources::{Allocatable, pod_request};
+use crate::values::resources::Allocatable;
 
 /// The longest resolver configuration of the machine that is read, in bytes.
 const LONGEST_RESOLV_CONF: u64 = 64 << 10;
@@ -59,8 +59,10 @@ pub(crate) struct Shared {
     pub(crate) reporter: Reporter,
     /// What each sync of a pod did, and why.
     pub(crate) syncs: ReconcileReporter,
-    /// The pods of this node.
-    pub(crate) pods: Informer<Pod>,
+    /// What the pods of this node hold of it.
+    pub(crate) allocations: Allocations,
+    /// All nodes.
+    pub(crate) nodes: Informer<Node>,
     /// All services.
     pub(crate) services: Informer<Service>,
     /// How many sandboxes and containers may be made at the same time.
@@ -94,7 +96,6 @@ impl Shared {
     pub(crate) fn new(
         config: Config,
         deps: &Deps,
-        pods: Informer<Pod>,
         objects: Objects,
         reporter: Reporter,
         syncs: ReconcileReporter,
@@ -117,8 +118,9 @@ impl Shared {
             objects,
             reporter,
             syncs,
+            allocations: Allocations::default(),
+            nodes: deps.informers.informer(),
             services,
-            pods,
         }
     }
 
@@ -136,19 +138,6 @@ impl Shared {
             memory: said("memory").map_or(machine.memory, |memory| memory.value()),
             storage: said("ephemeral-storage").map_or(machine.storage, |storage| storage.value()),
         }
-    }
-
-    /// What all other pods of this node than `uid` ask for: thousandths of processors, and bytes of memory.
-    pub(crate) fn requested(&self, uid: &str) -> [i64; 2] {
-        let pods = self.pods.list();
-        let others = pods.iter().filter(|pod| pod.metadata.uid.as_deref() != Some(uid));
-        let active = others.filter(|pod| !PodPhase::of(pod).is_some_and(PodPhase::is_terminal));
-        active.filter_map(|pod| pod.spec.as_ref()).fold([0, 0], |[cpu, memory], spec| {
-            [
-                i64::saturating_add(cpu, pod_request(spec, "cpu").milli_value()),
-                i64::saturating_add(memory, pod_request(spec, "memory").value()),
-            ]
-        })
     }
 
     /// Notes how the machine is.

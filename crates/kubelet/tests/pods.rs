@@ -1,5 +1,6 @@
 //! A whole kubelet, on a runtime and an API server in memory.
 
+mod admission;
 mod changes;
 mod common;
 mod eviction;

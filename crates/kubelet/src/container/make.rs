@@ -86,7 +86,7 @@ pub(crate) fn config(
     };
     let environment = env::environment(
         env::Sources {
-            pod: &desired.pod,
+            pod: desired.allocated_pod(),
             addresses: &Addresses { pod: ips.clone(), host: material.node_ip },
             allocatable: material.allocatable,
             references: &material.references,

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use machinery::resources::spec_requests;
 
 use super::operations::{self, OperationOutcome};
 use super::plan::Action;
-use super::resize;
+use super::resize::{self, Unfinished};
 use super::status;
 use super::step::Step;
 use super::transition::Event;
 use super::worker::Worker;
+use crate::allocation::Allocation;
 use crate::container::make::Material;
 use crate::probes::Target;
 
@@ -30,11 +32,28 @@ impl Worker {
     }
 
     fn execute_action(&mut self, action: Action) -> bool {
+        if action == Action::AllocateResources {
+            self.apply(Event::Begun(action));
+            self.apply(Event::Allocated(self.allocate()));
+            return true;
+        }
         let operation = self.operation(&action);
         self.apply(Event::Begun(action));
         let done = operation.is_none();
         self.operations.extend(operation);
         done
+    }
+
+    /// Allocates to containers what they ask for, if the node has it.
+    fn allocate(&self) -> Result<(), Unfinished> {
+        let desired = &self.state.desired;
+        let Some(asked) = desired.pod.spec.as_ref().map(Allocation::of) else {
+            return Ok(());
+        };
+        let held = desired.spec().map(spec_requests).unwrap_or_default();
+        let (wanted, node) = (asked.requests.clone(), self.shared.allocatable());
+        let check = |others: &Allocation| resize::check(&held, &wanted, &others.requests, node);
+        self.shared.allocations.allocate(&desired.identity.uid, asked, check)
     }
 
     /// The operation that carries an action out; none for what is done with a word to people.
@@ -74,6 +93,8 @@ impl Worker {
             Action::StopContainer { id, left, .. } => {
                 operations::stop_container(shared, desired, id.clone(), *left).boxed()
             }
+            // That is no operation: it is done at once.
+            Action::AllocateResources => return None,
             Action::ResizeContainer { id, container } => {
                 let spec = desired.container(container)?.clone();
                 let made = self.state.runtime.container(id)?;
@@ -96,11 +117,7 @@ impl Worker {
 
     /// Creates and starts a container; nothing where its sandbox or image is not there, which no plan asks for.
     fn start(&self, name: &str, attempt: u32) -> Option<Operation> {
-        let mut container = self.state.desired.container(name)?.clone();
-        // What it cannot be given while it runs, it is not given by a crash either.
-        if let Some((_, held)) = self.state.retry(name).and_then(|retry| retry.unfinished.as_ref()) {
-            container.spec.resources.clone_from(held);
-        }
+        let container = self.state.desired.container(name)?.clone();
         let sandbox = self.state.runtime.ready_sandbox()?;
         let Step::Done(image) = &self.state.retry(name)?.image else {
             return None;

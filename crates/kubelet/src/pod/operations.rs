@@ -42,7 +42,6 @@ pub(super) enum OperationOutcome {
     Resized {
         id: String,
         container: String,
-        applied: Option<ResourceRequirements>,
         resources: Option<ResourceRequirements>,
         result: Result<Resized, Unfinished>,
     },
@@ -95,7 +94,12 @@ pub(super) async fn set_up_volumes(shared: Arc<Shared>, desired: Arc<DesiredPod>
                 message: format!("{}: {error}", directory.path().display()),
             })
             .and_then(|()| {
-                directory.set_up(Sources { pod: &desired.pod, references: &references, allocatable, privileged })
+                directory.set_up(Sources {
+                    pod: desired.allocated_pod(),
+                    references: &references,
+                    allocatable,
+                    privileged,
+                })
             });
         (references, result)
     })
@@ -304,7 +308,7 @@ pub(super) async fn remove_container(shared: Arc<Shared>, desired: Arc<DesiredPo
     OperationOutcome::Removed { id, result }
 }
 
-/// Gives a running container the resources that it should have, instead of `applied`.
+/// Gives a running container what is allocated to it, instead of `applied`.
 pub(super) async fn resize_container(
     shared: Arc<Shared>,
     desired: Arc<DesiredPod>,
@@ -314,7 +318,7 @@ pub(super) async fn resize_container(
 ) -> OperationOutcome {
     let result = resize(&shared, &desired, &container, &id, applied.as_ref()).await;
     let (container, resources) = (container.name().to_owned(), container.spec.resources);
-    OperationOutcome::Resized { id, container, applied, resources, result }
+    OperationOutcome::Resized { id, container, resources, result }
 }
 
 async fn resize(
@@ -326,7 +330,6 @@ async fn resize(
 ) -> Result<Resized, Unfinished> {
     let empty = PodSpec::default();
     let spec = desired.spec().unwrap_or(&empty);
-    resize::check(spec, &container.spec, applied, shared.requested(&desired.identity.uid), shared.allocatable())?;
     if resize::needs_restart(&container.spec, applied) {
         return Ok(Resized::ByRestart);
     }

@@ -91,7 +91,9 @@ pub(crate) enum Action {
         /// The grace it is left of.
         grace: Duration,
     },
-    /// Give a running container other resources.
+    /// Allocate to containers what they ask for, or say why not.
+    AllocateResources,
+    /// Give a running container what is allocated to it.
     ResizeContainer {
         /// Its id.
         id: String,

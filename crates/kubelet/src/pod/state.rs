@@ -47,10 +47,10 @@ pub(crate) struct RetryState {
     pub(crate) pull_reported: bool,
     /// The resources that its last start was begun with.
     pub(crate) given: Option<ResourceRequirements>,
-    /// Giving it other resources while it runs.
+    /// Giving it what is allocated to it while it runs.
     pub(crate) resize: Step,
-    /// Why that was not done, and what it has meanwhile.
-    pub(crate) unfinished: Option<(Unfinished, Option<ResourceRequirements>)>,
+    /// Why that was not done.
+    pub(crate) unfinished: Option<Unfinished>,
 }
 
 /// A running container that is being ended.
@@ -136,6 +136,10 @@ pub(crate) struct PodState {
     pub(crate) released: Step,
     /// By container id: the resources it was given. Of those that an earlier process made, the API's status tells.
     pub(crate) applied: BTreeMap<String, Option<ResourceRequirements>>,
+    /// Allocating other resources to its containers, which is done or refused at once.
+    pub(crate) allocation: Step,
+    /// Why they are not allocated.
+    pub(crate) pending_resize: Option<Unfinished>,
     /// Why the node has failed the pod for good.
     pub(crate) failure: Option<Failure>,
     /// Ids of ended containers that are to go because the disk is full.
@@ -182,6 +186,8 @@ impl PodState {
             torn_down: Step::Idle,
             released: Step::Idle,
             applied: BTreeMap::new(),
+            allocation: Step::Idle,
+            pending_resize: None,
             failure: None,
             reclaimed: BTreeSet::new(),
             deadline_exceeded: false,
@@ -198,11 +204,15 @@ impl PodState {
             && self.runtime.container(id).is_some_and(|container| container.state.is_running())
     }
 
+    /// Whether this kubelet has evicted the pod, or one before it.
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Evicted)
+    }
+
     /// How long containers have to end.
     pub(crate) fn grace(&self) -> Duration {
-        let evicted = self.failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Evicted);
         let grace = self.desired.grace();
-        if evicted { grace.min(EVICTION_GRACE) } else { grace }
+        if self.is_evicted() { grace.min(EVICTION_GRACE) } else { grace }
     }
 
     /// What was tried for container `name`.

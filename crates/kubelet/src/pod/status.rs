@@ -81,7 +81,7 @@ pub(crate) fn compute(inputs: Inputs<'_>, facts: Facts<'_>) -> PodStatus {
             phase => phase.to_string(),
         }
     } else if let Some(failure) = &state.failure {
-        status.reason = Some(failure.reason.to_owned());
+        status.reason = Some(failure.reason.to_string());
         status.message = Some(failure.status_message());
         PodPhase::Failed.to_string()
     } else if deadline_exceeded(inputs) {

@@ -38,6 +38,7 @@ pub(super) fn describe(action: &Action) -> Cow<'static, str> {
     let text = match action {
         Action::SetUpVolumes => return "set up the volumes".into(),
         Action::CreateSandbox { .. } => return "create the sandbox".into(),
+        Action::AllocateResources => return "allocate what containers ask for".into(),
         Action::ExceedDeadline => return "fail the pod for its deadline".into(),
         Action::TearDownVolumes => return "take the volumes away".into(),
         Action::Release => return "let go of the API's object".into(),

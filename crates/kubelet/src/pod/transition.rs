@@ -1,5 +1,6 @@
 //! The transitions of a pod's state. Pure: whoever applies an event carries out the effects.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +56,8 @@ pub(super) enum Event {
     Tick,
     /// An action of the plan is being carried out.
     Begun(Action),
+    /// Containers were allocated what they ask for, or not.
+    Allocated(Result<(), Unfinished>),
     /// An operation has ended.
     Finished(OperationOutcome),
     /// The status was computed.
@@ -73,7 +76,7 @@ pub(super) enum Effect {
         /// Whether it is bad news.
         warning: bool,
         /// The event's reason.
-        reason: &'static str,
+        reason: Cow<'static, str>,
         /// The event's message.
         message: String,
     },
@@ -115,6 +118,7 @@ impl StateMachine {
             }
             Event::Tick => tick(state, now),
             Event::Begun(action) => begin(state, action, now),
+            Event::Allocated(result) => finish_allocation(state, result, now),
             Event::Finished(outcome) => return finish(state, outcome, now),
             Event::StatusComputed(status) => {
                 state.status = status;
@@ -216,7 +220,7 @@ fn fail(state: &mut PodState, failure: Failure, now: Timestamp) -> Option<Effect
     if is_over || has_completed(Inputs::new(state, now)) {
         return None;
     }
-    let (reason, message) = (failure.reason, failure.message.clone());
+    let (reason, message) = (failure.reason.clone(), failure.message.clone());
     state.failure = Some(failure);
     Some(Effect::Report { container: None, warning: true, reason, message })
 }
@@ -233,7 +237,11 @@ fn set_desired(state: &mut PodState, pod: Arc<Pod>) -> Option<Effect> {
     let specified = pod.spec != state.desired.pod.spec;
     let mut desired = DesiredPod::new(pod);
     desired.gone = state.desired.gone;
+    if specified || state.desired.has_unallocated_resize() {
+        desired = desired.with_allocated(&state.desired.allocated());
+    }
     if specified {
+        state.allocation.apply(StepEvent::InputsChanged);
         // A corrected image is tried at once, and so are other resources.
         for (name, retry) in &mut state.containers {
             retry.resize.apply(StepEvent::InputsChanged);
@@ -299,7 +307,7 @@ fn begin(state: &mut PodState, action: Action, now: Timestamp) {
             retry.start.apply(StepEvent::Begun);
             // The next start asks for the image again.
             retry.image.apply(StepEvent::Abandoned);
-            // Whatever is specified meanwhile is a resize.
+            // Whatever is allocated meanwhile is a resize.
             retry.given = given;
         }
         Action::ReportBackOff { container, ended, message } => {
@@ -322,6 +330,7 @@ fn begin(state: &mut PodState, action: Action, now: Timestamp) {
                 stopping.retry_at = None;
             }
         }
+        Action::AllocateResources => state.allocation.apply(StepEvent::Begun),
         Action::ResizeContainer { container, .. } => state.retry_mut(&container).resize.apply(StepEvent::Begun),
         Action::RemoveContainer { id } | Action::StopSandbox { id } | Action::RemoveSandbox { id } => {
             state.busy.insert(id);
@@ -348,7 +357,7 @@ fn finish(state: &mut PodState, outcome: OperationOutcome, now: Timestamp) -> Op
                     let pause = pause(state.volume_failures, PAUSES.1);
                     state.volume_failures += 1;
                     state.volumes.apply(StepEvent::Failed(after(now, pause)));
-                    let (reason, message) = ("FailedMount", error.to_string());
+                    let (reason, message) = ("FailedMount".into(), error.to_string());
                     return Some(Effect::Report { container: None, warning: true, reason, message });
                 }
             }
@@ -389,8 +398,8 @@ fn finish(state: &mut PodState, outcome: OperationOutcome, now: Timestamp) -> Op
             retry.image.apply(event);
         }
         OperationOutcome::Started { container, result } => return finish_start(state, container, result, now),
-        OperationOutcome::Resized { id, container, applied, resources, result } => {
-            finish_resize(state, (id, container), (applied, resources), result, now);
+        OperationOutcome::Resized { id, container, resources, result } => {
+            finish_resize(state, id, &container, resources, result, now);
         }
         OperationOutcome::HookDone { id } => {
             if let Some(stopping) = state.stopping.get_mut(&id) {
@@ -417,24 +426,16 @@ fn finish(state: &mut PodState, outcome: OperationOutcome, now: Timestamp) -> Op
             state.note_failure(&id, result.is_err());
         }
         OperationOutcome::TornDown(result) => {
-            let event = match result {
-                Ok(()) => StepEvent::Succeeded(()),
-                Err(error) => {
-                    tracing::warn!(error, pod = state.desired.describe(), "volumes not removed");
-                    StepEvent::Failed(after(now, RETRY_REMOVAL))
-                }
-            };
-            state.torn_down.apply(event);
+            if let Err(error) = &result {
+                tracing::warn!(error, pod = state.desired.describe(), "volumes not removed");
+            }
+            state.torn_down.apply(done_or_later(&result, now));
         }
         OperationOutcome::Released(result) => {
-            let event = match result {
-                Ok(()) => StepEvent::Succeeded(()),
-                Err(error) => {
-                    tracing::debug!(%error, pod = state.desired.describe(), "pod not released");
-                    StepEvent::Failed(after(now, RETRY_REMOVAL))
-                }
-            };
-            state.released.apply(event);
+            if let Err(error) = &result {
+                tracing::debug!(%error, pod = state.desired.describe(), "pod not released");
+            }
+            state.released.apply(done_or_later(&result, now));
         }
         OperationOutcome::Written(result) => {
             let retry_at = Some(after(now, RETRY_WRITE));
@@ -455,14 +456,42 @@ fn finish(state: &mut PodState, outcome: OperationOutcome, now: Timestamp) -> Op
     None
 }
 
+/// What becomes of a step of the pod's end: what failed is tried again after [`RETRY_REMOVAL`].
+fn done_or_later<E>(result: &Result<(), E>, now: Timestamp) -> StepEvent {
+    match result {
+        Ok(()) => StepEvent::Succeeded(()),
+        Err(_) => StepEvent::Failed(after(now, RETRY_REMOVAL)),
+    }
+}
+
+fn finish_allocation(state: &mut PodState, result: Result<(), Unfinished>, now: Timestamp) {
+    match result {
+        Ok(()) => {
+            let mut desired = DesiredPod::new(Arc::clone(&state.desired.pod));
+            desired.gone = state.desired.gone;
+            state.desired = Arc::new(desired);
+            state.pending_resize = None;
+            state.allocation.apply(StepEvent::Succeeded(()));
+            for retry in state.containers.values_mut() {
+                retry.resize.apply(StepEvent::InputsChanged);
+            }
+        }
+        Err(why) => {
+            state.pending_resize = Some(why);
+            state.allocation.apply(StepEvent::Failed(after(now, RETRY)));
+        }
+    }
+}
+
 fn finish_resize(
     state: &mut PodState,
-    (id, container): (String, String),
-    (applied, resources): (Option<ResourceRequirements>, Option<ResourceRequirements>),
+    id: String,
+    container: &str,
+    resources: Option<ResourceRequirements>,
     result: Result<Resized, Unfinished>,
     now: Timestamp,
 ) {
-    let retry = state.retry_mut(&container);
+    let retry = state.retry_mut(container);
     match result {
         Ok(Resized::InPlace) => {
             retry.unfinished = None;
@@ -472,10 +501,13 @@ fn finish_resize(
         Ok(Resized::ByRestart) => {
             retry.unfinished = None;
             retry.resize.apply(StepEvent::Succeeded(()));
-            state.restarting.insert(id);
+            // One that has ended by itself meanwhile is started again or not as its policy says.
+            if state.runtime.container(&id).is_some_and(|made| made.state.is_running()) {
+                state.restarting.insert(id);
+            }
         }
         Err(why) => {
-            retry.unfinished = Some((why, applied));
+            retry.unfinished = Some(why);
             retry.resize.apply(StepEvent::Failed(after(now, RETRY)));
         }
     }
@@ -494,8 +526,9 @@ fn finish_start(
         Ok(()) => {
             retry.start.apply(StepEvent::Succeeded(()));
             retry.waiting = None;
-            let held = retry.unfinished.as_ref().map(|(_, held)| held.clone());
-            let given = held.unwrap_or_else(|| retry.given.clone());
+            // Whatever was allocated, or tried with its predecessor, while it was being started.
+            retry.unfinished = None;
+            let given = retry.given.clone();
             if let Some(id) = state.runtime.latest(&container).map(|latest| latest.id.clone()) {
                 state.applied.insert(id, given);
             }
@@ -513,9 +546,11 @@ fn finish_start(
         Err(NotStarted::Hook { id, waiting }) => {
             retry.waiting = Some(waiting);
             retry.start.apply(StepEvent::Abandoned);
+            let given = retry.given.clone();
+            state.applied.insert(id.clone(), given);
             state.stopping.insert(id, Stopping { since: now, grace, hook: false, stop: None, retry_at: None });
             let (container, message) = (Some(container), "FailedPostStartHook".to_owned());
-            return Some(Effect::Report { container, warning: false, reason: "Killing", message });
+            return Some(Effect::Report { container, warning: false, reason: "Killing".into(), message });
         }
     }
     None

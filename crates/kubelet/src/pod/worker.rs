@@ -21,12 +21,12 @@ use super::status::{self, Facts};
 use super::sync::{self, SyncPodType};
 use super::termination_message::termination_message;
 use super::transition::{Effect, Event, StateMachine};
-use crate::admission;
 use crate::mailbox::Mailbox;
 use crate::objects::Notify;
 use crate::shared::Shared;
 use crate::time::between;
 use crate::types::desired::DesiredPod;
+use crate::types::failure::Failure;
 use crate::volumes::PodDirectory;
 
 /// How long an ending worker lets the runtime finish what it is making.
@@ -75,10 +75,12 @@ impl Reconciler for Worker {
 }
 
 impl Worker {
-    /// A worker for `desired` because of `cause`, its mailbox, and the view it keeps current.
+    /// A worker for `desired` because of `cause`, its mailbox, and the view it keeps current. Of a pod that the node has failed
+    /// before, nothing is made.
     pub(crate) fn new(
         shared: Arc<Shared>,
         desired: DesiredPod,
+        failure: Option<Failure>,
         cause: Cause,
     ) -> (Self, Mailbox<Message>, watch::Receiver<View>) {
         let mailbox = Mailbox::new();
@@ -100,26 +102,10 @@ impl Worker {
             causes: Some(Causes::new(cause)),
             sync_type: SyncPodType::Create,
         };
-        worker.admit();
-        (worker, mailbox, views)
-    }
-
-    /// Asks whether the pod can be run here, once in its life: before anything of it is made.
-    fn admit(&mut self) {
-        let desired = Arc::clone(&self.state.desired);
-        let began = desired.status().is_some_and(|status| status.start_time.is_some());
-        let Some(spec) = desired.spec().filter(|_| !began && !desired.deleting() && !desired.ended()) else {
-            return;
-        };
-        let pressure = *self.shared.pressure.borrow();
-        let allowed = &self.shared.config.allowed_unsafe_sysctls;
-        if let Err(mut failure) = admission::admit(spec, pressure, &self.shared.machine().info, allowed) {
-            let mut owners = desired.pod.metadata.owner_references.iter().flatten();
-            if let Some(owner) = owners.find(|owner| owner.controller == Some(true)) {
-                failure.not_before = self.shared.rejections.lock().hold_back(&owner.uid, Timestamp::now());
-            }
-            self.apply(Event::Message(Message::Fail(failure)));
+        if let Some(failure) = failure {
+            worker.apply(Event::Message(Message::Fail(failure)));
         }
+        (worker, mailbox, views)
     }
 
     /// Works until nothing of the pod is left, or `cancel` is triggered; containers go on running then.
@@ -186,6 +172,9 @@ impl Worker {
         let now = Timestamp::now();
         self.apply(Event::Tick);
         let plan = plan::plan(Inputs::new(&self.state, now));
+        if plan.stage >= Stage::Terminated {
+            self.shared.allocations.release(&self.state.desired.identity.uid);
+        }
         if plan.stage == Stage::Gone {
             sync.because(sync::idle_reason(&plan, &self.state, false));
             return Next::End;
@@ -237,8 +226,8 @@ impl Worker {
             Some(Effect::Report { container, warning, reason, message }) => {
                 let (reporter, desired) = (&self.shared.reporter, &self.state.desired);
                 match warning {
-                    true => reporter.pod_warning(desired, container.as_deref(), reason, &message),
-                    false => reporter.pod(desired, container.as_deref(), reason, &message),
+                    true => reporter.pod_warning(desired, container.as_deref(), &reason, &message),
+                    false => reporter.pod(desired, container.as_deref(), &reason, &message),
                 }
             }
             Some(Effect::TrackReferences) => self.shared.objects.track(&self.state.desired.pod, &self.notify),

@@ -1,12 +1,16 @@
 //! What is desired: the API's pod, with the questions the plan asks of it already answered.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, EphemeralContainer, Pod, PodSpec, PodStatus};
-
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, EphemeralContainer, Pod, PodSpec, PodStatus, ResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use machinery::phase::PodPhase;
+use machinery::quantity::Quantity;
 use runtime::PodIdentity;
 
 use super::failure::EVICTED;
@@ -72,6 +76,11 @@ impl DesiredContainer {
         &self.spec.name
     }
 
+    /// Whether it can have other resources while its pod lives.
+    pub(crate) fn is_resizable(&self) -> bool {
+        matches!(self.kind, ContainerKind::App | ContainerKind::Sidecar)
+    }
+
     /// Whether it is to be started again after it ended with `exit_code`.
     pub(crate) fn restarts_after(&self, exit_code: i32) -> bool {
         let rules = self.spec.restart_policy_rules.iter().flatten();
@@ -102,6 +111,41 @@ impl DesiredContainer {
     }
 }
 
+/// What can be resized.
+pub(crate) const RESIZABLE: [&str; 2] = ["cpu", "memory"];
+
+/// Requests and limits of what can be resized, in the order of [`RESIZABLE`].
+pub(crate) fn resizable_amounts(resources: Option<&ResourceRequirements>) -> [[Option<Quantity>; 2]; 2] {
+    RESIZABLE.map(|name| {
+        let of = |amounts: Option<&BTreeMap<String, ApiQuantity>>| amounts?.get(name)?.0.parse().ok();
+        [of(resources.and_then(|all| all.requests.as_ref())), of(resources.and_then(|all| all.limits.as_ref()))]
+    })
+}
+
+/// By name of container: the resources that the node has allocated to it.
+pub(crate) type Allocated = BTreeMap<String, Option<ResourceRequirements>>;
+
+/// What the node had allocated to containers of `pod` when it wrote the status that the API has. That is where a kubelet
+/// that starts learns of it (upstream keeps a file: `pkg/kubelet/allocation/state`).
+pub(crate) fn allocated_in_status(pod: &Pod) -> Allocated {
+    let status = pod.status.as_ref();
+    let apps = status.and_then(|status| status.container_statuses.as_ref());
+    let inits = status.and_then(|status| status.init_container_statuses.as_ref());
+    let statuses = apps.into_iter().chain(inits).flatten();
+    let spec = pod.spec.as_ref();
+    let asked = |name: &str| {
+        let containers = spec.map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+        containers.into_iter().flatten().find(|container| container.name == name)?.resources.as_ref()
+    };
+    let of = |status: &ContainerStatus| {
+        let (allocated, given) = (status.allocated_resources.as_ref()?, status.resources.as_ref()?);
+        // The status tells of requests only. A resize that was allocated and not carried out yet is the one asked for.
+        let asked = asked(&status.name).filter(|asked| asked.requests.as_ref() == Some(allocated));
+        Some((status.name.clone(), Some(asked.unwrap_or(given).clone())))
+    };
+    statuses.filter_map(of).collect()
+}
+
 /// The pod as it should be.
 #[derive(Debug, Clone)]
 pub(crate) struct DesiredPod {
@@ -109,16 +153,18 @@ pub(crate) struct DesiredPod {
     pub(crate) pod: Arc<Pod>,
     /// Namespace, name and uid.
     pub(crate) identity: PodIdentity,
-    /// Init containers in their order, then the others, ephemeral ones last.
+    /// Init containers in their order, then the others, ephemeral ones last; with what the node has allocated to them.
     pub(crate) containers: Vec<DesiredContainer>,
     /// The pod's own restart policy.
     pub(crate) restart_policy: RestartPolicy,
     /// Whether the object no longer exists, so that nobody is left to tell.
     pub(crate) gone: bool,
+    /// The pod with what the node has allocated to its containers, where that is not what they ask for.
+    allocated: Option<Arc<Pod>>,
 }
 
 impl DesiredPod {
-    /// Reads a pod of the API.
+    /// Reads a pod of the API. Containers have what they ask for.
     pub(crate) fn new(pod: Arc<Pod>) -> Self {
         let empty = PodSpec::default();
         let spec = pod.spec.as_ref().unwrap_or(&empty);
@@ -154,7 +200,46 @@ impl DesiredPod {
             name: pod.metadata.name.clone().unwrap_or_default(),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
         };
-        Self { identity, containers, restart_policy, gone: false, pod }
+        Self { identity, containers, restart_policy, gone: false, allocated: None, pod }
+    }
+
+    /// The same pod, whose containers have what the node has allocated to them (upstream: `UpdatePodFromAllocation` in
+    /// `pkg/kubelet/allocation/allocation_manager.go`).
+    pub(crate) fn with_allocated(mut self, allocated: &Allocated) -> Self {
+        let mut differs = false;
+        for container in self.containers.iter_mut().filter(|container| container.is_resizable()) {
+            let Some(held) = allocated.get(container.name()) else { continue };
+            let asked = &container.spec.resources;
+            // Most often they are the same to the letter.
+            if held == asked || resizable_amounts(held.as_ref()) == resizable_amounts(asked.as_ref()) {
+                continue;
+            }
+            container.spec.resources.clone_from(held);
+            differs = true;
+        }
+        self.allocated = differs.then(|| {
+            let mut pod = Pod::clone(&self.pod);
+            if let Some(spec) = &mut pod.spec {
+                for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+                    if let Some(desired) = self.container(&container.name) {
+                        container.resources.clone_from(&desired.spec.resources);
+                    }
+                }
+            }
+            Arc::new(pod)
+        });
+        self
+    }
+
+    /// What the node has allocated to containers.
+    pub(crate) fn allocated(&self) -> Allocated {
+        let containers = self.containers.iter().filter(|container| container.is_resizable());
+        containers.map(|container| (container.name().to_owned(), container.spec.resources.clone())).collect()
+    }
+
+    /// Whether containers ask for other resources than the node has allocated to them.
+    pub(crate) fn has_unallocated_resize(&self) -> bool {
+        self.allocated.is_some()
     }
 
     /// What is desired of containers of a pod that the API does not know: to be rid of them.
@@ -168,9 +253,14 @@ impl DesiredPod {
         Self { gone: true, ..Self::new(Arc::new(pod)) }
     }
 
-    /// The pod's specification; an empty one for an orphan.
+    /// The pod's specification, with what the node has allocated to its containers; none for an orphan.
     pub(crate) fn spec(&self) -> Option<&PodSpec> {
-        self.pod.spec.as_ref()
+        self.allocated_pod().spec.as_ref()
+    }
+
+    /// The API's object, with what the node has allocated to its containers.
+    pub(crate) fn allocated_pod(&self) -> &Pod {
+        self.allocated.as_ref().unwrap_or(&self.pod)
     }
 
     /// The status as last seen in the API.
@@ -257,4 +347,48 @@ fn container_hash(container: &Container) -> String {
     let bytes = container.name.bytes().chain([0]).chain(image.bytes());
     let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     format!("{hash:x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(asked: &str, status: &Value) -> Arc<Pod> {
+        let container = json!({"name": "a", "resources": {"requests": {"cpu": asked}}});
+        let init = json!({"name": "i", "resources": {"requests": {"cpu": "9"}}});
+        let spec = json!({"containers": [container], "initContainers": [init]});
+        Arc::new(serde_json::from_value(json!({"spec": spec, "status": status})).unwrap())
+    }
+
+    fn status(given: &str, allocated: &str) -> Value {
+        json!({"containerStatuses": [{"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+            "resources": {"requests": {"cpu": given}}, "allocatedResources": {"cpu": allocated}}]})
+    }
+
+    fn cpu(container: &Container) -> String {
+        container.resources.as_ref().unwrap().requests.as_ref().unwrap()["cpu"].0.clone()
+    }
+
+    #[test]
+    fn containers_have_what_the_node_has_allocated() {
+        let check = |asked: &str, status: &Value, expect: &str| {
+            let pod = pod(asked, status);
+            let desired = DesiredPod::new(Arc::clone(&pod)).with_allocated(&allocated_in_status(&pod));
+            assert_eq!(cpu(&desired.container("a").unwrap().spec), expect, "{asked} {status}");
+            assert_eq!(cpu(&desired.spec().unwrap().containers[0]), expect, "{asked} {status}");
+            assert_eq!(cpu(&desired.spec().unwrap().init_containers.as_ref().unwrap()[0]), "9");
+            assert_eq!(desired.has_unallocated_resize(), expect != asked, "{asked} {status}");
+            // What the API says next does not change it.
+            let next = DesiredPod::new(Arc::clone(&pod)).with_allocated(&desired.allocated());
+            assert_eq!(next.containers, desired.containers);
+        };
+        check("1", &json!({}), "1");
+        check("1", &status("1", "1"), "1");
+        check("1", &status("1000m", "1000m"), "1");
+        check("2", &status("1", "1"), "1");
+        // It was allocated, and was yet to be carried out.
+        check("2", &status("1", "2"), "2");
+    }
 }

@@ -1,12 +1,14 @@
 //! Why the node has failed a pod for good.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 /// Why the node has failed a pod for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     /// `status.reason`, and the event's.
-    pub(crate) reason: &'static str,
+    pub(crate) reason: Cow<'static, str>,
     /// A sentence for people.
     pub(crate) message: String,
     /// What was done to it.
@@ -30,12 +32,12 @@ pub(crate) const EVICTED: &str = "Evicted";
 impl Failure {
     /// A pod that is evicted.
     pub(crate) fn evicted(message: String) -> Self {
-        Self { reason: EVICTED, message, kind: FailureKind::Evicted, not_before: None }
+        Self { reason: EVICTED.into(), message, kind: FailureKind::Evicted, not_before: None }
     }
 
     /// A pod that is not admitted.
-    pub(crate) fn rejected(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), kind: FailureKind::Rejected, not_before: None }
+    pub(crate) fn rejected(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { reason: reason.into(), message: message.into(), kind: FailureKind::Rejected, not_before: None }
     }
 
     /// Whether the API is to be told only later than `now`.

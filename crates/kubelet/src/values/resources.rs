@@ -47,24 +47,6 @@ pub(crate) fn kernel(spec: &PodSpec, container: &Container) -> Resources {
     )
 }
 
-/// What a pod asks for: for the whole of it, else for its containers that run at the same time, or an init container where
-/// that is more.
-pub(crate) fn pod_request(spec: &PodSpec, resource: &str) -> Quantity {
-    let whole = spec.resources.as_ref().and_then(|whole| whole.requests.as_ref()?.get(resource)?.0.parse().ok());
-    whole.unwrap_or_else(|| {
-        let (mut running, mut peak) = (Quantity::ZERO, Quantity::ZERO);
-        for init in spec.init_containers.iter().flatten() {
-            let step = running + container_request(init, resource).unwrap_or_default();
-            if init.restart_policy.as_deref() == Some("Always") {
-                running = step;
-            }
-            peak = peak.max(step);
-        }
-        running += spec.containers.iter().filter_map(|container| container_request(container, resource)).sum();
-        running.max(peak)
-    })
-}
-
 /// What a container asks for.
 pub(crate) fn container_request(container: &Container, resource: &str) -> Option<Quantity> {
     let resources = container.resources.as_ref()?;

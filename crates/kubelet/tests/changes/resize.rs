@@ -77,3 +77,52 @@ async fn a_container_is_restarted_where_its_policy_asks_for_it() {
     node.until("web", restarted).await;
     node.events("web", "Killing: Container a resize requires restart").await;
 }
+
+/// Whoever waits for room counts for what it has, or two that wait would wait for each other for ever.
+#[tokio::test]
+async fn pods_that_wait_for_room_do_not_wait_for_each_other() {
+    let node = start(json!({"requests": {"cpu": "3"}}), &Value::Null).await;
+    let mut spec = one();
+    spec["containers"][0]["resources"] = json!({"requests": {"cpu": "3"}});
+    node.create("other", spec);
+    node.until_ready("other").await;
+    let wants = |name: &str, cpu: &str| {
+        let mut pod = node.api.get("pods", "default", name).unwrap();
+        pod["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": cpu}});
+        node.api.put("pods", pod);
+    };
+    let deferred = |used: u32| {
+        move |pod: &Value| {
+            let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+            let pending = conditions.clone().find(|condition| condition["type"] == "PodResizePending");
+            let message =
+                format!("Node didn't have enough resource: cpu, requested: 6000, used: {used}, capacity: 8000");
+            pending.is_some_and(|pending| pending["reason"] == "Deferred" && pending["message"] == message)
+        }
+    };
+    wants("web", "6");
+    node.until("web", deferred(3000)).await;
+    wants("other", "6");
+    node.until("other", deferred(3000)).await;
+    // What one of them is content with, the other is not kept from.
+    wants("other", "5");
+    let pod = node.until("other", has(&json!({"requests": {"cpu": "5"}}))).await;
+    assert_eq!(condition(&pod, "PodResizePending"), "");
+}
+
+/// A pod that crashes while it is resized, or that is adopted by another kubelet, has what the node has allocated to it.
+#[tokio::test]
+async fn what_was_not_allocated_is_not_had_after_a_restart() {
+    let few = json!({"requests": {"cpu": "1"}, "limits": {"cpu": "1"}});
+    let mut node = start(few.clone(), &Value::Null).await;
+    set(&node, &json!({"requests": {"cpu": "100"}, "limits": {"cpu": "100"}}));
+    node.until("web", |pod| condition(pod, "PodResizePending") == "True").await;
+    node.down().await;
+    assert!(node.runtime.exit("web", "a", 1));
+    node.up();
+    let restarted =
+        |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"] == 1 && condition(pod, "Ready") == "True";
+    let pod = node.until("web", restarted).await;
+    assert!(has(&few)(&pod), "{pod:#}");
+    assert_eq!((quota(&node), condition(&pod, "PodResizePending")), (Some(100_000), "True".to_owned()));
+}

@@ -7,7 +7,6 @@ use runtime::Container;
 use super::{Action, Inputs, Plan};
 use crate::time::{after, between};
 use crate::types::desired::ContainerKind;
-use crate::types::failure::FailureKind;
 
 /// How many containers of one name are kept while the pod lives: the last one and its predecessor.
 const KEPT: usize = 2;
@@ -71,8 +70,7 @@ pub(super) fn remove(inputs: Inputs<'_>, plan: &mut Plan) {
 /// the store takes no status until it is.
 pub(super) fn collect(inputs: Inputs<'_>, plan: &mut Plan) {
     let Inputs { desired, runtime, state, .. } = inputs;
-    let evicted =
-        desired.evicted() || state.failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Evicted);
+    let evicted = desired.evicted() || state.is_evicted();
     let mut kept: Vec<&str> = Vec::new();
     for container in &desired.containers {
         for (age, old) in runtime.history(container.name()).into_iter().enumerate() {

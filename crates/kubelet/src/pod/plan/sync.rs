@@ -20,6 +20,13 @@ const KILLED: i32 = 137;
 pub(super) fn plan(inputs: Inputs<'_>, plan: &mut Plan) {
     let Inputs { desired, state, now, .. } = inputs;
     plan.wake(deadline(inputs));
+    if desired.has_unallocated_resize() {
+        // All else follows from what is allocated.
+        if state.allocation.is_due(now) {
+            return plan.act(Action::AllocateResources);
+        }
+        plan.wake(state.allocation.wake_at(now));
+    }
 
     let ready = sandbox(inputs, plan);
     if state.volumes.is_due(now) {

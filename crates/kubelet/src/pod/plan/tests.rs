@@ -26,6 +26,7 @@ fn words(world: &World) -> String {
             format!("end({id}, {}s, {message})", grace.as_secs())
         }
         Action::StopContainer { id, left, .. } => format!("stop({id}, {}s)", left.as_secs()),
+        Action::AllocateResources => "allocate".to_owned(),
         Action::ResizeContainer { id, .. } => format!("resize {id}"),
         Action::RemoveContainer { id } => format!("remove({id})"),
         Action::StopSandbox { id } => format!("stop-sandbox({id})"),
@@ -470,4 +471,21 @@ fn volumes_that_are_in_place_serve_while_they_cannot_be_renewed() {
         world.state.volumes = step;
         check(&world, expect);
     }
+}
+
+#[test]
+fn what_is_asked_for_is_allocated_before_anything_else() {
+    let spec =
+        |cpu: &str| json!({"containers": [{"name": "a", "image": "x", "resources": {"requests": {"cpu": cpu}}}]});
+    let mut world = World::new(spec("1"));
+    world.sandbox(0, true);
+    let allocated = world.state.desired.allocated();
+    world.api(|pod| pod.spec = serde_json::from_value(spec("2")).ok());
+    let desired = DesiredPod::clone(&world.state.desired).with_allocated(&allocated);
+    world.state.desired = Arc::new(desired);
+    check(&world, "Syncing: allocate");
+    // What the node does not have keeps nothing from running.
+    world.state.allocation = Step::Failed(at(200));
+    check(&world, "Syncing: start(a#0)");
+    assert_eq!(plan(world.inputs()).wake_at, Some(at(200)));
 }

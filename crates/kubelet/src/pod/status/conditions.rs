@@ -85,11 +85,12 @@ fn unfinished_resizes(inputs: Inputs<'_>, old: &PodStatus) -> Vec<PodCondition> 
     let state = inputs.state;
     let all = inputs.desired.containers.iter().filter_map(|desired| {
         let latest = inputs.runtime.latest(desired.name())?;
-        let (why, _) = state.retry(desired.name())?.unfinished.as_ref()?;
-        // Who takes the request back has what it asks for.
+        let why = state.retry(desired.name())?.unfinished.as_ref()?;
         resize::is_needed(state, desired, latest).then_some(why)
     });
-    let of = |type_: &str| all.clone().find(|why| why.condition == type_);
+    // Who takes the request back has what it asks for.
+    let pending = state.pending_resize.as_ref().filter(|_| inputs.desired.has_unallocated_resize());
+    let of = |type_: &str| pending.into_iter().chain(all.clone()).find(|why| why.condition == type_);
     let told = |why: &Unfinished| {
         condition(inputs, old, why.condition, ConditionStatus::True, why.reason, why.message.clone())
     };

@@ -1,9 +1,12 @@
 //! The status of one container.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
     ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
     ContainerStatus, VolumeMountStatus,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use runtime::{Container, ContainerState, TerminationReason};
 
 use super::Facts;
@@ -63,10 +66,12 @@ pub(super) fn status(inputs: Inputs<'_>, facts: Facts<'_>, desired: &DesiredCont
             started && probed
         }
     };
-    if latest.state.is_running() {
-        status.resources = resize::applied(inputs.state, desired, latest).cloned();
-        status.allocated_resources = status.resources.as_ref().and_then(|resources| resources.requests.clone());
-    }
+    // Upstream: `convertContainerStatusResources` in `pkg/kubelet/kubelet_pods.go`.
+    status.resources = match latest.state.is_running() {
+        true => resize::applied(inputs.state, desired, latest).cloned(),
+        false => desired.spec.resources.clone(),
+    };
+    status.allocated_resources = requests(desired);
     status.volume_mounts = volume_mounts(desired);
     status
 }
@@ -106,8 +111,21 @@ fn never_made(
         started: Some(false),
         ready: false,
         volume_mounts: volume_mounts(desired),
+        // Else the scheduler would go by what it asks for (which upstream leaves it to).
+        resources: desired.spec.resources.clone().filter(|_| has_other(inputs, desired)),
+        allocated_resources: requests(desired).filter(|_| has_other(inputs, desired)),
         ..ContainerStatus::default()
     }
+}
+
+/// Whether something else is allocated to a container than it asks for.
+fn has_other(inputs: Inputs<'_>, desired: &DesiredContainer) -> bool {
+    desired.is_resizable() && inputs.desired.has_unallocated_resize()
+}
+
+/// What is allocated to a container.
+fn requests(desired: &DesiredContainer) -> Option<BTreeMap<String, Quantity>> {
+    desired.spec.resources.as_ref()?.requests.clone()
 }
 
 /// The status of a container that has ended in a pod that ends, as computed before it was cleaned away: the API may not know.

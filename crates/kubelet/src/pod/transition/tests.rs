@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::pod::resize;
 use crate::testing::{World, at, pod, state_of};
 
 #[test]
@@ -70,4 +71,73 @@ fn an_older_pod_is_left_aside() {
     assert_eq!(image_after("9", "x"), ("y".to_owned(), None));
     // What changes nothing of the specification needs no other objects.
     assert_eq!(image_after("11", "y"), ("y".to_owned(), None));
+}
+
+/// What a running container has is what was given to it, whatever is asked for, allocated or tried meanwhile.
+#[test]
+fn what_a_container_has_while_a_resize_is_under_way() {
+    let spec =
+        |cpu: &str| json!({"containers": [{"name": "a", "image": "x", "resources": {"requests": {"cpu": cpu}}}]});
+    let resources = |cpu: &str| serde_json::from_value::<ResourceRequirements>(json!({"requests": {"cpu": cpu}})).ok();
+    let mut world = World::new(spec("1"));
+    world.sandbox(0, true);
+    let started = |result| Event::Finished(OperationOutcome::Started { container: "a".to_owned(), result });
+    let resized = |id: &str, cpu: &str, result| {
+        let (id, container) = (id.to_owned(), "a".to_owned());
+        Event::Finished(OperationOutcome::Resized { id, container, resources: resources(cpu), result })
+    };
+    let start = |attempt| Event::Begun(Action::StartContainer { container: "a".to_owned(), attempt });
+    let asks = |state: &StateMachine, cpu: &str| {
+        let mut pod = Pod::clone(&state.desired.pod);
+        pod.spec = serde_json::from_value(spec(cpu)).ok();
+        Event::Message(Message::Updated(Arc::new(pod), informer::Cause::new("a test")))
+    };
+    let check = |state: &StateMachine, expect: &str, is_needed: bool| {
+        let (desired, latest) = (&state.desired.containers[0], state.runtime.latest("a").unwrap());
+        let applied = resize::applied(state, desired, latest).unwrap();
+        assert_eq!(applied.requests.as_ref().unwrap()["cpu"].0, expect);
+        assert_eq!(resize::is_needed(state, desired, latest), is_needed);
+    };
+
+    // While its post-start hook runs, something else is asked for, and allocated.
+    let mut state = StateMachine(world.state);
+    state.apply(start(0), at(1));
+    let mut with_container = World { state: state.0, now: at(1) };
+    with_container.container("a", 0, "running");
+    let mut state = StateMachine(with_container.state);
+    check(&state, "1", false);
+    state.apply(asks(&state, "2"), at(2));
+    assert!(state.desired.has_unallocated_resize());
+    check(&state, "1", false);
+    state.apply(Event::Allocated(Ok(())), at(2));
+    check(&state, "1", true);
+    state.apply(started(Ok(())), at(3));
+    check(&state, "1", true);
+
+    // A resize that fails is tried again, and what is tried then is not what is asked for by now.
+    let failed = || Err(Unfinished::error("no".to_owned()));
+    state.apply(resized("a0", "2", failed()), at(4));
+    check(&state, "1", true);
+    state.apply(asks(&state, "3"), at(5));
+    state.apply(Event::Allocated(Err(Unfinished::deferred("later".to_owned()))), at(5));
+    check(&state, "1", true);
+    state.apply(resized("a0", "2", Ok(Resized::InPlace)), at(6));
+    check(&state, "2", false);
+    assert!(state.desired.has_unallocated_resize() && state.pending_resize.is_some());
+
+    // A restart gives it what is allocated, not what is asked for.
+    let mut world = World { state: state.0, now: at(7) };
+    world.container("a", 0, "exited 1");
+    let mut state = StateMachine(world.state);
+    state.apply(start(1), at(7));
+    let mut world = World { state: state.0, now: at(8) };
+    world.container("a", 1, "running");
+    let mut state = StateMachine(world.state);
+    state.apply(Event::Allocated(Ok(())), at(8));
+    check(&state, "2", true);
+    // A word on its predecessor changes nothing.
+    state.apply(resized("a0", "3", Ok(Resized::ByRestart)), at(8));
+    state.apply(started(Ok(())), at(9));
+    check(&state, "2", true);
+    assert!(state.restarting.is_empty() && state.pending_resize.is_none());
 }
