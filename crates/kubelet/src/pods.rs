@@ -211,6 +211,12 @@ impl Manager {
             return Ok(());
         };
         let wanted = Allocation::of(spec);
+        let directory = PodDirectory::new(&self.shared.config.state_dir, uid);
+        let evicted = tokio::task::spawn_blocking(move || directory.evicted()).await.ok().flatten();
+        if let Some(message) = evicted.filter(|_| !desired.deleting()) {
+            self.shared.allocations.restore(uid, wanted);
+            return Err(Failure::evicted(message));
+        }
         if desired.deleting() || self.has_begun(&desired.pod) {
             self.shared.allocations.restore(uid, wanted);
             return Ok(());

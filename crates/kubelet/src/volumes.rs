@@ -10,6 +10,7 @@
 //! containers/NAME/ATTEMPT      termination log
 //! plugins/kubernetes.io~empty-dir/NAME        says that an emptyDir is complete, and what it was made of
 //! etc-hosts, etc-resolv.conf
+//! evicted                      why the pod was evicted
 //! ```
 
 mod atomic;
@@ -31,6 +32,10 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume};
 pub(crate) use mounts::mounts;
 pub(crate) use payload::Sources;
 pub(crate) use subpath::SubPaths;
+
+/// Name of the file that says why a pod was evicted, and how much of it is read.
+const EVICTED: &str = "evicted";
+const LONGEST_MESSAGE: u64 = 64 << 10;
 
 /// A pod's volumes, by name.
 pub(crate) type Mounted = BTreeMap<String, Mounting>;
@@ -106,6 +111,26 @@ impl PodDirectory {
     /// Where it is noted that the `emptyDir` volume `name` is complete.
     fn ready(&self, name: &str) -> PathBuf {
         self.0.join("plugins/kubernetes.io~empty-dir").join(name)
+    }
+
+    /// Notes for the kubelets to come that the pod was evicted: the API may not know, and what the runtime had of the pod is
+    /// removed. Blocks.
+    pub(crate) fn set_evicted(&self, message: &str) -> io::Result<()> {
+        self.create()?;
+        let path = self.0.join(EVICTED);
+        // On a disk that is full there is room for a name where there is none for a text.
+        hostfs::write_private(&path, message).or_else(|_| fs::File::create(&path)?.sync_all())
+    }
+
+    /// Why the pod was evicted, if it was. Blocks for a small file.
+    pub(crate) fn evicted(&self) -> Option<String> {
+        let path = self.0.join(EVICTED);
+        fs::symlink_metadata(&path).ok()?;
+        let message = hostfs::read(&path, LONGEST_MESSAGE).unwrap_or_default();
+        match String::from_utf8_lossy(&message).into_owned() {
+            message if message.is_empty() => Some("The node was low on resource: ephemeral-storage. ".to_owned()),
+            message => Some(message),
+        }
     }
 
     /// Where parts of volumes are bound for a container that is being started.

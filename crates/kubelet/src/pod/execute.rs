@@ -109,6 +109,10 @@ impl Worker {
                 shared.reporter.pod(&desired, None, reason, message);
                 return None;
             }
+            Action::NoteEviction => {
+                let message = self.state.failure.as_ref().map(|failure| failure.message.clone());
+                operations::note_eviction(self.directory.clone(), message.unwrap_or_default()).boxed()
+            }
             Action::TearDownVolumes => operations::tear_down(shared, desired).boxed(),
             Action::Release => operations::release(shared, desired, Arc::clone(&self.state.status)).boxed(),
         };

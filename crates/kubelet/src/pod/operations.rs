@@ -49,6 +49,8 @@ pub(super) enum OperationOutcome {
     Stopped { id: String, result: Result<(), Error> },
     /// A sandbox was stopped, a sandbox or container removed.
     Removed { id: String, result: Result<(), Error> },
+    /// It is noted on disk that the pod was evicted.
+    EvictionNoted(Result<(), String>),
     /// The volumes are gone.
     TornDown(Result<(), String>),
     /// The API has let go of the pod.
@@ -362,6 +364,12 @@ pub(super) async fn remove_sandbox(shared: Arc<Shared>, desired: Arc<DesiredPod>
         shared.pleg.update(&desired.identity, |observed| observed.without_sandbox(&id));
     }
     OperationOutcome::Removed { id, result }
+}
+
+pub(super) async fn note_eviction(directory: PodDirectory, message: String) -> OperationOutcome {
+    let result =
+        tokio::task::spawn_blocking(move || directory.set_evicted(&message).map_err(|error| error.to_string()));
+    OperationOutcome::EvictionNoted(result.await.unwrap_or_else(|error| Err(error.to_string())))
 }
 
 /// Takes the volumes away; all of the pod's files when it is being deleted.

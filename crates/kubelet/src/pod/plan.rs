@@ -117,6 +117,8 @@ pub(crate) enum Action {
     },
     /// Tell people that the pod has run for longer than `activeDeadlineSeconds`, and remember it.
     ExceedDeadline,
+    /// Note on disk that the pod was evicted.
+    NoteEviction,
     /// Take the volumes away.
     TearDownVolumes,
     /// Write the last status and let go of the API's object.
@@ -163,6 +165,13 @@ pub(crate) fn plan(inputs: Inputs<'_>) -> Plan {
     let mut plan = Plan { stage: stage(inputs), actions: Vec::new(), waiting: BTreeMap::new(), wake_at: None };
     if deadline_exceeded(inputs) && !inputs.state.deadline_exceeded && !inputs.desired.ended() {
         plan.act(Action::ExceedDeadline);
+    }
+    if inputs.state.is_evicted() && !inputs.desired.ended() && !inputs.desired.deleting() {
+        let noted = &inputs.state.eviction_noted;
+        if noted.is_due(inputs.now) {
+            plan.act(Action::NoteEviction);
+        }
+        plan.wake(noted.wake_at(inputs.now));
     }
     match plan.stage {
         Stage::Syncing => sync::plan(inputs, &mut plan),

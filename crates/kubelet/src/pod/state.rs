@@ -142,6 +142,8 @@ pub(crate) struct PodState {
     pub(crate) pending_resize: Option<Unfinished>,
     /// Why the node has failed the pod for good.
     pub(crate) failure: Option<Failure>,
+    /// Noting on disk that the pod was evicted, so that the next kubelet knows whatever the API does.
+    pub(crate) eviction_noted: Step,
     /// Ids of ended containers that are to go because the disk is full.
     pub(crate) reclaimed: BTreeSet<String>,
     /// `activeDeadlineSeconds` was exceeded and people were told: the pod has failed for good.
@@ -189,6 +191,7 @@ impl PodState {
             allocation: Step::Idle,
             pending_resize: None,
             failure: None,
+            eviction_noted: Step::Idle,
             reclaimed: BTreeSet::new(),
             deadline_exceeded: false,
             status: Arc::new(status),

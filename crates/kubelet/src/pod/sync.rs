@@ -40,6 +40,7 @@ pub(super) fn describe(action: &Action) -> Cow<'static, str> {
         Action::CreateSandbox { .. } => return "create the sandbox".into(),
         Action::AllocateResources => return "allocate what containers ask for".into(),
         Action::ExceedDeadline => return "fail the pod for its deadline".into(),
+        Action::NoteEviction => return "note that the pod was evicted".into(),
         Action::TearDownVolumes => return "take the volumes away".into(),
         Action::Release => return "let go of the API's object".into(),
         Action::EnsureImage { container } => format!("ensure the image of container {container}"),
@@ -97,6 +98,9 @@ impl OperationOutcome {
                 (result.is_ok(), ("a container was stopped", "stopping a container failed"))
             }
             Self::Removed { result, .. } => (result.is_ok(), ("a removal is done", "a removal failed")),
+            Self::EvictionNoted(result) => {
+                (result.is_ok(), ("it is noted that the pod was evicted", "noting that the pod was evicted failed"))
+            }
             Self::TornDown(result) => (result.is_ok(), ("volumes are taken away", "taking volumes away failed")),
             Self::Released(result) => {
                 (result.is_ok(), ("the API has let go of the pod", "letting go of the pod failed"))

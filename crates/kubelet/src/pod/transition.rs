@@ -336,6 +336,7 @@ fn begin(state: &mut PodState, action: Action, now: Timestamp) {
             state.busy.insert(id);
         }
         Action::ExceedDeadline => state.deadline_exceeded = true,
+        Action::NoteEviction => state.eviction_noted.apply(StepEvent::Begun),
         Action::TearDownVolumes => state.torn_down.apply(StepEvent::Begun),
         Action::Release => state.released.apply(StepEvent::Begun),
     }
@@ -424,6 +425,12 @@ fn finish(state: &mut PodState, outcome: OperationOutcome, now: Timestamp) -> Op
                 state.retry_at.insert(id.clone(), after(now, pause));
             }
             state.note_failure(&id, result.is_err());
+        }
+        OperationOutcome::EvictionNoted(result) => {
+            if let Err(error) = &result {
+                tracing::warn!(error, pod = state.desired.describe(), "an eviction could not be noted");
+            }
+            state.eviction_noted.apply(done_or_later(&result, now));
         }
         OperationOutcome::TornDown(result) => {
             if let Err(error) = &result {

@@ -185,3 +185,18 @@ fn a_claim_is_the_volume_behind_it() {
     directory.remove().unwrap();
     assert_eq!(fs::read_to_string(data.path().join("file")).unwrap(), "kept");
 }
+
+#[test]
+fn an_eviction_is_noted_with_or_without_room_for_its_reason() {
+    let state = tempfile::tempdir().unwrap();
+    let directory = PodDirectory::new(state.path(), "u");
+    assert_eq!(directory.evicted(), None);
+    directory.set_evicted("The node was low on resource: memory. ").unwrap();
+    assert_eq!(directory.evicted().as_deref(), Some("The node was low on resource: memory. "));
+    directory.tear_down().unwrap();
+    assert!(directory.evicted().is_some(), "it lasts as long as the pod");
+    fs::write(directory.path().join(EVICTED), "").unwrap();
+    assert_eq!(directory.evicted().as_deref(), Some("The node was low on resource: ephemeral-storage. "));
+    directory.remove().unwrap();
+    assert_eq!(directory.evicted(), None);
+}

@@ -189,6 +189,32 @@ async fn a_pod_that_fills_the_disk_of_the_store() {
     assert!(ended["exitCode"].is_number() && ended["reason"] != "ContainerStatusUnknown", "{pod:#}");
 }
 
+/// What the runtime had of the pod is gone, and the API says that it runs.
+#[tokio::test]
+async fn an_eviction_that_the_api_was_not_told_of_holds_after_a_restart() {
+    let mut node = Node::start().await;
+    let mut spec = one();
+    spec["restartPolicy"] = json!("Never");
+    node.create("web", spec);
+    node.until_ready("web").await;
+    let layer = DiskUsage { writable_layer_bytes: 2 * GI, ..DiskUsage::default() };
+    node.runtime.set_usage("web", "a", 0, layer);
+    node.api.set_full(true);
+    node.machine.set(disk(GI - MI));
+    while node.calls("remove web/a") == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    node.down().await;
+    node.machine.set(disk(8 * GI));
+    node.api.set_full(false);
+    node.up();
+    let message = "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 1023Mi. Container a \
+                   was using 2Gi, request is 0, has larger consumption of ephemeral-storage. ";
+    let pod = node.until_failed("web", "Evicted", message).await;
+    assert_eq!(condition(&pod, "DisruptionTarget"), "True");
+    assert_eq!(node.calls("start web/a"), 1, "{:?}", node.runtime.calls());
+}
+
 #[tokio::test]
 async fn what_cannot_be_enforced_is_refused() {
     let node = Node::start().await;

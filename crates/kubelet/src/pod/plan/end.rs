@@ -5,6 +5,7 @@ use std::time::Duration;
 use runtime::Container;
 
 use super::{Action, Inputs, Plan};
+use crate::pod::step::Step;
 use crate::time::{after, between};
 use crate::types::desired::ContainerKind;
 
@@ -70,7 +71,10 @@ pub(super) fn remove(inputs: Inputs<'_>, plan: &mut Plan) {
 /// the store takes no status until it is.
 pub(super) fn collect(inputs: Inputs<'_>, plan: &mut Plan) {
     let Inputs { desired, runtime, state, .. } = inputs;
-    let evicted = desired.evicted() || state.is_evicted();
+    // Until it is noted that the pod was evicted, its containers are what keeps it from being run again. Where the disk has no
+    // room for that note, they make it.
+    let noted = matches!(state.eviction_noted, Step::Done(()) | Step::Failed(_));
+    let evicted = desired.evicted() || state.is_evicted() && noted;
     let mut kept: Vec<&str> = Vec::new();
     for container in &desired.containers {
         for (age, old) in runtime.history(container.name()).into_iter().enumerate() {

@@ -32,6 +32,7 @@ fn words(world: &World) -> String {
         Action::StopSandbox { id } => format!("stop-sandbox({id})"),
         Action::RemoveSandbox { id } => format!("remove-sandbox({id})"),
         Action::ExceedDeadline => "deadline".to_owned(),
+        Action::NoteEviction => "note-eviction".to_owned(),
         Action::TearDownVolumes => "tear-down".to_owned(),
         Action::Release => "release".to_owned(),
     }));
@@ -407,6 +408,7 @@ fn what_an_evicted_pod_used_comes_back_before_the_api_knows() {
     world.state.failure = Some(Failure::rejected("Other", ""));
     check(&world, "Terminated:");
     world.state.failure = Some(Failure::evicted(String::new()));
+    world.state.eviction_noted = Step::Done(());
     check(&world, "Terminated: remove(a0)");
 }
 
@@ -471,6 +473,23 @@ fn volumes_that_are_in_place_serve_while_they_cannot_be_renewed() {
         world.state.volumes = step;
         check(&world, expect);
     }
+}
+
+#[test]
+fn an_evicted_pod_keeps_its_containers_until_that_is_noted() {
+    let mut world = World::new(with_policy("Never"));
+    world.sandbox(0, false).container("a", 0, "exited 137");
+    world.state.failure = Some(Failure::evicted(String::new()));
+    world.state.torn_down = Step::Done(());
+    check(&world, "Terminated: note-eviction");
+    world.state.eviction_noted = Step::Busy;
+    check(&world, "Terminated:");
+    world.state.eviction_noted = Step::Done(());
+    check(&world, "Terminated: remove(a0)");
+    // They make the room that it needs.
+    world.state.eviction_noted = Step::Failed(at(200));
+    check(&world, "Terminated: remove(a0)");
+    assert_eq!(plan(world.inputs()).wake_at, Some(at(200)));
 }
 
 #[test]
