@@ -1,6 +1,9 @@
 //! Who somebody is and what they may do: kubectl's questions, tokens, and pods that call the API as their account.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use coracle_tests::{Cluster, Ran};
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::Value;
 
 /// An image with curl.
@@ -122,4 +125,64 @@ fn a_pod_calls_the_api_as_its_account() {
         refused.contains("error looking up service account default/nobody: serviceaccount \"nobody\" not found"),
         "{refused}"
     );
+}
+
+/// A CertificateSigningRequest for client certificates of `jane`, as a manifest.
+fn request_of_jane(name: &str, key: &KeyPair) -> String {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, "developers");
+    params.distinguished_name.push(DnType::CommonName, "jane");
+    let pem = params.serialize_request(key).and_then(|request| request.pem()).expect("a request");
+    let request = BASE64_STANDARD.encode(pem);
+    format!(
+        "{{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {{name: {name}}}, spec: {{request: {request}, \
+         signerName: kubernetes.io/kube-apiserver-client, usages: [client auth], expirationSeconds: 86400}}}}"
+    )
+}
+
+#[test]
+fn a_user_gets_a_certificate_by_asking_for_it() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    let key = KeyPair::generate().expect("a key");
+    cluster.apply(&request_of_jane("jane", &key));
+    let shown = kubectl(&["get", "csr", "jane"]);
+    for expect in ["kubernetes.io/kube-apiserver-client", "kubernetes-admin", "24h", "Pending"] {
+        assert!(shown.contains(expect), "{shown}");
+    }
+    kubectl(&["certificate", "approve", "jane"]);
+    let template = ["get", "csr", "jane", "-o", "go-template={{with .status.certificate}}{{. | base64decode}}{{end}}"];
+    let certificate = cluster.wait("the certificate is issued", || {
+        Some(cluster.kubectl(&template).stdout).filter(|pem| pem.starts_with("-----BEGIN CERTIFICATE"))
+    });
+    assert!(kubectl(&["get", "csr", "jane"]).contains("Approved,Issued"));
+
+    let home = tempfile::tempdir().expect("a directory");
+    let (certificate_path, key_path) = (home.path().join("jane.crt"), home.path().join("jane.key"));
+    std::fs::write(&certificate_path, certificate).expect("a file");
+    std::fs::write(&key_path, key.serialize_pem()).expect("a file");
+    let server = kubectl(&["config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"]);
+    let whoami = cluster.kubectl(&[
+        "--kubeconfig=/dev/null",
+        "--insecure-skip-tls-verify",
+        "--server",
+        &server,
+        "--client-certificate",
+        &certificate_path.to_string_lossy(),
+        "--client-key",
+        &key_path.to_string_lossy(),
+        "auth",
+        "whoami",
+    ]);
+    let whoami = whoami.ok();
+    assert!(whoami.contains("jane") && whoami.contains("developers"), "{whoami}");
+
+    // A request that is denied stays without.
+    cluster.apply(&request_of_jane("denied", &key));
+    kubectl(&["certificate", "deny", "denied"]);
+    let shown = kubectl(&["get", "csr", "denied"]);
+    assert!(shown.contains("Denied") && !shown.contains("Issued"), "{shown}");
+    let refused = cluster.kubectl(&["certificate", "approve", "denied"]).fails();
+    assert!(refused.contains("is already Denied"), "{refused}");
 }

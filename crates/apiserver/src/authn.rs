@@ -9,6 +9,7 @@ mod impersonation;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -67,6 +68,27 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
+/// Whom a connection is of.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    user: Arc<User>,
+    /// When the client certificate that proves it ends.
+    until: Option<SystemTime>,
+}
+
+impl Identity {
+    /// A client that shows no certificate.
+    pub(crate) fn anonymous() -> Self {
+        Self { user: Arc::new(User::anonymous()), until: None }
+    }
+
+    /// Who asks now; nobody once the certificate has ended. Upstream verifies it with each request
+    /// (`staging/src/k8s.io/apiserver/pkg/authentication/request/x509/x509.go`).
+    pub(crate) fn user(&self) -> Option<Arc<User>> {
+        self.until.is_none_or(|until| SystemTime::now() <= until).then(|| Arc::clone(&self.user))
+    }
+}
+
 /// Judges client certificates.
 #[derive(Debug)]
 pub(crate) struct Certificates {
@@ -79,15 +101,16 @@ impl Certificates {
         Self { trusted }
     }
 
-    /// The user a certificate chain proves; `None` when it proves nothing (wrong authority, expired, no name).
-    pub(crate) fn user(&self, chain: &[CertificateDer<'_>]) -> Option<User> {
+    /// Whom a certificate chain proves a client to be; `None` when it proves nothing (wrong authority, expired, no name).
+    pub(crate) fn identity(&self, chain: &[CertificateDer<'_>]) -> Option<Identity> {
         let (leaf, intermediates) = chain.split_first()?;
         if let Err(error) = self.trusted.verify_client_cert(leaf, intermediates, UnixTime::now()) {
             tracing::debug!(%error, "client certificate not accepted");
             return None;
         }
         let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
-        let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+        // Of several names the last one counts, as in Go: also who approves a request for a certificate reads that one.
+        let name = certificate.subject().iter_common_name().last()?.as_str().ok()?;
         if name.is_empty() {
             return None;
         }
@@ -102,7 +125,9 @@ impl Certificates {
             let _ = write!(digest, "{byte:02x}");
         }
         user.extra.insert("authentication.kubernetes.io/credential-id".to_owned(), vec![digest]);
-        Some(user)
+        let ends = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+        let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(ends))?;
+        Some(Identity { user: Arc::new(user), until: Some(until) })
     }
 }
 

@@ -3,15 +3,17 @@
 //! One directory per profile holds `ca.crt`, the server's certificate, those of the clients, and a key (ECDSA P-256) for
 //! each. What is there is used again; what is missing, damaged, near its end, from the future (a clock was set back) or made for
 //! other names is issued anew. Files are readable by their owner only and are replaced by a rename, so that a crash
-//! leaves either the old or the new one.
+//! leaves either the old or the new one. The authority's key does not leave this module: who signs for others has a [`Pki`].
 
 mod certificate;
 mod files;
+mod issue;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use machinery::certificates::CertificateRequest;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType, SerialNumber,
@@ -70,6 +72,9 @@ pub enum PkiError {
         /// The key.
         path: PathBuf,
     },
+    /// A request asks for a usage that there is not.
+    #[error("there is no key usage {0:?}")]
+    Usage(String),
     /// A key or certificate could not be made.
     #[error("cannot issue a certificate")]
     Issue(#[from] rcgen::Error),
@@ -157,7 +162,7 @@ impl Pki {
         let ends = now + AUTHORITY_LIFETIME;
         params.not_before = (now - SKEW).into();
         params.not_after = ends.into();
-        params.serial_number = Some(random_serial());
+        params.serial_number = Some(SerialNumber::from_slice(&random_serial()));
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, "coracle");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -231,6 +236,32 @@ impl Pki {
         TokenKey::from_pkcs8(&pair.serialize_der()).ok_or(PkiError::TokenKey { path })
     }
 
+    /// A certificate for a request of somebody else, in PEM: for `usages`, by the names that a CertificateSigningRequest has for
+    /// them, and for `lifetime`, but no longer than the authority's.
+    ///
+    /// # Errors
+    /// When there is no such usage, or the authority's key cannot sign.
+    pub fn sign(
+        &self,
+        request: &CertificateRequest,
+        usages: &[String],
+        lifetime: Duration,
+    ) -> Result<String, PkiError> {
+        self.sign_at(request, usages, lifetime, SystemTime::now())
+    }
+
+    pub(crate) fn sign_at(
+        &self,
+        request: &CertificateRequest,
+        usages: &[String],
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<String, PkiError> {
+        let authority =
+            issue::Authority { pem: &self.authority_pem, key: self.authority.key(), ends: self.authority_ends };
+        issue::issue(&authority, request, usages, lifetime, &random_serial(), now)
+    }
+
     fn leaf(&self, file: &str, mut params: CertificateParams, now: SystemTime) -> Result<Credential, PkiError> {
         let certificate_path = self.directory.join(format!("{file}.crt"));
         let key_path = self.directory.join(format!("{file}.key"));
@@ -250,7 +281,7 @@ impl Pki {
         let key = KeyPair::generate()?;
         params.not_before = (now - SKEW).into();
         params.not_after = (now + LEAF_LIFETIME).min(self.authority_ends).into();
-        params.serial_number = Some(random_serial());
+        params.serial_number = Some(SerialNumber::from_slice(&random_serial()));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
         let certificate_pem = params.signed_by(&key, &self.authority)?.pem();
@@ -312,11 +343,11 @@ fn wanted_subject(params: &CertificateParams) -> Vec<String> {
 }
 
 /// 127 random bits: positive, as X.509 wants serial numbers to be.
-fn random_serial() -> SerialNumber {
+fn random_serial() -> [u8; 16] {
     let mut bytes: [u8; 16] = rand::random();
     bytes[0] &= 0x7f;
     bytes[0] |= 0x01;
-    SerialNumber::from_slice(&bytes)
+    bytes
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use hyper::StatusCode;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::authn::User;
+use crate::authn::Identity;
 use crate::server::ApiServer;
 use connection::Connection;
 pub(crate) use slots::Audience;
@@ -178,12 +178,12 @@ impl Serving {
             () = self.server.0.lifecycle.stopping.cancelled() => return,
         };
         let session = stream.get_ref().1;
-        let user = match session.peer_certificates() {
-            Some(chain) => self.tls.clients.user(chain).map(Arc::new),
-            None => Some(Arc::new(User::anonymous())),
+        let identity = match session.peer_certificates() {
+            Some(chain) => self.tls.clients.identity(chain),
+            None => Some(Identity::anonymous()),
         };
         let http2 = session.alpn_protocol() == Some(b"h2");
-        let connection = Connection { server: &self.server, limits: &self.limits, user, peer, audience };
+        let connection = Connection { server: &self.server, limits: &self.limits, identity, peer, audience };
         // What HTTP/1.1 is upgraded to keeps the slot beyond this; of HTTP/2 nothing is left behind.
         let result = if http2 { connection.http2(stream).await } else { connection.http1(stream, slot).await };
         if let Err(error) = result {

@@ -4,6 +4,7 @@ mod access;
 mod admission;
 mod aggregated_apis;
 mod bounds;
+mod certificates;
 mod custom;
 mod documents;
 mod flow_control;

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::jiff::Timestamp;
 use kinds::{AdmissionConfig, PodSecurityConfiguration};
 use kubelet::NetworkState;
+use machinery::certificates::CertificateRequest;
 use machinery::phase::ConditionStatus;
 use machinery::status::ApiError;
 use proxy::ClusterIps;
@@ -505,14 +506,24 @@ async fn bootstrap(
     Ok(())
 }
 
-/// What the controllers need of the certificate authority: its certificate, and a pen for tokens that live in Secrets.
-fn controllers_config(pki: &Pki, profile: &Profile, autoscaler_period: Duration) -> Result<controllers::Config, Error> {
+/// What the controllers need of the certificate authority: its certificate, and a pen for tokens that live in Secrets and one for
+/// certificates.
+fn controllers_config(
+    pki: &Arc<Pki>,
+    profile: &Profile,
+    autoscaler_period: Duration,
+) -> Result<controllers::Config, Error> {
     let key = pki.token_key()?;
     let sign = move |namespace: &str, account: &str, uid: &str, secret: &str| {
         key.secret_token(namespace, account, uid, secret)
     };
+    let authority = Arc::clone(pki);
+    let issue = move |request: &CertificateRequest, usages: &[String], lifetime: Duration| {
+        authority.sign(request, usages, lifetime).map_err(|error| error.to_string())
+    };
     Ok(controllers::Config {
         sign_token: Some(controllers::SignToken(Arc::new(sign))),
+        sign_certificate: Some(controllers::SignCertificate(Arc::new(issue))),
         autoscaler_period,
         ..controllers::Config::new(pki.authority_pem().to_owned(), profile.volumes())
     })

@@ -281,6 +281,9 @@ pub enum Error {
     /// A selector of an object means nothing.
     #[error("invalid selector")]
     Selector(#[from] machinery::selector::LabelSelectorError),
+    /// A certificate could not be issued.
+    #[error("{0}")]
+    Sign(String),
     /// An owner reference names a kind that no API serves.
     #[error("no API serves {kind} of {api_version}")]
     UnknownKind {

@@ -17,6 +17,9 @@
 //! | `serviceaccount_tokens_secret` | `token_secrets` | Secrets of type `kubernetes.io/service-account-token`, ServiceAccounts | their content |
 //! | `root_ca_cert_publisher` | `root_ca` | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |
 //! | `ClusterRoleAggregator` | `aggregation` | ClusterRoles | the rules of those with an `aggregationRule` |
+//! | `csrapproving` | `certificates::approver` | CertificateSigningRequests | the approval of those of kubelets |
+//! | `csrsigning` | `certificates::signer` | CertificateSigningRequests | the certificate in their status |
+//! | `csrcleaner` | `certificates::cleaner` | nothing: it looks from time to time | CertificateSigningRequests that are done or forgotten |
 //! | `namespace` | `namespace` | Namespaces, Pods, all kinds by discovery | the content and the finalizer of Namespaces that go |
 //! | `garbage_collector_attempt_to_delete` | `garbage` | the metadata of all kinds | what has no owner left; the finalizers `foregroundDeletion` and `orphan` |
 //! | `crd_finalizer` | `custom_resources` | the metadata of CustomResourceDefinitions | the objects and the finalizer of those that go |
@@ -43,6 +46,7 @@
 mod aggregation;
 pub mod applier;
 mod autoscaler;
+mod certificates;
 mod claim;
 pub mod client;
 pub mod controller;
@@ -82,6 +86,7 @@ use std::time::Duration;
 
 use informer::Informers;
 use kube::Client;
+use machinery::certificates::CertificateRequest;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -103,6 +108,8 @@ pub struct Config {
     pub autoscaler_period: Duration,
     /// Signs the tokens of Secrets; without it these Secrets stay empty.
     pub sign_token: Option<SignToken>,
+    /// Signs what CertificateSigningRequests ask for; without it approved ones wait for somebody else.
+    pub sign_certificate: Option<SignCertificate>,
 }
 
 /// Takes namespace, name and uid of the account, and the name of the Secret.
@@ -118,12 +125,33 @@ impl std::fmt::Debug for SignToken {
     }
 }
 
+/// Takes a request, its usages and how long the certificate is to be valid; answers with the certificate in PEM, or with what is
+/// wrong.
+pub type Issue = dyn Fn(&CertificateRequest, &[String], Duration) -> Result<String, String> + Send + Sync;
+
+/// Signs a certificate.
+#[derive(Clone)]
+pub struct SignCertificate(pub Arc<Issue>);
+
+impl std::fmt::Debug for SignCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SignCertificate")
+    }
+}
+
 impl Config {
     /// The defaults, with this certificate of the cluster's authority and this place for volumes.
     pub fn new(ca_certificate: String, volumes_dir: PathBuf) -> Self {
         let autoscaler_period = Duration::from_secs(15);
-        let sign_token = None;
-        Self { ca_certificate, workers: 8, finished_pods: 12_500, volumes_dir, autoscaler_period, sign_token }
+        Self {
+            ca_certificate,
+            workers: 8,
+            finished_pods: 12_500,
+            volumes_dir,
+            autoscaler_period,
+            sign_token: None,
+            sign_certificate: None,
+        }
     }
 }
 
@@ -168,6 +196,9 @@ const ROWS: &[Row] = &[
     Row::of::<token_secrets::TokenSecrets>(),
     Row::of::<root_ca::RootCaPublisher>(),
     Row::of::<aggregation::ClusterRoleAggregation>(),
+    Row::of::<certificates::approver::Approver>(),
+    Row::of::<certificates::signer::Signer>(),
+    Row::of::<certificates::cleaner::Cleaner>(),
     Row::of::<namespace::Namespaces>(),
     Row::of::<garbage::GarbageCollector>(),
     Row::of::<custom_resources::CustomResources>(),

@@ -3,6 +3,7 @@
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
     ResourceQuota, Secret, Service, ServiceAccount,
@@ -36,6 +37,7 @@ macro_rules! watched {
 }
 
 watched! {
+    CertificateSigningRequest,
     ClusterRole,
     ConfigMap,
     ControllerRevision,

@@ -3,6 +3,9 @@
 //! [`PLUGINS`] is in upstream's order (`pkg/kubeapiserver/options/plugins.go`); a further one is a file and a row. Those of
 //! addons are put among them by [`plugins`].
 
+mod certificate_approval;
+mod certificate_signing;
+mod certificate_subject_restriction;
 mod default_ingress_class;
 pub(crate) mod default_storage_class;
 mod default_toleration_seconds;
@@ -25,7 +28,7 @@ use registry::admission::{
 pub use pod_security::PodSecurityConfiguration;
 
 /// The plugins, in upstream's order.
-pub static PLUGINS: [&dyn AdmissionPlugin; 17] = [
+pub static PLUGINS: [&dyn AdmissionPlugin; 20] = [
     &NamespaceLifecycle,
     &limit_ranger::LimitRanger,
     &service_account::ServiceAccount,
@@ -38,6 +41,9 @@ pub static PLUGINS: [&dyn AdmissionPlugin; 17] = [
     &owner_references_permission_enforcement::OwnerReferencesPermissionEnforcement,
     &persistent_volume_claim_resize::PersistentVolumeClaimResize,
     &runtime_class::RuntimeClass,
+    &certificate_approval::CertificateApproval,
+    &certificate_signing::CertificateSigning,
+    &certificate_subject_restriction::CertificateSubjectRestriction,
     &default_ingress_class::DefaultIngressClass,
     &deny_service_external_ips::DenyServiceExternalIPs,
     &MutatingAdmissionWebhook,
@@ -77,7 +83,7 @@ mod tests {
     use super::*;
 
     /// `AllOrderedPlugins` in `pkg/kubeapiserver/options/plugins.go`, as far as they are here.
-    const UPSTREAM: [&str; 17] = [
+    const UPSTREAM: [&str; 20] = [
         "NamespaceLifecycle",
         "LimitRanger",
         "ServiceAccount",
@@ -90,6 +96,9 @@ mod tests {
         "OwnerReferencesPermissionEnforcement",
         "PersistentVolumeClaimResize",
         "RuntimeClass",
+        "CertificateApproval",
+        "CertificateSigning",
+        "CertificateSubjectRestriction",
         "DefaultIngressClass",
         "DenyServiceExternalIPs",
         "MutatingAdmissionWebhook",

@@ -6,6 +6,7 @@
 
 mod admission;
 mod bootstrap;
+mod certificates;
 mod check;
 mod common;
 mod config_map;
@@ -87,6 +88,7 @@ pub fn all() -> Vec<Resource> {
         Typed::<webhooks::Mutating>::shared(),
         Typed::<webhooks::Validating>::shared(),
     ];
+    kinds.extend(certificates::all());
     kinds.extend(storage::core());
     kinds.extend(flowcontrol::all());
     kinds.extend(networking::all());

@@ -291,6 +291,7 @@ const FILES: &[&str] = &[
     include_str!("api_types/scheduling.types"),
     include_str!("api_types/flowcontrol.types"),
     include_str!("api_types/node.types"),
+    include_str!("api_types/certificates.types"),
     include_str!("api_types/admissionregistration.types"),
     include_str!("api_types/authentication.types"),
     include_str!("api_types/authorization.types"),

@@ -29,12 +29,14 @@
 //! | [`quota`] | what ResourceQuotas count |
 //! | [`hash`] | stable hashes for generated names |
 //! | [`cron`] | when a schedule is due |
+//! | [`certificates`] | certificate signing requests, and the key usages they ask for |
 //! | [`age`] | durations as people read them |
 //! | [`verb`] | what a request wants to do |
 //! | [`well_known`] | labels, annotations and names that crates share |
 
 pub mod age;
 pub mod api_types;
+pub mod certificates;
 pub mod cron;
 pub mod depth;
 pub mod ephemeral;

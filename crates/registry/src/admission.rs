@@ -12,7 +12,7 @@
 //! | request | operation | object |
 //! |---|---|---|
 //! | create, or an apply or PUT that creates | CREATE | the object |
-//! | update, patch, apply; `status`, `finalize`, `resize`, `ephemeralcontainers` | UPDATE | the object |
+//! | update, patch, apply; `status`, `approval`, `finalize`, `resize`, `ephemeralcontainers` | UPDATE | the object |
 //! | `scale` | UPDATE | a Scale, before and after |
 //! | `binding`, `eviction`, `token` | CREATE | a Binding, Eviction, TokenRequest (`transient`) |
 //! | a review of `authentication.k8s.io` or `authorization.k8s.io` | CREATE | the review (`transient`) |

@@ -155,6 +155,8 @@ pub enum Subresource {
     Status,
     /// `scale`: an autoscaling/v1 Scale.
     Scale,
+    /// `approval` of CertificateSigningRequests: the same object, of which only the conditions are written.
+    Approval,
     /// `finalize` of Namespaces: only `spec.finalizers` is written.
     Finalize,
     /// `binding` of Pods: POST a v1 Binding to assign the pod to a node.
@@ -181,9 +183,10 @@ pub enum Subresource {
 
 impl Subresource {
     /// Every subresource there is.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Status,
         Self::Scale,
+        Self::Approval,
         Self::Finalize,
         Self::Binding,
         Self::Eviction,
@@ -203,6 +206,7 @@ impl Subresource {
         match self {
             Self::Status => "status",
             Self::Scale => "scale",
+            Self::Approval => "approval",
             Self::Finalize => "finalize",
             Self::Binding => "binding",
             Self::Eviction => "eviction",
@@ -227,7 +231,7 @@ impl Subresource {
     #[must_use]
     pub const fn verbs(self) -> &'static [Verb<'static>] {
         match self {
-            Self::Status | Self::Scale | Self::EphemeralContainers | Self::Resize => {
+            Self::Status | Self::Scale | Self::Approval | Self::EphemeralContainers | Self::Resize => {
                 &[Verb::Get, Verb::Patch, Verb::Update]
             }
             Self::Finalize => &[Verb::Update],
@@ -243,7 +247,9 @@ impl Subresource {
     #[must_use]
     pub fn kind(self, parent: &str) -> Option<(&'static str, &'static str, &'static str)> {
         match self {
-            Self::Status | Self::Finalize | Self::EphemeralContainers | Self::Resize | Self::Log => None,
+            Self::Status | Self::Approval | Self::Finalize | Self::EphemeralContainers | Self::Resize | Self::Log => {
+                None
+            }
             Self::Scale => Some(("autoscaling", "v1", "Scale")),
             Self::Binding => Some(("", "v1", "Binding")),
             Self::Eviction => Some(("policy", "v1", "Eviction")),

@@ -10,8 +10,8 @@
 //! |---|---|
 //! | create | `default` → `prepare_create` → `validate` and `validate_create` → `allocate(new, None)` → commit |
 //! | update, patch | `default` → `prepare_update` → `validate` and `validate_update` → `allocate(new, Some(old))` → commit |
-//! | `/status` | `default` → `prepare_status` → `validate_status` → commit |
-//! | `/finalize`, `/ephemeralcontainers`, ... | `default` → `prepare_subresource` → `validate_subresource` → commit |
+//! | `/status` | `default` → `prepare_status`, `prepare_conditions` → `validate_status` → commit |
+//! | `/finalize`, `/approval`, ... | `default` → `prepare_subresource`, `prepare_conditions` → `validate_subresource` → commit |
 //! | `/scale` | `scale`, `set_scale`, then as an update; what is admitted is the Scale |
 //! | delete | `undeletable`, `grace_period`, `mark_deleted`, `has_other_finalizers`; once the object is gone: `release` |
 //!
@@ -70,6 +70,10 @@ pub trait Kind: Send + Sync + Sized + 'static {
     /// keeps all but `spec.finalizers`, `resize` and `ephemeralcontainers` of a Pod all but what they are for. The metadata
     /// is taken care of by [`ResourceInfo::metadata_reset`](crate::ResourceInfo::metadata_reset).
     fn prepare_subresource(_subresource: Subresource, _new: &mut Self::Object, _old: &Self::Object) {}
+
+    /// Sets the times that the writer of a status left out of its conditions, where that is the server's affair (upstream:
+    /// `populateConditionTimestamps` of CertificateSigningRequests). `now` is the time of the write.
+    fn prepare_conditions(_new: &mut Self::Object, _old: &Self::Object, _now: Timestamp) {}
 
     /// What is wrong with an object about to be stored, beyond its metadata, which is validated for all kinds alike.
     /// Runs on create and, before [`Kind::validate_update`], on update.

@@ -188,8 +188,13 @@ impl<K: Kind> Strategy for Typed<K> {
             (None, _) => K::prepare_create(new, context),
             // A new number of replicas is an update of the workload itself.
             (Some(old), None | Some(Subresource::Scale)) => K::prepare_update(new, old),
-            (Some(old), Some(Subresource::Status)) => K::prepare_status(new, old),
-            (Some(old), Some(other)) => K::prepare_subresource(other, new, old),
+            (Some(old), Some(subresource)) => {
+                match subresource {
+                    Subresource::Status => K::prepare_status(new, old),
+                    other => K::prepare_subresource(other, new, old),
+                }
+                K::prepare_conditions(new, old, context.now);
+            }
         }
         Ok(())
     }

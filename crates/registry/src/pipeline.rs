@@ -55,7 +55,7 @@ pub(crate) enum Action {
     Create,
     /// A PUT, patch or apply of an object or of its `scale`.
     Update,
-    /// The same of a subresource that takes the whole object: `status`, `finalize`, `resize`, `ephemeralcontainers`.
+    /// The same of a subresource that takes the whole object: `status`, `approval`, `finalize`, `resize`, `ephemeralcontainers`.
     UpdateSubresource,
     /// A DELETE, of one object or of each of a collection.
     Delete,

@@ -24,7 +24,8 @@ pub trait Strategy: Send + Sync {
     /// 500 when the object is of another kind, as all below.
     fn default(&self, object: &mut dyn Object) -> Result<(), ApiError>;
 
-    /// [`Kind::prepare_create`], [`Kind::prepare_update`], [`Kind::prepare_status`] or [`Kind::prepare_subresource`].
+    /// [`Kind::prepare_create`], [`Kind::prepare_update`], [`Kind::prepare_status`] or [`Kind::prepare_subresource`]; after the last
+    /// two [`Kind::prepare_conditions`].
     ///
     /// # Errors
     /// 500 when an object is of another kind.

@@ -182,7 +182,7 @@ impl<'a> Writer<'a> {
     /// so on) are of kinds which kubectl does not look up here.
     fn subresource(&self, subresource: Subresource) -> Vec<Operation<'a>> {
         match subresource {
-            Subresource::Status | Subresource::EphemeralContainers | Subresource::Resize => {
+            Subresource::Status | Subresource::Approval | Subresource::EphemeralContainers | Subresource::Resize => {
                 vec![self.get(), self.update(), self.patch()]
             }
             Subresource::Finalize => vec![self.update()],

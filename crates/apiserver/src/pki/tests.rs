@@ -138,3 +138,93 @@ fn a_foreign_authority_means_new_leaves() {
     let after = Pki::open(home.path()).unwrap().admin().unwrap();
     assert_ne!(before.certificate_pem, after.certificate_pem);
 }
+
+fn usages(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// The request of a key of its own for two groups, which rcgen cannot make, and for names.
+fn request() -> CertificateRequest {
+    let openssl = include_bytes!("../../../machinery/src/certificates/openssl.csr");
+    let mut request = CertificateRequest::from_pem(openssl).unwrap();
+    request.dns_names = vec!["example.com".to_owned()];
+    request.email_addresses = vec!["jane@example.com".to_owned()];
+    request.uris = vec!["spiffe://example.com/jane".to_owned()];
+    request.ip_addresses = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+    request
+}
+
+#[test]
+fn what_is_signed_for_others_says_what_they_asked_for() {
+    use x509_parser::extensions::GeneralName;
+    let home = tempfile::tempdir().unwrap();
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let pki = Pki::open_at(home.path(), now).unwrap();
+    let asked = usages(&["digital signature", "decipher only", "client auth", "s/mime", "email protection"]);
+    let issued = pki.sign_at(&request(), &asked, DAY, now).unwrap();
+    assert!(Facts::of_pem(&issued).unwrap().signed_by(pki.authority_pem()));
+    let (_, pem) = x509_parser::pem::parse_x509_pem(issued.as_bytes()).unwrap();
+    let certificate = pem.parse_x509().unwrap();
+    assert_eq!(certificate.version, x509_parser::x509::X509Version::V3);
+    assert_eq!(certificate.subject().to_string(), "CN=joe, O=developers, O=operators, CN=jane");
+    assert_eq!(certificate.issuer().to_string(), "CN=coracle");
+    assert_eq!(certificate.public_key().raw, request().public_key_der);
+    assert!(!certificate.is_ca());
+    assert!(certificate.basic_constraints().unwrap().unwrap().critical);
+    let usage = certificate.key_usage().unwrap().unwrap().value;
+    assert!(usage.digital_signature() && usage.decipher_only() && !usage.key_cert_sign());
+    let extended = certificate.extended_key_usage().unwrap().unwrap().value;
+    assert!(extended.client_auth && extended.email_protection && !extended.server_auth && extended.other.is_empty());
+    let names = &certificate.subject_alternative_name().unwrap().unwrap().value.general_names;
+    let (v4, v6) = ([10, 0, 0, 1], "fd00::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    let expect = [
+        GeneralName::DNSName("example.com"),
+        GeneralName::RFC822Name("jane@example.com"),
+        GeneralName::URI("spiffe://example.com/jane"),
+        GeneralName::IPAddress(&v4),
+        GeneralName::IPAddress(&v6),
+    ];
+    assert_eq!(names.as_slice(), expect);
+    let (_, other) = x509_parser::pem::parse_x509_pem(pki.authority_pem().as_bytes()).unwrap();
+    let authority = other.parse_x509().unwrap();
+    let id_of = |certificate: &x509_parser::certificate::X509Certificate<'_>| {
+        certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            x509_parser::extensions::ParsedExtension::AuthorityKeyIdentifier(id) => {
+                id.key_identifier.as_ref().map(|id| id.0.to_vec())
+            }
+            x509_parser::extensions::ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+            _ => None,
+        })
+    };
+    assert_eq!(id_of(&certificate).expect("an identifier"), id_of(&authority).expect("an identifier"));
+    assert!(pki.sign_at(&request(), &usages(&["everything"]), DAY, now).is_err());
+}
+
+#[test]
+fn what_is_signed_for_others_ends_when_they_asked_and_before_the_authority() {
+    let home = tempfile::tempdir().unwrap();
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let pki = Pki::open_at(home.path(), now).unwrap();
+    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+    let ten_years = 3650 * DAY;
+    for (lifetime, at, ends) in [
+        (10 * minute, now, now + 10 * minute),
+        (8 * hour, now, now + 8 * hour - 5 * minute),
+        (365 * DAY, now, now + 365 * DAY - 5 * minute),
+        (365 * DAY, now + 3400 * DAY, now + ten_years),
+    ] {
+        let issued = pki.sign_at(&request(), &usages(&["client auth"]), lifetime, at).unwrap();
+        let facts = Facts::of_pem(&issued).unwrap();
+        assert_eq!((facts.not_before, facts.not_after), (at - 5 * minute, ends), "{lifetime:?}");
+    }
+}
+
+/// The years that two digits do not tell.
+#[test]
+fn a_certificate_may_end_after_2049() {
+    let home = tempfile::tempdir().unwrap();
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(2_524_600_000);
+    let pki = Pki::open_at(home.path(), now).unwrap();
+    let issued = pki.sign_at(&request(), &usages(&["client auth"]), 30 * DAY, now).unwrap();
+    assert_eq!(Facts::of_pem(&issued).unwrap().not_after, now + 30 * DAY - Duration::from_secs(300));
+}

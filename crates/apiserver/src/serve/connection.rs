@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use super::slots::Slot;
 use super::socket::Socket;
 use super::{Audience, Limits};
-use crate::authn::User;
+use crate::authn::{Identity, User};
 use crate::body::{RequestBody, ResponseBody};
 use crate::lifecycle;
 use crate::server::{ApiServer, Caller};
@@ -41,7 +41,7 @@ pub(super) struct Connection<'a> {
     pub(super) server: &'a ApiServer,
     pub(super) limits: &'a Limits,
     /// None where what the client said of itself is not true.
-    pub(super) user: Option<Arc<User>>,
+    pub(super) identity: Option<Identity>,
     pub(super) peer: SocketAddr,
     pub(super) audience: Audience,
 }
@@ -84,7 +84,7 @@ impl Connection<'_> {
         self.server.note_peer(&mut parts, self.peer);
         let (body, inbound) = RequestBody::network(incoming, &self.server.0.bodies, self.pod());
         let request = Request::from_parts(parts, body);
-        let mut response = self.server.handle(request, self.user.clone(), Caller::Client).await;
+        let mut response = self.server.handle(request, user(self.identity.as_ref()), Caller::Client).await;
         if let Some(inbound) = inbound
             && !inbound.drain(is_expected).await
         {
@@ -103,9 +103,9 @@ impl Connection<'_> {
             streams: Arc::clone(&streams),
             limit: self.server.request_timeout() * 2,
         };
-        let (pod, server, user, peer) = (self.pod(), self.server.clone(), self.user, self.peer);
+        let (pod, server, identity, peer) = (self.pod(), self.server.clone(), self.identity, self.peer);
         let service = service_fn(move |request: Request<Incoming>| {
-            let (server, user) = (server.clone(), user.clone());
+            let (server, user) = (server.clone(), user(identity.as_ref()));
             async move {
                 let (mut parts, incoming) = request.into_parts();
                 server.note_peer(&mut parts, peer);
@@ -145,6 +145,11 @@ impl Connection<'_> {
             () = lifecycle.killed.cancelled() => Ok(()),
         }
     }
+}
+
+/// Who asks on the connection now.
+fn user(identity: Option<&Identity>) -> Option<Arc<User>> {
+    identity.and_then(Identity::user)
 }
 
 /// The streams of an HTTP/2 connection.

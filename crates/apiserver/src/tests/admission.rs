@@ -4,6 +4,8 @@
 
 use std::sync::{Arc, Mutex, OnceLock};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -176,6 +178,10 @@ fn example(kind: &str) -> Value {
         "FlowSchema" => json!({ "spec": { "priorityLevelConfiguration": { "name": "system" } } }),
         "PriorityLevelConfiguration" => {
             json!({ "spec": { "type": "Limited", "limited": { "limitResponse": { "type": "Reject" } } } })
+        }
+        "CertificateSigningRequest" => {
+            let request = BASE64_STANDARD.encode(super::certificates::request_of("jane", "developers").0);
+            json!({ "spec": { "request": request, "signerName": "example.com/mine", "usages": ["client auth"] } })
         }
         "RuntimeClass" => json!({ "handler": "x" }),
         "StorageClass" => json!({ "provisioner": "example.com/p" }),

@@ -24,7 +24,8 @@ struct Route {
 const PUBLIC: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
 
 /// What a kubelet may do, by `VERB RESOURCE[/SUBRESOURCE]`, here to what none of its pods refers to.
-const OF_NODES: [&str; 34] = [
+const OF_NODES: [&str; 38] = [
+    "create certificatesigningrequests",
     "create csinodes",
     "create events",
     "create localsubjectaccessreviews",
@@ -34,6 +35,7 @@ const OF_NODES: [&str; 34] = [
     "create subjectaccessreviews",
     "create tokenreviews",
     "delete pods",
+    "get certificatesigningrequests",
     "get csidrivers",
     "get endpoints",
     "get nodes",
@@ -41,6 +43,7 @@ const OF_NODES: [&str; 34] = [
     "get runtimeclasses",
     "get services",
     "get volumeattachments",
+    "list certificatesigningrequests",
     "list csidrivers",
     "list nodes",
     "list pods",
@@ -54,6 +57,7 @@ const OF_NODES: [&str; 34] = [
     "update nodes",
     "update nodes/status",
     "update pods/status",
+    "watch certificatesigningrequests",
     "watch csidrivers",
     "watch nodes",
     "watch pods",

@@ -15,7 +15,7 @@ use super::Fixture;
 
 /// Upstream: `PrepareForUpdate` of each status strategy, in `pkg/registry/GROUP/KIND/strategy.go`. That of
 /// CustomResourceDefinitions means to reset everything and resets nothing (it compares the new metadata with itself).
-const RESETS: [(&str, MetadataReset); 23] = [
+const RESETS: [(&str, MetadataReset); 24] = [
     ("v1/namespaces", MetadataReset::Nothing),
     ("v1/nodes", MetadataReset::Nothing),
     ("v1/pods", MetadataReset::OwnerReferences),
@@ -34,6 +34,7 @@ const RESETS: [(&str, MetadataReset); 23] = [
     ("batch/v1/jobs", MetadataReset::Nothing),
     ("policy/v1/poddisruptionbudgets", MetadataReset::Nothing),
     ("apiextensions.k8s.io/v1/customresourcedefinitions", MetadataReset::Nothing),
+    ("certificates.k8s.io/v1/certificatesigningrequests", MetadataReset::Nothing),
     ("networking.k8s.io/v1/ingresses", MetadataReset::Nothing),
     ("networking.k8s.io/v1/servicecidrs", MetadataReset::Everything),
     ("storage.k8s.io/v1/volumeattachments", MetadataReset::Everything),
@@ -152,6 +153,7 @@ async fn metadata_that_other_subresources_bring() {
         ("v1/pods", Subresource::EphemeralContainers, MetadataReset::Everything),
         ("v1/pods", Subresource::Resize, MetadataReset::Everything),
         ("v1/namespaces", Subresource::Finalize, MetadataReset::Nothing),
+        ("certificates.k8s.io/v1/certificatesigningrequests", Subresource::Approval, MetadataReset::Nothing),
     ] {
         let resource = coracle_kinds::all().into_iter().find(|resource| self::path(resource) == path).unwrap();
         assert_eq!(resource.info().metadata_reset(subresource), reset);

@@ -83,7 +83,7 @@ impl Writer<'_> {
         let metadata = self.reset() != MetadataReset::Everything;
         match self.subresource {
             None => field != "status" || !self.resource.info().has(Subresource::Status),
-            Some(Subresource::Status) => field == "status" || (field == "metadata" && metadata),
+            Some(Subresource::Status | Subresource::Approval) => field == "status" || (field == "metadata" && metadata),
             Some(_) => field != "status" && (field != "metadata" || metadata),
         }
     }
@@ -96,7 +96,7 @@ impl Writer<'_> {
     /// Takes out of a set what the write cannot have changed.
     pub(crate) fn filter(&self, set: &FieldSet) -> FieldSet {
         let mut kept = match self.subresource {
-            Some(Subresource::Status) => set.only("status").union(&set.only("metadata")),
+            Some(Subresource::Status | Subresource::Approval) => set.only("status").union(&set.only("metadata")),
             _ => set.clone(),
         };
         for field in ["status", "metadata"] {
