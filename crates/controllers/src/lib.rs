@@ -27,6 +27,7 @@
 //! | `orphaned_pods_nodes` | `pod_gc` | Pods, Nodes | Pods of Nodes that are gone; finished Pods beyond a number |
 //! | `persistentvolume_binder` | `storage` | PersistentVolumeClaims, PersistentVolumes, StorageClasses, Pods, Nodes | the binding of claims to volumes, the volumes that the built-in provisioner makes |
 //! | `pvcprotection` | `storage::protection` | PersistentVolumeClaims, PersistentVolumes, Pods | the finalizers of what is in use |
+//! | `vacprotection` | `storage::class_protection` | VolumeAttributesClasses, PersistentVolumeClaims, PersistentVolumes | the finalizers of classes in use |
 //! | `ephemeral_volume` | `storage::ephemeral` | Pods, PersistentVolumeClaims | the claims of ephemeral volumes |
 //! | `resourcequota_primary` | `resource_quota` | ResourceQuotas | their status |
 //! | `event_ttl` | `event_ttl` | nothing: it looks from time to time | Events that are an hour old |
@@ -206,6 +207,7 @@ const ROWS: &[Row] = &[
     Row::of::<pod_gc::PodGc>(),
     Row::of::<storage::Binder>(),
     Row::of::<storage::protection::Protection>(),
+    Row::of::<storage::class_protection::ClassProtection>(),
     Row::of::<storage::ephemeral::EphemeralVolumes>(),
     Row::of::<resource_quota::ResourceQuotas>(),
     Row::of::<event_ttl::EventTtl>(),

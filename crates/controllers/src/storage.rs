@@ -1,13 +1,14 @@
 //! Storage: claims get volumes.
 //!
 //! Watches PersistentVolumeClaims, PersistentVolumes, StorageClasses, Pods and Nodes; owns the binding on both sides, and
-//! the volumes that the built-in provisioner makes. Beside it, [`protection`] keeps what is in use, and [`ephemeral`] makes
+//! the volumes that the built-in provisioner makes. Beside it, [`protection`] and [`class_protection`] keep what is in use, and [`ephemeral`] makes
 //! the claims of ephemeral volumes.
 
 mod api;
 mod bind;
 mod binder;
 mod claims;
+pub(crate) mod class_protection;
 pub(crate) mod ephemeral;
 mod facts;
 mod matching;

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttributesClass};
 
 use crate::{Informer, Informers, Object};
 
@@ -62,4 +62,5 @@ watched! {
     ServiceAccount,
     StatefulSet,
     StorageClass,
+    VolumeAttributesClass,
 }

@@ -1,6 +1,7 @@
 //! Storage: volumes and claims of the core group, and the kinds of storage.k8s.io.
 
 mod attachment;
+mod attributes_class;
 mod capacity;
 mod claim;
 mod class;
@@ -28,6 +29,8 @@ pub(crate) use claim::{default_spec as default_claim_spec, requested, validate_s
 
 /// The resource whose amount a volume has and a claim asks for.
 const STORAGE: &str = "storage";
+/// The resource part of the store's keys of VolumeAttributesClasses.
+pub(crate) const ATTRIBUTES_CLASSES: &str = "storage.k8s.io/volumeattributesclasses";
 /// What `volumeMode` can be.
 const MODES: [&str; 2] = ["Block", "Filesystem"];
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -43,13 +46,14 @@ pub(super) fn core() -> [Resource; 2] {
 }
 
 /// The rows of storage.k8s.io.
-pub(super) fn storage() -> [Resource; 5] {
+pub(super) fn storage() -> [Resource; 6] {
     [
         Typed::<csi_driver::CSIDriver>::shared(),
         Typed::<csi_node::CSINode>::shared(),
         Typed::<capacity::CSIStorageCapacity>::shared(),
         Typed::<class::StorageClass>::shared(),
         Typed::<attachment::VolumeAttachment>::shared(),
+        Typed::<attributes_class::VolumeAttributesClass>::shared(),
     ]
 }
 

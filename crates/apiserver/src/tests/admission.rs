@@ -185,6 +185,7 @@ fn example(kind: &str) -> Value {
         }
         "RuntimeClass" => json!({ "handler": "x" }),
         "StorageClass" => json!({ "provisioner": "example.com/p" }),
+        "VolumeAttributesClass" => json!({ "driverName": "example.com", "parameters": { "iops": "3000" } }),
         "VolumeAttachment" => json!({
             "spec": { "attacher": "example.com", "nodeName": "x", "source": { "persistentVolumeName": "x" } },
         }),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttributesClass};
 use serde_json::{Value, from_value, json};
 
 use super::claims::{Facts, Plan};
@@ -12,7 +12,7 @@ use super::facts::{
     BIND_COMPLETED, BOUND_BY_CONTROLLER, DELETION_FINALIZER, PROVISIONED_BY, SELECTED_NODE, VolumePhase,
 };
 use super::provision::{Directories, PROVISIONER};
-use super::{bind, claims, ephemeral, matching, protection, provision, volumes};
+use super::{bind, claims, class_protection, ephemeral, matching, protection, provision, volumes};
 use crate::meta;
 
 fn merged(mut base: Value, more: &Value) -> Value {
@@ -306,6 +306,36 @@ fn finalizers_go_when_nobody_uses_what_they_protect() {
     let pod = |spec: Value| from_value::<Pod>(json!({ "metadata": {}, "spec": spec })).expect("pod");
     assert!(protection::keeps_claims(&pod(json!({ "containers": [], "nodeName": "n" }))));
     assert!(!protection::keeps_claims(&pod(json!({ "containers": [] }))));
+}
+
+#[test]
+fn an_attributes_class_stays_while_somebody_names_it() {
+    let class = |metadata: Value| {
+        let class = json!({ "metadata": metadata, "driverName": "csi.example.com", "parameters": { "iops": "1" } });
+        from_value::<VolumeAttributesClass>(class).expect("class")
+    };
+    let (deleted, ours) = ("2026-01-01T00:00:00Z", "kubernetes.io/vac-protection");
+    let check = |metadata: Value, is_used: bool, expect: Option<&[&str]>| {
+        let written = class_protection::plan(&class(metadata.clone()), || is_used);
+        let finalizers = written.map(|class| class.metadata.finalizers.unwrap_or_default());
+        let expect = expect.map(|names| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(finalizers, expect, "{metadata} {is_used}");
+    };
+    check(json!({}), false, Some(&[ours]));
+    check(json!({ "finalizers": [ours] }), true, None);
+    check(json!({ "finalizers": ["a/b", ours], "deletionTimestamp": deleted }), true, None);
+    check(json!({ "finalizers": ["a/b", ours], "deletionTimestamp": deleted }), false, Some(&["a/b"]));
+    check(json!({ "finalizers": ["a/b"], "deletionTimestamp": deleted }), false, None);
+
+    let named = claim(json!({
+        "spec": { "volumeAttributesClassName": "gold" },
+        "status": {
+            "currentVolumeAttributesClassName": "silver",
+            "modifyVolumeStatus": { "status": "Pending", "targetVolumeAttributesClassName": "gold" },
+        },
+    }));
+    assert_eq!(class_protection::classes_of_claim(&named), ["gold", "silver"]);
+    assert_eq!(class_protection::classes_of_claim(&claim(json!({}))), [""; 0]);
 }
 
 #[test]

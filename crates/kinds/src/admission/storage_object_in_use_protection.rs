@@ -1,4 +1,4 @@
-//! StorageObjectInUseProtection: a new claim or volume has a finalizer that keeps it as long as somebody uses it
+//! StorageObjectInUseProtection: a new claim, volume or VolumeAttributesClass has a finalizer that keeps it as long as somebody uses it
 //! (`plugin/pkg/admission/storage/storageobjectinuseprotection/admission.go`).
 
 use async_trait::async_trait;
@@ -6,7 +6,14 @@ use machinery::status::ApiError;
 use registry::admission::{AdmissionPlugin, Attributes, CLAIMS, no_object};
 use registry::object::Object;
 
-const VOLUMES: &str = "core/persistentvolumes";
+use crate::storage::ATTRIBUTES_CLASSES;
+
+/// The finalizer that the objects of a resource get.
+const FINALIZERS: [(&str, &str); 3] = [
+    (CLAIMS, "kubernetes.io/pvc-protection"),
+    ("core/persistentvolumes", "kubernetes.io/pv-protection"),
+    (ATTRIBUTES_CLASSES, "kubernetes.io/vac-protection"),
+];
 
 /// The plugin.
 pub(super) struct StorageObjectInUseProtection;
@@ -18,7 +25,7 @@ impl AdmissionPlugin for StorageObjectInUseProtection {
     }
 
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
-        attributes.creates(CLAIMS) || attributes.creates(VOLUMES)
+        finalizer(attributes).is_some()
     }
 
     async fn admit(
@@ -27,8 +34,7 @@ impl AdmissionPlugin for StorageObjectInUseProtection {
         object: Option<&mut Box<dyn Object>>,
         _warnings: &mut Vec<String>,
     ) -> Result<bool, ApiError> {
-        let is_claim = attributes.creates(CLAIMS);
-        let finalizer = if is_claim { "kubernetes.io/pvc-protection" } else { "kubernetes.io/pv-protection" };
+        let Some(finalizer) = finalizer(attributes) else { return Ok(false) };
         let finalizers = object.ok_or_else(no_object)?.meta_mut().finalizers.get_or_insert_default();
         let missing = !finalizers.iter().any(|present| present == finalizer);
         if missing {
@@ -36,4 +42,9 @@ impl AdmissionPlugin for StorageObjectInUseProtection {
         }
         Ok(missing)
     }
+}
+
+/// The finalizer of what is created, if it gets one.
+fn finalizer(attributes: &Attributes<'_>) -> Option<&'static str> {
+    FINALIZERS.iter().find(|(storage, _)| attributes.creates(storage)).map(|(_, finalizer)| *finalizer)
 }

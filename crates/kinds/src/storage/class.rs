@@ -1,6 +1,6 @@
 //! storage.k8s.io/v1 StorageClass.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::TopologySelectorTerm;
@@ -37,7 +37,7 @@ impl Kind for StorageClass {
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
         provisioner(&mut errors, &Path::new("provisioner"), &object.provisioner);
-        parameters(&mut errors, &Path::new("parameters"), object);
+        parameters(&mut errors, &Path::new("parameters"), &object.parameters);
         one_of(&mut errors, &Path::new("reclaimPolicy"), text(&object.reclaim_policy), &["Delete", "Retain"]);
         one_of(
             &mut errors,
@@ -87,7 +87,8 @@ impl Kind for StorageClass {
     }
 }
 
-fn provisioner(errors: &mut ErrorList, path: &Path, value: &str) {
+/// The name of a driver or provisioner.
+pub(super) fn provisioner(errors: &mut ErrorList, path: &Path, value: &str) {
     if value.is_empty() {
         errors.required(path, value);
     } else {
@@ -95,13 +96,14 @@ fn provisioner(errors: &mut ErrorList, path: &Path, value: &str) {
     }
 }
 
-fn parameters(errors: &mut ErrorList, path: &Path, object: &Object) {
-    if count(&object.parameters) > PARAMETERS_MAX {
+/// What is handed to a driver or provisioner.
+pub(super) fn parameters(errors: &mut ErrorList, path: &Path, parameters: &Option<BTreeMap<String, String>>) {
+    if count(parameters) > PARAMETERS_MAX {
         errors.push(FieldError::too_long(path, "", PARAMETERS_MAX));
         return;
     }
     let mut size = 0;
-    for (key, value) in entries(&object.parameters) {
+    for (key, value) in entries(parameters) {
         if key.is_empty() {
             errors.invalid(path, key, "field can not be empty.");
         }

@@ -4,6 +4,7 @@ use registry::kind::Kind;
 use serde_json::{Value, json};
 
 use super::attachment::VolumeAttachment;
+use super::attributes_class::VolumeAttributesClass;
 use super::capacity::CSIStorageCapacity;
 use super::claim::PersistentVolumeClaim;
 use super::class::StorageClass;
@@ -297,4 +298,29 @@ fn csi() {
         &[("/storageClassName", json!(""), &["storageClassName: Required value"])],
     );
     assert_eq!(row::<CSIStorageCapacity>(capacity), [json!("c"), json!("slow"), json!("1Gi")]);
+}
+
+#[test]
+fn attributes_classes() {
+    let class = json!({
+        "metadata": {"name": "gold", "creationTimestamp": CREATED},
+        "driverName": "csi.example.com", "parameters": {"iops": "3000"},
+    });
+    check::<VolumeAttributesClass>(
+        class.clone(),
+        &[
+            ("/driverName", json!(""), &["driverName: Required value"]),
+            ("/parameters", json!({}), &["parameters: Required value: must contain at least one key/value pair"]),
+            ("/parameters", json!({"": "a"}), &["parameters: Invalid value: \"\": field can not be empty."]),
+        ],
+    );
+    let changed = with(with(class.clone(), "/parameters", json!({"a": "b"})), "/driverName", json!("other"));
+    assert_eq!(
+        update_errors::<VolumeAttributesClass>(class.clone(), changed),
+        [
+            "driverName: Forbidden: updates to driverName are forbidden.",
+            "parameters: Forbidden: updates to parameters are forbidden.",
+        ]
+    );
+    assert_eq!(row::<VolumeAttributesClass>(class), [json!("gold"), json!("csi.example.com"), json!("10m")]);
 }
