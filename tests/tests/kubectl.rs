@@ -216,3 +216,23 @@ fn run_editor(cluster: &Cluster, script: &str, object: &str) -> String {
     let output = command.output().expect("kubectl runs");
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
+
+#[test]
+fn components_say_how_they_are_and_classes_of_attributes_are_kept() {
+    let cluster = Cluster::start();
+    let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
+    let shown = kubectl(&["get", "cs", "--no-headers"]);
+    let components: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().take(2).collect()).collect();
+    assert_eq!(components, [["controller-manager", "Healthy"], ["etcd-0", "Healthy"], ["scheduler", "Healthy"]]);
+
+    cluster.apply(
+        "{apiVersion: storage.k8s.io/v1, kind: VolumeAttributesClass, metadata: {name: gold}, driverName: csi.example.com, \
+         parameters: {iops: '3000'}}",
+    );
+    assert!(kubectl(&["get", "vac", "gold"]).contains("csi.example.com"));
+    let patch = r#"{"parameters":{"iops":"1"}}"#;
+    let refused = cluster.kubectl(&["patch", "vac", "gold", "--type=merge", "-p", patch]).fails();
+    assert!(refused.contains("updates to parameters are forbidden"), "{refused}");
+    // Nobody names it, so that nothing keeps it.
+    kubectl(&["delete", "vac", "gold", "--timeout=60s"]);
+}

@@ -60,7 +60,7 @@ pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
             kind: &info.kind,
             list_kind: &info.list_kind,
             namespaced: info.namespaced(),
-            verbs: info.verbs(),
+            verbs: info.verbs,
             short_names: &info.short_names,
             categories: &info.categories,
             subresources: &info.subresources,

@@ -178,6 +178,9 @@ impl Handlers {
                 return Err(method_not_allowed());
             }
         }
+        if place.subresource.is_empty() && !info.verbs.contains(&verb) {
+            return Err(method_not_allowed());
+        }
         let call = Call {
             target: Target::object(resource, namespace, place.name.as_ref()),
             registry: &self.registry,

@@ -5,6 +5,7 @@ mod admission;
 mod aggregated_apis;
 mod bounds;
 mod certificates;
+mod component_status;
 mod custom;
 mod documents;
 mod flow_control;

@@ -34,8 +34,8 @@ use crate::metrics_api::MetricsApi;
 use crate::profile::{Profile, ProfileLock, write_private};
 use crate::settings::Settings;
 use crate::{
-    Error, addons, audit, descriptors, encryption, explain, extra, kubeconfig, names, network, service_network,
-    store_health,
+    Error, addons, audit, component_health, descriptors, encryption, explain, extra, kubeconfig, names, network,
+    service_network, store_health,
 };
 
 /// How long a start waits to hear whether cluster IPs work.
@@ -206,6 +206,7 @@ impl Cluster {
             },
             addons::controllers(|user| server.client(user, "default")),
         );
+        component_health::register(&registry, scheduler.tasks(), controllers.tasks());
         let proxy = start_proxy(&profile, &server, &informers, &network, &docker).await?;
         let network_told = service_network::tell(proxy.cluster_ips(), tell_network);
         let network = keep_network(docker.clone(), &proxy, cancel.clone());

@@ -23,6 +23,7 @@
 pub mod addons;
 mod audit;
 mod cluster;
+mod component_health;
 mod connect;
 mod descriptors;
 mod encryption;

@@ -88,7 +88,7 @@ use std::time::Duration;
 use informer::Informers;
 use kube::Client;
 use machinery::certificates::CertificateRequest;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use client::Error;
@@ -178,6 +178,7 @@ pub struct AddonControllers {
 pub struct Handle {
     cancel: CancellationToken,
     controllers: JoinSet<()>,
+    tasks: Vec<AbortHandle>,
 }
 
 /// The controllers. To add one, write a type that implements [`controller::Controller`], and add its row.
@@ -219,17 +220,24 @@ pub fn start(config: Config, deps: Deps, addons: Vec<AddonControllers>) -> Handl
     let Deps { client, informers } = deps;
     let context = Context { client: client.clone(), informers, config: Arc::new(config), cancel: cancel.clone() };
     let mut controllers = JoinSet::new();
+    let mut tasks = Vec::new();
     let own = AddonControllers { rows: ROWS, client };
     for AddonControllers { rows, client } in std::iter::once(own).chain(addons) {
         for row in rows {
             tracing::debug!(controller = row.name, "starting");
-            controllers.spawn((row.run)(Context { client: client.clone(), ..context.clone() }));
+            tasks.push(controllers.spawn((row.run)(Context { client: client.clone(), ..context.clone() })));
         }
     }
-    Handle { cancel, controllers }
+    Handle { cancel, controllers, tasks }
 }
 
 impl Handle {
+    /// The tasks, which end with the controllers.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<AbortHandle> {
+        self.tasks.clone()
+    }
+
     /// Stops the controllers: each finishes what it is working on and starts nothing new.
     pub async fn shutdown(mut self) {
         self.cancel.cancel();

@@ -9,6 +9,7 @@ mod bootstrap;
 mod certificates;
 mod check;
 mod common;
+mod component_status;
 mod config_map;
 mod controller_revision;
 mod custom_resource_definition;
@@ -57,6 +58,7 @@ pub use bootstrap::bootstrap;
 #[must_use]
 pub fn all() -> Vec<Resource> {
     let mut kinds = vec![
+        Typed::<component_status::ComponentStatus>::shared(),
         Typed::<config_map::ConfigMap>::shared(),
         Typed::<endpoints::Endpoints>::shared(),
         Typed::<event::Event>::shared(),

@@ -23,7 +23,7 @@ use machinery::schema::Schema;
 use store::Revision;
 
 use crate::Registry;
-use crate::descriptor::{MetadataReset, NameRule, Scope, Subresource};
+use crate::descriptor::{ALL_VERBS, MetadataReset, NameRule, Scope, Subresource};
 use crate::optional::list;
 use crate::table::{ResourceInfo, api_version};
 use columns::Columns;
@@ -162,6 +162,8 @@ impl Version {
             short_names: names.short_names.clone().unwrap_or_default(),
             categories: names.categories.clone().unwrap_or_default(),
             scope: if spec.scope == "Namespaced" { Scope::Namespaced } else { Scope::Cluster },
+            verbs: ALL_VERBS,
+            computed: false,
             subresources: below,
             status_reset: MetadataReset::Everything,
             openapi_name: openapi_name(&spec.group, &version.name, &names.kind),

@@ -2,6 +2,18 @@
 
 use machinery::Verb;
 
+/// What can be done with the objects of most kinds.
+pub(crate) const ALL_VERBS: &[Verb<'static>] = &[
+    Verb::Create,
+    Verb::Delete,
+    Verb::DeleteCollection,
+    Verb::Get,
+    Verb::List,
+    Verb::Patch,
+    Verb::Update,
+    Verb::Watch,
+];
+
 /// The static part of a kind: its names, its scope, what can be done with it.
 ///
 /// Written with one of the constructors and struct update:
@@ -26,6 +38,10 @@ pub struct Descriptor {
     pub categories: &'static [&'static str],
     /// Whether objects live in namespaces.
     pub scope: Scope,
+    /// What can be done with its objects.
+    pub verbs: &'static [Verb<'static>],
+    /// Whether its objects are made when somebody asks for them, by `Kind::compute`, and never stored.
+    pub computed: bool,
     /// What is served below an object.
     pub subresources: &'static [Subresource],
     /// Which metadata a write to `/status` leaves as it is. Upstream: `PrepareForUpdate` of the kind's status strategy.
@@ -69,6 +85,8 @@ impl Descriptor {
             short_names: &[],
             categories: &[],
             scope,
+            verbs: ALL_VERBS,
+            computed: false,
             subresources: &[],
             status_reset: MetadataReset::Nothing,
             openapi_name: "",

@@ -26,6 +26,7 @@ use serde_json::Value;
 use store::Store;
 
 use crate::allocate::Allocators;
+use crate::component_health::ComponentHealth;
 use crate::user::User;
 
 pub use crate::column::{Column, cell_age, cell_name};
@@ -131,6 +132,12 @@ pub trait Kind: Send + Sync + Sized + 'static {
 
     /// Gives back what an object held; runs once it is gone from the store.
     fn release(_object: &Self::Object, _allocators: &Allocators) {}
+
+    /// The objects of a kind whose objects are never stored ([`Descriptor::computed`]), made of what the components of this
+    /// process say of themselves.
+    fn compute(_components: &[ComponentHealth]) -> Vec<Self::Object> {
+        Vec::new()
+    }
 
     /// The values of [`Descriptor::selectable`], in that order; `""` where the object has none.
     fn fields(_object: &Self::Object) -> Vec<(&'static str, String)> {

@@ -75,6 +75,7 @@ pub mod watch;
 pub mod write;
 
 mod component;
+mod component_health;
 mod delete;
 mod eviction;
 mod pipeline;
@@ -88,6 +89,7 @@ use store::{OpenError, Store};
 
 pub use admission::connect::ConnectOptions;
 pub use admission::webhook::{WebhookCall, WebhookClient};
+pub use component_health::{ComponentHealth, HealthCheck};
 pub use kind::{AlternateVersion, Column, Descriptor, Kind, MetadataReset, NameRule, ScaleView, Scope, Subresource};
 pub use machinery::status::ApiError;
 pub use object::{Object, cast};
@@ -165,6 +167,7 @@ struct Inner {
     crds: custom::Crds,
     webhook_client: Arc<dyn WebhookClient>,
     webhooks: admission::webhook::Configured,
+    components: component_health::Components,
     /// Held by a write that quotas have to do with.
     charging: tokio::sync::Mutex<()>,
     /// Held by a write that gives names to a definition, so that no two are given the same.
@@ -186,6 +189,7 @@ impl Registry {
             webhook_client: webhooks,
             crds: Default::default(),
             webhooks: admission::webhook::Configured::default(),
+            components: component_health::Components::default(),
             charging: tokio::sync::Mutex::default(),
             naming: tokio::sync::Mutex::default(),
         }));

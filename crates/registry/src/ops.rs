@@ -15,6 +15,7 @@ use machinery::status::ApiError;
 use serde_json::Value;
 
 use crate::allocate::Allocators;
+use crate::component_health::ComponentHealth;
 use crate::decode::{self, DecodeError, Report};
 use crate::kind::{AlternateVersion, Column, Context, Kind, Reservation, ScaleView, Subresource};
 use crate::object::{Object, cast, cast_mut};
@@ -242,6 +243,10 @@ impl<K: Kind> Strategy for Typed<K> {
     fn release(&self, object: &dyn Object, allocators: &Allocators) -> Result<(), ApiError> {
         K::release(cast(object)?, allocators);
         Ok(())
+    }
+
+    fn compute(&self, components: &[ComponentHealth]) -> Vec<Box<dyn Object>> {
+        K::compute(components).into_iter().map(|object| Box::new(object) as Box<dyn Object>).collect()
     }
 
     fn fields(&self, object: &dyn Object) -> Result<Vec<(&'static str, String)>, ApiError> {

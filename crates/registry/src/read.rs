@@ -71,6 +71,9 @@ impl Registry {
     /// come.
     pub async fn list(&self, target: &Target, request: &ListRequest) -> Result<ListPage, ApiError> {
         let resource = &target.resource;
+        if resource.info().computed {
+            return self.list_computed(target, request);
+        }
         let filter = Filter::new(target, &request.selection)?;
         let token = Continue::parse(&request.continue_token)?;
         check_versions(request, token.is_some())?;
@@ -123,7 +126,8 @@ impl Registry {
 
     /// The entry at `target` as it is now.
     pub(crate) fn find(&self, target: &Target) -> Result<Arc<Entry>, ApiError> {
-        self.lookup(target).ok_or_else(|| ApiError::not_found(&target.resource.info().group_resource, &target.name))
+        let found = if target.resource.info().computed { self.find_computed(target)? } else { self.lookup(target) };
+        found.ok_or_else(|| ApiError::not_found(&target.resource.info().group_resource, &target.name))
     }
 
     /// The entry at `target` as it is now, if there is one.

@@ -7,6 +7,7 @@ use machinery::field::ErrorList;
 use machinery::status::ApiError;
 
 use crate::allocate::Allocators;
+use crate::component_health::ComponentHealth;
 #[cfg(doc)]
 use crate::kind::Kind;
 use crate::kind::{Context, Reservation, ScaleView, Subresource};
@@ -70,6 +71,11 @@ pub trait Strategy: Send + Sync {
     /// # Errors
     /// 500 when the object is of another kind.
     fn release(&self, object: &dyn Object, allocators: &Allocators) -> Result<(), ApiError>;
+
+    /// As [`Kind::compute`].
+    fn compute(&self, _components: &[ComponentHealth]) -> Vec<Box<dyn Object>> {
+        Vec::new()
+    }
 
     /// As [`Kind::fields`].
     ///

@@ -35,6 +35,10 @@ pub struct ResourceInfo {
     pub categories: Vec<String>,
     /// Whether objects live in namespaces.
     pub scope: Scope,
+    /// What can be done with its objects, as discovery lists it.
+    pub verbs: &'static [Verb<'static>],
+    /// Whether its objects are made when somebody asks for them, and never stored.
+    pub computed: bool,
     /// What is served below an object.
     pub subresources: Vec<Subresource>,
     /// Which metadata a write to `/status` leaves as it is.
@@ -84,6 +88,8 @@ impl ResourceInfo {
             short_names: owned(descriptor.short_names),
             categories: owned(descriptor.categories),
             scope: descriptor.scope,
+            verbs: descriptor.verbs,
+            computed: descriptor.computed,
             subresources: descriptor.subresources.to_vec(),
             status_reset: descriptor.status_reset,
             openapi_name: or(descriptor.openapi_name, openapi_name.to_owned()),
@@ -125,21 +131,6 @@ impl ResourceInfo {
             Subresource::EphemeralContainers | Subresource::Resize => MetadataReset::Everything,
             _ => MetadataReset::Nothing,
         }
-    }
-
-    /// The verbs discovery lists.
-    #[must_use]
-    pub fn verbs(&self) -> &'static [Verb<'static>] {
-        &[
-            Verb::Create,
-            Verb::Delete,
-            Verb::DeleteCollection,
-            Verb::Get,
-            Verb::List,
-            Verb::Patch,
-            Verb::Update,
-            Verb::Watch,
-        ]
     }
 
     /// Group, version and kind.

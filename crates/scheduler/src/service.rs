@@ -15,7 +15,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Client;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,6 +49,12 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// The tasks, which end with the scheduler.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<AbortHandle> {
+        [&self.task, &self.gangs].map(JoinHandle::abort_handle).into()
+    }
+
     /// Stops scheduling, after the bindings under way.
     pub async fn shutdown(self) {
         self.cancel.cancel();

@@ -95,7 +95,7 @@ pub(super) fn paths(served: &[Served<'_>], dialect: Dialect) -> Map<String, Valu
             collection.clone(),
             writer.path(
                 &collection_parameters(entry),
-                &[writer.list(), writer.create(), writer.delete_collection()],
+                &writer.offered([writer.list(), writer.create(), writer.delete_collection()]),
                 "",
             ),
         );
@@ -104,7 +104,11 @@ pub(super) fn paths(served: &[Served<'_>], dialect: Dialect) -> Map<String, Valu
         in_path.push("name");
         paths.insert(
             object.clone(),
-            writer.path(&in_path, &[writer.get(), writer.update(), writer.patch(), writer.delete()], ""),
+            writer.path(
+                &in_path,
+                &writer.offered([writer.get(), writer.update(), writer.patch(), writer.delete()]),
+                "",
+            ),
         );
         for subresource in entry.subresources {
             let operations = writer.subresource(*subresource);
@@ -129,6 +133,19 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     fn object(&self) -> Answer {
         Answer::Definition(self.entry.definition.to_owned())
+    }
+
+    /// Those of the operations that the resource has.
+    fn offered<const COUNT: usize>(&self, operations: [Operation<'a>; COUNT]) -> Vec<Operation<'a>> {
+        let has = |operation: &Operation<'_>| {
+            let verb = match operation.action {
+                "post" => "create",
+                "put" => "update",
+                action => action,
+            };
+            self.entry.verbs.iter().any(|offered| offered.as_str() == verb)
+        };
+        operations.into_iter().filter(has).collect()
     }
 
     fn list(&self) -> Operation<'a> {

@@ -422,6 +422,10 @@ async fn whatever_the_api_serves_passes_admission() {
                 .await;
             continue;
         }
+        if row.verbs == [Verb::Get, Verb::List] {
+            // Nobody writes it.
+            continue;
+        }
         // A verb that is new must find its place here.
         let known = [
             Verb::Create,

@@ -33,7 +33,7 @@ fn schemas() -> Map<String, Value> {
     add! {
         meta::v1::{APIGroup, APIGroupList, APIResourceList, APIVersions, DeleteOptions, Status}
         core::v1::{
-            Binding, ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+            Binding, ComponentStatus, ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
             PodTemplate, ReplicationController, ResourceQuota, Secret, Service, ServiceAccount,
         }
         apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet}
