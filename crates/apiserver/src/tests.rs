@@ -7,6 +7,7 @@ mod bounds;
 mod certificates;
 mod component_status;
 mod custom;
+mod discovery;
 mod documents;
 mod flow_control;
 mod identity;

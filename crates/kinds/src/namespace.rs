@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace as Object, NamespaceStatus};
+use machinery::Verb;
 use machinery::field::{ErrorList, Path};
 use machinery::validate;
 use registry::kind::{Column, Context, Descriptor, Kind, NameRule, Subresource, cell_age, cell_name};
@@ -29,6 +30,8 @@ impl Kind for Namespace {
 
     const DESCRIPTOR: Descriptor = Descriptor {
         short_names: &["ns"],
+        // All of them cannot be deleted at once.
+        verbs: &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch],
         subresources: &[Subresource::Finalize, Subresource::Status],
         names: NameRule::Label,
         selectable: &["status.phase"],

@@ -43,12 +43,15 @@ fn special(hook: MutatingWebhook) -> ValidatingWebhook {
 impl Kind for Mutating {
     type Object = MutatingWebhookConfiguration;
 
-    const DESCRIPTOR: Descriptor = Descriptor::cluster(
-        "admissionregistration.k8s.io",
-        "v1",
-        "MutatingWebhookConfiguration",
-        "mutatingwebhookconfigurations",
-    );
+    const DESCRIPTOR: Descriptor = Descriptor {
+        categories: &["api-extensions"],
+        ..Descriptor::cluster(
+            "admissionregistration.k8s.io",
+            "v1",
+            "MutatingWebhookConfiguration",
+            "mutatingwebhookconfigurations",
+        )
+    };
 
     fn default(object: &mut Self::Object) {
         for hook in object.webhooks.iter_mut().flatten() {
@@ -88,12 +91,15 @@ impl Kind for Mutating {
 impl Kind for Validating {
     type Object = ValidatingWebhookConfiguration;
 
-    const DESCRIPTOR: Descriptor = Descriptor::cluster(
-        "admissionregistration.k8s.io",
-        "v1",
-        "ValidatingWebhookConfiguration",
-        "validatingwebhookconfigurations",
-    );
+    const DESCRIPTOR: Descriptor = Descriptor {
+        categories: &["api-extensions"],
+        ..Descriptor::cluster(
+            "admissionregistration.k8s.io",
+            "v1",
+            "ValidatingWebhookConfiguration",
+            "validatingwebhookconfigurations",
+        )
+    };
 
     fn default(object: &mut Self::Object) {
         for hook in object.webhooks.iter_mut().flatten() {

@@ -458,6 +458,9 @@ async fn whatever_the_api_serves_passes_admission() {
         }
         check(&fixture, &recorder, row.sent(format!("DELETE {path}"), Value::Null, "DELETE", None), &mut problems)
             .await;
+        if !row.verbs.contains(&Verb::DeleteCollection) {
+            continue;
+        }
         let line = format!("DELETE {}?fieldSelector=metadata.name%3D{second}", row.path(""));
         check(&fixture, &recorder, row.sent(line, Value::Null, "DELETE", None), &mut problems).await;
     }
