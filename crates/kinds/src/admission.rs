@@ -22,13 +22,14 @@ mod storage_object_in_use_protection;
 
 use pod_security::PodSecurity;
 use registry::admission::{
-    AdmissionPlugin, MutatingAdmissionWebhook, NamespaceLifecycle, ResourceQuota, ValidatingAdmissionWebhook,
+    AdmissionPlugin, MutatingAdmissionWebhook, NamespaceLifecycle, ResourceQuota, ValidatingAdmissionPolicy,
+    ValidatingAdmissionWebhook,
 };
 
 pub use pod_security::PodSecurityConfiguration;
 
 /// The plugins, in upstream's order.
-pub static PLUGINS: [&dyn AdmissionPlugin; 20] = [
+pub static PLUGINS: [&dyn AdmissionPlugin; 21] = [
     &NamespaceLifecycle,
     &limit_ranger::LimitRanger,
     &service_account::ServiceAccount,
@@ -47,6 +48,7 @@ pub static PLUGINS: [&dyn AdmissionPlugin; 20] = [
     &default_ingress_class::DefaultIngressClass,
     &deny_service_external_ips::DenyServiceExternalIPs,
     &MutatingAdmissionWebhook,
+    &ValidatingAdmissionPolicy,
     &ValidatingAdmissionWebhook,
     &ResourceQuota,
 ];
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
 
     /// `AllOrderedPlugins` in `pkg/kubeapiserver/options/plugins.go`, as far as they are here.
-    const UPSTREAM: [&str; 20] = [
+    const UPSTREAM: [&str; 21] = [
         "NamespaceLifecycle",
         "LimitRanger",
         "ServiceAccount",
@@ -102,6 +104,7 @@ mod tests {
         "DefaultIngressClass",
         "DenyServiceExternalIPs",
         "MutatingAdmissionWebhook",
+        "ValidatingAdmissionPolicy",
         "ValidatingAdmissionWebhook",
         "ResourceQuota",
     ];

@@ -9,6 +9,7 @@ mod priority_level_configuration;
 mod tests;
 
 pub use bootstrap::{bootstrap, mandatory};
+pub(crate) use flow_schema::condition_types;
 
 use registry::ops::Typed;
 use registry::table::Resource;

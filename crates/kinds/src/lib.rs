@@ -5,6 +5,7 @@
 //! `workload` (selector and template) and `pod` (the specification of a pod).
 
 mod admission;
+mod admission_policy;
 mod bootstrap;
 mod certificates;
 mod check;
@@ -91,6 +92,7 @@ pub fn all() -> Vec<Resource> {
         Typed::<webhooks::Validating>::shared(),
     ];
     kinds.extend(certificates::all());
+    kinds.extend(admission_policy::all());
     kinds.extend(storage::core());
     kinds.extend(flowcontrol::all());
     kinds.extend(networking::all());

@@ -193,11 +193,11 @@ fn check(errors: &mut ErrorList, path: &Path, hook: &MutatingWebhook) {
     }
     label_selector(errors, &path.child("namespaceSelector"), hook.namespace_selector.as_ref());
     label_selector(errors, &path.child("objectSelector"), hook.object_selector.as_ref());
-    check_conditions(errors, &path.child("matchConditions"), list(&hook.match_conditions), &[]);
+    check_conditions(errors, &path.child("matchConditions"), list(&hook.match_conditions), false);
     check_client(errors, &path.child("clientConfig"), &hook.client_config);
 }
 
-fn check_rule(errors: &mut ErrorList, path: &Path, rule: &RuleWithOperations) {
+pub(super) fn check_rule(errors: &mut ErrorList, path: &Path, rule: &RuleWithOperations) {
     let operations = list(&rule.operations);
     if operations.is_empty() {
         errors.required(&path.child("operations"), "");
@@ -374,7 +374,7 @@ mod tests {
                 "/webhooks/0/matchConditions",
                 json!([{ "name": "x", "expression": "true" }, { "name": "x", "expression": "1" }, { "name": "y", "expression": "a" }]),
                 vec![
-                    "webhooks[0].matchConditions[1].expression: Invalid value: \"1\": must evaluate to bool",
+                    "webhooks[0].matchConditions[1].expression: Invalid value: \"1\": must evaluate to bool but got int",
                     "webhooks[0].matchConditions[1].name: Duplicate value: \"x\"",
                     "webhooks[0].matchConditions[2].expression: Invalid value: \"a\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'a' (in container '')\n | a\n | ^",
                 ],

@@ -2,10 +2,14 @@
 //!
 //! The parser and the interpreter are those of the crate `cel`. Here is what makes it upstream's language: values from JSON
 //! under a schema ([`value`]), names of properties ([`names`]), a check of names and types before anything is evaluated
-//! ([`check`]), the libraries ([`library`]), and a budget ([`budget`]).
+//! ([`check`]), the libraries ([`library`]), comprehensions with two variables ([`comprehensions`]), variables that are expressions
+//! themselves ([`composition`]), what those of admission are about ([`admission`]), and a budget ([`budget`]).
 
+pub mod admission;
 mod budget;
 mod check;
+mod composition;
+mod comprehensions;
 mod library;
 mod names;
 mod signatures;
@@ -17,18 +21,26 @@ mod value;
 use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
-use cel::common::types::{CelBool, CelOptional, CelString};
+use cel::common::types::{CelBool, CelNull, CelOptional, CelString};
 use cel::{Context, Env, ExecutionError};
 use serde_json::Value as Json;
 
+use crate::api_types::ApiType;
 use crate::schema::Schema;
 use budget::Budget;
+
+pub use composition::{Compiler, Evaluation, Variables};
+pub use library::{Authorizer, Check, Decision};
 
 /// What one evaluation may cost, in upstream's units: about a tenth of a second.
 pub const CALL_LIMIT: i64 = 1_000_000;
 
 /// What all evaluations for one object may cost together.
 pub const TOTAL_LIMIT: i64 = 10_000_000;
+
+/// What the evaluation of all match conditions may cost together
+/// (`staging/src/k8s.io/apiserver/pkg/apis/cel/config.go`, `RuntimeCELCostBudgetMatchConditions`).
+pub const MATCH_CONDITIONS_LIMIT: i64 = 2_500_000;
 
 /// How deep an expression may be nested.
 const DEPTH_MAX: usize = 200;
@@ -54,6 +66,14 @@ pub enum Kind<'a> {
     Typed(&'a Schema, bool),
     /// As [`Kind::Typed`], if there is one.
     Optional(&'a Schema, bool),
+    /// A custom resource under its schema, with all its metadata.
+    Custom(&'a Schema),
+    /// An object of a built-in kind.
+    Builtin(&'static ApiType),
+    /// Who says what a user may do.
+    Authorizer,
+    /// The same about the objects of a request.
+    ResourceCheck,
 }
 
 /// What an expression must evaluate to.
@@ -63,6 +83,8 @@ pub enum Wanted {
     Bool,
     /// A text.
     String,
+    /// A text, or nothing.
+    StringOrNull,
     /// Whatever it is.
     Any,
 }
@@ -74,6 +96,7 @@ impl Wanted {
         match self {
             Self::Bool => "bool",
             Self::String => "string",
+            Self::StringOrNull => "one of [string null_type]",
             Self::Any => "dyn",
         }
     }
@@ -93,8 +116,13 @@ pub enum CompileError {
     #[error("compilation failed: {0}")]
     Invalid(String),
     /// It makes sense and is of another type than wanted.
-    #[error("it does not evaluate to what is wanted")]
-    Type,
+    #[error("must evaluate to {wanted} but got {found}")]
+    Type {
+        /// The word of the language for what is wanted.
+        wanted: &'static str,
+        /// What it is.
+        found: String,
+    },
 }
 
 /// Why an expression has no value.
@@ -103,6 +131,9 @@ pub enum Failure {
     /// The budget was spent.
     #[error("operation cancelled: actual cost limit exceeded")]
     Expensive,
+    /// The budget of several expressions was spent.
+    #[error("validation failed due to running out of cost budget, no further validation rules will be run")]
+    Exhausted,
     /// What upstream's interpreter says: `no such key: x`, `division by zero`.
     #[error("{0}")]
     Evaluation(String),
@@ -137,6 +168,30 @@ impl Value {
         Self(Box::new(value.map_or_else(CelOptional::none, |value| CelOptional::of(value.0))))
     }
 
+    /// Who says what the user of a request may do.
+    #[must_use]
+    pub fn authorizer(authorizer: Arc<dyn Authorizer>) -> Self {
+        Self(Box::new(library::AuthorizerValue::new(authorizer)))
+    }
+
+    /// The same about the objects of a request.
+    #[must_use]
+    pub fn resource_check(authorizer: Arc<dyn Authorizer>, check: Check) -> Self {
+        Self(Box::new(library::ResourceCheck::new(authorizer, check)))
+    }
+
+    /// Whether it is null.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        self.0.downcast_ref::<CelNull>().is_some()
+    }
+
+    /// The name of its type.
+    #[must_use]
+    pub fn type_name(&self) -> &str {
+        self.0.get_type().name()
+    }
+
     /// The condition that it is.
     #[must_use]
     pub fn as_bool(&self) -> Option<bool> {
@@ -154,8 +209,8 @@ impl Value {
 fn environment() -> &'static Arc<Env> {
     static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
         let mut env = Env::stdlib();
-        if let Err(error) = library::register(&mut env) {
-            // Two functions of one name: a test would have told.
+        if let Err(error) = library::register(&mut env).and_then(|()| comprehensions::register(&mut env)) {
+            // Two functions or macros of one name: a test would have told.
             debug_assert!(false, "{error}");
         }
         Arc::new(env)
@@ -169,11 +224,23 @@ impl Program {
     /// # Errors
     /// When it cannot be parsed, speaks of what is not there, or is of another type than wanted.
     pub fn compile(text: &str, variables: &[(&str, Kind<'_>)], wanted: Wanted) -> Result<Self, CompileError> {
+        Compiler::new(variables).compile(text, wanted)
+    }
+
+    fn compile_typed<'a>(
+        text: &str,
+        variables: Vec<(String, types::Type<'a>)>,
+        wanted: Wanted,
+    ) -> Result<(Self, types::Type<'a>), CompileError> {
         // The parser takes tens of kilobytes of the stack for each bracket.
         on_large_stack(|| Self::compile_here(text, variables, wanted))
     }
 
-    fn compile_here(text: &str, variables: &[(&str, Kind<'_>)], wanted: Wanted) -> Result<Self, CompileError> {
+    fn compile_here<'a>(
+        text: &str,
+        variables: Vec<(String, types::Type<'a>)>,
+        wanted: Wanted,
+    ) -> Result<(Self, types::Type<'a>), CompileError> {
         let parsed = environment().parser().enable_ident_escape_syntax(true).parse_with_source_info(text);
         let (mut expression, source) = parsed.map_err(|errors| {
             let lines: Vec<String> = errors
@@ -192,24 +259,24 @@ impl Program {
                 .collect();
             CompileError::Invalid(lines.join("\n"))
         })?;
-        let depth = depth(&expression);
-        if depth > DEPTH_MAX {
+        if depth(&expression) > DEPTH_MAX {
             let what = format!("expression recursion limit exceeded: {DEPTH_MAX}");
             return Err(CompileError::Invalid(check::mark(text, 0, &what)));
         }
-        let variables: Vec<(&str, types::Type<'_>)> =
-            variables.iter().map(|(name, kind)| (*name, kind.known())).collect();
-        let found = check::check(&expression, &source, &variables).map_err(CompileError::Invalid)?;
+        let found = check::check(&expression, &source, variables).map_err(CompileError::Invalid)?;
         let fits = match wanted {
-            Wanted::Bool => matches!(found, types::Type::Bool) || found.is_open(),
-            Wanted::String => matches!(found, types::Type::String) || found.is_open(),
+            Wanted::Bool => matches!(found, types::Type::Bool),
+            Wanted::String => matches!(found, types::Type::String),
+            Wanted::StringOrNull => matches!(found, types::Type::String | types::Type::Null),
             Wanted::Any => true,
         };
-        if !fits {
-            return Err(CompileError::Type);
+        if !fits && !found.is_open() {
+            return Err(CompileError::Type { wanted: wanted.name(), found: found.to_string() });
         }
+        comprehensions::lower(&mut expression);
+        let depth = depth(&expression);
         budget::instrument(&mut expression);
-        Ok(Self { expression, depth })
+        Ok((Self { expression, depth }, found))
     }
 
     /// Whether an expression speaks of a variable.
@@ -255,6 +322,10 @@ impl<'a> Kind<'a> {
             Kind::Optional(schema, resource) => {
                 types::Type::optional(types::of_schema(schema, resource).unwrap_or(types::Type::Dyn))
             }
+            Kind::Custom(schema) => types::of_custom(schema),
+            Kind::Builtin(api_type) => types::Type::Api(api_type, true),
+            Kind::Authorizer => types::Type::Library("kubernetes.authorization.Authorizer"),
+            Kind::ResourceCheck => types::Type::Library("kubernetes.authorization.ResourceCheck"),
         }
     }
 }

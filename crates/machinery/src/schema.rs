@@ -195,6 +195,11 @@ impl Schema {
         self.properties.get(name)
     }
 
+    /// The fields that are named, with their schemas.
+    pub(crate) fn declared_fields(&self) -> impl Iterator<Item = (&str, &Self)> {
+        self.properties.iter().map(|(name, schema)| (&**name, schema))
+    }
+
     /// The schema of the values of a map.
     pub(crate) fn values(&self) -> Option<&Self> {
         self.additional_schema()

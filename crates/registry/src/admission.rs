@@ -21,18 +21,20 @@
 //!
 //! Nothing sees reads (`log` and the GET of `scale` and `status` among them), and what the server writes on its own account:
 //! the pod that a Binding or an Eviction is about, the budget and quotas that are charged. Webhooks do not see the
-//! configurations of admission itself (`scope::is_exempt`).
+//! configurations of admission itself (`scope::is_exempt`); policies see those of webhooks, and neither themselves nor reviews.
 //!
-//! Which requests a webhook is about is decided by its rules and selectors (`scope`), then by its `conditions`.
+//! Which requests a webhook or a `policy` is about is decided by its rules and selectors (`scope`), then by its `conditions`.
 
 pub(crate) mod conditions;
 pub(crate) mod connect;
 mod mutating_admission;
 mod namespace_lifecycle;
+pub(crate) mod policy;
 pub(crate) mod resource_quota;
 pub(crate) mod scope;
 pub(crate) mod transient;
 mod validating_admission;
+mod validating_admission_policy;
 pub(crate) mod webhook;
 
 use std::collections::BTreeMap;
@@ -56,6 +58,7 @@ pub use mutating_admission::MutatingAdmissionWebhook;
 pub use namespace_lifecycle::NamespaceLifecycle;
 pub use resource_quota::ResourceQuota;
 pub use validating_admission::ValidatingAdmissionWebhook;
+pub use validating_admission_policy::ValidatingAdmissionPolicy;
 pub use webhook::as_mutating;
 
 /// A plugin of admission: upstream's `admission.MutationInterface` and `ValidationInterface`.

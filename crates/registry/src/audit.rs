@@ -1,6 +1,7 @@
 //! What whoever looks at a request has to add to its audit event: upstream's `audit.AddAuditAnnotation`, which finds the event in
 //! the context of the request. The context of a request is here the task that answers it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -13,7 +14,10 @@ tokio::task_local! {
 
 /// The annotations of one audit event. Copies are the same.
 #[derive(Debug, Clone, Default)]
-pub struct Annotations(Arc<Mutex<BTreeMap<&'static str, String>>>);
+pub struct Annotations(Arc<Mutex<BTreeMap<Key, String>>>);
+
+/// The key of an annotation, which is mostly a constant.
+pub type Key = Cow<'static, str>;
 
 impl Annotations {
     /// Answers a request whose event these annotations are for.
@@ -23,7 +27,7 @@ impl Annotations {
 
     /// The annotations so far.
     #[must_use]
-    pub fn get(&self) -> BTreeMap<&'static str, String> {
+    pub fn get(&self) -> BTreeMap<Key, String> {
         self.0.lock().clone()
     }
 }
@@ -35,10 +39,10 @@ pub fn is_audited() -> bool {
 }
 
 /// Annotates the event of the request at hand, if there is one. What has been said once under a key stays, as upstream has it.
-pub fn annotate(key: &'static str, value: impl FnOnce() -> String) {
+pub fn annotate(key: impl Into<Key>, value: impl FnOnce() -> String) {
     // Outside of a request that is audited there is nothing to be annotated.
     let _ = ANNOTATIONS.try_with(|annotations| {
-        annotations.0.lock().entry(key).or_insert_with(value);
+        annotations.0.lock().entry(key.into()).or_insert_with(value);
     });
 }
 
@@ -58,7 +62,7 @@ mod tests {
                 annotate("a", || "2".to_owned());
             })
             .await;
-        assert_eq!(annotations.get(), BTreeMap::from([("a", "1".to_owned())]));
+        assert_eq!(annotations.get(), BTreeMap::from([("a".into(), "1".to_owned())]));
         assert!(!is_audited());
     }
 }

@@ -168,6 +168,7 @@ struct Inner {
     webhook_client: Arc<dyn WebhookClient>,
     webhooks: admission::webhook::Configured,
     components: component_health::Components,
+    policies: admission::policy::Configured,
     /// Held by a write that quotas have to do with.
     charging: tokio::sync::Mutex<()>,
     /// Held by a write that gives names to a definition, so that no two are given the same.
@@ -190,6 +191,7 @@ impl Registry {
             crds: Default::default(),
             webhooks: admission::webhook::Configured::default(),
             components: component_health::Components::default(),
+            policies: admission::policy::Configured::default(),
             charging: tokio::sync::Mutex::default(),
             naming: tokio::sync::Mutex::default(),
         }));

@@ -55,7 +55,7 @@ pub(super) struct Record {
     pub(super) impersonated: Option<Arc<User>>,
     pub(super) request_object: Option<Object>,
     pub(super) response_object: Option<Object>,
-    pub(super) annotations: BTreeMap<&'static str, String>,
+    pub(super) annotations: BTreeMap<registry::audit::Key, String>,
 }
 
 /// What a request is about.
@@ -226,7 +226,7 @@ struct Event<'a> {
     request_received_timestamp: String,
     stage_timestamp: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: &'a BTreeMap<&'static str, String>,
+    annotations: &'a BTreeMap<registry::audit::Key, String>,
 }
 
 #[derive(Default, Serialize)]

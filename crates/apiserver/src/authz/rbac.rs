@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
+use machinery::Verb;
 use machinery::status::ApiError;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use registry::user::MASTERS;
@@ -199,9 +200,17 @@ impl EscalationCheck for Rbac {
     fn may(&self, user: &User, access: &Access<'_>) -> Result<(), String> {
         let Access { verb, group, version, resource, subresource, namespace, name } = *access;
         let target = Target::Resource { group, version, resource, subresource, namespace, name };
-        match self.authorize(&Attributes { user, verb, target }) {
-            Decision::Allow(_) => Ok(()),
-            Decision::Deny(reason) => Err(reason),
-        }
+        allowed(self.authorize(&Attributes { user, verb, target }))
+    }
+
+    fn may_reach(&self, user: &User, verb: Verb<'_>, path: &str) -> Result<(), String> {
+        allowed(self.authorize(&Attributes { user, verb, target: Target::Path(path) }))
+    }
+}
+
+fn allowed(decision: Decision) -> Result<(), String> {
+    match decision {
+        Decision::Allow(_) => Ok(()),
+        Decision::Deny(reason) => Err(reason),
     }
 }

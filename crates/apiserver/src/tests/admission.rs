@@ -47,6 +47,10 @@ impl EscalationCheck for Recorder {
     fn may(&self, user: &User, access: &Access<'_>) -> Result<(), String> {
         self.roles.get().expect("the check of the roles").may(user, access)
     }
+
+    fn may_reach(&self, user: &User, verb: Verb<'_>, path: &str) -> Result<(), String> {
+        self.roles.get().expect("the check of the roles").may_reach(user, verb, path)
+    }
 }
 
 /// What webhooks are not asked about, with upstream's reason.
@@ -160,6 +164,14 @@ fn example(kind: &str) -> Value {
         }
         "PriorityClass" => json!({ "value": 1 }),
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => json!({ "webhooks": hook }),
+        "ValidatingAdmissionPolicy" => {
+            let rules = json!([{ "operations": ["CREATE"], "apiGroups": ["none.example.com"], "apiVersions": ["v1"], "resources": ["nones"] }]);
+            let validations = json!([{ "expression": "true" }]);
+            json!({ "spec": { "matchConstraints": { "resourceRules": rules }, "validations": validations } })
+        }
+        "ValidatingAdmissionPolicyBinding" => {
+            json!({ "spec": { "policyName": "none.example.com", "validationActions": ["Deny"] } })
+        }
         "PersistentVolume" => json!({
             "spec": { "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "hostPath": { "path": "/x" } },
         }),

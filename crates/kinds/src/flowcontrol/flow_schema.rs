@@ -277,7 +277,7 @@ fn validate_conditions(errors: &mut ErrorList, object: &Object) {
 }
 
 /// Conditions of a status, each type of which there may be once.
-pub(super) fn condition_types<'a>(errors: &mut ErrorList, path: &Path, types: impl Iterator<Item = &'a str>) {
+pub(crate) fn condition_types<'a>(errors: &mut ErrorList, path: &Path, types: impl Iterator<Item = &'a str>) {
     let mut seen = BTreeSet::new();
     for (index, kind) in types.enumerate() {
         let path = path.index(index).child("type");

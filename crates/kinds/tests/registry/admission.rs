@@ -411,7 +411,8 @@ async fn conditions_say_what_a_webhook_is_about() {
     assert_eq!(outcome(json!([broken, other]), "Fail").await, Ok(()), "one that does not hold decides");
     assert_eq!(
         outcome(json!([this, broken]), "Fail").await,
-        Err("configmaps \"x\" is forbidden: expression of match condition \"broken\" resulted in error: no such key: spec".to_owned())
+        Err("configmaps \"x\" is forbidden: expression 'object.spec.x == 1' resulted in error: no such key: spec"
+            .to_owned())
     );
     assert_eq!(outcome(json!([this, broken]), "Ignore").await, Ok(()));
 }

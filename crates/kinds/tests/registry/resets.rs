@@ -35,6 +35,7 @@ const RESETS: [(&str, MetadataReset); 24] = [
     ("policy/v1/poddisruptionbudgets", MetadataReset::Nothing),
     ("apiextensions.k8s.io/v1/customresourcedefinitions", MetadataReset::Nothing),
     ("certificates.k8s.io/v1/certificatesigningrequests", MetadataReset::Nothing),
+    ("admissionregistration.k8s.io/v1/validatingadmissionpolicies", MetadataReset::Everything),
     ("networking.k8s.io/v1/ingresses", MetadataReset::Nothing),
     ("networking.k8s.io/v1/servicecidrs", MetadataReset::Everything),
     ("storage.k8s.io/v1/volumeattachments", MetadataReset::Everything),

@@ -12,6 +12,7 @@ use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operat
 use cel::common::types::{CelInt, CelString, Type};
 use cel::common::value::{StaticVal, Val};
 
+use super::comprehensions::MAP_INSERT;
 use super::signatures;
 
 /// The name of the budget among the variables, which no expression can write.
@@ -23,6 +24,9 @@ pub(super) const EQUAL: &str = "@equal";
 pub(super) const DIFFERENT: &str = "@different";
 pub(super) const WITHIN: &str = "@within";
 pub(super) const MATCHES: &str = "@matches";
+
+/// What it costs to ask what somebody may do (`staging/src/k8s.io/apiserver/pkg/cel/library/cost.go`, `AuthzCost`).
+const AUTHORIZATION_COST: i64 = 350_000;
 
 /// What is left to spend.
 #[derive(Debug, Clone)]
@@ -128,6 +132,10 @@ pub(super) fn instrument(expression: &mut IdedExpr) {
                 if !gathers {
                     wrap(expression, CHARGE, None);
                 }
+            } else if call.func_name == MAP_INSERT {
+                wrap(expression, CHARGE, None);
+            } else if call.func_name == "check" && call.target.is_some() && call.args.len() == 1 {
+                wrap(expression, EACH, Some(AUTHORIZATION_COST));
             } else if READS.contains(&call.func_name.as_str())
                 && let Some(target) = &mut call.target
                 && !matches!(&target.expr, Expr::Ident(space) if signatures::of(&format!("{space}.{}", call.func_name)).is_some())

@@ -16,13 +16,9 @@ use crate::schema::{Schema, pattern};
 pub(super) fn check<'a>(
     expression: &IdedExpr,
     source: &SourceInfo,
-    variables: &[(&str, Type<'a>)],
+    variables: Vec<(String, Type<'a>)>,
 ) -> Result<Type<'a>, String> {
-    let mut checker = Checker {
-        scopes: variables.iter().map(|(name, kind)| ((*name).to_owned(), kind.clone())).collect(),
-        errors: Vec::new(),
-        source,
-    };
+    let mut checker = Checker { scopes: variables, errors: Vec::new(), source };
     let kind = checker.kind(expression);
     if checker.errors.is_empty() { Ok(kind) } else { Err(checker.errors.join("\n")) }
 }
@@ -65,9 +61,14 @@ impl<'a> Checker<'a, '_> {
             Expr::Select(select) => {
                 if !select.test
                     && let Some(name) = qualified(&expression.expr)
-                    && is_type_name(&name)
                 {
-                    return Type::Kind;
+                    // A variable may have a dot in its name: `authorizer.requestResource`.
+                    if let Some(kind) = self.variable(&name) {
+                        return kind;
+                    }
+                    if is_type_name(&name) {
+                        return Type::Kind;
+                    }
                 }
                 let operand = self.kind(&select.operand);
                 let found = self.field(expression.id, &operand, &select.field);
@@ -127,6 +128,14 @@ impl<'a> Checker<'a, '_> {
             },
             Type::Object(schema, resource) => match property(schema, *resource, name) {
                 Some(found) => found,
+                None => self.wrong(id, &format!("undefined field '{name}'")),
+            },
+            Type::Api(api_type, whole) => match types::of_member(api_type, *whole, &unescape(name)) {
+                Some(found) => found,
+                None => self.wrong(id, &format!("undefined field '{name}'")),
+            },
+            Type::Fields(fields) => match fields.get(name) {
+                Some(found) => found.clone(),
                 None => self.wrong(id, &format!("undefined field '{name}'")),
             },
             other => {
@@ -300,8 +309,10 @@ fn join<'a>(left: &Type<'a>, right: &Type<'a>) -> Option<Type<'a>> {
         (Type::Library(left), Type::Library(right)) if left != right => return None,
         // Objects are told apart by nothing but their schemas, which say the same in many places. A literal map has
         // fields as well.
-        (Type::Object(..), Type::Object(..)) => left.clone(),
-        (Type::Object(..), Type::Map(..)) | (Type::Map(..), Type::Object(..)) => Type::Dyn,
+        (left, right) if left.has_fields() && right.has_fields() => {
+            if std::mem::discriminant(left) == std::mem::discriminant(right) { left.clone() } else { Type::Dyn }
+        }
+        (object, Type::Map(..)) | (Type::Map(..), object) if object.has_fields() => Type::Dyn,
         // What may be null is not told apart.
         (Type::Null, other) | (other, Type::Null) => match other {
             Type::Null => Type::Null,

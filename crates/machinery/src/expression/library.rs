@@ -2,10 +2,12 @@
 //!
 //! Each is in the table of [`super::signatures`] as well.
 
+mod authorizer;
 mod core;
 mod formats;
 mod lists;
 mod net;
+mod pairs;
 mod quantity;
 mod regex;
 mod semver;
@@ -14,6 +16,8 @@ use cel::common::types::{CelBool, CelString};
 use cel::common::value::{CowVal, FromVal, Val};
 use cel::{DeclarationError, Env, ExecutionError, extensions};
 
+pub use authorizer::{Authorizer, Check, Decision};
+pub(super) use authorizer::{AuthorizerValue, DecisionValue, GroupCheck, PathCheck, ResourceCheck};
 pub(super) use formats::Format;
 pub(super) use net::{Cidr, Ip, Url};
 pub(super) use quantity::Quantity;
@@ -26,10 +30,12 @@ type Answer<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
 pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
     env.add_extension(extensions::strings)?;
     env.add_extension(extensions::lists)?;
+    authorizer::register(env)?;
     core::register(env)?;
     formats::register(env)?;
     lists::register(env)?;
     net::register(env)?;
+    pairs::register(env)?;
     quantity::register(env)?;
     regex::register(env)?;
     semver::register(env)
@@ -57,7 +63,7 @@ fn written<'b, 'v>(value: impl Into<String>) -> Answer<'b, 'v> {
     Ok(CowVal::owned(CelString::from(value.into())))
 }
 
-fn wrong(why: impl Into<String>) -> ExecutionError {
+pub(super) fn wrong(why: impl Into<String>) -> ExecutionError {
     ExecutionError::FunctionError { function: String::new(), message: why.into() }
 }
 

@@ -176,6 +176,18 @@ const TABLE: &str = "
     .major .minor .patch(kubernetes.Semver) int
     .isGreaterThan .isLessThan(kubernetes.Semver, kubernetes.Semver) bool
     .compareTo(kubernetes.Semver, kubernetes.Semver) int
+    cel.@mapInsert(map(A, B), A, B) map(A, B)
+    cel.@mapInsert(map(A, B), map(A, B)) map(A, B)
+    .path(kubernetes.authorization.Authorizer, string) kubernetes.authorization.PathCheck
+    .group(kubernetes.authorization.Authorizer, string) kubernetes.authorization.GroupCheck
+    .serviceAccount(kubernetes.authorization.Authorizer, string, string) kubernetes.authorization.Authorizer
+    .resource(kubernetes.authorization.GroupCheck, string) kubernetes.authorization.ResourceCheck
+    .subresource .namespace .name(kubernetes.authorization.ResourceCheck, string) kubernetes.authorization.ResourceCheck
+    .fieldSelector .labelSelector(kubernetes.authorization.ResourceCheck, string) kubernetes.authorization.ResourceCheck
+    .check(kubernetes.authorization.PathCheck, string) kubernetes.authorization.Decision
+    .check(kubernetes.authorization.ResourceCheck, string) kubernetes.authorization.Decision
+    .allowed .errored(kubernetes.authorization.Decision) bool
+    .reason .error(kubernetes.authorization.Decision) string
 ";
 
 /// Reads `(string, list(A)) bool`.

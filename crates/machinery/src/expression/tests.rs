@@ -131,6 +131,17 @@ fn what_is_true() {
         "semver('1.2.3').isLessThan(semver('1.10.0')) && semver('v1.2', true).minor() == 2 && !isSemver('1.2')",
         "semver('1.0.0-alpha.1').isLessThan(semver('1.0.0-alpha.beta')) && semver('1.0.0') != semver('1.0.1')",
         "semver('1.0.0+a') == semver('1.0.0+b') && semver('1.0.0-rc.1+a').isLessThan(semver('1.0.0')) && !isSemver('01.0.0')",
+        // Comprehensions with two variables.
+        "['a', 'b'].all(i, v, i < 2 && v != '') && {'a': 1, 'b': 2}.all(k, v, k in ['a', 'b'] && v > 0)",
+        "[5, 6].exists(i, v, i == 1 && v == 6) && ![5].exists(i, v, i == v) && [1, 0].exists(i, v, 1 / v == 1)",
+        "[5, 6].existsOne(i, v, v > 5) && {'a': 1}.exists_one(k, v, k == 'a' && v == 1)",
+        "['a', 'b'].transformList(i, v, v + string(i)) == ['a0', 'b1'] && [1, 2].transformList(i, v, i > 0, v) == [2]",
+        "{'a': 1, 'b': 2}.transformMap(k, v, v * 2) == {'a': 2, 'b': 4} && [7].transformMap(i, v, v) == {0: 7}",
+        "{'a': 1, 'b': 2}.transformMap(k, v, k != 'a', v) == {'b': 2}",
+        "{'a': 'x'}.transformMapEntry(k, v, {v: k}) == {'x': 'a'}",
+        "[[1, 2], [3]].all(i, list, list.all(j, v, v == i * 2 + j + 1 && list[j] == v))",
+        "[1, 2].all(i, v, [v].all(v, v == i + 1)) && [1].all(i, v, [2].map(i, i) == [2] && i == 0)",
+        "self.spec.parts.all(i, part, part.key == ['k', 'l'][i]) && any.spec.labels.exists(k, v, v == 'web')",
         // Errors that do not matter.
         "true || any.nothing == 1",
         "any.nothing == 1 || true",
@@ -172,6 +183,8 @@ fn what_fails_when_it_is_evaluated() {
         ("self.spec.port > 'x'", "no such overload"),
         ("quantity('x').sign() == 0", "quantities must match the regular expression"),
         ("9223372036854775807 + self.spec.replicas > 0", "return error for overflow"),
+        ("['a', 'a'].transformMapEntry(i, v, {v: i}).size() == 1", "insert failed: key a already exists"),
+        ("[0].all(i, v, 1 / v == 1)", "division by zero"),
     ] {
         let found = evaluate(text).unwrap_err();
         assert!(found.starts_with(why), "{text}: {found}");
@@ -198,13 +211,23 @@ fn what_does_not_compile() {
         ("self.spec.", "Syntax error: "),
         ("@budget == 1", "Syntax error: "),
         ("self.spec.labels.foo.bar == 1", "type 'string' does not support field selection"),
+        ("[1].all(i, i, true)", "Syntax error: duplicate variable name: i"),
+        ("[1].all(i, 1, true)", "Syntax error: argument must be a simple name"),
+        ("self.spec.parts.all(i, part, part.nothing == i)", "undefined field 'nothing'"),
+        ("[1].all(i, v, v)", "found no matching overload for '_&&_' applied to '(bool, int)'"),
         ("'a' in self.spec.replicas", "found no matching overload for '@in' applied to '(string, int)'"),
     ] {
         let found = evaluate(text).unwrap_err();
         assert!(found.starts_with("compilation failed: ERROR: <input>:1:") && found.contains(why), "{text}: {found}");
     }
-    assert_eq!(Program::compile("1 + 1", &[], Wanted::Bool).unwrap_err(), CompileError::Type);
-    assert_eq!(Program::compile("true", &[], Wanted::String).unwrap_err(), CompileError::Type);
+    for (text, wanted, why) in [
+        ("1 + 1", Wanted::Bool, "must evaluate to bool but got int"),
+        ("true", Wanted::String, "must evaluate to string but got bool"),
+        ("1", Wanted::StringOrNull, "must evaluate to one of [string null_type] but got int"),
+    ] {
+        assert_eq!(Program::compile(text, &[], wanted).unwrap_err().to_string(), why);
+    }
+    assert!(Program::compile("null", &[], Wanted::StringOrNull).is_ok());
     assert!(Program::compile("dyn(1)", &[], Wanted::Bool).is_ok());
 }
 
@@ -219,6 +242,8 @@ fn no_expression_runs_for_ever() {
         "any.items.all(a, any.text.matches('^x*y?x*$'))",
         "any.items.all(a, any.items.all(b, any.items == any.items))",
         "any.items.map(a, any.text).join().size() == 0",
+        "any.items.all(i, a, any.items.all(j, b, any.items.all(k, c, a + b + c >= 0)))",
+        "any.items.transformMap(i, a, any.items.transformMap(j, b, b)).size() == 0",
         "[1,2,3,4,5,6,7,8,9,10].all(a, [1,2,3,4,5,6,7,8,9,10].all(b, any.items.all(c, any.items.all(d, true))))",
     ] {
         let program = Program::compile(text, &[("any", Kind::Any)], Wanted::Bool).unwrap();
@@ -256,5 +281,90 @@ fn depth_is_bounded() {
             });
             run.unwrap().join().unwrap();
         }
+    }
+}
+
+/// Says yes to whoever is called `editor`, and to paths.
+struct OnlyEditor;
+
+impl Authorizer for OnlyEditor {
+    fn decide(&self, account: Option<(&str, &str)>, verb: &str, check: &Check) -> Decision {
+        let allowed = match check {
+            Check::Path(path) => path == "/healthz" && verb == "get",
+            Check::Resource { group, resource, subresource, namespace, name } => {
+                account == Some(("default", "editor"))
+                    && verb == "create"
+                    && [group, resource, subresource, namespace, name] == ["apps", "deployments", "scale", "a", "web"]
+            }
+        };
+        Decision { allowed, reason: if allowed { "they may".to_owned() } else { String::new() } }
+    }
+}
+
+#[test]
+fn what_somebody_may_do() {
+    let variables = [("authorizer", Kind::Authorizer), ("authorizer.requestResource", Kind::ResourceCheck)];
+    let authorizer: Arc<dyn Authorizer> = Arc::new(OnlyEditor);
+    let asked = Check::Resource {
+        group: "apps".into(),
+        resource: "deployments".into(),
+        subresource: "scale".into(),
+        namespace: "a".into(),
+        name: "web".into(),
+    };
+    let values = [
+        ("authorizer", Value::authorizer(Arc::clone(&authorizer))),
+        ("authorizer.requestResource", Value::resource_check(authorizer, asked)),
+    ];
+    let run = |text: &str| {
+        let program = Program::compile(text, &variables, Wanted::Bool).map_err(|error| error.to_string())?;
+        program.run(&values, &mut TOTAL_LIMIT.clone()).map_err(|error| error.to_string()).map(|found| found.as_bool())
+    };
+    let question =
+        ".group('apps').resource('deployments').subresource('scale').namespace('a').name('web').check('create')";
+    let editor = format!("authorizer.serviceAccount('default', 'editor'){question}");
+    for (text, allowed) in [
+        (format!("{editor}.allowed()"), true),
+        (format!("{editor}.reason() == 'they may' && !authorizer.path('/').check('get').errored()"), true),
+        (format!("authorizer{question}.allowed()"), false),
+        ("authorizer.path('/healthz').check('get').allowed()".to_owned(), true),
+        ("authorizer.requestResource.check('create').allowed()".to_owned(), false),
+        ("authorizer.requestResource.check('create').error() == ''".to_owned(), true),
+        ("authorizer.group('').resource('pods').fieldSelector('a=b').check('get').allowed()".to_owned(), false),
+    ] {
+        assert_eq!(run(&text), Ok(Some(allowed)), "{text}");
+    }
+    for (text, why) in [
+        ("authorizer.serviceAccount('default', 'A').path('/x').check('get').allowed()", "Invalid service account name"),
+        ("authorizer.path(' ').check('get').allowed()", "path must not be empty"),
+        ("authorizer.group('').check('get').allowed()", "found no matching overload for 'check'"),
+        // Each question takes its part of the budget.
+        ("[1, 2, 3].all(x, !authorizer.requestResource.check('get').allowed())", "actual cost limit exceeded"),
+    ] {
+        let found = run(text).unwrap_err();
+        assert!(found.contains(why), "{text}: {found}");
+    }
+}
+
+#[test]
+fn built_in_kinds_and_custom_ones_are_checked_by_their_types() {
+    let deployment = ApiType::of_kind("apps/v1", "Deployment").unwrap();
+    let variables = [("object", Kind::Builtin(deployment)), ("params", Kind::Custom(schema()))];
+    for text in [
+        "object.spec.replicas > 1 && object.metadata.labels.all(k, k != '') && object.kind == 'Deployment'",
+        "object.spec.template.spec.containers.all(c, c.image.startsWith('x') && c.resources.limits['cpu'] == '1')",
+        "object.metadata.namespace == 'x' && has(object.spec.strategy.rollingUpdate)",
+        "params.spec.replicas == 1 && params.metadata.annotations['a'] == 'b' && params.spec.a__dash__b__dot__c == ''",
+    ] {
+        assert_eq!(Program::compile(text, &variables, Wanted::Bool).map(|_| ()), Ok(()), "{text}");
+    }
+    for (text, why) in [
+        ("object.spec.replica > 1", "undefined field 'replica'"),
+        ("object.spec.replicas > '1'", "found no matching overload for '_>_' applied to '(int, string)'"),
+        ("object.spec.template.spec.containers.all(c, c.images == '')", "undefined field 'images'"),
+        ("params.spec.nothing == 1", "undefined field 'nothing'"),
+    ] {
+        let found = Program::compile(text, &variables, Wanted::Bool).map(|_| ()).unwrap_err().to_string();
+        assert!(found.contains(why), "{text}: {found}");
     }
 }

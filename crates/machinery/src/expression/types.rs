@@ -1,5 +1,6 @@
 //! The types that expressions are checked against.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::LazyLock;
@@ -8,6 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Duration, FixedOffset, NaiveDate};
 
+use super::names::escape;
+use crate::api_types::{ApiType, Cardinality, Type as ApiFieldType};
 use crate::schema::format::Format;
 use crate::schema::{self, Schema};
 
@@ -33,6 +36,10 @@ pub(super) enum Type<'a> {
     Optional(Arc<Self>),
     /// An object under a schema; whether it is a whole object of the API.
     Object(&'a Schema, bool),
+    /// An object of one of upstream's types; whether it is a whole object of the API.
+    Api(&'static ApiType, bool),
+    /// An object with these fields.
+    Fields(Arc<BTreeMap<String, Self>>),
     /// A type of one of the libraries.
     Library(&'static str),
     /// A type that a signature leaves open.
@@ -56,6 +63,11 @@ impl Type<'_> {
     pub(super) fn is_open(&self) -> bool {
         matches!(self, Self::Free | Self::Dyn)
     }
+
+    /// Whether its fields are known by name.
+    pub(super) fn has_fields(&self) -> bool {
+        matches!(self, Self::Object(..) | Self::Api(..) | Self::Fields(_))
+    }
 }
 
 impl fmt::Display for Type<'_> {
@@ -75,7 +87,8 @@ impl fmt::Display for Type<'_> {
             Self::List(item) => write!(f, "list({item})"),
             Self::Map(key, value) => write!(f, "map({key}, {value})"),
             Self::Optional(value) => write!(f, "optional_type({value})"),
-            Self::Object(..) => f.write_str("object"),
+            Self::Object(..) | Self::Fields(_) => f.write_str("object"),
+            Self::Api(api_type, _) => f.write_str(api_type.name),
             Self::Library(name) => f.write_str(name),
             Self::Open(name) => write!(f, "{name}"),
         }
@@ -105,6 +118,47 @@ pub(super) fn of_schema(schema: &Schema, resource: bool) -> Option<Type<'_>> {
             Some(Format::Date | Format::DateTime) => Type::Timestamp,
             _ => Type::String,
         },
+    })
+}
+
+/// What expressions of admission see of a custom resource, whose metadata is all there.
+pub(super) fn of_custom(schema: &Schema) -> Type<'_> {
+    let declared = schema.declared_fields().filter_map(|(name, property)| {
+        let kind = of_schema(property, property.is_embedded_resource())?;
+        Some([Some((name.to_owned(), kind.clone())), escape(name).map(|escaped| (escaped.into_owned(), kind))])
+    });
+    let mut fields: BTreeMap<String, Type<'_>> = declared.flatten().flatten().collect();
+    for name in ["apiVersion", "kind"] {
+        fields.insert(name.to_owned(), Type::String);
+    }
+    let metadata = ApiType::by_openapi_name("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+    fields.insert("metadata".to_owned(), metadata.map_or(Type::Dyn, |metadata| Type::Api(metadata, false)));
+    Type::Fields(Arc::new(fields))
+}
+
+/// A field of one of upstream's types; `whole` when it is of a whole object of the API. Upstream's schemas leave open what
+/// quantities and embedded objects are.
+pub(super) fn of_member(api_type: &'static ApiType, whole: bool, name: &str) -> Option<Type<'static>> {
+    if whole && matches!(name, "apiVersion" | "kind") {
+        return Some(Type::String);
+    }
+    let field = api_type.member(name)?;
+    let kind = match field.kind {
+        ApiFieldType::String => Type::String,
+        ApiFieldType::Bool => Type::Bool,
+        ApiFieldType::Int => Type::Int,
+        ApiFieldType::Double => Type::Double,
+        ApiFieldType::Bytes => Type::Bytes,
+        ApiFieldType::Time { .. } => Type::Timestamp,
+        ApiFieldType::Strings => Type::list(Type::String),
+        ApiFieldType::Quantity | ApiFieldType::IntOrString | ApiFieldType::Raw => Type::Dyn,
+        ApiFieldType::Message(id) if id.get().is_either => Type::Dyn,
+        ApiFieldType::Message(id) => Type::Api(id.get(), false),
+    };
+    Some(match field.cardinality {
+        Cardinality::Once => kind,
+        Cardinality::List => Type::list(kind),
+        Cardinality::Map => Type::map(Type::String, kind),
     })
 }
 

@@ -17,6 +17,7 @@ use cel::common::types::{
 use cel::common::value::{CowVal, StaticVal, Val};
 use serde_json::Value as Json;
 
+use super::composition::Lazy;
 use super::library;
 use super::names::{accessible, escape};
 use super::types;
@@ -180,6 +181,8 @@ pub(super) fn owned(value: &dyn Val) -> Boxed {
     }
     copy_of!(List, Map, CelBool, CelInt, CelUInt, CelDouble, CelDuration, CelTimestamp, CelType);
     copy_of!(library::Url, library::Ip, library::Cidr, library::Quantity, library::Format, library::Semver);
+    copy_of!(library::AuthorizerValue, library::PathCheck, library::GroupCheck, library::ResourceCheck);
+    copy_of!(library::DecisionValue, Lazy);
     Box::new(CelNull)
 }
 
@@ -530,7 +533,7 @@ pub(super) fn count(length: usize) -> CelInt {
 }
 
 /// A key as messages show it.
-fn show(key: &dyn Val) -> String {
+pub(super) fn show(key: &dyn Val) -> String {
     match cel::Value::try_from(key) {
         Ok(cel::Value::String(text)) => text.to_string(),
         Ok(cel::Value::Int(number)) => number.to_string(),

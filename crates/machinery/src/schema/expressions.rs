@@ -65,7 +65,7 @@ impl Rule {
             Program::compile(text, &variables, wanted).map(Arc::new).map_err(|error| {
                 Error::Invalid(match error {
                     CompileError::Invalid(why) => format!("{prefix}compilation failed: {why}"),
-                    CompileError::Type => format!("{kind} must evaluate to a {}", wanted.name()),
+                    CompileError::Type { .. } => format!("{kind} must evaluate to a {}", wanted.name()),
                 })
             })
         };
@@ -237,6 +237,7 @@ impl Run {
                 let detail = self.message(rule, &variables, total);
                 self.broken(rule, change, place, detail);
             }
+            Err(Failure::Exhausted) => self.exhausted(schema, place),
             Err(Failure::Expensive) if total < expression::CALL_LIMIT => self.exhausted(schema, place),
             Err(error @ Failure::Expensive) => {
                 let detail = format!(

@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use machinery::expression::TOTAL_LIMIT;
+use machinery::expression::admission;
 use machinery::status::ApiError;
 use serde_json::Value;
 
 use super::Attributes;
 use super::conditions::Facts;
+use super::scope::Match;
 use crate::Registry;
 use crate::object::Object;
 pub use configured::as_mutating;
@@ -65,7 +66,8 @@ pub(super) fn concerns(
     if hook.conditions.is_empty() {
         return Ok(true);
     }
-    match hook.conditions.hold(&Facts::new(attributes, object)?.variables(), &mut TOTAL_LIMIT.clone()) {
+    let facts = Facts::new(attributes, object, &Match::AsAsked)?;
+    match hook.conditions.hold(facts.values(&admission::namespace(None), None)) {
         Ok(hold) => Ok(hold),
         Err(_) if hook.ignore_failure => Ok(false),
         Err(why) => {

@@ -57,6 +57,12 @@ pub trait EscalationCheck: Send + Sync + 'static {
     /// # Errors
     /// Why not; may be empty.
     fn may(&self, user: &User, access: &Access<'_>) -> Result<(), String>;
+
+    /// The same of a path that is no object.
+    ///
+    /// # Errors
+    /// Why not; may be empty.
+    fn may_reach(&self, user: &User, verb: Verb<'_>, path: &str) -> Result<(), String>;
 }
 
 /// Asks the [`EscalationCheck`].

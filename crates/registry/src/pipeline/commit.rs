@@ -8,6 +8,7 @@ use store::{CommitError, Encoded, Entry, Op, Transaction};
 use super::charge::Charged;
 use super::{Change, Outcome, Stored, Write, managed_fields};
 use crate::Registry;
+use crate::admission::policy;
 use crate::custom;
 use crate::object::Object;
 use crate::ops::ResourceOps;
@@ -58,9 +59,15 @@ pub(super) async fn run(write: &Write<'_>, charged: Charged<'_>, old: Option<&St
         }
         Err(error) => return Err(commit_error(error)),
     };
-    // What follows from a write before anybody hears of it: definitions make resources.
+    // What follows from a write before anybody hears of it: definitions make resources, policies are asked.
     if &*resource.info().storage == custom::CRDS {
         registry.reload_crds();
+    }
+    if policy::configured::is_stored_in(&resource.info().storage)
+        && let Err(error) = policy::configured::refresh(registry).await
+    {
+        // It is written; whoever is to be judged by it is told why that cannot be.
+        tracing::warn!(%error, "the admission policies cannot be read");
     }
     let bytes = committed.entries.first().map(|entry| entry.value.clone());
     let bytes = bytes.ok_or_else(|| ApiError::internal("the store kept nothing"))?;

@@ -10,7 +10,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::api::core::v1::Service as ApiService;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use machinery::selector::{LabelSelector, LabelSelectorError};
+use machinery::selector::LabelSelectorError;
 use machinery::status::ApiError;
 use parking_lot::Mutex;
 use rand::seq::IndexedRandom;
@@ -20,7 +20,7 @@ use store::Key;
 use crate::Registry;
 use crate::admission::conditions::Conditions;
 use crate::admission::decode_stored;
-use crate::admission::scope::Scope;
+use crate::admission::scope::{Rule, Scope, selector};
 use crate::pipeline::managed_fields;
 
 const MUTATING: &str = "admissionregistration.k8s.io/mutatingwebhookconfigurations";
@@ -119,8 +119,6 @@ fn read<T: DeserializeOwned>(
 
 impl Hook {
     fn new(hook: MutatingWebhook) -> Result<Self, LabelSelectorError> {
-        // One that is left out selects everything.
-        let selector = |selector: Option<_>| LabelSelector::from_object(Some(&selector.unwrap_or_default()));
         let seconds = u64::try_from(hook.timeout_seconds.unwrap_or(10)).unwrap_or(10);
         let WebhookClientConfig { ca_bundle, service, url } = hook.client_config;
         let service = service.map(|ServiceReference { name, namespace, path, port }| ServiceTarget {
@@ -133,12 +131,14 @@ impl Hook {
         Ok(Self {
             name: hook.name,
             scope: Scope {
-                rules: hook.rules.unwrap_or_default(),
+                rules: hook.rules.into_iter().flatten().map(Rule::from).collect(),
+                excluded: Vec::new(),
+                unruled: false,
                 equivalent: hook.match_policy.as_deref() != Some("Exact"),
                 namespaces: selector(hook.namespace_selector)?,
                 objects: selector(hook.object_selector)?,
             },
-            conditions: Conditions::new(hook.match_conditions.iter().flatten()),
+            conditions: Conditions::new(hook.match_conditions.iter().flatten(), false),
             ignore_failure: hook.failure_policy.as_deref() == Some("Ignore"),
             reinvoke: hook.reinvocation_policy.as_deref() == Some("IfNeeded"),
             side_effects: hook.side_effects,

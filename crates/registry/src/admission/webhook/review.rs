@@ -6,9 +6,11 @@ use bytes::Bytes;
 use machinery::status::{ApiError, Reason};
 use serde_json::{Value, json};
 
+use crate::admission::conditions::is_whole;
 use crate::admission::{Attributes, Operation};
 use crate::kind::Subresource;
 use crate::object::Object;
+use crate::table::ResourceInfo;
 
 /// A request as it is sent.
 pub(super) struct Request {
@@ -61,6 +63,14 @@ pub(crate) fn describe(attributes: &Attributes<'_>, object: Option<&dyn Object>)
         request["options"]["dryRun"] = json!(["All"]);
     }
     request
+}
+
+/// Makes a description that of a request for the same objects in another group or version.
+pub(crate) fn describe_as(request: &mut Value, attributes: &Attributes<'_>, info: &ResourceInfo) {
+    request["resource"] = json!({ "group": info.group, "version": info.version, "resource": info.plural });
+    if is_whole(attributes) {
+        request["kind"] = json!({ "group": info.group, "version": info.version, "kind": info.kind });
+    }
 }
 
 impl Request {

@@ -1,0 +1,202 @@
+//! The policies of admissionregistration.k8s.io/v1 and their bindings. They are asked by `registry/src/admission/policy/`; the
+//! rules here are those of upstream's `pkg/apis/admissionregistration/validation/validation.go`.
+
+mod validating;
+mod validating_binding;
+
+#[cfg(test)]
+mod tests;
+
+use k8s_openapi::api::admissionregistration::v1::{
+    MatchResources, NamedRuleWithOperations, ParamKind, ParamRef, RuleWithOperations, Variable,
+};
+use machinery::expression::Compiler;
+use machinery::field::{ErrorList, Path};
+use machinery::validate;
+use registry::ops::Typed;
+use registry::table::Resource;
+
+use super::check::{Report, label_selector};
+use super::common::{list, text};
+use super::webhooks::check_rule;
+
+const GROUP: &str = "admissionregistration.k8s.io";
+
+/// What tables show where there is nothing.
+const UNSET: &str = "<unset>";
+
+/// The rows of the policies and bindings.
+pub(super) fn all() -> [Resource; 2] {
+    [
+        Typed::<validating::ValidatingAdmissionPolicy>::shared(),
+        Typed::<validating_binding::ValidatingAdmissionPolicyBinding>::shared(),
+    ]
+}
+
+fn default_match_resources(resources: &mut MatchResources) {
+    resources.match_policy.get_or_insert_with(|| "Equivalent".to_owned());
+    resources.namespace_selector.get_or_insert_default();
+    resources.object_selector.get_or_insert_default();
+    let rules = [&mut resources.resource_rules, &mut resources.exclude_resource_rules];
+    for rule in rules.into_iter().flatten().flatten() {
+        rule.scope.get_or_insert_with(|| "*".to_owned());
+    }
+}
+
+fn check_match_resources(errors: &mut ErrorList, path: &Path, resources: &MatchResources) {
+    let place = path.child("matchPolicy");
+    match resources.match_policy.as_deref() {
+        None => errors.required(&place, ""),
+        Some("Equivalent" | "Exact") => {}
+        Some(other) => errors.not_supported(&place, other, &["Equivalent", "Exact"]),
+    }
+    for (field, selector) in
+        [("namespaceSelector", &resources.namespace_selector), ("objectSelector", &resources.object_selector)]
+    {
+        let place = path.child(field);
+        match selector {
+            None => errors.required(&place, ""),
+            Some(selector) => label_selector(errors, &place, Some(selector)),
+        }
+    }
+    for (field, rules) in
+        [("resourceRules", &resources.resource_rules), ("excludeResourceRules", &resources.exclude_resource_rules)]
+    {
+        for (index, rule) in list(rules).iter().enumerate() {
+            check_named_rule(errors, &path.child(field).index(index), rule);
+        }
+    }
+}
+
+fn check_named_rule(errors: &mut ErrorList, path: &Path, rule: &NamedRuleWithOperations) {
+    let names = list(&rule.resource_names);
+    for (index, name) in names.iter().enumerate() {
+        let path = path.child("resourceNames").index(index);
+        errors.messages(&path, name, validate::path_segment(name));
+        if names[..index].contains(name) {
+            errors.duplicate(&path, name);
+        }
+    }
+    let NamedRuleWithOperations { api_groups, api_versions, operations, resources, scope, .. } = rule.clone();
+    check_rule(errors, path, &RuleWithOperations { api_groups, api_versions, operations, resources, scope });
+}
+
+fn check_param_kind(errors: &mut ErrorList, path: &Path, kind: &ParamKind) {
+    let place = path.child("apiVersion");
+    let api_version = text(&kind.api_version);
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    if api_version.is_empty() {
+        errors.required(&place, "");
+    } else if version.contains('/') {
+        errors.invalid(&place, api_version, format!("unexpected GroupVersion string: {api_version}"));
+    } else {
+        let messages = if group.is_empty() { Vec::new() } else { validate::dns_subdomain(group) };
+        if !messages.is_empty() {
+            errors.invalid(&place, group, messages.join(","));
+        }
+        let messages = validate::dns1035_label(version);
+        if version.is_empty() {
+            errors.invalid(&place, api_version, "version must be specified");
+        } else if !messages.is_empty() {
+            errors.invalid(&place, version, messages.join(","));
+        }
+    }
+    let place = path.child("kind");
+    let name = text(&kind.kind);
+    let messages = validate::dns1035_label(&name.to_lowercase());
+    if name.is_empty() {
+        errors.required(&place, "");
+    } else if !messages.is_empty() {
+        let rule = messages.join(",");
+        errors.invalid(&place, name, format!("may have mixed case, but should otherwise match: {rule}"));
+    }
+}
+
+fn check_param_ref(errors: &mut ErrorList, path: &Path, reference: &ParamRef) {
+    const EXCLUSIVE: &str = "name and selector are mutually exclusive";
+    let name = text(&reference.name);
+    if !name.is_empty() {
+        let place = path.child("name");
+        errors.messages(&place, name, validate::path_segment(name));
+        if reference.selector.is_some() {
+            errors.forbidden(&place, EXCLUSIVE);
+        }
+    }
+    if reference.selector.is_some() {
+        let place = path.child("selector");
+        label_selector(errors, &place, reference.selector.as_ref());
+        if !name.is_empty() {
+            errors.forbidden(&place, EXCLUSIVE);
+        }
+    } else if name.is_empty() {
+        errors.required(path, "one of name or selector must be specified");
+    }
+    let place = path.child("parameterNotFoundAction");
+    match text(&reference.parameter_not_found_action) {
+        "" => errors.required(&place, ""),
+        "Allow" | "Deny" => {}
+        other => errors.not_supported(&place, other, &["Deny", "Allow"]),
+    }
+}
+
+/// Says what is wrong with variables, and declares them for the expressions that are compiled later.
+fn check_variables(errors: &mut ErrorList, path: &Path, variables: &[Variable], compiler: &mut Compiler<'_>) {
+    for (index, Variable { name, expression }) in variables.iter().enumerate() {
+        let path = path.index(index);
+        if name.trim().is_empty() {
+            errors.required(&path.child("name"), "name is not specified");
+        } else if !is_identifier(name) {
+            errors.invalid(&path.child("name"), name, "name is not a valid CEL identifier");
+        }
+        let place = path.child("expression");
+        if expression.trim().is_empty() {
+            errors.required(&place, "expression is not specified");
+        } else if let Err(why) = compiler.declare(name, expression) {
+            errors.invalid(&place, expression, why.to_string());
+        }
+    }
+}
+
+/// Whether an expression can use a name as it is.
+fn is_identifier(name: &str) -> bool {
+    const RESERVED: [&str; 21] = [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ];
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.bytes().all(fits) && !name.starts_with(|first: char| first.is_ascii_digit()) && !RESERVED.contains(&name)
+}
+
+fn shown_param_kind(kind: Option<&ParamKind>) -> String {
+    kind.map_or_else(|| UNSET.to_owned(), |kind| format!("{}/{}", text(&kind.api_version), text(&kind.kind)))
+}
+
+fn shown_param_ref(reference: Option<&ParamRef>) -> String {
+    let Some(reference) = reference else { return UNSET.to_owned() };
+    match (text(&reference.name), text(&reference.namespace), &reference.selector) {
+        ("", _, Some(selector)) => super::common::format_selector(selector),
+        ("", ..) => UNSET.to_owned(),
+        // Upstream: whether the parameters have a namespace cannot be told from here.
+        (name, "", _) => format!("*/{name}"),
+        (name, namespace, _) => format!("{namespace}/{name}"),
+    }
+}
