@@ -30,6 +30,7 @@
 //! | `vacprotection` | `storage::class_protection` | VolumeAttributesClasses, PersistentVolumeClaims, PersistentVolumes | the finalizers of classes in use |
 //! | `ephemeral_volume` | `storage::ephemeral` | Pods, PersistentVolumeClaims | the claims of ephemeral volumes |
 //! | `resourcequota_primary` | `resource_quota` | ResourceQuotas | their status |
+//! | `validatingadmissionpolicy-status` | `policy_status` | ValidatingAdmissionPolicies | their status |
 //! | `event_ttl` | `event_ttl` | nothing: it looks from time to time | Events that are an hour old |
 //!
 //! All have one shape, [`controller::Controller`], and are rows of one table; [`controller::run`] runs each. Names are those
@@ -70,6 +71,7 @@ pub mod owner;
 mod pod_control;
 mod pod_gc;
 pub mod pods;
+mod policy_status;
 mod replicaset;
 mod resource_quota;
 mod root_ca;
@@ -211,6 +213,7 @@ const ROWS: &[Row] = &[
     Row::of::<storage::class_protection::ClassProtection>(),
     Row::of::<storage::ephemeral::EphemeralVolumes>(),
     Row::of::<resource_quota::ResourceQuotas>(),
+    Row::of::<policy_status::PolicyStatus>(),
     Row::of::<event_ttl::EventTtl>(),
 ];
 

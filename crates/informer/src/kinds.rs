@@ -1,5 +1,6 @@
 //! The built-in kinds that components watch, with the code for them.
 
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -63,4 +64,5 @@ watched! {
     StatefulSet,
     StorageClass,
     VolumeAttributesClass,
+    ValidatingAdmissionPolicy,
 }

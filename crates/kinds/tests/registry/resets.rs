@@ -15,7 +15,7 @@ use super::Fixture;
 
 /// Upstream: `PrepareForUpdate` of each status strategy, in `pkg/registry/GROUP/KIND/strategy.go`. That of
 /// CustomResourceDefinitions means to reset everything and resets nothing (it compares the new metadata with itself).
-const RESETS: [(&str, MetadataReset); 24] = [
+const RESETS: [(&str, MetadataReset); 25] = [
     ("v1/namespaces", MetadataReset::Nothing),
     ("v1/nodes", MetadataReset::Nothing),
     ("v1/pods", MetadataReset::OwnerReferences),
