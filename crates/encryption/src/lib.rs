@@ -178,6 +178,13 @@ impl Keys {
 }
 
 impl store::Transformer for Encryption {
+    fn ready(&self, resource: &str) -> Result<(), String> {
+        match self.keys.load().configuration.first_provider(resource) {
+            None | Some(Provider::Identity) => Ok(()),
+            Some(Provider::AesGcm(_)) => self.save_key().map_err(|error| error.to_string()),
+        }
+    }
+
     fn transform_to_storage<'a>(&self, resource: &str, path: &[u8], value: &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
         match self.keys.load().configuration.first_provider(resource) {
             None | Some(Provider::Identity) => Ok(Cow::Borrowed(value)),

@@ -136,6 +136,9 @@ pub enum CommitError {
         "the store cannot write ({0}): nothing is accepted until it can, which it tries by itself; see to its disk"
     )]
     ReadOnly(Arc<str>),
+    /// A value of the transaction cannot be transformed for the disk now. Nothing was changed.
+    #[error("the store cannot encrypt the object ({0}): nothing of it is written until it can")]
+    NotReady(Arc<str>),
     /// The write of this transaction failed. What the disk holds of it is found out by opening the database again; if that
     /// finds it whole, it happens after all, and readers and watchers see it then.
     #[error("the write failed ({0}), and it is not known yet whether it was done: look before trying again")]

@@ -15,10 +15,18 @@ use crate::{Entry, Key, Revision};
 /// Changes values on their way to the disk and back. `resource` is `GROUP/RESOURCE`; `path` is the object's whole key on disk,
 /// to which an encrypted value is bound.
 pub trait Transformer: fmt::Debug + Send + Sync + 'static {
+    /// Whether values of a resource can be written now. It is asked before anything of a transaction is done.
+    ///
+    /// # Errors
+    /// In words, when they cannot: because the key could not be saved, for example. The transaction is refused then, and all
+    /// others go on.
+    fn ready(&self, resource: &str) -> Result<(), String>;
+
     /// A value as it is to be written.
     ///
     /// # Errors
-    /// In words; the write fails then.
+    /// In words. What is written together with it fails as well, as if the disk had refused it; what can be told before is the
+    /// affair of [`Transformer::ready`].
     fn transform_to_storage<'a>(&self, resource: &str, path: &[u8], value: &'a [u8]) -> Result<Cow<'a, [u8]>, String>;
 
     /// The value of what lies on disk.

@@ -94,7 +94,8 @@ impl Writer {
         // Refusals wait as well: what they show as current may be part of this batch, and not be durable yet.
         let mut answers: Vec<Answer> = Vec::with_capacity(gathered.len());
         for (transaction, reply) in gathered.drain(..) {
-            let outcome = self.staged.stage(transaction, self.revision, &mut events);
+            let ready = self.check_ready(&transaction);
+            let outcome = ready.and_then(|()| self.staged.stage(transaction, self.revision, &mut events));
             if let Ok(committed) = &outcome {
                 self.revision = committed.revision;
             }
@@ -149,6 +150,14 @@ impl Writer {
             };
             let _ = reply.send(Err(refusal));
         }
+    }
+
+    /// Refuses a transaction whose values cannot be written now: once it is staged, there is no way back.
+    fn check_ready(&self, transaction: &Transaction) -> Result<(), CommitError> {
+        let Some(transformer) = &self.shared.options.transformer else { return Ok(()) };
+        let written = transaction.ops.iter().filter(|op| !matches!(op, Op::Check { .. }));
+        let mut ready = written.map(|op| transformer.ready(&op.key().resource));
+        ready.try_for_each(|ready| ready).map_err(|why| CommitError::NotReady(why.into()))
     }
 
     /// Wakes who opens the database again after a failed write.

@@ -151,7 +151,9 @@ fn commit_error(error: CommitError) -> ApiError {
         CommitError::Closed => ApiError::service_unavailable("the server is shutting down"),
         error @ CommitError::DiskFull(_) => ApiError::insufficient_storage(error.to_string()),
         // Nothing was written, so a client may ask again by itself.
-        error @ CommitError::ReadOnly(_) => ApiError::unavailable_for(error.to_string(), RETRY_AFTER),
+        error @ (CommitError::ReadOnly(_) | CommitError::NotReady(_)) => {
+            ApiError::unavailable_for(error.to_string(), RETRY_AFTER)
+        }
         other => ApiError::internal(other),
     }
 }
@@ -178,6 +180,7 @@ mod tests {
         for (error, code, reason, retry_after, words) in [
             (CommitError::DiskFull(why()), 507, "InsufficientStorage", 0, "is full (3 MiB are free)"),
             (CommitError::ReadOnly(why()), 503, "ServiceUnavailable", 1, "cannot write (3 MiB are free)"),
+            (CommitError::NotReady(why()), 503, "ServiceUnavailable", 1, "cannot encrypt the object (3 MiB are free)"),
             // A client that asked again by itself might do it twice.
             (CommitError::Uncertain(why()), 500, "InternalError", 0, "look before trying again"),
             (CommitError::Closed, 503, "ServiceUnavailable", 0, "shutting down"),

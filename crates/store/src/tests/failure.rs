@@ -247,6 +247,10 @@ async fn nothing_acknowledged_is_lost_over_many_failures() {
 struct Letter(AtomicU8);
 
 impl crate::Transformer for Letter {
+    fn ready(&self, resource: &str) -> Result<(), String> {
+        if resource == PODS && self.0.load(SeqCst) == 0 { Err("no letter is left".to_owned()) } else { Ok(()) }
+    }
+
     fn transform_to_storage<'a>(&self, resource: &str, _: &[u8], value: &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
         if resource != PODS {
             return Ok(Cow::Borrowed(value));
@@ -313,4 +317,23 @@ async fn values_are_written_again_once_the_disk_takes_them() {
     let log = db.iterator_cf(db.cf_handle("log").unwrap(), rocksdb::IteratorMode::Start);
     let values = log.map(|row| String::from_utf8_lossy(&row.unwrap().1).into_owned());
     assert!(values.into_iter().all(|value| !value.contains("Ax@")), "the history is written again, too");
+}
+
+#[tokio::test]
+async fn what_cannot_be_transformed_is_refused_and_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    let letter = std::sync::Arc::new(Letter(AtomicU8::new(b'A')));
+    let options = Options { transformer: Some(letter.clone()), ballast: 0, ..Options::new(dir.path()) };
+    let store = Store::open(options, attributes_of).unwrap();
+    store.commit(put("a", "x")).await.unwrap();
+    letter.0.store(0, SeqCst);
+    for refused in [store.commit(put("b", "x")).await, store.commit(delete("a", "x")).await] {
+        assert!(matches!(&refused, Err(CommitError::NotReady(why)) if &**why == "no letter is left"), "{refused:?}");
+    }
+    assert_eq!(*store.watch_health().borrow(), Health::Healthy);
+    store.commit(put_in(NODES, "n", "y", Precondition::Any)).await.unwrap();
+    assert_eq!(store.revision(), 2, "what was refused took no revision");
+    letter.0.store(b'B', SeqCst);
+    store.commit(delete("a", "x")).await.unwrap();
+    assert!(store.get(&pod("a")).is_none());
 }
