@@ -33,10 +33,15 @@ pub(crate) fn open(profile: &Profile) -> Result<Arc<Encryption>, Error> {
     let given = read_kept(&path)?.map(|text| read(&path, &text)).transpose()?;
     let mut earlier = Vec::new();
     for (path, text) in previous(profile)? {
-        match read(&path, &text) {
+        match parse(&text) {
             Ok(configuration) => earlier.push(configuration),
             // It could not be used when it was in its place either, so it has encrypted nothing.
-            Err(error) => tracing::warn!(%error, "an earlier configuration of encryption is left out"),
+            Err(reason) => tracing::warn!(
+                path = %path.display(),
+                reason,
+                "an earlier configuration of encryption cannot be used and is left out: correct the file if Secrets cannot be read, \
+                 else `coracle secrets rotate` removes it"
+            ),
         }
     }
     Ok(Arc::new(Encryption::open(given, earlier, &profile.encryption_key())?))
@@ -97,8 +102,11 @@ fn forget_previous(profile: &Profile) -> Result<(), Error> {
 }
 
 fn read(path: &Path, text: &str) -> Result<EncryptionConfiguration, Error> {
-    let read = read_yaml(text).and_then(|value| EncryptionConfiguration::read(&value));
-    read.map_err(|reason| Error::Encryption { path: path.to_owned(), reason })
+    parse(text).map_err(|reason| Error::Encryption { path: path.to_owned(), reason })
+}
+
+fn parse(text: &str) -> Result<EncryptionConfiguration, String> {
+    read_yaml(text).and_then(|value| EncryptionConfiguration::read(&value))
 }
 
 /// Whether a configuration of encryption can be used, before it is kept.

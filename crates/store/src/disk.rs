@@ -14,7 +14,7 @@ use rocksdb::{
 };
 
 use crate::record::{FORMAT, LogRecord, ObjectRecord, log_key, parse_log_key};
-use crate::{Entry, Event, EventKind, OpenError, Options, Revision, Transformer, witness};
+use crate::{Entry, Event, EventKind, OpenError, Options, Revision, Transformer, torn, witness};
 
 const OBJECTS: &str = "objects";
 const LOG: &str = "log";
@@ -80,7 +80,7 @@ impl Disk {
     ///
     /// A write-ahead log without an end that was cut short is opened at once. One with such an end is looked at first, without
     /// writing anything, since to open it means to drop that end: only where nothing is missing that was durable, a crash cut
-    /// it short. Else it is kept as it is, for whoever may be able to repair it.
+    /// it short, or left zeros there ([`torn`]). Else it is kept as it is, for whoever may be able to repair it.
     pub(crate) fn open_locked(options: &Options, lock: Lock) -> Result<Self, OpenError> {
         #[cfg(test)]
         options.faults.opening().map_err(|detail| OpenError::Io { path: options.path.clone(), detail })?;
@@ -91,9 +91,11 @@ impl Disk {
             })
         };
         let opened = match open(DBRecoveryMode::AbsoluteConsistency) {
-            Err(OpenError::Corrupt { .. }) => Self::open_unwritten(options, &lock)
-                .and_then(|disk| disk.check_witness(options, &witnessed))
-                .and_then(|()| open(DBRecoveryMode::TolerateCorruptedTailRecords)),
+            Err(OpenError::Corrupt { .. }) => {
+                // The one that was read is closed before it is opened to be written.
+                let mode = Self::open_unwritten(options, &lock, &witnessed).map(|(_, mode)| mode);
+                mode.and_then(open)
+            }
             opened => opened.and_then(|disk| disk.check_witness(options, &witnessed).map(|()| disk)),
         };
         let disk = match opened {
@@ -111,8 +113,7 @@ impl Disk {
     /// write fails.
     pub(crate) fn open_read_only(options: &Options) -> Result<Self, OpenError> {
         let lock = Arc::new(lock(&options.path)?);
-        let disk = Self::open_unwritten(options, &lock)?;
-        disk.check_witness(options, &witness::read(&options.path))?;
+        let (disk, _) = Self::open_unwritten(options, &lock, &witness::read(&options.path))?;
         match disk.format() {
             Ok(Some(_)) => Ok(disk),
             Ok(None) => Err(refuse(&options.path, damaged("it was never opened"))),
@@ -120,11 +121,29 @@ impl Disk {
         }
     }
 
-    fn open_unwritten(options: &Options, lock: &Lock) -> Result<Self, OpenError> {
-        let mode = DBRecoveryMode::TolerateCorruptedTailRecords;
-        Self::open_as(options, Arc::clone(lock), |path, families| {
-            DB::open_cf_descriptors_read_only(&database(mode), path, families, false)
-        })
+    /// Opens a database that a crash may have cut short without writing anything. Says how the end of its write-ahead log has to
+    /// be taken.
+    fn open_unwritten(
+        options: &Options,
+        lock: &Lock,
+        witnessed: &Result<Option<Revision>>,
+    ) -> Result<(Self, DBRecoveryMode), OpenError> {
+        let open = |mode| -> Result<_, OpenError> {
+            let disk = Self::open_as(options, Arc::clone(lock), |path, families| {
+                DB::open_cf_descriptors_read_only(&database(mode), path, families, false)
+            })?;
+            disk.check_witness(options, witnessed)?;
+            Ok((disk, mode))
+        };
+        match open(DBRecoveryMode::TolerateCorruptedTailRecords) {
+            // Without a witness, nobody knows what was there before the zeros.
+            Err(OpenError::Corrupt { .. })
+                if matches!(witnessed, Ok(Some(_))) && torn::ends_in_zeros(&options.path).unwrap_or(false) =>
+            {
+                open(DBRecoveryMode::PointInTime)
+            }
+            opened => opened,
+        }
     }
 
     /// Refuses a database that ends before the witness, or one whose witness cannot be read.

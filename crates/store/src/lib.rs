@@ -36,6 +36,7 @@ mod entry;
 mod health;
 mod key;
 mod options;
+mod torn;
 mod transaction;
 mod transformer;
 

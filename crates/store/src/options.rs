@@ -98,6 +98,14 @@ pub enum OpenError {
         /// The newest one that can be read.
         found: Revision,
     },
+    /// It is damaged, and to go on without what is lost was tried.
+    #[error("the store in {} is damaged ({detail}), too badly to go on without what is lost: restore the directory from a copy, or move it away to start empty", path.display())]
+    Unrecoverable {
+        /// The directory.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
     /// A value cannot be decrypted.
     #[error("the store in {} holds {detail}: restore encryption-key.yaml beside it, or start with the configuration that it was written with (coracle start --encryption-provider-config FILE), or move the directory away to start empty", path.display())]
     Unreadable {
@@ -132,6 +140,20 @@ pub enum OpenError {
         /// What the system said.
         detail: String,
     },
+}
+
+impl OpenError {
+    /// The same, for whoever has accepted losses already: to do so again is no way out.
+    pub(crate) fn after_acceptance(self) -> Self {
+        match self {
+            Self::Corrupt { path, detail } => Self::Unrecoverable { path, detail },
+            Self::Lost { path, durable, found } => {
+                let detail = format!("revision {durable} was written, but it can be read up to {found} only");
+                Self::Unrecoverable { path, detail }
+            }
+            other => other,
+        }
+    }
 }
 
 fn holder(pid: Option<u32>) -> String {

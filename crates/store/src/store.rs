@@ -12,7 +12,7 @@ use crate::disk::{Disk, DiskError, refuse};
 use crate::health::Health;
 use crate::history::{self, Compacted, HistoryError};
 use crate::recover::{Recovered, recover, without_history};
-use crate::state::Shared;
+use crate::state::{AttributesOf, Shared};
 use crate::transformer::Decoder;
 use crate::writer::{self, Request, Writer};
 use crate::{
@@ -50,7 +50,13 @@ impl Store {
         options: Options,
         attributes_of: impl Fn(&Key, &[u8]) -> Attributes + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
-        let decoder = Decoder { attributes_of: Box::new(attributes_of), transformer: options.transformer.clone() };
+        let accept_loss = options.accept_loss;
+        let opened = Self::open_with(options, Box::new(attributes_of));
+        opened.map_err(|error| if accept_loss { error.after_acceptance() } else { error })
+    }
+
+    fn open_with(options: Options, attributes_of: Box<AttributesOf>) -> Result<Self, OpenError> {
+        let decoder = Decoder { attributes_of, transformer: options.transformer.clone() };
         let path = options.path.clone();
         let (disk, ballast, unwritable) = open_disk(&options)?;
         if !options.fsync {

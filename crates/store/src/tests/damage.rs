@@ -132,6 +132,50 @@ async fn a_write_that_was_cut_short_was_never_acknowledged() {
     assert_eq!(store.commit(put("x", "w")).await.unwrap().revision, 200);
 }
 
+/// What a crash leaves where the file system had made the file longer already: zeros instead of the rest of the record.
+#[tokio::test]
+async fn a_write_that_ends_in_zeros_was_never_acknowledged() {
+    // The last record lies in one block, or in several.
+    for length in [500, 100_000] {
+        let (store, dir) = open();
+        for n in 0..19 {
+            store.commit(put(&format!("p{n}"), "w")).await.unwrap();
+        }
+        let witness = fs::read(dir.path().join(WITNESS)).unwrap();
+        let log = newest_log(dir.path());
+        let before = fs::metadata(&log).unwrap().len() as usize;
+        store.commit(put("p19", &"w".repeat(length))).await.unwrap();
+        store.close().await;
+        let bytes = fs::read(&log).unwrap();
+        for kept in [before, before + 3, before + HEADER, before + 50, before + length - 1, bytes.len() - 1] {
+            let mut torn = bytes[..kept].to_vec();
+            torn.resize(bytes.len().next_multiple_of(4096) + 4096, 0);
+            // To whoever saw it acknowledged, it is lost.
+            let acknowledged = copy(dir.path());
+            fs::write(acknowledged.path().join(log.file_name().unwrap()), &torn).unwrap();
+            assert!(!is_whole_or_refused(acknowledged.path(), 20), "{kept} of {}", bytes.len());
+            let crashed = copy(dir.path());
+            fs::write(crashed.path().join(WITNESS), &witness).unwrap();
+            fs::write(crashed.path().join(log.file_name().unwrap()), &torn).unwrap();
+            assert!(is_whole_or_refused(crashed.path(), 19), "{kept} of {}", bytes.len());
+            assert!(is_whole_or_refused(crashed.path(), 19), "once more: {kept} of {}", bytes.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_has_accepted_losses_is_not_told_to_do_so() {
+    let dir = filled().await;
+    fs::remove_file(file(dir.path(), |f| f.starts_with("MANIFEST"))).unwrap();
+    let error = refusal(dir.path());
+    assert!(error.to_string().contains("--accept-data-loss"), "{error}");
+    let options = Options { accept_loss: true, ballast: 0, ..Options::new(dir.path()) };
+    let error = Store::open(options, attributes_of).map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Unrecoverable { .. }), "{error:?}");
+    let line = error.to_string();
+    assert!(!line.contains("--accept-data-loss") && line.contains("restore the directory from a copy"), "{line}");
+}
+
 const WITNESS: &str = "coracle.witness";
 
 fn newest_log(dir: &Path) -> PathBuf {
