@@ -32,6 +32,7 @@ impl Kind for CustomResourceDefinition {
         categories: &["api-extensions"],
         subresources: &[Subresource::Status],
         unconditional_update: false,
+        compiles: true,
         ..Descriptor::cluster("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
     };
 

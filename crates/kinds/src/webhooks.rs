@@ -45,6 +45,7 @@ impl Kind for Mutating {
 
     const DESCRIPTOR: Descriptor = Descriptor {
         categories: &["api-extensions"],
+        compiles: true,
         ..Descriptor::cluster(
             "admissionregistration.k8s.io",
             "v1",
@@ -93,6 +94,7 @@ impl Kind for Validating {
 
     const DESCRIPTOR: Descriptor = Descriptor {
         categories: &["api-extensions"],
+        compiles: true,
         ..Descriptor::cluster(
             "admissionregistration.k8s.io",
             "v1",

@@ -174,6 +174,7 @@ impl Version {
             unconditional_update: false,
             orphan_by_default: false,
             returns_deleted_object: false,
+            compiles: false,
             group_resource: GroupResource::new(spec.group.clone(), spec.names.plural.clone()),
             group_kind: GroupKind::new(spec.group.clone(), names.kind.clone()),
             api_version: api_version(&spec.group, &version.name),

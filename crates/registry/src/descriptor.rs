@@ -65,6 +65,9 @@ pub struct Descriptor {
     /// Whether a DELETE answers with the object instead of a `Status` (upstream: Pods, Services, ServiceAccounts and
     /// a few more of the core group).
     pub returns_deleted_object: bool,
+    /// Whether schemas or expressions are compiled to validate an object, which may take seconds: one such write goes on at a
+    /// time, and never instead of others' requests.
+    pub compiles: bool,
 }
 
 impl Descriptor {
@@ -98,6 +101,7 @@ impl Descriptor {
             orphan_by_default: false,
             deprecation: None,
             returns_deleted_object: false,
+            compiles: false,
         }
     }
 

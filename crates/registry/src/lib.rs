@@ -56,6 +56,7 @@
 
 pub mod admission;
 pub mod allocate;
+mod apart;
 pub mod audit;
 mod column;
 pub mod custom;
@@ -173,6 +174,8 @@ struct Inner {
     charging: tokio::sync::Mutex<()>,
     /// Held by a write that gives names to a definition, so that no two are given the same.
     naming: tokio::sync::Mutex<()>,
+    /// Of the writes that compile schemas or expressions.
+    turns: apart::Turns,
 }
 
 impl Registry {
@@ -194,6 +197,7 @@ impl Registry {
             policies: admission::policy::Configured::default(),
             charging: tokio::sync::Mutex::default(),
             naming: tokio::sync::Mutex::default(),
+            turns: apart::Turns::default(),
         }));
         registry.reload_crds();
         registry.occupy();

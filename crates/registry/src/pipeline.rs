@@ -25,6 +25,7 @@ use store::Entry;
 
 use crate::Registry;
 use crate::admission::{self, Attributes, Codec};
+use crate::apart;
 use crate::kind::{Context, Subresource};
 use crate::meta;
 use crate::object::{Object, cast_into};
@@ -395,7 +396,10 @@ impl Registry {
             }
             // 5. Validate.
             proposal.validate(&mut proposed, stored)?;
-            if write.takes(Step::Validate) {
+            if write.takes(Step::Validate) && write.attributes.info.compiles {
+                let _turn = self.0.turns.wait().await;
+                apart::compute(|| validate::object(write, &proposed, old, &mut warnings))?;
+            } else if write.takes(Step::Validate) {
                 validate::object(write, &proposed, old, &mut warnings)?;
             }
             // 6. Authorize escalation, then run the plugins that may only refuse.

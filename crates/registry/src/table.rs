@@ -59,6 +59,8 @@ pub struct ResourceInfo {
     pub orphan_by_default: bool,
     /// Whether a DELETE answers with the object instead of a `Status`.
     pub returns_deleted_object: bool,
+    /// Whether schemas or expressions are compiled to validate an object.
+    pub compiles: bool,
     /// As errors name the resource: `deployments.apps`.
     pub group_resource: GroupResource,
     /// As validation errors name the kind: `Deployment.apps`.
@@ -100,6 +102,7 @@ impl ResourceInfo {
             unconditional_update: descriptor.unconditional_update,
             orphan_by_default: descriptor.orphan_by_default,
             returns_deleted_object: descriptor.returns_deleted_object,
+            compiles: descriptor.compiles,
             group_resource: GroupResource::from_static(descriptor.group, descriptor.plural),
             group_kind: GroupKind::from_static(descriptor.group, descriptor.kind),
             api_version: api_version(descriptor.group, descriptor.version),

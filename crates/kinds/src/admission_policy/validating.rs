@@ -31,6 +31,8 @@ impl Kind for ValidatingAdmissionPolicy {
     type Object = Object;
 
     const DESCRIPTOR: Descriptor = Descriptor {
+        categories: &["api-extensions"],
+        compiles: true,
         subresources: &[Subresource::Status],
         status_reset: MetadataReset::Everything,
         unconditional_update: false,

@@ -464,3 +464,24 @@ async fn names_are_given_once_whoever_asks_at_the_same_time() {
     let accepted = made.into_iter().map(|made| made.unwrap()["status"]["conditions"][0]["status"] == "True");
     assert_eq!(accepted.filter(|accepted| *accepted).count(), 1, "they are all of one kind");
 }
+
+/// The runtime has one worker: whoever computes on it keeps it from all others, unless somebody else takes its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn others_go_on_while_the_rules_of_a_definition_are_compiled() {
+    let fixture = Fixture::open().await;
+    let rules: Vec<Value> =
+        (0..1000).map(|n| json!({ "rule": format!("self.replicas >= {n} || self.color != 'red'") })).collect();
+    let mut version = version("v1", true, fields());
+    version["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] = json!(rules);
+    let body = crd(json!([version])).to_string();
+    let (registry, target) = (fixture.registry.clone(), fixture.target(CRDS, "", ""));
+    let created =
+        tokio::spawn(async move { registry.create(&target, body.as_bytes(), &WriteOptions::default()).await });
+    let mut others = 0;
+    while !created.is_finished() {
+        tokio::spawn(async {}).await.unwrap();
+        others += 1;
+    }
+    assert!(created.await.unwrap().is_ok_and(|written| written.created));
+    assert!(others > 50, "{others} tasks had their turn");
+}

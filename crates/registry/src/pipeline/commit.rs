@@ -9,6 +9,7 @@ use super::charge::Charged;
 use super::{Change, Outcome, Stored, Write, managed_fields};
 use crate::Registry;
 use crate::admission::policy;
+use crate::apart;
 use crate::custom;
 use crate::object::Object;
 use crate::ops::ResourceOps;
@@ -46,6 +47,10 @@ pub(super) async fn run(write: &Write<'_>, charged: Charged<'_>, old: Option<&St
         Change::Remove(_) => true,
         Change::Keep => false,
     };
+    // What follows from a write before anybody hears of it: definitions make resources. Who waits for that waits before the
+    // commit, after which nothing may come between.
+    let makes_resources = &*resource.info().storage == custom::CRDS;
+    let _turn = if makes_resources { registry.0.turns.wait().await } else { None };
     let committed = match registry.store().commit(Transaction { ops, uses_reserve }).await {
         Ok(committed) => committed,
         Err(CommitError::Conflict { op, current }) => {
@@ -60,8 +65,8 @@ pub(super) async fn run(write: &Write<'_>, charged: Charged<'_>, old: Option<&St
         Err(error) => return Err(commit_error(error)),
     };
     // What follows from a write before anybody hears of it: definitions make resources, policies are asked.
-    if &*resource.info().storage == custom::CRDS {
-        registry.reload_crds();
+    if makes_resources {
+        apart::compute(|| registry.reload_crds());
     }
     if policy::configured::is_stored_in(&resource.info().storage)
         && let Err(error) = policy::configured::refresh(registry).await

@@ -15,12 +15,13 @@ use machinery::status::ApiError;
 use parking_lot::Mutex;
 use rand::seq::IndexedRandom;
 use serde::de::DeserializeOwned;
-use store::Key;
+use store::{Key, Snapshot};
 
 use crate::Registry;
 use crate::admission::conditions::Conditions;
 use crate::admission::decode_stored;
 use crate::admission::scope::{Rule, Scope, selector};
+use crate::apart;
 use crate::pipeline::managed_fields;
 
 const MUTATING: &str = "admissionregistration.k8s.io/mutatingwebhookconfigurations";
@@ -29,8 +30,17 @@ const VALIDATING: &str = "admissionregistration.k8s.io/validatingwebhookconfigur
 /// What the registry knows of webhooks.
 #[derive(Default)]
 pub(crate) struct Configured {
-    mutating: Mutex<Read>,
-    validating: Mutex<Read>,
+    mutating: Known,
+    validating: Known,
+}
+
+/// The webhooks of the configurations of one resource.
+#[derive(Default)]
+struct Known {
+    /// As they were read last. It is held for a moment only.
+    read: Mutex<Read>,
+    /// Held by whoever reads them: conditions are compiled, which takes its time.
+    reading: Mutex<()>,
 }
 
 /// Webhooks, and the revisions of the configurations they were read from.
@@ -38,6 +48,16 @@ pub(crate) struct Configured {
 struct Read {
     revisions: Vec<store::Revision>,
     hooks: Arc<Vec<Hook>>,
+}
+
+impl Known {
+    /// The webhooks, if the configurations are still those that were read.
+    fn of(&self, snapshot: &Snapshot) -> Option<Arc<Vec<Hook>>> {
+        let Read { revisions, hooks } = &*self.read.lock();
+        let same = snapshot.len() == revisions.len()
+            && snapshot.iter().zip(revisions).all(|(entry, revision)| entry.revision == *revision);
+        same.then(|| Arc::clone(hooks))
+    }
 }
 
 /// A webhook.
@@ -91,17 +111,22 @@ pub(in crate::admission) fn validating(registry: &Registry) -> Result<Arc<Vec<Ho
 fn read<T: DeserializeOwned>(
     registry: &Registry,
     storage: &str,
-    known: &Mutex<Read>,
+    known: &Known,
     webhooks: impl Fn(T) -> Vec<MutatingWebhook>,
 ) -> Result<Arc<Vec<Hook>>, ApiError> {
     let snapshot = registry.store().snapshot(storage);
     if snapshot.is_empty() {
         return Ok(Arc::default());
     }
-    let mut known = known.lock();
-    let same = snapshot.len() == known.revisions.len()
-        && snapshot.iter().zip(&known.revisions).all(|(entry, revision)| entry.revision == *revision);
-    if !same {
+    if let Some(hooks) = known.of(&snapshot) {
+        return Ok(hooks);
+    }
+    apart::compute(|| {
+        let _reading = known.reading.lock();
+        // Somebody else may have read them meanwhile.
+        if let Some(hooks) = known.of(&snapshot) {
+            return Ok(hooks);
+        }
         let mut hooks = Vec::new();
         for entry in snapshot.iter() {
             let configuration = decode_stored(entry, &managed_fields::split(&entry.value).0)?;
@@ -111,10 +136,11 @@ fn read<T: DeserializeOwned>(
                 })?);
             }
         }
+        let hooks = Arc::new(hooks);
         let revisions = snapshot.iter().map(|entry| entry.revision).collect();
-        *known = Read { revisions, hooks: Arc::new(hooks) };
-    }
-    Ok(Arc::clone(&known.hooks))
+        *known.read.lock() = Read { revisions, hooks: Arc::clone(&hooks) };
+        Ok(hooks)
+    })
 }
 
 impl Hook {

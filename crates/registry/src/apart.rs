@@ -1,0 +1,63 @@
+//! Work that takes seconds, where it holds up nobody: schemas and expressions are compiled when they are written.
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// The turns of the writes that compile, of which one goes on at a time: whoever sends many definitions at once has one
+/// processor with them, and not all, and one thread.
+pub(crate) struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(1))
+    }
+}
+
+impl Turns {
+    /// Waits until nobody else compiles. The turn lasts as long as what is returned.
+    pub(crate) async fn wait(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes the semaphore, which would be the only error.
+        self.0.acquire().await.ok()
+    }
+}
+
+/// Computes for long on a worker of the runtime, which lets go of its other work ([`tokio::task::block_in_place`]), so that
+/// the requests of others go on. On a runtime of one thread, as in tests, it just computes.
+pub(crate) fn compute<T>(compute: impl FnOnce() -> T) -> T {
+    let workers = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if workers { tokio::task::block_in_place(compute) } else { compute() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn others_go_on_meanwhile() {
+        let computed = tokio::spawn(async {
+            compute(|| {
+                let (sender, other) = mpsc::channel();
+                // The only worker is here: without another one this would never run.
+                tokio::spawn(async move { sender.send("went on") });
+                other.recv()
+            })
+        });
+        assert_eq!(computed.await.expect("no panic"), Ok("went on"));
+    }
+
+    #[tokio::test]
+    async fn a_runtime_of_one_thread_computes() {
+        assert_eq!(compute(|| 1), 1);
+    }
+
+    #[tokio::test]
+    async fn one_compiles_at_a_time() {
+        let turns = Turns::default();
+        let first = turns.wait().await;
+        assert!(first.is_some() && turns.0.try_acquire().is_err());
+        drop(first);
+        assert!(turns.0.try_acquire().is_ok());
+    }
+}
