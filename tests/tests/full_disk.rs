@@ -61,6 +61,12 @@ fn a_full_disk_is_said_and_got_over() {
     }
     assert_eq!(cluster.kubectl(&["get", "--raw", "/readyz"]).ok(), "ok");
     assert!(cluster.coracle(&["status"]).ok().contains("store:      Writable"));
+    // Each start serves DNS on another port.
+    let dns = || {
+        let ports = ["-n", "kube-system", "get", "endpointslice", "kube-dns", "-o", "jsonpath={.ports[*].port}"];
+        cluster.kubectl(&ports).ok()
+    };
+    let dns_before = dns();
     let pid = cluster.pid();
 
     fill(&disk.filler());
@@ -104,6 +110,8 @@ fn a_full_disk_is_said_and_got_over() {
     assert!(cluster.coracle(&["status"]).ok().contains("store:      Writable"));
     cluster.wait_for(&node, &condition("reason"), "Writable");
     assert_eq!(cluster.pid(), restarted, "without a restart");
+    // What the start could not write is written now: where the DNS server of this start is, for one.
+    cluster.wait("the endpoints of the cluster DNS are written", || (dns() != dns_before).then_some(()));
     cluster.kubectl(&["delete", "configmap", "large-2"]).ok();
     let kept = cluster.kubectl(&["get", "configmap", "-o", "name"]).ok();
     assert!(!kept.contains("large-1\n") && !kept.contains("large-2\n") && kept.contains("large-3\n"), "{kept}");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::audit::Audit;
-use apiserver::authz::{self, Authorizer};
+use apiserver::authz::Authorizer;
 use apiserver::pki::Pki;
 use apiserver::{ApiServer, Dependencies, User};
 use docker::{Docker, Network};
@@ -17,7 +17,6 @@ use kinds::{AdmissionConfig, PodSecurityConfiguration};
 use kubelet::NetworkState;
 use machinery::certificates::CertificateRequest;
 use machinery::phase::ConditionStatus;
-use machinery::status::ApiError;
 use proxy::ClusterIps;
 use registry::Registry;
 use registry::allocate::AllocatorConfig;
@@ -28,6 +27,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::bootstrap::{self, Outstanding};
 use crate::connect::LocalNodes;
 use crate::kubelets::Kubelets;
 use crate::metrics_api::MetricsApi;
@@ -88,6 +88,7 @@ pub struct Cluster {
     /// Who has the container that changes the machine's network, where this process may not.
     helper: Option<Docker>,
     store_health: JoinHandle<()>,
+    outstanding: Outstanding,
     further_nodes: (CancellationToken, JoinHandle<()>),
     proxy: proxy::Handle,
     dns: Option<dns::Handle>,
@@ -155,12 +156,13 @@ impl Cluster {
             limits: apiserver::RequestLimits::default(),
             audit: audit.clone(),
         };
-        let server = serve(&profile, settings.clone(), dependencies, &pki, &network).await?;
+        let cancel = CancellationToken::new();
+        let mut outstanding = Outstanding::new(registry.store().watch_health(), cancel.clone());
+        let server = serve(&profile, settings.clone(), dependencies, &pki, &network, &mut outstanding).await?;
         let port = api_port(&server);
         report(Progress::Done(format!("API server at https://127.0.0.1:{port}")));
 
         // All read through one set of informers, so they share one identity for reading.
-        let cancel = CancellationToken::new();
         let reader = server.client(User::component("system:kube-controller-manager"), "default");
         let informers = Informers::new(reader, cancel.clone());
         server.server().register_metrics(Box::new(informers.reconciles().clone()));
@@ -171,7 +173,7 @@ impl Cluster {
             informers: informers.clone(),
         }));
         let cluster_dns = registry.allocators().services().dns();
-        let dns = names::serve(&server, &informers, &network, &settings, cluster_dns).await;
+        let dns = names::serve(&server, &informers, &network, &settings, cluster_dns, &mut outstanding).await;
         let (tell_network, network_state) = watch::channel(NetworkState::Unknown);
         let kubelets = Kubelets {
             profile: profile.clone(),
@@ -227,6 +229,7 @@ impl Cluster {
             network_told,
             helper: (!docker::may_change_network()).then_some(docker),
             store_health,
+            outstanding,
             further_nodes: (stop_nodes, further_nodes),
             proxy,
             dns,
@@ -322,6 +325,7 @@ impl Cluster {
         self.cancel.cancel();
         // They fail only if they panicked, and then there is nothing left to end.
         let _ = (self.network.await, self.store_health.await);
+        self.outstanding.ended().await;
         self.server.shutdown().await;
         if let Some(audit) = self.audit {
             audit.close().await;
@@ -446,6 +450,7 @@ async fn serve(
     dependencies: Dependencies,
     pki: &Arc<Pki>,
     network: &Network,
+    outstanding: &mut Outstanding,
 ) -> Result<apiserver::Handle, Error> {
     let service_ip = settings.service_subnet(profile)?.nth(1);
     let registry = dependencies.registry.clone();
@@ -475,12 +480,17 @@ async fn serve(
             None
         }
     };
-    let written = bootstrap(&registry, &handle, port, for_pods).await;
+    let written = bootstrap::write(&registry, handle.server(), port, for_pods).await;
     let health = registry.store().health();
     match written {
         // What there was before does, and there is no way to make space without the API.
         Err(error) if !is_new && health != Health::Healthy => {
-            warn!(%error, ?health, "what every cluster has cannot be brought up to date");
+            warn!(%error, ?health, "what every cluster has cannot be brought up to date until the store takes writes");
+            let server = handle.server().clone();
+            outstanding.add("what every cluster has", move || {
+                let (registry, server) = (registry.clone(), server.clone());
+                async move { bootstrap::write(&registry, &server, port, for_pods).await }
+            });
         }
         written => written.map_err(Error::Bootstrap)?,
     }
@@ -490,21 +500,6 @@ async fn serve(
         settings.save(profile)?;
     }
     Ok(handle)
-}
-
-/// Writes what every cluster has.
-async fn bootstrap(
-    registry: &Registry,
-    server: &apiserver::Handle,
-    port: u16,
-    for_pods: Option<SocketAddr>,
-) -> Result<(), ApiError> {
-    kinds::bootstrap(registry, port).await?;
-    authz::bootstrap(registry, &addons::policies()).await?;
-    if let Some(address) = for_pods {
-        server.server().publish_endpoints(address).await?;
-    }
-    Ok(())
 }
 
 /// What the controllers need of the certificate authority: its certificate, and a pen for tokens that live in Secrets and one for

@@ -22,6 +22,7 @@
 
 pub mod addons;
 mod audit;
+mod bootstrap;
 mod cluster;
 mod component_health;
 mod connect;

@@ -7,16 +7,18 @@ use docker::Network;
 use informer::Informers;
 use tracing::warn;
 
+use crate::bootstrap::Outstanding;
 use crate::settings::Settings;
 
-/// Starts the server on the bridge, and says in the API that the Service `kube-dns` is served there. Without it, which is
-/// told in the log, pods ask the machine's resolvers.
+/// Starts the server on the bridge, and says in the API that the Service `kube-dns` is served there; later, where the store
+/// takes no writes now. Without a server, which is told in the log, pods ask the machine's resolvers.
 pub(crate) async fn serve(
     server: &apiserver::Handle,
     informers: &Informers,
     network: &Network,
     settings: &Settings,
     address: Ipv4Addr,
+    outstanding: &mut Outstanding,
 ) -> Option<dns::Handle> {
     let mut config = dns::Config::new(SocketAddr::new(network.gateway.into(), 0));
     config.address = Some(IpAddr::V4(address));
@@ -33,10 +35,14 @@ pub(crate) async fn serve(
         Served { name: "dns", protocol: "UDP", at: handle.udp() },
         Served { name: "dns-tcp", protocol: "TCP", at: handle.tcp() },
     ];
-    if let Err(error) = server.server().publish_service("kube-system", "kube-dns", &ports).await {
-        warn!(%error, "there is no cluster DNS");
-        handle.shutdown().await;
-        return None;
+    let server = server.server().clone();
+    let publish = move || {
+        let server = server.clone();
+        async move { server.publish_service("kube-system", "kube-dns", &ports).await }
+    };
+    if let Err(error) = publish().await {
+        warn!(%error, "the cluster DNS is not reached until the store takes writes");
+        outstanding.add("the endpoints of the cluster DNS", publish);
     }
     Some(handle)
 }

@@ -20,6 +20,7 @@ impl Kind for ValidatingAdmissionPolicyBinding {
     type Object = Object;
 
     const DESCRIPTOR: Descriptor = Descriptor {
+        categories: &["api-extensions"],
         unconditional_update: false,
         ..Descriptor::cluster(GROUP, "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
     };
