@@ -23,6 +23,7 @@ use std::sync::Arc;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use machinery::GroupResource;
 use machinery::Verb;
+use machinery::selector::FieldSelector;
 use machinery::status::ApiError;
 use registry::User;
 use registry::audit::annotate;
@@ -39,6 +40,23 @@ pub struct Attributes<'a> {
     pub verb: Verb<'a>,
     /// On what.
     pub target: Target<'a>,
+    /// What a list, a watch or the deletion of a collection is restricted to.
+    pub field_selector: Option<&'a FieldSelector>,
+}
+
+impl<'a> Attributes<'a> {
+    /// Of what is restricted by no selector.
+    #[must_use]
+    pub fn new(user: &'a User, verb: Verb<'a>, target: Target<'a>) -> Self {
+        Self { user, verb, target, field_selector: None }
+    }
+
+    /// Whether only objects are asked for whose field has this value.
+    #[must_use]
+    pub fn selects(&self, field: &str, value: &str) -> bool {
+        let requirements = self.field_selector.iter().flat_map(|selector| &selector.requirements);
+        requirements.into_iter().any(|term| term.equal && term.field == field && term.value == value)
+    }
 }
 
 /// What a request is about.
@@ -154,29 +172,23 @@ mod tests {
     use super::*;
 
     fn pods<'a>(user: &'a User, name: &'a str, subresource: &'a str, namespace: &'a str) -> Attributes<'a> {
-        Attributes {
-            user,
-            verb: Verb::List,
-            target: Target::Resource { group: "", version: "v1", resource: "pods", subresource, namespace, name },
-        }
+        let target = Target::Resource { group: "", version: "v1", resource: "pods", subresource, namespace, name };
+        Attributes::new(user, Verb::List, target)
     }
 
     #[test]
     fn refusals_read_as_upstream_writes_them() {
         let user = User::new("x", &[]);
-        let path = Attributes { user: &user, verb: Verb::Get, target: Target::Path("/metrics") };
-        let deployments = Attributes {
-            user: &user,
-            verb: Verb::Delete,
-            target: Target::Resource {
-                group: "apps",
-                version: "v1",
-                resource: "deployments",
-                subresource: "",
-                namespace: "shop",
-                name: "web",
-            },
+        let path = Attributes::new(&user, Verb::Get, Target::Path("/metrics"));
+        let deployments = Target::Resource {
+            group: "apps",
+            version: "v1",
+            resource: "deployments",
+            subresource: "",
+            namespace: "shop",
+            name: "web",
         };
+        let deployments = Attributes::new(&user, Verb::Delete, deployments);
         for (attributes, expect) in [
             (
                 pods(&user, "", "", "default"),

@@ -16,7 +16,6 @@ mod table;
 mod watch;
 mod write;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -95,17 +94,17 @@ pub(crate) fn connects(place: &ResourcePath<'_>) -> bool {
     is_connection && place.group.is_empty() && place.resource == "pods"
 }
 
+/// The field selector authorizers are told of: that of a list, a watch or the deletion of a collection. One that cannot be read
+/// restricts nothing; it is refused later.
+pub(crate) fn field_selector(place: &ResourcePath<'_>, query: &Query<'_>, verb: Verb<'_>) -> Option<FieldSelector> {
+    let is_collection = matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
+    let selector = query.get("fieldSelector").filter(|selector| !selector.is_empty());
+    FieldSelector::parse(selector.filter(|_| is_collection && place.name.is_empty())?).ok()
+}
+
 /// The name authorizers are asked about: that of the path, or the one a list is restricted to by its field selector.
-pub(crate) fn authorized_name<'a>(place: &'a ResourcePath<'_>, query: &Query<'_>, verb: Verb<'_>) -> Cow<'a, str> {
-    let by_field = place.name.is_empty() && matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
-    match query.get("fieldSelector").filter(|selector| by_field && !selector.is_empty()) {
-        Some(selector) => {
-            let selector = FieldSelector::parse(selector).ok();
-            let name = selector.as_ref().and_then(|selector| selector.exact("metadata.name"));
-            Cow::Owned(name.unwrap_or_default().to_owned())
-        }
-        None => Cow::Borrowed(&place.name),
-    }
+pub(crate) fn authorized_name<'a>(place: &'a ResourcePath<'_>, selector: Option<&'a FieldSelector>) -> &'a str {
+    selector.and_then(|selector| selector.exact("metadata.name")).unwrap_or(&place.name)
 }
 
 /// What authorizers and the audit log are told that a request is about.
@@ -339,7 +338,8 @@ mod tests {
             ("fieldSelector=metadata.name!%3Dweb", ""),
             ("", ""),
         ] {
-            assert_eq!(authorized_name(&place, &Query::parse(Some(query)), Verb::List), expect, "{query}");
+            let selector = field_selector(&place, &Query::parse(Some(query)), Verb::List);
+            assert_eq!(authorized_name(&place, selector.as_ref()), expect, "{query}");
         }
     }
 }

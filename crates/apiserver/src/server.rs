@@ -14,6 +14,7 @@ use http::header::CACHE_CONTROL;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use machinery::Verb;
+use machinery::selector::FieldSelector;
 use machinery::status::ApiError;
 use prometheus_client::collector::Collector;
 use registry::Registry;
@@ -210,13 +211,13 @@ impl ApiServer {
         let path = uri.path();
         let route = Route::parse(path);
         let query = Query::parse(uri.query());
-        let name;
+        let mut selector = None;
         let (verb, target) = match &route {
             Route::Resource(place) => {
                 // Without a verb, nothing can be asked about it but who asks.
                 let verb = resource::verb(&parts.method, place, &query).unwrap_or(method_verb(&parts.method));
-                name = resource::authorized_name(place, &query, verb);
-                (verb, resource::target(place, &name))
+                selector = resource::field_selector(place, &query, verb);
+                (verb, resource::target(place, resource::authorized_name(place, selector.as_ref())))
             }
             _ => (method_verb(&parts.method), Target::Path(path)),
         };
@@ -235,7 +236,8 @@ impl ApiServer {
             }
         }
         let annotations = report.recording.as_ref().map(Recording::annotations);
-        let asked = Asked { route: &route, verb, target, query: &query, user, caller };
+        let field_selector = selector.as_ref();
+        let asked = Asked { route: &route, verb, target, field_selector, query: &query, user, caller };
         match annotations {
             // In a box, so that requests that are not noted need no room for it.
             Some(annotations) => annotations.scope(Box::pin(self.answer(asked, parts, body, report))).await,
@@ -251,7 +253,7 @@ impl ApiServer {
         body: RequestBody,
         report: &mut Report,
     ) -> Result<Answer, ApiError> {
-        let Asked { route, verb, target, query, user, caller } = asked;
+        let Asked { route, verb, target, field_selector, query, user, caller } = asked;
         let may_last = match target {
             Target::Resource { subresource, .. } => verb == Verb::Watch || resource::lasts(subresource),
             Target::Path(_) => false,
@@ -259,9 +261,10 @@ impl ApiServer {
         // What lasts may have the parameter for somebody else: the backend of a proxy (upstream: apiserver
         // `pkg/endpoints/filters/request_deadline.go`).
         let timeout = if may_last { self.request_timeout() } else { self.timeout(query)? };
-        // A component of this process has clocks of its own.
+        // A component of this process waits as long as it takes. What it may wait for has bounds of its own: a webhook its
+        // timeout, and the store answers or refuses.
         let deadline = (caller == Caller::Client).then(|| Instant::now() + timeout);
-        let attributes = Attributes { user: &user, verb, target };
+        let attributes = Attributes { user: &user, verb, target, field_selector };
         let authorize = |attributes: &Attributes<'_>| authz::authorize(&*self.0.authorizer, attributes);
         let Route::Resource(place) = route else {
             let answered = pin!(async {
@@ -354,6 +357,7 @@ struct Asked<'a> {
     route: &'a Route<'a>,
     verb: Verb<'static>,
     target: Target<'a>,
+    field_selector: Option<&'a FieldSelector>,
     query: &'a Query<'a>,
     user: Arc<User>,
     caller: Caller,

@@ -53,7 +53,7 @@ fn wanted(headers: &HeaderMap, user: &User, authorizer: &dyn Authorizer) -> Resu
     }
     let permit = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
         let target = Target::Resource { group, version: "v1", resource, subresource, namespace, name };
-        authz::authorize(authorizer, &Attributes { user, verb: Verb::Impersonate, target })
+        authz::authorize(authorizer, &Attributes::new(user, Verb::Impersonate, target))
     };
     let mut other = match name.strip_prefix(ACCOUNT_PREFIX).and_then(|account| account.split_once(':')) {
         Some((namespace, account)) => {

@@ -97,7 +97,7 @@ impl Writer<'_> {
     /// Whether the writer has an explicit right that makes all of this no question.
     fn may(&self, verb: Verb<'_>, resource: &str, name: &str, namespace: &str) -> bool {
         let target = Target::Resource { group: GROUP, version: "v1", resource, subresource: "", namespace, name };
-        let decision = self.rbac.authorize(&Attributes { user: self.user(), verb, target });
+        let decision = self.rbac.authorize(&Attributes::new(self.user(), verb, target));
         matches!(decision, Decision::Allow(_))
     }
 

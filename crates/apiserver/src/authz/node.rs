@@ -1,12 +1,14 @@
 //! What a kubelet may do: what every kubelet needs, and read what the pods of its node refer to.
 //!
-//! upstream: the Node authorizer. What pods refer to is kept in memory for the nodes that ask, and follows the pods by a
-//! watch: a pod is looked into once, when it has been bound.
+//! Upstream: the Node authorizer (`plugin/pkg/auth/authorizer/node/node_authorizer.go`), with selectors (KEP-4601). What pods
+//! refer to is kept in memory for the nodes that ask, and follows the pods by a watch: a pod is looked into once, when it has
+//! been bound.
 
 use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use k8s_openapi::api::rbac::v1::PolicyRule;
+use k8s_openapi::api::storage::v1::VolumeAttachment;
 use machinery::Verb;
 use machinery::references::PodReferences;
 use machinery::well_known::NODE_LEASES;
@@ -101,6 +103,29 @@ impl NodeRules {
                 }
                 _ => refuse("can only get, create, update, patch, or delete a node lease"),
             },
+            ("", "nodes") if whole && verb.is_read() => match name {
+                name if name == node => Ok(()),
+                "" => Err(format!("node '{node}' cannot read all nodes, only its own Node object")),
+                name => Err(format!("node '{node}' cannot read '{name}', only its own Node object")),
+            },
+            ("", "pods") if whole && verb.is_read() => {
+                let is_scoped = verb != Verb::Get && attributes.selects("spec.nodeName", node);
+                if is_scoped || (!name.is_empty() && self.runs(node, namespace, name)) {
+                    return Ok(());
+                }
+                match name {
+                    "" => refuse("can only list/watch pods with spec.nodeName field selector"),
+                    _ => Err(format!("no relationship found between node '{node}' and this object")),
+                }
+            }
+            ("storage.k8s.io", "volumeattachments") if verb != Verb::Get => {
+                refuse("can only get individual resources of this type")
+            }
+            ("storage.k8s.io", "volumeattachments") if !whole => refuse("cannot get subresource"),
+            ("storage.k8s.io", "volumeattachments") if self.attaches_to(name).as_deref() == Some(node) => Ok(()),
+            ("storage.k8s.io", "volumeattachments") => {
+                Err(format!("no relationship found between node '{node}' and this object"))
+            }
             ("storage.k8s.io", "csinodes") if verb != Verb::Create && name != node => {
                 refuse("can only access CSINode with the same name as the requesting node")
             }
@@ -110,6 +135,17 @@ impl NodeRules {
 
     fn fixed(&self, attributes: &Attributes<'_>) -> Result<(), String> {
         if self.rules.iter().any(|rule| allows(rule, attributes)) { Ok(()) } else { Err(String::new()) }
+    }
+
+    /// Whether a pod is bound to the node.
+    fn runs(&self, node: &str, namespace: &str, pod: &str) -> bool {
+        self.store.get(&Key::new(PODS, namespace, pod)).is_some_and(|entry| node_of(&entry) == node)
+    }
+
+    /// The node that an attachment is for.
+    fn attaches_to(&self, attachment: &str) -> Option<String> {
+        let entry = self.store.get(&Key::new("storage.k8s.io/volumeattachments", "", attachment))?;
+        Some(serde_json::from_slice::<VolumeAttachment>(&entry.value).ok()?.spec.node_name)
     }
 
     /// The claim a volume is for.

@@ -200,11 +200,11 @@ impl EscalationCheck for Rbac {
     fn may(&self, user: &User, access: &Access<'_>) -> Result<(), String> {
         let Access { verb, group, version, resource, subresource, namespace, name } = *access;
         let target = Target::Resource { group, version, resource, subresource, namespace, name };
-        allowed(self.authorize(&Attributes { user, verb, target }))
+        allowed(self.authorize(&Attributes::new(user, verb, target)))
     }
 
     fn may_reach(&self, user: &User, verb: Verb<'_>, path: &str) -> Result<(), String> {
-        allowed(self.authorize(&Attributes { user, verb, target: Target::Path(path) }))
+        allowed(self.authorize(&Attributes::new(user, verb, Target::Path(path))))
     }
 }
 

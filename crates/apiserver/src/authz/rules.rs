@@ -162,7 +162,7 @@ mod tests {
             let (group, resource) = resource.split_once('|').unwrap_or(("", resource));
             let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
             let target = Target::Resource { group, version: "v1", resource, subresource, namespace: "x", name };
-            let attributes = Attributes { user: &user, verb: verb.into(), target };
+            let attributes = Attributes::new(&user, verb.into(), target);
             assert_eq!(allows(&rule(what.clone()), &attributes), expect, "{what} {verb} {resource} {subresource}");
         };
         let pods = json!({ "verbs": ["get"], "apiGroups": [""], "resources": ["pods", "pods/log"] });
@@ -193,7 +193,7 @@ mod tests {
             ("*", "/metrics", true),
         ] {
             let rule = rule(json!({ "verbs": ["get"], "nonResourceURLs": [pattern] }));
-            let attributes = Attributes { user: &user, verb: Verb::Get, target: Target::Path(path) };
+            let attributes = Attributes::new(&user, Verb::Get, Target::Path(path));
             assert_eq!(allows(&rule, &attributes), expect, "{pattern} {path}");
         }
     }

@@ -1,10 +1,12 @@
 //! What somebody may do.
 
 use k8s_openapi::api::authorization::v1::{
-    NonResourceAttributes, NonResourceRule, ResourceAttributes, ResourceRule, SelfSubjectAccessReviewSpec,
-    SelfSubjectRulesReviewSpec, SubjectAccessReviewSpec, SubjectAccessReviewStatus, SubjectRulesReviewStatus,
+    FieldSelectorAttributes, NonResourceAttributes, NonResourceRule, ResourceAttributes, ResourceRule,
+    SelfSubjectAccessReviewSpec, SelfSubjectRulesReviewSpec, SubjectAccessReviewSpec, SubjectAccessReviewStatus,
+    SubjectRulesReviewStatus,
 };
 use machinery::field::{ErrorList, FieldError, Path};
+use machinery::selector::{FieldRequirement, FieldSelector};
 use machinery::status::ApiError;
 use serde_json::Value;
 
@@ -96,6 +98,24 @@ fn read(question: &Question<'_>) -> Result<(Wanted, User, ErrorList), ApiError> 
     Ok((wanted, user, errors))
 }
 
+/// The selector that a question is restricted to. What of it is not understood restricts nothing (upstream:
+/// `pkg/registry/authorization/util/helpers.go`).
+fn field_selector(asked: &FieldSelectorAttributes) -> FieldSelector {
+    let requirements = asked.requirements.iter().flatten().filter_map(|requirement| {
+        let equal = match requirement.operator.as_str() {
+            "In" => true,
+            "NotIn" => false,
+            _ => return None,
+        };
+        let [value] = requirement.values.as_deref()? else { return None };
+        Some(FieldRequirement { field: requirement.key.clone(), value: value.clone(), equal })
+    });
+    match asked.raw_selector.as_deref() {
+        Some(raw) if asked.requirements.is_none() => FieldSelector::parse(raw).unwrap_or_default(),
+        _ => FieldSelector { requirements: requirements.collect() },
+    }
+}
+
 /// What somebody wants to do.
 struct Wanted {
     resource: Option<ResourceAttributes>,
@@ -143,12 +163,14 @@ impl Wanted {
                 namespace: &namespace,
                 name: &name,
             };
-            authorizer.authorize(&Attributes { user, verb: verb.as_str().into(), target })
+            let selector = wanted.field_selector.as_ref().map(field_selector);
+            let attributes = Attributes::new(user, verb.as_str().into(), target);
+            authorizer.authorize(&Attributes { field_selector: selector.as_ref(), ..attributes })
         } else {
             let wanted = self.path.as_ref();
             let path = wanted.map(|wanted| text(&wanted.path)).unwrap_or_default();
             let verb = wanted.map(|wanted| text(&wanted.verb)).unwrap_or_default();
-            authorizer.authorize(&Attributes { user, verb: verb.as_str().into(), target: Target::Path(&path) })
+            authorizer.authorize(&Attributes::new(user, verb.as_str().into(), Target::Path(&path)))
         };
         let (allowed, reason) = match decision {
             Decision::Allow(why) => (true, why.as_deref().unwrap_or_default().to_owned()),

@@ -295,6 +295,45 @@ async fn a_kubelet_writes_and_reads_what_is_its_own() {
          in the namespace \"default\": no relationship found between node 'a' and this object"
     );
     assert_eq!(fixture.send(node("b"), &map("used"), Value::Null).await.status, 403);
+    // Of nodes and pods, too, it reads its own only.
+    let own = "fieldSelector=spec.nodeName%3Da";
+    for (line, code, why) in [
+        ("GET /api/v1/nodes/a".to_owned(), 200, ""),
+        ("GET /api/v1/nodes?fieldSelector=metadata.name%3Da".to_owned(), 200, ""),
+        ("GET /api/v1/nodes/b".to_owned(), 403, "node 'a' cannot read 'b', only its own Node object"),
+        ("GET /api/v1/nodes".to_owned(), 403, "node 'a' cannot read all nodes, only its own Node object"),
+        ("GET /api/v1/nodes?watch=1".to_owned(), 403, "only its own Node object"),
+        ("GET /api/v1/nodes?fieldSelector=metadata.name!%3Db".to_owned(), 403, "cannot read all nodes"),
+        (format!("GET /api/v1/pods?{own}"), 200, ""),
+        (format!("GET /api/v1/namespaces/default/pods?{own},status.phase%3DRunning"), 200, ""),
+        ("GET /api/v1/namespaces/default/pods/mine".to_owned(), 200, ""),
+        ("GET /api/v1/namespaces/default/pods?fieldSelector=metadata.name%3Dmine".to_owned(), 200, ""),
+        ("GET /api/v1/namespaces/default/pods/theirs".to_owned(), 403, "no relationship found between node 'a'"),
+        ("GET /api/v1/pods".to_owned(), 403, "can only list/watch pods with spec.nodeName field selector"),
+        ("GET /api/v1/pods?fieldSelector=spec.nodeName%3Db".to_owned(), 403, "with spec.nodeName field selector"),
+        ("GET /api/v1/pods?fieldSelector=spec.nodeName!%3Da".to_owned(), 403, "with spec.nodeName field selector"),
+        ("GET /api/v1/pods?watch=1".to_owned(), 403, "with spec.nodeName field selector"),
+    ] {
+        let reply = fixture.send(node("a"), &line, Value::Null).await;
+        assert_eq!(reply.status, code, "{line}: {}", reply.text);
+        assert!(code == 200 || reply.json()["message"].as_str().unwrap().contains(why), "{line}: {}", reply.text);
+    }
+    let review = |selector: Value| {
+        let attributes = json!({ "verb": "list", "resource": "pods", "fieldSelector": selector });
+        json!({ "spec": { "user": "system:node:a", "groups": ["system:nodes"], "resourceAttributes": attributes } })
+    };
+    let term = |value: &str| json!({ "key": "spec.nodeName", "operator": "In", "values": [value] });
+    for (selector, allowed) in [
+        (json!({ "rawSelector": "spec.nodeName=a" }), true),
+        (json!({ "rawSelector": "spec.nodeName=b" }), false),
+        (json!({ "requirements": [term("a")] }), true),
+        (json!({ "requirements": [term("b")] }), false),
+        (Value::Null, false),
+    ] {
+        let review = review(selector.clone());
+        let answer = fixture.json("POST /apis/authorization.k8s.io/v1/subjectaccessreviews", 201, &review).await;
+        assert_eq!(answer["status"]["allowed"], allowed, "{selector}");
+    }
     let patch = json!({ "status": { "message": "x" } }).to_string();
     let headers = [("content-type", "application/merge-patch+json")];
     let status = |name: &str| format!("PATCH /api/v1/namespaces/default/pods/{name}/status");

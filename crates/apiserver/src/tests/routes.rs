@@ -24,7 +24,7 @@ struct Route {
 const PUBLIC: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
 
 /// What a kubelet may do, by `VERB RESOURCE[/SUBRESOURCE]`, here to what none of its pods refers to.
-const OF_NODES: [&str; 38] = [
+const OF_NODES: [&str; 31] = [
     "create certificatesigningrequests",
     "create csinodes",
     "create events",
@@ -38,15 +38,10 @@ const OF_NODES: [&str; 38] = [
     "get certificatesigningrequests",
     "get csidrivers",
     "get endpoints",
-    "get nodes",
-    "get pods",
     "get runtimeclasses",
     "get services",
-    "get volumeattachments",
     "list certificatesigningrequests",
     "list csidrivers",
-    "list nodes",
-    "list pods",
     "list runtimeclasses",
     "list services",
     "patch events",
@@ -59,8 +54,6 @@ const OF_NODES: [&str; 38] = [
     "update pods/status",
     "watch certificatesigningrequests",
     "watch csidrivers",
-    "watch nodes",
-    "watch pods",
     "watch runtimeclasses",
     "watch services",
 ];
