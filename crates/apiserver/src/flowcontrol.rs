@@ -7,6 +7,7 @@
 //! | [`queue_set`] | requests that wait for a seat, in queues that get their turns fairly |
 //! | [`shuffle_sharding`] | which queues a flow may wait in |
 //! | [`work_estimator`] | how many seats a request takes |
+//! | [`dump`] | what they are at, for people |
 //! | [`controller`] | follows the objects, keeps those that every cluster has, and says in their status which level is missing |
 //!
 //! Requests over the network pass it. Components in this process do not: what they do at once is bounded by themselves, and one
@@ -21,6 +22,7 @@
 //! queues are served by the number of seats that were given, not by the time that these were taken.
 
 mod controller;
+mod dump;
 mod flow_schema;
 mod metrics;
 mod priority_level;
@@ -42,6 +44,8 @@ use registry::Registry;
 use store::Store;
 
 use crate::authz::Attributes;
+pub(crate) use dump::Dump;
+use dump::RequestInfo;
 use flow_schema::{FlowSchema, Table};
 use metrics::Metrics;
 pub(crate) use priority_level::Seat;
@@ -121,7 +125,8 @@ impl FlowControl {
         let Flow { schema, hash } = flow;
         let width = work_estimator::width(&self.store, attributes, options, schema.level().max_width());
         let started = Instant::now();
-        Seat::acquire(schema, *hash, width, patience).await.map_err(|rejection| {
+        let request = || RequestInfo::new(schema, attributes);
+        Seat::acquire(schema, *hash, width, patience, request).await.map_err(|rejection| {
             schema.metrics.rejected(rejection.reason(), started.elapsed());
             too_many_requests()
         })

@@ -1,4 +1,5 @@
-//! What is about no objects and can only be read: health, metrics, the version, discovery, OpenAPI, and how others check tokens.
+//! What is about no objects and can only be read: health, metrics, what flow control is at, the version, discovery, OpenAPI, and
+//! how others check tokens.
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use store::Store;
 use crate::authn::User;
 use crate::body::ResponseBody;
 use crate::documents::{Document, DocumentKey, Documents};
+use crate::flowcontrol::FlowControl;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{self, Metrics};
 use crate::negotiate::{self, Encoding, Offer, Shape};
@@ -29,6 +31,7 @@ pub(crate) struct NonResource {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) store: Store,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) flow_control: Arc<FlowControl>,
 }
 
 impl NonResource {
@@ -69,6 +72,10 @@ impl NonResource {
             }
             Route::Metrics => {
                 Ok(respond::with_type(StatusCode::OK, metrics::CONTENT_TYPE, Bytes::from(self.metrics.text())))
+            }
+            Route::DumpFlowControl(dump) => {
+                let details = !query.text("includeRequestDetails").is_empty();
+                Ok(respond::text(StatusCode::OK, self.flow_control.dump(dump, details)))
             }
             Route::Api | Route::Apis => {
                 let core = matches!(route, Route::Api);

@@ -5,6 +5,7 @@
 //! | `/` | [`Route::Root`]: the paths there are |
 //! | `/healthz /livez /readyz` and single checks below | [`Route::Health`] |
 //! | `/version`, `/metrics` | [`Route::Version`], [`Route::Metrics`] |
+//! | `/debug/api_priority_and_fairness/dump_*` | [`Route::DumpFlowControl`] |
 //! | `/api`, `/apis`, `/apis/G`, `/api/v1`, `/apis/G/V` | discovery |
 //! | `/.well-known/openid-configuration`, `/openid/v1/jwks` | how others check tokens |
 //! | `/openapi/v2`, `/openapi/v3`, `/openapi/v3/...` | the schemas |
@@ -15,6 +16,8 @@
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
+
+use crate::flowcontrol::Dump;
 
 /// The parts of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub(crate) enum Route<'a> {
     Version,
     /// `/metrics`.
     Metrics,
+    /// `/debug/api_priority_and_fairness/dump_queues` and its like.
+    DumpFlowControl(Dump),
     /// `/.well-known/openid-configuration`.
     OpenIdConfiguration,
     /// `/openid/v1/jwks`.
@@ -122,6 +127,10 @@ impl<'a> Route<'a> {
             "openid" if rest.trim_end_matches('/') == "v1/jwks" => Self::OpenIdKeys,
             "version" if rest.is_empty() => Self::Version,
             "metrics" if rest.is_empty() => Self::Metrics,
+            "debug" => {
+                let dump = rest.strip_prefix("api_priority_and_fairness/").and_then(Dump::find);
+                dump.map_or(Self::Unknown, Self::DumpFlowControl)
+            }
             "openapi" => match rest.split_once('/').unwrap_or((rest, "")) {
                 ("v2", "") => Self::OpenApiV2,
                 ("v3", "") => Self::OpenApiV3,

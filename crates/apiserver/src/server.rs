@@ -86,7 +86,7 @@ pub(crate) struct Inner {
     pub(crate) non_resource: NonResource,
     authenticator: Authenticator,
     authorizer: Arc<dyn Authorizer>,
-    pub(crate) flow_control: FlowControl,
+    pub(crate) flow_control: Arc<FlowControl>,
     pub(crate) bodies: Arc<BodyBudget>,
     limits: RequestLimits,
     handlers: Handlers,
@@ -104,7 +104,7 @@ impl ApiServer {
         let Dependencies { registry, nodes, authorizer, extensions, limits, audit } = dependencies;
         let store = registry.store().clone();
         let metrics = Arc::new(Metrics::new(&store));
-        let flow_control = FlowControl::new(&store, limits.seats);
+        let flow_control = Arc::new(FlowControl::new(&store, limits.seats));
         metrics.register(flow_control.collector());
         let tokens = Arc::new(Tokens::new(&registry));
         let aggregated = AggregatedApis::new(extensions);
@@ -120,6 +120,7 @@ impl ApiServer {
                 metrics: Arc::clone(&metrics),
                 store,
                 lifecycle: lifecycle.clone(),
+                flow_control: Arc::clone(&flow_control),
             },
             handlers: Handlers {
                 registry: registry.clone(),

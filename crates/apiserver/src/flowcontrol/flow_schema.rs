@@ -18,7 +18,7 @@ use registry::user::ACCOUNT_PREFIX;
 use serde::de::DeserializeOwned;
 use store::Store;
 
-use super::metrics::{Metrics, SchemaMetrics};
+use super::metrics::{Counts, Metrics, SchemaMetrics};
 use super::priority_level::{PriorityLevel, PriorityLevels};
 use crate::authz::{Attributes, Target};
 
@@ -84,16 +84,17 @@ impl Table {
 
     /// The hash of the flow that a request belongs to.
     pub(super) fn flow(&self, schema: &FlowSchema, attributes: &Attributes<'_>) -> u64 {
-        let distinguisher = match (schema.distinguisher, attributes.target) {
-            (Distinguisher::User, _) => attributes.user.name.as_str(),
-            (Distinguisher::Namespace, Target::Resource { namespace, .. }) => namespace,
-            _ => "",
-        };
-        self.hasher.hash_one((&schema.name, distinguisher))
+        self.hasher.hash_one((&schema.name, schema.distinguisher(attributes)))
     }
 
     pub(super) fn levels(&self) -> &PriorityLevels {
         &self.levels
+    }
+
+    /// What has been counted of the requests of a level.
+    pub(super) fn counts(&self, level: &PriorityLevel) -> Counts {
+        let schemas = self.schemas.iter().filter(|schema| std::ptr::eq(schema.level(), level));
+        schemas.fold(Counts::default(), |sum, schema| sum + schema.metrics.counts())
     }
 
     pub(super) fn metrics(&self) -> impl Iterator<Item = &SchemaMetrics> {
@@ -149,6 +150,19 @@ impl FlowSchema {
 
     pub(super) fn level(&self) -> &PriorityLevel {
         self.levels.level(self.level)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What tells the flow of a request apart from the others of the schema.
+    pub(super) fn distinguisher<'a>(&self, attributes: &Attributes<'a>) -> &'a str {
+        match (self.distinguisher, attributes.target) {
+            (Distinguisher::User, _) => attributes.user.name.as_str(),
+            (Distinguisher::Namespace, Target::Resource { namespace, .. }) => namespace,
+            _ => "",
+        }
     }
 
     fn matches(&self, attributes: &Attributes<'_>) -> bool {

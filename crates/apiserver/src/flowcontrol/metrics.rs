@@ -1,5 +1,6 @@
 //! The metrics of priority and fairness, under upstream's names (apiserver `pkg/util/flowcontrol/metrics/metrics.go`).
 
+use std::ops::Add;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,35 @@ pub(super) struct SchemaMetrics {
     dispatched: Counter,
     executing: Gauge,
     in_queue: Gauge,
+}
+
+/// What has been counted of requests, as far as it is shown beside the metrics.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    /// How many have seats.
+    pub(super) executing: u64,
+    /// How many got their seats.
+    pub(super) dispatched: u64,
+    /// How many were not let wait.
+    pub(super) rejected: u64,
+    /// How many waited too long.
+    pub(super) timed_out: u64,
+    /// How many were given up by their clients while they waited.
+    pub(super) cancelled: u64,
+}
+
+impl Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            executing: self.executing + other.executing,
+            dispatched: self.dispatched + other.dispatched,
+            rejected: self.rejected + other.rejected,
+            timed_out: self.timed_out + other.timed_out,
+            cancelled: self.cancelled + other.cancelled,
+        }
+    }
 }
 
 impl Default for Metrics {
@@ -148,6 +178,21 @@ impl SchemaMetrics {
     /// The client of a request that waited has gone.
     pub(super) fn cancelled(&self) {
         self.count_rejected(CANCELLED);
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let rejected = |reason: &'static str| {
+            let SchemaLabels { flow_schema, priority_level } = self.labels.clone();
+            let labels = RejectedLabels { flow_schema, priority_level, reason };
+            self.all.rejected.get(&labels).map_or(0, |counter| counter.get())
+        };
+        Counts {
+            executing: u64::try_from(self.executing.get()).unwrap_or(0),
+            dispatched: self.dispatched.get(),
+            rejected: rejected(Rejection::ConcurrencyLimit.reason()) + rejected(Rejection::QueueFull.reason()),
+            timed_out: rejected(Rejection::TimeOut.reason()),
+            cancelled: rejected(CANCELLED),
+        }
     }
 
     fn count_rejected(&self, reason: &'static str) {

@@ -20,6 +20,7 @@ use parking_lot::{Mutex, MutexGuard};
 use registry::optional::text;
 use tokio::sync::oneshot;
 
+use super::dump::{QueuedRequest, RequestInfo};
 use super::flow_schema::FlowSchema;
 use super::queue_set::{Place, QueueSet};
 use super::shuffle_sharding;
@@ -72,6 +73,16 @@ struct Queuing {
     queues: u32,
     hand_size: u32,
     length: usize,
+}
+
+/// What came of asking for free seats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Taken {
+    /// Whether they are the request's now.
+    granted: bool,
+    /// Whether others may have been told that there were none because of seats that were given back at once. Then somebody has
+    /// to look again who waits.
+    held_up_others: bool,
 }
 
 /// Why a request got no seat, in the words of upstream's metric.
@@ -137,21 +148,23 @@ impl PriorityLevels {
     }
 
     /// Takes seats, if they are free.
-    fn take(&self, level: &PriorityLevel, limits: &Limits, width: u32) -> bool {
+    fn take(&self, level: &PriorityLevel, limits: &Limits, width: u32) -> Taken {
         let mut executing = level.executing.load(Ordering::SeqCst);
+        let mut held_up_others = false;
         loop {
             let after = executing + width;
             if after > limits.max || (after > limits.nominal && self.somebody_waits_for_their_own(level)) {
-                return false;
+                return Taken { granted: false, held_up_others };
             }
             let borrowed = limits.of_the_pool(after) - limits.of_the_pool(executing);
             if !self.borrow(borrowed) {
-                return false;
+                return Taken { granted: false, held_up_others };
             }
             match level.executing.compare_exchange(executing, after, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return true,
+                Ok(_) => return Taken { granted: true, held_up_others },
                 Err(now) => {
                     self.lent.fetch_sub(borrowed, Ordering::SeqCst);
+                    held_up_others |= borrowed > 0;
                     executing = now;
                 }
             }
@@ -184,28 +197,48 @@ impl PriorityLevels {
 
     /// Gives free seats to who waits, first to those who wait for their own.
     fn dispatch_all(&self) {
+        // Each further round is one that others had to wait for.
+        while self.dispatch_round() {}
+    }
+
+    /// One round of [`Self::dispatch_all`]; whether there has to be another one.
+    fn dispatch_round(&self) -> bool {
+        let mut again = false;
         for own in [true, false] {
             for level in &self.levels {
                 if !own || level.waits_for_its_own() {
-                    self.dispatch(level);
+                    again |= self.dispatch_level(level);
                 }
             }
         }
+        again
     }
 
     /// Gives free seats to those who wait in a level.
     fn dispatch(&self, level: &PriorityLevel) {
-        let Some(limits) = &level.limits else { return };
-        if level.waiting.load(Ordering::SeqCst) == 0 {
-            return;
+        if self.dispatch_level(level) {
+            self.dispatch_all();
         }
+    }
+
+    /// As [`Self::dispatch`]; whether others were held up by it.
+    fn dispatch_level(&self, level: &PriorityLevel) -> bool {
+        let Some(limits) = &level.limits else { return false };
+        if level.waiting.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        let mut held_up_others = false;
         let mut queues = level.queues();
-        while let Some(width) = queues.next_width()
-            && self.take(level, limits, width)
-        {
+        while let Some(width) = queues.next_width() {
+            let taken = self.take(level, limits, width);
+            held_up_others |= taken.held_up_others;
+            if !taken.granted {
+                break;
+            }
             level.waiting.fetch_sub(1, Ordering::SeqCst);
             queues.grant_next();
         }
+        held_up_others
     }
 }
 
@@ -231,6 +264,16 @@ impl PriorityLevel {
     /// The nominal limit; 0 of a level that has none.
     pub(super) fn nominal(&self) -> u32 {
         self.limits.as_ref().map_or(0, |limits| limits.nominal)
+    }
+
+    /// How many queues there are.
+    pub(super) fn queue_count(&self) -> u32 {
+        self.limits.as_ref().and_then(|limits| limits.queuing).map_or(0, |queuing| queuing.queues)
+    }
+
+    /// The requests that wait.
+    pub(super) fn queued(&self) -> Vec<QueuedRequest> {
+        self.queues().queued()
     }
 
     fn waits_for_its_own(&self) -> bool {
@@ -290,12 +333,13 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Takes seats of the level of a schema; waits for them at most for `patience`.
+    /// Takes seats of the level of a schema; waits for them at most for `patience`. What waits is shown as `request`.
     pub(super) async fn acquire(
         schema: &Arc<FlowSchema>,
         flow: u64,
         width: u32,
         patience: Duration,
+        request: impl FnOnce() -> RequestInfo,
     ) -> Result<Self, Rejection> {
         let (levels, level) = (schema.levels(), schema.level());
         let Some(limits) = &level.limits else {
@@ -303,13 +347,19 @@ impl Seat {
             return Ok(Self::of(schema, width));
         };
         // Who comes does not overtake who waits.
-        if level.waiting.load(Ordering::SeqCst) == 0 && levels.take(level, limits, width) {
-            return Ok(Self::of(schema, width));
+        if level.waiting.load(Ordering::SeqCst) == 0 {
+            let taken = levels.take(level, limits, width);
+            if taken.held_up_others {
+                levels.dispatch_all();
+            }
+            if taken.granted {
+                return Ok(Self::of(schema, width));
+            }
         }
         let queuing = limits.queuing.ok_or(Rejection::ConcurrencyLimit)?;
         let hand = shuffle_sharding::deal(flow, queuing.queues, queuing.hand_size);
         let started = Instant::now();
-        let mut waiting = Waiting::begin(schema, &hand, queuing.length, width).ok_or(Rejection::QueueFull)?;
+        let mut waiting = Waiting::begin(schema, &hand, queuing.length, width, request).ok_or(Rejection::QueueFull)?;
         // What was given back before this one waited was given to nobody.
         levels.dispatch(level);
         let _ = tokio::time::timeout(patience, &mut waiting.granted).await;
@@ -344,10 +394,16 @@ struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    fn begin(schema: &'a FlowSchema, hand: &[u32], limit: usize, width: u32) -> Option<Self> {
+    fn begin(
+        schema: &'a FlowSchema,
+        hand: &[u32],
+        limit: usize,
+        width: u32,
+        request: impl FnOnce() -> RequestInfo,
+    ) -> Option<Self> {
         let level = schema.level();
         let mut queues = level.queues();
-        let (place, granted) = queues.enqueue(hand, limit, width)?;
+        let (place, granted) = queues.enqueue(hand, limit, width, request)?;
         level.waiting.fetch_add(1, Ordering::SeqCst);
         schema.metrics.enqueued();
         Some(Self { schema, place, width, granted, over: false })

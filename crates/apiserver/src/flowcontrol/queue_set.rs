@@ -5,14 +5,18 @@
 //! where the others are: nobody saves up turns.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
+
+use super::dump::{QueuedRequest, RequestInfo};
 
 /// A request that waits.
 #[derive(Debug)]
 struct Waiter {
     id: u64,
     width: u32,
+    request: Arc<RequestInfo>,
     grant: oneshot::Sender<()>,
 }
 
@@ -41,7 +45,13 @@ pub(super) struct QueueSet {
 
 impl QueueSet {
     /// Lets a request wait in the shortest queue of its hand, unless that is as long as a queue may be.
-    pub(super) fn enqueue(&mut self, hand: &[u32], limit: usize, width: u32) -> Option<(Place, oneshot::Receiver<()>)> {
+    pub(super) fn enqueue(
+        &mut self,
+        hand: &[u32],
+        limit: usize,
+        width: u32,
+        request: impl FnOnce() -> RequestInfo,
+    ) -> Option<(Place, oneshot::Receiver<()>)> {
         let length = |queue: &u32| self.queues.get(queue).map_or(0, |queue| queue.waiters.len());
         let index = hand.iter().copied().min_by_key(length).filter(|shortest| length(shortest) < limit)?;
         let queue = self.queues.entry(index).or_default();
@@ -52,8 +62,26 @@ impl QueueSet {
         let (grant, granted) = oneshot::channel();
         let id = self.next_id;
         self.next_id += 1;
-        queue.waiters.push_back(Waiter { id, width, grant });
+        queue.waiters.push_back(Waiter { id, width, request: Arc::new(request()), grant });
         Some((Place { queue: index, id }, granted))
+    }
+
+    /// All requests that wait, queue by queue, in the order of their turns.
+    pub(super) fn queued(&self) -> Vec<QueuedRequest> {
+        let of_queue = |(index, queue): (&u32, &Queue)| {
+            let (index, virtual_start) = (*index, queue.virtual_start);
+            let waiters = queue.waiters.iter().enumerate().map(move |(at, waiter)| QueuedRequest {
+                queue: index,
+                index: at,
+                width: waiter.width,
+                virtual_start,
+                request: Arc::clone(&waiter.request),
+            });
+            waiters.collect::<Vec<_>>()
+        };
+        let mut queued: Vec<_> = self.queues.iter().flat_map(of_queue).collect();
+        queued.sort_by_key(|request| (request.queue, request.index));
+        queued
     }
 
     /// How many seats the next request takes; `None` when nobody waits.
@@ -118,17 +146,17 @@ mod tests {
     fn queues_take_turns() {
         let (mut set, mut waiting) = (QueueSet::default(), Vec::new());
         for (name, queue, width) in "aaaaaabbb".chars().map(|name| (name, u32::from(name), 1)) {
-            waiting.push((name, set.enqueue(&[queue], 10, width).unwrap().1));
+            waiting.push((name, set.enqueue(&[queue], 10, width, RequestInfo::default).unwrap().1));
         }
         assert_eq!(turns(&mut set, &mut waiting), "abababaaa");
         // Wide ones of c against narrow ones of d, which comes later.
         for (name, width) in [('c', 3), ('c', 3), ('c', 3)] {
-            waiting.push((name, set.enqueue(&[u32::from(name)], 10, width).unwrap().1));
+            waiting.push((name, set.enqueue(&[u32::from(name)], 10, width, RequestInfo::default).unwrap().1));
         }
         set.grant_next();
         assert!(waiting.remove(0).1.try_recv().is_ok());
         for name in "dddd".chars() {
-            waiting.push((name, set.enqueue(&[u32::from(name)], 10, 1).unwrap().1));
+            waiting.push((name, set.enqueue(&[u32::from(name)], 10, 1, RequestInfo::default).unwrap().1));
         }
         assert_eq!(turns(&mut set, &mut waiting), "dddcdc");
     }
@@ -138,14 +166,14 @@ mod tests {
         let mut set = QueueSet::default();
         let mut places = Vec::new();
         for expect in [3, 5, 3, 5] {
-            let (place, granted) = set.enqueue(&[3, 5], 2, 1).unwrap();
+            let (place, granted) = set.enqueue(&[3, 5], 2, 1, RequestInfo::default).unwrap();
             assert_eq!(place.queue, expect);
             places.push((place, granted));
         }
-        assert!(set.enqueue(&[3, 5], 2, 1).is_none());
+        assert!(set.enqueue(&[3, 5], 2, 1, RequestInfo::default).is_none());
         assert!(set.leave(places[0].0));
         assert!(!set.leave(places[0].0), "it has left already");
-        let (place, _granted) = set.enqueue(&[3, 5], 2, 1).unwrap();
+        let (place, _granted) = set.enqueue(&[3, 5], 2, 1, RequestInfo::default).unwrap();
         assert_eq!(place.queue, 3);
         for place in [places[1].0, places[2].0, places[3].0, place] {
             assert!(set.leave(place));

@@ -6,12 +6,15 @@ use std::time::Duration;
 use k8s_openapi::api::flowcontrol::v1::{FlowSchema as SchemaObject, PriorityLevelConfiguration};
 use serde_json::{Value, json};
 
+use super::dump::RequestInfo;
 use super::flow_schema::FlowSchema;
 use super::metrics::Metrics;
 use super::priority_level::{PriorityLevels, Rejection, Seat};
 
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(30);
+/// How often threads fight for a seat.
+const ROUNDS: u32 = 20_000;
 
 /// A limited level; `queues` of none reject at once.
 fn level(name: &str, shares: i32, lendable: i32, queues: Option<[i32; 3]>) -> PriorityLevelConfiguration {
@@ -49,19 +52,19 @@ fn schemas(levels: &[PriorityLevelConfiguration], seats: u32) -> Vec<Arc<FlowSch
 async fn take(schema: &Arc<FlowSchema>, count: u32) -> Vec<Seat> {
     let mut seats = Vec::new();
     for _ in 0..count {
-        seats.push(Seat::acquire(schema, 0, 1, SHORT).await.unwrap());
+        seats.push(Seat::acquire(schema, 0, 1, SHORT, RequestInfo::default).await.unwrap());
     }
     seats
 }
 
 async fn is_full(schema: &Arc<FlowSchema>) -> bool {
-    Seat::acquire(schema, 0, 1, SHORT).await.is_err()
+    Seat::acquire(schema, 0, 1, SHORT, RequestInfo::default).await.is_err()
 }
 
 /// Waits in the background until a seat is free.
 fn wait(schema: &Arc<FlowSchema>, flow: u64, width: u32) -> tokio::task::JoinHandle<Result<Seat, Rejection>> {
     let schema = Arc::clone(schema);
-    tokio::spawn(async move { Seat::acquire(&schema, flow, width, LONG).await })
+    tokio::spawn(async move { Seat::acquire(&schema, flow, width, LONG, RequestInfo::default).await })
 }
 
 async fn settle() {
@@ -113,12 +116,15 @@ async fn who_waits_for_their_own_comes_before_who_borrows() {
 async fn queues_fill_and_waiting_ends() {
     let schemas = schemas(&[level("a", 1, 0, Some([1, 1, 2])), level("none", 0, 0, None)], 1);
     let a = &schemas[0];
-    let seat = Seat::acquire(a, 0, 1, SHORT).await.unwrap();
-    assert_eq!(Seat::acquire(a, 0, 1, SHORT).await.err(), Some(Rejection::TimeOut));
+    let seat = Seat::acquire(a, 0, 1, SHORT, RequestInfo::default).await.unwrap();
+    assert_eq!(Seat::acquire(a, 0, 1, SHORT, RequestInfo::default).await.err(), Some(Rejection::TimeOut));
     let (first, second) = (wait(a, 1, 1), wait(a, 2, 1));
     settle().await;
-    assert_eq!(Seat::acquire(a, 3, 1, LONG).await.err(), Some(Rejection::QueueFull));
-    assert_eq!(Seat::acquire(&schemas[1], 3, 1, LONG).await.err(), Some(Rejection::ConcurrencyLimit));
+    assert_eq!(Seat::acquire(a, 3, 1, LONG, RequestInfo::default).await.err(), Some(Rejection::QueueFull));
+    assert_eq!(
+        Seat::acquire(&schemas[1], 3, 1, LONG, RequestInfo::default).await.err(),
+        Some(Rejection::ConcurrencyLimit)
+    );
     // One that leaves makes room, and is not waited for.
     first.abort();
     assert!(first.await.is_err());
@@ -141,7 +147,7 @@ async fn seats_never_get_lost() {
             // Some give up while they wait, some just when their turn comes.
             let patience = Duration::from_micros(round * 7 % 900);
             let width = 1 + (round % 2) as u32;
-            if let Ok(seat) = Seat::acquire(&schema, round, width, patience).await {
+            if let Ok(seat) = Seat::acquire(&schema, round, width, patience, RequestInfo::default).await {
                 tokio::task::yield_now().await;
                 drop(seat);
             }
@@ -167,16 +173,53 @@ async fn seats_never_get_lost() {
     drop((of_a, of_b, of_c));
 }
 
+/// A seat of the pool that two requests of a level fight for is not lost to another level meanwhile.
+#[test]
+fn a_seat_that_was_given_back_at_once_is_passed_on() {
+    let mut narrow = level("a", 1, 100, None);
+    narrow.spec.as_mut().unwrap().limited.as_mut().unwrap().borrowing_limit_percent = Some(0);
+    // One seat each, all of them lent: a may have one, so one of its two requests is rejected, and b's need not wait for them.
+    let schemas = schemas(&[narrow, level("b", 1, 100, Some([1, 1, 10]))], 2);
+    let (a, b) = (&schemas[0], &schemas[1]);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let barrier = std::sync::Barrier::new(3);
+    let mut lost = 0;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let runtime = runtime();
+                for _ in 0..ROUNDS {
+                    barrier.wait();
+                    let seat = runtime.block_on(Seat::acquire(a, 0, 1, Duration::ZERO, RequestInfo::default));
+                    barrier.wait();
+                    drop(seat);
+                    barrier.wait();
+                }
+            });
+        }
+        let runtime = runtime();
+        for _ in 0..ROUNDS {
+            barrier.wait();
+            let seat = runtime.block_on(Seat::acquire(b, 0, 1, 10 * SHORT, RequestInfo::default));
+            barrier.wait();
+            lost += u32::from(seat.is_err());
+            drop(seat);
+            barrier.wait();
+        }
+    });
+    assert_eq!(lost, 0, "it waited in so many of {ROUNDS} rounds while a seat was free");
+}
+
 #[tokio::test]
 async fn a_flow_that_asks_for_much_does_not_hold_up_others() {
     let schemas = schemas(&[level("a", 1, 0, Some([64, 1, 100]))], 1);
     let a = &schemas[0];
-    let seat = Seat::acquire(a, 0, 1, SHORT).await.unwrap();
+    let seat = Seat::acquire(a, 0, 1, SHORT, RequestInfo::default).await.unwrap();
     let turns = Arc::new(parking_lot::Mutex::new(Vec::new()));
     let short = |flow: u64| {
         let (schema, turns) = (Arc::clone(a), Arc::clone(&turns));
         tokio::spawn(async move {
-            let seat = Seat::acquire(&schema, flow, 1, LONG).await;
+            let seat = Seat::acquire(&schema, flow, 1, LONG, RequestInfo::default).await;
             turns.lock().push(flow);
             seat.map(drop)
         })

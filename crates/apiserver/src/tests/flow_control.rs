@@ -182,6 +182,56 @@ async fn who_gets_no_seat_waits_and_is_told_to_come_again() {
 }
 
 #[tokio::test]
+async fn what_waits_can_be_looked_at() {
+    const DUMP: &str = "GET /debug/api_priority_and_fairness/dump";
+    let (fixture, gate) = one_seat(short_queue()).await;
+    let running = begin(&fixture, devs("jane"), SLOW).await;
+    let waiting = begin(&fixture, devs("jane"), "GET /api/v1/namespaces/default/configmaps/x").await;
+    let dump = async |what: &str| {
+        let reply = fixture.ask(&format!("{DUMP}_{what}"), &[], "").await;
+        assert_eq!((reply.status.as_u16(), reply.header("content-type")), (200, "text/plain; charset=utf-8"));
+        // The first line, and those of the level, with single spaces.
+        let lines = reply.text.lines().enumerate().filter(|(at, line)| *at == 0 || line.starts_with("devs,"));
+        lines.map(|(_, line)| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        dump("priority_levels").await,
+        [
+            "PriorityLevelName, ActiveQueues, IsIdle, IsQuiescing, WaitingRequests, ExecutingRequests, DispatchedRequests, \
+         RejectedRequests, TimedoutRequests, CancelledRequests",
+            "devs, 1, false, false, 1, 1, 1, 0, 0, 0",
+        ]
+    );
+    assert_eq!(
+        dump("queues").await,
+        [
+            "PriorityLevelName, Index, PendingRequests, ExecutingRequests, SeatsInUse, NextDispatchR, InitialSeatsSum, \
+         MaxSeatsSum, TotalWorkSum",
+            "devs, 0, 1, <none>, <none>, 0.00000000ss, 1, 1, <none>",
+        ]
+    );
+    let [head, row] = &dump("requests").await[..] else { panic!("one waits") };
+    assert!(head.ends_with("InitialSeats, FinalSeats, AdditionalLatency, StartTime"), "{head}");
+    assert!(
+        row.starts_with("devs, devs, 0, 0, jane, 20") && row.ends_with("Z, 1, 0, 0s, 0001-01-01T00:00:00Z"),
+        "{row}"
+    );
+    let [_, row] = &dump("requests?includeRequestDetails=1").await[..] else { panic!("one waits") };
+    let details = "jane, get, /api/v1/namespaces/default/configmaps/x, default, x, v1, configmaps,";
+    assert!(row.ends_with(details), "{row}");
+    assert_eq!(fixture.ask(&format!("{DUMP}_nothing"), &[], "").await.status, 404);
+    // It shows what others do: a right of its own.
+    for name in ["priority_levels", "queues", "requests"] {
+        let reply = fixture.ask_as(Some(User::new("x", &[])), &format!("{DUMP}_{name}"), &[], "").await;
+        assert_eq!(reply.status, 403);
+    }
+    gate.add_permits(1);
+    assert_eq!(running.await.unwrap().status(), 200);
+    assert_eq!(waiting.await.unwrap().status(), 404);
+    assert!(dump("priority_levels").await[1].starts_with("devs, 0, true, false, 0, 0, 2"));
+}
+
+#[tokio::test]
 async fn a_level_without_queues_rejects_at_once() {
     let (fixture, gate) = one_seat(json!({ "type": "Reject" })).await;
     let running = begin(&fixture, devs("jane"), SLOW).await;
