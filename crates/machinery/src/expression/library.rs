@@ -37,7 +37,6 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
     net::register(env)?;
     pairs::register(env)?;
     quantity::register(env)?;
-    regex::register(env)?;
     semver::register(env)
 }
 

@@ -231,6 +231,81 @@ fn what_does_not_compile() {
     assert!(Program::compile("dyn(1)", &[], Wanted::Bool).is_ok());
 }
 
+/// What an expression over any object costs, if it can be evaluated.
+fn cost(text: &str, any: &Json) -> Result<i64, Failure> {
+    let program = Program::compile(text, &[("any", Kind::Any)], Wanted::Bool).unwrap();
+    let mut left = TOTAL_LIMIT;
+    let found = program.run(&[("any", Value::plain(any))], &mut left);
+    assert_eq!(found.as_ref().err() == Some(&Failure::Expensive), left == -1, "{text}");
+    found.map(|_| TOTAL_LIMIT - left)
+}
+
+/// What would take gigabytes, or minutes, is charged before it is done.
+#[test]
+fn much_is_not_made_of_little() {
+    let numbers = numbers_to(20_000);
+    let empty = vec![json!(""); 20_000];
+    let large = json!({ "text": "x".repeat(200_000), "items": numbers, "empty": empty });
+    for text in [
+        // Copies.
+        "any.text.replace('x', any.text).size() > 0",
+        "any.text.replace('', any.text, 100000).size() > 0",
+        "any.empty.join(any.text).size() > 0",
+        "any.items.map(i, any.text).size() > 0",
+        "any.items.map(i, [any.text]).size() > 0",
+        "any.items.map(i, {'a': any.text}).size() > 0",
+        // Everything with everything.
+        "sets.contains(any.items, any.items)",
+        "sets.equivalent(any.items, any.items)",
+        "sets.intersects(any.items, any.items.map(i, i + 20000))",
+        "any.items.distinct().size() > 0",
+        "any.items.all(i, any.items + any.items != [])",
+        "any.items.all(i, any.items.sum() > 0)",
+        "any.items.all(i, any.items.isSorted())",
+        "any.items.all(i, any.items.max() > 0 && any.items.min() == 0)",
+        "any.items.all(i, any.items.sort().size() > 0)",
+        "any.items.all(i, lists.range(100000).size() > 0)",
+        "any.items.all(i, any.items.slice(0, 20000).size() > 0)",
+        // Long texts, again and again.
+        "any.items.all(i, any.text.size() > 0 && size(any.text) > 0)",
+        "any.items.all(i, bytes(any.text) != b'')",
+        "any.items.all(i, any.text <= any.text)",
+        "any.items.all(i, !isURL(any.text))",
+        "any.items.all(i, any.text.find('y') == '')",
+        "any.items.all(i, any.text.findAll('y', 1).size() == 0)",
+        // A regular expression for each item.
+        "any.items.all(i, 'x'.find('[^x]{100}' + string(i)) == '')",
+        "any.items.all(i, !'x'.matches('[^x]{100}' + string(i)))",
+    ] {
+        assert_eq!(cost(text, &large), Err(Failure::Expensive), "{text}");
+    }
+    // What rules do every day costs little.
+    let small = json!({ "items": numbers_to(100), "text": "x".repeat(1000), "names": ["a", "b", "c"] });
+    for (text, most) in [
+        ("any.items.all(a, a >= 0 && a < 100)", 2_000),
+        ("any.items.all(a, any.items.exists_one(b, a == b))", 200_000),
+        ("any.names.map(n, n + 'x').join(',').replace('x', 'y').size() == 8", 200),
+        ("sets.contains(any.items, [1, 2]) && any.items.distinct().size() == 100", 11_000),
+        ("any.text.matches('^x+$') && any.text.find('x') == 'x'", 1_000),
+        ("['b', 'a'].sort() == ['a', 'b'] && lists.range(3).sum() == 3", 200),
+    ] {
+        let found = cost(text, &small);
+        assert!(found.as_ref().is_ok_and(|cost| *cost <= most), "{text}: {found:?}");
+    }
+    assert!(cost("['a', 'b'].sum() == 'ab'", &small).is_err());
+    let mut object = object();
+    object["spec"]["set"] = (0..20_000).map(|n| Json::from(n.to_string())).collect();
+    for text in ["(self.spec.set + self.spec.set).size() > 0", "self.spec.set == self.spec.set.reverse()"] {
+        let program = Program::compile(text, &variables(), Wanted::Bool).unwrap();
+        let values = [("self", Value::typed(&object, schema(), true))];
+        assert_eq!(program.run(&values, &mut TOTAL_LIMIT.clone()).err(), Some(Failure::Expensive), "{text}");
+    }
+}
+
+fn numbers_to(end: usize) -> Vec<Json> {
+    (0..end).map(Json::from).collect()
+}
+
 #[test]
 fn no_expression_runs_for_ever() {
     let many: Vec<Json> = (0..300).map(Json::from).collect();
@@ -246,10 +321,7 @@ fn no_expression_runs_for_ever() {
         "any.items.transformMap(i, a, any.items.transformMap(j, b, b)).size() == 0",
         "[1,2,3,4,5,6,7,8,9,10].all(a, [1,2,3,4,5,6,7,8,9,10].all(b, any.items.all(c, any.items.all(d, true))))",
     ] {
-        let program = Program::compile(text, &[("any", Kind::Any)], Wanted::Bool).unwrap();
-        let mut left = TOTAL_LIMIT;
-        let found = program.run(&[("any", Value::plain(&long))], &mut left).map(|_| ());
-        assert_eq!((found, left), (Err(Failure::Expensive), -1), "{text}");
+        assert_eq!(cost(text, &long), Err(Failure::Expensive), "{text}");
     }
     let doubled = format!("{}.size() > 0", "['x'].map(x, x + x)[0]".to_owned() + &".replace('x', 'xx')".repeat(40));
     let program = Program::compile(&doubled, &[], Wanted::Bool).unwrap();

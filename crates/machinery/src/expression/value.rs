@@ -17,6 +17,7 @@ use cel::common::types::{
 use cel::common::value::{CowVal, StaticVal, Val};
 use serde_json::Value as Json;
 
+use super::CALL_LIMIT;
 use super::composition::Lazy;
 use super::library;
 use super::names::{accessible, escape};
@@ -189,6 +190,10 @@ pub(super) fn owned(value: &dyn Val) -> Boxed {
 /// Whether two values are the same, counting what was compared.
 pub(super) fn equal(left: &dyn Val, right: &dyn Val, compared: &mut u64) -> bool {
     *compared += 1;
+    // Nobody can pay for more: what this answers is not looked at.
+    if *compared > CALL_LIMIT.unsigned_abs() {
+        return false;
+    }
     if let (Some(left), Some(right)) = (left.downcast_ref::<CelString>(), right.downcast_ref::<CelString>()) {
         *compared += left.inner().len() as u64 / 10;
         return left.inner() == right.inner();
@@ -226,7 +231,8 @@ fn equal_lists(left: &dyn Val, right: &dyn Val, compared: &mut u64) -> bool {
     }
 }
 
-fn references<'b, 'v>(list: &'b (dyn Val + 'v)) -> Option<Vec<&'b (dyn Val + 'v)>> {
+/// The items of a list, as they are.
+pub(super) fn references<'b, 'v>(list: &'b (dyn Val + 'v)) -> Option<Vec<&'b (dyn Val + 'v)>> {
     let mut items = list.as_iterable()?.iter();
     Some(std::iter::from_fn(|| items.next()).collect())
 }
@@ -331,6 +337,13 @@ impl Val for List {
 }
 
 impl StaticVal for List {}
+
+impl List {
+    /// Whether its items are what they are by their place alone, and those of two lists one behind the other in their sum.
+    pub(super) fn is_atomic(&self) -> bool {
+        self.0.kind == ListType::Atomic
+    }
+}
 
 impl Adder for List {
     /// Upstream: sets and maps are united, and an item of a map is replaced where it stands.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 /// A pattern, compiled at first use.
 #[derive(Debug)]
@@ -51,6 +51,11 @@ impl Patterns {
 /// Compiles a pattern.
 pub(crate) fn compile(text: &str) -> Result<Regex, regex::Error> {
     Regex::new(&as_go_means(text))
+}
+
+/// As [`compile`], of what is not larger than so many bytes then, with as much for each search.
+pub(crate) fn compile_within(text: &str, limit: usize) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(&as_go_means(text)).size_limit(limit).dfa_size_limit(limit).build()
 }
 
 /// In Go `\d`, `\w`, `\s` and `\b` are about ASCII; here they would be about all of Unicode.

@@ -1,51 +1,42 @@
-//! Regular expressions: `find`, `findAll`, and what `matches` is made of.
+//! Regular expressions: what `matches`, `find` and `findAll` are made of, which are charged for in [`super::core`].
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use ::regex::Regex;
-use cel::common::types::{CelInt, CelString, INT_TYPE, STRING_TYPE};
-use cel::common::value::{CowVal, Val};
-use cel::{DeclarationError, Env, ExecutionError};
+use cel::ExecutionError;
+use cel::common::types::CelString;
+use cel::common::value::Val;
 use parking_lot::Mutex;
 
-use super::{argument, text, written, wrong};
+use super::wrong;
 use crate::expression::value::List;
 use crate::schema::pattern;
 
 /// How many expressions are kept compiled.
-const KEPT: usize = 1000;
+const KEPT: usize = 256;
 
-pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
-    env.add_member_overload("find", "string_find_string", STRING_TYPE, vec![STRING_TYPE], |arguments| {
-        let found = compiled(text(&arguments, 1)?)?;
-        written(found.find(text(&arguments, 0)?).map_or("", |found| found.as_str()))
-    })?;
-    env.add_member_overload("findAll", "string_find_all_string", STRING_TYPE, vec![STRING_TYPE], |arguments| {
-        Ok(CowVal::owned(all(text(&arguments, 0)?, text(&arguments, 1)?, -1)?))
-    })?;
-    let limited = vec![STRING_TYPE, INT_TYPE];
-    env.add_member_overload("findAll", "string_find_all_string_int", STRING_TYPE, limited, |arguments| {
-        let limit = *argument::<CelInt>(&arguments, 2)?.inner();
-        Ok(CowVal::owned(all(text(&arguments, 0)?, text(&arguments, 1)?, limit)?))
-    })
-}
+/// The largest one that is kept, in bytes as it is compiled. All together may have some tens of MiB.
+const LARGEST_KEPT: usize = 128 << 10;
 
-fn all(subject: &str, pattern: &str, limit: i64) -> Result<List, ExecutionError> {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+/// What `findAll` finds, of which so many are wanted.
+pub(super) fn all(subject: &str, pattern: &str, limit: usize) -> Result<List, ExecutionError> {
     let found = compiled(pattern)?;
     let found = found.find_iter(subject).take(limit);
     Ok(List::atomic(found.map(|found| Box::new(CelString::from(found.as_str().to_owned())) as Box<dyn Val>).collect()))
 }
 
-/// An expression as Go reads it, compiled once.
+/// An expression as Go reads it, compiled once unless it is large.
 pub(super) fn compiled(text: &str) -> Result<Regex, ExecutionError> {
     static COMPILED: LazyLock<Mutex<HashMap<Box<str>, Regex>>> = LazyLock::new(Mutex::default);
-    let mut known = COMPILED.lock();
-    if let Some(regex) = known.get(text) {
+    if let Some(regex) = COMPILED.lock().get(text) {
         return Ok(regex.clone());
     }
-    let regex = pattern::compile(text).map_err(|error| wrong(format!("error parsing regexp: {error}")))?;
+    // Nobody else waits for this.
+    let Ok(regex) = pattern::compile_within(text, LARGEST_KEPT) else {
+        return pattern::compile(text).map_err(|error| wrong(format!("error parsing regexp: {error}")));
+    };
+    let mut known = COMPILED.lock();
     if known.len() >= KEPT {
         known.clear();
     }
