@@ -1,43 +1,10 @@
-//! Protobuf bodies of requests and responses.
-//!
-//! Go clients write and read objects of the built-in kinds as protobuf by default. Everything behind this module sees JSON:
-//! what comes in is decoded to it ([`decode`]), and what goes out is encoded from it ([`mod@encode`]), in one pass over the bytes
-//! that the store holds. What the fields are says [`machinery::api_types`].
-//!
-//! A body is the four bytes `k8s\0` and an envelope (`runtime.Unknown`) which names version and kind and holds the object
-//! (apimachinery `pkg/runtime/serializer/protobuf/protobuf.go`).
+//! Protobuf bodies of requests and responses: the form of objects is [`machinery::protobuf`]'s, that of long lists, which
+//! are sent as they are encoded, [`list`]'s.
 
-mod decode;
-mod encode;
-mod json;
 mod list;
-mod wire;
 
-#[cfg(test)]
-mod round_trips;
-#[cfg(test)]
-pub(crate) mod tests;
-
-use machinery::api_types::ApiType;
-
-pub(crate) use decode::{DecodeError, any_to_json, to_json};
-pub(crate) use encode::{Kind, encode, watch_event};
 pub(crate) use list::{List, Portions};
-pub(crate) use wire::Message;
+pub(crate) use machinery::protobuf::{DecodeError, Kind, Message, any_to_json, encode, to_json, watch_event};
 
 /// The media type of these bodies.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
-
-/// What every body begins with.
-const MAGIC: &[u8] = b"k8s\0";
-
-/// The type of a kind.
-fn type_of(api_version: &str, kind: &str) -> Option<&'static ApiType> {
-    match kind {
-        // Options come under the version of whatever they are about.
-        "DeleteOptions" => ApiType::by_openapi_name("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"),
-        // Upstream writes none for the core group (apiserver `pkg/endpoints/discovery/util.go`).
-        "APIVersions" | "APIResourceList" if api_version.is_empty() => ApiType::of_kind("v1", kind),
-        _ => ApiType::of_kind(api_version, kind),
-    }
-}

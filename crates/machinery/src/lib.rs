@@ -1,5 +1,5 @@
 //! What every part of coracle knows about Kubernetes objects as such: names and kinds, validation messages and field
-//! paths, the errors of the API, selectors, quantities, and the three kinds of patch.
+//! paths, the errors of the API, selectors, quantities, the protobuf form, and the three kinds of patch.
 //!
 //! Everything here is a pure function on values: no input or output, no clock, no tasks. Where upstream has a message or
 //! a canonical form that clients see, it is the same one here, byte for byte.
@@ -19,6 +19,7 @@
 //! | [`int_or_string`] | counts that may be percentages |
 //! | [`patch`] | JSON patch, merge patch, strategic merge patch |
 //! | [`api_types`] | upstream's types: field numbers, merge keys and list types |
+//! | [`protobuf`] | the protobuf form of the built-in kinds |
 //! | [`schema`] | structural schemas: validation, pruning and defaults of custom resources |
 //! | [`expression`] | the Common Expression Language with upstream's libraries, checked and with a budget |
 //! | [`json_path`] | the JSONPath of printer columns |
@@ -32,6 +33,7 @@
 //! | [`certificates`] | certificate signing requests, and the key usages they ask for |
 //! | [`age`] | durations as people read them |
 //! | [`verb`] | what a request wants to do |
+//! | [`yaml`] | YAML documents as JSON |
 //! | [`well_known`] | labels, annotations and names that crates share |
 
 pub mod age;
@@ -51,6 +53,7 @@ pub mod names;
 pub mod patch;
 pub mod phase;
 pub mod placement;
+pub mod protobuf;
 pub mod quantity;
 pub mod quota;
 pub mod references;
@@ -61,6 +64,7 @@ pub mod status;
 pub mod validate;
 pub mod verb;
 pub mod well_known;
+pub mod yaml;
 
 pub use field::{ErrorList, FieldError, Path};
 pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};

@@ -15,11 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use machinery::api_types::ApiType;
+use machinery::protobuf::{EncodeError, Kind, list_head, list_items};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
-
-use super::encode::{EncodeError, Kind, list_head, list_items};
 
 /// So many bytes of JSON are encoded at a time, which takes about a millisecond.
 const PORTION: usize = 256 * 1024;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use machinery::depth::{self, MAX_DEPTH};
 use machinery::field::{FieldError, Path};
 use machinery::status::ApiError;
+use machinery::yaml;
 use registry::request::invalid_options;
 use registry::write::check_manager;
 use registry::{DeleteRequest, FieldValidation, PatchType, Subresource, WriteOptions, Written};
@@ -158,17 +158,7 @@ pub(super) async fn object(headers: &HeaderMap, body: RequestBody, kind: &str) -
 
 /// YAML, or JSON, as JSON. The error says where it is none.
 pub(crate) fn json(yaml: &[u8]) -> Result<Bytes, String> {
-    if serde_json::from_slice::<serde::de::IgnoredAny>(yaml).is_ok() {
-        return Ok(Bytes::copy_from_slice(yaml));
-    }
-    // Aliases count as often as they are used: what they make of a document has the bounds of one that is written out.
-    let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_total_scalar_bytes: LIMIT },
-    };
-    let value: Result<serde_json::Value, _> =
-        depth::with_room_for_all(|| serde_saphyr::from_slice_with_options(yaml, options));
-    let value = value.map_err(|error| error.without_snippet().to_string())?;
-    serde_json::to_vec(&value).map(Bytes::from).map_err(|error| error.to_string())
+    yaml::to_json(yaml, LIMIT).map(Bytes::from)
 }
 
 /// The options of a DELETE: those of the body, or, when there is none, those of the query.

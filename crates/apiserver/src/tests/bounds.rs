@@ -1,11 +1,12 @@
 //! Requests that are small and would cost much: each is refused, or costs little.
 
 use machinery::depth::MAX_DEPTH;
+use machinery::protobuf::{MAGIC, Message};
 use serde_json::{Value, json};
 
 use super::support::{Fixture, Reply, pod};
 use crate::User;
-use crate::protobuf::{MEDIA_TYPE, tests::nested_definition};
+use crate::protobuf::MEDIA_TYPE;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -17,6 +18,20 @@ const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const APPLY: &str = "application/apply-patch+yaml";
+
+/// A definition as protobuf, whose schema excludes a schema that excludes a schema, and so on.
+fn nested_definition(levels: usize) -> Vec<u8> {
+    let field = |number: u32, bytes: &[u8]| {
+        let mut field = Message::default();
+        field.bytes(number, bytes);
+        field.into_vec()
+    };
+    let schema = (0..levels).fold(Vec::new(), |schema, _| field(28, &schema));
+    let version = [field(1, b"v1"), field(4, &field(1, &schema))].concat();
+    let object = [field(1, &field(1, b"bombs.example.com")), field(2, &field(7, &version))].concat();
+    let meta = [field(1, b"apiextensions.k8s.io/v1"), field(2, b"CustomResourceDefinition")].concat();
+    [MAGIC, &field(1, &meta), &field(2, &object)].concat()
+}
 
 /// Something of any shape, which is kept as it is.
 fn things(columns: &Value) -> Value {

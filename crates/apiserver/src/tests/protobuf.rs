@@ -4,9 +4,13 @@ use serde_json::{Value, json};
 
 use super::custom::{CRDS, crd, spec};
 use super::support::{Fixture, Reply, pod};
-use crate::protobuf::to_json;
+use crate::protobuf::{MEDIA_TYPE, encode, to_json};
 
 const TYPED: (&str, &str) = ("accept", "application/vnd.kubernetes.protobuf,application/json");
+/// A secret `s` as upstream's own serializer writes it.
+const SECRET: &[u8] =
+    b"k8s\0\n\x0c\n\x02v1\x12\x06Secret\x121\n\x19\n\x01s\x12\0\x1a\0\"\0*\x002\x008\x00B\x08\x08\x80\xe2\xcf\xaa\x06\
+\x10\0\x12\t\n\x05empty\x12\0\x12\x07\n\x01k\x12\x02v\0\x1a\0\x1a\0\"\0";
 const METADATA: (&str, &str) = (
     "accept",
     "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,\
@@ -187,4 +191,41 @@ async fn long_lists_are_whole_and_in_order() {
     let list = decoded(&reply, "ConfigMapList");
     assert_eq!(items(&list), items(&json));
     assert!(items(&list).len() >= 40 && list["metadata"] == json["metadata"], "{}", list["metadata"]);
+}
+
+#[tokio::test]
+async fn a_go_client_creates_and_reads() {
+    let fixture = Fixture::new().await;
+    let headers = [("content-type", MEDIA_TYPE), TYPED];
+    let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "l" } });
+    let mut deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" } });
+    let security = json!({ "supplementalGroups": [7, -1] });
+    let template = json!({
+        "metadata": { "labels": { "app": "web" } },
+        "spec": { "securityContext": security, "containers": [{ "name": "main", "image": "nginx" }] },
+    });
+    deployment["spec"] = json!({ "selector": { "matchLabels": { "app": "web" } }, "template": template });
+    let body = |object: &Value| encode(object.to_string().as_bytes()).unwrap().to_vec();
+    for (path, body, status, says) in [
+        // Its group -1 is read right, and is no group.
+        (
+            "/apis/apps/v1/namespaces/default/deployments",
+            body(&deployment),
+            422,
+            "supplementalGroups[1]: Invalid value: -1",
+        ),
+        ("/api/v1/namespaces/default/secrets", SECRET.to_vec(), 201, ""),
+        ("/api/v1/namespaces/default/secrets", b"k8s\0\xff".to_vec(), 400, ""),
+        ("/api/v1/namespaces/default/secrets", body(&lease), 400, ""),
+    ] {
+        let reply = fixture.ask(&format!("POST {path}"), &headers, body).await;
+        assert_eq!(reply.status.as_u16(), status, "{path}: {}", reply.text);
+        let object = decoded(&reply, if status == 201 { "Secret" } else { "Status" });
+        assert!(object.to_string().contains(says), "{path}: {object}");
+    }
+    // DeleteOptions { gracePeriodSeconds: 0, dryRun: [All] } as a typed client sends them.
+    let options = b"k8s\0\x0a\x13\x0a\x02v1\x12\x0dDeleteOptions\x12\x07\x08\x00\x2a\x03All".to_vec();
+    let reply = fixture.ask("DELETE /api/v1/namespaces/default/secrets/s", &headers, options).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    fixture.json("GET /api/v1/namespaces/default/secrets/s", 200, &Value::Null).await;
 }

@@ -2,11 +2,10 @@
 
 use bytes::Bytes;
 use kube::core::discovery::v2::APIGroupDiscoveryList;
-use machinery::api_types::{self, ApiType, Cardinality, Field, Type};
 use serde_json::{Map, Value, json};
 
-use super::encode::{list_head, list_items};
 use super::*;
+use crate::api_types::{self, Cardinality, Field, Type};
 
 /// An object of a type with everything in it; what holds itself does so only to a depth.
 fn full(api_type: &ApiType, depth: usize) -> Value {
@@ -100,6 +99,9 @@ fn what_is_special() {
     };
     let found = back(&encode(definition(schema.clone()).to_string().as_bytes()).unwrap(), "CustomResourceDefinition");
     assert_eq!(found, definition(schema));
+    // Neither a schema nor names is nothing, and not `false`, which could not be read.
+    let neither = definition(json!({ "dependencies": { "a": null } }));
+    assert_eq!(back(&encode(neither.to_string().as_bytes()).unwrap(), "CustomResourceDefinition"), neither);
 }
 
 #[test]

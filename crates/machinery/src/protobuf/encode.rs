@@ -9,15 +9,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
-use machinery::api_types::{ApiType, Cardinality, Field, Member, Type};
 
 use super::json::{Broken, Json};
 use super::wire::Message;
 use super::{MAGIC, type_of};
+use crate::api_types::{ApiType, Cardinality, Field, Member, Type};
 
 /// Why an object cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EncodeError {
+pub enum EncodeError {
     /// What is encoded is no JSON, or no object of that type.
     #[error("cannot write an object as protobuf: {0}")]
     Broken(&'static str),
@@ -39,11 +39,11 @@ impl From<Broken> for EncodeError {
 
 /// What an object is encoded as.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Kind<'a> {
+pub struct Kind<'a> {
     api_version: &'a str,
     kind: &'a str,
     /// What objects of it are made of.
-    pub(crate) api_type: &'static ApiType,
+    pub api_type: &'static ApiType,
 }
 
 impl<'a> Kind<'a> {
@@ -51,7 +51,7 @@ impl<'a> Kind<'a> {
     ///
     /// # Errors
     /// When the kind has no protobuf form.
-    pub(crate) fn new(api_version: &'a str, kind: &'a str) -> Result<Self, EncodeError> {
+    pub fn new(api_version: &'a str, kind: &'a str) -> Result<Self, EncodeError> {
         let api_type = type_of(api_version, kind)
             .ok_or_else(|| EncodeError::UnknownKind { version: api_version.to_owned(), kind: kind.to_owned() })?;
         Ok(Self { api_version, kind, api_type })
@@ -88,7 +88,7 @@ impl<'a> Kind<'a> {
 ///
 /// # Errors
 /// When the kind has no protobuf form, or the object is not of its kind.
-pub(crate) fn encode(object: &[u8]) -> Result<Bytes, EncodeError> {
+pub fn encode(object: &[u8]) -> Result<Bytes, EncodeError> {
     let mut out = Message::with_capacity(object.len());
     body(&mut out, Kind::of(object)?, object)?;
     Ok(out.into_vec().into())
@@ -107,7 +107,7 @@ fn body(out: &mut Message, kind: Kind<'_>, object: &[u8]) -> Result<(), EncodeEr
 ///
 /// # Errors
 /// When the kind has no protobuf form, or the object is not of its kind.
-pub(crate) fn watch_event(event: &str, object: &[u8]) -> Result<Bytes, EncodeError> {
+pub fn watch_event(event: &str, object: &[u8]) -> Result<Bytes, EncodeError> {
     let kind = Kind::of(object)?;
     let mut out = Message::with_capacity(object.len());
     out.raw(&[0; 4]);
@@ -124,10 +124,7 @@ pub(crate) fn watch_event(event: &str, object: &[u8]) -> Result<Bytes, EncodeErr
 ///
 /// # Errors
 /// When an object is not of its kind.
-pub(super) fn list_items<'a>(
-    item: &ApiType,
-    objects: impl Iterator<Item = &'a Bytes> + Clone,
-) -> Result<Bytes, EncodeError> {
+pub fn list_items<'a>(item: &ApiType, objects: impl Iterator<Item = &'a Bytes> + Clone) -> Result<Bytes, EncodeError> {
     // Names of fields and punctuation are half of most objects.
     let mut out = Message::with_capacity(objects.clone().map(Bytes::len).sum::<usize>() * 5 / 8);
     for object in objects {
@@ -143,7 +140,7 @@ pub(super) fn list_items<'a>(
 ///
 /// # Errors
 /// When the metadata is none.
-pub(super) fn list_head(list: Kind<'_>, metadata: &[u8], length: usize) -> Result<Bytes, EncodeError> {
+pub fn list_head(list: Kind<'_>, metadata: &[u8], length: usize) -> Result<Bytes, EncodeError> {
     let mut own = Message::with_capacity(metadata.len());
     let member = list.api_type.members().iter().find(|member| member.field.name == "metadata");
     let member = member.ok_or(EncodeError::Broken("it is no list"))?;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 /// The bytes are no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("cannot read the protobuf body: {0}")]
-pub(crate) struct Malformed(pub(super) &'static str);
+pub struct Malformed(pub(super) &'static str);
 
 const TRUNCATED: Malformed = Malformed("it ends in the middle of a field");
 
@@ -107,7 +107,7 @@ const BYTES: u64 = 2;
 
 /// A message being written.
 #[derive(Debug, Default)]
-pub(crate) struct Message(Vec<u8>);
+pub struct Message(Vec<u8>);
 
 /// Where a message within another one begins.
 #[must_use]
@@ -122,11 +122,15 @@ impl Message {
         self.0.len()
     }
 
-    pub(crate) fn as_slice(&self) -> &[u8] {
+    /// What is written so far.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
         &self.0
     }
 
-    pub(crate) fn into_vec(self) -> Vec<u8> {
+    /// What is written.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<u8> {
         self.0
     }
 
@@ -144,7 +148,7 @@ impl Message {
     }
 
     /// A number.
-    pub(crate) fn varint(&mut self, field: u32, value: u64) {
+    pub fn varint(&mut self, field: u32, value: u64) {
         self.number(u64::from(field) << 3 | VARINT);
         self.number(value);
     }
@@ -156,7 +160,7 @@ impl Message {
     }
 
     /// A string, bytes, or a message that is written already.
-    pub(crate) fn bytes(&mut self, field: u32, bytes: &[u8]) {
+    pub fn bytes(&mut self, field: u32, bytes: &[u8]) {
         self.head(field, bytes.len());
         self.raw(bytes);
     }
@@ -193,7 +197,7 @@ impl Message {
     }
 
     /// A message within this one.
-    pub(crate) fn nested(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
+    pub fn nested(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
         let start = self.open(field);
         write(self);
         self.close(start);

@@ -2,12 +2,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use machinery::api_types::ApiType;
 use serde_json::{Map, Value, json};
 
 use super::decode::{Decoder, MAX_MESSAGES};
 use super::*;
-use crate::tests::support::Fixture;
 
 /// Written by upstream's own serializer.
 const DEPLOYMENT: &str = "azhzAAoVCgdhcHBzL3YxEgpEZXBsb3ltZW50EqwCCh8KA3dlYhIAGgAiACoAMgA4AEIAWgoKA2FwcBIDd2ViEvoBCAASDAoKCgNhcHASA3dl\
@@ -154,8 +152,36 @@ fn damaged_bodies_are_refused_whatever_is_damaged() {
     assert!(matches!(to_json(custom, "My"), Err(DecodeError::UnknownKind { .. })));
 }
 
+#[test]
+fn times_are_those_of_rfc_3339() {
+    let body = |seconds: i64| {
+        let mut body = Message::default();
+        body.raw(MAGIC);
+        body.nested(1, |meta| {
+            meta.bytes(1, b"v1");
+            meta.bytes(2, b"Secret");
+        });
+        let time = |time: &mut Message| time.varint(1, seconds.cast_unsigned());
+        body.nested(2, |object| object.nested(1, |metadata| metadata.nested(8, time)));
+        body.into_vec()
+    };
+    for (seconds, expect) in [
+        (-62_167_219_200, Some("0000-01-01T00:00:00Z")),
+        (-1, Some("1969-12-31T23:59:59Z")),
+        (-62_167_219_201, None),
+        (i64::MIN, None),
+        (i64::MAX, None),
+    ] {
+        let json = to_json(&body(seconds), "Secret");
+        let json = json.ok().map(|json| serde_json::from_slice::<Value>(&json).unwrap());
+        let expect = expect
+            .map(|time| json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "creationTimestamp": time } }));
+        assert_eq!(json, expect, "{seconds}");
+    }
+}
+
 /// A definition whose schema excludes a schema that excludes a schema, and so on.
-pub(crate) fn nested_definition(levels: usize) -> Vec<u8> {
+fn nested_definition(levels: usize) -> Vec<u8> {
     let field = |number: u32, bytes: &[u8]| {
         let mut field = Message::default();
         field.bytes(number, bytes);
@@ -192,28 +218,4 @@ fn what_is_decoded_has_bounds() {
     let shape = api_type("io.k8s.api.core.v1.PodSpec");
     let error = Decoder::default().message(&object, shape, &mut Map::new()).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot read the protobuf body: it has more than {MAX_MESSAGES} messages"));
-}
-
-#[tokio::test]
-async fn a_go_client_creates_and_reads() {
-    let fixture = Fixture::new().await;
-    let headers = [("content-type", MEDIA_TYPE), ("accept", "application/vnd.kubernetes.protobuf,application/json")];
-    for (path, body, status) in [
-        // Its group -1 is read right, and is no group.
-        ("/apis/apps/v1/namespaces/default/deployments", bytes(DEPLOYMENT), 422),
-        ("/api/v1/namespaces/default/secrets", bytes(SECRET), 201),
-        ("/api/v1/namespaces/default/secrets", b"k8s\0\xff".to_vec(), 400),
-        ("/api/v1/namespaces/default/secrets", bytes(LEASE), 400),
-    ] {
-        let reply = fixture.ask(&format!("POST {path}"), &headers, body).await;
-        assert_eq!(reply.status.as_u16(), status, "{path}: {}", reply.text);
-        assert_eq!(reply.header("content-type"), MEDIA_TYPE);
-        let kind = if status == 201 { "Secret" } else { "Status" };
-        assert!(to_json(&reply.bytes, kind).is_ok(), "{path}: {}", reply.text);
-    }
-    // DeleteOptions { gracePeriodSeconds: 0, dryRun: [All] } as a typed client sends them.
-    let options = b"k8s\0\x0a\x13\x0a\x02v1\x12\x0dDeleteOptions\x12\x07\x08\x00\x2a\x03All".to_vec();
-    let reply = fixture.ask("DELETE /api/v1/namespaces/default/secrets/s", &headers, options).await;
-    assert_eq!(reply.status, 200, "{}", reply.text);
-    fixture.json("GET /api/v1/namespaces/default/secrets/s", 200, &Value::Null).await;
 }

@@ -1,18 +1,18 @@
-//! Bodies of requests, turned into JSON.
+//! Bodies as JSON.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use machinery::api_types::{ApiType, Cardinality, Presence, Type, TypeId};
-use machinery::depth::{MAX_DEPTH, TooDeep};
 use serde_json::{Map, Value};
 
 use super::wire::{self, Fields, Malformed, Payload};
 use super::{MAGIC, type_of};
+use crate::api_types::{ApiType, Cardinality, Presence, Type, TypeId};
+use crate::depth::{MAX_DEPTH, TooDeep};
 
 /// Why a body cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DecodeError {
+pub enum DecodeError {
     /// It is not protobuf, or not the envelope.
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -44,12 +44,18 @@ pub(super) const MAX_MESSAGES: usize = 250_000;
 
 /// The JSON of a protobuf body, which must be an object of the kind `wanted`. What it holds is looked at only then: a route
 /// decodes no types but its own.
-pub(crate) fn to_json(body: &[u8], wanted: &str) -> Result<Vec<u8>, DecodeError> {
+///
+/// # Errors
+/// When it is no body, of another kind or one without a protobuf form, or beyond the bounds of an object.
+pub fn to_json(body: &[u8], wanted: &str) -> Result<Vec<u8>, DecodeError> {
     decode(body, Some(wanted))
 }
 
 /// As [`to_json`], of whatever kind it is: for the audit log, which shows what there was.
-pub(crate) fn any_to_json(body: &[u8]) -> Result<Vec<u8>, DecodeError> {
+///
+/// # Errors
+/// As [`to_json`].
+pub fn any_to_json(body: &[u8]) -> Result<Vec<u8>, DecodeError> {
     decode(body, None)
 }
 
@@ -213,14 +219,19 @@ impl Decoder {
         }
         self.message(bytes, api_type, &mut object)?;
         self.depth -= level;
-        Ok(if api_type.is_either { either(object) } else { object.into() })
+        Ok(if api_type.is_either { either(object, api_type) } else { object.into() })
     }
 }
 
-/// A schema or something else: the schema where there is one. Only `false` is left out by `message`.
-fn either(mut object: Map<String, Value>) -> Value {
+/// A schema or something else: the schema where there is one. What says neither is `false`, which is left out by `message`,
+/// where the something else is a condition, and otherwise nothing (apiextensions `pkg/apis/apiextensions/v1/marshal.go`).
+fn either(mut object: Map<String, Value>, api_type: &ApiType) -> Value {
     let other = |object: Map<String, Value>| object.into_iter().next().map(|(_, value)| value);
-    object.remove("schema").or_else(|| other(object)).unwrap_or(false.into())
+    let neither = || match api_type.members().iter().any(|member| member.field.kind == Type::Bool) {
+        true => false.into(),
+        false => Value::Null,
+    };
+    object.remove("schema").or_else(|| other(object)).unwrap_or_else(neither)
 }
 
 /// What Go's JSON leaves out of a field that is marked so.
@@ -246,6 +257,9 @@ fn only(bytes: &[u8]) -> Result<Option<&[u8]>, Malformed> {
     Ok(found)
 }
 
+/// The first second of the first year that RFC 3339 has, since 1970.
+const YEAR_ZERO: i64 = -62_167_219_200;
+
 /// Seconds and nanoseconds since 1970; an empty message is no time.
 fn time(bytes: &[u8], micro: bool) -> Result<Value, Malformed> {
     const RANGE: Malformed = Malformed("a time is out of range");
@@ -259,6 +273,9 @@ fn time(bytes: &[u8], micro: bool) -> Result<Value, Malformed> {
             (2, Payload::Varint(number)) => nanoseconds = number.cast_signed(),
             _ => {}
         }
+    }
+    if seconds < YEAR_ZERO {
+        return Err(RANGE);
     }
     if !micro {
         return Ok(Timestamp::from_second(seconds).map_err(|_| RANGE)?.to_string().into());

@@ -1,0 +1,21 @@
+//! YAML documents as JSON, within the bounds of an object.
+
+use crate::depth::{self, MAX_DEPTH};
+
+/// YAML, or JSON, as JSON. All scalars of a document may have `limit` bytes together.
+///
+/// # Errors
+/// Where the text is none, or that it is more than it may be.
+pub fn to_json(yaml: &[u8], limit: usize) -> Result<Vec<u8>, String> {
+    if serde_json::from_slice::<serde::de::IgnoredAny>(yaml).is_ok() {
+        return Ok(yaml.to_vec());
+    }
+    // Aliases count as often as they are used: what they make of a document has the bounds of one that is written out.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_total_scalar_bytes: limit },
+    };
+    let value: Result<serde_json::Value, _> =
+        depth::with_room_for_all(|| serde_saphyr::from_slice_with_options(yaml, options));
+    let value = value.map_err(|error| error.without_snippet().to_string())?;
+    serde_json::to_vec(&value).map_err(|error| error.to_string())
+}
