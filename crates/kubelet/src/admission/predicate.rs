@@ -1,6 +1,6 @@
 //! Whether a pod fits its node beside those that run there (upstream: `generalFilter` in
-//! `pkg/kubelet/lifecycle/predicate.go`, which asks what the scheduler's plugins ask). Pods need not come from the scheduler:
-//! DaemonSets aside, whoever sets `nodeName` has asked nobody.
+//! `pkg/kubelet/lifecycle/predicate.go`, which asks what the scheduler's plugins ask). Not every pod comes from the scheduler:
+//! whoever sets `nodeName` has asked nobody.
 
 use k8s_openapi::api::core::v1::{Node, PodSpec};
 use machinery::placement::{NO_FREE_PORTS, UNWANTED_NODE, ports_conflict, taints, tolerates, wants_node};

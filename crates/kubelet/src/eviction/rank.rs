@@ -100,7 +100,8 @@ fn amount(signal: Signal, number: u64) -> Quantity {
 }
 
 /// Whether evictions do any good. On a machine that is shared, what a pod gives back can go to the programs of its user at
-/// once; then the next pod is left alone.
+/// once; then the next pod is left alone. (Upstream, `synchronize` in `pkg/kubelet/eviction/eviction_manager.go`, evicts one pod
+/// after the other for as long as a threshold is met; its transition period of five minutes is that of the node's conditions.)
 #[derive(Debug, Default)]
 pub(crate) struct HoldOff(BTreeMap<Signal, Eviction>);
 

@@ -173,7 +173,8 @@ mod tests {
         };
         let mut world = World::new(spec("1"));
         world.sandbox(0, true);
-        world.state.retry_mut("a").given = world.state.desired.containers[0].spec.resources.clone();
+        let given = world.state.desired.containers[0].spec.resources.clone();
+        world.state.retry_mut("a").given = given;
         world.state.retry_mut("a").start = Step::Busy;
         world.container("a", 0, "running");
         // It is resized while its post-start hook runs.
