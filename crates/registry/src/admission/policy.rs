@@ -14,7 +14,7 @@ pub(super) use compiled::{Action, Binding, Policy};
 pub(crate) use configured::Configured;
 pub(super) use configured::{any, current};
 pub(super) use evaluate::{Annotation, Judgement};
-pub(super) use params::collect;
+pub(super) use params::{collect, missing_kind};
 pub(super) use rights::{check_rights, gives_rights};
 
 use super::Attributes;

@@ -69,6 +69,10 @@ impl Dispatch<'_> {
             }
         };
         let Some(found) = scope.matches(self.attributes, self.object) else { return Ok(()) };
+        if let Some(why) = policy::missing_kind(self.attributes, policy) {
+            self.misconfigured(policy, None, &why);
+            return Ok(());
+        }
         let mut facts = None;
         let mut annotations: Vec<(String, Vec<String>)> = Vec::new();
         for binding in bindings {

@@ -80,6 +80,12 @@ pub(super) fn group_version(kind: &ParamKind) -> (&str, &str) {
     api_version.split_once('/').unwrap_or(("", api_version))
 }
 
+/// Why a policy cannot be used: nothing that is served is of the kind of its parameters.
+pub(in crate::admission) fn missing_kind(attributes: &Attributes<'_>, policy: &Policy) -> Option<String> {
+    let kind = policy.param_kind.as_ref()?;
+    resource_of(&attributes.registry.resources(), kind).is_none().then(|| unknown(kind))
+}
+
 fn unknown(kind: &ParamKind) -> String {
     let (group, version) = group_version(kind);
     let kind = kind.kind.as_deref().unwrap_or_default();
