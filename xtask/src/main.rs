@@ -5,6 +5,7 @@
 mod bench;
 mod demo;
 mod deny;
+mod fuzz;
 mod images;
 mod kubectl;
 mod setup;
@@ -37,6 +38,8 @@ enum Command {
     Bench(bench::Options),
     /// Torture a cluster with faults, and check that nothing is lost; see CONTRIBUTING.md
     Soak(soak::Options),
+    /// Feed what reads input from outside with whatever breaks it; see CONTRIBUTING.md
+    Fuzz(fuzz::Options),
     /// Check what no compiler checks: import directions, file lengths, module docs
     Tidy,
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Images => setup::test_machine().and_then(|()| images::ensure()),
         Command::Bench(options) => bench::run(&options),
         Command::Soak(options) => soak::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Tidy => tidy::run(),
     };
     match result {

@@ -20,7 +20,7 @@ const ROWS: [&[&str]; 7] = [
 ];
 
 /// Packages beside the program: nothing of it may import them.
-const BESIDE: [&str; 3] = ["tests", "bench", "soak"];
+const BESIDE: [&str; 4] = ["tests", "bench", "soak", "fuzz"];
 
 /// Imports that belong to one crate, so that the rest stays free of it.
 const KEPT_IN: [(&str, &[&str]); 2] = [("rocksdb", &["store"]), ("bollard", &["docker"])];
@@ -155,8 +155,10 @@ fn row(name: &str) -> Option<usize> {
 /// All Rust files of the repository's crates.
 fn rust_files() -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let mut folders: Vec<PathBuf> =
-        ["addons", "crates", "xtask", "tests", "bench", "soak"].iter().map(|folder| root().join(folder)).collect();
+    let mut folders: Vec<PathBuf> = ["addons", "crates", "xtask", "tests", "bench", "soak", "fuzz"]
+        .iter()
+        .map(|folder| root().join(folder))
+        .collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder)?.flatten() {
             let path = entry.path();

@@ -1,0 +1,59 @@
+//! Patches: a line with the OpenAPI name of a type, one with an object, and the patch.
+
+use machinery::depth::{self, MAX_DEPTH};
+use machinery::patch::{MAX_COPIED, json_patch, merge_patch, strategic_merge_patch};
+use serde_json::Value;
+
+/// Applies a patch in each way that it can be meant.
+///
+/// # Panics
+/// When a law is broken.
+pub fn run(data: &[u8]) {
+    let Some([definition, document, patch]) = crate::lines(data) else { return };
+    let (Some(document), Some(patch)) = (crate::object(document), crate::object(patch)) else { return };
+    if let Ok(result) = json_patch(&document, &patch) {
+        assert!(depth::of(&result) <= MAX_DEPTH, "the result is nested too deep");
+        let written = |value: &Value| value.to_string().len();
+        // Whatever is added stands in the patch, or is copied and counted.
+        assert!(written(&result) <= written(&document) + written(&patch) + 2 * MAX_COPIED, "the result is too long");
+    }
+    if let Ok(result) = merge_patch(&document, &patch) {
+        assert_eq!(result, merged(&document, &patch));
+        assert_eq!(merge_patch(&result, &patch).as_ref(), Ok(&result), "twice is not once");
+        assert!(depth::of(&result) <= MAX_DEPTH, "the result is nested too deep");
+    }
+    if let Ok(result) = strategic_merge_patch(&document, &patch, definition) {
+        assert!(depth::of(&result) <= MAX_DEPTH, "the result is nested too deep");
+        if !has_directives(&document) {
+            assert!(!has_directives(&result), "a directive is left: {result}");
+        }
+        if !has_directives(&document) && !has_directives(&patch) {
+            let twice = strategic_merge_patch(&result, &patch, definition);
+            assert_eq!(twice.as_ref(), Ok(&result), "twice is not once");
+        }
+    }
+}
+
+/// RFC 7386, section 2, as it is written there.
+fn merged(target: &Value, patch: &Value) -> Value {
+    let Value::Object(patch) = patch else { return patch.clone() };
+    let mut result = target.as_object().cloned().unwrap_or_default();
+    for (name, value) in patch {
+        if value.is_null() {
+            result.remove(name);
+        } else {
+            let value = merged(result.get(name).unwrap_or(&Value::Null), value);
+            result.insert(name.clone(), value);
+        }
+    }
+    result.into()
+}
+
+/// Whether anything in a value is a directive of strategic merge patches, or looks like one.
+fn has_directives(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.starts_with('$') || has_directives(value)),
+        Value::Array(items) => items.iter().any(has_directives),
+        _ => false,
+    }
+}
