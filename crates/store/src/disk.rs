@@ -1,5 +1,7 @@
 //! RocksDB, and nothing else: where the bytes lie, how they are synced, what its errors mean.
 
+mod log_reader;
+
 use std::borrow::Cow;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -10,10 +12,12 @@ use std::sync::Arc;
 use rocksdb::properties::{BACKGROUND_ERRORS, CUR_SIZE_ALL_MEM_TABLES};
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
-    DBCompressionType, DBRawIterator, DBRecoveryMode, ErrorKind, LogLevel, ReadOptions, WriteBatch, WriteOptions,
+    DBCompressionType, DBRecoveryMode, ErrorKind, LogLevel, ReadOptions, WriteBatch, WriteOptions,
 };
 
-use crate::record::{FORMAT, LogRecord, ObjectRecord, log_key, parse_log_key};
+use log_reader::LogReader;
+
+use crate::record::{FORMAT, LogRecord, ObjectRecord, log_key};
 use crate::{Entry, Event, EventKind, OpenError, Options, Revision, Transformer, torn, witness};
 
 const OBJECTS: &str = "objects";
@@ -446,35 +450,6 @@ impl Batch<'_> {
     /// The bytes of what is to be written.
     pub(crate) fn size(&self) -> usize {
         self.batch.size_in_bytes()
-    }
-}
-
-/// A walk along the log.
-pub(crate) struct LogReader<'a> {
-    rows: DBRawIterator<'a>,
-}
-
-impl LogReader<'_> {
-    /// The record it stands at; nothing at the end.
-    pub(crate) fn current(&self) -> Result<Option<(Revision, LogRecord<'_>)>> {
-        Ok(self.current_place()?.map(|((revision, _), record)| (revision, record)))
-    }
-
-    /// As [`Self::current`], with the number of the record within its transaction.
-    pub(crate) fn current_place(&self) -> Result<Option<((Revision, u32), LogRecord<'_>)>> {
-        let Some((key, value)) = self.rows.item() else {
-            self.rows.status()?;
-            return Ok(None);
-        };
-        let parsed = parse_log_key(key).zip(LogRecord::decode(value));
-        parsed.map(Some).ok_or_else(|| damaged("a record of the log is cut short"))
-    }
-
-    /// Goes on to the next record.
-    pub(crate) fn advance(&mut self) {
-        if self.rows.valid() {
-            self.rows.next();
-        }
     }
 }
 
