@@ -33,8 +33,11 @@ pub fn run(data: &[u8]) {
     }
 }
 
+/// The condition and the text that a value is.
+type Found = (Option<bool>, Option<String>);
+
 /// What an expression costs and evaluates to, as far as that can be compared.
-fn evaluated(program: &Program, own: &Value) -> (i64, Result<(Option<bool>, Option<String>), Failure>) {
+fn evaluated(program: &Program, own: &Value) -> (i64, Result<Found, Failure>) {
     let mut left = CALL_LIMIT;
     let found = program.run(&[("self", own.clone())], &mut left);
     assert!(left < CALL_LIMIT, "an evaluation costs nothing");

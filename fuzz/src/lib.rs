@@ -38,8 +38,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSche
 use machinery::depth;
 use serde_json::Value;
 
+/// What a target does with its input; it panics when a law is broken.
+pub type Target = fn(&[u8]);
+
 /// All targets by name, which is also that of the program and of the folder of its seeds.
-pub const TARGETS: [(&str, fn(&[u8])); 12] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("custom_resources", custom_resources::run),
     ("documents", documents::run),
     ("expressions", expressions::run),
