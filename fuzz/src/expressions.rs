@@ -2,7 +2,8 @@
 
 use machinery::expression::{CALL_LIMIT, Failure, Kind, Program, Value, Wanted};
 use machinery::field::Path;
-use machinery::schema::{Schema, rules};
+use machinery::schema::Schema;
+use machinery::schema::rules::{self, Costs};
 
 /// Compiles and evaluates an expression.
 ///
@@ -13,7 +14,7 @@ pub fn run(data: &[u8]) {
     let Some(value) = crate::object(value) else { return };
     let schema = crate::object(schema)
         .and_then(crate::schema)
-        .filter(|props| rules::check(props, &Path::new("schema")).is_empty())
+        .filter(|props| rules::check(props, &Path::new("schema"), Costs::Accepted).is_empty())
         .map(|props| Schema::parse(&props))
         // A value is looked at only when it has passed the schema.
         .filter(|schema| schema.validate(&value, None).is_empty());

@@ -74,7 +74,11 @@ impl Kind for CustomResourceDefinition {
     }
 
     fn validate(object: &Object) -> ErrorList {
-        validation::validate(object)
+        validation::validate(object, None)
+    }
+
+    fn validate_kept(new: &Object, old: &Object) -> ErrorList {
+        validation::validate(new, Some(old))
     }
 
     /// Schemas are large and their rules are compiled to be checked. And a definition that was stored before can always go.

@@ -3,13 +3,15 @@
 //! The parser and the interpreter are those of the crate `cel`. Here is what makes it upstream's language: values from JSON
 //! under a schema ([`value`]), names of properties ([`names`]), a check of names and types before anything is evaluated
 //! ([`check`]), the libraries ([`library`]), comprehensions with two variables ([`comprehensions`]), variables that are expressions
-//! themselves ([`composition`]), what those of admission are about ([`admission`]), and a budget ([`budget`]).
+//! themselves ([`composition`]), what those of admission are about ([`admission`]), an estimate of what it may cost ([`cost`]), and
+//! a budget while it is evaluated ([`budget`]).
 
 pub mod admission;
 mod budget;
 mod check;
 mod composition;
 mod comprehensions;
+mod cost;
 mod library;
 mod names;
 mod signatures;
@@ -28,6 +30,7 @@ use serde_json::Value as Json;
 use crate::api_types::ApiType;
 use crate::schema::Schema;
 use budget::Budget;
+pub(crate) use cost::cardinality;
 
 pub use composition::{Compiler, Evaluation, Variables};
 pub use library::{Authorizer, Check, Decision};
@@ -107,6 +110,7 @@ impl Wanted {
 pub struct Program {
     expression: IdedExpr,
     depth: usize,
+    estimated_cost: u64,
 }
 
 /// Why an expression did not compile.
@@ -230,15 +234,17 @@ impl Program {
     fn compile_typed<'a>(
         text: &str,
         variables: Vec<(String, types::Type<'a>)>,
+        root: Option<(&'a Schema, bool)>,
         wanted: Wanted,
     ) -> Result<(Self, types::Type<'a>), CompileError> {
         // The parser takes tens of kilobytes of the stack for each bracket.
-        on_large_stack(|| Self::compile_here(text, variables, wanted))
+        on_large_stack(|| Self::compile_here(text, variables, root, wanted))
     }
 
     fn compile_here<'a>(
         text: &str,
         variables: Vec<(String, types::Type<'a>)>,
+        root: Option<(&'a Schema, bool)>,
         wanted: Wanted,
     ) -> Result<(Self, types::Type<'a>), CompileError> {
         let parsed = environment().parser().enable_ident_escape_syntax(true).parse_with_source_info(text);
@@ -263,7 +269,7 @@ impl Program {
             let what = format!("expression recursion limit exceeded: {DEPTH_MAX}");
             return Err(CompileError::Invalid(check::mark(text, 0, &what)));
         }
-        let found = check::check(&expression, &source, variables).map_err(CompileError::Invalid)?;
+        let (found, types) = check::check(&expression, &source, variables).map_err(CompileError::Invalid)?;
         let fits = match wanted {
             Wanted::Bool => matches!(found, types::Type::Bool),
             Wanted::String => matches!(found, types::Type::String),
@@ -273,10 +279,18 @@ impl Program {
         if !fits && !found.is_open() {
             return Err(CompileError::Type { wanted: wanted.name(), found: found.to_string() });
         }
+        let estimated_cost = cost::estimate(&expression, &types, root);
         comprehensions::lower(&mut expression);
         let depth = depth(&expression);
         budget::instrument(&mut expression);
-        Ok((Self { expression, depth }, found))
+        Ok((Self { expression, depth, estimated_cost }, found))
+    }
+
+    /// What one evaluation costs at most, in upstream's units: with the longest values that the schema of the variables
+    /// allows.
+    #[must_use]
+    pub fn estimated_cost(&self) -> u64 {
+        self.estimated_cost
     }
 
     /// Whether an expression speaks of a variable.
@@ -315,6 +329,14 @@ fn on_large_stack<T>(run: impl FnOnce() -> T) -> T {
 }
 
 impl<'a> Kind<'a> {
+    /// What bounds the values of a rule. Expressions of admission have no bounds but those while they are evaluated.
+    fn schema(self) -> Option<(&'a Schema, bool)> {
+        match self {
+            Kind::Typed(schema, resource) | Kind::Optional(schema, resource) => Some((schema, resource)),
+            Kind::Any | Kind::Custom(_) | Kind::Builtin(_) | Kind::Authorizer | Kind::ResourceCheck => None,
+        }
+    }
+
     fn known(self) -> types::Type<'a> {
         match self {
             Kind::Any => types::Type::Dyn,

@@ -205,6 +205,35 @@ impl Schema {
         self.additional_schema()
     }
 
+    /// The properties that an object must have, as far as they are declared.
+    pub(crate) fn required_properties(&self) -> impl Iterator<Item = (&str, &Self)> {
+        let required = self.limits.iter().flat_map(|limits| limits.required.iter());
+        required.filter_map(move |name| Some((&**name, self.properties.get(name)?)))
+    }
+
+    /// The longest text.
+    pub(crate) fn max_length(&self) -> Option<u64> {
+        self.limits.as_ref()?.max_length
+    }
+
+    /// The most items of a list.
+    pub(crate) fn max_items(&self) -> Option<u64> {
+        self.limits.as_ref()?.max_items
+    }
+
+    /// The most entries of a map.
+    pub(crate) fn max_properties(&self) -> Option<u64> {
+        self.limits.as_ref()?.max_properties
+    }
+
+    /// The values that there may be; all, where there are none.
+    pub(crate) fn choices(&self) -> &[Value] {
+        match &self.limits {
+            Some(limits) => &limits.choices,
+            None => &[],
+        }
+    }
+
     /// The format of a text.
     pub(crate) fn format(&self) -> Option<format::Format> {
         self.limits.as_ref()?.format

@@ -85,6 +85,12 @@ pub trait Kind: Send + Sync + Sized + 'static {
         ErrorList::default()
     }
 
+    /// As [`Kind::validate`], on update: for kinds of which a part that `old` has as well may stay as it is, although it would
+    /// not be accepted any more.
+    fn validate_kept(new: &Self::Object, _old: &Self::Object) -> ErrorList {
+        Self::validate(new)
+    }
+
     /// Whether an update leaves alone all that [`Kind::validate`] is about, so that it need not run again. For kinds where
     /// that takes long, or may find wrong what was stored when it was not known to be.
     fn is_settled(_new: &Self::Object, _old: &Self::Object) -> bool {

@@ -215,7 +215,7 @@ impl<K: Kind> Strategy for Typed<K> {
             }
             (Some(old), None | Some(Subresource::Scale)) => {
                 if !K::is_settled(new, old) {
-                    errors.extend(K::validate(new));
+                    errors.extend(K::validate_kept(new, old));
                 }
                 errors.extend(K::validate_update(new, old));
             }

@@ -201,3 +201,26 @@ fn what_get_shows() {
     let created = with(crd(), "/metadata/creationTimestamp", json!("2026-01-01T00:00:00Z"));
     assert_eq!(row::<Kind>(created), ["shirts.stable.example.com", "2026-01-01T00:00:00Z"]);
 }
+
+/// A rule about each text of a list without bounds costs too much; where it was accepted before, it may stay.
+#[test]
+fn rules_that_cost_too_much_may_stay_where_they_were() {
+    let rule = json!([{ "rule": "self.matches('^[a-z]+$')" }]);
+    let schema = |kind: &str| {
+        json!({ "type": "object", "properties": {
+            "texts": { "type": "array", "items": { "type": "string", "x-kubernetes-validations": rule } },
+            "more": { "type": kind },
+        } })
+    };
+    let place = "/spec/versions/0/schema/openAPIV3Schema";
+    let expensive = with(crd(), place, schema("string"));
+    let refused = |object: Value, old: Value| {
+        let [object, old] = [object, old].map(defaulted::<Kind>);
+        let wrong = <Kind as registry::kind::Kind>::validate_kept(&object, &old);
+        wrong.iter().any(|error| error.to_string().contains("estimated rule cost exceeds budget"))
+    };
+    assert!(errors::<Kind>(expensive.clone()).iter().any(|error| error.contains("estimated rule cost exceeds budget")));
+    assert!(refused(expensive.clone(), crd()));
+    assert!(!refused(with(expensive.clone(), "/spec/names/categories", json!(["all"])), expensive.clone()));
+    assert!(refused(with(crd(), place, schema("integer")), expensive));
+}

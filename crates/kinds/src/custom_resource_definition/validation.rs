@@ -21,7 +21,9 @@ const SELECTABLE_MAX: usize = 8;
 /// The most printer columns of a version. Upstream has no limit; each is a cell in each row of each table.
 const COLUMNS_MAX: usize = 100;
 
-pub(super) fn validate(object: &Object) -> ErrorList {
+/// What is wrong with a definition. A schema that it has in `old` as well may cost what it likes: it was accepted before
+/// (upstream: `versionsWithUnchangedSchemas` in apiextensions-apiserver `pkg/apis/apiextensions/validation/validation.go`).
+pub(super) fn validate(object: &Object, old: Option<&Object>) -> ErrorList {
     let mut errors = ErrorList::new();
     let name = text(&object.metadata.name);
     let spec = &object.spec;
@@ -39,7 +41,7 @@ pub(super) fn validate(object: &Object) -> ErrorList {
         errors.invalid(&group, &spec.group, "should be a domain with at least one dot");
     }
     choice(&mut errors, &path.child("scope"), &spec.scope, &["Cluster", "Namespaced"]);
-    versions(&mut errors, &path, &spec.versions);
+    versions(&mut errors, &path, &spec.versions, old.map_or(&[], |old| &old.spec.versions));
     let names_path = path.child("names");
     for (field, value) in [
         ("plural", spec.names.plural.as_str()),
@@ -119,7 +121,12 @@ fn choice(errors: &mut ErrorList, path: &Path, value: &str, valid: &[&str]) {
     }
 }
 
-fn versions(errors: &mut ErrorList, spec: &Path, versions: &[CustomResourceDefinitionVersion]) {
+fn versions(
+    errors: &mut ErrorList,
+    spec: &Path,
+    versions: &[CustomResourceDefinitionVersion],
+    before: &[CustomResourceDefinitionVersion],
+) {
     let path = spec.child("versions");
     for (index, version) in versions.iter().enumerate() {
         let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
@@ -133,7 +140,9 @@ fn versions(errors: &mut ErrorList, spec: &Path, versions: &[CustomResourceDefin
         if !messages.is_empty() {
             errors.invalid(&path.child("name"), &version.name, messages.join(","));
         }
-        validate_version(errors, &path, version);
+        let is_kept = before.iter().any(|before| before.name == version.name && before.schema == version.schema);
+        let costs = if is_kept { rules::Costs::Accepted } else { rules::Costs::Limited };
+        validate_version(errors, &path, version, costs);
     }
     let mut seen = BTreeSet::new();
     let unique = versions.iter().all(|version| seen.insert(&version.name));
@@ -147,7 +156,12 @@ fn versions(errors: &mut ErrorList, spec: &Path, versions: &[CustomResourceDefin
     }
 }
 
-fn validate_version(errors: &mut ErrorList, path: &Path, version: &CustomResourceDefinitionVersion) {
+fn validate_version(
+    errors: &mut ErrorList,
+    path: &Path,
+    version: &CustomResourceDefinitionVersion,
+    costs: rules::Costs,
+) {
     deprecation(errors, &path.child("deprecationWarning"), version);
     let status = version.subresources.as_ref().is_some_and(|subresources| subresources.status.is_some());
     if let Some(schema) = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref()) {
@@ -158,7 +172,7 @@ fn validate_version(errors: &mut ErrorList, path: &Path, version: &CustomResourc
         if schema.nullable == Some(true) {
             errors.forbidden(&schema_path.child("nullable"), "nullable cannot be true at the root");
         }
-        errors.extend(rules::check(schema, &schema_path));
+        errors.extend(rules::check(schema, &schema_path, costs));
         for (index, field) in list(&version.selectable_fields).iter().enumerate() {
             let path = path.child("selectableFields").index(index).child("jsonPath");
             selectable(errors, &path, &field.json_path, schema);

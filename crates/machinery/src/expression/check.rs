@@ -7,25 +7,34 @@ use std::collections::HashMap;
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
 
+use super::cost::Types;
 use super::names::{accessible, unescape};
 use super::signatures::{self, Signature};
 use super::types::{self, Type};
 use crate::schema::{Schema, pattern};
 
-/// Finds the type of an expression, given those of its variables; or everything that is wrong, one after the other.
+/// Finds the type of an expression and those of its parts, given those of its variables; or everything that is wrong, one
+/// after the other.
 pub(super) fn check<'a>(
     expression: &IdedExpr,
     source: &SourceInfo,
     variables: Vec<(String, Type<'a>)>,
-) -> Result<Type<'a>, String> {
-    let mut checker = Checker { scopes: variables, errors: Vec::new(), source };
+) -> Result<(Type<'a>, Types<'a>), String> {
+    let mut checker = Checker { scopes: variables, errors: Vec::new(), types: Types::new(), source };
     let kind = checker.kind(expression);
-    if checker.errors.is_empty() { Ok(kind) } else { Err(checker.errors.join("\n")) }
+    if checker.errors.is_empty() { Ok((kind, checker.types)) } else { Err(checker.errors.join("\n")) }
+}
+
+/// The name of a function with a dot in it, as `ip.isCanonical`, which is no method of what stands before the dot.
+pub(super) fn namespaced(space: &IdedExpr, function: &str) -> Option<String> {
+    let name = format!("{}.{function}", qualified(&space.expr)?);
+    signatures::of(&name).is_some().then_some(name)
 }
 
 struct Checker<'a, 's> {
     scopes: Vec<(String, Type<'a>)>,
     errors: Vec<String>,
+    types: Types<'a>,
     source: &'s SourceInfo,
 }
 
@@ -43,6 +52,12 @@ impl<'a> Checker<'a, '_> {
     }
 
     fn kind(&mut self, expression: &IdedExpr) -> Type<'a> {
+        let kind = self.find_kind(expression);
+        self.types.insert(expression.id, kind.clone());
+        kind
+    }
+
+    fn find_kind(&mut self, expression: &IdedExpr) -> Type<'a> {
         match &expression.expr {
             Expr::Literal(literal) => match literal {
                 LiteralValue::Boolean(_) => Type::Bool,
@@ -160,8 +175,7 @@ impl<'a> Checker<'a, '_> {
         let mut arguments = Vec::with_capacity(call.args.len() + 1);
         let mut method = false;
         if let Some(target) = &call.target {
-            let namespaced = qualified(&target.expr).map(|target| format!("{target}.{}", call.func_name));
-            match namespaced.filter(|name| signatures::of(name).is_some()) {
+            match namespaced(target, &call.func_name) {
                 Some(namespaced) => name = namespaced,
                 None => {
                     arguments.push(self.kind(target));

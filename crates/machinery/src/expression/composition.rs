@@ -15,6 +15,7 @@ use super::library::wrong;
 use super::types::Type;
 use super::value::Boxed;
 use super::{CALL_LIMIT, CompileError, Failure, Kind, Program, Value, Wanted};
+use crate::schema::Schema;
 
 /// The name of the variable below which the composed ones are.
 const VARIABLES: &str = "variables";
@@ -26,14 +27,17 @@ const DEPTH_MAX: usize = 64;
 pub struct Compiler<'a> {
     variables: Vec<(String, Type<'a>)>,
     composed: Option<BTreeMap<String, Type<'a>>>,
+    /// The schema that bounds how long values are, and whether it is that of an object of the API.
+    root: Option<(&'a Schema, bool)>,
 }
 
 impl<'a> Compiler<'a> {
     /// A compiler of expressions over these variables.
     #[must_use]
     pub fn new(variables: &[(&str, Kind<'a>)]) -> Self {
+        let root = variables.iter().find_map(|(_, kind)| kind.schema());
         let variables = variables.iter().map(|(name, kind)| ((*name).to_owned(), kind.known())).collect();
-        Self { variables, composed: None }
+        Self { variables, composed: None, root }
     }
 
     /// The same, of expressions that may also speak of composed variables, of which there are none yet.
@@ -46,7 +50,7 @@ impl<'a> Compiler<'a> {
     #[must_use]
     pub fn without(&self, variable: &str) -> Self {
         let kept = self.variables.iter().filter(|(name, _)| name.split('.').next() != Some(variable));
-        Self { variables: kept.cloned().collect(), composed: self.composed.clone() }
+        Self { variables: kept.cloned().collect(), composed: self.composed.clone(), root: self.root }
     }
 
     /// Compiles an expression.
@@ -74,7 +78,7 @@ impl<'a> Compiler<'a> {
     fn compile_typed(&self, text: &str, wanted: Wanted) -> Result<(Program, Type<'a>), CompileError> {
         let mut variables = self.variables.clone();
         variables.extend(self.composed.as_ref().map(|all| (VARIABLES.to_owned(), Type::Fields(Arc::new(all.clone())))));
-        Program::compile_typed(text, variables, wanted)
+        Program::compile_typed(text, variables, self.root, wanted)
     }
 }
 

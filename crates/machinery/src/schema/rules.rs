@@ -14,12 +14,21 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use super::Schema;
 use crate::field::{ErrorList, FieldError, Path};
 
+/// Whether rules in the Common Expression Language may cost more than upstream allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Costs {
+    /// They may not.
+    Limited,
+    /// They may: the same schema was accepted before.
+    Accepted,
+}
+
 /// What is wrong with a schema at `path` (`spec.versions[0].schema.openAPIV3Schema`).
-pub fn check(props: &JSONSchemaProps, path: &Path) -> ErrorList {
+pub fn check(props: &JSONSchemaProps, path: &Path, costs: Costs) -> ErrorList {
     let mut errors = structural::check(props, path);
     if errors.is_empty() {
         let schema = Schema::parse(props);
-        expressions::check(props, &schema, path, None, &mut errors);
+        expressions::check(props, &schema, path, costs, &mut errors);
         defaults(props, path, true, false, &mut errors);
     }
     nodes::check(props, path, nodes::Context::root(), &mut errors);

@@ -37,7 +37,8 @@ fn parse(props: Value) -> JSONSchemaProps {
 
 fn evaluate(rules: &Value, new: &Value, old: Option<&Value>) -> Vec<String> {
     let props = parse(props(rules));
-    let wrong = rules::check(&props, &Path::new("schema"));
+    // What is evaluated here may cost too much.
+    let wrong = rules::check(&props, &Path::new("schema"), rules::Costs::Accepted);
     assert!(wrong.is_empty(), "{wrong}");
     let around = [("kind", json!("Thing")), ("metadata", json!({ "name": "x" }))];
     let new = json!({ "spec": new });
@@ -156,7 +157,7 @@ fn the_whole_object() {
         { "rule": "self.kind == 'Thing' && !has(self.metadata.generateName)" },
     ]);
     let props = parse(whole);
-    assert!(rules::check(&props, &Path::new("schema")).is_empty());
+    assert!(rules::check(&props, &Path::new("schema"), rules::Costs::Limited).is_empty());
     let around = [("kind", json!("Thing")), ("metadata", json!({ "name": "x" }))];
     let check = |text: &str| -> Vec<String> {
         let object = json!({ "spec": { "text": text } });
@@ -199,21 +200,94 @@ fn definitions() {
             "Invalid value: \".nothing\": fieldPath must be a valid path: does not refer to a valid field",
         ),
     ] {
-        let wrong = rules::check(&parse(props(&rules)), &Path::new("schema")).to_string();
+        let wrong = rules::check(&parse(props(&rules)), &Path::new("schema"), rules::Costs::Limited).to_string();
         assert!(wrong.starts_with(&format!("{place}.{field}: {why}")), "{rules}: {wrong}");
     }
     let mut apart = props(&json!([]));
     apart["properties"]["spec"]["properties"]["list"]["items"]["x-kubernetes-validations"] = rule("self == oldSelf");
-    let wrong = rules::check(&parse(apart), &Path::new("schema")).to_string();
+    let wrong = rules::check(&parse(apart), &Path::new("schema"), rules::Costs::Accepted).to_string();
     assert_eq!(
         wrong,
         "schema.properties[spec].properties[list].items.x-kubernetes-validations[0].rule: Invalid value: \"self == oldSelf\": oldSelf cannot be used on the uncorrelatable portion of the schema within schema.properties[spec].properties[list]"
     );
     let open = json!({ "type": "object", "properties": { "spec": {
         "x-kubernetes-preserve-unknown-fields": true, "x-kubernetes-validations": [{ "rule": "true" }] } } });
-    let wrong = rules::check(&parse(open), &Path::new("schema")).to_string();
+    let wrong = rules::check(&parse(open), &Path::new("schema"), rules::Costs::Limited).to_string();
     assert!(
         wrong.contains("Internal error: rule declared on schema that does not support validation rules"),
         "{wrong}"
+    );
+}
+
+#[test]
+fn rules_that_cost_too_much_are_refused() {
+    const HINT: &str = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)";
+    let check = |spec: Value, expect: &[&str]| {
+        let props = parse(json!({ "type": "object", "properties": { "spec": spec } }));
+        let found: Vec<String> =
+            rules::check(&props, &Path::new("s"), rules::Costs::Limited).iter().map(ToString::to_string).collect();
+        let expect: Vec<String> = expect.iter().map(|line| line.replace("HINT", HINT)).collect();
+        assert_eq!(found, expect);
+    };
+    let rule = |rule: &str| json!([{ "rule": rule }]);
+    let text = json!({ "type": "string", "x-kubernetes-validations": rule("self.matches('^[a-z]+$')") });
+    let bounded = |mut schema: Value, name: &str, max: u64| {
+        schema[name] = max.into();
+        schema
+    };
+    let list = |items: &Value| json!({ "type": "array", "items": items });
+    // Alone, a text without bounds is read in time.
+    check(text.clone(), &[]);
+    // In a list without bounds there may be a million of them.
+    check(
+        list(&text),
+        &[
+            "s.properties[spec].items.x-kubernetes-validations[0].rule: Forbidden: estimated rule cost exceeds budget by factor of more than 100x HINT",
+            "s.properties[spec].items.x-kubernetes-validations[0].rule: Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema",
+            "s: Forbidden: x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget by factor of more than 100x HINT",
+        ],
+    );
+    check(bounded(list(&bounded(text.clone(), "maxLength", 63)), "maxItems", 1000), &[]);
+    // It may stay where it was accepted before.
+    let kept = parse(json!({ "type": "object", "properties": { "spec": list(&text) } }));
+    assert!(rules::check(&kept, &Path::new("s"), rules::Costs::Accepted).is_empty());
+    // 20 times 629,147 units; the whole schema has ten times the budget of a rule.
+    check(
+        bounded(list(&text), "maxItems", 20),
+        &[
+            "s.properties[spec].items.x-kubernetes-validations[0].rule: Forbidden: estimated rule cost exceeds budget by factor of 1.258294x HINT",
+        ],
+    );
+    // Each of these is within its budget, and all of them are not.
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    let expensive = bounded(list(&text), "maxItems", 15);
+    let all: serde_json::Map<String, Value> =
+        names.iter().map(|name| ((*name).to_owned(), expensive.clone())).collect();
+    let contributed = |name: &str| {
+        format!(
+            "s.properties[spec].properties[{name}].items.x-kubernetes-validations[0].rule: Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+        )
+    };
+    check(
+        json!({ "type": "object", "properties": all }),
+        &[
+            &contributed("a"),
+            &contributed("b"),
+            &contributed("c"),
+            &contributed("d"),
+            "s: Forbidden: x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget by factor of 1.132465x HINT",
+        ],
+    );
+    // What makes a message is estimated for one value.
+    let message = json!([{ "rule": "true", "messageExpression": "self.exists(a, self.exists(b, a < b)) ? 'x' : 'y'" }]);
+    let numbers = json!({ "type": "array", "items": { "type": "integer" }, "x-kubernetes-validations": message });
+    check(bounded(numbers.clone(), "maxItems", 10), &[]);
+    check(
+        numbers,
+        &[
+            "s.properties[spec].x-kubernetes-validations[0].messageExpression: Forbidden: estimated messageExpression cost exceeds budget by factor of more than 100x HINT",
+            "s.properties[spec].x-kubernetes-validations[0].messageExpression: Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema",
+            "s: Forbidden: x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget by factor of more than 100x HINT",
+        ],
     );
 }

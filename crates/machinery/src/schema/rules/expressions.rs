@@ -1,39 +1,96 @@
-//! Whether the rules of a schema can be evaluated.
+//! Whether the rules of a schema can be evaluated, and whether that may cost too much.
+
+mod budget;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 
-use super::{additional, items};
+use self::budget::{Total, over};
+use super::{Costs, additional, items};
 use crate::api_types::ListType;
+use crate::expression;
 use crate::field::{ErrorList, FieldError, Path};
 use crate::schema::Schema;
 use crate::schema::expressions::{Error, Rule};
 
-/// Adds what is wrong with the rules of a schema, which has been compiled, and of those below it. `apart` is the list or map
-/// within which nothing says which value was which before.
-pub(super) fn check(
+/// Adds what is wrong with the rules of a schema, which has been compiled.
+pub(super) fn check(props: &JSONSchemaProps, schema: &Schema, path: &Path, costs: Costs, errors: &mut ErrorList) {
+    let mut total = (costs == Costs::Limited).then(Total::default);
+    walk(props, schema, path, Around { uncorrelated: None, cardinality: Some(1) }, &mut total, errors);
+    if let Some(total) = total {
+        total.refuse(path, errors);
+    }
+}
+
+/// What the schemas around a schema say about its values.
+#[derive(Clone, Copy)]
+struct Around<'p> {
+    /// The list or map within which nothing says which value was which before.
+    uncorrelated: Option<&'p Path>,
+    /// How many values there may be in one object; none where a list or map around them is unbounded. Upstream:
+    /// `CELSchemaContext.MaxCardinality`.
+    cardinality: Option<u64>,
+}
+
+impl<'p> Around<'p> {
+    /// Of what is in a list or map at `path`, of so many items at most. `correlated` says whether an item is known again.
+    fn within(self, path: &'p Path, correlated: bool, max: Option<u64>) -> Self {
+        Self {
+            uncorrelated: self.uncorrelated.or(Some(path).filter(|_| !correlated)),
+            cardinality: self.cardinality.zip(max).map(|(outer, inner)| outer.saturating_mul(inner)),
+        }
+    }
+}
+
+fn walk(
     props: &JSONSchemaProps,
     schema: &Schema,
     path: &Path,
-    apart: Option<&Path>,
+    around: Around<'_>,
+    total: &mut Option<Total>,
     errors: &mut ErrorList,
 ) {
     if !schema.ruled {
         return;
     }
     for (index, rule) in schema.rules.iter().enumerate() {
-        check_rule(rule, props, index, path, apart, errors);
+        check_rule(rule, props, index, path, around.uncorrelated, errors);
+    }
+    if let Some(total) = total {
+        estimate(schema, path, around.cardinality, total, errors);
     }
     if let (Some(props), Some(items)) = (items(props), schema.items()) {
-        let apart = apart.or(Some(path).filter(|_| schema.list_type != ListType::Map));
-        check(props, items, &path.child("items"), apart, errors);
+        let around = around.within(path, schema.list_type == ListType::Map, schema.max_items());
+        walk(props, items, &path.child("items"), around, total, errors);
     }
-    let apart = apart.or(Some(path).filter(|_| schema.map_atomic));
-    if let (Some(props), Some(schema)) = (additional(props), schema.additional_schema()) {
-        check(props, schema, &path.child("additionalProperties"), apart, errors);
+    if let (Some(props), Some(values)) = (additional(props), schema.additional_schema()) {
+        let around = around.within(path, !schema.map_atomic, schema.max_properties());
+        walk(props, values, &path.child("additionalProperties"), around, total, errors);
     }
+    let around = around.within(path, !schema.map_atomic, Some(1));
     for (name, props) in props.properties.iter().flatten() {
         if let Some(schema) = schema.declared(name) {
-            check(props, schema, &path.child("properties").key(name), apart, errors);
+            walk(props, schema, &path.child("properties").key(name), around, total, errors);
+        }
+    }
+}
+
+/// Adds the rules that may cost too much, with those that make messages, and counts them all.
+fn estimate(schema: &Schema, path: &Path, cardinality: Option<u64>, total: &mut Total, errors: &mut ErrorList) {
+    let times = || cardinality.unwrap_or_else(|| expression::cardinality(schema));
+    for (index, rule) in schema.rules.iter().enumerate() {
+        let Ok(program) = &rule.program else { continue };
+        let path = path.child("x-kubernetes-validations").index(index);
+        let mut observe = |field: &'static str, name: &str, cost: u64| {
+            let path = path.child(field);
+            if let Some(why) = over(name, cost, budget::RULE_LIMIT) {
+                errors.push(FieldError::forbidden(&path, why));
+            }
+            total.observe(path, cost);
+        };
+        observe("rule", "estimated rule cost", program.estimated_cost().saturating_mul(times()));
+        if let Some(Ok(message)) = &rule.message {
+            // A message is made for what is wrong, which upstream takes to be one value.
+            observe("messageExpression", "estimated messageExpression cost", message.estimated_cost());
         }
     }
 }
