@@ -2,7 +2,7 @@
 //! what they ask for.
 //!
 //! What a pod asks for is allocated as a whole, or not at all; its containers are then given that, one by one. All else goes by
-//! what is allocated: [`DesiredPod::spec`].
+//! what is allocated: [`DesiredPod::spec`](crate::types::desired::DesiredPod::spec).
 
 use k8s_openapi::api::core::v1::{Container as ApiContainer, ResourceRequirements};
 use machinery::resources::{INFEASIBLE, RESIZE_PENDING, Resources};
