@@ -227,12 +227,11 @@ impl<'a> Coster<'a, '_> {
         }
         let mut name = call.func_name.trim_start_matches('.').to_owned();
         let mut target = None;
-        match &call.target {
-            Some(space) => match super::check::namespaced(space, &call.func_name) {
+        if let Some(space) = &call.target {
+            match super::check::namespaced(space, &call.func_name) {
                 Some(namespaced) => name = namespaced,
                 None => target = Some(self.cost(space)),
-            },
-            None => {}
+            }
         }
         let args: Vec<Estimate<'a>> = call.args.iter().map(|argument| self.cost(argument)).collect();
         let base = target.iter().chain(&args).fold(0u64, |sum, part| sum.saturating_add(part.cost));
