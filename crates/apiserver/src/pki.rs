@@ -37,6 +37,12 @@ const SKEW: Duration = Duration::from_secs(60 * 60);
 /// Why the certificates could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
+    /// A request for a certificate is not what it seems to be.
+    #[error("the certificate would not be what the request asks for")]
+    Request,
+    /// The authority's certificate has ended: what it signs now is good for nothing.
+    #[error("the certificate authority has ended; delete its certificate and key to have a new one founded")]
+    AuthorityEnded,
     /// A file or directory could not be read or written.
     #[error("cannot use {path}: {source}; check its owner and permissions")]
     Io {

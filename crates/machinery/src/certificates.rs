@@ -7,13 +7,16 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use x509_parser::asn1_rs::Any;
+use x509_parser::certificate::X509Certificate;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
-use x509_parser::x509::AttributeTypeAndValue;
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::{AttributeTypeAndValue, SubjectPublicKeyInfo};
 
 /// What a key may be used for, as X.509 writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +65,9 @@ pub fn key_usage(name: &str) -> Option<KeyUsage> {
     KEY_USAGES.iter().find(|(known, _)| *known == name).map(|(_, usage)| *usage)
 }
 
+/// The bits of the shortest RSA key.
+const RSA_MIN: usize = 2048;
+
 /// A certificate signing request whose signature is good: whoever sent it has the key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CertificateRequest {
@@ -102,6 +108,12 @@ impl CertificateRequest {
         }
         request.verify_signature().map_err(|error| error.to_string())?;
         let info = &request.certification_request_info;
+        // They are signed as they are. What claims to be longer than it is would make what follows it in the certificate a part
+        // of itself, and the rest of it the requester's.
+        if !is_whole(info.subject.as_raw()) || !is_whole(info.subject_pki.raw) {
+            return Err("malformed certificate request: trailing data".to_owned());
+        }
+        check_key(&info.subject_pki)?;
         let mut parsed = Self {
             common_name: values(info.subject.iter_common_name())?.pop().unwrap_or_default(),
             organizations: values(info.subject.iter_organization())?,
@@ -144,6 +156,20 @@ impl CertificateRequest {
     }
 }
 
+/// Whether this is one value of DER, as long as it says: the parser of names and keys ends where it cannot read on.
+fn is_whole(der: &[u8]) -> bool {
+    Any::from_der(der).is_ok_and(|(rest, _)| rest.is_empty())
+}
+
+/// Refuses keys that the API server does not accept of clients.
+fn check_key(key: &SubjectPublicKeyInfo<'_>) -> Result<(), String> {
+    match key.parsed() {
+        Ok(PublicKey::RSA(key)) if key.key_size() < RSA_MIN => Err(format!("RSA keys need {RSA_MIN} bits")),
+        Ok(_) => Ok(()),
+        Err(_) => Err("malformed public key".to_owned()),
+    }
+}
+
 /// The values of an attribute of a subject. One that cannot be read is an error: whoever compares names must not miss one that
 /// somebody else may read.
 fn values<'s, 'd: 's>(attributes: impl Iterator<Item = &'s AttributeTypeAndValue<'d>>) -> Result<Vec<String>, String> {
@@ -167,7 +193,10 @@ pub fn check_chain(pem: &[u8]) -> Result<(), String> {
         if block.label != "CERTIFICATE" {
             return Err(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label));
         }
-        block.parse_x509().map_err(|_| "malformed certificate")?;
+        let mut rest = block.contents.as_slice();
+        while !rest.is_empty() {
+            (rest, _) = X509Certificate::from_der(rest).map_err(|_| "malformed certificate")?;
+        }
         blocks += 1;
     }
     if blocks == 0 {

@@ -13,6 +13,7 @@ use machinery::certificates::{CertificateRequest, KeyUsage, key_usage};
 use rcgen::{KeyPair, SignatureAlgorithm, SigningKey};
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::pem::parse_x509_pem;
+use x509_parser::prelude::{FromDer, X509Certificate};
 use yasna::models::{GeneralizedTime, ObjectIdentifier, UTCTime};
 use yasna::{DERWriter, DERWriterSeq, Tag};
 
@@ -50,6 +51,9 @@ pub(super) fn issue(
     let issuer = pem.parse_x509().map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
     let algorithm = algorithm_identifier(authority.key.algorithm())?;
     let ends = now + if lifetime < SHORT { lifetime } else { lifetime - BACKDATE };
+    if now >= authority.ends {
+        return Err(PkiError::AuthorityEnded);
+    }
     let (begins, ends) = (now - BACKDATE, ends.min(authority.ends));
     let key_id = issuer.extensions().iter().find_map(|extension| match extension.parsed_extension() {
         ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
@@ -78,7 +82,19 @@ pub(super) fn issue(
         certificate.next().write_der(&algorithm);
         certificate.next().write_bitvec_bytes(&signature, signature.len() * 8);
     });
+    check(&certificate, request)?;
     Ok(to_pem(&certificate))
+}
+
+/// Refuses to hand out anything but a certificate of this subject and key, which is no authority, whatever the request was.
+fn check(certificate: &[u8], request: &CertificateRequest) -> Result<(), PkiError> {
+    let issued = X509Certificate::from_der(certificate).ok().filter(|(rest, _)| rest.is_empty());
+    let is_as_asked = issued.is_some_and(|(_, issued)| {
+        issued.subject().as_raw() == request.subject_der
+            && issued.public_key().raw == request.public_key_der
+            && !issued.is_ca()
+    });
+    if is_as_asked { Ok(()) } else { Err(PkiError::Request) }
 }
 
 /// The usages of a certificate, sorted by extension.

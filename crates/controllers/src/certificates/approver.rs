@@ -17,7 +17,7 @@ use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
 
 /// How often it is asked again whether somebody may have their request approved.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
+const ASK_AGAIN: Duration = Duration::from_secs(15 * 60);
 
 /// A right by which a request is approved: to create this subresource of CertificateSigningRequests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -78,6 +78,8 @@ impl Controller for Cleaner {
     async fn reconcile(&self, AllRequests: &AllRequests) -> Result<Action, Error> {
         let api: Api<CertificateSigningRequest> = Api::all(self.client.clone());
         let mut page = ListParams::default().limit(PAGE);
+        // One that cannot be deleted does not keep the others.
+        let mut failed = None;
         loop {
             let requests = api.list(&page).await?;
             let now = Timestamp::now();
@@ -87,14 +89,12 @@ impl Controller for Cleaner {
                 match ok_if_not_found(api.delete(meta::name(request), &params).await) {
                     // Another one has its name.
                     Err(error) if error.is_conflict() => {}
-                    answer => {
-                        answer?;
-                    }
+                    answer => failed = failed.or(answer.err()),
                 }
             }
             match requests.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),
-                None => return Ok(Action::RequeueAfter(LOOK_EVERY)),
+                None => return failed.map_or(Ok(Action::RequeueAfter(LOOK_EVERY)), Err),
             }
         }
     }

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use machinery::certificates::CertificateRequest;
 use machinery::gvk::GroupResource;
 use machinery::status::ApiError;
 use machinery::well_known::NODE_LEASES;
@@ -20,6 +22,8 @@ use crate::common::text;
 
 /// What begins with this was said of the node by an administrator, who relies on it.
 const CLOSED: &str = "node-restriction.kubernetes.io/";
+/// The signers of certificates of kubelets.
+const KUBELET_SIGNERS: [&str; 2] = ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"];
 /// Marks a pod that mirrors a file on the node.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
@@ -61,6 +65,9 @@ impl AdmissionPlugin for NodeRestriction {
             }
             ("storage.k8s.io", "csinodes") if name != node => {
                 Some("can only access CSINode with the same name as the requesting node".to_owned())
+            }
+            ("certificates.k8s.io", "certificatesigningrequests") if attributes.operation == Operation::Create => {
+                certificate_request(node, object_of(new)?)
             }
             _ => None,
         };
@@ -111,6 +118,18 @@ fn pod(node: &str, attributes: &Attributes<'_>, new: Option<&dyn Object>) -> Res
         }
         (Operation::Connect, None) => None,
     })
+}
+
+/// Why the kubelet may not ask for that certificate, if it may not: one of a node is its own.
+fn certificate_request(node: &str, request: &CertificateSigningRequest) -> Option<String> {
+    if !KUBELET_SIGNERS.contains(&request.spec.signer_name.as_str()) {
+        return None;
+    }
+    let own = format!("system:node:{node}");
+    match CertificateRequest::from_pem(&request.spec.request.0) {
+        Err(fault) => Some(format!("unable to parse csr: {fault}")),
+        Ok(asked) => (asked.common_name != own).then(|| format!("can only create a node CSR with CN={own}")),
+    }
 }
 
 /// Why the kubelet may not write these labels and taints to its Node, if it may not.

@@ -48,6 +48,34 @@ fn every_organization_counts_and_the_last_common_name() {
     assert!(parsed.dns_names.is_empty() && parsed.ip_addresses.is_empty());
 }
 
+/// A value of DER that is shorter than 128 bytes, or than 32 KiB.
+fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+    let head = if content.len() < 128 { vec![tag, length[1]] } else { vec![tag, 0x82, length[0], length[1]] };
+    [head, content].concat()
+}
+
+#[test]
+fn a_request_in_which_a_part_claims_the_rest_is_refused() {
+    let key = KeyPair::generate().unwrap();
+    let spki = rcgen::PublicKeyData::subject_public_key_info(&key);
+    let name = der(0x31, &[&der(0x30, &[&[6, 3, 0x55, 4, 3], &der(0x0c, &[b"jane"])])]);
+    let check = |subject: &[u8], spki: &[u8], expect: Result<(), &str>| {
+        let info = der(0x30, &[&[2, 1, 0], subject, spki, &[0xa0, 0]]);
+        let ecdsa_with_sha256 = [0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+        let signature = rcgen::SigningKey::sign(&key, &info).unwrap();
+        let request = der(0x30, &[&info, &ecdsa_with_sha256, &der(3, &[&[0], &signature])]);
+        let found = CertificateRequest::from_der(&request);
+        assert_eq!(found.map(|found| assert_eq!(found.common_name, "jane")), expect.map_err(str::to_owned));
+    };
+    check(&der(0x30, &[&name]), &spki, Ok(()));
+    let trailing = Err("malformed certificate request: trailing data");
+    check(&der(0x30, &[&name, &[4, 0]]), &spki, trailing);
+    // Behind the algorithm and the key.
+    check(&der(0x30, &[&name]), &der(0x30, &[&spki[2..], &[4, 0]]), trailing);
+}
+
 #[test]
 fn what_is_no_request_or_not_signed_by_its_key_is_refused() {
     let key = KeyPair::generate().unwrap();
