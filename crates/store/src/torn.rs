@@ -32,7 +32,7 @@ fn newest_log(folder: &Path) -> io::Result<Option<PathBuf>> {
     Ok(newest.map(|(_, path)| path))
 }
 
-/// Whether whole records, by their lengths, lead up to the zeros at the end.
+/// Whether good records lead up to the zeros at the end. Damage before them is no crash's.
 fn is_torn(log: &[u8]) -> bool {
     let zeros = log.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let mut at = 0;
@@ -47,9 +47,19 @@ fn is_torn(log: &[u8]) -> bool {
         if at + HEADER <= zeros && !KINDS.contains(&kind) {
             return false;
         }
-        at += HEADER + usize::from(u16::from_le_bytes([short, long]));
+        let end = at + HEADER + usize::from(u16::from_le_bytes([short, long]));
+        if end <= zeros && log.get(at..end).is_none_or(|record| !is_good(record)) {
+            return false;
+        }
+        at = end;
     }
     zeros < log.len()
+}
+
+/// Whether the checksum of a record is right: masked, of its kind and what it holds (`util/crc32c.h`).
+fn is_good(record: &[u8]) -> bool {
+    let Some((checksum, [_, _, checked @ ..])) = record.split_first_chunk() else { return false };
+    u32::from_le_bytes(*checksum) == crc32c::crc32c(checked).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 #[cfg(test)]
@@ -62,6 +72,8 @@ mod tests {
             let mut record = vec![7; HEADER + usize::from(length)];
             record[4..6].copy_from_slice(&length.to_le_bytes());
             record[6] = 1;
+            let checksum = crc32c::crc32c(&record[6..]).rotate_right(15).wrapping_add(0xa282_ead8);
+            record[..4].copy_from_slice(&checksum.to_le_bytes());
             record
         };
         let whole = [record(100), record(50)].concat();
@@ -76,5 +88,10 @@ mod tests {
         let mut damaged = [&whole[..], &[0; 500]].concat();
         damaged[6] = 77;
         assert!(!is_torn(&damaged));
+        for place in [0, 3, 7, 106, 107, 160] {
+            let mut damaged = [&whole[..], &[0; 500]].concat();
+            damaged[place] ^= 1;
+            assert!(!is_torn(&damaged), "{place}");
+        }
     }
 }
