@@ -138,12 +138,19 @@ pub(crate) fn allocated_in_status(pod: &Pod) -> Allocated {
         containers.into_iter().flatten().find(|container| container.name == name)?.resources.as_ref()
     };
     let of = |status: &ContainerStatus| {
-        let (allocated, given) = (status.allocated_resources.as_ref()?, status.resources.as_ref()?);
+        // Of a container that was never made it says nothing, unless that has something else than it asks for.
+        let given = status.resources.as_ref()?;
         // The status tells of requests only. A resize that was allocated and not carried out yet is the one asked for.
-        let asked = asked(&status.name).filter(|asked| asked.requests.as_ref() == Some(allocated));
+        let allocated = some(status.allocated_resources.as_ref());
+        let asked = asked(&status.name).filter(|asked| some(asked.requests.as_ref()) == allocated);
         Some((status.name.clone(), Some(asked.unwrap_or(given).clone())))
     };
     statuses.filter_map(of).collect()
+}
+
+/// Amounts, if there are any: where none are allocated the API has no list.
+fn some(amounts: Option<&BTreeMap<String, ApiQuantity>>) -> Option<&BTreeMap<String, ApiQuantity>> {
+    amounts.filter(|amounts| !amounts.is_empty())
 }
 
 /// The pod as it should be.
@@ -390,5 +397,18 @@ mod tests {
         check("2", &status("1", "1"), "1");
         // It was allocated, and was yet to be carried out.
         check("2", &status("1", "2"), "2");
+
+        // It was never made.
+        let mut bare = status("1", "1");
+        let of_container = bare["containerStatuses"][0].as_object_mut().unwrap();
+        of_container.remove("resources");
+        of_container.remove("allocatedResources");
+        check("2", &bare, "2");
+        // It was made when it asked for nothing.
+        bare["containerStatuses"][0]["resources"] = json!({});
+        let pod = pod("2", &bare);
+        let desired = DesiredPod::new(Arc::clone(&pod)).with_allocated(&allocated_in_status(&pod));
+        assert!(desired.has_unallocated_resize());
+        assert_eq!(desired.container("a").unwrap().spec.resources, Some(ResourceRequirements::default()));
     }
 }
