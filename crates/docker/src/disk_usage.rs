@@ -27,7 +27,7 @@ const COUNTING: Duration = Duration::from_secs(600);
 const FIRST: Duration = Duration::from_secs(20);
 const RECOUNT: Duration = Duration::from_secs(2);
 
-/// How long a number is kept that nobody asks for.
+/// How long a number is kept that nobody asks for, once it is not believed any more.
 const KEPT: Duration = Duration::from_secs(600);
 
 /// What was counted is believed for so many times as long as counting took: at most a tenth of the time is spent on it, and what
@@ -64,6 +64,10 @@ impl Found {
     fn is_believed(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.at) < self.took * BELIEVED
     }
+
+    fn is_kept(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < self.took * BELIEVED + KEPT
+    }
 }
 
 impl Counting {
@@ -92,7 +96,7 @@ impl Counting {
     }
 
     fn is_of_use(&self, now: Instant) -> bool {
-        self.under_way.is_some() || self.found.is_some_and(|found| now.saturating_duration_since(found.at) < KEPT)
+        self.under_way.is_some() || self.found.is_some_and(|found| found.is_kept(now))
     }
 }
 
@@ -218,6 +222,8 @@ mod tests {
         assert_eq!(ask(&mut counting, 100), "counting, known None");
         counting.finish(&usage(7), second(0), second(120));
         assert_eq!(ask(&mut counting, 1319), "7 is believed");
+        assert!(counting.is_of_use(second(1320)), "it is the answer if the next counting takes as long");
+        assert!(!counting.is_of_use(second(1920)));
         assert_eq!(ask(&mut counting, 1320), "counting, known Some(7)");
         // Quickly done, soon done again.
         counting.finish(&usage(8), second(1320), second(1321));
