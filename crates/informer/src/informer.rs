@@ -228,6 +228,9 @@ impl<K: Object> Shared<K> {
     }
 
     /// Makes the copy what a fresh list says: what the list lacks was deleted while nobody watched.
+    ///
+    /// Handlers hear of deletions first, then of what was known already, and last of what is new. Whoever counts relies on
+    /// it, as the kubelet does when it admits a pod: what others gave up is free before something new asks for room.
     fn replace(&self, listed: Vec<K>) {
         let listed_keys: HashSet<ObjectKey> = listed.iter().map(ObjectKey::of).collect();
         let gone: Vec<Arc<K>> = {
@@ -236,7 +239,11 @@ impl<K: Object> Shared<K> {
             state.objects.iter().filter(gone).map(|(_, object)| Arc::clone(object)).collect()
         };
         gone.iter().for_each(|object| self.delete(object));
-        listed.into_iter().for_each(|object| self.apply(object));
+        let (known, new): (Vec<K>, Vec<K>) = {
+            let state = self.read();
+            listed.into_iter().partition(|object| state.objects.contains_key(&ObjectKey::of(object)))
+        };
+        known.into_iter().chain(new).for_each(|object| self.apply(object));
     }
 }
 

@@ -47,6 +47,15 @@ fn initial_end(version: u64) -> Value {
     )
 }
 
+/// The watch cannot go on from where it is.
+fn expired() -> Value {
+    event(
+        "ERROR",
+        &json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": "too old resource version", "reason": "Expired", "code": 410 }),
+    )
+}
+
 fn start(scripts: Vec<Vec<Value>>) -> Informer<ConfigMap> {
     let informer = Informer::start(
         Api::all(client(scripts)),
@@ -100,20 +109,34 @@ async fn objects_changes_and_indexes_follow_the_watch() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_new_list_lacks_was_deleted() {
-    let gone = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": "too old resource version", "reason": "Expired", "code": 410 });
     let informer = start(vec![
         vec![
             event("ADDED", &config_map("a", 1, "web")),
             event("ADDED", &config_map("b", 2, "web")),
             initial_end(2),
-            event("ERROR", &gone),
+            expired(),
         ],
         vec![event("ADDED", &config_map("b", 2, "web")), event("ADDED", &config_map("c", 7, "web")), initial_end(7)],
     ]);
     let mut seen = changes(&informer, 4).await;
     seen[..2].sort();
     assert_eq!(seen, ["+a", "+b", "-a", "+c"], "b did not change, so nobody hears of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_new_list_changes_comes_before_what_it_adds() {
+    let informer = start(vec![
+        vec![
+            event("ADDED", &config_map("b", 1, "web")),
+            event("ADDED", &config_map("c", 2, "web")),
+            initial_end(2),
+            expired(),
+        ],
+        vec![event("ADDED", &config_map("a", 3, "web")), event("ADDED", &config_map("b", 4, "db")), initial_end(4)],
+    ]);
+    let mut seen = changes(&informer, 5).await;
+    seen[..2].sort();
+    assert_eq!(seen, ["+b", "+c", "-c", "~b", "+a"]);
 }
 
 #[tokio::test(start_paused = true)]
