@@ -34,14 +34,20 @@ const ONE_POD: Duration = Duration::from_secs(60);
 /// disk that does not answer none of them ends.
 const WALKS: usize = 16;
 
-/// What each of these pods uses.
+/// How often it is looked whether a walk may begin.
+const TURN: Duration = Duration::from_millis(100);
+
+/// What each of these pods uses. A pod of which that is not known in time is not among them: it would look like one that uses
+/// nothing.
 pub(crate) async fn of_pods(
     shared: &Shared,
-    pods: Vec<View>,
+    mut pods: Vec<View>,
     signal: Signal,
     has_image_fs: bool,
     walks: &Walks,
 ) -> Vec<PodUsage> {
+    // Those that must wait for their turn hold up no others.
+    pods.sort_by_cached_key(|pod| walks.is_under_way(&pod.desired.identity.uid));
     let looks = stream::iter(pods).map(|pod| of_pod(shared, pod, signal, has_image_fs, walks));
     let mut looks = looks.buffer_unordered(CONCURRENT);
     let deadline = tokio::time::Instant::now() + ALL_PODS;
@@ -73,7 +79,8 @@ async fn of_pod(shared: &Shared, pod: View, signal: Signal, has_image_fs: bool, 
         Signal::NodeFs | Signal::NodeFsInodes => (true, !has_image_fs),
         Signal::ImageFs | Signal::ImageFsInodes => (false, true),
     };
-    if volumes && let Some(walking) = walks.begin(&desired.identity.uid) {
+    if volumes {
+        let walking = walks.turn(&desired.identity.uid).await;
         let root = PodDirectory::new(&shared.config.state_dir, &desired.identity.uid).empty_dirs();
         let found = count(root, walking).await.unwrap_or_default();
         usage.used = if signal.is_inodes() { found.inodes } else { found.bytes };
@@ -108,6 +115,20 @@ impl Walks {
         let mut walking = self.0.lock();
         let may_begin = walking.len() < WALKS && walking.insert(uid.to_owned());
         may_begin.then(|| Walking { walks: self.clone(), uid: uid.to_owned() })
+    }
+
+    fn is_under_way(&self, uid: &str) -> bool {
+        self.0.lock().contains(uid)
+    }
+
+    /// Begins as soon as that may be, which is never where the disk does not answer.
+    async fn turn(&self, uid: &str) -> Walking {
+        loop {
+            match self.begin(uid) {
+                Some(walking) => break walking,
+                None => tokio::time::sleep(TURN).await,
+            }
+        }
     }
 }
 
@@ -187,6 +208,20 @@ mod tests {
         assert!(first.is_some() && walks.begin("a").is_none() && walks.begin("b").is_some());
         drop(first);
         assert!(walks.begin("a").is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_is_being_counted_waits_for_its_turn() {
+        let walks = Walks::default();
+        let first = walks.begin("a");
+        assert!(walks.is_under_way("a") && !walks.is_under_way("b"));
+        let mut second = std::pin::pin!(walks.turn("a"));
+        assert!(tokio::time::timeout(ALL_PODS, second.as_mut()).await.is_err());
+        drop(first);
+        let second = second.await;
+        assert!(walks.is_under_way("a"));
+        drop(second);
+        assert!(!walks.is_under_way("a"));
     }
 
     #[test]
