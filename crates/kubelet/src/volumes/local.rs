@@ -53,7 +53,8 @@ pub(crate) enum Medium {
 /// bytes at most; what else is over its limit is evicted. `finish` is what is left to do.
 ///
 /// `ready` is written last: what was cut short is done again (upstream: `SetUpAt` in `pkg/volume/emptydir/empty_dir.go`, with
-/// `IsReady` and `SetReady`).
+/// `IsReady` and `SetReady`). A directory that is not noted and has something in it is in use since a version that noted
+/// nothing: no container starts before its volumes are complete. It is noted as it is.
 pub(crate) fn empty_dir(
     directory: &Path,
     ready: &Path,
@@ -64,6 +65,9 @@ pub(crate) fn empty_dir(
     let is_there = match made_of(ready) {
         Some(Medium::Disk) => directory.is_dir(),
         Some(Medium::Memory) => is_mounted(directory),
+        None if is_used(directory) => {
+            return note(ready, if is_mounted(directory) { Medium::Memory } else { Medium::Disk });
+        }
         None => false,
     };
     if is_there {
@@ -83,6 +87,11 @@ pub(crate) fn empty_dir(
     }
     fs::set_permissions(directory, fs::Permissions::from_mode(0o777))?;
     finish()?;
+    note(ready, medium)
+}
+
+/// Notes that an `emptyDir` is complete.
+fn note(ready: &Path, medium: Medium) -> io::Result<()> {
     // What it was made of is told by the name: an empty file needs next to nothing of a disk that is full.
     match fs::remove_dir_all(ready) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -102,6 +111,14 @@ impl Medium {
 
 fn made_of(ready: &Path) -> Option<Medium> {
     [Medium::Memory, Medium::Disk].into_iter().find(|medium| ready.join(medium.name()).exists())
+}
+
+/// Whether a directory has something in it. One that may not be read has been taken over by whoever used it.
+fn is_used(directory: &Path) -> bool {
+    match fs::read_dir(directory) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) => error.kind() == ErrorKind::PermissionDenied,
+    }
 }
 
 /// Whether something is mounted on `directory` itself.
@@ -203,6 +220,23 @@ mod tests {
         assert!(finished && fs::metadata(&directory).unwrap().permissions().mode() & 0o777 == 0o777);
     }
 
+    #[test]
+    fn an_empty_dir_of_a_version_that_noted_nothing_stays_as_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let (directory, ready) = (root.path().join("v"), root.path().join("ready"));
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("file"), "kept").unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o750)).unwrap();
+        let finish = || Err(io::Error::other("it is the pod's"));
+        empty_dir(&directory, &ready, &EmptyDirVolumeSource::default(), 0, finish).unwrap();
+        assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o750);
+        assert_eq!(made_of(&ready), Some(Medium::Disk));
+        // Noted is noted, whatever the pod removes.
+        fs::remove_file(directory.join("file")).unwrap();
+        empty_dir(&directory, &ready, &EmptyDirVolumeSource::default(), 0, finish).unwrap();
+        assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o750);
+    }
+
     /// Needs the right to mount, as root has it.
     #[test]
     fn an_empty_dir_in_memory_is_mounted_once_and_again_after_a_restart_of_the_machine() {
@@ -221,6 +255,7 @@ mod tests {
         fs::remove_dir_all(&ready).unwrap();
         make();
         assert_eq!(fs::read_to_string(directory.join("file")).unwrap(), "kept");
+        assert_eq!(made_of(&ready), Some(Medium::Memory));
         rustix::mount::unmount(&directory, rustix::mount::UnmountFlags::empty()).unwrap();
         make();
         assert!(is_mounted(&directory) && !directory.join("file").exists());
