@@ -188,6 +188,10 @@ impl Manager {
         let allocated = allocated_in_status(&pod);
         let desired = DesiredPod::new(pod).with_allocated(&allocated);
         let failure = self.admit(&desired).await.err();
+        if self.cancel.is_cancelled() {
+            // The node may not have been asked for. Whoever comes next looks at the pod again.
+            return;
+        }
         self.spawn(desired, failure, cause);
     }
 
@@ -260,11 +264,11 @@ impl Manager {
             || !self.shared.pleg.observed(uid).is_empty()
     }
 
-    /// The node as the API has it; none where that cannot be told in time.
+    /// The node as the API has it; none where that cannot be told in time, or this process is to end.
     async fn read_node(&self) -> Option<Arc<Node>> {
         let api: Api<Node> = Api::all(self.shared.client.clone());
         let read = tokio::time::timeout(READ_NODE, api.get_opt(&self.shared.config.node_name));
-        read.await.ok()?.ok().flatten().map(Arc::new)
+        self.cancel.run_until_cancelled(read).await?.ok()?.ok().flatten().map(Arc::new)
     }
 
     /// Notes what pods hold that were admitted before this process began, so that none which comes first takes it.
