@@ -1,6 +1,10 @@
 //! Whether a pod fits its node beside those that run there (upstream: `generalFilter` in
 //! `pkg/kubelet/lifecycle/predicate.go`, which asks what the scheduler's plugins ask). Not every pod comes from the scheduler:
 //! whoever sets `nodeName` has asked nobody.
+//!
+//! Upstream a critical pod that lacks nothing but resources makes room for itself: the kubelet evicts others for it
+//! (`CriticalPodAdmissionHandler` in `pkg/kubelet/preemption/preemption.go`). Here it fails like any other; for pods that it
+//! places the scheduler preempts.
 
 use k8s_openapi::api::core::v1::{Node, PodSpec};
 use machinery::placement::{NO_FREE_PORTS, UNWANTED_NODE, ports_conflict, taints, tolerates, wants_node};
