@@ -116,22 +116,24 @@ fn check(
     wrong.collect::<Vec<_>>().join("\n")
 }
 
-/// The groups, versions and resources that a rule names; those that it only has a pattern for are not looked at.
-fn named(rule: &NamedRuleWithOperations) -> Vec<(String, String, String)> {
+/// The groups, versions and resources that a rule names.
+#[derive(Debug, PartialEq, Eq)]
+struct Named {
+    groups: BTreeSet<String>,
+    versions: BTreeSet<String>,
+    resources: BTreeSet<String>,
+}
+
+/// What a rule names; what it only has a pattern for is not looked at.
+fn named(rule: &NamedRuleWithOperations) -> Option<Named> {
     let sorted = |values: &Option<Vec<String>>| values.iter().flatten().cloned().collect::<BTreeSet<_>>();
     let (groups, versions) = (sorted(&rule.api_groups), sorted(&rule.api_versions));
     if groups.iter().chain(&versions).any(|value| value.contains('*')) {
-        return Vec::new();
+        return None;
     }
-    let resources = sorted(&rule.resources);
-    let whole: Vec<&String> = resources.iter().filter(|resource| !resource.contains(['*', '/'])).collect();
-    let mut all = Vec::new();
-    for group in &groups {
-        for version in &versions {
-            all.extend(whole.iter().map(|resource| (group.clone(), version.clone(), (*resource).clone())));
-        }
-    }
-    all
+    let mut resources = sorted(&rule.resources);
+    resources.retain(|resource| !resource.contains(['*', '/']));
+    (!resources.is_empty()).then_some(Named { groups, versions, resources })
 }
 
 /// The controller of the status of ValidatingAdmissionPolicies.
@@ -200,18 +202,9 @@ impl PolicyStatus {
     ) -> Result<(Vec<(GroupVersionKind, Type)>, Option<Type>), Error> {
         let Some(spec) = &policy.spec else { return Ok((Vec::new(), None)) };
         let rules = spec.match_constraints.iter().flat_map(|constraints| constraints.resource_rules.iter().flatten());
-        let mut kinds = BTreeSet::new();
-        for (group, version, resource) in rules.flat_map(named) {
-            if kinds.len() >= MAX_TYPES {
-                break;
-            }
-            let served = self.served(&api_version(&group, &version)).await?;
-            if let Some((_, kind)) = served.into_iter().find(|(name, _)| *name == resource) {
-                kinds.insert((GroupVersionKind { group, version, kind }, resource));
-            }
-        }
+        let rules: Vec<Named> = rules.filter_map(named).collect();
         let mut types = Vec::new();
-        for (gvk, resource) in kinds {
+        for (gvk, resource) in self.kinds(&rules).await? {
             types.extend(self.of_kind(&gvk, &resource).await?.map(|of| (gvk, of)));
         }
         let Some(kind) = &spec.param_kind else { return Ok((types, None)) };
@@ -223,6 +216,42 @@ impl PolicyStatus {
         let gvk = GroupVersionKind { group: group.to_owned(), version: version.to_owned(), kind: name };
         let params = self.of_kind(&gvk, &resource).await?;
         Ok((types, params))
+    }
+
+    /// The kinds that rules name, each with its resource, as far as they are served. What is named may be much more than there is.
+    async fn kinds(&self, rules: &[Named]) -> Result<BTreeSet<(GroupVersionKind, String)>, Error> {
+        let mut kinds = BTreeSet::new();
+        if rules.is_empty() {
+            return Ok(kinds);
+        }
+        for (group, version) in self.group_versions().await? {
+            let is_about = |rule: &&Named| rule.groups.contains(&group) && rule.versions.contains(&version);
+            let about: Vec<&Named> = rules.iter().filter(is_about).collect();
+            if about.is_empty() {
+                continue;
+            }
+            for (resource, kind) in self.served(&api_version(&group, &version)).await? {
+                if kinds.len() >= MAX_TYPES {
+                    return Ok(kinds);
+                }
+                if about.iter().any(|rule| rule.resources.contains(&resource)) {
+                    let gvk = GroupVersionKind { group: group.clone(), version: version.clone(), kind };
+                    kinds.insert((gvk, resource));
+                }
+            }
+        }
+        Ok(kinds)
+    }
+
+    /// The groups and versions that are served.
+    async fn group_versions(&self) -> Result<BTreeSet<(String, String)>, Error> {
+        let core = self.client.list_core_api_versions().await?;
+        let mut all: BTreeSet<_> = core.versions.into_iter().map(|version| (String::new(), version)).collect();
+        for group in self.client.list_api_groups().await?.groups {
+            let name = group.name;
+            all.extend(group.versions.into_iter().map(|served| (name.clone(), served.version)));
+        }
+        Ok(all)
     }
 
     /// The resources that are served in a group and version, each with its kind; none when it is not served.
@@ -314,8 +343,10 @@ mod tests {
             let rule = json!({ "apiGroups": groups, "apiVersions": ["v1"], "resources": resources });
             named(&serde_json::from_value(rule).expect("a rule"))
         };
-        let one = |group: &str, resource: &str| (group.to_owned(), "v1".to_owned(), resource.to_owned());
-        assert_eq!(rule(&["apps", ""], &["pods", "pods/exec", "*"]), [one("", "pods"), one("apps", "pods")]);
-        assert_eq!(rule(&["*"], &["pods"]), []);
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let pods = Named { groups: set(&["", "apps"]), versions: set(&["v1"]), resources: set(&["pods"]) };
+        assert_eq!(rule(&["apps", ""], &["pods", "pods/exec", "*"]), Some(pods));
+        assert_eq!(rule(&["*"], &["pods"]), None);
+        assert_eq!(rule(&["apps"], &["*/*"]), None);
     }
 }

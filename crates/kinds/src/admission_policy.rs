@@ -7,6 +7,8 @@ mod validating_binding;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::admissionregistration::v1::{
     MatchResources, NamedRuleWithOperations, ParamKind, ParamRef, RuleWithOperations, Variable,
 };
@@ -69,11 +71,11 @@ fn check_match_resources(errors: &mut ErrorList, path: &Path, resources: &MatchR
 }
 
 fn check_named_rule(errors: &mut ErrorList, path: &Path, rule: &NamedRuleWithOperations) {
-    let names = list(&rule.resource_names);
-    for (index, name) in names.iter().enumerate() {
+    let mut seen = HashSet::new();
+    for (index, name) in list(&rule.resource_names).iter().enumerate() {
         let path = path.child("resourceNames").index(index);
         errors.messages(&path, name, validate::path_segment(name));
-        if names[..index].contains(name) {
+        if !seen.insert(name.as_str()) {
             errors.duplicate(&path, name);
         }
     }

@@ -22,7 +22,7 @@ mod value;
 
 use std::sync::{Arc, LazyLock};
 
-use cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use cel::common::ast::{EntryExpr, Expr, IdedExpr, operators};
 use cel::common::types::{CelBool, CelNull, CelOptional, CelString};
 use cel::{Context, Env, ExecutionError};
 use serde_json::Value as Json;
@@ -236,16 +236,19 @@ impl Program {
         variables: Vec<(String, types::Type<'a>)>,
         root: Option<(&'a Schema, bool)>,
         wanted: Wanted,
+        divided: Option<&str>,
     ) -> Result<(Self, types::Type<'a>), CompileError> {
         // The parser takes tens of kilobytes of the stack for each bracket.
-        on_large_stack(|| Self::compile_here(text, variables, root, wanted))
+        on_large_stack(|| Self::compile_here(text, variables, root, wanted, divided))
     }
 
+    /// Of the variable that is `divided` only fields can be used.
     fn compile_here<'a>(
         text: &str,
         variables: Vec<(String, types::Type<'a>)>,
         root: Option<(&'a Schema, bool)>,
         wanted: Wanted,
+        divided: Option<&str>,
     ) -> Result<(Self, types::Type<'a>), CompileError> {
         let parsed = environment().parser().enable_ident_escape_syntax(true).parse_with_source_info(text);
         let (mut expression, source) = parsed.map_err(|errors| {
@@ -270,6 +273,13 @@ impl Program {
             return Err(CompileError::Invalid(check::mark(text, 0, &what)));
         }
         let (found, types) = check::check(&expression, &source, variables).map_err(CompileError::Invalid)?;
+        if let Some(name) = divided
+            && let Some(id) = used_whole(&expression, name)
+        {
+            let offset = source.offset_for(id).map_or(0, |(start, _)| start as usize);
+            let what = format!("'{name}' cannot be used as a whole in a variable (must be field selection)");
+            return Err(CompileError::Invalid(check::mark(text, offset, &what)));
+        }
         let fits = match wanted {
             Wanted::Bool => matches!(found, types::Type::Bool),
             Wanted::String => matches!(found, types::Type::String),
@@ -358,9 +368,28 @@ pub fn is_known(schema: &Schema, resource: bool) -> bool {
     types::of_schema(schema, resource).is_some()
 }
 
+fn is_variable(expression: &IdedExpr, name: &str) -> bool {
+    matches!(&expression.expr, Expr::Ident(found) if found.trim_start_matches('.') == name)
+}
+
+/// Where a variable is used otherwise than by one of its fields, `a.b` or `a.?b`.
+fn used_whole(expression: &IdedExpr, name: &str) -> Option<u64> {
+    match &expression.expr {
+        Expr::Ident(_) => is_variable(expression, name).then_some(expression.id),
+        Expr::Select(select) if is_variable(&select.operand, name) => None,
+        Expr::Call(call)
+            if call.func_name == operators::OPT_SELECT
+                && call.args.first().is_some_and(|operand| is_variable(operand, name)) =>
+        {
+            None
+        }
+        _ => parts(expression).into_iter().find_map(|part| used_whole(part, name)),
+    }
+}
+
 fn mentions(expression: &IdedExpr, name: &str) -> bool {
     match &expression.expr {
-        Expr::Ident(found) => found.trim_start_matches('.') == name,
+        Expr::Ident(_) => is_variable(expression, name),
         _ => parts(expression).into_iter().any(|part| mentions(part, name)),
     }
 }

@@ -1,5 +1,7 @@
 //! admissionregistration.k8s.io/v1 ValidatingAdmissionPolicy.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{
     AuditAnnotation, ValidatingAdmissionPolicy as Object, ValidatingAdmissionPolicySpec, Validation,
@@ -147,9 +149,10 @@ fn check_spec(errors: &mut ErrorList, path: &Path, name: &str, spec: &Validating
     if annotations.len() > MAX_ANNOTATIONS {
         errors.invalid(&path, annotations, format!("must not have more than {MAX_ANNOTATIONS} auditAnnotations"));
     }
+    let mut seen = HashSet::new();
     for (index, annotation) in annotations.iter().enumerate() {
         check_annotation(errors, &path.index(index), name, annotation, &compiler);
-        if annotations[..index].iter().any(|other| other.key == annotation.key) {
+        if !seen.insert(annotation.key.as_str()) {
             errors.duplicate(&path.index(index).child("key"), &annotation.key);
         }
     }

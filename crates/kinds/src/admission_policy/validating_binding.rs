@@ -1,5 +1,7 @@
 //! admissionregistration.k8s.io/v1 ValidatingAdmissionPolicyBinding.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicyBinding as Object, ValidatingAdmissionPolicyBindingSpec,
@@ -79,11 +81,12 @@ fn check_spec(errors: &mut ErrorList, path: &Path, spec: &ValidatingAdmissionPol
         check_match_resources(errors, &path.child("matchResouces"), resources);
     }
     let (place, actions) = (path.child("validationActions"), &spec.validation_actions);
+    let mut seen = HashSet::new();
     for (index, action) in actions.iter().enumerate() {
         if !ACTIONS.contains(&action.as_str()) {
             errors.not_supported(&place.index(index), action, &ACTIONS);
         }
-        if actions[..index].contains(action) {
+        if !seen.insert(action.as_str()) {
             errors.duplicate(&place.index(index), action);
         }
     }

@@ -2,7 +2,7 @@
 //! own, evaluated when it is first asked for (`staging/src/k8s.io/apiserver/pkg/admission/plugin/cel/composition.go`).
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -26,7 +26,7 @@ const DEPTH_MAX: usize = 64;
 /// Compiles expressions over the same variables.
 pub struct Compiler<'a> {
     variables: Vec<(String, Type<'a>)>,
-    composed: Option<BTreeMap<String, Type<'a>>>,
+    composed: Option<Arc<BTreeMap<String, Type<'a>>>>,
     /// The schema that bounds how long values are, and whether it is that of an object of the API.
     root: Option<(&'a Schema, bool)>,
 }
@@ -43,7 +43,7 @@ impl<'a> Compiler<'a> {
     /// The same, of expressions that may also speak of composed variables, of which there are none yet.
     #[must_use]
     pub fn composing(self) -> Self {
-        Self { composed: Some(BTreeMap::new()), ..self }
+        Self { composed: Some(Arc::default()), ..self }
     }
 
     /// The same with one variable less, and with the composed variables there are.
@@ -58,37 +58,51 @@ impl<'a> Compiler<'a> {
     /// # Errors
     /// When it cannot be parsed, speaks of what is not there, or is of another type than wanted.
     pub fn compile(&self, text: &str, wanted: Wanted) -> Result<Program, CompileError> {
-        self.compile_typed(text, wanted).map(|(program, _)| program)
+        self.compile_typed(text, wanted, None).map(|(program, _)| program)
     }
 
     /// Compiles the expression of a composed variable, which is there for all that is compiled later; its type is open when it does
-    /// not compile.
+    /// not compile. Of those with one name the last one counts.
+    ///
+    /// Deviation: upstream accepts an expression that speaks of `variables` as a whole. Here only its fields can be selected: a
+    /// value that contains all variables, among them itself, would never be freed.
     ///
     /// # Errors
-    /// As [`Compiler::compile`].
+    /// As [`Compiler::compile`], and where it uses the composed variables as a whole.
     pub fn declare(&mut self, name: &str, text: &str) -> Result<Program, CompileError> {
-        let (program, kind) = match self.compile_typed(text, Wanted::Any) {
+        let (program, kind) = match self.compile_typed(text, Wanted::Any, Some(VARIABLES)) {
             Ok((program, kind)) => (Ok(program), kind),
             Err(error) => (Err(error), Type::Dyn),
         };
-        self.composed.get_or_insert_default().insert(name.to_owned(), kind);
+        Arc::make_mut(self.composed.get_or_insert_default()).insert(name.to_owned(), kind);
         program
     }
 
-    fn compile_typed(&self, text: &str, wanted: Wanted) -> Result<(Program, Type<'a>), CompileError> {
+    fn compile_typed(
+        &self,
+        text: &str,
+        wanted: Wanted,
+        divided: Option<&str>,
+    ) -> Result<(Program, Type<'a>), CompileError> {
         let mut variables = self.variables.clone();
-        variables.extend(self.composed.as_ref().map(|all| (VARIABLES.to_owned(), Type::Fields(Arc::new(all.clone())))));
-        Program::compile_typed(text, variables, self.root, wanted)
+        variables.extend(self.composed.as_ref().map(|all| (VARIABLES.to_owned(), Type::Fields(Arc::clone(all)))));
+        Program::compile_typed(text, variables, self.root, wanted, divided)
     }
 }
 
-/// Composed variables, compiled.
+/// Composed variables, compiled. Of those with one name the last one counts.
 #[derive(Debug, Default)]
-pub struct Variables(Vec<(String, Result<Program, String>)>);
+pub struct Variables {
+    all: Vec<(String, Result<Program, String>)>,
+    /// Where each is, by its name.
+    places: HashMap<String, usize>,
+}
 
 impl FromIterator<(String, Result<Program, String>)> for Variables {
     fn from_iter<T: IntoIterator<Item = (String, Result<Program, String>)>>(variables: T) -> Self {
-        Self(variables.into_iter().collect())
+        let all: Vec<(String, Result<Program, String>)> = variables.into_iter().collect();
+        let places = all.iter().enumerate().map(|(index, (name, _))| (name.clone(), index)).collect();
+        Self { all, places }
     }
 }
 
@@ -102,7 +116,7 @@ impl Evaluation {
     /// An evaluation over these values and what is composed of them.
     #[must_use]
     pub fn new(values: Vec<(&'static str, Value)>, variables: Arc<Variables>, budget: i64) -> Self {
-        let slots = variables.0.iter().map(|_| Slot::default()).collect();
+        let slots = variables.all.iter().map(|_| Slot::default()).collect();
         let composed = Lazy(Arc::new(Composed {
             variables,
             values: values.clone(),
@@ -161,12 +175,12 @@ impl Lazy {
 
     fn find(&self, key: &dyn Val) -> Option<usize> {
         let name = key.downcast_ref::<CelString>()?;
-        self.0.variables.0.iter().position(|(known, _)| known == name.inner())
+        self.0.variables.places.get(name.inner()).copied()
     }
 
     /// The value of a variable, or why there is none.
     fn value(&self, index: usize) -> Result<&Boxed, ExecutionError> {
-        let (slot, (name, program)) = (&self.0.slots[index], &self.0.variables.0[index]);
+        let (slot, (name, program)) = (&self.0.slots[index], &self.0.variables.all[index]);
         let failed = |why: &str| format!("composited variable {name:?} fails to evaluate: {why}");
         if let Some(known) = slot.value.get() {
             return known.as_ref().map_err(|why| wrong(why.as_str()));
@@ -294,11 +308,37 @@ mod tests {
         assert_eq!(evaluation.run(&cheap).map(|_| ()), Err(Failure::Exhausted));
     }
 
-    /// Who hides from the checker what a variable refers to gets an error and no endless recursion.
+    /// A value that contains the variables, and so itself, would never be freed.
+    #[test]
+    fn variables_as_a_whole_are_no_value_of_one() {
+        let mut compiler = compiler();
+        compiler.declare("a", "1").expect("it compiles");
+        for text in ["dyn(variables).a", "[variables].size()", "{'a': [dyn(variables)]}", "variables"] {
+            let why = compiler.declare("b", text).map(|_| ()).unwrap_err().to_string();
+            assert!(why.contains("'variables' cannot be used as a whole"), "{text}: {why}");
+        }
+        let why = compiler.declare("b", "1 == dyn(variables)").map(|_| ()).unwrap_err().to_string();
+        assert!(why.contains("ERROR: <input>:1:10: "), "{why}");
+        for text in ["variables.a + 1", "has(variables.a) && [1].all(n, n == variables.a)", "variables.?a.orValue(2)"] {
+            let found = compiler.declare("b", text).map(|_| ());
+            assert_eq!(found, Ok(()), "{text}");
+        }
+        assert!(compiler.compile("dyn(variables).a == 1", Wanted::Bool).is_ok());
+    }
+
+    #[test]
+    fn the_last_variable_of_a_name_counts() {
+        let mut compiler = compiler();
+        let evaluation = evaluation(&mut compiler, &[("a", "'text'"), ("b", "2"), ("a", "1")], TOTAL_LIMIT);
+        let program = compiler.compile("variables.a + variables.b == 3", Wanted::Bool).expect("it compiles");
+        assert_eq!(evaluation.run(&program).map(|value| value.as_bool()), Ok(Some(true)));
+    }
+
+    /// What the checker does not see gets an error and no endless recursion.
     #[test]
     fn variables_that_refer_to_each_other_end() {
         let mut compiler = compiler();
-        let itself = evaluation(&mut compiler, &[("a", "dyn(variables).a")], TOTAL_LIMIT);
+        let itself = evaluation(&mut compiler, &[("a", "1"), ("a", "variables.a + 1")], TOTAL_LIMIT);
         let program = compiler.compile("variables.a == 1", Wanted::Bool).expect("it compiles");
         let why = itself.run(&program).map(|_| ()).unwrap_err().to_string();
         assert!(why.contains("it refers to itself"), "{why}");

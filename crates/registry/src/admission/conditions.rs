@@ -1,6 +1,7 @@
 //! Conditions in the Common Expression Language under which a webhook or a policy is asked, and what all expressions of admission
 //! are evaluated with.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::admissionregistration::v1::MatchCondition;
@@ -220,6 +221,7 @@ pub fn check_conditions(errors: &mut ErrorList, path: &Path, conditions: &[Match
         errors.push(FieldError::too_many(path, conditions.len(), MAX));
     }
     let compiler = compiler(params);
+    let mut seen = HashSet::new();
     for (index, MatchCondition { name, expression }) in conditions.iter().enumerate() {
         let path = path.index(index);
         let place = path.child("expression");
@@ -233,7 +235,7 @@ pub fn check_conditions(errors: &mut ErrorList, path: &Path, conditions: &[Match
             errors.push(FieldError::required(&place, ""));
         } else {
             errors.push_messages(&place, name, machinery::validate::qualified_name(name));
-            if conditions[..index].iter().any(|other| other.name == *name) {
+            if !seen.insert(name.as_str()) {
                 errors.push(FieldError::duplicate(&place, name));
             }
         }
