@@ -396,7 +396,8 @@ impl Registry {
             }
             // 5. Validate.
             proposal.validate(&mut proposed, stored)?;
-            if write.takes(Step::Validate) && write.attributes.info.compiles {
+            // Nothing in a status or its like is compiled.
+            if write.takes(Step::Validate) && write.attributes.info.compiles && write.subresource().is_none() {
                 let _turn = self.0.turns.wait().await;
                 apart::compute(|| validate::object(write, &proposed, old, &mut warnings))?;
             } else if write.takes(Step::Validate) {

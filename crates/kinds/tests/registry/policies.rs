@@ -95,8 +95,11 @@ async fn expressions_see_the_request_the_namespace_and_who_asks() {
         { "name": "both", "expression": "variables.name + object.data.a" },
     ]);
     let kind = json!({ "apiVersion": "v1", "kind": "ConfigMap" });
-    let spec = json!({ "paramKind": kind, "variables": variables, "validations": [{ "expression": expression }] });
-    create(&with(spec, json!({})).await, config_map("x")).await.unwrap();
+    for (expression, passes) in [(expression.to_owned(), true), (format!("!({expression})"), false)] {
+        let spec = json!({ "paramKind": kind, "variables": variables, "validations": [{ "expression": expression }] });
+        let made = create(&with(spec, json!({})).await, config_map("x")).await;
+        assert_eq!(made.is_ok(), passes, "{expression}: {made:?}");
+    }
 }
 
 #[tokio::test]
@@ -263,13 +266,17 @@ async fn deletions_subresources_and_other_versions_are_judged() {
     // A rule about v1 is about the same objects in v2, and sees them as those of v1.
     let expression = "object.apiVersion == 'autoscaling/v1' && request.resource.version == 'v1' \
         && request.requestResource.version == 'v2' && object.spec.targetCPUUtilizationPercentage == 50";
-    let fixture = with(about(rules("autoscaling", "horizontalpodautoscalers"), expression), json!({})).await;
     let metric = json!({ "type": "Resource", "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 50 } } });
     let autoscaler = json!({
         "metadata": { "name": "web" },
         "spec": { "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" }, "maxReplicas": 3, "metrics": [metric] },
     });
-    fixture.create("autoscaling/v2/horizontalpodautoscalers", "default", autoscaler).await.unwrap();
+    for (expression, passes) in [(expression.to_owned(), true), (format!("!({expression})"), false)] {
+        let fixture = with(about(rules("autoscaling", "horizontalpodautoscalers"), &expression), json!({})).await;
+        let body = autoscaler.clone();
+        let made = fixture.create("autoscaling/v2/horizontalpodautoscalers", "default", body).await.map(|_| ());
+        assert_eq!(made.is_ok(), passes, "{expression}: {made:?}");
+    }
 }
 
 #[tokio::test]
@@ -284,8 +291,14 @@ async fn what_expressions_cost_together_is_bounded() {
     assert!(error.message.ends_with("resulted in error: operation cancelled: actual cost limit exceeded"), "{error}");
     let fixture = with(json!({ "validations": validations(20) }), json!({ "validationActions": ["Warn"] })).await;
     let options = WriteOptions::default();
-    let written = fixture.create_with("v1/configmaps", "default", body, &options).await.unwrap();
+    let written = fixture.create_with("v1/configmaps", "default", body.clone(), &options).await.unwrap();
     assert_eq!(written.warnings.len(), 1);
     assert!(written.warnings[0].ends_with("running out of cost budget, no further validation rules will be run"));
     assert_eq!(object(&written)["metadata"]["name"], "x");
+    // A message that costs too much takes nothing back of what was found before.
+    let message = format!("({dear}) ? 'a' : 'b'");
+    let validations = json!(vec![json!({ "expression": "false", "messageExpression": message }); 20]);
+    let fixture = with(json!({ "validations": validations }), json!({ "validationActions": ["Warn"] })).await;
+    let written = fixture.create_with("v1/configmaps", "default", body, &options).await.unwrap();
+    assert!(written.warnings[0].ends_with("failed expression: false"), "{:?}", written.warnings);
 }

@@ -3,6 +3,7 @@
 
 use k8s_openapi::api::admissionregistration::v1::{MatchResources, NamedRuleWithOperations, RuleWithOperations};
 use machinery::selector::{LabelSelector, LabelSelectorError};
+use machinery::status::ApiError;
 use store::Entry;
 
 use super::{Attributes, Operation};
@@ -10,6 +11,7 @@ use crate::kind::Subresource;
 use crate::object::Object;
 use crate::request::Target;
 use crate::table::{Resource, ResourceInfo};
+use crate::user::MASTERS;
 
 /// Who the server itself is.
 const SERVER: &str = "system:apiserver";
@@ -20,9 +22,9 @@ pub(crate) fn is_exempt(attributes: &Attributes<'_>) -> bool {
     attributes.info.group == "admissionregistration.k8s.io" || is_own(attributes)
 }
 
-/// Whether the server itself writes.
+/// Whether the server itself writes. Its name alone says nothing: whoever makes certificates or tokens may give it away.
 pub(crate) fn is_own(attributes: &Attributes<'_>) -> bool {
-    attributes.user.name == SERVER
+    attributes.user.name == SERVER && attributes.user.is_in(MASTERS)
 }
 
 /// A rule, and the names of the objects that it is about: all of them where there are none.
@@ -87,15 +89,24 @@ impl Scope {
 
     /// Whether a write is within it, and as what.
     pub(crate) fn matches(&self, attributes: &Attributes<'_>, object: Option<&dyn Object>) -> Option<Match> {
+        let found = self.matches_anywhere(attributes, object)?;
+        self.holds_namespace(attributes, object).then_some(found)
+    }
+
+    /// The same, whatever the namespace of the request is.
+    pub(crate) fn matches_anywhere(&self, attributes: &Attributes<'_>, object: Option<&dyn Object>) -> Option<Match> {
         let found = if self.rules.is_empty() && self.unruled {
             Match::AsAsked
         } else {
             self.first(&self.rules, attributes, object)?
         };
-        let within = namespace_fits(self, attributes, object.or(attributes.old))
-            && objects_fit(self, attributes, object)
-            && self.first(&self.excluded, attributes, object).is_none();
+        let within = objects_fit(self, attributes, object) && self.first(&self.excluded, attributes, object).is_none();
         within.then_some(found)
+    }
+
+    /// Whether the namespace of a request is within it.
+    pub(crate) fn holds_namespace(&self, attributes: &Attributes<'_>, object: Option<&dyn Object>) -> bool {
+        namespace_fits(self, attributes, object.or(attributes.old))
     }
 
     /// How a request fits the first rule that it does fit.
@@ -177,6 +188,17 @@ pub(crate) fn namespace_of(attributes: &Attributes<'_>) -> Option<std::sync::Arc
     let resources = attributes.registry.resources();
     let place = Target::object(resources.get("", "v1", "namespaces")?, "", attributes.namespace);
     attributes.registry.lookup(&place)
+}
+
+/// Why nobody can tell what a request is about: its namespace is not there.
+pub(crate) fn missing_namespace(attributes: &Attributes<'_>) -> Option<ApiError> {
+    let within = !attributes.namespace.is_empty() && &*attributes.info.storage != NAMESPACES;
+    if !within || namespace_of(attributes).is_some() {
+        return None;
+    }
+    let resources = attributes.registry.resources();
+    let namespaces = resources.get("", "v1", "namespaces")?;
+    Some(ApiError::not_found(&namespaces.info().group_resource, attributes.namespace))
 }
 
 /// Upstream: the object as it is or as it will be, one of both is enough. The options of a connection can have no labels, so

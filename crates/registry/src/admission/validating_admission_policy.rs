@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::conditions::{self, Facts};
 use super::policy::{self, Action, Annotation, Binding, Judgement, Policy};
 use super::scope::Match;
-use super::{AdmissionPlugin, Attributes};
+use super::{AdmissionPlugin, Attributes, scope};
 use crate::audit;
 use crate::object::Object;
 
@@ -68,7 +68,14 @@ impl Dispatch<'_> {
                 return Ok(());
             }
         };
-        let Some(found) = scope.matches(self.attributes, self.object) else { return Ok(()) };
+        let Some(found) = scope.matches_anywhere(self.attributes, self.object) else { return Ok(()) };
+        // Upstream: nobody can say that a policy has nothing against what is in a namespace that is not known.
+        if let Some(error) = scope::missing_namespace(self.attributes) {
+            return Err(error);
+        }
+        if !scope.holds_namespace(self.attributes, self.object) {
+            return Ok(());
+        }
         if let Some(why) = policy::missing_kind(self.attributes, policy) {
             self.misconfigured(policy, None, &why);
             return Ok(());

@@ -20,6 +20,8 @@ use crate::{Registry, scan};
 #[derive(Default)]
 pub(crate) struct Configured {
     table: ArcSwap<Table>,
+    /// Held by whoever has the table made; the others wait for it, and keep no thread.
+    turn: tokio::sync::Mutex<()>,
     /// The policies that were compiled last, by name.
     compiled: Mutex<HashMap<Arc<str>, Compiled>>,
 }
@@ -52,17 +54,26 @@ pub(in crate::admission) fn any(registry: &Registry) -> bool {
     !registry.store().snapshot(BINDINGS).is_empty() && !registry.store().snapshot(POLICIES).is_empty()
 }
 
-/// The policies as they are stored now. Compiles those that changed.
+/// The policies as they are stored now. Compiles those that changed and have bindings.
 ///
 /// # Errors
 /// 500 when one cannot be decoded: nobody knows what it would have refused.
 pub(in crate::admission) async fn current(registry: &Registry) -> Result<Arc<Table>, ApiError> {
-    let table = registry.0.policies.table.load_full();
-    if table.is_of(&snapshots(registry)) {
+    if let Some(table) = known(registry) {
+        return Ok(table);
+    }
+    let _turn = registry.0.policies.turn.lock().await;
+    if let Some(table) = known(registry) {
         return Ok(table);
     }
     let registry = registry.clone();
     tokio::task::spawn_blocking(move || rebuild(&registry)).await.map_err(ApiError::internal)?
+}
+
+/// The table, if it is of what is stored now.
+fn known(registry: &Registry) -> Option<Arc<Table>> {
+    let table = registry.0.policies.table.load_full();
+    table.is_of(&snapshots(registry)).then_some(table)
 }
 
 /// Compiles policies that changed, so that no request has to wait for it.
@@ -95,6 +106,8 @@ fn rebuild(registry: &Registry) -> Result<Arc<Table>, ApiError> {
     let (mut hooks, mut kept) = (Vec::new(), HashMap::new());
     for entry in policies.iter() {
         let name = &entry.key.name;
+        // Without a binding nobody asks it: it is compiled when it gets one.
+        let Some(bindings) = bound.remove(&**name) else { continue };
         // Most writes to a policy are about its status.
         let same = compiled.remove(name).filter(|known| spec(&known.entry) == spec(entry));
         let policy = match same {
@@ -102,9 +115,7 @@ fn rebuild(registry: &Registry) -> Result<Arc<Table>, ApiError> {
             None => Arc::new(Policy::compile(decode::<ValidatingAdmissionPolicy>(entry)?)),
         };
         kept.insert(Arc::clone(name), Compiled { entry: Arc::clone(entry), policy: Arc::clone(&policy) });
-        if let Some(bindings) = bound.remove(&**name) {
-            hooks.push(Hook { policy, bindings });
-        }
+        hooks.push(Hook { policy, bindings });
     }
     *compiled = kept;
     let table = Arc::new(Table { revisions: revisions(&snapshots).collect(), hooks });

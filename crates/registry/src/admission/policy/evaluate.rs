@@ -57,16 +57,24 @@ impl Policy {
         let evaluation = || Evaluation::new(facts.values(namespace, params), Arc::clone(&self.variables), TOTAL_LIMIT);
         let mut judgement = Judgement::default();
         let validating = evaluation();
+        let mut failed = Vec::new();
         for (index, validation) in self.validations.iter().enumerate() {
-            let Validation { expression: Expression { text, program }, reason, .. } = validation;
-            let message = match evaluate(&validating, text, program) {
-                Ok(found) if found.as_bool() == Some(true) => continue,
-                Ok(_) => match validation.explain(&validating) {
-                    Ok(message) => Some((message, *reason)),
+            let Expression { text, program } = &validation.expression;
+            match evaluate(&validating, text, program) {
+                Ok(found) if found.as_bool() == Some(true) => {}
+                Ok(_) => failed.push((index, validation, None)),
+                Err(Broken::Expression(why)) => failed.push((index, validation, Some(why))),
+                Err(Broken::Budget(why)) => return Judgement::failed(self, why),
+            }
+        }
+        // Upstream: messages are made of what the budget has left then, and cannot keep a validation from being evaluated.
+        for (index, validation, broken) in failed {
+            let message = match broken {
+                Some(why) => self.failure(why),
+                None => match validation.explain(&validating) {
+                    Ok(message) => Some((message, validation.reason)),
                     Err(why) => self.failure(format!("failed messageExpression: {why}")),
                 },
-                Err(Broken::Expression(why)) => self.failure(why),
-                Err(Broken::Budget(why)) => return Judgement::failed(self, why),
             };
             judgement.failures.extend(message.map(|(message, reason)| Failure { index, message, reason }));
         }
