@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use k8s_openapi::api::admissionregistration::v1::{
     MatchResources, NamedRuleWithOperations, ParamKind, ParamRef, RuleWithOperations, Variable,
 };
-use machinery::expression::Compiler;
+use machinery::expression::{Compiler, is_identifier};
 use machinery::field::{ErrorList, Path};
 use machinery::validate;
 use registry::ops::Typed;
@@ -157,35 +157,6 @@ fn check_variables(errors: &mut ErrorList, path: &Path, variables: &[Variable], 
             errors.invalid(&place, expression, why.to_string());
         }
     }
-}
-
-/// Whether an expression can use a name as it is.
-fn is_identifier(name: &str) -> bool {
-    const RESERVED: [&str; 21] = [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    name.bytes().all(fits) && !name.starts_with(|first: char| first.is_ascii_digit()) && !RESERVED.contains(&name)
 }
 
 fn shown_param_kind(kind: Option<&ParamKind>) -> String {

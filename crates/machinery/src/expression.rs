@@ -34,6 +34,7 @@ pub(crate) use cost::cardinality;
 
 pub use composition::{Compiler, Evaluation, Variables};
 pub use library::{Authorizer, Check, Decision};
+pub use names::is_identifier;
 
 /// What one evaluation may cost, in upstream's units: about a tenth of a second.
 pub const CALL_LIMIT: i64 = 1_000_000;
@@ -231,19 +232,8 @@ impl Program {
         Compiler::new(variables).compile(text, wanted)
     }
 
+    /// Of the variable that is `divided` only fields can be used. It needs a large stack.
     fn compile_typed<'a>(
-        text: &str,
-        variables: Vec<(String, types::Type<'a>)>,
-        root: Option<(&'a Schema, bool)>,
-        wanted: Wanted,
-        divided: Option<&str>,
-    ) -> Result<(Self, types::Type<'a>), CompileError> {
-        // The parser takes tens of kilobytes of the stack for each bracket.
-        on_large_stack(|| Self::compile_here(text, variables, root, wanted, divided))
-    }
-
-    /// Of the variable that is `divided` only fields can be used.
-    fn compile_here<'a>(
         text: &str,
         variables: Vec<(String, types::Type<'a>)>,
         root: Option<(&'a Schema, bool)>,

@@ -14,7 +14,7 @@ use cel::common::value::{CowVal, StaticVal, Val};
 use super::library::wrong;
 use super::types::Type;
 use super::value::Boxed;
-use super::{CALL_LIMIT, CompileError, Failure, Kind, Program, Value, Wanted};
+use super::{CALL_LIMIT, CompileError, Failure, Kind, Program, Value, Wanted, on_large_stack};
 use crate::schema::Schema;
 
 /// The name of the variable below which the composed ones are.
@@ -86,7 +86,8 @@ impl<'a> Compiler<'a> {
     ) -> Result<(Program, Type<'a>), CompileError> {
         let mut variables = self.variables.clone();
         variables.extend(self.composed.as_ref().map(|all| (VARIABLES.to_owned(), Type::Fields(Arc::clone(all)))));
-        Program::compile_typed(text, variables, self.root, wanted, divided)
+        // The parser takes tens of kilobytes of the stack for each bracket.
+        on_large_stack(|| Program::compile_typed(text, variables, self.root, wanted, divided))
     }
 }
 

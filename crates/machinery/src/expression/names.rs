@@ -26,9 +26,20 @@ const RESERVED: [&str; 17] = [
     "while",
 ];
 
+/// Whether an expression can use a name as it is.
+#[must_use]
+pub fn is_identifier(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.bytes().all(fits) && !name.starts_with(|first: char| first.is_ascii_digit()) && !is_word(name)
+}
+
+fn is_word(name: &str) -> bool {
+    WORDS.contains(&name) || RESERVED.contains(&name)
+}
+
 /// The name as a rule writes it; none where it cannot.
 pub(super) fn escape(name: &str) -> Option<Cow<'_, str>> {
-    if WORDS.contains(&name) || RESERVED.contains(&name) {
+    if is_word(name) {
         return Some(Cow::Owned(format!("__{name}__")));
     }
     let fits = |character: char| character.is_ascii_alphanumeric() || "_.-/".contains(character);
