@@ -18,6 +18,11 @@ impl Index {
         self.0.len()
     }
 
+    /// Whether nothing was written between the two. Both are held, so neither can have become another one in its place.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0) || self.len() == 0 && other.len() == 0
+    }
+
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<&Arc<Entry>> {
         self.0.get(&Sought { namespace, name })
     }

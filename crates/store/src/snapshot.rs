@@ -35,6 +35,12 @@ impl Snapshot {
         self.len() == 0
     }
 
+    /// Whether nothing was written to the resource between the two: at once, however many objects there are. For who keeps what
+    /// was made of one. After the database was opened again it may be false of equal ones.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.index.is_same(&other.index)
+    }
+
     /// One object.
     pub fn get(&self, namespace: &str, name: &str) -> Option<&Arc<Entry>> {
         self.index.get(namespace, name)

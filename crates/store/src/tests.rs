@@ -398,6 +398,24 @@ async fn after_a_burst_the_memory_of_what_was_written_is_given_back() {
 }
 
 #[tokio::test]
+async fn a_snapshot_is_the_same_until_its_resource_is_written() {
+    let (store, _dir) = open();
+    let empty = store.snapshot(PODS);
+    assert!(empty.is_same(&store.snapshot(PODS)));
+    store.commit(put("a", "one")).await.unwrap();
+    let one = store.snapshot(PODS);
+    assert!(!one.is_same(&empty));
+    store.commit(put_in(NODES, "n", "x", Precondition::Any)).await.unwrap();
+    assert!(one.is_same(&store.snapshot(PODS)), "another resource was written");
+    store.commit(put("a", "one")).await.unwrap();
+    let written = store.snapshot(PODS);
+    assert!(!one.is_same(&written));
+    store.commit(delete("a", "end")).await.unwrap();
+    assert!(!written.is_same(&store.snapshot(PODS)));
+    assert!(empty.is_same(&store.snapshot(PODS)), "there is nothing again");
+}
+
+#[tokio::test]
 async fn pages_of_a_list_are_of_one_revision() {
     let (store, _dir) = open();
     for n in 0..30 {

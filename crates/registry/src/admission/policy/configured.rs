@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use machinery::status::ApiError;
 use parking_lot::Mutex;
-use store::{Entry, Revision, Snapshot};
+use store::{Entry, Snapshot};
 
 use super::{BINDINGS, Binding, POLICIES, Policy};
 use crate::admission::decode_stored;
@@ -31,10 +31,10 @@ struct Compiled {
     policy: Arc<Policy>,
 }
 
-/// The policies that have bindings, in the order of their names, and the revisions of what they were made from.
+/// The policies that have bindings, in the order of their names, and what they were made from.
 #[derive(Default)]
 pub(in crate::admission) struct Table {
-    revisions: Vec<Revision>,
+    of: Option<[Snapshot; 2]>,
     pub(in crate::admission) hooks: Vec<Hook>,
 }
 
@@ -118,7 +118,7 @@ fn rebuild(registry: &Registry) -> Result<Arc<Table>, ApiError> {
         hooks.push(Hook { policy, bindings });
     }
     *compiled = kept;
-    let table = Arc::new(Table { revisions: revisions(&snapshots).collect(), hooks });
+    let table = Arc::new(Table { of: Some(snapshots), hooks });
     configured.table.store(Arc::clone(&table));
     Ok(table)
 }
@@ -132,13 +132,9 @@ fn spec(entry: &Entry) -> Option<&[u8]> {
     scan::find(&entry.value, &["spec"]).map(|range| &entry.value[range])
 }
 
-fn revisions(snapshots: &[Snapshot; 2]) -> impl Iterator<Item = Revision> {
-    snapshots.iter().flat_map(|snapshot| snapshot.iter().map(|entry| entry.revision))
-}
-
 impl Table {
-    /// Whether it was made from what is stored. A deleted object leaves fewer revisions, a new one brings one there was not.
+    /// Whether it was made from what is stored.
     fn is_of(&self, snapshots: &[Snapshot; 2]) -> bool {
-        revisions(snapshots).eq(self.revisions.iter().copied())
+        self.of.as_ref().is_some_and(|of| of.iter().zip(snapshots).all(|(of, now)| of.is_same(now)))
     }
 }

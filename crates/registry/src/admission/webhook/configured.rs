@@ -38,25 +38,22 @@ pub(crate) struct Configured {
 #[derive(Default)]
 struct Known {
     /// As they were read last. It is held for a moment only.
-    read: Mutex<Read>,
+    read: Mutex<Option<Read>>,
     /// Held by whoever reads them: conditions are compiled, which takes its time.
     reading: Mutex<()>,
 }
 
-/// Webhooks, and the revisions of the configurations they were read from.
-#[derive(Default, Clone)]
+/// Webhooks, and the configurations they were read from.
 struct Read {
-    revisions: Vec<store::Revision>,
+    of: Snapshot,
     hooks: Arc<Vec<Hook>>,
 }
 
 impl Known {
     /// The webhooks, if the configurations are still those that were read.
     fn of(&self, snapshot: &Snapshot) -> Option<Arc<Vec<Hook>>> {
-        let Read { revisions, hooks } = &*self.read.lock();
-        let same = snapshot.len() == revisions.len()
-            && snapshot.iter().zip(revisions).all(|(entry, revision)| entry.revision == *revision);
-        same.then(|| Arc::clone(hooks))
+        let read = self.read.lock();
+        read.as_ref().filter(|read| read.of.is_same(snapshot)).map(|read| Arc::clone(&read.hooks))
     }
 }
 
@@ -137,8 +134,7 @@ fn read<T: DeserializeOwned>(
             }
         }
         let hooks = Arc::new(hooks);
-        let revisions = snapshot.iter().map(|entry| entry.revision).collect();
-        *known.read.lock() = Read { revisions, hooks: Arc::clone(&hooks) };
+        *known.read.lock() = Some(Read { of: snapshot.clone(), hooks: Arc::clone(&hooks) });
         Ok(hooks)
     })
 }
