@@ -33,12 +33,7 @@ pub(crate) fn compact(shared: &Shared, to: Revision) -> Result<Revision> {
     let _one_at_a_time = shared.compacting.lock();
     if shared.raise_horizon(to) {
         let guard = shared.disk();
-        let compacted = guard.as_ref().ok_or_else(closed)?.compact(to);
-        if let Err(DiskError::Io(why)) = &compacted {
-            // A write of the database failed, whosever it was.
-            shared.fail(why.as_str().into());
-        }
-        compacted?;
+        shared.fail_with(guard.as_ref().ok_or_else(closed)?.compact(to))?;
         shared.counters.compactions.fetch_add(1, Relaxed);
         tracing::debug!(horizon = to, "compacted the log of the store");
     }

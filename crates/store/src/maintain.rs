@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::Revision;
 use crate::ballast::{Ballast, says_full};
 use crate::compact;
-use crate::disk::{Disk, DiskError, Lock};
+use crate::disk::{Disk, Lock};
 use crate::health::Health;
 use crate::recover::{CaughtUp, catch_up};
 use crate::state::Shared;
@@ -134,10 +134,8 @@ fn flush_when_quiet(shared: &Shared, written: &mut u64) {
         return;
     }
     let flush = |disk: &Disk| if disk.in_memory()? > WORTHWHILE { disk.flush() } else { Ok(()) };
-    match shared.disk().as_ref().map(flush) {
-        Some(Err(DiskError::Io(why))) => shared.fail(why.into()),
-        Some(Err(error)) => tracing::warn!(%error, "what the store holds in memory could not be written"),
-        Some(Ok(())) | None => {}
+    if let Some(Err(error)) = shared.disk().as_ref().map(|disk| shared.fail_with(flush(disk))) {
+        tracing::warn!(%error, "what the store holds in memory could not be written");
     }
 }
 

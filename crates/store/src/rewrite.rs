@@ -44,11 +44,7 @@ fn with_disk<T>(shared: &Shared, work: impl FnOnce(&Disk) -> Result<T>) -> Resul
     if let Health::DiskFull(why) | Health::ReadOnly(why) = shared.health.get() {
         return Err(DiskError::Io(format!("the store cannot write just now ({why})")));
     }
-    let done = work(disk);
-    if let Err(DiskError::Io(why)) = &done {
-        shared.fail(why.as_str().into());
-    }
-    done
+    shared.fail_with(work(disk))
 }
 
 fn objects(shared: &Shared, writer: &Mutex<Option<Writer>>, transformer: &dyn Transformer) -> Result<u64> {

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 use crate::ballast::Ballast;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskError, Result};
 use crate::health::{Health, HealthState};
 use crate::history::HistoryError;
 use crate::index::Index;
@@ -152,6 +152,14 @@ impl Shared {
     /// Lets nobody write until the database was opened again.
     pub(crate) fn fail(&self, why: Arc<str>) {
         self.health.set(Health::ReadOnly(why));
+    }
+
+    /// The same after a write of the database that failed, whosever it was.
+    pub(crate) fn fail_with<T>(&self, done: Result<T>) -> Result<T> {
+        if let Err(DiskError::Io(why)) = &done {
+            self.fail(why.as_str().into());
+        }
+        done
     }
 
     /// The wake-up of one resource. A resource that nobody has written to yet comes into being.
