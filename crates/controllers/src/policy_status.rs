@@ -16,7 +16,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Client;
 use kube::api::{Patch, PatchParams};
 use machinery::api_types::ApiType;
-use machinery::expression::{CompileError, Kind, Wanted, admission};
+use machinery::expression::{CompileError, Compiler, Kind, Wanted, admission};
+use machinery::gvk::{GroupVersion, GroupVersionKind};
 use machinery::schema::Schema;
 use serde_json::json;
 
@@ -43,24 +44,6 @@ impl Type {
     }
 }
 
-/// A kind in a group and version.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct GroupVersionKind {
-    group: String,
-    version: String,
-    kind: String,
-}
-
-impl GroupVersionKind {
-    fn api_version(&self) -> String {
-        api_version(&self.group, &self.version)
-    }
-}
-
-fn api_version(group: &str, version: &str) -> String {
-    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
-}
-
 /// The status of a policy whose expressions are about these types, and its parameters of that one.
 pub(crate) fn plan(
     policy: &ValidatingAdmissionPolicy,
@@ -69,13 +52,14 @@ pub(crate) fn plan(
 ) -> ValidatingAdmissionPolicyStatus {
     let empty = ValidatingAdmissionPolicySpec::default();
     let spec = policy.spec.as_ref().unwrap_or(&empty);
+    let compilers: Vec<_> = types.iter().map(|(gvk, of)| (gvk, compiler(spec, of, params))).collect();
     let mut warnings = Vec::new();
     for (index, validation) in spec.validations.iter().flatten().enumerate() {
         for (field, expression) in [
             ("expression", Some(&validation.expression)),
             ("messageExpression", validation.message_expression.as_ref()),
         ] {
-            let found = expression.filter(|text| !text.is_empty()).map(|text| check(spec, text, types, params));
+            let found = expression.filter(|text| !text.is_empty()).map(|text| check(text, &compilers));
             if let Some(warning) = found.filter(|found| !found.is_empty()) {
                 let field_ref = format!("spec.validations[{index}].{field}");
                 warnings.push(ExpressionWarning { field_ref, warning });
@@ -90,28 +74,27 @@ pub(crate) fn plan(
     }
 }
 
+/// A compiler of the expressions of a policy about objects of a type, with its variables.
+fn compiler<'t>(spec: &ValidatingAdmissionPolicySpec, of: &'t Type, params: Option<&'t Type>) -> Compiler<'t> {
+    // Parameters whose type is not known may be anything.
+    let params = spec.param_kind.as_ref().map(|_| params.map_or(Kind::Any, Type::kind));
+    let mut compiler = admission::compiler(of.kind(), params).composing();
+    for variable in spec.variables.iter().flatten() {
+        // Where one makes no sense, whatever uses it may be anything.
+        let _ = compiler.declare(&variable.name, &variable.expression);
+    }
+    compiler
+}
+
 /// What an expression cannot mean, for each type.
-fn check(
-    spec: &ValidatingAdmissionPolicySpec,
-    expression: &str,
-    types: &[(GroupVersionKind, Type)],
-    params: Option<&Type>,
-) -> String {
-    let wrong = types.iter().filter_map(|(gvk, of)| {
-        // Parameters whose type is not known may be anything.
-        let params = spec.param_kind.as_ref().map(|_| params.map_or(Kind::Any, Type::kind));
-        let mut compiler = admission::compiler(of.kind(), params).composing();
-        for variable in spec.variables.iter().flatten() {
-            // Where one makes no sense, whatever uses it may be anything.
-            let _ = compiler.declare(&variable.name, &variable.expression);
-        }
+fn check(expression: &str, types: &[(&GroupVersionKind, Compiler<'_>)]) -> String {
+    let wrong = types.iter().filter_map(|(gvk, compiler)| {
         let issues = match compiler.compile(expression, Wanted::Any) {
             Ok(_) => return None,
             Err(CompileError::Invalid(issues)) => issues,
             Err(other) => other.to_string(),
         };
-        let GroupVersionKind { group, version, kind } = gvk;
-        Some(format!("{group}/{version}, Kind={kind}: {issues}\n"))
+        Some(format!("{gvk}: {issues}\n"))
     });
     wrong.collect::<Vec<_>>().join("\n")
 }
@@ -213,7 +196,7 @@ impl PolicyStatus {
         let name = kind.kind.clone().unwrap_or_default();
         let served = self.served(asked).await?;
         let Some((resource, _)) = served.into_iter().find(|(_, kind)| *kind == name) else { return Ok((types, None)) };
-        let gvk = GroupVersionKind { group: group.to_owned(), version: version.to_owned(), kind: name };
+        let gvk = GroupVersionKind::new(group.to_owned(), version.to_owned(), name);
         let params = self.of_kind(&gvk, &resource).await?;
         Ok((types, params))
     }
@@ -224,19 +207,19 @@ impl PolicyStatus {
         if rules.is_empty() {
             return Ok(kinds);
         }
-        for (group, version) in self.group_versions().await? {
-            let is_about = |rule: &&Named| rule.groups.contains(&group) && rule.versions.contains(&version);
+        for served in self.group_versions().await? {
+            let is_about =
+                |rule: &&Named| rule.groups.contains(&*served.group) && rule.versions.contains(&*served.version);
             let about: Vec<&Named> = rules.iter().filter(is_about).collect();
             if about.is_empty() {
                 continue;
             }
-            for (resource, kind) in self.served(&api_version(&group, &version)).await? {
+            for (resource, kind) in self.served(&served.to_string()).await? {
                 if kinds.len() >= MAX_TYPES {
                     return Ok(kinds);
                 }
                 if about.iter().any(|rule| rule.resources.contains(&resource)) {
-                    let gvk = GroupVersionKind { group: group.clone(), version: version.clone(), kind };
-                    kinds.insert((gvk, resource));
+                    kinds.insert((served.kind(kind), resource));
                 }
             }
         }
@@ -244,12 +227,12 @@ impl PolicyStatus {
     }
 
     /// The groups and versions that are served.
-    async fn group_versions(&self) -> Result<BTreeSet<(String, String)>, Error> {
+    async fn group_versions(&self) -> Result<BTreeSet<GroupVersion>, Error> {
         let core = self.client.list_core_api_versions().await?;
-        let mut all: BTreeSet<_> = core.versions.into_iter().map(|version| (String::new(), version)).collect();
+        let mut all: BTreeSet<_> = core.versions.into_iter().map(|version| GroupVersion::new("", version)).collect();
         for group in self.client.list_api_groups().await?.groups {
             let name = group.name;
-            all.extend(group.versions.into_iter().map(|served| (name.clone(), served.version)));
+            all.extend(group.versions.into_iter().map(|served| GroupVersion::new(name.clone(), served.version)));
         }
         Ok(all)
     }
@@ -269,7 +252,7 @@ impl PolicyStatus {
     }
 
     async fn of_kind(&self, gvk: &GroupVersionKind, resource: &str) -> Result<Option<Type>, Error> {
-        if let Some(api_type) = ApiType::of_kind(&gvk.api_version(), &gvk.kind) {
+        if let Some(api_type) = ApiType::of_kind(&gvk.group_version().to_string(), &gvk.kind) {
             return Ok(Some(Type::Builtin(api_type)));
         }
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
@@ -297,8 +280,8 @@ mod tests {
     }
 
     fn builtin(group: &str, kind: &str) -> (GroupVersionKind, Type) {
-        let gvk = GroupVersionKind { group: group.to_owned(), version: "v1".to_owned(), kind: kind.to_owned() };
-        let of = ApiType::of_kind(&gvk.api_version(), kind).expect("a built-in kind");
+        let gvk = GroupVersionKind::new(group.to_owned(), "v1", kind.to_owned());
+        let of = ApiType::of_kind(&gvk.group_version().to_string(), kind).expect("a built-in kind");
         (gvk, Type::Builtin(of))
     }
 
