@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use informer::{Action, Informer, ObjectKey, WorkQueue};
+use informer::{Action, Change, Informer, ObjectKey, WorkQueue};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use kube::Client;
@@ -53,6 +53,19 @@ pub(super) fn plan(class: &VolumeAttributesClass, is_used: impl FnOnce() -> bool
     Some(class)
 }
 
+/// Asks for work on the classes that an object names no more: it may have been the last.
+fn add_released<O>(queue: &WorkQueue<String>, change: &Change<O>, classes: fn(&O) -> Vec<String>)
+where
+    O: kube::Resource + Send + Sync + 'static,
+{
+    let named = change.new.as_deref().map(classes).unwrap_or_default();
+    for class in change.old.as_deref().map(classes).unwrap_or_default() {
+        if !named.contains(&class) {
+            queue.add(class, change.cause());
+        }
+    }
+}
+
 /// The controller of the protection finalizer of VolumeAttributesClasses.
 pub(crate) struct ClassProtection {
     client: Client,
@@ -78,25 +91,10 @@ impl Controller for ClassProtection {
     fn watch(self: &Arc<Self>) {
         let queue = self.queue.clone();
         self.classes.on_change(move |change| queue.add(change.key().name, change.cause()));
-        // Who names a class no more may have been the last.
         let queue = self.queue.clone();
-        self.claims.on_change(move |change| {
-            let named = change.new.as_deref().map(classes_of_claim).unwrap_or_default();
-            for class in change.old.as_deref().map(classes_of_claim).unwrap_or_default() {
-                if !named.contains(&class) {
-                    queue.add(class, change.cause());
-                }
-            }
-        });
+        self.claims.on_change(move |change| add_released(&queue, change, classes_of_claim));
         let queue = self.queue.clone();
-        self.volumes.on_change(move |change| {
-            let named = change.new.as_deref().map(classes_of_volume).unwrap_or_default();
-            for class in change.old.as_deref().map(classes_of_volume).unwrap_or_default() {
-                if !named.contains(&class) {
-                    queue.add(class, change.cause());
-                }
-            }
-        });
+        self.volumes.on_change(move |change| add_released(&queue, change, classes_of_volume));
     }
 
     async fn synced(&self) {
