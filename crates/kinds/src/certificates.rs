@@ -27,13 +27,13 @@ pub(super) fn all() -> [Resource; 1] {
 }
 
 /// Checks that the user may do `verb` with the signer of the stored request: a right to the signer itself, or to all of its
-/// domain (`kubernetes.io/*`). `what` is the verb in a sentence.
+/// domain (`kubernetes.io/*`).
 ///
 /// Upstream: `pkg/certauthorization/certauthorization.go`.
 ///
 /// # Errors
 /// 403 when they may not.
-pub(crate) fn check_signer(attributes: &Attributes<'_>, verb: &'static str, what: &str) -> Result<(), ApiError> {
+pub(crate) fn check_signer(attributes: &Attributes<'_>, verb: &'static str) -> Result<(), ApiError> {
     let old = attributes.old.ok_or_else(no_object)?;
     let signer = &cast::<CertificateSigningRequest>(old)?.spec.signer_name;
     let domain = signer.split('/').next().unwrap_or_default();
@@ -52,5 +52,5 @@ pub(crate) fn check_signer(attributes: &Attributes<'_>, verb: &'static str, what
     if may(signer) || may(&format!("{domain}/*")) {
         return Ok(());
     }
-    Err(attributes.forbidden(old, format!("user not permitted to {what} requests with signerName {signer:?}")))
+    Err(attributes.forbidden(old, format!("user not permitted to {verb} requests with signerName {signer:?}")))
 }

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
 use x509_parser::asn1_rs::Any;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::certification_request::X509CertificationRequest;
@@ -63,6 +64,32 @@ pub const KEY_USAGES: [(&str, KeyUsage); 23] = {
 #[must_use]
 pub fn key_usage(name: &str) -> Option<KeyUsage> {
     KEY_USAGES.iter().find(|(known, _)| *known == name).map(|(_, usage)| *usage)
+}
+
+/// The condition of a request that is to be signed.
+pub const APPROVED: &str = "Approved";
+/// The condition of a request that is not to be signed.
+pub const DENIED: &str = "Denied";
+/// The condition of a request that its signer cannot sign.
+pub const FAILED: &str = "Failed";
+
+/// The signer of client certificates of users.
+pub const API_SERVER_CLIENT: &str = "kubernetes.io/kube-apiserver-client";
+/// The signer of client certificates of kubelets.
+pub const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+/// The signer of the certificates with which kubelets serve.
+pub const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
+
+/// The conditions of a request.
+#[must_use]
+pub fn conditions(request: &CertificateSigningRequest) -> &[CertificateSigningRequestCondition] {
+    request.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default()
+}
+
+/// The certificate of a request in PEM; empty before it is issued.
+#[must_use]
+pub fn certificate(request: &CertificateSigningRequest) -> &[u8] {
+    request.status.as_ref().and_then(|status| status.certificate.as_ref()).map_or(&[], |bytes| bytes.0.as_slice())
 }
 
 /// The bits of the shortest RSA key.

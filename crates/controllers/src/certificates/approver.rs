@@ -10,9 +10,9 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
 use kube::Client;
 use kube::api::PostParams;
-use machinery::certificates::CertificateRequest;
+use machinery::certificates::{APPROVED, CertificateRequest, DENIED, KUBELET_CLIENT, certificate};
 
-use super::{APPROVED, DENIED, KUBELET_CLIENT, certificate, has_condition, usages, verify};
+use super::{has_condition, usages, verify};
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
 
@@ -48,7 +48,7 @@ impl Right {
 /// affair, or done.
 pub(crate) fn plan(request: &CertificateSigningRequest) -> Vec<Right> {
     let is_settled =
-        certificate(request).is_some() || has_condition(request, APPROVED) || has_condition(request, DENIED);
+        !certificate(request).is_empty() || has_condition(request, APPROVED) || has_condition(request, DENIED);
     if is_settled || request.spec.signer_name != KUBELET_CLIENT {
         return Vec::new();
     }
@@ -115,7 +115,7 @@ impl Controller for Approver {
 
     fn watch(self: &Arc<Self>) {
         let queue = self.queue.clone();
-        self.requests.on_change(move |change| queue.add(change.key(), change.cause()));
+        self.requests.on_change(move |change| queue.add_changed(change));
     }
 
     async fn synced(&self) {

@@ -11,9 +11,8 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Client;
 use kube::api::{DeleteParams, ListParams, Preconditions};
-use machinery::certificates::not_after;
+use machinery::certificates::{APPROVED, DENIED, FAILED, certificate, conditions, not_after};
 
-use super::{APPROVED, DENIED, FAILED, certificate, conditions};
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
 use crate::meta;
@@ -37,8 +36,10 @@ pub(crate) fn is_due(request: &CertificateSigningRequest, now: Timestamp) -> boo
         let is_old = is_older(condition.last_update_time.as_ref(), SETTLED);
         match condition.type_.as_str() {
             DENIED | FAILED => is_old,
-            APPROVED => certificate(request)
-                .is_some_and(|certificate| is_old || not_after(certificate).is_some_and(|end| now > end)),
+            APPROVED => {
+                let certificate = certificate(request);
+                !certificate.is_empty() && (is_old || not_after(certificate).is_some_and(|end| now > end))
+            }
             _ => false,
         }
     })

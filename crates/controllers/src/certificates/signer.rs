@@ -12,12 +12,9 @@ use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateS
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Client;
 use kube::api::PostParams;
-use machinery::certificates::CertificateRequest;
+use machinery::certificates::{APPROVED, CertificateRequest, DENIED, FAILED, certificate};
 
-use super::{
-    API_SERVER_CLIENT, APPROVED, DENIED, FAILED, KUBELET_CLIENT, KUBELET_SERVING, certificate, has_condition, usages,
-    verify,
-};
+use super::{has_condition, usages, verify};
 use crate::SignCertificate;
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
@@ -39,17 +36,13 @@ pub(crate) enum Decision {
 /// What becomes of a request; nothing if it is not approved, done, or for a signer of somebody else.
 pub(crate) fn plan(request: &CertificateSigningRequest) -> Option<Decision> {
     let is_approved = has_condition(request, APPROVED) && !has_condition(request, DENIED);
-    if !is_approved || has_condition(request, FAILED) || certificate(request).is_some() {
+    if !is_approved || has_condition(request, FAILED) || !certificate(request).is_empty() {
         return None;
     }
     let spec = &request.spec;
-    if ![API_SERVER_CLIENT, KUBELET_CLIENT, KUBELET_SERVING].contains(&spec.signer_name.as_str()) {
-        return None;
-    }
-    let verified = CertificateRequest::from_pem(&spec.request.0).and_then(|parsed| {
-        let verified = verify::verify(&spec.signer_name, &parsed, usages(request)).unwrap_or(Ok(()));
-        verified.map(|()| parsed)
-    });
+    let verify = verify::of(&spec.signer_name)?;
+    let verified = CertificateRequest::from_pem(&spec.request.0)
+        .and_then(|parsed| verify(&parsed, usages(request)).map(|()| parsed));
     Some(match verified {
         Ok(parsed) => Decision::Sign(Box::new(parsed), lifetime(spec.expiration_seconds)),
         Err(fault) => Decision::Fail(fault),
@@ -95,7 +88,7 @@ impl Controller for Signer {
 
     fn watch(self: &Arc<Self>) {
         let queue = self.queue.clone();
-        self.requests.on_change(move |change| queue.add(change.key(), change.cause()));
+        self.requests.on_change(move |change| queue.add_changed(change));
     }
 
     async fn synced(&self) {

@@ -10,6 +10,8 @@ use serde_json::{Value, from_value, json};
 use super::approver::{self, Right};
 use super::cleaner::is_due;
 use super::signer::{self, Decision};
+use machinery::certificates::{API_SERVER_CLIENT, APPROVED, KUBELET_CLIENT, KUBELET_SERVING};
+
 use super::*;
 
 const NODE: &str = "system:node:laptop";

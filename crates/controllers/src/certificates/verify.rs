@@ -4,19 +4,20 @@
 
 use std::collections::BTreeSet;
 
-use machinery::certificates::CertificateRequest;
-
-use super::{API_SERVER_CLIENT, KUBELET_CLIENT, KUBELET_SERVING};
+use machinery::certificates::{API_SERVER_CLIENT, CertificateRequest, KUBELET_CLIENT, KUBELET_SERVING};
 
 const NODES: &str = "system:nodes";
 const NODE_PREFIX: &str = "system:node:";
 
-/// Whether a built-in signer signs such a request; nothing for the signers of others.
-pub(super) fn verify(signer: &str, request: &CertificateRequest, usages: &[String]) -> Option<Result<(), String>> {
+/// Whether a signer signs a request with such usages; the error says why not.
+pub(super) type Verify = fn(&CertificateRequest, &[String]) -> Result<(), String>;
+
+/// What a built-in signer demands; nothing for the signers of others.
+pub(super) fn of(signer: &str) -> Option<Verify> {
     match signer {
-        API_SERVER_CLIENT => Some(api_server_client(usages)),
-        KUBELET_CLIENT => Some(kubelet_client(request, usages)),
-        KUBELET_SERVING => Some(kubelet_serving(request, usages)),
+        API_SERVER_CLIENT => Some(|_, usages| api_server_client(usages)),
+        KUBELET_CLIENT => Some(kubelet_client),
+        KUBELET_SERVING => Some(kubelet_serving),
         _ => None,
     }
 }

@@ -29,6 +29,6 @@ impl AdmissionPlugin for CertificateApproval {
         _object: Option<&dyn Object>,
         _warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        check_signer(attributes, "approve", "approve")
+        check_signer(attributes, "approve")
     }
 }

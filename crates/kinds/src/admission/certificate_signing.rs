@@ -36,6 +36,6 @@ impl AdmissionPlugin for CertificateSigning {
         if new.certificate == old.certificate && list(&new.conditions) == list(&old.conditions) {
             return Ok(());
         }
-        check_signer(attributes, "sign", "sign")
+        check_signer(attributes, "sign")
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use machinery::certificates::CertificateRequest;
+use machinery::certificates::{CertificateRequest, KUBELET_CLIENT, KUBELET_SERVING};
 use machinery::gvk::GroupResource;
 use machinery::status::ApiError;
 use machinery::well_known::NODE_LEASES;
@@ -23,7 +23,7 @@ use crate::common::text;
 /// What begins with this was said of the node by an administrator, who relies on it.
 const CLOSED: &str = "node-restriction.kubernetes.io/";
 /// The signers of certificates of kubelets.
-const KUBELET_SIGNERS: [&str; 2] = ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"];
+const KUBELET_SIGNERS: [&str; 2] = [KUBELET_SERVING, KUBELET_CLIENT];
 /// Marks a pod that mirrors a file on the node.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 

@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest as Object, CertificateSigningRequestStatus};
 use machinery::age::human_duration;
+use machinery::certificates::{APPROVED, DENIED, FAILED, certificate, conditions};
 use machinery::field::ErrorList;
 use registry::kind::{Column, Context, Descriptor, Kind, NameRule, Subresource, cell_age, cell_name};
 use registry::meta;
 use serde_json::Value;
 
 use super::GROUP;
-use super::validation::{self, APPROVED, DENIED, FAILED, Part, conditions};
+use super::validation::{self, Part};
 use crate::common::{or_none, text};
 
 /// CertificateSigningRequests.
@@ -155,7 +156,7 @@ fn state(object: &Object) -> String {
     if has(FAILED) {
         state.push_str(",Failed");
     }
-    if !validation::certificate(object).is_empty() {
+    if !certificate(object).is_empty() {
         state.push_str(",Issued");
     }
     state

@@ -5,19 +5,15 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest as Object, CertificateSigningRequestCondition as Condition,
 };
-use machinery::certificates::{CertificateRequest, KEY_USAGES, check_chain, key_usage};
+use machinery::certificates::{
+    APPROVED, CertificateRequest, DENIED, FAILED, KEY_USAGES, certificate, check_chain, conditions, key_usage,
+};
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::validate;
 
 use crate::check::Report;
 use crate::common::list;
 
-/// The condition of a request that is to be signed.
-pub(super) const APPROVED: &str = "Approved";
-/// The condition of a request that is not to be signed.
-pub(super) const DENIED: &str = "Denied";
-/// The condition of a request that its signer cannot sign.
-pub(super) const FAILED: &str = "Failed";
 /// A signer of older API versions, which this one refuses.
 const LEGACY_UNKNOWN: &str = "kubernetes.io/legacy-unknown";
 /// In seconds.
@@ -35,16 +31,6 @@ pub(super) enum Part {
     Status,
     /// `approval`.
     Approval,
-}
-
-/// The conditions of a request.
-pub(super) fn conditions(object: &Object) -> &[Condition] {
-    object.status.as_ref().map_or(&[], |status| list(&status.conditions))
-}
-
-/// The certificate of a request in PEM; empty before it is issued.
-pub(super) fn certificate(object: &Object) -> &[u8] {
-    object.status.as_ref().and_then(|status| status.certificate.as_ref()).map_or(&[], |bytes| bytes.0.as_slice())
 }
 
 /// What is wrong with a new request.
