@@ -165,12 +165,8 @@ async fn a_full_disk() {
     node.until_ready("later").await;
 }
 
-/// The store takes no status on a disk that a pod has filled, so the disk is freed without.
-#[tokio::test]
-async fn a_pod_that_fills_the_disk_of_the_store() {
-    let node = Node::start().await;
-    node.create("web", one());
-    node.until_ready("web").await;
+/// The pod fills the disk of the store, which takes no status then, and is evicted: its container is removed.
+async fn evicted_unheard(node: &Node) {
     let layer = DiskUsage { writable_layer_bytes: 2 * GI, ..DiskUsage::default() };
     node.runtime.set_usage("web", "a", 0, layer);
     node.api.set_full(true);
@@ -178,6 +174,15 @@ async fn a_pod_that_fills_the_disk_of_the_store() {
     while node.calls("remove web/a") == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// The store takes no status on a disk that a pod has filled, so the disk is freed without.
+#[tokio::test]
+async fn a_pod_that_fills_the_disk_of_the_store() {
+    let node = Node::start().await;
+    node.create("web", one());
+    node.until_ready("web").await;
+    evicted_unheard(&node).await;
     assert_eq!(node.api.get("pods", "default", "web").unwrap()["status"]["phase"], "Running");
     node.machine.set(disk(8 * GI));
     node.api.set_full(false);
@@ -197,13 +202,7 @@ async fn an_eviction_that_the_api_was_not_told_of_holds_after_a_restart() {
     spec["restartPolicy"] = json!("Never");
     node.create("web", spec);
     node.until_ready("web").await;
-    let layer = DiskUsage { writable_layer_bytes: 2 * GI, ..DiskUsage::default() };
-    node.runtime.set_usage("web", "a", 0, layer);
-    node.api.set_full(true);
-    node.machine.set(disk(GI - MI));
-    while node.calls("remove web/a") == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    evicted_unheard(&node).await;
     node.down().await;
     node.machine.set(disk(8 * GI));
     node.api.set_full(false);
