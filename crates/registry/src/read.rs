@@ -181,12 +181,7 @@ pub(crate) fn key_of(resource: &dyn ResourceOps, namespace: &str, name: &str) ->
 
 /// What selectors see of an object.
 pub(crate) fn attributes(resource: &dyn ResourceOps, object: &dyn Object) -> Result<Attributes, ApiError> {
-    let labels = object.meta().labels.iter().flatten();
-    let fields = resource.strategy().fields(object)?;
-    Ok(Attributes {
-        labels: labels.map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect(),
-        fields: fields.into_iter().map(|(field, value)| (field.into(), value.into())).collect(),
-    })
+    Ok(Attributes::new(object.meta().labels.iter().flatten(), resource.strategy().fields(object)?))
 }
 
 /// What selectors see of an object read back from disk: the store asks for every object when it opens.
@@ -208,10 +203,7 @@ fn describe_any(stored: &[u8]) -> Attributes {
         metadata: ObjectMeta,
     }
     let labels = serde_json::from_slice(stored).ok().and_then(|any: Any| any.metadata.labels).unwrap_or_default();
-    Attributes {
-        labels: labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
-        fields: Vec::new(),
-    }
+    Attributes::new(labels, [("", ""); 0])
 }
 
 /// Which entries of a resource a list or watch shows.

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::{Key, Revision};
+use crate::{Attributes, Key, Revision};
 
 /// One object as of one revision. Never changed, only replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,32 +21,6 @@ pub struct Entry {
     pub create_revision: Revision,
     /// What selectors ask for.
     pub attributes: Attributes,
-}
-
-/// What selectors ask for, taken out of the object so that a read decodes nothing.
-///
-/// Whoever commits an object fills them in; what is read back from disk gets them from the `attributes_of` function that
-/// [`Store::open`](crate::Store::open) was given, so the two must agree.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Attributes {
-    /// The object's labels, sorted by key.
-    pub labels: Vec<(Box<str>, Box<str>)>,
-    /// The fields that field selectors may name, with their values.
-    pub fields: Vec<(Box<str>, Box<str>)>,
-}
-
-impl Attributes {
-    /// The value of a label.
-    pub fn label(&self, key: &str) -> Option<&str> {
-        let at = self.labels.binary_search_by(|(k, _)| k.as_ref().cmp(key)).ok()?;
-        Some(&self.labels[at].1)
-    }
-
-    /// The value of a field, by its path as in a field selector (`spec.nodeName`).
-    pub fn field(&self, path: &str) -> Option<&str> {
-        let found = self.fields.iter().find(|(k, _)| k.as_ref() == path)?;
-        Some(&found.1)
-    }
 }
 
 /// An encoded object that does not know its revision yet.
@@ -209,20 +183,6 @@ mod tests {
             let value = Encoded::new(bytes, at).splice(revision);
             assert_eq!(value, expected);
         }
-    }
-
-    #[test]
-    fn attributes_are_found_by_name() {
-        let pair = |k: &str, v: &str| (Box::from(k), Box::from(v));
-        let attributes = Attributes {
-            labels: vec![pair("app", "nginx"), pair("tier", "web")],
-            fields: vec![pair("spec.nodeName", "a"), pair("metadata.name", "b")],
-        };
-        assert_eq!(attributes.label("app"), Some("nginx"));
-        assert_eq!(attributes.label("tier"), Some("web"));
-        assert_eq!(attributes.label("x"), None);
-        assert_eq!(attributes.field("metadata.name"), Some("b"));
-        assert_eq!(attributes.field("x"), None);
     }
 
     #[test]

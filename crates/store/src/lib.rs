@@ -32,6 +32,7 @@
 //! - A full disk leaves room for deletes: a ballast file is given back for them, and made again when there is space.
 //!   Without space even to open the database, it is opened for reading, and again once there is some.
 
+mod attributes;
 mod entry;
 mod health;
 mod key;
@@ -63,7 +64,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use entry::{Attributes, Encoded, Entry, Event, EventKind, FrameEncoding};
+pub use attributes::Attributes;
+pub use entry::{Encoded, Entry, Event, EventKind, FrameEncoding};
 pub use health::Health;
 pub use history::{Compacted, HistoryError};
 pub use key::Key;

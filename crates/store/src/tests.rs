@@ -33,10 +33,7 @@ fn reopen(path: &std::path::Path) -> Store {
 fn attributes_of(key: &Key, value: &[u8]) -> Attributes {
     let text = String::from_utf8_lossy(value);
     let word = text.split('@').next().unwrap_or_default();
-    Attributes {
-        labels: vec![("word".into(), word.into())],
-        fields: vec![("metadata.name".into(), (&*key.name).into())],
-    }
+    Attributes::new([("word", word)], [("metadata.name", &*key.name)])
 }
 
 fn encoded(word: &str) -> Encoded {

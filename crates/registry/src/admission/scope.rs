@@ -171,11 +171,7 @@ fn namespace_fits(scope: &Scope, attributes: &Attributes<'_>, object: Option<&dy
         return scope.namespaces.matches_option(object.and_then(|object| object.meta().labels.as_ref()));
     }
     let entry = namespace_of(attributes);
-    let label = |name: &str| {
-        let labels = &entry.as_ref()?.attributes.labels;
-        labels.iter().find(|(key, _)| &**key == name).map(|(_, value)| &**value)
-    };
-    scope.namespaces.matches_by(label)
+    scope.namespaces.matches_by(|name| entry.as_ref()?.attributes.label(name))
 }
 
 const NAMESPACES: &str = "core/namespaces";

@@ -47,10 +47,7 @@ pub(in crate::admission) fn collect(
         ("", None) => return Err("one of name or selector must be provided".to_owned()),
         ("", Some(labels)) => {
             let labels = selector(Some(labels.clone())).map_err(|error| error.to_string())?;
-            let selected = |entry: &&Arc<Entry>| {
-                let known = &entry.attributes.labels;
-                labels.matches_by(|name| known.iter().find(|(key, _)| &**key == name).map(|(_, value)| &**value))
-            };
+            let selected = |entry: &&Arc<Entry>| labels.matches_by(|name| entry.attributes.label(name));
             let snapshot = registry.store().snapshot(&resource.info().storage);
             let within = (!namespace.is_empty()).then_some(namespace);
             snapshot.range(within, None).filter(selected).cloned().collect()
