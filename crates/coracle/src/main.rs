@@ -22,9 +22,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// RocksDB and JSON make many small allocations of mixed sizes; mimalloc keeps the resident memory of that small.
+/// Rust's memory and RocksDB's come from one allocator, whose own thread gives back what a burst of work leaves behind.
+/// Between what stays it leaves smaller holes than others do: `docs/implementation-notes-components.md` has the figures.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     // A heap of a few megabytes would take tens of them in huge pages. A kernel that knows none needs no telling.
