@@ -19,7 +19,7 @@ struct Need {
 }
 
 const NEEDS: &[Need] = &[
-    Need { what: "a C++ compiler", present: || has("c++"), packages: &["g++", "make"] },
+    Need { what: "a C++ compiler and make", present: || has("c++") && has("make"), packages: &["g++", "make"] },
     Need {
         what: "libclang (RocksDB's bindings are generated with it)",
         present: libclang,
