@@ -3,8 +3,8 @@
 //! The parser and the interpreter are those of the crate `cel`. Here is what makes it upstream's language: values from JSON
 //! under a schema ([`value`]), names of properties ([`names`]), a check of names and types before anything is evaluated
 //! ([`check`]), the libraries ([`library`]), comprehensions with two variables ([`comprehensions`]), variables that are expressions
-//! themselves ([`composition`]), what those of admission are about ([`admission`]), an estimate of what it may cost ([`cost`]), and
-//! a budget while it is evaluated ([`budget`]).
+//! themselves ([`composition`]), what those of admission are about ([`admission`]), the objects that they make ([`mutation`]), an
+//! estimate of what one may cost ([`cost`]), and a budget while it is evaluated ([`budget`]).
 
 pub mod admission;
 mod budget;
@@ -13,6 +13,7 @@ mod composition;
 mod comprehensions;
 mod cost;
 mod library;
+mod mutation;
 mod names;
 mod signatures;
 #[cfg(test)]
@@ -89,6 +90,10 @@ pub enum Wanted {
     String,
     /// A text, or nothing.
     StringOrNull,
+    /// An apply configuration, in an expression that may make one ([`Compiler::mutating`]).
+    Object,
+    /// A list of the operations of a JSON patch, likewise.
+    JsonPatch,
     /// Whatever it is.
     Any,
 }
@@ -101,7 +106,23 @@ impl Wanted {
             Self::Bool => "bool",
             Self::String => "string",
             Self::StringOrNull => "one of [string null_type]",
+            Self::Object => mutation::OBJECT,
+            Self::JsonPatch => "list(JSONPatch)",
             Self::Any => "dyn",
+        }
+    }
+
+    /// Whether an expression of this type is one. Upstream: of this very type, and none that is found out when it is evaluated.
+    fn accepts(self, found: &types::Type<'_>) -> bool {
+        use types::Type;
+        let is_named = |found: &Type<'_>, name: &str| matches!(found, Type::Message(known) if **known == *name);
+        match self {
+            Self::Bool => matches!(found, Type::Bool),
+            Self::String => matches!(found, Type::String),
+            Self::StringOrNull => matches!(found, Type::String | Type::Null),
+            Self::Object => is_named(found, mutation::OBJECT),
+            Self::JsonPatch => matches!(found, Type::List(item) if is_named(item, mutation::JSON_PATCH)),
+            Self::Any => true,
         }
     }
 }
@@ -112,6 +133,8 @@ pub struct Program {
     expression: IdedExpr,
     depth: usize,
     estimated_cost: u64,
+    /// The regular expressions that are written in it, by the names of the variables that stand for them.
+    patterns: Vec<(String, library::Pattern)>,
 }
 
 /// Why an expression did not compile.
@@ -208,13 +231,35 @@ impl Value {
     pub fn as_str(&self) -> Option<&str> {
         self.0.downcast_ref::<CelString>().map(CelString::inner)
     }
+
+    /// The apply configuration that it is, as JSON without its version and kind.
+    ///
+    /// # Errors
+    /// Why it is none, or has no JSON form.
+    pub fn to_configuration(&self) -> Result<Json, String> {
+        on_large_stack(|| mutation::configuration(self.0.as_ref()))
+    }
+
+    /// The JSON patch that it is.
+    ///
+    /// # Errors
+    /// Why it is none, or has no JSON form.
+    pub fn to_json_patch(&self) -> Result<Json, String> {
+        on_large_stack(|| mutation::patch(self.0.as_ref()))
+    }
+}
+
+fn register(env: &mut Env) -> Result<(), cel::DeclarationError> {
+    library::register(env)?;
+    mutation::register(env)?;
+    comprehensions::register(env)
 }
 
 /// The language with all its libraries.
 fn environment() -> &'static Arc<Env> {
     static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
         let mut env = Env::stdlib();
-        if let Err(error) = library::register(&mut env).and_then(|()| comprehensions::register(&mut env)) {
+        if let Err(error) = register(&mut env) {
             // Two functions or macros of one name: a test would have told.
             debug_assert!(false, "{error}");
         }
@@ -235,7 +280,7 @@ impl Program {
     /// Of the variable that is `divided` only fields can be used. It needs a large stack.
     fn compile_typed<'a>(
         text: &str,
-        variables: Vec<(String, types::Type<'a>)>,
+        scope: check::Scope<'a>,
         root: Option<(&'a Schema, bool)>,
         wanted: Wanted,
         divided: Option<&str>,
@@ -262,7 +307,7 @@ impl Program {
             let what = format!("expression recursion limit exceeded: {DEPTH_MAX}");
             return Err(CompileError::Invalid(check::mark(text, 0, &what)));
         }
-        let (found, types) = check::check(&expression, &source, variables).map_err(CompileError::Invalid)?;
+        let (found, types) = check::check(&expression, &source, scope).map_err(CompileError::Invalid)?;
         if let Some(name) = divided
             && let Some(id) = used_whole(&expression, name)
         {
@@ -270,20 +315,16 @@ impl Program {
             let what = format!("'{name}' cannot be used as a whole in a variable (must be field selection)");
             return Err(CompileError::Invalid(check::mark(text, offset, &what)));
         }
-        let fits = match wanted {
-            Wanted::Bool => matches!(found, types::Type::Bool),
-            Wanted::String => matches!(found, types::Type::String),
-            Wanted::StringOrNull => matches!(found, types::Type::String | types::Type::Null),
-            Wanted::Any => true,
-        };
-        if !fits && !found.is_open() {
+        if !wanted.accepts(&found) {
             return Err(CompileError::Type { wanted: wanted.name(), found: found.to_string() });
         }
         let estimated_cost = cost::estimate(&expression, &types, root);
         comprehensions::lower(&mut expression);
+        mutation::lower(&mut expression);
         let depth = depth(&expression);
         budget::instrument(&mut expression);
-        Ok((Self { expression, depth, estimated_cost }, found))
+        let patterns = library::compile_patterns(&mut expression);
+        Ok((Self { expression, depth, estimated_cost, patterns }, found))
     }
 
     /// What one evaluation costs at most, in upstream's units: with the longest values that the schema of the variables
@@ -307,6 +348,9 @@ impl Program {
         let mut context = Context::with_env(Arc::clone(environment()));
         for (name, value) in variables {
             context.add_variable_as_val(*name, value.0.clone());
+        }
+        for (name, pattern) in &self.patterns {
+            context.add_variable_as_val(name, Box::new(pattern.clone()));
         }
         let limit = CALL_LIMIT.min(*left);
         let budget = Budget::new(limit);
@@ -408,7 +452,14 @@ fn parts(expression: &IdedExpr) -> Vec<&IdedExpr> {
             &comprehension.loop_step,
             &comprehension.result,
         ],
-        Expr::Ident(_) | Expr::Struct(_) | Expr::Literal(_) | Expr::Unspecified => Vec::new(),
+        Expr::Struct(literal) => {
+            let fields = literal.entries.iter().map(|entry| match &entry.expr {
+                EntryExpr::StructField(field) => &field.value,
+                EntryExpr::MapEntry(entry) => &entry.value,
+            });
+            fields.collect()
+        }
+        Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => Vec::new(),
     }
 }
 

@@ -25,6 +25,9 @@ pub enum PatchError {
     /// The patch does not fit this object: 422.
     #[error("{0}")]
     Unprocessable(String),
+    /// The object is not as an operation tests for: 422.
+    #[error("{0}")]
+    TestFailed(String),
     /// The patch has too many operations: 413.
     #[error("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {0}")]
     TooManyOperations(usize),
@@ -35,7 +38,7 @@ impl From<PatchError> for ApiError {
         match error {
             PatchError::Malformed(message) => Self::bad_request(message),
             // Upstream's message hides what is wrong; a cause tells.
-            PatchError::Unprocessable(message) => {
+            PatchError::Unprocessable(message) | PatchError::TestFailed(message) => {
                 Self::new(422, Reason::Invalid, "the server rejected our request due to an error in our request")
                     .with_cause(Cause { message, ..Cause::default() })
             }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
-use cel::common::types::{CelBytes, CelInt, CelString, Kind, Type};
+use cel::common::types::{CelBytes, CelInt, CelList, CelMap, CelString, Kind, Type};
 use cel::common::value::{StaticVal, Val};
 
 use super::comprehensions::MAP_INSERT;
@@ -39,9 +39,6 @@ pub(super) const SETS_INTERSECTS: &str = "@sets.intersects";
 pub(super) const TEXT: &str = "@text";
 /// Charges for comparing all items with each other.
 pub(super) const SQUARE: &str = "@square";
-
-/// What compiling a regular expression costs that is known only when it is used.
-const COMPILE: i64 = 1000;
 
 /// What it costs to ask what somebody may do (`staging/src/k8s.io/apiserver/pkg/cel/library/cost.go`, `AuthzCost`).
 const AUTHORIZATION_COST: i64 = 350_000;
@@ -115,6 +112,18 @@ pub(super) fn text_size(value: &dyn Val) -> u64 {
     match value.downcast_ref::<CelBytes>() {
         Some(bytes) => bytes.inner().len() as u64 / 10 + 1,
         None if value.downcast_ref::<CelString>().is_some() => size(value),
+        None => copied(value),
+    }
+}
+
+/// What copying a list or a map costs. Those that an expression makes are copied with all that is in them; values from JSON are
+/// shared.
+fn copied(value: &dyn Val) -> u64 {
+    if let Some(list) = value.downcast_ref::<CelList>() {
+        return list.inner().iter().fold(1, |sum: u64, item| sum.saturating_add(text_size(item.as_ref())));
+    }
+    match value.downcast_ref::<CelMap>() {
+        Some(map) => map.inner().values().fold(1, |sum: u64, item| sum.saturating_add(text_size(item.as_ref()))),
         None => 1,
     }
 }
@@ -146,7 +155,7 @@ const READS: [&str; 22] = [
 ];
 
 /// Functions that read the text which they are given, or are methods of it.
-const CONVERTS: [&str; 20] = [
+const CONVERTS: [&str; 21] = [
     "size",
     "string",
     "bytes",
@@ -167,6 +176,7 @@ const CONVERTS: [&str; 20] = [
     "semver",
     "isSemver",
     "quote",
+    "escapeKey",
 ];
 
 /// Operators that compare texts, to the end of the shorter one at most.
@@ -216,12 +226,6 @@ pub(super) fn instrument(expression: &mut IdedExpr) {
                 let target = call.target.take().filter(|_| !name.contains('.'));
                 arguments.extend(target.map(|target| *target));
                 arguments.append(&mut call.args);
-                if [MATCHES, FIND, FIND_ALL].contains(&name)
-                    && let Some(pattern) = arguments.get_mut(2)
-                    && !matches!(pattern.expr, Expr::Literal(_))
-                {
-                    wrap(pattern, EACH, Some(COMPILE));
-                }
                 *call = CallExpr { func_name: name.to_owned(), target: None, args: arguments };
             } else if call.func_name == MAP_INSERT {
                 wrap(expression, CHARGE, None);
@@ -306,7 +310,15 @@ fn nodes(expression: &IdedExpr) -> i64 {
         Expr::Select(select) => nodes(&select.operand),
         Expr::List(list) => all(&list.elements),
         Expr::Comprehension(comprehension) => nodes(&comprehension.iter_range),
-        Expr::Map(map) => map.entries.len().try_into().unwrap_or(i64::MAX / 2),
+        Expr::Map(map) => map
+            .entries
+            .iter()
+            .map(|entry| match &entry.expr {
+                // A key that is written out costs nothing besides its value.
+                EntryExpr::MapEntry(entry) => nodes(&entry.key) - 1 + nodes(&entry.value),
+                EntryExpr::StructField(field) => nodes(&field.value),
+            })
+            .sum(),
         Expr::Struct(_) | Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => 0,
     }
 }

@@ -5,22 +5,34 @@
 
 use std::collections::HashMap;
 
-use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, StructExpr, operators,
+};
 
 use super::cost::Types;
+use super::library;
+use super::mutation;
 use super::names::{accessible, unescape};
 use super::signatures::{self, Signature};
 use super::types::{self, Type};
-use crate::schema::{Schema, pattern};
+use crate::schema::Schema;
 
-/// Finds the type of an expression and those of its parts, given those of its variables; or everything that is wrong, one
+/// What an expression may speak of.
+pub(super) struct Scope<'a> {
+    /// The variables and their types; of those with one name the last one counts.
+    pub(super) variables: Vec<(String, Type<'a>)>,
+    /// Whether it may make objects ([`mutation`]).
+    pub(super) makes_objects: bool,
+}
+
+/// Finds the type of an expression and those of its parts, given what it may speak of; or everything that is wrong, one
 /// after the other.
 pub(super) fn check<'a>(
     expression: &IdedExpr,
     source: &SourceInfo,
-    variables: Vec<(String, Type<'a>)>,
+    Scope { variables, makes_objects }: Scope<'a>,
 ) -> Result<(Type<'a>, Types<'a>), String> {
-    let mut checker = Checker { scopes: variables, errors: Vec::new(), types: Types::new(), source };
+    let mut checker = Checker { scopes: variables, makes_objects, errors: Vec::new(), types: Types::new(), source };
     let kind = checker.kind(expression);
     if checker.errors.is_empty() { Ok((kind, checker.types)) } else { Err(checker.errors.join("\n")) }
 }
@@ -33,6 +45,7 @@ pub(super) fn namespaced(space: &IdedExpr, function: &str) -> Option<String> {
 
 struct Checker<'a, 's> {
     scopes: Vec<(String, Type<'a>)>,
+    makes_objects: bool,
     errors: Vec<String>,
     types: Types<'a>,
     source: &'s SourceInfo,
@@ -120,9 +133,37 @@ impl<'a> Checker<'a, '_> {
                 Type::map(key, value)
             }
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
-            Expr::Struct(literal) => self.wrong(expression.id, &undeclared(&literal.type_name)),
+            Expr::Struct(literal) => self.object(expression.id, literal),
             Expr::Unspecified => Type::Dyn,
         }
+    }
+
+    fn object(&mut self, id: u64, literal: &StructExpr) -> Type<'a> {
+        let name = literal.type_name.trim_start_matches('.');
+        if !self.makes_objects || !mutation::is_type(name) {
+            return self.wrong(id, &undeclared(name));
+        }
+        for entry in &literal.entries {
+            let EntryExpr::StructField(field) = &entry.expr else { continue };
+            let mut found = self.kind(&field.value);
+            if field.optional
+                && let Type::Optional(value) = found
+            {
+                found = (*value).clone();
+            }
+            match mutation::field(name, &field.field) {
+                None => drop(self.wrong(entry.id, &format!("undefined field '{}'", field.field))),
+                Some(wanted) if fits(&wanted, &found, &mut HashMap::new()) => {}
+                Some(wanted) => {
+                    let what = format!(
+                        "expected type of field '{}' is '{wanted}' but provided type is '{found}'",
+                        field.field
+                    );
+                    self.wrong(entry.id, &what);
+                }
+            }
+        }
+        Type::Message(name.into())
     }
 
     /// Upstream: the items of a list that is written out are of one type.
@@ -146,6 +187,10 @@ impl<'a> Checker<'a, '_> {
                 None => self.wrong(id, &format!("undefined field '{name}'")),
             },
             Type::Api(api_type, whole) => match types::of_member(api_type, *whole, &unescape(name)) {
+                Some(found) => found,
+                None => self.wrong(id, &format!("undefined field '{name}'")),
+            },
+            Type::Message(type_name) => match mutation::field(type_name, name) {
                 Some(found) => found,
                 None => self.wrong(id, &format!("undefined field '{name}'")),
             },
@@ -193,16 +238,15 @@ impl<'a> Checker<'a, '_> {
                 _ => self.kind(argument),
             });
         }
-        let Some(signatures) = signatures::of(&name) else {
+        let known = self.makes_objects || !name.starts_with(mutation::NAMESPACE);
+        let Some(signatures) = signatures::of(&name).filter(|_| known) else {
             return self.wrong(id, &undeclared(&name));
         };
         if matches!(name.as_str(), "matches" | "find" | "findAll")
             && let Some(Expr::Literal(LiteralValue::String(text))) =
                 call.args.get(usize::from(!method)).map(|argument| &argument.expr)
-            && let Err(error) = pattern::compile(text.inner())
+            && let Err(why) = library::check_pattern(text.inner())
         {
-            let why = error.to_string();
-            let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
             return self.wrong(id, &format!("invalid matches argument: {why}"));
         }
         let mut fitting = signatures.iter().filter(|signature| signature.method == method);
@@ -321,6 +365,7 @@ fn join<'a>(left: &Type<'a>, right: &Type<'a>) -> Option<Type<'a>> {
         (Type::Map(key, value), Type::Map(other_key, other)) => Type::map(join(key, other_key)?, join(value, other)?),
         (Type::Optional(left), Type::Optional(right)) => Type::optional(join(left, right)?),
         (Type::Library(left), Type::Library(right)) if left != right => return None,
+        (Type::Message(left), Type::Message(right)) if left != right => return None,
         // Objects are told apart by nothing but their schemas, which say the same in many places. A literal map has
         // fields as well.
         (left, right) if left.has_fields() && right.has_fields() => {

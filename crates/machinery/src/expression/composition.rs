@@ -11,6 +11,7 @@ use cel::common::traits::{Container, Indexer};
 use cel::common::types::{CelString, Type as CelType};
 use cel::common::value::{CowVal, StaticVal, Val};
 
+use super::check::Scope;
 use super::library::wrong;
 use super::types::Type;
 use super::value::Boxed;
@@ -27,6 +28,7 @@ const DEPTH_MAX: usize = 64;
 pub struct Compiler<'a> {
     variables: Vec<(String, Type<'a>)>,
     composed: Option<Arc<BTreeMap<String, Type<'a>>>>,
+    makes_objects: bool,
     /// The schema that bounds how long values are, and whether it is that of an object of the API.
     root: Option<(&'a Schema, bool)>,
 }
@@ -37,7 +39,7 @@ impl<'a> Compiler<'a> {
     pub fn new(variables: &[(&str, Kind<'a>)]) -> Self {
         let root = variables.iter().find_map(|(_, kind)| kind.schema());
         let variables = variables.iter().map(|(name, kind)| ((*name).to_owned(), kind.known())).collect();
-        Self { variables, composed: None, root }
+        Self { variables, composed: None, makes_objects: false, root }
     }
 
     /// The same, of expressions that may also speak of composed variables, of which there are none yet.
@@ -50,7 +52,23 @@ impl<'a> Compiler<'a> {
     #[must_use]
     pub fn without(&self, variable: &str) -> Self {
         let kept = self.variables.iter().filter(|(name, _)| name.split('.').next() != Some(variable));
-        Self { variables: kept.cloned().collect(), composed: self.composed.clone(), root: self.root }
+        Self {
+            variables: kept.cloned().collect(),
+            composed: self.composed.clone(),
+            makes_objects: self.makes_objects,
+            root: self.root,
+        }
+    }
+
+    /// The same, of expressions that may also make objects, with the composed variables there are.
+    #[must_use]
+    pub fn mutating(&self) -> Self {
+        Self {
+            variables: self.variables.clone(),
+            composed: self.composed.clone(),
+            makes_objects: true,
+            root: self.root,
+        }
     }
 
     /// Compiles an expression.
@@ -87,7 +105,8 @@ impl<'a> Compiler<'a> {
         let mut variables = self.variables.clone();
         variables.extend(self.composed.as_ref().map(|all| (VARIABLES.to_owned(), Type::Fields(Arc::clone(all)))));
         // The parser takes tens of kilobytes of the stack for each bracket.
-        on_large_stack(|| Program::compile_typed(text, variables, self.root, wanted, divided))
+        let scope = Scope { variables, makes_objects: self.makes_objects };
+        on_large_stack(|| Program::compile_typed(text, scope, self.root, wanted, divided))
     }
 }
 

@@ -217,7 +217,7 @@ fn call(id: u64, name: &str, args: Vec<IdedExpr>) -> IdedExpr {
 }
 
 /// What an expression is made of.
-fn parts_mut(expression: &mut IdedExpr) -> Vec<&mut IdedExpr> {
+pub(super) fn parts_mut(expression: &mut IdedExpr) -> Vec<&mut IdedExpr> {
     match &mut expression.expr {
         Expr::Select(select) => vec![&mut select.operand],
         Expr::Call(call) => call.target.as_deref_mut().into_iter().chain(&mut call.args).collect(),
@@ -233,6 +233,13 @@ fn parts_mut(expression: &mut IdedExpr) -> Vec<&mut IdedExpr> {
             let ComprehensionExpr { iter_range, accu_init, loop_cond, loop_step, result, .. } = &mut **comprehension;
             vec![iter_range, accu_init, loop_cond, loop_step, result]
         }
-        Expr::Ident(_) | Expr::Struct(_) | Expr::Literal(_) | Expr::Unspecified => Vec::new(),
+        Expr::Struct(literal) => {
+            let fields = literal.entries.iter_mut().map(|entry| match &mut entry.expr {
+                EntryExpr::StructField(field) => &mut field.value,
+                EntryExpr::MapEntry(entry) => &mut entry.value,
+            });
+            fields.collect()
+        }
+        Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => Vec::new(),
     }
 }

@@ -30,6 +30,9 @@ const LIST: u64 = 10;
 /// What it takes to make a map. Upstream: `common.MapCreateBaseCost`.
 const MAP: u64 = 30;
 
+/// What it takes to make an object. Upstream: `common.StructCreateBaseCost`.
+const STRUCT: u64 = 40;
+
 /// What it takes to read a character of a text. Upstream: `common.StringTraversalCostFactor`.
 const TRAVERSAL: f64 = 0.1;
 
@@ -196,8 +199,11 @@ impl<'a> Coster<'a, '_> {
                 self.literal(MAP, parts.flatten(), map.entries.len(), kind)
             }
             Expr::Comprehension(comprehension) => self.comprehension(comprehension, kind),
-            // The checker has refused them.
-            Expr::Struct(_) | Expr::Unspecified => self.found(0, Place::Computed, kind, None),
+            Expr::Struct(literal) => {
+                self.literal(STRUCT, super::parts(expression).into_iter(), literal.entries.len(), kind)
+            }
+            // The checker has refused it.
+            Expr::Unspecified => self.found(0, Place::Computed, kind, None),
         }
     }
 

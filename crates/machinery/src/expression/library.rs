@@ -16,6 +16,7 @@ use cel::common::types::{CelBool, CelString};
 use cel::common::value::{CowVal, FromVal, Val};
 use cel::{DeclarationError, Env, ExecutionError, extensions};
 
+pub(super) use self::regex::{Pattern, check_pattern, compile_patterns};
 pub use authorizer::{Authorizer, Check, Decision};
 pub(super) use authorizer::{AuthorizerValue, DecisionValue, GroupCheck, PathCheck, ResourceCheck};
 pub(super) use formats::Format;

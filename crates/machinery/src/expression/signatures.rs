@@ -176,6 +176,7 @@ const TABLE: &str = "
     .major .minor .patch(kubernetes.Semver) int
     .isGreaterThan .isLessThan(kubernetes.Semver, kubernetes.Semver) bool
     .compareTo(kubernetes.Semver, kubernetes.Semver) int
+    jsonpatch.escapeKey(string) string
     cel.@mapInsert(map(A, B), A, B) map(A, B)
     cel.@mapInsert(map(A, B), map(A, B)) map(A, B)
     .path(kubernetes.authorization.Authorizer, string) kubernetes.authorization.PathCheck

@@ -326,6 +326,9 @@ fn no_expression_runs_for_ever() {
     let doubled = format!("{}.size() > 0", "['x'].map(x, x + x)[0]".to_owned() + &".replace('x', 'xx')".repeat(40));
     let program = Program::compile(&doubled, &[], Wanted::Bool).unwrap();
     assert_eq!(program.run(&[], &mut TOTAL_LIMIT.clone()).map(|_| ()), Err(Failure::Expensive));
+    let nested = (0..22).fold("['x']".to_owned(), |list, _| format!("[{list}].map(x, [x, x])"));
+    let program = Program::compile(&format!("{nested}.size() > 0"), &[], Wanted::Bool).unwrap();
+    assert_eq!(program.run(&[], &mut TOTAL_LIMIT.clone()).map(|_| ()), Err(Failure::Expensive));
 }
 
 /// However deep an expression is nested, it is refused or evaluated.

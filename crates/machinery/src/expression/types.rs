@@ -40,6 +40,8 @@ pub(super) enum Type<'a> {
     Api(&'static ApiType, bool),
     /// An object with these fields.
     Fields(Arc<BTreeMap<String, Self>>),
+    /// An object that the expression makes, of the type of that name.
+    Message(Arc<str>),
     /// A type of one of the libraries.
     Library(&'static str),
     /// A type that a signature leaves open.
@@ -89,6 +91,7 @@ impl fmt::Display for Type<'_> {
             Self::Optional(value) => write!(f, "optional_type({value})"),
             Self::Object(..) | Self::Fields(_) => f.write_str("object"),
             Self::Api(api_type, _) => f.write_str(api_type.name),
+            Self::Message(name) => f.write_str(name),
             Self::Library(name) => f.write_str(name),
             Self::Open(name) => write!(f, "{name}"),
         }

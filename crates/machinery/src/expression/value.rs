@@ -20,6 +20,7 @@ use serde_json::Value as Json;
 use super::CALL_LIMIT;
 use super::composition::Lazy;
 use super::library;
+use super::mutation::Object;
 use super::names::{accessible, escape};
 use super::types;
 use crate::api_types::ListType;
@@ -183,7 +184,7 @@ pub(super) fn owned(value: &dyn Val) -> Boxed {
     copy_of!(List, Map, CelBool, CelInt, CelUInt, CelDouble, CelDuration, CelTimestamp, CelType);
     copy_of!(library::Url, library::Ip, library::Cidr, library::Quantity, library::Format, library::Semver);
     copy_of!(library::AuthorizerValue, library::PathCheck, library::GroupCheck, library::ResourceCheck);
-    copy_of!(library::DecisionValue, Lazy);
+    copy_of!(library::DecisionValue, Lazy, Object);
     Box::new(CelNull)
 }
 
@@ -203,6 +204,9 @@ pub(super) fn equal(left: &dyn Val, right: &dyn Val, compared: &mut u64) -> bool
             (Some(left), Some(right)) => equal(left, right, compared),
             (left, right) => left.is_none() && right.is_none(),
         };
+    }
+    if let (Some(left), Some(right)) = (left.downcast_ref::<Object>(), right.downcast_ref::<Object>()) {
+        return left.same(right, compared);
     }
     match (left.get_type().kind(), right.get_type().kind()) {
         (Kind::List, Kind::List) => equal_lists(left, right, compared),

@@ -1,6 +1,6 @@
 //! JSON patches (RFC 6902), with bounds: what a patch makes of an object is not bounded by the patch's own size.
 
-use json_patch::{Patch, PatchOperation};
+use json_patch::{Patch, PatchErrorKind, PatchOperation};
 use serde_json::Value;
 
 use super::PatchError;
@@ -30,7 +30,11 @@ pub fn json_patch(document: &Value, operations: &Value) -> Result<Value, PatchEr
         bounds.check(&result, operation)?;
         json_patch::patch_unsafe(&mut result, std::slice::from_ref(operation)).map_err(|mut error| {
             error.operation = index;
-            PatchError::Unprocessable(error.to_string())
+            let why = error.to_string();
+            match error.kind {
+                PatchErrorKind::TestFailed => PatchError::TestFailed(why),
+                _ => PatchError::Unprocessable(why),
+            }
         })?;
     }
     Ok(result)

@@ -1,5 +1,6 @@
 //! What the compiler writes into expressions: charges and comparisons.
 
+use ::regex::Regex;
 use cel::common::types::{CelBool, CelInt, CelString, DYN_TYPE, INT_TYPE, Type};
 use cel::common::value::{CowVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
@@ -65,19 +66,18 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
         flag(false)
     })?;
     env.add_overload(MATCHES, MATCHES, vec![budget(), DYN_TYPE, DYN_TYPE], |arguments| {
-        let (subject, pattern) = searched(&arguments, "matches")?;
-        let found = regex::compiled(pattern)?.is_match(subject);
-        Ok(CowVal::owned(CelBool::from(found)))
+        let (subject, regex) = searched(&arguments, "matches")?;
+        Ok(CowVal::owned(CelBool::from(regex.is_match(subject))))
     })?;
     env.add_overload(ADD, ADD, with_budget(2), add)?;
     env.add_overload(FIND, FIND, with_budget(2), |arguments| {
-        let (subject, pattern) = searched(&arguments, "find")?;
-        written(regex::compiled(pattern)?.find(subject).map_or("", |found| found.as_str()))
+        let (subject, regex) = searched(&arguments, "find")?;
+        written(regex.find(subject).map_or("", |found| found.as_str()))
     })?;
     for (id, count) in [("@findAll_string", 2), ("@findAll_string_int", 3)] {
         env.add_overload(FIND_ALL, id, with_budget(count), |arguments| {
-            let (subject, pattern) = searched(&arguments, "findAll")?;
-            Ok(CowVal::owned(regex::all(subject, pattern, limit(&arguments, 3)?)?))
+            let (subject, regex) = searched(&arguments, "findAll")?;
+            Ok(CowVal::owned(regex::all(subject, &regex, limit(&arguments, 3)?)))
         })?;
     }
     for (id, count) in [("@replace_string", 3), ("@replace_string_int", 4)] {
@@ -117,14 +117,21 @@ fn with_budget(count: usize) -> Vec<Type> {
 }
 
 /// A text and the regular expression that is looked for in it, charged as upstream does: the length of the one times that of
-/// the other.
-fn searched<'a>(arguments: &'a [CowVal<'_, '_>], name: &str) -> Result<(&'a str, &'a str), ExecutionError> {
-    let (Ok(subject), Ok(pattern)) = (text(arguments, 1), text(arguments, 2)) else {
-        return Err(ExecutionError::no_such_overload(name, Vec::new()));
+/// the other. One that was not compiled before is charged for besides.
+fn searched<'a>(arguments: &'a [CowVal<'_, '_>], name: &str) -> Result<(&'a str, Regex), ExecutionError> {
+    let no_overload = || ExecutionError::no_such_overload(name, Vec::new());
+    let subject = text(arguments, 1).map_err(|_| no_overload())?;
+    let search = |length: usize| {
+        let cost = (subject.len() as u64 / 10 + 1).saturating_mul(length as u64 / 4 + 1);
+        spend(&arguments[0], cost)
     };
-    let cost = (subject.len() as u64 / 10 + 1).saturating_mul(pattern.len() as u64 / 4 + 1);
-    spend(&arguments[0], cost)?;
-    Ok((subject, pattern))
+    if let Some(pattern) = arguments.get(2).and_then(|pattern| pattern.downcast_ref::<regex::Pattern>()) {
+        search(pattern.text().len())?;
+        return Ok((subject, pattern.regex()));
+    }
+    let pattern = text(arguments, 2).map_err(|_| no_overload())?;
+    search(pattern.len())?;
+    Ok((subject, regex::compiled(pattern, |cost| spend(&arguments[0], cost))?))
 }
 
 /// How many are wanted at most: an argument that may be left out, or below zero for all.
