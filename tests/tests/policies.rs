@@ -112,3 +112,92 @@ fn parameters_may_be_custom_resources() {
     // The policy is about Deployments, and a scale is none.
     refused.ok();
 }
+
+#[test]
+fn what_an_expression_cannot_mean_is_shown_in_the_status() {
+    let cluster = Cluster::start();
+    let mut doubtful: Value = serde_json::from_str(&policy(Value::Null, "2")).expect("JSON");
+    doubtful["spec"]["validations"][0]["expression"] = "object.spec.replica <= variables.max".into();
+    cluster.apply(&doubtful.to_string());
+    let warnings = cluster.wait("type checking", || {
+        let policy = cluster.get(&["validatingadmissionpolicy", "replicas.example.com"]);
+        policy["status"]["typeChecking"]["expressionWarnings"].as_array().cloned()
+    });
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!(warnings[0]["fieldRef"], "spec.validations[0].expression");
+    let warning = warnings[0]["warning"].as_str().unwrap_or_default();
+    assert!(warning.contains("apps/v1, Kind=Deployment") && warning.contains("undefined field 'replica'"), "{warning}");
+    // Upstream accepts nothing that is known to be a condition only when it is evaluated.
+    doubtful["spec"]["validations"][0]["expression"] = "object.spec.paused".into();
+    let refused = cluster.kubectl_with_input(&["apply", "-f", "-"], &doubtful.to_string()).fails();
+    assert!(refused.contains("must evaluate to bool but got dyn"), "{refused}");
+}
+
+/// A policy that changes objects of a resource, and its binding.
+fn mutating(name: &str, resource: &str, mutation: &Value, spec: Value, binding: Value) -> String {
+    let mut policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy", "metadata": { "name": name },
+        "spec": {
+            "matchConstraints": { "resourceRules": [{
+                "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": [resource],
+            }] },
+            "mutations": [mutation],
+            "reinvocationPolicy": "IfNeeded",
+        },
+    });
+    let mut bound = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding", "metadata": { "name": name },
+        "spec": { "policyName": name },
+    });
+    for (object, more) in [(&mut policy, spec), (&mut bound, binding)] {
+        let fields = more.as_object().cloned().unwrap_or_default();
+        for (field, value) in fields {
+            object["spec"][field] = value;
+        }
+    }
+    format!("{policy}\n---\n{bound}")
+}
+
+#[test]
+fn policies_change_what_is_written() {
+    let cluster = Cluster::start();
+    let sidecar = json!({ "patchType": "ApplyConfiguration", "applyConfiguration": { "expression":
+        "Object{spec: Object.spec{initContainers: [Object.spec.initContainers{
+            name: 'mesh', image: params.data.image, restartPolicy: 'Always'}]}}" } });
+    let params = json!({ "apiVersion": "v1", "kind": "ConfigMap" });
+    let binding = json!({
+        "paramRef": { "name": "mesh", "namespace": "default", "parameterNotFoundAction": "Deny" },
+        "matchResources": { "objectSelector": { "matchLabels": { "mesh": "yes" } } },
+    });
+    cluster.apply(&mutating("mesh.example.com", "pods", &sidecar, json!({ "paramKind": params }), binding));
+    let run = |labels: &str| {
+        cluster.kubectl(&["run", "web", "--image=nginx:latest", labels, "--dry-run=server", "-o", "json"])
+    };
+    let refused = run("--labels=mesh=yes").fails();
+    let why = "policy 'mesh.example.com' with binding 'mesh.example.com' denied request: failed to configure binding: no params found";
+    assert!(refused.contains(why), "{refused}");
+    cluster.kubectl(&["create", "configmap", "mesh", "--from-literal=image=nginx:mesh"]).ok();
+    let pod: Value = serde_json::from_str(&run("--labels=mesh=yes").ok()).expect("JSON");
+    let container = &pod["spec"]["initContainers"][0];
+    assert_eq!((&container["name"], &container["image"]), (&json!("mesh"), &json!("nginx:mesh")), "{pod}");
+    let pod: Value = serde_json::from_str(&run("--labels=mesh=no").ok()).expect("JSON");
+    assert!(pod["spec"]["initContainers"].is_null(), "the binding selects no others: {pod}");
+
+    let label = json!({ "patchType": "JSONPatch", "jsonPatch": { "expression":
+        "[JSONPatch{op: 'add', path: '/metadata/labels', value: {}},
+          JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('example.com/team'), value: object.data.team}]" } });
+    cluster.apply(&mutating("team.example.com", "configmaps", &label, json!({}), json!({})));
+    cluster.kubectl(&["create", "configmap", "a", "--from-literal=team=red"]).ok();
+    assert_eq!(cluster.field("configmap/a", r"{.metadata.labels.example\.com/team}"), "red");
+    let refused = cluster.kubectl(&["create", "configmap", "b"]).fails();
+    assert!(refused.contains("policy 'team.example.com'") && refused.contains("no such key: data"), "{refused}");
+    let ignore = json!({ "failurePolicy": "Ignore" });
+    cluster.apply(&mutating("team.example.com", "configmaps", &label, ignore, json!({})));
+    cluster.kubectl(&["create", "configmap", "b"]).ok();
+
+    let shown = cluster.kubectl(&["get", "mutatingadmissionpolicies"]).ok();
+    let header: Vec<&str> = shown.lines().next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(header, ["NAME", "MUTATIONS", "PARAMKIND", "AGE"]);
+    let explained = cluster.kubectl(&["explain", "mutatingadmissionpolicy.spec.mutations.patchType"]).ok();
+    assert!(explained.contains("patchType"), "{explained}");
+}

@@ -16,6 +16,7 @@ mod modules;
 mod network;
 mod objects;
 mod owner_references;
+mod policies;
 mod protobuf;
 mod routes;
 pub(crate) mod support;

@@ -22,14 +22,14 @@ mod storage_object_in_use_protection;
 
 use pod_security::PodSecurity;
 use registry::admission::{
-    AdmissionPlugin, MutatingAdmissionWebhook, NamespaceLifecycle, ResourceQuota, ValidatingAdmissionPolicy,
-    ValidatingAdmissionWebhook,
+    AdmissionPlugin, MutatingAdmissionPolicy, MutatingAdmissionWebhook, NamespaceLifecycle, ResourceQuota,
+    ValidatingAdmissionPolicy, ValidatingAdmissionWebhook,
 };
 
 pub use pod_security::PodSecurityConfiguration;
 
 /// The plugins, in upstream's order.
-pub static PLUGINS: [&dyn AdmissionPlugin; 21] = [
+pub static PLUGINS: [&dyn AdmissionPlugin; 22] = [
     &NamespaceLifecycle,
     &limit_ranger::LimitRanger,
     &service_account::ServiceAccount,
@@ -47,6 +47,7 @@ pub static PLUGINS: [&dyn AdmissionPlugin; 21] = [
     &certificate_subject_restriction::CertificateSubjectRestriction,
     &default_ingress_class::DefaultIngressClass,
     &deny_service_external_ips::DenyServiceExternalIPs,
+    &MutatingAdmissionPolicy,
     &MutatingAdmissionWebhook,
     &ValidatingAdmissionPolicy,
     &ValidatingAdmissionWebhook,
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     /// `AllOrderedPlugins` in `pkg/kubeapiserver/options/plugins.go`, as far as they are here.
-    const UPSTREAM: [&str; 21] = [
+    const UPSTREAM: [&str; 22] = [
         "NamespaceLifecycle",
         "LimitRanger",
         "ServiceAccount",
@@ -103,6 +104,7 @@ mod tests {
         "CertificateSubjectRestriction",
         "DefaultIngressClass",
         "DenyServiceExternalIPs",
+        "MutatingAdmissionPolicy",
         "MutatingAdmissionWebhook",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionWebhook",

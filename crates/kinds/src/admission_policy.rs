@@ -1,6 +1,8 @@
 //! The policies of admissionregistration.k8s.io/v1 and their bindings. They are asked by `registry/src/admission/policy/`; the
 //! rules here are those of upstream's `pkg/apis/admissionregistration/validation/validation.go`.
 
+mod mutating;
+mod mutating_binding;
 mod validating;
 mod validating_binding;
 
@@ -15,10 +17,11 @@ use k8s_openapi::api::admissionregistration::v1::{
 use machinery::expression::{Compiler, is_identifier};
 use machinery::field::{ErrorList, Path};
 use machinery::validate;
+use registry::kind::Column;
 use registry::ops::Typed;
 use registry::table::Resource;
 
-use super::check::{Report, label_selector};
+use super::check::{Report, dns_subdomain, label_selector};
 use super::common::{list, text};
 use super::webhooks::check_rule;
 
@@ -28,8 +31,10 @@ const GROUP: &str = "admissionregistration.k8s.io";
 const UNSET: &str = "<unset>";
 
 /// The rows of the policies and bindings.
-pub(super) fn all() -> [Resource; 2] {
+pub(super) fn all() -> [Resource; 4] {
     [
+        Typed::<mutating::MutatingAdmissionPolicy>::shared(),
+        Typed::<mutating_binding::MutatingAdmissionPolicyBinding>::shared(),
         Typed::<validating::ValidatingAdmissionPolicy>::shared(),
         Typed::<validating_binding::ValidatingAdmissionPolicyBinding>::shared(),
     ]
@@ -43,6 +48,58 @@ fn default_match_resources(resources: &mut MatchResources) {
     for rule in rules.into_iter().flatten().flatten() {
         rule.scope.get_or_insert_with(|| "*".to_owned());
     }
+}
+
+fn check_failure_policy(errors: &mut ErrorList, path: &Path, failure_policy: Option<&str>) {
+    let place = path.child("failurePolicy");
+    match failure_policy {
+        None => errors.required(&place, ""),
+        Some("Fail" | "Ignore") => {}
+        Some(other) => errors.not_supported(&place, other, &["Fail", "Ignore"]),
+    }
+}
+
+/// Says what is wrong with what a policy is about.
+fn check_match_constraints(errors: &mut ErrorList, path: &Path, constraints: Option<&MatchResources>) {
+    let place = path.child("matchConstraints");
+    let Some(constraints) = constraints else { return errors.required(&place, "") };
+    check_match_resources(errors, &place, constraints);
+    if list(&constraints.resource_rules).is_empty() {
+        errors.required(&place.child("resourceRules"), "");
+    }
+}
+
+/// Says which operations a policy that changes objects cannot be about: nothing can be changed in one that goes.
+fn check_mutating_operations(errors: &mut ErrorList, path: &Path, resources: Option<&MatchResources>) {
+    let rules = resources.map_or(&[][..], |resources| list(&resources.resource_rules));
+    for operation in rules.iter().flat_map(|rule| list(&rule.operations)) {
+        if !["*", "CONNECT", "CREATE", "UPDATE"].contains(&operation.as_str()) {
+            let place = path.child("resourceRules").child("operations");
+            errors.not_supported(&place, operation, &["*", "CONNECT", "CREATE", "UPDATE"]);
+        }
+    }
+}
+
+/// Says what is wrong with the references of a binding.
+fn check_references(errors: &mut ErrorList, path: &Path, policy: &str, params: Option<&ParamRef>) {
+    let place = path.child("policyName");
+    if policy.is_empty() {
+        errors.required(&place, "");
+    } else {
+        dns_subdomain(errors, &place, policy);
+    }
+    if let Some(reference) = params {
+        check_param_ref(errors, &path.child("paramRef"), reference);
+    }
+}
+
+fn binding_columns() -> Vec<Column> {
+    vec![
+        Column::name(),
+        Column::string("PolicyName", "The policy that is bound."),
+        Column::string("ParamRef", "The parameters."),
+        Column::age(),
+    ]
 }
 
 fn check_match_resources(errors: &mut ErrorList, path: &Path, resources: &MatchResources) {
@@ -148,7 +205,7 @@ fn check_variables(errors: &mut ErrorList, path: &Path, variables: &[Variable], 
         if name.trim().is_empty() {
             errors.required(&path.child("name"), "name is not specified");
         } else if !is_identifier(name) {
-            errors.invalid(&path.child("name"), name, "name is not a valid CEL identifier");
+            errors.invalid(&path.child("name"), name, "must be a valid CEL identifier");
         }
         let place = path.child("expression");
         if expression.trim().is_empty() {

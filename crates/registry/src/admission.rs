@@ -23,13 +23,16 @@
 //! the pod that a Binding or an Eviction is about, the budget and quotas that are charged. Webhooks do not see the
 //! configurations of admission itself (`scope::is_exempt`); policies see those of webhooks, and neither themselves nor reviews.
 //!
-//! Which requests a webhook or a `policy` is about is decided by its rules and selectors (`scope`), then by its `conditions`.
+//! Which requests a webhook or a `policy` is about is decided by its rules and selectors (`scope`), then by its `conditions`. When
+//! one of them changes the object, all plugins see it once more (`reinvocation`).
 
 pub(crate) mod conditions;
 pub(crate) mod connect;
 mod mutating_admission;
+mod mutating_admission_policy;
 mod namespace_lifecycle;
 pub(crate) mod policy;
+pub(crate) mod reinvocation;
 pub(crate) mod resource_quota;
 pub(crate) mod scope;
 pub(crate) mod transient;
@@ -55,7 +58,9 @@ use crate::{Access, Registry};
 
 pub use conditions::check_conditions;
 pub use mutating_admission::MutatingAdmissionWebhook;
+pub use mutating_admission_policy::MutatingAdmissionPolicy;
 pub use namespace_lifecycle::NamespaceLifecycle;
+pub use reinvocation::Reinvocation;
 pub use resource_quota::ResourceQuota;
 pub use validating_admission::ValidatingAdmissionWebhook;
 pub use validating_admission_policy::ValidatingAdmissionPolicy;
@@ -70,7 +75,8 @@ pub trait AdmissionPlugin: Sync {
     /// Whether the request is any of its business. If not, nothing below is called.
     fn handles(&self, attributes: &Attributes<'_>) -> bool;
 
-    /// Whether the plugins before it look at an object once more that it has changed.
+    /// Whether it runs what users configure: then the object is prepared again before it, and all plugins run once more when it
+    /// has changed the object ([`Reinvocation`]).
     fn reinvokes(&self) -> bool {
         false
     }
@@ -87,6 +93,20 @@ pub trait AdmissionPlugin: Sync {
         _warnings: &mut Vec<String>,
     ) -> Result<bool, ApiError> {
         Ok(false)
+    }
+
+    /// As [`admit`](AdmissionPlugin::admit), with what is known of the plugins that [reinvoke](AdmissionPlugin::reinvokes) others.
+    ///
+    /// # Errors
+    /// As `admit`.
+    async fn admit_again(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut Box<dyn Object>>,
+        warnings: &mut Vec<String>,
+        _reinvocation: &mut Reinvocation,
+    ) -> Result<bool, ApiError> {
+        self.admit(attributes, object, warnings).await
     }
 
     /// Refuses the request, or lets it pass.
@@ -216,6 +236,12 @@ impl Attributes<'_> {
         object.and_then(|object| object.meta().name.as_deref()).unwrap_or_default()
     }
 
+    /// The namespace of the request. Upstream: one about a Namespace is within that (`pkg/endpoints/request/requestinfo.go`).
+    #[must_use]
+    pub fn request_namespace<'o>(&'o self, object: Option<&'o dyn Object>) -> &'o str {
+        if &*self.info.storage == NAMESPACES { self.object_name(object.or(self.old)) } else { self.namespace }
+    }
+
     /// 403, about the object that is written.
     #[must_use]
     pub fn forbidden(&self, object: &dyn Object, why: impl std::fmt::Display) -> ApiError {
@@ -284,6 +310,8 @@ pub fn decode_stored<T: DeserializeOwned>(entry: &Entry, json: &[u8]) -> Result<
         .map_err(|error| ApiError::internal(format!("cannot decode the stored object {}: {error}", entry.key)))
 }
 
+/// The resource part of the store's keys of namespaces.
+const NAMESPACES: &str = "core/namespaces";
 /// The resource part of the store's keys of pods.
 pub const PODS: &str = "core/pods";
 /// The resource part of the store's keys of claims.

@@ -1,5 +1,7 @@
 //! Work that takes seconds, where it holds up nobody: schemas and expressions are compiled when they are written.
 
+use std::time::{Duration, Instant};
+
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -28,6 +30,28 @@ pub(crate) fn compute<T>(compute: impl FnOnce() -> T) -> T {
     if workers { tokio::task::block_in_place(compute) } else { compute() }
 }
 
+/// For how long work that comes in small parts may keep a worker of the runtime from its other work.
+const HELD_MAX: Duration = Duration::from_millis(1);
+
+/// Since when a request has kept a worker of the runtime.
+pub(crate) struct Pace(Instant);
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Pace {
+    /// Lets others go on, between two parts of the work, once that has taken long.
+    pub(crate) async fn give_way(&mut self) {
+        if self.0.elapsed() >= HELD_MAX {
+            tokio::task::yield_now().await;
+            self.0 = Instant::now();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
@@ -50,6 +74,17 @@ mod tests {
     #[tokio::test]
     async fn a_runtime_of_one_thread_computes() {
         assert_eq!(compute(|| 1), 1);
+    }
+
+    #[tokio::test]
+    async fn small_parts_of_work_let_others_go_on() {
+        let (sender, mut other) = tokio::sync::oneshot::channel();
+        let mut pace = Pace(Instant::now().checked_sub(HELD_MAX).expect("a machine that runs for longer"));
+        tokio::spawn(async move { sender.send(()) });
+        assert!(other.try_recv().is_err(), "not while it is kept");
+        pace.give_way().await;
+        assert!(other.try_recv().is_ok());
+        assert!(pace.0.elapsed() < HELD_MAX, "from now on anew");
     }
 
     #[tokio::test]

@@ -169,6 +169,14 @@ fn example(kind: &str) -> Value {
             let validations = json!([{ "expression": "true" }]);
             json!({ "spec": { "matchConstraints": { "resourceRules": rules }, "validations": validations } })
         }
+        "MutatingAdmissionPolicy" => {
+            let rules = json!([{ "operations": ["CREATE"], "apiGroups": ["none.example.com"], "apiVersions": ["v1"], "resources": ["nones"] }]);
+            let mutations =
+                json!([{ "patchType": "ApplyConfiguration", "applyConfiguration": { "expression": "Object{}" } }]);
+            let constraints = json!({ "resourceRules": rules });
+            json!({ "spec": { "matchConstraints": constraints, "mutations": mutations, "reinvocationPolicy": "Never" } })
+        }
+        "MutatingAdmissionPolicyBinding" => json!({ "spec": { "policyName": "none.example.com" } }),
         "ValidatingAdmissionPolicyBinding" => {
             json!({ "spec": { "policyName": "none.example.com", "validationActions": ["Deny"] } })
         }

@@ -10,8 +10,6 @@ const FACTS: &str = include_str!("discovery.facts");
 /// What upstream serves and is not here yet.
 const MISSING: &[&str] = &[
     "v1/bindings",
-    "admissionregistration.k8s.io/v1/mutatingadmissionpolicies",
-    "admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings",
     "apiregistration.k8s.io/v1/apiservices",
     "apiregistration.k8s.io/v1/apiservices/status",
     "resource.k8s.io/v1/deviceclasses",

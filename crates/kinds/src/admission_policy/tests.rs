@@ -1,5 +1,7 @@
 //! Defaults, validation and columns of policies and bindings.
 
+mod mutating;
+
 use serde_json::{Value, json};
 
 use super::validating::ValidatingAdmissionPolicy as Policy;
@@ -125,7 +127,7 @@ fn what_is_refused_of_a_policy() {
             json!([{ "name": "a", "expression": "variables.b" }, { "name": "for", "expression": "1" }]),
             vec![
                 "spec.variables[0].expression: Invalid value: \"variables.b\": compilation failed: ERROR: <input>:1:10: undefined field 'b'\n | variables.b\n | .........^",
-                "spec.variables[1].name: Invalid value: \"for\": name is not a valid CEL identifier",
+                "spec.variables[1].name: Invalid value: \"for\": must be a valid CEL identifier",
             ],
         ),
         (

@@ -15,7 +15,8 @@ use registry::kind::{Column, Descriptor, Kind, MetadataReset, Subresource, cell_
 use serde_json::Value;
 
 use super::{
-    GROUP, check_match_resources, check_param_kind, check_variables, default_match_resources, shown_param_kind,
+    GROUP, check_failure_policy, check_match_constraints, check_param_kind, check_variables, default_match_resources,
+    shown_param_kind,
 };
 use crate::check::Report;
 use crate::common::{list, text};
@@ -108,25 +109,11 @@ impl Kind for ValidatingAdmissionPolicy {
 }
 
 fn check_spec(errors: &mut ErrorList, path: &Path, name: &str, spec: &ValidatingAdmissionPolicySpec) {
-    let place = path.child("failurePolicy");
-    match spec.failure_policy.as_deref() {
-        None => errors.required(&place, ""),
-        Some("Fail" | "Ignore") => {}
-        Some(other) => errors.not_supported(&place, other, &["Fail", "Ignore"]),
-    }
+    check_failure_policy(errors, path, spec.failure_policy.as_deref());
     if let Some(kind) = &spec.param_kind {
         check_param_kind(errors, &path.child("paramKind"), kind);
     }
-    let place = path.child("matchConstraints");
-    match &spec.match_constraints {
-        None => errors.required(&place, ""),
-        Some(constraints) => {
-            check_match_resources(errors, &place, constraints);
-            if list(&constraints.resource_rules).is_empty() {
-                errors.required(&place.child("resourceRules"), "");
-            }
-        }
-    }
+    check_match_constraints(errors, path, spec.match_constraints.as_ref());
     let params = spec.param_kind.is_some();
     check_conditions(errors, &path.child("matchConditions"), list(&spec.match_conditions), params);
     let mut compiler = admission::compiler(Type::Any, params.then_some(Type::Any));

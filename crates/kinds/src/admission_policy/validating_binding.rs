@@ -10,8 +10,10 @@ use machinery::field::{ErrorList, Path};
 use registry::kind::{Column, Context, Descriptor, Kind, bump_generation, cell_age, cell_name};
 use serde_json::Value;
 
-use super::{GROUP, check_match_resources, check_param_ref, default_match_resources, shown_param_ref};
-use crate::check::{Report, dns_subdomain};
+use super::{
+    GROUP, binding_columns, check_match_resources, check_references, default_match_resources, shown_param_ref,
+};
+use crate::check::Report;
 
 const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
 
@@ -48,12 +50,7 @@ impl Kind for ValidatingAdmissionPolicyBinding {
     }
 
     fn columns() -> Vec<Column> {
-        vec![
-            Column::name(),
-            Column::string("PolicyName", "The policy that is bound."),
-            Column::string("ParamRef", "The parameters."),
-            Column::age(),
-        ]
+        binding_columns()
     }
 
     fn row(object: &Object, now: Timestamp) -> Vec<Value> {
@@ -67,15 +64,7 @@ impl Kind for ValidatingAdmissionPolicyBinding {
 }
 
 fn check_spec(errors: &mut ErrorList, path: &Path, spec: &ValidatingAdmissionPolicyBindingSpec) {
-    let place = path.child("policyName");
-    if spec.policy_name.is_empty() {
-        errors.required(&place, "");
-    } else {
-        dns_subdomain(errors, &place, &spec.policy_name);
-    }
-    if let Some(reference) = &spec.param_ref {
-        check_param_ref(errors, &path.child("paramRef"), reference);
-    }
+    check_references(errors, path, &spec.policy_name, spec.param_ref.as_ref());
     if let Some(resources) = &spec.match_resources {
         // So upstream spells the path.
         check_match_resources(errors, &path.child("matchResouces"), resources);

@@ -6,6 +6,7 @@ mod custom;
 mod deletes;
 mod every_kind;
 mod flow_control;
+mod mutations;
 mod pod_security;
 mod policies;
 mod reads;

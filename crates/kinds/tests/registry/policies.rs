@@ -60,7 +60,12 @@ async fn what_does_not_pass_is_denied_with_its_message_and_reason() {
             "Forbidden",
             "not 1",
         ),
-        (json!({ "expression": no, "message": "m", "messageExpression": "object.data.b" }), 422, "Invalid", "m"),
+        (
+            json!({ "expression": no, "message": "m", "messageExpression": "string(object.data.b)" }),
+            422,
+            "Invalid",
+            "m",
+        ),
         (
             json!({ "expression": no, "messageExpression": "'a\\nb'", "reason": "Unauthorized" }),
             401,
@@ -234,9 +239,12 @@ async fn bindings_warn_and_audit() {
             r#"[{"message":"not two","policy":"p","binding":"b","expressionIndex":0,"validationActions":["Warn","Audit"]}]"#
         )
     );
-    let spec = json!({ "auditAnnotations": [{ "key": "k", "valueExpression": "object.data.nothing" }] });
+    let spec = json!({ "auditAnnotations": [{ "key": "k", "valueExpression": "string(object.data.nothing)" }] });
     let error = create(&with(spec, json!({})).await, config_map("x")).await.unwrap_err();
-    assert_eq!(error.message, denied("expression 'object.data.nothing' resulted in error: no such key: nothing"));
+    assert_eq!(
+        error.message,
+        denied("expression 'string(object.data.nothing)' resulted in error: no such key: nothing")
+    );
 }
 
 #[tokio::test]

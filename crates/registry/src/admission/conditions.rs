@@ -118,14 +118,19 @@ impl Facts {
         object: Option<&dyn Object>,
         found: &Match,
     ) -> Result<Self, ApiError> {
-        let row = match found {
-            Match::AsAsked => None,
-            Match::Equivalent(row) => Some(row),
-        };
-        let value = |object: Option<&dyn Object>| match object {
-            Some(object) => shown(attributes, object, row).map(|json| Value::plain(&json)),
-            None => Ok(Value::plain(&Json::Null)),
-        };
+        let json = object.map(|object| shown(attributes, object, found.row())).transpose()?;
+        Self::of_shown(attributes, object, &json.unwrap_or_default(), found)
+    }
+
+    /// The same, of an object that has been [`shown`].
+    pub(crate) fn of_shown(
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
+        json: &Json,
+        found: &Match,
+    ) -> Result<Self, ApiError> {
+        let row = found.row();
+        let old = attributes.old.map(|old| shown(attributes, old, row)).transpose()?;
         let mut request = review::describe(attributes, object);
         if let Some(row) = row {
             review::describe_as(&mut request, attributes, row.info());
@@ -135,13 +140,13 @@ impl Facts {
             group: info.group.clone(),
             resource: info.plural.clone(),
             subresource: attributes.subresource.map(Subresource::name).unwrap_or_default().to_owned(),
-            namespace: attributes.namespace.to_owned(),
+            namespace: attributes.request_namespace(object).to_owned(),
             name: attributes.object_name(object.or(attributes.old)).to_owned(),
         };
         let authorizer = RequestAuthorizer { registry: attributes.registry.clone(), user: attributes.user.clone() };
         Ok(Self {
-            object: value(object)?,
-            old: value(attributes.old)?,
+            object: Value::plain(json),
+            old: Value::plain(&old.unwrap_or_default()),
             request: admission::request(&request),
             authorizer: Arc::new(authorizer),
             check,
@@ -166,18 +171,27 @@ impl Facts {
 }
 
 /// An object as JSON, in the version of a row where that is another one than asked for.
-fn shown(attributes: &Attributes<'_>, object: &dyn Object, row: Option<&Resource>) -> Result<Json, ApiError> {
+pub(super) fn shown(
+    attributes: &Attributes<'_>,
+    object: &dyn Object,
+    row: Option<&Resource>,
+) -> Result<Json, ApiError> {
     let Some(row) = row.filter(|_| is_whole(attributes)) else { return attributes.codec.encode(object) };
-    let ResourceInfo { group, version, plural, .. } = attributes.info;
-    let resources = attributes.registry.resources();
-    let asked = resources.get(group, version, plural);
-    let asked = asked.ok_or_else(|| ApiError::internal("the resource of the request is served no longer"))?;
+    let asked = asked(attributes)?;
     let mut stored = Vec::new();
     asked.encode(object, &mut stored)?;
     let served = row
         .served(&stored.into())
         .map_err(|error| ApiError::internal(format!("failed to convert object version: {error}")))?;
     serde_json::from_slice(&served).map_err(ApiError::internal)
+}
+
+/// The row of the resource of a request.
+pub(super) fn asked(attributes: &Attributes<'_>) -> Result<Resource, ApiError> {
+    let ResourceInfo { group, version, plural, .. } = attributes.info;
+    let resources = attributes.registry.resources();
+    let asked = resources.get(group, version, plural).map(Resource::clone);
+    asked.ok_or_else(|| ApiError::internal("the resource of the request is served no longer"))
 }
 
 /// Whether the objects of a request are those of the resource itself, and none that a subresource takes.

@@ -1,13 +1,15 @@
 //! MutatingAdmissionWebhook: runs the mutating webhooks, one after the other
 //! (`staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/mutating/dispatcher.go`).
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use machinery::patch;
 use machinery::status::ApiError;
 use serde_json::Value;
 
 use super::webhook::{Hook, call, concerns, mutating};
-use super::{AdmissionPlugin, Attributes, scope};
+use super::{AdmissionPlugin, Attributes, Reinvocation, scope};
 use crate::object::Object;
 
 /// The admission plugin of that name.
@@ -27,33 +29,31 @@ impl AdmissionPlugin for MutatingAdmissionWebhook {
         true
     }
 
-    async fn admit(
+    async fn admit_again(
         &self,
         attributes: &Attributes<'_>,
         mut object: Option<&mut Box<dyn Object>>,
         warnings: &mut Vec<String>,
+        reinvocation: &mut Reinvocation,
     ) -> Result<bool, ApiError> {
-        let hooks = mutating(attributes.registry)?;
-        let mut last_change = None;
-        let mut called = vec![false; hooks.len()];
+        let round = &mut reinvocation.webhooks;
+        let hooks = match &round.configured {
+            Some(hooks) => Arc::clone(hooks),
+            None => Arc::clone(round.configured.insert(mutating(attributes.registry)?)),
+        };
+        round.begin(attributes, borrowed(&object))?;
+        let (mut changed, mut facts) = (false, None);
         for (index, hook) in hooks.iter().enumerate() {
-            if concerns(hook, attributes, borrowed(&object))? {
-                called[index] = true;
-                if call_mutating(hook, attributes, object.as_deref_mut(), warnings).await? {
-                    last_change = Some(index);
+            if round.asks(&index) && concerns(hook, attributes, borrowed(&object), &mut facts)? {
+                let changes = call_mutating(hook, attributes, object.as_deref_mut(), warnings).await?;
+                round.note(index, changes, hook.reinvoke);
+                if changes {
+                    (changed, facts) = (true, None);
                 }
             }
         }
-        // A webhook whose `reinvocationPolicy` is `IfNeeded` is called again when a later one changed the object.
-        if let Some(last) = last_change {
-            for (index, hook) in hooks.iter().enumerate() {
-                let again = hook.reinvoke && (index < last || (index != last && called[index]));
-                if again && concerns(hook, attributes, borrowed(&object))? {
-                    call_mutating(hook, attributes, object.as_deref_mut(), warnings).await?;
-                }
-            }
-        }
-        Ok(last_change.is_some())
+        round.end(attributes, borrowed(&object))?;
+        Ok(changed)
     }
 }
 

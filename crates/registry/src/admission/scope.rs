@@ -6,7 +6,7 @@ use machinery::selector::{LabelSelector, LabelSelectorError};
 use machinery::status::ApiError;
 use store::Entry;
 
-use super::{Attributes, Operation};
+use super::{Attributes, NAMESPACES, Operation};
 use crate::kind::Subresource;
 use crate::object::Object;
 use crate::request::Target;
@@ -66,6 +66,25 @@ pub(crate) enum Match {
     AsAsked,
     /// As a request for the same objects in another group or version.
     Equivalent(Resource),
+}
+
+impl Match {
+    /// Whether both are in the same group and version.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::AsAsked, Self::AsAsked) => true,
+            (Self::Equivalent(row), Self::Equivalent(other)) => row.info().api_version == other.info().api_version,
+            _ => false,
+        }
+    }
+
+    /// The row of the group and version, where these are others than asked for.
+    pub(crate) fn row(&self) -> Option<&Resource> {
+        match self {
+            Self::AsAsked => None,
+            Self::Equivalent(row) => Some(row),
+        }
+    }
 }
 
 impl Scope {
@@ -173,8 +192,6 @@ fn namespace_fits(scope: &Scope, attributes: &Attributes<'_>, object: Option<&dy
     let entry = namespace_of(attributes);
     scope.namespaces.matches_by(|name| entry.as_ref()?.attributes.label(name))
 }
-
-const NAMESPACES: &str = "core/namespaces";
 
 /// The namespace that a request is about objects of, as it is stored.
 pub(crate) fn namespace_of(attributes: &Attributes<'_>) -> Option<std::sync::Arc<Entry>> {

@@ -29,9 +29,9 @@ impl AdmissionPlugin for ValidatingAdmissionWebhook {
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
         let hooks = validating(attributes.registry)?;
-        let mut concerned = Vec::new();
+        let (mut concerned, mut facts) = (Vec::new(), None);
         for hook in hooks.iter() {
-            if concerns(hook, attributes, object)? {
+            if concerns(hook, attributes, object, &mut facts)? {
                 concerned.push(hook);
             }
         }

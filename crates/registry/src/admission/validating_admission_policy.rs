@@ -1,14 +1,18 @@
 //! ValidatingAdmissionPolicy: judges requests by the policies that are stored
 //! (`staging/src/k8s.io/apiserver/pkg/admission/plugin/policy/validating/dispatcher.go`).
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use machinery::expression::Value;
 use machinery::status::{ApiError, Cause, Reason};
 use serde::Serialize;
 
 use super::conditions::{self, Facts};
-use super::policy::{self, Action, Annotation, Binding, Judgement, Policy};
+use super::policy::{self, Action, Annotation, Binding, Invocation, Judgement, Policy, Validations};
 use super::scope::Match;
-use super::{AdmissionPlugin, Attributes, scope};
+use super::{AdmissionPlugin, Attributes};
+use crate::apart::Pace;
 use crate::audit;
 use crate::object::Object;
 
@@ -28,7 +32,8 @@ impl AdmissionPlugin for ValidatingAdmissionPolicy {
     }
 
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
-        policy::gives_rights(attributes) || (policy::any(attributes.registry) && !policy::is_exempt(attributes))
+        policy::gives_rights::<Validations>(attributes)
+            || (policy::any::<Validations>(attributes.registry) && !policy::is_exempt(attributes))
     }
 
     async fn validate(
@@ -37,13 +42,24 @@ impl AdmissionPlugin for ValidatingAdmissionPolicy {
         object: Option<&dyn Object>,
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        if policy::gives_rights(attributes) {
-            return policy::check_rights(attributes, object);
+        if policy::gives_rights::<Validations>(attributes) {
+            return policy::check_rights::<Validations>(attributes, object);
         }
-        let table = policy::current(attributes.registry).await?;
-        let mut dispatch = Dispatch { attributes, object, warnings, denial: None };
-        for hook in &table.hooks {
-            dispatch.ask(&hook.policy, &hook.bindings)?;
+        let table = policy::current::<Validations>(attributes.registry).await?;
+        let invocations = policy::invocations(attributes, object, &table)?;
+        let (facts, annotations) = (Vec::new(), Vec::new());
+        let mut dispatch = Dispatch { attributes, object, warnings, denial: None, facts, namespace: None, annotations };
+        let mut pace = Pace::default();
+        for found in &invocations {
+            pace.give_way().await;
+            match found {
+                Ok(invocation) => dispatch.ask(invocation)?,
+                Err(wrong) => dispatch.misconfigured(wrong.policy, wrong.binding, &wrong.message()),
+            }
+        }
+        for (key, values) in dispatch.annotations {
+            // Several bindings, or their parameters, may lead to several values.
+            audit::annotate(key, || values.join(", "));
         }
         dispatch.denial.map_or(Ok(()), Err)
     }
@@ -56,82 +72,53 @@ struct Dispatch<'a> {
     warnings: &'a mut Vec<String>,
     /// What the first policy that denies it says.
     denial: Option<ApiError>,
+    /// The facts in each version that a policy is about.
+    facts: Vec<(Arc<Match>, Arc<Facts>)>,
+    /// The namespace of the request, for `namespaceObject`.
+    namespace: Option<Value>,
+    /// The audit annotations and their values.
+    annotations: Vec<(String, Vec<String>)>,
 }
 
 impl Dispatch<'_> {
-    /// Asks a policy, if the request is within its scope.
-    fn ask(&mut self, policy: &Policy, bindings: &[Binding]) -> Result<(), ApiError> {
-        let scope = match &policy.scope {
-            Ok(scope) => scope,
+    /// Asks a policy.
+    fn ask(&mut self, invocation: &Invocation<'_, Validations>) -> Result<(), ApiError> {
+        let Invocation { policy, binding, params, found } = invocation;
+        let params = match params.value(self.attributes.registry) {
+            Ok(params) => params,
             Err(why) => {
-                self.misconfigured(policy, None, why);
+                self.misconfigured(policy, Some(*binding), &format!("failed to configure binding: {why}"));
                 return Ok(());
             }
         };
-        let Some(found) = scope.matches_anywhere(self.attributes, self.object) else { return Ok(()) };
-        // Upstream: nobody can say that a policy has nothing against what is in a namespace that is not known.
-        if let Some(error) = scope::missing_namespace(self.attributes) {
-            return Err(error);
-        }
-        if !scope.holds_namespace(self.attributes, self.object) {
-            return Ok(());
-        }
-        if let Some(why) = policy::missing_kind(self.attributes, policy) {
-            self.misconfigured(policy, None, &why);
-            return Ok(());
-        }
-        let mut facts = None;
-        let mut annotations: Vec<(String, Vec<String>)> = Vec::new();
-        for binding in bindings {
-            match &binding.scope {
-                Some(Err(why)) => {
-                    self.misconfigured(policy, Some(binding), why);
-                    continue;
-                }
-                Some(Ok(scope)) if !scope.holds(self.attributes, self.object) => continue,
-                Some(Ok(_)) | None => {}
+        let facts = match self.facts(found) {
+            Ok(facts) => facts,
+            Err(error) => {
+                self.misconfigured(policy, None, &format!("failed to configure policy: {}", error.message));
+                return Ok(());
             }
-            let params = match policy::collect(self.attributes, policy, binding) {
-                Ok(params) => params,
-                Err(why) => {
-                    self.misconfigured(policy, Some(binding), &why);
-                    continue;
-                }
-            };
-            let (facts, namespace) = match &mut facts {
-                Some(facts) => facts,
-                none => match self.facts(&found) {
-                    Ok(made) => none.insert((made, conditions::namespace(self.attributes)?)),
-                    Err(error) => {
-                        self.misconfigured(policy, None, &error.message);
-                        break;
-                    }
-                },
-            };
-            for params in params {
-                let judgement = policy.judge(facts, &params, namespace);
-                self.enforce(policy, binding, judgement, &mut annotations);
-            }
-        }
-        for (key, values) in annotations {
-            // Several bindings, or their parameters, may lead to several values.
-            audit::annotate(format!("{}/{key}", policy.name), || values.join(", "));
-        }
+        };
+        let namespace = match &self.namespace {
+            Some(namespace) => namespace.clone(),
+            None => self.namespace.insert(conditions::namespace(self.attributes)?).clone(),
+        };
+        let judgement = policy.evaluate(|| policy.judge(&facts, &params, &namespace));
+        self.enforce(policy, binding, judgement);
         Ok(())
     }
 
-    fn facts(&self, found: &Match) -> Result<Facts, ApiError> {
-        Facts::new(self.attributes, self.object, found)
+    /// The facts as a policy sees them that the request is within the scope of.
+    fn facts(&mut self, found: &Arc<Match>) -> Result<Arc<Facts>, ApiError> {
+        if let Some((_, facts)) = self.facts.iter().find(|(known, _)| known.is_same(found)) {
+            return Ok(Arc::clone(facts));
+        }
+        let facts = Arc::new(Facts::new(self.attributes, self.object, found)?);
+        self.facts.push((Arc::clone(found), Arc::clone(&facts)));
+        Ok(facts)
     }
 
     /// Does what a binding wants done about a judgement.
-    fn enforce(
-        &mut self,
-        policy: &Policy,
-        binding: &Binding,
-        judgement: Judgement,
-        annotations: &mut Vec<(String, Vec<String>)>,
-    ) {
+    fn enforce(&mut self, policy: &Policy<Validations>, binding: &Binding, judgement: Judgement) {
         for failure in judgement.failures {
             for action in &binding.actions {
                 match action {
@@ -158,10 +145,11 @@ impl Dispatch<'_> {
                 Err(why) => self.deny(policy, Some(binding), &why, Reason::Invalid),
                 Ok(mut value) => {
                     value.truncate(value.floor_char_boundary(ANNOTATION_MAX));
-                    match annotations.iter_mut().find(|(known, _)| *known == key) {
+                    let key = format!("{}/{key}", policy.name);
+                    match self.annotations.iter_mut().find(|(known, _)| *known == key) {
                         Some((_, values)) if values.contains(&value) => {}
                         Some((_, values)) => values.push(value),
-                        None => annotations.push((key, vec![value])),
+                        None => self.annotations.push((key, vec![value])),
                     }
                 }
             }
@@ -169,15 +157,13 @@ impl Dispatch<'_> {
     }
 
     /// What becomes of a request when a policy or a binding cannot be used.
-    fn misconfigured(&mut self, policy: &Policy, binding: Option<&Binding>, why: &str) {
-        if policy.ignores_failure {
-            return;
+    fn misconfigured(&mut self, policy: &Policy<Validations>, binding: Option<&Binding>, why: &str) {
+        if !policy.ignores_failure {
+            self.deny(policy, binding, why, Reason::Invalid);
         }
-        let what = if binding.is_some() { "binding" } else { "policy" };
-        self.deny(policy, binding, &format!("failed to configure {what}: {why}"), Reason::Invalid);
     }
 
-    fn deny(&mut self, policy: &Policy, binding: Option<&Binding>, why: &str, reason: Reason) {
+    fn deny(&mut self, policy: &Policy<Validations>, binding: Option<&Binding>, why: &str, reason: Reason) {
         if self.denial.is_some() {
             return;
         }

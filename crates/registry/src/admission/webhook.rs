@@ -54,11 +54,13 @@ pub(crate) fn any(registry: &Registry) -> bool {
     !none(configured::mutating(registry)) || !none(configured::validating(registry))
 }
 
-/// Whether a webhook is to be asked. Conditions that cannot be evaluated are a failure of the webhook.
+/// Whether a webhook is to be asked. Conditions that cannot be evaluated are a failure of the webhook. The facts for them are
+/// kept for the next one, which is to forget them once the object has changed.
 pub(super) fn concerns(
     hook: &Hook,
     attributes: &Attributes<'_>,
     object: Option<&dyn Object>,
+    facts: &mut Option<Facts>,
 ) -> Result<bool, ApiError> {
     if !hook.scope.holds(attributes, object) {
         return Ok(false);
@@ -66,7 +68,10 @@ pub(super) fn concerns(
     if hook.conditions.is_empty() {
         return Ok(true);
     }
-    let facts = Facts::new(attributes, object, &Match::AsAsked)?;
+    let facts = match facts {
+        Some(facts) => facts,
+        none => none.insert(Facts::new(attributes, object, &Match::AsAsked)?),
+    };
     match hook.conditions.hold(facts.values(&admission::namespace(None), None)) {
         Ok(hold) => Ok(hold),
         Err(_) if hook.ignore_failure => Ok(false),

@@ -68,9 +68,7 @@ pub(super) async fn run(write: &Write<'_>, charged: Charged<'_>, old: Option<&St
     if makes_resources {
         apart::compute(|| registry.reload_crds());
     }
-    if policy::configured::is_stored_in(&resource.info().storage)
-        && let Err(error) = policy::configured::refresh(registry).await
-    {
+    if let Err(error) = policy::configured::refresh(registry, &resource.info().storage).await {
         // It is written; whoever is to be judged by it is told why that cannot be.
         tracing::warn!(%error, "the admission policies cannot be read");
     }

@@ -3,34 +3,39 @@
 use machinery::status::ApiError;
 
 use super::{Proposed, Step, Write, prepare};
-use crate::admission::{AdmissionPlugin, Attributes};
+use crate::admission::{AdmissionPlugin, Attributes, Reinvocation};
 
-/// Runs the mutating half of admission. What a plugin changed is prepared again: before the webhooks see it, and at the end.
-///
-/// When webhooks changed the object, the plugins before them look at it once more
-/// (`staging/src/k8s.io/apiserver/pkg/admission/reinvocation.go`).
+/// Runs the mutating half of admission; twice, when a policy or a webhook has changed the object ([`Reinvocation`]).
 pub(super) async fn run(
     write: &Write<'_>,
     attributes: &Attributes<'_>,
     proposed: &mut Proposed,
     warnings: &mut Vec<String>,
 ) -> Result<(), ApiError> {
+    let mut reinvocation = Reinvocation::default();
+    run_once(write, attributes, proposed, warnings, &mut reinvocation).await?;
+    if reinvocation.begin_second() {
+        run_once(write, attributes, proposed, warnings, &mut reinvocation).await?;
+    }
+    Ok(())
+}
+
+/// Runs all plugins. What they changed is prepared again: before policies and webhooks see it, and at the end.
+async fn run_once(
+    write: &Write<'_>,
+    attributes: &Attributes<'_>,
+    proposed: &mut Proposed,
+    warnings: &mut Vec<String>,
+    reinvocation: &mut Reinvocation,
+) -> Result<(), ApiError> {
     let mut changed = false;
-    for (index, plugin) in
-        attributes.registry.0.plugins.iter().enumerate().filter(|(_, plugin)| plugin.handles(attributes))
-    {
+    for plugin in attributes.registry.0.plugins.iter().filter(|plugin| plugin.handles(attributes)) {
         if plugin.reinvokes() && changed {
             prepare_again(write, attributes, proposed)?;
             changed = false;
         }
-        let changes = plugin.admit(attributes, proposed.object.as_mut(), warnings).await;
-        let changes = changes.inspect_err(|error| refused(*plugin, error))?;
-        if changes && plugin.reinvokes() {
-            for earlier in attributes.registry.0.plugins[..index].iter().filter(|plugin| plugin.handles(attributes)) {
-                earlier.admit(attributes, proposed.object.as_mut(), warnings).await?;
-            }
-        }
-        changed |= changes;
+        let changes = plugin.admit_again(attributes, proposed.object.as_mut(), warnings, reinvocation).await;
+        changed |= changes.inspect_err(|error| refused(*plugin, error))?;
     }
     if changed { prepare_again(write, attributes, proposed) } else { Ok(()) }
 }

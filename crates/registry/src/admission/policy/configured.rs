@@ -6,12 +6,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use machinery::status::ApiError;
 use parking_lot::Mutex;
 use store::{Entry, Snapshot};
 
-use super::{BINDINGS, Binding, POLICIES, Policy};
+use super::{Binding, Mutations, Policy, Rules, Validations};
 use crate::admission::decode_stored;
 use crate::pipeline::managed_fields;
 use crate::{Registry, scan};
@@ -19,50 +18,62 @@ use crate::{Registry, scan};
 /// What the registry knows of policies.
 #[derive(Default)]
 pub(crate) struct Configured {
-    table: ArcSwap<Table>,
+    pub(super) validating: Known<Validations>,
+    pub(super) mutating: Known<Mutations>,
+}
+
+/// The policies of one kind.
+pub(in crate::admission) struct Known<R> {
+    table: ArcSwap<Table<R>>,
     /// Held by whoever has the table made; the others wait for it, and keep no thread.
     turn: tokio::sync::Mutex<()>,
     /// The policies that were compiled last, by name.
-    compiled: Mutex<HashMap<Arc<str>, Compiled>>,
+    compiled: Mutex<HashMap<Arc<str>, Compiled<R>>>,
 }
 
-struct Compiled {
+impl<R> Default for Known<R> {
+    fn default() -> Self {
+        let table = ArcSwap::from_pointee(Table { of: None, hooks: Vec::new() });
+        Self { table, turn: tokio::sync::Mutex::default(), compiled: Mutex::default() }
+    }
+}
+
+struct Compiled<R> {
     entry: Arc<Entry>,
-    policy: Arc<Policy>,
+    policy: Arc<Policy<R>>,
 }
 
 /// The policies that have bindings, in the order of their names, and what they were made from.
-#[derive(Default)]
-pub(in crate::admission) struct Table {
+pub(in crate::admission) struct Table<R> {
     of: Option<[Snapshot; 2]>,
-    pub(in crate::admission) hooks: Vec<Hook>,
+    pub(in crate::admission) hooks: Vec<Hook<R>>,
 }
 
 /// A policy and its bindings, in the order of their names.
-pub(in crate::admission) struct Hook {
-    pub(in crate::admission) policy: Arc<Policy>,
+pub(in crate::admission) struct Hook<R> {
+    pub(in crate::admission) policy: Arc<Policy<R>>,
     pub(in crate::admission) bindings: Vec<Binding>,
 }
 
-/// Whether what is stored there are policies or bindings.
-pub(crate) fn is_stored_in(storage: &str) -> bool {
-    storage == POLICIES || storage == BINDINGS
+/// Whether what is stored there are policies of a kind, or their bindings.
+fn is_stored_in<R: Rules>(storage: &str) -> bool {
+    storage == R::POLICIES || storage == R::BINDINGS
 }
 
-/// Whether there is any policy that may be asked, as far as can be told.
-pub(in crate::admission) fn any(registry: &Registry) -> bool {
-    !registry.store().snapshot(BINDINGS).is_empty() && !registry.store().snapshot(POLICIES).is_empty()
+/// Whether there is any policy of a kind that may be asked, as far as can be told.
+pub(in crate::admission) fn any<R: Rules>(registry: &Registry) -> bool {
+    !registry.store().snapshot(R::BINDINGS).is_empty() && !registry.store().snapshot(R::POLICIES).is_empty()
 }
 
-/// The policies as they are stored now. Compiles those that changed and have bindings.
+/// The policies of a kind as they are stored now. Compiles those that changed and have bindings.
 ///
 /// # Errors
 /// 500 when one cannot be decoded: nobody knows what it would have refused.
-pub(in crate::admission) async fn current(registry: &Registry) -> Result<Arc<Table>, ApiError> {
+pub(in crate::admission) async fn current<R: Rules>(registry: &Registry) -> Result<Arc<Table<R>>, ApiError> {
     if let Some(table) = known(registry) {
         return Ok(table);
     }
-    let _turn = registry.0.policies.turn.lock().await;
+    let _turn = R::known(&registry.0.policies).turn.lock().await;
     if let Some(table) = known(registry) {
         return Ok(table);
     }
@@ -71,27 +82,32 @@ pub(in crate::admission) async fn current(registry: &Registry) -> Result<Arc<Tab
 }
 
 /// The table, if it is of what is stored now.
-fn known(registry: &Registry) -> Option<Arc<Table>> {
-    let table = registry.0.policies.table.load_full();
-    table.is_of(&snapshots(registry)).then_some(table)
+fn known<R: Rules>(registry: &Registry) -> Option<Arc<Table<R>>> {
+    let table = R::known(&registry.0.policies).table.load_full();
+    table.is_of(&snapshots::<R>(registry)).then_some(table)
 }
 
-/// Compiles policies that changed, so that no request has to wait for it.
+/// Compiles policies that changed, so that no request has to wait for it, once something was written there.
 ///
 /// # Errors
 /// As [`current`].
-pub(crate) async fn refresh(registry: &Registry) -> Result<(), ApiError> {
-    current(registry).await.map(|_| ())
+pub(crate) async fn refresh(registry: &Registry, storage: &str) -> Result<(), ApiError> {
+    if is_stored_in::<Validations>(storage) {
+        current::<Validations>(registry).await?;
+    } else if is_stored_in::<Mutations>(storage) {
+        current::<Mutations>(registry).await?;
+    }
+    Ok(())
 }
 
-fn snapshots(registry: &Registry) -> [Snapshot; 2] {
-    [POLICIES, BINDINGS].map(|storage| registry.store().snapshot(storage))
+fn snapshots<R: Rules>(registry: &Registry) -> [Snapshot; 2] {
+    [R::POLICIES, R::BINDINGS].map(|storage| registry.store().snapshot(storage))
 }
 
-fn rebuild(registry: &Registry) -> Result<Arc<Table>, ApiError> {
-    let configured = &registry.0.policies;
+fn rebuild<R: Rules>(registry: &Registry) -> Result<Arc<Table<R>>, ApiError> {
+    let configured = R::known(&registry.0.policies);
     let mut compiled = configured.compiled.lock();
-    let snapshots = snapshots(registry);
+    let snapshots = snapshots::<R>(registry);
     let table = configured.table.load_full();
     if table.is_of(&snapshots) {
         return Ok(table);
@@ -99,8 +115,7 @@ fn rebuild(registry: &Registry) -> Result<Arc<Table>, ApiError> {
     let [policies, bindings] = &snapshots;
     let mut bound: HashMap<String, Vec<Binding>> = HashMap::new();
     for entry in bindings.iter() {
-        let object: ValidatingAdmissionPolicyBinding = decode(entry)?;
-        let binding = Binding::new(object);
+        let binding = R::bind(decode(entry)?);
         bound.entry(binding.policy.clone()).or_default().push(binding);
     }
     let (mut hooks, mut kept) = (Vec::new(), HashMap::new());
@@ -112,7 +127,7 @@ fn rebuild(registry: &Registry) -> Result<Arc<Table>, ApiError> {
         let same = compiled.remove(name).filter(|known| spec(&known.entry) == spec(entry));
         let policy = match same {
             Some(known) => known.policy,
-            None => Arc::new(Policy::compile(decode::<ValidatingAdmissionPolicy>(entry)?)),
+            None => Arc::new(R::compile(decode(entry)?)),
         };
         kept.insert(Arc::clone(name), Compiled { entry: Arc::clone(entry), policy: Arc::clone(&policy) });
         hooks.push(Hook { policy, bindings });
@@ -132,7 +147,7 @@ fn spec(entry: &Entry) -> Option<&[u8]> {
     scan::find(&entry.value, &["spec"]).map(|range| &entry.value[range])
 }
 
-impl Table {
+impl<R> Table<R> {
     /// Whether it was made from what is stored.
     fn is_of(&self, snapshots: &[Snapshot; 2]) -> bool {
         self.of.as_ref().is_some_and(|of| of.iter().zip(snapshots).all(|(of, now)| of.is_same(now)))

@@ -1,12 +1,12 @@
-//! What a policy says of a request (`staging/src/k8s.io/apiserver/pkg/admission/plugin/policy/validating/validator.go`).
+//! What a validating policy says of a request (`staging/src/k8s.io/apiserver/pkg/admission/plugin/policy/validating/validator.go`).
 
 use std::sync::Arc;
 
-use machinery::expression::{Evaluation, TOTAL_LIMIT, Value, admission};
+use machinery::expression::{Evaluation, TOTAL_LIMIT, Value};
 use machinery::status::Reason;
 
-use super::Policy;
 use super::compiled::{Expression, Validation};
+use super::{Policy, Validations};
 use crate::admission::conditions::{Broken, Facts, evaluate};
 
 /// The longest message that an expression may make, in bytes (`pkg/apis/cel/config.go`).
@@ -35,7 +35,7 @@ pub(in crate::admission) struct Annotation {
 
 impl Judgement {
     /// That of a policy that could not come to one, and whose failures are ignored or not.
-    fn failed(policy: &Policy, message: String) -> Self {
+    fn failed(policy: &Policy<Validations>, message: String) -> Self {
         if policy.ignores_failure {
             return Self::default();
         }
@@ -43,22 +43,20 @@ impl Judgement {
     }
 }
 
-impl Policy {
+impl Policy<Validations> {
     /// Judges a request with the parameters of a binding.
     pub(in crate::admission) fn judge(&self, facts: &Facts, params: &Value, namespace: &Value) -> Judgement {
-        let params = self.param_kind.is_some().then_some(params);
-        if !self.conditions.is_empty() {
-            match self.conditions.hold(facts.values(&admission::namespace(None), params)) {
-                Ok(true) => {}
-                Ok(false) => return Judgement::default(),
-                Err(why) => return Judgement::failed(self, why),
-            }
+        match self.holds(facts, params) {
+            Ok(true) => {}
+            Ok(false) => return Judgement::default(),
+            Err(why) => return Judgement::failed(self, why),
         }
+        let params = self.params(params);
         let evaluation = || Evaluation::new(facts.values(namespace, params), Arc::clone(&self.variables), TOTAL_LIMIT);
         let mut judgement = Judgement::default();
         let validating = evaluation();
         let mut failed = Vec::new();
-        for (index, validation) in self.validations.iter().enumerate() {
+        for (index, validation) in self.rules.validations.iter().enumerate() {
             let Expression { text, program } = &validation.expression;
             match evaluate(&validating, text, program) {
                 Ok(found) if found.as_bool() == Some(true) => {}
@@ -79,8 +77,8 @@ impl Policy {
             judgement.failures.extend(message.map(|(message, reason)| Failure { index, message, reason }));
         }
         // Upstream: annotations have a budget of their own.
-        let annotating = (!self.annotations.is_empty()).then(evaluation);
-        for (key, Expression { text, program }) in &self.annotations {
+        let annotating = (!self.rules.annotations.is_empty()).then(evaluation);
+        for (key, Expression { text, program }) in &self.rules.annotations {
             let Some(annotating) = &annotating else { break };
             let value = match evaluate(annotating, text, program) {
                 Ok(found) if found.is_null() => continue,

@@ -3,35 +3,56 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::admissionregistration::v1::ParamKind;
+use k8s_openapi::api::admissionregistration::v1::{ParamKind, ParamRef};
 use machinery::expression::Value;
 use serde_json::Value as Json;
 use store::Entry;
 
-use super::{Binding, Policy};
+use crate::Registry;
 use crate::admission::Attributes;
 use crate::admission::scope::selector;
+use crate::object::Object;
 use crate::request::Target;
 use crate::table::{Resource, Resources};
 
-/// The objects that a request is judged with, each by itself; null where the binding has no parameters, and none at all where it
-/// refers to none and that is to be allowed.
+/// An object with parameters, as it is stored; nothing where a binding has none.
+pub(in crate::admission) struct Params(Option<(Resource, Arc<Entry>)>);
+
+impl Params {
+    /// The value of the variable `params`.
+    ///
+    /// # Errors
+    /// Why the object cannot be read.
+    pub(in crate::admission) fn value(&self, registry: &Registry) -> Result<Value, String> {
+        let Some((resource, entry)) = &self.0 else { return Ok(Value::plain(&Json::Null)) };
+        let body = registry.body(resource, entry).map_err(|error| error.to_string())?;
+        let json: Json = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        Ok(Value::plain(&json))
+    }
+
+    /// The namespace and the name of the object.
+    pub(in crate::admission) fn name(&self) -> (&str, &str) {
+        self.0.as_ref().map_or(("", ""), |(_, entry)| (&*entry.key.namespace, &*entry.key.name))
+    }
+}
+
+/// The objects that a policy is asked with, each by itself; one that is nothing where there are no parameters, and none at all
+/// where the binding refers to none and that is to be allowed.
 ///
 /// # Errors
 /// Why the binding cannot be used.
-pub(in crate::admission) fn collect(
+pub(super) fn collect(
     attributes: &Attributes<'_>,
-    policy: &Policy,
-    binding: &Binding,
-) -> Result<Vec<Value>, String> {
-    let (Some(kind), Some(reference)) = (&policy.param_kind, &binding.params) else {
-        return Ok(vec![Value::plain(&Json::Null)]);
-    };
+    object: Option<&dyn Object>,
+    kind: Option<&ParamKind>,
+    reference: Option<&ParamRef>,
+) -> Result<Vec<Params>, String> {
+    let (Some(kind), Some(reference)) = (kind, reference) else { return Ok(vec![Params(None)]) };
     let registry = attributes.registry;
     let resources = registry.resources();
     let resource = resource_of(&resources, kind).ok_or_else(|| unknown(kind))?;
     let asked = reference.namespace.as_deref().unwrap_or_default();
-    let namespace = match (resource.info().namespaced(), asked, attributes.namespace) {
+    let namespace = match (resource.info().namespaced(), asked, attributes.request_namespace(object)) {
         (true, "", "") => {
             return Err(
                 "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources".to_owned()
@@ -57,12 +78,7 @@ pub(in crate::admission) fn collect(
     if found.is_empty() && reference.parameter_not_found_action.as_deref() == Some("Deny") {
         return Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned());
     }
-    let value = |entry: Arc<Entry>| {
-        let body = registry.body(resource, &entry).map_err(|error| error.to_string())?;
-        let json: Json = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
-        Ok(Value::plain(&json))
-    };
-    found.into_iter().map(value).collect()
+    Ok(found.into_iter().map(|entry| Params(Some((Resource::clone(resource), entry)))).collect())
 }
 
 /// The resource whose objects are of that kind.
@@ -78,8 +94,8 @@ pub(super) fn group_version(kind: &ParamKind) -> (&str, &str) {
 }
 
 /// Why a policy cannot be used: nothing that is served is of the kind of its parameters.
-pub(in crate::admission) fn missing_kind(attributes: &Attributes<'_>, policy: &Policy) -> Option<String> {
-    let kind = policy.param_kind.as_ref()?;
+pub(super) fn missing_kind(attributes: &Attributes<'_>, kind: Option<&ParamKind>) -> Option<String> {
+    let kind = kind?;
     resource_of(&attributes.registry.resources(), kind).is_none().then(|| unknown(kind))
 }
 

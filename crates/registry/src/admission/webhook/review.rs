@@ -45,7 +45,7 @@ pub(crate) fn describe(attributes: &Attributes<'_>, object: Option<&dyn Object>)
     let subresource = attributes.subresource.map(Subresource::name).unwrap_or_default();
     for (field, value) in [
         ("name", attributes.object_name(object.or(attributes.old))),
-        ("namespace", attributes.namespace),
+        ("namespace", attributes.request_namespace(object)),
         ("subResource", subresource),
         ("requestSubResource", subresource),
     ] {
