@@ -6,6 +6,7 @@
 
 mod admission;
 mod admission_policy;
+pub mod api_service;
 mod bootstrap;
 mod certificates;
 mod check;
@@ -91,6 +92,7 @@ pub fn all() -> Vec<Resource> {
         Typed::<webhooks::Mutating>::shared(),
         Typed::<webhooks::Validating>::shared(),
     ];
+    kinds.push(Typed::<api_service::APIService>::shared());
     kinds.extend(certificates::all());
     kinds.extend(admission_policy::all());
     kinds.extend(storage::core());

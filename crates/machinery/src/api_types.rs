@@ -296,5 +296,6 @@ const FILES: &[&str] = &[
     include_str!("api_types/authentication.types"),
     include_str!("api_types/authorization.types"),
     include_str!("api_types/apiextensions.types"),
+    include_str!("api_types/apiregistration.types"),
     include_str!("api_types/apidiscovery.types"),
 ];

@@ -195,6 +195,9 @@ fn example(kind: &str) -> Value {
         "IPAddress" => json!({
             "spec": { "parentRef": { "group": "", "resource": "services", "namespace": "default", "name": "kubernetes" } },
         }),
+        "APIService" => json!({
+            "spec": { "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 100 },
+        }),
         "FlowSchema" => json!({ "spec": { "priorityLevelConfiguration": { "name": "system" } } }),
         "PriorityLevelConfiguration" => {
             json!({ "spec": { "type": "Limited", "limited": { "limitResponse": { "type": "Reject" } } } })
@@ -271,6 +274,7 @@ impl Row {
         match self.kind.as_str() {
             "IPAddress" => ["10.96.0.77".to_owned(), "10.96.0.78".to_owned()],
             "CustomResourceDefinition" => ["hats.example.com".to_owned(), "caps.example.com".to_owned()],
+            "APIService" => ["v1.hats.example.com".to_owned(), "v1.caps.example.com".to_owned()],
             kind => [1, 2].map(|number| format!("{}-{}-{number}", kind.to_lowercase(), self.version)),
         }
     }
@@ -281,6 +285,9 @@ impl Row {
             return definition(plural, if plural == "hats" { "Hat" } else { "Cap" });
         }
         let mut body = example(&self.kind);
+        if self.kind == "APIService" {
+            body["spec"]["group"] = name.trim_start_matches("v1.").into();
+        }
         body["apiVersion"] = self.api_version().into();
         body["kind"] = self.kind.as_str().into();
         body["metadata"] = json!({ "name": name, "labels": { "walk": "yes" } });

@@ -10,8 +10,6 @@ const FACTS: &str = include_str!("discovery.facts");
 /// What upstream serves and is not here yet.
 const MISSING: &[&str] = &[
     "v1/bindings",
-    "apiregistration.k8s.io/v1/apiservices",
-    "apiregistration.k8s.io/v1/apiservices/status",
     "resource.k8s.io/v1/deviceclasses",
     "resource.k8s.io/v1/resourceclaims",
     "resource.k8s.io/v1/resourceclaims/status",

@@ -15,7 +15,7 @@ use super::Fixture;
 
 /// Upstream: `PrepareForUpdate` of each status strategy, in `pkg/registry/GROUP/KIND/strategy.go`. That of
 /// CustomResourceDefinitions means to reset everything and resets nothing (it compares the new metadata with itself).
-const RESETS: [(&str, MetadataReset); 25] = [
+const RESETS: [(&str, MetadataReset); 26] = [
     ("v1/namespaces", MetadataReset::Nothing),
     ("v1/nodes", MetadataReset::Nothing),
     ("v1/pods", MetadataReset::OwnerReferences),
@@ -34,6 +34,7 @@ const RESETS: [(&str, MetadataReset); 25] = [
     ("batch/v1/jobs", MetadataReset::Nothing),
     ("policy/v1/poddisruptionbudgets", MetadataReset::Nothing),
     ("apiextensions.k8s.io/v1/customresourcedefinitions", MetadataReset::Nothing),
+    ("apiregistration.k8s.io/v1/apiservices", MetadataReset::Nothing),
     ("certificates.k8s.io/v1/certificatesigningrequests", MetadataReset::Nothing),
     ("admissionregistration.k8s.io/v1/validatingadmissionpolicies", MetadataReset::Everything),
     ("networking.k8s.io/v1/ingresses", MetadataReset::Nothing),

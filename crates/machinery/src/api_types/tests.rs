@@ -8,6 +8,7 @@ use k8s_openapi::api::{
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration;
 use serde_json::{Map, Value};
 
 use super::*;
@@ -58,6 +59,7 @@ fn schemas() -> Map<String, Value> {
         authentication::v1::{SelfSubjectReview, TokenRequest, TokenReview}
         authorization::v1::{LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview}
         apiextensions::v1::{CustomResourceDefinition}
+        apiregistration::v1::{APIService}
     }
     generator.take_definitions(true)
 }
