@@ -58,7 +58,7 @@ pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
             plural: &info.plural,
             singular: &info.singular,
             kind: &info.kind,
-            list_kind: &info.list_kind,
+            list_kind: if info.verbs.contains(&Verb::List) { &info.list_kind } else { "" },
             namespaced: info.namespaced(),
             verbs: info.verbs,
             short_names: &info.short_names,

@@ -3,7 +3,7 @@
 //! | method | collection | object | subresource |
 //! |---|---|---|---|
 //! | GET | list, watch | get | get; `log`, `exec`, `attach`, `portforward` |
-//! | POST | create | – | `binding`, `exec`, `attach`, `portforward` |
+//! | POST | create; of `bindings`, `binding` of the pod that the body names | – | `binding`, `exec`, `attach`, `portforward` |
 //! | PUT, PATCH | – | update, patch | `status`, `scale`, `finalize` and so on |
 //! | DELETE | deletecollection | delete | – |
 //! | all | – | – | `proxy` |
@@ -188,6 +188,12 @@ impl Handlers {
             user: request.user,
         };
         if place.subresource.is_empty() {
+            if let Some((_, subresource)) = info.stands_for {
+                return match subresource {
+                    Subresource::Binding if place.name.is_empty() => write::bind(&call, body).await,
+                    _ => Err(method_not_allowed()),
+                };
+            }
             return match verb {
                 Verb::Get => read::get(&call).await,
                 Verb::List => read::list(&call, &self.encoded_lists).await,

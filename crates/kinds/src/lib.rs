@@ -7,6 +7,7 @@
 mod admission;
 mod admission_policy;
 pub mod api_service;
+mod binding;
 mod bootstrap;
 mod certificates;
 mod check;
@@ -60,6 +61,7 @@ pub use bootstrap::bootstrap;
 #[must_use]
 pub fn all() -> Vec<Resource> {
     let mut kinds = vec![
+        Typed::<binding::Binding>::shared(),
         Typed::<component_status::ComponentStatus>::shared(),
         Typed::<config_map::ConfigMap>::shared(),
         Typed::<endpoints::Endpoints>::shared(),

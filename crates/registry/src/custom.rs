@@ -164,6 +164,7 @@ impl Version {
             scope: if spec.scope == "Namespaced" { Scope::Namespaced } else { Scope::Cluster },
             verbs: ALL_VERBS,
             computed: false,
+            stands_for: None,
             subresources: below,
             status_reset: MetadataReset::Everything,
             openapi_name: openapi_name(&spec.group, &version.name, &names.kind),

@@ -42,6 +42,9 @@ pub struct Descriptor {
     pub verbs: &'static [Verb<'static>],
     /// Whether its objects are made when somebody asks for them, by `Kind::compute`, and never stored.
     pub computed: bool,
+    /// What a create of this kind is in truth: that of a subresource of an object of another resource, whose name is in the
+    /// body. Nothing is stored (`bindings` are for `binding` of Pods).
+    pub stands_for: Option<(&'static str, Subresource)>,
     /// What is served below an object.
     pub subresources: &'static [Subresource],
     /// Which metadata a write to `/status` leaves as it is. Upstream: `PrepareForUpdate` of the kind's status strategy.
@@ -90,6 +93,7 @@ impl Descriptor {
             scope,
             verbs: ALL_VERBS,
             computed: false,
+            stands_for: None,
             subresources: &[],
             status_reset: MetadataReset::Nothing,
             openapi_name: "",

@@ -124,7 +124,8 @@ impl Registry {
         Ok(Written { body: body.clone(), stored: body, created: false, warnings: completed.warnings })
     }
 
-    /// Binds a pod to a node: the body is a `Binding`. Answers with a `Status` of success.
+    /// Binds a pod to a node: the body is a `Binding`. The target is the pod, or the collection `bindings`, whose pod the body
+    /// names (upstream: `LegacyREST` in `pkg/registry/core/pod/storage/storage.go`). Answers with a `Status` of success.
     ///
     /// # Errors
     /// 404 when there is no such pod, 409 when it is bound or being deleted, 422 for a target that is no node.
@@ -132,17 +133,27 @@ impl Registry {
         let mut report = report_for(options);
         let binding: Binding = decode::other(body, &mut report, options)?;
         let mut warnings = report.into_findings();
+        let pod = match target.resource.info().stands_for {
+            Some((plural, _)) => {
+                let resources = self.resources();
+                let pods = resources.get("", "v1", plural).ok_or_else(ApiError::no_such_resource)?;
+                let name = binding.metadata.name.as_deref().filter(|name| !name.is_empty());
+                let name = name.ok_or_else(|| ApiError::bad_request("Name parameter required."))?;
+                Target::object(pods, target.namespace.as_str(), name)
+            }
+            None => target.clone(),
+        };
         let validate = |binding: &mut Binding| {
             let errors = validate_binding(binding);
             let kind = GroupKind::from_static("", "Binding");
-            if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid(&kind, &target.name, &errors)) }
+            if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid(&kind, &pod.name, &errors)) }
         };
         let binding =
             self.admit_subresource(target, Subresource::Binding, binding, options, &mut warnings, validate).await?;
         let now = Timestamp::now();
-        self.guaranteed_update(target, options.dry_run, |_, pod| {
-            assign(cast_mut(pod)?, &binding, now)
-                .map_err(|why| ApiError::conflict(&GroupResource::from_static("", "pods/binding"), &target.name, why))
+        self.guaranteed_update(&pod, options.dry_run, |_, object| {
+            assign(cast_mut(object)?, &binding, now)
+                .map_err(|why| ApiError::conflict(&GroupResource::from_static("", "pods/binding"), &pod.name, why))
         })
         .await?;
         Ok(success(warnings))

@@ -39,6 +39,8 @@ pub struct ResourceInfo {
     pub verbs: &'static [Verb<'static>],
     /// Whether its objects are made when somebody asks for them, and never stored.
     pub computed: bool,
+    /// The resource and subresource that a create of this kind is for, where nothing of it is stored.
+    pub stands_for: Option<(&'static str, Subresource)>,
     /// What is served below an object.
     pub subresources: Vec<Subresource>,
     /// Which metadata a write to `/status` leaves as it is.
@@ -92,6 +94,7 @@ impl ResourceInfo {
             scope: descriptor.scope,
             verbs: descriptor.verbs,
             computed: descriptor.computed,
+            stands_for: descriptor.stands_for,
             subresources: descriptor.subresources.to_vec(),
             status_reset: descriptor.status_reset,
             openapi_name: or(descriptor.openapi_name, openapi_name.to_owned()),

@@ -9,7 +9,6 @@ use super::support::Fixture;
 const FACTS: &str = include_str!("discovery.facts");
 /// What upstream serves and is not here yet.
 const MISSING: &[&str] = &[
-    "v1/bindings",
     "resource.k8s.io/v1/deviceclasses",
     "resource.k8s.io/v1/resourceclaims",
     "resource.k8s.io/v1/resourceclaims/status",

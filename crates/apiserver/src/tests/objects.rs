@@ -307,6 +307,28 @@ async fn subresources() {
 }
 
 #[tokio::test]
+async fn a_binding_of_the_collection_is_for_the_pod_it_names() {
+    let fixture = Fixture::new().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    fixture.json(&format!("POST {pods}"), 201, &pod("a", "")).await;
+    let bindings = "POST /api/v1/namespaces/default/bindings";
+    let binding = |name: &str| json!({ "target": { "kind": "Node", "name": "node1" }, "metadata": { "name": name } });
+    let unnamed = fixture.json(bindings, 400, &binding("")).await;
+    assert_eq!(unnamed["message"], "Name parameter required.");
+    fixture.json(bindings, 404, &binding("none")).await;
+    let dry = fixture.json(&format!("{bindings}?dryRun=All"), 201, &binding("a")).await;
+    assert_eq!((&dry["kind"], &dry["status"]), (&"Status".into(), &"Success".into()));
+    fixture.json(bindings, 201, &binding("a")).await;
+    let bound = fixture.json(&format!("GET {pods}/a"), 200, &Value::Null).await;
+    assert_eq!(bound["spec"]["nodeName"], "node1");
+    let again = fixture.json(bindings, 409, &binding("a")).await;
+    assert!(again["message"].as_str().unwrap().contains("already assigned to node"), "{again}");
+    for line in ["GET /api/v1/namespaces/default/bindings", "POST /api/v1/bindings"] {
+        fixture.json(line, 405, &binding("a")).await;
+    }
+}
+
+#[tokio::test]
 async fn headers_of_every_answer() {
     let fixture = Fixture::new().await;
     for (line, status) in [("GET /api/v1/nodes", 200), ("GET /api/v1/nodes/x", 404), ("GET /nonsense", 404)] {

@@ -76,7 +76,9 @@ impl Registry {
             other => return Err(ApiError::internal(format!("nothing is created below {}", other.name()))),
         };
         let codec = Plain::<T>::new();
-        let write = Write::new(self, action, target, Some(subresource), options).shown_as(&codec);
+        // What stands for a subresource is a resource of its own to whoever is asked.
+        let below = target.resource.info().stands_for.is_none().then_some(subresource);
+        let write = Write::new(self, action, target, below, options).shown_as(&codec);
         let validate = |object: &mut dyn Object| validate(cast_mut(object)?);
         let mut transient = Transient { object: Box::new(object), validate };
         let (object, further) = self.run(&write, &mut transient).await?.admitted()?;
