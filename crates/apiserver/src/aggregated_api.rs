@@ -1,4 +1,5 @@
-//! APIs of other components in this process, under their own group and version: what upstream's aggregation layer is for.
+//! APIs of other components in this process, under their own group and version. Those of other servers are the affair of the
+//! [`aggregator`](crate::aggregator).
 //!
 //! An [`AggregatedApi`] is listed by discovery in both forms, and its requests are authenticated and authorised like all
 //! others before it is called. Its objects are its own affair: nothing of them is in the registry.
@@ -40,7 +41,7 @@ pub trait AggregatedService: Send + Sync + 'static {
 }
 
 /// A resource of an [`AggregatedApi`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AggregatedResource {
     /// The name in paths, `PLURAL` or `PLURAL/SUBRESOURCE`.
     pub name: String,
@@ -48,10 +49,12 @@ pub struct AggregatedResource {
     pub singular: String,
     /// The kind.
     pub kind: String,
+    /// Group and version of the kind, where they are not those of the resource (`autoscaling`, `v1` of a Scale).
+    pub group_version: Option<(String, String)>,
     /// Whether it is in namespaces.
     pub namespaced: bool,
     /// What can be done with it.
-    pub verbs: &'static [Verb<'static>],
+    pub verbs: Vec<Verb<'static>>,
     /// Abbreviations kubectl accepts.
     pub short_names: Vec<String>,
     /// Groups of resources kubectl accepts as one name.

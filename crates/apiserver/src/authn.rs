@@ -1,11 +1,12 @@
 //! Who is asking: the user behind a client certificate, or, where there is none, behind a token ([`tokens`](crate::tokens)),
-//! and whom they act as ([`impersonation`]).
+//! and whom they act as ([`impersonation`]); or whom a front proxy says it asks for ([`request_header`]).
 //!
 //! TLS itself lets every client in, with a certificate or without; what a certificate proves is decided here, after the
 //! handshake. A certificate that is expired or comes from elsewhere so leads to an answer the client can read (401),
 //! instead of an aborted handshake.
 
 mod impersonation;
+pub(crate) mod request_header;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::authz::Authorizer;
+use crate::pki::FRONT_PROXY_CLIENT;
 use crate::tokens::Tokens;
 
 /// Finds out whom a request comes from.
@@ -71,21 +73,35 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// Whom a connection is of.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
-    user: Arc<User>,
+    client: Client,
     /// When the client certificate that proves it ends.
     until: Option<SystemTime>,
+}
+
+#[derive(Debug, Clone)]
+enum Client {
+    /// Asks for itself.
+    User(Arc<User>),
+    /// Says in each request whom it asks for.
+    FrontProxy,
 }
 
 impl Identity {
     /// A client that shows no certificate.
     pub(crate) fn anonymous() -> Self {
-        Self { user: Arc::new(User::anonymous()), until: None }
+        Self { client: Client::User(Arc::new(User::anonymous())), until: None }
     }
 
-    /// Who asks now; nobody once the certificate has ended. Upstream verifies it with each request
-    /// (`staging/src/k8s.io/apiserver/pkg/authentication/request/x509/x509.go`).
-    pub(crate) fn user(&self) -> Option<Arc<User>> {
-        self.until.is_none_or(|until| SystemTime::now() <= until).then(|| Arc::clone(&self.user))
+    /// Who asks now, by a request with these headers; nobody once the certificate has ended. Upstream verifies it with each
+    /// request (`staging/src/k8s.io/apiserver/pkg/authentication/request/x509/x509.go`).
+    pub(crate) fn user(&self, headers: &mut HeaderMap) -> Option<Arc<User>> {
+        if self.until.is_some_and(|until| SystemTime::now() > until) {
+            return None;
+        }
+        match &self.client {
+            Client::User(user) => Some(Arc::clone(user)),
+            Client::FrontProxy => request_header::take(headers).map(Arc::new),
+        }
     }
 }
 
@@ -93,23 +109,32 @@ impl Identity {
 #[derive(Debug)]
 pub(crate) struct Certificates {
     trusted: Arc<dyn ClientCertVerifier>,
+    front_proxies: Arc<dyn ClientCertVerifier>,
+    /// The names of both authorities: clients show no certificate of another.
+    hints: Vec<DistinguishedName>,
 }
 
 impl Certificates {
-    /// `trusted` knows the authority whose certificates are believed.
-    pub(crate) fn new(trusted: Arc<dyn ClientCertVerifier>) -> Self {
-        Self { trusted }
+    /// `trusted` knows the authority whose certificates are believed, `front_proxies` the one whose certificates are those of
+    /// front proxies.
+    pub(crate) fn new(trusted: Arc<dyn ClientCertVerifier>, front_proxies: Arc<dyn ClientCertVerifier>) -> Self {
+        let hints = [&trusted, &front_proxies].into_iter().flat_map(|verifier| verifier.root_hint_subjects()).cloned();
+        Self { hints: hints.collect(), trusted, front_proxies }
     }
 
     /// Whom a certificate chain proves a client to be; `None` when it proves nothing (wrong authority, expired, no name).
     pub(crate) fn identity(&self, chain: &[CertificateDer<'_>]) -> Option<Identity> {
         let leaf = chain.first()?;
+        let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+        let ends = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+        let until = Some(SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(ends))?);
         // The authority certifies no other authorities, so nothing stands between it and a client.
         if let Err(error) = self.trusted.verify_client_cert(leaf, &[], UnixTime::now()) {
-            tracing::debug!(%error, "client certificate not accepted");
-            return None;
+            let is_front_proxy = self.front_proxies.verify_client_cert(leaf, &[], UnixTime::now()).is_ok()
+                && certificate.subject().iter_common_name().last()?.as_str().ok()? == FRONT_PROXY_CLIENT;
+            tracing::debug!(%error, is_front_proxy, "not the certificate of a client");
+            return is_front_proxy.then_some(Identity { client: Client::FrontProxy, until });
         }
-        let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
         // Of several names the last one counts, as in Go: also who approves a request for a certificate reads that one.
         let name = certificate.subject().iter_common_name().last()?.as_str().ok()?;
         if name.is_empty() {
@@ -126,9 +151,7 @@ impl Certificates {
             let _ = write!(digest, "{byte:02x}");
         }
         user.extra.insert("authentication.kubernetes.io/credential-id".to_owned(), vec![digest]);
-        let ends = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
-        let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(ends))?;
-        Some(Identity { user: Arc::new(user), until: Some(until) })
+        Some(Identity { client: Client::User(Arc::new(user)), until })
     }
 }
 
@@ -139,7 +162,7 @@ impl ClientCertVerifier for Certificates {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.trusted.root_hint_subjects()
+        &self.hints
     }
 
     fn verify_client_cert(

@@ -1,11 +1,16 @@
 //! Everything that is served, as discovery and OpenAPI describe it: the registry's resources, and the few that only
-//! answer a question and store nothing. Discovery lists what components mount ([`aggregated_api`](crate::aggregated_api)), too.
+//! answer a question and store nothing. Discovery lists what components mount ([`aggregated_api`](crate::aggregated_api)) and
+//! what other servers have ([`aggregator`](crate::aggregator)), too.
 
+use std::cmp::Reverse;
+
+use kinds::api_service::{self, Priority};
 use machinery::Verb;
 use registry::{Resources, Subresource};
 use schemars::{Schema, SchemaGenerator};
 
 use crate::aggregated_api::{AggregatedResource, Listing};
+use crate::aggregator::Snapshot;
 use crate::reviews;
 
 /// One resource.
@@ -16,6 +21,8 @@ pub(crate) struct Served<'a> {
     pub(crate) plural: &'a str,
     pub(crate) singular: &'a str,
     pub(crate) kind: &'a str,
+    /// Group and version of the kind.
+    pub(crate) group_version: (&'a str, &'a str),
     /// Kind of a list; empty for what cannot be listed.
     pub(crate) list_kind: &'a str,
     pub(crate) namespaced: bool,
@@ -27,6 +34,10 @@ pub(crate) struct Served<'a> {
     pub(crate) definition: &'a str,
     /// Whether a CustomResourceDefinition made it.
     pub(crate) custom: bool,
+    /// Where its version stands in discovery.
+    pub(crate) priority: Priority,
+    /// Whether who answers it has said so when asked last.
+    pub(crate) is_fresh: bool,
     schema: SchemaOf<'a>,
 }
 
@@ -58,6 +69,7 @@ pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
             plural: &info.plural,
             singular: &info.singular,
             kind: &info.kind,
+            group_version: (&info.group, &info.version),
             list_kind: if info.verbs.contains(&Verb::List) { &info.list_kind } else { "" },
             namespaced: info.namespaced(),
             verbs: info.verbs,
@@ -66,6 +78,8 @@ pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
             subresources: &info.subresources,
             definition: &info.openapi_name,
             custom: info.custom,
+            priority: api_service::priority(&info.group, &info.version),
+            is_fresh: true,
             schema: SchemaOf::Registered(resource),
         }
     });
@@ -75,6 +89,7 @@ pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
         plural: review.plural,
         singular: review.singular,
         kind: review.kind,
+        group_version: (review.group, "v1"),
         list_kind: "",
         namespaced: review.namespaced,
         verbs: &[Verb::Create],
@@ -83,19 +98,29 @@ pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
         subresources: &[],
         definition: review.definition,
         custom: false,
+        priority: api_service::priority(review.group, "v1"),
+        is_fresh: true,
         schema: SchemaOf::Review(review),
     });
     registered.chain(reviews).collect()
 }
 
-/// All of them, and after them what the extensions list.
-pub(crate) fn with<'a>(resources: &'a Resources, extensions: &'a Listing) -> Vec<Served<'a>> {
+/// All of them, what the extensions list, and, in the place of what has the same version here, what other servers have.
+pub(crate) fn with<'a>(resources: &'a Resources, extensions: &'a Listing, aggregated: &'a Snapshot) -> Vec<Served<'a>> {
     let mut served = all(resources);
     for (group, version, listed) in extensions {
-        if listed.is_empty() {
-            served.push(extended(group, version, &NOTHING));
-        }
-        served.extend(listed.iter().map(|resource| extended(group, version, resource)));
+        served.extend(extended(group, version, listed));
+    }
+    if !aggregated.remotes.is_empty() {
+        served.retain(|entry| aggregated.find(entry.group, entry.version).is_none());
+    }
+    for remote in &aggregated.remotes {
+        let (target, documents) = (&remote.target, &remote.documents);
+        let listed = extended(&target.group, &target.version, &documents.resources);
+        served.extend(listed.map(|entry| Served { is_fresh: documents.is_fresh && remote.is_available, ..entry }));
+    }
+    for entry in &mut served {
+        entry.priority = aggregated.priority(entry.group, entry.version);
     }
     served
 }
@@ -105,46 +130,64 @@ static NOTHING: AggregatedResource = AggregatedResource {
     name: String::new(),
     singular: String::new(),
     kind: String::new(),
+    group_version: None,
     namespaced: false,
-    verbs: &[],
+    verbs: Vec::new(),
     short_names: Vec::new(),
     categories: Vec::new(),
 };
 
-fn extended<'a>(group: &'a str, version: &'a str, resource: &'a AggregatedResource) -> Served<'a> {
-    Served {
+/// What somebody else lists of a version.
+fn extended<'a>(
+    group: &'a str,
+    version: &'a str,
+    listed: &'a [AggregatedResource],
+) -> impl Iterator<Item = Served<'a>> {
+    let listed = if listed.is_empty() { std::slice::from_ref(&NOTHING) } else { listed };
+    listed.iter().map(move |resource| Served {
         group,
         version,
         plural: &resource.name,
         singular: &resource.singular,
         kind: &resource.kind,
+        group_version: resource.group_version.as_ref().map_or((group, version), |(group, version)| (group, version)),
         list_kind: "",
         namespaced: resource.namespaced,
-        verbs: resource.verbs,
+        verbs: &resource.verbs,
         short_names: &resource.short_names,
         categories: &resource.categories,
         subresources: &[],
         definition: "",
         custom: false,
+        priority: api_service::priority(group, version),
+        is_fresh: true,
         schema: SchemaOf::None,
-    }
+    })
 }
 
-/// The groups with their versions, in the order in which they first appear; the core group is `""` and comes first.
+/// The groups with their versions, those of the highest priority first; the core group is `""` and comes before all others.
+///
+/// Upstream: apiserver `pkg/endpoints/discovery/aggregated/handler.go`: a group has the highest priority of its versions; of the
+/// same priority are groups by name, and versions by how stable they say they are.
 pub(crate) fn groups<'a>(served: &[Served<'a>]) -> Vec<(&'a str, Vec<&'a str>)> {
-    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut groups: Vec<(&str, i32, Vec<(&str, i32)>)> = Vec::new();
     for entry in served {
-        let index = groups.iter().position(|(group, _)| *group == entry.group).unwrap_or_else(|| {
-            groups.push((entry.group, Vec::new()));
+        let index = groups.iter().position(|(group, ..)| *group == entry.group).unwrap_or_else(|| {
+            groups.push((entry.group, 0, Vec::new()));
             groups.len() - 1
         });
-        let versions = &mut groups[index].1;
-        if !versions.contains(&entry.version) {
-            versions.push(entry.version);
+        let (_, priority, versions) = &mut groups[index];
+        *priority = entry.priority.group.max(*priority);
+        if !versions.iter().any(|(version, _)| *version == entry.version) {
+            versions.push((entry.version, entry.priority.version));
         }
     }
-    groups.sort_by_key(|(group, _)| !group.is_empty());
-    groups
+    groups.sort_by_key(|(group, priority, _)| (!group.is_empty(), Reverse(*priority), *group));
+    let sorted = |mut versions: Vec<(&'a str, i32)>| {
+        versions.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| api_service::compare_versions(b.0, a.0)));
+        versions.into_iter().map(|(version, _)| version).collect()
+    };
+    groups.into_iter().map(|(group, _, versions)| (group, sorted(versions))).collect()
 }
 
 /// `GROUP/VERSION`, or the version alone for the core group.

@@ -205,6 +205,8 @@ pub(crate) fn resource_list(served: &[Served<'_>], group: &str, version: &str) -
             singular_name: entry.singular.to_owned(),
             namespaced: entry.namespaced,
             kind: entry.kind.to_owned(),
+            group: foreign(entry, entry.group_version).map(|(group, _)| group.to_owned()),
+            version: foreign(entry, entry.group_version).map(|(_, version)| version.to_owned()),
             verbs: words(entry.verbs),
             short_names: listed(entry.short_names),
             categories: listed(entry.categories),
@@ -212,13 +214,12 @@ pub(crate) fn resource_list(served: &[Served<'_>], group: &str, version: &str) -
         });
         for subresource in entry.subresources {
             let other = subresource.kind(entry.kind);
-            // Upstream names group and version only where they differ from those of the document.
-            let foreign = other.filter(|(group, version, _)| *group != entry.group || *version != entry.version);
+            let foreign = other.and_then(|(group, version, _)| foreign(entry, (group, version)));
             resources.push(APIResource {
                 name: format!("{}/{}", entry.plural, subresource.name()),
                 namespaced: entry.namespaced,
-                group: foreign.map(|(group, ..)| group.to_owned()).filter(|group| !group.is_empty()),
-                version: foreign.map(|(_, version, _)| version.to_owned()),
+                group: foreign.map(|(group, _)| group.to_owned()).filter(|group| !group.is_empty()),
+                version: foreign.map(|(_, version)| version.to_owned()),
                 kind: other.map_or(entry.kind, |(.., kind)| kind).to_owned(),
                 verbs: words(subresource.verbs()),
                 ..APIResource::default()
@@ -237,6 +238,11 @@ pub(crate) fn resource_list(served: &[Served<'_>], group: &str, version: &str) -
     }))
 }
 
+/// Group and version of a kind, which upstream names only where they differ from those of the document.
+fn foreign<'a>(entry: &Served<'_>, group_version: (&'a str, &'a str)) -> Option<(&'a str, &'a str)> {
+    Some(group_version).filter(|(group, version)| *group != entry.group || *version != entry.version)
+}
+
 fn words(verbs: &[Verb<'_>]) -> Vec<String> {
     verbs.iter().map(ToString::to_string).collect()
 }
@@ -252,12 +258,12 @@ pub(crate) fn aggregated(served: &[Served<'_>], core: bool, version: DiscoveryVe
         metadata: GroupName { name: group, creation_timestamp: () },
         versions: versions
             .into_iter()
-            .map(|version| VersionDiscovery {
-                version,
-                resources: version_resources(
-                    served.iter().filter(|entry| entry.group == group && entry.version == version),
-                ),
-                freshness: "Current",
+            .map(|version| {
+                let entries = served.iter().filter(|entry| entry.group == group && entry.version == version);
+                // What cannot be reached is not to be taken for gone.
+                let is_fresh = entries.clone().all(|entry| entry.is_fresh);
+                let freshness = if is_fresh { "Current" } else { "Stale" };
+                VersionDiscovery { version, resources: version_resources(entries), freshness }
             })
             .collect(),
     });
@@ -311,9 +317,10 @@ fn version_resources<'a>(entries: impl Iterator<Item = &'a Served<'a>>) -> Vec<R
 
 fn resource_discovery<'a>(entry: &'a Served<'a>) -> ResourceDiscovery<'a> {
     let own = |kind| GroupVersionKind { group: entry.group, version: entry.version, kind };
+    let (group, version) = entry.group_version;
     ResourceDiscovery {
         resource: entry.plural,
-        response_kind: own(entry.kind),
+        response_kind: GroupVersionKind { group, version, kind: entry.kind },
         scope: if entry.namespaced { "Namespaced" } else { "Cluster" },
         singular_resource: entry.singular,
         verbs: entry.verbs,

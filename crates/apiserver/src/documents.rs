@@ -9,6 +9,7 @@ use registry::{Registry, Resources};
 use sha2::{Digest, Sha256};
 
 use crate::aggregated_api::{AggregatedApis, Listed, Listing};
+use crate::aggregator::{Aggregator, Snapshot};
 use crate::negotiate::DiscoveryVersion;
 use crate::{catalog, discovery, openapi};
 
@@ -38,6 +39,11 @@ pub(crate) enum DocumentKey {
 }
 
 impl DocumentKey {
+    /// Whether what other servers have is in it.
+    fn lists_other_servers(&self) -> bool {
+        self.lists_aggregated_apis() || matches!(self, Self::OpenApiV2 | Self::OpenApiV2Protobuf | Self::OpenApiV3Index)
+    }
+
     /// Whether the APIs of other components are in it.
     fn lists_aggregated_apis(&self) -> bool {
         match self {
@@ -78,6 +84,7 @@ impl Document {
 pub(crate) struct Documents {
     registry: Registry,
     aggregated: AggregatedApis,
+    aggregator: Arc<Aggregator>,
     /// Where clients reach the server; set once a listener is there.
     address: OnceLock<String>,
     cache: Mutex<Cache>,
@@ -87,14 +94,15 @@ pub(crate) struct Documents {
 struct Cache {
     resources: Arc<Resources>,
     listing: Listing,
+    snapshot: Arc<Snapshot>,
     documents: HashMap<DocumentKey, Document>,
     /// The hashes of the documents of single versions, most of which nobody reads.
     hashes: HashMap<String, Arc<str>>,
 }
 
 impl Documents {
-    pub(crate) fn new(registry: Registry, aggregated: AggregatedApis) -> Self {
-        Self { registry, aggregated, address: OnceLock::new(), cache: Mutex::default() }
+    pub(crate) fn new(registry: Registry, aggregated: AggregatedApis, aggregator: Arc<Aggregator>) -> Self {
+        Self { registry, aggregated, aggregator, address: OnceLock::new(), cache: Mutex::default() }
     }
 
     /// The first address that is set stays: the one that clients in front of the machine use.
@@ -114,17 +122,22 @@ impl Documents {
 
     /// The document, built now if it is not there; `None` where there is none. Two who ask at once may both build it.
     pub(crate) fn get(&self, key: DocumentKey) -> Option<Document> {
-        let (resources, listing) = (self.registry.resources(), self.aggregated.listing());
-        if let Some(document) = self.locked(&resources, &listing, |cache| cache.documents.get(&key).cloned()) {
+        let described = Described {
+            resources: self.registry.resources(),
+            listing: self.aggregated.listing(),
+            snapshot: self.aggregator.snapshot(),
+        };
+        if let Some(document) = self.locked(&described, |cache| cache.documents.get(&key).cloned()) {
             return Some(document);
         }
-        let document = Document::new(self.build(&key, &resources, &listing)?);
-        self.locked(&resources, &listing, |cache| cache.documents.insert(key, document.clone()));
+        let document = Document::new(self.build(&key, &described)?);
+        self.locked(&described, |cache| cache.documents.insert(key, document.clone()));
         Some(document)
     }
 
-    fn build(&self, key: &DocumentKey, resources: &Arc<Resources>, listing: &Listing) -> Option<Vec<u8>> {
-        let served = || catalog::with(resources, listing);
+    fn build(&self, key: &DocumentKey, described: &Described) -> Option<Vec<u8>> {
+        let Described { resources, listing, snapshot } = described;
+        let served = || catalog::with(resources, listing, snapshot);
         Some(match key {
             DocumentKey::Paths => discovery::paths(&served()),
             DocumentKey::CoreVersions => discovery::core_versions(&served(), self.address()),
@@ -132,30 +145,34 @@ impl Documents {
             DocumentKey::Group(group) => discovery::group(&served(), group)?,
             DocumentKey::Resources { group, version } => discovery::resource_list(&served(), group, version)?,
             DocumentKey::Aggregated { core, version } => discovery::aggregated(&served(), *core, *version),
-            DocumentKey::OpenApiV2 => openapi::v2(resources),
-            DocumentKey::OpenApiV2Protobuf => openapi::v2_protobuf(resources),
+            DocumentKey::OpenApiV2 => openapi::v2(resources, snapshot),
+            DocumentKey::OpenApiV2Protobuf => openapi::v2_protobuf(resources, snapshot),
             DocumentKey::OpenApiV3Index => {
-                let names = openapi::v3_names(resources).into_iter();
-                openapi::v3_index(names.map(|name| {
-                    let hash = self.hash_of(&name, resources, listing);
-                    (name, hash.unwrap_or_default().to_string())
-                }))
+                let own = openapi::v3_names(resources, snapshot).into_iter().map(|name| {
+                    let hash = self.hash_of(&name, described).unwrap_or_default();
+                    let url = format!("/openapi/v3/{name}?hash={hash}");
+                    (name, url)
+                });
+                let theirs = snapshot.remotes.iter().filter(|remote| !remote.documents.openapi_v3.is_empty());
+                let theirs = theirs.map(|remote| (remote.target.root(), remote.documents.openapi_v3.clone()));
+                openapi::v3_index(own.chain(theirs))
             }
             DocumentKey::OpenApiV3(version) => openapi::v3(resources, version)?,
         })
     }
 
     /// The hash of the OpenAPI document of a version, which is not kept: of all these documents a client reads one or two.
-    fn hash_of(&self, version: &str, resources: &Arc<Resources>, listing: &Listing) -> Option<Arc<str>> {
-        if let Some(hash) = self.locked(resources, listing, |cache| cache.hashes.get(version).cloned()) {
+    fn hash_of(&self, version: &str, described: &Described) -> Option<Arc<str>> {
+        if let Some(hash) = self.locked(described, |cache| cache.hashes.get(version).cloned()) {
             return Some(hash);
         }
-        let hash = Document::new(openapi::v3(resources, version)?).hash;
-        self.locked(resources, listing, |cache| cache.hashes.insert(version.to_owned(), Arc::clone(&hash)));
+        let hash = Document::new(openapi::v3(&described.resources, version)?).hash;
+        self.locked(described, |cache| cache.hashes.insert(version.to_owned(), Arc::clone(&hash)));
         Some(hash)
     }
 
-    fn locked<T>(&self, resources: &Arc<Resources>, listing: &Listing, act: impl FnOnce(&mut Cache) -> T) -> T {
+    fn locked<T>(&self, described: &Described, act: impl FnOnce(&mut Cache) -> T) -> T {
+        let Described { resources, listing, snapshot } = described;
         let mut cache = self.cache.lock();
         if !Arc::ptr_eq(&cache.resources, resources) {
             cache.follow(resources);
@@ -165,8 +182,19 @@ impl Documents {
             cache.listing.clone_from(listing);
             cache.documents.retain(|key, _| !key.lists_aggregated_apis());
         }
+        if !Arc::ptr_eq(&cache.snapshot, snapshot) {
+            cache.snapshot = Arc::clone(snapshot);
+            cache.documents.retain(|key, _| !key.lists_other_servers());
+        }
         act(&mut cache)
     }
+}
+
+/// What the documents describe, at one moment.
+struct Described {
+    resources: Arc<Resources>,
+    listing: Listing,
+    snapshot: Arc<Snapshot>,
 }
 
 impl Cache {

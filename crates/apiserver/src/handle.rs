@@ -73,7 +73,8 @@ impl ApiServer {
     pub async fn serve(self, config: Config, pki: Arc<Pki>) -> Result<Handle, StartError> {
         let names = names_for(config.names, &config.listen);
         self.0.tokens.set_key(Arc::new(pki.token_key()?));
-        let tls = Tls::new(&pki.server(&names)?, pki.authority_pem())?;
+        self.0.aggregator.set_credential(pki.front_proxy_client()?);
+        let tls = Tls::new(&pki.server(&names)?, pki.authority_pem(), pki.front_proxy_authority_pem())?;
         let mut listeners = Vec::with_capacity(config.listen.len());
         for address in config.listen {
             listeners.push(bind(address)?);
@@ -86,6 +87,7 @@ impl ApiServer {
         }
         handle.renew_certificate();
         handle.follow_flow_control();
+        handle.follow_api_services();
         Ok(handle)
     }
 }
@@ -142,9 +144,10 @@ impl Handle {
         self.serving.accept_on(listener, audience);
     }
 
-    /// Looks from time to time whether the server's certificate is about to end.
+    /// Looks from time to time whether the server's certificates are about to end.
     fn renew_certificate(&self) {
         let (serving, pki, state) = (Arc::clone(&self.serving), Arc::clone(&self.pki), Arc::clone(&self.state));
+        let aggregator = Arc::clone(&self.server.0.aggregator);
         self.server.0.lifecycle.spawn(async move {
             loop {
                 tokio::time::sleep(pki::RENEWAL_CHECK).await;
@@ -154,6 +157,10 @@ impl Handle {
                 if let Err(error) = served {
                     tracing::warn!(%error, "cannot renew the server's certificate");
                 }
+                match pki.front_proxy_client() {
+                    Ok(credential) => aggregator.set_credential(credential),
+                    Err(error) => tracing::warn!(%error, "cannot renew the server's certificate as a front proxy"),
+                }
             }
         });
     }
@@ -162,6 +169,12 @@ impl Handle {
     fn follow_flow_control(&self) {
         let server = self.server.clone();
         self.server.0.lifecycle.spawn(async move { server.0.flow_control.run(&server.0.registry).await });
+    }
+
+    /// Follows the APIServices.
+    fn follow_api_services(&self) {
+        let aggregator = Arc::clone(&self.server.0.aggregator);
+        self.server.0.lifecycle.spawn(async move { aggregator.run().await });
     }
 
     fn state(&self) -> parking_lot::MutexGuard<'_, State> {

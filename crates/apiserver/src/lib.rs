@@ -9,8 +9,9 @@
 //! 1. [`serve`]: TCP → TLS → HTTP/1.1 or HTTP/2, or [`local`]: a client in this process.
 //! 2. [`server`]: what the path means ([`path`]) → who is asking ([`authn`], 401) → may they ([`authz`], 403) → is it their turn
 //!    ([`flowcontrol`], 429). Once it is known who asks, [`audit`] begins to note what the policy wants, and ends with the answer.
-//! 3. [`resource`]: the one set of handlers for objects of every kind (get, list, watch, create, update, patch, delete,
-//!    subresources, logs and exec through the node, proxy), an [`AggregatedApi`] or one of the [`reviews`] among them; or
+//! 3. [`aggregator`]: another API server, where an APIService says so. Else [`resource`]: the one set of handlers for objects of
+//!    every kind (get, list, watch, create, update, patch, delete, subresources, logs and exec through the node, proxy), an
+//!    [`AggregatedApi`] or one of the [`reviews`] among them; or
 //!    [`non_resource`]: [`documents`] of [`discovery`] and [`openapi`], [`health`], [`metrics`].
 //! 4. [`respond`]: JSON, YAML, [`protobuf`], Table or metadata, as [`negotiate`]d; an error becomes a `Status` there and nowhere
 //!    else.
@@ -21,7 +22,9 @@
 //! Certificates come from [`pki::Pki`]. Components in the process call through [`ApiServer::client`].
 
 mod aggregated_api;
+mod aggregator;
 pub mod audit;
+mod authentication_config;
 pub mod authn;
 pub mod authz;
 mod body;
@@ -30,6 +33,7 @@ mod discovery;
 mod documents;
 mod endpoints;
 mod flowcontrol;
+mod forward;
 mod handle;
 mod health;
 mod lifecycle;

@@ -11,8 +11,9 @@ use machinery::status::ApiError;
 use registry::user::MASTERS;
 use store::Store;
 
+use crate::aggregator::Aggregator;
 use crate::authn::User;
-use crate::body::ResponseBody;
+use crate::body::{RequestBody, ResponseBody};
 use crate::documents::{Document, DocumentKey, Documents};
 use crate::flowcontrol::FlowControl;
 use crate::lifecycle::Lifecycle;
@@ -27,6 +28,7 @@ use crate::{discovery, health, openapi, version};
 /// The handlers of these paths, and what they work with.
 pub(crate) struct NonResource {
     pub(crate) documents: Documents,
+    pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) store: Store,
@@ -48,6 +50,21 @@ impl NonResource {
         }
         if parts.method != Method::GET && parts.method != Method::HEAD {
             return Err(respond::method_not_allowed());
+        }
+        let remote = match *route {
+            Route::GroupVersion { group, version } => self.aggregator.find(group, version),
+            Route::OpenApiV3Document(name) => {
+                let version = match name.strip_prefix("api/") {
+                    Some(version) => Some(("", version)),
+                    None => name.strip_prefix("apis/").and_then(|name| name.split_once('/')),
+                };
+                version.and_then(|(group, version)| self.aggregator.find(group, version))
+            }
+            _ => None,
+        };
+        if let Some(remote) = remote {
+            let body = RequestBody::Whole(Bytes::new());
+            return self.aggregator.proxy(&remote, parts.clone(), user, body).await;
         }
         let headers = &parts.headers;
         let plain = |key, offer| self.plain(headers, query, key, offer);

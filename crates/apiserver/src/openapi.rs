@@ -18,6 +18,7 @@ mod schemas;
 use registry::Resources;
 use serde_json::{Map, Value, json};
 
+use crate::aggregator::Snapshot;
 use crate::catalog::{self, Served};
 
 /// The two versions of OpenAPI, which differ in where things are and how references are written.
@@ -51,9 +52,9 @@ pub(crate) const PROTOBUF_V2: [&str; 2] =
 /// The media type of the protobuf form of v2.
 pub(crate) const PROTOBUF_V2_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-/// The documents there are in `/openapi/v3`: `api/v1`, `apis/apps/v1`.
-pub(crate) fn v3_names(resources: &Resources) -> Vec<String> {
-    let served = catalog::all(resources);
+/// The documents of this server in `/openapi/v3`: `api/v1`, `apis/apps/v1`.
+pub(crate) fn v3_names(resources: &Resources, aggregated: &Snapshot) -> Vec<String> {
+    let served = own(resources, aggregated);
     let of_group = |(group, versions): (&str, Vec<&str>)| {
         let prefix = if group.is_empty() { "api".to_owned() } else { format!("apis/{group}") };
         versions.into_iter().map(move |version| format!("{prefix}/{version}")).collect::<Vec<_>>()
@@ -61,14 +62,16 @@ pub(crate) fn v3_names(resources: &Resources) -> Vec<String> {
     catalog::groups(&served).into_iter().flat_map(of_group).collect()
 }
 
-/// The index `/openapi/v3`, of documents with their hashes.
+/// What this server answers, and no other.
+fn own<'a>(resources: &'a Resources, aggregated: &Snapshot) -> Vec<Served<'a>> {
+    let mut served = catalog::all(resources);
+    served.retain(|entry| aggregated.find(entry.group, entry.version).is_none());
+    served
+}
+
+/// The index `/openapi/v3`, of documents with where they are, their hashes included.
 pub(crate) fn v3_index(documents: impl Iterator<Item = (String, String)>) -> Vec<u8> {
-    let paths: Map<String, Value> = documents
-        .map(|(name, hash)| {
-            let url = format!("/openapi/v3/{name}?hash={hash}");
-            (name, json!({ "serverRelativeURL": url }))
-        })
-        .collect();
+    let paths: Map<String, Value> = documents.map(|(name, url)| (name, json!({ "serverRelativeURL": url }))).collect();
     encode(&json!({ "paths": paths }))
 }
 
@@ -95,22 +98,27 @@ pub(crate) fn v3(resources: &Resources, name: &str) -> Option<Vec<u8>> {
 }
 
 /// The whole of `/openapi/v2` as JSON.
-pub(crate) fn v2(resources: &Resources) -> Vec<u8> {
-    encode(&v2_value(&catalog::all(resources)))
+pub(crate) fn v2(resources: &Resources, aggregated: &Snapshot) -> Vec<u8> {
+    encode(&v2_value(resources, aggregated))
 }
 
 /// The whole of `/openapi/v2` as protobuf.
-pub(crate) fn v2_protobuf(resources: &Resources) -> Vec<u8> {
-    protobuf::document(&v2_value(&catalog::all(resources)))
+pub(crate) fn v2_protobuf(resources: &Resources, aggregated: &Snapshot) -> Vec<u8> {
+    protobuf::document(&v2_value(resources, aggregated))
 }
 
-fn v2_value(served: &[Served<'_>]) -> Value {
-    json!({
+fn v2_value(resources: &Resources, aggregated: &Snapshot) -> Value {
+    let served = own(resources, aggregated);
+    let mut document = json!({
         "swagger": "2.0",
         "info": info(),
-        "paths": operations::paths(served, Dialect::V2),
-        "definitions": schemas::definitions(served, Dialect::V2),
-    })
+        "paths": operations::paths(&served, Dialect::V2),
+        "definitions": schemas::definitions(&served, Dialect::V2),
+    });
+    for part in aggregated.remotes.iter().filter_map(|remote| remote.documents.openapi_v2.as_ref()) {
+        part.add_to(&mut document);
+    }
+    document
 }
 
 fn info() -> Value {

@@ -89,7 +89,7 @@ pub(crate) struct ResourcePath<'a> {
     pub(crate) name: Cow<'a, str>,
     /// Subresource; empty for the object itself.
     pub(crate) subresource: &'a str,
-    /// What follows the subresource (`proxy` takes a path).
+    /// What follows the subresource: `proxy` takes a path, and so may those of other servers.
     pub(crate) rest: &'a str,
     /// The old way to ask for a watch was used.
     pub(crate) watch: bool,
@@ -171,9 +171,6 @@ impl<'a> Route<'a> {
         path.name = name;
         path.subresource = subresource;
         path.rest = rest;
-        if !rest.is_empty() && subresource != "proxy" {
-            return Self::Unknown;
-        }
         Self::Resource(path)
     }
 }
@@ -222,7 +219,7 @@ mod tests {
             ("/api/v1/namespaces/shop/pods/web", Some("|v1|shop|pods|web||")),
             ("/api/v1/namespaces/shop/pods/web/log", Some("|v1|shop|pods|web|log|")),
             ("/api/v1/namespaces/shop/services/web/proxy/a/b", Some("|v1|shop|services|web|proxy|a/b")),
-            ("/api/v1/namespaces/shop/pods/web/log/more", None),
+            ("/api/v1/namespaces/shop/pods/web/log/more", Some("|v1|shop|pods|web|log|more")),
             ("/api/v1/watch/namespaces/shop/pods", Some("|v1|shop|pods||||watch")),
             ("/api/v1/watch/pods", Some("|v1||pods||||watch")),
             ("/api/v1/nodes/laptop/status", Some("|v1||nodes|laptop|status|")),

@@ -1,10 +1,11 @@
-//! The profile's own certificate authority and the certificates it issues.
+//! The profile's own certificate authorities and the certificates they issue.
 //!
 //! One directory per profile holds `ca.crt`, the server's certificate, those of the clients, and a key (ECDSA P-256) for
-//! each. What is there is used again; what is missing, damaged, near its end, from the future (a clock was set back) or made for
+//! each; beside them `front-proxy-ca.crt` and the server's certificate as a front proxy, which are trusted for nothing else. What is there is used again; what is missing, damaged, near its end, from the future (a clock was set back) or made for
 //! other names is issued anew. Files are readable by their owner only and are replaced by a rename, so that a crash
-//! leaves either the old or the new one. The authority's key does not leave this module: who signs for others has a [`Pki`].
+//! leaves either the old or the new one. The authorities' keys do not leave this module: who signs for others has a [`Pki`].
 
+mod authority;
 mod certificate;
 mod files;
 mod issue;
@@ -14,13 +15,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use machinery::certificates::CertificateRequest;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType, SerialNumber,
-};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType, SerialNumber};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use authority::Authority;
 use certificate::Facts;
 
 use crate::tokens::TokenKey;
@@ -31,6 +30,8 @@ const AUTHORITY_RENEWAL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// All others live for a year, and are renewed in their last thirty days.
 const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const LEAF_RENEWAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Whom the server is to aggregated API servers; kubeadm's name.
+pub(crate) const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
 /// A certificate is valid a little before it is issued: the clocks of containers and laptops jump.
 const SKEW: Duration = Duration::from_secs(60 * 60);
 
@@ -110,16 +111,16 @@ impl Credential {
     }
 }
 
-/// The certificate authority of one profile, with its directory.
+/// The certificate authorities of one profile, with their directory: one for the server and its clients, and one by whose
+/// certificates the server says that it asks on somebody's behalf.
 pub struct Pki {
     directory: PathBuf,
-    authority: Issuer<'static, KeyPair>,
-    authority_pem: String,
-    authority_ends: SystemTime,
+    authority: Authority,
+    front_proxy: Authority,
 }
 
 impl Pki {
-    /// Opens the authority kept in `directory`, or founds one there.
+    /// Opens the authorities kept in `directory`, or founds them there.
     ///
     /// # Errors
     /// When the directory cannot be written, or holds something that is not an authority.
@@ -129,58 +130,33 @@ impl Pki {
 
     fn open_at(directory: &Path, now: SystemTime) -> Result<Self, PkiError> {
         files::make_private_directory(directory)?;
-        let (certificate_path, key_path) = (directory.join("ca.crt"), directory.join("ca.key"));
-        let broken = || PkiError::Authority { path: certificate_path.clone() };
-
-        let (pem, key, ends) = match (files::read(&certificate_path)?, files::read(&key_path)?) {
-            (Some(pem), Some(key)) => {
-                let key = KeyPair::from_pem(&key).map_err(|_| broken())?;
-                let facts = Facts::of_pem(&pem).filter(|facts| facts.belongs_to(&key)).ok_or_else(broken)?;
-                match facts.due_at(now, AUTHORITY_RENEWAL) {
-                    false => (pem, key, facts.not_after),
-                    true => Self::certify(key, &certificate_path, now)?,
-                }
-            }
-            // The key is written first, and a start may have ended there. Also where the certificate got lost later, another
-            // one of the same key and name is as good.
-            (None, Some(key)) => Self::certify(KeyPair::from_pem(&key).map_err(|_| broken())?, &certificate_path, now)?,
-            // Who trusts the certificate would trust no other.
-            (Some(_), None) => return Err(PkiError::AuthorityKey { certificate: certificate_path, key: key_path }),
-            (None, None) => {
-                let key = KeyPair::generate()?;
-                files::write_private(&key_path, &key.serialize_pem())?;
-                Self::certify(key, &certificate_path, now)?
-            }
-        };
-        let authority = Issuer::from_ca_cert_pem(&pem, key).map_err(|_| broken())?;
-        Ok(Self { directory: directory.to_owned(), authority, authority_pem: pem, authority_ends: ends })
-    }
-
-    /// Writes the authority's certificate for `key`. What an earlier one of the same key has issued stays valid.
-    fn certify(key: KeyPair, path: &Path, now: SystemTime) -> Result<(String, KeyPair, SystemTime), PkiError> {
-        let (pem, ends) = Self::found(&key, now)?;
-        files::write_private(path, &pem)?;
-        Ok((pem, key, ends))
-    }
-
-    fn found(key: &KeyPair, now: SystemTime) -> Result<(String, SystemTime), PkiError> {
-        let mut params = CertificateParams::default();
-        let ends = now + AUTHORITY_LIFETIME;
-        params.not_before = (now - SKEW).into();
-        params.not_after = ends.into();
-        params.serial_number = Some(SerialNumber::from_slice(&random_serial()));
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "coracle");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        Ok((params.self_signed(key)?.pem(), ends))
+        let authority = Authority::open(directory, "ca", "coracle", now)?;
+        let front_proxy = Authority::open(directory, "front-proxy-ca", "front-proxy-ca", now)?;
+        Ok(Self { directory: directory.to_owned(), authority, front_proxy })
     }
 
     /// The authority's certificate in PEM: what clients trust.
     #[must_use]
     pub fn authority_pem(&self) -> &str {
-        &self.authority_pem
+        &self.authority.pem
+    }
+
+    /// The certificate, in PEM, of the authority whose clients may ask on somebody's behalf.
+    #[must_use]
+    pub fn front_proxy_authority_pem(&self) -> &str {
+        &self.front_proxy.pem
+    }
+
+    /// The certificate by which the server asks aggregated API servers on somebody's behalf.
+    ///
+    /// # Errors
+    /// As [`Pki::client`].
+    pub(crate) fn front_proxy_client(&self) -> Result<Credential, PkiError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, FRONT_PROXY_CLIENT);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.leaf(&self.front_proxy, FRONT_PROXY_CLIENT, params, SystemTime::now())
     }
 
     /// The server's certificate for `names` (DNS names and IP addresses); the one on disk if it is good for exactly
@@ -197,7 +173,7 @@ impl Pki {
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.leaf("apiserver", params, now)
+        self.leaf(&self.authority, "apiserver", params, now)
     }
 
     /// The certificate of a client: `user` and the one group it belongs to. `file` names it on disk.
@@ -214,7 +190,7 @@ impl Pki {
         params.distinguished_name.push(DnType::OrganizationName, group);
         params.distinguished_name.push(DnType::CommonName, user);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.leaf(file, params, now)
+        self.leaf(&self.authority, file, params, now)
     }
 
     /// The certificate for a kubeconfig: kubernetes-admin, of the group that may do everything.
@@ -263,12 +239,16 @@ impl Pki {
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<String, PkiError> {
-        let authority =
-            issue::Authority { pem: &self.authority_pem, key: self.authority.key(), ends: self.authority_ends };
-        issue::issue(&authority, request, usages, lifetime, &random_serial(), now)
+        issue::issue(&self.authority, request, usages, lifetime, &random_serial(), now)
     }
 
-    fn leaf(&self, file: &str, mut params: CertificateParams, now: SystemTime) -> Result<Credential, PkiError> {
+    fn leaf(
+        &self,
+        authority: &Authority,
+        file: &str,
+        mut params: CertificateParams,
+        now: SystemTime,
+    ) -> Result<Credential, PkiError> {
         let certificate_path = self.directory.join(format!("{file}.crt"));
         let key_path = self.directory.join(format!("{file}.key"));
         if let (Some(certificate_pem), Some(key_pem)) = (files::read(&certificate_path)?, files::read(&key_path)?) {
@@ -278,7 +258,7 @@ impl Pki {
                         && !facts.due_at(now, LEAF_RENEWAL)
                         && facts.names == wanted_names(&params)
                         && facts.subject == wanted_subject(&params)
-                        && facts.signed_by(&self.authority_pem)
+                        && facts.signed_by(&authority.pem)
                 });
             if good {
                 return Ok(Credential { certificate_pem, key_pem });
@@ -286,11 +266,11 @@ impl Pki {
         }
         let key = KeyPair::generate()?;
         params.not_before = (now - SKEW).into();
-        params.not_after = (now + LEAF_LIFETIME).min(self.authority_ends).into();
+        params.not_after = (now + LEAF_LIFETIME).min(authority.ends).into();
         params.serial_number = Some(SerialNumber::from_slice(&random_serial()));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
-        let certificate_pem = params.signed_by(&key, &self.authority)?.pem();
+        let certificate_pem = params.signed_by(&key, &authority.issuer)?.pem();
         let key_pem = key.serialize_pem();
         files::write_private(&key_path, &key_pem)?;
         files::write_private(&certificate_path, &certificate_pem)?;

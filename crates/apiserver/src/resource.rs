@@ -26,6 +26,7 @@ use machinery::status::ApiError;
 use registry::{Registry, Resource, Subresource, Target, WriteOptions};
 
 use crate::aggregated_api::AggregatedApis;
+use crate::aggregator::Aggregator;
 use crate::authn::User;
 use crate::authz;
 use crate::body::RequestBody;
@@ -48,6 +49,7 @@ pub(crate) use write::json as yaml_to_json;
 pub(crate) struct Handlers {
     pub(crate) registry: Registry,
     pub(crate) aggregated: AggregatedApis,
+    pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) reviewer: Reviewer,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) encoded_lists: protobuf::Portions,
@@ -128,6 +130,12 @@ impl Handlers {
         labels: &mut Labels,
     ) -> Result<Answer, ApiError> {
         let place = request.place;
+        if let Some(remote) = self.aggregator.find(place.group, place.version) {
+            return self.aggregator.proxy(&remote, request.parts, &request.user, body).await;
+        }
+        if !place.rest.is_empty() && place.subresource != "proxy" {
+            return Ok(respond::page_not_found());
+        }
         let resources = self.registry.resources();
         let Some(resource) = resources.get(place.group, place.version, place.resource) else {
             if let Some(extension) = self.aggregated.find(place.group, place.version) {

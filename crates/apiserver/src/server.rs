@@ -20,6 +20,7 @@ use prometheus_client::collector::Collector;
 use registry::Registry;
 
 use crate::aggregated_api::{AggregatedApi, AggregatedApis};
+use crate::aggregator::Aggregator;
 use crate::audit::{self, Audit, PeerAddress, Recording};
 use crate::authn::{Authenticator, User};
 use crate::authz::{self, Attributes, Authorizer, Target};
@@ -84,6 +85,7 @@ pub(crate) struct Inner {
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) non_resource: NonResource,
+    pub(crate) aggregator: Arc<Aggregator>,
     authenticator: Authenticator,
     authorizer: Arc<dyn Authorizer>,
     pub(crate) flow_control: Arc<FlowControl>,
@@ -109,13 +111,15 @@ impl ApiServer {
         let tokens = Arc::new(Tokens::new(&registry));
         let aggregated = AggregatedApis::new(extensions);
         let lifecycle = Lifecycle::default();
+        let aggregator = Arc::new(Aggregator::new(registry.clone(), lifecycle.clone()));
         if let Some(audit) = &audit {
             metrics.register(audit.metrics());
         }
         Self(Arc::new(Inner {
             authenticator: Authenticator { tokens: Arc::clone(&tokens), authorizer: Arc::clone(&authorizer) },
             non_resource: NonResource {
-                documents: Documents::new(registry.clone(), aggregated.clone()),
+                documents: Documents::new(registry.clone(), aggregated.clone(), Arc::clone(&aggregator)),
+                aggregator: Arc::clone(&aggregator),
                 tokens: Arc::clone(&tokens),
                 metrics: Arc::clone(&metrics),
                 store,
@@ -125,12 +129,14 @@ impl ApiServer {
             handlers: Handlers {
                 registry: registry.clone(),
                 aggregated,
+                aggregator: Arc::clone(&aggregator),
                 reviewer: Reviewer { authorizer: Arc::clone(&authorizer), tokens: Arc::clone(&tokens) },
                 tokens: Arc::clone(&tokens),
                 encoded_lists: protobuf::Portions::default(),
                 watches: resource::Watches { metrics: Arc::clone(&metrics), lifecycle: lifecycle.clone() },
                 connections: resource::Connections { nodes, lifecycle: lifecycle.clone() },
             },
+            aggregator,
             authorizer,
             flow_control,
             bodies: Arc::new(BodyBudget::new(limits.body_bytes)),

@@ -3,6 +3,7 @@
 mod access;
 mod admission;
 mod aggregated_apis;
+mod aggregation;
 mod bounds;
 mod certificates;
 mod component_status;
@@ -10,6 +11,7 @@ mod custom;
 mod discovery;
 mod documents;
 mod flow_control;
+mod front_proxy;
 mod identity;
 mod limits;
 mod modules;

@@ -1,5 +1,5 @@
-//! What every cluster has, written at each start: namespaces, roles, the Services `kubernetes` and `kube-dns` and where they are
-//! served.
+//! What every cluster has, written at each start: namespaces, roles, whose certificates are believed, the Services `kubernetes`
+//! and `kube-dns` and where they are served.
 //!
 //! A start on a full disk goes on without what cannot be written, since there is no way to make space without the API. It is
 //! written once the store takes writes again.
@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use apiserver::pki::Pki;
 use apiserver::{ApiServer, authz};
 use machinery::status::ApiError;
 use registry::Registry;
@@ -26,11 +27,13 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(crate) async fn write(
     registry: &Registry,
     server: &ApiServer,
+    pki: &Pki,
     port: u16,
     for_pods: Option<SocketAddr>,
 ) -> Result<(), ApiError> {
     kinds::bootstrap(registry, port).await?;
     authz::bootstrap(registry, &addons::policies()).await?;
+    server.publish_authentication(pki).await?;
     if let Some(address) = for_pods {
         server.publish_endpoints(address).await?;
     }

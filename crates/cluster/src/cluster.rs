@@ -480,16 +480,16 @@ async fn serve(
             None
         }
     };
-    let written = bootstrap::write(&registry, handle.server(), port, for_pods).await;
+    let written = bootstrap::write(&registry, handle.server(), pki, port, for_pods).await;
     let health = registry.store().health();
     match written {
         // What there was before does, and there is no way to make space without the API.
         Err(error) if !is_new && health != Health::Healthy => {
             warn!(%error, ?health, "what every cluster has cannot be brought up to date until the store takes writes");
-            let server = handle.server().clone();
+            let (server, pki) = (handle.server().clone(), Arc::clone(pki));
             outstanding.add("what every cluster has", move || {
-                let (registry, server) = (registry.clone(), server.clone());
-                async move { bootstrap::write(&registry, &server, port, for_pods).await }
+                let (registry, server, pki) = (registry.clone(), server.clone(), Arc::clone(&pki));
+                async move { bootstrap::write(&registry, &server, &pki, port, for_pods).await }
             });
         }
         written => written.map_err(Error::Bootstrap)?,

@@ -123,10 +123,8 @@ pub(crate) fn extension(profile: Profile, store: Store, encryption: Arc<Encrypti
         name: RESOURCE.to_owned(),
         singular: "keyrotation".to_owned(),
         kind: "KeyRotation".to_owned(),
-        namespaced: false,
-        verbs: &[Verb::Create],
-        short_names: Vec::new(),
-        categories: Vec::new(),
+        verbs: vec![Verb::Create],
+        ..AggregatedResource::default()
     };
     let service = Arc::new(KeyRotations { profile, store, encryption, resources: [resource].into() });
     AggregatedApi { group: GROUP, version: VERSION, service }

@@ -27,9 +27,8 @@ pub(crate) fn extension(records: Records) -> AggregatedApi {
         singular: "decision".to_owned(),
         kind: "Decision".to_owned(),
         namespaced: true,
-        verbs: &[Verb::Get, Verb::List],
-        short_names: Vec::new(),
-        categories: Vec::new(),
+        verbs: vec![Verb::Get, Verb::List],
+        ..AggregatedResource::default()
     };
     AggregatedApi {
         group: GROUP,

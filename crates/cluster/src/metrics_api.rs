@@ -83,11 +83,9 @@ impl AggregatedService for MetricsApi {
 fn served(resource: &metrics::Resource) -> AggregatedResource {
     AggregatedResource {
         name: resource.name.clone(),
-        singular: String::new(),
         kind: resource.kind.to_owned(),
         namespaced: resource.namespaced,
-        verbs: resource.verbs,
-        short_names: Vec::new(),
-        categories: Vec::new(),
+        verbs: resource.verbs.to_vec(),
+        ..AggregatedResource::default()
     }
 }

@@ -24,7 +24,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use dial::{dial, dial_address};
-pub use tls::{handshake, trusting, verifying};
+pub use tls::{Trust, authenticated, handshake, trusting, verifying};
 
 /// The answer to a request: its head has arrived.
 #[derive(Debug)]

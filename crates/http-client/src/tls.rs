@@ -4,11 +4,12 @@ use std::io;
 use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, InvalidMessage, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ConfigBuilder, InvalidMessage, RootCertStore, WantsVerifier};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -30,21 +31,24 @@ pub async fn handshake(
     TlsConnector::from(config).connect(name, stream).await.map_err(|error| words(&error))
 }
 
-/// A client that takes any certificate: for servers in pods, whose addresses were looked up in the API.
+/// Whom a client trusts.
+#[derive(Debug, Clone, Copy)]
+pub enum Trust<'a> {
+    /// Anybody: for servers in pods, whose addresses were looked up in the API.
+    Anybody,
+    /// The authorities of this bundle in PEM, and those of the machine where it is empty.
+    Authorities(&'a [u8]),
+}
+
+/// A client that takes any certificate.
 ///
 /// Upstream: neither probes (`pkg/probe/http/http.go`) nor the `proxy` subresources (`pkg/kubelet/client`,
 /// `ProxyTransport`) verify whom they talk to.
 #[must_use]
 pub fn trusting() -> Arc<ClientConfig> {
-    static CONFIG: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = Arc::new(AnyCertificate(Arc::clone(&provider)));
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = match builder {
-            Ok(builder) => builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth(),
-            Err(_) => unreachable!("the provider supports the default versions"),
-        };
-        Arc::new(config)
+    static CONFIG: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| match builder() {
+        Ok(builder) => Arc::new(trusting_anybody(builder).with_no_client_auth()),
+        Err(_) => unreachable!("the provider supports the default versions"),
     });
     Arc::clone(&CONFIG)
 }
@@ -55,11 +59,38 @@ pub fn trusting() -> Arc<ClientConfig> {
 /// When the bundle has something in it that is no certificate.
 pub async fn verifying(bundle: &[u8]) -> Result<Arc<ClientConfig>, String> {
     let roots = roots(bundle).await?;
-    // The ring provider speaks all versions that rustls knows.
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+    let builder = builder().map_err(|error| error.to_string())?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// A client that shows a certificate: its chain, and its key.
+///
+/// # Errors
+/// As [`verifying`]; also when the key is none.
+pub async fn authenticated(
+    trust: Trust<'_>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ClientConfig>, String> {
+    let builder = builder().map_err(|error| error.to_string())?;
+    let builder = match trust {
+        Trust::Anybody => trusting_anybody(builder),
+        Trust::Authorities(bundle) => builder.with_root_certificates(roots(bundle).await?),
+    };
+    builder.with_client_auth_cert(chain, key).map(Arc::new).map_err(|error| error.to_string())
+}
+
+/// The ring provider speaks all versions that rustls knows.
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
+}
+
+fn trusting_anybody(
+    builder: ConfigBuilder<ClientConfig, WantsVerifier>,
+) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let verifier = Arc::new(AnyCertificate(Arc::clone(builder.crypto_provider())));
+    builder.dangerous().with_custom_certificate_verifier(verifier)
 }
 
 /// Whom to trust: those of the bundle, or those of the machine.

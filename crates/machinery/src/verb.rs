@@ -64,6 +64,14 @@ const NAMED: [Verb<'static>; 15] = [
     Verb::Escalate,
 ];
 
+impl Verb<'static> {
+    /// The verb that has this name; `None` for any other word.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        NAMED.into_iter().find(|verb| verb.as_str() == word)
+    }
+}
+
 impl<'a> Verb<'a> {
     /// The word.
     #[must_use]
@@ -97,7 +105,7 @@ impl<'a> Verb<'a> {
 
 impl<'a> From<&'a str> for Verb<'a> {
     fn from(word: &'a str) -> Self {
-        NAMED.into_iter().find(|verb| verb.as_str() == word).unwrap_or(Self::Other(word))
+        Verb::named(word).unwrap_or(Self::Other(word))
     }
 }
 

@@ -62,6 +62,7 @@ mod column;
 pub mod custom;
 pub mod decode;
 mod descriptor;
+pub mod endpoint;
 pub mod kind;
 pub mod meta;
 pub mod object;

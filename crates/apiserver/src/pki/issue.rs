@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use machinery::certificates::{CertificateRequest, KeyUsage, key_usage};
-use rcgen::{KeyPair, SignatureAlgorithm, SigningKey};
+use rcgen::{SignatureAlgorithm, SigningKey};
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -18,6 +18,7 @@ use yasna::models::{GeneralizedTime, ObjectIdentifier, UTCTime};
 use yasna::{DERWriter, DERWriterSeq, Tag};
 
 use super::PkiError;
+use super::authority::Authority;
 
 /// A certificate is valid so long before it is issued, and so much shorter, unless it is short-lived.
 const BACKDATE: Duration = Duration::from_secs(5 * 60);
@@ -31,16 +32,9 @@ const AUTHORITY_KEY_IDENTIFIER: &[u64] = &[2, 5, 29, 35];
 /// A subject without any name.
 const EMPTY_NAME: [u8; 2] = [0x30, 0];
 
-/// The authority that signs.
-pub(super) struct Authority<'a> {
-    pub(super) pem: &'a str,
-    pub(super) key: &'a KeyPair,
-    pub(super) ends: SystemTime,
-}
-
 /// Issues a certificate for a request, in PEM.
 pub(super) fn issue(
-    authority: &Authority<'_>,
+    authority: &Authority,
     request: &CertificateRequest,
     usages: &[String],
     lifetime: Duration,
@@ -49,7 +43,8 @@ pub(super) fn issue(
 ) -> Result<String, PkiError> {
     let (_, pem) = parse_x509_pem(authority.pem.as_bytes()).map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
     let issuer = pem.parse_x509().map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
-    let algorithm = algorithm_identifier(authority.key.algorithm())?;
+    let key = authority.issuer.key();
+    let algorithm = algorithm_identifier(key.algorithm())?;
     let ends = now + if lifetime < SHORT { lifetime } else { lifetime - BACKDATE };
     if now >= authority.ends {
         return Err(PkiError::AuthorityEnded);
@@ -76,7 +71,7 @@ pub(super) fn issue(
             extensions.write_sequence(|extensions| write_extensions(extensions, request, &usages, key_id));
         });
     });
-    let signature = authority.key.sign(&tbs)?;
+    let signature = key.sign(&tbs)?;
     let certificate = sequence(|certificate| {
         certificate.next().write_der(&tbs);
         certificate.next().write_der(&algorithm);

@@ -22,6 +22,10 @@ fn what_is_there_is_used_again() {
     assert_eq!(first.authority_pem(), second.authority_pem());
     assert_eq!(server.certificate_pem, second.server(&names()).unwrap().certificate_pem);
     assert_eq!(admin.key_pem, second.admin().unwrap().key_pem);
+    let front_proxy = first.front_proxy_client().unwrap();
+    assert_eq!(front_proxy.key_pem, second.front_proxy_client().unwrap().key_pem);
+    let facts = Facts::of_pem(&front_proxy.certificate_pem).unwrap();
+    assert!(facts.signed_by(second.front_proxy_authority_pem()) && !facts.signed_by(second.authority_pem()));
 }
 
 #[test]
@@ -72,9 +76,11 @@ fn nobody_else_may_read_the_files() {
     let directory = home.path().join("deep/pki");
     let pki = Pki::open(&directory).unwrap();
     pki.admin().unwrap();
+    pki.front_proxy_client().unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&directory), 0o700);
-    for file in ["ca.crt", "ca.key", "admin.crt", "admin.key"] {
+    let front_proxy = ["front-proxy-ca.crt", "front-proxy-ca.key", "front-proxy-client.crt", "front-proxy-client.key"];
+    for file in ["ca.crt", "ca.key", "admin.crt", "admin.key"].into_iter().chain(front_proxy) {
         assert_eq!(mode(&directory.join(file)), 0o600, "{file}");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{CONNECTION, EXPECT};
-use http::{HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -82,9 +82,10 @@ impl Connection<'_> {
         let is_expected = request.headers().contains_key(EXPECT);
         let (mut parts, incoming) = request.into_parts();
         self.server.note_peer(&mut parts, self.peer);
+        let user = user(self.identity.as_ref(), &mut parts.headers);
         let (body, inbound) = RequestBody::network(incoming, &self.server.0.bodies, self.pod());
         let request = Request::from_parts(parts, body);
-        let mut response = self.server.handle(request, user(self.identity.as_ref()), Caller::Client).await;
+        let mut response = self.server.handle(request, user, Caller::Client).await;
         if let Some(inbound) = inbound
             && !inbound.drain(is_expected).await
         {
@@ -105,9 +106,10 @@ impl Connection<'_> {
         };
         let (pod, server, identity, peer) = (self.pod(), self.server.clone(), self.identity, self.peer);
         let service = service_fn(move |request: Request<Incoming>| {
-            let (server, user) = (server.clone(), user(identity.as_ref()));
+            let server = server.clone();
+            let (mut parts, incoming) = request.into_parts();
+            let user = user(identity.as_ref(), &mut parts.headers);
             async move {
-                let (mut parts, incoming) = request.into_parts();
                 server.note_peer(&mut parts, peer);
                 let (body, inbound) = RequestBody::network(incoming, &server.0.bodies, pod);
                 let response = server.handle(Request::from_parts(parts, body), user, Caller::Client).await;
@@ -148,8 +150,8 @@ impl Connection<'_> {
 }
 
 /// Who asks on the connection now.
-fn user(identity: Option<&Identity>) -> Option<Arc<User>> {
-    identity.and_then(Identity::user)
+fn user(identity: Option<&Identity>, headers: &mut HeaderMap) -> Option<Arc<User>> {
+    identity?.user(headers)
 }
 
 /// The streams of an HTTP/2 connection.

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
@@ -37,17 +38,12 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Serves with `credential`, believes clients whose certificates `authority_pem` signed.
-    pub(crate) fn new(credential: &Credential, authority_pem: &str) -> Result<Self, TlsError> {
+    /// Serves with `credential`, believes clients whose certificates `authority_pem` signed, and front proxies whose
+    /// certificates `front_proxy_pem` did.
+    pub(crate) fn new(credential: &Credential, authority_pem: &str, front_proxy_pem: &str) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(authority_pem.as_bytes()) {
-            roots.add(certificate.map_err(|_| TlsError::Authority)?)?;
-        }
-        let trusted = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()
-            .map_err(|_| TlsError::Authority)?;
-        let clients = Arc::new(Certificates::new(trusted));
+        let (trusted, front_proxies) = (verifier(authority_pem, &provider)?, verifier(front_proxy_pem, &provider)?);
+        let clients = Arc::new(Certificates::new(trusted, front_proxies));
         let certificate = Arc::new(Current(ArcSwap::new(certified(credential, &provider)?)));
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -64,6 +60,16 @@ impl Tls {
         self.certificate.0.store(certified);
         Ok(())
     }
+}
+
+/// Judges whether certificates are those of clients of this authority.
+fn verifier(authority_pem: &str, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(authority_pem.as_bytes()) {
+        roots.add(certificate.map_err(|_| TlsError::Authority)?)?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
+    verifier.map_err(|_| TlsError::Authority)
 }
 
 fn certified(credential: &Credential, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {

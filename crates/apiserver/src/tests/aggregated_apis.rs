@@ -33,12 +33,10 @@ impl AggregatedService for Echo {
 async fn extended() -> Fixture {
     let resource = |name: &str, kind: &str| AggregatedResource {
         name: name.to_owned(),
-        singular: String::new(),
         kind: kind.to_owned(),
         namespaced: true,
-        verbs: &[Verb::Get, Verb::List],
-        short_names: Vec::new(),
-        categories: Vec::new(),
+        verbs: vec![Verb::Get, Verb::List],
+        ..AggregatedResource::default()
     };
     let resources = [resource("echoes", "Echo"), resource("pods/queue", "EchoList")];
     let service = Arc::new(Echo(resources.into()));

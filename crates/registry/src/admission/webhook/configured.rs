@@ -1,6 +1,6 @@
 //! The webhooks that are configured, read once for each state of the configurations.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +8,11 @@ use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhook, MutatingWebhookConfiguration, ServiceReference, ValidatingWebhook, ValidatingWebhookConfiguration,
     WebhookClientConfig,
 };
-use k8s_openapi::api::core::v1::Service as ApiService;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use machinery::selector::LabelSelectorError;
 use machinery::status::ApiError;
 use parking_lot::Mutex;
-use rand::seq::IndexedRandom;
 use serde::de::DeserializeOwned;
-use store::{Key, Snapshot};
+use store::Snapshot;
 
 use crate::Registry;
 use crate::admission::conditions::Conditions;
@@ -187,43 +184,14 @@ impl ClientConfig {
                 let port = service.port.unwrap_or(443);
                 let path = service.path.as_deref().unwrap_or("/");
                 let url = format!("https://{}.{}.svc:{port}{path}", service.name, service.namespace);
-                let address = endpoint(registry, service, port)
+                let address = registry
+                    .endpoint(&service.namespace, &service.name, port)
                     .map_err(|why| format!("Post \"{url}?timeout={}s\": {why}", self.timeout.as_secs()))?;
                 Ok((url, Some(address)))
             }
             (None, None) => Err("there is neither a url nor a service".to_owned()),
         }
     }
-}
-
-/// A ready endpoint of a service.
-fn endpoint(registry: &Registry, reference: &ServiceTarget, port: i32) -> Result<SocketAddr, String> {
-    let ServiceTarget { name, namespace, .. } = reference;
-    let stored = registry.store().get(&Key::new("core/services", namespace.as_str(), name.as_str()));
-    let service = stored.and_then(|entry| serde_json::from_slice::<ApiService>(&entry.value).ok());
-    let service = service.ok_or_else(|| format!("service {name:?} not found"))?;
-    let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
-    let served = ports.into_iter().find(|served| served.port == port);
-    let served = served.ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
-    let slices = registry.store().snapshot("discovery.k8s.io/endpointslices");
-    let mut ready = Vec::new();
-    for entry in slices.range(Some(namespace), None) {
-        let Ok(slice) = serde_json::from_slice::<EndpointSlice>(&entry.value) else { continue };
-        let owner = slice.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/service-name"));
-        if owner != Some(name) {
-            continue;
-        }
-        let name_of = |name: &Option<String>| name.clone().unwrap_or_default();
-        let target = slice.ports.iter().flatten().find(|port| name_of(&port.name) == name_of(&served.name));
-        let Some(target) = target.and_then(|port| u16::try_from(port.port?).ok()) else { continue };
-        let able =
-            slice.endpoints.iter().flatten().filter(|endpoint| {
-                endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
-            });
-        let addresses = able.flat_map(|endpoint| &endpoint.addresses).filter_map(|address| address.parse().ok());
-        ready.extend(addresses.map(|address: IpAddr| SocketAddr::new(address, target)));
-    }
-    ready.choose(&mut rand::rng()).copied().ok_or_else(|| format!("no endpoints available for service {name:?}"))
 }
 
 /// A webhook of either kind as one that may change objects: it has all fields of the others.
