@@ -111,7 +111,17 @@ async fn empty(client: &Client, namespace: &str) -> Survey {
             break;
         }
     }
+    survey.discovery_errors.extend(incomplete(&discovery::stale_versions(client).await));
     survey
+}
+
+/// What there is to say of versions that nobody could be asked about: there may be more in the namespace (upstream: client-go
+/// `discovery/discovery_client.go`, `ErrGroupDiscoveryFailed`).
+fn incomplete(stale: &[String]) -> Option<String> {
+    let each: Vec<String> =
+        stale.iter().map(|version| format!("{version}: stale GroupVersion discovery: {version}")).collect();
+    let is_any = !each.is_empty();
+    is_any.then(|| format!("unable to retrieve the complete list of server APIs: {}", each.join(", ")))
 }
 
 async fn empty_kind(client: &Client, namespace: &str, kind: Kind) -> Survey {
