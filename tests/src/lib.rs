@@ -431,6 +431,24 @@ pub fn http_get(address: &str, path: &str) -> Option<String> {
     answer.starts_with("HTTP/1.1 200").then_some(answer)
 }
 
+/// Makes the image `image` with a program, the libraries it is linked to, and nothing else, out of files in `root`.
+pub fn image_of(program: &Path, name: &str, root: &Path, image: &str) {
+    let copy = |from: &Path, to: &str| {
+        let to = root.join(to.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        fs::copy(from, to).expect("a copy");
+    };
+    copy(program, name);
+    let libraries = run("ldd", &[&program.to_string_lossy()]).ok();
+    for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
+        copy(Path::new(library), library);
+    }
+    let tar = root.with_extension("tar");
+    run("tar", &["-C", &root.to_string_lossy(), "-cf", &tar.to_string_lossy(), "."]).ok();
+    let entry_point = format!("ENTRYPOINT [\"/{name}\"]");
+    run("docker", &["import", "--change", &entry_point, &tar.to_string_lossy(), image]).ok();
+}
+
 /// The path of a file in `examples`: of the clone that cargo tests, which need not be the one that this was compiled in.
 pub fn example(file: &str) -> String {
     let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());

@@ -18,14 +18,14 @@ pub(crate) fn root() -> &'static Path {
     &ROOT
 }
 
-/// Builds the program, the example operator and the clients that measure and torture, for release.
+/// Builds the program, the examples and the clients that measure and torture, for release.
 ///
 /// Always all of them: what is built for one alone has other features of the crates they share, and is built anew.
 pub(crate) fn build() -> Result<()> {
-    let packages = ["coracle", "operator-rust", "coracle-bench", "coracle-soak"].into_iter();
+    let packages = ["coracle", "operator-rust", "sample-apiserver", "coracle-bench", "coracle-soak"].into_iter();
     let arguments: Vec<&str> =
         ["build", "--release"].into_iter().chain(packages.flat_map(|name| ["-p", name])).collect();
-    step("Build coracle, the example operator and the clients", || run("cargo", &arguments))
+    step("Build coracle, the examples and the clients", || run("cargo", &arguments))
 }
 
 /// Where cargo puts what it builds.

@@ -58,6 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 .args(&filter)
                 .env("CORACLE_BINARY", target()?.join("release/coracle"))
                 .env("CORACLE_OPERATOR", target()?.join("release/operator-rust"))
+                .env("CORACLE_SAMPLE_APISERVER", target()?.join("release/sample-apiserver"))
                 .env("CORACLE_KUBECTL", &kubectls.newest)
                 .env("CORACLE_KUBECTL_OLDEST", &kubectls.oldest),
         )

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use coracle_tests::{BUSYBOX, Background, Cluster, example, run};
@@ -75,21 +75,7 @@ fn in_the_cluster() {
 
 /// An image with the program, the libraries it is linked to, and nothing else.
 fn image(cluster: &Cluster) -> String {
-    let root = cluster.home().join("image");
-    let copy = |from: &Path, to: &str| {
-        let to = root.join(to.trim_start_matches('/'));
-        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
-        fs::copy(from, to).expect("a copy");
-    };
-    let program = program();
-    copy(&program, "operator-rust");
-    let libraries = run("ldd", &[&program.to_string_lossy()]).ok();
-    for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
-        copy(Path::new(library), library);
-    }
     let name = format!("coracle.test/operator-{}:1", cluster.profile);
-    let tar = cluster.home().join("image.tar");
-    run("tar", &["-C", &root.to_string_lossy(), "-cf", &tar.to_string_lossy(), "."]).ok();
-    run("docker", &["import", "--change", "ENTRYPOINT [\"/operator-rust\"]", &tar.to_string_lossy(), &name]).ok();
+    coracle_tests::image_of(&program(), "operator-rust", &cluster.home().join("image"), &name);
     name
 }
