@@ -13,7 +13,8 @@
 //! | `question` | pure: a name, taken apart by the rules of the DNS specification of Kubernetes, 1.1.0 |
 //! | `answer` | pure: question × zone → records, or which kind of nothing |
 //! | `forward`, `cache` | the machine's resolvers, read anew when their configuration changes; their answers, kept |
-//! | `serve`, `tcp` | the handler between the library's server and all of the above; connections |
+//! | `serve` | a message and its answer: what is decoded, looked up as above, and encoded |
+//! | `udp`, `tcp` | datagrams and connections |
 //! | `slots` | bounds that are shared fairly among clients |
 //!
 //! A change is in the zone before the informer that brought it goes on: there is no queue in between. A name that does not
@@ -29,6 +30,7 @@ mod question;
 mod serve;
 mod slots;
 mod tcp;
+mod udp;
 mod zone;
 
 #[cfg(test)]
@@ -39,7 +41,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hickory_server::Server;
 use informer::{Cause, Causes, Ending, Informers, ObjectKey, ReconcileReporter, services_of};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -51,9 +52,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::answer::Authority;
-use crate::forward::Forwarder;
-use crate::serve::Handler;
+pub use crate::serve::{Responder, Transport};
 use crate::slots::Slots;
 use crate::zone::{Update, Zone};
 
@@ -146,28 +145,18 @@ impl Handle {
 /// # Errors
 /// When the address is taken or the configuration is wrong.
 pub async fn start(config: Config, informers: &Informers) -> Result<Handle, Error> {
-    let authority = Authority::new(&config.domain, config.address, &config.subnets)?;
     let failed = |source| Error::Listen { address: config.listen, source };
     let udp = UdpSocket::bind(config.listen).await.map_err(failed)?;
     let tcp = TcpListener::bind(config.listen).await.map_err(failed)?;
     let udp_address = udp.local_addr().map_err(failed)?;
     let tcp_address = tcp.local_addr().map_err(failed)?;
-
-    let (zone, synced) = follow(informers);
-    let mut own = vec![udp_address, tcp_address];
-    own.extend(config.address.map(|address| SocketAddr::new(address, PORT)));
-    let bounds = Bounds::of(rustix::process::getrlimit(rustix::process::Resource::Nofile).current);
-    let forwarder = Forwarder::new(config.resolv_conf, PORT, own, bounds.forwarded);
-    let handler = Handler::new(authority, zone, synced, forwarder);
-    let mut server = Server::new(handler.clone());
-    server.register_socket(udp);
-    let cancel = server.shutdown_token().clone();
-    let connections = tcp::serve(tcp, handler, Slots::new(bounds.connections), cancel.clone());
+    let responder = Responder::new(&config, vec![udp_address, tcp_address], informers)?;
+    let cancel = CancellationToken::new();
+    let datagrams = udp::serve(udp, responder.clone(), cancel.clone());
+    let slots = Slots::new(Bounds::of_process().connections);
+    let connections = tcp::serve(tcp, responder, slots, cancel.clone());
     let task = tokio::spawn(async move {
-        let (datagrams, ()) = tokio::join!(server.block_until_done(), connections);
-        if let Err(error) = datagrams {
-            warn!(%error, "the DNS server gave up");
-        }
+        tokio::join!(datagrams, connections);
     });
     Ok(Handle { udp: udp_address, tcp: tcp_address, cancel, task })
 }
@@ -180,6 +169,11 @@ struct Bounds {
 }
 
 impl Bounds {
+    /// Those of this process.
+    fn of_process() -> Self {
+        Self::of(rustix::process::getrlimit(rustix::process::Resource::Nofile).current)
+    }
+
     /// Those of a process that may have so many descriptors; `None` for any number.
     fn of(descriptors: Option<u64>) -> Self {
         let descriptors = descriptors.unwrap_or(u64::MAX);

@@ -1,17 +1,17 @@
-//! The handler between the library's server, the zone and the machine's resolvers.
+//! Messages: questions are decoded, answered from the zone or by the machine's resolvers, and the answers encoded.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use hickory_server::net::NetError;
-use hickory_server::net::runtime::Time;
+use hickory_server::net::xfer::Protocol;
 use hickory_server::proto::op::{Edns, Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_server::proto::rr::{DNSClass, LowerName, Name, Record, RecordType};
-use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
+use hickory_server::server::Request;
 use hickory_server::zone_handler::MessageResponseBuilder;
+use informer::Informers;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -21,19 +21,31 @@ use crate::answer::{Answer, Authority};
 use crate::forward::Forwarder;
 use crate::slots::Slots;
 use crate::zone::Zone;
+use crate::{Bounds, Config, Error, PORT, follow};
 
 /// How long a question waits for the first full list.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(4);
 /// Questions that may wait for it: a few kilobytes of memory each.
 const WAITING: usize = 1000;
+/// The largest answer by UDP to a client that does not say what it takes (RFC 1035, 4.2.1), in bytes.
+const SMALLEST_DATAGRAM: u16 = 512;
 /// The largest answer by UDP that passes every network unfragmented (DNS flag day 2020), in bytes.
 const LARGEST_DATAGRAM: u16 = 1232;
 /// How far aliases are followed.
 const ALIASES: usize = 8;
 
-/// Answers requests. Clones share everything.
+/// How a message comes and its answer goes, which bounds the answer's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// In one datagram; what does not fit is cut off, and the answer says so.
+    Udp,
+    /// On a connection.
+    Tcp,
+}
+
+/// Answers DNS messages, wherever they come from. Clones share everything.
 #[derive(Clone)]
-pub(crate) struct Handler(Arc<Inner>);
+pub struct Responder(Arc<Inner>);
 
 struct Inner {
     authority: Authority,
@@ -57,8 +69,21 @@ struct Reply {
     along: Vec<Record>,
 }
 
-impl Handler {
-    pub(crate) fn new(
+impl Responder {
+    /// A responder that follows the cluster, for the addresses in `own`: the machine's resolvers are asked for the rest, but
+    /// never itself.
+    ///
+    /// # Errors
+    /// When the configuration is wrong.
+    pub fn new(config: &Config, mut own: Vec<SocketAddr>, informers: &Informers) -> Result<Self, Error> {
+        let authority = Authority::new(&config.domain, config.address, &config.subnets)?;
+        own.extend(config.address.map(|address| SocketAddr::new(address, PORT)));
+        let (zone, synced) = follow(informers);
+        let forwarder = Forwarder::new(config.resolv_conf.clone(), PORT, own, Bounds::of_process().forwarded);
+        Ok(Self::over(authority, zone, synced, forwarder))
+    }
+
+    pub(crate) fn over(
         authority: Authority,
         zone: Arc<RwLock<Zone>>,
         synced: watch::Receiver<bool>,
@@ -67,14 +92,29 @@ impl Handler {
         let (waiting, turn) = (Slots::new(WAITING), AtomicUsize::new(0));
         Self(Arc::new(Inner { authority, zone, synced, forwarder, waiting, turn }))
     }
+
+    /// Answers a message of a client. `None` when it has no whole header, and when it is itself an answer: answering answers
+    /// could go round for ever.
+    pub async fn answer(&self, message: Vec<u8>, client: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
+        let Header { metadata, .. } = Header::read(&mut BinDecoder::new(&message)).ok()?;
+        if metadata.message_type == MessageType::Response {
+            return None;
+        }
+        let protocol = match transport {
+            Transport::Udp => Protocol::Udp,
+            Transport::Tcp => Protocol::Tcp,
+        };
+        let Ok(request) = Request::from_bytes(message, client, protocol) else {
+            return error(&metadata, ResponseCode::FormErr);
+        };
+        let reply = self.0.reply(&request).await;
+        encode(&request, &reply, transport)
+    }
 }
 
 impl Inner {
     async fn reply(&self, request: &Request) -> Reply {
         let refuse = |code| Reply { code, ..Reply::default() };
-        if request.metadata.message_type != MessageType::Query {
-            return refuse(ResponseCode::FormErr);
-        }
         if request.metadata.op_code != OpCode::Query {
             return refuse(ResponseCode::NotImp);
         }
@@ -150,25 +190,41 @@ impl Inner {
     }
 }
 
-#[async_trait]
-impl RequestHandler for Handler {
-    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut out: R) -> ResponseInfo {
-        let reply = self.0.reply(request).await;
-        let mut metadata = Metadata::response_from_request(&request.metadata);
-        metadata.response_code = reply.code;
-        metadata.authoritative = reply.authoritative;
-        metadata.recursion_available = true;
-        let mut builder = MessageResponseBuilder::from_message_request(request);
+/// The message that a reply is, within what its client and its transport can take.
+fn encode(request: &Request, reply: &Reply, transport: Transport) -> Option<Vec<u8>> {
+    let mut metadata = Metadata::response_from_request(&request.metadata);
+    metadata.response_code = reply.code;
+    metadata.authoritative = reply.authoritative;
+    metadata.recursion_available = true;
+    let edns = request.edns.as_ref().map(|asked| {
         let mut edns = Edns::new();
-        if let Some(asked) = &request.edns {
-            edns.set_max_payload(asked.max_payload().clamp(512, LARGEST_DATAGRAM));
-            builder.edns(&edns);
+        edns.set_max_payload(asked.max_payload().clamp(SMALLEST_DATAGRAM, LARGEST_DATAGRAM));
+        edns
+    });
+    let builder = MessageResponseBuilder::new(&request.queries, edns.as_ref());
+    let response = builder.build(metadata, &reply.answers, &reply.authority, &[], &reply.along);
+    let mut message = Vec::with_capacity(SMALLEST_DATAGRAM.into());
+    let mut encoder = BinEncoder::new(&mut message);
+    encoder.set_max_size(match (transport, &edns) {
+        (Transport::Udp, Some(edns)) => edns.max_payload(),
+        (Transport::Udp, None) => SMALLEST_DATAGRAM,
+        (Transport::Tcp, _) => u16::MAX,
+    });
+    match response.destructive_emit(&mut encoder) {
+        Ok(_) => Some(message),
+        Err(problem) => {
+            // Records that do not fit are left out. Questions are repeated as they came, all or none.
+            debug!(%problem, "an answer cannot be encoded");
+            error(&request.metadata, ResponseCode::ServFail)
         }
-        let response = builder.build(metadata, &reply.answers, &reply.authority, &[], &reply.along);
-        out.send_response(response).await.unwrap_or_else(|error: NetError| {
-            debug!(%error, "an answer was not sent");
-            metadata.response_code = ResponseCode::ServFail;
-            Header { metadata, counts: HeaderCounts::default() }.into()
-        })
     }
+}
+
+/// An answer that only consists of a code.
+fn error(request: &Metadata, code: ResponseCode) -> Option<Vec<u8>> {
+    let mut metadata = Metadata::response_from_request(request);
+    metadata.response_code = code;
+    let mut message = Vec::new();
+    Header { metadata, counts: HeaderCounts::default() }.emit(&mut BinEncoder::new(&mut message)).ok()?;
+    Some(message)
 }

@@ -4,20 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures::StreamExt;
-use hickory_server::net::BufDnsStreamHandle;
-use hickory_server::net::runtime::TokioTime;
-use hickory_server::net::xfer::Protocol;
-use hickory_server::proto::op::MessageType;
-use hickory_server::server::{Request, RequestHandler, ResponseHandle};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, trace};
 
-use crate::serve::Handler;
+use crate::serve::{Responder, Transport};
 use crate::slots::Slots;
 
 /// A connection is closed when a whole question does not come within this time, or its answer is not taken.
@@ -27,7 +21,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers the questions that come by TCP until `cancel` is triggered. A connection beyond its client's share is closed.
-pub(crate) async fn serve(listener: TcpListener, handler: Handler, connections: Slots, cancel: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, responder: Responder, connections: Slots, cancel: CancellationToken) {
     let tasks = TaskTracker::new();
     while let Some(accepted) = cancel.run_until_cancelled(listener.accept()).await {
         let (stream, client) = match accepted {
@@ -42,9 +36,9 @@ pub(crate) async fn serve(listener: TcpListener, handler: Handler, connections: 
             trace!(%client, "too many connections");
             continue;
         };
-        let (handler, cancel) = (handler.clone(), cancel.clone());
+        let (responder, cancel) = (responder.clone(), cancel.clone());
         tasks.spawn(async move {
-            if let Some(Err(error)) = cancel.run_until_cancelled(converse(stream, client, &handler)).await {
+            if let Some(Err(error)) = cancel.run_until_cancelled(responder.converse(stream, client)).await {
                 trace!(%error, %client, "a connection ended");
             }
             drop(slot);
@@ -54,25 +48,27 @@ pub(crate) async fn serve(listener: TcpListener, handler: Handler, connections: 
     tasks.wait().await;
 }
 
-/// Answers one question after the other: who does not take answers gets no more of them.
-async fn converse(mut stream: TcpStream, client: SocketAddr, handler: &Handler) -> io::Result<()> {
-    while let Some(question) = timeout(IDLE_TIMEOUT, read(&mut stream)).await?? {
-        let request = Request::from_bytes(question, client, Protocol::Tcp).map_err(io::Error::other)?;
-        // Answering answers could go round for ever.
-        if request.metadata.message_type == MessageType::Response {
-            return Ok(());
+impl Responder {
+    /// Answers one question after the other on a connection: who does not take answers gets no more of them. Ends with the
+    /// connection, and with a message that has no answer.
+    ///
+    /// # Errors
+    /// When the connection breaks, or nothing is said on it for too long.
+    pub async fn converse(
+        &self,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin,
+        client: SocketAddr,
+    ) -> io::Result<()> {
+        while let Some(question) = timeout(IDLE_TIMEOUT, read(&mut stream)).await?? {
+            let Some(answer) = self.answer(question, client, Transport::Tcp).await else { break };
+            timeout(IDLE_TIMEOUT, write(&mut stream, &answer)).await??;
         }
-        let (sender, mut answers) = BufDnsStreamHandle::new(client);
-        handler.handle_request::<_, TokioTime>(&request, ResponseHandle::new(client, sender, Protocol::Tcp)).await;
-        while let Some(answer) = answers.next().await {
-            timeout(IDLE_TIMEOUT, write(&mut stream, answer.bytes())).await??;
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// One message, which its length precedes (RFC 1035, 4.2.2); `None` at the end.
-async fn read(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
     let length = match stream.read_u16().await {
         Ok(length) => length,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -83,7 +79,7 @@ async fn read(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(message))
 }
 
-async fn write(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
+async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> io::Result<()> {
     let length = u16::try_from(message.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes()[..], message].concat()).await
 }

@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverConfig};
-use hickory_server::Server;
 use hickory_server::net::runtime::TokioRuntimeProvider;
-use hickory_server::proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_server::proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_server::proto::rr::{LowerName, Name, Record, RecordType};
 use informer::{Cause, ObjectKey, Reconciles};
 use k8s_openapi::api::core::v1::Service;
@@ -20,13 +19,14 @@ use parking_lot::RwLock;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::answer::{Answer, Authority};
 use crate::forward::Forwarder;
-use crate::serve::Handler;
+use crate::serve::{Responder, Transport};
 use crate::slots::Slots;
-use crate::tcp;
 use crate::zone::Zone;
+use crate::{tcp, udp};
 
 /// A service with the slice that belongs to it; endpoints are `ADDRESS`, `ADDRESS HOSTNAME` or `ADDRESS unready`.
 fn add(zone: &mut Zone, name: &str, spec: Value, ports: Value, endpoints: &[&str]) {
@@ -190,18 +190,31 @@ fn each_change_says_what_woke_it_and_what_it_came_to() {
     );
 }
 
-/// A server over `zone` without anybody to ask for the rest, and a resolver that asks it.
-async fn server(zone: Zone) -> (Server<Handler>, SocketAddr, TokioResolver) {
+/// The zone with a service of 200 addresses.
+fn with_many(mut zone: Zone) -> Zone {
+    let members: Vec<String> = (0..200).map(|number| format!("10.244.1.{number}")).collect();
+    let members: Vec<&str> = members.iter().map(String::as_str).collect();
+    add(&mut zone, "many", json!({ "clusterIP": "None" }), json!([]), &members);
+    zone
+}
+
+/// What answers from `zone`, without anybody to ask for the rest.
+fn responder(zone: Zone) -> Responder {
     let (_, synced) = watch::channel(true);
     let forwarder = Forwarder::new("/nonexistent".into(), 53, Vec::new(), 100);
-    let handler = Handler::new(authority(), Arc::new(RwLock::new(zone)), synced, forwarder);
-    let mut server = Server::new(handler.clone());
-    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = udp.local_addr().unwrap();
-    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let tcp_port = tcp.local_addr().unwrap().port();
-    server.register_socket(udp);
-    tokio::spawn(tcp::serve(tcp, handler, Slots::new(100), server.shutdown_token().clone()));
+    Responder::over(authority(), Arc::new(RwLock::new(zone)), synced, forwarder)
+}
+
+/// A server over `zone` without anybody to ask for the rest, and a resolver that asks it.
+async fn server(zone: Zone) -> (DropGuard, SocketAddr, TokioResolver) {
+    let responder = responder(zone);
+    let cancel = CancellationToken::new();
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let tcp_port = listener.local_addr().unwrap().port();
+    tokio::spawn(udp::serve(socket, responder.clone(), cancel.clone()));
+    tokio::spawn(tcp::serve(listener, responder, Slots::new(100), cancel.clone()));
     let connection = |protocol, port| {
         let mut connection = ConnectionConfig::new(protocol);
         connection.port = port;
@@ -211,18 +224,50 @@ async fn server(zone: Zone) -> (Server<Handler>, SocketAddr, TokioResolver) {
     let config = NameServerConfig::new(address.ip(), true, connections);
     let config = ResolverConfig::from_parts(None, Vec::new(), vec![config]);
     let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build().unwrap();
-    (server, address, resolver)
+    (cancel.drop_guard(), address, resolver)
 }
 
 #[tokio::test]
 async fn a_large_answer_comes_by_tcp() {
-    let mut zone = zone();
-    let members: Vec<String> = (0..200).map(|number| format!("10.244.1.{number}")).collect();
-    let members: Vec<&str> = members.iter().map(String::as_str).collect();
-    add(&mut zone, "many", json!({ "clusterIP": "None" }), json!([]), &members);
-    let (_server, _, resolver) = server(zone).await;
+    let (_server, _, resolver) = server(with_many(zone())).await;
     let found = resolver.lookup_ip("many.default.svc.cluster.local.").await.unwrap();
     assert_eq!(found.iter().count(), 200);
+}
+
+#[tokio::test]
+async fn answers_fit_into_what_their_client_takes() {
+    let responder = responder(with_many(zone()));
+    let question = |questions: usize, takes: Option<u16>| {
+        let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+        for _ in 0..questions {
+            message
+                .add_query(Query::query(Name::from_ascii("many.default.svc.cluster.local.").unwrap(), RecordType::A));
+        }
+        message.edns = takes.map(|bytes| {
+            let mut edns = Edns::new();
+            edns.set_max_payload(bytes);
+            edns
+        });
+        message.to_vec().unwrap()
+    };
+    let check = async |message: Vec<u8>, transport, limit: usize, is_cut_off, code| {
+        let answer = responder.answer(message, (Ipv4Addr::LOCALHOST, 5353).into(), transport).await.unwrap();
+        assert!(answer.len() <= limit, "{} bytes, not {limit}", answer.len());
+        let answer = Message::from_vec(&answer).unwrap();
+        assert_eq!((answer.metadata.truncation, answer.metadata.response_code), (is_cut_off, code));
+        assert_eq!(answer.answers.len() == 200, transport == Transport::Tcp && code == ResponseCode::NoError);
+    };
+    check(question(1, None), Transport::Udp, 512, true, ResponseCode::NoError).await;
+    check(question(1, Some(700)), Transport::Udp, 700, true, ResponseCode::NoError).await;
+    check(question(1, Some(4096)), Transport::Udp, 1232, true, ResponseCode::NoError).await;
+    check(question(1, None), Transport::Tcp, usize::from(u16::MAX), false, ResponseCode::NoError).await;
+    // The questions are repeated in the answer, as long as they fit.
+    check(question(2, None), Transport::Udp, 512, false, ResponseCode::FormErr).await;
+    check(question(100, None), Transport::Udp, 512, false, ResponseCode::ServFail).await;
+    // A header that announces a question, and none behind it.
+    let cut = question(1, None)[..20].to_vec();
+    check(cut.clone(), Transport::Udp, 12, false, ResponseCode::FormErr).await;
+    check(cut, Transport::Tcp, 12, false, ResponseCode::FormErr).await;
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use super::forwarding::{Cluster, TEST_TIMEOUT, Upstream, name};
 use super::{authority, zone};
 use crate::Bounds;
 use crate::forward::Forwarder;
-use crate::serve::Handler;
+use crate::serve::Responder;
 use crate::slots::Slots;
 use crate::tcp;
 
@@ -113,10 +113,10 @@ async fn what_is_being_asked_already_is_not_asked_again() {
 async fn by_tcp(connections: usize) -> SocketAddr {
     let (_, synced) = watch::channel(true);
     let forwarder = Forwarder::new("/nonexistent".into(), 53, Vec::new(), 1);
-    let handler = Handler::new(authority(), Arc::new(RwLock::new(zone())), synced, forwarder);
+    let responder = Responder::over(authority(), Arc::new(RwLock::new(zone())), synced, forwarder);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(tcp::serve(listener, handler, Slots::new(connections), CancellationToken::new()));
+    tokio::spawn(tcp::serve(listener, responder, Slots::new(connections), CancellationToken::new()));
     address
 }
 

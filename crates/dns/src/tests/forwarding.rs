@@ -17,10 +17,12 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{authority, zone};
 use crate::forward::Forwarder;
-use crate::serve::Handler;
+use crate::serve::Responder;
+use crate::udp;
 
 /// How long anything may take here. Far more than it should.
 pub(super) const TEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -148,7 +150,7 @@ async fn ask(server: SocketAddr, question: &str, query_type: RecordType) -> Mess
 
 /// The cluster's server, told to ask `upstream`; the file is what the machine says of its resolvers.
 pub(super) struct Cluster {
-    _server: Server<Handler>,
+    _running: DropGuard,
     resolv_conf: tempfile::NamedTempFile,
     pub(super) address: SocketAddr,
 }
@@ -164,14 +166,15 @@ impl Cluster {
         let resolv_conf = tempfile::NamedTempFile::new().unwrap();
         let text = format!("nameserver 127.0.0.1\nsearch example.org\noptions {options}\n");
         std::fs::write(&resolv_conf, text).unwrap();
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = udp.local_addr().unwrap();
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = socket.local_addr().unwrap();
         let port = upstream.unwrap_or(address.port());
         let forwarder = Forwarder::new(resolv_conf.path().to_owned(), port, vec![address], limit);
         let (_, synced) = watch::channel(true);
-        let mut server = Server::new(Handler::new(authority(), Arc::new(RwLock::new(zone())), synced, forwarder));
-        server.register_socket(udp);
-        Self { _server: server, resolv_conf, address }
+        let responder = Responder::over(authority(), Arc::new(RwLock::new(zone())), synced, forwarder);
+        let cancel = CancellationToken::new();
+        tokio::spawn(udp::serve(socket, responder, cancel.clone()));
+        Self { _running: cancel.drop_guard(), resolv_conf, address }
     }
 
     /// The answer in one line: its code if it is none, the addresses and other data of its records, sorted.
