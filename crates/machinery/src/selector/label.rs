@@ -380,7 +380,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Values in parentheses; two commas in a row, or one at an end, stand around the empty value.
+    /// Values in parentheses; two commas in a row, one at an end, or nothing at all stand around the empty value
+    /// (apimachinery `pkg/labels/selector.go`, `parseValues`).
     fn values(&mut self) -> Result<Vec<String>, LabelSelectorError> {
         match self.next() {
             Token::Sign("(") => {}
@@ -401,7 +402,7 @@ impl<'a> Parser<'a> {
                     wanted = true;
                 }
                 Token::Sign(")") => {
-                    if wanted && !values.is_empty() {
+                    if wanted {
                         values.push(String::new());
                     }
                     return Ok(values);
@@ -447,6 +448,10 @@ mod tests {
             ("a in (b,c)", "a=c", true),
             ("a in ( b , c )", "a=d", false),
             ("a in (b,)", "a=", true),
+            ("a in (,)", "a=", true),
+            ("a in ()", "a=", true),
+            ("a in ()", "a=b", false),
+            ("a notin ()", "a=", false),
             ("a notin (b,c)", "a=d", true),
             ("a notin (b,c)", "", true),
             ("a notin (b,c)", "a=b", false),
@@ -476,10 +481,6 @@ mod tests {
             ("a x b", "unable to parse requirement: found 'x', expected: in, notin, =, ==, !=, gt, lt"),
             ("a in b", "unable to parse requirement: found 'b', expected: '('"),
             ("a in (b", "unable to parse requirement: found '', expected: ',' or ')'"),
-            (
-                "a in ()",
-                "unable to parse requirement: values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty",
-            ),
             ("a=(", "unable to parse requirement: found '(', expected: identifier"),
         ] {
             assert_eq!(LabelSelector::parse(text).unwrap_err().to_string(), expect, "{text}");
