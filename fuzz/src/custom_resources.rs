@@ -18,6 +18,11 @@ pub fn run(data: &[u8]) {
     let path = Path::new("spec").child("validation").child("openAPIV3Schema");
     let wrong = rules::check(&props, &path, Costs::Accepted);
     assert!(wrong.iter().all(|error| error.field.starts_with("spec.validation")), "a fault without a place");
+    let of_new = rules::check(&props, &path, Costs::Limited);
+    assert!(
+        wrong.iter().all(|error| of_new.iter().any(|other| other == error)),
+        "a new schema may do more than an old one"
+    );
     let schema = Schema::parse(&props);
     let Some(mut object) = crate::object(object) else { return };
     if !wrong.is_empty() || !object.is_object() {

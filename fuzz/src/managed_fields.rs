@@ -66,9 +66,11 @@ fn without_unowned(set: &FieldSet) -> FieldSet {
         "managedFields",
         "resourceVersion",
     ];
+    // In an object that has passed its schema they are scalars; here something may stand below them.
     let fields = METADATA.map(|field| FieldSet::of_path(&["metadata", field]));
-    let unowned = ["apiVersion", "kind", "metadata"].map(|field| FieldSet::of_path(&[field]));
-    unowned.iter().chain(&fields).fold(set.clone(), |set, less| set.difference(less))
+    let unowned = ["apiVersion", "kind"].map(|field| FieldSet::of_path(&[field]));
+    let set = set.difference(&FieldSet::of_path(&["metadata"]));
+    unowned.iter().chain(&fields).fold(set, |set, less| set.without(less))
 }
 
 fn applied_twice_is_once(live: &Value, config: &Value, place: &BuiltIn) {

