@@ -403,6 +403,11 @@ async fn local_api_services_come_and_go_with_what_they_are_about() {
         again.status.as_u16() == 200 && again.json()["metadata"]["uid"] != first["metadata"]["uid"]
     })
     .await;
-    fixture.json(&format!("DELETE {crds}/things.example.com"), 200, &Value::Null).await;
+    let patch = json!({ "spec": { "versions": [{
+        "name": "v1", "served": false, "storage": true, "schema": { "openAPIV3Schema": { "type": "object" } },
+    }] } });
+    let headers = [("content-type", "application/merge-patch+json")];
+    let reply = fixture.ask(&format!("PATCH {crds}/things.example.com"), &headers, patch.to_string()).await;
+    assert_eq!(reply.status.as_u16(), 200, "{}", reply.text);
     eventually("it is gone", async || find(name).await.status.as_u16() == 404).await;
 }
