@@ -352,7 +352,7 @@ mod tests {
             .map(ToString::to_string)
             .collect();
         let expect =
-            r#"status.conditions[0].status: Unsupported value: "Maybe": supported values: "False", "True", "Unknown""#;
+            r#"status.conditions[0].status: Unsupported value: "Maybe": supported values: "True", "False", "Unknown""#;
         assert_eq!(errors, [expect]);
     }
 
