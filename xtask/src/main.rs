@@ -3,6 +3,7 @@
 //! Everything that a developer or CI does with this repository is a command here, so that there is one way to do it.
 
 mod bench;
+mod compare;
 mod demo;
 mod deny;
 mod fuzz;
@@ -36,6 +37,8 @@ enum Command {
     Images,
     /// Measure: creates, reads, watches, rollouts; see CONTRIBUTING.md
     Bench(bench::Options),
+    /// Send the same requests to two API servers and print what differs; see CONTRIBUTING.md
+    Compare(compare::Options),
     /// Torture a cluster with faults, and check that nothing is lost; see CONTRIBUTING.md
     Soak(soak::Options),
     /// Feed what reads input from outside with whatever breaks it; see CONTRIBUTING.md
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Images => setup::test_machine().and_then(|()| images::ensure()),
         Command::Bench(options) => bench::run(&options),
+        Command::Compare(options) => compare::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Tidy => tidy::run(),
