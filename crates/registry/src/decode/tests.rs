@@ -95,6 +95,16 @@ fn wrong_types_are_refused_in_upstreams_words() {
 }
 
 #[test]
+fn null_in_a_list_is_the_zero_value() {
+    let (pod, findings) = decoded::<Pod>(r#"{"spec":{"containers":[null],"tolerations":[null,{"key":"a"}]}}"#);
+    let spec = pod.unwrap().spec.unwrap();
+    let tolerations = spec.tolerations.unwrap();
+    assert_eq!((spec.containers.len(), spec.containers[0].name.as_str()), (1, ""));
+    assert_eq!((tolerations.len(), &tolerations[0].key, tolerations[1].key.as_deref()), (2, &None, Some("a")));
+    assert_eq!(findings, [""; 0]);
+}
+
+#[test]
 fn broken_json_is_refused_in_gos_words() {
     for (body, expect) in [
         ("", "unexpected end of JSON input"),

@@ -4,10 +4,12 @@ use std::any::type_name;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::iter;
 use std::str::FromStr;
 
 use machinery::depth::{self, MAX_DEPTH, TooDeep};
 use machinery::quantity::{Quantity, QuantityError};
+use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
 use super::keys::{KeySeed, Keys};
@@ -403,11 +405,13 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, '_, V> {
         if self.is_quantity() {
             return self.visitor.visit_str("0");
         }
-        let Self { visitor, path, notes, expected, .. } = self;
+        let Self { visitor, path, notes, expected, strukt, .. } = self;
         match expected {
             Expected::Text => visitor.visit_str(""),
             Expected::Number => visitor.visit_u64(0),
             Expected::Bool => visitor.visit_bool(false),
+            // That of a struct has no fields.
+            Expected::Other if strukt.is_some() => visitor.visit_map(MapDeserializer::new(iter::empty::<((), ())>())),
             Expected::Other => {
                 visitor.visit_unit().inspect_err(|_| notes.refuse(path, type_name::<V::Value>(), "null"))
             }
