@@ -120,6 +120,11 @@ impl Documents {
         self.aggregated.refresh(group, version).await;
     }
 
+    /// Whether a group has built-in resources.
+    pub(crate) fn is_built_in(&self, group: &str) -> bool {
+        self.registry.resources().is_built_in(group)
+    }
+
     /// The document, built now if it is not there; `None` where there is none. Two who ask at once may both build it.
     pub(crate) fn get(&self, key: DocumentKey) -> Option<Document> {
         let described = Described {

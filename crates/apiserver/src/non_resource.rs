@@ -76,7 +76,12 @@ impl NonResource {
                     with_reasons: user.is_in(MASTERS),
                 };
                 let answer = health::answer(endpoint, check, query, &state);
-                Ok(answer.map_or_else(respond::page_not_found, |(status, text)| respond::text(status, text)))
+                Ok(match answer {
+                    None => respond::page_not_found(),
+                    // A check alone that succeeds says so in fewer words (apiserver: `pkg/server/healthz/healthz.go`).
+                    Some((StatusCode::OK, text)) if !check.is_empty() => respond::text(StatusCode::OK, text),
+                    Some((status, text)) => respond::plain_text(status, text),
+                })
             }
             Route::Root => plain(DocumentKey::Paths, Offer::Document),
             Route::OpenIdConfiguration => {
@@ -112,6 +117,9 @@ impl NonResource {
             Route::GroupVersion { group, version } => {
                 self.documents.refresh(group, version).await;
                 let key = DocumentKey::Resources { group: group.to_owned(), version: version.to_owned() };
+                if self.documents.get(key.clone()).is_none() && self.documents.is_built_in(group) {
+                    return Err(ApiError::no_such_resource());
+                }
                 plain(key, Offer::Answer { custom: false })
             }
             Route::OpenApiV2 => {

@@ -143,19 +143,19 @@ impl Handlers {
             }
             return match reviews::find(place.group, place.version, place.resource) {
                 Some(review) => self.review(review, &request, body).await,
-                // Upstream answers with a Status below what it serves, with plain text elsewhere.
-                None if resources.of_version(place.group, place.version).next().is_some() => {
-                    Err(ApiError::no_such_resource())
-                }
+                None if resources.is_built_in(place.group) => Err(ApiError::no_such_resource()),
                 None => Ok(respond::page_not_found()),
             };
         };
         let resource = Arc::clone(resource);
-        let mut answer = self.objects(request, &resource, body, labels).await?;
+        let mut answer = self.objects(request, &resource, body, labels).await;
         if let Some(deprecation) = &resource.info().deprecation {
-            respond::warn(&mut answer, std::slice::from_ref(deprecation));
+            match &mut answer {
+                Ok(answer) => respond::warn(answer, std::slice::from_ref(deprecation)),
+                Err(error) => error.warnings.insert(0, deprecation.clone()),
+            }
         }
-        Ok(answer)
+        answer
     }
 
     /// Answers a request about objects of a resource.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WARNING};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WARNING, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 use machinery::status::{ApiError, Reason};
 use serde_json::Value;
@@ -28,9 +28,16 @@ pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     with_type(status, "text/plain; charset=utf-8", text.into())
 }
 
+/// Plain text that browsers are told to take for nothing else, as Go's `http.Error` does.
+pub(crate) fn plain_text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let mut response = self::text(status, text);
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
 /// What upstream says where it knows nothing of the path at all.
 pub(crate) fn page_not_found() -> Answer {
-    text(StatusCode::NOT_FOUND, "404 page not found\n")
+    plain_text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 /// JSON, in the form asked for.
@@ -53,14 +60,17 @@ pub(crate) fn json(status: StatusCode, encoding: Encoding, pretty: bool, json: B
 /// A failure.
 pub(crate) fn error(error: &ApiError, encoding: Encoding) -> Answer {
     let status = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    // Strings and numbers always encode.
-    let body = Bytes::from(serde_json::to_vec(error).unwrap_or_default());
+    // Strings and numbers always encode. Go's encoder ends a document with a line break.
+    let mut body = serde_json::to_vec(error).unwrap_or_default();
+    body.push(b'\n');
+    let body = Bytes::from(body);
     let encoded = json(status, encoding, false, body.clone());
     let mut response = encoded.unwrap_or_else(|_| with_type(status, Encoding::Json.content_type(), body));
     let retry_after = error.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     if retry_after > 0 {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
     }
+    warn(&mut response, &error.warnings);
     response
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::field::{ErrorList, quote};
 use crate::gvk::{GroupKind, GroupResource};
@@ -95,32 +95,47 @@ impl Reason {
     }
 }
 
-/// One of several causes of a failure.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// One of several causes of a failure. Its fields have upstream's order (apimachinery `pkg/apis/meta/v1/types.go`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cause {
     /// A word for programs, such as `FieldValueInvalid`.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
     /// A sentence for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// The field's path, when the cause is a field.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub field: String,
 }
 
-/// What a failure is about.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What a failure is about. Its fields have upstream's order, as those of [`Cause`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Details {
     /// The object's name.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// The group of the kind or resource.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub group: String,
     /// The kind of an invalid object; otherwise, as upstream has it, the resource.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub kind: String,
     /// The object's UID.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub uid: String,
     /// What led to the failure.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<Cause>,
     /// When to try again, in seconds; 0 says nothing.
+    #[serde(skip_serializing_if = "is_zero")]
     pub retry_after_seconds: u32,
+}
+
+/// As serde asks for it.
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A failed request.
@@ -134,12 +149,14 @@ pub struct ApiError {
     pub message: String,
     /// What it is about.
     pub details: Option<Box<Details>>,
+    /// What the client is warned about all the same.
+    pub warnings: Vec<String>,
 }
 
 impl ApiError {
     /// Any failure; the constructors below cover the usual ones.
     pub fn new(code: u16, reason: Reason, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, warnings: Vec::new() }
     }
 
     fn about(mut self, resource: &GroupResource, name: &str) -> Self {
@@ -318,50 +335,8 @@ impl ApiError {
 
     /// The `Status` object.
     pub fn to_status(&self) -> Value {
-        let mut status = json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": self.code,
-        });
-        if let Some(object) = status.as_object_mut() {
-            if !self.message.is_empty() {
-                object.insert("message".into(), self.message.clone().into());
-            }
-            if self.reason != Reason::Unknown {
-                object.insert("reason".into(), self.reason.as_str().into());
-            }
-            if let Some(details) = &self.details {
-                object.insert("details".into(), details.to_value());
-            }
-        }
-        status
-    }
-}
-
-impl Details {
-    fn to_value(&self) -> Value {
-        let mut details = Map::new();
-        for (key, text) in [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)] {
-            insert_text(&mut details, key, text);
-        }
-        if !self.causes.is_empty() {
-            let causes = self.causes.iter().map(|cause| {
-                let mut object = Map::new();
-                insert_text(&mut object, "reason", &cause.reason);
-                insert_text(&mut object, "message", &cause.message);
-                insert_text(&mut object, "field", &cause.field);
-                Value::Object(object)
-            });
-            details.insert("causes".into(), causes.collect());
-        }
-        if self.retry_after_seconds > 0 {
-            details.insert("retryAfterSeconds".into(), self.retry_after_seconds.into());
-        }
-        Value::Object(details)
-    }
-}
-
-fn insert_text(object: &mut Map<String, Value>, key: &str, text: &str) {
-    if !text.is_empty() {
-        object.insert(key.to_owned(), text.into());
+        // Texts and numbers always have a form in JSON.
+        serde_json::to_value(self).unwrap_or_default()
     }
 }
 
@@ -380,7 +355,7 @@ impl Serialize for ApiError {
             map.serialize_entry("reason", self.reason.as_str())?;
         }
         if let Some(details) = &self.details {
-            map.serialize_entry("details", &details.to_value())?;
+            map.serialize_entry("details", details)?;
         }
         map.serialize_entry("code", &self.code)?;
         map.end()
@@ -397,6 +372,8 @@ impl std::error::Error for ApiError {}
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::field::{FieldError, Path};
 
@@ -458,9 +435,11 @@ mod tests {
             serde_json::to_string(&error).unwrap(),
             r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Unauthorized","reason":"Unauthorized","code":401}"#
         );
+        let errors = ErrorList(vec![FieldError::required(&Path::new("spec"), "")]);
+        let error = ApiError::invalid(&GroupKind::from_static("apps", "Deployment"), "x", &errors).retry_after(1);
         assert_eq!(
-            serde_json::to_value(ApiError::not_found(&DEPLOYMENTS, "x")).unwrap(),
-            ApiError::not_found(&DEPLOYMENTS, "x").to_status()
+            serde_json::to_string(&error.details).unwrap(),
+            r#"{"name":"x","group":"apps","kind":"Deployment","causes":[{"reason":"FieldValueRequired","message":"Required value","field":"spec"}],"retryAfterSeconds":1}"#
         );
     }
 }

@@ -371,14 +371,29 @@ impl Registry {
     /// # Errors
     /// That of the step which refuses it; 409 (504 for a create) when somebody else was faster each time.
     pub(crate) async fn run(&self, write: &Write<'_>, proposal: &mut dyn Proposal) -> Result<Completed, ApiError> {
+        let mut warnings = Vec::new();
+        match self.take_steps(write, proposal, &mut warnings).await {
+            Ok(outcome) => Ok(Completed { outcome, warnings }),
+            // Upstream warns of what is noticed before a request is refused.
+            Err(error) => Err(ApiError { warnings, ..error }),
+        }
+    }
+
+    /// As [`Registry::run`]. What the client is to be warned about is in `warnings`, whatever the outcome.
+    async fn take_steps(
+        &self,
+        write: &Write<'_>,
+        proposal: &mut dyn Proposal,
+        warnings: &mut Vec<String>,
+    ) -> Result<Outcome, ApiError> {
         for attempt in 0..write.attempts {
             let stored = if write.action.reads_stored() { Some(self.load(write.target()?)?) } else { None };
             let stored = stored.as_ref();
             let old = stored.map(|stored| stored.object.as_ref());
             let attributes = &Attributes { old, ..write.attributes };
-            let mut warnings = Vec::new();
+            warnings.clear();
             // 1. Decode.
-            let mut proposed = decode::proposed(write, proposal, stored, &mut warnings)?;
+            let mut proposed = decode::proposed(write, proposal, stored, warnings)?;
             // 2. Default.
             if write.takes(Step::Default) {
                 default::run(write, &mut proposed, stored)?;
@@ -392,27 +407,27 @@ impl Registry {
             // 4. Mutate.
             // A deletion has nothing that could have become another one: it is asked for once, as upstream does.
             if write.takes(Step::Mutate) && (attempt == 0 || write.action != Action::Delete) {
-                mutate::run(write, attributes, &mut proposed, &mut warnings).await?;
+                mutate::run(write, attributes, &mut proposed, warnings).await?;
             }
             // 5. Validate.
             proposal.validate(&mut proposed, stored)?;
             // Nothing in a status or its like is compiled.
             if write.takes(Step::Validate) && write.attributes.info.compiles && write.subresource().is_none() {
                 let _turn = self.0.turns.wait().await;
-                apart::compute(|| validate::object(write, &proposed, old, &mut warnings))?;
+                apart::compute(|| validate::object(write, &proposed, old, warnings))?;
             } else if write.takes(Step::Validate) {
-                validate::object(write, &proposed, old, &mut warnings)?;
+                validate::object(write, &proposed, old, warnings)?;
             }
             // 6. Authorize escalation, then run the plugins that may only refuse.
             if write.takes(Step::AuthorizeEscalation) {
                 authorize::run(write, &proposed, old)?;
             }
             if write.takes(Step::ValidatingAdmission) {
-                validate::admission(attributes, &proposed, &mut warnings).await?;
+                validate::admission(attributes, &proposed, warnings).await?;
             }
             if !write.takes(Step::Commit) {
                 let object = proposed.object.ok_or_else(|| ApiError::internal("the request brings no object"))?;
-                return Ok(Completed { outcome: Outcome::Admitted(object), warnings });
+                return Ok(Outcome::Admitted(object));
             }
             let mut change = match proposal.change(&mut proposed, stored)? {
                 Change::Put(last) if old.is_some() && is_finalized(write.resource()?, last.as_ref())? => {
@@ -427,7 +442,7 @@ impl Registry {
                 let charged = charge::run(write, attributes, change, &proposed, stored).await?;
                 // 8. Commit.
                 match commit::run(write, charged, stored).await? {
-                    Committed::Done(outcome) => return Ok(Completed { outcome, warnings }),
+                    Committed::Done(outcome) => return Ok(outcome),
                     Committed::NameTaken(mut object, _) if generated && names < NAME_ATTEMPTS => {
                         names += 1;
                         meta::generate_name(object.meta_mut());

@@ -269,6 +269,12 @@ impl Resources {
         self.rows.iter().filter(move |row| row.info().group == group && row.info().version == version)
     }
 
+    /// Whether a group has built-in resources: only below these, upstream answers with a `Status` where nothing is.
+    #[must_use]
+    pub fn is_built_in(&self, group: &str) -> bool {
+        self.rows.iter().any(|row| row.info().group == group && !row.info().custom)
+    }
+
     fn find(&self, rows: &[usize], group: &str, version: &str) -> Option<&Resource> {
         let rows = rows.iter().map(|&index| &self.rows[index]);
         rows.into_iter().find(|row| row.info().group == group && row.info().version == version)

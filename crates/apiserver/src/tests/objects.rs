@@ -92,10 +92,22 @@ async fn what_is_not_there_and_what_makes_no_sense() {
         assert_eq!((reply.status.as_u16(), &status_object["message"]), (status, &message.into()), "{line}");
         assert_eq!(status_object["kind"], "Status", "{line}");
     }
-    for line in ["GET /nonsense", "GET /apis/nonsense/v1/things", "GET /apis/nonsense", "GET /api/v9"] {
+    for line in ["GET /nonsense", "GET /apis/nonsense/v1/things", "GET /apis/nonsense"] {
         let reply = fixture.ask(line, &[], "").await;
         assert_eq!((reply.status.as_u16(), reply.text.as_str()), (404, "404 page not found\n"), "{line}");
+        assert_eq!(reply.header("x-content-type-options"), "nosniff", "{line}");
     }
+    // Below a built-in group, an unknown version is an unknown resource.
+    let unknown = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"the server could not find the requested resource","reason":"NotFound","details":{},"code":404}"#;
+    for line in
+        ["GET /api/v9", "GET /api/v9/pods", "GET /apis/apps/v9", "GET /apis/apps/v9/things", "GET /apis/apps/v1/things"]
+    {
+        let reply = fixture.ask(line, &[], "").await;
+        assert_eq!((reply.status.as_u16(), reply.text.as_str()), (404, format!("{unknown}\n").as_str()), "{line}");
+    }
+    // The fields of the details have upstream's order, too.
+    let reply = fixture.ask("GET /apis/apps/v1/namespaces/default/deployments/web", &[], "").await;
+    assert!(reply.text.contains(r#""details":{"name":"web","group":"apps","kind":"deployments"},"#), "{}", reply.text);
 }
 
 #[tokio::test]
@@ -149,6 +161,10 @@ async fn unknown_fields_are_told_as_asked() {
         assert_eq!(warned == r#"299 - "unknown field \"spec.contaners\"""#, validation == "Warn", "{warned}");
         assert_eq!(reply.json()["message"].as_str().unwrap_or("").contains(expect), validation == "Strict");
     }
+    // One that is refused for something else is told nevertheless.
+    body["metadata"]["name"] = "warn".into();
+    let reply = fixture.ask("POST /api/v1/namespaces/default/pods", &[], body.to_string()).await;
+    assert_eq!((reply.status.as_u16(), reply.header("warning")), (409, r#"299 - "unknown field \"spec.contaners\"""#));
 }
 
 #[tokio::test]
