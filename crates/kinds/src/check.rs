@@ -103,7 +103,7 @@ pub(crate) fn immutable<T: PartialEq + Serialize>(errors: &mut ErrorList, path: 
 pub(crate) fn labels(errors: &mut ErrorList, path: &Path, labels: &Option<BTreeMap<String, String>>) {
     for (key, value) in entries(labels) {
         errors.messages(path, key, validate::qualified_name(key));
-        errors.messages(&path.key(key), value, validate::label_value(value));
+        errors.messages(path, value, validate::label_value(value));
     }
 }
 

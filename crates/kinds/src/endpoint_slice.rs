@@ -121,10 +121,14 @@ fn validate_endpoint(errors: &mut ErrorList, path: &Path, endpoint: &Endpoint, a
     for (index, address) in endpoint.addresses.iter().enumerate() {
         let path = field.index(index);
         match (address_type, address.parse::<IpAddr>()) {
-            ("IPv4", Ok(IpAddr::V4(_))) | ("IPv6", Ok(IpAddr::V6(_))) => ordinary_ip(errors, &path, address),
-            ("IPv4", _) => errors.invalid(&path, address, "must be a valid IPv4 address"),
-            ("IPv6", _) => errors.invalid(&path, address, "must be a valid IPv6 address"),
             ("FQDN", _) => validate_domain(errors, &path, address),
+            ("IPv4" | "IPv6", Err(_)) => errors.messages(&path, address, validate::ip(address)),
+            ("IPv4" | "IPv6", Ok(ip)) => {
+                if ip.is_ipv4() != (address_type == "IPv4") {
+                    errors.invalid(&field, address, format!("must be an {address_type} address"));
+                }
+                ordinary_ip(errors, &path, address);
+            }
             _ => {}
         }
     }

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 pub(crate) use self::legacy::HorizontalPodAutoscalerV1;
 use super::check::non_negative;
-use super::common::{canonical_quantity, text};
+use super::common::canonical_quantity;
 
 /// What an autoscaler without metrics keeps processors at, in percent of what is requested.
 const DEFAULT_UTILIZATION: i32 = 80;
@@ -67,6 +67,14 @@ impl Kind for HorizontalPodAutoscaler {
 
     fn validate(object: &Object) -> ErrorList {
         validation::validate(object)
+    }
+
+    fn validate_create(object: &Object) -> ErrorList {
+        validation::validate_target_group(object, None)
+    }
+
+    fn validate_update(new: &Object, old: &Object) -> ErrorList {
+        validation::validate_target_group(new, Some(old))
     }
 
     fn validate_status(new: &Object, _old: &Object) -> ErrorList {
@@ -138,9 +146,7 @@ fn canonical_target(target: &mut MetricTarget) {
 }
 
 fn complete(rules: &mut HPAScalingRules, policies: impl FnOnce() -> Vec<HPAScalingPolicy>) {
-    if text(&rules.select_policy).is_empty() {
-        rules.select_policy = Some("Max".to_owned());
-    }
+    rules.select_policy.get_or_insert_with(|| "Max".to_owned());
     rules.policies.get_or_insert_with(policies);
     rules.tolerance.iter_mut().for_each(canonical_quantity);
 }

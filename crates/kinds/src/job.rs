@@ -47,7 +47,8 @@ impl Kind for Job {
     fn default(object: &mut Object) {
         let spec = object.spec.get_or_insert_default();
         default_spec(spec);
-        let labels = spec.template.metadata.as_ref().and_then(|meta| meta.labels.clone());
+        spec.manual_selector.get_or_insert(false);
+        let labels = template_labels(object);
         if object.metadata.labels.as_ref().is_none_or(BTreeMap::is_empty) && labels.is_some() {
             object.metadata.labels = labels;
         }
@@ -139,7 +140,12 @@ impl Kind for Job {
     }
 }
 
-/// Fills in the specification of a Job, in a Job or in a CronJob's template.
+fn template_labels(object: &Object) -> Option<BTreeMap<String, String>> {
+    object.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()).and_then(|meta| meta.labels.clone())
+}
+
+/// Fills in the specification of a Job. That of a CronJob's template keeps its gaps, but for those in
+/// [`default_parts`], until a Job is made of it (upstream: `pkg/apis/batch/v1/defaults.go`).
 fn default_spec(spec: &mut JobSpec) {
     // Without either a Job runs one pod to its end; with parallelism alone it is a work queue.
     if spec.completions.is_none() && spec.parallelism.is_none() {
@@ -152,6 +158,11 @@ fn default_spec(spec: &mut JobSpec) {
     spec.suspend.get_or_insert(false);
     let policy = if spec.pod_failure_policy.is_some() { "Failed" } else { "TerminatingOrFailed" };
     default_text(&mut spec.pod_replacement_policy, policy);
+    default_parts(spec);
+}
+
+/// Fills in what has defaults of its own, in a Job or in a CronJob's template.
+fn default_parts(spec: &mut JobSpec) {
     let rules = spec.pod_failure_policy.iter_mut().flat_map(|policy| &mut policy.rules);
     for pattern in rules.flat_map(|rule| rule.on_pod_conditions.iter_mut().flatten()) {
         default_text(&mut pattern.status, "True");
@@ -172,6 +183,10 @@ fn generate_selector(object: &mut Object) {
     }
     let selected = spec.selector.get_or_insert_default().match_labels.get_or_insert_default();
     selected.entry(UID_LABEL.to_owned()).or_insert(uid);
+    // A template without labels has some now, which are the Job's as those of any other template would be.
+    if object.metadata.labels.as_ref().is_none_or(BTreeMap::is_empty) {
+        object.metadata.labels = template_labels(object);
+    }
 }
 
 fn state(object: &Object, status: &JobStatus) -> &'static str {

@@ -173,16 +173,13 @@ fn amounts(errors: &mut ErrorList, path: &Path, hard: &Option<BTreeMap<String, W
 fn scopes(errors: &mut ErrorList, spec: &ResourceQuotaSpec) {
     let path = Path::new("spec").child("scopes");
     let all = list(&spec.scopes);
-    for (index, scope) in all.iter().enumerate() {
-        let path = path.index(index);
+    for scope in all {
         if !SCOPES.contains(&scope.as_str()) {
-            errors.invalid(&path, scope, "unsupported scope");
-        } else if let Some((name, _)) = entries(&spec.hard).find(|(name, _)| !scope_allows(scope, name)) {
-            errors.invalid(
-                &Path::new("spec").child("scopes"),
-                all,
-                format!("unsupported scope applied to resource {name}"),
-            );
+            errors.invalid(&path, all, "unsupported scope");
+        } else {
+            for _ in entries(&spec.hard).filter(|(name, _)| !scope_allows(scope, name)) {
+                errors.invalid(&path, all, "unsupported scope applied to resource");
+            }
         }
     }
     for pair in CONFLICTING {
@@ -260,9 +257,9 @@ mod tests {
             ),
             (
                 json!({ "scopes": ["BestEffort"], "hard": { "cpu": "1" } }),
-                vec!["spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource cpu"],
+                vec!["spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource"],
             ),
-            (json!({ "scopes": ["Best"] }), vec!["spec.scopes[0]: Invalid value: \"Best\": unsupported scope"]),
+            (json!({ "scopes": ["Best"] }), vec!["spec.scopes: Invalid value: [\"Best\"]: unsupported scope"]),
         ] {
             assert_eq!(errors::<ResourceQuota>(quota(spec)), expect);
         }

@@ -43,7 +43,7 @@ impl Kind for Service {
         short_names: &["svc"],
         categories: &["all"],
         subresources: &[Subresource::Proxy, Subresource::Status],
-        names: NameRule::Label1035,
+        names: NameRule::Label,
         selectable: &["spec.clusterIP", "spec.type"],
         create_on_update: true,
         returns_deleted_object: true,

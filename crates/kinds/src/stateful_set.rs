@@ -4,22 +4,26 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{
     StatefulSet as Object, StatefulSetSpec, StatefulSetStatus, StatefulSetUpdateStrategy,
 };
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource, Volume,
+};
 use machinery::field::{ErrorList, Path};
 use registry::kind::{
     Column, Descriptor, Kind, NameRule, ScaleView, Subresource, cell_age, cell_name, spec_and_status,
 };
 use serde_json::Value;
 
-use super::check::{Report, labels, non_negative, one_of};
-use super::common::{container_cells, container_columns, default_text, format_selector, template_containers, text};
-use super::pod::{default_template, template_warnings};
-use super::storage::default_claim_spec;
+use super::check::{Report, dns_label, non_negative, one_of};
+use super::common::{
+    container_cells, container_columns, default_text, format_selector, list, template_containers, text,
+};
+use super::pod::{default_template, template_warnings, validate_template};
+use super::storage::{default_claim_spec, validate_claim_spec};
 use super::workload::{
     at_most_all, is_nothing, positive_count_or_percent, validate_counts, validate_restart, validate_selector,
 };
 
-const RETENTION: [&str; 2] = ["Delete", "Retain"];
+const RETENTION: [&str; 2] = ["Retain", "Delete"];
 
 /// StatefulSets.
 pub(crate) struct StatefulSet;
@@ -38,10 +42,18 @@ impl Kind for StatefulSet {
     fn default(object: &mut Object) {
         let spec = object.spec.get_or_insert_default();
         default_text(&mut spec.pod_management_policy, "OrderedReady");
+        // In Go, these two have no way to be missing.
+        spec.service_name.get_or_insert_default();
+        if let Some(ordinals) = &mut spec.ordinals {
+            ordinals.start.get_or_insert(0);
+        }
         let strategy = spec.update_strategy.get_or_insert_default();
-        default_text(&mut strategy.type_, "RollingUpdate");
-        if text(&strategy.type_) == "RollingUpdate" {
-            strategy.rolling_update.get_or_insert_default().partition.get_or_insert(0);
+        if text(&strategy.type_).is_empty() {
+            strategy.type_ = Some("RollingUpdate".to_owned());
+            strategy.rolling_update.get_or_insert_default();
+        }
+        if let ("RollingUpdate", Some(update)) = (text(&strategy.type_), &mut strategy.rolling_update) {
+            update.partition.get_or_insert(0);
         }
         let retention = spec.persistent_volume_claim_retention_policy.get_or_insert_default();
         default_text(&mut retention.when_deleted, "Retain");
@@ -55,38 +67,29 @@ impl Kind for StatefulSet {
     spec_and_status!();
 
     fn validate(object: &Object) -> ErrorList {
+        validate_spec(object, true)
+    }
+
+    fn validate_create(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
-        let empty = StatefulSetSpec::default();
-        let spec = object.spec.as_ref().unwrap_or(&empty);
+        let Some(spec) = &object.spec else { return errors };
         let path = Path::new("spec");
-        one_of(
-            &mut errors,
-            &path.child("podManagementPolicy"),
-            text(&spec.pod_management_policy),
-            &["OrderedReady", "Parallel"],
-        );
-        if let Some(strategy) = &spec.update_strategy {
-            validate_strategy(&mut errors, &path.child("updateStrategy"), strategy);
+        for (index, claim) in list(&spec.volume_claim_templates).iter().enumerate() {
+            let empty = PersistentVolumeClaimSpec::default();
+            let path = path.child("volumeClaimTemplates").index(index).child("spec");
+            validate_claim_spec(&mut errors, &path, claim.spec.as_ref().unwrap_or(&empty));
         }
-        if let Some(retention) = &spec.persistent_volume_claim_retention_policy {
-            let path = path.child("persistentVolumeClaimRetentionPolicy");
-            one_of(&mut errors, &path.child("whenDeleted"), text(&retention.when_deleted), &RETENTION);
-            one_of(&mut errors, &path.child("whenScaled"), text(&retention.when_scaled), &RETENTION);
+        let service = text(&spec.service_name);
+        if !service.is_empty() {
+            dns_label(&mut errors, &path.child("serviceName"), service);
         }
-        non_negative(&mut errors, &path.child("replicas"), spec.replicas.unwrap_or_default());
-        non_negative(&mut errors, &path.child("minReadySeconds"), spec.min_ready_seconds.unwrap_or_default());
-        non_negative(&mut errors, &path.child("revisionHistoryLimit"), spec.revision_history_limit.unwrap_or_default());
-        let start = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or_default();
-        non_negative(&mut errors, &path.child("ordinals").child("start"), start);
-        validate_selector(&mut errors, &path, &spec.selector, &spec.template);
-        // Mounts of claims from the claim templates refer to no volume of the template, so the pod specification is
-        // left, as upstream does, to the Pods that are made of it.
-        let path = path.child("template");
-        if let Some(meta) = &spec.template.metadata {
-            labels(&mut errors, &path.child("labels"), &meta.labels);
-        }
-        validate_restart(&mut errors, &path, &spec.template, "StatefulSet");
         errors
+    }
+
+    /// A template that was stored before it was validated may stay as it is.
+    fn validate_kept(new: &Object, old: &Object) -> ErrorList {
+        let was_valid = old.spec.as_ref().is_none_or(|spec| template_errors(spec).0.is_empty());
+        validate_spec(new, was_valid)
     }
 
     fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
@@ -97,7 +100,7 @@ impl Kind for StatefulSet {
     fn validate_update(new: &Object, old: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
         let (Some(new), Some(old)) = (&new.spec, &old.spec) else { return errors };
-        let masked = StatefulSetSpec {
+        let mut masked = StatefulSetSpec {
             replicas: old.replicas,
             ordinals: old.ordinals.clone(),
             template: old.template.clone(),
@@ -107,6 +110,10 @@ impl Kind for StatefulSet {
             min_ready_seconds: old.min_ready_seconds,
             ..new.clone()
         };
+        // What was stored before it was a default is no other name.
+        if text(&old.service_name).is_empty() && text(&new.service_name).is_empty() {
+            masked.service_name.clone_from(&old.service_name);
+        }
         if masked != *old {
             errors.forbidden(
                 &Path::new("spec"),
@@ -171,6 +178,61 @@ impl Kind for StatefulSet {
     fn set_scale(object: &mut Object, replicas: i32) {
         object.spec.get_or_insert_default().replicas = Some(replicas);
     }
+}
+
+fn validate_spec(object: &Object, validates_template: bool) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let empty = StatefulSetSpec::default();
+    let spec = object.spec.as_ref().unwrap_or(&empty);
+    let path = Path::new("spec");
+    one_of(
+        &mut errors,
+        &path.child("podManagementPolicy"),
+        text(&spec.pod_management_policy),
+        &["OrderedReady", "Parallel"],
+    );
+    if let Some(strategy) = &spec.update_strategy {
+        validate_strategy(&mut errors, &path.child("updateStrategy"), strategy);
+    }
+    if let Some(retention) = &spec.persistent_volume_claim_retention_policy {
+        let path = path.child("persistentVolumeClaimRetentionPolicy");
+        one_of(&mut errors, &path.child("whenDeleted"), text(&retention.when_deleted), &RETENTION);
+        one_of(&mut errors, &path.child("whenScaled"), text(&retention.when_scaled), &RETENTION);
+    }
+    non_negative(&mut errors, &path.child("replicas"), spec.replicas.unwrap_or_default());
+    non_negative(&mut errors, &path.child("minReadySeconds"), spec.min_ready_seconds.unwrap_or_default());
+    non_negative(&mut errors, &path.child("revisionHistoryLimit"), spec.revision_history_limit.unwrap_or_default());
+    let start = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or_default();
+    non_negative(&mut errors, &path.child("ordinals").child("start"), start);
+    validate_selector(&mut errors, &path, &spec.selector, &spec.template);
+    if validates_template {
+        errors.0.extend(template_errors(spec).0);
+    }
+    validate_restart(&mut errors, &path.child("template"), &spec.template, "StatefulSet");
+    errors
+}
+
+/// What is wrong with the template of the pods, with the volumes that the controller will give them and without the names
+/// that it will set.
+fn template_errors(spec: &StatefulSetSpec) -> ErrorList {
+    let mut template = spec.template.clone();
+    let pod = template.spec.get_or_insert_default();
+    (pod.hostname, pod.subdomain) = (None, None);
+    let claims: Vec<&str> = list(&spec.volume_claim_templates).iter().map(|claim| text(&claim.metadata.name)).collect();
+    let of_claims = claims.iter().map(|name| Volume {
+        name: (*name).to_owned(),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: (*name).to_owned(),
+            read_only: None,
+        }),
+        ..Volume::default()
+    });
+    let others = pod.volumes.take().unwrap_or_default().into_iter();
+    let others = others.filter(|volume| !claims.contains(&volume.name.as_str()));
+    pod.volumes = Some(of_claims.chain(others).collect());
+    let mut errors = ErrorList::new();
+    validate_template(&mut errors, &Path::new("spec").child("template"), &template);
+    errors
 }
 
 fn default_claim(claim: &mut PersistentVolumeClaim) {

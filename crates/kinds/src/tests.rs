@@ -253,7 +253,7 @@ fn endpoint_slices() {
         (
             "/endpoints",
             json!([{"addresses": ["fd00::1"]}]),
-            vec!["endpoints[0].addresses[0]: Invalid value: \"fd00::1\": must be a valid IPv4 address"],
+            vec!["endpoints[0].addresses: Invalid value: \"fd00::1\": must be an IPv4 address"],
         ),
         ("/ports", json!([{"port": 1}, {"port": 2}]), vec!["ports[1].name: Duplicate value: \"\""]),
     ];
@@ -386,6 +386,29 @@ fn stateful_sets() {
         assert_eq!(value.pointer(pointer), Some(&expect), "{pointer}");
     }
     assert_eq!(errors::<StatefulSet>(set.clone()), [""; 0]);
+    // The pods have volumes for the claims, and names of their own.
+    let pod = json!({
+        "hostname": "Not A Name",
+        "containers": [{"name": "c", "image": "x:1", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+    });
+    let template_with = |pod: Value| with(set.clone(), "/spec/template/spec", pod);
+    assert_eq!(errors::<StatefulSet>(template_with(pod)), [""; 0]);
+    assert_eq!(errors::<StatefulSet>(template_with(json!({}))), ["spec.template.spec.containers: Required value"]);
+    let invalid = defaulted::<StatefulSet>(template_with(json!({})));
+    assert!(StatefulSet::validate_kept(&invalid, &invalid).0.is_empty(), "what was stored before it was validated");
+    let created = with(set.clone(), "/spec/serviceName", json!("Not a name"));
+    let created = StatefulSet::validate_create(&defaulted::<StatefulSet>(created));
+    let created: Vec<String> = created.iter().map(|error| error.field.to_string()).collect();
+    assert_eq!(created, ["spec.volumeClaimTemplates[0].spec.resources[storage]", "spec.serviceName"]);
+    let mut on_delete = set.clone();
+    on_delete["spec"]["updateStrategy"] = json!({"type": "RollingUpdate"});
+    let value = serde_json::to_value(defaulted::<StatefulSet>(on_delete)).expect("JSON");
+    assert_eq!(value.pointer("/spec/updateStrategy"), Some(&json!({"type": "RollingUpdate"})));
+    let mut nameless = set.clone();
+    nameless["spec"]["serviceName"] = Value::Null;
+    nameless["spec"]["ordinals"] = json!({});
+    let value = serde_json::to_value(defaulted::<StatefulSet>(nameless)).expect("JSON");
+    assert_eq!((&value["spec"]["serviceName"], &value["spec"]["ordinals"]), (&json!(""), &json!({"start": 0})));
     assert_eq!(
         errors::<StatefulSet>(with(set.clone(), "/spec/podManagementPolicy", json!("Chaos"))),
         ["spec.podManagementPolicy: Unsupported value: \"Chaos\": supported values: \"OrderedReady\", \"Parallel\""]

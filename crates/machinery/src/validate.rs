@@ -23,8 +23,13 @@ const QUALIFIED: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 const QUALIFIED_TEXT: &str =
     "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 
-/// What a value that is too long is told.
+/// What a name that is too long is told (apimachinery: `pkg/util/validation/validation.go`).
 pub fn max_length(max: usize) -> String {
+    format!("must be no more than {max} characters")
+}
+
+/// What a part of a label that is too long is told (apimachinery: `pkg/api/validate/content/errors.go`).
+fn max_bytes(max: usize) -> String {
     format!("must be no more than {max} bytes")
 }
 
@@ -74,8 +79,8 @@ fn matches_qualified(value: &str) -> bool {
     }
 }
 
-fn prefixed(messages: Vec<String>, prefix: &str) -> impl Iterator<Item = String> {
-    messages.into_iter().map(move |message| format!("{prefix}{message}"))
+fn prefixed(messages: impl Iterator<Item = String>, prefix: &str) -> impl Iterator<Item = String> {
+    messages.map(move |message| format!("{prefix}{message}"))
 }
 
 /// A DNS label (RFC 1123): the name of a namespace, a container, a volume.
@@ -159,13 +164,16 @@ pub fn qualified_name(value: &str) -> Vec<String> {
             if prefix.is_empty() {
                 messages.push(format!("prefix part {}", empty()));
             } else {
-                messages.extend(prefixed(dns_subdomain(prefix), "prefix part "));
+                let subdomain = dns_subdomain(prefix).into_iter();
+                let too_long = max_length(SUBDOMAIN_MAX);
+                let subdomain = subdomain.map(|text| if text == too_long { max_bytes(SUBDOMAIN_MAX) } else { text });
+                messages.extend(prefixed(subdomain, "prefix part "));
             }
             name
         }
         _ => {
             messages.push(format!(
-                "a qualified name {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+                "a valid label key {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
                 text()
             ));
             return messages;
@@ -174,7 +182,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
     if name.is_empty() {
         messages.push(format!("name part {}", empty()));
     } else if name.len() > LABEL_MAX {
-        messages.push(format!("name part {}", max_length(LABEL_MAX)));
+        messages.push(format!("name part {}", max_bytes(LABEL_MAX)));
     }
     if !matches_qualified(name) {
         messages.push(format!("name part {}", text()));
@@ -191,7 +199,7 @@ pub fn label_key(value: &str) -> Vec<String> {
 pub fn label_value(value: &str) -> Vec<String> {
     let mut messages = Vec::new();
     if value.len() > LABEL_MAX {
-        messages.push(max_length(LABEL_MAX));
+        messages.push(max_bytes(LABEL_MAX));
     }
     if !value.is_empty() && !matches_qualified(value) {
         messages.push(regex_text(
@@ -399,6 +407,10 @@ mod tests {
         assert_eq!(dns_label("a.b"), ["must not contain dots"]);
         assert_eq!(qualified_name("")[0], "name part must be non-empty");
         assert_eq!(label_value(&"a".repeat(64)), ["must be no more than 63 bytes"]);
+        assert_eq!(dns_label(&"a".repeat(64)), ["must be no more than 63 characters"]);
+        let (long, slashes) = (format!("{}/a", "a".repeat(254)), "a/b/c");
+        assert_eq!(label_key(&long), ["prefix part must be no more than 253 bytes"]);
+        assert!(label_key(slashes)[0].starts_with("a valid label key must consist of alphanumeric characters"));
         assert_eq!(port_number(0), ["must be between 1 and 65535, inclusive"]);
     }
 }

@@ -141,10 +141,8 @@ pub enum Scope {
 pub enum NameRule {
     /// RFC 1123 subdomain: dots allowed, up to 253 characters. Most kinds.
     Subdomain,
-    /// RFC 1123 label, up to 63 characters: Namespaces.
+    /// RFC 1123 label, up to 63 characters: Namespaces, Services.
     Label,
-    /// RFC 1035 label, starts with a letter: Services.
-    Label1035,
     /// Anything that fits in one path segment: RBAC.
     PathSegment,
 }

@@ -259,7 +259,6 @@ fn check_name(rule: NameRule, name: &str) -> Vec<String> {
     match rule {
         NameRule::Subdomain => validate::dns_subdomain(name),
         NameRule::Label => validate::dns_label(name),
-        NameRule::Label1035 => validate::dns1035_label(name),
         NameRule::PathSegment => validate::path_segment(name),
     }
 }

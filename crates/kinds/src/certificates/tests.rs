@@ -104,7 +104,7 @@ fn signers_that_are_wrong() {
     check("Example.com/a", &[&format!(r#"Invalid value: "Example.com": validating label "Example": {label}"#)]);
     let long = format!("{}.com/a", "a".repeat(64));
     let found = errors::<Requests>(with(request(), "/spec/signerName", long.into()));
-    assert!(found[0].ends_with("must be no more than 63 bytes") && found.len() == 1, "{found:?}");
+    assert!(found[0].ends_with("must be no more than 63 characters") && found.len() == 1, "{found:?}");
 }
 
 #[test]

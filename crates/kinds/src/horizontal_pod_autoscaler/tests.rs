@@ -1,10 +1,10 @@
 //! Tables: defaults, validation, cells and the way through v1.
 
-use registry::kind::AlternateVersion;
+use registry::kind::{AlternateVersion, Kind};
 use serde_json::{Value, json};
 
 use super::{HorizontalPodAutoscaler, HorizontalPodAutoscalerV1};
-use crate::testing::{CREATED, check_defaults, defaulted, errors, object, row, with};
+use crate::testing::{CREATED, check_defaults, defaulted, errors, object, row, update_errors, with};
 
 fn autoscaler(metrics: &Value) -> Value {
     json!({
@@ -66,7 +66,7 @@ fn validation() {
     check(
         with(good(), "/spec/maxReplicas", json!(0)),
         &[
-            "spec.maxReplicas: Invalid value: 0: must be greater than 0",
+            "spec.maxReplicas: Required value: must be set and greater than 0",
             "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
         ],
     );
@@ -79,6 +79,13 @@ fn validation() {
     let queue = autoscaler(&json!([external(&json!({"type": "Value", "value": "5"}))]));
     check(with(queue, "/spec/minReplicas", json!(0)), &[]);
     check(with(good(), "/spec/scaleTargetRef/name", json!("")), &["spec.scaleTargetRef.name: Required value"]);
+    check(
+        autoscaler(&json!([{"type": "", "resource": cpu(50)["resource"]}])),
+        &[
+            "spec.metrics[0].type: Required value: must specify a metric source type",
+            "spec.metrics[0].type: Unsupported value: \"\": supported values: \"ContainerResource\", \"External\", \"Object\", \"Pods\", \"Resource\"",
+        ],
+    );
     check(
         autoscaler(&json!([{"type": "Pods"}])),
         &["spec.metrics[0].pods: Required value: must populate information for the given metric source"],
@@ -205,4 +212,15 @@ fn through_v1_and_back() {
     let plain =
         check(with(autoscaler(&json!([cpu(70)])), "/status", json!({"currentReplicas": 0, "desiredReplicas": 0})));
     assert_eq!(plain.metadata.annotations, None);
+}
+
+#[test]
+fn the_target_says_its_group() {
+    let old = autoscaler(&json!([cpu(50)]));
+    let core = with(old.clone(), "/spec/scaleTargetRef/apiVersion", json!("v1"));
+    let expect = ["spec.scaleTargetRef.apiVersion: Invalid value: \"v1\": apiVersion must specify API group"];
+    let created = HorizontalPodAutoscaler::validate_create(&defaulted::<HorizontalPodAutoscaler>(core.clone()));
+    assert_eq!(created.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+    assert_eq!(update_errors::<HorizontalPodAutoscaler>(old, core.clone()), expect);
+    assert_eq!(update_errors::<HorizontalPodAutoscaler>(core.clone(), core), [""; 0], "what it was before");
 }

@@ -27,8 +27,10 @@ pub(super) fn validate(object: &Object) -> ErrorList {
     if least < 0 {
         errors.invalid(&path.child("minReplicas"), least, "must be greater than or equal to 0");
     }
-    if spec.max_replicas < 1 {
-        errors.invalid(&path.child("maxReplicas"), spec.max_replicas, "must be greater than 0");
+    if spec.max_replicas == 0 {
+        errors.required(&path.child("maxReplicas"), "must be set and greater than 0");
+    } else if spec.max_replicas < 0 {
+        errors.invalid(&path.child("maxReplicas"), spec.max_replicas, "must be greater than or equal to 1");
     }
     if spec.max_replicas < least {
         let why = "must be greater than or equal to `minReplicas`";
@@ -66,6 +68,19 @@ fn reference(errors: &mut ErrorList, path: &Path, reference: &CrossVersionObject
     }
 }
 
+/// Validates that the target of an autoscaler says its group. One that never did may go on (upstream:
+/// `pkg/registry/autoscaling/horizontalpodautoscaler/strategy.go`).
+pub(super) fn validate_target_group(new: &Object, old: Option<&Object>) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let version = |object: &'_ Object| text(&object.spec.scale_target_ref.api_version).to_owned();
+    let new_version = version(new);
+    if !new_version.contains('/') && old.is_none_or(|old| version(old).contains('/')) {
+        let path = Path::new("spec").child("scaleTargetRef").child("apiVersion");
+        errors.invalid(&path, new_version, "apiVersion must specify API group");
+    }
+    errors
+}
+
 fn segment(errors: &mut ErrorList, path: &Path, value: &str, missing: &str) {
     if value.is_empty() {
         errors.required(path, missing);
@@ -86,16 +101,16 @@ fn metric(errors: &mut ErrorList, path: &Path, spec: &MetricSpec) {
         errors.required(&path.child("type"), "must specify a metric source type");
     }
     let expected = present.iter().find(|(kind, ..)| *kind == spec.type_);
-    if expected.is_none() && !spec.type_.is_empty() {
+    if expected.is_none() {
         errors.not_supported(&path.child("type"), &spec.type_, &present.map(|(kind, ..)| kind));
     }
     if let Some((_, field, false)) = expected {
         errors.required(&path.child(*field), "must populate information for the given metric source");
     }
-    let expected = expected.map(|(_, field, _)| *field);
-    let others = present.iter().filter(|(_, field, there)| *there && Some(*field) != expected);
-    for (_, field, _) in others {
-        errors.forbidden(&path.child(*field), "must populate the given metric source only");
+    if let Some((_, expected, _)) = expected {
+        for (_, field, _) in present.iter().filter(|(_, field, there)| *there && field != expected) {
+            errors.forbidden(&path.child(*field), "must populate the given metric source only");
+        }
     }
     source(errors, path, spec);
 }

@@ -9,7 +9,7 @@ use machinery::field::{ErrorList, Path};
 use registry::kind::{Column, Descriptor, Kind, Subresource, cell_age, cell_name, spec_and_status};
 use serde_json::Value;
 
-use super::{default_spec, validation};
+use super::{default_parts, validation};
 use crate::check::{Report, non_negative, one_of};
 use crate::common::{
     container_cells, container_columns, default_text, format_selector, list, or_none, template_containers, text,
@@ -38,7 +38,8 @@ impl Kind for CronJob {
         spec.suspend.get_or_insert(false);
         spec.successful_jobs_history_limit.get_or_insert(3);
         spec.failed_jobs_history_limit.get_or_insert(1);
-        default_spec(spec.job_template.spec.get_or_insert_default());
+        spec.job_template.metadata.get_or_insert_default();
+        default_parts(spec.job_template.spec.get_or_insert_default());
     }
 
     spec_and_status!();

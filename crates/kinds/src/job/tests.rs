@@ -3,7 +3,7 @@
 use registry::kind::Kind;
 use serde_json::{Value, json};
 
-use super::{CronJob, Job, generate_selector};
+use super::{CronJob, Job, NAME_LABEL, generate_selector, template_labels};
 use crate::testing::{CREATED, defaulted, errors, row, update_errors, with};
 
 fn template() -> Value {
@@ -49,9 +49,25 @@ fn defaults() {
         ("suspend", json!(false)),
         ("successfulJobsHistoryLimit", json!(3)),
         ("failedJobsHistoryLimit", json!(1)),
+        // Gaps in what a Job is made of are filled in when it is.
+        ("jobTemplate", json!({"metadata": {}, "spec": cron["spec"]["jobTemplate"]["spec"]})),
     ] {
         assert_eq!(cron["spec"][field], expect, "{field}");
     }
+    for field in ["completions", "parallelism", "backoffLimit", "completionMode", "suspend", "podReplacementPolicy"] {
+        assert_eq!(cron["spec"]["jobTemplate"]["spec"][field], Value::Null, "{field}");
+    }
+}
+
+#[test]
+fn a_job_without_labels_has_those_of_its_pods() {
+    let mut created =
+        defaulted::<Job>(json!({ "metadata": {"name": "x", "uid": "u"}, "spec": {"template": template()} }));
+    generate_selector(&mut created);
+    assert_eq!(created.spec.as_ref().and_then(|spec| spec.manual_selector), Some(false));
+    let labels = template_labels(&created);
+    assert!(labels.as_ref().is_some_and(|labels| labels[NAME_LABEL] == "x"), "{labels:?}");
+    assert_eq!(created.metadata.labels, labels);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use machinery::validate;
 use registry::kind::{Column, Context, Descriptor, Kind, Subresource, bump_generation, cell_age, cell_name};
 use serde_json::Value;
 
+use super::ingress_class::referenced;
 use crate::check::{Report, dns_subdomain, port};
 use crate::common::{blank, entry, list, text};
 
@@ -198,22 +199,14 @@ fn backend(errors: &mut ErrorList, path: &Path, backend: &IngressBackend) {
         (Some(_), Some(_)) => errors.invalid(path, "", "cannot set both resource and service backends"),
         (None, None) => errors.invalid(path, "", "resource or service backend is required"),
         (Some(resource), None) => {
-            let path = path.child("resource");
-            for (field, value) in [("kind", &resource.kind), ("name", &resource.name)] {
-                if value.is_empty() {
-                    errors.required(&path.child(field), "");
-                }
-            }
-            if !blank(&resource.api_group) {
-                dns_subdomain(errors, &path.child("apiGroup"), text(&resource.api_group));
-            }
+            referenced(errors, &path.child("resource"), &resource.api_group, &resource.kind, &resource.name);
         }
         (None, Some(service)) => {
             let field = path.child("service");
             if service.name.is_empty() {
                 errors.required(&field.child("name"), "");
             } else {
-                errors.messages(&field.child("name"), &service.name, validate::dns1035_label(&service.name));
+                errors.messages(&field.child("name"), &service.name, validate::dns_label(&service.name));
             }
             let number = service.port.as_ref().and_then(|port| port.number).unwrap_or_default();
             let name = service.port.as_ref().map_or("", |port| text(&port.name));

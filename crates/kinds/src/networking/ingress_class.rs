@@ -7,7 +7,7 @@ use machinery::validate;
 use registry::kind::{Column, Context, Descriptor, Kind, bump_generation, cell_age, cell_name};
 use serde_json::Value;
 
-use crate::check::{Report, dns_label, immutable, one_of};
+use crate::check::{Report, dns_label, dns_subdomain, immutable, one_of};
 use crate::common::{blank, default_text, text};
 
 /// The longest name of a controller, in bytes.
@@ -94,12 +94,21 @@ fn controller(errors: &mut ErrorList, path: &Path, value: &str) {
     }
 }
 
-fn parameters(errors: &mut ErrorList, path: &Path, reference: &IngressClassParametersReference) {
-    for (field, value) in [("kind", &reference.kind), ("name", &reference.name)] {
+/// Validates what a reference to any object says of it.
+pub(super) fn referenced(errors: &mut ErrorList, path: &Path, group: &Option<String>, kind: &str, name: &str) {
+    if let Some(group) = group {
+        dns_subdomain(errors, &path.child("apiGroup"), group);
+    }
+    for (field, value) in [("kind", kind), ("name", name)] {
         if value.is_empty() {
             errors.required(&path.child(field), "");
         }
+        errors.messages(&path.child(field), value, validate::path_segment(value));
     }
+}
+
+fn parameters(errors: &mut ErrorList, path: &Path, reference: &IngressClassParametersReference) {
+    referenced(errors, path, &reference.api_group, &reference.kind, &reference.name);
     let scope = text(&reference.scope);
     one_of(errors, &path.child("scope"), scope, &["Cluster", "Namespace"]);
     let field = path.child("namespace");

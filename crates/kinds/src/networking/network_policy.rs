@@ -12,8 +12,8 @@ use machinery::validate;
 use registry::kind::{Column, Context, Descriptor, Kind, bump_generation, cell_age, cell_name};
 use serde_json::Value;
 
-use crate::check::{Report, cidr, label_selector, port, protocol};
-use crate::common::{default_text, format_selector, list, or_none, text};
+use crate::check::{Report, cidr, label_selector, optional_one_of, port};
+use crate::common::{format_selector, list, or_none, text};
 
 /// NetworkPolicies.
 pub(crate) struct NetworkPolicy;
@@ -32,7 +32,7 @@ impl Kind for NetworkPolicy {
         let incoming = spec.ingress.iter_mut().flatten().flat_map(|rule| rule.ports.iter_mut().flatten());
         let outgoing = spec.egress.iter_mut().flatten().flat_map(|rule| rule.ports.iter_mut().flatten());
         for port in incoming.chain(outgoing) {
-            default_text(&mut port.protocol, "TCP");
+            port.protocol.get_or_insert_with(|| "TCP".to_owned());
         }
         if list(&spec.policy_types).is_empty() {
             let mut types = vec!["Ingress".to_owned()];
@@ -104,9 +104,7 @@ impl Kind for NetworkPolicy {
 fn ports(errors: &mut ErrorList, path: &Path, ports: &[NetworkPolicyPort]) {
     for (index, item) in ports.iter().enumerate() {
         let path = path.index(index);
-        if let Some(name) = &item.protocol {
-            protocol(errors, &path.child("protocol"), name);
-        }
+        optional_one_of(errors, &path.child("protocol"), &item.protocol, &["TCP", "UDP", "SCTP"]);
         let end = path.child("endPort");
         match (&item.port, item.end_port) {
             (Some(IntOrString::Int(first)), last) => {

@@ -86,6 +86,11 @@ fn ingress_classes() {
                 json!("Namespace"),
                 &["spec.parameters.namespace: Required value: `parameters.scope` is set to 'Namespace'"],
             ),
+            (
+                "/spec/parameters/kind",
+                json!("a/b"),
+                &["spec.parameters.kind: Invalid value: \"a/b\": may not contain '/'"],
+            ),
         ],
     );
     assert_eq!(
@@ -120,6 +125,13 @@ fn network_policies() {
                 &[
                     "spec.ingress[0].from[0].ipBlock.except[1]: Invalid value: \"11.0.0.0/16\": must be a strict subset of `cidr`",
                     "spec.ingress[0].from[0].ipBlock.except[2]: Invalid value: \"10.0.0.0/8\": must be a strict subset of `cidr`",
+                ],
+            ),
+            (
+                "/spec/ingress/0/ports/0/protocol",
+                json!(""),
+                &[
+                    "spec.ingress[0].ports[0].protocol: Unsupported value: \"\": supported values: \"TCP\", \"UDP\", \"SCTP\"",
                 ],
             ),
             (

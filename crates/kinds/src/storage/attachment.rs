@@ -6,7 +6,8 @@ use machinery::field::{ErrorList, Path};
 use registry::kind::{Column, Context, Descriptor, Kind, MetadataReset, Subresource, cell_age, cell_name};
 use serde_json::Value;
 
-use super::volume::validate_spec;
+use super::csi_driver::driver_name;
+use super::volume::validate_inline;
 use crate::check::{Report, dns_subdomain, immutable};
 use crate::common::{blank, text};
 
@@ -41,9 +42,7 @@ impl Kind for VolumeAttachment {
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
         let path = Path::new("spec");
-        if object.spec.attacher.is_empty() {
-            errors.required(&path.child("attacher"), "");
-        }
+        driver_name(&mut errors, &path.child("attacher"), &object.spec.attacher);
         source(&mut errors, &path.child("source"), &object.spec.source);
         dns_subdomain(&mut errors, &path.child("nodeName"), &object.spec.node_name);
         errors
@@ -85,7 +84,7 @@ fn source(errors: &mut ErrorList, path: &Path, source: &VolumeAttachmentSource) 
         (None, name) if blank(name) => {
             errors.required(&path.child("persistentVolumeName"), "must specify non empty persistentVolumeName");
         }
-        (Some(spec), None) => validate_spec(errors, &path.child("inlineVolumeSpec"), spec),
+        (Some(spec), None) => validate_inline(errors, &path.child("inlineVolumeSpec"), spec),
         (None, Some(_)) => {}
     }
 }

@@ -129,7 +129,7 @@ impl Kind for CSIDriver {
 /// Validates the name of a CSI driver.
 pub(super) fn driver_name(errors: &mut ErrorList, path: &Path, name: &str) {
     if name.is_empty() {
-        errors.required(path, "");
+        return errors.required(path, "");
     }
     if name.len() > NAME_MAX {
         errors.push(machinery::field::FieldError::too_long(path, name, NAME_MAX));

@@ -64,7 +64,14 @@ fn volumes() {
                     "spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes",
                 ],
             ),
-            ("/spec/capacity", Value::Null, &["spec.capacity: Required value"]),
+            (
+                "/spec/capacity",
+                Value::Null,
+                &[
+                    "spec.capacity: Required value",
+                    "spec.capacity: Unsupported value: null: supported values: \"storage\"",
+                ],
+            ),
             (
                 "/spec/capacity",
                 json!({"storage": "0"}),
@@ -246,8 +253,28 @@ fn attachments() {
                 &["spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName"],
             ),
             ("/spec/attacher", json!(""), &["spec.attacher: Required value"]),
+            (
+                "/spec/source",
+                json!({"inlineVolumeSpec": {"capacity": {"storage": "1Gi"}, "volumeMode": "Block"}}),
+                &[
+                    "spec.source.inlineVolumeSpec.capacity: Forbidden: may not be specified in the context of inline volumes",
+                    "spec.source.inlineVolumeSpec.csi: Required value: has to be specified in the context of inline volumes",
+                    "spec.source.inlineVolumeSpec.accessModes: Required value",
+                    "spec.source.inlineVolumeSpec: Required value: must specify a volume type",
+                    "spec.source.inlineVolumeSpec.volumeMode: Forbidden: may not specify volumeMode other than Filesystem in the context of inline volumes",
+                ],
+            ),
+            (
+                "/spec/source",
+                json!({"inlineVolumeSpec": {
+                    "accessModes": ["ReadWriteOnce"], "csi": {"driver": "csi.example.com", "volumeHandle": "h"},
+                }}),
+                &[],
+            ),
         ],
     );
+    let named = errors::<VolumeAttachment>(with(attachment.clone(), "/spec/attacher", json!("Not a driver")));
+    assert!(named[0].starts_with("spec.attacher: Invalid value: \"Not a driver\": a lowercase RFC 1123"), "{named:?}");
     assert_eq!(
         row::<VolumeAttachment>(attachment),
         [json!("a"), json!("csi.example.com"), json!("pv"), json!("n"), json!(false), json!("10m")]

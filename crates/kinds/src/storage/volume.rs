@@ -116,8 +116,35 @@ impl Kind for PersistentVolume {
     }
 }
 
-/// Validates the specification of a volume, in a PersistentVolume or inline in a VolumeAttachment.
-pub(super) fn validate_spec(errors: &mut ErrorList, path: &Path, spec: &PersistentVolumeSpec) {
+/// Validates a volume that is inline in a VolumeAttachment: one of CSI, and nothing that only a PersistentVolume has.
+pub(super) fn validate_inline(errors: &mut ErrorList, path: &Path, spec: &PersistentVolumeSpec) {
+    const NOT_INLINE: &str = "may not be specified in the context of inline volumes";
+    let of_volume = [
+        ("claimRef", spec.claim_ref.is_some()),
+        ("capacity", entries(&spec.capacity).next().is_some()),
+        ("nodeAffinity", spec.node_affinity.is_some()),
+        ("storageClassName", !text(&spec.storage_class_name).is_empty()),
+    ];
+    for (field, _) in of_volume.into_iter().filter(|(_, there)| *there) {
+        errors.forbidden(&path.child(field), NOT_INLINE);
+    }
+    if spec.csi.is_none() {
+        errors.required(&path.child("csi"), "has to be specified in the context of inline volumes");
+    }
+    access_modes(errors, &path.child("accessModes"), list(&spec.access_modes), "");
+    if !matches!(text(&spec.persistent_volume_reclaim_policy), "" | "Retain") {
+        let why = "may only be Retain in the context of inline volumes";
+        errors.forbidden(&path.child("persistentVolumeReclaimPolicy"), why);
+    }
+    sources::validate(errors, path, spec);
+    if !matches!(spec.volume_mode.as_deref(), None | Some("Filesystem")) {
+        let why = "may not specify volumeMode other than Filesystem in the context of inline volumes";
+        errors.forbidden(&path.child("volumeMode"), why);
+    }
+}
+
+/// Validates the specification of a PersistentVolume.
+fn validate_spec(errors: &mut ErrorList, path: &Path, spec: &PersistentVolumeSpec) {
     access_modes(errors, &path.child("accessModes"), list(&spec.access_modes), "");
     capacity(errors, &path.child("capacity"), spec);
     let policy = &spec.persistent_volume_reclaim_policy;
@@ -144,7 +171,8 @@ pub(super) fn validate_spec(errors: &mut ErrorList, path: &Path, spec: &Persiste
 fn capacity(errors: &mut ErrorList, path: &Path, spec: &PersistentVolumeSpec) {
     if entries(&spec.capacity).next().is_none() {
         errors.required(path, "");
-    } else if entries(&spec.capacity).any(|(name, _)| name != STORAGE) {
+    }
+    if !entries(&spec.capacity).map(|(name, _)| name.as_str()).eq([STORAGE]) {
         let mut error = FieldError::not_supported(path, "", &[STORAGE]);
         error.value = serde_json::to_value(&spec.capacity).ok();
         errors.push(error);
