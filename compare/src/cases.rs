@@ -74,7 +74,7 @@ impl Cases {
             let resource = catalog.find(&object).await?;
             match subjects.last_mut() {
                 Some(last) if last[0].resource.collection == resource.collection => {
-                    last.push(Subject { resource, object })
+                    last.push(Subject { resource, object });
                 }
                 _ => subjects.push(vec![Subject { resource, object }]),
             }

@@ -170,7 +170,9 @@ fn extended<'a>(
 /// Upstream: apiserver `pkg/endpoints/discovery/aggregated/handler.go`: a group has the highest priority of its versions; of the
 /// same priority are groups by name, and versions by how stable they say they are.
 pub(crate) fn groups<'a>(served: &[Served<'a>]) -> Vec<(&'a str, Vec<&'a str>)> {
-    let mut groups: Vec<(&str, i32, Vec<(&str, i32)>)> = Vec::new();
+    /// A version and its priority.
+    type Version<'a> = (&'a str, i32);
+    let mut groups: Vec<(&str, i32, Vec<Version<'_>>)> = Vec::new();
     for entry in served {
         let index = groups.iter().position(|(group, ..)| *group == entry.group).unwrap_or_else(|| {
             groups.push((entry.group, 0, Vec::new()));
@@ -183,7 +185,7 @@ pub(crate) fn groups<'a>(served: &[Served<'a>]) -> Vec<(&'a str, Vec<&'a str>)> 
         }
     }
     groups.sort_by_key(|(group, priority, _)| (!group.is_empty(), Reverse(*priority), *group));
-    let sorted = |mut versions: Vec<(&'a str, i32)>| {
+    let sorted = |mut versions: Vec<Version<'a>>| {
         versions.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| api_service::compare_versions(b.0, a.0)));
         versions.into_iter().map(|(version, _)| version).collect()
     };

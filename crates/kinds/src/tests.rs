@@ -398,7 +398,7 @@ fn stateful_sets() {
     assert!(StatefulSet::validate_kept(&invalid, &invalid).0.is_empty(), "what was stored before it was validated");
     let created = with(set.clone(), "/spec/serviceName", json!("Not a name"));
     let created = StatefulSet::validate_create(&defaulted::<StatefulSet>(created));
-    let created: Vec<String> = created.iter().map(|error| error.field.to_string()).collect();
+    let created: Vec<String> = created.iter().map(|error| error.field.clone()).collect();
     assert_eq!(created, ["spec.volumeClaimTemplates[0].spec.resources[storage]", "spec.serviceName"]);
     let mut on_delete = set.clone();
     on_delete["spec"]["updateStrategy"] = json!({"type": "RollingUpdate"});

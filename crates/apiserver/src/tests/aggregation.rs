@@ -169,8 +169,7 @@ async fn plant_slice(registry: &Registry, address: SocketAddr) {
     let mut bytes = Vec::new();
     resource.encode(object.as_ref(), &mut bytes).unwrap();
     let revision = registry::scan::find(&bytes, &["metadata", "resourceVersion"]).unwrap();
-    let attributes =
-        Attributes { labels: vec![("kubernetes.io/service-name".into(), "wardle".into())], fields: Vec::new() };
+    let attributes = Attributes::new([("kubernetes.io/service-name", "wardle")], [("", ""); 0]);
     let key = Key::new("discovery.k8s.io/endpointslices", "default", "wardle-1");
     let value = Encoded::new(bytes, revision.start + 1);
     registry.store().commit(vec![Op::Put { key, value, attributes, precondition: Precondition::Any }]).await.unwrap();

@@ -84,10 +84,7 @@ async fn plant(fixture: &Fixture, resource: &Resource) -> Target {
     let revision = scan::find(&bytes, &["metadata", "resourceVersion"]).unwrap();
     let value = Encoded::new(bytes, revision.start + 1);
     let fields = resource.strategy().fields(object.as_ref()).unwrap();
-    let attributes = Attributes {
-        labels: vec![("old".into(), "1".into())],
-        fields: fields.into_iter().map(|(field, value)| (field.into(), value.into())).collect(),
-    };
+    let attributes = Attributes::new([("old", "1")], fields);
     fixture
         .registry
         .store()
