@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hickory_server::net::xfer::Protocol;
-use hickory_server::proto::op::{Edns, Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode};
+use hickory_server::proto::op::{Edns, Header, HeaderCounts, LowerQuery, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_server::proto::rr::{DNSClass, LowerName, Name, Record, RecordType};
 use hickory_server::proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
 use hickory_server::server::Request;
@@ -31,6 +31,8 @@ const WAITING: usize = 1000;
 const SMALLEST_DATAGRAM: u16 = 512;
 /// The largest answer by UDP that passes every network unfragmented (DNS flag day 2020), in bytes.
 const LARGEST_DATAGRAM: u16 = 1232;
+/// What a question has behind the labels of its name, in bytes: the root's empty one, a type and a class.
+const BEHIND_LABELS: usize = 5;
 /// How far aliases are followed.
 const ALIASES: usize = 8;
 
@@ -118,7 +120,7 @@ impl Inner {
         if request.metadata.op_code != OpCode::Query {
             return refuse(ResponseCode::NotImp);
         }
-        let [query] = request.queries.queries() else {
+        let Some(query) = question(request) else {
             return refuse(ResponseCode::FormErr);
         };
         if query.query_class() != DNSClass::IN {
@@ -190,8 +192,20 @@ impl Inner {
     }
 }
 
+/// The one question of a request. `None` when there is another number of them, and when its name points elsewhere: in front
+/// of the first name there is only the header, which is another one in the answer, so that the name would be, too.
+fn question(request: &Request) -> Option<&LowerQuery> {
+    let [query] = request.queries.queries() else { return None };
+    let labels: usize = query.name().iter().map(|label| 1 + label.len()).sum();
+    (request.queries.as_bytes().len() == labels + BEHIND_LABELS).then_some(query)
+}
+
 /// The message that a reply is, within what its client and its transport can take.
 fn encode(request: &Request, reply: &Reply, transport: Transport) -> Option<Vec<u8>> {
+    // What cannot be repeated is not.
+    if question(request).is_none() {
+        return error(&request.metadata, reply.code);
+    }
     let mut metadata = Metadata::response_from_request(&request.metadata);
     metadata.response_code = reply.code;
     metadata.authoritative = reply.authoritative;
@@ -213,7 +227,6 @@ fn encode(request: &Request, reply: &Reply, transport: Transport) -> Option<Vec<
     match response.destructive_emit(&mut encoder) {
         Ok(_) => Some(message),
         Err(problem) => {
-            // Records that do not fit are left out. Questions are repeated as they came, all or none.
             debug!(%problem, "an answer cannot be encoded");
             error(&request.metadata, ResponseCode::ServFail)
         }

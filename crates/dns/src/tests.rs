@@ -261,9 +261,12 @@ async fn answers_fit_into_what_their_client_takes() {
     check(question(1, Some(700)), Transport::Udp, 700, true, ResponseCode::NoError).await;
     check(question(1, Some(4096)), Transport::Udp, 1232, true, ResponseCode::NoError).await;
     check(question(1, None), Transport::Tcp, usize::from(u16::MAX), false, ResponseCode::NoError).await;
-    // The questions are repeated in the answer, as long as they fit.
-    check(question(2, None), Transport::Udp, 512, false, ResponseCode::FormErr).await;
-    check(question(100, None), Transport::Udp, 512, false, ResponseCode::ServFail).await;
+    // Only one question can be answered, and repeated.
+    check(question(2, None), Transport::Udp, 12, false, ResponseCode::FormErr).await;
+    check(question(100, None), Transport::Udp, 12, false, ResponseCode::FormErr).await;
+    // Its name may not point into the header, which is another one in the answer.
+    let pointing = [&question(1, None)[..12], &[3, b'w', b'e', b'b', 0xc0, 5, 0, 1, 0, 1]].concat();
+    check(pointing, Transport::Udp, 12, false, ResponseCode::FormErr).await;
     // A header that announces a question, and none behind it.
     let cut = question(1, None)[..20].to_vec();
     check(cut.clone(), Transport::Udp, 12, false, ResponseCode::FormErr).await;
