@@ -18,8 +18,10 @@
 //! | [`documents`] | YAML | written and read again it is the same document |
 //! | [`spdy`] | what a client sends after an upgrade to SPDY | it ends; whole frames come back |
 //! | [`websocket`] | the same over WebSocket | it ends; whole frames come back; input arrives as it was sent |
+//! | [`dns`] | messages and connections | answers are whole and within bounds, and the same either way |
 
 pub mod custom_resources;
+pub mod dns;
 pub mod documents;
 pub mod expressions;
 pub mod json_path;
@@ -42,8 +44,9 @@ use serde_json::Value;
 pub type Target = fn(&[u8]);
 
 /// All targets by name, which is also that of the program and of the folder of its seeds.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("custom_resources", custom_resources::run),
+    ("dns", dns::run),
     ("documents", documents::run),
     ("expressions", expressions::run),
     ("json_path", json_path::run),
