@@ -35,6 +35,12 @@ impl Allowed {
     fn has(self, value: i8) -> bool {
         u32::try_from(value).is_ok_and(|value| self.bits >> value & 1 == 1)
     }
+
+    /// How far it is from one value to the next greater one that is allowed.
+    fn distance_after(self, value: i8) -> Option<u32> {
+        let greater = u32::try_from(value).ok().and_then(|value| self.bits.checked_shr(value + 1))?;
+        (greater != 0).then(|| greater.trailing_zeros() + 1)
+    }
 }
 
 /// When something is due, again and again.
@@ -87,7 +93,8 @@ impl Schedule {
         Ok(Self(Kind::Calendar(allowed)))
     }
 
-    /// The first time after `after` that is due, by the clocks of `zone`. Nothing if there is none within five years.
+    /// The first time after `after` that is due, by the clocks of `zone`. Nothing if there is none within five years, and
+    /// where a field is nothing but commas, which upstream's parser takes and which allows no value.
     ///
     /// A time that the clocks leave out is not due that day, and one that they show twice is due twice: as upstream.
     pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
@@ -98,6 +105,10 @@ impl Schedule {
             }
             Kind::Calendar(fields) => fields,
         };
+        let [minute, hour, ..] = fields;
+        if minute.bits == 0 || hour.bits == 0 {
+            return None;
+        }
         let whole = Timestamp::from_second(after.as_second() - after.as_second().rem_euclid(60)).ok()?;
         let mut at = whole.checked_add(SignedDuration::from_mins(1)).ok()?.to_zoned(zone.clone());
         let last_year = at.year().saturating_add(5);
@@ -134,7 +145,11 @@ fn skip([minute, hour, day, month, weekday]: &[Allowed; 5], at: &Zoned) -> Skip 
     if !hour.has(at.hour()) {
         return Skip::Minutes(i64::from(60 - at.minute()));
     }
-    if minute.has(at.minute()) { Skip::None } else { Skip::Minutes(1) }
+    if minute.has(at.minute()) {
+        return Skip::None;
+    }
+    let to_next_hour = i64::from(60 - at.minute());
+    Skip::Minutes(minute.distance_after(at.minute()).map_or(to_next_hour, i64::from))
 }
 
 impl Field {
@@ -218,6 +233,8 @@ mod tests {
             ("* * * * *", "UTC", "2026-01-01T00:01:00Z", "2026-01-01T00:02:00Z"),
             ("*/15 * * * *", "UTC", "2026-01-01T00:46:00Z", "2026-01-01T01:00:00Z"),
             ("5/20 * * * *", "UTC", "2026-01-01T00:26:00Z", "2026-01-01T00:45:00Z"),
+            ("5,59 * * * *", "UTC", "2026-01-01T00:06:00Z", "2026-01-01T00:59:00Z"),
+            ("5,50 * * * *", "UTC", "2026-01-01T00:51:00Z", "2026-01-01T01:05:00Z"),
             ("0 9-17 * * mon-fri", "UTC", "2026-01-02T17:00:00Z", "2026-01-05T09:00:00Z"),
             ("0 0 31 * *", "UTC", "2026-02-01T00:00:00Z", "2026-03-31T00:00:00Z"),
             ("0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"),
@@ -237,8 +254,11 @@ mod tests {
             let next = Schedule::parse(schedule).expect(schedule).next(after.parse().expect("a time"), &zone);
             assert_eq!(next.map(|next| next.to_string()).as_deref(), Some(expect), "{schedule} after {after}");
         }
-        let never = Schedule::parse("0 0 31 2 *").expect("a schedule");
-        assert_eq!(never.next("2026-01-01T00:00:00Z".parse().expect("a time"), &TimeZone::UTC), None);
+        for never in ["0 0 31 2 *", ", * * * *", "* , * * *", "* * , * *", "* * * , *"] {
+            let schedule = Schedule::parse(never).expect("a schedule");
+            let next = schedule.next("2026-01-01T00:00:00Z".parse().expect("a time"), &TimeZone::UTC);
+            assert_eq!(next, None, "{never}");
+        }
     }
 
     #[test]
