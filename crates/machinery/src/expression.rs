@@ -47,6 +47,10 @@ pub const TOTAL_LIMIT: i64 = 10_000_000;
 /// (`staging/src/k8s.io/apiserver/pkg/apis/cel/config.go`, `RuntimeCELCostBudgetMatchConditions`).
 pub const MATCH_CONDITIONS_LIMIT: i64 = 2_500_000;
 
+/// How long an expression may be, in characters (cel-go `parser/parser.go`, `expressionSizeCodePointLimit`). Every message
+/// about it quotes the line, and parsing takes a second for each 100 kB.
+const LENGTH_MAX: usize = 100_000;
+
 /// How deep an expression may be nested.
 const DEPTH_MAX: usize = 200;
 
@@ -285,6 +289,11 @@ impl Program {
         wanted: Wanted,
         divided: Option<&str>,
     ) -> Result<(Self, types::Type<'a>), CompileError> {
+        let length = text.chars().count();
+        if length > LENGTH_MAX {
+            let what = format!("expression code point size exceeds limit: size: {length}, limit {LENGTH_MAX}");
+            return Err(CompileError::Invalid(format!("ERROR: <input>:-1:0: {what}")));
+        }
         let parsed = environment().parser().enable_ident_escape_syntax(true).parse_with_source_info(text);
         let (mut expression, source) = parsed.map_err(|errors| {
             let lines: Vec<String> = errors

@@ -331,6 +331,18 @@ fn no_expression_runs_for_ever() {
     assert_eq!(program.run(&[], &mut TOTAL_LIMIT.clone()).map(|_| ()), Err(Failure::Expensive));
 }
 
+#[test]
+fn length_is_bounded() {
+    let check = |length: usize, expect: Option<&str>| {
+        let text = format!("'{}' == ''", "é".repeat(length - "'' == ''".len()));
+        let error = Program::compile(&text, &[], Wanted::Bool).err().map(|error| error.to_string());
+        assert_eq!(error.as_deref(), expect);
+    };
+    check(100_000, None);
+    let what = "expression code point size exceeds limit: size: 100001, limit 100000";
+    check(100_001, Some(&format!("compilation failed: ERROR: <input>:-1:0: {what}")));
+}
+
 /// However deep an expression is nested, it is refused or evaluated.
 #[test]
 fn depth_is_bounded() {
