@@ -28,11 +28,35 @@ pub fn run(data: &[u8]) {
             assert!(!has_directives(&result), "a directive is left: {result}");
         }
         if !has_directives(&document) && !has_directives(&patch) {
-            // An item without its key is added to no list, but refused by one that there is: as upstream has it.
-            if let Ok(twice) = strategic_merge_patch(&result, &patch, definition) {
-                assert_eq!(twice, result, "twice is not once");
-            }
+            applied_twice_is_once(&result, &patch, definition);
         }
+    }
+}
+
+/// A strategic merge patch without directives that is applied to its own result changes nothing.
+fn applied_twice_is_once(once: &Value, patch: &Value, definition: &str) {
+    // An item without its key is added to no list, but refused by one that there is: as upstream has it.
+    let Ok(twice) = strategic_merge_patch(once, patch, definition) else { return };
+    // The same item twice is added to no list as it is, and merged into one that there is.
+    if !has_repetitions(patch) {
+        assert_eq!(twice, *once, "twice is not once");
+    }
+    assert_eq!(strategic_merge_patch(&twice, patch, definition).as_ref(), Ok(&twice), "three times is not twice");
+}
+
+/// Whether a list in a value may name an item twice.
+fn has_repetitions(value: &Value) -> bool {
+    let same = |left: &Value, right: &Value| match (left, right) {
+        (Value::Object(left), Value::Object(right)) => left.iter().any(|(name, value)| right.get(name) == Some(value)),
+        (left, right) => left == right,
+    };
+    match value {
+        Value::Object(fields) => fields.values().any(has_repetitions),
+        Value::Array(items) => {
+            items.iter().enumerate().any(|(place, item)| items[..place].iter().any(|other| same(item, other)))
+                || items.iter().any(has_repetitions)
+        }
+        _ => false,
     }
 }
 
