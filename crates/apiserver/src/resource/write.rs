@@ -11,7 +11,7 @@ use registry::request::invalid_options;
 use registry::write::check_manager;
 use registry::{DeleteRequest, FieldValidation, PatchType, Subresource, WriteOptions, Written};
 
-use super::{Call, read};
+use super::{Call, read, table};
 use crate::body::{LIMIT, RequestBody};
 use crate::negotiate::{self, Input, Output, Shape};
 use crate::protobuf::{self, DecodeError};
@@ -22,7 +22,7 @@ pub(super) async fn create(call: &Call<'_>, body: RequestBody) -> Result<Answer,
     let (output, options) = prepare(call, "CreateOptions")?;
     let body = object(&call.parts.headers, body, &call.resource().info().kind).await?;
     let written = call.registry.create(&call.target, &body, &options).await?;
-    answer(call, output, &written)
+    answer(call, None, output, &written)
 }
 
 pub(super) async fn update(
@@ -34,7 +34,7 @@ pub(super) async fn update(
     let kind = if subresource == Some(Subresource::Scale) { "Scale" } else { &call.resource().info().kind };
     let body = object(&call.parts.headers, body, kind).await?;
     let written = call.registry.update(&call.target, subresource, &body, &options).await?;
-    answer(call, output, &written)
+    answer(call, subresource, output, &written)
 }
 
 pub(super) async fn patch(
@@ -56,7 +56,7 @@ pub(super) async fn patch(
         return Err(invalid_options("PatchOptions", error));
     }
     let written = call.registry.patch(&call.target, subresource, kind, &body, &options).await?;
-    answer(call, output, &written)
+    answer(call, subresource, output, &written)
 }
 
 pub(super) async fn bind(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
@@ -122,11 +122,20 @@ fn made(call: &Call<'_>, output: Output, body: Bytes, warnings: &[String]) -> Re
     Ok(response)
 }
 
-fn answer(call: &Call<'_>, output: Output, written: &Written) -> Result<Answer, ApiError> {
+fn answer(
+    call: &Call<'_>,
+    subresource: Option<Subresource>,
+    output: Output,
+    written: &Written,
+) -> Result<Answer, ApiError> {
     let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-    let mut response = match output.shape {
-        Shape::Object | Shape::Discovery(_) => {
+    let mut response = match (output.shape, subresource) {
+        (Shape::Object | Shape::Discovery(_), _) => {
             respond::json(status, output.encoding, call.pretty(), written.body.clone())
+        }
+        // What was written is a Scale, which has columns of its own.
+        (Shape::Table, Some(Subresource::Scale)) => {
+            respond::json(status, output.encoding, call.pretty(), table::scale(&written.body)?)
         }
         _ => read::shaped(call, status, output, &written.stored),
     }?;

@@ -177,17 +177,30 @@ async fn subresources_as_tables() {
             "template": { "metadata": { "labels": { "app": "a" } }, "spec": { "containers": [container] } } },
     });
     fixture.json("POST /apis/apps/v1/namespaces/default/replicasets", 201, &set).await;
-    for (subresource, names) in
-        [("/status", ["Name", "Desired", "Current"]), ("/scale", ["Name", "Desired", "Available"])]
-    {
-        let line = format!("GET /apis/apps/v1/namespaces/default/replicasets/a{subresource}");
-        let table = fixture.ask(&line, &[("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")], "").await.json();
-        let columns = table["columnDefinitions"].as_array().unwrap();
+    let scale = json!({ "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": { "name": "a" },
+        "spec": { "replicas": 3 } });
+    let of_status = ["Name", "Desired", "Current"];
+    let of_scale = ["Name", "Desired", "Available"];
+    let (json, merge) = ("application/json", "application/merge-patch+json");
+    let patch = json!({ "spec": { "replicas": 3 } });
+    for (method, subresource, content_type, body, names) in [
+        ("GET", "status", json, Value::Null, of_status),
+        ("PUT", "status", json, set.clone(), of_status),
+        ("PATCH", "status", merge, patch.clone(), of_status),
+        ("GET", "scale", json, Value::Null, of_scale),
+        ("PUT", "scale", json, scale, of_scale),
+        ("PATCH", "scale", merge, patch, of_scale),
+    ] {
+        let line = format!("{method} /apis/apps/v1/namespaces/default/replicasets/a/{subresource}");
+        let headers = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io"), ("content-type", content_type)];
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let table = fixture.ask(&line, &headers, body).await.json();
+        let columns = table["columnDefinitions"].as_array().unwrap_or_else(|| panic!("{line}: {table}"));
         let told: Vec<&str> = columns.iter().take(3).map(|column| column["name"].as_str().unwrap()).collect();
-        assert_eq!(told, names);
+        assert_eq!(told, names, "{line}");
         let cells = table["rows"][0]["cells"].as_array().unwrap();
-        assert_eq!(cells[..3], [json!("a"), json!(3), json!(0)]);
-        assert_eq!(cells.len(), columns.len());
+        assert_eq!(cells[..3], [json!("a"), json!(3), json!(0)], "{line}");
+        assert_eq!(cells.len(), columns.len(), "{line}");
     }
 }
 
