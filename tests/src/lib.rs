@@ -6,6 +6,7 @@
 //!
 //! Everything here panics on failure with what was run and what it printed: that is the report of a test.
 
+pub mod api_client;
 pub mod webhook;
 
 use std::env;
