@@ -19,3 +19,22 @@ pub fn to_json(yaml: &[u8], limit: usize) -> Result<Vec<u8>, String> {
     let value = value.map_err(|error| error.without_snippet().to_string())?;
     serde_json::to_vec(&value).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A controller that finds another number than the one that it wrote would write for ever.
+    #[test]
+    fn numbers_are_read_as_they_were_written() {
+        for number in [0.1, 0.300_000_000_000_000_04, 7.777_777_777_777_000_5, 7.7e36, -9.999_999_999_999_999e41, -1e58]
+        {
+            for text in [format!("{{\"a\":{number:?}}}"), format!("a: {number:?}")] {
+                let json = to_json(text.as_bytes(), 1000).unwrap();
+                let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
+                assert_eq!(value["a"].as_f64(), Some(number), "{text}");
+                assert_eq!(serde_json::from_str::<serde_json::Value>(&value.to_string()).unwrap(), value);
+            }
+        }
+    }
+}
