@@ -223,7 +223,6 @@ impl FieldError {
         if let (true, Some(value)) = (self.kind.shows_value(), &self.value) {
             body.push_str(": ");
             match value {
-                Value::Null => body.push_str("\"null\""),
                 Value::String(text) => body.push_str(&quote(text)),
                 other => body.push_str(&other.to_string()),
             }
@@ -376,7 +375,7 @@ mod tests {
                 "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
             ),
             (FieldError::invalid(&path, "a\"b", "x"), "spec.replicas: Invalid value: \"a\\\"b\": x"),
-            (FieldError::invalid(&path, Value::Null, ""), "spec.replicas: Invalid value: \"null\""),
+            (FieldError::invalid(&path, Value::Null, ""), "spec.replicas: Invalid value: null"),
             (
                 FieldError::invalid(&path, serde_json::json!({"b": [1]}), "x"),
                 "spec.replicas: Invalid value: {\"b\":[1]}: x",

@@ -338,7 +338,7 @@ mod tests {
             [
                 "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"a/b\"}",
                 "metadata.creationTimestamp: Invalid value: \"2026-01-02T03:04:06Z\": field is immutable",
-                "metadata.deletionTimestamp: Invalid value: \"null\": field is immutable",
+                "metadata.deletionTimestamp: Invalid value: null: field is immutable",
             ]
         );
     }

@@ -8,7 +8,7 @@ use k8s_openapi::api::batch::v1::{
 };
 use machinery::field::{ErrorList, FieldError, Path};
 
-use crate::check::{Report, non_negative, one_of, qualified_name};
+use crate::check::{Report, non_negative, one_of, optional_one_of, qualified_name};
 use crate::common::{list, text};
 
 /// The most rules of a policy, and patterns of a rule.
@@ -22,7 +22,7 @@ const LONGEST_INDEXES: usize = 64 * 1024;
 pub(super) fn validate(errors: &mut ErrorList, path: &Path, spec: &JobSpec) {
     let replaces: &[&str] =
         if spec.pod_failure_policy.is_some() { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
-    one_of(errors, &path.child("podReplacementPolicy"), text(&spec.pod_replacement_policy), replaces);
+    optional_one_of(errors, &path.child("podReplacementPolicy"), &spec.pod_replacement_policy, replaces);
     if let Some(policy) = &spec.pod_failure_policy {
         let pod = spec.template.spec.as_ref();
         let containers = pod.map(|pod| pod.containers.iter().chain(list(&pod.init_containers)));

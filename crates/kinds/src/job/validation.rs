@@ -6,7 +6,7 @@ use machinery::field::{ErrorList, Path};
 use machinery::selector::LabelSelector as Selector;
 
 use super::{UID_LABEL, policies};
-use crate::check::{Report, immutable, label_selector, non_negative, one_of};
+use crate::check::{Report, immutable, label_selector, non_negative, optional_one_of};
 use crate::common::{entry, template_labels, text};
 use crate::pod::validate_template;
 use crate::workload::mismatch;
@@ -33,7 +33,7 @@ pub(super) fn validate(errors: &mut ErrorList, path: &Path, spec: &JobSpec) {
     if spec.max_failed_indexes.is_some() && spec.backoff_limit_per_index.is_none() {
         errors.required(&path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
     }
-    one_of(errors, &path.child("completionMode"), mode, &["NonIndexed", "Indexed"]);
+    optional_one_of(errors, &path.child("completionMode"), &spec.completion_mode, &["NonIndexed", "Indexed"]);
     if mode == "Indexed" && spec.completions.is_none() {
         errors.required(&path.child("completions"), "when completion mode is Indexed");
     }

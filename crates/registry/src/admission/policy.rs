@@ -1,7 +1,7 @@
 //! Policies in the Common Expression Language: ValidatingAdmissionPolicies and MutatingAdmissionPolicies, and their bindings.
 //!
 //! Those that are stored are compiled once ([`configured`]). Which of them a request is within the scope of ([`super::scope`]) is
-//! found out first ([`invocations`]): once for each binding, and each object with the parameters of that binding ([`params`]).
+//! found out first ([`mod@invocations`]): once for each binding, and each object with the parameters of that binding ([`params`]).
 //! Then [`judge`](evaluate) says what a validating one finds wrong, and [`mutate`] what a mutating one makes of the object.
 
 mod compiled;

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use machinery::depth;
 use parking_lot::Mutex;
 use store::{Entry, Revision};
 
@@ -63,7 +64,8 @@ impl Registry {
             Some(before) if same_spec => before.since,
             _ => entry.revision,
         };
-        let object: CustomResourceDefinition = match serde_json::from_slice(&entry.value) {
+        let decoded = depth::with_room_for_all(|| serde_json::from_slice(&entry.value));
+        let object: CustomResourceDefinition = match decoded {
             Ok(object) => object,
             Err(error) => {
                 tracing::warn!(key = ?entry.key, %error, "a stored definition cannot be read");
