@@ -22,8 +22,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Rust's memory and RocksDB's come from one allocator, whose own thread gives back what a burst of work leaves behind.
-/// Between what stays it leaves smaller holes than others do: `docs/implementation-notes-components.md` has the figures.
+/// Its own thread gives back what a burst of work leaves behind, and between what stays it leaves smaller holes than others do:
+/// `docs/implementation-notes-components.md` has the figures.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
