@@ -50,6 +50,14 @@ fn default_match_resources(resources: &mut MatchResources) {
     }
 }
 
+/// Fills in what policies of both kinds have.
+fn default_policy(failure_policy: &mut Option<String>, constraints: Option<&mut MatchResources>) {
+    failure_policy.get_or_insert_with(|| "Fail".to_owned());
+    if let Some(constraints) = constraints {
+        default_match_resources(constraints);
+    }
+}
+
 fn check_failure_policy(errors: &mut ErrorList, path: &Path, failure_policy: Option<&str>) {
     let place = path.child("failurePolicy");
     match failure_policy {
@@ -91,6 +99,16 @@ fn check_references(errors: &mut ErrorList, path: &Path, policy: &str, params: O
     if let Some(reference) = params {
         check_param_ref(errors, &path.child("paramRef"), reference);
     }
+}
+
+/// The columns of policies, which say how many rules of a kind there are.
+fn policy_columns(rules: &'static str, description: &'static str) -> Vec<Column> {
+    vec![
+        Column::name(),
+        Column::integer(rules, description),
+        Column::string("ParamKind", "The kind of the parameters."),
+        Column::age(),
+    ]
 }
 
 fn binding_columns() -> Vec<Column> {

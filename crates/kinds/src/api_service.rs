@@ -11,7 +11,9 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{
 use machinery::field::{ErrorList, Path};
 use machinery::phase::ConditionStatus;
 use machinery::validate;
-use registry::kind::{Column, Context, Descriptor, Kind, MetadataReset, NameRule, Subresource, cell_age, cell_name};
+use registry::kind::{
+    Column, Context, Descriptor, Kind, MetadataReset, NameRule, Subresource, cell_age, cell_name, status_apart,
+};
 use registry::meta;
 use serde_json::Value;
 
@@ -56,13 +58,7 @@ impl Kind for APIService {
         object.status = Some(status);
     }
 
-    fn prepare_update(new: &mut Object, old: &Object) {
-        new.status.clone_from(&old.status);
-    }
-
-    fn prepare_status(new: &mut Object, old: &Object) {
-        new.spec.clone_from(&old.spec);
-    }
+    status_apart!();
 
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();

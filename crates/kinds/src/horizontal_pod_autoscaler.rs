@@ -12,7 +12,7 @@ use k8s_openapi::api::autoscaling::v2::{
     MetricTarget, ResourceMetricSource,
 };
 use machinery::field::{ErrorList, Path};
-use registry::kind::{Column, Context, Descriptor, Kind, Subresource, cell_age, cell_name};
+use registry::kind::{Column, Context, Descriptor, Kind, Subresource, cell_age, cell_name, status_apart};
 use serde_json::Value;
 
 pub(crate) use self::legacy::HorizontalPodAutoscalerV1;
@@ -57,13 +57,7 @@ impl Kind for HorizontalPodAutoscaler {
         object.status = Some(HorizontalPodAutoscalerStatus::default());
     }
 
-    fn prepare_update(new: &mut Object, old: &Object) {
-        new.status.clone_from(&old.status);
-    }
-
-    fn prepare_status(new: &mut Object, old: &Object) {
-        new.spec.clone_from(&old.spec);
-    }
+    status_apart!();
 
     fn validate(object: &Object) -> ErrorList {
         validation::validate(object)

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Node as Object, NodeSpec, NodeStatus, Taint};
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::phase::ConditionStatus;
 use machinery::validate;
-use registry::kind::{Column, Descriptor, Kind, Subresource, cell_age, cell_name};
+use registry::kind::{Column, Descriptor, Kind, Subresource, cell_age, cell_name, status_apart};
 use serde_json::Value;
 
 use super::check::{Report, cidr, label_name};
@@ -50,13 +50,7 @@ impl Kind for Node {
 
     // A new Node keeps the status it comes with: the kubelet registers with its capacity.
 
-    fn prepare_update(new: &mut Object, old: &Object) {
-        new.status.clone_from(&old.status);
-    }
-
-    fn prepare_status(new: &mut Object, old: &Object) {
-        new.spec.clone_from(&old.spec);
-    }
+    status_apart!();
 
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();

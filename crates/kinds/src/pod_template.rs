@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PodTemplate as Object, PodTemplateSpec};
 use machinery::field::{ErrorList, Path};
-use registry::kind::{Column, Context, Descriptor, Kind, bump_generation, cell_name};
+use registry::kind::{Column, Descriptor, Kind, cell_name, generation_of};
 use serde_json::Value;
 
 use super::common::{container_cells, format_labels, template_containers};
@@ -21,14 +21,7 @@ impl Kind for PodTemplate {
         default_template(object.template.get_or_insert_default());
     }
 
-    fn prepare_create(object: &mut Object, _context: &Context<'_>) {
-        object.metadata.generation = Some(1);
-    }
-
-    fn prepare_update(new: &mut Object, old: &Object) {
-        let changed = new.template != old.template;
-        bump_generation(&mut new.metadata, changed);
-    }
+    generation_of!(template);
 
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();

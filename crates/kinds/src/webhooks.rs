@@ -11,7 +11,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use machinery::field::{ErrorList, Path};
 use machinery::validate;
 use registry::admission::{as_mutating, check_conditions};
-use registry::kind::{Column, Context, Descriptor, Kind, bump_generation, cell_age, cell_name};
+use registry::kind::{Column, Descriptor, Kind, cell_age, cell_name, generation_of};
 use serde_json::Value;
 
 use super::check::{Report, dns_subdomain, label_selector, one_of, optional_one_of};
@@ -61,13 +61,7 @@ impl Kind for Mutating {
         }
     }
 
-    fn prepare_create(object: &mut Self::Object, _context: &Context<'_>) {
-        object.metadata.generation = Some(1);
-    }
-
-    fn prepare_update(new: &mut Self::Object, old: &Self::Object) {
-        bump_generation(&mut new.metadata, new.webhooks != old.webhooks);
-    }
+    generation_of!(webhooks);
 
     fn validate(object: &Self::Object) -> ErrorList {
         let mut errors = ErrorList::new();
@@ -111,13 +105,7 @@ impl Kind for Validating {
         }
     }
 
-    fn prepare_create(object: &mut Self::Object, _context: &Context<'_>) {
-        object.metadata.generation = Some(1);
-    }
-
-    fn prepare_update(new: &mut Self::Object, old: &Self::Object) {
-        bump_generation(&mut new.metadata, new.webhooks != old.webhooks);
-    }
+    generation_of!(webhooks);
 
     fn validate(object: &Self::Object) -> ErrorList {
         let mut errors = ErrorList::new();

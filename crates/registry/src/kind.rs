@@ -216,6 +216,38 @@ macro_rules! spec_and_status {
 }
 pub use spec_and_status;
 
+/// The preparing hooks of a kind without a status, of which one field is its user's: a new object has the first generation, an
+/// update counts the changes of that field.
+#[macro_export]
+macro_rules! generation_of {
+    ($field:ident) => {
+        fn prepare_create(object: &mut Self::Object, _context: &$crate::kind::Context<'_>) {
+            object.metadata.generation = Some(1);
+        }
+
+        fn prepare_update(new: &mut Self::Object, old: &Self::Object) {
+            let changed = new.$field != old.$field;
+            $crate::kind::bump_generation(&mut new.metadata, changed);
+        }
+    };
+}
+pub use generation_of;
+
+/// The preparing hooks for changes of a kind that has no generation: an update keeps the status, a write to `/status` the spec.
+#[macro_export]
+macro_rules! status_apart {
+    () => {
+        fn prepare_update(new: &mut Self::Object, old: &Self::Object) {
+            new.status.clone_from(&old.status);
+        }
+
+        fn prepare_status(new: &mut Self::Object, old: &Self::Object) {
+            new.spec.clone_from(&old.spec);
+        }
+    };
+}
+pub use status_apart;
+
 /// A second group-version under which the objects of another kind are served, from the same storage.
 ///
 /// Events are the case: stored as `v1`, served as `v1` and as `events.k8s.io/v1`. Defaults, validation, columns and

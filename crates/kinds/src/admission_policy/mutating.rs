@@ -7,12 +7,12 @@ use k8s_openapi::api::admissionregistration::v1::{
 use machinery::expression::{Compiler, Kind as Type, Wanted, admission};
 use machinery::field::{ErrorList, Path};
 use registry::admission::check_conditions;
-use registry::kind::{Column, Context, Descriptor, Kind, bump_generation, cell_age, cell_name};
+use registry::kind::{Column, Descriptor, Kind, cell_age, cell_name, generation_of};
 use serde_json::Value;
 
 use super::{
     GROUP, check_failure_policy, check_match_constraints, check_mutating_operations, check_param_kind, check_variables,
-    default_match_resources, shown_param_kind,
+    default_policy, policy_columns, shown_param_kind,
 };
 use crate::check::Report;
 use crate::common::{list, text};
@@ -32,19 +32,10 @@ impl Kind for MutatingAdmissionPolicy {
 
     fn default(object: &mut Object) {
         let Some(spec) = &mut object.spec else { return };
-        spec.failure_policy.get_or_insert_with(|| "Fail".to_owned());
-        if let Some(constraints) = &mut spec.match_constraints {
-            default_match_resources(constraints);
-        }
+        default_policy(&mut spec.failure_policy, spec.match_constraints.as_mut());
     }
 
-    fn prepare_create(object: &mut Object, _context: &Context<'_>) {
-        object.metadata.generation = Some(1);
-    }
-
-    fn prepare_update(new: &mut Object, old: &Object) {
-        bump_generation(&mut new.metadata, new.spec != old.spec);
-    }
+    generation_of!(spec);
 
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
@@ -59,12 +50,7 @@ impl Kind for MutatingAdmissionPolicy {
     }
 
     fn columns() -> Vec<Column> {
-        vec![
-            Column::name(),
-            Column::integer("Mutations", "How many mutations there are."),
-            Column::string("ParamKind", "The kind of the parameters."),
-            Column::age(),
-        ]
+        policy_columns("Mutations", "How many mutations there are.")
     }
 
     fn row(object: &Object, now: Timestamp) -> Vec<Value> {

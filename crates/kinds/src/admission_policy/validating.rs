@@ -15,8 +15,8 @@ use registry::kind::{Column, Descriptor, Kind, MetadataReset, Subresource, cell_
 use serde_json::Value;
 
 use super::{
-    GROUP, check_failure_policy, check_match_constraints, check_param_kind, check_variables, default_match_resources,
-    shown_param_kind,
+    GROUP, check_failure_policy, check_match_constraints, check_param_kind, check_variables, default_policy,
+    policy_columns, shown_param_kind,
 };
 use crate::check::Report;
 use crate::common::{list, text};
@@ -46,10 +46,7 @@ impl Kind for ValidatingAdmissionPolicy {
 
     fn default(object: &mut Object) {
         let Some(spec) = &mut object.spec else { return };
-        spec.failure_policy.get_or_insert_with(|| "Fail".to_owned());
-        if let Some(constraints) = &mut spec.match_constraints {
-            default_match_resources(constraints);
-        }
+        default_policy(&mut spec.failure_policy, spec.match_constraints.as_mut());
     }
 
     fn validate(object: &Object) -> ErrorList {
@@ -89,12 +86,7 @@ impl Kind for ValidatingAdmissionPolicy {
     }
 
     fn columns() -> Vec<Column> {
-        vec![
-            Column::name(),
-            Column::integer("Validations", "How many validations there are."),
-            Column::string("ParamKind", "The kind of the parameters."),
-            Column::age(),
-        ]
+        policy_columns("Validations", "How many validations there are.")
     }
 
     fn row(object: &Object, now: Timestamp) -> Vec<Value> {

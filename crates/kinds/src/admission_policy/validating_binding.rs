@@ -7,7 +7,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicyBinding as Object, ValidatingAdmissionPolicyBindingSpec,
 };
 use machinery::field::{ErrorList, Path};
-use registry::kind::{Column, Context, Descriptor, Kind, bump_generation, cell_age, cell_name};
+use registry::kind::{Column, Descriptor, Kind, cell_age, cell_name, generation_of};
 use serde_json::Value;
 
 use super::{
@@ -35,13 +35,7 @@ impl Kind for ValidatingAdmissionPolicyBinding {
         }
     }
 
-    fn prepare_create(object: &mut Object, _context: &Context<'_>) {
-        object.metadata.generation = Some(1);
-    }
-
-    fn prepare_update(new: &mut Object, old: &Object) {
-        bump_generation(&mut new.metadata, new.spec != old.spec);
-    }
+    generation_of!(spec);
 
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{IngressClass as Object, IngressClassParametersReference, IngressClassSpec};
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::validate;
-use registry::kind::{Column, Context, Descriptor, Kind, bump_generation, cell_age, cell_name};
+use registry::kind::{Column, Descriptor, Kind, cell_age, cell_name, generation_of};
 use serde_json::Value;
 
 use crate::check::{Report, dns_label, dns_subdomain, immutable, one_of};
@@ -27,14 +27,7 @@ impl Kind for IngressClass {
         }
     }
 
-    fn prepare_create(object: &mut Object, _context: &Context<'_>) {
-        object.metadata.generation = Some(1);
-    }
-
-    fn prepare_update(new: &mut Object, old: &Object) {
-        let changed = new.spec != old.spec;
-        bump_generation(&mut new.metadata, changed);
-    }
+    generation_of!(spec);
 
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();

@@ -9,7 +9,7 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use machinery::field::{ErrorList, Path};
 use machinery::validate;
-use registry::kind::{Column, Context, Descriptor, Kind, bump_generation, cell_age, cell_name};
+use registry::kind::{Column, Descriptor, Kind, cell_age, cell_name, generation_of};
 use serde_json::Value;
 
 use crate::check::{Report, cidr, label_selector, optional_one_of, port};
@@ -43,14 +43,7 @@ impl Kind for NetworkPolicy {
         }
     }
 
-    fn prepare_create(object: &mut Object, _context: &Context<'_>) {
-        object.metadata.generation = Some(1);
-    }
-
-    fn prepare_update(new: &mut Object, old: &Object) {
-        let changed = new.spec != old.spec;
-        bump_generation(&mut new.metadata, changed);
-    }
+    generation_of!(spec);
 
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{ServiceCIDR as Object, ServiceCIDRStatus};
 use machinery::field::{ErrorList, FieldError, Path};
-use registry::kind::{Column, Context, Descriptor, Kind, MetadataReset, Subresource, cell_age, cell_name};
+use registry::kind::{
+    Column, Context, Descriptor, Kind, MetadataReset, Subresource, cell_age, cell_name, status_apart,
+};
 use serde_json::Value;
 
 use crate::check::{Report, cidr};
@@ -25,13 +27,7 @@ impl Kind for ServiceCIDR {
         object.status = Some(ServiceCIDRStatus::default());
     }
 
-    fn prepare_update(new: &mut Object, old: &Object) {
-        new.status.clone_from(&old.status);
-    }
-
-    fn prepare_status(new: &mut Object, old: &Object) {
-        new.spec.clone_from(&old.spec);
-    }
+    status_apart!();
 
     fn warnings(_new: &Object, old: Option<&Object>) -> Vec<String> {
         if old.is_some() {

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use k8s_openapi::api::storage::v1::{VolumeAttachment as Object, VolumeAttachmentSource, VolumeAttachmentStatus};
 use machinery::field::{ErrorList, Path};
-use registry::kind::{Column, Context, Descriptor, Kind, MetadataReset, Subresource, cell_age, cell_name};
+use registry::kind::{
+    Column, Context, Descriptor, Kind, MetadataReset, Subresource, cell_age, cell_name, status_apart,
+};
 use serde_json::Value;
 
 use super::csi_driver::driver_name;
@@ -31,13 +33,7 @@ impl Kind for VolumeAttachment {
         object.status = Some(VolumeAttachmentStatus::default());
     }
 
-    fn prepare_update(new: &mut Object, old: &Object) {
-        new.status.clone_from(&old.status);
-    }
-
-    fn prepare_status(new: &mut Object, old: &Object) {
-        new.spec.clone_from(&old.spec);
-    }
+    status_apart!();
 
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolume as Object, PersistentVolumeSpec, PersistentVolumeStatus};
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::quantity::Quantity;
-use registry::kind::{Column, Context, Descriptor, Kind, Subresource, cell_age, cell_name};
+use registry::kind::{Column, Context, Descriptor, Kind, Subresource, cell_age, cell_name, status_apart};
 use registry::meta;
 use serde_json::Value;
 
@@ -45,13 +45,7 @@ impl Kind for PersistentVolume {
         });
     }
 
-    fn prepare_update(new: &mut Object, old: &Object) {
-        new.status.clone_from(&old.status);
-    }
-
-    fn prepare_status(new: &mut Object, old: &Object) {
-        new.spec.clone_from(&old.spec);
-    }
+    status_apart!();
 
     fn validate(object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
