@@ -54,7 +54,7 @@ pub(crate) struct Aggregator {
 }
 
 /// What the APIServices say at one moment. As long as nothing in it changes, it stays the same allocation.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Snapshot {
     /// Those that lead to a service. Mostly there are none, and never many.
     pub(crate) remotes: Vec<Remote>,
@@ -203,7 +203,7 @@ impl Aggregator {
     fn learn(&self, target: &Arc<Target>, documents: Arc<RemoteDocuments>, is_available: bool) {
         let _exchanging = self.exchanging.lock();
         let before = self.current.load_full();
-        let mut next = Snapshot { remotes: before.remotes.clone(), priorities: before.priorities.clone() };
+        let mut next = Snapshot::clone(&before);
         for remote in next.remotes.iter_mut().filter(|remote| Arc::ptr_eq(&remote.target, target)) {
             remote.documents = Arc::clone(&documents);
             remote.is_available = is_available;
@@ -247,13 +247,17 @@ impl Target {
         }
     }
 
+    /// Whether the same server is asked in the same way.
     fn is_same(&self, other: &Self) -> bool {
-        let of = |target: &Self| (target.port, target.insecure, target.credential.as_ref().map(Arc::as_ptr));
-        let texts = |target: &Self| {
-            let Self { name, group, version, namespace, service, .. } = target;
-            [name, group, version, namespace, service].map(String::clone)
-        };
-        of(self) == of(other) && self.ca_bundle == other.ca_bundle && texts(self) == texts(other)
+        self.texts() == other.texts()
+            && (self.port, self.insecure) == (other.port, other.insecure)
+            && self.ca_bundle == other.ca_bundle
+            && self.credential.as_ref().map(Arc::as_ptr) == other.credential.as_ref().map(Arc::as_ptr)
+    }
+
+    fn texts(&self) -> [&str; 5] {
+        let Self { name, group, version, namespace, service, .. } = self;
+        [name, group, version, namespace, service]
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use machinery::status::ApiError;
 use registry::Target;
+use registry::endpoint::SERVICE_NAME;
 use serde_json::{Value, json};
 
 use crate::server::ApiServer;
@@ -69,7 +70,7 @@ fn endpoint_slice(namespace: &str, service: &str, ports: &[Served]) -> Value {
         "metadata": {
             "name": service,
             "namespace": namespace,
-            "labels": { "kubernetes.io/service-name": service },
+            "labels": { SERVICE_NAME: service },
         },
         "addressType": if ports.iter().all(|port| port.at.is_ipv4()) { "IPv4" } else { "IPv6" },
         "endpoints": [{ "addresses": [address(ports)], "conditions": { "ready": true } }],

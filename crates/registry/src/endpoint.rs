@@ -15,7 +15,7 @@ pub const SERVICES: &str = "core/services";
 /// As [`SERVICES`].
 pub const ENDPOINT_SLICES: &str = "discovery.k8s.io/endpointslices";
 /// The label by which a slice says whose endpoints it has.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 impl Registry {
     /// The stored Service of that name.

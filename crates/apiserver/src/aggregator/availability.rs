@@ -12,7 +12,7 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{APIService, A
 use kinds::api_service::{self, API_SERVICES, AVAILABLE, GROUP};
 use machinery::phase::ConditionStatus;
 use machinery::status::ApiError;
-use registry::endpoint::{ENDPOINT_SLICES, SERVICES};
+use registry::endpoint::{ENDPOINT_SLICES, SERVICE_NAME, SERVICES};
 use registry::optional::text;
 use registry::user::User;
 use registry::{PatchType, Subresource, WriteOptions, meta};
@@ -43,7 +43,7 @@ pub(super) async fn run(aggregator: &Aggregator) {
     loop {
         let snapshot = aggregator.snapshot();
         // What happens from here on is heard of. Where no APIService leads to a service, no service matters.
-        let watchers = (!snapshot.remotes.is_empty()).then(|| watch(aggregator));
+        let watchers = (!snapshot.remotes.is_empty()).then(|| watch(aggregator)).flatten();
         let targets: Vec<&Arc<Target>> = snapshot.remotes.iter().map(|remote| &remote.target).collect();
         let looked_at = join_all(targets.iter().map(|target| look(aggregator, target))).await;
         let all_there = looked_at.into_iter().all(|available| available);
@@ -65,16 +65,12 @@ fn watch(aggregator: &Aggregator) -> Option<[Watcher; 2]> {
 }
 
 /// Waits until one of the services has changed, or where it is.
-async fn concerned(watchers: Option<Option<[Watcher; 2]>>, targets: &[&Arc<Target>]) {
+async fn concerned(watchers: Option<[Watcher; 2]>, targets: &[&Arc<Target>]) {
     // The history it would begin with is gone: once more from what is there.
-    let Some(Some([mut services, mut slices])) = watchers else { return };
+    let Some([mut services, mut slices]) = watchers else { return };
     let is_theirs = |event: &Event, by_label: bool| {
         let entry = &event.entry;
-        let service = if by_label {
-            entry.attributes.label("kubernetes.io/service-name").unwrap_or_default()
-        } else {
-            &entry.key.name
-        };
+        let service = if by_label { entry.attributes.label(SERVICE_NAME).unwrap_or_default() } else { &entry.key.name };
         targets.iter().any(|target| *target.namespace == *entry.key.namespace && *target.service == *service)
     };
     loop {

@@ -24,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const OPENAPI_BYTES: usize = 8 << 20;
 
 /// What a server has of a version.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct RemoteDocuments {
     /// What discovery lists.
     pub(crate) resources: Arc<[AggregatedResource]>,
@@ -52,16 +52,7 @@ struct IndexEntry {
 impl RemoteDocuments {
     /// The same of a server that does not answer.
     pub(super) fn stale(self: Arc<Self>) -> Arc<Self> {
-        if !self.is_fresh {
-            return self;
-        }
-        Arc::new(Self {
-            resources: Arc::clone(&self.resources),
-            is_fresh: false,
-            openapi_v3: self.openapi_v3.clone(),
-            openapi_v2: self.openapi_v2.clone(),
-            v2_tag: self.v2_tag.clone(),
-        })
+        if self.is_fresh { Arc::new(Self { is_fresh: false, ..(*self).clone() }) } else { self }
     }
 
     fn is_same(&self, other: &Self) -> bool {
