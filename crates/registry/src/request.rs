@@ -177,11 +177,12 @@ impl DeleteRequest {
     /// # Errors
     /// 400 when it is not a `DeleteOptions`, 422 when it contradicts itself.
     pub fn from_body(body: &[u8]) -> Result<Self, ApiError> {
-        if body.iter().all(u8::is_ascii_whitespace) {
+        if matches!(body.trim_ascii(), b"" | b"null") {
             return Ok(Self::default());
         }
         let options: DeleteOptions = serde_json::from_slice(body)
             .map_err(|error| ApiError::bad_request(format!("cannot read DeleteOptions: {error}")))?;
+        check_options_kind(&options)?;
         let preconditions = options.preconditions.unwrap_or_default();
         let dry_run = options.dry_run.unwrap_or_default();
         let request = Self {
@@ -234,6 +235,22 @@ impl DeleteRequest {
         }
         Ok(())
     }
+}
+
+/// A body that says that it is something else is not taken for options: who sends it means another request. Each group may
+/// have a `DeleteOptions` of its own (upstream: `DeleteResource` in `apiserver/pkg/endpoints/handlers/delete.go`).
+fn check_options_kind(options: &DeleteOptions) -> Result<(), ApiError> {
+    let version = options.api_version.as_deref().unwrap_or_default();
+    if version.matches('/').count() > 1 {
+        return Err(ApiError::bad_request(format!("unexpected GroupVersion string: {version}")));
+    }
+    let kind = options.kind.as_deref().unwrap_or_default();
+    if !matches!(kind, "" | "DeleteOptions") {
+        let version = if version.is_empty() { "meta.k8s.io/v1" } else { version };
+        let text = format!("cannot read DeleteOptions: no kind {kind:?} is registered for version {version:?}");
+        return Err(ApiError::bad_request(text));
+    }
+    Ok(())
 }
 
 /// The answer to a DELETE of one object.

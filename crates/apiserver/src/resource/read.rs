@@ -104,6 +104,8 @@ pub(super) fn list_request(call: &Call<'_>) -> Result<ListRequest, ApiError> {
         let kind = GroupKind::from_static("meta.k8s.io", "ListOptions");
         return Err(ApiError::invalid(&kind, "", &ErrorList(vec![error])));
     }
+    // A list ends by itself, and yet the parameter has to be a number.
+    query.integer("timeoutSeconds")?;
     Ok(ListRequest {
         selection: Selection::parse(query.text("labelSelector"), query.text("fieldSelector"))?,
         // Upstream takes a negative limit as none.

@@ -80,6 +80,7 @@ async fn what_is_not_there_and_what_makes_no_sense() {
         ("OPTIONS /api/v1/nodes", 405, not_allowed),
         ("POST /api/v1", 405, not_allowed),
         ("GET /api/v1/nodes?limit=many", 400, r#"strconv.ParseInt: parsing "many": invalid syntax"#),
+        ("GET /api/v1/nodes?timeoutSeconds=x", 400, r#"strconv.ParseInt: parsing "x": invalid syntax"#),
         ("GET /api/v1/nodes?fieldSelector=spec.nonsense%3Dx", 400, "field label not supported: spec.nonsense"),
         (
             "POST /api/v1/nodes?dryRun=Perhaps",
@@ -108,6 +109,21 @@ async fn what_is_not_there_and_what_makes_no_sense() {
     // The fields of the details have upstream's order, too.
     let reply = fixture.ask("GET /apis/apps/v1/namespaces/default/deployments/web", &[], "").await;
     assert!(reply.text.contains(r#""details":{"name":"web","group":"apps","kind":"deployments"},"#), "{}", reply.text);
+}
+
+#[tokio::test]
+async fn a_deletion_with_another_kinds_body_deletes_nothing() {
+    let fixture = Fixture::new().await;
+    let map = json!({ "metadata": { "name": "kept" } });
+    fixture.json(&format!("POST {MAPS}"), 201, &map).await;
+    for line in [format!("DELETE {MAPS}/kept"), format!("DELETE {MAPS}")] {
+        let status = fixture.json(&line, 400, &json!({ "apiVersion": "v1", "kind": "ConfigMap" })).await;
+        assert_eq!(
+            status["message"], r#"cannot read DeleteOptions: no kind "ConfigMap" is registered for version "v1""#,
+            "{line}"
+        );
+    }
+    fixture.json(&format!("GET {MAPS}/kept"), 200, &Value::Null).await;
 }
 
 #[tokio::test]

@@ -206,6 +206,12 @@ fn delete_options() {
         (r#"{"dryRun":["Some"]}"#, Err(422)),
         (r#"{"propagationPolicy":"Orphan","orphanDependents":true}"#, Err(422)),
         ("[", Err(400)),
+        ("null", Ok((None, None, false))),
+        (r#"{"kind":"DeleteOptions","apiVersion":"apps/v1"}"#, Ok((None, None, false))),
+        (r#"{"apiVersion":"example.com/v1","kind":null}"#, Ok((None, None, false))),
+        (r#"{"kind":"ConfigMap","apiVersion":"v1"}"#, Err(400)),
+        (r#"{"kind":"ListOptions"}"#, Err(400)),
+        (r#"{"apiVersion":"a/b/c"}"#, Err(400)),
     ] {
         let read = DeleteRequest::from_body(body.as_bytes())
             .map(|request| (request.grace_period, request.propagation, request.dry_run))
