@@ -43,6 +43,17 @@ pub(crate) enum Report {
     Failed(String),
 }
 
+/// How the daemon's two allocators hold memory, where the user does not say otherwise: the C library's, which RocksDB uses, has
+/// one heap instead of eight for each processor and maps blocks of 64 KiB and more by themselves, so that what a burst of work
+/// leaves goes back to the kernel; jemalloc, which all else uses, has two. `docs/implementation-notes-components.md` has the
+/// figures. Both read this before the program's first line, which could not set it any more.
+const ALLOCATORS: [(&str, &str); 4] = [
+    ("MALLOC_ARENA_MAX", "1"),
+    ("MALLOC_MMAP_THRESHOLD_", "65536"),
+    ("MALLOC_TRIM_THRESHOLD_", "131072"),
+    ("_RJEM_MALLOC_CONF", "narenas:2"),
+];
+
 /// Starts the daemon and returns its reports.
 pub(crate) fn spawn(profile: &Profile, start: &cli::Start) -> Result<impl Iterator<Item = Report> + use<>> {
     let log = profile.log();
@@ -56,7 +67,8 @@ pub(crate) fn spawn(profile: &Profile, start: &cli::Start) -> Result<impl Iterat
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(log_file);
+        .stderr(log_file)
+        .envs(ALLOCATORS.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
     command.arg("--hpa-sync-period").arg(start.hpa_sync_period.as_secs().to_string());
     if let Some(limit) = start.pod_max_pids {
         command.arg("--pod-max-pids").arg(limit.to_string());
