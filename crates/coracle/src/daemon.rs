@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cluster::{Cluster, Config, Profile, Progress};
+use memory::Quiet;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tokio::task::spawn_blocking;
+use tracing::{debug, info};
 
 use crate::{cli, log};
 
@@ -174,6 +176,8 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
         started = Cluster::start(config, &progress) => started?,
         () = &mut stop => return Ok(()),
     };
+    // Ends with the runtime.
+    tokio::spawn(give_back_when_quiet());
     report(&Report::Serving);
     progress(Progress::Doing("Waiting for the node".to_owned()));
     let ready = async {
@@ -196,6 +200,23 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
     cluster.shutdown().await;
     info!("stopped");
     Ok(())
+}
+
+/// Gives back what the start and each burst of work leave in memory, once it is over, and does so again while little happens.
+async fn give_back_when_quiet() {
+    let mut quiet = Quiet::new(Quiet::used());
+    loop {
+        tokio::time::sleep(Quiet::PERIOD).await;
+        if !quiet.look(Quiet::used()) {
+            continue;
+        }
+        // Without it more memory is held, and nothing else is wrong.
+        match spawn_blocking(memory::give_back).await {
+            Ok(Err(error)) => debug!(%error, "cannot give back memory"),
+            Err(error) => debug!(%error, "cannot give back memory"),
+            Ok(Ok(())) => {}
+        }
+    }
 }
 
 #[cfg(test)]
