@@ -66,7 +66,8 @@ fn names_of_services_and_pods() {
     let address = |pod: &str| cluster.field(&format!("pod/{pod}"), "{.status.podIP}");
     let look_up = |kind: &str, name: &str| {
         let ran = cluster.kubectl(&["exec", "peer-0", "--", "nslookup", &format!("-type={kind}"), name]);
-        ran.stdout
+        // Why there is no answer is on standard error.
+        ran.stdout + &ran.stderr
     };
 
     let resolv_conf = cluster.kubectl(&["exec", "peer-0", "--", "cat", "/etc/resolv.conf"]).ok();

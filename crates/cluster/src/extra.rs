@@ -85,23 +85,23 @@ impl Nodes {
             self.kubelets.nodes.set(name, None);
             running.kubelet.shutdown().await;
             if same.is_none() {
-                self.kubelets.docker.set_node_address(running.range.nth(1), false);
+                self.kubelets.docker.set_node_address(running.range.nth(1), false).await;
                 self.remove(name, &running.docker).await;
                 info!(name, "removed a node");
             }
         }
         let Some(node) = wanted else { return };
-        match self.start(name, &node) {
+        match self.start(name, &node).await {
             Ok(running) => drop(self.running.insert(name.to_owned(), running)),
             Err(error) => warn!(name, %error, "cannot start a node"),
         }
     }
 
-    fn start(&self, name: &str, node: &Node) -> Result<Running, Error> {
+    async fn start(&self, name: &str, node: &Node) -> Result<Running, Error> {
         let Kubelets { docker, network, profile, .. } = &self.kubelets;
         let range = self.range(node).ok_or(Error::NoSubnet)?;
         let address = range.nth(1);
-        let address = if docker.set_node_address(address, true) { address } else { network.gateway };
+        let address = if docker.set_node_address(address, true).await { address } else { network.gateway };
         let docker = docker.for_node(name, range);
         let capacity = capacity(node);
         let mut config = self.kubelets.config(name, address, profile.node(name));

@@ -8,6 +8,7 @@ use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures::StreamExt;
 use runtime::{Error, labels};
+use tokio::task::spawn_blocking;
 
 use crate::subnet::{self, Subnet};
 use crate::{CALL_TIMEOUT, Docker, veth};
@@ -177,11 +178,12 @@ impl Docker {
 
     /// Gives the bridge a further address, for a further node; or takes it away. Answers whether it has it, which it never
     /// gets where this process may not change the bridge.
-    pub fn set_node_address(&self, address: Ipv4Addr, wanted: bool) -> bool {
+    pub async fn set_node_address(&self, address: Ipv4Addr, wanted: bool) -> bool {
         let Some(network) = self.noted_network().filter(|_| self.direct_networking().get() != Some(&false)) else {
             return false;
         };
-        let set = veth::set_address(&network.bridge, address, wanted);
+        let set = spawn_blocking(move || veth::set_address(&network.bridge, address, wanted)).await;
+        let set = set.map_err(std::io::Error::other).flatten();
         if let Err(error) = &set {
             tracing::debug!(%error, %address, wanted, "cannot set an address of the bridge");
         }
@@ -226,11 +228,13 @@ impl Docker {
         tracing::warn!("the pod network was removed: making it again");
         let network = self.ensure_network(subnet).await?;
         if self.direct_networking().get() != Some(&false) {
-            let failed = |error: std::io::Error| Error::Other(error.to_string());
-            veth::reconnect(&network.bridge, subnet).map_err(failed)?;
-            for address in self.node_addresses() {
-                veth::set_address(&network.bridge, address, true).map_err(failed)?;
-            }
+            let (bridge, addresses) = (network.bridge, self.node_addresses());
+            let connect = move || {
+                veth::reconnect(&bridge, subnet)?;
+                addresses.into_iter().try_for_each(|address| veth::set_address(&bridge, address, true))
+            };
+            let connected = spawn_blocking(connect).await.map_err(std::io::Error::other).flatten();
+            connected.map_err(|error| Error::Other(error.to_string()))?;
         }
         Ok(true)
     }

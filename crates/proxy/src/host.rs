@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
+use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 
 use crate::table::Table;
@@ -26,6 +27,11 @@ pub(crate) struct Prepared {
 
 /// Makes the machine ready. Idempotent.
 pub(crate) async fn prepare(table: &Table, tools: &dyn NetworkTools) -> Prepared {
+    off_the_workers(allow_forwarding).await;
+    Prepared { routed: add_route(table, tools).await, hooked: bridge_hooks(&table.bridge, tools).await }
+}
+
+fn allow_forwarding() {
     if fs::read_to_string(IP_FORWARD).is_ok_and(|value| value.trim() == "0") {
         match fs::write(IP_FORWARD, "1") {
             Ok(()) => info!("set net.ipv4.ip_forward=1 (was 0); it stays, for Docker needs it too"),
@@ -34,7 +40,12 @@ pub(crate) async fn prepare(table: &Table, tools: &dyn NetworkTools) -> Prepared
             }
         }
     }
-    Prepared { routed: add_route(table, tools).await, hooked: bridge_hooks(&table.bridge, tools).await }
+}
+
+/// Reads or writes settings of the network on a thread of its own: writing waits, and may for seconds, as long as the kernel takes
+/// down the networks of others. `None` while the process ends.
+async fn off_the_workers<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    spawn_blocking(work).await.ok()
 }
 
 /// The range belongs to the bridge, so packets for it take an address of the bridge and never leave by the default route;
@@ -93,30 +104,32 @@ async fn bridge_hooks(bridge: &str, tools: &dyn NetworkTools) -> bool {
 
 /// Sets a setting of a bridge to 1 by its file, or by the program where this process may not write that.
 async fn write_or_run(path: &Path, tools: &dyn NetworkTools, arguments: &[&str]) -> io::Result<()> {
-    match fs::write(path, "1") {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => ip(tools, arguments).await,
-        result => result,
+    let file = path.to_owned();
+    match off_the_workers(move || fs::write(file, "1")).await {
+        Some(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => ip(tools, arguments).await,
+        result => result.unwrap_or(Ok(())),
     }
 }
 
 /// Lets the bridge send packets back where they came from: so a pod reaches itself through its service. New pods have new
 /// ports, so this is done again whenever endpoints changed.
 pub(crate) async fn allow_hairpin(bridge: &str, tools: &dyn NetworkTools) {
-    let Ok(ports) = fs::read_dir(bridge_folder(bridge).join("brif")) else {
-        return;
-    };
-    for port in ports.flatten() {
-        let path = port.path().join("hairpin_mode");
-        // A port that vanishes meanwhile has no pod behind it.
-        if fs::read_to_string(&path).is_ok_and(|value| value.trim() == "0") {
-            let name = port.file_name();
-            let name = name.to_string_lossy();
-            let arguments = ["link", "set", "dev", &name, "type", "bridge_slave", "hairpin", "on"];
-            if let Err(error) = write_or_run(&path, tools, &arguments).await {
-                debug!(%error, path = %path.display(), "cannot set hairpin mode");
-            }
+    let folder = bridge_folder(bridge).join("brif");
+    for port in off_the_workers(move || ports_without_hairpin(&folder)).await.unwrap_or_default() {
+        let name = port.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        let arguments = ["link", "set", "dev", &name, "type", "bridge_slave", "hairpin", "on"];
+        if let Err(error) = write_or_run(&port, tools, &arguments).await {
+            debug!(%error, path = %port.display(), "cannot set hairpin mode");
         }
     }
+}
+
+/// The files of those ports of a bridge that do not send packets back yet.
+fn ports_without_hairpin(folder: &Path) -> Vec<PathBuf> {
+    let ports = fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = ports.map(|port| port.path().join("hairpin_mode"));
+    // A port that vanishes meanwhile has no pod behind it.
+    files.filter(|file| fs::read_to_string(file).is_ok_and(|value| value.trim() == "0")).collect()
 }
 
 fn bridge_folder(bridge: &str) -> PathBuf {

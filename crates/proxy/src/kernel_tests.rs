@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use informer::ObjectKey;
 use serde_json::json;
 
-use crate::service::ports;
 use crate::service::tests::{service, slice};
+use crate::service::{Port, Protocol, ports};
 use crate::service_map::{ChangeTracker, ServiceMap};
 use crate::sync::Kernel;
 use crate::table::Table;
@@ -212,6 +212,37 @@ async fn services_in_the_kernel() {
     world.kernel.remove().await;
     assert!(!nft::has(&LocalTools, &table, "prerouting").await);
     assert!(!sh("ip route").unwrap().contains(&range));
+}
+
+#[tokio::test]
+async fn a_flow_of_udp_goes_where_its_service_has_gone() {
+    let mut world = World::new().await;
+    let servers = [(); 2].map(|()| UdpSocket::bind((world.gateway(), 0)).unwrap());
+    let client = UdpSocket::bind((world.gateway(), 0)).unwrap();
+    for socket in servers.iter().chain([&client]) {
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    }
+    client.connect((world.ip(30), 53)).unwrap();
+    // The second time with the same socket.
+    for server in &servers {
+        let SocketAddr::V4(endpoint) = server.local_addr().unwrap() else { unreachable!() };
+        let port = Port {
+            service: ObjectKey::new("default", "dns"),
+            protocol: Protocol::Udp,
+            addresses: vec![world.ip(30)],
+            port: 53,
+            node_port: None,
+            affinity: None,
+            endpoints: vec![endpoint],
+        };
+        world.service_map.set(&port.service.clone(), vec![port], &mut world.tracker);
+        world.kernel.update(&world.service_map, &std::mem::take(&mut world.tracker)).await;
+        client.send(b"ping").unwrap();
+        let (_, from) = server.recv_from(&mut [0; 4]).unwrap();
+        server.send_to(b"pong", from).unwrap();
+        client.recv(&mut [0; 4]).unwrap();
+    }
+    world.kernel.remove().await;
 }
 
 #[tokio::test]

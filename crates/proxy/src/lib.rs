@@ -12,6 +12,7 @@
 //! | `service_map` | pure: ports → what must be in the kernel; what to change; as a transaction for `nft` |
 //! | `table` | pure: the table's fixed part: hooks, and the refusal of what is left |
 //! | `sync` | the task that follows the informers and applies transactions |
+//! | `flows` | flows of UDP that the kernel is to forget, since their endpoint is gone |
 //! | `nft`, `host` | running `nft`; forwarding, the route, the bridge's settings |
 //! | `tools` | who runs `nft` and `ip`: this process, or somebody with the privilege for it |
 //! | `listeners`, `tcp`, `udp` | node ports on loopback |
@@ -28,6 +29,7 @@
 //! This crate must not know where the API server is, nor Docker.
 
 mod endpoints;
+mod flows;
 mod host;
 mod listeners;
 mod nft;

@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use informer::ObjectKey;
 
+use crate::flows;
 use crate::service::{Port, Protocol};
 
 /// Key of the map `services`.
@@ -76,6 +77,20 @@ impl ServiceMap {
         let claims = self.node_ports.get(&node_port)?;
         let name = self.winner(Some(claims)).or_else(|| claims.first())?;
         self.chains.get(name)
+    }
+
+    /// The UDP ports that may have changed, and where they lead now.
+    pub(crate) fn udp(&self, tracker: &ChangeTracker) -> flows::Changed {
+        let endpoints = |claims| {
+            let port = self.winner(claims).and_then(|name| self.chains.get(name));
+            port.map(|port| port.endpoints.iter().copied().collect()).unwrap_or_default()
+        };
+        let addresses = tracker.addresses.iter().filter(|(_, protocol, _)| *protocol == Protocol::Udp);
+        let node_ports = tracker.node_ports.iter().filter(|(protocol, _)| *protocol == Protocol::Udp);
+        flows::Changed {
+            addresses: addresses.map(|key| ((key.0, key.2), endpoints(self.addresses.get(key)))).collect(),
+            node_ports: node_ports.map(|key| (key.1, endpoints(self.node_ports.get(key)))).collect(),
+        }
     }
 
     /// Whose pods may reach themselves through a service.

@@ -27,7 +27,7 @@ use crate::service::ports;
 use crate::service_map::{ChangeTracker, KernelState, NodePort, ServiceMap, transaction};
 use crate::table::Table;
 use crate::tools::NetworkTools;
-use crate::{ClusterIps, NodePorts, host, nft, table};
+use crate::{ClusterIps, NodePorts, flows, host, nft, table};
 
 /// Changes gather for so long.
 const GATHER: Duration = Duration::from_millis(5);
@@ -344,6 +344,7 @@ impl Kernel {
             match nft::run(&*self.tools, &transaction(&self.table.name, &changes)).await {
                 Ok(()) => {
                     installed.apply(changes);
+                    flows::forget(service_map.udp(tracker), &self.table, &*self.tools).await;
                     return Update::Changed(count);
                 }
                 Err(failure) => {
@@ -362,6 +363,7 @@ impl Kernel {
                 self.stale = false;
                 self.retry = None;
                 self.failure = None;
+                flows::forget(service_map.udp(&service_map.all()), &self.table, &*self.tools).await;
                 Update::MadeAnew(count)
             }
             Err(Failure::Unavailable(what)) => {

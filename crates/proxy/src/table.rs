@@ -43,6 +43,14 @@ impl Table {
         })
     }
 
+    /// Whether an address is in the pods' range; so are those by which this machine speaks to services.
+    pub(crate) fn is_pod(&self, address: Ipv4Addr) -> bool {
+        parse_cidr("pod CIDR", &self.pod_cidr).is_ok_and(|(pods, prefix)| {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or_default();
+            (address.to_bits() ^ pods.to_bits()) & mask == 0
+        })
+    }
+
     /// A transaction that makes the table anew, empty of services.
     ///
     /// Its translation comes just before that of others (-105; iptables has -100), and only for the machine itself and its
