@@ -14,6 +14,7 @@
 
 mod availability;
 pub(crate) mod documents;
+mod metrics;
 mod openapi;
 mod proxy;
 pub(crate) mod registration;
@@ -34,6 +35,8 @@ use tokio::sync::{Notify, OnceCell};
 use crate::lifecycle::Lifecycle;
 use crate::pki::Credential;
 use documents::RemoteDocuments;
+pub(crate) use metrics::AggregatorMetrics;
+use metrics::Unavailable;
 
 /// How long changes that come together are waited for.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -51,6 +54,7 @@ pub(crate) struct Aggregator {
     exchanging: Mutex<()>,
     /// Something is to be looked at.
     changed: Notify,
+    unavailable: Unavailable,
 }
 
 /// What the APIServices say at one moment. As long as nothing in it changes, it stays the same allocation.
@@ -97,6 +101,7 @@ impl Aggregator {
             current: ArcSwap::default(),
             exchanging: Mutex::default(),
             changed: Notify::new(),
+            unavailable: Unavailable::default(),
         };
         aggregator.reload();
         aggregator

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use streaming::Duplex;
 
+use crate::audit::PeerAddress;
 use crate::authn::request_header;
 use crate::body::{RequestBody, ResponseBody};
 use crate::lifecycle::Lifecycle;
@@ -32,6 +33,9 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
+
+/// Whom a request has come from, by way of proxies.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// What the headers begin with that say whom a client acts as.
 const IMPERSONATION: &str = "impersonate-";
@@ -131,11 +135,15 @@ fn switch(lifecycle: &Lifecycle, client: hyper::upgrade::OnUpgrade, mut response
 }
 
 /// The headers to pass on: the client's, without its credentials, what says on whose behalf it asks, and what is about its
-/// connection.
-pub(crate) fn headers(headers: &HeaderMap, upgrade: bool) -> HeaderMap {
+/// connection; and where it comes from.
+pub(crate) fn headers(parts: &Parts) -> HeaderMap {
+    let headers = &parts.headers;
     let mut out = headers.clone();
-    let kept = out.get(UPGRADE).cloned().filter(|_| upgrade);
+    let kept = out.get(UPGRADE).cloned().filter(|_| is_upgrade(parts));
     clean(&mut out);
+    if let Some(came) = forwarded_for(parts) {
+        out.insert(FORWARDED_FOR, came);
+    }
     out.remove(AUTHORIZATION);
     request_header::remove(&mut out);
     for name in headers.keys().filter(|name| name.as_str().starts_with(IMPERSONATION)) {
@@ -146,6 +154,16 @@ pub(crate) fn headers(headers: &HeaderMap, upgrade: bool) -> HeaderMap {
         out.insert(UPGRADE, protocol);
     }
     out
+}
+
+/// The addresses that a request has come from: those that proxies on its way have noted, and that of the connection. `None` for
+/// what is asked in this process.
+fn forwarded_for(parts: &Parts) -> Option<HeaderValue> {
+    let PeerAddress(peer) = parts.extensions.get::<PeerAddress>()?;
+    let noted = parts.headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+    let all: Vec<&str> = noted.collect();
+    let peer = peer.ip().to_canonical().to_string();
+    HeaderValue::from_str(&[all.as_slice(), &[&peer]].concat().join(", ")).ok()
 }
 
 /// Removes what is about one connection, the headers that `Connection` names included.

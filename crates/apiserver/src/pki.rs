@@ -152,11 +152,16 @@ impl Pki {
     /// # Errors
     /// As [`Pki::client`].
     pub(crate) fn front_proxy_client(&self) -> Result<Credential, PkiError> {
+        self.front_proxy_client_named(FRONT_PROXY_CLIENT)
+    }
+
+    /// A certificate of the same authority for another name, under which nobody is believed.
+    pub(crate) fn front_proxy_client_named(&self, name: &str) -> Result<Credential, PkiError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, FRONT_PROXY_CLIENT);
+        params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.leaf(&self.front_proxy, FRONT_PROXY_CLIENT, params, SystemTime::now())
+        self.leaf(&self.front_proxy, name, params, SystemTime::now())
     }
 
     /// The server's certificate for `names` (DNS names and IP addresses); the one on disk if it is good for exactly

@@ -3,7 +3,6 @@
 //! The steps of a request, in order: path → who (401) → may they (403) → its body → is it their turn (429) → what is there (404,
 //! 405) → the handler. Whatever comes in over TLS takes them all; for the in-process client it is always its turn.
 
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -20,8 +19,8 @@ use prometheus_client::collector::Collector;
 use registry::Registry;
 
 use crate::aggregated_api::{AggregatedApi, AggregatedApis};
-use crate::aggregator::Aggregator;
-use crate::audit::{self, Audit, PeerAddress, Recording};
+use crate::aggregator::{Aggregator, AggregatorMetrics};
+use crate::audit::{self, Audit, Recording};
 use crate::authn::{Authenticator, User};
 use crate::authz::{self, Attributes, Authorizer, Target};
 use crate::body::{BodyBudget, RequestBody, ResponseBody, panic_text};
@@ -112,6 +111,7 @@ impl ApiServer {
         let aggregated = AggregatedApis::new(extensions);
         let lifecycle = Lifecycle::default();
         let aggregator = Arc::new(Aggregator::new(registry.clone(), lifecycle.clone()));
+        metrics.register(Box::new(AggregatorMetrics(Arc::clone(&aggregator))));
         if let Some(audit) = &audit {
             metrics.register(audit.metrics());
         }
@@ -157,13 +157,6 @@ impl ApiServer {
     /// Serves the metrics of another component beside the server's own.
     pub fn register_metrics(&self, collector: Box<dyn Collector>) {
         self.0.metrics.register(collector);
-    }
-
-    /// Keeps where a request comes from, for the audit log: nobody else asks for it.
-    pub(crate) fn note_peer(&self, parts: &mut Parts, peer: SocketAddr) {
-        if self.0.audit.is_some() {
-            parts.extensions.insert(PeerAddress(peer));
-        }
     }
 
     /// Answers one request. Never fails and never panics: whatever goes wrong is in the response.

@@ -21,7 +21,7 @@ use store::{Event, Key, Watcher};
 
 use super::documents::{self, RemoteDocuments};
 use super::proxy::Place;
-use super::{Aggregator, RESYNC, SETTLE, Target};
+use super::{Aggregator, RESYNC, SETTLE, Target, is_available};
 
 /// How soon a server is asked again that could not be reached, at first, and each time twice as late.
 const RETRY: Duration = Duration::from_secs(1);
@@ -179,6 +179,10 @@ async fn write(aggregator: &Aggregator, target: &Target, verdict: &Verdict) -> R
         condition.status == *status && text(&condition.reason) == *reason && text(&condition.message) == message
     }) {
         return Ok(());
+    }
+    // Upstream: `setUnavailableCounter`.
+    if is_available(&object) && *status != ConditionStatus::True {
+        aggregator.unavailable.count(&target.name, reason);
     }
     let since = before.filter(|condition| condition.status == *status);
     let condition = APIServiceCondition {

@@ -55,7 +55,7 @@ impl Aggregator {
                 return Ok(unavailable("service unavailable"));
             }
         };
-        let mut headers = forward::headers(&parts.headers, forward::is_upgrade(&parts));
+        let mut headers = forward::headers(&parts);
         let illegal = |error| ApiError::bad_request(format!("the user cannot be named in a header: {error}"));
         request_header::set(&mut headers, user).map_err(illegal)?;
         headers.insert(HOST, HeaderValue::from_str(&place.to_string()).map_err(ApiError::internal)?);

@@ -3,20 +3,21 @@
 //! The name may say more: `[SCHEME:]NAME[:PORT]`, where a service's port may be a name. A node itself answers for its
 //! statistics; its other ports are reached over the network like everybody's.
 //!
-//! Deviation: links in HTML pages are passed on as they are (upstream rewrites those that begin with a slash); redirects
-//! within what is proxied do lead back to the proxy.
+//! Redirects and the links of HTML pages within what is proxied lead back to the proxy ([`links`]).
 
 mod forward;
+mod links;
 mod target;
 
 use http::header::LOCATION;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use machinery::status::ApiError;
 
 use self::target::Place;
 use super::node::failed;
 use super::{Call, Connections};
 use crate::body::{RequestBody, ResponseBody};
+use crate::forward::is_upgrade;
 use crate::respond::{self, Answer};
 
 /// The port of a kubelet's own API.
@@ -31,8 +32,10 @@ pub(super) async fn proxy(
     body: RequestBody,
 ) -> Result<Answer, ApiError> {
     let path = call.parts.uri.path();
-    if rest.is_empty() && !path.ends_with('/') {
-        // Upstream: relative links in the page are to lead somewhere.
+    let reads = matches!(call.parts.method, Method::GET | Method::HEAD);
+    if rest.is_empty() && !path.ends_with('/') && reads && !is_upgrade(&call.parts) {
+        // Relative links in the page are to lead somewhere. Upstream: `proxyRedirectsforRootPath` in
+        // `k8s.io/apimachinery/pkg/util/proxy/upgradeaware.go`.
         return Ok(to_folder(path, call.parts.uri.query()));
     }
     let slash = if path.ends_with('/') && !rest.is_empty() { "/" } else { "" };
@@ -53,7 +56,7 @@ pub(super) async fn proxy(
         "Service" => target::service(&call, &name).await?,
         _ => target::pod(&call, &name).await?,
     };
-    forward::forward(call, &connections.lifecycle, &place, &inner, &prefix, body).await
+    forward::forward(call, &connections.lifecycle, &place, &inner, prefix, body).await
 }
 
 /// What a kubelet serves over HTTP, as far as it does here.

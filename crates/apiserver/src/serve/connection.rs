@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use super::slots::Slot;
 use super::socket::Socket;
 use super::{Audience, Limits};
+use crate::audit::PeerAddress;
 use crate::authn::{Identity, User};
 use crate::body::{RequestBody, ResponseBody};
 use crate::lifecycle;
@@ -81,7 +82,7 @@ impl Connection<'_> {
         lifecycle::set_lasts(false);
         let is_expected = request.headers().contains_key(EXPECT);
         let (mut parts, incoming) = request.into_parts();
-        self.server.note_peer(&mut parts, self.peer);
+        parts.extensions.insert(PeerAddress(self.peer));
         let user = user(self.identity.as_ref(), &mut parts.headers);
         let (body, inbound) = RequestBody::network(incoming, &self.server.0.bodies, self.pod());
         let request = Request::from_parts(parts, body);
@@ -110,7 +111,7 @@ impl Connection<'_> {
             let (mut parts, incoming) = request.into_parts();
             let user = user(identity.as_ref(), &mut parts.headers);
             async move {
-                server.note_peer(&mut parts, peer);
+                parts.extensions.insert(PeerAddress(peer));
                 let (body, inbound) = RequestBody::network(incoming, &server.0.bodies, pod);
                 let response = server.handle(Request::from_parts(parts, body), user, Caller::Client).await;
                 drop(inbound);

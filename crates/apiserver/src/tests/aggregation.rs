@@ -306,6 +306,15 @@ async fn a_server_that_is_gone_leaves_its_version_stale() {
     assert_eq!(group["versions"][0]["freshness"], "Stale");
     assert_eq!(group["versions"][0]["resources"][0]["resource"], "flunders", "what it had it may well have again");
 
+    let metrics = get(&served, "GET /metrics", &[]).await.text;
+    for line in [
+        "aggregator_unavailable_apiservice{name=\"v1.wardle.example.com\"} 1\n",
+        "aggregator_unavailable_apiservice{name=\"v1.apps\"} 0\n",
+        "aggregator_unavailable_apiservice_total{name=\"v1.wardle.example.com\",reason=\"EndpointsNotFound\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+
     // Nobody listens there any more.
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     plant_slice(&served.fixture.registry, free).await;
@@ -319,6 +328,8 @@ async fn a_server_that_is_gone_leaves_its_version_stale() {
     served.fixture.json(&format!("DELETE {API_SERVICES}/v1.{GROUP}"), 200, &Value::Null).await;
     let path = format!("GET /apis/{GROUP}/v1/flunders");
     eventually("the version is gone", async || get(&served, &path, &[]).await.status.as_u16() == 404).await;
+    let metrics = get(&served, "GET /metrics", &[]).await.text;
+    assert!(!metrics.contains("wardle"), "nothing is counted of what is gone: {metrics}");
 }
 
 #[tokio::test]

@@ -25,8 +25,10 @@ async fn a_front_proxy_is_believed_whom_it_asks_for() {
     assert_eq!(user["username"], "jane");
     assert_eq!(user["groups"], json!(["developers", "system:authenticated"]));
     assert_eq!(user["extra"]["scopes"], json!(["all"]));
-    // It is nobody itself, and nobody else is believed.
+    // It is nobody itself, and nobody else is believed: not even somebody with a certificate of the same authority.
     assert!(ask(Some(&proxy), "").await.starts_with("HTTP/1.1 401"));
+    let other = served.pki.front_proxy_client_named("front-proxy-other").unwrap();
+    assert!(ask(Some(&other), jane).await.starts_with("HTTP/1.1 401"));
     let said = ask(Some(&admin), jane).await;
     assert!(said.contains("kubernetes-admin") && !said.contains("jane"), "{said}");
 }

@@ -1,18 +1,32 @@
-//! Passing a request on to what is proxied, and its redirects back to the proxy.
+//! Passing a request on to what is proxied, and its answer back.
 
 use std::net::SocketAddr;
 
-use http::header::{HOST, HeaderName, LOCATION};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, HOST, HeaderName,
+};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Uri};
 use machinery::status::ApiError;
 use streaming::Duplex;
 
 use super::super::Call;
+use super::links::Outside;
 use super::target::{Address, Scheme};
 use crate::body::RequestBody;
 use crate::forward::{self, Outgoing};
 use crate::lifecycle::Lifecycle;
 use crate::respond::Answer;
+
+/// What an answer says of whom a browser lets read it: that is not for what is proxied to say. Upstream: `removeCORSHeaders`
+/// in `k8s.io/apimachinery/pkg/util/proxy/upgradeaware.go`.
+const CROSS_ORIGIN: [HeaderName; 4] = [
+    ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN,
+];
 
 /// Sends the request to `address` under the path `inner`, and answers what comes back. `prefix` is where the outer path
 /// of `/` is.
@@ -21,21 +35,22 @@ pub(super) async fn forward(
     lifecycle: &Lifecycle,
     address: &Address,
     inner: &str,
-    prefix: &str,
+    prefix: String,
     body: RequestBody,
 ) -> Result<Answer, ApiError> {
     let parts = call.parts;
     let (host, uri) =
         (SocketAddr::new(address.ip, address.port).to_string(), path_and_query(inner, parts.uri.query())?);
-    let headers = outgoing(&parts.headers, &host, &parts.uri, forward::is_upgrade(&parts));
+    let headers = outgoing(&parts, &host);
+    let asked = parts.headers.get(HOST).and_then(|asked| asked.to_str().ok()).map(str::to_owned);
+    let outside = Outside { host, asked, prefix };
     let unreachable = |error: String| ApiError::service_unavailable(format!("error trying to reach service: {error}"));
     let outgoing = Outgoing { parts, uri, headers, body };
     let mut answer = forward::send(lifecycle, connect(address), outgoing).await.map_err(unreachable)?;
-    let headers = answer.headers_mut();
-    if let Some(place) = headers.get(LOCATION).and_then(|place| outer(place.to_str().ok()?, &host, prefix)) {
-        headers.insert(LOCATION, place);
+    for name in CROSS_ORIGIN {
+        answer.headers_mut().remove(name);
     }
-    Ok(answer)
+    Ok(outside.of(answer))
 }
 
 async fn connect(address: &Address) -> Result<Box<dyn Duplex>, String> {
@@ -57,77 +72,79 @@ fn path_and_query(path: &str, query: Option<&str>) -> Result<Uri, ApiError> {
 }
 
 /// The headers to send: those that are passed on, and where the client has sent its request.
-fn outgoing(headers: &HeaderMap, host: &str, uri: &Uri, upgrade: bool) -> HeaderMap {
-    let mut out = forward::headers(headers, upgrade);
+fn outgoing(parts: &Parts, host: &str) -> HeaderMap {
+    let mut out = forward::headers(parts);
     let mut set = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             out.insert(name, value);
         }
     };
-    if let Some(asked) = headers.get(HOST).and_then(|asked| asked.to_str().ok()) {
+    if let Some(asked) = parts.headers.get(HOST).and_then(|asked| asked.to_str().ok()) {
         set(HeaderName::from_static("x-forwarded-host"), asked);
     }
-    set(HeaderName::from_static("x-forwarded-uri"), uri.path());
+    set(HeaderName::from_static("x-forwarded-uri"), parts.uri.path());
     set(HeaderName::from_static("x-forwarded-proto"), "https");
     set(HOST, host);
-    out
-}
-
-/// Where a redirect leads, seen from outside; `None` when it leads somewhere else.
-fn outer(place: &str, host: &str, prefix: &str) -> Option<HeaderValue> {
-    let uri: Uri = place.parse().ok()?;
-    if uri.authority().is_some_and(|authority| authority.as_str() != host) || !uri.path().starts_with('/') {
-        return None;
+    // The links of a page can be changed where it is not compressed.
+    if parts
+        .headers
+        .get(ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"))
+    {
+        out.remove(ACCEPT_ENCODING);
     }
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    HeaderValue::from_str(&format!("{prefix}{path}")).ok()
+    out
 }
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
     use http::header::{CONNECTION, UPGRADE};
 
     use super::*;
-
-    #[test]
-    fn redirects_lead_back_to_the_proxy() {
-        let check = |place: &str, expected: Option<&str>| {
-            let found = outer(place, "10.0.0.1:80", "/api/v1/namespaces/n/pods/p/proxy");
-            assert_eq!(found.as_ref().map(|value| value.to_str().unwrap()), expected, "{place}");
-        };
-        check("/login?x=1", Some("/api/v1/namespaces/n/pods/p/proxy/login?x=1"));
-        check("http://10.0.0.1:80/a", Some("/api/v1/namespaces/n/pods/p/proxy/a"));
-        check("http://example.com/a", None);
-        check("login", None);
-    }
+    use crate::audit::PeerAddress;
 
     #[test]
     fn what_is_about_the_connection_stays_behind() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("authorization", "Bearer secret"),
-            ("impersonate-user", "jane"),
-            ("impersonate-extra-scopes", "x"),
-            ("x-remote-user", "admin"),
-            ("x-remote-group", "system:masters"),
-            ("connection", "X-Mine, Upgrade"),
-            ("upgrade", "websocket"),
-            ("x-mine", "1"),
-            ("accept", "text/html"),
-            ("host", "127.0.0.1:6443"),
-        ] {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        let uri: Uri = "/api/v1/nodes/n/proxy/".parse().unwrap();
-        let plain = outgoing(&headers, "10.0.0.1:80", &uri, false);
-        let names = |headers: &HeaderMap| {
-            let mut names: Vec<String> = headers.keys().map(ToString::to_string).collect();
-            names.sort();
-            names
+        let asked = |more: &[(&'static str, &'static str)]| {
+            let mut request = Request::builder().uri("/api/v1/nodes/n/proxy/");
+            for (name, value) in [
+                ("authorization", "Bearer secret"),
+                ("impersonate-user", "jane"),
+                ("impersonate-extra-scopes", "x"),
+                ("x-remote-user", "admin"),
+                ("x-remote-group", "system:masters"),
+                ("x-mine", "1"),
+                ("accept", "text/html"),
+                ("accept-encoding", "br"),
+                ("host", "127.0.0.1:6443"),
+            ]
+            .iter()
+            .chain(more)
+            {
+                request = request.header(*name, *value);
+            }
+            let mut parts = request.body(()).unwrap().into_parts().0;
+            parts.extensions.insert(PeerAddress("192.0.2.7:4711".parse().unwrap()));
+            parts
         };
-        assert_eq!(names(&plain), ["accept", "host", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-uri"]);
-        assert_eq!(plain[HOST], "10.0.0.1:80");
-        let upgrade = outgoing(&headers, "10.0.0.1:80", &uri, true);
+        let plain = outgoing(&asked(&[("connection", "X-Mine")]), "10.0.0.1:80");
+        let mut names: Vec<&str> = plain.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        let forwarded = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-uri"];
+        assert_eq!(names, [&["accept", "host"][..], &forwarded].concat());
+        assert_eq!(
+            (&plain[HOST], &plain["x-forwarded-for"]),
+            (&"10.0.0.1:80".parse().unwrap(), &"192.0.2.7".parse().unwrap())
+        );
+        // Behind other proxies, and where it is no page that is asked for.
+        let further = asked(&[("x-forwarded-for", "198.51.100.1"), ("x-forwarded-for", "198.51.100.2")]);
+        assert_eq!(outgoing(&further, "10.0.0.1:80")["x-forwarded-for"], "198.51.100.1, 198.51.100.2, 192.0.2.7");
+        let mut script = asked(&[]);
+        script.headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        assert_eq!(outgoing(&script, "10.0.0.1:80")[ACCEPT_ENCODING], "br");
+        let upgrade = outgoing(&asked(&[("connection", "X-Mine, Upgrade"), ("upgrade", "websocket")]), "10.0.0.1:80");
         assert_eq!(
             (&upgrade[CONNECTION], &upgrade[UPGRADE]),
             (&"Upgrade".parse().unwrap(), &"websocket".parse().unwrap())
