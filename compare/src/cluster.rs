@@ -12,8 +12,9 @@ use kube::client::Body as ClientBody;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 
-/// A request that does not end by then has failed.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// A request that does not end by then is not answered. A list of a revision that is not there yet takes a kube-apiserver three
+/// seconds.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Stands for the status of a request that is not answered.
 const NO_ANSWER: u16 = 599;
@@ -160,7 +161,10 @@ impl Cluster {
             };
             self.exchange(request, body).await
         };
-        tokio::time::timeout(TIMEOUT, sending).await.with_context(|| format!("{}: no end", request.title()))?
+        match tokio::time::timeout(TIMEOUT, sending).await {
+            Ok(reply) => reply,
+            Err(_) => Reply::none(&"no end"),
+        }
     }
 
     /// What is at the path of `request`; null when nothing is.
@@ -193,7 +197,7 @@ impl Cluster {
 }
 
 impl Reply {
-    /// Of a server that breaks the connection: a handler of upstream's that panics does.
+    /// Of a server that breaks the connection, as a handler of upstream's that panics does, or does not end.
     fn none(error: &dyn std::fmt::Display) -> Result<Self> {
         let status = StatusCode::from_u16(NO_ANSWER)?;
         Ok(Self { status, headers: HeaderMap::new(), text: format!("no answer: {error}") })

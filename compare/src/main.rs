@@ -95,8 +95,9 @@ async fn main() -> Result<ExitCode> {
     if let Some(own) = own {
         own.stop().await;
     }
-    outcome?;
+    // Also what was found before something went wrong.
     let beyond = print(&comparison, &accepted, arguments.examples)?;
+    outcome?;
     Ok(if beyond == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
