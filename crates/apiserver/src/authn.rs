@@ -109,16 +109,21 @@ impl Identity {
 #[derive(Debug)]
 pub(crate) struct Certificates {
     trusted: Arc<dyn ClientCertVerifier>,
-    front_proxies: Arc<dyn ClientCertVerifier>,
-    /// The names of both authorities: clients show no certificate of another.
+    /// None where nobody asks on behalf of others.
+    front_proxies: Option<Arc<dyn ClientCertVerifier>>,
+    /// The names of the authorities: clients show no certificate of another.
     hints: Vec<DistinguishedName>,
 }
 
 impl Certificates {
     /// `trusted` knows the authority whose certificates are believed, `front_proxies` the one whose certificates are those of
-    /// front proxies.
-    pub(crate) fn new(trusted: Arc<dyn ClientCertVerifier>, front_proxies: Arc<dyn ClientCertVerifier>) -> Self {
-        let hints = [&trusted, &front_proxies].into_iter().flat_map(|verifier| verifier.root_hint_subjects()).cloned();
+    /// front proxies, if there are any.
+    pub(crate) fn new(
+        trusted: Arc<dyn ClientCertVerifier>,
+        front_proxies: Option<Arc<dyn ClientCertVerifier>>,
+    ) -> Self {
+        let hints =
+            std::iter::once(&trusted).chain(&front_proxies).flat_map(|verifier| verifier.root_hint_subjects()).cloned();
         Self { hints: hints.collect(), trusted, front_proxies }
     }
 
@@ -130,7 +135,8 @@ impl Certificates {
         let until = Some(SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(ends))?);
         // The authority certifies no other authorities, so nothing stands between it and a client.
         if let Err(error) = self.trusted.verify_client_cert(leaf, &[], UnixTime::now()) {
-            let is_front_proxy = self.front_proxies.verify_client_cert(leaf, &[], UnixTime::now()).is_ok()
+            let verified = self.front_proxies.as_ref().map(|all| all.verify_client_cert(leaf, &[], UnixTime::now()));
+            let is_front_proxy = verified.is_some_and(|verified| verified.is_ok())
                 && certificate.subject().iter_common_name().last()?.as_str().ok()? == FRONT_PROXY_CLIENT;
             tracing::debug!(%error, is_front_proxy, "not the certificate of a client");
             return is_front_proxy.then_some(Identity { client: Client::FrontProxy, until });

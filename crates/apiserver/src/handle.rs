@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use crate::authn::User;
 use crate::pki::{self, Pki, PkiError};
 use crate::serve::tls::{Tls, TlsError};
-use crate::serve::{self, Audience, Limits, Serving};
+use crate::serve::{self, Audience, Limits, Service, Serving, Slots};
 use crate::server::{ApiServer, Dependencies};
 
 /// How the server is reached.
@@ -45,9 +45,9 @@ pub enum StartError {
 
 /// A running server.
 pub struct Handle {
-    server: ApiServer,
-    serving: Arc<Serving>,
-    pki: Arc<Pki>,
+    pub(crate) server: ApiServer,
+    pub(crate) serving: Arc<Serving>,
+    pub(crate) pki: Arc<Pki>,
     state: Arc<Mutex<State>>,
 }
 
@@ -74,12 +74,13 @@ impl ApiServer {
         let names = names_for(config.names, &config.listen);
         self.0.tokens.set_key(Arc::new(pki.token_key()?));
         self.0.aggregator.set_credential(pki.front_proxy_client()?);
-        let tls = Tls::new(&pki.server(&names)?, pki.authority_pem(), pki.front_proxy_authority_pem())?;
+        let tls = Tls::new(&pki.server(&names)?, pki.authority_pem(), Some(pki.front_proxy_authority_pem()))?;
         let mut listeners = Vec::with_capacity(config.listen.len());
         for address in config.listen {
             listeners.push(bind(address)?);
         }
-        let serving = Serving::new(self.clone(), tls, config.limits);
+        let slots = Arc::new(Slots::new(&config.limits));
+        let serving = Serving::new(Service::Api(self.clone()), tls, config.limits, slots);
         let state = Arc::new(Mutex::new(State { addresses: Vec::new(), names }));
         let handle = Handle { server: self, serving, pki, state };
         for (listener, address) in listeners {
@@ -192,7 +193,7 @@ fn names_for(names: Vec<String>, listen: &[SocketAddr]) -> Vec<String> {
     pki::server_names(names.into_iter().chain(addresses.map(|address| address.to_string())))
 }
 
-fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+pub(crate) fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source| StartError::Listen { address, source };
     let listener = serve::listen(address).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;

@@ -16,6 +16,8 @@
 //! 4. [`respond`]: JSON, YAML, [`protobuf`], Table or metadata, as [`negotiate`]d; an error becomes a `Status` there and nowhere
 //!    else.
 //!
+//! A kubelet has a port of its own beside that of the server: [`KubeletPorts`].
+//!
 //! # Use
 //!
 //! [`ApiServer::start`] with a [`Config`] and [`Dependencies`]; the [`Handle`] knows the bound addresses and ends it.
@@ -36,6 +38,9 @@ mod flowcontrol;
 mod forward;
 mod handle;
 mod health;
+mod kubelet;
+mod kubelet_ports;
+mod kubelet_routes;
 mod lifecycle;
 mod limits;
 mod local;
@@ -52,6 +57,7 @@ mod respond;
 mod reviews;
 mod serve;
 mod server;
+mod streams;
 pub mod tokens;
 pub mod version;
 mod webhooks;
@@ -60,6 +66,7 @@ pub use aggregated_api::{AggregatedApi, AggregatedResource, AggregatedService};
 pub use authn::User;
 pub use endpoints::Served;
 pub use handle::{Config, Handle, StartError};
+pub use kubelet_ports::{BoundKubeletPort, KubeletPort, KubeletPorts};
 pub use limits::RequestLimits;
 pub use resource::NodeConnector;
 pub use serve::Limits;

@@ -19,6 +19,11 @@ pub(crate) struct Lifecycle {
 }
 
 impl Lifecycle {
+    /// The lifecycle of a part, which ends with this one at the latest and can be waited for on its own.
+    pub(crate) fn child(&self) -> Self {
+        Self { stopping: self.stopping.child_token(), killed: self.killed.child_token(), tasks: TaskTracker::new() }
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.is_cancelled()
     }

@@ -181,6 +181,20 @@ impl Pki {
         self.leaf(&self.authority, "apiserver", params, now)
     }
 
+    /// The serving certificate of the kubelet of `node` at `address`, by the name upstream's have (`kubernetes.io/kubelet-serving`
+    /// signs no other). It is made anew each time and not kept: nobody trusts it by anything but the authority.
+    ///
+    /// # Errors
+    /// When the name is not one a certificate can carry.
+    pub(crate) fn kubelet(&self, node: &str, address: IpAddr) -> Result<Credential, PkiError> {
+        let mut params = CertificateParams::new(vec![node.to_owned(), address.to_string()])?;
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+        params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        Self::issue(&self.authority, params, SystemTime::now())
+    }
+
     /// The certificate of a client: `user` and the one group it belongs to. `file` names it on disk.
     ///
     /// # Errors
@@ -251,7 +265,7 @@ impl Pki {
         &self,
         authority: &Authority,
         file: &str,
-        mut params: CertificateParams,
+        params: CertificateParams,
         now: SystemTime,
     ) -> Result<Credential, PkiError> {
         let certificate_path = self.directory.join(format!("{file}.crt"));
@@ -269,6 +283,14 @@ impl Pki {
                 return Ok(Credential { certificate_pem, key_pem });
             }
         }
+        let credential = Self::issue(authority, params, now)?;
+        files::write_private(&key_path, &credential.key_pem)?;
+        files::write_private(&certificate_path, &credential.certificate_pem)?;
+        Ok(credential)
+    }
+
+    /// A new certificate, for a new key.
+    fn issue(authority: &Authority, mut params: CertificateParams, now: SystemTime) -> Result<Credential, PkiError> {
         let key = KeyPair::generate()?;
         params.not_before = (now - SKEW).into();
         params.not_after = (now + LEAF_LIFETIME).min(authority.ends).into();
@@ -276,10 +298,7 @@ impl Pki {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
         let certificate_pem = params.signed_by(&key, &authority.issuer)?.pem();
-        let key_pem = key.serialize_pem();
-        files::write_private(&key_path, &key_pem)?;
-        files::write_private(&certificate_path, &certificate_pem)?;
-        Ok(Credential { certificate_pem, key_pem })
+        Ok(Credential { certificate_pem, key_pem: key.serialize_pem() })
     }
 }
 

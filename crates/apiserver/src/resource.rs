@@ -30,6 +30,7 @@ use crate::aggregator::Aggregator;
 use crate::authn::User;
 use crate::authz;
 use crate::body::RequestBody;
+use crate::kubelet_routes;
 use crate::metrics::Labels;
 use crate::negotiate::{self, Offer};
 use crate::path::ResourcePath;
@@ -90,10 +91,15 @@ pub(crate) fn lasts(subresource: &str) -> bool {
     matches!(subresource, "attach" | "exec" | "log" | "portforward" | "proxy")
 }
 
-/// Whether a request runs something in a pod, or reaches into it.
+/// Whether a request runs something in a pod, or reaches into it, be it through the kubelet of a node.
 pub(crate) fn connects(place: &ResourcePath<'_>) -> bool {
-    let is_connection = matches!(place.subresource, "attach" | "exec" | "portforward");
-    is_connection && place.group.is_empty() && place.resource == "pods"
+    let is_connection = match (place.resource, place.subresource) {
+        ("pods", "attach" | "exec" | "portforward") => true,
+        // As many slashes as there are lead to the same place.
+        ("nodes", "proxy") => kubelet_routes::connects(place.rest.trim_matches('/')),
+        _ => false,
+    };
+    is_connection && place.group.is_empty()
 }
 
 /// The field selector authorizers are told of: that of a list, a watch or the deletion of a collection. One that cannot be read

@@ -15,15 +15,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::StatusCode;
+use hyper::{Request, Response, StatusCode};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::authn::Identity;
-use crate::server::ApiServer;
+use crate::authn::{Identity, User};
+use crate::body::{RequestBody, ResponseBody};
+use crate::kubelet::Kubelet;
+use crate::lifecycle::Lifecycle;
+use crate::server::{ApiServer, Caller};
 use connection::Connection;
-pub(crate) use slots::Audience;
-use slots::{Slot, Slots};
+use slots::Slot;
+pub(crate) use slots::{Audience, Slots};
 use tls::Tls;
 
 /// What a connection may take.
@@ -65,12 +68,45 @@ impl Default for Limits {
     }
 }
 
+/// Who answers what comes in.
+#[derive(Clone)]
+pub(crate) enum Service {
+    /// The API server.
+    Api(ApiServer),
+    /// A kubelet.
+    Kubelet(Arc<Kubelet>),
+}
+
+impl Service {
+    /// The server whose bounds hold.
+    fn server(&self) -> &ApiServer {
+        match self {
+            Self::Api(server) => server,
+            Self::Kubelet(kubelet) => &kubelet.server,
+        }
+    }
+
+    fn lifecycle(&self) -> &Lifecycle {
+        match self {
+            Self::Api(server) => &server.0.lifecycle,
+            Self::Kubelet(kubelet) => &kubelet.lifecycle,
+        }
+    }
+
+    async fn handle(&self, request: Request<RequestBody>, user: Option<Arc<User>>) -> Response<ResponseBody> {
+        match self {
+            Self::Api(server) => server.handle(request, user, Caller::Client).await,
+            Self::Kubelet(kubelet) => kubelet.handle(request, user).await,
+        }
+    }
+}
+
 /// Accepts connections and serves them until told to stop.
 pub(crate) struct Serving {
-    server: ApiServer,
+    service: Service,
     pub(crate) tls: Tls,
-    limits: Limits,
-    slots: Slots,
+    pub(crate) limits: Limits,
+    pub(crate) slots: Arc<Slots>,
 }
 
 /// How many connections the system completes before they are accepted. It takes fewer where `net.core.somaxconn` says so.
@@ -88,29 +124,27 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Serving {
-    pub(crate) fn new(server: ApiServer, tls: Tls, limits: Limits) -> Arc<Self> {
-        let slots = Slots::new(&limits);
-        Arc::new(Self { server, tls, limits, slots })
+    /// Listeners that share `slots` share the connections there may be.
+    pub(crate) fn new(service: Service, tls: Tls, limits: Limits, slots: Arc<Slots>) -> Arc<Self> {
+        Arc::new(Self { service, tls, limits, slots })
     }
 
     /// Serves what comes in on `listener`, until [`Serving::stop`].
     pub(crate) fn accept_on(self: &Arc<Self>, listener: TcpListener, audience: Audience) {
         let accept = Arc::clone(self).accept(listener, audience);
         // With few turns for other tasks, of which thousands of handshakes are many: all that have come in are accepted soon.
-        self.server.0.lifecycle.tasks.spawn(tokio::task::unconstrained(accept));
+        self.service.lifecycle().tasks.spawn(tokio::task::unconstrained(accept));
     }
 
     /// Stops accepting, lets running requests finish for a while, then ends whatever is left.
     pub(crate) async fn stop(&self) {
-        self.server.0.lifecycle.stopping.cancel();
-        self.server.0.lifecycle.tasks.close();
-        if tokio::time::timeout(self.limits.drain, self.server.0.lifecycle.tasks.wait()).await.is_err() {
-            tracing::info!(
-                connections = self.server.0.lifecycle.tasks.len(),
-                "closing connections which did not end by themselves"
-            );
-            self.server.0.lifecycle.killed.cancel();
-            self.server.0.lifecycle.tasks.wait().await;
+        let lifecycle = self.service.lifecycle();
+        lifecycle.stopping.cancel();
+        lifecycle.tasks.close();
+        if tokio::time::timeout(self.limits.drain, lifecycle.tasks.wait()).await.is_err() {
+            tracing::info!(connections = lifecycle.tasks.len(), "closing connections which did not end by themselves");
+            lifecycle.killed.cancel();
+            lifecycle.tasks.wait().await;
         }
     }
 
@@ -125,7 +159,7 @@ impl Serving {
             let next = async { (self.slots.acquire(audience).await, listener.accept().await) };
             let (mut slot, accepted) = tokio::select! {
                 next = next => next,
-                () = self.server.0.lifecycle.stopping.cancelled() => return,
+                () = self.service.lifecycle().stopping.cancelled() => return,
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -136,11 +170,8 @@ impl Serving {
                         continue;
                     }
                     let serving = Arc::clone(&self);
-                    self.server
-                        .0
-                        .lifecycle
-                        .tasks
-                        .spawn(async move { serving.connection(stream, peer, audience, slot).await });
+                    let connection = async move { serving.connection(stream, peer, audience, slot).await };
+                    self.service.lifecycle().tasks.spawn(connection);
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: others end soon, trying at once would only burn time.
@@ -175,7 +206,7 @@ impl Serving {
                     return;
                 }
             },
-            () = self.server.0.lifecycle.stopping.cancelled() => return,
+            () = self.service.lifecycle().stopping.cancelled() => return,
         };
         let session = stream.get_ref().1;
         let identity = match session.peer_certificates() {
@@ -183,7 +214,7 @@ impl Serving {
             None => Some(Identity::anonymous()),
         };
         let http2 = session.alpn_protocol() == Some(b"h2");
-        let connection = Connection { server: &self.server, limits: &self.limits, identity, peer, audience };
+        let connection = Connection { service: &self.service, limits: &self.limits, identity, peer, audience };
         // What HTTP/1.1 is upgraded to keeps the slot beyond this; of HTTP/2 nothing is left behind.
         let result = if http2 { connection.http2(stream).await } else { connection.http1(stream, slot).await };
         if let Err(error) = result {

@@ -154,6 +154,19 @@ impl ApiServer {
         self.0.limits.timeout
     }
 
+    /// Whom a request comes from, given what its connection says.
+    ///
+    /// # Errors
+    /// 401 for a token that is not good.
+    pub(crate) fn authenticate(&self, headers: &HeaderMap, user: Arc<User>) -> Result<Arc<User>, ApiError> {
+        self.0.authenticator.authenticate(headers, user)
+    }
+
+    /// Who may do what.
+    pub(crate) fn authorizer(&self) -> &dyn Authorizer {
+        &*self.0.authorizer
+    }
+
     /// Serves the metrics of another component beside the server's own.
     pub fn register_metrics(&self, collector: Box<dyn Collector>) {
         self.0.metrics.register(collector);
@@ -290,7 +303,7 @@ impl ApiServer {
             // Upstream, too, lets what lasts pass, but for the beginning of a watch.
             report.flow = if lasts { None } else { self.flow(caller, &attributes)? };
             authorize(&attributes)?;
-            if verb == Verb::Get && resource::connects(place) {
+            if verb != Verb::Create && resource::connects(place) {
                 // A WebSocket begins with a GET, and is no less than what SPDY begins with a POST (upstream:
                 // `pkg/registry/core/pod/rest/authorize.go`).
                 authorize(&Attributes { verb: Verb::Create, ..attributes })?;

@@ -29,7 +29,7 @@ use tracing::warn;
 
 use crate::bootstrap::{self, Outstanding};
 use crate::connect::LocalNodes;
-use crate::kubelets::Kubelets;
+use crate::kubelets::{Kubelets, RunningKubelet};
 use crate::metrics_api::MetricsApi;
 use crate::profile::{Profile, ProfileLock, write_private};
 use crate::settings::Settings;
@@ -94,7 +94,7 @@ pub struct Cluster {
     dns: Option<dns::Handle>,
     controllers: controllers::Handle,
     scheduler: scheduler::Handle,
-    kubelet: kubelet::Handle,
+    kubelet: RunningKubelet,
     fake_nodes: kubelet::fake_node::Handle,
     server: apiserver::Handle,
     audit: Option<Audit>,
@@ -179,6 +179,7 @@ impl Cluster {
             profile: profile.clone(),
             docker: docker.clone(),
             server: server.server().clone(),
+            ports: server.kubelet_ports(),
             informers: informers.clone(),
             network: network.clone(),
             cluster_dns: dns.as_ref().map(|_| cluster_dns),

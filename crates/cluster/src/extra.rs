@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::Error;
-use crate::kubelets::Kubelets;
+use crate::kubelets::{Kubelets, RunningKubelet};
 
 /// A further node that runs.
 struct Running {
@@ -26,7 +26,7 @@ struct Running {
     capacity: BTreeMap<String, String>,
     range: Subnet,
     docker: Docker,
-    kubelet: kubelet::Handle,
+    kubelet: RunningKubelet,
 }
 
 /// Runs kubelets for further nodes until cancelled. Their containers go on running then.

@@ -4,13 +4,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use apiserver::{ApiServer, User};
+use apiserver::{ApiServer, BoundKubeletPort, KubeletPort, KubeletPorts, User};
 use docker::{Docker, Network};
 use informer::Informers;
 use kubelet::NetworkState;
 use machinery::well_known::CONTROL_PLANE;
 use runtime::Runtime;
 use tokio::sync::watch;
+use tracing::warn;
 
 use crate::Error;
 use crate::connect::LocalNodes;
@@ -21,6 +22,7 @@ pub(crate) struct Kubelets {
     pub(crate) profile: Profile,
     pub(crate) docker: Docker,
     pub(crate) server: ApiServer,
+    pub(crate) ports: KubeletPorts,
     pub(crate) informers: Informers,
     pub(crate) network: Network,
     pub(crate) cluster_dns: Option<Ipv4Addr>,
@@ -32,9 +34,25 @@ pub(crate) struct Kubelets {
     pub(crate) allowed_unsafe_sysctls: Vec<String>,
 }
 
+/// A kubelet that runs, with its port where it has one.
+pub(crate) struct RunningKubelet {
+    kubelet: kubelet::Handle,
+    port: Option<KubeletPort>,
+}
+
+impl RunningKubelet {
+    /// Stops: first what asks the kubelet, then it. Its containers go on running.
+    pub(crate) async fn shutdown(self) {
+        if let Some(port) = self.port {
+            port.shutdown().await;
+        }
+        self.kubelet.shutdown().await;
+    }
+}
+
 impl Kubelets {
     /// Starts the kubelet of the profile's own node.
-    pub(crate) fn start_own(&self) -> Result<kubelet::Handle, Error> {
+    pub(crate) fn start_own(&self) -> Result<RunningKubelet, Error> {
         let name = self.profile.name();
         let mut config = self.config(name, self.network.gateway, self.profile.pods());
         config.pod_cidr = self.network.node_range(0).map(|range| range.to_string());
@@ -57,9 +75,11 @@ impl Kubelets {
         config
     }
 
-    /// Starts a kubelet, and lets the API server find it.
-    pub(crate) fn start(&self, config: kubelet::Config, docker: Docker) -> Result<kubelet::Handle, Error> {
+    /// Starts a kubelet, and lets the API server find it, and whoever asks at its port.
+    pub(crate) fn start(&self, mut config: kubelet::Config, docker: Docker) -> Result<RunningKubelet, Error> {
         let name = config.node_name.clone();
+        let port = self.bind(&name, config.node_ip);
+        config.port = port.as_ref().map_or(0, |port| port.address().port());
         let deps = kubelet::Deps {
             client: self.server.client(User::node(&name), "default"),
             informers: self.informers.clone(),
@@ -69,6 +89,14 @@ impl Kubelets {
         let started = kubelet::start(config, deps);
         let kubelet = started.map_err(|error| Error::Component { component: "kubelet", reason: error.to_string() })?;
         self.nodes.set(&name, Some(kubelet.node_api()));
-        Ok(kubelet)
+        let port = port.map(|port| port.serve(kubelet.node_api()));
+        Ok(RunningKubelet { kubelet, port })
+    }
+
+    /// The port of a kubelet. Where there is none, on a machine without the bridge's address for example, the node's object says
+    /// so, and the API server answers for the kubelet as ever.
+    fn bind(&self, node: &str, address: IpAddr) -> Option<BoundKubeletPort> {
+        let bound = self.ports.bind(node, address);
+        bound.inspect_err(|error| warn!(node, %error, "the kubelet can be asked through the API only")).ok()
     }
 }

@@ -12,7 +12,7 @@
 //!  6  informers                   one watch for each kind, shared by all that follow
 //!  7  metrics                     as APIs of the API server; read nothing until asked
 //!  8  DNS                         pods are told of it when they start
-//!  9  kubelet                     registers the node, adopts what runs
+//!  9  kubelet, with its port      registers the node, adopts what runs
 //! 10  scheduler, controllers      what they write finds a node
 //! 11  proxy                       services, last: it needs endpoints
 //! 12  further nodes               a kubelet for each Node that asks for one

@@ -1,17 +1,26 @@
-//! What the kubelet answers to `logs`, `exec`, `attach`, `port-forward` and questions for statistics.
+//! What the kubelet answers to `logs`, `exec`, `attach`, `port-forward`, and to questions for its pods, its configuration and
+//! its metrics.
+
+mod configuration;
+mod metrics;
+mod pods;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
 use runtime::Error;
+use serde_json::Value;
 use streaming::stats::Summary;
-use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeError, PodRef, Streams};
+use streaming::{
+    CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeError, NodeMetrics, NodePod, PodRef, Streams,
+};
 
 use crate::pod::View;
 use crate::pods::Pods;
 use crate::shared::Shared;
-use crate::stats::Statistics;
+use crate::stats::{Statistics, cadvisor};
+use crate::types::observed::Observed;
 use crate::types::waiting::WaitingReason;
 
 /// The kubelet's answers.
@@ -112,6 +121,41 @@ impl NodeApi for Api {
 
     async fn stats(&self) -> Result<Summary, NodeError> {
         Ok(self.statistics.summary(&self.shared).await)
+    }
+
+    fn pod(&self, namespace: &str, name: &str) -> Option<NodePod> {
+        let views = self.pods.views();
+        let bound = views.iter().map(|view| &view.desired).filter(|desired| !desired.gone);
+        let named = bound.filter(|pod| pod.identity.namespace == namespace && pod.identity.name == name);
+        // Of two, the one that is not on its way out is meant.
+        named.min_by_key(|pod| pod.deleting()).map(|desired| pods::node_pod(desired))
+    }
+
+    fn pods(&self) -> Result<Vec<Value>, NodeError> {
+        pods::bound(&self.pods.views())
+    }
+
+    fn running_pods(&self) -> Result<Vec<Value>, NodeError> {
+        let pleg = &self.shared.pleg;
+        Ok(pleg.pods().iter().filter_map(|pod| pods::running(pod, &pleg.observed(&pod.uid))).collect())
+    }
+
+    fn configuration(&self) -> Result<Value, NodeError> {
+        Ok(configuration::configuration(&self.shared.config))
+    }
+
+    async fn metrics(&self, which: NodeMetrics) -> Result<String, NodeError> {
+        Ok(match which {
+            NodeMetrics::Kubelet => {
+                let (config, pleg) = (&self.shared.config, &self.shared.pleg);
+                let observed: Vec<Arc<Observed>> = pleg.pods().iter().map(|pod| pleg.observed(&pod.uid)).collect();
+                let observed = observed.iter().map(Arc::as_ref);
+                metrics::metrics(&config.node_name, &config.kubelet_version, &self.pods.views(), observed)
+            }
+            NodeMetrics::Cadvisor => cadvisor::metrics(&self.shared).await,
+            NodeMetrics::Resource => self.stats().await?.metrics(),
+            NodeMetrics::Probes => self.shared.probe_counts.metrics(),
+        })
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Config {
     pub node_name: String,
     /// The node's `InternalIP`, which is also a pod's `hostIP`.
     pub node_ip: IpAddr,
+    /// Where the kubelet's own API is served at that address; 0 where it is not.
+    pub port: u16,
     /// Directory for volumes and the other files that pods see. Created with mode 0700 if it is missing.
     pub state_dir: PathBuf,
     /// Directory that `seccompProfile.localhostProfile` of pods is relative to. It need not exist.
@@ -96,6 +98,7 @@ impl Config {
         Self {
             node_name: node_name.into(),
             node_ip,
+            port: 0,
             seccomp_profile_root: state_dir.join("seccomp"),
             state_dir,
             pod_cidr: None,

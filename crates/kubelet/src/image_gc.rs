@@ -22,7 +22,7 @@ use crate::shared::Shared;
 
 /// From so many hundredths of the disk on images are removed (upstream: `imageGCHighThresholdPercent`), until so many are
 /// used (`imageGCLowThresholdPercent`).
-const THRESHOLDS: (u64, u64) = (85, 80);
+pub(crate) const THRESHOLDS: (u64, u64) = (85, 80);
 /// Where so much is left the disk is not too full, however much is used: laptops' disks are large, and mostly used for other
 /// things.
 const PLENTY: u64 = 10 << 30;

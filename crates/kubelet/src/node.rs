@@ -24,7 +24,7 @@ use crate::health::Health;
 use crate::objects::version;
 use crate::shared::{Machine, Shared};
 
-pub(crate) use lease::renew;
+pub(crate) use lease::{SECONDS as LEASE_SECONDS, renew};
 
 /// The first and the longest pause before the API is tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));

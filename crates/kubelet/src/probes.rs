@@ -4,6 +4,7 @@
 //! probe of one container. Verdicts go to the pod's worker; nothing here decides what follows from them.
 
 mod attempt;
+mod counts;
 mod grpc;
 mod http;
 mod results;
@@ -11,6 +12,7 @@ mod run;
 mod tally;
 
 pub(crate) use attempt::{Target, attempt};
+pub(crate) use counts::{PodProbeCounts, ProbeCounts};
 pub(crate) use http::get;
 pub(crate) use results::{ProbeKind, ProbeResults};
 pub(crate) use run::{Assignment, run};

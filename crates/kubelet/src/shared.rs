@@ -24,6 +24,7 @@ use crate::images::Images;
 use crate::measures::Measures;
 use crate::objects::Objects;
 use crate::pleg::Pleg;
+use crate::probes::ProbeCounts;
 use crate::report::Reporter;
 use crate::values::resources::Allocatable;
 
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) reporter: Reporter,
     /// What each sync of a pod did, and why.
     pub(crate) syncs: ReconcileReporter,
+    /// How probes ended.
+    pub(crate) probe_counts: ProbeCounts,
     /// What the pods of this node hold of it.
     pub(crate) allocations: Allocations,
     /// All nodes.
@@ -118,6 +121,7 @@ impl Shared {
             objects,
             reporter,
             syncs,
+            probe_counts: ProbeCounts::default(),
             allocations: Allocations::default(),
             nodes: deps.informers.informer(),
             services,

@@ -1,5 +1,7 @@
 //! What this node and its pods use. Read when somebody asks, and only then.
 
+pub(crate) mod cadvisor;
+
 use std::collections::HashMap;
 
 use futures::{StreamExt, stream};
@@ -15,6 +17,8 @@ use crate::shared::Shared;
 
 /// So many readings are under way at once: where they are files, more gains nothing.
 const CONCURRENT: usize = 8;
+/// The interface of a pod.
+const INTERFACE: &str = "eth0";
 /// A rate over less time than this says nothing; the one before is repeated.
 const SHORTEST_MS: i64 = 500;
 
@@ -33,13 +37,7 @@ struct Reading {
 impl Statistics {
     /// Reads all.
     pub(crate) async fn summary(&self, shared: &Shared) -> Summary {
-        let observed = shared.pleg.pods().into_iter().filter_map(|pod| {
-            let sandbox = shared.pleg.observed(&pod.uid).ready_sandbox().cloned()?;
-            Some((pod, sandbox))
-        });
-        let reading = stream::iter(observed).map(|(pod, sandbox)| pod_readings(shared, pod, sandbox));
-        let mut pods: Vec<Pod> = reading.buffer_unordered(CONCURRENT).collect().await;
-        pods.sort_by(|a, b| (&a.pod.namespace, &a.pod.name).cmp(&(&b.pod.namespace, &b.pod.name)));
+        let pods = read_pods(shared).await;
         let now = Timestamp::now();
         let (node_cpu, node_memory) = machine::usage(now);
 
@@ -63,7 +61,28 @@ struct Pod {
     pod: PodIdentity,
     sandbox: Sandbox,
     own: Option<Stats>,
-    containers: Vec<(String, Timestamp, String, Stats)>,
+    containers: Vec<Running>,
+}
+
+/// What was read of a container that runs.
+struct Running {
+    name: String,
+    id: String,
+    image: String,
+    started: Timestamp,
+    stats: Stats,
+}
+
+/// Reads what the pods use that run, by namespace and name.
+async fn read_pods(shared: &Shared) -> Vec<Pod> {
+    let observed = shared.pleg.pods().into_iter().filter_map(|pod| {
+        let sandbox = shared.pleg.observed(&pod.uid).ready_sandbox().cloned()?;
+        Some((pod, sandbox))
+    });
+    let reading = stream::iter(observed).map(|(pod, sandbox)| pod_readings(shared, pod, sandbox));
+    let mut pods: Vec<Pod> = reading.buffer_unordered(CONCURRENT).collect().await;
+    pods.sort_by(|a, b| (&a.pod.namespace, &a.pod.name).cmp(&(&b.pod.namespace, &b.pod.name)));
+    pods
 }
 
 async fn pod_readings(shared: &Shared, pod: PodIdentity, sandbox: Sandbox) -> Pod {
@@ -74,23 +93,37 @@ async fn pod_readings(shared: &Shared, pod: PodIdentity, sandbox: Sandbox) -> Po
         if let ContainerState::Running { started } = container.state
             && let Ok(stats) = shared.runtime.stats(&container.id).await
         {
-            containers.push((container.name.clone(), started, container.id.clone(), stats));
+            let (name, id, image) = (container.name.clone(), container.id.clone(), container.image.clone());
+            containers.push(Running { name, id, image, started, stats });
         }
     }
     Pod { pod, sandbox, own, containers }
 }
 
 impl Pod {
+    /// What was read of its sandbox and its containers.
+    fn all(&self) -> impl Iterator<Item = &Stats> {
+        self.own.iter().chain(self.containers.iter().map(|container| &container.stats))
+    }
+
+    fn sum(&self, of: fn(&Stats) -> u64) -> u64 {
+        self.all().map(of).sum()
+    }
+
+    /// What its sandbox says of the network, where it has one of its own.
+    fn network(&self) -> Option<&Stats> {
+        self.own.as_ref().filter(|_| !self.sandbox.host_network)
+    }
+
     fn stats(self, rates: &mut Rates<'_>, now: Timestamp) -> PodStats {
-        let all = || self.own.iter().chain(self.containers.iter().map(|(.., stats)| stats));
-        let sum = |of: fn(&Stats) -> u64| all().map(of).sum::<u64>();
-        let network = self.own.as_ref().filter(|_| !self.sandbox.host_network).map(|own| NetworkStats {
+        let sum = |of: fn(&Stats) -> u64| self.sum(of);
+        let network = self.network().map(|own| NetworkStats {
             time: own.time,
-            name: "eth0".to_owned(),
+            name: INTERFACE.to_owned(),
             rx_bytes: own.network_rx_bytes,
             tx_bytes: own.network_tx_bytes,
         });
-        let time = all().map(|stats| stats.time).max().unwrap_or(now);
+        let time = self.all().map(|stats| stats.time).max().unwrap_or(now);
         let mut cpu = rates.cpu(&self.pod.uid, time, sum(|stats| stats.cpu_usage_ns));
         // A container that ended takes its time along: there is no rate then, not a negative one.
         cpu.usage_nano_cores = cpu.usage_nano_cores.filter(|_| !self.containers.is_empty());
@@ -105,13 +138,13 @@ impl Pod {
                 rss_bytes: sum(|stats| stats.memory_rss_bytes),
             },
             network,
-            processes: ProcessStats { count: sum(|stats| stats.pids) },
+            processes: Some(ProcessStats { count: sum(|stats| stats.pids) }),
             containers: self
                 .containers
                 .into_iter()
-                .map(|(name, start_time, id, stats)| ContainerStats {
+                .map(|Running { name, id, started, stats, .. }| ContainerStats {
                     name,
-                    start_time,
+                    start_time: started,
                     cpu: rates.cpu(&id, stats.time, stats.cpu_usage_ns),
                     memory: memory(&stats),
                 })

@@ -13,7 +13,7 @@ use coracle_kubelet::test_runtime::{Pull, TestMachine, TestRuntime};
 use coracle_kubelet::{self as kubelet, Config, Deps, Handle};
 use informer::{Informers, Reconciles};
 use serde_json::{Value, json};
-use streaming::{LogOptions, PodRef};
+use streaming::{LogOptions, NodeMetrics, PodRef};
 use tokio_util::sync::CancellationToken;
 
 struct Node {
@@ -263,6 +263,42 @@ async fn a_crash_is_restarted_at_once_and_then_waits() {
         let mut log = api.logs(&pod, "a", options).await.unwrap();
         let line = futures::StreamExt::next(&mut log).await.unwrap().unwrap();
         assert_eq!(line, "a attempt 1\n");
+    }
+}
+
+#[tokio::test]
+async fn what_the_node_tells_of_its_pods() {
+    let node = Node::start().await;
+    let probe = json!({"exec": {"command": ["true"]}, "periodSeconds": 1});
+    node.create("web", json!({"containers": [{"name": "a", "image": "nginx:1", "readinessProbe": probe}]}));
+    node.until_ready("web").await;
+    let api = node.kubelet.as_ref().unwrap().node_api();
+    let found = api.pod("default", "web").unwrap();
+    assert_eq!((found.pod.uid.as_str(), found.containers), ("uid-web", vec!["a".to_owned()]));
+    assert_eq!((api.pod("default", "other"), api.pod("other", "web")), (None, None));
+    let (bound, running) = (api.pods().unwrap(), api.running_pods().unwrap());
+    assert_eq!((bound.len(), &bound[0]["spec"]["containers"][0]["name"]), (1, &json!("a")));
+    let main = json!([{"name": "a", "image": "nginx:1", "resources": {}}]);
+    assert_eq!((running.len(), &running[0]["spec"]["containers"]), (1, &main));
+    assert_eq!(api.configuration().unwrap()["enableServer"], false);
+    for (which, expect) in [
+        (NodeMetrics::Kubelet, "kubelet_running_pods 1\n"),
+        (NodeMetrics::Cadvisor, "container_threads{container=\"a\",image=\"nginx:1\","),
+        (
+            NodeMetrics::Resource,
+            "container_memory_working_set_bytes{container=\"a\",namespace=\"default\",pod=\"web\"}",
+        ),
+        (NodeMetrics::Probes, "pod_uid=\"uid-web\",probe_type=\"Readiness\",result=\"successful\"} "),
+    ] {
+        let text = api.metrics(which).await.unwrap();
+        assert!(text.contains(expect), "{expect}\nnot in\n{text}");
+    }
+    node.delete("web");
+    node.until_gone("web").await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !api.metrics(NodeMetrics::Probes).await.unwrap().is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "the counts go with the pod");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

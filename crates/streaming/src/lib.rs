@@ -33,6 +33,7 @@
 //! came on. A client that leaves ends the future that answers it: it is dropped, so it must be safe to drop.
 
 mod command;
+pub mod exposition;
 mod forward;
 mod log;
 mod node;
@@ -45,6 +46,7 @@ pub use command::{CommandUpgrade, OptionsError};
 pub use forward::ForwardUpgrade;
 pub use log::LogUpgrade;
 pub use node::{
-    CommandOptions, Duplex, LogChunks, LogOptions, LogStream, NodeApi, NodeError, PodRef, Streams, TerminalSize,
+    CommandOptions, Duplex, LogChunks, LogOptions, LogStream, NodeApi, NodeError, NodeMetrics, NodePod, PodRef,
+    Streams, TerminalSize,
 };
 pub use upgrade::{Refusal, is_upgrade, upgraded};

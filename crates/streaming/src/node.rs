@@ -1,4 +1,5 @@
-//! What a node answers: logs, exec, attach, port-forward and statistics, asked by whoever serves the API.
+//! What a node answers: logs, exec, attach, port-forward, statistics and what it knows of itself, asked by whoever serves the
+//! API, or the node's own port.
 
 use std::io;
 
@@ -6,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
@@ -20,6 +22,28 @@ pub struct PodRef {
     pub name: String,
     /// The UID.
     pub uid: String,
+}
+
+/// A pod of a node, and what can be asked about it there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodePod {
+    /// The pod.
+    pub pod: PodRef,
+    /// The names of its containers, whatever part they play.
+    pub containers: Vec<String>,
+}
+
+/// The metrics of a node, each of which is a document of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeMetrics {
+    /// `/metrics`: the kubelet's own.
+    Kubelet,
+    /// `/metrics/cadvisor`: what machine, pods and containers use, in cAdvisor's words.
+    Cadvisor,
+    /// `/metrics/resource`: what `metrics.k8s.io` is made from.
+    Resource,
+    /// `/metrics/probes`: how probes ended.
+    Probes,
 }
 
 /// The size of a terminal, in characters.
@@ -134,6 +158,43 @@ pub trait NodeApi: Send + Sync {
     /// What the node and its pods use. A fake node has nothing to tell.
     async fn stats(&self) -> Result<Summary, NodeError> {
         Err(NodeError::NotFound("this node has no statistics".to_owned()))
+    }
+
+    /// A pod that is bound to the node, by its name; none on a fake node, which cannot be asked about its pods.
+    fn pod(&self, _namespace: &str, _name: &str) -> Option<NodePod> {
+        None
+    }
+
+    /// The pods that are bound to the node, as the API has them; in no particular order.
+    ///
+    /// # Errors
+    /// When the node does not tell, as a fake one.
+    fn pods(&self) -> Result<Vec<Value>, NodeError> {
+        Err(NodeError::NotFound("this node does not tell its pods".to_owned()))
+    }
+
+    /// The pods that the runtime runs, as objects that have names and images and not much else.
+    ///
+    /// # Errors
+    /// As [`NodeApi::pods`].
+    fn running_pods(&self) -> Result<Vec<Value>, NodeError> {
+        Err(NodeError::NotFound("this node does not tell its pods".to_owned()))
+    }
+
+    /// How the kubelet is configured: a `KubeletConfiguration`.
+    ///
+    /// # Errors
+    /// As [`NodeApi::pods`].
+    fn configuration(&self) -> Result<Value, NodeError> {
+        Err(NodeError::NotFound("this node has no configuration".to_owned()))
+    }
+
+    /// Metrics in Prometheus' text format (see [`exposition`](crate::exposition)).
+    async fn metrics(&self, which: NodeMetrics) -> Result<String, NodeError> {
+        match which {
+            NodeMetrics::Resource => Ok(self.stats().await?.metrics()),
+            _ => Err(NodeError::NotFound("this node has no such metrics".to_owned())),
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 //! The types are those of `stats.k8s.io/v1alpha1`, as `/stats/summary` of a kubelet answers them; [`Summary::metrics`] is
 //! what `/metrics/resource` answers, from which `metrics.k8s.io` is made.
 
-use std::fmt::Write as _;
-
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+
+use crate::exposition::{Family, Sample, family, labels};
 
 /// A node and its pods at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -51,8 +51,8 @@ pub struct PodStats {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkStats>,
     /// Its processes.
-    #[serde(rename = "process_stats")]
-    pub processes: ProcessStats,
+    #[serde(rename = "process_stats", skip_serializing_if = "Option::is_none")]
+    pub processes: Option<ProcessStats>,
 }
 
 /// A pod, by name and UID.
@@ -141,9 +141,6 @@ fn seconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::E
     serializer.collect_str(&time.strftime("%Y-%m-%dT%H:%M:%SZ"))
 }
 
-/// Name, type and meaning of a family of [`Summary::metrics`].
-type Family = (&'static str, &'static str, &'static str);
-
 const CONTAINER_CPU: Family = (
     "container_cpu_usage_seconds_total",
     "counter",
@@ -165,6 +162,16 @@ const SCRAPE_ERROR: Family =
     ("resource_scrape_error", "gauge", "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise");
 
 impl Summary {
+    /// The same without what is neither processor time nor memory, as `?only_cpu_and_memory=true` asks (upstream:
+    /// `GetCPUAndMemoryStats` in `pkg/kubelet/server/stats/summary.go`).
+    #[must_use]
+    pub fn only_cpu_and_memory(mut self) -> Self {
+        for pod in &mut self.pods {
+            (pod.network, pod.processes) = (None, None);
+        }
+        self
+    }
+
     /// The text of `/metrics/resource`, with the names, labels and order of upstream's kubelet.
     pub fn metrics(&self) -> String {
         let mut out = String::with_capacity(1024 + self.pods.len() * 1024);
@@ -173,16 +180,13 @@ impl Summary {
             pods().flat_map(|pod| {
                 pod.containers.iter().map(move |container| {
                     let PodReference { name, namespace, .. } = &pod.pod_ref;
-                    // Names of pods, containers and namespaces have nothing in them that would have to be escaped.
-                    let labels =
-                        format!("{{container=\"{}\",namespace=\"{namespace}\",pod=\"{name}\"}}", container.name);
-                    (labels, container)
+                    (labels(&[("container", &container.name), ("namespace", namespace), ("pod", name)]), container)
                 })
             })
         };
-        let labels = |pod: &PodStats| {
+        let of_pod = |pod: &PodStats| {
             let PodReference { name, namespace, .. } = &pod.pod_ref;
-            format!("{{namespace=\"{namespace}\",pod=\"{name}\"}}")
+            labels(&[("namespace", namespace), ("pod", name)])
         };
         family(&mut out, CONTAINER_CPU, containers().map(|(labels, container)| (labels, cpu(&container.cpu))));
         family(&mut out, CONTAINER_MEMORY, containers().map(|(labels, container)| (labels, memory(&container.memory))));
@@ -192,15 +196,12 @@ impl Summary {
         family(&mut out, CONTAINER_START, containers().map(started));
         family(&mut out, NODE_CPU, [(String::new(), cpu(&self.node.cpu))]);
         family(&mut out, NODE_MEMORY, [(String::new(), memory(&self.node.memory))]);
-        family(&mut out, POD_CPU, pods().map(|pod| (labels(pod), cpu(&pod.cpu))));
-        family(&mut out, POD_MEMORY, pods().map(|pod| (labels(pod), memory(&pod.memory))));
+        family(&mut out, POD_CPU, pods().map(|pod| (of_pod(pod), cpu(&pod.cpu))));
+        family(&mut out, POD_MEMORY, pods().map(|pod| (of_pod(pod), memory(&pod.memory))));
         family(&mut out, SCRAPE_ERROR, [(String::new(), (0.0, None))]);
         out
     }
 }
-
-/// A number and when it was read.
-type Sample = (f64, Option<Timestamp>);
 
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a century fit")]
 fn cpu(cpu: &CpuStats) -> Sample {
@@ -210,22 +211,6 @@ fn cpu(cpu: &CpuStats) -> Sample {
 #[expect(clippy::cast_precision_loss, reason = "up to 9 PB exactly")]
 fn memory(memory: &MemoryStats) -> Sample {
     (memory.working_set_bytes as f64, Some(memory.time))
-}
-
-fn family(out: &mut String, (name, kind, help): Family, samples: impl IntoIterator<Item = (String, Sample)>) {
-    let mut samples = samples.into_iter().peekable();
-    if samples.peek().is_none() {
-        return;
-    }
-    // Writing to a String cannot fail.
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    for (labels, (value, time)) in samples {
-        let _ = write!(out, "{name}{labels} {value}");
-        let _ = match time {
-            Some(time) => writeln!(out, " {}", time.as_millisecond()),
-            None => writeln!(out),
-        };
-    }
 }
 
 #[cfg(test)]
@@ -247,7 +232,7 @@ mod tests {
                 cpu,
                 memory,
                 network: None,
-                processes: ProcessStats { count: 2 },
+                processes: Some(ProcessStats { count: 2 }),
             }],
         };
         let text = summary.metrics();
@@ -267,5 +252,7 @@ mod tests {
         assert_eq!(json["pods"][0]["podRef"]["uid"], "u");
         assert_eq!(json["pods"][0]["containers"][0]["cpu"]["time"], "2026-11-23T09:00:00Z");
         assert_eq!(json["pods"][0]["process_stats"]["process_count"], 2);
+        let json = serde_json::to_value(summary.only_cpu_and_memory()).unwrap();
+        assert_eq!(json["pods"][0].get("process_stats"), None);
     }
 }

@@ -24,12 +24,11 @@ use tokio_util::task::TaskTracker;
 
 use super::slots::Slot;
 use super::socket::Socket;
-use super::{Audience, Limits};
+use super::{Audience, Limits, Service};
 use crate::audit::PeerAddress;
 use crate::authn::{Identity, User};
 use crate::body::{RequestBody, ResponseBody};
 use crate::lifecycle;
-use crate::server::{ApiServer, Caller};
 
 /// How many streams a client may open and reset at once before the connection ends ("rapid reset", CVE-2023-44487); h2's own
 /// default, which is not to change unnoticed.
@@ -39,7 +38,7 @@ const LOCAL_RESETS: usize = 250;
 
 /// A connection after its handshake.
 pub(super) struct Connection<'a> {
-    pub(super) server: &'a ApiServer,
+    pub(super) service: &'a Service,
     pub(super) limits: &'a Limits,
     /// None where what the client said of itself is not true.
     pub(super) identity: Option<Identity>,
@@ -59,7 +58,7 @@ impl Connection<'_> {
     }
 
     async fn requests_in_turn(&self, socket: Socket) -> hyper::Result<()> {
-        let lifecycle = &self.server.0.lifecycle;
+        let lifecycle = self.service.lifecycle();
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head)
@@ -82,11 +81,12 @@ impl Connection<'_> {
         lifecycle::set_lasts(false);
         let is_expected = request.headers().contains_key(EXPECT);
         let (mut parts, incoming) = request.into_parts();
+        let server = self.service.server();
         parts.extensions.insert(PeerAddress(self.peer));
         let user = user(self.identity.as_ref(), &mut parts.headers);
-        let (body, inbound) = RequestBody::network(incoming, &self.server.0.bodies, self.pod());
+        let (body, inbound) = RequestBody::network(incoming, &server.0.bodies, self.pod());
         let request = Request::from_parts(parts, body);
-        let mut response = self.server.handle(request, user, Caller::Client).await;
+        let mut response = self.service.handle(request, user).await;
         if let Some(inbound) = inbound
             && !inbound.drain(is_expected).await
         {
@@ -97,23 +97,24 @@ impl Connection<'_> {
 
     /// Serves HTTP/2.
     pub(super) async fn http2(self, stream: TlsStream<TcpStream>) -> hyper::Result<()> {
-        let lifecycle = &self.server.0.lifecycle;
+        let lifecycle = self.service.lifecycle();
         let streams = Arc::new(Streams::default());
         let executor = Tracked {
             tasks: lifecycle.tasks.clone(),
             killed: lifecycle.killed.clone(),
             streams: Arc::clone(&streams),
-            limit: self.server.request_timeout() * 2,
+            limit: self.service.server().request_timeout() * 2,
         };
-        let (pod, server, identity, peer) = (self.pod(), self.server.clone(), self.identity, self.peer);
-        let service = service_fn(move |request: Request<Incoming>| {
-            let server = server.clone();
+        let (pod, service, identity, peer) = (self.pod(), self.service.clone(), self.identity, self.peer);
+        let answer = service_fn(move |request: Request<Incoming>| {
+            let handler = service.clone();
             let (mut parts, incoming) = request.into_parts();
             let user = user(identity.as_ref(), &mut parts.headers);
             async move {
+                let server = handler.server();
                 parts.extensions.insert(PeerAddress(peer));
                 let (body, inbound) = RequestBody::network(incoming, &server.0.bodies, pod);
-                let response = server.handle(Request::from_parts(parts, body), user, Caller::Client).await;
+                let response = handler.handle(Request::from_parts(parts, body), user).await;
                 drop(inbound);
                 Ok::<_, Infallible>(response)
             }
@@ -129,7 +130,7 @@ impl Connection<'_> {
             .initial_stream_window_size(256 * 1024)
             .initial_connection_window_size(1024 * 1024)
             .max_send_buf_size(256 * 1024)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(stream), answer);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             result = connection.as_mut() => return result,

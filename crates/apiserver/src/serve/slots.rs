@@ -25,7 +25,7 @@ const PEERS: usize = 16;
 const PEER_CONNECTIONS_MIN: usize = 4;
 
 /// The connections there may be.
-pub(super) struct Slots {
+pub(crate) struct Slots {
     all: Arc<Semaphore>,
     of_pods: Arc<Semaphore>,
     peers: Arc<Peers>,
@@ -45,7 +45,7 @@ pub(super) struct Slot {
 }
 
 impl Slots {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         let of_pods = limits.connections.div_ceil(2);
         let limit = limits.peer_connections.min((of_pods / PEERS).max(PEER_CONNECTIONS_MIN));
         Self {

@@ -39,10 +39,15 @@ pub(crate) struct Tls {
 
 impl Tls {
     /// Serves with `credential`, believes clients whose certificates `authority_pem` signed, and front proxies whose
-    /// certificates `front_proxy_pem` did.
-    pub(crate) fn new(credential: &Credential, authority_pem: &str, front_proxy_pem: &str) -> Result<Self, TlsError> {
+    /// certificates `front_proxy_pem` did, if any.
+    pub(crate) fn new(
+        credential: &Credential,
+        authority_pem: &str,
+        front_proxy_pem: Option<&str>,
+    ) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let (trusted, front_proxies) = (verifier(authority_pem, &provider)?, verifier(front_proxy_pem, &provider)?);
+        let trusted = verifier(authority_pem, &provider)?;
+        let front_proxies = front_proxy_pem.map(|pem| verifier(pem, &provider)).transpose()?;
         let clients = Arc::new(Certificates::new(trusted, front_proxies));
         let certificate = Arc::new(Current(ArcSwap::new(certified(credential, &provider)?)));
         let mut config = ServerConfig::builder_with_provider(provider)

@@ -89,13 +89,49 @@ async fn a_node_tells_what_it_uses() {
     }
     let text = fixture.ask("GET /api/v1/nodes/node1/proxy/metrics/resource", &[], "").await.text;
     assert!(text.contains("resource_scrape_error 0"), "{text}");
+    for (path, expect) in [
+        ("healthz", "ok"),
+        ("metrics/cadvisor", "is_Cadvisor 1\n"),
+        ("pods", r#"{"apiVersion":"v1","items":[{"metadata":{"name":"web"}}],"kind":"PodList","metadata":{}}"#),
+        ("configz", r#"{"kubeletconfig":{"port":10250}}"#),
+        ("containerLogs/default/web/main?tail=3", "web/main tail=Some(3)\n"),
+    ] {
+        let reply = fixture.ask(&format!("GET /api/v1/nodes/node1/proxy/{path}"), &[], "").await;
+        assert_eq!((reply.status.as_u16(), reply.text.as_str()), (200, expect), "{path}");
+    }
     for (line, code) in [
+        ("POST /api/v1/nodes/node1/proxy/pods", 405),
+        ("GET /api/v1/nodes/node1/proxy/exec/default/web/main?command=ls&output=1", 400),
         ("GET /api/v1/nodes/node2/proxy/stats/summary", 404),
         ("GET /api/v1/nodes/node1/proxy/nothing", 404),
         ("GET /api/v1/nodes/a:b:c:d/proxy/", 400),
         ("GET /api/v1/nodes/node1/proxy", 301),
     ] {
         assert_eq!(fixture.ask(line, &[], "").await.status.as_u16(), code, "{line}");
+    }
+}
+
+/// A right to read what nodes serve is none to run something there, however the path is written.
+#[tokio::test]
+async fn a_connection_through_a_node_is_no_read() {
+    let fixture = Fixture::new().await;
+    let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "node1" } });
+    fixture.json("POST /api/v1/nodes", 201, &node).await;
+    let rules = json!([{ "apiGroups": [""], "resources": ["nodes/proxy"], "verbs": ["get", "watch"] }]);
+    super::certificates::allow(&fixture, "reader", rules).await;
+    let reader = || Some(User::new("reader", &[]));
+    assert_eq!(fixture.ask_as(reader(), "GET /api/v1/nodes/node1/proxy/pods", &[], "").await.status, 200);
+    let exec = "exec/default/web/main?command=ls&output=1";
+    for path in [
+        format!("nodes/node1/proxy/{exec}"),
+        format!("nodes/node1:10250/proxy/{exec}"),
+        format!("nodes/node1/proxy///{exec}"),
+        format!("watch/nodes/node1/proxy/{exec}"),
+        "nodes/node1/proxy/portForward/default/web".to_owned(),
+    ] {
+        let reply = fixture.ask_as(reader(), &format!("GET /api/v1/{path}"), &[], "").await;
+        assert_eq!(reply.status, 403, "{path}: {}", reply.text);
+        assert!(reply.text.contains("cannot create resource \\\"nodes/proxy\\\""), "{}", reply.text);
     }
 }
 

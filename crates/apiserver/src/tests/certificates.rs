@@ -37,7 +37,7 @@ fn asked(pem: &str) -> Value {
 }
 
 /// Lets a user do that with requests and signers.
-async fn allow(fixture: &Fixture, user: &str, rules: Value) {
+pub(super) async fn allow(fixture: &Fixture, user: &str, rules: Value) {
     let group = "/apis/rbac.authorization.k8s.io/v1";
     let role = json!({ "metadata": { "name": user }, "rules": rules });
     assert_eq!(fixture.ask(&format!("POST {group}/clusterroles"), &[], role.to_string()).await.status, 201);

@@ -11,7 +11,9 @@ use http_body_util::BodyExt;
 use registry::{EscalationCheck, Registry, WebhookClient};
 use serde_json::Value;
 use streaming::stats::Summary;
-use streaming::{CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeError, PodRef, Streams};
+use streaming::{
+    CommandOptions, Duplex, LogChunks, LogOptions, NodeApi, NodeError, NodeMetrics, NodePod, PodRef, Streams,
+};
 
 use crate::audit::Audit;
 use crate::authz::{self, Rbac};
@@ -181,7 +183,8 @@ impl NodeConnector for Nodes {
     }
 }
 
-struct Node;
+/// The kubelet of each of them. It has one pod, `web` in `default`, whose container is called `main`.
+pub(crate) struct Node;
 
 /// So many lines of a log are too many for [`Node`].
 pub(crate) const PANICS: i64 = 1_313;
@@ -227,5 +230,31 @@ impl NodeApi for Node {
 
     async fn stats(&self) -> Result<Summary, NodeError> {
         Ok(Summary::default())
+    }
+
+    fn pod(&self, namespace: &str, name: &str) -> Option<NodePod> {
+        let pod = PodRef { namespace: namespace.to_owned(), name: name.to_owned(), uid: "u1".to_owned() };
+        ((namespace, name) == ("default", "web")).then(|| NodePod { pod, containers: vec!["main".to_owned()] })
+    }
+
+    fn pods(&self) -> Result<Vec<Value>, NodeError> {
+        Ok(vec![serde_json::json!({ "metadata": { "name": "web" } })])
+    }
+
+    fn running_pods(&self) -> Result<Vec<Value>, NodeError> {
+        Ok(Vec::new())
+    }
+
+    fn configuration(&self) -> Result<Value, NodeError> {
+        Ok(serde_json::json!({ "port": 10250 }))
+    }
+
+    async fn metrics(&self, which: NodeMetrics) -> Result<String, NodeError> {
+        match which {
+            NodeMetrics::Resource => Ok(self.stats().await?.metrics()),
+            // As a fault of the program would.
+            NodeMetrics::Probes => panic!("metrics that panic"),
+            other => Ok(format!("is_{other:?} 1\n")),
+        }
     }
 }

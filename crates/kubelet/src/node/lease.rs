@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::shared::Shared;
 
 /// How long a Lease holds.
-const SECONDS: i32 = 40;
+pub(crate) const SECONDS: i32 = 40;
 /// How soon a failed renewal is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 

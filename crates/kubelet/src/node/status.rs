@@ -62,8 +62,7 @@ pub(super) fn compute(
         capacity,
         conditions: Some(all_conditions),
         daemon_endpoints: Some(NodeDaemonEndpoints {
-            // No port of its own: the API server asks in-process.
-            kubelet_endpoint: Some(DaemonEndpoint { port: 0 }),
+            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.port) }),
         }),
         images: images.map_or_else(|| old.images.clone(), |images| Some(images.to_vec())),
         node_info: Some(info(config, machine)),
@@ -347,6 +346,20 @@ mod tests {
         let (available, restored) = condition(&failed);
         assert_eq!(available.map(|(status, _)| status).as_deref(), Some("False"));
         assert!(event_reasons(&failed, &restored).is_empty());
+    }
+
+    #[test]
+    fn where_the_kubelet_is_served() {
+        let mut config = Config::new("n", "10.0.0.1".parse().unwrap(), std::env::temp_dir());
+        config.port = 10250;
+        let status = |config: &Config, old: &NodeStatus| {
+            compute(config, &Machine::default(), &Health::Well, Pressure::default(), Some(&[]), old)
+        };
+        let served = status(&config, &NodeStatus::default());
+        assert_eq!(served.daemon_endpoints.clone().unwrap().kubelet_endpoint.unwrap().port, 10250);
+        config.port = 0;
+        let silent = status(&config, &served);
+        assert_eq!(patch(&served, &silent)["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"], 0);
     }
 
     #[test]

@@ -11,14 +11,14 @@ use tokio::task::JoinHandle;
 use super::message::Message;
 use super::plan::{Inputs, Stage};
 use crate::mailbox::Mailbox;
-use crate::probes::{self, Assignment, ProbeKind, Target};
+use crate::probes::{self, Assignment, PodProbeCounts, ProbeKind, Target};
 use crate::shared::Shared;
 use crate::types::desired::{ContainerKind, DesiredPod};
 
 /// The running probes, by container id.
-#[derive(Default)]
 pub(super) struct Probing {
     tasks: HashMap<(String, ProbeKind), Task>,
+    counts: Arc<PodProbeCounts>,
 }
 
 struct Task {
@@ -33,6 +33,11 @@ impl Drop for Task {
 }
 
 impl Probing {
+    /// Nothing is probed yet; how probes end will be told to `counts`.
+    pub(super) fn new(counts: Arc<PodProbeCounts>) -> Self {
+        Self { tasks: HashMap::new(), counts }
+    }
+
     /// Starts and stops probes so that those run which should.
     pub(super) fn update(
         &mut self,
@@ -83,7 +88,7 @@ impl Probing {
             };
             let assignment =
                 Assignment { kind, probe: Probe::clone(probe), started, last: results.get(&target.id, kind) };
-            let task = spawn(shared, desired, target, assignment, mailbox);
+            let task = spawn(shared, desired, target, assignment, &self.counts, mailbox);
             self.tasks.insert(key, task);
         }
     }
@@ -101,10 +106,12 @@ fn spawn(
     desired: &Arc<DesiredPod>,
     target: Target,
     assignment: Assignment,
+    counts: &Arc<PodProbeCounts>,
     mailbox: &Mailbox<Message>,
 ) -> Task {
     let again = Arc::new(Notify::new());
     let (shared, desired, mailbox) = (Arc::clone(shared), Arc::clone(desired), mailbox.clone());
+    let counts = Arc::clone(counts);
     let notified = Arc::clone(&again);
     let kind = assignment.kind;
     let handle = tokio::spawn(async move {
@@ -117,7 +124,8 @@ fn spawn(
         let verdict = |success| {
             mailbox.send(Message::Verdict { id: target.id.clone(), kind, success });
         };
-        probes::run(assignment, &notified, attempt, tell, verdict).await;
+        let count = |result: &probes::AttemptResult| counts.count(name, kind, result);
+        probes::run(assignment, &notified, attempt, count, tell, verdict).await;
         // The duty is done; the task stays in the table, so that it is not begun again.
         std::future::pending::<()>().await;
     });

@@ -89,13 +89,14 @@ impl Worker {
         let directory = PodDirectory::new(&shared.config.state_dir, &desired.identity.uid);
         let state = StateMachine::new(desired, shared.config.sync_period, Timestamp::now());
         let (view, views) = watch::channel(view_of(&state));
+        let probing = Probing::new(shared.probe_counts.of(&state.desired.identity));
         let mut worker = Self {
             shared,
             state,
             directory,
             making: CancellationToken::new(),
             operations: FuturesUnordered::new(),
-            probing: Probing::default(),
+            probing,
             mailbox: mailbox.clone(),
             notify,
             view,

@@ -42,13 +42,15 @@ impl Assignment {
 }
 
 /// Probes until a verdict ends the probe's duty: success for a startup probe, failure for startup and liveness. Drop the
-/// future to stop it. `attempt` makes one attempt; `tell` passes on what it says to people, `verdict` to the worker.
+/// future to stop it. `attempt` makes one attempt; `count` is told how each probe ended, `tell` passes on what it says to
+/// people, `verdict` to the worker.
 ///
 /// `again` asks for an attempt right now: a container that has just started need not wait a period for its readiness.
 pub(crate) async fn run<F: Future<Output = AttemptResult>>(
     assignment: Assignment,
     again: &Notify,
     attempt: impl Fn() -> F,
+    count: impl Fn(&AttemptResult),
     tell: impl Fn(&'static str, String),
     verdict: impl Fn(bool),
 ) {
@@ -86,6 +88,7 @@ pub(crate) async fn run<F: Future<Output = AttemptResult>>(
             }
             outcome = attempt().await;
         }
+        count(&outcome);
         let title = kind.title();
         let success = match outcome {
             AttemptResult::Success => true,
@@ -126,14 +129,15 @@ mod tests {
     /// Runs a probe on a scripted container: `+` well, `-` unwell, `?` the attempt fails; answers verdicts and events.
     async fn check(kind: ProbeKind, script: &'static str) -> (String, Vec<String>) {
         let exec = Some(k8s_openapi::api::core::v1::ExecAction::default());
-        check_probe(kind, exec, script).await
+        let (verdicts, events, _) = check_probe(kind, exec, script).await;
+        (verdicts, events)
     }
 
     async fn check_probe(
         kind: ProbeKind,
         exec: Option<k8s_openapi::api::core::v1::ExecAction>,
         script: &'static str,
-    ) -> (String, Vec<String>) {
+    ) -> (String, Vec<String>, String) {
         let assignment = Assignment {
             kind,
             probe: Probe { exec, failure_threshold: Some(2), period_seconds: Some(1), ..Probe::default() },
@@ -142,6 +146,7 @@ mod tests {
         };
         let next = AtomicUsize::new(0);
         let (verdicts, events) = (Mutex::new(String::new()), Mutex::new(Vec::new()));
+        let counted = Mutex::new(String::new());
         let attempt = || async {
             match script.as_bytes().get(next.fetch_add(1, Ordering::Relaxed)) {
                 Some(b'+') => AttemptResult::Success,
@@ -153,9 +158,17 @@ mod tests {
         let tell = |reason, message| events.lock().unwrap().push(format!("{reason}: {message}"));
         let verdict = |well| verdicts.lock().unwrap().push(if well { '+' } else { '-' });
         let again = Notify::new();
-        let probe = run(assignment, &again, attempt, tell, verdict);
+        let count = |result: &AttemptResult| {
+            let letter = match result {
+                AttemptResult::Success | AttemptResult::Warning(_) => '+',
+                AttemptResult::Failure(_) => '-',
+                AttemptResult::Error(_) => '?',
+            };
+            counted.lock().unwrap().push(letter);
+        };
+        let probe = run(assignment, &again, attempt, count, tell, verdict);
         let _ = tokio::time::timeout(Duration::from_secs(60), probe).await;
-        (verdicts.into_inner().unwrap(), events.into_inner().unwrap())
+        (verdicts.into_inner().unwrap(), events.into_inner().unwrap(), counted.into_inner().unwrap())
     }
 
     #[tokio::test(start_paused = true)]
@@ -176,6 +189,8 @@ mod tests {
         let (verdicts, events) = check(ProbeKind::Liveness, "-???-").await;
         assert_eq!(verdicts, "-");
         assert_eq!(events.len(), 3);
+        let exec = Some(k8s_openapi::api::core::v1::ExecAction::default());
+        assert_eq!(check_probe(ProbeKind::Liveness, exec, "-???-").await.2, "-?-");
         // Twice made again, and then it worked.
         assert_eq!(check(ProbeKind::Readiness, "??+").await.0, "+");
     }
@@ -183,12 +198,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_server_that_comes_up_is_found_soon() {
         let begun = Instant::now();
-        let (verdicts, events) = check_probe(ProbeKind::Readiness, None, "---+").await;
+        let (verdicts, events, counted) = check_probe(ProbeKind::Readiness, None, "---+").await;
         assert_eq!((verdicts.as_str(), events.len()), ("+", 0));
+        assert_eq!(counted, "+", "one probe, however many attempts");
         // 50 + 100 + 200 ms; then the script is over and the check waits for its own end.
         assert!(begun.elapsed() >= Duration::from_millis(350));
         // What does not come up fails as often as its thresholds say.
-        let (verdicts, events) = check_probe(ProbeKind::Readiness, None, "-----------").await;
+        let (verdicts, events, _) = check_probe(ProbeKind::Readiness, None, "-----------").await;
         assert_eq!((verdicts.as_str(), events.len() > 1), ("-", true));
     }
 }

@@ -9,6 +9,7 @@ use registry::Target;
 use serde::de::DeserializeOwned;
 
 use super::super::Call;
+use crate::kubelet_routes::KUBELET_PORT;
 
 /// How to speak to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,9 +98,17 @@ pub(super) async fn service(call: &Call<'_>, name: &str) -> Result<Address, ApiE
     Ok(Address { scheme: place.scheme, ip: proxyable(&ip)?, port })
 }
 
+/// Whether the port of a node that is meant is its kubelet's: the one that the node tells, and upstream's, which is what
+/// clients write that do not ask.
+pub(super) fn is_kubelet(node: &Node, place: &Place<'_>) -> bool {
+    let endpoints = node.status.as_ref().and_then(|status| status.daemon_endpoints.as_ref());
+    let told = endpoints.and_then(|endpoints| endpoints.kubelet_endpoint.as_ref()).map_or(0, |endpoint| endpoint.port);
+    place.port.is_empty()
+        || place.port.parse().is_ok_and(|port: i32| port > 0 && (port == i32::from(KUBELET_PORT) || port == told))
+}
+
 /// A port of a node's address.
-pub(super) async fn node(call: &Call<'_>, place: &Place<'_>) -> Result<Address, ApiError> {
-    let node: Node = get(call, "Node", place.name).await?;
+pub(super) fn node(node: Node, place: &Place<'_>) -> Result<Address, ApiError> {
     let addresses = node.status.into_iter().flat_map(|status| status.addresses.unwrap_or_default());
     let internal = addresses.into_iter().find(|address| address.type_ == "InternalIP");
     let ip = internal.map(|address| address.address).unwrap_or_default();
@@ -179,6 +188,26 @@ mod tests {
         check("a:b:c:d", None);
         check(":80", None);
         check("", None);
+    }
+
+    #[test]
+    fn the_port_of_the_kubelet() {
+        let node: Node = serde_json::from_value(
+            json!({ "status": { "daemonEndpoints": { "kubeletEndpoint": { "Port": 40123 } } } }),
+        )
+        .unwrap();
+        for (port, of_told, of_silent) in [
+            ("", true, true),
+            ("10250", true, true),
+            ("40123", true, false),
+            ("0", false, false),
+            ("9100", false, false),
+            ("x", false, false),
+        ] {
+            let place = Place { scheme: Scheme::Https, name: "n", port };
+            let found = (is_kubelet(&node, &place), is_kubelet(&Node::default(), &place));
+            assert_eq!(found, (of_told, of_silent), "{port}");
+        }
     }
 
     #[test]
