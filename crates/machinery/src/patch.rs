@@ -28,6 +28,10 @@ pub enum PatchError {
     /// The object is not as an operation tests for: 422.
     #[error("{0}")]
     TestFailed(String),
+    /// What upstream finds wrong and does not judge, so that it is the server's fault: 500 (apiserver
+    /// `endpoints/handlers/patch.go`, `interpretStrategicMergePatchError`).
+    #[error("{0}")]
+    Unjudged(String),
     /// The patch has too many operations: 413.
     #[error("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {0}")]
     TooManyOperations(usize),
@@ -42,6 +46,7 @@ impl From<PatchError> for ApiError {
                 Self::new(422, Reason::Invalid, "the server rejected our request due to an error in our request")
                     .with_cause(Cause { message, ..Cause::default() })
             }
+            PatchError::Unjudged(message) => Self::new(500, Reason::Unknown, message),
             PatchError::TooManyOperations(_) => Self::too_large(error),
         }
     }

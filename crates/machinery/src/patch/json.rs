@@ -1,6 +1,6 @@
 //! JSON patches (RFC 6902), with bounds: what a patch makes of an object is not bounded by the patch's own size.
 
-use json_patch::{Patch, PatchErrorKind, PatchOperation};
+use json_patch::{PatchErrorKind, PatchOperation};
 use serde_json::Value;
 
 use super::PatchError;
@@ -22,11 +22,12 @@ pub fn json_patch(document: &Value, operations: &Value) -> Result<Value, PatchEr
     if let Some(count) = operations.as_array().map(Vec::len).filter(|&count| count > MAX_OPERATIONS) {
         return Err(PatchError::TooManyOperations(count));
     }
-    let Patch(operations) = serde_json::from_value(operations.clone())
-        .map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
+    let operations = operations.as_array().ok_or_else(|| malformed("a JSON patch is a list of operations"))?;
+    operations.iter().try_for_each(check_types)?;
     let mut result = document.clone();
     let mut bounds = Bounds { depth: depth::of(&result), counted: 0, copied: 0 };
     for (index, operation) in operations.iter().enumerate() {
+        let operation = &decode(operation)?;
         bounds.check(&result, operation)?;
         json_patch::patch_unsafe(&mut result, std::slice::from_ref(operation)).map_err(|mut error| {
             error.operation = index;
@@ -38,6 +39,43 @@ pub fn json_patch(document: &Value, operations: &Value) -> Result<Value, PatchEr
         })?;
     }
     Ok(result)
+}
+
+/// Refuses what is no operation at all: no object, or with words that are no strings.
+fn check_types(operation: &Value) -> Result<(), PatchError> {
+    let fields = operation.as_object().ok_or_else(|| malformed("an operation is an object"))?;
+    for name in ["op", "path", "from"] {
+        if fields.get(name).is_some_and(|value| !value.is_string() && !value.is_null()) {
+            return Err(malformed(&format!("{name} is a string")));
+        }
+    }
+    Ok(())
+}
+
+/// Reads an operation. As upstream, one that cannot be carried out does not fit the object, whatever the object is, and a
+/// value that is missing is null (`evanphx/json-patch` v4, `patch.go`).
+fn decode(operation: &Value) -> Result<PatchOperation, PatchError> {
+    let text = |name: &str| operation.get(name).and_then(Value::as_str);
+    let op = text("op").unwrap_or("unknown");
+    let needed: &[&str] = match op {
+        "add" | "remove" | "replace" | "test" => &["path"],
+        "move" | "copy" => &["from", "path"],
+        _ => return Err(PatchError::Unprocessable(format!("Unexpected kind: {op}"))),
+    };
+    if let Some(missing) = needed.iter().find(|name| text(name).is_none()) {
+        let why = format!("{op} operation failed to decode {missing}: missing value");
+        return Err(PatchError::Unprocessable(why));
+    }
+    let mut operation = operation.clone();
+    if let Some(fields) = operation.as_object_mut() {
+        fields.entry("value").or_insert(Value::Null);
+    }
+    serde_json::from_value(operation)
+        .map_err(|error| PatchError::Unprocessable(format!("{op} operation does not apply: {error}")))
+}
+
+fn malformed(why: &str) -> PatchError {
+    PatchError::Malformed(format!("error decoding patch: {why}"))
 }
 
 /// For how many moves of one patch the depth of what is moved is counted: each costs as much as it is large.

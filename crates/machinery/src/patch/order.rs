@@ -49,7 +49,7 @@ impl Identity<'_> {
 }
 
 pub(super) fn no_merge_key(item: &Value, key: &str) -> PatchError {
-    PatchError::Unprocessable(format!("map: {} does not contain declared merge key: {key}", in_go(item)))
+    PatchError::Unjudged(format!("map: {} does not contain declared merge key: {key}", in_go(item)))
 }
 
 /// Orders the items of `merged`: those in `patch_order` by it, the others by `server_order`, then both woven together.

@@ -101,7 +101,7 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchErr
         value.is_null() || key.starts_with(DELETE_FROM) || key.starts_with(SET_ORDER) || listed(key)
     };
     if !patch.iter().all(fine) {
-        return Err(bad());
+        return Err(PatchError::Unprocessable("patch content doesn't match retainKeys list".to_owned()));
     }
     original.retain(|key, _| listed(key));
     Ok(())
@@ -164,7 +164,7 @@ fn check_order(list: &[Value], order: &[Value], identity: Identity<'_>) -> Resul
         let wanted = identity.of(item);
         if wanted.is_none() || !rest.any(|other| identity.of(other) == wanted) {
             let show = |list: &[Value]| in_go(&Value::Array(list.to_vec()));
-            return Err(PatchError::Unprocessable(format!(
+            return Err(PatchError::Unjudged(format!(
                 "The order in patch list:\n{}\n doesn't match {} list:\n{}\n",
                 show(list),
                 SET_ORDER.trim_end_matches('/'),
@@ -183,8 +183,8 @@ fn merge_list(original: Vec<Value>, patch: Vec<Value>, field: &Field) -> Result<
     match field.patch_merge_key {
         _ if objects == 0 => Ok(merge_scalars(&original, &patch)),
         Some(key) if objects == original.len() + patch.len() => merge_objects(original, patch, key, field.message()),
-        Some(_) => Err(PatchError::Unprocessable("all elements of a list must have the same type".to_owned())),
-        None => Err(PatchError::Unprocessable("cannot merge lists without merge key".to_owned())),
+        Some(_) => Err(PatchError::Unjudged("all elements of a list must have the same type".to_owned())),
+        None => Err(PatchError::Unjudged("cannot merge lists without merge key".to_owned())),
     }
 }
 
@@ -215,7 +215,7 @@ fn merge_objects(
             }
             Some(Some("replace")) => replace = true,
             Some(Some("merge")) => {
-                return Err(PatchError::Unprocessable("merging lists cannot yet be specified in the patch".to_owned()));
+                return Err(PatchError::Unjudged("merging lists cannot yet be specified in the patch".to_owned()));
             }
             Some(_) => {
                 let directive = item.get(PATCH).cloned().unwrap_or_default();
@@ -287,9 +287,5 @@ fn bad_primitive_list() -> PatchError {
 fn unknown_directive(directive: &Value, fields: &Object) -> PatchError {
     let mut fields = fields.clone();
     fields.insert(PATCH.to_owned(), directive.clone());
-    PatchError::Unprocessable(format!(
-        "unknown patch type: {} in map: {}",
-        in_go(directive),
-        in_go(&Value::Object(fields))
-    ))
+    PatchError::Unjudged(format!("unknown patch type: {} in map: {}", in_go(directive), in_go(&Value::Object(fields))))
 }
