@@ -16,6 +16,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use machinery::expression::{Compiler, is_identifier};
 use machinery::field::{ErrorList, Path};
+use machinery::gvk::GroupVersion;
 use machinery::validate;
 use registry::kind::Column;
 use registry::ops::Typed;
@@ -161,21 +162,20 @@ fn check_named_rule(errors: &mut ErrorList, path: &Path, rule: &NamedRuleWithOpe
 fn check_param_kind(errors: &mut ErrorList, path: &Path, kind: &ParamKind) {
     let place = path.child("apiVersion");
     let api_version = text(&kind.api_version);
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    if api_version.is_empty() {
-        errors.required(&place, "");
-    } else if version.contains('/') {
-        errors.invalid(&place, api_version, format!("unexpected GroupVersion string: {api_version}"));
-    } else {
-        let messages = if group.is_empty() { Vec::new() } else { validate::dns_subdomain(group) };
-        if !messages.is_empty() {
-            errors.invalid(&place, group, messages.join(","));
-        }
-        let messages = validate::dns1035_label(version);
-        if version.is_empty() {
-            errors.invalid(&place, api_version, "version must be specified");
-        } else if !messages.is_empty() {
-            errors.invalid(&place, version, messages.join(","));
+    match GroupVersion::parse(api_version) {
+        _ if api_version.is_empty() => errors.required(&place, ""),
+        Err(error) => errors.invalid(&place, api_version, error.to_string()),
+        Ok(GroupVersion { group, version }) => {
+            let messages = if group.is_empty() { Vec::new() } else { validate::dns_subdomain(&group) };
+            if !messages.is_empty() {
+                errors.invalid(&place, &*group, messages.join(","));
+            }
+            let messages = validate::dns1035_label(&version);
+            if version.is_empty() {
+                errors.invalid(&place, api_version, "version must be specified");
+            } else if !messages.is_empty() {
+                errors.invalid(&place, &*version, messages.join(","));
+            }
         }
     }
     let place = path.child("kind");

@@ -18,6 +18,11 @@ pub struct GroupVersion {
     pub version: Text,
 }
 
+/// An `apiVersion` with more than one `/`, in upstream's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unexpected GroupVersion string: {0}")]
+pub struct UnexpectedGroupVersion(pub String);
+
 /// A kind in one version of its group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupVersionKind {
@@ -69,13 +74,17 @@ impl GroupVersion {
         Self { group: Cow::Borrowed(group), version: Cow::Borrowed(version) }
     }
 
-    /// Reads an `apiVersion`: `v1` or `apps/v1`. Nothing else has a meaning, so anything else is `None`.
-    pub fn parse(api_version: &str) -> Option<Self> {
+    /// Reads an `apiVersion`: `v1` or `apps/v1`. As upstream, only a second `/` makes it unreadable: group and version
+    /// may each be empty, and whoever needs them asks (apimachinery `pkg/runtime/schema/group_version.go`).
+    ///
+    /// # Errors
+    /// When there is more than one `/`.
+    pub fn parse(api_version: &str) -> Result<Self, UnexpectedGroupVersion> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        if version.is_empty() || version.contains('/') || (group.is_empty() && api_version.contains('/')) {
-            return None;
+        if version.contains('/') {
+            return Err(UnexpectedGroupVersion(api_version.to_owned()));
         }
-        Some(Self::new(group.to_owned(), version.to_owned()))
+        Ok(Self::new(group.to_owned(), version.to_owned()))
     }
 
     /// The kind `kind` of this group version.
@@ -192,17 +201,19 @@ mod tests {
             ("v1", Some(("", "v1"))),
             ("apps/v1", Some(("apps", "v1"))),
             ("events.k8s.io/v1", Some(("events.k8s.io", "v1"))),
-            ("", None),
-            ("/v1", None),
-            ("apps/", None),
+            ("", Some(("", ""))),
+            ("/", Some(("", ""))),
+            ("/v1", Some(("", "v1"))),
+            ("apps/", Some(("apps", ""))),
             ("a/b/c", None),
+            ("a//b", None),
         ] {
             let parsed = GroupVersion::parse(text);
-            assert_eq!(parsed, expect.map(|(group, version)| GroupVersion::from_static(group, version)), "{text:?}");
-            if let Some(parsed) = parsed {
-                assert_eq!(parsed.to_string(), text);
-            }
+            let wanted = expect.map(|(group, version)| GroupVersion::from_static(group, version));
+            assert_eq!(parsed, wanted.ok_or_else(|| UnexpectedGroupVersion(text.to_owned())), "{text:?}");
         }
+        let error = GroupVersion::parse("a/b/c").unwrap_err();
+        assert_eq!(error.to_string(), "unexpected GroupVersion string: a/b/c");
     }
 
     #[test]

@@ -205,7 +205,7 @@ fn validate_owners(owners: &[OwnerReference], path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let mut controller: Option<&OwnerReference> = None;
     for owner in owners {
-        let version = GroupVersion::parse(&owner.api_version);
+        let version = GroupVersion::parse(&owner.api_version).ok().filter(|version| !version.version.is_empty());
         if version.is_none() {
             errors.push(FieldError::invalid(
                 &path.child("apiVersion"),
@@ -317,6 +317,14 @@ mod tests {
                 "metadata.ownerReferences.kind: Invalid value: \"\": must not be empty",
             ],
         );
+        for (api_version, accepted) in [("/v1", true), ("apps/", false), ("a/b/c", false)] {
+            let refused = format!(
+                "metadata.ownerReferences.apiVersion: Invalid value: \"{api_version}\": version must not be empty"
+            );
+            let owner = json!({"apiVersion": api_version, "kind": "Pod", "name": "n", "uid": "u"});
+            let expect = if accepted { Vec::new() } else { vec![refused.as_str()] };
+            check(json!({"name": "a", "namespace": "b", "ownerReferences": [owner]}), &expect);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use machinery::field::{ErrorList, FieldError, Path};
-use machinery::gvk::GroupKind;
+use machinery::gvk::{GroupKind, GroupVersion};
 use machinery::selector::{FieldSelector, LabelSelector};
 use machinery::status::ApiError;
 use store::{Entry, Revision};
@@ -241,9 +241,7 @@ impl DeleteRequest {
 /// have a `DeleteOptions` of its own (upstream: `DeleteResource` in `apiserver/pkg/endpoints/handlers/delete.go`).
 fn check_options_kind(options: &DeleteOptions) -> Result<(), ApiError> {
     let version = options.api_version.as_deref().unwrap_or_default();
-    if version.matches('/').count() > 1 {
-        return Err(ApiError::bad_request(format!("unexpected GroupVersion string: {version}")));
-    }
+    GroupVersion::parse(version).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let kind = options.kind.as_deref().unwrap_or_default();
     if !matches!(kind, "" | "DeleteOptions") {
         let version = if version.is_empty() { "meta.k8s.io/v1" } else { version };

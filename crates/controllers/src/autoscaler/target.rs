@@ -6,6 +6,7 @@ use std::fmt;
 use informer::{ObjectKey, ObjectVersion, Write, record_write};
 use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
 use kube::Client;
+use machinery::gvk::GroupVersion;
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
@@ -113,11 +114,9 @@ impl Targets {
         if let Some(known) = self.known().get(&key(target)) {
             return Ok(known.clone());
         }
-        let version = target.api_version.as_deref().unwrap_or_default();
-        if version.matches('/').count() > 1 {
-            return Err(format!("unexpected GroupVersion string: {version}"));
-        }
-        let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+        let api_version = target.api_version.as_deref().unwrap_or_default();
+        let GroupVersion { group, version } = GroupVersion::parse(api_version).map_err(|error| error.to_string())?;
+        let (group, version) = (group.as_ref(), version.as_ref());
         let mut versions = vec![if version.is_empty() { "v1".to_owned() } else { version.to_owned() }];
         if !group.is_empty()
             && let Ok(found) = get(&self.client, &format!("/apis/{group}")).await

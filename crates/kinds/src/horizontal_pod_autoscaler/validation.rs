@@ -6,6 +6,7 @@ use k8s_openapi::api::autoscaling::v2::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use machinery::field::{ErrorList, Path};
+use machinery::gvk::GroupVersion;
 use machinery::validate::path_segment;
 
 use super::super::check::{POSITIVE, Report, label_selector};
@@ -62,9 +63,8 @@ fn reference(errors: &mut ErrorList, path: &Path, reference: &CrossVersionObject
         segment(errors, &path.child(name), value, "");
     }
     let version = text(&reference.api_version);
-    if version.matches('/').count() > 1 {
-        let why = format!("unexpected GroupVersion string: {version}");
-        errors.invalid(&path.child("apiVersion"), version, why);
+    if let Err(error) = GroupVersion::parse(version) {
+        errors.invalid(&path.child("apiVersion"), version, error.to_string());
     }
 }
 

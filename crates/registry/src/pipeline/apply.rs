@@ -120,7 +120,7 @@ fn check_type(config: &Value, api_version: &str, kind: &GroupKind) -> Result<(),
     if (text("apiVersion"), text("kind")) == (api_version, kind.kind.as_ref()) {
         return Ok(());
     }
-    let version = GroupVersion::parse(text("apiVersion")).unwrap_or_else(|| GroupVersion::new("", ""));
+    let version = GroupVersion::parse(text("apiVersion")).unwrap_or_else(|_| GroupVersion::new("", ""));
     Err(ApiError::bad_request(format!(
         "invalid object type: {}/{}, Kind={}",
         version.group,
