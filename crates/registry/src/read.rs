@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::field::{FieldError, Path};
 use machinery::selector::FieldSelector;
-use machinery::status::{ApiError, Cause};
+use machinery::status::{ApiError, Cause, Reason};
 use serde::Deserialize;
 use serde_json::Value;
 use store::{Attributes, Entry, HistoryError, Key, Revision, Snapshot};
@@ -48,9 +48,9 @@ impl Registry {
     /// The object at `target`, not older than `resource_version` (empty or `0`: as it is).
     ///
     /// # Errors
-    /// 404 when it does not exist, 400 for a resource version that is no number, 504 for one that does not come.
+    /// 404 when it does not exist, 500 (as upstream) for a resource version that is no number, 504 for one that does not come.
     pub async fn get(&self, target: &Target, resource_version: &str) -> Result<Arc<Entry>, ApiError> {
-        if let Some(revision) = parse_revision(resource_version)? {
+        if let Some(revision) = parse_revision(resource_version).map_err(|bad| bad.of_storage())? {
             self.wait_for(revision).await?;
         }
         self.find(target)
@@ -144,7 +144,7 @@ impl Registry {
     }
 
     async fn snapshot_for(&self, resource: &Resource, request: &ListRequest) -> Result<Snapshot, ApiError> {
-        let Some(revision) = parse_revision(&request.resource_version)? else {
+        let Some(revision) = parse_revision(&request.resource_version).map_err(|bad| bad.of_list())? else {
             return Ok(self.snapshot(resource));
         };
         self.wait_for(revision).await?;
@@ -288,24 +288,46 @@ impl Filter {
     }
 }
 
-/// Reads a `resourceVersion` parameter; empty and `0` ask for nothing in particular.
+/// A `resourceVersion` that is no number.
 ///
-/// # Errors
-/// 422 as upstream answers for what is no number.
-pub(crate) fn parse_revision(text: &str) -> Result<Option<Revision>, ApiError> {
+/// Who asked decides on the code: upstream's list checks its options and answers 400 (apiserver `storage/util.go`,
+/// `ValidateListOptions`), its get and watch hand on what the storage says, which is no status and so becomes 500.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("resourceVersion: Invalid value: {text:?}: {why}")]
+pub(crate) struct BadRevision {
+    text: String,
+    why: String,
+}
+
+impl BadRevision {
+    /// The answer to a list.
+    fn of_list(&self) -> ApiError {
+        ApiError::bad_request(format!("invalid resource version: {self}"))
+    }
+
+    /// The answer to a get or watch.
+    pub(crate) fn of_storage(&self) -> ApiError {
+        ApiError::new(500, Reason::Unknown, self.to_string())
+    }
+}
+
+/// Reads a `resourceVersion` parameter; empty and `0` ask for nothing in particular.
+pub(crate) fn parse_revision(text: &str) -> Result<Option<Revision>, BadRevision> {
     match text {
         "" | "0" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| {
-            invalid_options(
-                "ListOptions",
-                FieldError::invalid(
-                    &Path::new("resourceVersion"),
-                    text,
-                    format!("strconv.ParseUint: parsing {text:?}: invalid syntax"),
-                ),
-            )
-        }),
+        text => parse_uint(text).map(Some).map_err(|why| BadRevision { text: text.to_owned(), why }),
     }
+}
+
+/// Reads a number as Go's `strconv.ParseUint` does: digits alone. The error has its words.
+pub(crate) fn parse_uint(text: &str) -> Result<u64, String> {
+    let why = match text.parse() {
+        // Rust takes a sign.
+        _ if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) => "invalid syntax",
+        Ok(number) => return Ok(number),
+        Err(_) => "value out of range",
+    };
+    Err(format!("strconv.ParseUint: parsing {text:?}: {why}"))
 }
 
 /// 504: a revision that has not happened. Clients which know the cause list again at any version.
@@ -375,5 +397,29 @@ impl Registry {
             Subresource::Scale => self.scale_of(target, &entry),
             _ => self.body(&target.resource, &entry),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resource_versions_that_are_no_numbers() {
+        for (text, why) in [
+            ("x", "invalid syntax"),
+            ("+1", "invalid syntax"),
+            ("-1", "invalid syntax"),
+            ("18446744073709551616", "value out of range"),
+        ] {
+            let bad = parse_revision(text).unwrap_err();
+            let storage =
+                format!("resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": {why}");
+            let list = bad.of_list();
+            assert_eq!((list.code, list.message), (400, format!("invalid resource version: {storage}")));
+            let get = bad.of_storage();
+            assert_eq!((get.code, get.reason.as_str(), get.message), (500, "", storage));
+        }
+        assert_eq!(["", "0", "007"].map(|text| parse_revision(text).unwrap()), [None, None, Some(7)]);
     }
 }

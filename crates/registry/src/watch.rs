@@ -188,12 +188,13 @@ impl Registry {
     /// event of code 410.
     ///
     /// # Errors
-    /// 400 and 422 for options that make no sense, 504 for a revision that does not come.
+    /// 400 and 422 for options that make no sense, 500 (as upstream) for a revision that is no number, 504 for one that
+    /// does not come.
     pub async fn watch(&self, target: &Target, request: &WatchRequest) -> Result<Watch, ApiError> {
         check_versions(request)?;
         let resource = &target.resource;
         let filter = Filter::new(target, &request.selection)?;
-        let revision = parse_revision(&request.resource_version)?;
+        let revision = parse_revision(&request.resource_version).map_err(|bad| bad.of_storage())?;
         let storage = &resource.info().storage;
         let initial = request.send_initial_events.unwrap_or(revision.is_none());
         let mut backlog = VecDeque::new();

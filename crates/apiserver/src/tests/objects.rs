@@ -61,6 +61,35 @@ async fn the_life_of_an_object() {
 }
 
 #[tokio::test]
+async fn resource_versions_that_are_no_numbers() {
+    let fixture = Fixture::new().await;
+    let line = format!("POST {MAPS}");
+    let mut object = fixture.json(&line, 201, &map("a", &json!({}))).await;
+    let why = |text: &str, why: &str| format!("strconv.ParseUint: parsing \"{text}\": {why}");
+    let syntax = why("x", "invalid syntax");
+    let storage = format!("resourceVersion: Invalid value: \"x\": {syntax}");
+    for (line, status, message) in [
+        (format!("GET {MAPS}?resourceVersion=x"), 400, format!("invalid resource version: {storage}")),
+        (format!("GET {MAPS}/a?resourceVersion=x"), 500, storage.clone()),
+        (format!("GET {MAPS}?watch=true&resourceVersion=x"), 500, storage),
+    ] {
+        let reply = fixture.ask(&line, &[], "").await;
+        let found = reply.json();
+        assert_eq!((reply.status.as_u16(), &found["message"]), (status, &message.into()), "{line}");
+        assert_eq!(found.get("reason").is_some(), status == 400, "{line}: {found}");
+    }
+    for (version, status, message) in [
+        ("x", 500, syntax),
+        ("+1", 500, why("+1", "invalid syntax")),
+        ("18446744073709551616", 500, why("18446744073709551616", "value out of range")),
+    ] {
+        object["metadata"]["resourceVersion"] = version.into();
+        let refused = fixture.json(&format!("PUT {MAPS}/a"), status, &object).await;
+        assert_eq!(refused["message"], message, "{version}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_there_and_what_makes_no_sense() {
     let fixture = Fixture::new().await;
     let not_found = "the server could not find the requested resource";

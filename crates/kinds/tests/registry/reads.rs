@@ -146,7 +146,8 @@ async fn resource_versions() {
         (before.to_string(), None, 10, Ok((3, before))),
         ("0".into(), exact, 0, Err((422, r#"ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0""#.into()))),
         (String::new(), exact, 0, Err((422, r#"ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"#.into()))),
-        ("x".into(), None, 0, Err((422, r#"ListOptions.meta.k8s.io "" is invalid: resourceVersion: Invalid value: "x": strconv.ParseUint: parsing "x": invalid syntax"#.into()))),
+        ("x".into(), None, 0, Err((400, r#"invalid resource version: resourceVersion: Invalid value: "x": strconv.ParseUint: parsing "x": invalid syntax"#.into()))),
+        ("+1".into(), None, 0, Err((400, r#"invalid resource version: resourceVersion: Invalid value: "+1": strconv.ParseUint: parsing "+1": invalid syntax"#.into()))),
         ((now + 100).to_string(), later, 0, Err((504, format!("Timeout: Too large resource version: {}, current: {now}", now + 100)))),
     ] {
         let page = fixture.registry.list(&target, &request(&version, version_match, limit)).await;

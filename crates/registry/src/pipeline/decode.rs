@@ -3,13 +3,14 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::gvk::GroupKind;
-use machinery::status::{ApiError, MODIFIED};
+use machinery::status::{ApiError, MODIFIED, Reason};
 use serde::de::DeserializeOwned;
 use store::Entry;
 
 use super::{Action, Proposal, Proposed, Stored, Write};
 use crate::decode::{self, DecodeError, Report, TypeMeta};
 use crate::object::Object;
+use crate::read::parse_uint;
 use crate::request::{FieldValidation, Target, WriteOptions};
 use crate::table::{Resource, ResourceInfo};
 use crate::write::uid_mismatch;
@@ -193,9 +194,14 @@ fn check_preconditions(info: &ResourceInfo, new: &dyn Object, old: &dyn Object, 
         let why = uid_mismatch(asked, found.unwrap_or_default());
         return Err(ApiError::conflict(&info.group_resource, name, why));
     }
-    match new.meta().resource_version.as_deref().unwrap_or_default() {
-        "" | "0" if info.unconditional_update => Ok(()),
-        "" | "0" => {
+    let asked = match new.meta().resource_version.as_deref().unwrap_or_default() {
+        "" => 0,
+        // Upstream hands on Go's error as it is, which is no status (apiserver `registry/generic/registry/store.go`).
+        text => parse_uint(text).map_err(|why| ApiError::new(500, Reason::Unknown, why))?,
+    };
+    match asked {
+        0 if info.unconditional_update => Ok(()),
+        0 => {
             let error = FieldError::invalid(
                 &Path::new("metadata").child("resourceVersion"),
                 0,
@@ -203,18 +209,8 @@ fn check_preconditions(info: &ResourceInfo, new: &dyn Object, old: &dyn Object, 
             );
             Err(ApiError::invalid(&info.group_kind, name, &ErrorList(vec![error])))
         }
-        asked if asked == entry.revision.to_string() => Ok(()),
-        asked if asked.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Err(ApiError::conflict(&info.group_resource, name, MODIFIED))
-        }
-        asked => {
-            let error = FieldError::invalid(
-                &Path::new("metadata").child("resourceVersion"),
-                asked,
-                format!("strconv.ParseUint: parsing {asked:?}: invalid syntax"),
-            );
-            Err(ApiError::invalid(&info.group_kind, name, &ErrorList(vec![error])))
-        }
+        asked if asked == entry.revision => Ok(()),
+        _ => Err(ApiError::conflict(&info.group_resource, name, MODIFIED)),
     }
 }
 
