@@ -16,7 +16,8 @@ fn a_pod_scrapes_the_kubelet_as_its_account() {
     let kubectl = |arguments: &[&str]| cluster.kubectl(arguments).ok();
     cluster.apply(&format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{ name: scraper }}\nspec:\n  containers:\n  - name: main\n    image: '{CURL}'\n    \
-         imagePullPolicy: Never\n    readinessProbe: {{ tcpSocket: {{ port: 80 }}, periodSeconds: 1 }}\n"
+         imagePullPolicy: Never\n    command: [sh, -c, 'echo spoken; exec nginx -g \"daemon off;\"']\n    \
+         readinessProbe: {{ tcpSocket: {{ port: 80 }}, periodSeconds: 1 }}\n"
     ));
     kubectl(&["wait", "--for=condition=Ready", "pod/scraper", "--timeout=60s"]);
 
@@ -73,6 +74,6 @@ fn a_pod_scrapes_the_kubelet_as_its_account() {
     }
     assert_eq!(&json("configz")["kubeletconfig"]["port"], port);
     assert!(raw("metrics/cadvisor").contains("pod=\"scraper\""));
-    assert_eq!(raw("containerLogs/default/scraper/main?tailLines=1").lines().count(), 1);
+    assert_eq!(raw("containerLogs/default/scraper/main"), "spoken\n");
     assert_eq!(raw("healthz"), "ok");
 }

@@ -28,8 +28,8 @@ pub enum PatchError {
     /// The object is not as an operation tests for: 422.
     #[error("{0}")]
     TestFailed(String),
-    /// What upstream finds wrong and does not judge, so that it is the server's fault: 500 (apiserver
-    /// `endpoints/handlers/patch.go`, `interpretStrategicMergePatchError`).
+    /// What is wrong in some other way: 400. Upstream does not judge it, so that it is the server's fault there, 500 (apiserver
+    /// `endpoints/handlers/patch.go`, `interpretStrategicMergePatchError`); here no input is.
     #[error("{0}")]
     Unjudged(String),
     /// The patch has too many operations: 413.
@@ -46,7 +46,7 @@ impl From<PatchError> for ApiError {
                 Self::new(422, Reason::Invalid, "the server rejected our request due to an error in our request")
                     .with_cause(Cause { message, ..Cause::default() })
             }
-            PatchError::Unjudged(message) => Self::new(500, Reason::Unknown, message),
+            PatchError::Unjudged(message) => Self::bad_request(message),
             PatchError::TooManyOperations(_) => Self::too_large(error),
         }
     }

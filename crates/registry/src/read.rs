@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::field::{FieldError, Path};
 use machinery::selector::FieldSelector;
-use machinery::status::{ApiError, Cause, Reason};
+use machinery::status::{ApiError, Cause};
 use serde::Deserialize;
 use serde_json::Value;
 use store::{Attributes, Entry, HistoryError, Key, Revision, Snapshot};
@@ -48,9 +48,9 @@ impl Registry {
     /// The object at `target`, not older than `resource_version` (empty or `0`: as it is).
     ///
     /// # Errors
-    /// 404 when it does not exist, 500 (as upstream) for a resource version that is no number, 504 for one that does not come.
+    /// 404 when it does not exist, 400 for a resource version that is no number, 504 for one that does not come.
     pub async fn get(&self, target: &Target, resource_version: &str) -> Result<Arc<Entry>, ApiError> {
-        if let Some(revision) = parse_revision(resource_version).map_err(|bad| bad.of_storage())? {
+        if let Some(revision) = parse_revision(resource_version)? {
             self.wait_for(revision).await?;
         }
         self.find(target)
@@ -144,7 +144,7 @@ impl Registry {
     }
 
     async fn snapshot_for(&self, resource: &Resource, request: &ListRequest) -> Result<Snapshot, ApiError> {
-        let Some(revision) = parse_revision(&request.resource_version).map_err(|bad| bad.of_list())? else {
+        let Some(revision) = parse_revision(&request.resource_version)? else {
             return Ok(self.snapshot(resource));
         };
         self.wait_for(revision).await?;
@@ -288,34 +288,16 @@ impl Filter {
     }
 }
 
-/// A `resourceVersion` that is no number.
-///
-/// Who asked decides on the code: upstream's list checks its options and answers 400 (apiserver `storage/util.go`,
-/// `ValidateListOptions`), its get and watch hand on what the storage says, which is no status and so becomes 500.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("resourceVersion: Invalid value: {text:?}: {why}")]
-pub(crate) struct BadRevision {
-    text: String,
-    why: String,
-}
-
-impl BadRevision {
-    /// The answer to a list.
-    fn of_list(&self) -> ApiError {
-        ApiError::bad_request(format!("invalid resource version: {self}"))
-    }
-
-    /// The answer to a get or watch.
-    pub(crate) fn of_storage(&self) -> ApiError {
-        ApiError::new(500, Reason::Unknown, self.to_string())
-    }
-}
-
 /// Reads a `resourceVersion` parameter; empty and `0` ask for nothing in particular.
-pub(crate) fn parse_revision(text: &str) -> Result<Option<Revision>, BadRevision> {
+///
+/// # Errors
+/// 400 for what is no number, as upstream answers a list (apiserver `storage/util.go`, `ValidateListOptions`). Its get and
+/// watch hand on what the storage says, 500: here no input is a fault of the server.
+pub(crate) fn parse_revision(text: &str) -> Result<Option<Revision>, ApiError> {
+    let bad = |why| format!("invalid resource version: resourceVersion: Invalid value: {text:?}: {why}");
     match text {
         "" | "0" => Ok(None),
-        text => parse_uint(text).map(Some).map_err(|why| BadRevision { text: text.to_owned(), why }),
+        text => parse_uint(text).map(Some).map_err(|why| ApiError::bad_request(bad(why))),
     }
 }
 
@@ -413,12 +395,9 @@ mod tests {
             ("18446744073709551616", "value out of range"),
         ] {
             let bad = parse_revision(text).unwrap_err();
-            let storage =
-                format!("resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": {why}");
-            let list = bad.of_list();
-            assert_eq!((list.code, list.message), (400, format!("invalid resource version: {storage}")));
-            let get = bad.of_storage();
-            assert_eq!((get.code, get.reason.as_str(), get.message), (500, "", storage));
+            let parsing = format!("strconv.ParseUint: parsing \"{text}\": {why}");
+            let message = format!("invalid resource version: resourceVersion: Invalid value: \"{text}\": {parsing}");
+            assert_eq!((bad.code, bad.message), (400, message));
         }
         assert_eq!(["", "0", "007"].map(|text| parse_revision(text).unwrap()), [None, None, Some(7)]);
     }

@@ -194,7 +194,7 @@ impl Registry {
         check_versions(request)?;
         let resource = &target.resource;
         let filter = Filter::new(target, &request.selection)?;
-        let revision = parse_revision(&request.resource_version).map_err(|bad| bad.of_storage())?;
+        let revision = parse_revision(&request.resource_version)?;
         let storage = &resource.info().storage;
         let initial = request.send_initial_events.unwrap_or(revision.is_none());
         let mut backlog = VecDeque::new();

@@ -87,7 +87,7 @@ async fn tables_have_columns_once() {
 async fn watches_that_make_no_sense() {
     let fixture = Fixture::new().await;
     for (query, status) in [
-        ("resourceVersion=nonsense", 500),
+        ("resourceVersion=nonsense", 400),
         ("resourceVersionMatch=Exact", 422),
         ("sendInitialEvents=true", 422),
         ("labelSelector=a+b", 400),

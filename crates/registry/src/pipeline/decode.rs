@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::gvk::GroupKind;
-use machinery::status::{ApiError, MODIFIED, Reason};
+use machinery::status::{ApiError, MODIFIED};
 use serde::de::DeserializeOwned;
 use store::Entry;
 
@@ -194,21 +194,17 @@ fn check_preconditions(info: &ResourceInfo, new: &dyn Object, old: &dyn Object, 
         let why = uid_mismatch(asked, found.unwrap_or_default());
         return Err(ApiError::conflict(&info.group_resource, name, why));
     }
+    let path = Path::new("metadata").child("resourceVersion");
+    let invalid = |error| ApiError::invalid(&info.group_kind, name, &ErrorList(vec![error]));
     let asked = match new.meta().resource_version.as_deref().unwrap_or_default() {
         "" => 0,
-        // Upstream hands on Go's error as it is, which is no status (apiserver `registry/generic/registry/store.go`).
-        text => parse_uint(text).map_err(|why| ApiError::new(500, Reason::Unknown, why))?,
+        // Upstream hands on Go's error as it is, 500 (apiserver `registry/generic/registry/store.go`): here no input is a fault
+        // of the server.
+        text => parse_uint(text).map_err(|why| invalid(FieldError::invalid(&path, text, why)))?,
     };
     match asked {
         0 if info.unconditional_update => Ok(()),
-        0 => {
-            let error = FieldError::invalid(
-                &Path::new("metadata").child("resourceVersion"),
-                0,
-                "must be specified for an update",
-            );
-            Err(ApiError::invalid(&info.group_kind, name, &ErrorList(vec![error])))
-        }
+        0 => Err(invalid(FieldError::invalid(&path, 0, "must be specified for an update"))),
         asked if asked == entry.revision => Ok(()),
         _ => Err(ApiError::conflict(&info.group_resource, name, MODIFIED)),
     }
