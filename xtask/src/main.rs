@@ -9,6 +9,7 @@ mod deny;
 mod fuzz;
 mod images;
 mod kubectl;
+mod rocksdb;
 mod setup;
 mod soak;
 mod steps;

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::rocksdb;
+
 /// The repository's root: of the clone that cargo runs this for, which need not be the one that it was compiled in.
 pub(crate) fn root() -> &'static Path {
     static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -22,6 +24,7 @@ pub(crate) fn root() -> &'static Path {
 ///
 /// Always all of them: what is built for one alone has other features of the crates they share, and is built anew.
 pub(crate) fn build() -> Result<()> {
+    rocksdb::ensure()?;
     let packages = ["coracle", "operator-rust", "sample-apiserver", "coracle-bench", "coracle-soak"].into_iter();
     let arguments: Vec<&str> =
         ["build", "--release"].into_iter().chain(packages.flat_map(|name| ["-p", name])).collect();
@@ -74,14 +77,8 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<()> {
 }
 
 /// As [`run`], for a command with more to say than its arguments.
-///
-/// What cargo told this program about its own package is not passed on: build scripts that look at it (ring's) would run
-/// again, and all that stands on them be compiled again, whenever cargo is called by hand in between.
 pub(crate) fn run_command(command: &mut Command) -> Result<()> {
-    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
-        command.env_remove(name);
-    }
+    forget_package(command);
     let status = command
         .current_dir(root())
         .stdin(Stdio::null())
@@ -91,6 +88,15 @@ pub(crate) fn run_command(command: &mut Command) -> Result<()> {
         bail!("`{}` failed: {status}", words(command));
     }
     Ok(())
+}
+
+/// What cargo told this program about its own package is not passed on: build scripts that look at it (ring's) would run
+/// again, and all that stands on them be compiled again, whenever cargo is called by hand in between.
+pub(crate) fn forget_package(command: &mut Command) {
+    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
+        command.env_remove(name);
+    }
 }
 
 /// Runs a program quietly and returns what it printed; its error output is part of the failure.

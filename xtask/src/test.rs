@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::steps::{self, run_command, step, target};
-use crate::{deny, images, kubectl, setup, soak, tidy};
+use crate::{deny, images, kubectl, rocksdb, setup, soak, tidy};
 
 /// Options of `cargo xtask test`.
 #[derive(Args)]
@@ -35,6 +35,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::test_machine()?;
     let filter: Vec<&str> = options.filter.as_deref().into_iter().collect();
     step("Get the images", images::ensure)?;
+    rocksdb::ensure()?;
     if !options.black_box {
         if options.filter.is_none() {
             lint()?;
