@@ -31,7 +31,6 @@ use crate::authz::Target;
 use crate::body::RequestBody;
 use crate::resource;
 use crate::respond::Answer;
-pub(crate) use event::PeerAddress;
 use event::{Content, Object, ObjectReference, Record, Request};
 use log::Log;
 use policy::Decision;

@@ -3,6 +3,7 @@
 //! what other servers have ([`aggregator`](crate::aggregator)), too.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use kinds::api_service::{self, Priority};
 use machinery::Verb;
@@ -23,6 +24,8 @@ pub(crate) struct Served<'a> {
     pub(crate) kind: &'a str,
     /// Group and version of the kind.
     pub(crate) group_version: (&'a str, &'a str),
+    /// Group and version in which objects are stored, where they are.
+    pub(crate) storage: Option<(&'a str, &'a str)>,
     /// Kind of a list; empty for what cannot be listed.
     pub(crate) list_kind: &'a str,
     pub(crate) namespaced: bool,
@@ -61,6 +64,14 @@ impl Served<'_> {
 
 /// All of them, in the order of the table.
 pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
+    // What has more than one version is stored in the one that is not converted.
+    let stored: HashMap<&str, (&str, &str)> = resources
+        .iter()
+        .filter(|resource| !resource.converts())
+        .map(|resource| resource.info())
+        .filter(|info| !info.computed && info.stands_for.is_none())
+        .map(|info| (&*info.storage, (&*info.group, &*info.version)))
+        .collect();
     let registered = resources.iter().map(|resource| {
         let info = resource.info();
         Served {
@@ -70,6 +81,7 @@ pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
             singular: &info.singular,
             kind: &info.kind,
             group_version: (&info.group, &info.version),
+            storage: stored.get(&*info.storage).copied(),
             list_kind: if info.verbs.contains(&Verb::List) { &info.list_kind } else { "" },
             namespaced: info.namespaced(),
             verbs: info.verbs,
@@ -90,6 +102,7 @@ pub(crate) fn all(resources: &Resources) -> Vec<Served<'_>> {
         singular: review.singular,
         kind: review.kind,
         group_version: (review.group, "v1"),
+        storage: None,
         list_kind: "",
         namespaced: review.namespaced,
         verbs: &[Verb::Create],
@@ -151,6 +164,7 @@ fn extended<'a>(
         singular: &resource.singular,
         kind: &resource.kind,
         group_version: resource.group_version.as_ref().map_or((group, version), |(group, version)| (group, version)),
+        storage: None,
         list_kind: "",
         namespaced: resource.namespaced,
         verbs: &resource.verbs,

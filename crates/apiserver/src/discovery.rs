@@ -8,11 +8,14 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     APIResource, GroupVersionForDiscovery, ServerAddressByClientCIDR,
 };
 use machinery::Verb;
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::catalog::{Served, api_version, groups};
 use crate::health;
@@ -85,7 +88,6 @@ struct GroupDiscovery<'a> {
 struct GroupName<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     name: &'a str,
-    creation_timestamp: (),
 }
 
 #[derive(Serialize)]
@@ -210,7 +212,7 @@ pub(crate) fn resource_list(served: &[Served<'_>], group: &str, version: &str) -
             verbs: words(entry.verbs),
             short_names: listed(entry.short_names),
             categories: listed(entry.categories),
-            ..APIResource::default()
+            storage_version_hash: entry.storage.map(|version| storage_version_hash(version, entry.kind)),
         });
         for subresource in entry.subresources {
             let other = subresource.kind(entry.kind);
@@ -229,6 +231,8 @@ pub(crate) fn resource_list(served: &[Served<'_>], group: &str, version: &str) -
     if !known {
         return None;
     }
+    // By their paths, as upstream's installer goes through them.
+    resources.sort_by(|one, other| one.name.cmp(&other.name));
     Some(encode(&ApiResourceList {
         kind: "APIResourceList",
         // The core group's document has none upstream; clients do not look.
@@ -236,6 +240,11 @@ pub(crate) fn resource_list(served: &[Served<'_>], group: &str, version: &str) -
         group_version: api_version(group, version),
         resources,
     }))
+}
+
+/// Tells whether objects are stored in another version than before (KEP-2339; apiserver `pkg/endpoints/discovery/storageversionhash.go`).
+fn storage_version_hash((group, version): (&str, &str), kind: &str) -> String {
+    STANDARD.encode(&Sha256::digest(format!("{group}/{version}/{kind}"))[..8])
 }
 
 /// Group and version of a kind, which upstream names only where they differ from those of the document.
@@ -255,7 +264,7 @@ fn listed(names: &[String]) -> Option<Vec<String>> {
 pub(crate) fn aggregated(served: &[Served<'_>], core: bool, version: DiscoveryVersion) -> Vec<u8> {
     let wanted = groups(served).into_iter().filter(|(group, _)| group.is_empty() == core);
     let items = wanted.map(|(group, versions)| GroupDiscovery {
-        metadata: GroupName { name: group, creation_timestamp: () },
+        metadata: GroupName { name: group },
         versions: versions
             .into_iter()
             .map(|version| {
@@ -312,6 +321,7 @@ fn version_resources<'a>(entries: impl Iterator<Item = &'a Served<'a>>) -> Vec<R
             verbs: resource.verbs,
         });
     }
+    resources.sort_by_key(|resource| resource.resource);
     resources
 }
 

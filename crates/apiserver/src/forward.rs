@@ -15,10 +15,10 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use streaming::Duplex;
 
-use crate::audit::PeerAddress;
 use crate::authn::request_header;
 use crate::body::{RequestBody, ResponseBody};
 use crate::lifecycle::Lifecycle;
+use crate::peer::PeerAddress;
 use crate::respond::Answer;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);

@@ -49,6 +49,7 @@ mod negotiate;
 mod non_resource;
 mod openapi;
 mod path;
+mod peer;
 pub mod pki;
 mod protobuf;
 mod query;

@@ -44,10 +44,19 @@ pub(crate) enum Shape {
     Object,
     /// A `meta.k8s.io/v1` Table.
     Table,
-    /// `meta.k8s.io/v1` metadata only.
-    Metadata,
+    /// `meta.k8s.io/v1` metadata only, of an object or of a list's objects.
+    Metadata(Metadata),
     /// Aggregated discovery.
     Discovery(DiscoveryVersion),
+}
+
+/// Which of the two kinds of metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Metadata {
+    /// `PartialObjectMetadata`: of one object, or of each in a watch.
+    Object,
+    /// `PartialObjectMetadataList`.
+    List,
 }
 
 /// A version of `apidiscovery.k8s.io`.
@@ -163,9 +172,8 @@ fn accept(range: &str, offer: Offer) -> Option<(u16, Output)> {
     let in_protobuf = encoding == Encoding::Protobuf;
     let shape = match (offer, kind, group, version) {
         (_, "", ..) if !in_protobuf || offer.has_protobuf() => Shape::Object,
-        (Offer::Objects { .. }, "PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => {
-            Shape::Metadata
-        }
+        (Offer::Objects { .. }, "PartialObjectMetadata", "meta.k8s.io", "v1") => Shape::Metadata(Metadata::Object),
+        (Offer::Objects { .. }, "PartialObjectMetadataList", "meta.k8s.io", "v1") => Shape::Metadata(Metadata::List),
         (Offer::Discovery, "APIGroupDiscoveryList", "apidiscovery.k8s.io", version) => {
             let versions = [DiscoveryVersion::V2, DiscoveryVersion::V2Beta1];
             Shape::Discovery(versions.into_iter().find(|known| known.as_str() == version)?)
@@ -250,7 +258,7 @@ mod tests {
             (
                 "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
                 OBJECTS,
-                "Json Metadata",
+                "Json Metadata(List)",
             ),
             (kubectl_discovery, Offer::Discovery, "Json Discovery(V2)"),
             (
@@ -273,8 +281,8 @@ mod tests {
                 Offer::Discovery,
                 "Protobuf Discovery(V2)",
             ),
-            (metadata_client, OBJECTS, "Protobuf Metadata"),
-            (metadata_client, CUSTOM, "Protobuf Metadata"),
+            (metadata_client, OBJECTS, "Protobuf Metadata(Object)"),
+            (metadata_client, CUSTOM, "Protobuf Metadata(Object)"),
             (metadata_client, ANSWER, "Json Object"),
             (
                 "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io",

@@ -104,12 +104,11 @@ impl NonResource {
                 let output = negotiate::output(headers, Offer::Discovery)?;
                 if let Shape::Discovery(version) = output.shape {
                     let content_type = discovery::content_type(output.encoding, version);
-                    return self.tagged(
-                        headers,
-                        DocumentKey::Aggregated { core, version },
-                        output.encoding,
-                        &content_type,
-                    );
+                    let key = DocumentKey::Aggregated { core, version };
+                    let mut response = self.tagged(headers, key, output.encoding, &content_type)?;
+                    // The same for everybody (apiserver `pkg/endpoints/discovery/aggregated/handler.go`).
+                    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+                    return Ok(response);
                 }
                 plain(if core { DocumentKey::CoreVersions } else { DocumentKey::Groups }, Offer::Discovery)
             }

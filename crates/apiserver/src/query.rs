@@ -118,7 +118,7 @@ mod tests {
             (
                 "dryRun=Some",
                 Some(
-                    r#"CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: "Some": supported values: "All""#,
+                    r#"CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: ["Some"]: supported values: "All""#,
                 ),
             ),
         ] {

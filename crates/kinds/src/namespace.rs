@@ -8,6 +8,7 @@ use machinery::Verb;
 use machinery::field::{ErrorList, Path};
 use machinery::validate;
 use registry::kind::{Column, Context, Descriptor, Kind, NameRule, Subresource, cell_age, cell_name};
+use registry::meta::STANDARD_FINALIZERS;
 use serde_json::Value;
 
 use super::check::Report;
@@ -15,8 +16,6 @@ use super::common::{default_text, list, text};
 
 /// Keeps a namespace until everything in it is gone.
 const FINALIZER: &str = "kubernetes";
-/// Finalizers that have a meaning without a prefix.
-const STANDARD_FINALIZERS: [&str; 3] = [FINALIZER, "orphan", "foregroundDeletion"];
 /// The cluster does not work without these.
 const INDISPENSABLE: [&str; 3] = ["default", "kube-system", "kube-public"];
 /// On each namespace: its name, so that selectors can choose it.

@@ -52,13 +52,25 @@ impl From<PatchError> for ApiError {
     }
 }
 
+/// Go's words for a patch that is no object.
+fn not_an_object(patch: &Value) -> String {
+    let kind = match patch {
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+        Value::Null | Value::Object(_) => "null",
+    };
+    format!("error decoding patch: json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")
+}
+
 /// Applies a JSON merge patch (RFC 7386) to an object.
 ///
 /// # Errors
 /// When the patch is no object, or the result is nested too deep.
 pub fn merge_patch(document: &Value, patch: &Value) -> Result<Value, PatchError> {
     if !patch.is_object() {
-        return Err(PatchError::Malformed("error decoding patch: a merge patch is an object".to_owned()));
+        return Err(PatchError::Malformed(not_an_object(patch)));
     }
     let mut result = document.clone();
     json_patch::merge(&mut result, patch);

@@ -63,8 +63,7 @@ impl Query {
     /// `labelSelector`, or another parameter of its form.
     pub(crate) fn labels(&self, name: &str) -> Result<LabelSelector, ApiError> {
         let text = self.0.get(name).map_or("", String::as_str);
-        LabelSelector::parse(text)
-            .map_err(|error| ApiError::bad_request(format!("unable to parse requirement: {error}")))
+        LabelSelector::parse(text).map_err(|error| ApiError::bad_request(error.to_string()))
     }
 
     /// `fieldSelector`.

@@ -18,6 +18,11 @@ mod track;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+/// Go's words for a text that is no JSON.
+pub(crate) fn syntax_error(error: &serde_json::Error, body: &[u8]) -> String {
+    go::syntax_error(error, body)
+}
+
 /// What was unusual about a body, field by field, in the order in which it was found.
 #[derive(Debug, Default)]
 pub struct Report {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use machinery::gvk::GroupResource;
 use machinery::status::ApiError;
 use serde_json::json;
 
@@ -17,7 +18,6 @@ use crate::object::Object;
 use crate::pipeline::{Action, Change, Outcome, Proposal, Proposed, Stored, Write};
 use crate::request::{DeleteRequest, Deleted, ListPage, ListRequest, Propagation, Target, WriteOptions};
 use crate::table::{Resource, ResourceInfo};
-use crate::write::uid_mismatch;
 
 /// How many objects of a collection are deleted at a time; the store syncs once for all that wait.
 const CONCURRENT: usize = 32;
@@ -205,14 +205,17 @@ fn check_preconditions(
 ) -> Result<(), ApiError> {
     let name = meta.name.as_deref().unwrap_or_default();
     let uid = meta.uid.as_deref().unwrap_or_default();
-    let why = match (&request.uid, &request.resource_version) {
-        (Some(asked), _) if asked != uid => uid_mismatch(asked, uid),
-        (_, Some(asked)) if asked != version => format!(
-            "Precondition failed: ResourceVersion in precondition: {asked}, ResourceVersion in object meta: {version}"
-        ),
+    let (field, asked, found, what) = match (&request.uid, &request.resource_version) {
+        (Some(asked), _) if asked != uid => ("UID", asked, uid, "deleted and then recreated"),
+        (_, Some(asked)) if asked != version => ("ResourceVersion", asked, version, "modified"),
         _ => return Ok(()),
     };
-    Err(ApiError::conflict(&info.group_resource, name, why))
+    let the = |whose: &str, value: &str| format!("the {field} in {whose} ({value})");
+    let (asked, found) = (the("the precondition", asked), the("record", found));
+    let why = format!("{asked} does not match {found}. The object might have been {what}");
+    // Upstream names the kind in place of the resource (`BeforeDelete` in apiserver `pkg/registry/rest/delete.go`).
+    let kind = GroupResource { resource: info.kind.clone().into(), ..info.group_resource.clone() };
+    Err(ApiError::conflict(&kind, name, why))
 }
 
 /// The `Status` that answers a DELETE of an object which is gone.

@@ -133,7 +133,11 @@ pub fn validate(meta: &ObjectMeta, info: &ResourceInfo) -> ErrorList {
         errors.extend(validate_owners(owners, &path.child("ownerReferences")));
     }
     if let Some(finalizers) = &meta.finalizers {
-        errors.extend(validate_finalizers(finalizers, &path.child("finalizers")));
+        let path = path.child("finalizers");
+        errors.extend(validate_finalizers(finalizers, &path));
+        if !info.custom && !MACHINERY_GROUPS.contains(&&*info.group) {
+            errors.extend(validate_domains(finalizers, &path));
+        }
     }
     errors
 }
@@ -234,6 +238,25 @@ fn validate_owners(owners: &[OwnerReference], path: &Path) -> ErrorList {
                 ));
             }
             controller = controller.or(Some(owner));
+        }
+    }
+    errors
+}
+
+/// Groups whose kinds have no rules for metadata beyond those of apimachinery, as custom resources.
+const MACHINERY_GROUPS: [&str; 4] =
+    ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io"];
+
+/// Finalizers that need no domain (`pkg/apis/core/helper/helpers.go`, `standardFinalizers`).
+pub const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", FINALIZER_ORPHAN, FINALIZER_FOREGROUND];
+
+/// A finalizer says whose it is (`pkg/apis/core/validation/validation.go`, `validateKubeFinalizerName`).
+fn validate_domains(finalizers: &[String], path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    for (index, finalizer) in finalizers.iter().enumerate() {
+        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer.as_str()) {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(&path.index(index), finalizer, why));
         }
     }
     errors

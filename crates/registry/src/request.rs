@@ -14,6 +14,7 @@ use machinery::selector::{FieldSelector, LabelSelector};
 use machinery::status::ApiError;
 use store::{Entry, Revision};
 
+use crate::decode;
 use crate::table::Resource;
 use crate::user::User;
 
@@ -53,18 +54,18 @@ pub enum FieldValidation {
 }
 
 impl FieldValidation {
-    /// Reads the query parameter; the empty string is the default.
+    /// Reads the query parameter of a request with such `options`; the empty string is the default.
     ///
     /// # Errors
     /// 422 for an unknown word, as upstream answers.
-    pub fn parse(text: &str) -> Result<Self, ApiError> {
+    pub fn parse(text: &str, options: &'static str) -> Result<Self, ApiError> {
         match text {
             "" | "Warn" => Ok(Self::Warn),
             "Ignore" => Ok(Self::Ignore),
             "Strict" => Ok(Self::Strict),
             other => Err(invalid_options(
-                "CreateOptions",
-                FieldError::not_supported(&Path::new("fieldValidation"), other, &["Ignore", "Strict", "Warn"]),
+                options,
+                FieldError::not_supported(&Path::new("fieldValidation"), other, &["", "Ignore", "Strict", "Warn"]),
             )),
         }
     }
@@ -180,8 +181,13 @@ impl DeleteRequest {
         if matches!(body.trim_ascii(), b"" | b"null") {
             return Ok(Self::default());
         }
-        let options: DeleteOptions = serde_json::from_slice(body)
-            .map_err(|error| ApiError::bad_request(format!("cannot read DeleteOptions: {error}")))?;
+        let options: DeleteOptions = serde_json::from_slice(body).map_err(|error| {
+            ApiError::bad_request(if error.is_data() {
+                format!("cannot read DeleteOptions: {error}")
+            } else {
+                format!("couldn't get version/kind; json parse error: {}", decode::syntax_error(&error, body))
+            })
+        })?;
         check_options_kind(&options)?;
         let preconditions = options.preconditions.unwrap_or_default();
         let dry_run = options.dry_run.unwrap_or_default();
@@ -212,7 +218,7 @@ impl DeleteRequest {
                 FieldError::not_supported(
                     &Path::new("propagationPolicy"),
                     other,
-                    &["Background", "Foreground", "Orphan", "nil"],
+                    &["Foreground", "Background", "Orphan", "nil"],
                 ),
             )),
         }
@@ -309,8 +315,7 @@ impl Selection {
     pub fn parse(labels: &str, fields: &str) -> Result<Self, ApiError> {
         let unreadable = |error: &dyn std::fmt::Display| ApiError::bad_request(error.to_string());
         Ok(Self {
-            labels: LabelSelector::parse(labels)
-                .map_err(|error| unreadable(&format!("unable to parse requirement: {error}")))?,
+            labels: LabelSelector::parse(labels).map_err(|error| unreadable(&error))?,
             fields: FieldSelector::parse(fields).map_err(|error| unreadable(&error))?,
         })
     }
@@ -369,7 +374,7 @@ pub fn parse_dry_run<'a>(values: impl IntoIterator<Item = &'a str>, options: &'s
     let mut dry_run = false;
     for value in values {
         if value != "All" {
-            return Err(invalid_options(options, FieldError::not_supported(&Path::new("dryRun"), value, &["All"])));
+            return Err(invalid_options(options, FieldError::not_supported(&Path::new("dryRun"), [value], &["All"])));
         }
         dry_run = true;
     }

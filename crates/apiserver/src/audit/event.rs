@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,14 +20,11 @@ use super::policy::{Level, Stage};
 use crate::authn::User;
 use crate::authz::Target;
 use crate::negotiate;
+use crate::peer::PeerAddress;
 use crate::protobuf;
 use crate::resource;
 
 const USER_AGENT_BYTES: usize = 1024;
-
-/// The address a connection comes from, in the extensions of its requests.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PeerAddress(pub(crate) SocketAddr);
 
 /// What the events of a request have in common.
 pub(super) struct Request {

@@ -6,18 +6,18 @@ use bytes::Bytes;
 use http::StatusCode;
 use machinery::GroupKind;
 use machinery::field::{ErrorList, FieldError, Path};
-use machinery::status::ApiError;
+use machinery::status::{ApiError, Reason};
 use registry::{ListPage, ListRequest, Selection, Subresource, VersionMatch};
 use serde_json::json;
 
 use super::{Call, table};
 use crate::body::ResponseBody;
-use crate::negotiate::{self, Encoding, Output, Shape};
+use crate::negotiate::{self, Encoding, Metadata, Output, Shape};
 use crate::protobuf;
 use crate::respond::{self, Answer};
 
 pub(super) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let output = negotiate::output(&call.parts.headers, call.objects())?;
+    let output = of_an_object(call)?;
     let entry = call.registry.get(&call.target, call.query.text("resourceVersion")).await?;
     match output.shape {
         Shape::Object | Shape::Discovery(_) => {
@@ -28,14 +28,44 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
     }
 }
 
-pub(super) async fn subresource(call: &Call<'_>, subresource: Subresource) -> Result<Answer, ApiError> {
+/// The form of the answer of one object, which is no list of metadata.
+pub(super) fn of_an_object(call: &Call<'_>) -> Result<Output, ApiError> {
     let output = negotiate::output(&call.parts.headers, call.objects())?;
+    if output.shape == Shape::Metadata(Metadata::List) {
+        let kind = go_type(call, &call.resource().info().kind);
+        return Err(unlike(format!("PartialObjectMetadataList, but the requested object is not a list ({kind})")));
+    }
+    Ok(output)
+}
+
+/// 406: the form that was chosen is not one of what was asked for. No further one is tried, as upstream does
+/// (`asPartialObjectMetadata` and its sibling in apiserver `pkg/endpoints/handlers/response.go`).
+fn unlike(requested: String) -> ApiError {
+    ApiError::new(406, Reason::NotAcceptable, format!("you requested {requested}"))
+}
+
+/// What upstream's errors call a kind: by the package of its internal type.
+fn go_type(call: &Call<'_>, kind: &str) -> String {
+    let info = call.resource().info();
+    if info.custom {
+        return format!("*unstructured.Unstructured{}", if kind == &*info.kind { "" } else { "List" });
+    }
+    let group = info.api_version.split_once('/').map_or("", |(group, _)| group);
+    let package = match group.split('.').next() {
+        None | Some("" | "events") => "core",
+        Some(package) => package,
+    };
+    format!("*{package}.{kind}")
+}
+
+pub(super) async fn subresource(call: &Call<'_>, subresource: Subresource) -> Result<Answer, ApiError> {
+    let output = of_an_object(call)?;
     let version = call.query.text("resourceVersion");
     let body = match (output.shape, subresource) {
         (Shape::Table, Subresource::Scale) => {
             table::scale(&call.registry.get_subresource(&call.target, subresource, version).await?)?
         }
-        (Shape::Table | Shape::Metadata, _) => {
+        (Shape::Table | Shape::Metadata(_), _) => {
             let entry = call.registry.get(&call.target, version).await?;
             return shaped(call, StatusCode::OK, output, &entry.value);
         }
@@ -63,6 +93,10 @@ pub(super) fn shaped(call: &Call<'_>, status: StatusCode, output: Output, stored
 pub(super) async fn list(call: &Call<'_>, encoded_lists: &protobuf::Portions) -> Result<Answer, ApiError> {
     let output = negotiate::output(&call.parts.headers, call.objects())?;
     let include = table::Include::of(call.query)?;
+    if output.shape == Shape::Metadata(Metadata::Object) {
+        let list = go_type(call, &call.resource().info().list_kind);
+        return Err(unlike(format!("PartialObjectMetadata, but the requested object is a list ({list})")));
+    }
     let page = call.registry.list(&call.target, &list_request(call)?).await?;
     if output.encoding == Encoding::Protobuf {
         let body = protobuf_list(call, output.shape, &page, encoded_lists).await?;
@@ -70,7 +104,7 @@ pub(super) async fn list(call: &Call<'_>, encoded_lists: &protobuf::Portions) ->
     }
     let pieces = match output.shape {
         Shape::Object | Shape::Discovery(_) => objects(call, &page)?,
-        Shape::Metadata => metadata(call, &page),
+        Shape::Metadata(_) => metadata(call, &page),
         Shape::Table => {
             let mut table = table::Writer::new(call.registry, call.resource(), include);
             table.begin(&list_metadata(&page), true)?;
@@ -138,11 +172,9 @@ fn objects(call: &Call<'_>, page: &ListPage) -> Result<VecDeque<Bytes>, ApiError
     let info = call.resource().info();
     let mut pieces = VecDeque::with_capacity(page.entries.len() * 2 + 2);
     pieces.push_back(list_head(&info.list_kind, &info.api_version, page));
-    for (index, body) in call.registry.bodies(call.resource(), page)?.into_iter().enumerate() {
-        if index > 0 {
-            pieces.push_back(Bytes::from_static(b","));
-        }
-        pieces.push_back(body);
+    for (index, item) in call.registry.items(call.resource(), page)?.into_iter().enumerate() {
+        pieces.push_back(Bytes::from_static(if index > 0 { b",{" } else { b"{" }));
+        pieces.push_back(item);
     }
     pieces.push_back(Bytes::from_static(b"]}"));
     Ok(pieces)
@@ -170,7 +202,7 @@ async fn protobuf_list(
 ) -> Result<ResponseBody, ApiError> {
     let info = call.resource().info();
     let (list, item, bodies) = match shape {
-        Shape::Metadata => {
+        Shape::Metadata(_) => {
             let stored = page.entries.iter().map(|entry| entry.value.clone()).collect();
             (("meta.k8s.io/v1", "PartialObjectMetadataList"), ("meta.k8s.io/v1", "PartialObjectMetadata"), stored)
         }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v1::Scale;
+use machinery::field::{FieldError, Path};
 use machinery::status::ApiError;
 use registry::kind::{Column, cell_age, cell_name};
 use registry::{Registry, Resource};
@@ -31,7 +32,11 @@ impl Include {
             "" | "Metadata" => Ok(Self::Metadata),
             "None" => Ok(Self::None),
             "Object" => Ok(Self::Object),
-            other => Err(ApiError::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+            other => {
+                let choices = "must be 'Metadata', 'Object', 'None', or empty";
+                let error = FieldError::invalid(&Path::new("includeObject"), other, choices);
+                Err(ApiError::bad_request(format!("Unable to convert to Table as requested: {error}")))
+            }
         }
     }
 }
@@ -56,7 +61,7 @@ impl<'a> Writer<'a> {
         self.text(r#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":"#);
         self.json(metadata)?;
         self.text(r#","columnDefinitions":"#);
-        let columns = if columns { self.resource.columns() } else { Vec::new() };
+        let columns = columns.then(|| self.resource.columns());
         self.json(&columns)?;
         self.text(r#","rows":["#);
         Ok(())
@@ -72,7 +77,7 @@ impl<'a> Writer<'a> {
         self.text(r#"{"cells":"#);
         self.json(&cells)?;
         match self.include {
-            Include::None => {}
+            Include::None => self.text(r#","object":null"#),
             Include::Metadata => {
                 self.text(r#","object":"#);
                 self.out.extend_from_slice(&self.registry.partial_metadata(stored));

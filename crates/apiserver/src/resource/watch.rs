@@ -57,7 +57,7 @@ pub(super) async fn watch(call: &Call<'_>, watches: &Watches) -> Result<Answer, 
     };
     let form = match output.shape {
         Shape::Object | Shape::Discovery(_) => Form::Object,
-        Shape::Metadata => Form::Metadata,
+        Shape::Metadata(_) => Form::Metadata,
         Shape::Table => Form::Table { include: Include::of(query)?, begun: false },
     };
     let frames = Frames {

@@ -106,12 +106,12 @@ fn prepare(call: &Call<'_>, kind: &'static str) -> Result<(Output, WriteOptions)
     let output = negotiate::output(&call.parts.headers, call.objects())?;
     let options = WriteOptions {
         dry_run: call.query.dry_run(kind)?,
-        field_validation: FieldValidation::parse(call.query.text("fieldValidation"))?,
+        field_validation: FieldValidation::parse(call.query.text("fieldValidation"), kind)?,
         field_manager: call.field_manager(),
         force: false,
         user: Arc::clone(&call.user),
     };
-    check_manager(call.query.text("fieldManager"))?;
+    check_manager(call.query.text("fieldManager"), kind)?;
     Ok((output, options))
 }
 

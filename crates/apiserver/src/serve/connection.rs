@@ -25,10 +25,10 @@ use tokio_util::task::TaskTracker;
 use super::slots::Slot;
 use super::socket::Socket;
 use super::{Audience, Limits, Service};
-use crate::audit::PeerAddress;
 use crate::authn::{Identity, User};
 use crate::body::{RequestBody, ResponseBody};
 use crate::lifecycle;
+use crate::peer::PeerAddress;
 
 /// How many streams a client may open and reset at once before the connection ends ("rapid reset", CVE-2023-44487); h2's own
 /// default, which is not to change unnoticed.

@@ -46,7 +46,7 @@ async fn a_definition_is_discovered_described_and_forgotten() {
     assert_ne!(before.header("etag"), after.header("etag"));
     let list = fixture.json("GET /apis/example.com/v1", 200, &Value::Null).await;
     let names: Vec<&str> = list["resources"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["shirts", "shirts/status", "shirts/scale"]);
+    assert_eq!(names, ["shirts", "shirts/scale", "shirts/status"]);
     assert_eq!(list["resources"][0]["shortNames"], json!(["sh"]));
 
     let index = fixture.json("GET /openapi/v3", 200, &Value::Null).await;

@@ -61,6 +61,9 @@ async fn discovery_is_upstreams() {
     for path in versions.chain(["/api/v1".to_owned()]) {
         let list = fixture.json(&format!("GET {path}"), 200, &Value::Null).await;
         let version = list["groupVersion"].as_str().unwrap().to_owned();
+        let names: Vec<&str> =
+            list["resources"].as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
+        assert!(names.is_sorted(), "{names:?}");
         for resource in list["resources"].as_array().unwrap() {
             let name = resource["name"].as_str().unwrap();
             if !name.contains('/') {
@@ -79,4 +82,26 @@ async fn discovery_is_upstreams() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     let missing: BTreeSet<&str> = facts.keys().filter(|name| !served.contains_key(*name)).map(String::as_str).collect();
     assert_eq!(missing, MISSING.iter().copied().collect());
+}
+
+/// The hashes are those of a kube-apiserver 1.36.
+#[tokio::test]
+async fn discovery_tells_the_version_of_what_is_stored() {
+    let fixture = Fixture::new().await;
+    for (version, resource, hash) in [
+        ("api/v1", "configmaps", Some("qFsyl6wFWjQ=")),
+        ("api/v1", "events", Some("r2yiGXH7wu8=")),
+        ("apis/events.k8s.io/v1", "events", Some("r2yiGXH7wu8=")),
+        ("apis/autoscaling/v1", "horizontalpodautoscalers", Some("qwQve8ut294=")),
+        ("apis/autoscaling/v2", "horizontalpodautoscalers", Some("qwQve8ut294=")),
+        ("apis/apps/v1", "deployments", Some("8aSe+NMegvE=")),
+        ("apis/apps/v1", "deployments/scale", None),
+        ("api/v1", "bindings", None),
+        ("api/v1", "componentstatuses", None),
+        ("apis/authorization.k8s.io/v1", "subjectaccessreviews", None),
+    ] {
+        let list = fixture.json(&format!("GET /{version}"), 200, &Value::Null).await;
+        let found = list["resources"].as_array().unwrap().iter().find(|one| one["name"] == resource).unwrap();
+        assert_eq!(found["storageVersionHash"].as_str(), hash, "{version} {resource}");
+    }
 }

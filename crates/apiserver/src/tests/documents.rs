@@ -45,7 +45,7 @@ async fn classic_discovery() {
         json!({
             "name": "pods", "singularName": "pod", "namespaced": true, "kind": "Pod",
             "verbs": ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
-            "shortNames": ["po"], "categories": ["all"],
+            "shortNames": ["po"], "categories": ["all"], "storageVersionHash": "xPOwRZ+Yhw8=",
         })
     );
     assert_eq!(find(&core, "pods/exec")["kind"], "PodExecOptions");

@@ -106,9 +106,24 @@ async fn what_is_not_there_and_what_makes_no_sense() {
         ("GET /api/v1/nodes?timeoutSeconds=x", 400, r#"strconv.ParseInt: parsing "x": invalid syntax"#),
         ("GET /api/v1/nodes?fieldSelector=spec.nonsense%3Dx", 400, "field label not supported: spec.nonsense"),
         (
+            "GET /api/v1/configmaps?fieldSelector=data%3Dx",
+            400,
+            r#""data" is not a known field selector: only "metadata.name", "metadata.namespace""#,
+        ),
+        (
+            "GET /api/v1/nodes?labelSelector=a%3D%3D%3Db",
+            400,
+            "unable to parse requirement: found '=', expected: identifier",
+        ),
+        (
+            "POST /api/v1/nodes?fieldManager=Bad%0AManager",
+            422,
+            r#"CreateOptions.meta.k8s.io "" is invalid: fieldManager: Invalid value: "Bad\nManager": invalid character U+000A (at position 3)"#,
+        ),
+        (
             "POST /api/v1/nodes?dryRun=Perhaps",
             422,
-            r#"CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: "Perhaps": supported values: "All""#,
+            r#"CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: ["Perhaps"]: supported values: "All""#,
         ),
     ] {
         let reply = fixture.ask(line, &[], "").await;
@@ -272,7 +287,24 @@ async fn forms_of_objects() {
     assert_eq!(partial["items"][0]["kind"], "PartialObjectMetadata");
     assert!(partial["items"][0].get("spec").is_none());
     let plain = fixture.json(list, 200, &Value::Null).await;
-    assert_eq!((plain["kind"].as_str(), plain["items"][0]["kind"].as_str()), (Some("PodList"), Some("Pod")));
+    assert_eq!((plain["kind"].as_str(), plain["items"][0]["metadata"]["name"].as_str()), (Some("PodList"), Some("a")));
+    // They are what the list is of.
+    assert_eq!((plain["items"][0].get("kind"), plain["items"][0].get("apiVersion")), (None, None));
+    for (line, kind, expect) in [
+        (list, "PartialObjectMetadata", "PartialObjectMetadata, but the requested object is a list (*core.PodList)"),
+        (
+            one,
+            "PartialObjectMetadataList",
+            "PartialObjectMetadataList, but the requested object is not a list (*core.Pod)",
+        ),
+    ] {
+        let accept = format!("application/json;as={kind};v=v1;g=meta.k8s.io,application/json");
+        let answer = fixture.ask(line, &[("accept", &accept)], "").await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.json()["message"].as_str()),
+            (406, Some(&*format!("you requested {expect}")))
+        );
+    }
 
     for (accept, status) in [
         ("application/vnd.kubernetes.protobuf", 200),

@@ -16,6 +16,12 @@ const METADATA: (&str, &str) = (
     "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,\
      application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
 );
+/// What it sends for lists.
+const METADATA_LIST: (&str, &str) = (
+    "accept",
+    "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,\
+     application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
+);
 
 /// The object in a reply, which must be protobuf.
 fn decoded(reply: &Reply, kind: &str) -> Value {
@@ -78,7 +84,7 @@ async fn objects_and_lists_are_the_same_as_in_json() {
         let list = decoded(&fixture.ask(&line, &[TYPED], "").await, &info.list_kind);
         assert_eq!(list["metadata"], json["metadata"], "{line}");
         assert_eq!(pruned(items(&list).into()), pruned(items(&json).into()), "{line}");
-        let metadata = decoded(&fixture.ask(&line, &[METADATA], "").await, "PartialObjectMetadataList");
+        let metadata = decoded(&fixture.ask(&line, &[METADATA_LIST], "").await, "PartialObjectMetadataList");
         for (metadata, item) in items(&metadata).iter().zip(items(&json)) {
             assert_eq!(pruned(metadata["metadata"].clone()), pruned(item["metadata"].clone()), "{line}");
         }
@@ -165,7 +171,7 @@ async fn custom_resources_have_it_for_their_metadata_alone() {
     fixture.json(&format!("POST {line}"), 201, &shirt).await;
     let list = format!("GET {line}");
     assert_eq!(fixture.ask(&list, &[TYPED], "").await.json()["items"][0]["spec"]["n"], 1);
-    let metadata = decoded(&fixture.ask(&list, &[METADATA], "").await, "PartialObjectMetadataList");
+    let metadata = decoded(&fixture.ask(&list, &[METADATA_LIST], "").await, "PartialObjectMetadataList");
     assert_eq!(metadata["items"][0]["metadata"]["name"], "a");
     let watch = format!("{list}?watch=true&resourceVersion=0&timeoutSeconds=1");
     let found = events(&fixture.ask(&watch, &[METADATA], "").await, "PartialObjectMetadata");

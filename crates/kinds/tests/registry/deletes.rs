@@ -145,13 +145,13 @@ async fn preconditions_hold_or_nothing_happens() {
         (
             DeleteRequest { uid: Some("x".into()), ..Default::default() },
             format!(
-                r#"Operation cannot be fulfilled on configmaps "a": Precondition failed: UID in precondition: x, UID in object meta: {uid}"#
+                r#"Operation cannot be fulfilled on ConfigMap "a": the UID in the precondition (x) does not match the UID in record ({uid}). The object might have been deleted and then recreated"#
             ),
         ),
         (
             DeleteRequest { resource_version: Some("1".into()), ..Default::default() },
             format!(
-                r#"Operation cannot be fulfilled on configmaps "a": Precondition failed: ResourceVersion in precondition: 1, ResourceVersion in object meta: {version}"#
+                r#"Operation cannot be fulfilled on ConfigMap "a": the ResourceVersion in the precondition (1) does not match the ResourceVersion in record ({version}). The object might have been modified"#
             ),
         ),
     ] {

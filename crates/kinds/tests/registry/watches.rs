@@ -129,11 +129,11 @@ async fn a_watch_list_ends_its_burst_with_a_bookmark() {
 #[tokio::test]
 async fn options_that_make_no_sense_are_refused() {
     let fixture = Fixture::open().await;
-    for (initial, version_match, version) in [
-        (Some(true), None, ""),
-        (Some(true), Some(VersionMatch::Exact), ""),
-        (None, Some(VersionMatch::NotOlderThan), ""),
-        (None, None, "x"),
+    for (initial, version_match, version, code) in [
+        (Some(true), None, "", 422),
+        (Some(true), Some(VersionMatch::Exact), "", 422),
+        (None, Some(VersionMatch::NotOlderThan), "", 422),
+        (None, None, "x", 400),
     ] {
         let request = WatchRequest {
             send_initial_events: initial,
@@ -142,7 +142,7 @@ async fn options_that_make_no_sense_are_refused() {
             ..Default::default()
         };
         let result = fixture.registry.watch(&configmaps(&fixture), &request).await;
-        assert_eq!(result.err().map(|error| error.code), Some(422), "{request:?}");
+        assert_eq!(result.err().map(|error| error.code), Some(code), "{request:?}");
     }
 }
 

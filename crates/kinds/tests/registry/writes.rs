@@ -73,6 +73,13 @@ async fn what_is_wrong_with_a_create() {
         (
             "v1/configmaps",
             "default",
+            json!({ "metadata": { "name": "a", "resourceVersion": "5", "finalizers": ["mine"] } }),
+            422,
+            "ConfigMap \"a\" is invalid: metadata.finalizers[0]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified",
+        ),
+        (
+            "v1/configmaps",
+            "default",
             json!({ "apiVersion": "v2", "kind": "ConfigMap" }),
             400,
             "the API version in the data (v2) does not match the expected API version (v1)",

@@ -22,7 +22,9 @@ pub fn json_patch(document: &Value, operations: &Value) -> Result<Value, PatchEr
     if let Some(count) = operations.as_array().map(Vec::len).filter(|&count| count > MAX_OPERATIONS) {
         return Err(PatchError::TooManyOperations(count));
     }
-    let operations = operations.as_array().ok_or_else(|| malformed("a JSON patch is a list of operations"))?;
+    let operations = operations
+        .as_array()
+        .ok_or_else(|| malformed("json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"))?;
     operations.iter().try_for_each(check_types)?;
     let mut result = document.clone();
     let mut bounds = Bounds { depth: depth::of(&result), counted: 0, copied: 0 };

@@ -27,7 +27,7 @@ type Object = Map<String, Value>;
 /// When the patch does not fit the type: no object, a directive that is none, an element of a list without its key.
 pub fn strategic_merge_patch(document: &Value, patch: &Value, definition: &str) -> Result<Value, PatchError> {
     let Value::Object(patch) = patch else {
-        return Err(PatchError::Malformed("error decoding patch: a strategic merge patch is an object".to_owned()));
+        return Err(PatchError::Malformed(super::not_an_object(patch)));
     };
     let document = match document {
         Value::Object(fields) => fields.clone(),

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::field::quote;
-
 /// One term of a field selector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldRequirement {
@@ -27,7 +25,7 @@ pub struct FieldSelector {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FieldSelectorError {
     /// A term has no operator.
-    #[error("invalid selector: {}; can't understand {}", quote(.selector), quote(.term))]
+    #[error("invalid selector: '{selector}'; can't understand '{term}'")]
     Term {
         /// The whole text.
         selector: String,
@@ -191,7 +189,7 @@ mod tests {
         }
         assert_eq!(
             FieldSelector::parse("a,b").unwrap_err().to_string(),
-            "invalid selector: \"a,b\"; can't understand \"a\""
+            "invalid selector: 'a,b'; can't understand 'a'"
         );
         assert_eq!(FieldSelector::parse("metadata.name=a,b!=c").unwrap().exact("metadata.name"), Some("a"));
         assert_eq!(FieldSelector::parse("metadata.name!=a").unwrap().exact("metadata.name"), None);

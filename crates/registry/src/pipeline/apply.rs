@@ -195,7 +195,7 @@ fn keep_last_applied(object: &mut Value, config: &Value) {
 ///
 /// # Errors
 /// 422 when it is too long or cannot be printed.
-pub fn check_manager(manager: &str) -> Result<(), ApiError> {
+pub fn check_manager(manager: &str, options: &'static str) -> Result<(), ApiError> {
     const MAX: usize = 128;
     let path = Path::new("fieldManager");
     let mut errors = ErrorList::new();
@@ -208,6 +208,6 @@ pub fn check_manager(manager: &str) -> Result<(), ApiError> {
     }
     match errors.0.into_iter().next() {
         None => Ok(()),
-        Some(error) => Err(invalid_options("PatchOptions", error)),
+        Some(error) => Err(invalid_options(options, error)),
     }
 }

@@ -8,7 +8,7 @@ use machinery::status::ApiError;
 use store::{Encoded, Op, Precondition};
 use tokio::sync::MutexGuard;
 
-use super::{Change, Proposed, Step, Stored, Write, commit, managed_fields};
+use super::{Action, Change, Proposed, Step, Stored, Write, commit, decode, managed_fields};
 use crate::admission::{Attributes, resource_quota};
 use crate::custom::CRDS;
 use crate::kind::Reservation;
@@ -51,6 +51,9 @@ pub(super) async fn run<'a>(
     let (op, object) = match &mut charged.change {
         Change::Keep => return Ok(charged),
         Change::Put(new) => {
+            if write.action == Action::Create && !attributes.dry_run {
+                decode::check_no_version(new.meta())?;
+            }
             if write.takes(Step::Allocate) {
                 let stored = old.map(|old| old.object.as_ref());
                 charged.reservation = resource.strategy().allocate(new.as_mut(), stored, &write.context())?;

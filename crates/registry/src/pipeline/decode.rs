@@ -26,7 +26,6 @@ pub(super) fn proposed(
     match (write.action, proposed.object.as_deref(), old) {
         (Action::Create, Some(new), _) => {
             check_namespace(new.meta(), write.target()?)?;
-            check_no_version(new.meta())?;
         }
         (Action::Update | Action::UpdateSubresource, Some(new), Some(old)) => {
             check_preconditions(write.attributes.info, new, old.object.as_ref(), &old.entry)?;
@@ -137,11 +136,16 @@ fn version_of<'a>(api_version: &'a str, default: &'a str) -> &'a str {
     }
 }
 
-/// The beginning of a body that is not JSON, in hexadecimal, as upstream shows it.
+/// The beginning of a body that is not JSON, as upstream shows it: in hexadecimal unless it looks like an object (`summarizeData`
+/// in apimachinery `pkg/runtime/error.go`).
 fn summary(body: &[u8]) -> String {
     const MAX: usize = 30;
     if body.is_empty() {
         return "<empty>".into();
+    }
+    if body[0] == b'{' {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        return if body.len() > MAX { format!("{} ...", text(&body[..MAX])) } else { text(body) };
     }
     let hex: String = body.iter().take(MAX).map(|byte| format!("{byte:02x}")).collect();
     if body.len() > MAX { format!("{hex} ...") } else { hex }
@@ -160,8 +164,8 @@ fn check_namespace(meta: &ObjectMeta, target: &Target) -> Result<(), ApiError> {
     }
 }
 
-/// Only the server gives out versions.
-fn check_no_version(meta: &ObjectMeta) -> Result<(), ApiError> {
+/// Only the server gives out versions; asked when all else is well, as upstream's store does.
+pub(super) fn check_no_version(meta: &ObjectMeta) -> Result<(), ApiError> {
     match meta.resource_version.as_deref() {
         None | Some("" | "0") => Ok(()),
         Some(_) => Err(ApiError::bad_request("resourceVersion should not be set on objects to be created")),

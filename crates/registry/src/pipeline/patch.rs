@@ -4,6 +4,7 @@ use machinery::patch;
 use machinery::status::ApiError;
 use serde_json::Value;
 
+use crate::decode;
 use crate::request::PatchType;
 
 /// A patch as it was sent.
@@ -18,9 +19,11 @@ impl Patch {
     /// # Errors
     /// 400 when it is no JSON.
     pub(crate) fn read(patch_type: PatchType, patch: &[u8]) -> Result<Self, ApiError> {
-        let patch = serde_json::from_slice(patch);
-        let patch = patch.map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
-        Ok(Self { patch_type, patch })
+        let read = serde_json::from_slice(patch).map_err(|error| {
+            let why = decode::syntax_error(&error, patch);
+            ApiError::bad_request(format!("error decoding patch: {why}"))
+        });
+        Ok(Self { patch_type, patch: read? })
     }
 
     /// Whether the patch asks for a version of the object: then a conflict is the answer, and trying again useless.

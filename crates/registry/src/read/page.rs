@@ -41,7 +41,8 @@ impl Continue {
         if text.is_empty() {
             return Ok(None);
         }
-        let invalid = |why: &str| ApiError::bad_request(format!("continue key is not valid: {why}"));
+        let invalid =
+            |why: &str| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
         let json = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|error| invalid(&error.to_string()))?;
         let token: Token = serde_json::from_slice(&json).map_err(|error| invalid(&error.to_string()))?;
         if token.v != "meta.k8s.io/v1" {
@@ -95,6 +96,20 @@ pub(super) fn bodies(resource: &Resource, page: &ListPage) -> Result<Vec<Bytes>,
     if resource.converts() { resource.served_all(stored).map_err(ApiError::internal) } else { Ok(stored) }
 }
 
+/// The same as items of a list, each without its opening brace. A Go program's typed list has no kind and apiVersion in its
+/// items; custom resources have them.
+pub(super) fn items(resource: &Resource, page: &ListPage) -> Result<Vec<Bytes>, ApiError> {
+    let info = resource.info();
+    // So begins what is stored; what begins in another way is left as it is.
+    let known = format!(r#"{{"apiVersion":"{}","kind":"{}","#, info.api_version, info.kind);
+    let mut items = bodies(resource, page)?;
+    for item in &mut items {
+        let start = if !info.custom && item.starts_with(known.as_bytes()) { known.len() } else { 1 };
+        *item = item.slice(start.min(item.len())..);
+    }
+    Ok(items)
+}
+
 /// The list around the bytes of its items.
 pub(super) fn body(resource: &Resource, page: &ListPage) -> Result<Bytes, ApiError> {
     let info = resource.info();
@@ -107,14 +122,12 @@ pub(super) fn body(resource: &Resource, page: &ListPage) -> Result<Bytes, ApiErr
     }
     let head =
         format!(r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#, info.list_kind, info.api_version);
-    let items = bodies(resource, page)?;
-    let size: usize = items.iter().map(|item| item.len() + 1).sum();
+    let items = items(resource, page)?;
+    let size: usize = items.iter().map(|item| item.len() + 2).sum();
     let mut out = Vec::with_capacity(head.len() + size + 2);
     out.extend_from_slice(head.as_bytes());
     for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
+        out.extend_from_slice(if index > 0 { b",{" } else { b"{" });
         out.extend_from_slice(item);
     }
     out.extend_from_slice(b"]}");
@@ -137,7 +150,7 @@ mod tests {
         for broken in ["?", "e30", "eyJ2IjoieCIsInJ2IjoxLCJzdGFydCI6ImEvYiJ9"] {
             let error = Continue::parse(broken).unwrap_err();
             assert_eq!(error.code, 400);
-            assert!(error.message.starts_with("continue key is not valid"), "{error}");
+            assert!(error.message.starts_with("invalid continue token: continue key is not valid"), "{error}");
         }
     }
 }

@@ -103,7 +103,7 @@ mod tests {
     use http::header::{CONNECTION, UPGRADE};
 
     use super::*;
-    use crate::audit::PeerAddress;
+    use crate::peer::PeerAddress;
 
     #[test]
     fn what_is_about_the_connection_stays_behind() {
