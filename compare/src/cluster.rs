@@ -178,7 +178,8 @@ impl Cluster {
         let mut builder = http::Request::builder()
             .method(&request.method)
             .uri(request.path.replace("START", &self.start))
-            .header("accept", request.accept);
+            .header("accept", request.accept)
+            .header("user-agent", "compare/1");
         if !body.is_empty() {
             builder = builder.header("content-type", request.content_type);
         }

@@ -12,6 +12,12 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         // The objects that are sent have times of 2020.
         (r"\b2(0[3-9]|02[1-9])\d*-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
         (r"\b127\.0\.0\.1:\d+", "ADDRESS"),
+        (r"\bhash=[0-9A-F]+", "hash=HASH"),
+        (r"\bmade-[a-z0-9]{5}\b", "made-RANDOM"),
+        // What Go escapes for the sake of HTML.
+        (r"\\u003c", "<"),
+        (r"\\u003e", ">"),
+        (r"\\u0026", "&"),
         (r#"("?resourceVersion"?: ?)"\d+""#, "$1\"REVISION\""),
     ];
     patterns.into_iter().filter_map(|(pattern, name)| Some((Regex::new(pattern).ok()?, name))).collect()
