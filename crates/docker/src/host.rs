@@ -25,16 +25,28 @@ pub(crate) fn kill_in(container: &str, pid: i64) -> io::Result<()> {
 
 /// Connects to a port as a process in the container's network namespace would: `127.0.0.1`, then `[::1]`.
 ///
-/// Entering the namespace takes a thread of its own, which ends with it. The outer error means that this way is not
+/// The outer error means that this way is not
 /// available here, the inner one that nobody listens.
 pub(crate) async fn connect_in(container: &str, pid: i64, port: u16) -> io::Result<io::Result<TcpStream>> {
     let pid = checked(container, pid)?;
+    on_own_thread("port-forward", move || enter_and_connect(pid, port)).await?
+}
+
+/// The stack of a thread that enters a namespace. Only what is touched is memory; of it, the allocator's first steps in a new
+/// thread take up to 64 KiB in a dev build, before any code of ours.
+const STACK_BYTES: usize = 512 * 1024;
+
+/// Does what enters a namespace in a thread of its own, which ends with it.
+pub(crate) async fn on_own_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
     let (send, receive) = tokio::sync::oneshot::channel();
-    thread::Builder::new().name("port-forward".to_owned()).stack_size(64 * 1024).spawn(move || {
+    thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || {
         // Nobody waits any more: the caller left.
-        let _ = send.send(enter_and_connect(pid, port));
+        let _ = send.send(work());
     })?;
-    receive.await.map_err(io::Error::other)?
+    receive.await.map_err(io::Error::other)
 }
 
 /// The network namespace of a process of a container, if it is another than this process is in.

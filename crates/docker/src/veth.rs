@@ -9,10 +9,10 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::host::on_own_thread;
 use crate::netlink::{Request, Socket};
 use crate::subnet::Subnet;
 
@@ -46,14 +46,9 @@ pub(crate) struct Veth {
     pub(crate) sysctls: Vec<(String, String)>,
 }
 
-/// Connects a pod's network, given as its namespace. Entering that takes a thread of its own, which ends with it.
+/// Connects a pod's network, given as its namespace.
 pub(crate) async fn connect(veth: Veth, namespace: File) -> io::Result<()> {
-    let (send, receive) = tokio::sync::oneshot::channel();
-    thread::Builder::new().name("connect-pod".to_owned()).stack_size(64 * 1024).spawn(move || {
-        // Nobody waits any more: the caller left.
-        let _ = send.send(veth.make(&namespace));
-    })?;
-    receive.await.map_err(io::Error::other)?
+    on_own_thread("connect-pod", move || veth.make(&namespace)).await?
 }
 
 impl Veth {
