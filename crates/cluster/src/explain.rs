@@ -92,19 +92,19 @@ fn object(record: &Record) -> Value {
     })
 }
 
-fn list(records: &[Arc<Record>], as_table: bool) -> Value {
+fn list(records: &[Record], as_table: bool) -> Value {
     if as_table {
         return table(records);
     }
     json!({
         "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "DecisionList", "metadata": {},
-        "items": records.iter().map(|record| object(record)).collect::<Vec<_>>(),
+        "items": records.iter().map(object).collect::<Vec<_>>(),
     })
 }
 
-fn table(records: &[Arc<Record>]) -> Value {
+fn table(records: &[Record]) -> Value {
     let column = |name: &str, type_: &str| json!({ "name": name, "type": type_, "format": if name == "Name" { "name" } else { "" }, "description": name, "priority": 0 });
-    let row = |record: &Arc<Record>| {
+    let row = |record: &Record| {
         json!({
             "cells": [record.name, record.node, record.feasible, record.nodes, record.took_micros, record.message],
             "object": { "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata(record) },

@@ -3,6 +3,8 @@
 //! Decisions are recorded as they are made and never computed again: by the time somebody asks, the cluster is another
 //! one. What is kept is bounded: so many pods, and of large clusters the best nodes and some examples of each refusal.
 
+mod kept;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use informer::Recent;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
+
+use self::kept::{Kept, Shared};
 
 use crate::cache::Cache;
 use crate::schedule::{Decision, Trace};
@@ -192,39 +196,45 @@ pub(crate) fn unschedulable_hint(plugin: &str) -> &'static str {
     }
 }
 
-/// By namespace and name of the pod.
-type Kept = Recent<(String, String), Arc<Record>>;
+#[derive(Debug)]
+struct State {
+    /// By namespace and name of the pod.
+    kept: Recent<(String, String), Kept>,
+    shared: Shared,
+}
 
 /// The latest decisions. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
-pub struct Records(Arc<Mutex<Kept>>);
+pub struct Records(Arc<Mutex<State>>);
 
 impl Default for Records {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Recent::new(PODS))))
+        Self(Arc::new(Mutex::new(State { kept: Recent::new(PODS), shared: Shared::default() })))
     }
 }
 
 impl Records {
     /// The latest decision about a pod, if it is still kept.
-    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Record>> {
-        self.kept().get(&(namespace.to_owned(), name.to_owned())).cloned()
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Record> {
+        self.state().kept.get(&(namespace.to_owned(), name.to_owned())).map(Kept::unpack)
     }
 
     /// All that are kept, oldest first; with a namespace, only its own.
-    pub fn list(&self, namespace: Option<&str>) -> Vec<Arc<Record>> {
-        let kept = self.kept();
-        let wanted = kept.iter().filter(|((own, _), _)| namespace.is_none_or(|namespace| namespace == own));
-        wanted.map(|(_, record)| Arc::clone(record)).collect()
+    pub fn list(&self, namespace: Option<&str>) -> Vec<Record> {
+        let state = self.state();
+        let all = state.kept.iter().map(|(_, kept)| kept);
+        all.filter(|kept| namespace.is_none_or(|namespace| namespace == kept.namespace())).map(Kept::unpack).collect()
     }
 
     pub(crate) fn put(&self, record: Record) {
         let key = (record.namespace.clone(), record.name.clone());
-        self.kept().insert(key, Arc::new(record));
+        let mut state = self.state();
+        let kept = state.shared.pack(record);
+        state.kept.insert(key, kept);
     }
 
     /// Never held across an await.
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock()
     }
 }
