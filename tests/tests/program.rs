@@ -21,8 +21,10 @@ fn a_cluster_survives_stop_and_kill() {
     cluster.coracle(&["start"]).ok();
 
     // stop and start: the containers are adopted, not restarted.
-    cluster.coracle(&["stop"]).ok();
-    assert_eq!(cluster.coracle(&["status"]).code, 3);
+    cluster.coracle(&["stop", "--keep-pods"]).ok();
+    let status = cluster.coracle(&["status"]);
+    assert_eq!(status.code, 3, "{status}");
+    assert!(status.stdout.contains("pods:       Running"), "{status}");
     assert_eq!(cluster.containers(), before, "they keep running");
     cluster.coracle(&["start"]).ok();
     cluster.wait_for("deployment/web", "{.status.readyReplicas}", "2");
@@ -44,13 +46,37 @@ fn a_cluster_survives_stop_and_kill() {
     assert_eq!(cluster.field("pods", restarts), "0 0");
 
     // What happened to the containers meanwhile is seen.
-    cluster.coracle(&["stop"]).ok();
+    cluster.coracle(&["stop", "--keep-pods"]).ok();
     run("docker", &["kill", &before[0]]).ok();
     cluster.coracle(&["start"]).ok();
     cluster.wait("the dead container is replaced", || {
         let now = cluster.containers();
         (now.len() == 2 && now != before).then_some(())
     });
+}
+
+#[test]
+fn stop_ends_the_pods_and_start_runs_them_again() {
+    let cluster = Cluster::start();
+    cluster.kubectl(&["create", "deployment", "web", "--image=nginx:latest"]).ok();
+    cluster.wait_for("deployment/web", "{.status.readyReplicas}", "1");
+    let uid = cluster.field("pods", "{.items[0].metadata.uid}");
+
+    cluster.coracle(&["stop"]).ok();
+    assert!(cluster.containers().is_empty(), "no container of a pod runs");
+    let status = cluster.coracle(&["status"]);
+    assert_eq!(status.code, 3, "{status}");
+    assert!(status.stdout.contains("pods:       Stopped"), "{status}");
+    // A second time there is nothing left to do.
+    assert!(cluster.coracle(&["stop"]).stderr.contains("was not running"));
+
+    // As after a reboot of a node: the same pod, whose container was started once more.
+    cluster.coracle(&["start"]).ok();
+    cluster.wait_for("pods", "{.items[0].status.containerStatuses[0].restartCount}", "1");
+    cluster.wait_for("deployment/web", "{.status.readyReplicas}", "1");
+    assert_eq!(cluster.field("pods", "{.items[*].metadata.uid}"), uid);
+    let pod = cluster.pods("app=web").remove(0);
+    cluster.kubectl(&["exec", &pod, "--", "curl", "-s", "-m", "2", "http://localhost"]).ok();
 }
 
 #[test]

@@ -35,8 +35,8 @@ pub(crate) enum Command {
     Start(Start),
     /// Show whether the cluster is running (exit code 0: running, 3: stopped, 4: no such cluster)
     Status(Status),
-    /// Stop the cluster; its containers keep running and its state is kept
-    Stop,
+    /// Stop the cluster and its pods' containers; all state is kept, and start runs the pods again
+    Stop(Stop),
     /// Delete the cluster: containers, network, state and kubectl context
     Delete,
     /// Print the log of the cluster's daemon
@@ -158,6 +158,14 @@ pub(crate) struct Start {
     /// Set in the daemon that `start` leaves behind: report progress on standard output
     #[arg(long, hide = true, conflicts_with = "foreground")]
     pub(crate) daemon: bool,
+}
+
+/// `coracle stop`.
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// End only the control plane; the pods' containers keep running, and the next start adopts them
+    #[arg(long)]
+    pub(crate) keep_pods: bool,
 }
 
 /// `coracle status`.

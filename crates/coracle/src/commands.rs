@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Command::Start(start) => start::run(profile()?, &start),
         Command::Status(status) => status::run(&profile()?, &status),
-        Command::Stop => stop::run(&profile()?),
+        Command::Stop(stop) => stop::run(&profile()?, &stop),
         Command::Delete => delete::run(&profile()?),
         Command::Logs(logs) => logs::run(&profile()?, &logs),
         Command::Service(service) => service::run(&profile()?, &service),

@@ -16,8 +16,8 @@ use crate::daemon::{self, Report};
 use crate::progress::Progress;
 use crate::{cli, kubeconfig, output};
 
-/// How long a daemon that stops is waited for: `coracle stop` kills it after 30 s.
-const STOPPING_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long a cluster that stops is waited for: `coracle stop` kills its daemon after 30 s, and its containers 10 s later.
+const STOPPING_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often it is looked whether another daemon has got further.
 const POLL: Duration = Duration::from_millis(100);
 
