@@ -50,7 +50,7 @@ pub use encryption::{check_encryption_config, keep_previous_encryption_config};
 pub use error::Error;
 pub use kubeconfig::EXTENSION;
 pub use kubelet::check_unsafe_sysctl;
-pub use pods::{running_containers, stop_pods};
+pub use pods::{docker_host, running_containers, stop_pods};
 pub use profile::{Daemon, Home, Profile, ProfileLock};
 
 /// The version of the Kubernetes API that is served, as `kubectl version` shows it.

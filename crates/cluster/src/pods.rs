@@ -30,3 +30,8 @@ pub async fn running_containers(profile: &Profile) -> Result<usize, Error> {
     let docker = Docker::connect(docker_config(profile)).await?;
     Ok(docker.count_running().await?)
 }
+
+/// Where the Docker daemon listens that clusters use, as `DOCKER_HOST` has it.
+pub fn docker_host() -> String {
+    docker::default_host()
+}

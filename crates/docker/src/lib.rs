@@ -73,6 +73,7 @@ pub use host::may_change_network;
 pub use image::PullProgress;
 pub use network::{Network, bridge_name, network_name};
 pub use subnet::Subnet;
+pub use transport::default_host;
 
 /// How long an ordinary request may take. A busy daemon on a slow disk takes its time.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);

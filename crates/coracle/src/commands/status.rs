@@ -114,7 +114,7 @@ fn pods(profile: &Profile) -> &'static str {
 }
 
 /// How long an API server that answers may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How far a cluster has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
