@@ -102,7 +102,7 @@ impl Fault {
                 victim.coracle(&["start"]).await?;
             }
             Self::Stopped => {
-                victim.coracle(&["stop"]).await?;
+                victim.coracle(&["stop", "--keep-pods"]).await?;
                 victim.coracle(&["start"]).await?;
             }
             Self::Paused => {

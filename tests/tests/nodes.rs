@@ -55,7 +55,7 @@ fn further_nodes_run_pods_of_their_own() {
 
     // After a restart all are there, with the same containers.
     let before = cluster.containers();
-    cluster.coracle(&["stop"]).ok();
+    cluster.coracle(&["stop", "--keep-pods"]).ok();
     cluster.coracle(&["start", "--nodes", "2"]).ok();
     cluster.wait("all nodes are Ready", || {
         let nodes = cluster.kubectl(&["get", "nodes", "--no-headers"]).ok();

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use coracle_tests::{Cluster, run};
 use serde_json::Value;
@@ -21,8 +21,10 @@ fn a_cluster_survives_stop_and_kill() {
     cluster.coracle(&["start"]).ok();
 
     // stop and start: the containers are adopted, not restarted.
-    cluster.coracle(&["stop"]).ok();
-    assert_eq!(cluster.coracle(&["status"]).code, 3);
+    cluster.coracle(&["stop", "--keep-pods"]).ok();
+    let status = cluster.coracle(&["status"]);
+    assert_eq!(status.code, 3, "{status}");
+    assert!(status.stdout.contains("pods:       Running"), "{status}");
     assert_eq!(cluster.containers(), before, "they keep running");
     cluster.coracle(&["start"]).ok();
     cluster.wait_for("deployment/web", "{.status.readyReplicas}", "2");
@@ -44,13 +46,37 @@ fn a_cluster_survives_stop_and_kill() {
     assert_eq!(cluster.field("pods", restarts), "0 0");
 
     // What happened to the containers meanwhile is seen.
-    cluster.coracle(&["stop"]).ok();
+    cluster.coracle(&["stop", "--keep-pods"]).ok();
     run("docker", &["kill", &before[0]]).ok();
     cluster.coracle(&["start"]).ok();
     cluster.wait("the dead container is replaced", || {
         let now = cluster.containers();
         (now.len() == 2 && now != before).then_some(())
     });
+}
+
+#[test]
+fn stop_ends_the_pods_and_start_runs_them_again() {
+    let cluster = Cluster::start();
+    cluster.kubectl(&["create", "deployment", "web", "--image=nginx:latest"]).ok();
+    cluster.wait_for("deployment/web", "{.status.readyReplicas}", "1");
+    let uid = cluster.field("pods", "{.items[0].metadata.uid}");
+
+    cluster.coracle(&["stop"]).ok();
+    assert!(cluster.containers().is_empty(), "no container of a pod runs");
+    let status = cluster.coracle(&["status"]);
+    assert_eq!(status.code, 3, "{status}");
+    assert!(status.stdout.contains("pods:       Stopped"), "{status}");
+    // A second time there is nothing left to do.
+    assert!(cluster.coracle(&["stop"]).stderr.contains("was not running"));
+
+    // As after a reboot of a node: the same pod, whose container was started once more.
+    cluster.coracle(&["start"]).ok();
+    cluster.wait_for("pods", "{.items[0].status.containerStatuses[0].restartCount}", "1");
+    cluster.wait_for("deployment/web", "{.status.readyReplicas}", "1");
+    assert_eq!(cluster.field("pods", "{.items[*].metadata.uid}"), uid);
+    let pod = cluster.pods("app=web").remove(0);
+    cluster.kubectl(&["exec", &pod, "--", "curl", "-s", "-m", "2", "http://localhost"]).ok();
 }
 
 #[test]
@@ -83,6 +109,76 @@ fn status_and_its_exit_codes() {
 }
 
 #[test]
+fn what_hands_from_minikube_type() {
+    let cluster = Cluster::new();
+    let json = |arguments: &[&str]| -> Value { serde_json::from_str(&cluster.coracle(arguments).ok()).expect("JSON") };
+    // Before there is a cluster: what is checked, said and kept.
+    let run = json(&["start", "--dry-run", "-o", "json", "--addons", "lws", "--memory", "4g"]);
+    assert_eq!((&run["profile"], &run["exists"]), (&Value::from(cluster.profile.as_str()), &Value::from(false)));
+    assert!(!cluster.home().join("home").exists(), "nothing was begun");
+    assert!(cluster.coracle(&["start", "--dry-run", "--driver", "kvm2"]).fails().contains("not on kvm2"));
+    assert!(cluster.coracle(&["start", "--dry-run", "--addons", "ingress"]).fails().contains("no addon ingress"));
+    assert!(cluster.coracle(&["update-context"]).fails().contains("there is no cluster"));
+    assert_eq!(cluster.coracle(&["docker-env"]).ok(), "", "eval has nothing to do");
+    assert!(cluster.coracle(&["dashboard"]).fails().contains("k9s"));
+    assert!(cluster.coracle(&["image", "ls", "nginx"]).ok().contains("nginx"));
+    assert!(cluster.coracle(&["image", "load", "nginx:latest"]).ok().is_empty());
+    assert!(cluster.coracle(&["image", "load", "no.such/image"]).fails().contains("docker pull no.such/image"));
+
+    let status = json(&["start", "-o", "json", "--wait-timeout", "2m", "--addons", "lws"]);
+    assert_eq!(status["node"], "Ready");
+    let addons = json(&["addons", "list", "-o", "json"]);
+    let lws = addons.as_array().expect("a list").iter().find(|addon| addon["name"] == "lws").expect("it is known");
+    assert_eq!(lws["status"], "enabled");
+    cluster.kubectl(&["run", "web", "--image=nginx:latest", "--port=80"]).ok();
+    cluster.kubectl(&["expose", "pod", "web", "--type=NodePort"]).ok();
+    let url = cluster.coracle(&["service", "svc/web", "--url", "--wait", "1m"]).ok();
+    assert!(url.starts_with("http://"), "{url}");
+    let list = cluster.coracle(&["service", "list"]).ok();
+    assert!(list.contains(url.trim()) && list.contains("kube-dns"), "{list}");
+    let file = cluster.home().join("page.html");
+    fs::write(&file, "copied").expect("written");
+    cluster.coracle(&["cp", &file.display().to_string(), "web:/tmp/page.html"]).ok();
+    assert_eq!(cluster.kubectl(&["exec", "web", "--", "cat", "/tmp/page.html"]).ok(), "copied");
+
+    // The kubeconfig is lost, and made again.
+    fs::remove_file(cluster.kubeconfig()).expect("there");
+    cluster.coracle(&["update-context"]).ok();
+    cluster.kubectl(&["get", "nodes"]).ok();
+
+    let rows = json(&["profile", "list", "-o", "json"]);
+    assert_eq!(rows[0]["name"], cluster.profile.as_str());
+    assert_eq!((&rows[0]["state"], &rows[0]["nodes"]), (&Value::from("Running"), &Value::from(1)));
+    assert!(rows[0]["address"].is_string(), "{rows}");
+    cluster.coracle(&["profile", &cluster.profile]).ok();
+    let mut command = cluster.coracle_command(&["profile"]);
+    let current = command.env_remove("CORACLE_PROFILE").output().expect("it runs");
+    assert_eq!(String::from_utf8_lossy(&current.stdout).trim(), cluster.profile);
+
+    let refused = cluster.coracle(&["delete", "--all"]).fails();
+    assert!(refused.contains("coracle delete --all --yes"), "{refused}");
+    cluster.coracle(&["delete", "--purge", "--yes"]).ok();
+    assert!(!cluster.home().join("home").exists());
+}
+
+#[test]
+fn a_cluster_of_somebody_else_is_not_one_that_is_not_there() {
+    let owner = Cluster::start();
+    let other = Cluster::of_docker_group();
+    if fs::metadata(owner.home()).expect("there").uid() == fs::metadata(other.home()).expect("there").uid() {
+        // Only root can be somebody else.
+        return;
+    }
+    let home = owner.home().join("home").display().to_string();
+    for command in [&["status"][..], &["stop"], &["logs"], &["delete"], &["profile", "list"]] {
+        let refused = other.coracle(&[command, &["--home", &home, "-p", &owner.profile]].concat());
+        assert_eq!(refused.code, 1, "{refused}");
+        assert!(refused.stderr.contains("you may not read"), "{refused}");
+    }
+    owner.kubectl(&["get", "nodes"]).ok();
+}
+
+#[test]
 fn two_clusters_side_by_side() {
     let (one, two) = (Cluster::start(), Cluster::start());
     for cluster in [&one, &two] {
@@ -96,7 +192,12 @@ fn two_clusters_side_by_side() {
     one.kubectl(&["create", "service", "nodeport", "web", "--tcp=80"]).ok();
     let port = one.field("service/web", "{.spec.ports[0].nodePort}");
     let loopback = format!("http://127.0.0.1:{port}");
-    let url = |cluster: &Cluster| cluster.coracle(&["service", "web", "--url"]).ok().trim().to_owned();
+    // Nothing is behind it: the URL is printed, and the exit code says so.
+    let url = |cluster: &Cluster| {
+        let asked = cluster.coracle(&["service", "web", "--url", "--wait", "0"]);
+        assert!(asked.code == 1 && asked.stderr.contains("no pod behind web is ready"), "{asked}");
+        asked.stdout.trim().to_owned()
+    };
     assert!(coracle_tests::wait(|| (url(&one) == loopback).then_some(())).is_some(), "{}", url(&one));
     two.kubectl(&["create", "service", "nodeport", "web", "--tcp=80", "--node-port", &port]).ok();
     assert_eq!(url(&two), format!("http://{}:{port}", two.coracle(&["ip"]).ok().trim()));

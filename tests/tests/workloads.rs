@@ -199,7 +199,7 @@ fn a_deadline_fails_what_ends_politely() {
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/late", "--timeout=60s"]).ok();
     let started = Instant::now();
     let id = cluster.field("pod/late", "{.status.containerStatuses[0].containerID}");
-    cluster.coracle(&["stop"]).ok();
+    cluster.coracle(&["stop", "--keep-pods"]).ok();
     cluster.wait("the deadline", || (started.elapsed() > Duration::from_secs(10)).then_some(()));
     run("docker", &["stop", id.trim_start_matches("docker://")]).ok();
     cluster.coracle(&["start"]).ok();

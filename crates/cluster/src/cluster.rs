@@ -301,7 +301,7 @@ impl Cluster {
         }
     }
 
-    /// Stops everything, last started first. Containers keep running; rules in the host's network are removed.
+    /// Stops everything, last started first. Containers keep running, unless [`crate::stop_pods`] follows; rules in the host's network are removed.
     pub async fn shutdown(mut self) {
         self.lock.stopping();
         let (stop_nodes, further_nodes) = self.further_nodes;
@@ -359,7 +359,7 @@ pub async fn delete(profile: &Profile) -> Result<Option<PathBuf>, Error> {
 }
 
 /// How a profile uses Docker.
-fn docker_config(profile: &Profile) -> docker::Config {
+pub(crate) fn docker_config(profile: &Profile) -> docker::Config {
     docker::Config { folder: Some(profile.canonical_folder()), ..docker::Config::new(profile.name()) }
 }
 

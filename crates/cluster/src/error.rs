@@ -14,6 +14,17 @@ pub enum Error {
         "{0:?} cannot be a profile's name: use up to 40 lower-case letters, digits and dashes, and begin and end with a letter or digit"
     )]
     ProfileName(String),
+    /// State that belongs to another user.
+    #[error(
+        "you may not read {what} in {}; run the command as the user whom it belongs to, or with sudo",
+        path.display()
+    )]
+    Unreadable {
+        /// What it is the state of.
+        what: String,
+        /// The folder.
+        path: PathBuf,
+    },
     /// A daemon runs on the profile already.
     #[error("the cluster {0} is already running; see: coracle status -p {0}")]
     Running(String),

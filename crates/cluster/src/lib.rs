@@ -36,6 +36,7 @@ mod kubelets;
 mod metrics_api;
 mod names;
 mod network;
+mod pods;
 mod profile;
 mod service_network;
 mod settings;
@@ -49,6 +50,7 @@ pub use encryption::{check_encryption_config, keep_previous_encryption_config};
 pub use error::Error;
 pub use kubeconfig::EXTENSION;
 pub use kubelet::check_unsafe_sysctl;
+pub use pods::{docker_host, running_containers, stop_pods};
 pub use profile::{Daemon, Home, Profile, ProfileLock};
 
 /// The version of the Kubernetes API that is served, as `kubectl version` shows it.

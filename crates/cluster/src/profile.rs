@@ -47,6 +47,31 @@ impl Home {
         Ok(Self(path))
     }
 
+    /// The folder itself.
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    /// All profiles of this home that were ever started, by name; those that one may not read are among them.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn profiles(&self) -> Result<Vec<Profile>, Error> {
+        let entries = match fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Error::Unreadable { what: "the clusters".to_owned(), path: self.0.clone() });
+            }
+            Err(source) => return Err(Error::file(&self.0, source)),
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut found: Vec<Profile> = names.filter_map(|name| self.profile(&name).ok()).collect();
+        found.retain(|profile| profile.exists() || profile.check_readable().is_err());
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(found)
+    }
+
     /// The profile called `name`, which must be a DNS label of at most 40 characters: it becomes the node's name.
     ///
     /// # Errors
@@ -161,6 +186,19 @@ impl Profile {
     pub(crate) fn remove_node(&self, name: &str) -> Result<(), Error> {
         let folder = self.node(name);
         hostfs::remove_tree(&folder).map_err(|source| Error::file(&folder, source))
+    }
+
+    /// Refuses a profile that belongs to somebody else: all that is in it would seem not to be there.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`].
+    pub fn check_readable(&self) -> Result<(), Error> {
+        let is_denied =
+            |path: &PathBuf| File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        match [self.settings(), self.path("lock")].iter().any(is_denied) {
+            true => Err(Error::Unreadable { what: format!("the cluster {}", self.name), path: self.folder.clone() }),
+            false => Ok(()),
+        }
     }
 
     /// Whether the profile was ever started.
@@ -323,6 +361,24 @@ mod tests {
         std::thread::sleep(LOCK_PAUSE * 2);
         drop(looking);
         locking.join().expect("it ends").expect("it has the lock");
+    }
+
+    #[test]
+    fn a_home_lists_its_profiles() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let home = Home::resolve(Some(&folder.path().join("home"))).expect("a path");
+        assert!(home.profiles().expect("none").is_empty());
+        for (name, started) in [("b", true), ("a", true), ("never", false)] {
+            let profile = home.profile(name).expect("a legal name");
+            profile.create().expect("created");
+            if started {
+                write_private(&profile.settings(), "{}").expect("written");
+            }
+            profile.check_readable().expect("it is one's own");
+        }
+        fs::write(home.folder().join("config.json"), "{}").expect("written");
+        let names: Vec<String> = home.profiles().expect("two").iter().map(|found| found.name().to_owned()).collect();
+        assert_eq!(names, ["a", "b"]);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! What can be asked on the command line.
 
+mod minikube;
+mod parse;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +10,10 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use machinery::well_known::MAX_PODS;
+
+pub(crate) use self::minikube::{Config, Cp, Image, Minikube, StartOptions};
+pub(crate) use self::parse::Services;
+use self::parse::{duration, node, pod, services};
 
 /// Kubernetes for one machine, in one program.
 #[derive(Debug, Parser)]
@@ -21,9 +28,9 @@ pub(crate) struct Arguments {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
-    /// The cluster's name; several clusters can run side by side
-    #[arg(short, long, global = true, default_value = "coracle", env = "CORACLE_PROFILE", value_name = "NAME")]
-    pub(crate) profile: String,
+    /// The cluster's name; several clusters can run side by side [default: that of `coracle profile NAME`, else coracle]
+    #[arg(short, long, global = true, env = "CORACLE_PROFILE", value_name = "NAME")]
+    pub(crate) profile: Option<String>,
     /// The directory with the clusters' state [default: ~/.coracle]
     #[arg(long, global = true, env = "CORACLE_HOME", value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
@@ -32,16 +39,20 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start the cluster and point kubectl at it
-    Start(Start),
+    Start(Box<Start>),
     /// Show whether the cluster is running (exit code 0: running, 3: stopped, 4: no such cluster)
     Status(Status),
-    /// Stop the cluster; its containers keep running and its state is kept
-    Stop,
+    /// Stop the cluster and its pods' containers; all state is kept, and start runs the pods again
+    Stop(Stop),
     /// Delete the cluster: containers, network, state and kubectl context
-    Delete,
+    Delete(Delete),
+    /// List the clusters, or make one the default of all commands
+    Profile(ProfileArguments),
+    /// Point kubectl at the cluster again
+    UpdateContext,
     /// Print the log of the cluster's daemon
     Logs(Logs),
-    /// Open a service in the browser, or print its URL
+    /// Open a service in the browser, or print its URL; list shows all services
     Service(Service),
     /// Print the node's address
     Ip,
@@ -57,6 +68,11 @@ pub(crate) enum Command {
     /// Exchange the key that encrypts Secrets on disk
     #[command(subcommand)]
     Secrets(SecretsCommand),
+    /// Show and change what holds for all commands of this home
+    #[command(subcommand)]
+    Config(Config),
+    #[command(flatten)]
+    Minikube(Minikube),
     /// Run kubectl against this cluster: coracle kubectl -- get pods
     Kubectl(Kubectl),
     /// Print the versions of coracle and of the Kubernetes API it serves
@@ -80,11 +96,19 @@ pub(crate) enum SecretsCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum AddonsCommand {
     /// List the addons and which of them are enabled
-    List,
+    List(ListAddons),
     /// Enable addons; refused where somebody else installed definitions of the same names
     Enable(AddonNames),
     /// Disable addons; all objects of their kinds are deleted, after a question where there are any
     Disable(DisableAddons),
+}
+
+/// `coracle addons list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListAddons {
+    /// The output format
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
 }
 
 /// Names of addons.
@@ -114,12 +138,23 @@ pub(crate) struct Start {
     /// Wait until the node is Ready before the command ends
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub(crate) wait: bool,
-    /// How long to wait, in seconds
-    #[arg(long, default_value = "120", value_parser = seconds, value_name = "SECONDS")]
+    /// How long to wait, such as 90s or 5m
+    #[arg(long, visible_alias = "wait-timeout", default_value = "2m", value_parser = duration, value_name = "DURATION")]
     pub(crate) timeout: Duration,
     /// The number of nodes; missing ones are added as PROFILE-m02, PROFILE-m03, ...
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100), value_name = "NUMBER")]
     pub(crate) nodes: u16,
+    /// Addons to enable
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub(crate) addons: Vec<String>,
+    /// Check what is given, say what would be started, and change nothing
+    #[arg(long, conflicts_with_all = ["foreground", "daemon"])]
+    pub(crate) dry_run: bool,
+    /// The output format; json prints what `coracle status -o json` does
+    #[arg(short, long, value_enum, default_value_t = Format::Text, conflicts_with = "foreground")]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) minikube: StartOptions,
     /// Do not change the kubeconfig
     #[arg(long)]
     pub(crate) no_kubeconfig: bool,
@@ -137,8 +172,8 @@ pub(crate) struct Start {
     /// cluster's own. An empty file restores that
     #[arg(long, value_name = "FILE")]
     pub(crate) encryption_provider_config: Option<PathBuf>,
-    /// How often HorizontalPodAutoscalers read their metrics, in seconds
-    #[arg(long, default_value = "15", value_parser = seconds, value_name = "SECONDS")]
+    /// How often HorizontalPodAutoscalers read their metrics
+    #[arg(long, default_value = "15s", value_parser = duration, value_name = "DURATION")]
     pub(crate) hpa_sync_period: Duration,
     /// Most processes and threads of each container; -1 for no limit [default: 4096]
     #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..), value_name = "NUMBER")]
@@ -158,6 +193,39 @@ pub(crate) struct Start {
     /// Set in the daemon that `start` leaves behind: report progress on standard output
     #[arg(long, hide = true, conflicts_with = "foreground")]
     pub(crate) daemon: bool,
+}
+
+/// `coracle stop`.
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// End only the control plane; the pods' containers keep running, and the next start adopts them
+    #[arg(long)]
+    pub(crate) keep_pods: bool,
+}
+
+/// `coracle delete`.
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// Delete all clusters of this home
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Delete all clusters of this home, its settings, and the home itself if nothing else is in it
+    #[arg(long)]
+    pub(crate) purge: bool,
+    /// Do not ask before all clusters are deleted
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+/// `coracle profile`.
+#[derive(Debug, Args)]
+pub(crate) struct ProfileArguments {
+    /// The cluster that commands without -p mean from now on; `list` for a table of all. Without: print the current one
+    #[arg(value_name = "list|NAME")]
+    pub(crate) wanted: Option<String>,
+    /// The output format of the list
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
 }
 
 /// `coracle status`.
@@ -199,14 +267,27 @@ pub(crate) struct Logs {
 /// `coracle service`.
 #[derive(Debug, Args)]
 pub(crate) struct Service {
-    /// The service's name
-    pub(crate) name: String,
-    /// Its namespace
-    #[arg(short, long, default_value = "default")]
-    pub(crate) namespace: String,
+    /// The service, as NAME or service/NAME; `list` for a table of all
+    #[arg(value_name = "list|NAME", value_parser = services, required_unless_present = "all")]
+    pub(crate) name: Option<Services>,
+    /// Its namespace [default: default; of list: all]
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+    /// All services of the namespace that have a node port
+    #[arg(long, conflicts_with = "name")]
+    pub(crate) all: bool,
     /// Print the URL instead of opening it
     #[arg(long)]
     pub(crate) url: bool,
+    /// Print https URLs
+    #[arg(long)]
+    pub(crate) https: bool,
+    /// How long to wait for a ready pod behind the service
+    #[arg(long, default_value = "2s", value_parser = duration, value_name = "DURATION")]
+    pub(crate) wait: Duration,
+    /// The output format of the list
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
 }
 
 /// `coracle explain`.
@@ -219,7 +300,8 @@ pub(crate) enum Explain {
 /// `coracle explain pod`.
 #[derive(Debug, Args)]
 pub(crate) struct ExplainPod {
-    /// The pod's name
+    /// The pod, as NAME or pod/NAME
+    #[arg(value_parser = pod)]
     pub(crate) name: String,
     /// Its namespace
     #[arg(short, long, default_value = "default")]
@@ -276,7 +358,8 @@ pub(crate) struct NodeAdd {
 /// `coracle node delete`.
 #[derive(Debug, Args)]
 pub(crate) struct NodeDelete {
-    /// The nodes' names; NAME stands for NAME-0, NAME-1, ... of `add --count` too
+    /// The nodes, as NAME or node/NAME; NAME stands for NAME-0, NAME-1, ... of `add --count` too
+    #[arg(value_parser = node)]
     pub(crate) names: Vec<String>,
     /// Delete all fake nodes
     #[arg(long)]
@@ -289,14 +372,6 @@ pub(crate) struct Kubectl {
     /// The arguments for kubectl
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) arguments: Vec<OsString>,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: u64 = text
-        .trim_end_matches('s')
-        .parse()
-        .map_err(|_| "expected a whole number of seconds, such as 30 or 30s".to_owned())?;
-    Ok(Duration::from_secs(seconds))
 }
 
 #[cfg(test)]
@@ -317,7 +392,7 @@ mod tests {
         let Ok(Arguments { global, command: Command::Kubectl(kubectl) }) = parsed else {
             panic!("{parsed:?}");
         };
-        assert_eq!(global.profile, "x");
+        assert_eq!(global.profile.as_deref(), Some("x"));
         assert_eq!(kubectl.arguments, ["get", "pods", "-o", "wide", "--home=y"]);
     }
 

@@ -2,12 +2,17 @@
 
 mod addons;
 mod completion;
+mod config;
+mod consent;
+mod context;
 mod delete;
 mod explain;
 mod ip;
 mod kubectl;
 mod logs;
+mod minikube;
 mod node;
+mod profile;
 mod secrets;
 mod service;
 mod start;
@@ -26,12 +31,16 @@ use crate::cli::{Arguments, Command, Global};
 
 /// Does what was asked for.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
-    let profile = || profile(&arguments.global);
+    let home = || Home::resolve(arguments.global.home.as_deref());
+    let profile = || profile(&home()?, &arguments.global);
     match arguments.command {
         Command::Start(start) => start::run(profile()?, &start),
         Command::Status(status) => status::run(&profile()?, &status),
-        Command::Stop => stop::run(&profile()?),
-        Command::Delete => delete::run(&profile()?),
+        Command::Stop(stop) => stop::run(&profile()?, &stop),
+        Command::Delete(wanted) if wanted.all || wanted.purge => delete::run_all(&home()?, &wanted),
+        Command::Delete(_) => delete::run(&profile()?),
+        Command::Profile(wanted) => profile::run(&home()?, arguments.global.profile.as_deref(), &wanted),
+        Command::UpdateContext => context::run(&profile()?),
         Command::Logs(logs) => logs::run(&profile()?, &logs),
         Command::Service(service) => service::run(&profile()?, &service),
         Command::Ip => ip::run(&profile()?),
@@ -39,14 +48,22 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Node(node) => node::run(&profile()?, &node),
         Command::Addons(command) => addons::run(&profile()?, &command),
         Command::Secrets(command) => secrets::run(&profile()?, &command),
+        Command::Config(command) => config::run(&home()?, &command),
+        Command::Minikube(command) => minikube::run(profile, &command),
         Command::Kubectl(kubectl) => kubectl::run(&profile()?, &kubectl),
         Command::Version(version) => version::run(&version),
         Command::Completion { shell } => completion::run(shell),
     }
 }
 
-fn profile(global: &Global) -> Result<Profile> {
-    Ok(Home::resolve(global.home.as_deref())?.profile(&global.profile)?)
+/// The cluster that is meant. One that belongs to somebody else is not one that is not there.
+fn profile(home: &Home, global: &Global) -> Result<Profile> {
+    let profile = match &global.profile {
+        Some(name) => home.profile(name)?,
+        None => home.profile(config::Settings::load(home)?.profile())?,
+    };
+    profile.check_readable()?;
+    Ok(profile)
 }
 
 /// The way out, where a command needs a cluster that runs.

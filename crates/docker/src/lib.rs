@@ -12,7 +12,7 @@
 //! | `sandbox`, `pause`, `ipam` | sandboxes, their image, which is made here, and their addresses |
 //! | `veth`, `netlink` | a sandbox's veth pair to the bridge, made without Docker |
 //! | `helper` | a container that changes the machine's network where this process may not |
-//! | `pods`, `create`, `inspect`, `container_index` | containers: making, finding, ending them |
+//! | `pods`, `create`, `inspect`, `container_index`, `stop` | containers: making, finding, ending them |
 //! | `image`, `reference` | images |
 //! | `events`, `logs`, `stats`, `disk_usage` | what Docker tells about containers |
 //! | `exec`, `attach`, `forward`, `stdcopy`, `host` | streams into containers |
@@ -44,6 +44,7 @@ mod reference;
 mod sandbox;
 mod stats;
 mod stdcopy;
+mod stop;
 pub mod subnet;
 mod transport;
 mod veth;
@@ -72,6 +73,7 @@ pub use host::may_change_network;
 pub use image::PullProgress;
 pub use network::{Network, bridge_name, network_name};
 pub use subnet::Subnet;
+pub use transport::default_host;
 
 /// How long an ordinary request may take. A busy daemon on a slow disk takes its time.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);

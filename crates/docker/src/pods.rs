@@ -104,6 +104,17 @@ impl Docker {
         idempotent(stop.await)
     }
 
+    /// Signals a container to end, whichever node of the profile it is on, and does not wait for it.
+    pub(crate) async fn ask_to_end(&self, id: &str) -> Result<(), Error> {
+        let ask = async {
+            let found = self.call(CALL_TIMEOUT, self.client().inspect_container(id, None)).await?;
+            let signal = found.config.and_then(|config| config.stop_signal).filter(|signal| !signal.is_empty());
+            let signal = signal.unwrap_or_else(|| "SIGTERM".to_owned());
+            self.signal(id, Some(KillContainerOptionsBuilder::new().signal(&signal).build())).await
+        };
+        idempotent(ask.await)
+    }
+
     /// Ends a container at once; answers when it has ended.
     pub(crate) async fn kill(&self, id: &str) -> Result<(), Error> {
         idempotent(self.signal(id, None).await)
@@ -265,7 +276,7 @@ impl Docker {
     }
 }
 
-fn is_sandbox(found: &ContainerSummary) -> bool {
+pub(crate) fn is_sandbox(found: &ContainerSummary) -> bool {
     found.labels.as_ref().and_then(|all| all.get(labels::TYPE)).is_some_and(|kind| kind == labels::TYPE_SANDBOX)
 }
 

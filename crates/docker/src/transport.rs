@@ -146,15 +146,18 @@ pub(crate) struct Transport {
     limits: Limits,
 }
 
+/// Where the daemon is when a profile does not say so: `DOCKER_HOST`, else the usual socket.
+#[must_use]
+pub fn default_host() -> String {
+    std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()).unwrap_or_else(|| DEFAULT_HOST.to_owned())
+}
+
 impl Transport {
     /// A client for `host`, else `DOCKER_HOST`, else the usual socket. Connects with the first request.
     pub(crate) fn new(host: Option<&str>) -> Result<Self, Error> {
         let host = match host {
             Some(host) => host.to_owned(),
-            None => std::env::var("DOCKER_HOST")
-                .ok()
-                .filter(|host| !host.is_empty())
-                .unwrap_or_else(|| DEFAULT_HOST.to_owned()),
+            None => default_host(),
         };
         let endpoint = Endpoint::parse(&host)?;
         let client = Client::builder(TokioExecutor::new())

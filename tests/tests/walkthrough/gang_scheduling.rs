@@ -98,7 +98,7 @@ fn volcano() {
     refused(&cluster, "large-3");
     assert_eq!(nodes("large").trim(), "", "nobody holds a card");
     // Nor does anybody get one because the scheduler begins anew.
-    cluster.coracle(&["stop"]).ok();
+    cluster.coracle(&["stop", "--keep-pods"]).ok();
     cluster.coracle(&["start"]).ok();
     cluster.apply(&pod("after", json!({})));
     node_of(&cluster, "after");

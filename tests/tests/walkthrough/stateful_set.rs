@@ -166,7 +166,7 @@ fn redis_with_claims() {
     rolled_out(&cluster);
     wait_for_redis(&cluster, "redis-0", &["get", "greeting"], "hello");
     let before = cluster.containers();
-    cluster.coracle(&["stop"]).ok();
+    cluster.coracle(&["stop", "--keep-pods"]).ok();
     cluster.coracle(&["start"]).ok();
     wait_for_redis(&cluster, "redis-0", &["set", "farewell", "bye"], "OK");
     run("kill", &["-9", &cluster.pid()]).ok();

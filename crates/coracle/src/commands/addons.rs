@@ -1,7 +1,6 @@
 //! `coracle addons`: kinds of other projects, switched on and off through the API.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use ::addons::{Addon, LABEL};
@@ -13,9 +12,11 @@ use kube::api::{
 };
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
+use serde_json::json;
 
+use super::consent::{self, Consent};
 use super::{ask, require_running};
-use crate::cli::AddonsCommand;
+use crate::cli::{AddonsCommand, Format};
 use crate::output;
 
 /// Who claims the fields of the definitions.
@@ -27,11 +28,8 @@ type Present = BTreeMap<String, Option<String>>;
 pub(crate) fn run(profile: &Profile, command: &AddonsCommand) -> Result<ExitCode> {
     require_running(profile)?;
     match command {
-        AddonsCommand::List => list(&ask(profile, present)?)?,
-        AddonsCommand::Enable(wanted) => {
-            let addons = find(&wanted.names)?;
-            ask(profile, async |client| enable(&client, &addons).await)?;
-        }
+        AddonsCommand::List(wanted) => list(&ask(profile, present)?, wanted.output)?,
+        AddonsCommand::Enable(wanted) => enable_named(profile, &wanted.names)?,
         AddonsCommand::Disable(wanted) => {
             let addons = find(&wanted.addons.names)?;
             return ask(profile, async |client| disable(&client, &addons, wanted.yes).await);
@@ -40,18 +38,29 @@ pub(crate) fn run(profile: &Profile, command: &AddonsCommand) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn find(names: &[String]) -> Result<Vec<&'static Addon>> {
+/// Enables the addons of these names.
+pub(super) fn enable_named(profile: &Profile, names: &[String]) -> Result<()> {
+    let addons = find(names)?;
+    ask(profile, async |client| enable(&client, &addons).await)
+}
+
+pub(super) fn find(names: &[String]) -> Result<Vec<&'static Addon>> {
     let known = || addons::ADDONS.map(|addon| addon.name).join(", ");
     let find =
         |name: &String| addons::find(name).with_context(|| format!("there is no addon {name}; there are {}", known()));
     names.iter().map(find).collect()
 }
 
-fn list(present: &Present) -> Result<()> {
+fn list(present: &Present, format: Format) -> Result<()> {
+    let status = |addon: &Addon| if is_enabled(addon, present) { "enabled" } else { "disabled" };
+    if format == Format::Json {
+        let entry =
+            |addon: &'static Addon| json!({ "name": addon.name, "status": status(addon), "about": addon.about });
+        return output::json(&addons::ADDONS.map(entry));
+    }
     output::line(format!("{:<6} {:<10} {}", "NAME", "STATUS", "WHAT FOR"))?;
     for addon in addons::ADDONS {
-        let status = if is_enabled(addon, present) { "enabled" } else { "disabled" };
-        output::line(format!("{:<6} {status:<10} {}", addon.name, addon.about))?;
+        output::line(format!("{:<6} {:<10} {}", addon.name, status(addon), addon.about))?;
     }
     Ok(())
 }
@@ -137,15 +146,8 @@ async fn disable(client: &Client, addons: &[&'static Addon], yes: bool) -> Resul
     }
     in_use.retain(|(_, count)| *count > 0);
     let names: Vec<&str> = addons.iter().map(|addon| addon.name).collect();
-    match consent(&names, &in_use, yes, io::stdin().is_terminal()) {
-        Consent::Given => {}
-        Consent::Refused(why) => bail!(why),
-        Consent::Asked(question) => {
-            if !output::question(&question)? {
-                output::note("Nothing was changed.");
-                return Ok(ExitCode::FAILURE);
-            }
-        }
+    if !consent::obtain(|is_terminal| consent(&names, &in_use, yes, is_terminal))? {
+        return Ok(ExitCode::FAILURE);
     }
     for (addon, definitions) in installed {
         for definition in &definitions {
@@ -181,17 +183,6 @@ async fn count(client: &Client, addon: &Addon, definition: &CustomResourceDefini
     };
     let beside = list.metadata.remaining_item_count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default();
     Ok(list.items.len() as u64 + beside)
-}
-
-/// Whether somebody agrees that objects are deleted.
-#[derive(Debug, PartialEq, Eq)]
-enum Consent {
-    /// There is nothing to ask, or it was given with the command.
-    Given,
-    /// Somebody is to be asked this.
-    Asked(String),
-    /// Nobody can be asked: why nothing is done, and the way out.
-    Refused(String),
 }
 
 /// Whether these addons may be disabled, with so many objects of the resources that they define.

@@ -1,15 +1,28 @@
 //! `coracle delete`.
 
+use std::fs;
 use std::process::ExitCode;
 
-use anyhow::Result;
-use cluster::Profile;
+use anyhow::{Context, Result};
+use cluster::{Home, Profile};
 
-use super::stop;
-use crate::{kubeconfig, output};
+use super::consent::{self, Consent};
+use super::{config, stop};
+use crate::{cli, kubeconfig, output};
 
 pub(crate) fn run(profile: &Profile) -> Result<ExitCode> {
     let existed = profile.exists();
+    delete(profile)?;
+    if existed {
+        output::note(format!("The cluster {} is deleted.", profile.name()));
+    } else {
+        output::note(format!("There was no cluster {}.", profile.name()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Deletes one cluster, there or not.
+fn delete(profile: &Profile) -> Result<()> {
     // What tells its entries in the kubeconfig goes with its state.
     let cluster = kubeconfig::Cluster::of(profile);
     stop::stop(profile)?;
@@ -19,11 +32,6 @@ pub(crate) fn run(profile: &Profile) -> Result<ExitCode> {
     for path in kubeconfig::paths()? {
         kubeconfig::remove(&path, &cluster)?;
     }
-    if existed {
-        output::note(format!("The cluster {} is deleted.", profile.name()));
-    } else {
-        output::note(format!("There was no cluster {}.", profile.name()));
-    }
     if let Some(home) = other {
         output::note(format!(
             "Another cluster of this name, in the home {0}, is left as it is; to delete it: coracle delete --home {0} -p {1}",
@@ -31,5 +39,108 @@ pub(crate) fn run(profile: &Profile) -> Result<ExitCode> {
             profile.name()
         ));
     }
+    Ok(())
+}
+
+/// Deletes all clusters of a home, and with `--purge` the home.
+pub(crate) fn run_all(home: &Home, wanted: &cli::Delete) -> Result<ExitCode> {
+    let profiles = home.profiles()?;
+    let names: Vec<&str> = profiles.iter().map(Profile::name).collect();
+    if !consent::obtain(|is_terminal| consent(&names, wanted, is_terminal))? {
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut failed = None;
+    // One that cannot be deleted keeps none of the others.
+    for profile in &profiles {
+        match profile.check_readable().map_err(Into::into).and_then(|()| delete(profile)) {
+            Ok(()) => output::note(format!("The cluster {} is deleted.", profile.name())),
+            Err(error) => {
+                let error = error.context(format!("cannot delete the cluster {}", profile.name()));
+                failed.iter().for_each(output::error);
+                failed = Some(error);
+            }
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if profiles.is_empty() {
+        output::note(format!("There is no cluster in {}.", home.folder().display()));
+    }
+    if wanted.purge {
+        purge(home)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Removes the settings of a home without clusters, and the home unless somebody else keeps something there.
+fn purge(home: &Home) -> Result<()> {
+    let folder = home.folder();
+    if !folder.exists() {
+        return Ok(());
+    }
+    let settings = config::path(home);
+    if settings.exists() {
+        fs::remove_file(&settings).with_context(|| format!("cannot remove {}", settings.display()))?;
+    }
+    match fs::remove_dir(folder) {
+        Ok(()) => output::note(format!("{} is removed.", folder.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+            output::note(format!("{} is kept: something else is in it.", folder.display()));
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot remove {}", folder.display())),
+    }
+    Ok(())
+}
+
+/// Whether all these clusters may be deleted.
+fn consent(names: &[&str], wanted: &cli::Delete, is_terminal: bool) -> Consent {
+    if wanted.yes || names.is_empty() {
+        return Consent::Given;
+    }
+    let (count, list) = (names.len(), names.join(", "));
+    let clusters = if count == 1 { "1 cluster".to_owned() } else { format!("{count} clusters") };
+    if is_terminal {
+        return Consent::Asked(format!("This deletes {clusters} with all data: {list}. Continue?"));
+    }
+    let flag = if wanted.purge { "--purge" } else { "--all" };
+    Consent::Refused(format!(
+        "cannot delete {clusters} ({list}) without a confirmation; to confirm it: coracle delete {flag} --yes"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_clusters_are_deleted_by_those_who_agree() {
+        let wanted = |purge: bool, yes: bool| cli::Delete { all: !purge, purge, yes };
+        let two = ["a", "b"];
+        assert_eq!(consent(&[], &wanted(false, false), false), Consent::Given);
+        assert_eq!(consent(&two, &wanted(false, true), false), Consent::Given);
+        let asked = "This deletes 2 clusters with all data: a, b. Continue?";
+        assert_eq!(consent(&two, &wanted(true, false), true), Consent::Asked(asked.to_owned()));
+        let refused = |flag: &str| {
+            Consent::Refused(format!(
+                "cannot delete 1 cluster (a) without a confirmation; to confirm it: coracle delete {flag} --yes"
+            ))
+        };
+        assert_eq!(consent(&["a"], &wanted(false, false), false), refused("--all"));
+        assert_eq!(consent(&["a"], &wanted(true, false), false), refused("--purge"));
+    }
+
+    #[test]
+    fn what_somebody_keeps_in_the_home_stays() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let home = Home::resolve(Some(&folder.path().join("home"))).expect("a path");
+        purge(&home).expect("there is none");
+        config::set_profile(&home, Some("dev")).expect("saved");
+        fs::write(home.folder().join("notes"), "mine").expect("written");
+        purge(&home).expect("the rest is removed");
+        assert!(!config::path(&home).exists());
+        fs::remove_file(home.folder().join("notes")).expect("there");
+        purge(&home).expect("removed");
+        assert!(!home.folder().exists());
+    }
 }

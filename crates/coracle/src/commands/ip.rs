@@ -19,8 +19,11 @@ pub(crate) fn run(profile: &Profile) -> Result<ExitCode> {
 /// The node's address.
 pub(super) fn address(profile: &Profile) -> Result<String> {
     let node = ask(profile, async |client| Ok(Api::<Node>::all(client).get(profile.name()).await?))?;
-    let addresses = node.status.and_then(|status| status.addresses);
-    let mut addresses = addresses.into_iter().flatten();
-    let found = addresses.find(|address| address.type_ == "InternalIP");
-    Ok(found.context("the node has no address yet")?.address)
+    of_node(&node).context("the node has no address yet")
+}
+
+/// The address in a node's status.
+pub(super) fn of_node(node: &Node) -> Option<String> {
+    let mut addresses = node.status.iter().flat_map(|status| &status.addresses).flatten();
+    Some(addresses.find(|address| address.type_ == "InternalIP")?.address.clone())
 }

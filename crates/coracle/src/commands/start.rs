@@ -9,15 +9,17 @@ use std::{fs, io};
 
 use anyhow::{Context, Result, anyhow, bail};
 use cluster::Profile;
+use serde::Serialize;
 
-use super::node;
 use super::status::{self, State};
+use super::{addons, context, minikube, node};
+use crate::cli::Format;
 use crate::daemon::{self, Report};
 use crate::progress::Progress;
 use crate::{cli, kubeconfig, output};
 
-/// How long a daemon that stops is waited for: `coracle stop` kills it after 30 s.
-const STOPPING_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long a cluster that stops is waited for: `coracle stop` kills its daemon after 30 s, and its containers 10 s later.
+const STOPPING_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often it is looked whether another daemon has got further.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -26,7 +28,15 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
         daemon::run(profile, start)?;
         return Ok(ExitCode::SUCCESS);
     }
+    minikube::check_start(&start.minikube)?;
     let configurations = configurations(&profile, start)?;
+    addons::find(&start.addons)?;
+    if start.dry_run {
+        if !start.no_kubeconfig {
+            kubeconfig::check(&kubeconfig::paths()?, &kubeconfig::Cluster::of(&profile))?;
+        }
+        return dry_run(&profile, start);
+    }
     wait_for_stopping(&profile)?;
     let configured = !configurations.is_empty()
         || !start.disable_admission_plugins.is_empty()
@@ -48,12 +58,19 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
     loop {
         if profile.daemon().is_some() {
             if join(&profile, start, deadline)? {
-                return Ok(ExitCode::SUCCESS);
+                break;
             }
             wait_for_stopping(&profile)?;
         } else if start_own(&profile, start, &configurations, deadline)? == Launched::Here {
-            return Ok(ExitCode::SUCCESS);
+            break;
         }
+    }
+    if !start.addons.is_empty() {
+        addons::enable_named(&profile, &start.addons)?;
+    }
+    match start.output {
+        Format::Json => status::run(&profile, &cli::Status { output: Format::Json }),
+        Format::Text => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -254,9 +271,94 @@ fn add_nodes(profile: &Profile, start: &cli::Start) -> Result<()> {
 }
 
 fn write_context(profile: &Profile, start: &cli::Start) -> Result<()> {
-    if start.no_kubeconfig {
-        return Ok(());
+    if start.no_kubeconfig { Ok(()) } else { context::point_kubectl(profile) }
+}
+
+/// What a start would do, for somebody who has given `--dry-run`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DryRun {
+    profile: String,
+    folder: PathBuf,
+    /// Whether the cluster was started before.
+    exists: bool,
+    running: bool,
+    nodes: u16,
+    addons: Vec<String>,
+    /// The kubeconfig that would be changed.
+    kubeconfig: Option<PathBuf>,
+}
+
+impl DryRun {
+    fn text(&self) -> String {
+        let Self { profile, folder, nodes, .. } = self;
+        let act = match (self.running, self.exists) {
+            (true, _) => format!("The cluster {profile} is running: nothing would be started"),
+            (false, true) => format!("The cluster {profile} would be started again"),
+            (false, false) => format!("A new cluster {profile} would be started"),
+        };
+        let nodes = if *nodes == 1 { "1 node".to_owned() } else { format!("{nodes} nodes") };
+        let mut text = format!("{act}, with {nodes} and its state in {}", folder.display());
+        if !self.addons.is_empty() {
+            text.push_str(&format!(", the addons {}", self.addons.join(", ")));
+        }
+        match &self.kubeconfig {
+            Some(path) => format!("{text}, and {} would point to it.", path.display()),
+            None => format!("{text}; no kubeconfig would be changed."),
+        }
     }
-    let own = std::fs::read_to_string(profile.kubeconfig()).context("cannot read the cluster's kubeconfig")?;
-    kubeconfig::merge(&kubeconfig::path()?, &kubeconfig::Cluster::of(profile), &own)
+}
+
+/// Says what would be done, after all that is given was checked.
+fn dry_run(profile: &Profile, start: &cli::Start) -> Result<ExitCode> {
+    let answer = DryRun {
+        profile: profile.name().to_owned(),
+        folder: profile.folder().to_owned(),
+        exists: profile.exists(),
+        running: profile.daemon().is_some(),
+        nodes: start.nodes,
+        addons: start.addons.clone(),
+        kubeconfig: if start.no_kubeconfig { None } else { Some(kubeconfig::path()?) },
+    };
+    match start.output {
+        Format::Json => output::json(&answer)?,
+        Format::Text => output::line(answer.text())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dry_run_says_what_would_be_done() {
+        let check = |exists: bool, running: bool, expected: &str| {
+            let answer = DryRun {
+                profile: "a".to_owned(),
+                folder: PathBuf::from("/home/a"),
+                exists,
+                running,
+                nodes: if exists { 1 } else { 3 },
+                addons: if exists { Vec::new() } else { vec!["lws".to_owned()] },
+                kubeconfig: exists.then(|| PathBuf::from("/config")),
+            };
+            assert_eq!(answer.text(), expected);
+        };
+        check(
+            false,
+            false,
+            "A new cluster a would be started, with 3 nodes and its state in /home/a, the addons lws; no kubeconfig would be changed.",
+        );
+        check(
+            true,
+            false,
+            "The cluster a would be started again, with 1 node and its state in /home/a, and /config would point to it.",
+        );
+        check(
+            true,
+            true,
+            "The cluster a is running: nothing would be started, with 1 node and its state in /home/a, and /config would point to it.",
+        );
+    }
 }

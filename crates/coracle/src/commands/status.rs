@@ -37,6 +37,9 @@ struct Answer {
     node_message: Option<String>,
     /// `Available`, `Unavailable` or `Unknown`: whether cluster IPs work.
     network: &'static str,
+    /// Of a cluster that is stopped: `Running` if its containers were kept, `Stopped`, or `Unknown`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pods: Option<&'static str>,
     /// Whether the user's kubeconfig has the cluster's context.
     kubeconfig: &'static str,
 }
@@ -75,6 +78,7 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
         node: readiness(found.as_ref()),
         node_message: trouble(found.as_ref()),
         network,
+        pods: (daemon == "Stopped").then(|| pods(profile)),
         kubeconfig: if context { "Configured" } else { "Misconfigured" },
     };
     match status.output {
@@ -86,6 +90,9 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
             output::line(format!("store:      {}", answer.store))?;
             output::line(format!("node:       {}", answer.node))?;
             output::line(format!("network:    {}", answer.network))?;
+            if let Some(pods) = answer.pods {
+                output::line(format!("pods:       {pods}"))?;
+            }
             output::line(format!("kubeconfig: {}", answer.kubeconfig))?;
         }
     }
@@ -95,8 +102,19 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
+/// Whether the containers of a cluster that does not run do.
+fn pods(profile: &Profile) -> &'static str {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return "Unknown" };
+    let count = async { tokio::time::timeout(LOOK_TIMEOUT, cluster::running_containers(profile)).await };
+    match runtime.block_on(count) {
+        Ok(Ok(0)) => "Stopped",
+        Ok(Ok(_)) => "Running",
+        Ok(Err(_)) | Err(_) => "Unknown",
+    }
+}
+
 /// How long an API server that answers may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How far a cluster has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
