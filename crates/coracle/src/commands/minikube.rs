@@ -200,10 +200,10 @@ fn start_remarks(options: &StartOptions) -> Result<Vec<&'static str>> {
 
 /// Whether a version, `v1.36.2`, `1.36.2` or `1.36`, is the one that is served.
 fn serves(version: &str) -> bool {
-    let served = KUBERNETES_VERSION.trim_start_matches('v');
-    let served = served.split(['+', '-']).next().unwrap_or_default();
-    let wanted = version.trim_start_matches('v');
-    wanted == served || served.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.') && wanted.contains('.'))
+    // What was built, behind a plus, is no part of a version.
+    let of = |version: &str| version.trim_start_matches('v').split('+').next().unwrap_or_default().to_owned();
+    let (served, wanted) = (of(KUBERNETES_VERSION), of(version));
+    wanted == served || served.strip_prefix(&wanted).is_some_and(|rest| rest.starts_with('.') && wanted.contains('.'))
 }
 
 #[cfg(test)]
