@@ -79,8 +79,8 @@ async fn ip(tools: &dyn NetworkTools, arguments: &[&str]) -> io::Result<()> {
 }
 
 /// Makes bridged packets pass the hooks, for this bridge alone: no setting of the whole machine changes, and it goes with
-/// the bridge.
-async fn bridge_hooks(bridge: &str, tools: &dyn NetworkTools) -> bool {
+/// the bridge. Answers whether they do.
+pub(crate) async fn bridge_hooks(bridge: &str, tools: &dyn NetworkTools) -> bool {
     if !Path::new(BRIDGE_HOOKS).exists() {
         // Its outcome shows in whether the setting exists afterwards.
         let _ = Command::new("modprobe").arg("br_netfilter").kill_on_drop(true).output().await;

@@ -1,4 +1,5 @@
-//! The service proxy: Services and EndpointSlices become rules of the kernel, and listeners on loopback.
+//! The service proxy: Services and EndpointSlices become rules of the kernel, and listeners on loopback; NetworkPolicies
+//! become rules of the kernel too.
 //!
 //! ```text
 //!   Services ─┐                                      ┌─► nftables table `coracle-PROFILE`: cluster IPs, and node
@@ -16,6 +17,7 @@
 //! | `nft`, `host` | running `nft`; forwarding, the route, the bridge's settings |
 //! | `tools` | who runs `nft` and `ip`: this process, or somebody with the privilege for it |
 //! | `listeners`, `tcp`, `udp` | node ports on loopback |
+//! | `policy` | NetworkPolicies, by a table and a task of their own |
 //!
 //! External IPs and those of load balancers lead to the same rules, for the machine and its pods.
 //!
@@ -33,6 +35,7 @@ mod flows;
 mod host;
 mod listeners;
 mod nft;
+mod policy;
 mod service;
 mod service_map;
 mod sync;
@@ -55,6 +58,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::policy::PolicyTable;
 use crate::table::Table;
 
 pub use crate::tools::{LocalTools, NetworkTools, ToolOutput};
@@ -133,6 +137,7 @@ pub struct Handle {
     recheck: Arc<Notify>,
     cluster_ips: watch::Receiver<ClusterIps>,
     task: JoinHandle<()>,
+    policies: JoinHandle<()>,
 }
 
 impl Handle {
@@ -151,8 +156,9 @@ impl Handle {
     /// Stops it and removes what it added to the host's network.
     pub async fn shutdown(self) {
         self.cancel.cancel();
-        // It fails only if the task panicked; then its leftovers are replaced by the next start.
+        // They fail only if a task panicked; then its leftovers are replaced by the next start.
         let _ = self.task.await;
+        let _ = self.policies.await;
     }
 }
 
@@ -178,8 +184,15 @@ pub async fn start(
     let (state, cluster_ips) = watch::channel(ClusterIps::Unknown);
     let reporter = sync::reporter(informers.reconciles());
     let signals = sync::Signals { cancel: cancel.clone(), recheck: Arc::clone(&recheck), state, reporter };
+    let policies = policy::run(
+        PolicyTable::new(&config)?,
+        informers.clone(),
+        recorder.clone(),
+        Arc::clone(&tools),
+        cancel.clone(),
+    );
     let task = tokio::spawn(sync::run(table, config.node_ports, services, slices, recorder, tools, signals));
-    Ok(Handle { cancel, recheck, cluster_ips, task })
+    Ok(Handle { cancel, recheck, cluster_ips, task, policies: tokio::spawn(policies) })
 }
 
 /// Removes what a proxy of this profile left behind. Idempotent. The route goes with the bridge.
@@ -187,7 +200,8 @@ pub async fn start(
 /// # Errors
 /// When `nft` refuses. A machine without `nft` has nothing to remove.
 pub async fn cleanup(profile: &str, tools: &dyn NetworkTools) -> Result<(), Error> {
-    match nft::run(tools, &table::removal(&table::name(profile)?)).await {
+    let names = [table::name(profile)?, policy::name(profile)?];
+    match nft::run(tools, &names.map(|name| table::removal(&name)).concat()).await {
         Ok(()) | Err(nft::Failure::Unavailable(_)) => Ok(()),
         Err(nft::Failure::Refused(message)) => Err(Error::Nft(message)),
     }

@@ -92,7 +92,7 @@ async fn ask(port: u16) -> Option<String> {
     Some(answer)
 }
 
-async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while !ask().await {
         assert!(tokio::time::Instant::now() < deadline, "{what}");

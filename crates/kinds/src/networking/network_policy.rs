@@ -73,17 +73,6 @@ impl Kind for NetworkPolicy {
         errors
     }
 
-    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
-        if old.is_some_and(|old| old.spec == new.spec) {
-            return Vec::new();
-        }
-        vec![
-            "NetworkPolicies are not enforced: pods reach each other whatever the policy says; use a cluster of your own \
-             for what must not meet"
-                .to_owned(),
-        ]
-    }
-
     fn columns() -> Vec<Column> {
         vec![Column::name(), Column::string("Pod-Selector", "The pods it is about."), Column::age()]
     }

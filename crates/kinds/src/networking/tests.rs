@@ -203,11 +203,4 @@ fn what_nothing_acts_on_is_warned_of() {
     let both = object::<Ingress>(with(ingress, "/spec", json!({"ingressClassName": "nginx"})));
     assert_eq!(Ingress::warnings(&both, None), [no_controller]);
     assert_eq!(Ingress::warnings(&both, Some(&by_annotation)), [""; 0]);
-
-    let policy = json!({"metadata": {"name": "p"}, "spec": {"podSelector": {}}});
-    let (one, other) = (object::<NetworkPolicy>(policy.clone()), with(policy, "/spec/policyTypes", json!(["Egress"])));
-    let told = NetworkPolicy::warnings(&one, None);
-    assert!(told[0].starts_with("NetworkPolicies are not enforced"), "{told:?}");
-    assert_eq!(NetworkPolicy::warnings(&one, Some(&one)), [""; 0]);
-    assert_eq!(NetworkPolicy::warnings(&object::<NetworkPolicy>(other), Some(&one)), told);
 }
