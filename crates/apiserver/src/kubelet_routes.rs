@@ -223,10 +223,9 @@ fn find(node: &dyn NodeApi, place: Place<'_>, absent: impl FnOnce() -> String) -
 
 /// The options of a log, whose refusals are in the words of `getContainerLogs`. `tail` is the older `tailLines`.
 fn read_log_options(query: &Query<'_>) -> Result<LogOptions, Refused> {
+    let invalid = || Refused(StatusCode::UNPROCESSABLE_ENTITY, r#"{"message": "Invalid request."}"#.to_owned());
     let refused = |error: &ApiError| match StatusCode::from_u16(error.code) {
-        Ok(StatusCode::UNPROCESSABLE_ENTITY) => {
-            Refused(StatusCode::UNPROCESSABLE_ENTITY, r#"{"message": "Invalid request."}"#.to_owned())
-        }
+        Ok(StatusCode::UNPROCESSABLE_ENTITY) => invalid(),
         _ => Refused(StatusCode::BAD_REQUEST, r#"{"message": "Unable to decode query."}"#.to_owned()),
     };
     let mut options = log_options(query, "").map_err(|error| refused(&error))?;
@@ -236,7 +235,7 @@ fn read_log_options(query: &Query<'_>) -> Result<LogOptions, Refused> {
         _ => {
             let lines = query.integer("tail").map_err(|error| refused(&error))?;
             if lines.is_some_and(|lines| lines < 0) {
-                return Err(Refused(StatusCode::UNPROCESSABLE_ENTITY, r#"{"message": "Invalid request."}"#.to_owned()));
+                return Err(invalid());
             }
             options.tail_lines = lines;
         }

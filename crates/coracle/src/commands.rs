@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Addons(command) => addons::run(&profile()?, &command),
         Command::Secrets(command) => secrets::run(&profile()?, &command),
         Command::Config(command) => config::run(&home()?, &command),
-        Command::Minikube(command) => minikube::run(profile, &command),
+        Command::Minikube(command) => minikube::run(&profile()?, &command),
         Command::Kubectl(kubectl) => kubectl::run(&profile()?, &kubectl),
         Command::Version(version) => version::run(&version),
         Command::Completion { shell } => completion::run(shell),

@@ -25,8 +25,7 @@ pub(crate) fn kill_in(container: &str, pid: i64) -> io::Result<()> {
 
 /// Connects to a port as a process in the container's network namespace would: `127.0.0.1`, then `[::1]`.
 ///
-/// The outer error means that this way is not
-/// available here, the inner one that nobody listens.
+/// The outer error means that this way is not available here, the inner one that nobody listens.
 pub(crate) async fn connect_in(container: &str, pid: i64, port: u16) -> io::Result<io::Result<TcpStream>> {
     let pid = checked(container, pid)?;
     on_own_thread("port-forward", move || enter_and_connect(pid, port)).await?

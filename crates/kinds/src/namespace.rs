@@ -8,7 +8,7 @@ use machinery::Verb;
 use machinery::field::{ErrorList, Path};
 use machinery::validate;
 use registry::kind::{Column, Context, Descriptor, Kind, NameRule, Subresource, cell_age, cell_name};
-use registry::meta::STANDARD_FINALIZERS;
+use registry::meta::validate_domain;
 use serde_json::Value;
 
 use super::check::Report;
@@ -142,7 +142,5 @@ fn label_with_name(object: &mut Object) {
 
 fn validate_finalizer(errors: &mut ErrorList, path: &Path, finalizer: &str) {
     errors.messages(path, finalizer, validate::qualified_name(finalizer));
-    if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
-        errors.invalid(path, finalizer, "name is neither a standard finalizer name nor is it fully qualified");
-    }
+    errors.0.extend(validate_domain(finalizer, path));
 }

@@ -17,6 +17,8 @@ pub const TAINT_UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 pub const TAINT_NOT_READY: &str = "node.kubernetes.io/not-ready";
 /// The taint of a node that nothing is heard of.
 pub const TAINT_UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+/// On an EndpointSlice: the name of its Service (upstream: `staging/src/k8s.io/api/discovery/v1/well_known_labels.go`).
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The namespace of the nodes' leases.
 pub const NODE_LEASES: &str = "kube-node-lease";
 /// The most pods of a node for which nobody has said another number (upstream:

@@ -18,10 +18,7 @@ mod track;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// Go's words for a text that is no JSON.
-pub(crate) fn syntax_error(error: &serde_json::Error, body: &[u8]) -> String {
-    go::syntax_error(error, body)
-}
+pub(crate) use self::go::syntax_error;
 
 /// What was unusual about a body, field by field, in the order in which it was found.
 #[derive(Debug, Default)]
@@ -108,7 +105,7 @@ fn attempt<T: DeserializeOwned>(body: &[u8], report: &mut Report) -> Result<T, D
     });
     result.map_err(|error| match notes.failure.into_inner() {
         Some(failure) => DecodeError::Value(failure),
-        None if error.is_syntax() || error.is_eof() => DecodeError::Syntax(go::syntax_error(&error, body)),
+        None if error.is_syntax() || error.is_eof() => DecodeError::Syntax(syntax_error(&error, body)),
         None => DecodeError::Value(error.to_string()),
     })
 }

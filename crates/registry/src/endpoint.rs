@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+pub use machinery::well_known::SERVICE_NAME;
 use rand::seq::IndexedRandom;
 use store::Key;
 
@@ -14,8 +15,6 @@ use crate::optional::text;
 pub const SERVICES: &str = "core/services";
 /// As [`SERVICES`].
 pub const ENDPOINT_SLICES: &str = "discovery.k8s.io/endpointslices";
-/// The label by which a slice says whose endpoints it has.
-pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 impl Registry {
     /// The stored Service of that name.

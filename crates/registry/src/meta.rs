@@ -136,7 +136,8 @@ pub fn validate(meta: &ObjectMeta, info: &ResourceInfo) -> ErrorList {
         let path = path.child("finalizers");
         errors.extend(validate_finalizers(finalizers, &path));
         if !info.custom && !MACHINERY_GROUPS.contains(&&*info.group) {
-            errors.extend(validate_domains(finalizers, &path));
+            let finalizers = finalizers.iter().enumerate();
+            errors.0.extend(finalizers.filter_map(|(index, finalizer)| validate_domain(finalizer, &path.index(index))));
         }
     }
     errors
@@ -248,18 +249,14 @@ const MACHINERY_GROUPS: [&str; 4] =
     ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io"];
 
 /// Finalizers that need no domain (`pkg/apis/core/helper/helpers.go`, `standardFinalizers`).
-pub const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", FINALIZER_ORPHAN, FINALIZER_FOREGROUND];
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", FINALIZER_ORPHAN, FINALIZER_FOREGROUND];
 
 /// A finalizer says whose it is (`pkg/apis/core/validation/validation.go`, `validateKubeFinalizerName`).
-fn validate_domains(finalizers: &[String], path: &Path) -> ErrorList {
-    let mut errors = ErrorList::new();
-    for (index, finalizer) in finalizers.iter().enumerate() {
-        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer.as_str()) {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(FieldError::invalid(&path.index(index), finalizer, why));
-        }
-    }
-    errors
+#[must_use]
+pub fn validate_domain(finalizer: &str, path: &Path) -> Option<FieldError> {
+    let why = "name is neither a standard finalizer name nor is it fully qualified";
+    let says = finalizer.contains('/') || STANDARD_FINALIZERS.contains(&finalizer);
+    (!says).then(|| FieldError::invalid(path, finalizer, why))
 }
 
 fn validate_finalizers(finalizers: &[String], path: &Path) -> ErrorList {

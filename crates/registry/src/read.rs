@@ -5,6 +5,7 @@
 
 mod page;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,20 +97,23 @@ impl Registry {
         page::bodies(resource, page)
     }
 
-    /// The same as items of a list, each without its opening brace: of a built-in kind they do not say what they are.
+    /// A page as the API's list of that kind, in pieces that are not copied. Items of a built-in kind do not say what they are.
     ///
     /// # Errors
     /// 500 when the stored bytes cannot be converted.
-    pub fn items(&self, resource: &Resource, page: &ListPage) -> Result<Vec<Bytes>, ApiError> {
-        page::items(resource, page)
+    pub fn list_pieces(&self, resource: &Resource, page: &ListPage) -> Result<VecDeque<Bytes>, ApiError> {
+        page::pieces(resource, page)
     }
 
-    /// A page as the API's list of that kind.
+    /// The same in one piece.
     ///
     /// # Errors
     /// 500 when the stored bytes cannot be converted.
     pub fn list_body(&self, resource: &Resource, page: &ListPage) -> Result<Bytes, ApiError> {
-        page::body(resource, page)
+        let pieces = page::pieces(resource, page)?;
+        let mut body = Vec::with_capacity(pieces.iter().map(Bytes::len).sum());
+        pieces.iter().for_each(|piece| body.extend_from_slice(piece));
+        Ok(body.into())
     }
 
     /// The cells of the Table representation of a stored object; as many as the resource has columns.

@@ -188,8 +188,7 @@ impl Registry {
     /// event of code 410.
     ///
     /// # Errors
-    /// 400 and 422 for options that make no sense, 500 (as upstream) for a revision that is no number, 504 for one that
-    /// does not come.
+    /// 400 and 422 for options that make no sense, 504 for a revision that does not come.
     pub async fn watch(&self, target: &Target, request: &WatchRequest) -> Result<Watch, ApiError> {
         check_versions(request)?;
         let resource = &target.resource;

@@ -222,8 +222,8 @@ impl Records {
     /// All that are kept, oldest first; with a namespace, only its own.
     pub fn list(&self, namespace: Option<&str>) -> Vec<Record> {
         let state = self.state();
-        let all = state.kept.iter().map(|(_, kept)| kept);
-        all.filter(|kept| namespace.is_none_or(|namespace| namespace == kept.namespace())).map(Kept::unpack).collect()
+        let wanted = state.kept.iter().filter(|((own, _), _)| namespace.is_none_or(|namespace| namespace == own));
+        wanted.map(|(_, kept)| kept.unpack()).collect()
     }
 
     pub(crate) fn put(&self, record: Record) {

@@ -29,7 +29,7 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
 }
 
 /// The form of the answer of one object, which is no list of metadata.
-pub(super) fn of_an_object(call: &Call<'_>) -> Result<Output, ApiError> {
+fn of_an_object(call: &Call<'_>) -> Result<Output, ApiError> {
     let output = negotiate::output(&call.parts.headers, call.objects())?;
     if output.shape == Shape::Metadata(Metadata::List) {
         let kind = go_type(call, &call.resource().info().kind);
@@ -50,8 +50,7 @@ fn go_type(call: &Call<'_>, kind: &str) -> String {
     if info.custom {
         return format!("*unstructured.Unstructured{}", if kind == &*info.kind { "" } else { "List" });
     }
-    let group = info.api_version.split_once('/').map_or("", |(group, _)| group);
-    let package = match group.split('.').next() {
+    let package = match info.group.split('.').next() {
         None | Some("" | "events") => "core",
         Some(package) => package,
     };
@@ -103,11 +102,11 @@ pub(super) async fn list(call: &Call<'_>, encoded_lists: &protobuf::Portions) ->
         return Ok(respond::with_type(StatusCode::OK, protobuf::MEDIA_TYPE, body));
     }
     let pieces = match output.shape {
-        Shape::Object | Shape::Discovery(_) => objects(call, &page)?,
+        Shape::Object | Shape::Discovery(_) => call.registry.list_pieces(call.resource(), &page)?,
         Shape::Metadata(_) => metadata(call, &page),
         Shape::Table => {
             let mut table = table::Writer::new(call.registry, call.resource(), include);
-            table.begin(&list_metadata(&page), true)?;
+            table.begin(&page.metadata(), true)?;
             // What has to be converted is, all at once; an object of another version is a row as well.
             if call.resource().info().custom && call.resource().converts() {
                 for body in call.registry.bodies(call.resource(), &page)? {
@@ -150,39 +149,11 @@ pub(super) fn list_request(call: &Call<'_>) -> Result<ListRequest, ApiError> {
     })
 }
 
-fn list_metadata(page: &ListPage) -> serde_json::Value {
-    let mut metadata = json!({ "resourceVersion": page.revision.to_string() });
-    if let Some(token) = &page.continue_token {
-        metadata["continue"] = token.as_str().into();
-    }
-    if let Some(remaining) = page.remaining {
-        metadata["remainingItemCount"] = remaining.into();
-    }
-    metadata
-}
-
-/// The list's kind and metadata, up to the first item.
-fn list_head(kind: &str, api_version: &str, page: &ListPage) -> Bytes {
-    let metadata = list_metadata(page);
-    Bytes::from(format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#))
-}
-
-/// A list as its objects' own bytes, which are not copied.
-fn objects(call: &Call<'_>, page: &ListPage) -> Result<VecDeque<Bytes>, ApiError> {
-    let info = call.resource().info();
-    let mut pieces = VecDeque::with_capacity(page.entries.len() * 2 + 2);
-    pieces.push_back(list_head(&info.list_kind, &info.api_version, page));
-    for (index, item) in call.registry.items(call.resource(), page)?.into_iter().enumerate() {
-        pieces.push_back(Bytes::from_static(if index > 0 { b",{" } else { b"{" }));
-        pieces.push_back(item);
-    }
-    pieces.push_back(Bytes::from_static(b"]}"));
-    Ok(pieces)
-}
-
 fn metadata(call: &Call<'_>, page: &ListPage) -> VecDeque<Bytes> {
     let mut pieces = VecDeque::with_capacity(page.entries.len() * 2 + 2);
-    pieces.push_back(list_head("PartialObjectMetadataList", "meta.k8s.io/v1", page));
+    let (kind, metadata) = ("PartialObjectMetadataList", page.metadata());
+    let head = format!(r#"{{"kind":"{kind}","apiVersion":"meta.k8s.io/v1","metadata":{metadata},"items":["#);
+    pieces.push_back(Bytes::from(head));
     for (index, entry) in page.entries.iter().enumerate() {
         if index > 0 {
             pieces.push_back(Bytes::from_static(b","));
@@ -213,7 +184,7 @@ async fn protobuf_list(
     };
     let kind = |(api_version, kind)| protobuf::Kind::new(api_version, kind).map_err(ApiError::internal);
     let (list, item) = (kind(list)?, kind(item)?.api_type);
-    let metadata = list_metadata(page).to_string();
+    let metadata = page.metadata().to_string();
     let objects = page.entries.iter().zip(bodies);
     let objects = objects.map(|(entry, json)| kept.item((&entry.key, entry.revision), json)).collect();
     let list = protobuf::List::new(list, item, metadata.as_bytes(), objects, kept).await.map_err(ApiError::internal)?;

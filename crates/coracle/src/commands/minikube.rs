@@ -32,9 +32,8 @@ enum Step {
     Refuse(String),
 }
 
-pub(crate) fn run(profile: impl FnOnce() -> Result<Profile>, command: &Minikube) -> Result<ExitCode> {
-    // Nothing but a path to or from a pod needs a cluster; its name is in some of the texts.
-    let profile = profile()?;
+/// Nothing but a path to or from a pod needs the cluster; its name is in some of the texts.
+pub(crate) fn run(profile: &Profile, command: &Minikube) -> Result<ExitCode> {
     for step in steps(command, profile.name(), &|path| Path::new(path).is_file()) {
         match step {
             Step::Docker(arguments) => {
@@ -51,7 +50,7 @@ pub(crate) fn run(profile: impl FnOnce() -> Result<Profile>, command: &Minikube)
                     );
                 }
             }
-            Step::Kubectl(arguments) => return kubectl::run(&profile, &cli::Kubectl { arguments }),
+            Step::Kubectl(arguments) => return kubectl::run(profile, &cli::Kubectl { arguments }),
             Step::Print(text) => output::line(text)?,
             Step::Say(text) => output::note(text),
             Step::Refuse(text) => bail!(text),
@@ -201,9 +200,9 @@ fn start_remarks(options: &StartOptions) -> Result<Vec<&'static str>> {
 /// Whether a version, `v1.36.2`, `1.36.2` or `1.36`, is the one that is served.
 fn serves(version: &str) -> bool {
     // What was built, behind a plus, is no part of a version.
-    let of = |version: &str| version.trim_start_matches('v').split('+').next().unwrap_or_default().to_owned();
-    let (served, wanted) = (of(KUBERNETES_VERSION), of(version));
-    wanted == served || served.strip_prefix(&wanted).is_some_and(|rest| rest.starts_with('.') && wanted.contains('.'))
+    let [served, wanted] =
+        [KUBERNETES_VERSION, version].map(|text| text.trim_start_matches('v').split('+').next().unwrap_or_default());
+    wanted == served || served.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.') && wanted.contains('.'))
 }
 
 #[cfg(test)]

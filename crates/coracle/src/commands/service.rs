@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use kube::{Api, Client};
+use machinery::well_known::SERVICE_NAME;
 use serde::Serialize;
 
 use super::{ask, require_running};
@@ -25,9 +26,7 @@ pub(crate) fn run(profile: &Profile, wanted: &cli::Service) -> Result<ExitCode> 
     let services = match &wanted.name {
         Some(Services::List) => return list(profile, wanted),
         Some(Services::Named(name)) => vec![named(profile, namespace, name)?],
-        None => {
-            all(profile, Some(namespace))?.into_iter().filter(|service| !urls(service, "", false).is_empty()).collect()
-        }
+        None => all(profile, Some(namespace))?.into_iter().filter(has_node_port).collect(),
     };
     if services.is_empty() {
         bail!("no service in the namespace {namespace} has a node port; see: coracle service list");
@@ -63,7 +62,7 @@ fn named(profile: &Profile, namespace: &str, name: &str) -> Result<Service> {
             format!("there is no service {name} in the namespace {namespace}; see: kubectl get services -A")
         })
     })?;
-    if urls(&service, "", false).is_empty() {
+    if !has_node_port(&service) {
         bail!(
             "the service {name} has no node port; make it one of type NodePort, or use: kubectl port-forward service/{name} LOCAL:REMOTE"
         );
@@ -82,6 +81,10 @@ fn all(profile: &Profile, namespace: Option<&str>) -> Result<Vec<Service>> {
     })
 }
 
+fn has_node_port(service: &Service) -> bool {
+    node_ports(service).next().is_some()
+}
+
 fn name(service: &Service) -> &str {
     service.metadata.name.as_deref().unwrap_or_default()
 }
@@ -89,7 +92,7 @@ fn name(service: &Service) -> &str {
 /// Waits until a pod behind the service is ready; false if none is by the deadline.
 async fn wait_for_endpoint(client: Client, namespace: &str, name: &str, deadline: Instant) -> Result<bool> {
     let api: Api<EndpointSlice> = Api::namespaced(client, namespace);
-    let params = ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
+    let params = ListParams::default().labels(&format!("{SERVICE_NAME}={name}"));
     loop {
         if has_endpoint(&api.list(&params).await.context("cannot list the endpoint slices")?.items) {
             return Ok(true);
@@ -135,8 +138,7 @@ struct Row {
 fn list(profile: &Profile, wanted: &cli::Service) -> Result<ExitCode> {
     let services = all(profile, wanted.namespace.as_deref())?;
     let rows = services.iter().map(|service| {
-        let has_urls = !urls(service, "", false).is_empty();
-        Ok(row(service, if has_urls { reachable(profile, service, wanted.https)? } else { Vec::new() }))
+        Ok(row(service, if has_node_port(service) { reachable(profile, service, wanted.https)? } else { Vec::new() }))
     });
     let rows = rows.collect::<Result<Vec<_>>>()?;
     match wanted.output {

@@ -19,12 +19,12 @@ pub const MAX_COPIED: usize = 3 * 1024 * 1024;
 /// # Errors
 /// When the patch is no list of operations, one of them fails, or they are too many or copy too much.
 pub fn json_patch(document: &Value, operations: &Value) -> Result<Value, PatchError> {
-    if let Some(count) = operations.as_array().map(Vec::len).filter(|&count| count > MAX_OPERATIONS) {
-        return Err(PatchError::TooManyOperations(count));
-    }
     let operations = operations
         .as_array()
         .ok_or_else(|| malformed("json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"))?;
+    if operations.len() > MAX_OPERATIONS {
+        return Err(PatchError::TooManyOperations(operations.len()));
+    }
     operations.iter().try_for_each(check_types)?;
     let mut result = document.clone();
     let mut bounds = Bounds { depth: depth::of(&result), counted: 0, copied: 0 };

@@ -34,7 +34,7 @@ pub(super) fn type_name(rust: &str) -> String {
 }
 
 /// Go's words for broken JSON.
-pub(super) fn syntax_error(error: &serde_json::Error, body: &[u8]) -> String {
+pub(crate) fn syntax_error(error: &serde_json::Error, body: &[u8]) -> String {
     if error.is_eof() {
         return "unexpected end of JSON input".into();
     }

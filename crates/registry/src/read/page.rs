@@ -1,16 +1,33 @@
 //! Pages of a list: the token that leads from one to the next, and the body.
 
+use std::collections::VecDeque;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use machinery::status::ApiError;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use store::{Revision, Snapshot};
 
 use super::Filter;
 use crate::request::ListPage;
 use crate::table::Resource;
+
+impl ListPage {
+    /// The `metadata` of a list that is this page.
+    #[must_use]
+    pub fn metadata(&self) -> Value {
+        let mut metadata = json!({ "resourceVersion": self.revision.to_string() });
+        if let Some(token) = &self.continue_token {
+            metadata["continue"] = token.as_str().into();
+        }
+        if let Some(remaining) = self.remaining {
+            metadata["remainingItemCount"] = remaining.into();
+        }
+        metadata
+    }
+}
 
 /// The object after which a page begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,42 +113,23 @@ pub(super) fn bodies(resource: &Resource, page: &ListPage) -> Result<Vec<Bytes>,
     if resource.converts() { resource.served_all(stored).map_err(ApiError::internal) } else { Ok(stored) }
 }
 
-/// The same as items of a list, each without its opening brace. A Go program's typed list has no kind and apiVersion in its
-/// items; custom resources have them.
-pub(super) fn items(resource: &Resource, page: &ListPage) -> Result<Vec<Bytes>, ApiError> {
+/// A page as the API's list in pieces, with the objects' own bytes, which are not copied. A Go program's typed list has no kind
+/// and apiVersion in its items; custom resources have them.
+pub(super) fn pieces(resource: &Resource, page: &ListPage) -> Result<VecDeque<Bytes>, ApiError> {
     let info = resource.info();
+    let (kind, api_version, metadata) = (&info.list_kind, &info.api_version, page.metadata());
+    let head = format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
     // So begins what is stored; what begins in another way is left as it is.
     let known = format!(r#"{{"apiVersion":"{}","kind":"{}","#, info.api_version, info.kind);
-    let mut items = bodies(resource, page)?;
-    for item in &mut items {
+    let mut pieces = VecDeque::with_capacity(page.entries.len() * 2 + 2);
+    pieces.push_back(Bytes::from(head));
+    for (index, item) in bodies(resource, page)?.into_iter().enumerate() {
         let start = if !info.custom && item.starts_with(known.as_bytes()) { known.len() } else { 1 };
-        *item = item.slice(start.min(item.len())..);
+        pieces.push_back(Bytes::from_static(if index > 0 { b",{" } else { b"{" }));
+        pieces.push_back(item.slice(start.min(item.len())..));
     }
-    Ok(items)
-}
-
-/// The list around the bytes of its items.
-pub(super) fn body(resource: &Resource, page: &ListPage) -> Result<Bytes, ApiError> {
-    let info = resource.info();
-    let mut metadata = json!({ "resourceVersion": page.revision.to_string() });
-    if let Some(token) = &page.continue_token {
-        metadata["continue"] = token.as_str().into();
-    }
-    if let Some(remaining) = page.remaining {
-        metadata["remainingItemCount"] = remaining.into();
-    }
-    let head =
-        format!(r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#, info.list_kind, info.api_version);
-    let items = items(resource, page)?;
-    let size: usize = items.iter().map(|item| item.len() + 2).sum();
-    let mut out = Vec::with_capacity(head.len() + size + 2);
-    out.extend_from_slice(head.as_bytes());
-    for (index, item) in items.iter().enumerate() {
-        out.extend_from_slice(if index > 0 { b",{" } else { b"{" });
-        out.extend_from_slice(item);
-    }
-    out.extend_from_slice(b"]}");
-    Ok(out.into())
+    pieces.push_back(Bytes::from_static(b"]}"));
+    Ok(pieces)
 }
 
 #[cfg(test)]

@@ -94,10 +94,6 @@ impl Shared {
 }
 
 impl Kept {
-    pub(super) fn namespace(&self) -> &str {
-        &self.head.namespace
-    }
-
     /// The record as it was.
     pub(super) fn unpack(&self) -> Record {
         let parts = |index: usize| {
