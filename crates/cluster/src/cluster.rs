@@ -55,6 +55,8 @@ pub struct Config {
     pub fsync: bool,
     /// How often each HorizontalPodAutoscaler looks at its metrics.
     pub autoscaler_period: Duration,
+    /// Whether Services of type LoadBalancer get addresses of the cluster's own; else somebody else gives them.
+    pub load_balancer: bool,
     /// Most processes and threads of each container; the kubelet's default where there is none, no limit below 1.
     pub pod_pids_limit: Option<i64>,
     /// The kernel parameters that pods may set beside the safe ones, as [`kubelet::check_unsafe_sysctl`] returns them.
@@ -113,6 +115,7 @@ impl Cluster {
             accept_data_loss,
             fsync,
             autoscaler_period,
+            load_balancer,
             pod_pids_limit,
             allowed_unsafe_sysctls,
             disabled_admission_plugins,
@@ -202,7 +205,13 @@ impl Cluster {
             },
         );
         let controllers = controllers::start(
-            controllers_config(&pki, &profile, autoscaler_period)?,
+            controllers::Config {
+                autoscaler_period,
+                load_balancer_range: load_balancer
+                    .then(|| settings.service_subnet(&profile).map(Into::into))
+                    .transpose()?,
+                ..controllers_config(&pki, &profile)?
+            },
             controllers::Deps {
                 client: server.client(User::component("system:kube-controller-manager"), "default"),
                 informers: informers.clone(),
@@ -505,11 +514,7 @@ async fn serve(
 
 /// What the controllers need of the certificate authority: its certificate, and a pen for tokens that live in Secrets and one for
 /// certificates.
-fn controllers_config(
-    pki: &Arc<Pki>,
-    profile: &Profile,
-    autoscaler_period: Duration,
-) -> Result<controllers::Config, Error> {
+fn controllers_config(pki: &Arc<Pki>, profile: &Profile) -> Result<controllers::Config, Error> {
     let key = pki.token_key()?;
     let sign = move |namespace: &str, account: &str, uid: &str, secret: &str| {
         key.secret_token(namespace, account, uid, secret)
@@ -521,7 +526,6 @@ fn controllers_config(
     Ok(controllers::Config {
         sign_token: Some(controllers::SignToken(Arc::new(sign))),
         sign_certificate: Some(controllers::SignCertificate(Arc::new(issue))),
-        autoscaler_period,
         ..controllers::Config::new(pki.authority_pem().to_owned(), profile.volumes())
     })
 }

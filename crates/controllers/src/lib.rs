@@ -13,6 +13,7 @@
 //! | `horizontalpodautoscaler` | `autoscaler` | HorizontalPodAutoscalers, Pods; the metrics APIs | the scale of what they refer to |
 //! | `disruption` | `disruption` | PodDisruptionBudgets, Pods, and what controls them | the status of PodDisruptionBudgets |
 //! | `endpoint_slice` | `endpoints` | Services, Pods, Nodes, Endpoints of others | EndpointSlices, Endpoints |
+//! | `service` | `load_balancer` | Services | the addresses of load balancers in their status |
 //! | `serviceaccount` | `serviceaccount` | Namespaces, ServiceAccounts | the ServiceAccount `default` of each namespace |
 //! | `serviceaccount_tokens_secret` | `token_secrets` | Secrets of type `kubernetes.io/service-account-token`, ServiceAccounts | their content |
 //! | `root_ca_cert_publisher` | `root_ca` | Namespaces, ConfigMaps of one name | the ConfigMap `kube-root-ca.crt` of each namespace |
@@ -64,6 +65,7 @@ pub mod expectations;
 mod garbage;
 pub mod history;
 mod job;
+mod load_balancer;
 pub mod meta;
 mod namespace;
 mod node_lifecycle;
@@ -88,6 +90,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use informer::Informers;
+use ipnet::Ipv4Net;
 use kube::Client;
 use machinery::certificates::CertificateRequest;
 use tokio::task::{AbortHandle, JoinSet};
@@ -109,6 +112,9 @@ pub struct Config {
     pub volumes_dir: PathBuf,
     /// How often the metrics of each autoscaler are looked at.
     pub autoscaler_period: Duration,
+    /// The range of the cluster's Services, from which those of type LoadBalancer get addresses; without it somebody else
+    /// gives them.
+    pub load_balancer_range: Option<Ipv4Net>,
     /// Signs the tokens of Secrets; without it these Secrets stay empty.
     pub sign_token: Option<SignToken>,
     /// Signs what CertificateSigningRequests ask for; without it approved ones wait for somebody else.
@@ -152,6 +158,7 @@ impl Config {
             finished_pods: 12_500,
             volumes_dir,
             autoscaler_period,
+            load_balancer_range: None,
             sign_token: None,
             sign_certificate: None,
         }
@@ -196,6 +203,7 @@ const ROWS: &[Row] = &[
     Row::of::<autoscaler::Autoscalers>(),
     Row::of::<disruption::Disruptions>(),
     Row::of::<endpoints::Endpointer>(),
+    Row::of::<load_balancer::LoadBalancers>(),
     Row::of::<serviceaccount::ServiceAccounts>(),
     Row::of::<token_secrets::TokenSecrets>(),
     Row::of::<root_ca::RootCaPublisher>(),

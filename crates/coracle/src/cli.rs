@@ -175,6 +175,9 @@ pub(crate) struct Start {
     /// How often HorizontalPodAutoscalers read their metrics
     #[arg(long, default_value = "15s", value_parser = duration, value_name = "DURATION")]
     pub(crate) hpa_sync_period: Duration,
+    /// Leave Services of type LoadBalancer to a load balancer that you install
+    #[arg(long)]
+    pub(crate) no_load_balancer: bool,
     /// Most processes and threads of each container; -1 for no limit [default: 4096]
     #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..), value_name = "NUMBER")]
     pub(crate) pod_max_pids: Option<i64>,

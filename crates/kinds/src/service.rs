@@ -129,6 +129,10 @@ impl Kind for Service {
         allocation::allocate(new, old, context.allocators)
     }
 
+    fn allocate_status(new: &mut Object, old: &Object, context: &Context<'_>) -> Result<Reservation, ApiError> {
+        allocation::allocate_status(new, old, context.allocators)
+    }
+
     fn occupy(object: &Object, allocators: &Allocators) {
         allocation::occupy(object, allocators);
     }

@@ -133,6 +133,18 @@ pub trait Kind: Send + Sync + Sized + 'static {
         Ok(Reservation::none())
     }
 
+    /// As [`Kind::allocate`], for a write to `/status`: what a controller gives an object may also be had once only.
+    ///
+    /// # Errors
+    /// Whatever the client is to be told when what it gives is not free.
+    fn allocate_status(
+        _new: &mut Self::Object,
+        _old: &Self::Object,
+        _context: &Context<'_>,
+    ) -> Result<Reservation, ApiError> {
+        Ok(Reservation::none())
+    }
+
     /// Marks as taken what a stored object holds. Runs for every object when the registry opens.
     fn occupy(_object: &Self::Object, _allocators: &Allocators) {}
 

@@ -230,9 +230,15 @@ impl<K: Kind> Strategy for Typed<K> {
         &self,
         new: &mut dyn Object,
         old: Option<&dyn Object>,
+        subresource: Option<Subresource>,
         context: &Context<'_>,
     ) -> Result<Reservation, ApiError> {
-        K::allocate(cast_mut(new)?, cast_old(old)?, context)
+        match (cast_old(old)?, subresource) {
+            (old, None) => K::allocate(cast_mut(new)?, old, context),
+            (Some(old), Some(Subresource::Status)) => K::allocate_status(cast_mut(new)?, old, context),
+            // No other subresource is about what can be had once only.
+            (_, Some(_)) => Ok(Reservation::none()),
+        }
     }
 
     fn occupy(&self, object: &dyn Object, allocators: &Allocators) -> Result<(), ApiError> {

@@ -100,11 +100,7 @@ const TABLE: [(Action, &[Step]); 11] = {
     [
         (Action::Create, ALL),
         (Action::Update, ALL),
-        // No subresource is about what can be had once only.
-        (
-            Action::UpdateSubresource,
-            &[Default, Prepare, Mutate, Validate, AuthorizeEscalation, ValidatingAdmission, Charge, Commit],
-        ),
+        (Action::UpdateSubresource, ALL),
         // There is no new object to complete or to find wrong.
         (Action::Delete, &[Mutate, AuthorizeEscalation, ValidatingAdmission, Charge, Commit]),
         // Upstream (`pkg/registry/core/pod/storage/eviction.go`): who may evict has been asked, and is not asked once more

@@ -49,7 +49,7 @@ pub trait Strategy: Send + Sync {
         subresource: Option<Subresource>,
     ) -> Result<Findings, ApiError>;
 
-    /// As [`Kind::allocate`].
+    /// [`Kind::allocate`], or what stands for it in a write of a subresource.
     ///
     /// # Errors
     /// When nothing suitable is free.
@@ -57,6 +57,7 @@ pub trait Strategy: Send + Sync {
         &self,
         new: &mut dyn Object,
         old: Option<&dyn Object>,
+        subresource: Option<Subresource>,
         context: &Context<'_>,
     ) -> Result<Reservation, ApiError>;
 

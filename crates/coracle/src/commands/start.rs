@@ -41,6 +41,7 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
     let configured = !configurations.is_empty()
         || !start.disable_admission_plugins.is_empty()
         || !start.allowed_unsafe_sysctls.is_empty()
+        || start.no_load_balancer
         || start.pod_max_pids.is_some();
     if profile.daemon().is_some() && configured {
         bail!(

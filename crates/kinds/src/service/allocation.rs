@@ -1,13 +1,13 @@
-//! Cluster IPs and node ports of a Service.
+//! Cluster IPs and node ports of a Service, and the addresses that a load balancer gives it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::gvk::GroupKind;
 use machinery::status::ApiError;
-use registry::allocate::{AllocationError, Allocators, Holdings, Taking};
+use registry::allocate::{AllocationError, Allocators, Holdings, ServiceRange, Taking};
 use registry::kind::Reservation;
 
 use super::{HEADLESS, has_cluster_ip, has_node_ports, is_headless, needs_health_check, wants_node_ports};
@@ -20,7 +20,8 @@ pub(super) fn allocate(
     old: Option<&Service>,
     allocators: &Allocators,
 ) -> Result<Reservation, ApiError> {
-    let before = old.map(held).unwrap_or_default();
+    let range = allocators.services();
+    let before = old.map(|old| held(old, range)).unwrap_or_default();
     let name = text(&new.metadata.name).to_owned();
     let Some(spec) = &mut new.spec else { return Ok(Reservation::none()) };
     let mut taking = allocators.begin();
@@ -29,33 +30,65 @@ pub(super) fn allocate(
         .and_then(|()| node_ports(spec, &before, &mut taking))
         .and_then(|()| health_check_port(spec, &before, &mut taking))
         .map_err(|failure| failure.answer(&name))?;
-    Ok(taking.keep(before.without(&held(new))))
+    Ok(taking.keep(before.without(&held(new, range))))
+}
+
+/// Takes the addresses of the cluster's range that a load balancer gives to the Service: no other Service has them, nor gets
+/// them as its cluster IP.
+pub(super) fn allocate_status(new: &Service, old: &Service, allocators: &Allocators) -> Result<Reservation, ApiError> {
+    let range = allocators.services();
+    let before = held(old, range);
+    let mut taking = allocators.begin();
+    let mut own = before.addresses.clone();
+    for (index, address) in balanced(new, range) {
+        if own.insert(address) {
+            taking.address(address).map_err(|error| {
+                let path = Path::new("status").child("loadBalancer").child("ingress").index(index).child("ip");
+                let detail = format!("failed to allocate IP {address}: {error}");
+                Failure::Refused(FieldError::invalid(&path, address.to_string(), detail))
+                    .answer(text(&new.metadata.name))
+            })?;
+        }
+    }
+    Ok(taking.keep(before.without(&held(new, range))))
 }
 
 /// Marks as taken what a stored Service holds.
 pub(super) fn occupy(object: &Service, allocators: &Allocators) {
-    allocators.occupy(&held(object));
+    allocators.occupy(&held(object, allocators.services()));
 }
 
 /// Gives back what a Service held.
 pub(super) fn release(object: &Service, allocators: &Allocators) {
-    allocators.release(&held(object));
+    allocators.release(&held(object, allocators.services()));
 }
 
 /// What a Service holds.
-fn held(object: &Service) -> Holdings {
+fn held(object: &Service, range: ServiceRange) -> Holdings {
     let Some(spec) = &object.spec else { return Holdings::default() };
     let addresses = list(&spec.cluster_ips).iter().filter(|_| has_cluster_ip(spec));
     let numbers = list(&spec.ports).iter().filter(|_| has_node_ports(spec)).filter_map(|port| port.node_port);
     let health_check = spec.health_check_node_port.filter(|_| needs_health_check(spec));
     Holdings {
-        addresses: addresses.filter_map(|address| address.parse().ok()).collect(),
+        addresses: addresses
+            .filter_map(|address| address.parse().ok())
+            .chain(balanced(object, range).map(|(_, address)| address))
+            .collect(),
         ports: numbers
             .chain(health_check)
             .filter_map(|number| u16::try_from(number).ok())
             .filter(|number| *number != 0)
             .collect(),
     }
+}
+
+/// The addresses of the cluster's range that a load balancer gave to a Service, each with its index. Others are somebody
+/// else's to hand out.
+fn balanced(object: &Service, range: ServiceRange) -> impl Iterator<Item = (usize, Ipv4Addr)> {
+    let balancer = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = balancer.map_or(&[][..], |balancer| list(&balancer.ingress)).iter().enumerate();
+    let addresses = ingress.filter_map(|(index, ingress)| Some((index, text(&ingress.ip).parse().ok()?)));
+    addresses.filter(move |(_, address)| range.contains(*address))
 }
 
 /// Why nothing was allocated.

@@ -215,6 +215,46 @@ fn what_is_refused() {
 }
 
 #[test]
+fn what_a_load_balancer_gives_is_had_once() {
+    let allocators = Allocators::new(&AllocatorConfig::default());
+    let balanced = json!({"type": "LoadBalancer", "ports": [{"port": 80}]});
+    let mut first = stored(service(balanced.clone()), &allocators);
+    let own = first.spec.as_ref().and_then(|spec| spec.cluster_ip.clone()).expect("a cluster IP");
+    let second = stored(service(balanced), &allocators);
+    let give = |to: &super::Object, addresses: &[&str]| {
+        let ingress: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip, "ipMode": "VIP"})).collect();
+        let mut new = to.clone();
+        new.status = serde_json::from_value(json!({"loadBalancer": {"ingress": ingress}})).expect("a status");
+        let reservation = allocation::allocate_status(&new, to, &allocators).map_err(|error| error.message)?;
+        reservation.committed();
+        Ok::<_, String>(new)
+    };
+    let refusal = |index, ip: &str| {
+        Err(format!(
+            "Service \"web\" is invalid: status.loadBalancer.ingress[{index}].ip: Invalid value: \"{ip}\": failed to \
+             allocate IP {ip}: provided IP is already allocated"
+        ))
+    };
+    // Its own cluster IP, addresses of others' ranges, and one that is free.
+    first = give(&first, &[&own, "192.0.2.1", "10.96.0.30"]).expect("free");
+    assert_eq!(give(&second, &["192.0.2.1", "10.96.0.30"]).map(drop), refusal(1, "10.96.0.30"));
+    assert_eq!(give(&second, &[&own]).map(drop), refusal(0, &own));
+    let fixed = || service(json!({"clusterIP": "10.96.0.30", "ports": [{"port": 80}]}));
+    assert!(refused(fixed(), &allocators).contains("already allocated"));
+    // A change of the Service itself keeps what it was given; what the status no longer has is free.
+    let manifest = serde_json::to_value(&first).expect("JSON");
+    first = updated(&first, manifest, &allocators);
+    assert!(refused(fixed(), &allocators).contains("already allocated"));
+    first = give(&first, &[&own]).expect("its own");
+    stored(fixed(), &allocators);
+    first = give(&first, &["10.96.0.31"]).expect("free");
+    // Its cluster IP stays its own.
+    assert_eq!(give(&second, &[&own]).map(drop), refusal(0, &own));
+    allocation::release(&first, &allocators);
+    give(&second, &[&own, "10.96.0.31"]).expect("free");
+}
+
+#[test]
 fn a_manifest_applied_again_keeps_what_was_allocated() {
     let allocators = Allocators::new(&AllocatorConfig::default());
     let manifest = service(json!({"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80}]}));
@@ -316,12 +356,7 @@ fn fields_without_effect_are_warned_of() {
         (
             json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0/8"], "externalTrafficPolicy": "Local",
                 "internalTrafficPolicy": "Cluster", "sessionAffinity": "None"}),
-            &[
-                "spec.type: no load balancer is built in: without one the service has no external address; its node \
-                 ports are reached on this machine",
-                "spec.loadBalancerSourceRanges: not enforced: whoever reaches the service is let in",
-                "spec.externalTrafficPolicy: not enforced: endpoints of all nodes are used, as with Cluster",
-            ],
+            &["spec.externalTrafficPolicy: not enforced: endpoints of all nodes are used, as with Cluster"],
         ),
     ] {
         let service = object::<Service>(json!({"metadata": {"name": "s"}, "spec": spec}));

@@ -44,15 +44,7 @@ pub(super) fn of_service(service: &Service, old: Option<&Service>) -> Vec<String
 
 /// What nothing here does. Said once, when it is asked for: controllers write Services often.
 fn unenforced(spec: &ServiceSpec) -> impl Iterator<Item = String> {
-    let balanced = text(&spec.type_) == "LoadBalancer";
-    let ranges = !list(&spec.load_balancer_source_ranges).is_empty();
     [
-        (
-            balanced,
-            "spec.type: no load balancer is built in: without one the service has no external address; its node ports \
-             are reached on this machine",
-        ),
-        (ranges, "spec.loadBalancerSourceRanges: not enforced: whoever reaches the service is let in"),
         (
             text(&spec.external_traffic_policy) == "Local",
             "spec.externalTrafficPolicy: not enforced: endpoints of all nodes are used, as with Cluster",

@@ -196,6 +196,7 @@ impl Strategy for CustomResource {
         &self,
         _new: &mut dyn Object,
         old: Option<&dyn Object>,
+        _subresource: Option<Subresource>,
         _context: &Context<'_>,
     ) -> Result<Reservation, ApiError> {
         if old.is_none() && self.crd.terminating {

@@ -36,8 +36,7 @@ pub(super) async fn run<'a>(
 ) -> Result<Charged<'a>, ApiError> {
     let (registry, resource) = (write.attributes.registry, write.resource()?.as_ref());
     // Also a write of the status gives names.
-    let names_definition =
-        (write.takes(Step::Allocate) || write.takes(Step::Prepare)) && *resource.info().storage == *CRDS;
+    let names_definition = write.takes(Step::Allocate) && *resource.info().storage == *CRDS;
     let naming = if names_definition { Some(registry.0.naming.lock().await) } else { None };
     let charges = write.takes(Step::Charge) && resource_quota::concerns(attributes);
     let charging = if charges { Some(registry.0.charging.lock().await) } else { None };
@@ -56,7 +55,8 @@ pub(super) async fn run<'a>(
             }
             if write.takes(Step::Allocate) {
                 let stored = old.map(|old| old.object.as_ref());
-                charged.reservation = resource.strategy().allocate(new.as_mut(), stored, &write.context())?;
+                let (subresource, context) = (write.subresource(), write.context());
+                charged.reservation = resource.strategy().allocate(new.as_mut(), stored, subresource, &context)?;
             }
             let value = commit::encode(resource, new.as_mut())?;
             let fields = proposed.managed_fields.as_deref();
