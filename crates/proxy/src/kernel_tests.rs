@@ -227,6 +227,7 @@ async fn a_flow_of_udp_goes_where_its_service_has_gone() {
     for server in &servers {
         let SocketAddr::V4(endpoint) = server.local_addr().unwrap() else { unreachable!() };
         let port = Port {
+            guard: None,
             service: ObjectKey::new("default", "dns"),
             protocol: Protocol::Udp,
             addresses: vec![world.ip(30)],

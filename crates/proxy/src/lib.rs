@@ -16,7 +16,8 @@
 //! | `flows` | flows of UDP that the kernel is to forget, since their endpoint is gone |
 //! | `nft`, `host` | running `nft`; forwarding, the route, the bridge's settings |
 //! | `tools` | who runs `nft` and `ip`: this process, or somebody with the privilege for it |
-//! | `listeners`, `tcp`, `udp` | node ports on loopback |
+//! | `listeners`, `tcp`, `udp`, `accept` | node ports on loopback |
+//! | `health` | the health checks of load balancers |
 //! | `policy` | NetworkPolicies, by a table and a task of their own |
 //!
 //! External IPs and those of load balancers lead to the same rules, for the machine and its pods.
@@ -30,8 +31,10 @@
 //!
 //! This crate must not know where the API server is, nor Docker.
 
+mod accept;
 mod endpoints;
 mod flows;
+mod health;
 mod host;
 mod listeners;
 mod nft;

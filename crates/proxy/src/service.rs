@@ -6,7 +6,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 use informer::ObjectKey;
-use k8s_openapi::api::core::v1::{Service, ServicePort};
+use ipnet::Ipv4Net;
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
 /// A service with this label is somebody else's to proxy.
@@ -52,12 +53,39 @@ pub(crate) struct Port {
     /// Where it is reached: its cluster IP, the external IPs that it asks for, and what a load balancer gave it. In order,
     /// without duplicates.
     pub(crate) addresses: Vec<Ipv4Addr>,
+    /// Of these, those that a load balancer gave it, and who may reach the service there; none: everybody.
+    pub(crate) guard: Option<Guard>,
     pub(crate) port: u16,
     pub(crate) node_port: Option<u16>,
     /// How long a client stays with its endpoint, in seconds; `None` for every connection anew.
     pub(crate) affinity: Option<u32>,
     /// In order, without duplicates.
     pub(crate) endpoints: Vec<SocketAddrV4>,
+}
+
+/// Who may reach a service at the addresses that a load balancer gave it (`loadBalancerSourceRanges`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Guard {
+    /// The addresses.
+    pub(crate) addresses: Vec<Ipv4Addr>,
+    /// From where, in order; none is in another.
+    pub(crate) sources: Vec<Ipv4Net>,
+}
+
+impl Guard {
+    fn of(spec: &ServiceSpec, addresses: &BTreeSet<Ipv4Addr>) -> Option<Self> {
+        let ranges = spec.load_balancer_source_ranges.as_deref().filter(|ranges| !ranges.is_empty())?;
+        if addresses.is_empty() {
+            return None;
+        }
+        // Validation lets blanks around them through, as upstream's. Ranges of IPv6 let nobody in here.
+        let sources = ranges.iter().filter_map(|range| range.trim().parse::<Ipv4Net>().ok()).map(|net| net.trunc());
+        let sources = Ipv4Net::aggregate(&sources.collect());
+        if sources == [Ipv4Net::default()] {
+            return None;
+        }
+        Some(Self { addresses: addresses.iter().copied().collect(), sources })
+    }
 }
 
 /// The ports of a service; none when it is not for this proxy: headless, an alias, or another proxy's.
@@ -68,13 +96,18 @@ pub(crate) fn ports(service: &Service, slices: &[Arc<EndpointSlice>]) -> Vec<Por
     };
     let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
     let mut cluster_ips = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-    let Some(cluster_ip) = cluster_ips.find_map(|ip| ip.parse().ok()).filter(|_| kind != "ExternalName") else {
+    let Some(cluster_ip) = cluster_ips.find_map(|ip| ip.parse::<Ipv4Addr>().ok()).filter(|_| kind != "ExternalName")
+    else {
         return Vec::new();
     };
     let mut addresses = BTreeSet::from([cluster_ip]);
     addresses.extend(spec.external_ips.iter().flatten().filter_map(|ip| ip.parse::<Ipv4Addr>().ok()));
+    let mut guard = None;
     if kind == "LoadBalancer" {
-        addresses.extend(balanced(service));
+        // Its cluster IP is inside, and open to all.
+        let given: BTreeSet<Ipv4Addr> = balanced(service).filter(|address| *address != cluster_ip).collect();
+        guard = Guard::of(spec, &given);
+        addresses.extend(given);
     }
     let addresses: Vec<Ipv4Addr> = addresses.into_iter().collect();
     let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
@@ -94,6 +127,7 @@ pub(crate) fn ports(service: &Service, slices: &[Arc<EndpointSlice>]) -> Vec<Por
             service: ObjectKey::of(service),
             protocol: Protocol::parse(port.protocol.as_deref())?,
             addresses: addresses.clone(),
+            guard: guard.clone(),
             port: u16::try_from(port.port).ok()?,
             node_port: node_port(port),
             affinity,
@@ -130,6 +164,13 @@ fn endpoints(port: &ServicePort, slices: &[Arc<EndpointSlice>]) -> Vec<SocketAdd
     };
     let ready = select(is_ready);
     if ready.is_empty() { select(still_serves) } else { ready }
+}
+
+/// How many endpoints of a service are ready.
+pub(crate) fn ready(slices: &[Arc<EndpointSlice>]) -> usize {
+    let slices = slices.iter().filter(|slice| slice.address_type == "IPv4");
+    let endpoints = slices.flat_map(|slice| slice.endpoints.iter().flatten()).filter(|endpoint| is_ready(endpoint));
+    endpoints.filter_map(|endpoint| endpoint.addresses.first()).collect::<BTreeSet<_>>().len()
 }
 
 /// The endpoints' number of a service's port: slices name ports as the service does.
@@ -253,6 +294,40 @@ pub(crate) mod tests {
         .unwrap();
         let got: Vec<String> = ports(&service, &[])[0].addresses.iter().map(ToString::to_string).collect();
         assert_eq!(got, ["10.96.0.1", "192.0.2.1", "192.0.2.9"]);
+    }
+
+    #[test]
+    fn who_reaches_what_a_load_balancer_gave() {
+        let check = |ranges: Value, given: &[&str], expect: Option<(&[&str], &[&str])>| {
+            let mut service = service(
+                "web",
+                json!({
+                    "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }],
+                    "loadBalancerSourceRanges": ranges,
+                }),
+            );
+            let ingress: Vec<Value> = given.iter().map(|ip| json!({ "ip": ip, "ipMode": "VIP" })).collect();
+            service.status = serde_json::from_value(json!({ "loadBalancer": { "ingress": ingress } })).unwrap();
+            let strings = |items: &[&str]| items.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let got = ports(&service, &[])[0].guard.as_ref().map(|guard| {
+                let addresses: Vec<String> = guard.addresses.iter().map(ToString::to_string).collect();
+                (addresses, guard.sources.iter().map(ToString::to_string).collect::<Vec<_>>())
+            });
+            let expect = expect.map(|(addresses, sources)| (strings(addresses), strings(sources)));
+            assert_eq!(got, expect, "{ranges} {given:?}");
+        };
+        check(json!(null), &["192.0.2.1"], None);
+        check(json!([]), &["192.0.2.1"], None);
+        check(json!(["10.0.0.0/8"]), &[], None);
+        // Who may reach it inside is not asked.
+        check(json!(["10.0.0.0/8"]), &["10.96.0.1"], None);
+        check(json!(["10.0.0.0/8", "0.0.0.0/0"]), &["192.0.2.1"], None);
+        check(
+            json!(["10.1.0.0/16", " 10.2.3.4/8 ", "192.0.2.7/32"]),
+            &["192.0.2.1", "10.96.0.1"],
+            Some((&["192.0.2.1"], &["10.0.0.0/8", "192.0.2.7/32"])),
+        );
+        check(json!(["fd00::/8"]), &["192.0.2.1"], Some((&["192.0.2.1"], &[])));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A service's port has a chain `svc/NAMESPACE/NAME/PROTOCOL/PORT` that picks an endpoint; the maps `services` and
 //! `node-ports` lead to it. A port without endpoints has neither, so its packets are refused by the table's fixed part.
-//! With session affinity every endpoint has a chain and a set of clients of its own.
+//! With session affinity every endpoint has a chain and a set of clients of its own. Where a load balancer lets in some sources
+//! only, its addresses lead to a chain `guard/NAMESPACE/NAME/PROTOCOL/PORT` that asks who comes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -106,6 +107,16 @@ impl ServiceMap {
         self.chains.get(chain).filter(|port| !port.endpoints.is_empty())
     }
 
+    /// The chain by which packets for an address come to a port's own chain.
+    fn entry(&self, chain: &str, address: Ipv4Addr) -> String {
+        match self.chains.get(chain) {
+            Some(port) if port.guard.as_ref().is_some_and(|guard| guard.addresses.contains(&address)) => {
+                guard_name(port)
+            }
+            _ => chain.to_owned(),
+        }
+    }
+
     fn claim(&mut self, port: &Port, tracker: &mut ChangeTracker) {
         let name = chain_name(port);
         tracker.note(port, &name);
@@ -169,8 +180,16 @@ fn node_port(port: &Port) -> Option<NodePort> {
 }
 
 fn chain_name(port: &Port) -> String {
+    format!("svc/{}", port_id(port))
+}
+
+fn guard_name(port: &Port) -> String {
+    format!("guard/{}", port_id(port))
+}
+
+fn port_id(port: &Port) -> String {
     let ObjectKey { namespace, name } = &port.service;
-    format!("svc/{namespace}/{name}/{}/{}", port.protocol, port.port)
+    format!("{namespace}/{name}/{}/{}", port.protocol, port.port)
 }
 
 /// What is in the kernel, as far as transactions went through.
@@ -202,7 +221,7 @@ impl KernelState {
         let addresses = tracker.addresses.iter().map(|key| Change::Address {
             key: *key,
             old: self.addresses.get(key).cloned(),
-            new: service_map.winner(service_map.addresses.get(key)).cloned(),
+            new: service_map.winner(service_map.addresses.get(key)).map(|chain| service_map.entry(chain, key.0)),
         });
         let node_ports = tracker.node_ports.iter().map(|key| Change::NodePort {
             key: *key,
@@ -245,8 +264,8 @@ impl KernelState {
     }
 }
 
-/// The nft objects of one port: sets and chains by name, each chain with its rules; the port's own chain last. None of them
-/// when it has no endpoints.
+/// The nft objects of one port: sets and chains by name, each chain with its rules, behind those that it leads to. None of
+/// them when it has no endpoints.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Rules {
     sets: BTreeMap<String, String>,
@@ -254,6 +273,18 @@ pub(crate) struct Rules {
 }
 
 fn rules(port: &Port) -> Rules {
+    let mut rules = own_rules(port);
+    if let Some(guard) = &port.guard {
+        let sources: Vec<String> = guard.sources.iter().map(ToString::to_string).collect();
+        let let_in = format!("ip saddr {{ {} }} goto {}", sources.join(", "), chain_name(port));
+        // Dropped and not refused, as upstream has it.
+        let ask = (!sources.is_empty()).then_some(let_in).into_iter().chain(["drop".to_owned()]);
+        rules.chains.push((guard_name(port), ask.collect()));
+    }
+    rules
+}
+
+fn own_rules(port: &Port) -> Rules {
     let (name, protocol) = (chain_name(port), port.protocol);
     let count = port.endpoints.len();
     let pick = |items: Vec<String>| {

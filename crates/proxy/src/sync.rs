@@ -21,9 +21,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
 
+use crate::health::{HealthCheck, HealthChecks};
 use crate::listeners::{Listeners, Taken};
 use crate::nft::Failure;
-use crate::service::ports;
+use crate::service::{ports, ready};
 use crate::service_map::{ChangeTracker, KernelState, NodePort, ServiceMap, transaction};
 use crate::table::Table;
 use crate::tools::NetworkTools;
@@ -112,6 +113,8 @@ pub(crate) async fn run(
         service_map: ServiceMap::default(),
         listeners: Listeners::new(node_ports),
         taken: BTreeSet::new(),
+        health_checks: HealthChecks::default(),
+        unchecked: HashSet::new(),
         check: Instant::now() + CHECK,
         again: Instant::now() + TAKEN,
     };
@@ -142,6 +145,7 @@ pub(crate) async fn run(
         proxier.kernel.tell(&state);
     }
     proxier.listeners.close().await;
+    proxier.health_checks.close().await;
     proxier.kernel.remove().await;
 }
 
@@ -155,6 +159,9 @@ struct Proxier {
     listeners: Listeners,
     /// Node ports that somebody else has.
     taken: BTreeSet<NodePort>,
+    health_checks: HealthChecks,
+    /// Services whose port for health checks somebody else has.
+    unchecked: HashSet<ObjectKey>,
     /// When it is checked that all is still there.
     check: Instant,
     /// When node ports that somebody else had are tried again.
@@ -180,7 +187,8 @@ pub(crate) fn reporter(reconciles: &informer::Reconciles) -> ReconcileReporter {
 impl Proxier {
     /// When there is something to do in any case, and what.
     fn deadline(&self) -> (Instant, Cause) {
-        let again = (!self.taken.is_empty()).then_some((self.again, "a node port that was taken is tried again"));
+        let is_missing = !self.taken.is_empty() || !self.unchecked.is_empty();
+        let again = is_missing.then_some((self.again, "a node port that was taken is tried again"));
         let retry = self.kernel.retry_at().map(|at| (at, Cause::RETRY));
         let others = again.map(|(at, why)| (at, Cause::new(why))).into_iter().chain(retry);
         let check = (self.check, Cause::new("the periodic check"));
@@ -190,17 +198,19 @@ impl Proxier {
     /// Brings kernel and listeners to what the services with these keys ask for now, and does what is due.
     async fn sync(&mut self, keys: HashSet<ObjectKey>, running: &mut Running) -> Ending {
         let mut tracker = ChangeTracker::default();
-        for key in keys {
-            let ports = self.services.get(&key).map(|service| ports(&service, &self.slices.of_service(&key)));
-            self.service_map.set(&key, ports.unwrap_or_default(), &mut tracker);
+        for key in &keys {
+            let ports = self.services.get(key).map(|service| ports(&service, &self.slices.of_service(key)));
+            self.service_map.set(key, ports.unwrap_or_default(), &mut tracker);
         }
         let mut to_open: BTreeSet<NodePort> = tracker.node_ports.clone();
         let mut missed = BTreeSet::new();
+        let mut to_check = keys;
         if Instant::now() >= self.again.min(self.check) {
             // Whoever had them may be gone.
             self.again = Instant::now() + TAKEN;
             missed.append(&mut self.taken);
             to_open.extend(&missed);
+            to_check.extend(self.unchecked.iter().cloned());
         }
         if Instant::now() >= self.check {
             self.check = Instant::now() + CHECK;
@@ -237,7 +247,31 @@ impl Proxier {
                 }
             }
         }
+        self.answer_health_checks(to_check).await;
         ending
+    }
+
+    /// Has the health checks of these services answered as they ask for now.
+    async fn answer_health_checks(&mut self, keys: HashSet<ObjectKey>) {
+        let is_healthy = self.kernel.failure.is_none();
+        for key in keys {
+            let service = self.services.get(&key);
+            let check =
+                service.as_ref().and_then(|service| HealthCheck::of(service, ready(&self.slices.of_service(&key))));
+            match (self.health_checks.set(&key, check, is_healthy).await, service, check) {
+                (Err(error), Some(service), Some(check)) => {
+                    if self.unchecked.insert(key) {
+                        let message = format!("healthCheckNodePort {} cannot be opened: {error}", check.port);
+                        warn!("{message}");
+                        // The reason is upstream's.
+                        let reason = "FailedToStartServiceHealthcheck";
+                        self.recorder.event(&service.object_ref(&()), EventType::Warning, reason, message);
+                    }
+                }
+                _ => drop(self.unchecked.remove(&key)),
+            }
+        }
+        self.health_checks.tell(is_healthy);
     }
 }
 

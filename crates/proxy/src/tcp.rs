@@ -1,14 +1,12 @@
 //! A TCP node port: connections are carried to endpoints.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use crate::accept;
 use crate::endpoints::{Endpoints, choose};
 
 /// An endpoint that is gone may not answer at all.
@@ -17,36 +15,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 3;
 /// More connections than this at a time wait: each costs two descriptors, of which the store needs some.
 const CONNECTIONS: usize = 1024;
-/// After a failed accept: too many open files do not go away at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until cancelled; connections end with it.
 pub(crate) async fn serve(listener: TcpListener, endpoints: Endpoints, cancel: CancellationToken) {
-    let connections = TaskTracker::new();
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    let accept = async {
-        loop {
-            // The semaphore is never closed, so a permit always comes.
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            match listener.accept().await {
-                Ok((client, _)) => {
-                    let (endpoints, cancel) = (endpoints.clone(), cancel.clone());
-                    connections.spawn(async move {
-                        let _slot = slot;
-                        tokio::select! { () = cancel.cancelled() => {}, () = carry(client, &endpoints) => {} }
-                    });
-                }
-                Err(error) => {
-                    debug!(%error, "cannot accept a connection to a node port");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+    let carry = |client| {
+        let endpoints = endpoints.clone();
+        async move { carry(client, &endpoints).await }
     };
-    tokio::select! { () = cancel.cancelled() => {}, () = accept => {} }
-    drop(listener);
-    connections.close();
-    connections.wait().await;
+    accept::serve(listener, CONNECTIONS, cancel, carry).await;
 }
 
 async fn carry(mut client: TcpStream, endpoints: &Endpoints) {
@@ -75,6 +51,7 @@ async fn connect(endpoints: &Endpoints) -> Option<TcpStream> {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+    use std::sync::Arc;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::watch;

@@ -93,7 +93,7 @@ fn steps(command: &Minikube, cluster: &str, is_file: &dyn Fn(&str) -> bool) -> V
             "Nothing to mount: the node is this machine, and pods see its folders by a volume of type hostPath (hostPath: { path: /your/folder }).",
         ),
         Minikube::Tunnel(_) => say(
-            "No tunnel is needed: cluster IPs are reached from this machine, and node ports on 127.0.0.1; see: coracle service list",
+            "No tunnel is needed: cluster IPs and those of load balancers are reached from this machine, and node ports on 127.0.0.1; see: coracle service list",
         ),
         // Standard output is what `eval` reads.
         Minikube::DockerEnv(_) => {

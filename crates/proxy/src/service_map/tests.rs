@@ -182,3 +182,51 @@ add element hairpin { 10.0.0.1 . 10.0.0.1 }
     assert!(!script.contains("flush chain ip t to/"), "{script}");
     assert!(script.contains("add set ip t clients/svc/default/web/tcp/80/10.0.0.2/8080"), "{script}");
 }
+
+#[test]
+fn a_load_balancer_lets_some_in() {
+    let mut world = World::default();
+    let set = |world: &mut World, ranges: serde_json::Value| {
+        let mut service = service(
+            "web",
+            json!({
+                "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }],
+                "loadBalancerSourceRanges": ranges,
+            }),
+        );
+        service.status =
+            serde_json::from_value(json!({ "loadBalancer": { "ingress": [{ "ip": "10.96.0.9" }] } })).unwrap();
+        let ports = ports(&service, &[slice("web", ("", 8080), &["10.0.0.1"])]);
+        world.service_map.set(&ObjectKey::new("default", "web"), ports, &mut world.tracker);
+    };
+    set(&mut world, json!(["192.0.2.0/24", "198.51.100.7/32"]));
+    world.expect(
+        "\
+add chain svc/default/web/tcp/80
+add chain guard/default/web/tcp/80
+add rule svc/default/web/tcp/80 meta l4proto tcp dnat to 10.0.0.1:8080
+add rule guard/default/web/tcp/80 ip saddr { 192.0.2.0/24, 198.51.100.7/32 } goto svc/default/web/tcp/80
+add rule guard/default/web/tcp/80 drop
+add element services { 10.96.0.1 . tcp . 80 : goto svc/default/web/tcp/80 }
+add element services { 10.96.0.9 . tcp . 80 : goto guard/default/web/tcp/80 }
+add element hairpin { 10.0.0.1 . 10.0.0.1 }
+",
+    );
+    set(&mut world, json!(["fd00::/8"]));
+    world.expect(
+        "\
+flush chain guard/default/web/tcp/80
+add rule guard/default/web/tcp/80 drop
+",
+    );
+    // Everybody: the address leads to the port itself, and then the guard goes.
+    set(&mut world, json!([]));
+    world.expect(
+        "\
+delete element services { 10.96.0.9 . tcp . 80 : goto guard/default/web/tcp/80 }
+add element services { 10.96.0.9 . tcp . 80 : goto svc/default/web/tcp/80 }
+flush chain guard/default/web/tcp/80
+delete chain guard/default/web/tcp/80
+",
+    );
+}
