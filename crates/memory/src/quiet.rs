@@ -14,7 +14,7 @@ pub struct Quiet {
 
 impl Quiet {
     /// How often to look. What little a quiet process does touches some of its code again, so once is not enough.
-    pub const PERIOD: Duration = Duration::from_secs(30);
+    pub const PERIOD: Duration = Duration::from_secs(15);
 
     /// For a process that has used so much time of the processors.
     pub fn new(used: Duration) -> Self {
@@ -47,7 +47,7 @@ mod tests {
             used += Duration::from_millis(more);
             quiet.look(used)
         };
-        assert_eq!([3001, 3000, 0, 60_000, 10].map(&mut look), [false, true, true, false, true]);
+        assert_eq!([1501, 1500, 0, 60_000, 10].map(&mut look), [false, true, true, false, true]);
     }
 
     #[test]

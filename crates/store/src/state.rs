@@ -25,7 +25,7 @@ pub(crate) type AttributesOf = dyn Fn(&Key, &[u8]) -> Attributes + Send + Sync;
 
 /// How many rebuilt snapshots are kept for the next page of a list, and for how long.
 const PAGES: usize = 8;
-const PAGE_AGE: Duration = Duration::from_secs(60);
+const PAGE_AGE: Duration = Duration::from_secs(20);
 
 /// What the writer, the compactor, readers and watchers share.
 pub(crate) struct Shared {
