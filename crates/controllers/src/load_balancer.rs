@@ -65,7 +65,11 @@ fn taken<'a>(services: impl Iterator<Item = &'a Service>) -> HashSet<Ipv4Addr> {
 }
 
 /// What a Service asks for in the old field `loadBalancerIP`, and whether that can be had.
-fn wish<'a>(service: &'a Service, range: Ipv4Net, taken: &HashSet<Ipv4Addr>) -> Option<Result<Ipv4Addr, &'a str>> {
+fn desired_address<'a>(
+    service: &'a Service,
+    range: Ipv4Net,
+    taken: &HashSet<Ipv4Addr>,
+) -> Option<Result<Ipv4Addr, &'a str>> {
     let text = service.spec.as_ref()?.load_balancer_ip.as_deref().filter(|text| !text.is_empty())?;
     let address = text.parse().ok().filter(|address| range.contains(address) && !taken.contains(address));
     Some(address.ok_or(text))
@@ -152,14 +156,14 @@ impl LoadBalancers {
             self.recorder.event(&reference, EventType::Warning, "SyncLoadBalancerFailed", message);
         };
         let mut taken = taken(self.services.list().iter().map(AsRef::as_ref));
-        let mut wish = wish(service, range, &taken);
-        if let Some(Err(text)) = wish {
+        let mut desired = desired_address(service, range, &taken);
+        if let Some(Err(text)) = desired {
             failed(format!(
                 "Error syncing load balancer: spec.loadBalancerIP {text} is not a free address of {range}; another one is given"
             ));
         }
         for _ in 0..ATTEMPTS {
-            let wanted = wish.take().and_then(Result::ok);
+            let wanted = desired.take().and_then(Result::ok);
             let Some(address) = wanted.or_else(|| free(key, range, &taken)) else {
                 failed(format!("Error syncing load balancer: no address of {range} is free"));
                 return Ok(Action::RequeueAfter(FULL).because("no address is free"));
@@ -259,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn wishes() {
+    fn desired_addresses() {
         let range: Ipv4Net = "10.96.0.0/16".parse().expect("a range");
         let taken = HashSet::from([Ipv4Addr::new(10, 96, 0, 9)]);
         for (text, expect) in [
@@ -270,7 +274,7 @@ mod tests {
             ("fd00::1", Some(Err("fd00::1"))),
         ] {
             let service = service(json!({ "type": "LoadBalancer", "loadBalancerIP": text }), None);
-            assert_eq!(wish(&service, range, &taken), expect);
+            assert_eq!(desired_address(&service, range, &taken), expect);
         }
     }
 }
