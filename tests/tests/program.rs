@@ -121,6 +121,10 @@ fn what_hands_from_minikube_type() {
     assert!(cluster.coracle(&["update-context"]).fails().contains("there is no cluster"));
     assert_eq!(cluster.coracle(&["docker-env"]).ok(), "", "eval has nothing to do");
     assert!(cluster.coracle(&["dashboard"]).fails().contains("k9s"));
+    assert!(cluster.coracle(&["addons", "open", "dashboard"]).fails().contains("no addon has a page"));
+    assert!(cluster.coracle(&["addons", "images", "lws"]).ok().is_empty());
+    assert!(cluster.coracle(&["node", "stop", "m02"]).fails().contains("kubectl drain NODE"));
+    assert!(cluster.coracle(&["node", "start", "m02"]).fails().contains("kubectl uncordon NODE"));
     assert!(cluster.coracle(&["image", "ls", "nginx"]).ok().contains("nginx"));
     assert!(cluster.coracle(&["image", "load", "nginx:latest"]).ok().is_empty());
     assert!(cluster.coracle(&["image", "load", "no.such/image"]).fails().contains("docker pull no.such/image"));
@@ -159,6 +163,29 @@ fn what_hands_from_minikube_type() {
     assert!(refused.contains("coracle delete --all --yes"), "{refused}");
     cluster.coracle(&["delete", "--purge", "--yes"]).ok();
     assert!(!cluster.home().join("home").exists());
+}
+
+#[test]
+fn a_shell_completes_names() {
+    let cluster = Cluster::start();
+    assert!(cluster.coracle(&["completion", "bash"]).ok().contains("complete -o"));
+    // What the script that is printed asks when the tab key is pressed behind these words.
+    let completes = |words: &[&str]| {
+        let index = words.len().to_string();
+        let mut command = cluster.coracle_command(&[&["--", "coracle"], words].concat());
+        let output =
+            command.env("CORACLE_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", index).output().expect("an answer");
+        String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(completes(&["addons", "enable", "l"]), ["lws"]);
+    assert_eq!(completes(&["status", "-p", &cluster.profile[..3]])[..], [cluster.profile.as_str()]);
+    assert!(completes(&["node", "delete", ""]).contains(&cluster.profile));
+    assert!(completes(&["service", "k"]).contains(&"kubernetes".to_owned()));
+    assert!(completes(&["service", "-n", "kube-system", "k"]).contains(&"kube-dns".to_owned()));
+    assert!(completes(&["start", "--service-s"]).contains(&"--service-subnet".to_owned()));
+    // Where nothing can be asked there is nothing to complete.
+    cluster.coracle(&["stop"]).ok();
+    assert!(!completes(&["node", "delete", ""]).contains(&cluster.profile));
 }
 
 #[test]

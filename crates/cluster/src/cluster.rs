@@ -1,6 +1,5 @@
 //! A running cluster: its start, in order, and its end.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use apiserver::audit::Audit;
 use apiserver::authz::Authorizer;
 use apiserver::pki::Pki;
-use apiserver::{ApiServer, Dependencies, User};
+use apiserver::{Dependencies, User};
 use docker::{Docker, Network};
 use informer::{Informers, ObjectKey};
 use k8s_openapi::api::core::v1::Node;
@@ -27,15 +26,17 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::bootstrap::{self, Outstanding};
+use crate::addresses::Addresses;
+use crate::api_server::{api_port, serve};
+use crate::bootstrap::Outstanding;
 use crate::connect::LocalNodes;
 use crate::kubelets::{Kubelets, RunningKubelet};
 use crate::metrics_api::MetricsApi;
-use crate::profile::{Profile, ProfileLock, write_private};
+use crate::profile::{Profile, ProfileLock};
 use crate::settings::Settings;
 use crate::{
-    Error, addons, audit, component_health, descriptors, encryption, explain, extra, kubeconfig, names, network,
-    service_network, store_health,
+    Error, addons, audit, component_health, descriptors, encryption, explain, extra, names, network, service_network,
+    store_health,
 };
 
 /// How long a start waits to hear whether cluster IPs work.
@@ -53,6 +54,8 @@ pub struct Config {
     pub accept_data_loss: bool,
     /// Whether writes wait for the disk; see `store::Options::fsync`.
     pub fsync: bool,
+    /// The addresses that are chosen; others are found.
+    pub addresses: Addresses,
     /// How often each HorizontalPodAutoscaler looks at its metrics.
     pub autoscaler_period: Duration,
     /// Whether Services of type LoadBalancer get addresses of the cluster's own; else somebody else gives them.
@@ -114,6 +117,7 @@ impl Cluster {
             profile,
             accept_data_loss,
             fsync,
+            addresses,
             autoscaler_period,
             load_balancer,
             pod_pids_limit,
@@ -128,7 +132,7 @@ impl Cluster {
 
         report(Progress::Doing("Asking Docker".to_owned()));
         let docker = Docker::connect(docker_config(&profile)).await?;
-        let (settings, network) = network::establish(&profile, &docker).await?;
+        let (settings, network) = network::establish(&profile, &docker, &addresses).await?;
         report(Progress::Done(format!("Docker network {} ({})", network.name, network.subnet)));
         report(Progress::Doing("Opening the store".to_owned()));
         let encryption = encryption::open(&profile)?;
@@ -161,7 +165,8 @@ impl Cluster {
         };
         let cancel = CancellationToken::new();
         let mut outstanding = Outstanding::new(registry.store().watch_health(), cancel.clone());
-        let server = serve(&profile, settings.clone(), dependencies, &pki, &network, &mut outstanding).await?;
+        let server =
+            serve(&profile, (settings.clone(), &addresses), dependencies, &pki, &network, &mut outstanding).await?;
         let port = api_port(&server);
         report(Progress::Done(format!("API server at https://127.0.0.1:{port}")));
 
@@ -188,6 +193,7 @@ impl Cluster {
             cluster_dns: dns.as_ref().map(|_| cluster_dns),
             network_state,
             nodes,
+            cluster_domain: settings.dns_domain.clone(),
             pod_pids_limit,
             allowed_unsafe_sysctls,
         };
@@ -453,65 +459,6 @@ async fn open(
     opened.await.unwrap_or_else(|error| Err(Error::Component { component: "store", reason: error.to_string() }))
 }
 
-/// Starts the API server on loopback and on the bridge, and writes what every cluster has from its first moment.
-async fn serve(
-    profile: &Profile,
-    mut settings: Settings,
-    dependencies: Dependencies,
-    pki: &Arc<Pki>,
-    network: &Network,
-    outstanding: &mut Outstanding,
-) -> Result<apiserver::Handle, Error> {
-    let service_ip = settings.service_subnet(profile)?.nth(1);
-    let registry = dependencies.registry.clone();
-    let is_new = registry.store().revision() == 0;
-    let server = ApiServer::new(dependencies);
-    let limits = apiserver::Limits {
-        connections: descriptors::api_connections(descriptors::limit()),
-        ..apiserver::Limits::default()
-    };
-    let config = |port| apiserver::Config {
-        listen: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)],
-        names: vec![service_ip.to_string(), network.gateway.to_string(), profile.name().to_owned()],
-        limits: limits.clone(),
-    };
-    // The port of last time, so that a kubeconfig stays right; another one if somebody took it.
-    let handle = match server.clone().serve(config(settings.api_port), Arc::clone(pki)).await {
-        Err(apiserver::StartError::Listen { .. }) if settings.api_port != 0 => {
-            server.serve(config(0), Arc::clone(pki)).await?
-        }
-        result => result?,
-    };
-    let port = api_port(&handle);
-    let for_pods = match handle.listen(SocketAddr::new(network.gateway.into(), port)).await {
-        Ok(address) => Some(address),
-        Err(error) => {
-            warn!(%error, "pods cannot reach the API");
-            None
-        }
-    };
-    let written = bootstrap::write(&registry, handle.server(), pki, port, for_pods).await;
-    let health = registry.store().health();
-    match written {
-        // What there was before does, and there is no way to make space without the API.
-        Err(error) if !is_new && health != Health::Healthy => {
-            warn!(%error, ?health, "what every cluster has cannot be brought up to date until the store takes writes");
-            let (server, pki) = (handle.server().clone(), Arc::clone(pki));
-            outstanding.add("what every cluster has", move || {
-                let (registry, server, pki) = (registry.clone(), server.clone(), Arc::clone(&pki));
-                async move { bootstrap::write(&registry, &server, &pki, port, for_pods).await }
-            });
-        }
-        written => written.map_err(Error::Bootstrap)?,
-    }
-    write_private(&profile.kubeconfig(), &kubeconfig::administrator(pki, profile, port)?)?;
-    if settings.api_port != port {
-        settings.api_port = port;
-        settings.save(profile)?;
-    }
-    Ok(handle)
-}
-
 /// What the controllers need of the certificate authority: its certificate, and a pen for tokens that live in Secrets and one for
 /// certificates.
 fn controllers_config(pki: &Arc<Pki>, profile: &Profile) -> Result<controllers::Config, Error> {
@@ -552,10 +499,6 @@ fn keep_network(docker: Docker, proxy: &proxy::Handle, cancel: CancellationToken
     tokio::spawn(async move {
         cancel.run_until_cancelled(docker.keep_network(|| recheck.notify_one())).await;
     })
-}
-
-fn api_port(server: &apiserver::Handle) -> u16 {
-    server.addresses().first().map_or(0, SocketAddr::port)
 }
 
 /// Whether a kubelet has said since `started` that the node is Ready. The API keeps whole seconds.

@@ -1,7 +1,10 @@
 //! Why a cluster cannot be started, stopped or deleted. Each is one line that says what to do.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+use docker::Subnet;
 
 /// What can go wrong with a cluster as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +94,43 @@ pub enum Error {
     #[error(transparent)]
     Keys(#[from] ::encryption::Error),
     /// All subnets that could be taken are in use.
-    #[error("no free subnet is left on this machine; delete clusters or Docker networks that are not needed")]
+    #[error(
+        "no free subnet is left on this machine; choose one with --subnet and --service-subnet, or delete clusters or Docker \
+         networks that are not needed"
+    )]
     NoSubnet,
+    /// A subnet that was asked for is in use.
+    #[error("{subnet} overlaps {other}, which is in use on this machine; choose another one with {option}")]
+    SubnetTaken {
+        /// What was asked for.
+        subnet: Subnet,
+        /// What there is.
+        other: Subnet,
+        /// By which option it was asked for.
+        option: &'static str,
+    },
+    /// Subnets and the domain of a cluster do not change.
+    #[error(
+        "the {what} of the cluster {name} is {kept} as long as it lives; for another one, first: coracle delete -p {name}"
+    )]
+    AddressKept {
+        /// The profile.
+        name: String,
+        /// Which of them.
+        what: &'static str,
+        /// What it has.
+        kept: String,
+    },
+    /// The port that was asked for the API.
+    #[error("the API cannot listen on {address}: {reason}; free it, or choose another one with {option}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        reason: String,
+        /// By which option it was asked for.
+        option: &'static str,
+    },
     /// Docker.
     #[error(transparent)]
     Runtime(#[from] runtime::Error),

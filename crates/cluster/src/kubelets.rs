@@ -29,6 +29,7 @@ pub(crate) struct Kubelets {
     pub(crate) network_state: watch::Receiver<NetworkState>,
     pub(crate) nodes: Arc<LocalNodes>,
     /// Most processes and threads of each container, where the default is not wanted.
+    pub(crate) cluster_domain: String,
     pub(crate) pod_pids_limit: Option<i64>,
     /// The kernel parameters that pods may set beside the safe ones.
     pub(crate) allowed_unsafe_sysctls: Vec<String>,
@@ -70,6 +71,7 @@ impl Kubelets {
             config.pod_pids_limit = Some(limit).filter(|limit| *limit > 0);
         }
         config.allowed_unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
+        config.cluster_domain.clone_from(&self.cluster_domain);
         config.cluster_dns = self.cluster_dns.into_iter().map(IpAddr::V4).collect();
         apiserver::version::GIT_VERSION.clone_into(&mut config.kubelet_version);
         config

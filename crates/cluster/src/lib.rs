@@ -21,6 +21,8 @@
 //! It knows neither HTTP nor Docker beyond handing one component to another.
 
 pub mod addons;
+mod addresses;
+mod api_server;
 mod audit;
 mod bootstrap;
 mod cluster;
@@ -42,10 +44,12 @@ mod service_network;
 mod settings;
 mod store_health;
 
+pub use addresses::{Addresses, check_dns_domain, check_listen, check_service_subnet, check_subnet};
 pub use audit::check_audit_policy;
 pub use cluster::{
     Cluster, Config, Progress, admission_plugins, check_pod_security_config, check_scheduler_config, delete,
 };
+pub use docker::Subnet;
 pub use encryption::{check_encryption_config, keep_previous_encryption_config};
 pub use error::Error;
 pub use kubeconfig::EXTENSION;

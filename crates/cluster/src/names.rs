@@ -22,6 +22,7 @@ pub(crate) async fn serve(
 ) -> Option<dns::Handle> {
     let mut config = dns::Config::new(SocketAddr::new(network.gateway.into(), 0));
     config.address = Some(IpAddr::V4(address));
+    config.domain.clone_from(&settings.dns_domain);
     config.subnets = vec![settings.pod_subnet.clone(), settings.service_subnet.clone()];
     let handle = match dns::start(config, informers).await {
         Ok(handle) => handle,

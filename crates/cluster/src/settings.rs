@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 
 use docker::Subnet;
+use machinery::well_known::CLUSTER_DOMAIN;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -20,6 +21,14 @@ pub(crate) struct Settings {
     /// The port on loopback where the API was served last; taken again if it is free.
     #[serde(default)]
     pub(crate) api_port: u16,
+    /// The domain of the cluster's names.
+    #[serde(default = "default_domain")]
+    pub(crate) dns_domain: String,
+}
+
+/// That of a cluster whose settings name none.
+pub(crate) fn default_domain() -> String {
+    CLUSTER_DOMAIN.to_owned()
 }
 
 impl Settings {
@@ -73,6 +82,7 @@ mod tests {
             pod_subnet: "10.244.0.0/16".to_owned(),
             service_subnet: "10.96.0.0/16".to_owned(),
             api_port: 4711,
+            dns_domain: "cluster.example".to_owned(),
         };
         settings.save(&profile).expect("saved");
         assert_eq!(Settings::load(&profile).expect("readable"), Some(settings));

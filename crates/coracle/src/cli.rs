@@ -1,5 +1,6 @@
 //! What can be asked on the command line.
 
+mod file;
 mod minikube;
 mod parse;
 
@@ -8,12 +9,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::engine::ArgValueCandidates;
 use machinery::well_known::MAX_PODS;
 
-pub(crate) use self::minikube::{Config, Cp, Image, Minikube, StartOptions};
+pub(crate) use self::file::parse;
+pub(crate) use self::minikube::{Config, Cp, Image, Minikube, Rest, StartOptions};
 pub(crate) use self::parse::Services;
 use self::parse::{duration, node, pod, services};
+use crate::complete;
 
 /// Kubernetes for one machine, in one program.
 #[derive(Debug, Parser)]
@@ -29,7 +33,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// The cluster's name; several clusters can run side by side [default: that of `coracle profile NAME`, else coracle]
-    #[arg(short, long, global = true, env = "CORACLE_PROFILE", value_name = "NAME")]
+    #[arg(short, long, global = true, env = "CORACLE_PROFILE", value_name = "NAME", add = ArgValueCandidates::new(complete::clusters))]
     pub(crate) profile: Option<String>,
     /// The directory with the clusters' state [default: ~/.coracle]
     #[arg(long, global = true, env = "CORACLE_HOME", value_name = "DIR")]
@@ -77,7 +81,8 @@ pub(crate) enum Command {
     Kubectl(Kubectl),
     /// Print the versions of coracle and of the Kubernetes API it serves
     Version(Version),
-    /// Print a completion script for a shell
+    /// Print what a shell reads to complete commands, and names of clusters, nodes, addons, services and pods:
+    /// source <(coracle completion bash)
     Completion {
         /// The shell to complete for
         shell: clap_complete::Shell,
@@ -101,6 +106,12 @@ pub(crate) enum AddonsCommand {
     Enable(AddonNames),
     /// Disable addons; all objects of their kinds are deleted, after a question where there are any
     Disable(DisableAddons),
+    /// Show which images an addon runs
+    #[command(hide = true)]
+    Images(Rest),
+    /// Show where an addon's page is
+    #[command(hide = true)]
+    Open(Rest),
 }
 
 /// `coracle addons list`.
@@ -115,7 +126,7 @@ pub(crate) struct ListAddons {
 #[derive(Debug, Args)]
 pub(crate) struct AddonNames {
     /// The addons' names, as the list has them
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(complete::addons))]
     pub(crate) names: Vec<String>,
 }
 
@@ -132,6 +143,9 @@ pub(crate) struct DisableAddons {
 /// `coracle start`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Start {
+    /// A YAML file with options of this command by their names, such as nodes: 3; those that are typed count more
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Stay in the foreground and log to standard error
     #[arg(long)]
     pub(crate) foreground: bool,
@@ -145,8 +159,17 @@ pub(crate) struct Start {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100), value_name = "NUMBER")]
     pub(crate) nodes: u16,
     /// Addons to enable
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", add = ArgValueCandidates::new(complete::addons))]
     pub(crate) addons: Vec<String>,
+    /// The number of fake nodes; missing ones are added as fake-0, fake-1, ...
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    pub(crate) fake_nodes: u16,
+    /// Images that are pulled where your Docker does not have them
+    #[arg(long, value_delimiter = ',', value_name = "IMAGES")]
+    pub(crate) images: Vec<String>,
+    /// Files, folders and URLs that kubectl applies, in this order, once the cluster is there
+    #[arg(long, value_delimiter = ',', value_hint = ValueHint::AnyPath, value_name = "PATHS")]
+    pub(crate) apply: Vec<String>,
     /// Check what is given, say what would be started, and change nothing
     #[arg(long, conflicts_with_all = ["foreground", "daemon"])]
     pub(crate) dry_run: bool,
@@ -158,6 +181,8 @@ pub(crate) struct Start {
     /// Do not change the kubeconfig
     #[arg(long)]
     pub(crate) no_kubeconfig: bool,
+    #[command(flatten)]
+    pub(crate) addresses: AddressOptions,
     /// A file with a KubeSchedulerConfiguration, kept for later starts. An empty file restores the defaults
     #[arg(long, value_name = "FILE")]
     pub(crate) scheduler_config: Option<PathBuf>,
@@ -198,6 +223,55 @@ pub(crate) struct Start {
     pub(crate) daemon: bool,
 }
 
+/// Addresses of a cluster, where those that are free will not do.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct AddressOptions {
+    /// Where pods get their addresses, from /12 to /24; at the first start [default: the first free of 10.244.0.0/16, ...]
+    #[arg(long, value_parser = cluster::check_subnet, value_name = "CIDR")]
+    pub(crate) subnet: Option<cluster::Subnet>,
+    /// Where services get theirs, from /12 to /28; at the first start [default: the first free of 10.96.0.0/16, ...]
+    #[arg(long, visible_alias = "service-cluster-ip-range", value_parser = cluster::check_service_subnet, value_name = "CIDR")]
+    pub(crate) service_subnet: Option<cluster::Subnet>,
+    /// The port of the API, kept for later starts [default: a free one]
+    #[arg(long, visible_alias = "apiserver-port", value_parser = clap::value_parser!(u16).range(1..), value_name = "PORT")]
+    pub(crate) api_port: Option<u16>,
+    /// The domain of the cluster's names, at the first start [default: cluster.local]
+    #[arg(long, value_parser = cluster::check_dns_domain, value_name = "DOMAIN")]
+    pub(crate) dns_domain: Option<String>,
+    /// Addresses of this machine on which the API listens, too, for others who have a kubeconfig
+    #[arg(long, value_delimiter = ',', value_parser = cluster::check_listen, value_name = "ADDRESSES")]
+    pub(crate) listen: Vec<std::net::IpAddr>,
+}
+
+impl AddressOptions {
+    /// As the cluster takes them.
+    pub(crate) fn addresses(&self) -> cluster::Addresses {
+        cluster::Addresses {
+            subnet: self.subnet,
+            service_subnet: self.service_subnet,
+            api_port: self.api_port,
+            dns_domain: self.dns_domain.clone(),
+            listen: self.listen.clone(),
+        }
+    }
+
+    /// As they are typed.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        let mut add = |option: &str, value: Option<String>| {
+            arguments.extend(value.into_iter().flat_map(|value| [option.to_owned(), value]));
+        };
+        add("--subnet", self.subnet.map(|subnet| subnet.to_string()));
+        add("--service-subnet", self.service_subnet.map(|subnet| subnet.to_string()));
+        add("--api-port", self.api_port.map(|port| port.to_string()));
+        add("--dns-domain", self.dns_domain.clone());
+        for address in &self.listen {
+            add("--listen", Some(address.to_string()));
+        }
+        arguments
+    }
+}
+
 /// `coracle stop`.
 #[derive(Debug, Args)]
 pub(crate) struct Stop {
@@ -224,7 +298,7 @@ pub(crate) struct Delete {
 #[derive(Debug, Args)]
 pub(crate) struct ProfileArguments {
     /// The cluster that commands without -p mean from now on; `list` for a table of all. Without: print the current one
-    #[arg(value_name = "list|NAME")]
+    #[arg(value_name = "list|NAME", add = ArgValueCandidates::new(complete::clusters))]
     pub(crate) wanted: Option<String>,
     /// The output format of the list
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
@@ -271,7 +345,7 @@ pub(crate) struct Logs {
 #[derive(Debug, Args)]
 pub(crate) struct Service {
     /// The service, as NAME or service/NAME; `list` for a table of all
-    #[arg(value_name = "list|NAME", value_parser = services, required_unless_present = "all")]
+    #[arg(value_name = "list|NAME", value_parser = services, required_unless_present = "all", add = ArgValueCandidates::new(complete::services))]
     pub(crate) name: Option<Services>,
     /// Its namespace [default: default; of list: all]
     #[arg(short, long)]
@@ -304,7 +378,7 @@ pub(crate) enum Explain {
 #[derive(Debug, Args)]
 pub(crate) struct ExplainPod {
     /// The pod, as NAME or pod/NAME
-    #[arg(value_parser = pod)]
+    #[arg(value_parser = pod, add = ArgValueCandidates::new(complete::pods))]
     pub(crate) name: String,
     /// Its namespace
     #[arg(short, long, default_value = "default")]
@@ -323,6 +397,12 @@ pub(crate) enum NodeCommand {
     List,
     /// Delete nodes, and the pods on them
     Delete(NodeDelete),
+    /// Show how to take a node out of use
+    #[command(hide = true)]
+    Stop(Rest),
+    /// Show how to take a node into use again
+    #[command(hide = true)]
+    Start(Rest),
 }
 
 /// `coracle node add`.
@@ -362,7 +442,7 @@ pub(crate) struct NodeAdd {
 #[derive(Debug, Args)]
 pub(crate) struct NodeDelete {
     /// The nodes, as NAME or node/NAME; NAME stands for NAME-0, NAME-1, ... of `add --count` too
-    #[arg(value_parser = node)]
+    #[arg(value_parser = node, add = ArgValueCandidates::new(complete::nodes))]
     pub(crate) names: Vec<String>,
     /// Delete all fake nodes
     #[arg(long)]
@@ -408,6 +488,22 @@ mod tests {
         assert_eq!(wait(&["coracle", "start"]), Some(true));
         assert_eq!(wait(&["coracle", "start", "--wait"]), Some(true));
         assert_eq!(wait(&["coracle", "start", "--wait=false"]), Some(false));
+    }
+
+    #[test]
+    fn addresses_are_handed_on_as_they_were_typed() {
+        let typed = [
+            ["--subnet", "10.100.0.0/16"],
+            ["--service-subnet", "10.101.0.0/20"],
+            ["--api-port", "6443"],
+            ["--dns-domain", "cluster.example"],
+            ["--listen", "192.0.2.1"],
+            ["--listen", "192.0.2.2"],
+        ]
+        .concat();
+        let parsed = Arguments::try_parse_from(["coracle", "start"].into_iter().chain(typed.iter().copied()));
+        let Ok(Arguments { command: Command::Start(start), .. }) = parsed else { panic!("{parsed:?}") };
+        assert_eq!(start.addresses.arguments(), typed);
     }
 
     #[test]

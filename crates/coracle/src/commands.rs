@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 /// The cluster that is meant. One that belongs to somebody else is not one that is not there.
-fn profile(home: &Home, global: &Global) -> Result<Profile> {
+pub(crate) fn profile(home: &Home, global: &Global) -> Result<Profile> {
     let profile = match &global.profile {
         Some(name) => home.profile(name)?,
         None => home.profile(config::Settings::load(home)?.profile())?,
@@ -75,7 +75,7 @@ fn require_running(profile: &Profile) -> Result<()> {
 }
 
 /// Runs `question` with a client of the running cluster.
-fn ask<T>(profile: &Profile, question: impl AsyncFnOnce(Client) -> Result<T>) -> Result<T> {
+pub(crate) fn ask<T>(profile: &Profile, question: impl AsyncFnOnce(Client) -> Result<T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let kubeconfig = Kubeconfig::read_from(profile.kubeconfig()).context("cannot read the cluster's kubeconfig")?;

@@ -72,6 +72,7 @@ pub(crate) fn spawn(profile: &Profile, start: &cli::Start) -> Result<impl Iterat
         .stderr(log_file)
         .envs(ALLOCATORS.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
     command.arg("--hpa-sync-period").arg(start.hpa_sync_period.as_secs().to_string());
+    command.args(start.addresses.arguments());
     if start.no_load_balancer {
         command.arg("--no-load-balancer");
     }
@@ -164,6 +165,7 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
         accept_data_loss: start.accept_data_loss,
         fsync: !start.unsafe_no_fsync,
         autoscaler_period: start.hpa_sync_period,
+        addresses: start.addresses.addresses(),
         load_balancer: !start.no_load_balancer,
         pod_pids_limit: start.pod_max_pids,
         allowed_unsafe_sysctls: start.allowed_unsafe_sysctls.clone(),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! main ── cli (what can be asked) ── commands (one file each) ──┬── daemon      (the process in the background)
+//!  └───── complete (the shell asks)                             │
 //!                                                               ├── kubeconfig  (the user's contexts)
 //!                                                               └── progress    (what a person sees meanwhile)
 //! ```
@@ -11,6 +12,7 @@
 
 mod cli;
 mod commands;
+mod complete;
 mod daemon;
 mod kubeconfig;
 mod listening;
@@ -20,8 +22,6 @@ mod progress;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// Its own thread gives back what a burst of work leaves behind, and between what stays it leaves smaller holes than others do:
 /// `docs/implementation-notes-components.md` has the figures.
 #[global_allocator]
@@ -30,8 +30,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     // A heap of a few megabytes would take tens of them in huge pages. A kernel that knows none needs no telling.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let arguments = cli::Arguments::parse();
-    match commands::run(arguments) {
+    complete::answer();
+    match cli::parse(std::env::args_os().collect()).and_then(commands::run) {
         Ok(code) => code,
         Err(error) => {
             output::error(&error);

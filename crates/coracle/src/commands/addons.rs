@@ -26,11 +26,21 @@ const MANAGER: &str = "coracle-addons";
 type Present = BTreeMap<String, Option<String>>;
 
 pub(crate) fn run(profile: &Profile, command: &AddonsCommand) -> Result<ExitCode> {
-    require_running(profile)?;
     match command {
-        AddonsCommand::List(wanted) => list(&ask(profile, present)?, wanted.output)?,
-        AddonsCommand::Enable(wanted) => enable_named(profile, &wanted.names)?,
+        AddonsCommand::Images(_) => output::note("Addons are parts of this program: they run no images."),
+        AddonsCommand::Open(_) => {
+            bail!("no addon has a page; see what it does with kubectl get, kubectl explain and coracle addons list")
+        }
+        AddonsCommand::List(wanted) => {
+            require_running(profile)?;
+            list(&ask(profile, present)?, wanted.output)?;
+        }
+        AddonsCommand::Enable(wanted) => {
+            require_running(profile)?;
+            enable_named(profile, &wanted.names)?;
+        }
         AddonsCommand::Disable(wanted) => {
+            require_running(profile)?;
             let addons = find(&wanted.addons.names)?;
             return ask(profile, async |client| disable(&client, &addons, wanted.yes).await);
         }

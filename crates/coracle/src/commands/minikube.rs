@@ -37,13 +37,13 @@ pub(crate) fn run(profile: &Profile, command: &Minikube) -> Result<ExitCode> {
     for step in steps(command, profile.name(), &|path| Path::new(path).is_file()) {
         match step {
             Step::Docker(arguments) => {
-                let code = docker(&arguments, false)?;
+                let code = docker(&arguments, Output::Own)?;
                 if code != 0 {
                     return Ok(ExitCode::from(code));
                 }
             }
             Step::DockerQuietly(arguments) => {
-                if docker(&arguments, true)? != 0 {
+                if docker(&arguments, Output::Nowhere)? != 0 {
                     let what = arguments.last().map(|what| what.to_string_lossy()).unwrap_or_default();
                     bail!(
                         "your Docker has no image {what}, and there is no such file; get it with: docker pull {what}"
@@ -59,12 +59,38 @@ pub(crate) fn run(profile: &Profile, command: &Minikube) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Pulls the images that Docker does not have.
+pub(super) fn pull(images: &[String]) -> Result<()> {
+    for image in images {
+        let words = |words: &[&str]| words.iter().chain([&image.as_str()]).map(OsString::from).collect::<Vec<_>>();
+        // Standard output is for the answer of the command that wants them.
+        let is_there = docker(&words(&["image", "inspect"]), Output::Nowhere)? == 0;
+        if !is_there && docker(&words(&["image", "pull"]), Output::Error)? != 0 {
+            bail!("the image {image} cannot be pulled; nothing was started");
+        }
+    }
+    Ok(())
+}
+
+/// Where Docker's command line writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Output {
+    /// Where this command does.
+    Own,
+    /// To standard error alone.
+    Error,
+    /// Nobody is to see it.
+    Nowhere,
+}
+
 /// Runs Docker's command line on the daemon that clusters use, whatever context is current. Answers its exit code.
-fn docker(arguments: &[OsString], quietly: bool) -> Result<u8> {
+fn docker(arguments: &[OsString], output: Output) -> Result<u8> {
     let mut command = Command::new("docker");
     command.args(arguments).env("DOCKER_HOST", cluster::docker_host());
-    if quietly {
-        command.stdout(Stdio::null()).stderr(Stdio::null());
+    match output {
+        Output::Own => {}
+        Output::Error => drop(command.stdout(io::stderr())),
+        Output::Nowhere => drop(command.stdout(Stdio::null()).stderr(Stdio::null())),
     }
     let status = command.status().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {

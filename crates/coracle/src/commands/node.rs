@@ -1,6 +1,6 @@
 //! `coracle node`: further nodes for the cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -28,11 +28,17 @@ const GPU: &str = "nvidia.com/gpu";
 const AT_ONCE: usize = 16;
 
 pub(crate) fn run(profile: &Profile, command: &NodeCommand) -> Result<ExitCode> {
-    require_running(profile)?;
     match command {
-        NodeCommand::Add(add) => self::add(profile, add),
-        NodeCommand::List => list(profile),
-        NodeCommand::Delete(delete) => self::delete(profile, delete),
+        NodeCommand::Stop(_) => bail!(
+            "nodes do not stop one by one: take one out of use with kubectl drain NODE --ignore-daemonsets, or end it with \
+             coracle node delete NODE"
+        ),
+        NodeCommand::Start(_) => {
+            bail!("nodes run as long as the cluster: take one into use again with kubectl uncordon NODE")
+        }
+        NodeCommand::Add(add) => require_running(profile).and_then(|()| self::add(profile, add)),
+        NodeCommand::List => require_running(profile).and_then(|()| list(profile)),
+        NodeCommand::Delete(delete) => require_running(profile).and_then(|()| self::delete(profile, delete)),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -81,6 +87,31 @@ pub(super) fn ensure(profile: &Profile, count: u16, wait: Option<Instant>) -> Re
             tokio::time::sleep(LOOK).await;
         }
         Ok(())
+    })
+}
+
+/// Adds what is missing of `count` fake nodes.
+pub(super) fn ensure_fake(profile: &Profile, count: u16) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    let add = NodeAdd {
+        name: "fake".to_owned(),
+        fake: true,
+        cpu: None,
+        memory: None,
+        gpu: None,
+        pods: MAX_PODS,
+        labels: Vec::new(),
+        taints: Vec::new(),
+        count,
+    };
+    ask(profile, async |client| {
+        let known: HashSet<String> =
+            nodes(client.clone()).await?.into_iter().filter_map(|node| node.metadata.name).collect();
+        let names = (0..count).map(|number| format!("fake-{number}")).filter(|name| !known.contains(name));
+        let missing = names.map(|name| fake_node(name, &add)).collect::<Result<Vec<_>>>()?;
+        create(client, &missing).await
     })
 }
 

@@ -12,7 +12,7 @@ use cluster::Profile;
 use serde::Serialize;
 
 use super::status::{self, State};
-use super::{addons, context, minikube, node};
+use super::{addons, context, kubectl, minikube, node};
 use crate::cli::Format;
 use crate::daemon::{self, Report};
 use crate::progress::Progress;
@@ -42,6 +42,7 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
         || !start.disable_admission_plugins.is_empty()
         || !start.allowed_unsafe_sysctls.is_empty()
         || start.no_load_balancer
+        || !start.addresses.addresses().are_those_of(&profile)?
         || start.pod_max_pids.is_some();
     if profile.daemon().is_some() && configured {
         bail!(
@@ -54,6 +55,7 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
         daemon::run(profile, start)?;
         return Ok(ExitCode::SUCCESS);
     }
+    minikube::pull(&start.images)?;
     let deadline = Instant::now() + start.timeout;
     // One that is there may be about to end: killed, or unable to start. Then this command starts another one.
     loop {
@@ -68,6 +70,10 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
     }
     if !start.addons.is_empty() {
         addons::enable_named(&profile, &start.addons)?;
+    }
+    node::ensure_fake(&profile, start.fake_nodes)?;
+    for path in &start.apply {
+        kubectl::apply(&profile, path)?;
     }
     match start.output {
         Format::Json => status::run(&profile, &cli::Status { output: Format::Json }),
