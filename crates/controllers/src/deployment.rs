@@ -307,7 +307,7 @@ impl Deployments {
             spec.insert("minReadySeconds".to_owned(), seconds.into());
         }
         let patch = json!({
-            "metadata": { "uid": update.uid, "annotations": update.annotations },
+            "metadata": { "uid": update.uid, "resourceVersion": update.version, "annotations": update.annotations },
             "spec": spec,
         });
         let answer = self.sets_api(key).patch(&update.name, &PatchParams::default(), &Patch::Merge(patch)).await;

@@ -55,6 +55,9 @@ pub(crate) struct Update {
     pub(crate) name: String,
     /// Its UID: another ReplicaSet of that name is left alone.
     pub(crate) uid: String,
+    /// The version that the plan was made from. Whatever happened since, a write of a plan that is older than what it changes
+    /// would break the bounds: one that a controller sent before it crashed, and that arrives now.
+    pub(crate) version: Option<String>,
     /// The size it has and the size it is to have.
     pub(crate) scale: Option<(i32, i32)>,
     /// `minReadySeconds`.
@@ -268,6 +271,7 @@ impl Update {
         Self {
             name: meta::name(before).to_owned(),
             uid: meta::uid(before).to_owned(),
+            version: before.metadata.resource_version.clone(),
             scale: (wanted(before) != wanted(after)).then(|| (wanted(before), wanted(after))),
             min_ready_seconds: min_ready(after).filter(|_| min_ready(before) != min_ready(after)),
             annotations: annotations
