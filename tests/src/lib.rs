@@ -265,6 +265,12 @@ impl Cluster {
         self.kubectl(&["get", object, "--ignore-not-found", "-o", &format!("jsonpath={path}")]).stdout
     }
 
+    /// What a server says at once to the pod `client` of a namespace, which has a shell, when it connects.
+    pub fn said_to_client(&self, namespace: &str, address: &str, port: &str) -> String {
+        let ask = format!("echo | nc -w 2 {address} {port}");
+        self.kubectl(&["exec", "client", "--namespace", namespace, "--", "timeout", "4", "sh", "-c", &ask]).stdout
+    }
+
     /// Names of the pods with this label, in order.
     pub fn pods(&self, selector: &str) -> Vec<String> {
         let path = "jsonpath={.items[*].metadata.name}";

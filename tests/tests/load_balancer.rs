@@ -55,10 +55,7 @@ fn load_balancers_have_addresses() {
     assert!(cluster.kubectl(&["get", "service", "theirs"]).ok().contains("<pending>"));
 
     // The machine and the pods.
-    let from_pod = |address: &str| {
-        let ask = format!("echo | timeout 4 nc -w 2 {address} 80");
-        cluster.kubectl(&["exec", "client", "--", "sh", "-c", &ask]).stdout.contains("hello")
-    };
+    let from_pod = |address: &str| cluster.said_to_client("default", address, "80").contains("hello");
     cluster.wait("the first answers", || (from_host(&one) && from_pod(&one)).then_some(()));
     cluster.wait("the second answers", || from_host(&two).then_some(()));
 

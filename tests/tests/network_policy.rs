@@ -45,13 +45,6 @@ fn policy(name: &str, app: &str, rest: &str) -> String {
     )
 }
 
-/// Whether the client of a namespace gets an answer.
-fn reaches(cluster: &Cluster, namespace: &str, address: &str, port: &str) -> bool {
-    let ask = format!("echo | nc -w 2 {address} {port}");
-    let command = ["exec", "client", "--namespace", namespace, "--", "timeout", "4", "sh", "-c", &ask];
-    cluster.kubectl(&command).stdout.contains("hello")
-}
-
 #[test]
 fn policies_are_enforced() {
     let cluster = Cluster::start();
@@ -62,11 +55,14 @@ fn policies_are_enforced() {
     }
     let server = cluster.field("pod/server", "{.status.podIP}");
     let service = cluster.field("service/server", "{.spec.clusterIP}");
+    // Whether the client of a namespace gets an answer.
+    let reaches =
+        |namespace: &str, address: &str, port: &str| cluster.said_to_client(namespace, address, port).contains("hello");
     // Whom the two clients reach: the port with a name and the other one, and both through the service.
     let seen = || {
         let ask = |namespace| {
             let ports = [(&server, "8080"), (&server, "9000"), (&service, "80"), (&service, "90")];
-            ports.map(|(address, port)| reaches(&cluster, namespace, address, port))
+            ports.map(|(address, port)| reaches(namespace, address, port))
         };
         (ask("default"), ask("other"))
     };

@@ -11,15 +11,13 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use informer::{Action, Cause, EventType, Informer, ObjectKey, Recorder, WorkQueue};
+use informer::{Action, EventType, Informer, ObjectKey, Recorder, WorkQueue};
 use ipnet::Ipv4Net;
-use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Service, ServiceStatus};
 use kube::Client;
-use kube::api::{Patch, PatchParams};
 use machinery::hash::fnv32a;
-use serde_json::json;
 
-use crate::client::{Api, Error, ok_if_not_found};
+use crate::client::Error;
 use crate::controller::{Context, Controller};
 use crate::meta;
 use crate::owner::Owner;
@@ -127,11 +125,6 @@ impl Controller for LoadBalancers {
 
     async fn synced(&self) {
         self.services.synced().await;
-        if self.range.is_some() {
-            for service in self.services.list().iter().filter(|service| task(service).is_some()) {
-                self.queue.add(ObjectKey::of(&**service), Cause::new("the start"));
-            }
-        }
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
@@ -141,7 +134,7 @@ impl Controller for LoadBalancers {
         match task(&service) {
             None => Ok(Action::AwaitChange.because("it has what it asks for")),
             Some(Task::TakeBack) => {
-                self.write(key, &service, None).await?;
+                self.write(&Owner::of(&*service), &service, None).await?;
                 Ok(Action::AwaitChange)
             }
             Some(Task::Give) => self.give(key, &service, range).await,
@@ -151,9 +144,9 @@ impl Controller for LoadBalancers {
 
 impl LoadBalancers {
     async fn give(&self, key: &ObjectKey, service: &Service, range: Ipv4Net) -> Result<Action, Error> {
-        let reference = Owner::of(service).reference;
+        let owner = Owner::of(service);
         let failed = |message: String| {
-            self.recorder.event(&reference, EventType::Warning, "SyncLoadBalancerFailed", message);
+            self.recorder.event(&owner.reference, EventType::Warning, "SyncLoadBalancerFailed", message);
         };
         let mut taken = taken(self.services.list().iter().map(AsRef::as_ref));
         let mut desired = desired_address(service, range, &taken);
@@ -168,13 +161,13 @@ impl LoadBalancers {
                 failed(format!("Error syncing load balancer: no address of {range} is free"));
                 return Ok(Action::RequeueAfter(FULL).because("no address is free"));
             };
-            match self.write(key, service, Some(address)).await {
+            match self.write(&owner, service, Some(address)).await {
                 // A Service that is not shown yet has it.
                 Err(error) if error.status().is_some_and(|status| status.code == 422) => drop(taken.insert(address)),
                 Err(error) => return Err(error),
                 Ok(()) => {
                     self.recorder.event(
-                        &reference,
+                        &owner.reference,
                         EventType::Normal,
                         "EnsuredLoadBalancer",
                         format!("Ensured load balancer: {address}"),
@@ -187,22 +180,20 @@ impl LoadBalancers {
     }
 
     /// Writes the status at the version that was read.
-    async fn write(&self, key: &ObjectKey, service: &Service, address: Option<Ipv4Addr>) -> Result<(), Error> {
-        let ingress = address.map(|address| json!([{ "ip": address, "ipMode": "VIP" }]));
-        let patch = json!({
-            "metadata": { "resourceVersion": service.metadata.resource_version },
-            "status": { "loadBalancer": { "ingress": ingress } },
+    async fn write(&self, owner: &Owner, service: &Service, address: Option<Ipv4Addr>) -> Result<(), Error> {
+        let old = service.status.clone().unwrap_or_default();
+        let ingress = address.map(|address| {
+            let (ip, ip_mode) = (Some(address.to_string()), Some("VIP".to_owned()));
+            vec![LoadBalancerIngress { ip, ip_mode, ..LoadBalancerIngress::default() }]
         });
-        let api: Api<Service> = Api::namespaced(self.client.clone(), &key.namespace);
-        let params = PatchParams { field_manager: Some("service-controller".to_owned()), ..PatchParams::default() };
-        ok_if_not_found(api.patch_status(&key.name, &params, &Patch::Merge(patch)).await)?;
-        Ok(())
+        let new = ServiceStatus { load_balancer: Some(LoadBalancerStatus { ingress }), ..old.clone() };
+        owner.patch_status(&self.client, (&old, &new), None).await
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, from_value};
+    use serde_json::{Value, from_value, json};
 
     use super::*;
 

@@ -16,8 +16,8 @@ mod tests;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ClientIPConfig, LoadBalancerStatus, Service as Object, ServicePort, ServiceSpec, ServiceStatus,
-    SessionAffinityConfig,
+    ClientIPConfig, LoadBalancerIngress, LoadBalancerStatus, Service as Object, ServicePort, ServiceSpec,
+    ServiceStatus, SessionAffinityConfig,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use machinery::field::ErrorList;
@@ -195,12 +195,7 @@ fn external_cell(object: &Object, spec: &ServiceSpec) -> String {
         "ClusterIP" | "NodePort" if external.is_empty() => "<none>".to_owned(),
         "ClusterIP" | "NodePort" => external.join(","),
         "LoadBalancer" => {
-            let ingress = object
-                .status
-                .as_ref()
-                .and_then(|status| status.load_balancer.as_ref())
-                .map_or(&[][..], |balancer| list(&balancer.ingress));
-            let mut addresses: Vec<&str> = ingress
+            let mut addresses: Vec<&str> = ingress(object)
                 .iter()
                 .map(|ingress| match text(&ingress.ip) {
                     "" => text(&ingress.hostname),
@@ -217,6 +212,12 @@ fn external_cell(object: &Object, spec: &ServiceSpec) -> String {
         "ExternalName" => text(&spec.external_name).to_owned(),
         _ => "<unknown>".to_owned(),
     }
+}
+
+/// What a load balancer gave to a Service.
+fn ingress(object: &Object) -> &[LoadBalancerIngress] {
+    let balancer = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    balancer.map_or(&[][..], |balancer| list(&balancer.ingress))
 }
 
 fn is_load_balancer(spec: &ServiceSpec) -> bool {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
@@ -17,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use informer::ObjectKey;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -25,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::accept;
+use crate::service::ready;
 
 /// More connections to one port than this at a time wait.
 const CONNECTIONS: usize = 64;
@@ -56,13 +59,13 @@ pub(crate) struct HealthCheck {
 }
 
 impl HealthCheck {
-    /// The health check of a Service with so many ready endpoints, if its kind has one.
-    pub(crate) fn of(service: &Service, endpoints: usize) -> Option<Self> {
+    /// The health check of a Service with these slices, if its kind has one.
+    pub(crate) fn of(service: &Service, slices: impl FnOnce() -> Vec<Arc<EndpointSlice>>) -> Option<Self> {
         let spec = service.spec.as_ref()?;
         let has = |field: &Option<String>, value| field.as_deref() == Some(value);
         let asked = has(&spec.type_, "LoadBalancer") && has(&spec.external_traffic_policy, "Local");
         let port = u16::try_from(spec.health_check_node_port.filter(|_| asked)?).ok().filter(|port| *port > 0)?;
-        Some(Self { port, endpoints })
+        Some(Self { port, endpoints: ready(&slices()) })
     }
 }
 
@@ -179,7 +182,7 @@ mod tests {
     #[test]
     fn which_services_have_one() {
         let check = |spec: Value, expect: Option<u16>| {
-            let found = HealthCheck::of(&service("web", spec.clone()), 2);
+            let found = HealthCheck::of(&service("web", spec.clone()), Vec::new);
             assert_eq!(found.map(|check| check.port), expect, "{spec}");
         };
         let spec = |kind: &str, policy: &str, port: Value| json!({ "type": kind, "externalTrafficPolicy": policy, "healthCheckNodePort": port });

@@ -24,7 +24,7 @@ use tracing::{Instrument, info, warn};
 use crate::health::{HealthCheck, HealthChecks};
 use crate::listeners::{Listeners, Taken};
 use crate::nft::Failure;
-use crate::service::{ports, ready};
+use crate::service::ports;
 use crate::service_map::{ChangeTracker, KernelState, NodePort, ServiceMap, transaction};
 use crate::table::Table;
 use crate::tools::NetworkTools;
@@ -256,8 +256,8 @@ impl Proxier {
         let is_healthy = self.kernel.failure.is_none();
         for key in keys {
             let service = self.services.get(&key);
-            let check =
-                service.as_ref().and_then(|service| HealthCheck::of(service, ready(&self.slices.of_service(&key))));
+            let slices = || self.slices.of_service(&key);
+            let check = service.as_ref().and_then(|service| HealthCheck::of(service, slices));
             match (self.health_checks.set(&key, check, is_healthy).await, service, check) {
                 (Err(error), Some(service), Some(check)) => {
                     if self.unchecked.insert(key) {

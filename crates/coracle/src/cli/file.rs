@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::builder::ArgAction;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, ValueHint};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueHint};
 use serde_json::{Map, Value};
 
 use super::Arguments;
@@ -23,11 +23,8 @@ const NOT_IN_FILE: [&str; 4] = ["config", "daemon", "help", "version"];
 /// What is wrong with the file.
 pub(crate) fn parse(typed: Vec<OsString>) -> Result<Arguments> {
     let matches = Arguments::command().get_matches_from(&typed);
-    let file = match matches.subcommand() {
-        Some(("start", start)) => start.get_one::<std::path::PathBuf>("config"),
-        _ => None,
-    };
-    let Some(file) = file else {
+    let start = matches.subcommand_matches("start");
+    let Some((start, file)) = start.and_then(|start| Some((start, start.get_one::<PathBuf>("config")?))) else {
         return Ok(Arguments::from_arg_matches(&matches)?);
     };
     let metadata = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -36,16 +33,9 @@ pub(crate) fn parse(typed: Vec<OsString>) -> Result<Arguments> {
     }
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    let start = matches.subcommand_matches("start").unwrap_or(&matches);
     let added = added(&text, folder, start).map_err(|error| anyhow!("{}: {error}", file.display()))?;
     let all = typed.iter().cloned().chain(added.into_iter().map(OsString::from));
-    Arguments::try_parse_from_all(all).map_err(|error| anyhow!("{}: {}", file.display(), first_line(&error)))
-}
-
-impl Arguments {
-    fn try_parse_from_all(words: impl Iterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::from_arg_matches(&Self::command().try_get_matches_from(words)?)
-    }
+    Arguments::try_parse_from(all).map_err(|error| anyhow!("{}: {}", file.display(), first_line(&error)))
 }
 
 /// What clap says of a wrong value, without its advice about the command line.

@@ -65,15 +65,19 @@ async fn create(client: Client, nodes: &[Node]) -> Result<()> {
     created.buffer_unordered(AT_ONCE).try_collect::<()>().await
 }
 
+/// Adds those of the nodes with these names that are not there.
+async fn create_missing(client: Client, names: Vec<String>, make: impl Fn(String) -> Result<Node>) -> Result<()> {
+    let known: HashSet<String> =
+        nodes(client.clone()).await?.into_iter().filter_map(|node| node.metadata.name).collect();
+    let missing = names.into_iter().filter(|name| !known.contains(name)).map(make).collect::<Result<Vec<_>>>()?;
+    create(client, &missing).await
+}
+
 /// Adds what is missing of `count` nodes, the first of which is the cluster's own, and waits until all are Ready.
 pub(super) fn ensure(profile: &Profile, count: u16, wait: Option<Instant>) -> Result<()> {
     let names: Vec<String> = (2..=count).map(|number| format!("{}-m{number:02}", profile.name())).collect();
     ask(profile, async |client| {
-        let known = nodes(client.clone()).await?;
-        let missing = |name: &&String| !known.iter().any(|node| node.metadata.name.as_ref() == Some(name));
-        let missing: Vec<Node> =
-            names.iter().filter(missing).map(|name| here_with(name.clone(), BTreeMap::new())).collect();
-        create(client.clone(), &missing).await?;
+        create_missing(client.clone(), names.clone(), |name| Ok(here_with(name, BTreeMap::new()))).await?;
         let is_ready = |name: &String, nodes: &[Node]| {
             let node = nodes.iter().find(|node| node.metadata.name.as_ref() == Some(name));
             super::status::readiness(node) == "Ready"
@@ -107,11 +111,8 @@ pub(super) fn ensure_fake(profile: &Profile, count: u16) -> Result<()> {
         count,
     };
     ask(profile, async |client| {
-        let known: HashSet<String> =
-            nodes(client.clone()).await?.into_iter().filter_map(|node| node.metadata.name).collect();
-        let names = (0..count).map(|number| format!("fake-{number}")).filter(|name| !known.contains(name));
-        let missing = names.map(|name| fake_node(name, &add)).collect::<Result<Vec<_>>>()?;
-        create(client, &missing).await
+        let names = (0..count).map(|number| format!("fake-{number}")).collect();
+        create_missing(client, names, |name| fake_node(name, &add)).await
     })
 }
 

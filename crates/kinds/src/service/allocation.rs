@@ -10,7 +10,7 @@ use machinery::status::ApiError;
 use registry::allocate::{AllocationError, Allocators, Holdings, ServiceRange, Taking};
 use registry::kind::Reservation;
 
-use super::{HEADLESS, has_cluster_ip, has_node_ports, is_headless, needs_health_check, wants_node_ports};
+use super::{HEADLESS, has_cluster_ip, has_node_ports, ingress, is_headless, needs_health_check, wants_node_ports};
 use crate::common::{list, text};
 
 /// Finds what the Service needs and does not have yet. What the old one had and this one has not is given back when
@@ -85,9 +85,10 @@ fn held(object: &Service, range: ServiceRange) -> Holdings {
 /// The addresses of the cluster's range that a load balancer gave to a Service, each with its index. Others are somebody
 /// else's to hand out.
 fn balanced(object: &Service, range: ServiceRange) -> impl Iterator<Item = (usize, Ipv4Addr)> {
-    let balancer = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    let ingress = balancer.map_or(&[][..], |balancer| list(&balancer.ingress)).iter().enumerate();
-    let addresses = ingress.filter_map(|(index, ingress)| Some((index, text(&ingress.ip).parse().ok()?)));
+    let addresses = ingress(object)
+        .iter()
+        .enumerate()
+        .filter_map(|(index, ingress)| Some((index, text(&ingress.ip).parse().ok()?)));
     addresses.filter(move |(_, address)| range.contains(*address))
 }
 

@@ -9,7 +9,9 @@ use machinery::field::{ErrorList, Path};
 use machinery::validate;
 use serde_json::{Value, json};
 
-use super::{HEADLESS, externally_accessible, has_cluster_ip, is_headless, is_load_balancer, needs_health_check};
+use super::{
+    HEADLESS, externally_accessible, has_cluster_ip, ingress, is_headless, is_load_balancer, needs_health_check,
+};
 use crate::check::{
     IMMUTABLE, Report, cidr, dns_label, dns_subdomain, ip, labels, one_of, ordinary_ip, port, port_or_name, protocol,
     qualified_name,
@@ -347,11 +349,7 @@ fn kept_families(errors: &mut ErrorList, path: &Path, new: &ServiceSpec, old: &S
 pub(super) fn validate_status(object: &Service) -> ErrorList {
     let mut errors = ErrorList::new();
     let path = Path::new("status").child("loadBalancer").child("ingress");
-    let ingress = object
-        .status
-        .as_ref()
-        .and_then(|status| status.load_balancer.as_ref())
-        .map_or(&[][..], |balancer| list(&balancer.ingress));
+    let ingress = ingress(object);
     if !ingress.is_empty() && !object.spec.as_ref().is_some_and(is_load_balancer) {
         errors.forbidden(&path, "may only be used when `spec.type` is 'LoadBalancer'");
         return errors;
