@@ -48,6 +48,7 @@ mod metrics;
 mod negotiate;
 mod non_resource;
 mod openapi;
+mod past;
 mod path;
 mod peer;
 pub mod pki;

@@ -23,7 +23,7 @@ use crate::path::Route;
 use crate::query::Query;
 use crate::respond::{self, Answer};
 use crate::tokens::Tokens;
-use crate::{discovery, health, openapi, version};
+use crate::{discovery, health, openapi, past, version};
 
 /// The handlers of these paths, and what they work with.
 pub(crate) struct NonResource {
@@ -91,6 +91,10 @@ impl NonResource {
             Route::Version => {
                 let output = negotiate::output(headers, Offer::Document)?;
                 respond::json(StatusCode::OK, output.encoding, query.flag("pretty"), version::document().into())
+            }
+            Route::Past => {
+                let document = past::document(&self.store, query, jiff::Timestamp::now()).await?;
+                respond::json(StatusCode::OK, Encoding::Json, true, document.to_string().into())
             }
             Route::Metrics => {
                 Ok(respond::with_type(StatusCode::OK, metrics::CONTENT_TYPE, Bytes::from(self.metrics.text())))

@@ -5,6 +5,7 @@
 //! | `/` | [`Route::Root`]: the paths there are |
 //! | `/healthz /livez /readyz` and single checks below | [`Route::Health`] |
 //! | `/version`, `/metrics` | [`Route::Version`], [`Route::Metrics`] |
+//! | `/at` | [`Route::Past`]: how far back objects are remembered; below it `past` |
 //! | `/debug/api_priority_and_fairness/dump_*` | [`Route::DumpFlowControl`] |
 //! | `/api`, `/apis`, `/apis/G`, `/api/v1`, `/apis/G/V` | discovery |
 //! | `/.well-known/openid-configuration`, `/openid/v1/jwks` | how others check tokens |
@@ -30,6 +31,8 @@ pub(crate) enum Route<'a> {
     Version,
     /// `/metrics`.
     Metrics,
+    /// `/at`.
+    Past,
     /// `/debug/api_priority_and_fairness/dump_queues` and its like.
     DumpFlowControl(Dump),
     /// `/.well-known/openid-configuration`.
@@ -127,6 +130,7 @@ impl<'a> Route<'a> {
             "openid" if rest.trim_end_matches('/') == "v1/jwks" => Self::OpenIdKeys,
             "version" if rest.is_empty() => Self::Version,
             "metrics" if rest.is_empty() => Self::Metrics,
+            "at" if rest.is_empty() => Self::Past,
             "debug" => {
                 let dump = rest.strip_prefix("api_priority_and_fairness/").and_then(Dump::find);
                 dump.map_or(Self::Unknown, Self::DumpFlowControl)
@@ -251,6 +255,8 @@ mod tests {
             ("/version", Route::Version),
             ("/version/x", Route::Unknown),
             ("/metrics", Route::Metrics),
+            ("/at", Route::Past),
+            ("/at/1", Route::Unknown),
             ("/healthz", Route::Health { endpoint: Health::Healthz, check: "" }),
             ("/readyz/ping", Route::Health { endpoint: Health::Readyz, check: "ping" }),
             ("/openapi/v2", Route::OpenApiV2),

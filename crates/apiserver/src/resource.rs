@@ -33,6 +33,7 @@ use crate::body::RequestBody;
 use crate::kubelet_routes;
 use crate::metrics::Labels;
 use crate::negotiate::{self, Offer};
+use crate::past::{self, AsOf};
 use crate::path::ResourcePath;
 use crate::protobuf;
 use crate::query::Query;
@@ -136,6 +137,10 @@ impl Handlers {
         labels: &mut Labels,
     ) -> Result<Answer, ApiError> {
         let place = request.place;
+        let has_past = request.parts.extensions.get::<AsOf>().is_some();
+        if has_past && !self.is_stored(place) {
+            return Err(past::no_past(place.resource));
+        }
         if let Some(remote) = self.aggregator.find(place.group, place.version) {
             return self.aggregator.proxy(&remote, request.parts, &request.user, body).await;
         }
@@ -162,6 +167,14 @@ impl Handlers {
             }
         }
         answer
+    }
+
+    /// Whether objects of a resource are kept here, and with them what they were.
+    fn is_stored(&self, place: &ResourcePath<'_>) -> bool {
+        let is_elsewhere = self.aggregator.find(place.group, place.version).is_some();
+        let resources = self.registry.resources();
+        let found = resources.get(place.group, place.version, place.resource);
+        !is_elsewhere && found.is_some_and(|resource| !resource.info().computed)
     }
 
     /// Answers a request about objects of a resource.

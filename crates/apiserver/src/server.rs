@@ -31,6 +31,7 @@ use crate::limits::RequestLimits;
 use crate::metrics::{Labels, Metrics};
 use crate::negotiate;
 use crate::non_resource::NonResource;
+use crate::past;
 use crate::path::Route;
 use crate::protobuf;
 use crate::query::Query;
@@ -218,7 +219,7 @@ impl ApiServer {
         audit_id: &HeaderValue,
         report: &mut Report,
     ) -> Result<Answer, ApiError> {
-        let (mut parts, body) = request.into_parts();
+        let (mut parts, body) = past::translate(request)?.into_parts();
         // A second handle on the same bytes, since the parts move on.
         let uri = parts.uri.clone();
         let path = uri.path();

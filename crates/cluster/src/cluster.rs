@@ -30,6 +30,7 @@ use crate::addresses::Addresses;
 use crate::api_server::{api_port, serve};
 use crate::bootstrap::Outstanding;
 use crate::connect::LocalNodes;
+use crate::history::History;
 use crate::kubelets::{Kubelets, RunningKubelet};
 use crate::metrics_api::MetricsApi;
 use crate::profile::{Profile, ProfileLock};
@@ -54,6 +55,8 @@ pub struct Config {
     pub accept_data_loss: bool,
     /// Whether writes wait for the disk; see `store::Options::fsync`.
     pub fsync: bool,
+    /// How much of what has been is remembered; the store's default where nothing is said.
+    pub history: Option<History>,
     /// The addresses that are chosen; others are found.
     pub addresses: Addresses,
     /// How often each HorizontalPodAutoscaler looks at its metrics.
@@ -117,6 +120,7 @@ impl Cluster {
             profile,
             accept_data_loss,
             fsync,
+            history,
             addresses,
             autoscaler_period,
             load_balancer,
@@ -137,12 +141,15 @@ impl Cluster {
         report(Progress::Doing("Opening the store".to_owned()));
         let encryption = encryption::open(&profile)?;
         let transformer = Some(Arc::clone(&encryption) as Arc<dyn store::Transformer>);
-        let store = store::Options {
+        let mut store = store::Options {
             fsync,
             accept_loss: accept_data_loss,
             transformer,
             ..store::Options::new(profile.store())
         };
+        if let Some(history) = history {
+            history.set(&mut store);
+        }
         let (registry, authorizer, pki) = open(&profile, &settings, store, disabled_admission_plugins).await?;
         encryption::save_key(&encryption)?;
         report(Progress::Done(format!("Store at revision {}", registry.store().revision())));

@@ -33,6 +33,7 @@ mod encryption;
 mod error;
 mod explain;
 mod extra;
+mod history;
 mod kubeconfig;
 mod kubelets;
 mod metrics_api;
@@ -52,6 +53,7 @@ pub use cluster::{
 pub use docker::Subnet;
 pub use encryption::{check_encryption_config, keep_previous_encryption_config};
 pub use error::Error;
+pub use history::History;
 pub use kubeconfig::EXTENSION;
 pub use kubelet::check_unsafe_sysctl;
 pub use pods::{docker_host, running_containers, stop_pods};

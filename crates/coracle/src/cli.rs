@@ -3,6 +3,7 @@
 mod file;
 mod minikube;
 mod parse;
+mod past;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(crate) use self::file::parse;
 pub(crate) use self::minikube::{Config, Cp, Image, Minikube, Rest, StartOptions};
 pub(crate) use self::parse::Services;
 use self::parse::{duration, node, pod, services};
+pub(crate) use self::past::{At, Diff, HistoryOf, Moment, Past};
 use crate::complete;
 
 /// Kubernetes for one machine, in one program.
@@ -63,6 +65,8 @@ pub(crate) enum Command {
     /// Explain why a pod runs where it does, or what it is waiting for
     #[command(subcommand)]
     Explain(Explain),
+    #[command(flatten)]
+    Past(Past),
     /// Add, list and delete nodes
     #[command(subcommand)]
     Node(NodeCommand),
@@ -200,6 +204,10 @@ pub(crate) struct Start {
     /// How often HorizontalPodAutoscalers read their metrics
     #[arg(long, default_value = "15s", value_parser = duration, value_name = "DURATION")]
     pub(crate) hpa_sync_period: Duration,
+    /// How much of what has been is remembered, for coracle at, history and diff: a time such as 1h, or a size such as 1GiB
+    /// [default: ten minutes]
+    #[arg(long, value_parser = past::history, value_name = "TIME|SIZE")]
+    pub(crate) history: Option<cluster::History>,
     /// Leave Services of type LoadBalancer to a load balancer that you install
     #[arg(long)]
     pub(crate) no_load_balancer: bool,

@@ -12,6 +12,7 @@ mod kubectl;
 mod logs;
 mod minikube;
 mod node;
+mod past;
 mod profile;
 mod secrets;
 mod service;
@@ -27,7 +28,7 @@ use cluster::{Home, Profile};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-use crate::cli::{Arguments, Command, Global};
+use crate::cli::{Arguments, Command, Global, Past};
 
 /// Does what was asked for.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -45,6 +46,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Service(service) => service::run(&profile()?, &service),
         Command::Ip => ip::run(&profile()?),
         Command::Explain(explain) => explain::run(&profile()?, &explain),
+        Command::Past(Past::At(at)) => past::at(&profile()?, &at),
+        Command::Past(Past::History(history)) => past::history(&profile()?, &history),
+        Command::Past(Past::Diff(diff)) => past::diff(&profile()?, &diff),
         Command::Node(node) => node::run(&profile()?, &node),
         Command::Addons(command) => addons::run(&profile()?, &command),
         Command::Secrets(command) => secrets::run(&profile()?, &command),

@@ -73,6 +73,12 @@ pub(crate) fn spawn(profile: &Profile, start: &cli::Start) -> Result<impl Iterat
         .envs(ALLOCATORS.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
     command.arg("--hpa-sync-period").arg(start.hpa_sync_period.as_secs().to_string());
     command.args(start.addresses.arguments());
+    if let Some(history) = start.history {
+        command.arg("--history").arg(match history {
+            cluster::History::Age(age) => age.as_secs().to_string(),
+            cluster::History::Bytes(bytes) => format!("{bytes}B"),
+        });
+    }
     if start.no_load_balancer {
         command.arg("--no-load-balancer");
     }
@@ -165,6 +171,7 @@ async fn serve(profile: Profile, start: &cli::Start, report: &(dyn Fn(&Report) +
         accept_data_loss: start.accept_data_loss,
         fsync: !start.unsafe_no_fsync,
         autoscaler_period: start.hpa_sync_period,
+        history: start.history,
         addresses: start.addresses.addresses(),
         load_balancer: !start.no_load_balancer,
         pod_pids_limit: start.pod_max_pids,

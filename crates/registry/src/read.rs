@@ -57,6 +57,18 @@ impl Registry {
         self.find(target)
     }
 
+    /// The object at `target` as it was at a revision.
+    ///
+    /// # Errors
+    /// 404 when it did not exist then, 410 when that is forgotten, 504 for a revision that does not come.
+    pub async fn get_at(&self, target: &Target, revision: Revision) -> Result<Arc<Entry>, ApiError> {
+        self.wait_for(revision).await?;
+        let snapshot = self.snapshot_at(&target.resource, revision).await;
+        let snapshot = snapshot.map_err(|error| history_error(error, || ApiError::expired(LIST_EXPIRED)))?;
+        let found = snapshot.get(&target.namespace, &target.name).cloned();
+        found.ok_or_else(|| ApiError::not_found(&target.resource.info().group_resource, &target.name))
+    }
+
     /// The bytes to serve for an entry under the group and version of a resource.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ pub(crate) fn compact(shared: &Shared, to: Revision) -> Result<Revision> {
 }
 
 /// When a revision was written, and where it begins in the log.
-fn time_and_start(disk: &Disk, revision: Revision) -> Result<(u64, u64)> {
+pub(crate) fn time_and_start(disk: &Disk, revision: Revision) -> Result<(u64, u64)> {
     let reader = disk.log_after(revision - 1)?;
     match reader.current()? {
         Some((_, record)) => Ok((record.time, record.end.saturating_sub(record.size()))),
@@ -49,7 +49,7 @@ fn time_and_start(disk: &Disk, revision: Revision) -> Result<(u64, u64)> {
     }
 }
 
-fn closed() -> DiskError {
+pub(crate) fn closed() -> DiskError {
     DiskError::Io("the store is closed".to_owned())
 }
 

@@ -42,6 +42,7 @@ mod transaction;
 mod transformer;
 
 mod history;
+mod past;
 mod snapshot;
 mod stats;
 mod store;
@@ -70,6 +71,7 @@ pub use health::Health;
 pub use history::{Compacted, HistoryError};
 pub use key::Key;
 pub use options::{OpenError, Options};
+pub use past::{Moment, Past};
 pub use snapshot::Snapshot;
 pub use stats::{Histogram, Stats};
 pub use store::Store;

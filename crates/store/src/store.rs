@@ -16,8 +16,8 @@ use crate::state::{AttributesOf, Shared};
 use crate::transformer::Decoder;
 use crate::writer::{self, Request, Writer};
 use crate::{
-    Attributes, CommitError, Committed, Entry, Key, OpenError, Options, Revision, Snapshot, Stats, Transaction,
-    Watcher, compact, maintain, rewrite,
+    Attributes, CommitError, Committed, Entry, Key, OpenError, Options, Past, Revision, Snapshot, Stats, Transaction,
+    Watcher, compact, maintain, past, rewrite,
 };
 
 /// How many transactions may wait before those who bring more have to wait too.
@@ -179,6 +179,16 @@ impl Store {
         let snapshot = Snapshot::new(revision, index);
         shared.cache_snapshot(resource, snapshot.clone());
         Ok(snapshot)
+    }
+
+    /// How far back objects can be read, and which revision was the newest at a time, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When the disk cannot be read, or the store is closed.
+    pub async fn past(&self, time: u64) -> Result<Past, HistoryError> {
+        let shared = Arc::clone(&self.0.shared);
+        let found = task::spawn_blocking(move || past::at(&shared, time)).await;
+        Ok(found.map_err(|error| HistoryError::Io(Arc::from(error.to_string())))??)
     }
 
     /// Follows the events of a resource after a revision. A revision that has not happened yet is waited for.

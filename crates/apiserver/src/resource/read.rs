@@ -13,12 +13,16 @@ use serde_json::json;
 use super::{Call, table};
 use crate::body::ResponseBody;
 use crate::negotiate::{self, Encoding, Metadata, Output, Shape};
+use crate::past::AsOf;
 use crate::protobuf;
 use crate::respond::{self, Answer};
 
 pub(super) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
     let output = of_an_object(call)?;
-    let entry = call.registry.get(&call.target, call.query.text("resourceVersion")).await?;
+    let entry = match call.parts.extensions.get() {
+        Some(AsOf(revision)) => call.registry.get_at(&call.target, *revision).await?,
+        None => call.registry.get(&call.target, call.query.text("resourceVersion")).await?,
+    };
     match output.shape {
         Shape::Object | Shape::Discovery(_) => {
             let body = call.registry.body(call.resource(), &entry)?;
@@ -139,13 +143,23 @@ pub(super) fn list_request(call: &Call<'_>) -> Result<ListRequest, ApiError> {
     }
     // A list ends by itself, and yet the parameter has to be a number.
     query.integer("timeoutSeconds")?;
+    let continue_token = query.text("continue").to_owned();
+    let (resource_version, version_match) = match call.parts.extensions.get() {
+        // Of a further page the token says it.
+        Some(AsOf(revision)) if continue_token.is_empty() => (revision.to_string(), Some(VersionMatch::Exact)),
+        Some(AsOf(_)) => (String::new(), None),
+        None => {
+            let version_match = VersionMatch::parse(query.text("resourceVersionMatch"))?;
+            (query.text("resourceVersion").to_owned(), version_match)
+        }
+    };
     Ok(ListRequest {
         selection: Selection::parse(query.text("labelSelector"), query.text("fieldSelector"))?,
         // Upstream takes a negative limit as none.
         limit: query.integer("limit")?.and_then(|limit| u64::try_from(limit).ok()).unwrap_or(0),
-        continue_token: query.text("continue").to_owned(),
-        resource_version: query.text("resourceVersion").to_owned(),
-        version_match: VersionMatch::parse(query.text("resourceVersionMatch"))?,
+        continue_token,
+        resource_version,
+        version_match,
     })
 }
 

@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueHint};
 use serde_json::{Map, Value};
 
-use super::Arguments;
+use super::{Arguments, past};
 
 /// A file is read whole.
 const MOST: u64 = 1 << 20;
@@ -22,6 +22,7 @@ const NOT_IN_FILE: [&str; 4] = ["config", "daemon", "help", "version"];
 /// # Errors
 /// What is wrong with the file.
 pub(crate) fn parse(typed: Vec<OsString>) -> Result<Arguments> {
+    let typed = past::without_signs(typed);
     let matches = Arguments::command().get_matches_from(&typed);
     let start = matches.subcommand_matches("start");
     let Some((start, file)) = start.and_then(|start| Some((start, start.get_one::<PathBuf>("config")?))) else {

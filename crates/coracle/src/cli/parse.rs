@@ -5,7 +5,10 @@ use std::time::Duration;
 /// A duration as Go's clients write it, `90s`, `5m` or `1h30m`, in whole seconds; a number alone is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "expected a duration in whole seconds, such as 90s or 5m".to_owned();
-    if let Ok(seconds) = text.parse() {
+    // Rust takes a sign.
+    if let Ok(seconds) = text.parse()
+        && !text.starts_with('+')
+    {
         return Ok(Duration::from_secs(seconds));
     }
     let (mut total, mut rest) = (0_u64, text);
@@ -71,7 +74,8 @@ mod tests {
         for (text, seconds) in good {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for bad in ["", "s", "5x", "-5s", "1.5m", "5m3", "500ms", "99999999999999999999", "9999999999999999999h"] {
+        for bad in ["", "s", "5x", "-5s", "+5", "1.5m", "5m3", "500ms", "99999999999999999999", "9999999999999999999h"]
+        {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

@@ -42,6 +42,7 @@ pub(crate) fn run(profile: Profile, start: &cli::Start) -> Result<ExitCode> {
         || !start.disable_admission_plugins.is_empty()
         || !start.allowed_unsafe_sysctls.is_empty()
         || start.no_load_balancer
+        || start.history.is_some()
         || !start.addresses.addresses().are_those_of(&profile)?
         || start.pod_max_pids.is_some();
     if profile.daemon().is_some() && configured {

@@ -1,0 +1,163 @@
+//! What differs between two versions of an object, field by field. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// A field that differs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Change {
+    /// Where: `spec.containers[name=web].image`.
+    pub(crate) path: String,
+    /// What was there, if anything was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<Value>,
+    /// What is there, if anything is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) to: Option<Value>,
+}
+
+/// So much of a value is shown.
+const SHOWN: usize = 48;
+/// By what elements of lists are known, as merge keys of the API are.
+const KEYS: [&str; 7] = ["name", "type", "uid", "containerPort", "port", "ip", "manager"];
+/// What changes with every write, and says nothing.
+const NOISE: [&str; 2] = ["metadata.managedFields", "metadata.resourceVersion"];
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.from, &self.to) {
+            (Some(from), Some(to)) => write!(f, "{}: {} → {}", self.path, shown(from), shown(to)),
+            (None, Some(to)) => write!(f, "{}: + {}", self.path, shown(to)),
+            (Some(from), None) => write!(f, "{}: - {}", self.path, shown(from)),
+            (None, None) => f.write_str(&self.path),
+        }
+    }
+}
+
+fn shown(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
+    let text: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// The fields that differ, in the order of their paths.
+pub(crate) fn between(old: &Value, new: &Value) -> Vec<Change> {
+    let mut changes = Vec::new();
+    compare("", Some(old), Some(new), &mut changes);
+    changes
+}
+
+fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, changes: &mut Vec<Change>) {
+    if old == new || NOISE.contains(&path) {
+        return;
+    }
+    match (old, new) {
+        (Some(Value::Object(old)), Some(Value::Object(new))) => {
+            let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            for name in names {
+                compare(&below(path, name), old.get(name), new.get(name), changes);
+            }
+        }
+        (Some(Value::Array(old)), Some(Value::Array(new))) => match (by_key(old), by_key(new)) {
+            (Some((key, old)), Some((other, new))) if key == other => {
+                let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+                for name in names {
+                    let path = format!("{path}[{key}={name}]");
+                    compare(&path, old.get(name).copied(), new.get(name).copied(), changes);
+                }
+            }
+            _ if old.len() == new.len() => {
+                for (index, (old, new)) in old.iter().zip(new).enumerate() {
+                    compare(&format!("{path}[{index}]"), Some(old), Some(new), changes);
+                }
+            }
+            _ => changes.push(Change {
+                path: path.to_owned(),
+                from: Some(Value::Array(old.clone())),
+                to: Some(Value::Array(new.clone())),
+            }),
+        },
+        (old, new) => changes.push(Change { path: path.to_owned(), from: old.cloned(), to: new.cloned() }),
+    }
+}
+
+/// A path to a member: names with dots are in brackets, as in `metadata.labels[app.kubernetes.io/name]`.
+fn below(path: &str, name: &str) -> String {
+    match (path, name.contains(['.', '/'])) {
+        ("", _) => name.to_owned(),
+        (path, true) => format!("{path}[{name}]"),
+        (path, false) => format!("{path}.{name}"),
+    }
+}
+
+/// The elements of a list by what they are known by, if each has that and none is there twice.
+fn by_key(list: &[Value]) -> Option<(&'static str, BTreeMap<String, &Value>)> {
+    let objects: Vec<&Map<String, Value>> = list.iter().map(Value::as_object).collect::<Option<_>>()?;
+    KEYS.into_iter().find_map(|key| {
+        let mut found = BTreeMap::new();
+        for (object, value) in objects.iter().zip(list) {
+            let name = match object.get(key)? {
+                Value::String(name) => name.clone(),
+                Value::Number(number) => number.to_string(),
+                _ => return None,
+            };
+            found.insert(name, value);
+        }
+        (found.len() == list.len()).then_some((key, found))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fields_that_differ() {
+        let check = |old: Value, new: Value, expected: &[&str]| {
+            let found: Vec<String> = between(&old, &new).iter().map(ToString::to_string).collect();
+            assert_eq!(found, expected, "{old} {new}");
+        };
+        check(json!({ "a": 1 }), json!({ "a": 1 }), &[]);
+        check(
+            json!({ "metadata": { "resourceVersion": "1", "managedFields": [1] }, "spec": { "replicas": 2 } }),
+            json!({ "metadata": { "resourceVersion": "2", "managedFields": [] }, "spec": { "replicas": 3 } }),
+            &["spec.replicas: 2 → 3"],
+        );
+        check(
+            json!({ "metadata": { "labels": { "app.kubernetes.io/name": "a" } } }),
+            json!({ "metadata": { "labels": { "app": "b" } } }),
+            &["metadata.labels.app: + b", "metadata.labels[app.kubernetes.io/name]: - a"],
+        );
+        check(
+            json!({ "c": [{ "name": "web", "image": "a" }, { "name": "log" }] }),
+            json!({ "c": [{ "name": "log" }, { "name": "web", "image": "b" }] }),
+            &["c[name=web].image: a → b"],
+        );
+        check(json!({ "c": [{ "name": "web" }] }), json!({ "c": [] }), &[r#"c[name=web]: - {"name":"web"}"#]);
+        check(
+            json!({ "c": [{ "type": "Ready", "status": "False" }] }),
+            json!({ "c": [{ "type": "Ready", "status": "True" }, { "type": "New" }] }),
+            &[r#"c[type=New]: + {"type":"New"}"#, "c[type=Ready].status: False → True"],
+        );
+        check(json!({ "a": [1, 2] }), json!({ "a": [1, 3] }), &["a[1]: 2 → 3"]);
+        check(json!({ "a": [1] }), json!({ "a": [1, 3] }), &["a: [1] → [1,3]"]);
+        check(json!({ "a": null }), json!({ "a": { "b": 1 } }), &[r#"a: null → {"b":1}"#]);
+    }
+
+    #[test]
+    fn long_values_are_cut() {
+        let change = &between(&json!({ "a": "x\ny" }), &json!({ "a": "é".repeat(60) }))[0];
+        assert_eq!(change.to_string(), format!("a: x y → {}…", "é".repeat(SHOWN)));
+    }
+}
