@@ -13,7 +13,7 @@ const ROWS: [&[&str]; 7] = [
     &["machinery", "store", "streaming", "http-client", "hostfs", "memory"],
     &["registry", "encryption", "informer", "runtime", "addons"],
     &["kinds", "addon-gang"],
-    &["apiserver", "controllers", "scheduler", "kubelet", "docker", "proxy", "dns", "metrics"],
+    &["apiserver", "controllers", "scheduler", "kubelet", "docker", "proxy", "dns", "gateway", "metrics"],
     &["addon-lws", "addon-rbg"],
     &["cluster"],
     &["coracle"],
