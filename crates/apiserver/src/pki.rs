@@ -174,11 +174,15 @@ impl Pki {
     }
 
     fn server_at(&self, names: &[String], now: SystemTime) -> Result<Credential, PkiError> {
+        self.serving("apiserver", "kube-apiserver", names, now)
+    }
+
+    fn serving(&self, file: &str, name: &str, names: &[String], now: SystemTime) -> Result<Credential, PkiError> {
         let mut params = CertificateParams::new(names.to_vec())?;
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.leaf(&self.authority, "apiserver", params, now)
+        self.leaf(&self.authority, file, params, now)
     }
 
     /// The serving certificate of the kubelet of `node` at `address`, by the name upstream's have (`kubernetes.io/kubelet-serving`
@@ -193,6 +197,14 @@ impl Pki {
         params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         Self::issue(&self.authority, params, SystemTime::now())
+    }
+
+    /// The certificate of the proxy of Ingresses for `names`, as [`Pki::server`].
+    ///
+    /// # Errors
+    /// As [`Pki::server`].
+    pub fn ingress(&self, names: &[String]) -> Result<Credential, PkiError> {
+        self.serving("ingress", "coracle-ingress", names, SystemTime::now())
     }
 
     /// The certificate of a client: `user` and the one group it belongs to. `file` names it on disk.
@@ -302,8 +314,8 @@ impl Pki {
     }
 }
 
-/// How often to ask [`Pki::server`] again while running, so that nothing ever expires.
-pub(crate) const RENEWAL_CHECK: Duration = Duration::from_secs(12 * 60 * 60);
+/// How often to ask [`Pki::server`] and [`Pki::ingress`] again while running, so that nothing ever expires.
+pub const RENEWAL_CHECK: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// The names and addresses the server answers to: those every cluster has, and `more`.
 #[must_use]

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::addons;
+use crate::{addons, ingress};
 
 /// How soon it is tried again when the store takes writes, and one was refused nevertheless.
 const RETRY: Duration = Duration::from_secs(5);
@@ -32,6 +32,7 @@ pub(crate) async fn write(
     for_pods: Option<SocketAddr>,
 ) -> Result<(), ApiError> {
     kinds::bootstrap(registry, port).await?;
+    ingress::ensure_class(registry).await?;
     authz::bootstrap(registry, &addons::policies()).await?;
     server.publish_authentication(pki).await?;
     if let Some(address) = for_pods {

@@ -31,6 +31,7 @@ use crate::api_server::{api_port, serve};
 use crate::bootstrap::Outstanding;
 use crate::connect::LocalNodes;
 use crate::history::History;
+use crate::ingress::{self, Ingress};
 use crate::kubelets::{Kubelets, RunningKubelet};
 use crate::metrics_api::MetricsApi;
 use crate::profile::{Profile, ProfileLock};
@@ -99,6 +100,7 @@ pub struct Cluster {
     outstanding: Outstanding,
     further_nodes: (CancellationToken, JoinHandle<()>),
     proxy: proxy::Handle,
+    ingress: Ingress,
     dns: Option<dns::Handle>,
     controllers: controllers::Handle,
     scheduler: scheduler::Handle,
@@ -233,6 +235,7 @@ impl Cluster {
         );
         component_health::register(&registry, scheduler.tasks(), controllers.tasks());
         let proxy = start_proxy(&profile, &server, &informers, &network, &docker).await?;
+        let ingress = ingress::start(&server, &informers, &network, &pki);
         let network_told = service_network::tell(proxy.cluster_ips(), tell_network);
         let network = keep_network(docker.clone(), &proxy, cancel.clone());
         let store_health = tokio::spawn(store_health::run(
@@ -255,6 +258,7 @@ impl Cluster {
             outstanding,
             further_nodes: (stop_nodes, further_nodes),
             proxy,
+            ingress,
             dns,
             controllers,
             scheduler,
@@ -330,6 +334,7 @@ impl Cluster {
         stop_nodes.cancel();
         // It fails only if it panicked, and then there is nothing left to end.
         let _ = further_nodes.await;
+        self.ingress.shutdown().await;
         self.proxy.shutdown().await;
         // It ends with the proxy.
         let _ = self.network_told.await;

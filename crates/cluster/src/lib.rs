@@ -34,6 +34,7 @@ mod error;
 mod explain;
 mod extra;
 mod history;
+mod ingress;
 mod kubeconfig;
 mod kubelets;
 mod metrics_api;

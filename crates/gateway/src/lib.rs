@@ -27,10 +27,10 @@
 //!
 //! What whoever starts it has to bring:
 //!
-//! - an IngressClass whose controller is [`INGRESS_CONTROLLER`], and a GatewayClass whose controller is [`GATEWAY_CONTROLLER`]
-//!   where the definitions of the Gateway API are installed, which it follows from then on;
+//! - an IngressClass whose controller is [`INGRESS_CONTROLLER`]; the GatewayClass `coracle` it makes itself where the definitions of
+//!   the Gateway API are installed, which it follows from then on;
 //! - rights to watch Ingresses, IngressClasses, Services, EndpointSlices, Secrets, Namespaces, CustomResourceDefinitions,
-//!   GatewayClasses, Gateways, HTTPRoutes and ReferenceGrants, to patch the status of Ingresses, GatewayClasses, Gateways and
+//!   GatewayClasses, Gateways, HTTPRoutes and ReferenceGrants, to create GatewayClasses, to patch the status of Ingresses, GatewayClasses, Gateways and
 //!   HTTPRoutes, and to create Events;
 //! - a certificate for the names of [`Handle::uncertified`], which it may replace whenever they change.
 //!

@@ -140,8 +140,12 @@ async fn ingresses_are_followed() {
     // A backend that is missing is told of, and served as soon as it comes.
     api.put("ingresses", ingress("coracle", "late"));
     until_answered(|| http(&handle), "foo.com", "/", "503").await;
-    until("the event is written", || !api.events().is_empty()).await;
-    assert_eq!(api.events(), ["web ServiceNotFound: Service a/late does not exist"]);
+    let (http_port, https_port) = (listening.http.unwrap(), listening.https.unwrap());
+    let reached = format!("Reached at http://192.0.2.1:{http_port} and https://192.0.2.1:{https_port}");
+    until("both events are written", || api.events().len() == 2).await;
+    let expected =
+        [format!("web Listening: {reached}"), "web ServiceNotFound: Service a/late does not exist".to_owned()];
+    assert_eq!(api.events(), expected);
     add_service(&api, "a", "late", backend("late").await);
     until_answered(|| http(&handle), "foo.com", "/", "late").await;
     let causes = format!(
@@ -195,10 +199,6 @@ async fn the_gateway_api_is_followed_while_it_is_there() {
     let kinds = ["gatewayclasses", "gateways", "httproutes", "referencegrants"];
     kinds.iter().for_each(|kind| api.set_served(kind, false));
     add_service(&api, "a", "web", backend("one").await);
-    api.put(
-        "gatewayclasses",
-        json!({ "metadata": { "name": "coracle" }, "spec": { "controllerName": GATEWAY_CONTROLLER } }),
-    );
     api.put("gateways", json!({
         "metadata": { "namespace": "a", "name": "gw", "generation": 1 },
         "spec": { "gatewayClassName": "coracle", "listeners": [{ "name": "http", "port": 80, "protocol": "HTTP" }] },
@@ -230,6 +230,7 @@ async fn the_gateway_api_is_followed_while_it_is_there() {
     let status = api.get("gateways", "a/gw")["status"].clone();
     assert_eq!(status["listeners"][0]["attachedRoutes"], 1, "{status}");
     until("the class's status is written", || api.patches("gatewayclasses", "/coracle") > 0).await;
+    assert_eq!(api.get("gatewayclasses", "/coracle")["spec"]["controllerName"], GATEWAY_CONTROLLER, "it was made");
 
     // A status of the last change alone is written, and of this route alone.
     let changed = route("gone", 2);

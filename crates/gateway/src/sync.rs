@@ -365,7 +365,7 @@ impl Controller {
             let answer = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
             running.write(|| status_write("Ingress", &key, answer.as_ref().map(|object| &object.metadata)));
             match answer {
-                Ok(_) => {}
+                Ok(_) => self.tell_where(ingress),
                 // It is gone.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => {
@@ -375,6 +375,21 @@ impl Controller {
             }
         }
         failure
+    }
+
+    /// Says where an Ingress is reached to whoever describes it: the ports are not always 80 and 443.
+    fn tell_where(&self, ingress: &Ingress) {
+        let Listening { http, https } = *self.told.listening.borrow();
+        let schemes = [("http", http), ("https", https)];
+        let at = schemes.into_iter().filter_map(|(scheme, port)| {
+            let host = self.config.published.first()?;
+            Some(format!("{scheme}://{host}:{}", port?))
+        });
+        let at: Vec<String> = at.collect();
+        if !at.is_empty() {
+            let note = format!("Reached at {}", at.join(" and "));
+            self.recorder.event(&ingress.object_ref(&()), EventType::Normal, "Listening", note);
+        }
     }
 
     /// Writes what has become of the objects of the Gateway API.

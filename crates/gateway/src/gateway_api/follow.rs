@@ -7,16 +7,20 @@ use std::time::Duration;
 use informer::{Cause, Change, Informer, Informers, ObjectKey};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ApiResource, DynamicObject, ListParams, PartialObjectMeta};
+use kube::api::{ApiResource, DynamicObject, ListParams, PartialObjectMeta, PostParams};
 use kube::core::GroupVersionKind;
 use kube::runtime::watcher;
 use kube::{Api, Client};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::CONTROLLER;
 use super::objects::GROUP;
 use crate::sync::Changed;
 
+/// The class that is made where the definitions are.
+const CLASS: &str = "coracle";
 /// A definition that was written is served within this time, or looked at again.
 const SERVED_SOON: Duration = Duration::from_millis(100);
 /// The longest that one that is not served is left alone.
@@ -161,6 +165,9 @@ async fn start(
     let mut found = BTreeMap::new();
     for kind in present {
         let resource = served(client, *kind).await;
+        if *kind == Kind::GatewayClass {
+            ensure_class(client, &resource).await;
+        }
         let api = Api::all_with(client.clone(), &resource);
         let informer: Informer<DynamicObject> =
             Informer::start_dynamic(&resource, api, watcher::Config::default().streaming_lists(), stop.clone());
@@ -183,6 +190,17 @@ async fn start(
             GatewayObjects { classes, gateways, routes, grants: take(Kind::ReferenceGrant), namespaces, resources }
         }
         _ => unreachable!("all that are needed are present"),
+    }
+}
+
+/// Makes our class where there is none of its name, so that a Gateway can be made as soon as the definitions are there.
+async fn ensure_class(client: &Client, resource: &ApiResource) {
+    let class = DynamicObject::new(CLASS, resource).data(json!({ "spec": { "controllerName": CONTROLLER } }));
+    match Api::all_with(client.clone(), resource).create(&PostParams::default(), &class).await {
+        Ok(_) => {}
+        // There is one.
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        Err(error) => tracing::warn!(%error, class = CLASS, "cannot make the GatewayClass; make it to have Gateways"),
     }
 }
 

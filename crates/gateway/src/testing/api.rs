@@ -146,6 +146,16 @@ impl TestApi {
                 self.state.lock().events.push(event.clone());
                 answer(&event)
             }
+            (Method::POST, [.., resource @ "gatewayclasses"]) => {
+                let object: Value =
+                    serde_json::from_slice(&request.into_body().collect_bytes().await.unwrap()).unwrap();
+                let mut state = self.state.lock();
+                if state.objects.get(*resource).is_some_and(|objects| objects.contains_key(&key(&object))) {
+                    return status(StatusCode::CONFLICT);
+                }
+                state.put(resource, object.clone());
+                answer(&object)
+            }
             _ => status(StatusCode::METHOD_NOT_ALLOWED),
         }
     }

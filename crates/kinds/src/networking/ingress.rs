@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{
-    HTTPIngressPath, Ingress as Object, IngressBackend, IngressRule, IngressSpec, IngressStatus,
+    HTTPIngressPath, Ingress as Object, IngressBackend, IngressLoadBalancerStatus, IngressRule, IngressSpec,
+    IngressStatus,
 };
 use machinery::field::{ErrorList, Path};
 use machinery::validate;
@@ -34,7 +35,8 @@ impl Kind for Ingress {
     };
 
     fn prepare_create(object: &mut Object, _context: &Context<'_>) {
-        object.status = Some(IngressStatus::default());
+        // Upstream's is never empty: the field has no pointer there.
+        object.status = Some(IngressStatus { load_balancer: Some(IngressLoadBalancerStatus::default()) });
         object.metadata.generation = Some(1);
     }
 
@@ -76,18 +78,12 @@ impl Kind for Ingress {
         errors
     }
 
-    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
         let mut warnings = Vec::new();
         let by_field = new.spec.as_ref().is_some_and(|spec| spec.ingress_class_name.is_some());
         if !by_field && entry(&new.metadata.annotations, CLASS_ANNOTATION).is_some() {
             let advice = "is deprecated, please use 'spec.ingressClassName' instead";
             warnings.push(format!("annotation \"{CLASS_ANNOTATION}\" {advice}"));
-        }
-        if old.is_none() {
-            let advice = "install one, or use a Service of type NodePort";
-            warnings.push(format!(
-                "no ingress controller is built in, and without one nothing acts on an Ingress: {advice}"
-            ));
         }
         warnings
     }

@@ -1,0 +1,197 @@
+//! Ingresses and the Gateway API: pages of pods by their hosts, with nothing set up before.
+
+use coracle_tests::{BUSYBOX, Cluster, Ran, run};
+
+const SERVERS: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: { name: NAME, labels: { app: NAME } }
+spec:
+  containers:
+  - name: main
+    image: IMAGE
+    command: [sh, -c, "mkdir -p /www/sub && echo NAME | tee /www/index.html > /www/sub/index.html && exec httpd -f -p 8080 -h /www"]
+    readinessProbe: { tcpSocket: { port: 8080 }, periodSeconds: 1 }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: NAME }
+spec: { selector: { app: NAME }, ports: [{ name: http, port: 80, targetPort: 8080 }] }
+---
+"#;
+
+const INGRESS: &str = r#"
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: { name: web }
+spec:
+  rules:
+  - host: one.localhost
+    http:
+      paths:
+      - { path: /, pathType: Prefix, backend: { service: { name: one, port: { number: 80 } } } }
+      - { path: /sub, pathType: Prefix, backend: { service: { name: two, port: { name: http } } } }
+"#;
+
+/// The definitions of the Gateway API as far as an API server needs them; their schemas are the project's.
+const DEFINITION: &str = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: PLURAL.gateway.networking.k8s.io
+  annotations: { api-approved.kubernetes.io: "https://github.com/kubernetes-sigs/gateway-api/pull/2997" }
+spec:
+  group: gateway.networking.k8s.io
+  scope: SCOPE
+  names: { kind: KIND, plural: PLURAL, singular: SINGULAR }
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    subresources: { status: {} }
+    schema: { openAPIV3Schema: { type: object, x-kubernetes-preserve-unknown-fields: true } }
+---
+"#;
+
+const GATEWAY: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: entry }
+spec: { gatewayClassName: coracle, listeners: [{ name: http, port: 80, protocol: HTTP }] }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: both }
+spec:
+  parentRefs: [{ name: entry }]
+  hostnames: [route.localhost]
+  rules:
+  - matches: [{ headers: [{ name: x-canary, value: "yes" }] }]
+    backendRefs: [{ name: two, port: 80 }]
+  - matches: [{ path: { type: PathPrefix, value: /moved } }]
+    filters: [{ type: RequestRedirect, requestRedirect: { hostname: elsewhere.localhost, statusCode: 302 } }]
+  - backendRefs: [{ name: one, port: 80 }]
+"#;
+
+fn cluster() -> Cluster {
+    let cluster = Cluster::start();
+    for name in ["one", "two"] {
+        cluster.apply(&SERVERS.replace("IMAGE", BUSYBOX).replace("NAME", name));
+    }
+    cluster.kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", "pod/one", "pod/two"]).ok();
+    cluster
+}
+
+/// Where the Ingress says that it is reached: a port for HTTP and one for HTTPS.
+fn ports(cluster: &Cluster) -> (String, String) {
+    let path = "{.status.loadBalancer.ingress[0].ports[*].port}";
+    let ports =
+        cluster.wait("an address", || Some(cluster.field("ingress/web", path)).filter(|ports| ports.contains(' ')));
+    let (http, https) = ports.split_once(' ').expect("two ports");
+    (http.to_owned(), https.to_owned())
+}
+
+/// Asks for a URL whose host is this machine.
+fn curl(scheme: &str, host: &str, port: &str, path: &str, more: &[&str]) -> Ran {
+    let resolve = format!("{host}:{port}:127.0.0.1");
+    let url = format!("{scheme}://{host}:{port}{path}");
+    run(
+        "curl",
+        &[&["-sS", "-m", "10", "--noproxy", "*", "-w", "%{http_code}", "--resolve", &resolve, &url], more].concat(),
+    )
+}
+
+#[test]
+fn ingresses_lead_to_pods() {
+    let cluster = cluster();
+    let written = cluster.kubectl_with_input(&["apply", "-f", "-"], INGRESS);
+    assert!(!written.stderr.contains("Warning"), "{}", written.stderr);
+    assert_eq!(cluster.field("ingress/web", "{.spec.ingressClassName}"), "coracle", "there is a default");
+    let (http, https) = ports(&cluster);
+    let get = |host: &str, path: &str| curl("http", host, &http, path, &[]).stdout;
+    cluster.wait("a page", || (get("one.localhost", "/") == "one\n200").then_some(()));
+    assert_eq!(get("one.localhost", "/sub/"), "two\n200", "the longer path wins");
+    assert!(get("other.localhost", "/").ends_with("404"), "a host of nobody");
+    let described = cluster.kubectl(&["describe", "ingress", "web"]).ok();
+    assert!(described.contains(&format!("http://127.0.0.1:{http}")), "{described}");
+
+    // Names without a certificate have one of the cluster's.
+    let authority = cluster.home().join("ca.pem");
+    let pem = cluster.kubectl(&["get", "configmap", "kube-root-ca.crt", "-o", r"jsonpath={.data.ca\.crt}"]).ok();
+    std::fs::write(&authority, pem).expect("written");
+    let trusted = ["--cacert", authority.to_str().expect("a path")];
+    cluster.wait("a certificate", || {
+        (curl("https", "one.localhost", &https, "/", &trusted).stdout == "one\n200").then_some(())
+    });
+    let refused = curl("https", "other.localhost", &https, "/", &trusted).fails();
+    assert!(refused.contains("certificate") || refused.contains("SSL"), "{refused}");
+
+    // One of its own comes from a Secret.
+    let key = rcgen::generate_simple_self_signed(["one.localhost".to_owned()]).expect("a certificate");
+    let (own, secret) = (cluster.home().join("own.pem"), cluster.home().join("own.key"));
+    std::fs::write(&own, key.cert.pem()).expect("written");
+    std::fs::write(&secret, key.signing_key.serialize_pem()).expect("written");
+    let (own, secret) = (own.to_str().expect("a path"), secret.to_str().expect("a path"));
+    cluster.kubectl(&["create", "secret", "tls", "own", "--cert", own, "--key", secret]).ok();
+    let tls = r#"{"spec": {"tls": [{"hosts": ["one.localhost"], "secretName": "own"}]}}"#;
+    cluster.kubectl(&["patch", "ingress", "web", "-p", tls]).ok();
+    cluster.wait("the own certificate", || {
+        (curl("https", "one.localhost", &https, "/", &["--cacert", own]).stdout == "one\n200").then_some(())
+    });
+
+    // Pods reach it at the node's address.
+    let node = cluster.field("pod/two", "{.status.hostIP}");
+    let header = "Host: one.localhost";
+    let request = format!("GET / HTTP/1.1\\r\\n{header}\\r\\nConnection: close\\r\\n\\r\\n");
+    // To a proxy, who says that nothing more comes has gone.
+    let ask = format!("(printf '{request}'; sleep 1) | nc -w 5 {node} {http}");
+    let said = cluster.kubectl(&["exec", "two", "--", "sh", "-c", &ask]).stdout;
+    assert!(said.ends_with("one\n"), "{said}");
+
+    // A Service whose pods are gone is said to be unavailable; without an Ingress nothing listens.
+    cluster.kubectl(&["delete", "pod", "one", "--now"]).ok();
+    cluster.wait("503", || get("one.localhost", "/").ends_with("503").then_some(()));
+    cluster.kubectl(&["delete", "ingress", "web"]).ok();
+    cluster.wait("a closed port", || (curl("http", "one.localhost", &http, "/", &[]).code != 0).then_some(()));
+}
+
+#[test]
+fn an_ingress_of_somebody_elses_class_is_left_alone() {
+    let cluster = Cluster::start();
+    cluster.apply(&format!("{INGRESS}  ingressClassName: theirs\n"));
+    cluster.apply(&INGRESS.replace("name: web", "name: ours"));
+    cluster.wait("ours has an address", || {
+        Some(cluster.field("ingress/ours", "{.status.loadBalancer.ingress[0].ip}")).filter(|ip| ip == "127.0.0.1")
+    });
+    assert_eq!(cluster.field("ingress/web", "{.status.loadBalancer}"), "{}");
+}
+
+#[test]
+fn gateways_and_routes_lead_to_pods() {
+    let cluster = cluster();
+    for (kind, plural, singular, scope) in [
+        ("GatewayClass", "gatewayclasses", "gatewayclass", "Cluster"),
+        ("Gateway", "gateways", "gateway", "Namespaced"),
+        ("HTTPRoute", "httproutes", "httproute", "Namespaced"),
+    ] {
+        let definition = DEFINITION.replace("SCOPE", scope).replace("KIND", kind);
+        cluster.apply(&definition.replace("PLURAL", plural).replace("SINGULAR", singular));
+    }
+    cluster.wait("a class", || {
+        let path = r#"{.status.conditions[?(@.type=="Accepted")].status}"#;
+        (cluster.kubectl(&["get", "gatewayclass", "coracle", "-o", &format!("jsonpath={path}")]).stdout == "True")
+            .then_some(())
+    });
+    cluster.apply(GATEWAY);
+    cluster.kubectl(&["wait", "--for=condition=Programmed", "--timeout=60s", "gateway/entry"]).ok();
+    let accepted = r#"{.status.parents[0].conditions[?(@.type=="Accepted")].status}"#;
+    cluster.wait_for("httproute/both", accepted, "True");
+    // An Ingress shares the address, and tells the port.
+    cluster.apply(INGRESS);
+    let (http, _) = ports(&cluster);
+    let get = |path: &str, more: &[&str]| curl("http", "route.localhost", &http, path, more).stdout;
+    cluster.wait("a page", || (get("/", &[]) == "one\n200").then_some(()));
+    assert_eq!(get("/", &["-H", "X-Canary: yes"]), "two\n200");
+    let moved = get("/moved", &["-o", "/dev/null", "-w", "%{http_code} %{redirect_url}"]);
+    assert!(moved.starts_with("302 http://elsewhere.localhost"), "{moved}");
+}
