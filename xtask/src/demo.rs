@@ -15,7 +15,7 @@ pub(crate) fn run() -> Result<()> {
     let started = Instant::now();
     setup::machine()?;
     say("Building (the first time takes a quarter of an hour: RocksDB is large) ...");
-    steps::build()?;
+    steps::build_program()?;
     let coracle = target()?.join("release/coracle");
     let coracle = coracle.to_string_lossy().into_owned();
     images::ensure_nginx()?;

@@ -20,14 +20,23 @@ pub(crate) fn root() -> &'static Path {
     &ROOT
 }
 
-/// Builds the program, the examples and the clients that measure and torture, for release.
+/// Builds the program for release, and nothing else: all that who only wants to use it waits for.
+pub(crate) fn build_program() -> Result<()> {
+    rocksdb::ensure()?;
+    step("Build coracle", || run("cargo", &["build", "--release", "--package", "coracle"]))
+}
+
+/// What is built beside the program: examples, and the clients that measure and torture.
+pub(crate) const BESIDE: [&str; 4] = ["operator-rust", "sample-apiserver", "coracle-bench", "coracle-soak"];
+
+/// Builds the program and all of [`BESIDE`] for release.
 ///
-/// Always all of them: what is built for one alone has other features of the crates they share, and is built anew.
+/// The crates that they share have the same features as for the program alone (`cargo xtask tidy` sees to it): else each
+/// would be compiled twice, by [`build_program`] and by this.
 pub(crate) fn build() -> Result<()> {
     rocksdb::ensure()?;
-    let packages = ["coracle", "operator-rust", "sample-apiserver", "coracle-bench", "coracle-soak"].into_iter();
-    let arguments: Vec<&str> =
-        ["build", "--release"].into_iter().chain(packages.flat_map(|name| ["-p", name])).collect();
+    let packages = ["coracle"].into_iter().chain(BESIDE).flat_map(|name| ["--package", name]);
+    let arguments: Vec<&str> = ["build", "--release"].into_iter().chain(packages).collect();
     step("Build coracle, the examples and the clients", || run("cargo", &arguments))
 }
 

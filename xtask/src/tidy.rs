@@ -1,12 +1,13 @@
 //! `cargo xtask tidy`: rules of this repository that no compiler checks.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-use crate::steps::{root, say};
+use crate::steps::{self, output, root, say};
 
 /// The rows of ARCHITECTURE.md: a crate may import crates of lower rows only.
 const ROWS: [&[&str]; 7] = [
@@ -69,6 +70,7 @@ const LONG_FILE: usize = 600;
 
 pub(crate) fn run() -> Result<()> {
     let mut faults = imports()?;
+    faults.extend(differing_features(&features(&[])?, &features(&steps::BESIDE)?));
     for file in rust_files()? {
         let text = fs::read_to_string(&file)?;
         let name = file.strip_prefix(root()).unwrap_or(&file).display().to_string();
@@ -96,6 +98,33 @@ pub(crate) fn run() -> Result<()> {
         bail!("{} faults", faults.len());
     }
     Ok(())
+}
+
+/// What is compiled for the program and `beside` it, as cargo lists it: a package and its features in each line.
+fn features(beside: &[&str]) -> Result<String> {
+    let mut arguments = vec!["tree", "--locked", "--prefix", "none", "--edges", "normal,build", "--format", "{p}\t{f}"];
+    arguments.extend(["coracle"].iter().chain(beside).flat_map(|name| ["--package", *name]));
+    output("cargo", &arguments)
+}
+
+/// The packages of `alone` that would be compiled once more for `all`, since they have other features there.
+fn differing_features(alone: &str, all: &str) -> Vec<String> {
+    // A package may be there twice, for the program and for what builds it.
+    let read = |tree: &str| -> BTreeMap<String, BTreeSet<String>> {
+        let mut features: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for (package, named) in tree.lines().filter_map(|line| line.split_once('\t')) {
+            let named = named.trim_end_matches(" (*)").to_owned();
+            features.entry(package.to_owned()).or_default().insert(named);
+        }
+        features
+    };
+    let all = read(all);
+    let differs = |package: &String, features: &BTreeSet<String>| all.get(package) != Some(features);
+    read(alone)
+        .iter()
+        .filter(|(package, features)| differs(package, features))
+        .map(|(package, _)| format!("{package} has other features beside the program, and is compiled twice"))
+        .collect()
 }
 
 /// Where a text has names that are out of use: line, name, and what it is called now.
@@ -192,5 +221,14 @@ mod tests {
         let text = "//! A module.\nlet wish = Gate::Shelf;\n// wishes, gate and `may_going` are none\n";
         let found: Vec<_> = retired(text).map(|(line, word, _)| (line, word)).collect();
         assert_eq!(found, [(2, "wish"), (2, "Gate"), (2, "Shelf")]);
+    }
+    #[test]
+    fn packages_with_other_features_are_found() {
+        let alone = "coracle v1 (/src)\t\nserde v1\tderive,std\nsyn v2\tfull\nsyn v2\tfull (*)\n";
+        let beside = format!("{alone}rpm v3\t\n");
+        assert!(differing_features(alone, &beside).is_empty());
+        let more = beside.replace("derive,std", "derive,rc,std");
+        let found = differing_features(alone, &more);
+        assert!(matches!(&found[..], [one] if one.starts_with("serde v1 ")), "{found:?}");
     }
 }
