@@ -1,5 +1,6 @@
 //! What can be asked on the command line.
 
+mod autostart;
 mod file;
 mod minikube;
 mod parse;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCandidates;
 use machinery::well_known::MAX_PODS;
 
+pub(crate) use self::autostart::{Autostart, AutostartStatus, Packaging};
 pub(crate) use self::file::parse;
 pub(crate) use self::minikube::{Config, Cp, Image, Minikube, Rest, StartOptions};
 pub(crate) use self::parse::Services;
@@ -56,6 +58,9 @@ pub(crate) enum Command {
     Profile(ProfileArguments),
     /// Point kubectl at the cluster again
     UpdateContext,
+    /// Start the cluster at login or boot, by a unit of systemd
+    #[command(subcommand)]
+    Autostart(Autostart),
     /// Print the log of the cluster's daemon
     Logs(Logs),
     /// Open a service in the browser, or print its URL; list shows all services
@@ -91,6 +96,9 @@ pub(crate) enum Command {
         /// The shell to complete for
         shell: clap_complete::Shell,
     },
+    /// Write what packages bring beside the program: man pages, completions and a unit of systemd
+    #[command(hide = true)]
+    Packaging(Packaging),
 }
 
 /// `coracle secrets`.

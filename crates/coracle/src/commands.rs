@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod addons;
+mod autostart;
 mod completion;
 mod config;
 mod consent;
@@ -12,6 +13,7 @@ mod kubectl;
 mod logs;
 mod minikube;
 mod node;
+mod packaging;
 mod past;
 mod profile;
 mod secrets;
@@ -42,6 +44,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Delete(_) => delete::run(&profile()?),
         Command::Profile(wanted) => profile::run(&home()?, arguments.global.profile.as_deref(), &wanted),
         Command::UpdateContext => context::run(&profile()?),
+        Command::Autostart(command) => autostart::run(&profile()?, &command),
         Command::Logs(logs) => logs::run(&profile()?, &logs),
         Command::Service(service) => service::run(&profile()?, &service),
         Command::Ip => ip::run(&profile()?),
@@ -57,6 +60,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Kubectl(kubectl) => kubectl::run(&profile()?, &kubectl),
         Command::Version(version) => version::run(&version),
         Command::Completion { shell } => completion::run(shell),
+        Command::Packaging(wanted) => packaging::run(&wanted),
     }
 }
 

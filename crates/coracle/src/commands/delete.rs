@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use cluster::{Home, Profile};
 
 use super::consent::{self, Consent};
-use super::{config, stop};
+use super::{autostart, config, stop};
 use crate::{cli, kubeconfig, output};
 
 pub(crate) fn run(profile: &Profile) -> Result<ExitCode> {
@@ -25,6 +25,8 @@ pub(crate) fn run(profile: &Profile) -> Result<ExitCode> {
 fn delete(profile: &Profile) -> Result<()> {
     // What tells its entries in the kubeconfig goes with its state.
     let cluster = kubeconfig::Cluster::of(profile);
+    // And what would start it again goes before it.
+    autostart::forget(profile)?;
     stop::stop(profile)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Also without state: a cluster whose folder somebody removed may have left containers behind.
