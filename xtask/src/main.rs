@@ -6,6 +6,7 @@ mod bench;
 mod compare;
 mod demo;
 mod deny;
+mod dist;
 mod fuzz;
 mod images;
 mod kubectl;
@@ -44,6 +45,8 @@ enum Command {
     Soak(soak::Options),
     /// Feed what reads input from outside with whatever breaks it; see CONTRIBUTING.md
     Fuzz(fuzz::Options),
+    /// Make a release in target/dist: archive, packages, image, checksums; see docs/releases.md
+    Dist(dist::Options),
     /// Check what no compiler checks: import directions, file lengths, module docs
     Tidy,
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Compare(options) => compare::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Dist(options) => dist::run(&options),
         Command::Tidy => tidy::run(),
     };
     match result {

@@ -40,6 +40,11 @@ pub(crate) fn build() -> Result<()> {
     step("Build coracle, the examples and the clients", || run("cargo", &arguments))
 }
 
+/// Builds what makes releases: by itself, since its libraries want features of others that the program's do not.
+pub(crate) fn build_dist() -> Result<()> {
+    step("Build what makes releases", || run("cargo", &["build", "--release", "--package", "coracle-dist"]))
+}
+
 /// Where cargo puts what it builds.
 pub(crate) fn target() -> Result<PathBuf> {
     let metadata = cargo_metadata::MetadataCommand::new().current_dir(root()).no_deps().exec()?;

@@ -21,7 +21,7 @@ const ROWS: [&[&str]; 7] = [
 ];
 
 /// Packages beside the program: nothing of it may import them.
-const BESIDE: [&str; 5] = ["tests", "bench", "compare", "soak", "fuzz"];
+const BESIDE: [&str; 6] = ["tests", "bench", "compare", "soak", "fuzz", "dist"];
 
 /// Imports that belong to one crate, so that the rest stays free of it.
 const KEPT_IN: [(&str, &[&str]); 2] = [("rocksdb", &["store"]), ("bollard", &["docker"])];
@@ -190,7 +190,7 @@ fn row(name: &str) -> Option<usize> {
 /// All Rust files of the repository's crates.
 fn rust_files() -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let mut folders: Vec<PathBuf> = ["addons", "crates", "xtask", "tests", "bench", "compare", "soak", "fuzz"]
+    let mut folders: Vec<PathBuf> = ["addons", "crates", "xtask", "tests", "bench", "compare", "soak", "fuzz", "dist"]
         .iter()
         .map(|folder| root().join(folder))
         .collect();
