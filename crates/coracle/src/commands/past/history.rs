@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use cluster::Profile;
 use http::Request;
+use kube::Client;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -14,6 +15,8 @@ use crate::cli::{self, Format};
 use crate::commands::{ask, require_running};
 use crate::output;
 
+/// How long, in seconds, a server may take to tell what has happened: one that is busy gets more.
+const TIMEOUTS: [u8; 4] = [1, 2, 5, 15];
 /// So many changes of a version are shown in a line.
 const SHOWN: usize = 3;
 
@@ -45,20 +48,17 @@ pub(crate) fn run(profile: &Profile, wanted: &cli::HistoryOf) -> Result<ExitCode
     let versions = ask(profile, async |client| {
         let all = resources::all(&client).await?;
         let (resource, name) = resources::find(&all, &wanted.object)?;
-        // To a watch revision 0 is any; what every cluster has is written in the first.
-        let oldest = past(&client, "").await?.oldest.number()?.max(1);
         let path = resource.path(Some(&wanted.namespace));
-        let first = match ask_for(&client, &format!("/at/{oldest}{path}/{name}")).await {
-            Ok(object) => Some(object),
-            Err(error) if is_not_found(&error) => None,
-            Err(error) => return Err(error),
-        };
-        // What has happened is sent at once, and then the watch ends.
-        let watch = format!(
-            "{path}?watch=true&allowWatchBookmarks=false&timeoutSeconds=1&resourceVersion={oldest}&fieldSelector=metadata.name%3D{name}"
-        );
-        let events = client.request_text(Request::get(watch).body(Vec::new())?).await?;
-        versions(first, &events)
+        for timeout in TIMEOUTS {
+            match remembered(&client, &path, name, timeout).await {
+                Ok(Some(versions)) => return Ok(versions),
+                // It took too long, or what was the oldest revision when it began is forgotten.
+                Ok(None) => {}
+                Err(error) if has_code(&error, 410) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bail!("the API server is too slow to tell the history of {}; try again", wanted.object)
     })?;
     if versions.is_empty() {
         bail!("there is no {} in what is remembered; see: coracle at --help", wanted.object);
@@ -70,8 +70,44 @@ pub(crate) fn run(profile: &Profile, wanted: &cli::HistoryOf) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn is_not_found(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.code == 404)
+/// All that is remembered of an object; nothing if that does not come within so many seconds.
+async fn remembered(client: &Client, path: &str, name: &str, timeout: u8) -> Result<Option<Vec<Version>>> {
+    // To a watch revision 0 is any; what every cluster has is written in the first.
+    let oldest = past(client, "").await?.oldest.number()?.max(1);
+    let first = found(ask_for(client, &format!("/at/{oldest}{path}/{name}")).await)?;
+    let now = found(ask_for(client, &format!("{path}/{name}")).await)?;
+    // What has happened is sent at once, and then the watch ends.
+    let watch = format!(
+        "{path}?watch=true&allowWatchBookmarks=false&timeoutSeconds={timeout}&resourceVersion={oldest}&fieldSelector=metadata.name%3D{name}"
+    );
+    let events = client.request_text(Request::get(watch).body(Vec::new())?).await?;
+    let versions = versions(first, &events)?;
+    Ok(is_complete(&versions, now.as_ref())?.then_some(versions))
+}
+
+/// Whether versions reach up to an object as it was found before they were asked for.
+fn is_complete(versions: &[Version], now: Option<&Value>) -> Result<bool> {
+    let newest =
+        versions.last().map(|version| Ok::<_, anyhow::Error>((version.revision.parse::<u64>()?, version.what)));
+    Ok(match (newest.transpose()?, now) {
+        (Some((newest, _)), Some(now)) => {
+            newest >= now["metadata"]["resourceVersion"].as_str().unwrap_or_default().parse::<u64>()?
+        }
+        (None, Some(_)) => false,
+        // It is gone, or was never there.
+        (newest, None) => newest.is_none_or(|(_, what)| what == What::Deleted),
+    })
+}
+
+fn found(answer: Result<Value>) -> Result<Option<Value>> {
+    match answer {
+        Err(error) if has_code(&error, 404) => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
+fn has_code(error: &anyhow::Error, code: u16) -> bool {
+    matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.code == code)
 }
 
 /// The versions of an object: what was there first, and what a watch tells, an event in a line.
@@ -86,7 +122,11 @@ fn versions(first: Option<Value>, events: &str) -> Result<Vec<Version>> {
             "MODIFIED" => What::Changed,
             "DELETED" => What::Deleted,
             // An error, such as that all of this has just been forgotten.
-            _ => bail!("{}", object["message"].as_str().unwrap_or("the history cannot be read")),
+            _ => {
+                let status: kube::core::Status =
+                    serde_json::from_value(object).context("the history cannot be read")?;
+                return Err(kube::Error::Api(Box::new(status)).into());
+            }
         };
         versions.push(version(what, before.as_ref().filter(|_| what != What::Created), &object));
         before = (what != What::Deleted).then_some(object);
@@ -96,16 +136,57 @@ fn versions(first: Option<Value>, events: &str) -> Result<Vec<Version>> {
 
 fn version(what: What, before: Option<&Value>, object: &Value) -> Version {
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    let fields = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
-    let latest = fields.iter().max_by_key(|entry| entry["time"].as_str().unwrap_or_default().to_owned());
-    let latest = latest.filter(|_| what != What::Deleted);
+    let changes = before.map(|before| changes::between(before, object)).unwrap_or_default();
+    let entry = author(what, before, object, &changes);
     Version {
         revision: text(&object["metadata"]["resourceVersion"]).unwrap_or_default(),
-        time: latest.and_then(|entry| text(&entry["time"])),
-        manager: latest.and_then(|entry| text(&entry["manager"])),
+        time: entry.and_then(|entry| text(&entry["time"])),
+        manager: entry.and_then(|entry| text(&entry["manager"])),
         what,
-        changes: before.map(|before| changes::between(before, object)).unwrap_or_default(),
+        changes,
     }
+}
+
+/// The entry of `metadata.managedFields` of whoever wrote a version: the latest with a new time, or with more fields. A manager
+/// who writes the same fields twice in a second leaves its entry as it was; a deletion, a binding, and what only takes fields
+/// away leave no entry at all.
+fn author<'a>(what: What, before: Option<&Value>, object: &'a Value, changes: &[Change]) -> Option<&'a Value> {
+    let latest = |entry: &&Value| entry["time"].as_str().unwrap_or_default().to_owned();
+    let (Some(before), What::Changed) = (before, what) else {
+        return entries(object).iter().max_by_key(latest).filter(|_| what != What::Deleted);
+    };
+    let is_of = |entry: &Value, other: &Value| {
+        ["manager", "operation", "subresource", "apiVersion"].iter().all(|name| entry[name] == other[name])
+    };
+    let size = |entry: &Value| entry["fieldsV1"].to_string().len();
+    let has_written = |entry: &&Value| match entries(before).iter().find(|earlier| is_of(earlier, entry)) {
+        Some(earlier) => earlier["time"] != entry["time"] || size(earlier) < size(entry),
+        None => true,
+    };
+    let again = || {
+        let latest = entries(object).iter().max_by_key(latest)?;
+        changes.iter().any(|change| owns(&latest["fieldsV1"], &change.path)).then_some(latest)
+    };
+    entries(object).iter().filter(has_written).max_by_key(latest).or_else(again)
+}
+
+fn entries(object: &Value) -> &[Value] {
+    object["metadata"]["managedFields"].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Whether a field, or the list that it is in, is among managed fields.
+fn owns(fields: &Value, path: &str) -> bool {
+    let (path, is_in_list) = path.split_once('[').map_or((path, false), |(list, _)| (list, true));
+    let mut fields = Some(fields);
+    for name in path.split('.') {
+        let below = fields.and_then(|fields| fields.get(format!("f:{name}")));
+        // A field without fields is managed as a whole.
+        if below.is_some_and(|below| below.as_object().is_some_and(serde_json::Map::is_empty)) {
+            return true;
+        }
+        fields = below;
+    }
+    fields.is_some() && (is_in_list || path.contains('.'))
 }
 
 fn table(versions: &[Version]) -> Vec<String> {
@@ -134,10 +215,28 @@ fn summary(version: &Version) -> String {
         What::Deleted => return "deleted".to_owned(),
         What::Changed => {}
     }
-    let shown: Vec<String> = version.changes.iter().take(SHOWN).map(ToString::to_string).collect();
-    match version.changes.len() - shown.len() {
+    let mut changes: Vec<&Change> = version.changes.iter().collect();
+    changes.sort_by_key(|change| rank(change));
+    let shown: Vec<String> = changes.iter().take(SHOWN).map(ToString::to_string).collect();
+    match changes.len() - shown.len() {
         0 => shown.join("; "),
         more => format!("{}; and {more} more", shown.join("; ")),
+    }
+}
+
+/// What a line has room for comes first: values, then lists and what is in them, then conditions, and last what comes along
+/// with these.
+fn rank(change: &Change) -> u8 {
+    let is_large = |value: &Option<Value>| value.as_ref().is_some_and(|value| value.is_array() || value.is_object());
+    let field = change.path.rsplit('.').next().unwrap_or_default();
+    let comes_along = field.starts_with("last") && field.ends_with("Time") || field == "observedGeneration";
+    let is_condition = change.path.contains("conditions");
+    if comes_along || is_condition && ["message", "reason"].contains(&field) {
+        3
+    } else if is_condition {
+        2
+    } else {
+        u8::from(change.path.contains('[') || is_large(&change.from) || is_large(&change.to))
     }
 }
 
@@ -176,6 +275,83 @@ mod tests {
         );
         assert_eq!(versions(None, "").expect("none"), []);
         let error = json!({ "type": "ERROR", "object": { "message": "too old" } }).to_string();
-        assert_eq!(versions(None, &error).expect_err("an error").to_string(), "too old");
+        let error = versions(None, &error).expect_err("an error");
+        assert!(error.to_string().contains("too old"), "{error}");
+    }
+
+    #[test]
+    fn authors_are_those_whose_fields_were_written() {
+        let entry = |manager: &str, time: &str, fields: Value| json!({ "manager": manager, "time": format!("2026-01-02T00:00:0{time}Z"), "fieldsV1": fields });
+        let pod = |entries: &[Value]| json!({ "metadata": { "managedFields": entries } });
+        let creator = entry("controller", "1", json!({ "f:spec": { "f:containers": {} } }));
+        let status =
+            json!({ "f:status": { "f:phase": {}, "f:conditions": { "k:{\"type\":\"Ready\"}": { ".": {} } } } });
+        let kubelet = |time: &str| entry("kubelet", time, status.clone());
+        let check = |before: &[Value], now: &[Value], path: &str, expected: Option<&str>| {
+            let changes = [Change { path: path.to_owned(), from: None, to: None }];
+            let now = pod(now);
+            let found = author(What::Changed, Some(&pod(before)), &now, &changes);
+            assert_eq!(found.and_then(|entry| entry["manager"].as_str()), expected, "{path}");
+        };
+        let created = [creator.clone()];
+        let running = [creator.clone(), kubelet("2")];
+        check(&created, &running, "status.phase", Some("kubelet"));
+        check(&running, &[creator.clone(), kubelet("3")], "status.phase", Some("kubelet"));
+        // The same fields within a second; and a write that is in nobody's fields, as a binding is.
+        check(&running, &running, "status.phase", Some("kubelet"));
+        check(&running, &running, "status.conditions[type=Ready].status", Some("kubelet"));
+        check(&created, &created, "spec.nodeName", None);
+        check(&created, &created, "spec.containers[name=web].image", Some("controller"));
+        // What is taken away is in nobody's fields any more, and whoever had it did not write.
+        let without = entry("controller", "1", json!({ "f:spec": { "f:a": {} } }));
+        check(&created, &[without], "spec.containers[name=web]", None);
+        // Whoever comes later may have the older entry changed: its time counts for as long as it changes.
+        check(&running, &[entry("controller", "4", json!({})), kubelet("2")], "spec.x", Some("controller"));
+    }
+
+    #[test]
+    fn what_matters_comes_first() {
+        let old = json!({ "status": { "conditions": [{ "type": "Ready", "status": "False", "lastTransitionTime": "1" }],
+            "list": [], "phase": "Pending" } });
+        let new = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": "2" }],
+            "list": [1], "phase": "Running" } });
+        let version = version(What::Changed, Some(&old), &new);
+        assert_eq!(
+            summary(&version),
+            "status.phase: Pending → Running; status.list: [] → [1]; status.conditions[type=Ready].status: False → True; \
+             and 1 more"
+        );
+    }
+
+    #[test]
+    fn a_history_that_was_cut_off_is_not_one() {
+        let now = |revision: &str| Some(json!({ "metadata": { "resourceVersion": revision } }));
+        let check = |versions: &[(&str, What)], now: Option<Value>, expected: bool| {
+            let version = |(revision, what): &(&str, What)| Version {
+                revision: (*revision).to_owned(),
+                time: None,
+                manager: None,
+                what: *what,
+                changes: Vec::new(),
+            };
+            let versions: Vec<Version> = versions.iter().map(version).collect();
+            assert_eq!(is_complete(&versions, now.as_ref()).expect("numbers"), expected, "{versions:?}");
+        };
+        check(&[("5", What::Found)], now("5"), true);
+        check(&[("5", What::Found)], now("10"), false);
+        check(&[("5", What::Found), ("11", What::Changed)], now("10"), true);
+        check(&[], now("5"), false);
+        check(&[], None, true);
+        check(&[("5", What::Created)], None, false);
+        check(&[("5", What::Created), ("6", What::Deleted)], None, true);
+    }
+
+    #[test]
+    fn what_is_forgotten_meanwhile_is_asked_for_again() {
+        let gone =
+            json!({ "kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old" });
+        let events = json!({ "type": "ERROR", "object": gone }).to_string();
+        let error = versions(None, &events).expect_err("an error");
+        assert!(has_code(&error, 410) && !has_code(&error, 404), "{error:?}");
     }
 }
