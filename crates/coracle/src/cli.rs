@@ -2,6 +2,7 @@
 
 mod autostart;
 mod file;
+mod learn;
 mod minikube;
 mod parse;
 mod past;
@@ -17,6 +18,7 @@ use machinery::well_known::MAX_PODS;
 
 pub(crate) use self::autostart::{Autostart, AutostartStatus, Packaging};
 pub(crate) use self::file::parse;
+pub(crate) use self::learn::Learn;
 pub(crate) use self::minikube::{Config, Cp, Image, Minikube, Rest, StartOptions};
 pub(crate) use self::parse::Services;
 use self::parse::{duration, node, pod, services};
@@ -72,6 +74,8 @@ pub(crate) enum Command {
     Explain(Explain),
     #[command(flatten)]
     Past(Past),
+    /// Learn how Kubernetes works, in ten lessons
+    Learn(Learn),
     /// Add, list and delete nodes
     #[command(subcommand)]
     Node(NodeCommand),

@@ -10,6 +10,7 @@ mod delete;
 mod explain;
 mod ip;
 mod kubectl;
+mod learn;
 mod logs;
 mod minikube;
 mod node;
@@ -52,6 +53,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Past(Past::At(at)) => past::at(&profile()?, &at),
         Command::Past(Past::History(history)) => past::history(&profile()?, &history),
         Command::Past(Past::Diff(diff)) => past::diff(&profile()?, &diff),
+        Command::Learn(learn) => learn::run(profile, &learn),
         Command::Node(node) => node::run(&profile()?, &node),
         Command::Addons(command) => addons::run(&profile()?, &command),
         Command::Secrets(command) => secrets::run(&profile()?, &command),

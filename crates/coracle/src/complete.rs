@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::cli::{Arguments, Global};
 use crate::commands;
+use crate::course::{LESSONS, Language};
 
 /// By which the shell says that it asks.
 pub(crate) const VARIABLE: &str = "CORACLE_COMPLETE";
@@ -40,6 +41,12 @@ pub(crate) fn addons() -> Vec<CompletionCandidate> {
     let candidate =
         |addon: &&'static addons::Addon| CompletionCandidate::new(addon.name).help(Some(addon.about.into()));
     cluster::addons::ADDONS.iter().map(candidate).collect()
+}
+
+/// The lessons of the course.
+pub(crate) fn lessons() -> Vec<CompletionCandidate> {
+    let titles = LESSONS.iter().filter_map(|lesson| lesson.title(Language::En).split_once(". "));
+    titles.map(|(number, title)| CompletionCandidate::new(number).help(Some(title.into()))).collect()
 }
 
 /// The nodes of the cluster that is meant.

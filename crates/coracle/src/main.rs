@@ -4,7 +4,8 @@
 //! main ── cli (what can be asked) ── commands (one file each) ──┬── daemon      (the process in the background)
 //!  └───── complete (the shell asks)                             │
 //!                                                               ├── kubeconfig  (the user's contexts)
-//!                                                               └── progress    (what a person sees meanwhile)
+//!                                                               ├── progress    (what a person sees meanwhile)
+//!                                                               └── course      (the pages of `learn`)
 //! ```
 //!
 //! This crate turns command lines into calls of `node` and answers into text. How anything works inside is not its
@@ -14,6 +15,7 @@ mod changes;
 mod cli;
 mod commands;
 mod complete;
+mod course;
 mod daemon;
 mod kubeconfig;
 mod listening;
