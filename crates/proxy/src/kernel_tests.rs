@@ -150,10 +150,15 @@ impl World {
             "type": "NodePort", "clusterIP": ip, "sessionAffinity": affinity, "externalIPs": [self.external()],
             "ports": [{ "port": 80, "nodePort": 30000 + u16::from(n) }],
         });
-        let ports = ports(&service(name, spec), &[slice(name, ("", 8080), endpoints)]);
+        self.set_spec(name, spec, endpoints).await;
+        SocketAddr::new(ip.into(), 80)
+    }
+
+    async fn set_spec(&mut self, name: &str, spec: serde_json::Value, endpoints: &[&str]) {
+        let range = self.bridge.config.service_cidr.parse().unwrap();
+        let ports = ports(&service(name, spec), &[slice(name, ("", 8080), endpoints)], range);
         self.service_map.set(&ObjectKey::new("default", name), ports, &mut self.tracker);
         self.kernel.update(&self.service_map, &std::mem::take(&mut self.tracker)).await;
-        SocketAddr::new(ip.into(), 80)
     }
 }
 
@@ -172,6 +177,16 @@ async fn services_in_the_kernel() {
 
     let external = SocketAddr::new(world.external().into(), 80);
     assert_eq!(all(20, || world.bridge.asked_by_pod("a", external)), ["a", "b"]);
+
+    // Nobody gets an address of the service range by asking for it, nor a pod's, the node's or this machine's.
+    let asked_for = [world.ip(40), a.parse().unwrap(), world.gateway(), Ipv4Addr::LOCALHOST];
+    let spec = json!({ "clusterIP": world.ip(30), "externalIPs": asked_for, "ports": [{ "port": 81 }] });
+    world.set_spec("thief", spec, &[&b]).await;
+    assert_eq!(all(5, || asked_by_host(SocketAddr::new(world.ip(30).into(), 81))), ["b"]);
+    for address in asked_for.map(|ip| SocketAddr::new(ip.into(), 81)) {
+        refused(address);
+        assert!(world.bridge.asked_by_pod("b", address).is_err(), "{address}");
+    }
 
     // Endpoints change.
     world.set("web", 10, "None", &[&b]).await;

@@ -88,8 +88,9 @@ impl Guard {
     }
 }
 
-/// The ports of a service; none when it is not for this proxy: headless, an alias, or another proxy's.
-pub(crate) fn ports(service: &Service, slices: &[Arc<EndpointSlice>]) -> Vec<Port> {
+/// The ports of a service; none when it is not for this proxy: headless, an alias, or another proxy's. External IPs in the range
+/// of services are left out: there an address is who has reserved it, as its cluster IP or its load balancer's.
+pub(crate) fn ports(service: &Service, slices: &[Arc<EndpointSlice>], range: Ipv4Net) -> Vec<Port> {
     let other = service.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(OTHER_PROXY));
     let Some(spec) = service.spec.as_ref().filter(|_| !other) else {
         return Vec::new();
@@ -101,7 +102,8 @@ pub(crate) fn ports(service: &Service, slices: &[Arc<EndpointSlice>]) -> Vec<Por
         return Vec::new();
     };
     let mut addresses = BTreeSet::from([cluster_ip]);
-    addresses.extend(spec.external_ips.iter().flatten().filter_map(|ip| ip.parse::<Ipv4Addr>().ok()));
+    let external = spec.external_ips.iter().flatten().filter_map(|ip| ip.parse::<Ipv4Addr>().ok());
+    addresses.extend(external.filter(|ip| !range.contains(ip)));
     let mut guard = None;
     if kind == "LoadBalancer" {
         // Its cluster IP is inside, and open to all.
@@ -200,6 +202,9 @@ pub(crate) mod tests {
 
     use super::*;
 
+    /// The range of services in tests, `10.96.0.0/16`.
+    pub(crate) const RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16);
+
     pub(crate) fn service(name: &str, spec: Value) -> Service {
         serde_json::from_value(json!({ "metadata": { "namespace": "default", "name": name }, "spec": spec })).unwrap()
     }
@@ -228,7 +233,7 @@ pub(crate) mod tests {
     }
 
     fn check(spec: Value, slices: &[Arc<EndpointSlice>], expect: &[(u16, Option<u16>, &[&str])]) {
-        let ports = ports(&service("web", spec.clone()), slices);
+        let ports = ports(&service("web", spec.clone()), slices, RANGE);
         let got: Vec<(u16, Option<u16>, Vec<String>)> = ports
             .iter()
             .map(|port| (port.port, port.node_port, port.endpoints.iter().map(ToString::to_string).collect()))
@@ -285,14 +290,14 @@ pub(crate) mod tests {
     fn addresses_beside_the_cluster_ip() {
         let spec = json!({
             "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }],
-            "externalIPs": ["192.0.2.9", "fd00::9", "192.0.2.9"],
+            "externalIPs": ["192.0.2.9", "fd00::9", "192.0.2.9", "10.96.0.7"],
         });
         let mut service = service("web", spec);
         service.status = serde_json::from_value(json!({ "loadBalancer": { "ingress": [
             { "ip": "192.0.2.1", "ipMode": "VIP" }, { "ip": "192.0.2.2", "ipMode": "Proxy" }, { "hostname": "lb.example" },
         ]}}))
         .unwrap();
-        let got: Vec<String> = ports(&service, &[])[0].addresses.iter().map(ToString::to_string).collect();
+        let got: Vec<String> = ports(&service, &[], RANGE)[0].addresses.iter().map(ToString::to_string).collect();
         assert_eq!(got, ["10.96.0.1", "192.0.2.1", "192.0.2.9"]);
     }
 
@@ -309,7 +314,7 @@ pub(crate) mod tests {
             let ingress: Vec<Value> = given.iter().map(|ip| json!({ "ip": ip, "ipMode": "VIP" })).collect();
             service.status = serde_json::from_value(json!({ "loadBalancer": { "ingress": ingress } })).unwrap();
             let strings = |items: &[&str]| items.iter().map(ToString::to_string).collect::<Vec<_>>();
-            let got = ports(&service, &[])[0].guard.as_ref().map(|guard| {
+            let got = ports(&service, &[], RANGE)[0].guard.as_ref().map(|guard| {
                 let addresses: Vec<String> = guard.addresses.iter().map(ToString::to_string).collect();
                 (addresses, guard.sources.iter().map(ToString::to_string).collect::<Vec<_>>())
             });
@@ -336,11 +341,11 @@ pub(crate) mod tests {
             "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }], "sessionAffinity": "ClientIP",
         });
         let mut service = service("web", spec.clone());
-        assert_eq!(ports(&service, &[])[0].affinity, Some(AFFINITY_TIMEOUT));
+        assert_eq!(ports(&service, &[], RANGE)[0].affinity, Some(AFFINITY_TIMEOUT));
         service.metadata.labels = Some([(OTHER_PROXY.to_owned(), "theirs".to_owned())].into());
-        assert_eq!(ports(&service, &[]), []);
+        assert_eq!(ports(&service, &[], RANGE), []);
         let mut spec = spec;
         spec["sessionAffinityConfig"] = json!({ "clientIP": { "timeoutSeconds": 60 } });
-        assert_eq!(ports(&super::tests::service("web", spec), &[])[0].affinity, Some(60));
+        assert_eq!(ports(&super::tests::service("web", spec), &[], RANGE)[0].affinity, Some(60));
     }
 }

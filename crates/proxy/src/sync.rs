@@ -198,8 +198,9 @@ impl Proxier {
     /// Brings kernel and listeners to what the services with these keys ask for now, and does what is due.
     async fn sync(&mut self, keys: HashSet<ObjectKey>, running: &mut Running) -> Ending {
         let mut tracker = ChangeTracker::default();
+        let range = self.kernel.table.services();
         for key in &keys {
-            let ports = self.services.get(key).map(|service| ports(&service, &self.slices.of_service(key)));
+            let ports = self.services.get(key).map(|service| ports(&service, &self.slices.of_service(key), range));
             self.service_map.set(key, ports.unwrap_or_default(), &mut tracker);
         }
         let mut to_open: BTreeSet<NodePort> = tracker.node_ports.clone();

@@ -5,6 +5,8 @@
 
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
+
 use crate::{Config, Error, parse_cidr};
 
 /// What the fixed part depends on.
@@ -43,6 +45,12 @@ impl Table {
         })
     }
 
+    /// The services' range.
+    pub(crate) fn services(&self) -> Ipv4Net {
+        // It was checked when the table was made.
+        self.service_cidr.parse().unwrap_or_default()
+    }
+
     /// Whether an address is in the pods' range; so are those by which this machine speaks to services.
     pub(crate) fn is_pod(&self, address: Ipv4Addr) -> bool {
         parse_cidr("pod CIDR", &self.pod_cidr).is_ok_and(|(pods, prefix)| {
@@ -56,6 +64,8 @@ impl Table {
     /// Its translation comes just before that of others (-105; iptables has -100), and only for the machine itself and its
     /// pods: nobody outside gets at a service by sending packets here. Refusal is in the filter hooks, since only what no
     /// rule translated still has an address of the service range there.
+    /// Addresses outside the service range are whatever somebody wrote into a Service: nobody gets those of pods, of nodes and of
+    /// the machine itself by that.
     pub(crate) fn base(&self) -> String {
         let Self { name, bridge, pod_cidr, service_cidr, gateway, node_mask, .. } = self;
         let masquerade = if self.masquerade_pods {
@@ -71,7 +81,8 @@ table ip {name} {{
   map node-ports {{ type inet_proto . inet_service : verdict; }}
   set hairpin {{ type ipv4_addr . ipv4_addr; }}
   chain translate {{
-    ip daddr . meta l4proto . th dport vmap @services
+    ip daddr {service_cidr} ip daddr . meta l4proto . th dport vmap @services
+    ip daddr != {pod_cidr} fib daddr type != local ip daddr . meta l4proto . th dport vmap @services
     ip daddr & {node_mask} == {gateway} meta l4proto . th dport vmap @node-ports
   }}
   chain prerouting {{

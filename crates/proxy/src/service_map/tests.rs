@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::service::ports;
-use crate::service::tests::{service, slice};
+use crate::service::tests::{RANGE, service, slice};
 
 /// A service map and what is installed of it.
 #[derive(Default)]
@@ -27,7 +27,7 @@ impl World {
             "externalIPs": extra.get("externalIPs"),
             "ports": [{ "port": 80, "nodePort": extra.get("nodePort") }],
         });
-        let ports = ports(&service(name, spec), &[slice(name, ("", 8080), endpoints)]);
+        let ports = ports(&service(name, spec), &[slice(name, ("", 8080), endpoints)], RANGE);
         self.service_map.set(&ObjectKey::new("default", name), ports, &mut self.tracker);
         self
     }
@@ -196,7 +196,7 @@ fn a_load_balancer_lets_some_in() {
         );
         service.status =
             serde_json::from_value(json!({ "loadBalancer": { "ingress": [{ "ip": "10.96.0.9" }] } })).unwrap();
-        let ports = ports(&service, &[slice("web", ("", 8080), &["10.0.0.1"])]);
+        let ports = ports(&service, &[slice("web", ("", 8080), &["10.0.0.1"])], RANGE);
         world.service_map.set(&ObjectKey::new("default", "web"), ports, &mut world.tracker);
     };
     set(&mut world, json!(["192.0.2.0/24", "198.51.100.7/32"]));
