@@ -10,6 +10,8 @@ use machinery::yaml;
 use registry::request::invalid_options;
 use registry::write::check_manager;
 use registry::{DeleteRequest, FieldValidation, PatchType, Subresource, WriteOptions, Written};
+use serde::de::IgnoredAny;
+use tokio::sync::Semaphore;
 
 use super::{Call, read, table};
 use crate::body::{LIMIT, RequestBody};
@@ -17,6 +19,9 @@ use crate::negotiate::{self, Input, Output, Shape};
 use crate::protobuf::{self, DecodeError};
 use crate::respond::{self, Answer};
 use crate::tokens::{self, Tokens};
+
+/// YAML of this size, in bytes, is read within some milliseconds.
+const SMALL_YAML: usize = 16 * 1024;
 
 pub(super) async fn create(call: &Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
     let (output, options) = prepare(call, "CreateOptions")?;
@@ -50,7 +55,8 @@ pub(super) async fn patch(
         // Who applies has to say who they are.
         options.field_manager = call.query.text("fieldManager").to_owned();
         options.force = force == Some(true);
-        body = json(&body).map_err(|why| ApiError::bad_request(format!("error decoding YAML: {why}")))?;
+        let json = apart(&body).await?;
+        body = json.map_err(|why| ApiError::bad_request(format!("error decoding YAML: {why}")))?;
     } else if force.is_some() {
         let error = FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch");
         return Err(invalid_options("PatchOptions", error));
@@ -153,7 +159,8 @@ pub(super) async fn object(headers: &HeaderMap, body: RequestBody, kind: &str) -
     match input {
         Input::Json => Ok(body),
         Input::Yaml => {
-            json(&body).map_err(|why| ApiError::bad_request(format!("error converting YAML to JSON: {why}")))
+            let json = apart(&body).await?;
+            json.map_err(|why| ApiError::bad_request(format!("error converting YAML to JSON: {why}")))
         }
         // The options of a DELETE are often none at all.
         Input::Protobuf if body.is_empty() => Ok(body),
@@ -163,6 +170,22 @@ pub(super) async fn object(headers: &HeaderMap, body: RequestBody, kind: &str) -
             Err(error) => Err(ApiError::bad_request(error.to_string())),
         },
     }
+}
+
+/// As [`json`], where it holds up nobody: a large text takes a second to read, so one of them at a time is read on a thread of its
+/// own. Small ones do not wait for these, but for each other.
+async fn apart(body: &Bytes) -> Result<Result<Bytes, String>, ApiError> {
+    static SMALL: Semaphore = Semaphore::const_new(1);
+    static LARGE: Semaphore = Semaphore::const_new(1);
+    // Applied configurations are called YAML and are JSON, mostly.
+    if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+        return Ok(Ok(body.clone()));
+    }
+    let turns = if body.len() <= SMALL_YAML { &SMALL } else { &LARGE };
+    // Nobody closes the semaphores, which would be the only error.
+    let _turn = turns.acquire().await;
+    let body = body.clone();
+    tokio::task::spawn_blocking(move || json(&body)).await.map_err(ApiError::internal)
 }
 
 /// YAML, or JSON, as JSON. The error says where it is none.
