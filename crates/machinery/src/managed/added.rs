@@ -66,9 +66,17 @@ impl<'t> Pass<'t> {
         if nothing && there {
             return self.skip();
         }
+        let start = self.out.len();
         self.open("f:", name);
+        let empty = self.out.len();
+        let is_map = self.peek() == Some(b'{') && !place.is_atomic();
         self.value(place, there, nothing)?;
-        self.close();
+        if there && is_map && self.out.len() == empty {
+            // All that is in it is there in an empty object, too.
+            self.out.truncate(start);
+        } else {
+            self.close();
+        }
         Ok(())
     }
 

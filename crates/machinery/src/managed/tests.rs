@@ -35,6 +35,12 @@ fn created(definition: &str, object: Value, expect: Value) {
 
 #[test]
 fn fields_of_a_new_object() {
+    // What is there in an empty object too, though not written as empty, is nobody's.
+    created(
+        "io.k8s.api.apps.v1.Deployment",
+        json!({ "spec": { "replicas": 3, "template": { "spec": {} }, "selector": { "matchLabels": { "a": "b" } } } }),
+        json!({ "f:spec": { "f:replicas": {}, "f:selector": {} } }),
+    );
     created(
         CONFIG_MAP,
         json!({
