@@ -28,7 +28,7 @@ struct Arguments {
     /// How hard to compress, from 1 to 9
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=9), value_name = "LEVEL")]
     compression: u32,
-    /// The address that the files will have, such as https://example.com/coracle/v1.0.0: for the installation script, the
+    /// The address that the files will have, such as `https://example.com/coracle/v1.0.0`: for the installation script, the
     /// Homebrew formula and the GitHub Action; the last two are not made without it
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,

@@ -17,7 +17,7 @@ pub(crate) struct Options {
     /// The same program for this machine, which writes the manual, where --binary is for another processor
     #[arg(long, requires = "binary", value_name = "FILE")]
     local_binary: Option<PathBuf>,
-    /// The address that the release will have, such as https://example.com/coracle/v1.0.0: for the installation script,
+    /// The address that the release will have, such as `https://example.com/coracle/v1.0.0`: for the installation script,
     /// the Homebrew formula and the GitHub Action; the last two are not made without it
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
