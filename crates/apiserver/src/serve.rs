@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Request, Response, StatusCode};
+use serving::prepare_socket;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -220,22 +221,6 @@ impl Serving {
         if let Err(error) = result {
             tracing::debug!(%peer, %error, "connection ended early");
         }
-    }
-}
-
-/// Small writes go out at once, and a peer that has vanished is noticed after about a minute.
-fn prepare_socket(stream: &TcpStream) {
-    use rustix::net::sockopt;
-    let set = || {
-        stream.set_nodelay(true)?;
-        sockopt::set_socket_keepalive(stream, true)?;
-        sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
-        sockopt::set_tcp_keepintvl(stream, Duration::from_secs(10))?;
-        sockopt::set_tcp_keepcnt(stream, 3)?;
-        std::io::Result::Ok(())
-    };
-    if let Err(error) = set() {
-        tracing::debug!(%error, "cannot set socket options");
     }
 }
 

@@ -30,7 +30,6 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::sign::CertifiedKey;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -145,21 +144,5 @@ impl Proxy {
         self.killed.cancel();
         self.clients.wait().await;
         self.pool.close().await;
-    }
-}
-
-/// Small writes go out at once, and a peer that has vanished is noticed after about a minute.
-fn prepare_socket(stream: &TcpStream) {
-    use rustix::net::sockopt;
-    let set = || {
-        stream.set_nodelay(true)?;
-        sockopt::set_socket_keepalive(stream, true)?;
-        sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
-        sockopt::set_tcp_keepintvl(stream, Duration::from_secs(10))?;
-        sockopt::set_tcp_keepcnt(stream, 3)?;
-        std::io::Result::Ok(())
-    };
-    if let Err(error) = set() {
-        tracing::debug!(%error, "cannot set socket options");
     }
 }

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{CONNECTION, EXPECT};
@@ -15,9 +14,8 @@ use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
+use serving::{LOCAL_RESETS, PENDING_RESETS, Streams};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,12 +27,6 @@ use crate::authn::{Identity, User};
 use crate::body::{RequestBody, ResponseBody};
 use crate::lifecycle;
 use crate::peer::PeerAddress;
-
-/// How many streams a client may open and reset at once before the connection ends ("rapid reset", CVE-2023-44487); h2's own
-/// default, which is not to change unnoticed.
-const PENDING_RESETS: usize = 20;
-/// How many streams a client may make the server reset before the connection ends.
-const LOCAL_RESETS: usize = 250;
 
 /// A connection after its handshake.
 pub(super) struct Connection<'a> {
@@ -156,44 +148,6 @@ fn user(identity: Option<&Identity>, headers: &mut HeaderMap) -> Option<Arc<User
     identity?.user(headers)
 }
 
-/// The streams of an HTTP/2 connection.
-struct Streams {
-    open: AtomicUsize,
-    // Never held across an await.
-    last_closed: Mutex<Instant>,
-}
-
-impl Default for Streams {
-    fn default() -> Self {
-        Self { open: AtomicUsize::new(0), last_closed: Mutex::new(Instant::now()) }
-    }
-}
-
-impl Streams {
-    /// Waits until there has been no stream for so long. It looks from time to time, so that streams that come and go wake
-    /// nobody.
-    async fn idle(&self, limit: Duration) {
-        loop {
-            let end =
-                if self.open.load(Ordering::Acquire) > 0 { Instant::now() } else { *self.last_closed.lock() } + limit;
-            if end <= Instant::now() {
-                return;
-            }
-            tokio::time::sleep_until(end).await;
-        }
-    }
-}
-
-/// A stream that is open until this is dropped.
-struct Stream(Arc<Streams>);
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        *self.0.last_closed.lock() = Instant::now();
-        self.0.open.fetch_sub(1, Ordering::Release);
-    }
-}
-
 /// Runs the streams of an HTTP/2 connection where they can be waited for and ended. One that takes too long ends, so that no
 /// client keeps what it does not read.
 #[derive(Clone)]
@@ -211,8 +165,7 @@ where
 {
     fn execute(&self, future: F) {
         let (killed, limit) = (self.killed.clone(), self.limit);
-        self.streams.open.fetch_add(1, Ordering::AcqRel);
-        let stream = Stream(Arc::clone(&self.streams));
+        let stream = self.streams.open();
         let too_late = async move {
             tokio::time::sleep(limit).await;
             if lifecycle::lasts() {

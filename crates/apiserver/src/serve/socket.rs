@@ -6,9 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use serving::Stall;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
 use super::slots::Slot;
@@ -21,10 +22,8 @@ const LINGER_BYTES: usize = 8 * 1024 * 1024;
 
 pub(super) struct Socket {
     stream: TlsStream<TcpStream>,
-    /// How long the client may take nothing of what does not last.
-    stall: Duration,
-    /// When it has taken nothing for too long; there while it takes nothing.
-    stalled: Option<Pin<Box<Sleep>>>,
+    /// Whether the client takes what does not last.
+    stall: Stall,
     lingering: Option<Lingering>,
     /// Whatever the connection becomes, it has its place among the others until it ends.
     _slot: Slot,
@@ -37,19 +36,12 @@ struct Lingering {
 
 impl Socket {
     pub(super) fn new(stream: TlsStream<TcpStream>, stall: Duration, slot: Slot) -> Self {
-        Self { stream, stall, stalled: None, lingering: None, _slot: slot }
+        Self { stream, stall: Stall::new(stall), lingering: None, _slot: slot }
     }
 
     /// What became of a write, unless the client has taken nothing for too long.
     fn or_stalled<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() || lifecycle::lasts() {
-            self.stalled = None;
-            return written;
-        }
-        let until = Instant::now() + self.stall;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        ready!(stalled.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")))
+        self.stall.or_stalled(context, written, lifecycle::lasts())
     }
 
     /// Reads what comes, and forgets it.

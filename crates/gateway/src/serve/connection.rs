@@ -5,24 +5,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
+use serving::{LOCAL_RESETS, PENDING_RESETS, Stall, Streams, prepare_socket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Proxy, prepare_socket};
+use super::Proxy;
 use crate::table::Place;
 
 /// What a connection of HTTP/2 without TLS begins with (RFC 9113, section 3.4). No method begins like this.
@@ -31,11 +29,6 @@ const PREFACE: &[u8] = b"PRI ";
 const BUFFER: usize = 128 * 1024;
 /// What a client of HTTP/2 may send of a body that the backend does not take, in bytes; of all its bodies twice as much.
 const STREAM_WINDOW: u32 = 128 * 1024;
-/// How many streams a client may open and reset at once before the connection ends ("rapid reset", CVE-2023-44487).
-const PENDING_RESETS: usize = 20;
-/// How many streams a client may make the server reset before the connection ends.
-const LOCAL_RESETS: usize = 250;
-
 /// A connection that has come in.
 #[derive(Clone)]
 pub(super) struct Connection {
@@ -158,44 +151,6 @@ async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// The streams of an HTTP/2 connection.
-struct Streams {
-    open: AtomicUsize,
-    // Never held across an await.
-    last_closed: Mutex<Instant>,
-}
-
-impl Default for Streams {
-    fn default() -> Self {
-        Self { open: AtomicUsize::new(0), last_closed: Mutex::new(Instant::now()) }
-    }
-}
-
-impl Streams {
-    /// Waits until there has been no stream for so long. It looks from time to time, so that streams that come and go wake
-    /// nobody.
-    async fn idle(&self, limit: Duration) {
-        loop {
-            let end =
-                if self.open.load(Ordering::Acquire) > 0 { Instant::now() } else { *self.last_closed.lock() } + limit;
-            if end <= Instant::now() {
-                return;
-            }
-            tokio::time::sleep_until(end).await;
-        }
-    }
-}
-
-/// A stream that is open until this is dropped.
-struct OpenStream(Arc<Streams>);
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        *self.0.last_closed.lock() = Instant::now();
-        self.0.open.fetch_sub(1, Ordering::Release);
-    }
-}
-
 /// Runs the streams of an HTTP/2 connection where they can be waited for and ended.
 #[derive(Clone)]
 struct Tracked {
@@ -211,8 +166,7 @@ where
 {
     fn execute(&self, future: F) {
         let killed = self.killed.clone();
-        self.streams.open.fetch_add(1, Ordering::AcqRel);
-        let stream = OpenStream(Arc::clone(&self.streams));
+        let stream = self.streams.open();
         self.tasks.spawn(async move {
             let _stream = stream;
             killed.run_until_cancelled(future).await;
@@ -229,26 +183,12 @@ enum Stream {
 /// A client's connection, which ends when the client takes nothing of what it is sent for too long.
 struct Socket {
     stream: Stream,
-    stall: Duration,
-    /// Runs while the client takes nothing.
-    stalled: Option<Pin<Box<Sleep>>>,
+    stall: Stall,
 }
 
 impl Socket {
     fn new(stream: Stream, stall: Duration) -> Self {
-        Self { stream, stall, stalled: None }
-    }
-
-    /// What became of a write, unless the client has taken nothing for too long.
-    fn or_stalled<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
-        }
-        let until = Instant::now() + self.stall;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        ready!(stalled.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")))
+        Self { stream, stall: Stall::new(stall) }
     }
 }
 
@@ -271,7 +211,7 @@ impl AsyncWrite for Socket {
             Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         };
-        self.or_stalled(context, written)
+        self.stall.or_stalled(context, written, false)
     }
 
     fn poll_write_vectored(
@@ -283,7 +223,7 @@ impl AsyncWrite for Socket {
             Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         };
-        self.or_stalled(context, written)
+        self.stall.or_stalled(context, written, false)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -298,7 +238,7 @@ impl AsyncWrite for Socket {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
         };
-        self.or_stalled(context, flushed)
+        self.stall.or_stalled(context, flushed, false)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -306,6 +246,6 @@ impl AsyncWrite for Socket {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         };
-        self.or_stalled(context, shut)
+        self.stall.or_stalled(context, shut, false)
     }
 }
