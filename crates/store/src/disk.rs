@@ -25,6 +25,8 @@ const LOG: &str = "log";
 const META: &str = "meta";
 /// In `meta`: the format of what is on disk.
 const META_FORMAT: &[u8] = b"format";
+/// That a witness was made ([`witness`]).
+const META_WITNESS: &[u8] = b"witness";
 /// In `meta`: the log has been compacted up to and with this revision.
 const META_HORIZON: &[u8] = b"horizon";
 /// How many revisions are passed over where acknowledged ones were lost: more than are written while the witness lags behind.
@@ -110,7 +112,7 @@ impl Disk {
             }
             opened => opened?,
         };
-        disk.write_format(&options.path)
+        disk.write_format(options)
     }
 
     /// Opens a database that is there without writing anything: what is in its write-ahead log is read into memory. Every
@@ -150,10 +152,12 @@ impl Disk {
         }
     }
 
-    /// Refuses a database that ends before the witness, or one whose witness cannot be read.
+    /// Refuses a database that ends before the witness, or one whose witness cannot be read or is gone.
     fn check_witness(&self, options: &Options, witnessed: &Result<Option<Revision>>) -> Result<(), OpenError> {
         let path = || options.path.clone();
+        let has_one = self.has_witness().map_err(|error| refuse(&options.path, error))?;
         let durable = match witnessed {
+            Ok(None) if has_one => return Err(refuse(&options.path, witness::gone())),
             Ok(witnessed) => witnessed.unwrap_or(0),
             Err(DiskError::Corrupt(detail)) => {
                 return Err(OpenError::Corrupt { path: path(), detail: detail.clone() });
@@ -353,18 +357,25 @@ impl Disk {
         }
     }
 
-    /// Writes the format where there is none yet, or an older one.
-    fn write_format(self, path: &Path) -> Result<Self, OpenError> {
+    /// Writes the format where there is none yet, or an older one, and that there is a witness, once there is one.
+    fn write_format(self, options: &Options) -> Result<Self, OpenError> {
         let write = || -> Result<()> {
+            let mut batch = WriteBatch::default();
             if self.format()? != Some(FORMAT) {
-                let mut batch = WriteBatch::default();
                 batch.put_cf(self.family(META)?, META_FORMAT, u64::from(FORMAT).to_be_bytes());
-                self.write_synced(batch)?;
             }
-            Ok(())
+            if self.fsync && !self.has_witness()? && witness::ensure(&options.path, self.newest()?) {
+                batch.put_cf(self.family(META)?, META_WITNESS, []);
+            }
+            if batch.is_empty() { Ok(()) } else { self.write_synced(batch) }
         };
-        write().map_err(|error| refuse(path, error))?;
+        write().map_err(|error| refuse(&options.path, error))?;
         Ok(self)
+    }
+
+    /// Whether a witness was made, which from then on must be there. In stores of an earlier version it may not have been.
+    fn has_witness(&self) -> Result<bool> {
+        Ok(self.db.get_pinned_cf(self.family(META)?, META_WITNESS)?.is_some())
     }
 
     fn families(&self) -> Result<[&ColumnFamily; 3]> {

@@ -3,8 +3,9 @@
 //! After a failed write nobody knows what the disk holds: a record may be there in part, or whole and not synced, and a
 //! later sync that succeeds says nothing of an earlier one that failed. So nothing is built on it. The database is closed and
 //! opened again, which reads its write-ahead log and writes what it found into new, synced files; what it found is the truth.
-//! It holds all that was acknowledged, and perhaps transactions whose writers were told that it is uncertain: those are
-//! shown now, like any other. Revisions go on after the last one found.
+//! It holds all that was acknowledged, and perhaps transactions whose write failed: those are shown now, like any other, and
+//! whoever waits for an answer gets it. Only if the database does not open at once, they are told that it is uncertain.
+//! Revisions go on after the last one found.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -75,6 +76,9 @@ pub(crate) fn run(shared: &Shared, writer: &Mutex<Option<Writer>>, woken: &Recei
                 match reopen(shared, writer, &mut kept) {
                     Ok(()) => pause = PAUSES.0,
                     Err(why) => {
+                        if let Some(writer) = lock(writer).as_mut().and_then(|writer| writer.as_mut()) {
+                            writer.leave_undecided();
+                        }
                         shared.health.set(Health::ReadOnly(why.into()));
                         pause = if released { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
                     }

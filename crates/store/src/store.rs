@@ -14,7 +14,7 @@ use crate::history::{self, Compacted, HistoryError};
 use crate::recover::{Recovered, recover, without_history};
 use crate::state::{AttributesOf, Shared};
 use crate::transformer::Decoder;
-use crate::writer::{self, Request, Writer};
+use crate::writer::{self, Pending, Request, Writer};
 use crate::{
     Attributes, CommitError, Committed, Entry, Key, OpenError, Options, Past, Revision, Snapshot, Stats, Transaction,
     Watcher, compact, maintain, past, rewrite,
@@ -103,12 +103,14 @@ impl Store {
     /// When a precondition fails, the store takes no such writes now, or it is not known whether the disk has it.
     pub async fn commit(&self, transaction: impl Into<Transaction>) -> Result<Committed, CommitError> {
         let queue = self.0.queue.as_ref().ok_or(CommitError::Closed)?;
-        let transaction = match self.0.commit_alone(queue, transaction.into()) {
-            Ok(answer) => return answer,
-            Err(transaction) => transaction,
+        let answer = match self.0.commit_alone(queue, transaction.into()) {
+            Ok(answer) => answer,
+            Err(transaction) => {
+                let (reply, answer) = oneshot::channel();
+                queue.send(Request::Commit(transaction, reply)).await.map_err(|_| CommitError::Closed)?;
+                answer
+            }
         };
-        let (reply, answer) = oneshot::channel();
-        queue.send(Request::Commit(transaction, reply)).await.map_err(|_| CommitError::Closed)?;
         answer.await.unwrap_or(Err(CommitError::Closed))
     }
 
@@ -312,11 +314,7 @@ impl Store {
 impl Inner {
     /// Commits at once what comes alone, in the task that brings it; gives it back where others write or wait, or where a
     /// task may not block.
-    fn commit_alone(
-        &self,
-        queue: &mpsc::Sender<Request>,
-        transaction: Transaction,
-    ) -> Result<Result<Committed, CommitError>, Transaction> {
+    fn commit_alone(&self, queue: &mpsc::Sender<Request>, transaction: Transaction) -> Result<Pending, Transaction> {
         let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
         let may_block = matches!(flavor, Ok(RuntimeFlavor::MultiThread));
         if !may_block || queue.capacity() != queue.max_capacity() {

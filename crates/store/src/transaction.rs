@@ -131,7 +131,8 @@ pub enum CommitError {
     /// The disk is full, and the transaction may not use the reserve. Nothing was changed.
     #[error("the disk of the store is full ({0}): only deletes are accepted; free some space there")]
     DiskFull(Arc<str>),
-    /// An earlier write failed, and the database could not be opened again yet. Nothing was changed.
+    /// This write failed and left nothing, or an earlier one did, and the database could not be opened again yet. Nothing was
+    /// changed.
     #[error(
         "the store cannot write ({0}): nothing is accepted until it can, which it tries by itself; see to its disk"
     )]
@@ -139,8 +140,8 @@ pub enum CommitError {
     /// A value of the transaction cannot be transformed for the disk now. Nothing was changed.
     #[error("the store cannot encrypt the object ({0}): nothing of it is written until it can")]
     NotReady(Arc<str>),
-    /// The write of this transaction failed. What the disk holds of it is found out by opening the database again; if that
-    /// finds it whole, it happens after all, and readers and watchers see it then.
+    /// The write of this transaction failed, and the database could not be opened again at once to find out what the disk
+    /// holds of it. If that finds it whole later, it happens after all, and readers and watchers see it then.
     #[error("the write failed ({0}), and it is not known yet whether it was done: look before trying again")]
     Uncertain(Arc<str>),
 }

@@ -2,7 +2,8 @@
 //!
 //! RocksDB cannot tell a write-ahead log that a crash cut short from one whose last records are damaged: both end early. What
 //! was acknowledged would be lost without a word, and its revisions given to other changes. The witness tells them apart: a
-//! database that ends before it is damaged.
+//! database that ends before it is damaged. The database itself notes that there is one, so whoever removes the file is told
+//! that nobody knows any more what is missing.
 //!
 //! A revision is recorded once it has been synced in the database, so the witness is never ahead. It is overwritten in place,
 //! which costs two microseconds and no sync: the death of the process loses nothing of it. It is synced [`LAG`] later at most;
@@ -66,6 +67,18 @@ pub(crate) fn read(folder: &Path) -> Result<Option<Revision>> {
     newest.map(Some).ok_or_else(unreadable)
 }
 
+/// What is wrong with a database whose witness somebody has removed.
+pub(crate) fn gone() -> DiskError {
+    damaged(&format!("{FILE} is gone, and with it the proof that nothing is missing"))
+}
+
+/// Makes the witness of a database at this revision, unless it is there. Returns whether it is there now, also after a power
+/// cut: a full disk may have no space for it.
+pub(crate) fn ensure(folder: &Path, revision: Revision) -> bool {
+    let path = folder.join(FILE);
+    path.exists() || make(&path, revision).is_ok()
+}
+
 impl Witness {
     /// The witness of a directory whose database was opened at this revision.
     pub(crate) fn new(folder: &Path, enabled: bool, revision: Revision) -> Self {
@@ -117,7 +130,7 @@ impl Witness {
         }
         let synced = match self.file.get() {
             Some(file) => file.sync_data(),
-            None => self.make().map(|file| {
+            None => make(&self.path, self.recorded.load(Relaxed)).map(|file| {
                 // What has been recorded meanwhile is recorded again with the next write.
                 let _ = self.file.set(file);
             }),
@@ -127,22 +140,22 @@ impl Witness {
             tracing::debug!(%error, path = %self.path.display(), "cannot sync the newest revision");
         }
     }
+}
 
-    /// Makes the file under another name first: a part of it must not pass for a damaged one.
-    fn make(&self) -> io::Result<File> {
-        let new = self.path.with_extension("witness.new");
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        let record = encode(self.recorded.load(Relaxed));
-        for offset in OFFSETS {
-            file.write_all_at(&record, offset)?;
-        }
-        file.sync_all()?;
-        std::fs::rename(&new, &self.path)?;
-        if let Some(folder) = self.path.parent() {
-            File::open(folder)?.sync_all()?;
-        }
-        Ok(file)
+/// Makes the file under another name first: a part of it must not pass for a damaged one.
+fn make(path: &Path, revision: Revision) -> io::Result<File> {
+    let new = path.with_extension("witness.new");
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let record = encode(revision);
+    for offset in OFFSETS {
+        file.write_all_at(&record, offset)?;
     }
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(file)
 }
 
 fn encode(revision: Revision) -> [u8; RECORD] {

@@ -3,6 +3,7 @@
 //! A thread does that for transactions that come together. One that comes alone is written by whoever brings it: handing it
 //! to the thread and the answer back takes two wake-ups, which together last about as long as a third of the sync.
 
+use std::cmp::Ordering;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +34,8 @@ pub(crate) enum Request {
 }
 
 type Reply = oneshot::Sender<Result<Committed, CommitError>>;
+/// Where the answer comes.
+pub(crate) type Pending = oneshot::Receiver<Result<Committed, CommitError>>;
 type Answer = (Reply, Result<Committed, CommitError>);
 
 pub(crate) struct Writer {
@@ -45,6 +48,9 @@ pub(crate) struct Writer {
     /// Wakes who compacts, syncs the witness, and opens the database again after a failed write.
     maintenance: SyncSender<()>,
     compaction: CompactionTrigger,
+    /// What is to be answered to those whose write failed, if the database turns out to have it, and why it failed.
+    undecided: Vec<Answer>,
+    failure: Arc<str>,
     /// Whether the last batch was a single transaction.
     sequential: bool,
     /// How long the disk took for the last batch.
@@ -61,15 +67,26 @@ impl Writer {
     ) -> Self {
         let compaction =
             CompactionTrigger::new(shared.options.retain_revisions, shared.options.retain_bytes, revision, log_end);
-        Self { shared, staged, revision, log_end, maintenance, compaction, sequential: true, pace: Duration::MAX }
+        Self {
+            shared,
+            staged,
+            revision,
+            log_end,
+            maintenance,
+            compaction,
+            undecided: Vec::new(),
+            failure: Arc::default(),
+            sequential: true,
+            pace: Duration::MAX,
+        }
     }
 
-    /// Commits a single transaction at once, for whoever found nobody else writing or waiting.
-    pub(crate) fn commit_alone(&mut self, transaction: Transaction) -> Result<Committed, CommitError> {
-        let (reply, mut answer) = oneshot::channel();
+    /// Commits a single transaction at once, for whoever found nobody else writing or waiting. The answer is there, unless the
+    /// write failed: then it comes once it is known what the disk has.
+    pub(crate) fn commit_alone(&mut self, transaction: Transaction) -> Pending {
+        let (reply, answer) = oneshot::channel();
         self.commit(&mut vec![(transaction, reply)]);
-        // Every reply is answered before `commit` returns.
-        answer.try_recv().unwrap_or(Err(CommitError::Closed))
+        answer
     }
 
     /// Whether transactions come one after the other, by the last batch.
@@ -107,9 +124,8 @@ impl Writer {
             // The disk may hold more than anyone was told, or less, and `staged` is ahead of both: see `maintain`.
             let why: Arc<str> = Arc::from(error.to_string());
             self.shared.fail(Arc::clone(&why));
-            for (reply, _) in answers {
-                let _ = reply.send(Err(CommitError::Uncertain(Arc::clone(&why))));
-            }
+            self.failure = why;
+            self.undecided = answers;
             self.wake_maintenance();
             return;
         }
@@ -171,10 +187,28 @@ impl Writer {
         self.log_end
     }
 
-    /// Goes on from what was found on disk.
+    /// Goes on from what was found on disk, and answers those whose write failed. What is written together is found as a whole
+    /// or not at all. If it is not there, the refusals among the answers say nothing either: they may have been found by it.
     pub(crate) fn resume(&mut self, staged: Staged, revision: Revision, log_end: u64) {
+        let found = revision.cmp(&self.revision);
         (self.staged, self.revision, self.log_end) = (staged, revision, log_end);
         self.compaction.last = (revision, log_end);
+        for (reply, answer) in std::mem::take(&mut self.undecided) {
+            let why = Arc::clone(&self.failure);
+            let _ = reply.send(match found {
+                Ordering::Equal => answer,
+                Ordering::Less => Err(CommitError::ReadOnly(why)),
+                // The history was given up, with what was in it.
+                Ordering::Greater => Err(CommitError::Uncertain(why)),
+            });
+        }
+    }
+
+    /// Leaves those whose write failed with that: it cannot be found out soon what became of it.
+    pub(crate) fn leave_undecided(&mut self) {
+        for (reply, _) in std::mem::take(&mut self.undecided) {
+            let _ = reply.send(Err(CommitError::Uncertain(Arc::clone(&self.failure))));
+        }
     }
 
     /// Writes events. When this returns, they are durable.
@@ -232,6 +266,7 @@ pub(crate) fn run(writer: &Mutex<Option<Writer>>, mut queue: mpsc::Receiver<Requ
 impl Drop for Writer {
     /// However the writer ends: nothing will change any more, and watchers must not wait for it.
     fn drop(&mut self) {
+        self.leave_undecided();
         self.shared.close();
     }
 }

@@ -348,10 +348,37 @@ async fn an_unreadable_witness() {
     fs::write(dir.path().join(WITNESS), [7; 5000]).unwrap();
     let error = refusal(dir.path());
     assert!(matches!(&error, OpenError::Corrupt { detail, .. } if detail.contains(WITNESS)), "{error:?}");
-    // A store of an earlier version has none.
+}
+
+/// Without its witness, nobody would see what a store has lost.
+#[tokio::test]
+async fn a_witness_that_somebody_removed() {
+    let dir = filled().await;
+    let witness = dir.path().join(WITNESS);
+    fs::remove_file(&witness).unwrap();
+    let error = refusal(dir.path());
+    assert!(matches!(&error, OpenError::Corrupt { detail, .. } if detail.contains("is gone")), "{error:?}");
+    assert!(!witness.exists(), "nothing is written before somebody decides");
+    let options = Options { accept_loss: true, ..Options::new(dir.path()) };
+    let store = Store::open(options, attributes_of).unwrap();
+    assert!(store.revision() > 200 && store.snapshot(PODS).len() == 200, "{}", store.revision());
+    store.close().await;
+    assert_eq!(reopen(dir.path()).snapshot(PODS).len(), 200, "it has a witness again");
+}
+
+#[tokio::test]
+async fn a_store_of_an_earlier_version_gets_a_witness() {
+    let dir = filled().await;
+    let forget = |key: &str| tamper(dir.path(), |db| db.delete_cf(db.cf_handle("meta").unwrap(), key).unwrap());
+    forget("witness");
     fs::remove_file(dir.path().join(WITNESS)).unwrap();
-    assert_eq!(reopen(dir.path()).revision(), 200);
-    assert!(dir.path().join(WITNESS).exists());
+    let store = reopen(dir.path());
+    assert_eq!(store.revision(), 200);
+    store.commit(put("x", "w")).await.unwrap();
+    store.close().await;
+    // From now on there must be one.
+    fs::remove_file(dir.path().join(WITNESS)).unwrap();
+    assert!(matches!(refusal(dir.path()), OpenError::Corrupt { .. }));
 }
 
 /// Changes what is on disk behind the store's back.

@@ -156,7 +156,8 @@ async fn a_write_that_failed_as_a_whole_leaves_nothing() {
     store.commit(put("a", "old")).await.unwrap();
     set(&store, NOT_WRITTEN);
     let refused = store.commit(vec![put("a", "new"), put("b", "new")]).await.unwrap_err();
-    assert!(matches!(refused, CommitError::Uncertain(_)), "{refused:?}");
+    // It is known, since the database has been opened again.
+    assert!(matches!(refused, CommitError::ReadOnly(_)), "{refused:?}");
     healthy(&store).await;
     assert_eq!(store.get(&pod("b")), None);
     let first = put_in(PODS, "b", "second", Precondition::Absent);
@@ -173,8 +174,7 @@ async fn what_was_written_after_all_is_shown_once_it_is_known() {
     let mut nodes = store.watch(NODES, 1).unwrap();
     set(&store, NOT_SYNCED);
     let ops = vec![put("a", "new"), delete("b", "end"), put_in(NODES, "n", "first", Precondition::Absent)];
-    let refused = store.commit(ops).await.unwrap_err();
-    assert!(matches!(refused, CommitError::Uncertain(_)), "{refused:?}");
+    assert_eq!(store.commit(ops).await.unwrap().revision, 2);
     healthy(&store).await;
     // Its revision is not used for anything else.
     assert_eq!(store.revision(), 2);
@@ -199,19 +199,24 @@ async fn nothing_acknowledged_is_lost_over_many_failures() {
         let store = store.clone();
         tokio::spawn(async move {
             let mut acknowledged = Vec::new();
-            let mut uncertain = 0;
+            let mut refused = Vec::new();
+            let mut failures = 0;
             for turn in 0.. {
                 match store.commit(put(&format!("w{n}-{turn}"), "x")).await {
                     Ok(committed) => acknowledged.push((turn, committed.revision)),
-                    Err(CommitError::Uncertain(_)) => uncertain += 1,
-                    Err(CommitError::ReadOnly(_)) => tokio::task::yield_now().await,
+                    Err(CommitError::Uncertain(_)) => failures += 1,
+                    Err(CommitError::ReadOnly(_)) => {
+                        failures += 1;
+                        refused.push(turn);
+                        tokio::task::yield_now().await;
+                    }
                     Err(other) => panic!("{other}"),
                 }
                 if acknowledged.len() == 200 {
                     break;
                 }
             }
-            (n, acknowledged, uncertain)
+            (n, acknowledged, refused, failures)
         })
     });
     let writers: Vec<_> = writers.collect();
@@ -225,8 +230,11 @@ async fn nothing_acknowledged_is_lost_over_many_failures() {
     let mut failures = 0;
     let mut revisions = std::collections::BTreeSet::new();
     for done in join_all(writers).await {
-        let (n, acknowledged, uncertain) = done.unwrap();
-        failures += uncertain;
+        let (n, acknowledged, refused, failed) = done.unwrap();
+        failures += failed;
+        for turn in refused {
+            assert_eq!(store.get(&pod(&format!("w{n}-{turn}"))), None, "it was refused");
+        }
         for (turn, revision) in acknowledged {
             let entry = store.get(&pod(&format!("w{n}-{turn}"))).expect("it was acknowledged");
             assert_eq!((entry.revision, value(&entry)), (revision, format!("x@{revision}!").as_str()));
