@@ -90,12 +90,22 @@ pub(crate) fn method_not_allowed() -> ApiError {
 const WARNINGS_MAX: usize = 4 * 1024;
 const WARNING_MAX: usize = 256;
 
+/// How many warnings are said. Clients refuse a response of more than a hundred headers (Python's `http.client`), of which
+/// upstream sends as many as there are warnings.
+const WARNINGS_COUNT_MAX: usize = 50;
+
 /// Adds `Warning` headers: code 299, no agent, the text in quotes. A write that was tried again has some of them twice;
 /// each is said once.
 pub(crate) fn warn(response: &mut Answer, warnings: &[String]) {
     let mut seen = HashSet::new();
     let once = warnings.iter().filter(|warning| seen.insert(warning.as_str())).map(String::as_str);
-    let mut once: Vec<&str> = once.take(WARNINGS_MAX).collect();
+    let mut once: Vec<&str> = once.collect();
+    let more = once.len().checked_sub(WARNINGS_COUNT_MAX).filter(|more| *more > 0);
+    let more = more.map(|more| format!("{} more warnings", more + 1));
+    if let Some(more) = &more {
+        once.truncate(WARNINGS_COUNT_MAX - 1);
+        once.push(more);
+    }
     let length = |warning: &str| warning.chars().count();
     if once.iter().map(|warning| length(warning)).sum::<usize>() > WARNINGS_MAX {
         let mut said = 0;
@@ -196,6 +206,19 @@ mod tests {
         let found: Vec<_> =
             response.headers().get_all(WARNING).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         assert_eq!(found, [r#"299 - "unknown field \"spec.foo\"""#, r#"299 - "two lines\\ é""#]);
+    }
+
+    #[test]
+    fn warnings_are_not_more_than_clients_take() {
+        for (count, last) in [(50, "unknown field \"f49\""), (51, "2 more warnings"), (3000, "2951 more warnings")] {
+            let mut response = page_not_found();
+            let warnings: Vec<String> = (0..count).map(|n| format!("unknown field \"f{n}\"")).collect();
+            warn(&mut response, &[&warnings[..], &warnings[..]].concat());
+            let found: Vec<_> = response.headers().get_all(WARNING).iter().collect();
+            assert_eq!(found.len(), 50);
+            let expect = format!("299 - \"{}\"", last.replace('"', "\\\""));
+            assert_eq!(found[49].to_str().unwrap(), expect);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use machinery::expression::{self, TOGETHER_MAX};
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::validate;
 use serde::Serialize;
@@ -250,4 +251,18 @@ pub(crate) fn frozen(errors: &mut ErrorList, field: &'static str, same: bool) {
     if !same {
         errors.forbidden(&Path::new(field), "field is immutable when `immutable` is set");
     }
+}
+
+/// Whether all expressions of an object (`what` says whose) are short enough together to be compiled; says so if not.
+pub(crate) fn short_together<'a>(
+    errors: &mut ErrorList,
+    path: &Path,
+    what: &str,
+    texts: impl IntoIterator<Item = &'a str>,
+) -> bool {
+    let length: usize = texts.into_iter().filter(|text| !text.is_empty()).map(expression::length).sum();
+    if length > TOGETHER_MAX {
+        errors.forbidden(path, expression::too_long(what));
+    }
+    length <= TOGETHER_MAX
 }

@@ -27,6 +27,7 @@ mod unenforced;
 mod update;
 mod volumes;
 mod warnings;
+mod windows;
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use registry::admission::{as_mutating, check_conditions};
 use registry::kind::{Column, Descriptor, Kind, cell_age, cell_name, generation_of};
 use serde_json::Value;
 
-use super::check::{Report, dns_subdomain, label_selector, one_of, optional_one_of};
+use super::check::{Report, dns_subdomain, label_selector, one_of, optional_one_of, short_together};
 use super::common::{list, text};
 
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
@@ -143,6 +143,10 @@ fn default(hook: &mut MutatingWebhook) {
 
 fn check_all(errors: &mut ErrorList, hooks: &[MutatingWebhook]) {
     let path = Path::new("webhooks");
+    let conditions = hooks.iter().flat_map(|hook| list(&hook.match_conditions));
+    if !short_together(errors, &path, "all match conditions", conditions.map(|condition| &*condition.expression)) {
+        return;
+    }
     let mut names = BTreeSet::new();
     for (index, hook) in hooks.iter().enumerate() {
         let path = path.index(index);
@@ -367,6 +371,13 @@ mod tests {
                     "webhooks[0].matchConditions[1].expression: Invalid value: \"1\": must evaluate to bool but got int",
                     "webhooks[0].matchConditions[1].name: Duplicate value: \"x\"",
                     "webhooks[0].matchConditions[2].expression: Invalid value: \"a\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'a' (in container '')\n | a\n | ^",
+                ],
+            ),
+            (
+                "/webhooks/0/matchConditions",
+                json!(vec![json!({ "name": "x", "expression": "true || ".repeat(1000) + "true" }); 25]),
+                vec![
+                    "webhooks: Forbidden: all match conditions together must not be longer than 200000 characters, where each counts for 40 at least",
                 ],
             ),
             (

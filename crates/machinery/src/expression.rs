@@ -51,6 +51,13 @@ pub const MATCH_CONDITIONS_LIMIT: i64 = 2_500_000;
 /// about it quotes the line, and parsing takes a second for each 100 kB.
 const LENGTH_MAX: usize = 100_000;
 
+/// How long all expressions of one object may be together, in characters as [`length`] counts them: compiling them takes about
+/// two seconds. Upstream has no such limit.
+pub const TOGETHER_MAX: usize = 2 * LENGTH_MAX;
+
+/// What the shortest expression counts for: its variables are declared as for any other.
+const LENGTH_MIN: usize = 40;
+
 /// How deep an expression may be nested.
 const DEPTH_MAX: usize = 200;
 
@@ -59,6 +66,20 @@ const SHALLOW: usize = 8;
 
 /// The stack for what is nested deeper. Only what is used of it takes memory.
 const LARGE_STACK: usize = 64 << 20;
+
+/// What an expression counts for among others, in characters.
+#[must_use]
+pub fn length(text: &str) -> usize {
+    text.chars().count().max(LENGTH_MIN)
+}
+
+/// Why expressions that are longer than [`TOGETHER_MAX`] are refused.
+#[must_use]
+pub fn too_long(what: &str) -> String {
+    format!(
+        "{what} together must not be longer than {TOGETHER_MAX} characters, where each counts for {LENGTH_MIN} at least"
+    )
+}
 
 /// A duration as Go writes them (`1m30s`), unless it is negative.
 #[must_use]

@@ -14,7 +14,7 @@ use super::{
     GROUP, check_failure_policy, check_match_constraints, check_mutating_operations, check_param_kind, check_variables,
     default_policy, policy_columns, shown_param_kind,
 };
-use crate::check::Report;
+use crate::check::{Report, short_together};
 use crate::common::{list, text};
 
 /// MutatingAdmissionPolicies.
@@ -64,7 +64,20 @@ impl Kind for MutatingAdmissionPolicy {
     }
 }
 
+/// The expressions of a policy.
+fn expressions(spec: &MutatingAdmissionPolicySpec) -> impl Iterator<Item = &str> {
+    let conditions = list(&spec.match_conditions).iter().map(|condition| &*condition.expression);
+    let variables = list(&spec.variables).iter().map(|variable| &*variable.expression);
+    let configurations = list(&spec.mutations).iter().filter_map(|mutation| mutation.apply_configuration.as_ref());
+    let patches = list(&spec.mutations).iter().filter_map(|mutation| mutation.json_patch.as_ref());
+    let configurations = configurations.map(|configuration| text(&configuration.expression));
+    conditions.chain(variables).chain(configurations).chain(patches.map(|patch| text(&patch.expression)))
+}
+
 fn check_spec(errors: &mut ErrorList, path: &Path, spec: &MutatingAdmissionPolicySpec) {
+    if !short_together(errors, path, "all expressions of a policy", expressions(spec)) {
+        return;
+    }
     check_failure_policy(errors, path, spec.failure_policy.as_deref());
     if let Some(kind) = &spec.param_kind {
         check_param_kind(errors, &path.child("paramKind"), kind);

@@ -148,6 +148,13 @@ fn what_is_refused_of_a_policy() {
             ],
         ),
         (
+            "/spec/variables",
+            json!(vec![json!({ "name": "a", "expression": "1" }); 5000]),
+            vec![
+                "spec: Forbidden: all expressions of a policy together must not be longer than 200000 characters, where each counts for 40 at least",
+            ],
+        ),
+        (
             "/spec/matchConditions",
             json!([{ "name": "m", "expression": "variables.x == 1" }]),
             vec![

@@ -18,7 +18,7 @@ use super::{
     GROUP, check_failure_policy, check_match_constraints, check_param_kind, check_variables, default_policy,
     policy_columns, shown_param_kind,
 };
-use crate::check::Report;
+use crate::check::{Report, short_together};
 use crate::common::{list, text};
 
 /// The most audit annotations of a policy, and the longest expression for the value of one.
@@ -100,7 +100,21 @@ impl Kind for ValidatingAdmissionPolicy {
     }
 }
 
+/// The expressions of a policy.
+fn expressions(spec: &ValidatingAdmissionPolicySpec) -> impl Iterator<Item = &str> {
+    let conditions = list(&spec.match_conditions).iter().map(|condition| &*condition.expression);
+    let variables = list(&spec.variables).iter().map(|variable| &*variable.expression);
+    let validations = list(&spec.validations).iter();
+    let validations =
+        validations.flat_map(|validation| [&*validation.expression, text(&validation.message_expression)]);
+    let annotations = list(&spec.audit_annotations).iter().map(|annotation| &*annotation.value_expression);
+    conditions.chain(variables).chain(validations).chain(annotations)
+}
+
 fn check_spec(errors: &mut ErrorList, path: &Path, name: &str, spec: &ValidatingAdmissionPolicySpec) {
+    if !short_together(errors, path, "all expressions of a policy", expressions(spec)) {
+        return;
+    }
     check_failure_policy(errors, path, spec.failure_policy.as_deref());
     if let Some(kind) = &spec.param_kind {
         check_param_kind(errors, &path.child("paramKind"), kind);

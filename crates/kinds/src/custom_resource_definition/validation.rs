@@ -134,6 +134,7 @@ fn versions(
             errors.required(&path.index(index).child("schema").child("openAPIV3Schema"), "schemas are required");
         }
     }
+    let mut work = rules::Work::default();
     for (index, version) in versions.iter().enumerate() {
         let path = path.index(index);
         let messages = validate::dns1035_label(&version.name);
@@ -142,7 +143,7 @@ fn versions(
         }
         let is_kept = before.iter().any(|before| before.name == version.name && before.schema == version.schema);
         let costs = if is_kept { rules::Costs::Accepted } else { rules::Costs::Limited };
-        validate_version(errors, &path, version, costs);
+        validate_version(errors, &path, version, costs, &mut work);
     }
     let mut seen = BTreeSet::new();
     let unique = versions.iter().all(|version| seen.insert(&version.name));
@@ -161,6 +162,7 @@ fn validate_version(
     path: &Path,
     version: &CustomResourceDefinitionVersion,
     costs: rules::Costs,
+    work: &mut rules::Work,
 ) {
     deprecation(errors, &path.child("deprecationWarning"), version);
     let status = version.subresources.as_ref().is_some_and(|subresources| subresources.status.is_some());
@@ -172,7 +174,7 @@ fn validate_version(
         if schema.nullable == Some(true) {
             errors.forbidden(&schema_path.child("nullable"), "nullable cannot be true at the root");
         }
-        errors.extend(rules::check(schema, &schema_path, costs));
+        errors.extend(rules::check(schema, &schema_path, costs, work));
         for (index, field) in list(&version.selectable_fields).iter().enumerate() {
             let path = path.child("selectableFields").index(index).child("jsonPath");
             selectable(errors, &path, &field.json_path, schema);

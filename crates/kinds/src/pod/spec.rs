@@ -8,7 +8,7 @@ use machinery::field::{ErrorList, Path};
 use machinery::validate;
 
 use super::containers::{self, Surroundings};
-use super::{resources, scheduling, security, volumes};
+use super::{resources, scheduling, security, volumes, windows};
 use crate::check::{Report, dns_label, dns_subdomain, ip, labels, one_of, qualified_name};
 use crate::common::{blank, entry, list, text};
 
@@ -68,6 +68,7 @@ pub(crate) fn validate(errors: &mut ErrorList, path: &Path, spec: &PodSpec, pod:
     containers::validate_ephemeral(errors, &path.child("ephemeralContainers"), &around);
     resources::validate_pod(errors, &path.child("resources"), spec);
     host_network_ports(errors, path, spec, pod.is_some());
+    windows::validate(errors, path, spec);
     one_of(errors, &path.child("restartPolicy"), text(&spec.restart_policy), &["Always", "OnFailure", "Never"]);
     one_of(errors, &path.child("dnsPolicy"), text(&spec.dns_policy), &DNS_POLICIES);
     labels(errors, &path.child("nodeSelector"), &spec.node_selector);

@@ -6,6 +6,7 @@
 mod expressions;
 mod nodes;
 mod structural;
+mod work;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -14,24 +15,29 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use super::Schema;
 use crate::field::{ErrorList, FieldError, Path};
 
-/// Whether rules in the Common Expression Language may cost more than upstream allows.
+pub use work::Work;
+
+/// Whether a schema may cost more than it may: its rules, when they are evaluated, and all of it, when it is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Costs {
-    /// They may not.
+    /// It may not.
     Limited,
-    /// They may: the same schema was accepted before.
+    /// It may: the same schema was accepted before.
     Accepted,
 }
 
-/// What is wrong with a schema at `path` (`spec.versions[0].schema.openAPIV3Schema`).
-pub fn check(props: &JSONSchemaProps, path: &Path, costs: Costs) -> ErrorList {
+/// What is wrong with a schema at `path` (`spec.versions[0].schema.openAPIV3Schema`). `work` is that of the whole definition.
+pub fn check(props: &JSONSchemaProps, path: &Path, costs: Costs, work: &mut Work) -> ErrorList {
     let mut errors = structural::check(props, path);
+    let mut accepted = Work::unlimited();
+    let work = if costs == Costs::Limited { work } else { &mut accepted };
+    errors.0.extend(work.expressions(props, path));
     if errors.is_empty() {
         let schema = Schema::parse(props);
         expressions::check(props, &schema, path, costs, &mut errors);
         defaults(props, path, true, false, &mut errors);
     }
-    nodes::check(props, path, nodes::Context::root(), &mut errors);
+    nodes::check(props, path, nodes::Context::root(), work, &mut errors);
     errors
 }
 

@@ -28,7 +28,11 @@ fn complaints(errors: impl IntoIterator<Item = crate::FieldError>) -> Vec<String
 fn schemas_are_structural() {
     let path = Path::new("s");
     let check = |value: Value, expect: &[&str]| {
-        assert_eq!(complaints(rules::check(&props(value.clone()), &path, rules::Costs::Limited)), expect, "{value}");
+        assert_eq!(
+            complaints(rules::check(&props(value.clone()), &path, rules::Costs::Limited, &mut rules::Work::default())),
+            expect,
+            "{value}"
+        );
     };
     check(spec(json!({ "replicas": { "type": "integer", "minimum": 1, "default": 2 } })), &[]);
     check(json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true }), &[]);

@@ -4,6 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, JSONSchemaPropsOrStringArray, ValidationRule,
 };
 
+use super::work::Work;
 use super::{additional, is_empty, is_meta, is_true, items, type_of};
 use crate::field::{ErrorList, FieldError, Path};
 use crate::schema::Type;
@@ -29,11 +30,11 @@ impl Context {
 }
 
 /// Adds what is wrong with a node and those below it.
-pub(super) fn check(props: &JSONSchemaProps, path: &Path, context: Context, errors: &mut ErrorList) {
+pub(super) fn check(props: &JSONSchemaProps, path: &Path, context: Context, work: &mut Work, errors: &mut ErrorList) {
     let forbid = |errors: &mut ErrorList, field: &'static str, detail: &str| {
         errors.push(FieldError::forbidden(&path.child(field), detail));
     };
-    unsupported(props, path, &context, errors);
+    unsupported(props, path, &context, work, errors);
     if is_true(props.unique_items) {
         forbid(
             errors,
@@ -52,7 +53,7 @@ pub(super) fn check(props: &JSONSchemaProps, path: &Path, context: Context, erro
         if context.in_meta {
             context.no_default = Some("inside additionalProperties applying to object metadata".to_owned());
         }
-        check(values, &path.child("additionalProperties"), context, errors);
+        check(values, &path.child("additionalProperties"), context, work, errors);
     }
     for (name, property) in props.properties.iter().flatten() {
         let mut below = context.below();
@@ -62,22 +63,25 @@ pub(super) fn check(props: &JSONSchemaProps, path: &Path, context: Context, erro
                 below.no_default = Some(format!("in top-level {name}"));
             }
         }
-        check(property, &path.child("properties").key(name), below, errors);
+        check(property, &path.child("properties").key(name), below, work, errors);
     }
     if let Some(rule) = &props.not {
-        check(rule, &path.child("not"), context.below(), errors);
+        check(rule, &path.child("not"), context.below(), work, errors);
     }
     for (field, rules) in [("allOf", &props.all_of), ("oneOf", &props.one_of), ("anyOf", &props.any_of)] {
         for (index, rule) in rules.iter().flatten().enumerate() {
-            check(rule, &path.child(field).index(index), context.below(), errors);
+            check(rule, &path.child(field).index(index), context.below(), work, errors);
         }
     }
     if let Some(schema) = items(props) {
-        check(schema, &path.child("items"), context.below(), errors);
+        check(schema, &path.child("items"), context.below(), work, errors);
     }
     if props.x_kubernetes_preserve_unknown_fields == Some(false) {
         let path = path.child("x-kubernetes-preserve-unknown-fields");
         errors.push(FieldError::invalid(&path, false, "must be true or undefined"));
+    }
+    if let Some(text) = props.pattern.as_deref().filter(|text| !text.is_empty()) {
+        work.pattern(text, path, errors);
     }
     map_type(props, path, errors);
     list_type(props, path, errors);
@@ -87,7 +91,7 @@ pub(super) fn check(props: &JSONSchemaProps, path: &Path, context: Context, erro
 }
 
 /// What JSON schema has and a definition may not use.
-fn unsupported(props: &JSONSchemaProps, path: &Path, context: &Context, errors: &mut ErrorList) {
+fn unsupported(props: &JSONSchemaProps, path: &Path, context: &Context, work: &mut Work, errors: &mut ErrorList) {
     let kind = type_of(props);
     if !kind.is_empty() && Type::from_name(kind).is_none() {
         let known = Type::ALL.map(Type::name);
@@ -123,7 +127,7 @@ fn unsupported(props: &JSONSchemaProps, path: &Path, context: &Context, errors: 
     }
     for (name, dependency) in props.dependencies.iter().flatten() {
         if let JSONSchemaPropsOrStringArray::Schema(schema) = dependency {
-            check(schema, &path.child("dependencies").key(name), context.below(), errors);
+            check(schema, &path.child("dependencies").key(name), context.below(), work, errors);
         }
     }
 }

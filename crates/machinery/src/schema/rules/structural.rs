@@ -4,7 +4,6 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSche
 
 use super::{additional, is_empty, is_true, items, type_of};
 use crate::field::{ErrorList, FieldError, Path};
-use crate::schema::pattern;
 
 /// Where in the schema a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,14 +152,6 @@ fn limits(props: &JSONSchemaProps, exempt: Exempt, path: &Path, errors: &mut Err
     }
     if let Some(schema) = &props.not {
         nested(schema, none, &path.child("not"), errors);
-    }
-    if let Some(text) = props.pattern.as_deref().filter(|text| !text.is_empty())
-        && let Err(error) = pattern::compile(text)
-    {
-        let why = error.to_string();
-        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        let detail = format!("must be a valid regular expression, but isn't: {why}");
-        errors.push(FieldError::invalid(&path.child("pattern"), text, detail));
     }
 }
 
