@@ -12,10 +12,20 @@ pub struct RequestLimits {
     pub timeout: Duration,
     /// How many bytes the bodies of all requests may have that are being worked on and not exempt from flow control.
     pub body_bytes: usize,
+    /// How many watches an account may have at once.
+    pub user_watches: usize,
+    /// How many watches there may be before accounts that have more than a hundred get no more.
+    pub watches: usize,
 }
 
 impl Default for RequestLimits {
     fn default() -> Self {
-        Self { seats: 600, timeout: Duration::from_secs(60), body_bytes: 128 * 1024 * 1024 }
+        Self {
+            seats: 600,
+            timeout: Duration::from_secs(60),
+            body_bytes: 128 * 1024 * 1024,
+            user_watches: 4000,
+            watches: 16_000,
+        }
     }
 }

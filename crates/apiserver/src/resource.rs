@@ -44,7 +44,7 @@ use crate::tokens::Tokens;
 
 pub(crate) use node::Connections;
 pub use node::NodeConnector;
-pub(crate) use watch::Watches;
+pub(crate) use watch::{Slots as WatchSlots, Watches};
 pub(crate) use write::json as yaml_to_json;
 
 /// The handlers, and the parts of the server that they work with: each is given what it needs.

@@ -134,7 +134,11 @@ impl ApiServer {
                 reviewer: Reviewer { authorizer: Arc::clone(&authorizer), tokens: Arc::clone(&tokens) },
                 tokens: Arc::clone(&tokens),
                 encoded_lists: protobuf::Portions::default(),
-                watches: resource::Watches { metrics: Arc::clone(&metrics), lifecycle: lifecycle.clone() },
+                watches: resource::Watches {
+                    metrics: Arc::clone(&metrics),
+                    lifecycle: lifecycle.clone(),
+                    slots: resource::WatchSlots::new(&limits),
+                },
                 connections: resource::Connections { nodes, lifecycle: lifecycle.clone() },
             },
             aggregator,

@@ -1,5 +1,7 @@
 //! Watch: events as lines of JSON or frames of protobuf, as many at once as there are.
 
+mod slots;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +28,17 @@ use crate::respond::{self, Answer};
 /// clients come back at once.
 const LIFETIME: std::ops::Range<u64> = 1800..3600;
 
-/// Frames are gathered into pieces of about this size.
-const PIECE: usize = 64 * 1024;
+pub(crate) use slots::Slots;
+
+/// Frames are gathered into pieces of about this size: a frame of HTTP/2, a record of TLS. Of a client that reads nothing, one or
+/// two are kept.
+const PIECE: usize = 16 * 1024;
 
 /// What watches work with: they are counted, and end with the server.
 pub(crate) struct Watches {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) slots: Arc<Slots>,
 }
 
 pub(super) async fn watch(call: &Call<'_>, watches: &Watches) -> Result<Answer, ApiError> {
@@ -46,6 +52,7 @@ pub(super) async fn watch(call: &Call<'_>, watches: &Watches) -> Result<Answer, 
         // The watch would end at once, and its client come back at once.
         return Err(ApiError::service_unavailable("the server is shutting down"));
     }
+    let slot = watches.slots.take(&call.user.name)?;
     let query = call.query;
     let request = WatchRequest {
         selection: Selection::parse(query.text("labelSelector"), query.text("fieldSelector"))?,
@@ -68,7 +75,7 @@ pub(super) async fn watch(call: &Call<'_>, watches: &Watches) -> Result<Answer, 
         pending: Vec::new().into_iter(),
         stopping: watches.lifecycle.stopping.clone(),
         failed: false,
-        _counted: watches.metrics.watch(),
+        _counted: (watches.metrics.watch(), slot),
     };
     let frames = stream::unfold(frames, |mut frames| async { Some((frames.next().await?, frames)) });
     Ok(respond::with_type(StatusCode::OK, content_type, ResponseBody::stream(frames)))

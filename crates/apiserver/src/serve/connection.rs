@@ -28,6 +28,9 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::lifecycle;
 use crate::peer::PeerAddress;
 
+/// How many bytes of an answer are buffered before what makes it waits, whatever the client says it could take.
+const SEND_BUFFER: usize = 32 * 1024;
+
 /// A connection after its handshake.
 pub(super) struct Connection<'a> {
     pub(super) service: &'a Service,
@@ -121,7 +124,7 @@ impl Connection<'_> {
             .max_header_list_size(self.limits.head_bytes)
             .initial_stream_window_size(256 * 1024)
             .initial_connection_window_size(1024 * 1024)
-            .max_send_buf_size(256 * 1024)
+            .max_send_buf_size(SEND_BUFFER)
             .serve_connection(TokioIo::new(stream), answer);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {

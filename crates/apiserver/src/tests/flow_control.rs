@@ -254,6 +254,27 @@ async fn a_watch_has_its_seat_only_until_it_has_begun() {
 }
 
 #[tokio::test]
+async fn an_account_has_so_many_watches_and_no_more() {
+    let limits = RequestLimits { user_watches: 2, ..RequestLimits::default() };
+    let fixture = Fixture::with_limits(limits, Vec::new()).await;
+    let watch = "GET /api/v1/namespaces?watch=1";
+    let admin = || User::master("jane");
+    let first = unread(&fixture, admin(), watch).await;
+    let second = unread(&fixture, admin(), watch).await;
+    let refused = fixture.ask_as(Some(admin()), watch, &[], "").await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.headers["retry-after"].to_str().unwrap()),
+        (429, "5"),
+        "{}",
+        refused.text
+    );
+    assert_eq!(unread(&fixture, User::master("bob"), watch).await.status(), 200);
+    drop(first);
+    assert_eq!(unread(&fixture, admin(), watch).await.status(), 200);
+    drop(second);
+}
+
+#[tokio::test]
 async fn what_is_large_keeps_its_seat_until_it_has_been_read_and_nothing_for_ever() {
     use http_body_util::BodyExt;
     let (fixture, _gate) = one_seat(json!({ "type": "Reject" })).await;
