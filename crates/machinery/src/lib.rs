@@ -28,6 +28,7 @@
 //! | [`references`] | what a pod refers to by name |
 //! | [`resources`] | what pods ask for and nodes offer |
 //! | [`quota`] | what ResourceQuotas count |
+//! | [`rbac`] | what the rules of roles allow, and whom bindings name |
 //! | [`hash`] | stable hashes for generated names |
 //! | [`cron`] | when a schedule is due |
 //! | [`certificates`] | certificate signing requests, and the key usages they ask for |
@@ -56,6 +57,7 @@ pub mod placement;
 pub mod protobuf;
 pub mod quantity;
 pub mod quota;
+pub mod rbac;
 pub mod references;
 pub mod resources;
 pub mod schema;

@@ -2,20 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Everyone who is authenticated belongs to this group.
-pub const AUTHENTICATED: &str = "system:authenticated";
-/// Everyone who is not belongs to this one.
-pub const UNAUTHENTICATED: &str = "system:unauthenticated";
-/// The group that may do everything.
-pub const MASTERS: &str = "system:masters";
-/// The group of the kubelets.
-pub const NODES: &str = "system:nodes";
-/// What the names of kubelets begin with.
-pub const NODE_PREFIX: &str = "system:node:";
-/// What the names of service accounts begin with: `system:serviceaccount:NAMESPACE:NAME`.
-pub const ACCOUNT_PREFIX: &str = "system:serviceaccount:";
-/// The group of all service accounts; `system:serviceaccounts:NAMESPACE` is that of a namespace.
-pub const ACCOUNTS: &str = "system:serviceaccounts";
+pub use machinery::rbac::{ACCOUNT_PREFIX, ACCOUNTS, AUTHENTICATED, MASTERS, NODE_PREFIX, NODES, UNAUTHENTICATED};
 
 /// Somebody who asks for something.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

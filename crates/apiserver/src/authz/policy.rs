@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
+use machinery::rbac::{Named, account_namespace, list, named};
 use registry::User;
-use registry::user::ACCOUNT_PREFIX;
 
-use super::rules::{self, list};
+use super::rules;
 use super::{Attributes, Target};
 
 /// The rules of a role.
@@ -134,16 +134,14 @@ impl Scope {
     fn bind(&mut self, namespace: &str, name: &str, binding: &Binding, rules: Option<&Rules>) {
         let role = &binding.role;
         for subject in &binding.subjects {
-            let at = subject.namespace.as_deref().filter(|at| !at.is_empty()).unwrap_or(namespace);
-            let (grants, who) = match subject.kind.as_str() {
-                "User" => (self.users.entry(subject.name.clone()), subject.name.clone()),
-                "Group" => (self.groups.entry(subject.name.clone()), subject.name.clone()),
-                // Upstream: one without a namespace in a binding of the cluster is nobody.
-                "ServiceAccount" if !at.is_empty() => {
-                    let user = format!("{ACCOUNT_PREFIX}{at}:{}", subject.name);
-                    (self.users.entry(user), format!("{}/{at}", subject.name))
-                }
-                _ => continue,
+            let grants = match named(subject, namespace) {
+                Some(Named::User(user)) => self.users.entry(user),
+                Some(Named::Group(group)) => self.groups.entry(group),
+                None => continue,
+            };
+            let who = match subject.kind.as_str() {
+                "ServiceAccount" => format!("{}/{}", subject.name, account_namespace(subject, namespace)),
+                _ => subject.name.clone(),
             };
             let grants = grants.or_default();
             let (kind, of) = (&role.kind, &role.name);

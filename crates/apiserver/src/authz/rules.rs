@@ -1,55 +1,19 @@
 //! One rule of a role: what it allows, and what it covers.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
+use machinery::rbac::{Requested, has, list, path_matches};
 
 use super::{Attributes, Target};
 
-/// Every verb, group, resource or path.
-const ALL: &str = "*";
-
-/// An optional list as a slice.
-pub(crate) fn list(field: &Option<Vec<String>>) -> &[String] {
-    field.as_deref().unwrap_or_default()
-}
-
-fn has(items: &[String], item: &str) -> bool {
-    items.iter().any(|have| have == item || have == ALL)
-}
-
 /// Whether the rule allows what is asked for.
 pub(crate) fn allows(rule: &PolicyRule, attributes: &Attributes<'_>) -> bool {
-    if !has(&rule.verbs, attributes.verb.as_str()) {
-        return false;
-    }
-    match attributes.target {
-        Target::Path(path) => list(&rule.non_resource_urls).iter().any(|pattern| path_matches(pattern, path)),
+    let requested = match attributes.target {
+        Target::Path(path) => Requested::Path(path),
         Target::Resource { group, resource, subresource, name, .. } => {
-            has(list(&rule.api_groups), group)
-                && list(&rule.resources).iter().any(|entry| resource_matches(entry, resource, subresource))
-                && name_matches(list(&rule.resource_names), name)
+            Requested::Resource { group, resource, subresource, name }
         }
-    }
-}
-
-/// Upstream: a rule for names never allows what has none (a create, a list of all).
-fn name_matches(names: &[String], name: &str) -> bool {
-    names.is_empty() || names.iter().any(|have| have == name)
-}
-
-/// `pods`, `pods/log`, `*/scale` or `*`.
-fn resource_matches(entry: &str, resource: &str, subresource: &str) -> bool {
-    match entry.split_once('/') {
-        None => entry == ALL || (subresource.is_empty() && entry == resource),
-        Some((of, sub)) => !subresource.is_empty() && sub == subresource && (of == ALL || of == resource),
-    }
-}
-
-/// `/api/*` matches what begins with `/api/`.
-fn path_matches(pattern: &str, path: &str) -> bool {
-    match pattern.strip_suffix(ALL) {
-        Some(prefix) => path.starts_with(prefix),
-        None => pattern == path,
-    }
+    };
+    machinery::rbac::allows(rule, attributes.verb.as_str(), requested)
 }
 
 /// The parts of `wanted` that no rule of `held` covers, each about one verb of one thing.
@@ -147,55 +111,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use machinery::Verb;
-
-    use crate::User;
 
     fn rule(value: Value) -> PolicyRule {
         serde_json::from_value(value).unwrap()
-    }
-
-    #[test]
-    fn what_a_rule_allows() {
-        let user = User::default();
-        let check = |what: Value, verb: &str, resource: &str, name: &str, expect: bool| {
-            let (group, resource) = resource.split_once('|').unwrap_or(("", resource));
-            let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-            let target = Target::Resource { group, version: "v1", resource, subresource, namespace: "x", name };
-            let attributes = Attributes::new(&user, verb.into(), target);
-            assert_eq!(allows(&rule(what.clone()), &attributes), expect, "{what} {verb} {resource} {subresource}");
-        };
-        let pods = json!({ "verbs": ["get"], "apiGroups": [""], "resources": ["pods", "pods/log"] });
-        check(pods.clone(), "get", "pods", "a", true);
-        check(pods.clone(), "get", "pods/log", "a", true);
-        check(pods.clone(), "get", "pods/exec", "a", false);
-        check(pods.clone(), "list", "pods", "", false);
-        check(pods, "get", "apps|pods", "a", false);
-        let scale = json!({ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*/scale"] });
-        check(scale.clone(), "update", "apps|deployments/scale", "a", true);
-        check(scale, "update", "apps|deployments", "a", false);
-        let all = json!({ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"] });
-        check(all, "delete", "apps|deployments/scale", "a", true);
-        let named = json!({ "verbs": ["*"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["a"] });
-        check(named.clone(), "get", "secrets", "a", true);
-        check(named.clone(), "get", "secrets", "b", false);
-        check(named, "create", "secrets", "", false);
-    }
-
-    #[test]
-    fn what_a_rule_allows_of_paths() {
-        let user = User::default();
-        for (pattern, path, expect) in [
-            ("/healthz", "/healthz", true),
-            ("/healthz", "/healthz/ping", false),
-            ("/healthz/*", "/healthz/ping", true),
-            ("/healthz/*", "/healthz", false),
-            ("*", "/metrics", true),
-        ] {
-            let rule = rule(json!({ "verbs": ["get"], "nonResourceURLs": [pattern] }));
-            let attributes = Attributes::new(&user, Verb::Get, Target::Path(path));
-            assert_eq!(allows(&rule, &attributes), expect, "{pattern} {path}");
-        }
     }
 
     #[test]
