@@ -11,8 +11,8 @@
 //!
 //! Every autoscaler is looked at again after the same time; nothing else drives it, as metrics have no watch.
 
-mod behavior;
-mod plan;
+pub(crate) mod behavior;
+pub(crate) mod plan;
 mod readings;
 mod replicas;
 mod selection;

@@ -7,7 +7,7 @@
 pub(crate) mod history;
 pub(crate) mod plan;
 mod recreate;
-mod replicas;
+pub(crate) mod replicas;
 mod rolling;
 mod rollout;
 mod scaling;

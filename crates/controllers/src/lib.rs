@@ -43,6 +43,7 @@
 //!
 //! Addons bring further controllers ([`AddonControllers`]). What they are made with is public: [`controller`] (the shape),
 //! [`served`] (for custom resources), [`client`], [`owner`], [`expectations`], [`applier`], [`history`], [`meta`], [`pods`].
+//! Whoever explains what controllers do asks their plans through [`preview`].
 //!
 //! The crate knows neither the store nor HTTP: it runs against any cluster that its client reaches.
 
@@ -74,6 +75,7 @@ mod pod_control;
 mod pod_gc;
 pub mod pods;
 mod policy_status;
+pub mod preview;
 mod replicaset;
 mod resource_quota;
 mod root_ca;

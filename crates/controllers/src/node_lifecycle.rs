@@ -5,7 +5,7 @@
 //! never what is written in it: a laptop that was closed over night evicts nothing. The decisions are [`plan::plan`],
 //! [`evict::plan`] and [`sleep::Detector`].
 
-mod evict;
+pub(crate) mod evict;
 mod plan;
 mod sleep;
 #[cfg(test)]

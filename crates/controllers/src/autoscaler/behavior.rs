@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::{HPAScalingPolicy, HPAScalingRules};
 
 /// How long a recommendation to go down must hold where nothing else is said.
-const DOWN_WINDOW: i32 = 300;
+pub const DOWN_WINDOW: i32 = 300;
 /// More recommendations than this are not remembered: those of an hour, the longest window, every second.
 const REMEMBERED: usize = 3_600;
 

@@ -20,7 +20,7 @@ use super::status::{self, ABLE_TO_SCALE, Current, SCALING_ACTIVE, SCALING_LIMITE
 use super::target::Scale;
 
 /// How far from its target a metric may be without anything being done.
-const TOLERANCE: f64 = 0.1;
+pub const TOLERANCE: f64 = 0.1;
 
 /// What the decision is made from.
 pub(super) struct Snapshot<'a> {

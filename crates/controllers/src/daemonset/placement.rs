@@ -9,7 +9,7 @@ use crate::{meta, pods};
 
 /// What a Pod of the set does on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
     /// It belongs there.
     Run,
     /// It would not be put there now, but one that is there may stay.
@@ -19,7 +19,7 @@ pub(crate) enum Place {
 }
 
 /// What a Pod with the set's specification, `spec`, does on `node`. `spec` has the tolerations already.
-pub(crate) fn place(spec: &PodSpec, node: &Node) -> Place {
+pub fn place(spec: &PodSpec, node: &Node) -> Place {
     let bound = spec.node_name.as_deref().filter(|name| !name.is_empty());
     if bound.is_some_and(|name| name != meta::name(node)) || !wants_node(spec, node) {
         return Place::No;
@@ -35,7 +35,7 @@ pub(crate) fn place(spec: &PodSpec, node: &Node) -> Place {
 }
 
 /// Adds the tolerations that every Pod of a DaemonSet has: it stays on its node, whatever state that is in.
-pub(crate) fn add_tolerations(spec: &mut PodSpec) {
+pub fn add_tolerations(spec: &mut PodSpec) {
     let mut wanted = vec![("not-ready", "NoExecute"), ("unreachable", "NoExecute")];
     wanted.extend(["disk-pressure", "memory-pressure", "pid-pressure", "unschedulable"].map(|key| (key, "NoSchedule")));
     if spec.host_network == Some(true) {
@@ -70,7 +70,7 @@ pub(crate) fn tie(spec: &mut PodSpec, node: &str) {
 }
 
 /// The node that a Pod runs on or is tied to.
-pub(crate) fn target(pod: &Pod) -> Option<&str> {
+pub fn target(pod: &Pod) -> Option<&str> {
     if let Some(name) = pods::node_name(pod) {
         return Some(name);
     }
