@@ -15,7 +15,7 @@ const ROWS: [&[&str]; 7] = [
     &["registry", "encryption", "informer", "runtime", "addons"],
     &["kinds", "addon-gang"],
     &["apiserver", "controllers", "scheduler", "kubelet", "docker", "proxy", "dns", "gateway", "metrics"],
-    &["addon-lws", "addon-rbg"],
+    &["addon-lws", "addon-rbg", "explain"],
     &["cluster"],
     &["coracle"],
 ];

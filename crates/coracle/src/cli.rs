@@ -1,6 +1,7 @@
 //! What can be asked on the command line.
 
 mod autostart;
+mod explain;
 mod file;
 mod learn;
 mod minikube;
@@ -17,11 +18,12 @@ use clap_complete::engine::ArgValueCandidates;
 use machinery::well_known::MAX_PODS;
 
 pub(crate) use self::autostart::{Autostart, AutostartStatus, Packaging};
+pub(crate) use self::explain::{Explain, ExplainAccess, ExplainCommand, ExplainObject};
 pub(crate) use self::file::parse;
 pub(crate) use self::learn::Learn;
 pub(crate) use self::minikube::{Config, Cp, Image, Minikube, Rest, StartOptions};
 pub(crate) use self::parse::Services;
-use self::parse::{duration, node, pod, services};
+use self::parse::{duration, node, services};
 pub(crate) use self::past::{At, Diff, HistoryOf, Moment, Past};
 use crate::complete;
 
@@ -69,8 +71,7 @@ pub(crate) enum Command {
     Service(Service),
     /// Print the node's address
     Ip,
-    /// Explain why a pod runs where it does, or what it is waiting for
-    #[command(subcommand)]
+    /// Explain an object: what it wants and has, who acts next, and what that waits for; or who may do something
     Explain(Explain),
     #[command(flatten)]
     Past(Past),
@@ -383,27 +384,6 @@ pub(crate) struct Service {
     #[arg(long, default_value = "2s", value_parser = duration, value_name = "DURATION")]
     pub(crate) wait: Duration,
     /// The output format of the list
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    pub(crate) output: Format,
-}
-
-/// `coracle explain`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Explain {
-    /// The scheduler's latest decision about a pod
-    Pod(ExplainPod),
-}
-
-/// `coracle explain pod`.
-#[derive(Debug, Args)]
-pub(crate) struct ExplainPod {
-    /// The pod, as NAME or pod/NAME
-    #[arg(value_parser = pod, add = ArgValueCandidates::new(complete::pods))]
-    pub(crate) name: String,
-    /// Its namespace
-    #[arg(short, long, default_value = "default")]
-    pub(crate) namespace: String,
-    /// The output format
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,
 }

@@ -17,6 +17,7 @@ mod node;
 mod packaging;
 mod past;
 mod profile;
+mod resources;
 mod secrets;
 mod service;
 mod start;

@@ -154,7 +154,8 @@ fn scoring() {
     let cluster = with_nodes();
     let scores = |name: &str, plugin: &str| -> Vec<(String, i64)> {
         let text = cluster.coracle(&["explain", "pod", name, "-o", "json"]).ok();
-        let decision: Value = serde_json::from_str(&text).expect("JSON");
+        let answer: Value = serde_json::from_str(&text).expect("JSON");
+        let decision = &answer["decision"];
         let nodes = decision["scored"].as_array().cloned().unwrap_or_default();
         let score = |node: &Value| {
             let scores = node["scores"].as_array().cloned().unwrap_or_default();
@@ -209,9 +210,9 @@ fn explanation() {
     for part in ["2 would do", "NodeResourcesFit", "1 by TaintToleration: node(s) had untolerated taint(s) (gpu)"] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }
-    let decision: Value =
+    let answer: Value =
         serde_json::from_str(&cluster.coracle(&["explain", "pod", "chosen", "-o", "json"]).ok()).expect("JSON");
-    assert_eq!(decision["scored"][0]["node"], node.as_str(), "the winner is first");
+    assert_eq!(answer["decision"]["scored"][0]["node"], node.as_str(), "the winner is first");
     assert!(cluster.kubectl(&["get", "decisions"]).ok().contains("chosen"));
 
     cluster.apply(&pod("waiting", json!({ "containers": asks("cpu", "64") })));

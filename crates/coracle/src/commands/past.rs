@@ -3,7 +3,6 @@
 mod at;
 mod diff;
 mod history;
-mod resources;
 
 use anyhow::{Context, Result, bail};
 use cluster::Profile;

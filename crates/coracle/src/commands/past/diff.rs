@@ -10,10 +10,10 @@ use kube::Client;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::resources::{self, Resource};
 use super::{ask_for, revision};
 use crate::changes::{self, Change};
 use crate::cli::{self, Format};
+use crate::commands::resources::{self, Resource};
 use crate::commands::{ask, require_running};
 use crate::output;
 

@@ -9,10 +9,10 @@ use kube::Client;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{ask_for, past, resources};
+use super::{ask_for, past};
 use crate::changes::{self, Change};
 use crate::cli::{self, Format};
-use crate::commands::{ask, require_running};
+use crate::commands::{ask, require_running, resources};
 use crate::output;
 
 /// How long, in seconds, a server may take to tell what has happened: one that is busy gets more.

@@ -12,11 +12,11 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 /// A kind of objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resource {
-    group: String,
+    pub(super) group: String,
     version: String,
     /// `pods`.
     pub(super) plural: String,
-    singular: String,
+    pub(super) singular: String,
     short: Vec<String>,
     kind: String,
     pub(super) is_namespaced: bool,
@@ -31,6 +31,17 @@ impl Resource {
             Some(namespace) => format!("{root}/namespaces/{namespace}/{plural}"),
             None => format!("{root}/{plural}"),
         }
+    }
+
+    /// `deployments.apps`, `pods`.
+    pub(super) fn full_name(&self) -> String {
+        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// Whether objects of this kind and API version, as references name them, are of the resource.
+    pub(super) fn is_of(&self, api_version: &str, kind: &str) -> bool {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        self.kind == kind && self.group == group
     }
 
     /// How an object is called: `deployment.apps/web`, with its namespace.
@@ -88,15 +99,20 @@ fn resources(document: &Value) -> Vec<Resource> {
     found
 }
 
+/// The kind that people call so.
+pub(super) fn of_kind(resources: &[Resource], kind: &str) -> Result<Resource> {
+    match resources.iter().find(|resource| resource.is_called(kind)) {
+        Some(resource) => Ok(resource.clone()),
+        None => bail!("the cluster has no kind {kind}; see: kubectl api-resources"),
+    }
+}
+
 /// The kind and the name in `KIND/NAME`.
 pub(super) fn find<'a>(resources: &[Resource], object: &'a str) -> Result<(Resource, &'a str)> {
     let Some((kind, name)) = object.split_once('/').filter(|(kind, name)| !kind.is_empty() && !name.is_empty()) else {
         bail!("expected KIND/NAME, such as deployment/web");
     };
-    match resources.iter().find(|resource| resource.is_called(kind)) {
-        Some(resource) => Ok((resource.clone(), name)),
-        None => bail!("the cluster has no kind {kind}; see: kubectl api-resources"),
-    }
+    Ok((of_kind(resources, kind)?, name))
 }
 
 #[cfg(test)]
