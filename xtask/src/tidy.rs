@@ -13,7 +13,7 @@ use crate::steps::{self, output, root, say};
 const ROWS: [&[&str]; 7] = [
     &["machinery", "store", "streaming", "serving", "http-client", "hostfs", "memory"],
     &["registry", "encryption", "informer", "runtime", "addons"],
-    &["kinds", "addon-gang"],
+    &["kinds", "addon-gang", "addon-gateway-api"],
     &["apiserver", "controllers", "scheduler", "kubelet", "docker", "proxy", "dns", "gateway", "metrics"],
     &["addon-lws", "addon-rbg", "explain"],
     &["cluster"],

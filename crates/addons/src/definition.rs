@@ -26,6 +26,21 @@ pub fn definition_of_versions(versions: Vec<CustomResourceDefinition>, stored: &
     }
 }
 
+/// The CustomResourceDefinition of a kind that is the same in several versions, of which `stored` is the one that is stored.
+#[must_use]
+pub fn definition_in_versions<K: CustomResourceExt>(versions: &[&str], stored: &str) -> CustomResourceDefinition {
+    let mut definition = definition::<K>();
+    let derived = std::mem::take(&mut definition.spec.versions);
+    for name in versions {
+        definition.spec.versions.extend(derived.iter().cloned().map(|mut version| {
+            version.storage = *name == stored;
+            version.name = (*name).to_owned();
+            version
+        }));
+    }
+    definition
+}
+
 /// As controller-gen writes it, by which the published definitions are made: the name of the list is there; a spec is not
 /// required, nothing is nullable, no schema has a title, and what may be a number or a string says so twice.
 fn as_published(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {

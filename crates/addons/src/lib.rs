@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
-pub use definition::{definition, definition_of_versions};
+pub use definition::{definition, definition_in_versions, definition_of_versions};
 
 /// The label of a CustomResourceDefinition that an addon installed; its value is the addon's name.
 pub const LABEL: &str = "coracle.dev/addon";

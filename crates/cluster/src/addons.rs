@@ -9,7 +9,7 @@ use kube::Client;
 use registry::admission::AdmissionPlugin;
 
 /// All addons, in the order of their names.
-pub static ADDONS: [&Addon; 3] = [&addon_gang::ADDON, &addon_lws::ADDON, &addon_rbg::ADDON];
+pub static ADDONS: [&Addon; 4] = [&addon_gang::ADDON, &addon_gateway_api::ADDON, &addon_lws::ADDON, &addon_rbg::ADDON];
 
 /// The controllers, with the service account in `kube-system` as which those of an addon act: `bound to` in its policy.
 static CONTROLLERS: [(&str, &[Row]); 2] =

@@ -80,7 +80,7 @@ pub(crate) enum Command {
     /// Add, list and delete nodes
     #[command(subcommand)]
     Node(NodeCommand),
-    /// List, enable and disable addons: LeaderWorkerSet, RoleBasedGroup, PodGroup
+    /// List, enable and disable addons: LeaderWorkerSet, RoleBasedGroup, PodGroup, Gateway API
     #[command(subcommand)]
     Addons(AddonsCommand),
     /// Exchange the key that encrypts Secrets on disk

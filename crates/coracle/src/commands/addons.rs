@@ -68,9 +68,10 @@ fn list(present: &Present, format: Format) -> Result<()> {
             |addon: &'static Addon| json!({ "name": addon.name, "status": status(addon), "about": addon.about });
         return output::json(&addons::ADDONS.map(entry));
     }
-    output::line(format!("{:<6} {:<10} {}", "NAME", "STATUS", "WHAT FOR"))?;
+    let width = addons::ADDONS.iter().map(|addon| addon.name.len()).max().unwrap_or_default();
+    output::line(format!("{:<width$} {:<10} {}", "NAME", "STATUS", "WHAT FOR"))?;
     for addon in addons::ADDONS {
-        output::line(format!("{:<6} {:<10} {}", addon.name, status(addon), addon.about))?;
+        output::line(format!("{:<width$} {:<10} {}", addon.name, status(addon), addon.about))?;
     }
     Ok(())
 }
