@@ -55,8 +55,7 @@ spec:
   - backendRefs: [{ name: one, port: 80 }]
 "#;
 
-/// Held by tests of clusters that listen at port 80. Where another cluster has it at loopback, pods reach the gateway at 80 and
-/// this machine at a port from 8080 on, which the tests take to be the same.
+/// Held by tests of clusters that listen at port 80, which one of them has at a time.
 fn port_80() -> MutexGuard<'static, ()> {
     static PORT_80: Mutex<()> = Mutex::new(());
     PORT_80.lock().unwrap_or_else(PoisonError::into_inner)

@@ -66,16 +66,16 @@ impl Listeners {
     pub(crate) fn set(&mut self, places: &BTreeSet<Place>) -> BTreeMap<Place, String> {
         self.open.retain(|place, _| places.contains(place));
         let mut failed = BTreeMap::new();
-        for place in places {
-            if self.open.contains_key(place) {
+        for place in in_order(places) {
+            if self.open.contains_key(&place) {
                 continue;
             }
-            match self.listen(*place) {
+            match self.listen(place) {
                 Ok(open) => {
-                    self.open.insert(*place, open);
+                    self.open.insert(place, open);
                 }
                 Err(error) => {
-                    failed.insert(*place, error.to_string());
+                    failed.insert(place, error.to_string());
                 }
             }
         }
@@ -108,6 +108,14 @@ impl Listeners {
     }
 }
 
+/// In which order places are opened. A port at loopback is the first to be somebody else's, and what it is there it should be
+/// at the other addresses too.
+fn in_order(places: &BTreeSet<Place>) -> Vec<Place> {
+    let (mut ordered, others): (Vec<_>, Vec<_>) = places.iter().copied().partition(|place| place.address.is_loopback());
+    ordered.extend(others);
+    ordered
+}
+
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
@@ -129,5 +137,17 @@ async fn accept(proxy: Arc<Proxy>, listener: TcpListener, place: Place, port: u1
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_comes_first() {
+        let place = |address: &str, port| Place { address: address.parse().unwrap(), port };
+        let places = BTreeSet::from([place("10.0.0.1", 80), place("127.0.0.1", 80), place("::1", 443)]);
+        assert_eq!(in_order(&places), [place("127.0.0.1", 80), place("::1", 443), place("10.0.0.1", 80)]);
     }
 }
