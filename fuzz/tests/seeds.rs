@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
 use coracle_fuzz::TARGETS;
 
+/// This crate. It may have been compiled in another checkout, with which it shares what was built.
+fn package() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests").into()
+}
+
 /// The names in a folder of this crate, without what stands behind a dot.
 fn names(folder: &str) -> BTreeSet<String> {
-    let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).expect("a folder");
+    let entries = fs::read_dir(package().join(folder)).expect("a folder");
     let name = |entry: fs::DirEntry| entry.path().file_stem().expect("a name").to_string_lossy().into_owned();
     entries.map(|entry| name(entry.expect("an entry"))).collect()
 }
@@ -28,7 +33,7 @@ fn every_target_has_a_program_and_seeds() {
 #[test]
 fn targets_hold_their_laws_for_their_seeds() {
     for (target, run) in TARGETS {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
+        let folder = package().join("seeds").join(target);
         let mut seeds: Vec<_> = fs::read_dir(folder).expect("seeds").map(|seed| seed.expect("a seed").path()).collect();
         seeds.sort();
         assert!(!seeds.is_empty(), "{target} has no seeds");
