@@ -68,7 +68,7 @@ pub struct Rollout {
 pub fn deployment(deployment: &Deployment, sets: Vec<ReplicaSet>, all_pods: &[Pod], now: Timestamp) -> Rollout {
     let sets = arcs(sets);
     let running = |set: &ReplicaSet| {
-        let own = all_pods.iter().filter(|pod| is_controlled_by(pod, meta::uid(set)));
+        let own = all_pods.iter().filter(|pod| meta::is_controlled_by(&pod.metadata, meta::uid(set)));
         (meta::uid(set).to_owned(), own.filter(|pod| !pods::is_finished(pod)).count())
     };
     let running: BTreeMap<String, usize> = sets.iter().map(|set| running(set)).collect();
@@ -99,7 +99,7 @@ fn latest(
     all: Vec<ControllerRevision>,
 ) -> ControllerRevision {
     let mut own = arcs(all);
-    own.retain(|revision| meta::controller_of(&revision.metadata).is_some_and(|of| of.uid == owner.uid()));
+    own.retain(|revision| meta::is_controlled_by(&revision.metadata, owner.uid()));
     history::sort(&mut own);
     match history::choose(owner, None, template, collisions.unwrap_or_default(), &own) {
         Choice::Latest(revision) | Choice::Renumber(revision, _) => ControllerRevision::clone(&revision),
@@ -199,8 +199,7 @@ pub fn job_expires(job: &Job) -> Option<Timestamp> {
 /// What the CronJob controller would do; `due` is when the next Job is due. `all` are the Jobs of its namespace.
 pub fn cron_job(cron: &CronJob, all: Vec<Job>, now: Timestamp) -> Preview {
     let mut own = arcs(all);
-    let uid = meta::uid(cron);
-    own.retain(|job| meta::controller_of(&job.metadata).is_some_and(|of| of.uid == uid));
+    own.retain(|job| meta::is_controlled_by(&job.metadata, meta::uid(cron)));
     let plan = cronjob::plan::plan(cron, &own, &Owner::of(cron), now);
     let mut delete = plan.replace;
     delete.extend(names_of(&plan.forget));
@@ -223,10 +222,6 @@ pub fn eviction(pod: &Pod, node: &Node) -> Option<Duration> {
 
 fn arcs<T>(objects: Vec<T>) -> Vec<Arc<T>> {
     objects.into_iter().map(Arc::new).collect()
-}
-
-fn is_controlled_by(pod: &Pod, uid: &str) -> bool {
-    meta::controller_of(&pod.metadata).is_some_and(|of| of.uid == uid)
 }
 
 fn names<'a, K: Metadata<Ty = ObjectMeta> + 'a>(objects: impl IntoIterator<Item = &'a K>) -> Vec<String> {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
+use machinery::references::PodReferences;
 
 use crate::common::latest_event;
 use crate::explanation::{Explanation, Step};
@@ -33,8 +34,11 @@ pub(crate) fn explain(out: &mut Explanation, claim: &PersistentVolumeClaim, rela
         (phase, None) => out.has(format!("the phase {phase}, and no volume")),
     }
     let pods = related.all::<Pod>("pods");
-    let users: Vec<&str> =
-        pods.iter().filter(|pod| !has_ended(pod) && uses(pod, called)).map(|pod| name(&pod.metadata)).collect();
+    let users: Vec<&str> = pods
+        .iter()
+        .filter(|pod| !has_ended(pod) && PodReferences::of(pod).claims.contains(called))
+        .map(|pod| name(&pod.metadata))
+        .collect();
     if !users.is_empty() {
         out.has(format!("pods that use it: {}", list(&users)));
     }
@@ -66,15 +70,6 @@ fn wants(out: &mut Explanation, spec: &PersistentVolumeClaimSpec) {
         Some(class) => format!("the class {class}"),
     };
     out.wants(format!("{size} of storage, {}, of {class}", list(&modes)));
-}
-
-fn uses(pod: &Pod, claim: &str) -> bool {
-    let mut volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    volumes.any(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
-        (Some(source), _) => source.claim_name == claim,
-        (None, Some(_)) => format!("{}-{}", name(&pod.metadata), volume.name) == claim,
-        (None, None) => false,
-    })
 }
 
 fn bound(out: &mut Explanation, claim: &PersistentVolumeClaim) {

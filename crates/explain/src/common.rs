@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::explanation::{Explanation, Step};
 use crate::finalizers;
 use crate::related::Related;
-use crate::words::{after, ago, given, list, reason_and_message, span};
+use crate::words::{after, given, list, reason_and_message, since};
 
 /// So many events are shown.
 const EVENTS: usize = 6;
@@ -68,13 +68,12 @@ fn owners(out: &mut Explanation, object: &Value, related: &Related) {
 fn conditions(out: &mut Explanation, object: &Value, now: Timestamp) {
     for condition in object["status"]["conditions"].as_array().into_iter().flatten() {
         let text = |name: &str| condition[name].as_str().map(str::to_owned);
-        let since = Option::<Time>::deserialize(&condition["lastTransitionTime"]).ok().flatten();
-        let since = since.map(|time| format!(" since {}", ago(&time, now))).unwrap_or_default();
+        let changed = Option::<Time>::deserialize(&condition["lastTransitionTime"]).ok().flatten();
         let line = format!(
             "the condition {} is {}{}",
             text("type").unwrap_or_default(),
             text("status").unwrap_or_default(),
-            since.replace(" ago", "")
+            changed.map(|time| format!(" since {}", since(time.0, now))).unwrap_or_default()
         );
         let details = reason_and_message(text("reason").as_ref(), text("message").as_ref());
         out.has(if details.is_empty() { line } else { format!("{line}, {details}") });
@@ -102,7 +101,7 @@ fn deletion(out: &mut Explanation, object: &Value, finalizers: &[String], time: 
     // The time of a pod is when its grace period ends.
     let grace = object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
     let asked = after(time, -grace).unwrap_or(time);
-    out.has(format!("been asked to go {} ago", span(now.duration_since(asked).as_secs())));
+    out.has(format!("been asked to go {} ago", since(asked, now)));
     out.wants("to be deleted");
     for finalizer in finalizers {
         let (step, why) = finalizers::step(finalizer, object, &out.object);
@@ -137,14 +136,13 @@ fn events(out: &mut Explanation, object: &Value, related: &Related, now: Timesta
     for event in about.iter().take(EVENTS) {
         let times = event.series.as_ref().and_then(|series| series.count).or(event.count).unwrap_or(1);
         let times = if times > 1 { format!(" ({times} times)") } else { String::new() };
-        let since =
-            last_seen(event).map_or_else(String::new, |at| format!("{} ago ", span(now.duration_since(at).as_secs())));
+        let seen = last_seen(event).map(|at| format!("{} ago ", since(at, now))).unwrap_or_default();
         let by = given(event.reporting_component.as_ref())
             .or_else(|| event.source.as_ref().and_then(|source| given(source.component.as_ref())))
             .map(|by| format!(" by {by}"))
             .unwrap_or_default();
         out.events.push(format!(
-            "{since}{}{by}{times}: {}",
+            "{seen}{}{by}{times}: {}",
             event.reason.as_deref().unwrap_or_default(),
             event.message.as_deref().unwrap_or_default()
         ));

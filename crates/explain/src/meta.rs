@@ -14,7 +14,7 @@ pub(crate) fn name(meta: &ObjectMeta) -> &str {
 
 /// Whether `owner` manages the object.
 pub(crate) fn is_controlled_by(meta: &ObjectMeta, owner: &ObjectMeta) -> bool {
-    controllers::meta::controller_of(meta).is_some_and(|reference| Some(&reference.uid) == owner.uid.as_ref())
+    owner.uid.as_ref().is_some_and(|uid| controllers::meta::is_controlled_by(meta, uid))
 }
 
 pub(crate) fn is_deleting(meta: &ObjectMeta) -> bool {

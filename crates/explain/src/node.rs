@@ -10,7 +10,7 @@ use machinery::resources::{Resources, requests};
 use crate::explanation::{Explanation, Step};
 use crate::meta::{has_ended, is_deleting, name};
 use crate::related::Related;
-use crate::words::{after, ago, count, given, list, number, reason_and_message};
+use crate::words::{after, count, given, list, number, reason_and_message, since};
 
 pub(crate) fn explain(out: &mut Explanation, node: &Node, related: &Related, now: Timestamp) {
     let spec = node.spec.clone().unwrap_or_default();
@@ -37,13 +37,13 @@ pub(crate) fn explain(out: &mut Explanation, node: &Node, related: &Related, now
     }
     for taint in taints(node) {
         let value = given(taint.value.as_ref()).map(|value| format!("={value}")).unwrap_or_default();
-        let since = taint.time_added.as_ref().map(|time| format!(" since {}", ago(time, now).replace(" ago", "")));
+        let added = taint.time_added.as_ref().map(|time| format!(" since {}", since(time.0, now)));
         let effect = match taint.effect.as_str() {
             "NoSchedule" => "new pods that do not tolerate it are not put here",
             "NoExecute" => "pods that do not tolerate it leave, and none are put here",
             _ => "pods that do not tolerate it are rather put elsewhere",
         };
-        out.has(format!("the taint {}{value}:{}{}: {effect}", taint.key, taint.effect, since.unwrap_or_default()));
+        out.has(format!("the taint {}{value}:{}{}: {effect}", taint.key, taint.effect, added.unwrap_or_default()));
     }
     allocated(out, node, related);
     if !is_deleting(&node.metadata) && out.next.is_empty() {
@@ -60,12 +60,9 @@ fn conditions(out: &mut Explanation, conditions: &[NodeCondition], now: Timestam
             well.push(condition.type_.as_str());
             continue;
         }
-        let since = condition
-            .last_transition_time
-            .as_ref()
-            .map(|time| format!(" since {}", ago(time, now).replace(" ago", "")));
+        let changed = condition.last_transition_time.as_ref().map(|time| format!(" since {}", since(time.0, now)));
         let text = reason_and_message(condition.reason.as_ref(), condition.message.as_ref());
-        out.why(format!("{} is {}{}: {text}", condition.type_, condition.status, since.unwrap_or_default()));
+        out.why(format!("{} is {}{}: {text}", condition.type_, condition.status, changed.unwrap_or_default()));
         out.next(match (condition.type_.as_str(), condition.status.as_str()) {
             ("Ready", "Unknown") => Step::new("The node lifecycle controller", "takes it for ready again")
                 .waits_for("its kubelet to be heard of"),
@@ -90,7 +87,7 @@ fn lease(out: &mut Explanation, node: &Node, related: &Related, now: Timestamp) 
     let Some(spec) = leases.iter().find(of_nodes).and_then(|lease| lease.spec.as_ref()) else { return };
     let (Some(renewed), Some(duration)) = (&spec.renew_time, spec.lease_duration_seconds) else { return };
     let until = after(renewed.0, i64::from(duration));
-    let renewed = crate::words::span(now.duration_since(renewed.0).as_secs());
+    let renewed = since(renewed.0, now);
     match until {
         Some(until) if until < now => {
             out.why(format!("its lease ran out: it was renewed {renewed} ago and lasts {duration}s"));

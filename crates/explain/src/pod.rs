@@ -23,7 +23,7 @@ pub(crate) fn explain(out: &mut Explanation, pod: &Pod, related: &Related, now: 
         deletion(out, pod, spec);
     } else if has_ended(pod) {
         ended(out, spec, &status);
-    } else if spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
+    } else if !scheduling_gates(spec).is_empty() {
         gates(out, spec);
     } else if spec.node_name.is_none() {
         scheduling(out, pod, spec, &status);
@@ -110,11 +110,22 @@ fn ended(out: &mut Explanation, spec: &PodSpec, status: &PodStatus) {
 }
 
 fn gates(out: &mut Explanation, spec: &PodSpec) {
-    let names: Vec<&str> = spec.scheduling_gates.iter().flatten().map(|gate| gate.name.as_str()).collect();
     out.next(
         Step::new("Whoever set its scheduling gates", "removes them, and then the scheduler looks for a node")
-            .waits_for(list(&names)),
+            .waits_for(list(&scheduling_gates(spec))),
     );
+}
+
+/// The gates that keep a pod from being scheduled.
+fn scheduling_gates(spec: &PodSpec) -> Vec<&str> {
+    spec.scheduling_gates.iter().flatten().map(|gate| gate.name.as_str()).collect()
+}
+
+/// The readiness gates of a pod whose conditions are not True.
+fn closed_gates(pod: &Pod) -> Vec<&str> {
+    let is_true = |type_: &str| condition(pod, type_).is_some_and(|it| it.status == ConditionStatus::True);
+    let gates = pod.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten());
+    gates.map(|gate| gate.condition_type.as_str()).filter(|type_| !is_true(type_)).collect()
 }
 
 fn scheduling(out: &mut Explanation, pod: &Pod, spec: &PodSpec, status: &PodStatus) {
@@ -152,7 +163,7 @@ fn on_node(out: &mut Explanation, pod: &Pod, spec: &PodSpec, status: &PodStatus,
     }
     let waits = containers::next(out, pod, spec, related, &kubelet, now);
     if !waits && !is_ready(pod) {
-        readiness_gates(out, pod, spec);
+        readiness_gates(out, pod);
     }
     if !waits && is_ready(pod) && out.next.is_empty() {
         out.next(Step::new("Nobody", "needs to act: it runs and is ready"));
@@ -180,19 +191,12 @@ fn node_is_away(out: &mut Explanation, spec: &PodSpec, related: &Related) {
     }
 }
 
-fn readiness_gates(out: &mut Explanation, pod: &Pod, spec: &PodSpec) {
-    let is_true = |type_: &str| condition(pod, type_).is_some_and(|it| it.status == ConditionStatus::True);
-    let open: Vec<&str> = spec
-        .readiness_gates
-        .iter()
-        .flatten()
-        .map(|gate| gate.condition_type.as_str())
-        .filter(|type_| !is_true(type_))
-        .collect();
-    if !open.is_empty() {
+fn readiness_gates(out: &mut Explanation, pod: &Pod) {
+    let closed = closed_gates(pod);
+    if !closed.is_empty() {
         out.next(
             Step::new("Whoever owns its readiness gates", "sets their conditions to True, and then the pod is ready")
-                .waits_for(list(&open)),
+                .waits_for(list(&closed)),
         );
     }
 }
@@ -212,10 +216,9 @@ pub(crate) fn not_ready(pod: &Pod) -> Option<String> {
     if is_ready(pod) {
         return None;
     }
-    let gates = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
-    if let Some(gates) = gates.filter(|gates| !gates.is_empty()) {
-        let names: Vec<&str> = gates.iter().map(|gate| gate.name.as_str()).collect();
-        return Some(format!("it waits for its scheduling gates: {}", list(&names)));
+    let gates = pod.spec.as_ref().map(scheduling_gates).unwrap_or_default();
+    if !gates.is_empty() {
+        return Some(format!("it waits for its scheduling gates: {}", list(&gates)));
     }
     if pod.spec.as_ref().is_none_or(|spec| spec.node_name.is_none()) {
         let refused = condition(pod, "PodScheduled").and_then(|it| it.message.clone());
@@ -224,11 +227,9 @@ pub(crate) fn not_ready(pod: &Pod) -> Option<String> {
     if let Some(problem) = containers::problem(pod) {
         return Some(problem);
     }
-    let is_true = |type_: &str| condition(pod, type_).is_some_and(|it| it.status == ConditionStatus::True);
-    let gates = pod.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten());
-    let open: Vec<&str> = gates.map(|gate| gate.condition_type.as_str()).filter(|type_| !is_true(type_)).collect();
-    if !open.is_empty() {
-        return Some(format!("its readiness gates are not True: {}", list(&open)));
+    let gates = closed_gates(pod);
+    if !gates.is_empty() {
+        return Some(format!("its readiness gates are not True: {}", list(&gates)));
     }
     let ready = condition(pod, "Ready");
     let why = ready.map(|it| reason_and_message(it.reason.as_ref(), it.message.as_ref())).unwrap_or_default();

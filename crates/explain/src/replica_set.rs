@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::{Event, Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use machinery::phase::ConditionStatus;
 
 use crate::common::{last_seen, latest_event};
@@ -10,7 +10,7 @@ use crate::explanation::{Explanation, Step};
 use crate::meta::{available_at, has_ended, is_deleting, is_ready, name, pods_of};
 use crate::pod;
 use crate::related::Related;
-use crate::words::{count, list, number, reason_and_message, span};
+use crate::words::{count, list, number, reason_and_message, since};
 
 /// So many pods that are not as they should be are named.
 const PODS: usize = 4;
@@ -63,7 +63,6 @@ pub(crate) fn refusal(
     now: Timestamp,
 ) {
     let event = latest_event(related, kind, called, &["FailedCreate"]);
-    let since = |event: &Event| last_seen(event).map(|at| span(now.duration_since(at).as_secs()));
     let told = event.as_ref().and_then(|event| event.message.clone());
     let Some(why) = condition.or_else(|| told.clone()) else {
         out.next(step);
@@ -79,8 +78,8 @@ pub(crate) fn refusal(
         ),
         None => "its pods not to be refused any more; it tries again after growing delays".to_owned(),
     }));
-    let since = event.as_ref().filter(|_| Some(&why) == told.as_ref()).and_then(since);
-    out.why(format!("{why}{}", since.map(|since| format!(" ({since} ago)")).unwrap_or_default()));
+    let seen = event.as_ref().filter(|_| Some(&why) == told.as_ref()).and_then(last_seen);
+    out.why(format!("{why}{}", seen.map(|at| format!(" ({} ago)", since(at, now))).unwrap_or_default()));
 }
 
 /// `pods 2 of 2, requests.cpu 1 of 4`.
@@ -113,17 +112,18 @@ pub(crate) fn unavailable(out: &mut Explanation, pods: &[&Pod], min_ready_second
         }
         shown += 1;
         match pod::not_ready(pod) {
-            Some(why) => {
-                out.next(
-                    step.waits_for(format!("this: {why} (coracle explain pod/{called}{})", namespace_option(pod))),
-                );
-            }
+            Some(why) => out.next(step.waits_for(because(pod, &why))),
             None => out.next(step),
         }
     }
     if more > 0 {
         out.why(format!("{} are not available either", count(more, "other pod")));
     }
+}
+
+/// That a pod is waited for, why, and where to read more.
+pub(crate) fn because(pod: &Pod, why: &str) -> String {
+    format!("this: {why} (coracle explain pod/{}{})", name(&pod.metadata), namespace_option(pod))
 }
 
 /// The option that names a pod's namespace, where it is needed.

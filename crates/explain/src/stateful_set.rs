@@ -13,7 +13,7 @@ use crate::explanation::{Explanation, Step};
 use crate::meta::{available_at, has_ended, is_deleting, name, pods_of};
 use crate::pod;
 use crate::related::Related;
-use crate::replica_set::{namespace_option, refusal};
+use crate::replica_set::{because, refusal};
 use crate::words::{count, given, list};
 
 const CONTROLLER: &str = "The StatefulSet controller";
@@ -185,10 +185,7 @@ fn unavailable(out: &mut Explanation, it: &Set<'_>, related: &Related) {
                 None => pod::not_ready(pod).unwrap_or_else(|| "its kubelet".to_owned()),
             };
             let step = Step::new(format!("The pod {called}"), "becomes available");
-            out.next(
-                step.waits_for(format!("this: {why} (coracle explain pod/{called}{})", namespace_option(pod)))
-                    .until(until),
-            );
+            out.next(step.waits_for(because(pod, &why)).until(until));
             // Upstream calls it a forced rollback: nothing replaces a pod that never becomes available.
             if it.ordered && it.is_old(pod) && until.is_none() {
                 out.next(Step::new(

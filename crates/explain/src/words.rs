@@ -52,9 +52,14 @@ pub(crate) fn span(seconds: i64) -> String {
     }
 }
 
+/// How long it has been.
+pub(crate) fn since(time: Timestamp, now: Timestamp) -> String {
+    span(now.duration_since(time).as_secs())
+}
+
 /// How long ago.
 pub(crate) fn ago(time: &Time, now: Timestamp) -> String {
-    format!("{} ago", span(now.duration_since(time.0).as_secs()))
+    format!("{} ago", since(time.0, now))
 }
 
 /// So many seconds later.

@@ -2,26 +2,17 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec};
+use machinery::references::PodReferences;
 
 use crate::common::{last_seen, latest_event};
 use crate::explanation::{Explanation, Step};
 use crate::meta::{condition, name};
 use crate::related::Related;
-use crate::words::{list, span};
+use crate::words::{list, since};
 
 /// Names the claims that are missing or not bound. Whether there are any that keep it from its containers.
 pub(super) fn claims(out: &mut Explanation, spec: &PodSpec, pod: &Pod, related: &Related) -> bool {
-    let wanted: Vec<String> = spec
-        .volumes
-        .iter()
-        .flatten()
-        .filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
-            (Some(claim), _) => Some(claim.claim_name.clone()),
-            // Upstream: the claim of a volume is called as the pod and the volume are.
-            (None, Some(_)) => Some(format!("{}-{}", name(&pod.metadata), volume.name)),
-            (None, None) => None,
-        })
-        .collect();
+    let wanted: Vec<String> = PodReferences::of(pod).claims.into_iter().collect();
     if wanted.is_empty() {
         return false;
     }
@@ -67,13 +58,12 @@ pub(super) fn failed(out: &mut Explanation, pod: &Pod, related: &Related, kubele
     let reasons = ["FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"];
     let reasons = if has_sandbox { &reasons[..2] } else { &reasons[..] };
     let Some(event) = latest_event(related, "Pod", name(&pod.metadata), reasons) else { return false };
-    let since =
-        last_seen(&event).map_or_else(String::new, |at| format!(" ({} ago)", span(now.duration_since(at).as_secs())));
+    let seen = last_seen(&event).map(|at| format!(" ({} ago)", since(at, now))).unwrap_or_default();
     let what = match event.reason.as_deref() {
         Some("FailedCreatePodSandBox") => "makes its sandbox again",
         _ => "mounts its volumes again, and starts no container before",
     };
     out.next(Step::new(kubelet, what).waits_for("its next attempt"));
-    out.why(format!("{}{since}", event.message.unwrap_or_default()));
+    out.why(format!("{}{seen}", event.message.unwrap_or_default()));
     true
 }

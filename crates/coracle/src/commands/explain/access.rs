@@ -8,6 +8,7 @@ use explain::access::{Policy, Question, Verdict, explain, groups_of};
 use http::Request;
 use jiff::Timestamp;
 use kube::Client;
+use machinery::rbac::ACCOUNT_PREFIX;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -48,7 +49,7 @@ async fn post(client: &Client, path: &str, body: &Value) -> kube::Result<Value> 
 async fn question(client: &Client, wanted: &ExplainAccess) -> Result<Question> {
     let account = ["serviceaccount/", "sa/"].iter().find_map(|prefix| wanted.user.strip_prefix(prefix));
     let user = match account {
-        Some(name) => format!("system:serviceaccount:{}:{name}", wanted.namespace),
+        Some(name) => format!("{ACCOUNT_PREFIX}{}:{name}", wanted.namespace),
         None => wanted.user.clone(),
     };
     let mut groups = groups_of(&user);

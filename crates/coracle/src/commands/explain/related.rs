@@ -107,12 +107,8 @@ async fn owners(client: &Client, all: &[Resource], object: &Value, related: &mut
         let owner = get(client, &resource.path(Some(namespace)), word("name")).await;
         let found = owner.as_ref().ok().and_then(Option::as_ref);
         let same = found.filter(|owner| owner["metadata"]["uid"] == reference["uid"]).cloned();
-        let mut called = resource.name_of(&serde_json::json!({ "metadata": { "name": word("name") } }));
-        if let Some(kind) = called.strip_suffix(&format!("/{}", word("name"))) {
-            called = format!("{kind}/{}", word("name"));
-        }
         related.owners.push(Owner {
-            called,
+            called: resource.name_of(&serde_json::json!({ "metadata": { "name": word("name") } })),
             controller: reference["controller"] == true,
             exists: owner.is_ok().then_some(same.is_some()),
         });
