@@ -31,6 +31,7 @@ pub mod authn;
 pub mod authz;
 mod body;
 mod catalog;
+mod counts;
 mod discovery;
 mod documents;
 mod endpoints;

@@ -17,6 +17,7 @@ use store::{Entry, EventKind, Key, Store, Watcher};
 
 use super::rules::allows;
 use super::{Attributes, Target, bootstrap};
+use crate::counts::Counts;
 
 const PODS: &str = "core/pods";
 
@@ -31,7 +32,7 @@ pub(super) struct NodeRules {
 #[derive(Default)]
 struct Graph {
     watcher: Option<Watcher>,
-    nodes: HashMap<String, HashMap<Reference, u32>>,
+    nodes: HashMap<String, Counts<Reference>>,
 }
 
 /// Something a pod refers to: resource, namespace, name.
@@ -161,13 +162,13 @@ impl NodeRules {
         let mut graph = self.graph.lock();
         self.follow(&mut graph);
         if !graph.nodes.contains_key(node) {
-            graph.nodes.insert(node.to_owned(), HashMap::new());
+            graph.nodes.insert(node.to_owned(), Counts::default());
             // All nodes are read again, as of one moment.
             graph.watcher = None;
             self.follow(&mut graph);
         }
         let references = graph.nodes.get(node);
-        references.is_some_and(|references| references.contains_key(&(resource, namespace.into(), name.into())))
+        references.is_some_and(|references| references.of(&(resource, namespace.into(), name.into())) > 0)
     }
 
     /// Takes in what has happened to pods.
@@ -200,8 +201,8 @@ impl NodeRules {
         }
     }
 
-    fn read(&self, node: &str, pods: &store::Snapshot) -> HashMap<Reference, u32> {
-        let mut references = HashMap::new();
+    fn read(&self, node: &str, pods: &store::Snapshot) -> Counts<Reference> {
+        let mut references = Counts::default();
         for entry in pods.iter().filter(|entry| node_of(entry) == node) {
             count(&mut references, entry, true);
         }
@@ -210,17 +211,14 @@ impl NodeRules {
 }
 
 /// Counts what a pod refers to in, or out.
-fn count(references: &mut HashMap<Reference, u32>, entry: &Entry, comes: bool) {
+fn count(references: &mut Counts<Reference>, entry: &Entry, comes: bool) {
     let Ok(pod) = serde_json::from_slice::<Pod>(&entry.value) else { return };
     for (resource, name) in names(&pod) {
         let key = (resource, (*entry.key.namespace).into(), name.into_boxed_str());
         if comes {
-            *references.entry(key).or_default() += 1;
-        } else if let Some(count) = references.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                references.remove(&key);
-            }
+            references.add(key);
+        } else {
+            references.remove(&key);
         }
     }
 }

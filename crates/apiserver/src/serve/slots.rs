@@ -1,6 +1,5 @@
 //! Who may have how many connections.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Limits;
+use crate::counts::Counts;
 
 /// Whom a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(crate) struct Slots {
 struct Peers {
     limit: usize,
     // Never held across an await.
-    connections: Mutex<HashMap<IpAddr, usize>>,
+    connections: Mutex<Counts<IpAddr>>,
 }
 
 /// The place of a connection, which is free again when it is dropped.
@@ -72,11 +72,10 @@ impl Slots {
             return true;
         }
         let mut connections = self.peers.connections.lock();
-        let count = connections.entry(peer).or_default();
-        if *count >= self.peers.limit {
+        if connections.of(&peer) >= self.peers.limit {
             return false;
         }
-        *count += 1;
+        connections.add(peer);
         slot.peer = Some((Arc::clone(&self.peers), peer));
         true
     }
@@ -84,13 +83,8 @@ impl Slots {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Some((peers, peer)) = self.peer.take() else { return };
-        let mut connections = peers.connections.lock();
-        if let Some(count) = connections.get_mut(&peer) {
-            *count -= 1;
-            if *count == 0 {
-                connections.remove(&peer);
-            }
+        if let Some((peers, peer)) = self.peer.take() {
+            peers.connections.lock().remove(&peer);
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Who may have how many watches.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use machinery::status::ApiError;
 use parking_lot::Mutex;
 
 use crate::RequestLimits;
+use crate::counts::Counts;
 
 /// Whoever has no more watches than that is not refused another one because others have many.
 const FEW: usize = 100;
@@ -25,7 +25,7 @@ pub(crate) struct Slots {
 #[derive(Default)]
 struct Watches {
     of_all: usize,
-    of_user: HashMap<Arc<str>, usize>,
+    of_user: Counts<Arc<str>>,
 }
 
 /// The place of a watch, which is free again when it is dropped.
@@ -46,8 +46,7 @@ impl Slots {
     pub(super) fn take(self: &Arc<Self>, user: &str) -> Result<Slot, ApiError> {
         let (of_user_max, of_all_max) = self.limits;
         let mut watches = self.watches.lock();
-        let known = watches.of_user.get_key_value(user).map(|(user, count)| (Arc::clone(user), *count));
-        let (user, count) = known.unwrap_or_else(|| (Arc::from(user), 0));
+        let count = watches.of_user.of(user);
         if count >= of_user_max {
             let why = format!("{user} has {count} watches at once, which is as many as an account may have");
             return Err(ApiError::too_many_requests(why, RETRY_AFTER));
@@ -57,7 +56,8 @@ impl Slots {
             return Err(ApiError::too_many_requests(why, RETRY_AFTER));
         }
         watches.of_all += 1;
-        watches.of_user.insert(Arc::clone(&user), count + 1);
+        let user: Arc<str> = user.into();
+        watches.of_user.add(Arc::clone(&user));
         Ok(Slot { slots: Arc::clone(self), user })
     }
 }
@@ -66,12 +66,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut watches = self.slots.watches.lock();
         watches.of_all -= 1;
-        if let Some(count) = watches.of_user.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
-                watches.of_user.remove(&self.user);
-            }
-        }
+        watches.of_user.remove(&self.user);
     }
 }
 
@@ -95,7 +90,7 @@ mod tests {
         assert!(slots.take("bob").is_ok(), "others do not suffer");
         drop(first);
         assert!(slots.take("jane").is_ok());
-        assert_eq!(slots.watches.lock().of_user.len(), 1, "nobody is remembered who has none");
+        assert_eq!(slots.watches.lock().of_user.keys(), 1, "nobody is remembered who has none");
     }
 
     #[test]
