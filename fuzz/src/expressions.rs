@@ -14,9 +14,7 @@ pub fn run(data: &[u8]) {
     let Some(value) = crate::object(value) else { return };
     let schema = crate::object(schema)
         .and_then(crate::schema)
-        .filter(|props| {
-            rules::check(props, &Path::new("schema"), Costs::Accepted, &mut rules::Work::default()).is_empty()
-        })
+        .filter(|props| rules::check(props, &Path::new("schema"), Costs::Accepted).is_empty())
         .map(|props| Schema::parse(&props))
         // A value is looked at only when it has passed the schema.
         .filter(|schema| schema.validate(&value, None).is_empty());

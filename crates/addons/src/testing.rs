@@ -35,7 +35,7 @@ pub fn schema(addon: &Addon, kind: &str, version: &str) -> Schema {
         versions.next()?.schema?.open_api_v3_schema
     };
     let Some(props) = addon.definitions().into_iter().find_map(find) else { panic!("no {kind} of {version}") };
-    let errors = rules::check(&props, &Path::new("schema"), rules::Costs::Limited, &mut rules::Work::default());
+    let errors = rules::check(&props, &Path::new("schema"), rules::Costs::Limited(&mut rules::Work::default()));
     assert!(errors.is_empty(), "{kind} {version}: {errors}");
     Schema::parse(&props)
 }

@@ -142,8 +142,8 @@ fn versions(
             errors.invalid(&path.child("name"), &version.name, messages.join(","));
         }
         let is_kept = before.iter().any(|before| before.name == version.name && before.schema == version.schema);
-        let costs = if is_kept { rules::Costs::Accepted } else { rules::Costs::Limited };
-        validate_version(errors, &path, version, costs, &mut work);
+        let costs = if is_kept { rules::Costs::Accepted } else { rules::Costs::Limited(&mut work) };
+        validate_version(errors, &path, version, costs);
     }
     let mut seen = BTreeSet::new();
     let unique = versions.iter().all(|version| seen.insert(&version.name));
@@ -161,8 +161,7 @@ fn validate_version(
     errors: &mut ErrorList,
     path: &Path,
     version: &CustomResourceDefinitionVersion,
-    costs: rules::Costs,
-    work: &mut rules::Work,
+    costs: rules::Costs<'_>,
 ) {
     deprecation(errors, &path.child("deprecationWarning"), version);
     let status = version.subresources.as_ref().is_some_and(|subresources| subresources.status.is_some());
@@ -174,7 +173,7 @@ fn validate_version(
         if schema.nullable == Some(true) {
             errors.forbidden(&schema_path.child("nullable"), "nullable cannot be true at the root");
         }
-        errors.extend(rules::check(schema, &schema_path, costs, work));
+        errors.extend(rules::check(schema, &schema_path, costs));
         for (index, field) in list(&version.selectable_fields).iter().enumerate() {
             let path = path.child("selectableFields").index(index).child("jsonPath");
             selectable(errors, &path, &field.json_path, schema);

@@ -18,23 +18,26 @@ use crate::field::{ErrorList, FieldError, Path};
 pub use work::Work;
 
 /// Whether a schema may cost more than it may: its rules, when they are evaluated, and all of it, when it is compiled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Costs {
-    /// It may not.
-    Limited,
+#[derive(Debug)]
+pub enum Costs<'a> {
+    /// It may not. What it takes to compile counts with the other schemas of its definition.
+    Limited(&'a mut Work),
     /// It may: the same schema was accepted before.
     Accepted,
 }
 
-/// What is wrong with a schema at `path` (`spec.versions[0].schema.openAPIV3Schema`). `work` is that of the whole definition.
-pub fn check(props: &JSONSchemaProps, path: &Path, costs: Costs, work: &mut Work) -> ErrorList {
+/// What is wrong with a schema at `path` (`spec.versions[0].schema.openAPIV3Schema`).
+pub fn check(props: &JSONSchemaProps, path: &Path, costs: Costs<'_>) -> ErrorList {
     let mut errors = structural::check(props, path);
-    let mut accepted = Work::unlimited();
-    let work = if costs == Costs::Limited { work } else { &mut accepted };
+    let mut unlimited = Work::unlimited();
+    let (work, limited) = match costs {
+        Costs::Limited(work) => (work, true),
+        Costs::Accepted => (&mut unlimited, false),
+    };
     errors.0.extend(work.expressions(props, path));
     if errors.is_empty() {
         let schema = Schema::parse(props);
-        expressions::check(props, &schema, path, costs, &mut errors);
+        expressions::check(props, &schema, path, limited, &mut errors);
         defaults(props, path, true, false, &mut errors);
     }
     nodes::check(props, path, nodes::Context::root(), work, &mut errors);

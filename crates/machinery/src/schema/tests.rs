@@ -29,7 +29,7 @@ fn schemas_are_structural() {
     let path = Path::new("s");
     let check = |value: Value, expect: &[&str]| {
         assert_eq!(
-            complaints(rules::check(&props(value.clone()), &path, rules::Costs::Limited, &mut rules::Work::default())),
+            complaints(rules::check(&props(value.clone()), &path, rules::Costs::Limited(&mut rules::Work::default()))),
             expect,
             "{value}"
         );

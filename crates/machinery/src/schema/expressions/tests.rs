@@ -38,7 +38,7 @@ fn parse(props: Value) -> JSONSchemaProps {
 fn evaluate(rules: &Value, new: &Value, old: Option<&Value>) -> Vec<String> {
     let props = parse(props(rules));
     // What is evaluated here may cost too much.
-    let wrong = rules::check(&props, &Path::new("schema"), rules::Costs::Accepted, &mut rules::Work::default());
+    let wrong = rules::check(&props, &Path::new("schema"), rules::Costs::Accepted);
     assert!(wrong.is_empty(), "{wrong}");
     let around = [("kind", json!("Thing")), ("metadata", json!({ "name": "x" }))];
     let new = json!({ "spec": new });
@@ -157,7 +157,7 @@ fn the_whole_object() {
         { "rule": "self.kind == 'Thing' && !has(self.metadata.generateName)" },
     ]);
     let props = parse(whole);
-    assert!(rules::check(&props, &Path::new("schema"), rules::Costs::Limited, &mut rules::Work::default()).is_empty());
+    assert!(rules::check(&props, &Path::new("schema"), rules::Costs::Limited(&mut rules::Work::default())).is_empty());
     let around = [("kind", json!("Thing")), ("metadata", json!({ "name": "x" }))];
     let check = |text: &str| -> Vec<String> {
         let object = json!({ "spec": { "text": text } });
@@ -203,23 +203,21 @@ fn definitions() {
         let wrong = rules::check(
             &parse(props(&rules)),
             &Path::new("schema"),
-            rules::Costs::Limited,
-            &mut rules::Work::default(),
+            rules::Costs::Limited(&mut rules::Work::default()),
         )
         .to_string();
         assert!(wrong.starts_with(&format!("{place}.{field}: {why}")), "{rules}: {wrong}");
     }
     let mut apart = props(&json!([]));
     apart["properties"]["spec"]["properties"]["list"]["items"]["x-kubernetes-validations"] = rule("self == oldSelf");
-    let wrong = rules::check(&parse(apart), &Path::new("schema"), rules::Costs::Accepted, &mut rules::Work::default())
-        .to_string();
+    let wrong = rules::check(&parse(apart), &Path::new("schema"), rules::Costs::Accepted).to_string();
     assert_eq!(
         wrong,
         "schema.properties[spec].properties[list].items.x-kubernetes-validations[0].rule: Invalid value: \"self == oldSelf\": oldSelf cannot be used on the uncorrelatable portion of the schema within schema.properties[spec].properties[list]"
     );
     let open = json!({ "type": "object", "properties": { "spec": {
         "x-kubernetes-preserve-unknown-fields": true, "x-kubernetes-validations": [{ "rule": "true" }] } } });
-    let wrong = rules::check(&parse(open), &Path::new("schema"), rules::Costs::Limited, &mut rules::Work::default())
+    let wrong = rules::check(&parse(open), &Path::new("schema"), rules::Costs::Limited(&mut rules::Work::default()))
         .to_string();
     assert!(
         wrong.contains("Internal error: rule declared on schema that does not support validation rules"),
@@ -233,7 +231,7 @@ fn rules_that_cost_too_much_are_refused() {
     let check = |spec: Value, expect: &[&str]| {
         let props = parse(json!({ "type": "object", "properties": { "spec": spec } }));
         let found: Vec<String> =
-            rules::check(&props, &Path::new("s"), rules::Costs::Limited, &mut rules::Work::default())
+            rules::check(&props, &Path::new("s"), rules::Costs::Limited(&mut rules::Work::default()))
                 .iter()
                 .map(ToString::to_string)
                 .collect();
@@ -261,7 +259,7 @@ fn rules_that_cost_too_much_are_refused() {
     check(bounded(list(&bounded(text.clone(), "maxLength", 63)), "maxItems", 1000), &[]);
     // It may stay where it was accepted before.
     let kept = parse(json!({ "type": "object", "properties": { "spec": list(&text) } }));
-    assert!(rules::check(&kept, &Path::new("s"), rules::Costs::Accepted, &mut rules::Work::default()).is_empty());
+    assert!(rules::check(&kept, &Path::new("s"), rules::Costs::Accepted).is_empty());
     // 20 times 629,147 units; the whole schema has ten times the budget of a rule.
     check(
         bounded(list(&text), "maxItems", 20),

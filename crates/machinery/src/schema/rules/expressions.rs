@@ -5,16 +5,16 @@ mod budget;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 
 use self::budget::{Total, over};
-use super::{Costs, additional, items};
+use super::{additional, items};
 use crate::api_types::ListType;
 use crate::expression;
 use crate::field::{ErrorList, FieldError, Path};
 use crate::schema::Schema;
 use crate::schema::expressions::{Error, Rule};
 
-/// Adds what is wrong with the rules of a schema, which has been compiled.
-pub(super) fn check(props: &JSONSchemaProps, schema: &Schema, path: &Path, costs: Costs, errors: &mut ErrorList) {
-    let mut total = (costs == Costs::Limited).then(Total::default);
+/// Adds what is wrong with the rules of a schema, which has been compiled; with what they cost, if that is `limited`.
+pub(super) fn check(props: &JSONSchemaProps, schema: &Schema, path: &Path, limited: bool, errors: &mut ErrorList) {
+    let mut total = limited.then(Total::default);
     walk(props, schema, path, Around { uncorrelated: None, cardinality: Some(1) }, &mut total, errors);
     if let Some(total) = total {
         total.refuse(path, errors);
