@@ -111,8 +111,8 @@ impl Listeners {
 /// In which order places are opened. A port at loopback is the first to be somebody else's, and what it is there it should be
 /// at the other addresses too.
 fn in_order(places: &BTreeSet<Place>) -> Vec<Place> {
-    let (mut ordered, others): (Vec<_>, Vec<_>) = places.iter().copied().partition(|place| place.address.is_loopback());
-    ordered.extend(others);
+    let mut ordered: Vec<_> = places.iter().copied().collect();
+    ordered.sort_by_key(|place| !place.address.is_loopback());
     ordered
 }
 

@@ -378,7 +378,7 @@ struct Spot {
 }
 
 /// The containers of a pod and where they are; those for a look inside are never there when it is made.
-fn containers(spec: &PodSpec) -> impl Iterator<Item = (&'static str, usize, &Container)> {
+pub(super) fn containers(spec: &PodSpec) -> impl Iterator<Item = (&'static str, usize, &Container)> {
     let init = list(&spec.init_containers).iter().enumerate();
     let regular = spec.containers.iter().enumerate();
     init.map(|(index, container)| ("initContainers", index, container))

@@ -1,9 +1,10 @@
 //! What a specification may say about Windows. Nodes run Linux, where it is ignored; what makes no sense is refused
 //! nevertheless, as upstream does (`pkg/apis/core/validation/validation.go`, `validateWindowsHostProcessPod`, `validateLinux`).
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, SecurityContext};
+use k8s_openapi::api::core::v1::{PodSpec, SecurityContext};
 use machinery::field::{ErrorList, Path};
 
+use super::warnings;
 use crate::check::Report;
 use crate::common::list;
 
@@ -49,16 +50,12 @@ pub(super) fn validate(errors: &mut ErrorList, path: &Path, spec: &PodSpec) {
 
 /// The security contexts of all containers, with the places of the containers.
 fn containers<'a>(path: &'a Path, spec: &'a PodSpec) -> impl Iterator<Item = (Path, Option<&'a SecurityContext>)> {
-    let regular = |field: &'static str, containers: &'a [Container]| {
-        let numbered = containers.iter().enumerate();
-        numbered.map(move |(index, container)| (path.child(field).index(index), container.security_context.as_ref()))
-    };
+    let others = warnings::containers(spec)
+        .map(|(field, index, container)| (path.child(field).index(index), container.security_context.as_ref()));
     let ephemeral = list(&spec.ephemeral_containers).iter().enumerate().map(|(index, container)| {
         (path.child("ephemeralContainers").index(index), container.security_context.as_ref())
     });
-    regular("initContainers", list(&spec.init_containers))
-        .chain(regular("containers", &spec.containers))
-        .chain(ephemeral)
+    others.chain(ephemeral)
 }
 
 #[cfg(test)]
