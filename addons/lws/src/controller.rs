@@ -97,7 +97,7 @@ impl Controller for LeaderWorkerSets {
             self.applier.forget(key);
             return Ok(Action::AwaitChange.because("the set is gone or going"));
         };
-        if !self.subjects.satisfied(key) || !self.history.expectations.satisfied(key) {
+        if !self.subjects.satisfied(key).await || !self.history.expectations.satisfied(key).await {
             // The event that shows the write brings the key back.
             return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }

@@ -121,7 +121,7 @@ impl Controller for RoleBasedGroups {
             self.told().remove(key);
             return Ok(Action::AwaitChange.because("the group is gone or going"));
         };
-        if !self.subjects.satisfied(key) {
+        if !self.subjects.satisfied(key).await {
             // The event that shows the write brings the key back.
             return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }

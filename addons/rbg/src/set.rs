@@ -65,7 +65,7 @@ impl Controller for RoleBasedGroupSets {
         let Some(set) = self.subjects.get(key)? else {
             return Ok(Action::AwaitChange.because("the set is gone or going"));
         };
-        if !self.subjects.satisfied(key) || !self.groups.is_followed() {
+        if !self.subjects.satisfied(key).await || !self.groups.is_followed() {
             // What shows the write, or the groups, brings the key back.
             return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT));
         }

@@ -7,12 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use informer::{Action, Informer, Informers, Object, Recorder, Watched, WorkQueue};
+use k8s_openapi::NamespaceResourceScope;
 use kube::Client;
 use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::client::{Error, requeue_on_conflict};
+use crate::expectations::Expectations;
 
 /// What a controller is made from.
 #[derive(Clone)]
@@ -40,6 +42,15 @@ impl Context {
         K::DynamicType: Clone + Default,
     {
         Informer::start(kube::Api::all(self.client.clone()), config.streaming_lists(), self.cancel.clone())
+    }
+
+    /// What a controller writes to the objects of a namespace that `informer` shows.
+    pub fn expectations<K>(&self, informer: &Informer<K>) -> Expectations
+    where
+        K: Object<DynamicType = ()> + kube::Resource<Scope = NamespaceResourceScope>,
+    {
+        let client = self.client.clone();
+        Expectations::of(informer, move |namespace| kube::Api::namespaced(client.clone(), namespace))
     }
 
     /// A recorder of Events that come from `component`.

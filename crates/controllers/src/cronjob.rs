@@ -44,14 +44,15 @@ impl Controller for CronJobs {
     fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
         let jobs = context.informer::<Job>();
         jobs.index(meta::BY_CONTROLLER, meta::controller_uids);
+        let crons = context.informer::<CronJob>();
         Self {
-            crons: context.informer(),
+            own_expectations: context.expectations(&crons),
+            job_expectations: context.expectations(&jobs),
+            crons,
             jobs,
             recorder: context.recorder("cronjob-controller"),
             client: context.client.clone(),
             queue,
-            job_expectations: Expectations::default(),
-            own_expectations: Expectations::default(),
         }
     }
 
@@ -83,7 +84,7 @@ impl Controller for CronJobs {
             self.job_expectations.forget(key);
             return Ok(Action::AwaitChange.because("the cron job is gone"));
         };
-        if !self.own_expectations.satisfied(key) || !self.job_expectations.satisfied(key) {
+        if !Expectations::all_satisfied(&[&self.own_expectations, &self.job_expectations], key).await {
             // The event that shows the write brings the key back.
             return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }

@@ -60,13 +60,13 @@ impl Controller for DaemonSets {
         let sets = context.informer::<DaemonSet>();
         sets.index(meta::BY_NAMESPACE, meta::namespaces);
         Self {
+            expectations: context.expectations(&sets),
             sets,
             nodes: context.informer(),
             pods: PodControl::new(context, "daemonset-controller", Words::Plain),
             history: Arc::new(History::new(context)),
             client: context.client.clone(),
             queue,
-            expectations: Expectations::default(),
             failures: Mutex::default(),
         }
     }
@@ -112,7 +112,7 @@ impl Controller for DaemonSets {
             return Ok(Action::AwaitChange.because("the set is gone"));
         };
         let written = [&self.expectations, &self.pods.expectations, &self.history.expectations];
-        if written.iter().any(|expectations| !expectations.satisfied(key)) {
+        if !Expectations::all_satisfied(&written, key).await {
             // The event that shows the write brings the key back.
             return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }

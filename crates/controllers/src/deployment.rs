@@ -63,12 +63,12 @@ impl Controller for Deployments {
         Self {
             recorder: context.recorder("deployment-controller"),
             client: context.client.clone(),
+            set_expectations: context.expectations(&sets),
+            own_expectations: context.expectations(&deployments),
             deployments,
             sets,
             pods,
             queue,
-            set_expectations: Expectations::default(),
-            own_expectations: Expectations::default(),
         }
     }
 
@@ -99,7 +99,7 @@ impl Controller for Deployments {
             self.set_expectations.forget(key);
             return Ok(Action::AwaitChange.because("the deployment is gone"));
         };
-        if !self.own_expectations.satisfied(key) || !self.set_expectations.satisfied(key) {
+        if !Expectations::all_satisfied(&[&self.own_expectations, &self.set_expectations], key).await {
             // The event that shows the write brings the key back.
             return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }

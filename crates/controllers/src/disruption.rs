@@ -52,6 +52,7 @@ impl Controller for Disruptions {
         pods.index(meta::BY_NAMESPACE, meta::namespaces);
         pods.index(pods::BY_LABEL, pods::label_values);
         Self {
+            expectations: context.expectations(&budgets),
             budgets,
             pods,
             sets: context.informer(),
@@ -61,7 +62,6 @@ impl Controller for Disruptions {
             recorder: context.recorder("controllermanager"),
             client: context.client.clone(),
             queue,
-            expectations: Expectations::default(),
         }
     }
 
@@ -94,7 +94,7 @@ impl Controller for Disruptions {
             self.expectations.forget(key);
             return Ok(Action::AwaitChange.because("the budget is gone"));
         };
-        if !self.expectations.satisfied(key) {
+        if !self.expectations.satisfied(key).await {
             // The event that shows the write brings the key back.
             return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }

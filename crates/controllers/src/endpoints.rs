@@ -55,16 +55,17 @@ impl Controller for Endpointer {
     type Key = ObjectKey;
 
     fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        let (slices, endpoints) = (context.informer::<EndpointSlice>(), context.informer::<Endpoints>());
         let controller = Self {
             client: context.client.clone(),
             services: context.informer(),
             pods: context.informer(),
             nodes: context.informer(),
-            slices: context.informer(),
-            endpoints: context.informer(),
+            slice_expectations: context.expectations(&slices),
+            endpoints_expectations: context.expectations(&endpoints),
+            slices,
+            endpoints,
             queue,
-            slice_expectations: Expectations::default(),
-            endpoints_expectations: Expectations::default(),
         };
         controller.pods.index(pods::BY_LABEL, pods::label_values);
         controller.services.index(BY_SELECTOR, |service: &Service| {
@@ -124,7 +125,7 @@ impl Controller for Endpointer {
             let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
             ok_if_not_found(api.delete(&key.name, &only(&**endpoints)).await)?;
         }
-        if !self.slice_expectations.satisfied(key) || !self.endpoints_expectations.satisfied(key) {
+        if !Expectations::all_satisfied(&[&self.slice_expectations, &self.endpoints_expectations], key).await {
             // The event that shows the write brings the key back.
             return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }

@@ -6,16 +6,22 @@
 //! counts as present) or waits (an object that was changed is not planned with while its old state shows).
 //!
 //! Creations are expected under names that the controller chooses itself, before the request is sent: so no event can
-//! come too early, and nothing depends on the order of answer and event. An expectation that nothing observes, because a
-//! watch was lost at the wrong moment, ends after [`EXPECTATIONS_TIMEOUT`].
+//! come too early, and nothing depends on the order of answer and event.
+//!
+//! An expectation can miss what it waits for: the object came and went while a watch was lost, or the request never arrived.
+//! So after each [`EXPECTATIONS_TIMEOUT`] the API server is asked: when the informer shows the state that is served, there is
+//! nothing to wait for, and the expectation ends. An informer that lags, however long, is waited for: a plan made from what
+//! it shows would be wrong.
 //!
 //! Upstream's are numbers of creations and deletions and UIDs (`pkg/controller/controller_utils.go`,
-//! `ControllerExpectations`, five minutes); these are names and versions, so that a wrong guess costs seconds.
+//! `ControllerExpectations`), which end after five minutes, whether the informer lags or not.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::time::Duration;
 
-use informer::{Change, ObjectKey};
+use futures::future::BoxFuture;
+use informer::{Change, Informer, Object, ObjectKey};
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::{Mutex, MutexGuard};
@@ -24,7 +30,7 @@ use tokio::time::Instant;
 
 use crate::meta;
 
-/// How long an expectation is believed. No informer that works lags so far behind.
+/// How long an expectation is believed before the API server is asked, and whoever waits for one looks again.
 pub const EXPECTATIONS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a write will show.
@@ -45,10 +51,19 @@ struct Entry {
     until: Instant,
 }
 
+/// Whether the informer shows something else of an object than what is served.
+type Lags = Box<dyn Fn(ObjectKey) -> BoxFuture<'static, kube::Result<bool>> + Send + Sync>;
+
 /// Expectations about objects of one kind, by the object that each was written for.
-#[derive(Debug, Default)]
 pub struct Expectations {
     state: Mutex<State>,
+    lags: Lags,
+}
+
+impl fmt::Debug for Expectations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expectations").field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +90,28 @@ impl Pending {
 }
 
 impl Expectations {
+    /// Expectations about what `informer` shows, whose objects `api` reads: those of a namespace, or of cluster scope if that
+    /// is empty.
+    pub fn of<K: Object>(informer: &Informer<K>, api: impl Fn(&str) -> kube::Api<K> + Send + Sync + 'static) -> Self
+    where
+        K::DynamicType: Clone,
+    {
+        let informer = informer.clone();
+        Self::new(move |key| {
+            let (informer, api) = (informer.clone(), api(&key.namespace));
+            Box::pin(async move {
+                let served = api.get_metadata_opt(&key.name).await?;
+                // Looked at last: it may have caught up while the API server was asked.
+                let shown = informer.get(&key);
+                Ok(lags(served.as_ref().map(|object| &object.metadata), shown.as_deref().map(kube::Resource::meta)))
+            })
+        })
+    }
+
+    fn new(lags: impl Fn(ObjectKey) -> BoxFuture<'static, kube::Result<bool>> + Send + Sync + 'static) -> Self {
+        Self { state: Mutex::default(), lags: Box::new(lags) }
+    }
+
     /// Expects `object` to appear: it is about to be created for `owner`.
     pub fn expect_creation(&self, owner: &ObjectKey, object: ObjectKey) {
         self.expect(owner, object, Expectation::Present);
@@ -158,39 +195,63 @@ impl Expectations {
     }
 
     /// Whether everything that was written for `owner` has been observed.
-    pub fn satisfied(&self, owner: &ObjectKey) -> bool {
-        self.pending(owner).is_empty()
+    pub async fn satisfied(&self, owner: &ObjectKey) -> bool {
+        self.pending(owner).await.is_empty()
+    }
+
+    /// Whether everything that was written for `owner` has been observed, of all of these.
+    pub async fn all_satisfied(all: &[&Self], owner: &ObjectKey) -> bool {
+        for expectations in all {
+            if !expectations.satisfied(owner).await {
+                return false;
+            }
+        }
+        true
     }
 
     /// What was written for `owner` and not observed yet.
-    pub fn pending(&self, owner: &ObjectKey) -> Pending {
-        self.pending_at(owner, Instant::now())
-    }
-
-    fn pending_at(&self, owner: &ObjectKey, now: Instant) -> Pending {
-        let mut state = self.state();
+    pub async fn pending(&self, owner: &ObjectKey) -> Pending {
+        for object in self.overdue(owner) {
+            let lags = (self.lags)(object.clone()).await.unwrap_or_else(|error| {
+                tracing::debug!(%owner, %object, %error, "whether a write is shown cannot be asked");
+                true
+            });
+            self.settle(owner, &object, lags);
+        }
+        let state = self.state();
         let mut pending = Pending::default();
-        let mut expired = Vec::new();
         for object in state.by_owner.get(owner).into_iter().flatten() {
-            let Some(entry) = state.entries.get(object) else {
-                continue;
-            };
-            if entry.until <= now {
-                expired.push(object.clone());
-                continue;
-            }
-            let names = match entry.expectation {
-                Expectation::Present => &mut pending.present,
-                Expectation::Version(_) => &mut pending.changed,
-                Expectation::Gone(_) => &mut pending.gone,
+            let names = match state.entries.get(object).map(|entry| &entry.expectation) {
+                Some(Expectation::Present) => &mut pending.present,
+                Some(Expectation::Version(_)) => &mut pending.changed,
+                Some(Expectation::Gone(_)) => &mut pending.gone,
+                None => continue,
             };
             names.insert(object.name.clone());
         }
-        for object in &expired {
-            tracing::warn!(%owner, %object, "a write was not observed in the watch; reconciling again without it");
-            state.observed(object);
-        }
         pending
+    }
+
+    fn overdue(&self, owner: &ObjectKey) -> Vec<ObjectKey> {
+        let (state, now) = (self.state(), Instant::now());
+        let objects = state.by_owner.get(owner).into_iter().flatten();
+        objects.filter(|&object| state.is_overdue(object, now)).cloned().collect()
+    }
+
+    fn settle(&self, owner: &ObjectKey, object: &ObjectKey, lags: bool) {
+        let (mut state, now) = (self.state(), Instant::now());
+        // What was written meanwhile is another expectation.
+        if !state.is_overdue(object, now) {
+            return;
+        }
+        if !lags {
+            tracing::debug!(%owner, %object, "a write that no event showed is waited for no more");
+            return state.observed(object);
+        }
+        tracing::warn!(%owner, %object, "a write is not shown by the watch yet");
+        if let Some(entry) = state.entries.get_mut(object) {
+            entry.until = now + EXPECTATIONS_TIMEOUT;
+        }
     }
 
     fn expect(&self, owner: &ObjectKey, object: ObjectKey, expectation: Expectation) {
@@ -207,7 +268,20 @@ impl Expectations {
     }
 }
 
+/// Whether an informer that shows `shown` of an object has to catch up with what is served.
+fn lags(served: Option<&ObjectMeta>, shown: Option<&ObjectMeta>) -> bool {
+    match (served, shown) {
+        (None, None) => false,
+        (Some(_), None) | (None, Some(_)) => true,
+        (Some(served), Some(shown)) => meta::version(shown) < meta::version(served),
+    }
+}
+
 impl State {
+    fn is_overdue(&self, object: &ObjectKey, now: Instant) -> bool {
+        self.entries.get(object).is_some_and(|entry| entry.until <= now)
+    }
+
     fn observed(&mut self, object: &ObjectKey) {
         let Some(entry) = self.entries.remove(object) else {
             return;
@@ -224,6 +298,8 @@ impl State {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::Relaxed;
 
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::{from_value, json};
@@ -246,45 +322,72 @@ mod tests {
         Change { kind: "Pod".into(), old: Some(pod(1, false)), new }
     }
 
-    #[test]
-    fn expectations_end_with_what_they_wait_for_alone() {
+    /// As if the informer showed an older state than the one that is served as long as `lagging` says so.
+    fn expectations(lagging: &Arc<AtomicBool>) -> Expectations {
+        let lagging = Arc::clone(lagging);
+        Expectations::new(move |_| {
+            let lags = lagging.load(Relaxed);
+            Box::pin(async move { Ok(lags) })
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn expectations_end_with_what_they_wait_for_alone() {
         let owner = ObjectKey::new("ns", "rs");
         let key = ObjectKey::new("ns", "p");
-        let expectations = Expectations::default();
+        let expectations = expectations(&Arc::default());
 
         expectations.expect_creation(&owner, key.clone());
-        assert_eq!(expectations.pending(&owner).present, names("p"));
+        assert_eq!(expectations.pending(&owner).await.present, names("p"));
         expectations.observe(&changed(Some(pod(2, false))));
-        assert!(expectations.satisfied(&owner));
+        assert!(expectations.satisfied(&owner).await);
 
         expectations.expect_deletion(&owner, &*pod(2, false));
         expectations.observe(&changed(Some(pod(3, false))));
-        assert_eq!(expectations.pending(&owner).gone, names("p"), "another change of it");
+        assert_eq!(expectations.pending(&owner).await.gone, names("p"), "another change of it");
         expectations.observe(&changed(Some(pod(4, true))));
-        assert!(expectations.satisfied(&owner));
+        assert!(expectations.satisfied(&owner).await);
 
         expectations.expect_write(&owner, &*pod(6, false), |_| Some(pod(5, false)));
         expectations.observe(&changed(Some(pod(5, false))));
-        assert_eq!(expectations.pending(&owner).changed, names("p"));
+        assert_eq!(expectations.pending(&owner).await.changed, names("p"));
         expectations.observe(&changed(Some(pod(7, false))));
-        assert!(expectations.satisfied(&owner));
+        assert!(expectations.satisfied(&owner).await);
 
         expectations.expect_write(&owner, &*pod(8, false), |_| Some(pod(8, false)));
-        assert!(expectations.satisfied(&owner), "the event came first");
+        assert!(expectations.satisfied(&owner).await, "the event came first");
 
         expectations.expect_write(&owner, &*pod(9, false), |_| None);
         expectations.observe(&changed(None));
-        assert!(expectations.satisfied(&owner), "it was deleted");
+        assert!(expectations.satisfied(&owner).await, "it was deleted");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_expectation_ends_unobserved_when_there_is_nothing_more_to_show() {
+        let owner = ObjectKey::new("ns", "rs");
+        let lagging = Arc::new(AtomicBool::new(true));
+        let expectations = expectations(&lagging);
+        expectations.expect_deletion(&owner, &*pod(2, false));
+        for _ in 0..3 {
+            tokio::time::advance(EXPECTATIONS_TIMEOUT).await;
+            assert_eq!(expectations.pending(&owner).await.gone, names("p"), "the informer lags");
+        }
+        lagging.store(false, Relaxed);
+        assert!(!expectations.satisfied(&owner).await, "nobody is asked before the time");
+        tokio::time::advance(EXPECTATIONS_TIMEOUT).await;
+        assert!(expectations.satisfied(&owner).await);
+        assert!(expectations.state().by_owner.is_empty(), "it is forgotten");
     }
 
     #[test]
-    fn an_expectation_that_nothing_observes_ends() {
-        let owner = ObjectKey::new("ns", "rs");
-        let expectations = Expectations::default();
-        expectations.expect_creation(&owner, ObjectKey::new("ns", "p"));
-        let later = Instant::now() + EXPECTATIONS_TIMEOUT;
-        assert!(!expectations.satisfied(&owner));
-        assert!(expectations.pending_at(&owner, later).is_empty());
-        assert!(expectations.satisfied(&owner), "it is forgotten");
+    fn an_informer_lags_that_shows_something_older() {
+        let pods = [None, Some(pod(1, false)), Some(pod(2, false))];
+        let answers =
+            pods.iter().flat_map(|served| pods.iter().map(move |shown| (served, shown))).map(|(served, shown)| {
+                lags(served.as_deref().map(Metadata::metadata), shown.as_deref().map(Metadata::metadata))
+            });
+        let newer_is_shown = false;
+        let expected = [false, true, true, true, false, newer_is_shown, true, true, false];
+        assert_eq!(answers.collect::<Vec<_>>(), expected);
     }
 }

@@ -151,7 +151,7 @@ impl History {
         let revisions = context.informer::<ControllerRevision>();
         revisions.index(meta::BY_CONTROLLER, meta::controller_uids);
         revisions.index(meta::ORPHANS, meta::orphan_namespaces);
-        Self { client: context.client.clone(), revisions, expectations: Expectations::default() }
+        Self { client: context.client.clone(), expectations: context.expectations(&revisions), revisions }
     }
 
     /// Enqueues the owner, of kind `kind`, of every revision that changes, as long as the queue is there.

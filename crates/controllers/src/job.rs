@@ -53,11 +53,11 @@ impl Controller for Jobs {
         jobs.index(meta::BY_NAMESPACE, meta::namespaces);
         jobs.index(meta::BY_CONTROLLER, meta::controller_uids);
         Self {
+            expectations: context.expectations(&jobs),
             jobs,
             pods: PodControl::new(context, "job-controller", Words::Plain),
             client: context.client.clone(),
             queue,
-            expectations: Expectations::default(),
         }
     }
 
@@ -92,7 +92,7 @@ impl Controller for Jobs {
         if managed_by.is_some_and(|manager| manager != MANAGED_BY) {
             return Ok(Action::AwaitChange.because("another controller manages it"));
         }
-        if !self.expectations.satisfied(key) || !self.pods.expectations.satisfied(key) {
+        if !Expectations::all_satisfied(&[&self.expectations, &self.pods.expectations], key).await {
             // The event that shows the write brings the key back.
             return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }

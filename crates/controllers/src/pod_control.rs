@@ -61,7 +61,7 @@ impl PodControl {
         pods.index(meta::BY_CONTROLLER, meta::controller_uids);
         pods.index(meta::ORPHANS, meta::orphan_namespaces);
         let (client, recorder) = (context.client.clone(), context.recorder(component));
-        Self { client, pods, recorder, words, expectations: Expectations::default() }
+        Self { client, expectations: context.expectations(&pods), pods, recorder, words }
     }
 
     /// The informer of all Pods.

@@ -79,12 +79,13 @@ impl<K: ReplicaKind> Controller for Replicas<K> {
     type Key = ObjectKey;
 
     fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
+        let sets = K::sets(&context.informers);
         Self {
             pods: PodControl::new(context, K::COMPONENT, Words::Plain),
             client: context.client.clone(),
-            sets: K::sets(&context.informers),
+            expectations: Arc::new(sets.expectations(context)),
+            sets,
             queue,
-            expectations: Arc::default(),
             kind: PhantomData,
         }
     }
@@ -115,7 +116,7 @@ impl<K: ReplicaKind> Controller for Replicas<K> {
         };
         let selector = selector(&rs)?;
         let now = Timestamp::now();
-        let plan = plan::plan(&self.snapshot(key, &rs), &rs, &selector, now);
+        let plan = plan::plan(&self.snapshot(key, &rs).await, &rs, &selector, now);
 
         self.claim(&owner, &plan).await?;
         let wanted = (0..plan.create).map(|_| plan::pod(&rs, &owner)).collect();
@@ -140,24 +141,23 @@ impl<K: ReplicaKind> Controller for Replicas<K> {
         }
         // Pods need not wait for what was written before to be shown; the status must, being a difference to what is
         // shown. The event that shows it brings the key back.
-        if self.expectations.satisfied(key) {
+        if self.expectations.satisfied(key).await {
             let old = rs.status.clone().unwrap_or_default();
             let shown = || self.sets.version(key);
             owner.patch_status(&self.client, (&old, &status), Some((&self.expectations, &shown))).await?;
         }
         created.error.map_or(Ok(()), Err)?;
         deleted?;
-        let is_pending =
-            [&self.pods.expectations, &*self.expectations].iter().any(|expectations| !expectations.satisfied(key));
-        let unseen = is_pending.then_some(EXPECTATIONS_TIMEOUT);
+        let is_shown = Expectations::all_satisfied(&[&self.pods.expectations, &self.expectations], key).await;
+        let unseen = (!is_shown).then_some(EXPECTATIONS_TIMEOUT);
         Ok(plan.requeue_after.into_iter().chain(unseen).min().into())
     }
 }
 
 impl<K> Replicas<K> {
-    fn snapshot(&self, key: &ObjectKey, rs: &ReplicaSet) -> Snapshot {
+    async fn snapshot(&self, key: &ObjectKey, rs: &ReplicaSet) -> Snapshot {
         // Asked first: a Pod that appears in between is then in both, and counted once.
-        let pending = self.pods.expectations.pending(key);
+        let pending = self.pods.expectations.pending(key).await;
         let mut pods = self.pods.informer().by_index(meta::BY_CONTROLLER, meta::uid(rs));
         let surplus = i64::try_from(pods.len()).unwrap_or(i64::MAX) > i64::from(plan::replicas(rs));
         let related = if surplus { self.related(rs) } else { Vec::new() };

@@ -145,8 +145,15 @@ where
 {
     /// All objects of the kind.
     pub fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
-        let objects = informer(context, &ApiResource::erase::<K>(&()));
-        Self { objects, queue, expectations: Expectations::default(), kind: PhantomData }
+        let resource = ApiResource::erase::<K>(&());
+        let (objects, client) = (informer(context, &resource), context.client.clone());
+        let expectations = Expectations::of(&objects, move |namespace| {
+            if namespace.is_empty() {
+                return kube::Api::all_with(client.clone(), &resource);
+            }
+            kube::Api::namespaced_with(client.clone(), namespace, &resource)
+        });
+        Self { objects, queue, expectations, kind: PhantomData }
     }
 
     /// The object with this key, as long as it is to stay.
@@ -188,8 +195,8 @@ impl<K: 'static> Subjects<K> {
     }
 
     /// Whether what was written to it is shown. The event that shows it enqueues it again.
-    pub fn satisfied(&self, key: &ObjectKey) -> bool {
-        self.expectations.satisfied(key)
+    pub async fn satisfied(&self, key: &ObjectKey) -> bool {
+        self.expectations.satisfied(key).await
     }
 
     /// Enqueues all objects.

@@ -61,6 +61,7 @@ impl Controller for StatefulSets {
         let sets = context.informer::<StatefulSet>();
         sets.index(meta::BY_NAMESPACE, meta::namespaces);
         Self {
+            expectations: context.expectations(&sets),
             sets,
             claims: context.informer(),
             services: context.informer(),
@@ -69,7 +70,6 @@ impl Controller for StatefulSets {
             history: Arc::new(History::new(context)),
             client: context.client.clone(),
             queue,
-            expectations: Expectations::default(),
         }
     }
 
@@ -120,7 +120,7 @@ impl Controller for StatefulSets {
             return Ok(Action::AwaitChange.because("the set is gone"));
         };
         let written = [&self.expectations, &self.pods.expectations, &self.history.expectations];
-        if written.iter().any(|expectations| !expectations.satisfied(key)) {
+        if !Expectations::all_satisfied(&written, key).await {
             // The event that shows the write brings the key back.
             return Ok(Action::RequeueAfter(EXPECTATIONS_TIMEOUT).because("its own last write is not shown yet"));
         }

@@ -8,6 +8,7 @@ use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetSpec
 use k8s_openapi::api::core::v1::ReplicationController;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
+use crate::controller::Context;
 use crate::expectations::Expectations;
 use crate::meta;
 use crate::owner::Owner;
@@ -58,6 +59,14 @@ impl Sets {
         match self {
             Self::ReplicaSets(sets) => sets.by_index(index, value),
             Self::Controllers(sets) => sets.by_index(index, value).iter().map(|set| Arc::new(view(set))).collect(),
+        }
+    }
+
+    /// What is written to these sets.
+    pub(super) fn expectations(&self, context: &Context) -> Expectations {
+        match self {
+            Self::ReplicaSets(sets) => context.expectations(sets),
+            Self::Controllers(sets) => context.expectations(sets),
         }
     }
 
