@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex as StdMutex, mpsc as std_mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task;
+use tokio::time::{Instant, timeout_at};
 
 use crate::ballast::{Ballast, says_full};
 use crate::disk::{Disk, DiskError, refuse};
@@ -22,6 +24,9 @@ use crate::{
 
 /// How many transactions may wait before those who bring more have to wait too.
 const QUEUE: usize = 4096;
+
+/// How long a transaction that may use the reserve waits for a store that takes no writes.
+const REOPENING: Duration = Duration::from_secs(5);
 
 /// An open store. Copies are the same store.
 ///
@@ -96,14 +101,40 @@ impl Store {
 
     /// Commits a transaction. When this returns, it is durable and visible to all readers.
     ///
+    /// One that may use the reserve waits some seconds for a store that takes no writes: mostly it is about to be opened again,
+    /// with little space, and then there is somebody who makes some.
+    ///
     /// Dropping the future does not take back what was queued: it may be committed nevertheless. On a runtime of several
     /// threads the calling thread may be blocked while the disk syncs; tokio's `LocalSet` does not allow that, and panics.
     ///
     /// # Errors
     /// When a precondition fails, the store takes no such writes now, or it is not known whether the disk has it.
     pub async fn commit(&self, transaction: impl Into<Transaction>) -> Result<Committed, CommitError> {
+        let mut transaction = transaction.into();
+        if !transaction.uses_reserve {
+            return self.commit_once(transaction).await;
+        }
+        let until = Instant::now() + REOPENING;
+        loop {
+            let again = transaction.clone();
+            match self.commit_once(transaction).await {
+                // Nothing was changed.
+                Err(CommitError::ReadOnly(_)) if self.takes_writes(until).await => transaction = again,
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Waits until the store takes writes, or until it is too late.
+    async fn takes_writes(&self, until: Instant) -> bool {
+        let mut health = self.0.shared.health.subscribe();
+        let reopened = timeout_at(until, health.wait_for(|health| !health.is_read_only())).await;
+        Instant::now() < until && matches!(reopened, Ok(Ok(_)))
+    }
+
+    async fn commit_once(&self, transaction: Transaction) -> Result<Committed, CommitError> {
         let queue = self.0.queue.as_ref().ok_or(CommitError::Closed)?;
-        let answer = match self.0.commit_alone(queue, transaction.into()) {
+        let answer = match self.0.commit_alone(queue, transaction) {
             Ok(answer) => answer,
             Err(transaction) => {
                 let (reply, answer) = oneshot::channel();

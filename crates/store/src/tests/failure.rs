@@ -166,6 +166,30 @@ async fn a_write_that_failed_as_a_whole_leaves_nothing() {
     assert_eq!(value(&store.get(&pod("a")).unwrap()), "second@2!");
 }
 
+/// A full disk's store is opened again in a moment, and whoever makes space must not be sent away meanwhile.
+#[tokio::test]
+async fn a_delete_waits_until_the_store_is_open_again() {
+    let (store, _dir) = open();
+    for name in ["a", "b"] {
+        store.commit(put(name, "old")).await.unwrap();
+    }
+    set(&store, DEAD);
+    store.commit(put("c", "new")).await.unwrap_err();
+    until(&store, says_files).await;
+    let deleting = tokio::spawn({
+        let store = store.clone();
+        async move { join_all(["a", "b"].map(|name| store.commit(delete(name, "end")))).await }
+    });
+    let refused = store.commit(put("d", "new")).await.unwrap_err();
+    assert!(matches!(refused, CommitError::ReadOnly(_)), "a write does not wait: {refused:?}");
+    assert!(!deleting.is_finished());
+    set(&store, NONE);
+    for deleted in deleting.await.unwrap() {
+        deleted.unwrap();
+    }
+    assert!(store.snapshot(PODS).is_empty());
+}
+
 #[tokio::test]
 async fn what_was_written_after_all_is_shown_once_it_is_known() {
     let (store, dir) = open();
