@@ -94,27 +94,34 @@ const WARNING_MAX: usize = 256;
 /// upstream sends as many as there are warnings.
 const WARNINGS_COUNT_MAX: usize = 50;
 
+/// The characters that are kept for the one that says how many more there are.
+const MORE_MAX: usize = 64;
+
 /// Adds `Warning` headers: code 299, no agent, the text in quotes. A write that was tried again has some of them twice;
 /// each is said once.
 pub(crate) fn warn(response: &mut Answer, warnings: &[String]) {
     let mut seen = HashSet::new();
     let once = warnings.iter().filter(|warning| seen.insert(warning.as_str())).map(String::as_str);
     let mut once: Vec<&str> = once.collect();
-    let more = once.len().checked_sub(WARNINGS_COUNT_MAX).filter(|more| *more > 0);
-    let more = more.map(|more| format!("{} more warnings", more + 1));
-    if let Some(more) = &more {
-        once.truncate(WARNINGS_COUNT_MAX - 1);
-        once.push(more);
-    }
     let length = |warning: &str| warning.chars().count();
-    if once.iter().map(|warning| length(warning)).sum::<usize>() > WARNINGS_MAX {
+    let more;
+    if once.len() > WARNINGS_COUNT_MAX || once.iter().map(|warning| length(warning)).sum::<usize>() > WARNINGS_MAX {
+        for warning in &mut once {
+            *warning = warning.char_indices().nth(WARNING_MAX).map_or(*warning, |(end, _)| &warning[..end]);
+        }
         let mut said = 0;
-        once.retain_mut(|warning| {
-            let end = warning.char_indices().nth(WARNING_MAX).map_or(warning.len(), |(end, _)| end);
-            *warning = &warning[..end];
+        let fits = |warning: &&&str| {
             said += length(warning);
-            said <= WARNINGS_MAX
-        });
+            said <= WARNINGS_MAX - MORE_MAX
+        };
+        let fit = once.iter().take(WARNINGS_COUNT_MAX).take_while(fits).count();
+        if fit < once.len() {
+            // One header is for how many there are.
+            let kept = fit.min(WARNINGS_COUNT_MAX - 1);
+            more = format!("{} more warnings", once.len() - kept);
+            once.truncate(kept);
+            once.push(&more);
+        }
     }
     for warning in once {
         let mut header = String::with_capacity(warning.len() + 10);
@@ -218,6 +225,25 @@ mod tests {
             assert_eq!(found.len(), 50);
             let expect = format!("299 - \"{}\"", last.replace('"', "\\\""));
             assert_eq!(found[49].to_str().unwrap(), expect);
+        }
+    }
+
+    #[test]
+    fn long_warnings_leave_room_for_how_many_there_are() {
+        for (count, length, headers, last) in [
+            (1, 5000, 1, 256),
+            (15, 300, 15, 256),
+            // 15 of 256 characters are said, the others counted.
+            (40, 300, 16, "25 more warnings".len()),
+            (3000, 5000, 16, "2985 more warnings".len()),
+        ] {
+            let mut response = page_not_found();
+            let warnings: Vec<String> = (0..count).map(|n| format!("{n:0length$}")).collect();
+            warn(&mut response, &warnings);
+            let found: Vec<_> = response.headers().get_all(WARNING).iter().collect();
+            assert_eq!(found.len(), headers, "{count} of {length}");
+            let quoted = "299 - \"\"".len();
+            assert_eq!(found[headers - 1].len() - quoted, last, "{count} of {length}");
         }
     }
 
