@@ -9,6 +9,7 @@
 //! | all | – | – | `proxy` |
 
 mod connect;
+mod large;
 mod node;
 mod proxy;
 mod read;
@@ -42,6 +43,8 @@ use crate::respond::{self, Answer};
 use crate::reviews::{self, Reviewer};
 use crate::tokens::Tokens;
 
+use large::LARGE;
+pub(crate) use large::Turns;
 pub(crate) use node::Connections;
 pub use node::NodeConnector;
 pub(crate) use watch::{Slots as WatchSlots, Watches};
@@ -56,6 +59,7 @@ pub(crate) struct Handlers {
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) encoded_lists: protobuf::Portions,
     pub(crate) watches: Watches,
+    pub(crate) large: Turns,
     pub(crate) connections: Connections,
 }
 
@@ -159,7 +163,12 @@ impl Handlers {
             };
         };
         let resource = Arc::clone(resource);
-        let mut answer = self.objects(request, &resource, body, labels).await;
+        let is_large = body.arrived().max(self.stored(&request, &resource)) > LARGE;
+        let mut answer = if is_large {
+            self.large.work(self.objects(request, &resource, body, labels)).await
+        } else {
+            self.objects(request, &resource, body, labels).await
+        };
         if let Some(deprecation) = &resource.info().deprecation {
             match &mut answer {
                 Ok(answer) => respond::warn(answer, std::slice::from_ref(deprecation)),
@@ -167,6 +176,17 @@ impl Handlers {
             }
         }
         answer
+    }
+
+    /// How many bytes the object has that a request is to change.
+    fn stored(&self, request: &Request<'_>, resource: &Resource) -> usize {
+        let place = request.place;
+        if place.name.is_empty() || request.verb.is_read() {
+            return 0;
+        }
+        let namespace = if resource.info().namespaced() { place.namespace.as_ref() } else { "" };
+        let key = store::Key::new(Arc::clone(&resource.info().storage), namespace, place.name.as_ref());
+        self.registry.store().get(&key).map_or(0, |entry| entry.value.len())
     }
 
     /// Whether objects of a resource are kept here, and with them what they were.

@@ -139,6 +139,7 @@ impl ApiServer {
                     lifecycle: lifecycle.clone(),
                     slots: resource::WatchSlots::new(&limits),
                 },
+                large: resource::Turns::default(),
                 connections: resource::Connections { nodes, lifecycle: lifecycle.clone() },
             },
             aggregator,

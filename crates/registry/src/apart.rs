@@ -25,7 +25,7 @@ impl Turns {
 
 /// Computes for long on a worker of the runtime, which lets go of its other work ([`tokio::task::block_in_place`]), so that
 /// the requests of others go on. On a runtime of one thread, as in tests, it just computes.
-pub(crate) fn compute<T>(compute: impl FnOnce() -> T) -> T {
+pub fn compute<T>(compute: impl FnOnce() -> T) -> T {
     let workers = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
     if workers { tokio::task::block_in_place(compute) } else { compute() }
 }

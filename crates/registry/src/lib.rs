@@ -91,6 +91,7 @@ use store::{OpenError, Store};
 
 pub use admission::connect::ConnectOptions;
 pub use admission::webhook::{WebhookCall, WebhookClient};
+pub use apart::compute;
 pub use component_health::{ComponentHealth, HealthCheck};
 pub use kind::{AlternateVersion, Column, Descriptor, Kind, MetadataReset, NameRule, ScaleView, Scope, Subresource};
 pub use machinery::status::ApiError;

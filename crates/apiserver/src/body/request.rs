@@ -205,6 +205,14 @@ impl RequestBody {
         }
     }
 
+    /// How many bytes of it are here already: all of what has arrived.
+    pub(crate) fn arrived(&self) -> usize {
+        match self {
+            Self::Whole(bytes) => bytes.len(),
+            Self::Network(_) | Self::Local(_) => 0,
+        }
+    }
+
     /// Waits until the body of a write has arrived. That of a request that is exempt from flow control finds room whatever others
     /// have: an administrator can always do something about these.
     ///
