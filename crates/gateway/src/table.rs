@@ -78,6 +78,13 @@ impl EntryPoint {
         self.defaults.get_or_insert_with(host, Rules::default)
     }
 
+    /// Whether a client that asked for a host by this name (SNI), in lower case, gets to a listener other than that of its
+    /// request: it has used a connection again that a certificate seemed to allow it for (GEP-3567).
+    pub(crate) fn is_misdirected(&self, server_name: &str, host: &str) -> bool {
+        let listener = |host| self.listeners.matching(host).next().map(|(_, routes)| std::ptr::from_ref(routes));
+        listener(server_name) != listener(host)
+    }
+
     /// What becomes of a request. Rules for closer hosts come first, whatever object they are of; one that matches by its host but
     /// not otherwise leaves the request to the next.
     pub(crate) fn find<'a>(&'a self, request: &Wanted<'a>) -> Option<&'a Arc<Action>> {

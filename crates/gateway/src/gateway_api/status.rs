@@ -11,6 +11,40 @@ use super::routes::Route;
 use super::{CONTROLLER, Kind};
 use crate::sites::Site;
 
+/// What Gateways of ours can do, by the names of the project's conformance tests (gateway-api `pkg/features`): all of these pass.
+/// In the order of the alphabet, as `GatewayClassStatus.supportedFeatures` wants it (`apis/v1/gatewayclass_types.go`).
+pub(super) const SUPPORTED_FEATURES: &[&str] = &[
+    "Gateway",
+    "GatewayAddressEmpty",
+    "GatewayHTTPListenerIsolation",
+    "GatewayHTTPSListenerDetectMisdirectedRequests",
+    "GatewayPort8080",
+    "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteBackendProtocolH2C",
+    "HTTPRouteBackendProtocolWebSocket",
+    "HTTPRouteBackendRequestHeaderModification",
+    "HTTPRouteBackendTimeout",
+    "HTTPRouteDestinationPortMatching",
+    "HTTPRouteHostRewrite",
+    "HTTPRouteMethodMatching",
+    "HTTPRouteNamedRouteRule",
+    "HTTPRouteParentRefPort",
+    "HTTPRoutePathRedirect",
+    "HTTPRoutePathRewrite",
+    "HTTPRoutePortRedirect",
+    "HTTPRouteQueryParamMatching",
+    "HTTPRouteRequestMirror",
+    "HTTPRouteRequestMultipleMirrors",
+    "HTTPRouteRequestPercentageMirror",
+    "HTTPRouteRequestTimeout",
+    "HTTPRouteResponseHeaderModification",
+    "HTTPRouteSchemeRedirect",
+    "ReferenceGrant",
+];
+
 /// A status that is to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StatusWrite {
@@ -45,7 +79,8 @@ pub(crate) fn of_class(class: &Typed<GatewayClassSpec>, context: &Context<'_>) -
     let desired = [Condition::unless("Accepted", "Accepted", fault.as_ref())];
     let generation = class.metadata().generation.unwrap_or_default();
     let conditions = merge(class.status("conditions"), &desired, generation, context.now);
-    write(Kind::GatewayClass, class, json!({ "conditions": conditions }))
+    let features: Vec<Value> = SUPPORTED_FEATURES.iter().map(|name| json!({ "name": name })).collect();
+    write(Kind::GatewayClass, class, json!({ "conditions": conditions, "supportedFeatures": features }))
 }
 
 /// Of a Gateway of ours.

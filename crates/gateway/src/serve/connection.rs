@@ -37,13 +37,15 @@ pub(super) struct Connection {
     pub(super) place: Place,
     /// The port that it came in by.
     pub(super) port: u16,
+    /// The host that its client asked for in the handshake (SNI), in lower case; none without TLS, or if it named none.
+    pub(super) server_name: Option<Arc<str>>,
     /// Its place among all: it has it until the last of it has ended.
     pub(super) slot: Arc<Option<OwnedSemaphorePermit>>,
 }
 
 impl Connection {
     /// Serves it until it ends.
-    pub(super) async fn serve(self, stream: TcpStream, acceptor: TlsAcceptor) {
+    pub(super) async fn serve(mut self, stream: TcpStream, acceptor: TlsAcceptor) {
         prepare_socket(&stream);
         let proxy = Arc::clone(&self.proxy);
         let peer = self.peer;
@@ -53,21 +55,25 @@ impl Connection {
         let begun = async {
             if is_tls {
                 let stream = acceptor.accept(stream).await?;
-                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                return io::Result::Ok((Socket::new(Stream::Tls(Box::new(stream)), proxy.limits.stall), is_http2));
+                let session = stream.get_ref().1;
+                let is_http2 = session.alpn_protocol() == Some(b"h2");
+                let name = session.server_name().map(|name| name.to_ascii_lowercase().into());
+                let socket = Socket::new(Stream::Tls(Box::new(stream)), proxy.limits.stall);
+                return io::Result::Ok((socket, is_http2, name));
             }
             let is_http2 = begins_http2(&stream).await?;
-            Ok((Socket::new(Stream::Plain(stream), proxy.limits.stall), is_http2))
+            Ok((Socket::new(Stream::Plain(stream), proxy.limits.stall), is_http2, None))
         };
         let limit = if is_tls { proxy.limits.handshake } else { proxy.limits.head };
         let begun = tokio::select! {
             begun = tokio::time::timeout(limit, begun) => begun.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
             () = proxy.stopping.cancelled() => return,
         };
-        let (socket, is_http2) = match begun {
+        let (socket, is_http2, server_name) = match begun {
             Ok(begun) => begun,
             Err(error) => return tracing::debug!(%peer, %error, "a connection does not begin"),
         };
+        self.server_name = server_name;
         let served = if is_http2 { self.http2(socket, is_tls).await } else { self.http1(socket, is_tls).await };
         if let Err(error) = served {
             tracing::debug!(%peer, %error, "a connection ended early");

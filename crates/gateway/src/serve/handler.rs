@@ -72,7 +72,7 @@ impl Connection {
                 "the path has elements that are to be resolved by the client",
             ));
         }
-        let action = self.find(&request, &host);
+        let action = self.find(&request, &host)?;
         let action = action.ok_or(Refusal(StatusCode::NOT_FOUND, "there is no rule for this host and path"))?;
         if let Some(redirect) = &action.filters.redirect {
             return self.redirected(&request, &host, is_tls, &action, redirect);
@@ -98,7 +98,7 @@ impl Connection {
         Ok(response)
     }
 
-    fn find(&self, request: &Request<Incoming>, host: &Host) -> Option<Arc<Action>> {
+    fn find(&self, request: &Request<Incoming>, host: &Host) -> Result<Option<Arc<Action>>, Refusal> {
         let wanted = Wanted {
             host: &host.name,
             method: request.method(),
@@ -106,7 +106,12 @@ impl Connection {
             query: request.uri().query().unwrap_or_default(),
             headers: request.headers(),
         };
-        self.proxy.table.load().entry_points.get(&self.place)?.find(&wanted).cloned()
+        let table = self.proxy.table.load();
+        let Some(entry) = table.entry_points.get(&self.place) else { return Ok(None) };
+        if self.server_name.as_deref().is_some_and(|name| entry.is_misdirected(name, &host.name)) {
+            return Err(Refusal(StatusCode::MISDIRECTED_REQUEST, "another listener answers for this host"));
+        }
+        Ok(entry.find(&wanted).cloned())
     }
 
     fn redirected(

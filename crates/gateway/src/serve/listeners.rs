@@ -129,7 +129,8 @@ async fn accept(proxy: Arc<Proxy>, listener: TcpListener, place: Place, port: u1
             Ok((stream, peer)) => {
                 // Meanwhile others wait to be accepted. The semaphore is never closed, so a permit always comes.
                 let slot = Arc::clone(&proxy.connections).acquire_owned().await;
-                let connection = Connection { proxy: Arc::clone(&proxy), peer, place, port, slot: Arc::new(slot.ok()) };
+                let slot = Arc::new(slot.ok());
+                let connection = Connection { proxy: Arc::clone(&proxy), peer, place, port, server_name: None, slot };
                 proxy.clients.spawn(connection.serve(stream, acceptor.clone()));
             }
             Err(error) => {

@@ -51,6 +51,36 @@ fn a_gateway_that_is_served() {
     }
 }
 
+/// The cases of the conformance tests (`httproute-https-listener-detect-misdirected-requests.go`).
+#[test]
+fn requests_that_come_by_a_connection_for_another_listener() {
+    let names = [None, Some("second.org"), Some("*.wildcard.org"), Some("fourth.wildcard.org")];
+    let listeners: Vec<Value> = names.iter().enumerate().map(|(n, name)| http(&format!("l{n}"), *name)).collect();
+    let hosts = ["example.org", "unknown.org", "second.org", "third.wildcard.org", "fourth.wildcard.org"];
+    Cluster::new().gateway("gw", &listeners).compile(|_, sites| {
+        let entry = &sites.0[&(Site::Shared, 80)];
+        for server_name in hosts {
+            let misdirected = hosts.map(|host| entry.is_misdirected(server_name, host));
+            let expected = match server_name {
+                "example.org" | "unknown.org" => [false, false, true, true, true],
+                "second.org" => [true, true, false, true, true],
+                "third.wildcard.org" => [true, true, true, false, true],
+                _ => [true, true, true, true, false],
+            };
+            assert_eq!(misdirected, expected, "{server_name}");
+        }
+        assert!(!entry.is_misdirected("third.wildcard.org", "fifth.wildcard.org"), "one listener");
+    });
+}
+
+#[test]
+fn the_features_of_a_class_are_in_the_order_of_the_alphabet() {
+    let statuses = Cluster::new().statuses();
+    let said = statuses["GatewayClass coracle"]["status"]["supportedFeatures"].as_array().unwrap();
+    let names: Vec<&str> = said.iter().map(|feature| feature["name"].as_str().unwrap()).collect();
+    assert!(names.is_sorted() && names.contains(&"HTTPRoute") && names.len() <= 64, "{names:?}");
+}
+
 #[test]
 fn what_is_of_another_class_is_left_alone() {
     let mut cluster = Cluster::new().gateway("gw", &[http("http", None)]);

@@ -72,6 +72,26 @@ async fn certificates_are_chosen_by_name() {
 }
 
 #[tokio::test]
+async fn a_connection_for_one_listener_takes_no_requests_for_another() {
+    let (chain, key) = certificate("foo.com");
+    let made = certified(chain.as_bytes(), key.as_bytes()).unwrap();
+    let backend = Backend::telling("one").await;
+    let mut entry = everything(to(&[backend.address]));
+    let mut certificates = crate::table::Certificates::default();
+    certificates.by_host.get_or_insert_with(&HostPattern::Any, || Arc::clone(&made));
+    entry.tls = Some(certificates);
+    entry.listeners.get_or_insert_with(&HostPattern::of_gateway(Some("foo.com")), Default::default);
+    let running = Running::start(Limits::default(), entry);
+    let stream = connect(&running, &made.cert, "foo.com", &["http/1.1"]).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    for (host, expected) in [("foo.com", StatusCode::OK), ("bar.com", StatusCode::MISDIRECTED_REQUEST)] {
+        assert_eq!(sender.send_request(get(host, "/")).await.unwrap().status(), expected, "{host}");
+        sender.ready().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn where_nobody_asks_for_a_default_there_is_none() {
     let (chain, key) = certificate("default.com");
     let default = certified(chain.as_bytes(), key.as_bytes()).unwrap();
