@@ -1,5 +1,6 @@
 //! A running cluster: its start, in order, and its end.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -234,7 +235,9 @@ impl Cluster {
             addons::controllers(|user| server.client(user, "default")),
         );
         component_health::register(&registry, scheduler.tasks(), controllers.tasks());
-        let proxy = start_proxy(&profile, &server, &informers, &network, &docker).await?;
+        let asked = dns.as_ref().map(|dns| [SocketAddr::new(cluster_dns.into(), 53), dns.udp()]);
+        let asked = asked.into_iter().flatten().collect();
+        let proxy = start_proxy(&profile, &server, &informers, &network, &docker, asked).await?;
         let ingress = ingress::start(&server, &informers, &network, &pki);
         let network_told = service_network::tell(proxy.cluster_ips(), tell_network);
         let network = keep_network(docker.clone(), &proxy, cancel.clone());
@@ -495,10 +498,15 @@ async fn start_proxy(
     informers: &Informers,
     network: &Network,
     docker: &Docker,
+    dns: Vec<SocketAddr>,
 ) -> Result<proxy::Handle, Error> {
     let settings = Settings::load(profile)?;
     let services = settings.map(|settings| settings.service_subnet).unwrap_or_default();
-    let config = proxy::Config::new(profile.name(), &network.bridge, &network.subnet.to_string(), &services);
+    let v4 = |address| if let SocketAddr::V4(address) = address { Some(address) } else { None };
+    let config = proxy::Config {
+        dns: dns.into_iter().filter_map(v4).collect(),
+        ..proxy::Config::new(profile.name(), &network.bridge, &network.subnet.to_string(), &services)
+    };
     let client = server.client(User::component("system:kube-proxy"), "default");
     proxy::start(config, informers, client, service_network::tools(docker))
         .await

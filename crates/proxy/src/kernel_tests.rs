@@ -62,6 +62,11 @@ impl Bridge {
         panic!("no network: {failure}");
     }
 
+    fn gateway(&self) -> Ipv4Addr {
+        let [a, b, c, _] = self.config.pod_cidr.split_once('/').unwrap().0.parse::<Ipv4Addr>().unwrap().octets();
+        Ipv4Addr::new(a, b, c, 1)
+    }
+
     /// Starts a pod that serves its name, and answers its address.
     fn pod(&self, pod: &str) -> String {
         let name = &self.name;
@@ -122,7 +127,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let bridge = Bridge::new();
+        Self::on(Bridge::new()).await
+    }
+
+    async fn on(bridge: Bridge) -> Self {
         let kernel = Kernel::new(Table::new(&bridge.config).unwrap(), Arc::new(LocalTools)).await;
         Self { bridge, kernel, service_map: ServiceMap::default(), tracker: ChangeTracker::default() }
     }
@@ -140,8 +148,7 @@ impl World {
     }
 
     fn gateway(&self) -> Ipv4Addr {
-        let [a, b, c, _] = self.bridge.config.pod_cidr.split_once('/').unwrap().0.parse::<Ipv4Addr>().unwrap().octets();
-        Ipv4Addr::new(a, b, c, 1)
+        self.bridge.gateway()
     }
 
     async fn set(&mut self, name: &str, n: u8, affinity: &str, endpoints: &[&str]) -> SocketAddr {
@@ -227,6 +234,47 @@ async fn services_in_the_kernel() {
     world.kernel.remove().await;
     assert!(!nft::has(&LocalTools, &table, "prerouting").await);
     assert!(!sh("ip route").unwrap().contains(&range));
+}
+
+#[tokio::test]
+async fn a_pod_that_floods_the_dns_is_stopped_before_others_are_lost() {
+    let mut bridge = Bridge::new();
+    let server = UdpSocket::bind((bridge.gateway(), 0)).unwrap();
+    server.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let SocketAddr::V4(at) = server.local_addr().unwrap() else { unreachable!() };
+    bridge.config.dns = vec![at];
+    let mut world = World::on(bridge).await;
+    let (name, flooding) = (world.bridge.name.clone(), world.bridge.pod("a"));
+    world.bridge.pod("b");
+    // The kernel has the table from the first service on.
+    world.set("web", 10, "None", &[&flooding]).await;
+    let ask = |pod: &str, questions: &str| {
+        let pid = sh(&format!("docker inspect -f '{{{{.State.Pid}}}}' {name}-{pod}")).unwrap();
+        let send = format!("{questions} >/dev/udp/{}/{}", at.ip(), at.port());
+        sh(&format!("nsenter -t {pid} -n bash -c '{send}'")).unwrap()
+    };
+    let dropped = || {
+        let rules = sh(&format!("nft list chain ip coracle-{name} questions")).unwrap();
+        let count = rules.split("counter packets ").nth(1).and_then(|rest| rest.split(' ').next());
+        count.unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(dropped(), 0);
+    let start = Instant::now();
+    while dropped() == 0 {
+        assert!(start.elapsed() < 12 * TIMEOUT, "a flood passes");
+        ask("a", "dd if=/dev/zero bs=512 count=100000 status=none");
+    }
+    // What the socket has of the flood, and then what another pod asks.
+    let before = dropped();
+    server.set_nonblocking(true).unwrap();
+    while server.recv(&mut [0; 65536]).is_ok() {}
+    server.set_nonblocking(false).unwrap();
+    ask("b", "echo question");
+    let mut question = [0; 16];
+    let length = server.recv(&mut question).unwrap();
+    assert_eq!(&question[..length], b"question\n");
+    assert_eq!(dropped(), before, "nothing of the other pod's is dropped");
+    world.kernel.remove().await;
 }
 
 #[tokio::test]

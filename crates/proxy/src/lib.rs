@@ -52,7 +52,7 @@ mod kernel_tests;
 #[cfg(test)]
 mod start_tests;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 use informer::{Informers, Recorder};
@@ -89,6 +89,8 @@ pub struct Config {
     pub service_cidr: String,
     /// Where node ports are reachable.
     pub node_ports: NodePorts,
+    /// Where pods ask the cluster's DNS by UDP: of each pod so many questions get there that others are heard.
+    pub dns: Vec<SocketAddrV4>,
 }
 
 impl Config {
@@ -101,6 +103,7 @@ impl Config {
             pod_cidr: pod_cidr.to_owned(),
             service_cidr: service_cidr.to_owned(),
             node_ports: NodePorts::default(),
+            dns: Vec::new(),
         }
     }
 }

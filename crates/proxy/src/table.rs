@@ -3,11 +3,15 @@
 //! Written in nft's own language, whole transactions at a time: it reads as the manual does, and what a test compares is
 //! what one would type. The values put in are numbers, addresses and names checked here.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipnet::Ipv4Net;
 
 use crate::{Config, Error, parse_cidr};
+
+/// How many DNS questions an address of a pod may send in a second, and how many at once beyond that; the kernel drops the
+/// others. The server answers several times as many, and none that was lost because a socket's buffer was full of another's.
+const QUESTIONS: (u32, u32) = (5000, 2000);
 
 /// What the fixed part depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub(crate) struct Table {
     /// Whether packets between pods of one bridge do not pass the hooks, so that answers would bypass the translation:
     /// then they must go through the machine's own address.
     pub(crate) masquerade_pods: bool,
+    /// Where pods ask the cluster's DNS by UDP.
+    pub(crate) dns: Vec<SocketAddrV4>,
 }
 
 impl Table {
@@ -42,6 +48,7 @@ impl Table {
             gateway: Ipv4Addr::from_bits(pods.to_bits() + 1),
             node_mask: Ipv4Addr::from_bits((u32::MAX << (32 - pod_prefix)) | 0xff),
             masquerade_pods: false,
+            dns: config.dns.clone(),
         })
     }
 
@@ -65,7 +72,7 @@ impl Table {
     /// pods: nobody outside gets at a service by sending packets here. Refusal is in the filter hooks, since only what no
     /// rule translated still has an address of the service range there.
     /// Addresses outside the service range are whatever somebody wrote into a Service: nobody gets those of pods, of nodes and of
-    /// the machine itself by that.
+    /// the machine itself by that. DNS questions are counted before connections are tracked: a flood fills no table of those.
     pub(crate) fn base(&self) -> String {
         let Self { name, bridge, pod_cidr, service_cidr, gateway, node_mask, .. } = self;
         let masquerade = if self.masquerade_pods {
@@ -73,6 +80,14 @@ impl Table {
         } else {
             String::new()
         };
+        let (rate, burst) = QUESTIONS;
+        let limit =
+            format!("update @askers {{ ip saddr limit rate over {rate}/second burst {burst} packets }} counter drop");
+        let limit = |at: &SocketAddrV4| {
+            let (ip, port) = (at.ip(), at.port());
+            format!("\n    iifname \"{bridge}\" ip daddr {ip} udp dport {port} {limit}")
+        };
+        let questions: String = self.dns.iter().map(limit).collect();
         let removal = removal(name);
         format!(
             "{removal}\
@@ -80,6 +95,10 @@ table ip {name} {{
   map services {{ type ipv4_addr . inet_proto . inet_service : verdict; }}
   map node-ports {{ type inet_proto . inet_service : verdict; }}
   set hairpin {{ type ipv4_addr . ipv4_addr; }}
+  set askers {{ type ipv4_addr; size 65535; flags dynamic,timeout; timeout 10s; }}
+  chain questions {{
+    type filter hook prerouting priority -300;{questions}
+  }}
   chain translate {{
     ip daddr {service_cidr} ip daddr . meta l4proto . th dport vmap @services
     ip daddr != {pod_cidr} fib daddr type != local ip daddr . meta l4proto . th dport vmap @services
