@@ -116,7 +116,8 @@ impl Causes {
         }
     }
 
-    pub(crate) fn since(&self) -> Instant {
+    /// Since when there is a cause.
+    pub fn since(&self) -> Instant {
         self.since
     }
 

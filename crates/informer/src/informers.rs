@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -27,8 +28,17 @@ impl Informers {
         Self { client, cancel, reconciles: Reconciles::default(), started: Arc::default() }
     }
 
+    /// The same set, whose controllers and components report to `reconciles`.
+    #[must_use]
+    pub fn reporting_to(self, reconciles: Reconciles) -> Self {
+        Self { reconciles, ..self }
+    }
+
     /// An empty work queue for the controller called `name`.
-    pub fn queue<K: Clone + Eq + Hash>(&self, name: &'static str) -> WorkQueue<K> {
+    pub fn queue<K>(&self, name: &'static str) -> WorkQueue<K>
+    where
+        K: Clone + Eq + Hash + Display + Send + Sync + 'static,
+    {
         self.reconciles.queue(name)
     }
 

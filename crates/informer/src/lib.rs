@@ -16,6 +16,8 @@
 //! have no work queue (the kubelet's pod workers, the scheduler, the proxy, DNS) are [`Reconciler`]s, and say the same of
 //! what they do with a [`ReconcileReporter`].
 //!
+//! Each of them can be paused and do its work in single steps ([`PauseSwitch`]), those without a work queue if they say so.
+//!
 //! [`Informers`] is the shared set: within one process there is one watch and one copy for each kind, whoever asks.
 //! [`Recorder`] writes the Events that people read in `kubectl describe`.
 //!
@@ -28,6 +30,7 @@ mod informers;
 mod key;
 mod kinds;
 mod metrics;
+mod pause;
 mod queue;
 mod recent;
 mod reconciles;
@@ -41,9 +44,12 @@ pub use informer::{Change, Informer};
 pub use informers::Informers;
 pub use key::ObjectKey;
 pub use kinds::Watched;
+pub use pause::{PauseSwitch, Step, StepPermit};
 pub use queue::{WeakWorkQueue, Work, WorkQueue};
 pub use recent::Recent;
-pub use reconciles::{DurationMetric, Ending, Reconcile, ReconcileReporter, Reconciler, Reconciles, Running, Write};
+pub use reconciles::{
+    Component, DurationMetric, Ending, Reconcile, ReconcileReporter, Reconciler, Reconciles, Running, Write,
+};
 pub use runner::{Action, record_write, run};
 pub use slices::{SERVICE_NAME, service_of, services_of};
 pub use sparse::give_back;

@@ -2,6 +2,7 @@
 //! worker at a time, and comes back later if it failed.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt::Display;
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,7 +12,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::cause::{Cause, Causes};
-use crate::reconciles::Stats;
+use crate::pause::StepPermit;
+use crate::reconciles::{Next, Stats};
 use crate::sparse::give_back;
 use crate::{Action, Change, ObjectKey};
 
@@ -75,6 +77,8 @@ pub struct Work<K> {
     pub key: K,
     /// Why it was added.
     pub causes: Causes,
+    /// What let it through, where the queue is paused.
+    pub(crate) step: Option<StepPermit>,
 }
 
 /// Keys with the time at which they are due. Two views of one set: by time, to find what is due, and by key.
@@ -153,6 +157,16 @@ impl<K> WorkQueue<K> {
     }
 }
 
+impl<K: Eq + Hash + Display> WeakWorkQueue<K> {
+    /// The key that is handed out next, and since when it is in the queue.
+    pub(crate) fn next(&self) -> Option<Next> {
+        let queue = self.upgrade()?;
+        let state = queue.state();
+        let key = state.ready.front()?;
+        Some(Next { key: key.to_string(), since: state.dirty.get(key)?.since() })
+    }
+}
+
 impl<K: Clone + Eq + Hash> WorkQueue<K> {
     /// Asks for work on `key`, now, because of `cause`.
     pub fn add(&self, key: K, cause: Cause) {
@@ -176,14 +190,25 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     }
 
     /// The next key to work on. Each key handed out must be given back with [`WorkQueue::done`] or [`WorkQueue::failed`].
+    ///
+    /// While the queue is paused, keys wait in it, and each step that is asked for hands out one.
     pub async fn next(&self) -> Work<K> {
+        let pause = self.shared.stats.pause();
         loop {
             // Registered before the state is read, so that no wake-up falls in between.
             let notified = self.shared.notify.notified();
-            let (work, next_due, more) = {
+            let changed = pause.is_paused().then(|| pause.changed());
+            let (work, next_due, more, paused) = {
                 let mut state = self.state();
                 let next_due = state.take_due(Instant::now(), &self.shared.stats);
-                (state.hand_out(&self.shared.stats), next_due, !state.ready.is_empty())
+                // Asked under the lock: nothing that was added after the pause began is handed out.
+                let paused = pause.is_paused();
+                let work = match paused {
+                    false => state.hand_out(None, &self.shared.stats),
+                    true if state.ready.is_empty() => None,
+                    true => pause.take_step().and_then(|step| state.hand_out(Some(step), &self.shared.stats)),
+                };
+                (work, next_due, !state.ready.is_empty(), paused)
             };
             if let Some(work) = work {
                 if more {
@@ -191,12 +216,14 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
                 }
                 return work;
             }
-            match next_due {
-                Some(due) => tokio::select! {
-                    () = notified => {}
-                    () = tokio::time::sleep_until(due) => {}
-                },
-                None => notified.await,
+            if paused && changed.is_none() {
+                // The pause began in between, and its end would be missed.
+                continue;
+            }
+            tokio::select! {
+                () = notified => {}
+                () = ended(changed) => {}
+                () = sleep_until(next_due) => {}
             }
         }
     }
@@ -285,13 +312,28 @@ impl<K: Clone + Eq + Hash> State<K> {
         self.delayed.next_time()
     }
 
-    fn hand_out(&mut self, stats: &Stats) -> Option<Work<K>> {
+    fn hand_out(&mut self, step: Option<StepPermit>, stats: &Stats) -> Option<Work<K>> {
         let key = self.ready.pop_front()?;
         stats.set_depth(self.ready.len());
         let causes = self.dirty.remove(&key)?;
         give_back(&mut self.dirty);
         self.processing.insert(key.clone());
-        Some(Work { key, causes })
+        Some(Work { key, causes, step })
+    }
+}
+
+/// Waits for what there may be to wait for.
+async fn ended(changed: Option<impl Future<Output = ()>>) {
+    match changed {
+        Some(changed) => changed.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

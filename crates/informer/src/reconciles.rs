@@ -1,5 +1,6 @@
 //! What the controllers and other components of a process do: the latest reconciles of each, and their metrics.
 
+mod components;
 mod running;
 mod stats;
 
@@ -16,9 +17,10 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::cause::{CauseRecord, ObjectVersion};
 use crate::{Action, WorkQueue};
 
+pub use components::Component;
 pub(crate) use running::Trace;
 pub use running::{ReconcileReporter, Running};
-pub(crate) use stats::{Durations, QueueStats, Stats};
+pub(crate) use stats::{Durations, Next, QueueStats, Stats};
 
 /// How many bytes of an error are kept. The log has all of it.
 const LONGEST_ERROR: usize = 1024;
@@ -30,6 +32,8 @@ pub trait Reconciler {
     const NAME: &'static str;
     /// The metric that upstream has for how long one of its reconciles takes.
     const DURATION: Option<DurationMetric>;
+    /// Whether it heeds [`ReconcileReporter::pause`] before each piece of work.
+    const IS_PAUSABLE: bool = false;
 }
 
 /// A histogram of durations under upstream's name. Its buckets are those of kube-scheduler and kube-proxy: 1 ms, 2 ms, and
@@ -58,14 +62,21 @@ pub struct Reconciles {
 
 impl Reconciles {
     /// An empty queue for the controller called `name`. One that starts again goes on with the numbers it had.
-    pub fn queue<K: Clone + Eq + Hash>(&self, name: &'static str) -> WorkQueue<K> {
-        let new = || Arc::new(Stats::new(name, Some(QueueStats::default()), None));
-        WorkQueue::new(Arc::clone(self.controllers().entry(name).or_insert_with(new)))
+    pub fn queue<K>(&self, name: &'static str) -> WorkQueue<K>
+    where
+        K: Clone + Eq + Hash + fmt::Display + Send + Sync + 'static,
+    {
+        let new = || Arc::new(Stats::new(name, true, Some(QueueStats::default()), None));
+        let stats = Arc::clone(self.controllers().entry(name).or_insert_with(new));
+        let queue = WorkQueue::new(Arc::clone(&stats));
+        let weak = queue.downgrade();
+        stats.set_next(move || weak.next());
+        queue
     }
 
     /// What `R` reports with. One that starts again goes on with the numbers it had.
     pub fn reporter<R: Reconciler>(&self) -> ReconcileReporter {
-        let new = || Arc::new(Stats::new(R::NAME, None, R::DURATION));
+        let new = || Arc::new(Stats::new(R::NAME, R::IS_PAUSABLE, None, R::DURATION));
         ReconcileReporter::new(Arc::clone(self.controllers().entry(R::NAME).or_insert_with(new)))
     }
 

@@ -81,8 +81,9 @@ where
     E: Display,
     F: Future<Output = Result<Action, E>>,
 {
-    let Work { key, causes } = work;
+    let Work { key, causes, step } = work;
     let mut running = ReconcileReporter::new(Arc::clone(queue.stats())).begin(&key, &causes);
+    running.set_step(step);
     let (result, trace) = TRACE
         .scope(RefCell::default(), async {
             let result = AssertUnwindSafe(reconcile(key.clone())).catch_unwind().await;

@@ -102,3 +102,47 @@ async fn a_key_tells_its_first_causes_and_how_long_it_waited() {
     queue.done("a", Action::AwaitChange);
     assert_eq!(format!("{:?}", queue.next().await.causes.record().0), r#"[Text("requeued after a time")]"#);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_queue_takes_keys_and_hands_out_none() {
+    let reconciles = Reconciles::default();
+    let queue: WorkQueue<&str> = reconciles.queue("test");
+    let component = reconciles.components().remove(0);
+    let pause = component.pause().expect("queues can be paused");
+    // It waits for a key before the pause begins.
+    let worker = tokio::spawn({
+        let queue = queue.clone();
+        async move { [queue.next().await, queue.next().await, queue.next().await].map(|work| work.key) }
+    });
+    tokio::task::yield_now().await;
+    pause.pause();
+    queue.add("a", CAUSE);
+    queue.add_after("later", Duration::from_secs(5), CAUSE);
+    queue.add("b", CAUSE);
+    queue.add("a", CAUSE);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!worker.is_finished());
+    assert_eq!((queue.len(), component.waiting()), (3, 3), "each key once, and what is due by now");
+    assert_eq!(component.next(), Some(("a".to_owned(), Duration::from_secs(60))));
+    pause.resume();
+    assert_eq!(worker.await.expect("keys"), ["a", "b", "later"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_hands_out_one_key() {
+    let reconciles = Reconciles::default();
+    let queue: WorkQueue<&str> = reconciles.queue("test");
+    let component = reconciles.components().remove(0);
+    let pause = component.pause().expect("queues can be paused");
+    pause.pause();
+    ["a", "b", "c"].into_iter().for_each(|key| queue.add(key, CAUSE));
+    let next = || tokio::time::timeout(Duration::from_secs(60), queue.next());
+    let second = Duration::from_secs(1);
+    let (step, work) = tokio::join!(pause.step(second, second), next());
+    let work = work.expect("one key");
+    assert_eq!((work.key, matches!(step, crate::Step::UnderWay(_))), ("a", true));
+    assert!(next().await.is_err(), "and no other");
+    queue.done("a", Action::AwaitChange);
+    pause.resume();
+    assert_eq!([queue.next().await.key, queue.next().await.key], ["b", "c"]);
+}

@@ -11,6 +11,7 @@ use tracing::{Span, debug, info_span};
 
 use super::{Ending, Reconcile, Stats, Write, shorten};
 use crate::cause::Causes;
+use crate::pause::{PauseSwitch, StepPermit};
 
 /// So many writes of one reconcile are kept, and so many actions; of the others the number is.
 const KEPT: usize = 16;
@@ -24,6 +25,11 @@ pub struct ReconcileReporter {
 impl ReconcileReporter {
     pub(crate) fn new(stats: Arc<Stats>) -> Self {
         Self { stats }
+    }
+
+    /// Whether the component is paused, and who waits for a step of it.
+    pub fn pause(&self) -> &PauseSwitch {
+        self.stats.pause()
     }
 
     /// A reconcile of `key` begins because of `causes`.
@@ -53,7 +59,8 @@ impl ReconcileReporter {
             ending: Ending::Panicked,
             reason: None,
         };
-        Running { stats: Arc::clone(&self.stats), span, started, reconcile: Some(reconcile), trace: Trace::default() }
+        let (reconcile, trace) = (Some(reconcile), Trace::default());
+        Running { stats: Arc::clone(&self.stats), span, started, reconcile, trace, step: None }
     }
 }
 
@@ -66,6 +73,8 @@ pub struct Running {
     /// None after the end.
     reconcile: Option<Reconcile>,
     trace: Trace,
+    /// Who is told of the end, where the component is paused.
+    step: Option<StepPermit>,
 }
 
 impl Running {
@@ -107,6 +116,11 @@ impl Running {
         self.report(ending, labels);
     }
 
+    /// It is part of the step that was let through, if it was one.
+    pub fn set_step(&mut self, step: Option<StepPermit>) {
+        self.step = step;
+    }
+
     pub(crate) fn set_trace(&mut self, trace: Trace) {
         self.trace = trace;
     }
@@ -119,7 +133,10 @@ impl Running {
         let took = self.started.elapsed();
         let reconcile = Reconcile { took, writes, more_writes, actions, more_actions, ending, reason, ..reconcile };
         self.span.in_scope(|| debug!("{reconcile}"));
-        self.stats.ended(reconcile, labels);
+        let reconcile = self.stats.ended(reconcile, labels);
+        if let Some(step) = self.step.take() {
+            step.report(reconcile);
+        }
     }
 }
 

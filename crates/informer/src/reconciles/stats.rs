@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
 use super::{DurationMetric, Ending, Reconcile};
+use crate::pause::PauseSwitch;
 
 /// So many of the latest reconciles of one controller are kept.
 const KEPT: usize = 64;
@@ -20,6 +21,9 @@ const KEPT: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Stats {
     name: &'static str,
+    pause: PauseSwitch,
+    /// Whether it heeds a pause.
+    is_pausable: bool,
     queue: Option<QueueStats>,
     durations: Option<Durations>,
     pub(crate) panics: Counter,
@@ -44,6 +48,7 @@ pub(crate) struct QueueStats {
     pub(crate) adds: Counter,
     pub(crate) retries: Counter,
     depth: AtomicUsize,
+    next: Mutex<NextOf>,
     pub(crate) queue_duration: Histogram,
     pub(crate) work_duration: Histogram,
 }
@@ -56,9 +61,28 @@ impl Default for QueueStats {
             adds: Counter::default(),
             retries: Counter::default(),
             depth: AtomicUsize::new(0),
+            next: Mutex::new(NextOf(Box::new(|| None))),
             queue_duration: workqueue(),
             work_duration: workqueue(),
         }
+    }
+}
+
+/// Work that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Next {
+    /// Its key.
+    pub(crate) key: String,
+    /// Since when it waits.
+    pub(crate) since: Instant,
+}
+
+/// Tells what a queue hands out next. It is the queue that knows the type of its keys.
+struct NextOf(Box<dyn Fn() -> Option<Next> + Send + Sync>);
+
+impl std::fmt::Debug for NextOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NextOf")
     }
 }
 
@@ -101,11 +125,18 @@ impl Durations {
 }
 
 impl Stats {
-    pub(super) fn new(name: &'static str, queue: Option<QueueStats>, durations: Option<DurationMetric>) -> Self {
+    pub(super) fn new(
+        name: &'static str,
+        is_pausable: bool,
+        queue: Option<QueueStats>,
+        durations: Option<DurationMetric>,
+    ) -> Self {
         // controller-runtime: `pkg/internal/controller/metrics`, thinned out.
         let reconcile_time = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
         Self {
             name,
+            pause: PauseSwitch::default(),
+            is_pausable,
             queue,
             durations: durations.map(Durations::new),
             panics: Counter::default(),
@@ -118,6 +149,34 @@ impl Stats {
 
     pub(crate) fn name(&self) -> &'static str {
         self.name
+    }
+
+    pub(crate) fn pause(&self) -> &PauseSwitch {
+        &self.pause
+    }
+
+    pub(super) fn is_pausable(&self) -> bool {
+        self.is_pausable
+    }
+
+    /// Has `next` asked for what its work queue hands out next.
+    pub(super) fn set_next(&self, next: impl Fn() -> Option<Next> + Send + Sync + 'static) {
+        if let Some(queue) = &self.queue {
+            *queue.next.lock() = NextOf(Box::new(next));
+        }
+    }
+
+    /// How much work waits: in its queue, or for the end of a pause.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.as_ref().map_or_else(|| self.pause.waiting(), QueueStats::depth)
+    }
+
+    /// The work that is done next.
+    pub(super) fn next(&self) -> Option<Next> {
+        match &self.queue {
+            Some(queue) => (queue.next.lock().0)(),
+            None => self.pause.next().map(|(key, since)| Next { key, since }),
+        }
     }
 
     /// What is counted of its work queue, if it has one.
@@ -167,7 +226,7 @@ impl Stats {
     }
 
     /// Counts a reconcile that ended, and keeps it. `labels` are the values of those that the component's metric has.
-    pub(super) fn ended(&self, reconcile: Reconcile, labels: &[&str]) {
+    pub(super) fn ended(&self, reconcile: Reconcile, labels: &[&str]) -> Arc<Reconcile> {
         self.reconcile_time.observe(reconcile.took.as_secs_f64());
         if let Some(queue) = &self.queue {
             queue.work_duration.observe(reconcile.took.as_secs_f64());
@@ -189,7 +248,9 @@ impl Stats {
         if latest.len() == KEPT {
             latest.pop_front();
         }
-        latest.push_back(Arc::new(reconcile));
+        let reconcile = Arc::new(reconcile);
+        latest.push_back(Arc::clone(&reconcile));
+        reconcile
     }
 
     /// How long the reconciles that are running have taken so far.

@@ -88,3 +88,30 @@ async fn each_reconcile_is_recorded_and_counted() {
         assert!(text.contains(expect), "{expect} is missing:\n{text}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_step_is_answered_with_what_was_done() {
+    let reconciles = Reconciles::default();
+    let queue: WorkQueue<ObjectKey> = reconciles.queue("test");
+    let component = reconciles.components().remove(0);
+    let pause = component.pause().expect("queues can be paused");
+    pause.pause();
+    ["a", "b"].into_iter().for_each(|name| queue.add(ObjectKey::new("ns", name), Cause::new("a test")));
+    let cancel = CancellationToken::new();
+    let running = run(queue.clone(), 4, cancel.clone(), |key: ObjectKey| async move {
+        let object = ObjectVersion { kind: "Pod".into(), key, revision: Some(7) };
+        record_write(|| Write { verb: "create", object, subresource: "", refused: None });
+        Err::<Action, _>("no luck")
+    });
+    let stepping = async {
+        let step = pause.step(Duration::from_secs(1), Duration::from_secs(1)).await;
+        cancel.cancel();
+        step
+    };
+    let ((), step) = tokio::join!(running, stepping);
+    let crate::Step::Done(done) = step else { panic!("{step:?}") };
+    let texts: Vec<String> = done.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["woken by a test; wrote create Pod ns/a @7; failed: no luck"]);
+    assert_eq!((component.reconciles(), component.failures(), component.running()), (1, 1, 0));
+    assert_eq!(component.next().map(|(key, _)| key).as_deref(), Some("ns/b"));
+}
