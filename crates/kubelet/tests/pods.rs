@@ -4,6 +4,7 @@ mod admission;
 mod changes;
 mod common;
 mod eviction;
+mod pauses;
 
 use std::sync::Arc;
 use std::time::Duration;

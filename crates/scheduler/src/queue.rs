@@ -181,10 +181,7 @@ impl SchedulingQueue {
 
     /// The pod whose turn it is. It counts as being scheduled until [`Self::remove`] or [`Self::refused`].
     pub fn pop(&mut self, now: Instant) -> Option<Candidate> {
-        while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= now) {
-            let uid = entry.get().clone();
-            self.activate(&uid);
-        }
+        self.activate_due(now);
         while let Some(turn) = self.active.pop() {
             if let Some(queued) = self.pods.get_mut(&turn.uid)
                 && matches!(queued.state, QueuedState::Active(sequence) if sequence == turn.sequence)
@@ -195,6 +192,36 @@ impl SchedulingQueue {
             }
         }
         None
+    }
+
+    /// The pod whose turn it is, and since when there is a reason to try it. It stays where it is.
+    pub fn peek(&mut self, now: Instant) -> Option<(&Candidate, Instant)> {
+        self.activate_due(now);
+        while let Some(turn) = self.active.peek() {
+            if self.is_current(turn) {
+                break;
+            }
+            self.active.pop();
+        }
+        let queued = self.pods.get(&self.active.peek()?.uid)?;
+        Some((&queued.pod, queued.causes.as_ref().map_or(queued.since, Causes::since)))
+    }
+
+    /// How many pods could be tried now. It looks at all of them.
+    pub fn active(&self) -> usize {
+        self.active.iter().filter(|turn| self.is_current(turn)).count()
+    }
+
+    fn is_current(&self, turn: &Turn) -> bool {
+        let queued = self.pods.get(&turn.uid);
+        queued.is_some_and(|queued| matches!(queued.state, QueuedState::Active(sequence) if sequence == turn.sequence))
+    }
+
+    fn activate_due(&mut self, now: Instant) {
+        while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= now) {
+            let uid = entry.get().clone();
+            self.activate(&uid);
+        }
     }
 
     /// All pods of a group, in whatever state they are; they count as being scheduled from now on.
@@ -352,6 +379,28 @@ mod tests {
         queue.remove("d");
         let order: Vec<String> = std::iter::from_fn(|| pop(&mut queue, now)).collect();
         assert_eq!(order, ["b", "a", "c"]);
+    }
+
+    #[test]
+    fn who_looks_at_the_next_pod_leaves_it_there() {
+        let mut queue = SchedulingQueue::default();
+        let now = Instant::now();
+        assert!(queue.peek(now).is_none());
+        for (uid, priority) in [("a", 0), ("b", 5), ("c", 1)] {
+            queue.add(pod(uid, priority, 1), Cause::new("a test"), now);
+        }
+        queue.remove("b");
+        // Its first turn is stale.
+        queue.add(pod("c", 1, 2), Cause::new("a test"), now);
+        for _ in 0..2 {
+            assert_eq!(queue.peek(now).map(|(pod, _)| pod.uid.clone()).as_deref(), Some("c"));
+            assert_eq!(queue.active(), 2);
+        }
+        assert_eq!(pop(&mut queue, now).as_deref(), Some("c"));
+        queue.refused("c", BTreeSet::new(), now);
+        let later = now + LONGEST_WAIT;
+        assert_eq!((queue.active(), queue.peek(later).map(|(pod, _)| pod.uid.clone()).as_deref()), (1, Some("c")));
+        assert_eq!(queue.active(), 2, "its back-off is over");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use informer::{
-    Cause, Change, DurationMetric, Informer, Informers, ObjectKey, ReconcileReporter, Reconciler, Recorder,
+    Cause, Change, DurationMetric, Informer, Informers, ObjectKey, ReconcileReporter, Reconciler, Recorder, StepPermit,
 };
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -153,6 +153,7 @@ pub fn start(config: Config, deps: &Deps) -> Handle {
         pods: watched.pods.clone(),
         claims: watched.claims.clone(),
         storage_changed: watch::Sender::new(()),
+        step: None,
         config,
     };
     let (known, knowing) = watch::channel(0);
@@ -225,6 +226,8 @@ struct Scheduler {
     claims: Informer<PersistentVolumeClaim>,
     /// Told when a claim changes: bindings wait for theirs.
     storage_changed: watch::Sender<()>,
+    /// What lets the attempts through that are made now, while the scheduler is paused.
+    step: Option<StepPermit>,
 }
 
 impl Reconciler for Scheduler {
@@ -236,20 +239,42 @@ impl Reconciler for Scheduler {
         labels: &["result", "profile"],
         counter: Some(("scheduler_schedule_attempts", "Attempts to schedule a pod, by their result")),
     });
+    const IS_PAUSABLE: bool = true;
 }
 
 impl Scheduler {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>, cancel: CancellationToken) {
         let mut turn = Instant::now();
+        let reporter = self.reporter.clone();
         while !cancel.is_cancelled() {
             // Everything that is known comes before the next decision.
             while let Ok(message) = inbox.try_recv() {
                 self.handle_message(message);
             }
             let now = Instant::now();
+            let is_paused = reporter.pause().is_paused();
+            if is_paused && let Some((pod, since)) = self.queue.peek(now) {
+                let (name, waiting) = (pod.full_name(), self.queue.active());
+                let due = self.queue.next_due();
+                tokio::select! {
+                    () = cancel.cancelled() => continue,
+                    step = reporter.pause().pass(&name, since, waiting) => self.step = step,
+                    message = inbox.recv() => match message {
+                        Some(message) => {
+                            self.handle_message(message);
+                            continue;
+                        }
+                        None => break,
+                    },
+                    // There is one more that could be tried.
+                    () = sleep_until(due) => continue,
+                }
+            }
             self.report_overdue_gangs(now);
             if let Some(pod) = self.queue.pop(now) {
                 self.attempt(pod);
+                // What is tried goes on with clones of it.
+                self.step = None;
                 // A long queue must not keep this thread from the bindings that it leads to, nor wait after each decision for
                 // all the rest of the process.
                 if turn.elapsed() >= TURN {

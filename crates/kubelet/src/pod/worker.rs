@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use informer::{Cause, Causes, DurationMetric, Ending, ObjectKey, Reconciler, Running};
+use informer::{Cause, Causes, DurationMetric, Ending, ObjectKey, Reconciler, Running, StepPermit};
 use jiff::Timestamp;
 use runtime::ContainerState;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -72,6 +73,7 @@ impl Reconciler for Worker {
         labels: &["operation_type"],
         counter: None,
     });
+    const IS_PAUSABLE: bool = true;
 }
 
 impl Worker {
@@ -120,8 +122,17 @@ impl Worker {
         self.apply(Event::Adopted(self.shared.pleg.observed(&identity.uid)));
         let mut health = self.shared.pleg.health();
         loop {
+            let step = tokio::select! {
+                biased;
+                () = cancel.cancelled() => {
+                    self.finish().await;
+                    return;
+                }
+                step = self.pass(&key) => step,
+            };
             let causes = self.causes.take().unwrap_or_else(|| Causes::new(Cause::REQUEUE_AFTER));
             let mut sync = self.shared.syncs.begin(&key, &causes);
+            sync.set_step(step);
             let span = sync.span().clone();
             self.observe().instrument(span.clone()).await;
             let well = health.borrow_and_update().is_usable();
@@ -154,18 +165,44 @@ impl Worker {
                 _ = health.changed() => Causes::add(&mut self.causes, Cause::new("the health of the runtime")),
                 () = tokio::time::sleep(sleep.unwrap_or(IDLE)) => {}
             }
-            while let Some(message) = self.mailbox.try_recv() {
-                self.handle_message(message);
-            }
-            while let Some(Some(outcome)) = self.operations.next().now_or_never() {
-                self.record_outcome(outcome);
-            }
+            self.catch_up();
         }
         self.shared.objects.release(&identity.uid);
         self.shared.pleg.unsubscribe(&identity.uid);
         let directory = self.directory.clone();
         // What is left behind is found at the next start.
         let _ = tokio::task::spawn_blocking(move || directory.remove()).await;
+    }
+
+    /// Waits while the kubelet is paused; the answer is the step that lets the next sync through. Messages and outcomes are
+    /// noted as they come: what was begun before goes on, and nothing else is begun.
+    async fn pass(&mut self, key: &ObjectKey) -> Option<StepPermit> {
+        let shared = Arc::clone(&self.shared);
+        let pause = shared.syncs.pause();
+        if !pause.is_paused() {
+            return None;
+        }
+        let now = Instant::now();
+        let step = loop {
+            let since = self.causes.as_ref().map_or(now, Causes::since);
+            tokio::select! {
+                step = pause.pass(key, since, 1) => break step,
+                message = self.mailbox.recv() => self.handle_message(message),
+                Some(outcome) = self.operations.next(), if !self.operations.is_empty() => self.record_outcome(outcome),
+            }
+        };
+        self.catch_up();
+        step
+    }
+
+    /// Notes what has come by now.
+    fn catch_up(&mut self) {
+        while let Some(message) = self.mailbox.try_recv() {
+            self.handle_message(message);
+        }
+        while let Some(Some(outcome)) = self.operations.next().now_or_never() {
+            self.record_outcome(outcome);
+        }
     }
 
     /// Plans, begins what the plan asks for, and has the status written. `well` is whether the runtime can be used.

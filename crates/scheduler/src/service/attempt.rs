@@ -148,7 +148,9 @@ impl Scheduler {
     /// An attempt to schedule `pod` begins, or has begun with those of its group.
     fn begin(&mut self, pod: &Candidate, started: Instant) -> Running {
         let causes = self.queue.take_causes(&pod.uid);
-        self.reporter.begin_since(started, &pod.full_name(), &causes)
+        let mut attempt = self.reporter.begin_since(started, &pod.full_name(), &causes);
+        attempt.set_step(self.step.clone());
+        attempt
     }
 
     /// Charges are made; the API server hears of it in the background, and the attempt ends with the binding.

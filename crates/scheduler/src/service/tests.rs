@@ -100,10 +100,9 @@ async fn until(reconciles: &Reconciles, starts: &str, contains: &str) -> String 
     }
 }
 
-#[tokio::test]
-async fn each_attempt_says_what_woke_it_and_what_it_came_to() {
-    let api = Arc::new(Api::default());
-    let for_client = Arc::clone(&api);
+/// A scheduler of the pods that `api` has.
+fn started(api: &Arc<Api>) -> (Handle, Reconciles) {
+    let for_client = Arc::clone(api);
     let client = Client::new(
         tower::service_fn(move |request| {
             let api = Arc::clone(&for_client);
@@ -115,7 +114,53 @@ async fn each_attempt_says_what_woke_it_and_what_it_came_to() {
     let reconciles = informers.reconciles().clone();
     let config =
         Config { back_off: BackOff(Duration::from_millis(10), Duration::from_millis(10)), ..Config::default() };
-    let handle = start(config, &Deps { client, informers });
+    (start(config, &Deps { client, informers }), reconciles)
+}
+
+#[tokio::test]
+async fn a_paused_scheduler_makes_one_attempt_with_each_step() {
+    let (handle, reconciles) = started(&Arc::default());
+    let component = reconciles.components().into_iter().find(|component| component.name() == Scheduler::NAME);
+    let component = component.expect("it reports");
+    let pause = component.pause().expect("it can be paused");
+    pause.pause();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while component.waiting() != 3 {
+        assert!(Instant::now() < deadline, "{} pods wait", component.waiting());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(component.latest().is_empty(), "nothing was tried");
+
+    for count in 1..=2 {
+        // Which pod is heard of first is nobody's promise.
+        let next = loop {
+            match component.next() {
+                Some((pod, _)) => break pod,
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        let step = pause.step(Duration::from_secs(20), Duration::from_secs(20)).await;
+        let informer::Step::Done(done) = step else { panic!("{next} waits: {step:?}") };
+        assert_eq!(done.iter().map(|attempt| attempt.key.as_str()).collect::<Vec<_>>(), [next.as_str()]);
+        let text = match next.as_str() {
+            "ns/small" => "wrote create Pod ns/small (binding); did choose node n1",
+            "ns/large" => "Insufficient cpu",
+            _ => "(binding): refused with 500",
+        };
+        assert!(done[0].to_string().contains(text), "{}", done[0]);
+        assert_eq!(component.latest().len(), count, "one attempt with each step");
+    }
+    pause.resume();
+    until(&reconciles, "woken by retried after a failure; ", "wrote create Pod ns/unlucky (binding); did").await;
+    pause.pause();
+    // It ends while it is paused, too.
+    handle.shutdown().await;
+}
+
+#[tokio::test]
+async fn each_attempt_says_what_woke_it_and_what_it_came_to() {
+    let api = Arc::new(Api::default());
+    let (handle, reconciles) = started(&api);
 
     let bound = until(&reconciles, "woken by Pod ns/small @2; ", "").await;
     assert!(bound.contains("wrote create Pod ns/small (binding); did choose node n1; waits for a change"), "{bound}");
