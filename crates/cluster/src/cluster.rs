@@ -10,7 +10,7 @@ use apiserver::authz::Authorizer;
 use apiserver::pki::Pki;
 use apiserver::{Dependencies, User};
 use docker::{Docker, Network};
-use informer::{Informers, ObjectKey};
+use informer::{Informers, ObjectKey, Reconciles};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::jiff::Timestamp;
 use kinds::{AdmissionConfig, PodSecurityConfiguration};
@@ -39,7 +39,7 @@ use crate::profile::{Profile, ProfileLock};
 use crate::settings::Settings;
 use crate::{
     Error, addons, audit, component_health, descriptors, encryption, explain, extra, names, network, service_network,
-    store_health,
+    stepping, store_health,
 };
 
 /// How long a start waits to hear whether cluster IPs work.
@@ -164,6 +164,8 @@ impl Cluster {
         let scheduling = scheduling(&profile)?;
         let mut extensions = metrics_api.extensions();
         extensions.push(explain::extension(scheduling.records.clone()));
+        let reconciles = Reconciles::default();
+        extensions.push(stepping::extension(reconciles.clone()));
         extensions.push(encryption::extension(profile.clone(), registry.store().clone(), encryption));
         let dependencies = Dependencies {
             registry: registry.clone(),
@@ -182,8 +184,8 @@ impl Cluster {
 
         // All read through one set of informers, so they share one identity for reading.
         let reader = server.client(User::component("system:kube-controller-manager"), "default");
-        let informers = Informers::new(reader, cancel.clone());
-        server.server().register_metrics(Box::new(informers.reconciles().clone()));
+        let informers = Informers::new(reader, cancel.clone()).reporting_to(reconciles.clone());
+        server.server().register_metrics(Box::new(reconciles));
         nodes.know(informers.informer());
 
         metrics_api.set(metrics::Api::new(metrics::Deps {

@@ -44,6 +44,7 @@ mod pods;
 mod profile;
 mod service_network;
 mod settings;
+mod stepping;
 mod store_health;
 
 pub use addresses::{Addresses, check_dns_domain, check_listen, check_service_subnet, check_subnet};

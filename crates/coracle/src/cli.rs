@@ -7,6 +7,7 @@ mod learn;
 mod minikube;
 mod parse;
 mod past;
+mod stepping;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub(crate) use self::minikube::{Config, Cp, Image, Minikube, Rest, StartOptions}
 pub(crate) use self::parse::Services;
 use self::parse::{duration, node, services};
 pub(crate) use self::past::{At, Diff, HistoryOf, Moment, Past};
+pub(crate) use self::stepping::{Pause, Resume, Step, Stepping, Top, TopFormat};
 use crate::complete;
 
 /// Kubernetes for one machine, in one program.
@@ -75,6 +77,8 @@ pub(crate) enum Command {
     Explain(Explain),
     #[command(flatten)]
     Past(Past),
+    #[command(flatten)]
+    Stepping(Stepping),
     /// Learn how Kubernetes works, in ten lessons
     Learn(Learn),
     /// Add, list and delete nodes

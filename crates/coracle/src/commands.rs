@@ -3,6 +3,7 @@
 mod addons;
 mod autostart;
 mod completion;
+pub(crate) mod components;
 mod config;
 mod consent;
 mod context;
@@ -22,7 +23,9 @@ mod secrets;
 mod service;
 mod start;
 mod status;
+mod stepping;
 mod stop;
+mod top;
 mod version;
 
 use std::process::ExitCode;
@@ -54,6 +57,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Past(Past::At(at)) => past::at(&profile()?, &at),
         Command::Past(Past::History(history)) => past::history(&profile()?, &history),
         Command::Past(Past::Diff(diff)) => past::diff(&profile()?, &diff),
+        Command::Stepping(command) => stepping::run(&profile()?, &command),
         Command::Learn(learn) => learn::run(profile, &learn),
         Command::Node(node) => node::run(&profile()?, &node),
         Command::Addons(command) => addons::run(&profile()?, &command),

@@ -49,6 +49,16 @@ pub(crate) fn lessons() -> Vec<CompletionCandidate> {
     titles.map(|(number, title)| CompletionCandidate::new(number).help(Some(title.into()))).collect()
 }
 
+/// What can be paused in the cluster that is meant.
+pub(crate) fn components() -> Vec<CompletionCandidate> {
+    let words = words();
+    let Some(profile) = profile(&words).filter(|profile| profile.daemon().is_some()) else { return Vec::new() };
+    let listed = commands::ask(&profile, async |client| {
+        tokio::time::timeout(TIMEOUT, commands::components::names(&client)).await?
+    });
+    listed.unwrap_or_default().into_iter().map(CompletionCandidate::new).collect()
+}
+
 /// The nodes of the cluster that is meant.
 pub(crate) fn nodes() -> Vec<CompletionCandidate> {
     let words = words();

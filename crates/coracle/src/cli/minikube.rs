@@ -30,9 +30,6 @@ pub(crate) enum Minikube {
     /// Show what to use as a dashboard
     #[command(hide = true)]
     Dashboard(Rest),
-    /// Show how to free the processors
-    #[command(hide = true)]
-    Pause(Rest),
     /// Show how to go on
     #[command(hide = true)]
     Unpause(Rest),

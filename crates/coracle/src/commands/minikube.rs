@@ -130,12 +130,9 @@ fn steps(command: &Minikube, cluster: &str, is_file: &dyn Fn(&str) -> bool) -> V
             "there is no dashboard built in; a program on this machine, such as k9s or Headlamp, uses your kubeconfig"
                 .to_owned(),
         ),
-        Minikube::Pause(_) => refuse(format!(
-            "a cluster is not paused but stopped: coracle stop -p {cluster} frees memory and processors, and start goes on in a second; --keep-pods ends only the control plane"
+        Minikube::Unpause(_) => refuse(format!(
+            "a cluster is not paused but stopped; go on with: coracle start -p {cluster}. What coracle pause has paused goes on with: coracle resume -p {cluster}"
         )),
-        Minikube::Unpause(_) => {
-            refuse(format!("a cluster is not paused but stopped; go on with: coracle start -p {cluster}"))
-        }
         Minikube::UpdateCheck => vec![
             Step::Print(concat!("CurrentVersion: v", env!("CARGO_PKG_VERSION")).to_owned()),
             Step::Say("coracle looks for no updates; a newer one is in the place where this one came from.".to_owned()),
@@ -325,9 +322,8 @@ mod tests {
         check("podman-env", true, "docker build");
         check("dashboard", true, "k9s");
         check("dashboard --url", true, "kubeconfig");
-        check("pause", true, "coracle stop -p dev");
-        check("pause --all-namespaces", true, "--keep-pods");
         check("unpause", true, "coracle start -p dev");
+        check("unpause", true, "coracle resume -p dev");
     }
 
     #[test]
@@ -392,6 +388,9 @@ mod tests {
             "status -o json",
             "ip",
             "logs -f",
+            "pause",
+            "pause --all-namespaces",
+            "pause -n default,kube-system",
             "kubectl -- get pods",
             "node list",
             "node delete node/dev-m02",

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::{Api, Client};
 use serde::Serialize;
 
-use super::ask;
+use super::{ask, components};
 use crate::cli::{self, Format};
 use crate::{kubeconfig, output};
 
@@ -37,6 +37,9 @@ struct Answer {
     node_message: Option<String>,
     /// `Available`, `Unavailable` or `Unknown`: whether cluster IPs work.
     network: &'static str,
+    /// The components that are paused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    paused: Vec<String>,
     /// Of a cluster that is stopped: `Running` if its containers were kept, `Stopped`, or `Unknown`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pods: Option<&'static str>,
@@ -46,15 +49,20 @@ struct Answer {
 
 pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
     let running = profile.daemon();
-    let mut found = None;
+    let (mut found, mut paused) = (None, Vec::new());
     let unknown = || "Unknown".to_owned();
     let (daemon, apiserver, store, code) = match running {
         None if !profile.exists() => ("Nonexistent", "Stopped", unknown(), ABSENT),
         None => ("Stopped", "Stopped", unknown(), STOPPED),
         Some(Daemon { stopping: true, .. }) => ("Stopping", "Stopped", unknown(), STOPPED),
-        Some(_) => match ask(profile, async |client| look(client, profile.name()).await) {
-            Ok((store, node)) => {
+        Some(_) => match ask(profile, async |client| {
+            let looked = look(client.clone(), profile.name()).await?;
+            // A daemon of an earlier version pauses nothing.
+            Ok((looked, components::list(&client).await.unwrap_or_default()))
+        }) {
+            Ok(((store, node), components)) => {
                 found = node;
+                paused = components::paused(&components);
                 ("Running", "Running", store, 0)
             }
             Err(_) => ("Running", "Unreachable", unknown(), 0),
@@ -78,6 +86,7 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
         node: readiness(found.as_ref()),
         node_message: trouble(found.as_ref()),
         network,
+        paused,
         pods: (daemon == "Stopped").then(|| pods(profile)),
         kubeconfig: if context { "Configured" } else { "Misconfigured" },
     };
@@ -90,11 +99,18 @@ pub(crate) fn run(profile: &Profile, status: &cli::Status) -> Result<ExitCode> {
             output::line(format!("store:      {}", answer.store))?;
             output::line(format!("node:       {}", answer.node))?;
             output::line(format!("network:    {}", answer.network))?;
+            if !answer.paused.is_empty() {
+                output::line(format!("paused:     {}", answer.paused.join(", ")))?;
+            }
             if let Some(pods) = answer.pods {
                 output::line(format!("pods:       {pods}"))?;
             }
             output::line(format!("kubeconfig: {}", answer.kubeconfig))?;
         }
+    }
+    if !answer.paused.is_empty() {
+        let (what, name) = (answer.paused.join(", "), &answer.profile);
+        output::warning(format!("PAUSED: {what}; nothing is done by them until: coracle resume -p {name}"));
     }
     for problem in answer.node_message.into_iter().chain(problem) {
         output::warning(problem);
