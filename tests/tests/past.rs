@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use coracle_tests::Cluster;
+use coracle_tests::{Background, Cluster};
 
 #[test]
 fn the_past_is_there_to_be_read() {
@@ -68,4 +68,60 @@ fn more_is_remembered_where_that_is_asked_for() {
     }
     cluster.coracle(&["start", "--history", "2h"]).ok();
     assert!(cluster.coracle(&["at", "now"]).ok().contains('('));
+}
+
+#[test]
+fn the_store_shows_its_keys() {
+    let cluster = Cluster::start();
+    let write = |value: &str| {
+        cluster.apply(&format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: it}}, data: {{key: {value}}}}}"));
+        cluster.field("configmap/it", "{.metadata.resourceVersion}")
+    };
+    let key = "/registry/core/configmaps/default/it";
+    let (first, second) = (write("one"), write("two"));
+    let store = |arguments: &[&str]| cluster.coracle(&[&["store"], arguments].concat());
+
+    // By its own name and by that of etcd.
+    for typed in [key, "/registry/configmaps/default/it", "configmaps/default/it"] {
+        let found: Value = serde_json::from_str(&store(&["get", typed, "-o", "json"]).ok()).expect("JSON");
+        let numbers = [&found["createRevision"], &found["revision"]].map(ToString::to_string);
+        assert_eq!((numbers, &found["value"]["data"]["key"]), ([first.clone(), second.clone()], &"two".into()));
+    }
+    let text = store(&["get", key]).ok();
+    assert!(
+        text.starts_with(&format!("Key:      {key}\nRevision: {second}\n")) && text.contains("\"key\": \"two\""),
+        "{text}"
+    );
+    let text = store(&["ls", "configmaps/default/i"]).ok();
+    assert!(text.lines().count() == 2 && text.ends_with(&format!("  {key}\n")), "{text}");
+    let all = store(&["ls", "--keys-only"]).ok();
+    let nodes = format!("/registry/core/nodes//{}", cluster.profile);
+    assert!(all.lines().any(|line| line == nodes) && all.lines().any(|line| line == key), "{all}");
+
+    // What was, and what comes.
+    cluster.kubectl(&["delete", "configmap", "it"]).ok();
+    let watch = ["store", "watch", "core/configmaps/default/", "--from", &second];
+    let watch = Background::start(cluster.coracle_command(&watch));
+    watch.line(|line| line.trim_start().starts_with(&format!("{second}  PUT ")) && line.ends_with(key));
+    watch.line(|line| line.contains("  DELETE  ") && line.ends_with(key));
+    let third = write("three");
+    watch.line(|line| line.trim_start().starts_with(&format!("{third}  PUT ")) && line.ends_with(key));
+
+    for (arguments, why) in [
+        (
+            &["get", "core/configmaps/default/none"][..],
+            "there is no key \"core/configmaps/default/none\"; see: coracle store ls",
+        ),
+        (&["ls", "/registry/minions"], "nothing is stored below \"/registry/minions\"; see all keys: coracle store ls"),
+        (&["watch", "core/thing/"], "nothing is stored below"),
+        (&["watch", "--from", "99999999"], "has not happened; the newest is"),
+    ] {
+        let said = store(arguments).fails();
+        assert!(said.contains(why) && said.lines().count() == 1, "{arguments:?}: {said}");
+    }
+    // Whoever may read everything may not look into the store.
+    cluster.kubectl(&["create", "clusterrole", "paths", "--verb=get", "--non-resource-url=*"]).ok();
+    cluster.kubectl(&["create", "clusterrolebinding", "paths", "--clusterrole=paths", "--user=jane"]).ok();
+    let raw = ["get", "--raw", "/debug/store/keys", "--as", "jane"];
+    assert!(cluster.kubectl(&raw).fails().contains("Forbidden"));
 }

@@ -39,6 +39,7 @@ mod flowcontrol;
 mod forward;
 mod handle;
 mod health;
+mod keyspace;
 mod kubelet;
 mod kubelet_ports;
 mod kubelet_routes;

@@ -1,5 +1,5 @@
-//! What is about no objects and can only be read: health, metrics, what flow control is at, the version, discovery, OpenAPI, and
-//! how others check tokens.
+//! What is about no objects, or about what lies under them, and can only be read: health, metrics, what flow control is at, the
+//! store's keys, the version, discovery, OpenAPI, and how others check tokens.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOC
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use machinery::status::ApiError;
+use registry::Registry;
 use registry::user::MASTERS;
-use store::Store;
 
 use crate::aggregator::Aggregator;
 use crate::authn::User;
@@ -23,7 +23,7 @@ use crate::path::Route;
 use crate::query::Query;
 use crate::respond::{self, Answer};
 use crate::tokens::Tokens;
-use crate::{discovery, health, openapi, past, version};
+use crate::{discovery, health, keyspace, openapi, past, version};
 
 /// The handlers of these paths, and what they work with.
 pub(crate) struct NonResource {
@@ -31,7 +31,7 @@ pub(crate) struct NonResource {
     pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) store: Store,
+    pub(crate) registry: Registry,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) flow_control: Arc<FlowControl>,
 }
@@ -72,7 +72,7 @@ impl NonResource {
             Route::Health { endpoint, check } => {
                 let state = health::State {
                     stopping: self.lifecycle.is_stopping(),
-                    store: self.store.health(),
+                    store: self.registry.store().health(),
                     with_reasons: user.is_in(MASTERS),
                 };
                 let answer = health::answer(endpoint, check, query, &state);
@@ -93,8 +93,12 @@ impl NonResource {
                 respond::json(StatusCode::OK, output.encoding, query.flag("pretty"), version::document().into())
             }
             Route::Past => {
-                let document = past::document(&self.store, query, jiff::Timestamp::now()).await?;
+                let document = past::document(self.registry.store(), query, jiff::Timestamp::now()).await?;
                 respond::json(StatusCode::OK, Encoding::Json, true, document.to_string().into())
+            }
+            Route::Keyspace(what) => {
+                let document = keyspace::document(what, &self.registry, &self.lifecycle, query).await?;
+                respond::json(StatusCode::OK, Encoding::Json, query.flag("pretty"), document)
             }
             Route::Metrics => {
                 Ok(respond::with_type(StatusCode::OK, metrics::CONTENT_TYPE, Bytes::from(self.metrics.text())))

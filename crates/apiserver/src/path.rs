@@ -7,6 +7,7 @@
 //! | `/version`, `/metrics` | [`Route::Version`], [`Route::Metrics`] |
 //! | `/at` | [`Route::Past`]: how far back objects are remembered; below it `past` |
 //! | `/debug/api_priority_and_fairness/dump_*` | [`Route::DumpFlowControl`] |
+//! | `/debug/store/*` | [`Route::Keyspace`]: the store's keys |
 //! | `/api`, `/apis`, `/apis/G`, `/api/v1`, `/apis/G/V` | discovery |
 //! | `/.well-known/openid-configuration`, `/openid/v1/jwks` | how others check tokens |
 //! | `/openapi/v2`, `/openapi/v3`, `/openapi/v3/...` | the schemas |
@@ -19,6 +20,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 use crate::flowcontrol::Dump;
+use crate::keyspace::Keyspace;
 
 /// The parts of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub(crate) enum Route<'a> {
     Past,
     /// `/debug/api_priority_and_fairness/dump_queues` and its like.
     DumpFlowControl(Dump),
+    /// `/debug/store/keys` and its like.
+    Keyspace(Keyspace),
     /// `/.well-known/openid-configuration`.
     OpenIdConfiguration,
     /// `/openid/v1/jwks`.
@@ -132,8 +136,10 @@ impl<'a> Route<'a> {
             "metrics" if rest.is_empty() => Self::Metrics,
             "at" if rest.is_empty() => Self::Past,
             "debug" => {
-                let dump = rest.strip_prefix("api_priority_and_fairness/").and_then(Dump::find);
-                dump.map_or(Self::Unknown, Self::DumpFlowControl)
+                let dump =
+                    rest.strip_prefix("api_priority_and_fairness/").and_then(Dump::find).map(Self::DumpFlowControl);
+                let keyspace = || rest.strip_prefix("store/").and_then(Keyspace::find).map(Self::Keyspace);
+                dump.or_else(keyspace).unwrap_or(Self::Unknown)
             }
             "openapi" => match rest.split_once('/').unwrap_or((rest, "")) {
                 ("v2", "") => Self::OpenApiV2,
@@ -257,6 +263,8 @@ mod tests {
             ("/metrics", Route::Metrics),
             ("/at", Route::Past),
             ("/at/1", Route::Unknown),
+            ("/debug/store/keys", Route::Keyspace(Keyspace::Keys)),
+            ("/debug/store", Route::Unknown),
             ("/healthz", Route::Health { endpoint: Health::Healthz, check: "" }),
             ("/readyz/ping", Route::Health { endpoint: Health::Readyz, check: "ping" }),
             ("/openapi/v2", Route::OpenApiV2),

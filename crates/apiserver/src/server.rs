@@ -26,6 +26,7 @@ use crate::authz::{self, Attributes, Authorizer, Target};
 use crate::body::{BodyBudget, RequestBody, ResponseBody, panic_text};
 use crate::documents::Documents;
 use crate::flowcontrol::{Flow, FlowControl, ListOptions, Seat};
+use crate::keyspace;
 use crate::lifecycle::{self, Lifecycle};
 use crate::limits::RequestLimits;
 use crate::metrics::{Labels, Metrics};
@@ -123,7 +124,7 @@ impl ApiServer {
                 aggregator: Arc::clone(&aggregator),
                 tokens: Arc::clone(&tokens),
                 metrics: Arc::clone(&metrics),
-                store,
+                registry: registry.clone(),
                 lifecycle: lifecycle.clone(),
                 flow_control: Arc::clone(&flow_control),
             },
@@ -289,6 +290,10 @@ impl ApiServer {
             let answered = pin!(async {
                 report.flow = self.flow(caller, &attributes)?;
                 authorize(&attributes)?;
+                if matches!(route, Route::Keyspace(_)) {
+                    // Objects of all kinds lie there.
+                    authorize(&keyspace::everything(&user))?;
+                }
                 // The documents are there already: once they are found, the seat is free.
                 let _seat = self.seat(report, &attributes, &ListOptions::default(), timeout).await?;
                 let answer = self.0.non_resource.serve(route, &parts, query, &user).await?;

@@ -13,6 +13,7 @@ mod documents;
 mod flow_control;
 mod front_proxy;
 mod identity;
+mod keyspace;
 mod kubelet_port;
 mod limits;
 mod modules;

@@ -8,6 +8,7 @@ mod minikube;
 mod parse;
 mod past;
 mod stepping;
+mod store;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub(crate) use self::parse::Services;
 use self::parse::{duration, node, services};
 pub(crate) use self::past::{At, Diff, HistoryOf, Moment, Past};
 pub(crate) use self::stepping::{Pause, Resume, Step, Stepping, Top, TopFormat};
+pub(crate) use self::store::{StoreCommand, StoreGet, StoreLs, StoreWatch};
 use crate::complete;
 
 /// Kubernetes for one machine, in one program.
@@ -79,6 +81,9 @@ pub(crate) enum Command {
     Past(Past),
     #[command(flatten)]
     Stepping(Stepping),
+    /// Look into the store as etcdctl looks into etcd: list keys, print one, watch changes
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Learn how Kubernetes works, in ten lessons
     Learn(Learn),
     /// Add, list and delete nodes

@@ -26,6 +26,7 @@ mod status;
 mod stepping;
 mod stop;
 mod top;
+mod store;
 mod version;
 
 use std::process::ExitCode;
@@ -58,6 +59,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Past(Past::History(history)) => past::history(&profile()?, &history),
         Command::Past(Past::Diff(diff)) => past::diff(&profile()?, &diff),
         Command::Stepping(command) => stepping::run(&profile()?, &command),
+        Command::Store(command) => store::run(&profile()?, &command),
         Command::Learn(learn) => learn::run(profile, &learn),
         Command::Node(node) => node::run(&profile()?, &node),
         Command::Addons(command) => addons::run(&profile()?, &command),

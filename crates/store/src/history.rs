@@ -65,6 +65,27 @@ pub(crate) struct Chunk {
 /// Reads some of the events of a resource after a revision, up to and with another. Blocks on the disk.
 pub(crate) fn read(shared: &Shared, resource: &str, after: Revision, upto: Revision) -> Result<Chunk, HistoryError> {
     shared.counters.log_reads.fetch_add(1, Relaxed);
+    let prefix = Key::prefix(resource);
+    let mut events = Vec::new();
+    let reached = scan(shared, after, upto, |revision, record| {
+        if !record.key.starts_with(&prefix) {
+            return Ok(None);
+        }
+        let event = event(&shared.decoder, revision, record, key(record)?, None, None)?;
+        events.push(Arc::new(event));
+        Ok(Some(record.value.len()))
+    })?;
+    Ok(Chunk { events, reached })
+}
+
+/// Walks through some of the log after a revision, up to and with another, and says up to which it came. `take` says how many
+/// bytes it keeps of a record, if any: what is kept of one walk is bounded. Blocks on the disk.
+pub(crate) fn scan(
+    shared: &Shared,
+    after: Revision,
+    upto: Revision,
+    mut take: impl FnMut(Revision, &LogRecord<'_>) -> Result<Option<usize>>,
+) -> Result<Revision, HistoryError> {
     let guard = shared.disk();
     let disk = guard.as_ref().ok_or_else(|| shared.no_disk())?;
     let mut reader = disk.log_after(after)?;
@@ -74,30 +95,27 @@ pub(crate) fn read(shared: &Shared, resource: &str, after: Revision, upto: Revis
         let requested = after;
         return Err(Compacted { requested, horizon }.into());
     }
-    let prefix = Key::prefix(resource);
-    let mut chunk = Chunk { events: Vec::new(), reached: after };
-    let (mut records, mut bytes) = (0, 0);
+    let mut reached = after;
+    let (mut records, mut taken, mut bytes) = (0, 0, 0);
     while let Some((revision, record)) = reader.current()? {
-        let full = chunk.events.len() >= EVENTS || records >= RECORDS || bytes >= BYTES;
+        let full = taken >= EVENTS || records >= RECORDS || bytes >= BYTES;
         // The events of one transaction stay together.
-        if revision > upto || (full && revision != chunk.reached) {
-            return Ok(chunk);
+        if revision > upto || (full && revision != reached) {
+            return Ok(reached);
         }
-        follows(chunk.reached, revision)?;
-        chunk.reached = revision;
+        follows(reached, revision)?;
+        reached = revision;
         records += 1;
-        if record.key.starts_with(&prefix) {
-            bytes += record.value.len();
-            let key = key(&record)?;
-            let event = event(&shared.decoder, revision, &record, key, None, None)?;
-            chunk.events.push(Arc::new(event));
+        if let Some(kept) = take(revision, &record)? {
+            taken += 1;
+            bytes += kept;
         }
         reader.advance();
     }
-    if chunk.reached < upto {
+    if reached < upto {
         return Err(damaged("the log ends too early").into());
     }
-    Ok(chunk)
+    Ok(reached)
 }
 
 /// Takes the objects of a resource from one revision back to an earlier one. Blocks on the disk.

@@ -20,7 +20,8 @@
 //! **Reading** happens in memory alone: an ordered map for each resource, of which a snapshot costs nothing.
 //!
 //! **Watching.** Each resource has a ring of recent events; a [`Watcher`] is a cursor into it, woken once for each batch. One
-//! that falls behind reads the log on disk, until that has been compacted.
+//! that falls behind reads the log on disk, until that has been compacted. A [`LogWatcher`] reads the log of all resources,
+//! for people.
 //!
 //! What always holds:
 //! - A revision is visible only once it is durable.
@@ -41,6 +42,7 @@ mod torn;
 mod transaction;
 mod transformer;
 
+mod changes;
 mod history;
 mod past;
 mod snapshot;
@@ -66,6 +68,7 @@ mod writer;
 mod tests;
 
 pub use attributes::Attributes;
+pub use changes::{Change, LogWatcher};
 pub use entry::{Encoded, Entry, Event, EventKind, FrameEncoding};
 pub use health::Health;
 pub use history::{Compacted, HistoryError};

@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     /// Taken out when the store is closed, or while it has to be opened again. Whoever uses the disk holds the lock for
     /// reading, so closing waits for them.
     disk: RwLock<Option<Disk>>,
+    /// Wakes those who follow all resources, once for each batch.
+    any: watch::Sender<()>,
     /// Snapshots of earlier revisions that were asked for.
     pages: Mutex<Vec<Page>>,
     pub(crate) ballast: Ballast,
@@ -109,6 +111,7 @@ impl Shared {
             disk: RwLock::new(Some(disk)),
             ballast,
             health: HealthState::new(health),
+            any: watch::Sender::new(()),
             pages: Mutex::default(),
             compacting: Mutex::default(),
             counters: Counters::new(),
@@ -176,6 +179,11 @@ impl Shared {
         state.signal.subscribe()
     }
 
+    /// The wake-up of all resources.
+    pub(crate) fn any_signal(&self) -> watch::Receiver<()> {
+        self.any.subscribe()
+    }
+
     /// Shows what has become durable: all of it at once, to readers and to watchers alike. Watchers sleep on until they are
     /// woken by what this returns.
     pub(crate) fn publish(&self, staged: &Staged, revision: Revision, events: Vec<Arc<Event>>) -> Wake {
@@ -206,6 +214,10 @@ impl Shared {
                 }
             }
             published.revision = revision;
+        }
+        // Whoever comes only now looks at the revision first, and needs no waking for this one.
+        if self.any.receiver_count() > 0 {
+            signals.push(self.any.clone());
         }
         Wake { signals, _indexes: touched, _evicted: garbage }
     }
@@ -243,6 +255,7 @@ impl Shared {
         for state in published.resources.values() {
             state.signal.send_replace(());
         }
+        self.any.send_replace(());
     }
 
     /// A snapshot of an earlier revision, if it was asked for before.

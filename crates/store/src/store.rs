@@ -18,8 +18,8 @@ use crate::state::{AttributesOf, Shared};
 use crate::transformer::Decoder;
 use crate::writer::{self, Pending, Request, Writer};
 use crate::{
-    Attributes, CommitError, Committed, Entry, Key, OpenError, Options, Past, Revision, Snapshot, Stats, Transaction,
-    Watcher, compact, maintain, past, rewrite,
+    Attributes, CommitError, Committed, Entry, Key, LogWatcher, OpenError, Options, Past, Revision, Snapshot, Stats,
+    Transaction, Watcher, compact, maintain, past, rewrite,
 };
 
 /// How many transactions may wait before those who bring more have to wait too.
@@ -230,6 +230,27 @@ impl Store {
     /// When what happened after the revision has been compacted.
     pub fn watch(&self, resource: &str, after: Revision) -> Result<Watcher, Compacted> {
         Watcher::new(Arc::clone(&self.0.shared), resource, after)
+    }
+
+    /// Follows the changes of all resources after a revision, those of wanted keys. A revision that has not happened yet is
+    /// waited for.
+    ///
+    /// # Errors
+    /// When what happened after the revision has been compacted.
+    pub fn watch_log(
+        &self,
+        after: Revision,
+        wanted: impl Fn(&Key) -> bool + Send + Sync + 'static,
+    ) -> Result<LogWatcher, Compacted> {
+        LogWatcher::new(Arc::clone(&self.0.shared), after, Arc::new(wanted))
+    }
+
+    /// The resources (`GROUP/RESOURCE`) that have objects, or had some since the store was opened, sorted.
+    pub fn resources(&self) -> Vec<Arc<str>> {
+        let published = self.0.shared.published();
+        let mut resources: Vec<_> = published.resources().map(|(resource, _)| Arc::clone(resource)).collect();
+        resources.sort_unstable();
+        resources
     }
 
     /// Brings the log within the bounds of the settings now. Returns the horizon: the oldest revision that is left.

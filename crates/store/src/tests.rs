@@ -395,6 +395,62 @@ async fn after_a_burst_the_memory_of_what_was_written_is_given_back() {
 }
 
 #[tokio::test]
+async fn the_log_of_all_resources_is_followed() {
+    let (store, _dir) = open();
+    let told = |changes: &[Change]| -> Vec<String> {
+        let change = |c: &Change| format!("{} {:?} {} {} {}", c.revision, c.kind, c.key, c.create_revision, c.size);
+        changes.iter().map(change).collect()
+    };
+    store.commit(put("a", "one")).await.unwrap();
+    store.commit(put_in(NODES, "n", "x", Precondition::Any)).await.unwrap();
+    store.commit(put("a", "three")).await.unwrap();
+    store.commit(delete("a", "end")).await.unwrap();
+    let pods = "/registry/core/pods/default/a";
+    let mut all = store.watch_log(0, |_| true).unwrap();
+    let expected = [
+        format!("1 Created {pods} 1 6"),
+        "2 Created /registry/core/nodes/default/n 2 4".to_owned(),
+        format!("3 Updated {pods} 1 8"),
+        format!("4 Deleted {pods} 1 6"),
+    ];
+    assert_eq!(told(&all.next().await.unwrap()), expected);
+    assert_eq!(all.reached(), 4);
+    // What is of no interest is passed over, and what comes later is waited for.
+    let mut some = store.watch_log(1, |key| &*key.resource == PODS).unwrap();
+    assert_eq!(told(&some.next().await.unwrap()), expected[2..]);
+    assert!(some.next().now_or_never().is_none());
+    let ((), changes) = tokio::join!(
+        async {
+            store.commit(put_in(NODES, "m", "x", Precondition::Any)).await.unwrap();
+            store.commit(put("b", "x")).await.unwrap();
+        },
+        some.next()
+    );
+    assert_eq!(told(&changes.unwrap()), ["6 Created /registry/core/pods/default/b 6 4"]);
+
+    // More than is read at once comes in parts, each revision whole.
+    for n in 0..300 {
+        store.commit(Transaction::from(vec![put(&format!("p{n}"), "x"), put(&format!("q{n}"), "x")])).await.unwrap();
+    }
+    let mut many = store.watch_log(6, |_| true).unwrap();
+    let mut revisions = Vec::new();
+    while many.reached() < store.revision() {
+        let changes = many.next().await.unwrap();
+        assert!(changes.len() <= 256 && changes.last().unwrap().revision == many.reached());
+        revisions.extend(changes.iter().map(|change| change.revision));
+    }
+    assert_eq!(revisions, (7..=306).flat_map(|revision| [revision, revision]).collect::<Vec<_>>());
+
+    store.compact(100).await.unwrap();
+    assert!(matches!(all.next().await, Err(WatchError::Compacted(Compacted { requested: 4, horizon: 100 }))));
+    assert!(store.watch_log(99, |_| true).is_err());
+    store.close().await;
+    assert!(matches!(many.next().await, Err(WatchError::Closed)));
+    let resources = store.resources();
+    assert_eq!(resources.iter().map(|resource| &**resource).collect::<Vec<_>>(), [NODES, PODS]);
+}
+
+#[tokio::test]
 async fn a_snapshot_is_the_same_until_its_resource_is_written() {
     let (store, _dir) = open();
     let empty = store.snapshot(PODS);

@@ -61,14 +61,7 @@ pub(crate) struct Stored<'a> {
 impl Decoder {
     /// An object as it was stored.
     pub(crate) fn entry(&self, key: Key, stored: &Stored<'_>) -> Result<Entry> {
-        let value = match &self.transformer {
-            None => Bytes::copy_from_slice(stored.value),
-            Some(transformer) => {
-                let read = transformer.transform_from_storage(&key.resource, stored.path, stored.value);
-                let value = read.map_err(|why| DiskError::Unreadable(format!("{key}: {why}")))?;
-                Bytes::copy_from_slice(&value)
-            }
-        };
+        let value = Bytes::copy_from_slice(&self.value(&key, stored.path, stored.value)?);
         Ok(Entry {
             attributes: (self.attributes_of)(&key, &value),
             key,
@@ -76,5 +69,12 @@ impl Decoder {
             revision: stored.revision,
             create_revision: stored.create_revision,
         })
+    }
+
+    /// A value as it is served, of what lies on disk below a path.
+    pub(crate) fn value<'a>(&self, key: &Key, path: &[u8], stored: &'a [u8]) -> Result<Cow<'a, [u8]>> {
+        let Some(transformer) = &self.transformer else { return Ok(Cow::Borrowed(stored)) };
+        let read = transformer.transform_from_storage(&key.resource, path, stored);
+        read.map_err(|why| DiskError::Unreadable(format!("{key}: {why}")))
     }
 }
