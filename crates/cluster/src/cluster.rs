@@ -163,7 +163,7 @@ impl Cluster {
         let metrics_api = Arc::new(MetricsApi::default());
         let scheduling = scheduling(&profile)?;
         let mut extensions = metrics_api.extensions();
-        extensions.push(explain::extension(scheduling.records.clone()));
+        extensions.push(explain::extension(scheduling.records.clone(), scheduling.previews.clone()));
         let reconciles = Reconciles::default();
         extensions.push(stepping::extension(reconciles.clone()));
         extensions.push(encryption::extension(profile.clone(), registry.store().clone(), encryption));

@@ -7,6 +7,7 @@ mod learn;
 mod minikube;
 mod parse;
 mod past;
+mod schedule;
 mod stepping;
 mod store;
 
@@ -27,6 +28,7 @@ pub(crate) use self::minikube::{Config, Cp, Image, Minikube, Rest, StartOptions}
 pub(crate) use self::parse::Services;
 use self::parse::{duration, node, services};
 pub(crate) use self::past::{At, Diff, HistoryOf, Moment, Past};
+pub(crate) use self::schedule::Schedule;
 pub(crate) use self::stepping::{Pause, Resume, Step, Stepping, Top, TopFormat};
 pub(crate) use self::store::{StoreCommand, StoreGet, StoreLs, StoreWatch};
 use crate::complete;
@@ -77,6 +79,8 @@ pub(crate) enum Command {
     Ip,
     /// Explain an object: what it wants and has, who acts next, and what that waits for; or who may do something
     Explain(Explain),
+    /// Say where a pod would go, and why, without creating it: coracle schedule --dry-run -f pod.yaml
+    Schedule(Schedule),
     #[command(flatten)]
     Past(Past),
     #[command(flatten)]

@@ -19,14 +19,15 @@ mod packaging;
 mod past;
 mod profile;
 mod resources;
+mod schedule;
 mod secrets;
 mod service;
 mod start;
 mod status;
 mod stepping;
 mod stop;
-mod top;
 mod store;
+mod top;
 mod version;
 
 use std::process::ExitCode;
@@ -55,6 +56,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Service(service) => service::run(&profile()?, &service),
         Command::Ip => ip::run(&profile()?),
         Command::Explain(explain) => explain::run(&profile()?, &explain),
+        Command::Schedule(schedule) => schedule::run(&profile()?, &schedule),
         Command::Past(Past::At(at)) => past::at(&profile()?, &at),
         Command::Past(Past::History(history)) => past::history(&profile()?, &history),
         Command::Past(Past::Diff(diff)) => past::diff(&profile()?, &diff),

@@ -13,6 +13,7 @@ use crate::plugins::{BUILT_IN, ROWS};
 use crate::profile::{DEFAULT_SCHEDULER, Entry, Profile};
 use crate::queue::BackOff;
 use crate::record::Records;
+use crate::service::Previews;
 use crate::types::Family;
 
 /// Names under which pods ask for gangs, and the PodGroups that each schedules by. The default profile serves them too
@@ -31,6 +32,8 @@ pub struct Config {
     pub back_off: BackOff,
     /// Where decisions are recorded.
     pub records: Records,
+    /// Where decisions are asked for that are not to be carried out.
+    pub previews: Previews,
 }
 
 impl Default for Config {
@@ -40,6 +43,7 @@ impl Default for Config {
             stand_in: true,
             back_off: BackOff::default(),
             records: Records::default(),
+            previews: Previews::default(),
         }
     }
 }

@@ -14,7 +14,7 @@
 //! Around it, one task owns all state (the [`cache::Cache`] and the [`queue::SchedulingQueue`]), takes messages from
 //! informers and bindings, and schedules one pod after another: each decision sees the ones before it, because a chosen
 //! node is charged at once, before the API server has heard of it. Every decision is kept for a while with all that led
-//! to it: [`record`].
+//! to it: [`record`]. What would be decided about a pod that is not there can be asked for: [`Previews`].
 //!
 //! This crate knows the API as any client does, and neither the store nor HTTP.
 
@@ -40,5 +40,5 @@ pub use machinery::resources;
 pub use profile::{DEFAULT_SCHEDULER, Entry, Profile};
 pub use queue::BackOff;
 pub use schedule::{Decision, NotPreempted, Trace, Unschedulable, schedule};
-pub use service::{Deps, Handle, start};
+pub use service::{Deps, Handle, PreviewError, Previews, start};
 pub use storage::Storage;

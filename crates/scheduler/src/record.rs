@@ -126,8 +126,13 @@ impl Record {
         }
     }
 
-    /// Takes over what was found on the way.
-    pub(crate) fn trace(mut self, cache: &Cache, trace: &Trace, decision: Option<&Decision>) -> Self {
+    /// Takes over what was found on the way, as much of it as is kept.
+    pub(crate) fn trace(self, cache: &Cache, trace: &Trace, decision: Option<&Decision>) -> Self {
+        self.trace_of(NODES, cache, trace, decision)
+    }
+
+    /// Takes over what was found on the way: of so many nodes that would do, and of so many for each refusal.
+    pub(crate) fn trace_of(mut self, most: usize, cache: &Cache, trace: &Trace, decision: Option<&Decision>) -> Self {
         self.nodes = cache.len();
         self.feasible = trace.feasible.len();
         self.evaluated = trace.feasible.len() + trace.refused.len();
@@ -139,12 +144,12 @@ impl Record {
         let winner = self.node.clone();
         let won = |index: usize| winner.as_deref().is_some_and(|won| name(trace.feasible[index]) == won);
         // Only the best are put in order, and the winner goes first among equals.
-        if order.len() > NODES {
-            order.select_nth_unstable_by_key(NODES, |(total, _)| -total);
-            if let Some(place) = order.iter().position(|(_, index)| won(*index)).filter(|place| *place >= NODES) {
+        if order.len() > most {
+            order.select_nth_unstable_by_key(most, |(total, _)| -total);
+            if let Some(place) = order.iter().position(|(_, index)| won(*index)).filter(|place| *place >= most) {
                 order.swap(0, place);
             }
-            order.truncate(NODES);
+            order.truncate(most);
         }
         order.sort_by_key(|(total, index)| (-total, !won(*index), *index));
         self.scored = order
@@ -164,7 +169,7 @@ impl Record {
             for reason in &refusal.reasons {
                 let (count, nodes) = refused.entry((plugin, reason)).or_default();
                 *count += 1;
-                if nodes.len() < NODES {
+                if nodes.len() < most {
                     nodes.push(name(*id));
                 }
             }

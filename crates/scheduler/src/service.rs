@@ -2,6 +2,7 @@
 
 mod attempt;
 mod inbox;
+mod preview;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ use crate::config::Config;
 use crate::gang::{self, GangEvent, Groups};
 use crate::preempt::Budget;
 use crate::queue::SchedulingQueue;
+
+pub use preview::{PreviewError, Previews};
 
 /// So many bindings may be under way at once. More would only wait for the store instead of here.
 const BINDINGS: usize = 64;
@@ -133,6 +136,7 @@ pub fn start(config: Config, deps: &Deps) -> Handle {
     // Informers call back and cannot wait, so the channel has no bound of its own. What is in it has: everything is taken
     // before each decision, and a decision takes about a millisecond; at the start it is what the informers hold anyway.
     let (messages, inbox) = mpsc::unbounded_channel();
+    config.previews.set(messages.clone());
     let watched = Watched::new(&deps.informers);
     let recorders = config.profiles.iter().map(|profile| {
         let name = profile.scheduler_name.clone();
@@ -187,6 +191,8 @@ enum Message {
     Gang(GangEvent),
     /// The binding of this pod failed.
     NotBound(String),
+    /// Somebody asks what would be decided about a pod.
+    Preview(preview::Question),
 }
 
 impl Message {
@@ -202,6 +208,7 @@ impl Message {
             Self::Budget(change) => change.cause(),
             Self::Gang(_) => Cause::new("a change of a group or queue"),
             Self::NotBound(_) => Cause::new("a binding that failed"),
+            Self::Preview(_) => Cause::new("a preview"),
         }
     }
 }

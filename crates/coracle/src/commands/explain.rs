@@ -1,7 +1,7 @@
 //! `coracle explain`: what an object wants and has, who acts next, and what that waits for; and who may do something.
 
 mod access;
-mod decision;
+pub(super) mod decision;
 mod related;
 
 use std::process::ExitCode;

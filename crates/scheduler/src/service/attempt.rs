@@ -14,6 +14,7 @@ use super::{Message, Scheduler};
 use crate::bind::{self, BindError, Nomination};
 use crate::gang::{self, Clearing, Placement, Refused, Standings};
 use crate::preempt::{Preemption, preempt};
+use crate::profile::Profile;
 use crate::record::{Record, unschedulable_hint};
 use crate::resources::Resources;
 use crate::schedule::{Decision, NotPreempted, Trace, Unschedulable, schedule};
@@ -53,22 +54,25 @@ impl Scheduler {
                 self.carry_out(pod, decision, attempt);
             }
             Err(mut refused) => {
-                let found = match profile.preempts {
-                    false => None,
-                    true => {
-                        let budgets: Vec<_> = self.budgets.values().cloned().collect();
-                        match preempt(&self.cache, &profile, &pod, &refused, &budgets) {
-                            Ok(found) => Some(found),
-                            Err(why) => {
-                                refused.not_preempted = Some(why);
-                                None
-                            }
-                        }
-                    }
-                };
+                let found = self.find_victims(&profile, &pod, &mut refused);
                 self.handle_unschedulable(&pod, refused, found, &trace, attempt);
             }
         }
+    }
+
+    /// The pods that have to go so that `pod` can run, if the profile preempts any; `refused` learns why none do.
+    pub(super) fn find_victims(
+        &self,
+        profile: &Profile,
+        pod: &Candidate,
+        refused: &mut Unschedulable,
+    ) -> Option<Preemption> {
+        if !profile.preempts {
+            return None;
+        }
+        let budgets: Vec<_> = self.budgets.values().cloned().collect();
+        let found = preempt(&self.cache, profile, pod, refused, &budgets);
+        found.map_err(|why| refused.not_preempted = Some(why)).ok()
     }
 
     /// How the queues of such groups stand.

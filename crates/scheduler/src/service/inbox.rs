@@ -74,6 +74,7 @@ impl Scheduler {
                 };
             }
             Message::Gang(event) => self.handle_gang(event, &cause),
+            Message::Preview(question) => self.handle_preview(question),
             Message::NotBound(uid) => {
                 if let Some(pod) = self.cache.forget(&uid) {
                     self.cache.storage.reserved.retain(|_, claim| !pod.claims.contains(claim));

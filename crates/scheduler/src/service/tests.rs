@@ -100,8 +100,12 @@ async fn until(reconciles: &Reconciles, starts: &str, contains: &str) -> String 
     }
 }
 
+fn config() -> Config {
+    Config { back_off: BackOff(Duration::from_millis(10), Duration::from_millis(10)), ..Config::default() }
+}
+
 /// A scheduler of the pods that `api` has.
-fn started(api: &Arc<Api>) -> (Handle, Reconciles) {
+fn started(api: &Arc<Api>, config: Config) -> (Handle, Reconciles) {
     let for_client = Arc::clone(api);
     let client = Client::new(
         tower::service_fn(move |request| {
@@ -112,14 +116,12 @@ fn started(api: &Arc<Api>) -> (Handle, Reconciles) {
     );
     let informers = Informers::new(client.clone(), CancellationToken::new());
     let reconciles = informers.reconciles().clone();
-    let config =
-        Config { back_off: BackOff(Duration::from_millis(10), Duration::from_millis(10)), ..Config::default() };
     (start(config, &Deps { client, informers }), reconciles)
 }
 
 #[tokio::test]
 async fn a_paused_scheduler_makes_one_attempt_with_each_step() {
-    let (handle, reconciles) = started(&Arc::default());
+    let (handle, reconciles) = started(&Arc::default(), config());
     let component = reconciles.components().into_iter().find(|component| component.name() == Scheduler::NAME);
     let component = component.expect("it reports");
     let pause = component.pause().expect("it can be paused");
@@ -160,7 +162,11 @@ async fn a_paused_scheduler_makes_one_attempt_with_each_step() {
 #[tokio::test]
 async fn each_attempt_says_what_woke_it_and_what_it_came_to() {
     let api = Arc::new(Api::default());
-    let (handle, reconciles) = started(&api);
+    let config = config();
+    let (previews, records) = (config.previews.clone(), config.records.clone());
+    let ask = async |pod: Value| previews.ask(serde_json::from_value(pod).unwrap()).await;
+    assert_eq!(ask(pod("early", 1, "1")).await.unwrap_err(), PreviewError::NotRunning);
+    let (handle, reconciles) = started(&api, config);
 
     let bound = until(&reconciles, "woken by Pod ns/small @2; ", "").await;
     assert!(bound.contains("wrote create Pod ns/small (binding); did choose node n1; waits for a change"), "{bound}");
@@ -173,8 +179,37 @@ async fn each_attempt_says_what_woke_it_and_what_it_came_to() {
     assert!(failed.contains("(binding): refused with 500; did choose node n1; failed: "), "{failed}");
     until(&reconciles, "woken by retried after a failure; ", "wrote create Pod ns/unlucky (binding); did").await;
 
+    // What would become of others is told, and does not happen: each finds the same room.
+    for _ in 0..2 {
+        let found = ask(pod("what-if", 1, "300m")).await.unwrap();
+        assert_eq!((found.node.as_deref(), found.nodes, found.feasible), (Some("n1"), 1, 1));
+    }
+    let refused = ask(pod("too-large", 1, "3")).await.unwrap();
+    assert_eq!(
+        (refused.node, refused.refused[0].plugin, &*refused.refused[0].nodes[0]),
+        (None, "NodeResourcesFit", "n1")
+    );
+    assert!(refused.message.starts_with("0/1 nodes are available: 1 Insufficient cpu."), "{}", refused.message);
+    assert_eq!(refused.waits_for.len(), 1);
+    let mut urgent = pod("urgent", 1, "900m");
+    urgent["spec"]["priority"] = 1000.into();
+    urgent["spec"]["schedulingGates"] = json!([{ "name": "later" }]);
+    let urgent = ask(urgent).await.unwrap();
+    assert_eq!((urgent.nominated.as_deref(), urgent.victims.first().map(|v| &**v)), (Some("n1"), Some("ns/small")));
+    assert_eq!(urgent.waits_for, ["its scheduling gates to be removed"]);
+    for (field, value, why) in [
+        ("schedulerName", "mine", PreviewError::UnknownScheduler("mine".to_owned())),
+        ("nodeName", "n1", PreviewError::HasNode("n1".to_owned())),
+    ] {
+        let mut other = pod("other", 1, "1");
+        other["spec"][field] = value.into();
+        assert_eq!(ask(other).await.unwrap_err(), why);
+    }
+    assert!(records.get("ns", "what-if").is_none() && records.get("ns", "small").is_some());
+
     api.grow.notify_one();
     until(&reconciles, "woken by Node n1 @9, a hint of NodeResourcesFit; ", "wrote create Pod ns/large (binding)")
         .await;
     handle.shutdown().await;
+    assert_eq!(ask(pod("late", 1, "1")).await.unwrap_err(), PreviewError::NotRunning);
 }

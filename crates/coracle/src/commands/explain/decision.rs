@@ -51,6 +51,15 @@ pub(super) fn text(decision: &Value) -> Result<String> {
     if let Some(node) = decision["nominated"].as_str() {
         writeln!(out, "Cleared:    {node}, from which have to go: {}", words(list("victims")))?;
     }
+    out.push_str(&verdicts(decision)?);
+    Ok(out)
+}
+
+/// What became of each node: the scores of those that would do, and why the others would not.
+pub(in crate::commands) fn verdicts(decision: &Value) -> Result<String> {
+    let mut out = String::new();
+    let list = |name: &str| decision[name].as_array().map(Vec::as_slice).unwrap_or_default();
+    let words = |values: &[Value]| values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
     let scored = list("scored");
     if scored.iter().any(|node| !node["scores"].as_array().is_none_or(Vec::is_empty)) {
         writeln!(out, "\nScores (score × weight):")?;
