@@ -180,7 +180,8 @@ fn sum(metrics: &str, name: &str) -> f64 {
         };
         rest.strip_prefix(' ')?.split(' ').next()?.parse::<f64>().ok()
     };
-    metrics.lines().filter_map(value).sum()
+    // The sum of nothing would be -0.
+    metrics.lines().filter_map(value).fold(0.0, |sum, value| sum + value)
 }
 
 #[cfg(test)]
