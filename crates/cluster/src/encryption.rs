@@ -10,7 +10,7 @@ use ::encryption::{Encryption, EncryptionConfiguration, Rotation};
 use apiserver::{AggregatedApi, AggregatedResource, AggregatedService};
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{Method, Request, Response};
 use machinery::Verb;
 use machinery::gvk::GroupResource;
 use machinery::status::{ApiError, Reason};
@@ -19,6 +19,7 @@ use store::Store;
 
 use crate::Error;
 use crate::cluster::{read_kept, read_yaml};
+use crate::own_api;
 use crate::profile::{Profile, write_private};
 
 const GROUP: &str = "encryption.coracle.dev";
@@ -194,14 +195,7 @@ impl AggregatedService for KeyRotations {
     }
 
     async fn call(&self, request: Request<Bytes>) -> Response<Bytes> {
-        let (code, body) = match self.create(&request).await {
-            Ok(body) => (201, body),
-            Err(error) => (error.code, error.to_status()),
-        };
-        let mut response = Response::new(Bytes::from(body.to_string()));
-        *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-        response
+        own_api::response(request.method(), self.create(&request).await)
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use apiserver::{AggregatedApi, AggregatedResource, AggregatedService};
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{Method, Request, Response};
 use k8s_openapi::api::core::v1::Pod;
 use machinery::Verb;
 use machinery::gvk::GroupResource;
@@ -18,6 +18,8 @@ use machinery::status::ApiError;
 use scheduler::record::{Record, Records};
 use scheduler::{PreviewError, Previews};
 use serde_json::{Value, json};
+
+use crate::own_api;
 
 const GROUP: &str = "explain.coracle.dev";
 const VERSION: &str = "v1";
@@ -62,10 +64,8 @@ impl AggregatedService for Decisions {
     }
 
     async fn call(&self, request: Request<Bytes>) -> Response<Bytes> {
-        let prefix = format!("/apis/{GROUP}/{VERSION}/");
-        let path = request.uri().path().strip_prefix(&prefix).unwrap_or_default();
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        let table = wants_table(&request);
+        let parts = own_api::path(&request, GROUP, VERSION);
+        let table = own_api::wants_table(&request);
         let answer = match parts.as_slice() {
             ["namespaces", namespace, REVIEWS] if request.method() == Method::POST => {
                 self.review(namespace, request.body()).await
@@ -83,15 +83,7 @@ impl AggregatedService for Decisions {
             },
             _ => Err(ApiError::no_such_resource()),
         };
-        let (code, body) = match answer {
-            Ok(body) if request.method() == Method::POST => (201, body),
-            Ok(body) => (200, body),
-            Err(error) => (error.code, error.to_status()),
-        };
-        let mut response = Response::new(Bytes::from(body.to_string()));
-        *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-        response
+        own_api::response(request.method(), answer)
     }
 }
 
@@ -121,11 +113,6 @@ impl Decisions {
     }
 }
 
-fn wants_table(request: &Request<Bytes>) -> bool {
-    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("as=Table"))
-}
-
 fn metadata(record: &Record) -> Value {
     json!({
         "name": record.name, "namespace": record.namespace, "uid": record.uid, "creationTimestamp": record.at,
@@ -150,19 +137,18 @@ fn list(records: &[Record], as_table: bool) -> Value {
 }
 
 fn table(records: &[Record]) -> Value {
-    let column = |name: &str, type_: &str| json!({ "name": name, "type": type_, "format": if name == "Name" { "name" } else { "" }, "description": name, "priority": 0 });
+    let columns = [
+        ("Name", "string"),
+        ("Node", "string"),
+        ("Feasible", "integer"),
+        ("Nodes", "integer"),
+        ("Micros", "integer"),
+        ("Message", "string"),
+    ];
     let row = |record: &Record| {
-        json!({
-            "cells": [record.name, record.node, record.feasible, record.nodes, record.took_micros, record.message],
-            "object": { "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata(record) },
-        })
+        let cells =
+            json!([record.name, record.node, record.feasible, record.nodes, record.took_micros, record.message]);
+        (cells, metadata(record))
     };
-    json!({
-        "apiVersion": "meta.k8s.io/v1", "kind": "Table", "metadata": {},
-        "columnDefinitions": [
-            column("Name", "string"), column("Node", "string"), column("Feasible", "integer"),
-            column("Nodes", "integer"), column("Micros", "integer"), column("Message", "string"),
-        ],
-        "rows": records.iter().map(row).collect::<Vec<_>>(),
-    })
+    own_api::table(&columns, records.iter().map(row))
 }

@@ -40,6 +40,7 @@ mod kubelets;
 mod metrics_api;
 mod names;
 mod network;
+mod own_api;
 mod pods;
 mod profile;
 mod service_network;

@@ -12,13 +12,15 @@ use std::time::Duration;
 use apiserver::{AggregatedApi, AggregatedResource, AggregatedService};
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{Method, Request, Response};
 use informer::{Component, PauseSwitch, Reconcile, Reconciles, Step};
 use machinery::Verb;
 use machinery::gvk::GroupResource;
 use machinery::status::{ApiError, Reason};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+
+use crate::own_api;
 
 const GROUP: &str = "stepping.coracle.dev";
 const VERSION: &str = "v1";
@@ -64,11 +66,10 @@ struct Stepping {
 
 impl Stepping {
     async fn answer(&self, request: &Request<Bytes>) -> Result<Value, ApiError> {
-        let path = request.uri().path().strip_prefix(&format!("/apis/{GROUP}/{VERSION}/")).unwrap_or_default();
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let parts = own_api::path(request, GROUP, VERSION);
         let (get, post) = (request.method() == Method::GET, request.method() == Method::POST);
         let all = self.reconciles.components();
-        let table = wants_table(request);
+        let table = own_api::wants_table(request);
         match parts[..] {
             [RESOURCE] if get => Ok(list(&all, table)),
             [RESOURCE, name] if get => {
@@ -171,11 +172,6 @@ fn stepped(component: &Component, done: &[Arc<Reconcile>], under_way: bool) -> V
     })
 }
 
-fn wants_table(request: &Request<Bytes>) -> bool {
-    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("as=Table"))
-}
-
 fn list(found: &[Component], as_table: bool) -> Value {
     if as_table {
         return components::table(found);
@@ -193,15 +189,7 @@ impl AggregatedService for Stepping {
     }
 
     async fn call(&self, request: Request<Bytes>) -> Response<Bytes> {
-        let (code, body) = match self.answer(&request).await {
-            Ok(body) if request.method() == Method::POST => (201, body),
-            Ok(body) => (200, body),
-            Err(error) => (error.code, error.to_status()),
-        };
-        let mut response = Response::new(Bytes::from(body.to_string()));
-        *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-        response
+        own_api::response(request.method(), self.answer(&request).await)
     }
 }
 

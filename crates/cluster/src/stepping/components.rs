@@ -6,6 +6,7 @@ use informer::{Component, Ending, Reconcile};
 use serde_json::{Value, json};
 
 use super::{GROUP, VERSION};
+use crate::own_api;
 
 /// Everything that can be paused.
 pub(super) const ALL: &str = "all";
@@ -128,26 +129,27 @@ fn mean_micros(times: impl ExactSizeIterator<Item = Duration>) -> Option<u64> {
 
 /// Components as kubectl shows them.
 pub(super) fn table(components: &[Component]) -> Value {
-    let column = |name: &str, type_: &str| json!({ "name": name, "type": type_, "format": if name == "Name" { "name" } else { "" }, "description": name, "priority": 0 });
+    let columns = [
+        ("Name", "string"),
+        ("Group", "string"),
+        ("Paused", "boolean"),
+        ("Waiting", "integer"),
+        ("Next", "string"),
+        ("Reconciles", "integer"),
+        ("Failures", "integer"),
+    ];
     let row = |component: &Component| {
         let next = component.next().map(|(key, _)| key).unwrap_or_default();
-        json!({
-            "cells": [
-                component.name(), group(component).unwrap_or_default(), component.is_paused(), component.waiting(), next,
-                component.reconciles(), component.failures(),
-            ],
-            "object": {
-                "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
-                "metadata": { "name": component.name() },
-            },
-        })
+        let cells = json!([
+            component.name(),
+            group(component).unwrap_or_default(),
+            component.is_paused(),
+            component.waiting(),
+            next,
+            component.reconciles(),
+            component.failures(),
+        ]);
+        (cells, json!({ "name": component.name() }))
     };
-    json!({
-        "apiVersion": "meta.k8s.io/v1", "kind": "Table", "metadata": {},
-        "columnDefinitions": [
-            column("Name", "string"), column("Group", "string"), column("Paused", "boolean"), column("Waiting", "integer"),
-            column("Next", "string"), column("Reconciles", "integer"), column("Failures", "integer"),
-        ],
-        "rows": components.iter().map(row).collect::<Vec<_>>(),
-    })
+    own_api::table(&columns, components.iter().map(row))
 }

@@ -1,7 +1,7 @@
 //! The queue's promises, on tokio's paused clock.
 
 use super::*;
-use crate::Reconciles;
+use crate::{Component, Reconciles};
 
 const CAUSE: Cause = Cause::new("test");
 
@@ -103,11 +103,16 @@ async fn a_key_tells_its_first_causes_and_how_long_it_waited() {
     assert_eq!(format!("{:?}", queue.next().await.causes.record().0), r#"[Text("requeued after a time")]"#);
 }
 
+/// A queue, and the component that it is of.
+fn reported() -> (WorkQueue<&'static str>, Component) {
+    let reconciles = Reconciles::default();
+    let queue = reconciles.queue("test");
+    (queue, reconciles.components().remove(0))
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_paused_queue_takes_keys_and_hands_out_none() {
-    let reconciles = Reconciles::default();
-    let queue: WorkQueue<&str> = reconciles.queue("test");
-    let component = reconciles.components().remove(0);
+    let (queue, component) = reported();
     let pause = component.pause().expect("queues can be paused");
     // It waits for a key before the pause begins.
     let worker = tokio::spawn({
@@ -130,9 +135,7 @@ async fn a_paused_queue_takes_keys_and_hands_out_none() {
 
 #[tokio::test(start_paused = true)]
 async fn a_step_hands_out_one_key() {
-    let reconciles = Reconciles::default();
-    let queue: WorkQueue<&str> = reconciles.queue("test");
-    let component = reconciles.components().remove(0);
+    let (queue, component) = reported();
     let pause = component.pause().expect("queues can be paused");
     pause.pause();
     ["a", "b", "c"].into_iter().for_each(|key| queue.add(key, CAUSE));
