@@ -7,6 +7,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures::future::OptionFuture;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -222,8 +223,8 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
             }
             tokio::select! {
                 () = notified => {}
-                () = ended(changed) => {}
-                () = sleep_until(next_due) => {}
+                Some(()) = OptionFuture::from(changed) => {}
+                Some(()) = OptionFuture::from(next_due.map(tokio::time::sleep_until)) => {}
             }
         }
     }
@@ -319,21 +320,6 @@ impl<K: Clone + Eq + Hash> State<K> {
         give_back(&mut self.dirty);
         self.processing.insert(key.clone());
         Some(Work { key, causes, step })
-    }
-}
-
-/// Waits for what there may be to wait for.
-async fn ended(changed: Option<impl Future<Output = ()>>) {
-    match changed {
-        Some(changed) => changed.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }
 

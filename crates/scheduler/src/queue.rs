@@ -181,28 +181,16 @@ impl SchedulingQueue {
 
     /// The pod whose turn it is. It counts as being scheduled until [`Self::remove`] or [`Self::refused`].
     pub fn pop(&mut self, now: Instant) -> Option<Candidate> {
-        self.activate_due(now);
-        while let Some(turn) = self.active.pop() {
-            if let Some(queued) = self.pods.get_mut(&turn.uid)
-                && matches!(queued.state, QueuedState::Active(sequence) if sequence == turn.sequence)
-            {
-                queued.state = QueuedState::Scheduling;
-                queued.attempts += 1;
-                return Some(queued.pod.clone());
-            }
-        }
-        None
+        self.drop_stale_turns(now);
+        let queued = self.pods.get_mut(&self.active.pop()?.uid)?;
+        queued.state = QueuedState::Scheduling;
+        queued.attempts += 1;
+        Some(queued.pod.clone())
     }
 
     /// The pod whose turn it is, and since when there is a reason to try it. It stays where it is.
     pub fn peek(&mut self, now: Instant) -> Option<(&Candidate, Instant)> {
-        self.activate_due(now);
-        while let Some(turn) = self.active.peek() {
-            if self.is_current(turn) {
-                break;
-            }
-            self.active.pop();
-        }
+        self.drop_stale_turns(now);
         let queued = self.pods.get(&self.active.peek()?.uid)?;
         Some((&queued.pod, queued.causes.as_ref().map_or(queued.since, Causes::since)))
     }
@@ -215,6 +203,14 @@ impl SchedulingQueue {
     fn is_current(&self, turn: &Turn) -> bool {
         let queued = self.pods.get(&turn.uid);
         queued.is_some_and(|queued| matches!(queued.state, QueuedState::Active(sequence) if sequence == turn.sequence))
+    }
+
+    /// Lets those take part whose back-off is over; afterwards the first turn is that of a pod that waits for it.
+    fn drop_stale_turns(&mut self, now: Instant) {
+        self.activate_due(now);
+        while self.active.peek().is_some_and(|turn| !self.is_current(turn)) {
+            self.active.pop();
+        }
     }
 
     fn activate_due(&mut self, now: Instant) {
