@@ -2,8 +2,6 @@
 //!
 //! [`plan`] decides, without IO, what a DELETE makes of an object; it is committed like any other change.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -16,7 +14,7 @@ use crate::Registry;
 use crate::meta::{self, FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
 use crate::object::Object;
 use crate::pipeline::{Action, Change, Outcome, Proposal, Proposed, Stored, Write};
-use crate::request::{DeleteRequest, Deleted, ListPage, ListRequest, Propagation, Target, WriteOptions};
+use crate::request::{DeleteRequest, Deleted, ListPage, ListRequest, Propagation, Target};
 use crate::table::{Resource, ResourceInfo};
 
 /// How many objects of a collection are deleted at a time; the store syncs once for all that wait.
@@ -40,8 +38,7 @@ impl Registry {
         request: &DeleteRequest,
     ) -> Result<Deleted, ApiError> {
         let (resource, info) = (&target.resource, target.resource.info());
-        let options =
-            WriteOptions { dry_run: request.dry_run, user: Arc::clone(&request.user), ..WriteOptions::default() };
+        let options = request.write_options();
         let write = Write::new(self, action, target, None, &options);
         let mut deletion = ProposedDeletion { target, request, now: write.now, uid: None };
         let completed = self.run(&write, &mut deletion).await?;

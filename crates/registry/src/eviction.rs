@@ -14,7 +14,7 @@ use machinery::status::{ApiError, Cause, Reason};
 use crate::Registry;
 use crate::kind::Subresource;
 use crate::meta;
-use crate::object::{cast, cast_mut};
+use crate::object::{Object, cast, cast_mut};
 use crate::pipeline::decode::{self, report_for};
 use crate::pipeline::{Action, Stored, managed_fields};
 use crate::request::{DeleteRequest, ListRequest, Target, WriteOptions, Written};
@@ -51,9 +51,10 @@ impl Registry {
         let mut request = delete_request(&asked)?;
         request.dry_run = dry_run;
         request.user.clone_from(&options.user);
+        request.field_manager.clone_from(&options.field_manager);
         if is_of_use(pod)
             && let Some(budget) = self.budget_of(pod, target).await?
-            && self.spend_budget(pod, &budget, dry_run).await? == Charge::Unhealthy
+            && self.spend_budget(pod, &budget, &request.write_options()).await? == Charge::Unhealthy
             && request.resource_version.is_none()
         {
             // It was let go for what it is now: if it got well meanwhile, the budget must be asked.
@@ -89,7 +90,12 @@ impl Registry {
     }
 
     /// Takes the pod out of what its budget allows.
-    async fn spend_budget(&self, pod: &Pod, budget: &PodDisruptionBudget, dry_run: bool) -> Result<Charge, ApiError> {
+    async fn spend_budget(
+        &self,
+        pod: &Pod,
+        budget: &PodDisruptionBudget,
+        options: &WriteOptions,
+    ) -> Result<Charge, ApiError> {
         if !is_ready(pod) && lets_unhealthy_go(budget) {
             return Ok(Charge::Unhealthy);
         }
@@ -99,7 +105,8 @@ impl Registry {
         let target = Target::object(budgets, namespace, budget.metadata.name.clone().unwrap_or_default());
         let name = pod.metadata.name.clone().unwrap_or_default();
         let now = Timestamp::now();
-        let charged = self.guaranteed_update(&target, dry_run, |_, budget| spend(cast_mut(budget)?, &name, now)).await;
+        let spent = |_: &Stored, budget: &mut dyn Object| spend(cast_mut(budget)?, &name, now);
+        let charged = self.guaranteed_update(&target, ("evict", options), spent).await;
         match charged {
             // It has just been deleted: nothing protects the pod any more.
             Err(error) if error.code == 404 => Ok(Charge::Spent),
@@ -113,7 +120,7 @@ impl Registry {
         let now = Timestamp::now();
         let asked = request.resource_version.clone();
         let stored = self
-            .guaranteed_update(target, request.dry_run, |Stored { entry, .. }, pod| {
+            .guaranteed_update(target, ("evict", &request.write_options()), |Stored { entry, .. }, pod| {
                 if asked.as_ref().is_some_and(|asked| *asked != entry.revision.to_string()) {
                     let resource = GroupResource::from_static("", "pods");
                     return Err(ApiError::conflict(&resource, &target.name, machinery::status::MODIFIED));

@@ -139,6 +139,8 @@ pub(crate) struct Write<'a> {
     /// Upstream's `admission.Attributes`, but for the stored object.
     pub(crate) attributes: Attributes<'a>,
     pub(crate) options: &'a WriteOptions,
+    /// What the log calls it.
+    pub(crate) verb: &'static str,
     /// How often it is tried when somebody else was faster.
     pub(crate) attempts: usize,
     pub(crate) now: Timestamp,
@@ -173,7 +175,15 @@ impl<'a> Write<'a> {
             codec: &target.resource,
             old: None,
         };
-        Self { action, target: Some(target), attributes, options, attempts: ATTEMPTS, now: Timestamp::now() }
+        let verb = match action {
+            Action::Delete => "delete",
+            Action::DeleteEvicted | Action::Evict => "evict",
+            Action::Bind => "bind",
+            Action::Update | Action::UpdateSubresource | Action::Own => "update",
+            Action::Create | Action::RequestToken | Action::Review | Action::Connect => "create",
+        };
+        let (target, now) = (Some(target), Timestamp::now());
+        Self { action, target, attributes, options, verb, attempts: ATTEMPTS, now }
     }
 
     /// A review, whose resource is not in the table.
@@ -196,7 +206,8 @@ impl<'a> Write<'a> {
             codec,
             old: None,
         };
-        Self { action: Action::Review, target: None, attributes, options, attempts: 1, now: Timestamp::now() }
+        let (action, verb, now) = (Action::Review, "create", Timestamp::now());
+        Self { action, target: None, attributes, options, verb, attempts: 1, now }
     }
 
     /// The same, of an object that is none of the resource itself.
@@ -208,6 +219,11 @@ impl<'a> Write<'a> {
     /// The same, tried so often.
     pub(crate) fn tried(self, attempts: usize) -> Self {
         Self { attempts, ..self }
+    }
+
+    /// The same under another verb.
+    pub(crate) fn called(self, verb: &'static str) -> Self {
+        Self { verb, ..self }
     }
 
     fn takes(&self, step: Step) -> bool {
@@ -455,16 +471,15 @@ impl Registry {
         Err(write.exhausted())
     }
 
-    /// Writes to an object on the server's own account: reads it, has `update` say what is to take its place, and commits
-    /// that; again, as long as somebody else is faster. Upstream's `GuaranteedUpdate`.
+    /// Writes to an object on the server's own account, as what a request of another `verb` leads to: reads it, has `update` say
+    /// what is to take its place, and commits that; again, as long as somebody else is faster. Upstream's `GuaranteedUpdate`.
     pub(crate) async fn guaranteed_update(
         &self,
         target: &Target,
-        dry_run: bool,
+        (verb, options): (&'static str, &WriteOptions),
         mut update: impl FnMut(&Stored, &mut dyn Object) -> Result<(), ApiError> + Send,
     ) -> Result<Bytes, ApiError> {
-        let options = WriteOptions { dry_run, ..WriteOptions::default() };
-        let write = Write::new(self, Action::Own, target, None, &options);
+        let write = Write::new(self, Action::Own, target, None, options).called(verb);
         let mut proposal = Propose(|old: Option<&Stored>, _: &mut Vec<String>| {
             let old = old.ok_or_else(|| ApiError::internal("there is nothing to update"))?;
             let mut new = old.object.boxed_clone();

@@ -170,9 +170,21 @@ pub struct DeleteRequest {
     pub dry_run: bool,
     /// Who deletes.
     pub user: Arc<User>,
+    /// With which program, for the log.
+    pub field_manager: String,
 }
 
 impl DeleteRequest {
+    /// What it has in common with other writes.
+    pub(crate) fn write_options(&self) -> WriteOptions {
+        WriteOptions {
+            dry_run: self.dry_run,
+            user: Arc::clone(&self.user),
+            field_manager: self.field_manager.clone(),
+            ..WriteOptions::default()
+        }
+    }
+
     /// Reads the body of a DELETE, which may be empty.
     ///
     /// # Errors
@@ -199,6 +211,7 @@ impl DeleteRequest {
             orphan_dependents: options.orphan_dependents,
             dry_run: parse_dry_run(dry_run.iter().map(String::as_str), "DeleteOptions")?,
             user: Arc::default(),
+            field_manager: String::new(),
         };
         request.check()?;
         Ok(request)

@@ -151,7 +151,7 @@ impl Registry {
         let binding =
             self.admit_subresource(target, Subresource::Binding, binding, options, &mut warnings, validate).await?;
         let now = Timestamp::now();
-        self.guaranteed_update(&pod, options.dry_run, |_, object| {
+        self.guaranteed_update(&pod, ("bind", options), |_, object| {
             assign(cast_mut(object)?, &binding, now)
                 .map_err(|why| ApiError::conflict(&GroupResource::from_static("", "pods/binding"), &pod.name, why))
         })

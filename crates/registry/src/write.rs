@@ -106,7 +106,7 @@ impl Registry {
             return self.patch_scale(target, &patch, options).await;
         }
         let attempts = if patch.is_conditional() { 1 } else { PATCH_ATTEMPTS };
-        let write = updating(self, target, subresource, options).tried(attempts);
+        let write = updating(self, target, subresource, options).tried(attempts).called("patch");
         let mut proposal = Propose(|old: Option<&Stored>, warnings: &mut Vec<String>| {
             let stored = &old.ok_or_else(|| ApiError::internal("there is nothing to patch"))?.entry.value;
             // The managedFields are left out where the patch is not about them.
@@ -140,7 +140,7 @@ impl Registry {
             return self.apply_scale(target, config, options).await;
         }
         let config = read_config(config)?;
-        let write = updating(self, target, subresource, options).tried(PATCH_ATTEMPTS);
+        let write = updating(self, target, subresource, options).tried(PATCH_ATTEMPTS).called("apply");
         let mut proposal = Propose(|old: Option<&Stored>, _: &mut Vec<String>| apply(&write, &config, old));
         for _ in 0..PATCH_ATTEMPTS {
             if self.lookup(target).is_some() || subresource.is_some() {

@@ -414,6 +414,7 @@ impl Batch<'_> {
             end,
             create_revision: event.entry.create_revision,
             key: &self.key,
+            author: event.author.as_deref().unwrap_or_default().as_bytes(),
             value: &value,
             previous: previous.as_ref().map(|(revision, value)| (*revision, &**value)),
         };

@@ -84,6 +84,8 @@ pub struct Event {
     pub entry: Arc<Entry>,
     /// The object before the change; absent for a creation.
     pub previous: Option<Arc<Entry>>,
+    /// Who made it, for the log; what is read back from there is not told.
+    pub(crate) author: Option<Arc<str>>,
     json: Frames,
     /// Apart, since of most resources nobody asks for it.
     protobuf: OnceLock<Box<Frames>>,
@@ -103,11 +105,17 @@ impl Event {
             kind,
             entry,
             previous,
+            author: None,
             json: Frames::default(),
             protobuf: OnceLock::new(),
             counted: AtomicUsize::new(0),
             total: OnceLock::new(),
         }
+    }
+
+    /// The event with its author.
+    pub(crate) fn by(self, author: Option<Arc<str>>) -> Self {
+        Self { author, ..self }
     }
 
     /// Adds the frames that readers encode to a ring's total from now on: the event enters the ring before anybody reads it.

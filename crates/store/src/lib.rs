@@ -44,6 +44,7 @@ mod transformer;
 
 mod changes;
 mod history;
+mod log;
 mod past;
 mod snapshot;
 mod stats;
@@ -73,6 +74,7 @@ pub use entry::{Encoded, Entry, Event, EventKind, FrameEncoding};
 pub use health::Health;
 pub use history::{Compacted, HistoryError};
 pub use key::Key;
+pub use log::LoggedChange;
 pub use options::{OpenError, Options};
 pub use past::{Moment, Past};
 pub use snapshot::Snapshot;

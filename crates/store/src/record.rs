@@ -9,8 +9,11 @@
 use crate::{EventKind, Revision};
 
 /// The format written by this version. A change that older versions cannot read counts it up: in 2, values may be those of a
-/// transformer. What 1 is read as is the same.
-pub(crate) const FORMAT: u32 = 2;
+/// transformer; in 3, records of the log may have an author. What 1 and 2 are read as is the same.
+pub(crate) const FORMAT: u32 = 3;
+
+/// The bit of a record's kind which says that an author follows the key.
+const HAS_AUTHOR: u8 = 0x80;
 
 /// An entry as it lies in `objects`.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,8 +36,8 @@ impl<'a> ObjectRecord<'a> {
     }
 }
 
-/// An event as it lies in `log`: kind (1), time (8), end (8), created (8), key (4 + n), value (4 + n), revision of the
-/// previous value or 0 (8), previous value.
+/// An event as it lies in `log`: kind (1), time (8), end (8), created (8), key (4 + n), the author if the kind says so (4 + n),
+/// value (4 + n), revision of the previous value or 0 (8), previous value.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct LogRecord<'a> {
     pub(crate) kind: EventKind,
@@ -45,6 +48,8 @@ pub(crate) struct LogRecord<'a> {
     /// The revision that created the object.
     pub(crate) create_revision: Revision,
     pub(crate) key: &'a [u8],
+    /// What [`Transaction::author`](crate::Transaction::author) was; empty if nobody said.
+    pub(crate) author: &'a [u8],
     pub(crate) value: &'a [u8],
     pub(crate) previous: Option<(Revision, &'a [u8])>,
 }
@@ -56,7 +61,8 @@ impl<'a> LogRecord<'a> {
     /// How long the record is on disk.
     pub(crate) fn size(&self) -> u64 {
         let previous = self.previous.map_or(0, |(_, value)| value.len());
-        (Self::FIXED + self.key.len() + self.value.len() + previous) as u64
+        let author = if self.author.is_empty() { 0 } else { 4 + self.author.len() };
+        (Self::FIXED + self.key.len() + author + self.value.len() + previous) as u64
     }
 
     pub(crate) fn encode(&self, into: &mut Vec<u8>) {
@@ -65,11 +71,12 @@ impl<'a> LogRecord<'a> {
             EventKind::Updated => 2,
             EventKind::Deleted => 3,
         };
-        into.push(kind);
+        let author = (!self.author.is_empty()).then_some(self.author);
+        into.push(if author.is_some() { kind | HAS_AUTHOR } else { kind });
         for number in [self.time, self.end, self.create_revision] {
             into.extend_from_slice(&number.to_be_bytes());
         }
-        for bytes in [self.key, self.value] {
+        for bytes in [Some(self.key), author, Some(self.value)].into_iter().flatten() {
             // Staging refuses what is larger than this.
             into.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
             into.extend_from_slice(bytes);
@@ -81,14 +88,17 @@ impl<'a> LogRecord<'a> {
 
     pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
-        let kind = match reader.take(1)? {
-            [1] => EventKind::Created,
-            [2] => EventKind::Updated,
-            [3] => EventKind::Deleted,
+        let &[first] = reader.take(1)? else { return None };
+        let kind = match first & !HAS_AUTHOR {
+            1 => EventKind::Created,
+            2 => EventKind::Updated,
+            3 => EventKind::Deleted,
             _ => return None,
         };
         let (time, end, create_revision) = (reader.u64()?, reader.u64()?, reader.u64()?);
-        let (key, value) = (reader.sized()?, reader.sized()?);
+        let key = reader.sized()?;
+        let author = if first & HAS_AUTHOR == 0 { &[] } else { reader.sized()? };
+        let value = reader.sized()?;
         let previous = match reader.u64()? {
             0 => None,
             revision => Some((revision, reader.0)),
@@ -97,7 +107,7 @@ impl<'a> LogRecord<'a> {
         if previous.is_none() != (kind == EventKind::Created) {
             return None;
         }
-        Some(Self { kind, time, end, create_revision, key, value, previous })
+        Some(Self { kind, time, end, create_revision, key, author, value, previous })
     }
 }
 
@@ -150,10 +160,11 @@ mod tests {
         object.encode(&mut bytes);
         assert_eq!(ObjectRecord::decode(&bytes), Some(object));
 
-        for (kind, previous) in [
-            (EventKind::Created, None),
-            (EventKind::Updated, Some((5, &b"old"[..]))),
-            (EventKind::Deleted, Some((5, &b""[..]))),
+        for (kind, author, previous) in [
+            (EventKind::Created, &b""[..], None),
+            (EventKind::Created, b"somebody", None),
+            (EventKind::Updated, b"", Some((5, &b"old"[..]))),
+            (EventKind::Deleted, b"a", Some((5, &b""[..]))),
         ] {
             let record = LogRecord {
                 kind,
@@ -161,6 +172,7 @@ mod tests {
                 end: 13,
                 create_revision: 5,
                 key: b"/registry/core/pods/a/b",
+                author,
                 value: b"new",
                 previous,
             };
@@ -168,7 +180,7 @@ mod tests {
             record.encode(&mut bytes);
             assert_eq!(record.size(), bytes.len() as u64);
             // A record that was cut short is never taken for another, short of losing a part of its last field.
-            for cut in 0..LogRecord::FIXED + record.key.len() + record.value.len() {
+            for cut in 0..bytes.len() - record.previous.map_or(0, |(_, value)| value.len()) {
                 assert_eq!(LogRecord::decode(&bytes[..cut]), None);
             }
             assert_eq!(LogRecord::decode(&bytes), Some(record));

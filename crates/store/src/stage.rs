@@ -55,7 +55,7 @@ impl Staged {
                 Op::Check { .. } => continue,
             };
             entries.push(Arc::clone(&event.entry));
-            events.push(Arc::new(event));
+            events.push(Arc::new(event.by(transaction.author.clone())));
         }
         Ok(Committed { revision, entries })
     }

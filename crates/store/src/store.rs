@@ -18,8 +18,8 @@ use crate::state::{AttributesOf, Shared};
 use crate::transformer::Decoder;
 use crate::writer::{self, Pending, Request, Writer};
 use crate::{
-    Attributes, CommitError, Committed, Entry, Key, LogWatcher, OpenError, Options, Past, Revision, Snapshot, Stats,
-    Transaction, Watcher, compact, maintain, past, rewrite,
+    Attributes, CommitError, Committed, Entry, Key, LogWatcher, LoggedChange, OpenError, Options, Past, Revision,
+    Snapshot, Stats, Transaction, Watcher, compact, log, maintain, past, rewrite,
 };
 
 /// How many transactions may wait before those who bring more have to wait too.
@@ -243,6 +243,26 @@ impl Store {
         wanted: impl Fn(&Key) -> bool + Send + Sync + 'static,
     ) -> Result<LogWatcher, Compacted> {
         LogWatcher::new(Arc::clone(&self.0.shared), after, Arc::new(wanted))
+    }
+
+    /// The oldest revision whose state can be shown, and after which changes can be.
+    pub fn horizon(&self) -> Revision {
+        self.0.shared.published().horizon
+    }
+
+    /// Shows the changes of all resources after a revision, up to and with another or the newest, oldest first. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    /// When what happened after the revision has been compacted, before or while it is looked at; when the disk cannot be read,
+    /// or the store is closed.
+    pub fn walk_log(
+        &self,
+        after: Revision,
+        upto: Revision,
+        look: impl FnMut(&LoggedChange<'_>),
+    ) -> Result<(), HistoryError> {
+        log::walk(&self.0.shared, after, upto, look)
     }
 
     /// The resources (`GROUP/RESOURCE`) that have objects, or had some since the store was opened, sorted.

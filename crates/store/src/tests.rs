@@ -451,6 +451,44 @@ async fn the_log_of_all_resources_is_followed() {
 }
 
 #[tokio::test]
+async fn the_log_remembers_who_asked() {
+    let (store, dir) = open();
+    let by = |op: Op, author: &str| Transaction { author: Some(author.into()), ..op.into() };
+    store.commit(by(put("a", "one"), "somebody")).await.unwrap();
+    store.commit(put("a", "two")).await.unwrap();
+    store.commit(by(delete("a", "end"), "somebody else")).await.unwrap();
+    for n in 0..5000 {
+        store.commit(put_in(NODES, &format!("n{}", n % 7), "x", Precondition::Any)).await.unwrap();
+    }
+    let told = |store: &Store, after: Revision, upto: Revision| {
+        let mut told = Vec::new();
+        let result = store.walk_log(after, upto, |c| {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let (value, previous) = (text(&c.value), c.previous.as_deref().map(text));
+            assert!(c.time > 1_700_000_000_000);
+            told.push(format!("{} {:?} {} {value} {previous:?} by {}", c.revision, c.kind, c.key.name, c.author));
+        });
+        result.map(|()| told)
+    };
+    let expected = [
+        r#"1 Created a one@1! None by somebody"#,
+        r#"2 Updated a two@2! Some("one@1!") by "#,
+        r#"3 Deleted a end@3! Some("two@2!") by somebody else"#,
+    ];
+    assert_eq!(told(&store, 0, 3).unwrap(), expected);
+    store.close().await;
+    drop(store);
+    let store = reopen(dir.path());
+    assert_eq!(told(&store, 1, 2).unwrap(), expected[1..2]);
+    // More than is read at once; and what has not happened is not waited for.
+    assert_eq!(told(&store, 0, Revision::MAX).unwrap().len(), 5003);
+    assert_eq!(told(&store, 5003, Revision::MAX).unwrap().len(), 0);
+    store.compact(100).await.unwrap();
+    assert_eq!(told(&store, 99, 101).unwrap_err().to_string(), "revision 99 has been compacted: the oldest one is 100");
+    assert_eq!(told(&store, 100, 101).unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_snapshot_is_the_same_until_its_resource_is_written() {
     let (store, _dir) = open();
     let empty = store.snapshot(PODS);

@@ -13,6 +13,8 @@ pub struct Transaction {
     pub ops: Vec<Op>,
     /// Whether it is taken while the disk is full: for what deletes, or leads to it.
     pub uses_reserve: bool,
+    /// Who asks for it, in the words of whoever does: the log keeps it, and tells it to who reads it ([`Store::walk_log`](crate::Store::walk_log)).
+    pub author: Option<Arc<str>>,
 }
 
 impl Transaction {
@@ -32,7 +34,7 @@ impl From<Vec<Op>> for Transaction {
     /// One that may use the reserve if it only deletes.
     fn from(ops: Vec<Op>) -> Self {
         let uses_reserve = ops.iter().all(|op| !matches!(op, Op::Put { .. }));
-        Self { ops, uses_reserve }
+        Self { ops, uses_reserve, author: None }
     }
 }
 

@@ -215,5 +215,6 @@ async fn delete_request(call: &Call<'_>, body: RequestBody) -> Result<DeleteRequ
         DeleteRequest::from_body(&body)?
     };
     request.user = Arc::clone(&call.user);
+    request.field_manager = call.field_manager();
     Ok(request)
 }

@@ -10,6 +10,7 @@ use super::{Change, Outcome, Stored, Write, managed_fields};
 use crate::Registry;
 use crate::admission::policy;
 use crate::apart;
+use crate::author::Author;
 use crate::custom;
 use crate::object::Object;
 use crate::ops::ResourceOps;
@@ -51,7 +52,8 @@ pub(super) async fn run(write: &Write<'_>, charged: Charged<'_>, old: Option<&St
     // commit, after which nothing may come between.
     let makes_resources = &*resource.info().storage == custom::CRDS;
     let _turn = if makes_resources { registry.0.turns.wait().await } else { None };
-    let committed = match registry.store().commit(Transaction { ops, uses_reserve }).await {
+    let author = Author::of(write).text();
+    let committed = match registry.store().commit(Transaction { ops, uses_reserve, author }).await {
         Ok(committed) => committed,
         Err(CommitError::Conflict { op, current }) => {
             return Ok(match change {

@@ -448,12 +448,14 @@ async fn a_store_of_an_earlier_version_becomes_one_of_this() {
         }
         found
     };
-    let dir = filled().await;
-    assert_eq!(format(dir.path()), Some(2));
-    tamper(dir.path(), |db| {
-        let meta = db.cf_handle("meta").unwrap();
-        db.put_cf(meta, "format", 1_u64.to_be_bytes()).unwrap();
-    });
-    assert_eq!(reopen(dir.path()).snapshot(PODS).len(), 200);
-    assert_eq!(format(dir.path()), Some(2), "which older versions refuse");
+    for earlier in [1_u64, 2] {
+        let dir = filled().await;
+        assert_eq!(format(dir.path()), Some(3));
+        tamper(dir.path(), |db| {
+            let meta = db.cf_handle("meta").unwrap();
+            db.put_cf(meta, "format", earlier.to_be_bytes()).unwrap();
+        });
+        assert_eq!(reopen(dir.path()).snapshot(PODS).len(), 200);
+        assert_eq!(format(dir.path()), Some(3), "which older versions refuse");
+    }
 }
