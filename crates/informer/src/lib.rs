@@ -16,6 +16,9 @@
 //! have no work queue (the kubelet's pod workers, the scheduler, the proxy, DNS) are [`Reconciler`]s, and say the same of
 //! what they do with a [`ReconcileReporter`].
 //!
+//! What came of them is kept for a while in a journal of bounded size ([`Reconciles::journal`]), for who asks why something
+//! happened.
+//!
 //! Each of them can be paused and do its work in single steps ([`PauseSwitch`]), those without a work queue if they say so.
 //!
 //! [`Informers`] is the shared set: within one process there is one watch and one copy for each kind, whoever asks.
@@ -27,6 +30,7 @@ mod cause;
 mod events;
 mod informer;
 mod informers;
+mod journal;
 mod key;
 mod kinds;
 mod metrics;
@@ -42,13 +46,14 @@ pub use cause::{Cause, CauseRecord, Causes, ObjectVersion};
 pub use events::{EventType, Recorder};
 pub use informer::{Change, Informer};
 pub use informers::Informers;
+pub use journal::{JournalCause, JournalEntry, JournalObject, JournalWrite};
 pub use key::ObjectKey;
 pub use kinds::Watched;
 pub use pause::{PauseSwitch, Step, StepPermit};
 pub use queue::{WeakWorkQueue, Work, WorkQueue};
 pub use recent::Recent;
 pub use reconciles::{
-    Component, DurationMetric, Ending, Reconcile, ReconcileReporter, Reconciler, Reconciles, Running, Write,
+    Component, Did, DurationMetric, Ending, Reconcile, ReconcileReporter, Reconciler, Reconciles, Running, Write,
 };
 pub use runner::{Action, record_write, run};
 pub use slices::{SERVICE_NAME, service_of, services_of};

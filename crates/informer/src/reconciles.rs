@@ -15,6 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::cause::{CauseRecord, ObjectVersion};
+use crate::journal::{Journal, JournalEntry};
 use crate::{Action, WorkQueue};
 
 pub use components::Component;
@@ -58,6 +59,7 @@ pub struct DurationMetric {
 pub struct Reconciles {
     // Never held across an await.
     controllers: Arc<Mutex<BTreeMap<&'static str, Arc<Stats>>>>,
+    journal: Journal,
 }
 
 impl Reconciles {
@@ -66,7 +68,7 @@ impl Reconciles {
     where
         K: Clone + Eq + Hash + fmt::Display + Send + Sync + 'static,
     {
-        let new = || Arc::new(Stats::new(name, true, Some(QueueStats::default()), None));
+        let new = || Arc::new(Stats::new(name, true, Some(QueueStats::default()), None, self.journal.clone()));
         let stats = Arc::clone(self.controllers().entry(name).or_insert_with(new));
         let queue = WorkQueue::new(Arc::clone(&stats));
         let weak = queue.downgrade();
@@ -76,7 +78,7 @@ impl Reconciles {
 
     /// What `R` reports with. One that starts again goes on with the numbers it had.
     pub fn reporter<R: Reconciler>(&self) -> ReconcileReporter {
-        let new = || Arc::new(Stats::new(R::NAME, R::IS_PAUSABLE, None, R::DURATION));
+        let new = || Arc::new(Stats::new(R::NAME, R::IS_PAUSABLE, None, R::DURATION, self.journal.clone()));
         ReconcileReporter::new(Arc::clone(self.controllers().entry(R::NAME).or_insert_with(new)))
     }
 
@@ -84,6 +86,11 @@ impl Reconciles {
     pub fn latest(&self, controller: &str) -> Vec<Arc<Reconcile>> {
         let stats = self.controllers().get(controller).cloned();
         stats.map(|stats| stats.latest().iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Shows what the components did lately, as far as anything came of it, in the order in which it ended.
+    pub fn journal(&self, look: impl FnMut(JournalEntry<'_>)) {
+        self.journal.read(look);
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Stats>> {
@@ -115,13 +122,28 @@ pub struct Reconcile {
     /// How many further writes there were.
     pub more_writes: usize,
     /// What it did to anything but the API, or began to do: the first actions.
-    pub actions: Vec<Cow<'static, str>>,
+    pub actions: Vec<Did>,
     /// How many further actions there were.
     pub more_actions: usize,
     /// How it ended.
     pub ending: Ending,
     /// Why it did not do more, where it says so.
     pub reason: Option<Cow<'static, str>>,
+}
+
+/// Something that a reconcile did to anything but the API, or began to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Did {
+    /// How long after its beginning.
+    pub after: Duration,
+    /// What, in words.
+    pub what: Cow<'static, str>,
+}
+
+impl fmt::Display for Did {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
 }
 
 /// How a reconcile ended.

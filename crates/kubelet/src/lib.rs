@@ -91,6 +91,11 @@ use crate::pods::Pods;
 use crate::report::Reporter;
 use crate::shared::Shared;
 
+/// The name under which the workers of pods report what they do ([`informer::Reconciler::NAME`]); their keys are those of the pods.
+pub const COMPONENT: &str = "kubelet";
+/// What a worker reports when it writes the status of its pod.
+pub const PATCH_STATUS: &str = "patch the status";
+
 /// What a kubelet works with.
 pub struct Deps {
     /// Writes, and the watches of its own pods and of what they refer to.

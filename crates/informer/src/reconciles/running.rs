@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{Span, debug, info_span};
 
-use super::{Ending, Reconcile, Stats, Write, shorten};
+use super::{Did, Ending, Reconcile, Stats, Write, shorten};
 use crate::cause::Causes;
 use crate::pause::{PauseSwitch, StepPermit};
 
@@ -96,7 +96,7 @@ impl Running {
     /// Notes something done outside of the API, or begun. `action` is called only where it is kept.
     pub fn act<A: Into<Cow<'static, str>>>(&mut self, action: impl FnOnce() -> A) {
         if self.trace.actions.len() < KEPT {
-            self.trace.actions.push(action().into());
+            self.trace.actions.push(Did { after: self.started.elapsed(), what: action().into() });
         } else {
             self.trace.more_actions += 1;
         }
@@ -154,7 +154,7 @@ impl Drop for Running {
 pub(crate) struct Trace {
     writes: Vec<Write>,
     more_writes: usize,
-    actions: Vec<Cow<'static, str>>,
+    actions: Vec<Did>,
     more_actions: usize,
     pub(crate) reason: Option<Cow<'static, str>>,
 }

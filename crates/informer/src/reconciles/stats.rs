@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
 use super::{DurationMetric, Ending, Reconcile};
+use crate::journal::Journal;
 use crate::pause::PauseSwitch;
 
 /// So many of the latest reconciles of one controller are kept.
@@ -32,6 +33,8 @@ pub(crate) struct Stats {
     // Never held across an await.
     running: Mutex<Vec<Instant>>,
     latest: Mutex<VecDeque<Arc<Reconcile>>>,
+    /// Of all components.
+    journal: Journal,
 }
 
 /// How many reconciles ended how: the label `result` of controller-runtime.
@@ -130,6 +133,7 @@ impl Stats {
         is_pausable: bool,
         queue: Option<QueueStats>,
         durations: Option<DurationMetric>,
+        journal: Journal,
     ) -> Self {
         // controller-runtime: `pkg/internal/controller/metrics`, thinned out.
         let reconcile_time = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -144,6 +148,7 @@ impl Stats {
             results: Results::default(),
             running: Mutex::default(),
             latest: Mutex::default(),
+            journal,
         }
     }
 
@@ -244,6 +249,7 @@ impl Stats {
             }
         }
         .inc();
+        self.journal.note(self.name, &reconcile);
         let mut latest = self.latest();
         if latest.len() == KEPT {
             latest.pop_front();

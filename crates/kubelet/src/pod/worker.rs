@@ -65,7 +65,7 @@ enum Next {
 }
 
 impl Reconciler for Worker {
-    const NAME: &'static str = "kubelet";
+    const NAME: &'static str = crate::COMPONENT;
     // upstream: `PodWorkerDuration` in `pkg/kubelet/metrics/metrics.go`.
     const DURATION: Option<DurationMetric> = Some(DurationMetric {
         name: "kubelet_pod_worker_duration_seconds",
@@ -327,7 +327,7 @@ impl Worker {
             return Some(due);
         }
         self.apply(Event::WriteBegun);
-        sync.act(|| "patch the status");
+        sync.act(|| crate::PATCH_STATUS);
         let write = operations::write_status(
             Arc::clone(&self.shared),
             Arc::clone(&self.state.desired),
