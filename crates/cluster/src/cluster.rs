@@ -39,7 +39,7 @@ use crate::profile::{Profile, ProfileLock};
 use crate::settings::Settings;
 use crate::{
     Error, addons, audit, component_health, descriptors, encryption, explain, extra, names, network, service_network,
-    stepping, store_health,
+    stepping, store_health, timeline,
 };
 
 /// How long a start waits to hear whether cluster IPs work.
@@ -166,6 +166,7 @@ impl Cluster {
         extensions.push(explain::extension(scheduling.records.clone(), scheduling.previews.clone()));
         let reconciles = Reconciles::default();
         extensions.push(stepping::extension(reconciles.clone()));
+        extensions.push(timeline::extension(registry.clone(), reconciles.clone()));
         extensions.push(encryption::extension(profile.clone(), registry.store().clone(), encryption));
         let dependencies = Dependencies {
             registry: registry.clone(),

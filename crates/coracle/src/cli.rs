@@ -10,6 +10,7 @@ mod past;
 mod schedule;
 mod stepping;
 mod store;
+mod timeline;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub(crate) use self::past::{At, Diff, HistoryOf, Moment, Past};
 pub(crate) use self::schedule::Schedule;
 pub(crate) use self::stepping::{Pause, Resume, Step, Stepping, Top, TopFormat};
 pub(crate) use self::store::{StoreCommand, StoreGet, StoreLs, StoreWatch};
+pub(crate) use self::timeline::{Timeline, TimelineFormat};
 use crate::complete;
 
 /// Kubernetes for one machine, in one program.
@@ -83,6 +85,8 @@ pub(crate) enum Command {
     Schedule(Schedule),
     #[command(flatten)]
     Past(Past),
+    /// Show what happened to an object and all that belongs to it, who did it, and because of what
+    Timeline(Timeline),
     #[command(flatten)]
     Stepping(Stepping),
     /// Look into the store as etcdctl looks into etcd: list keys, print one, watch changes

@@ -27,6 +27,7 @@ mod status;
 mod stepping;
 mod stop;
 mod store;
+mod timeline;
 mod top;
 mod version;
 
@@ -60,6 +61,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Past(Past::At(at)) => past::at(&profile()?, &at),
         Command::Past(Past::History(history)) => past::history(&profile()?, &history),
         Command::Past(Past::Diff(diff)) => past::diff(&profile()?, &diff),
+        Command::Timeline(timeline) => timeline::run(&profile()?, &timeline),
         Command::Stepping(command) => stepping::run(&profile()?, &command),
         Command::Store(command) => store::run(&profile()?, &command),
         Command::Learn(learn) => learn::run(profile, &learn),

@@ -11,7 +11,6 @@
 //! This crate turns command lines into calls of `node` and answers into text. How anything works inside is not its
 //! business. Every failure is one line on standard error that says what to do, and exit code 1.
 
-mod changes;
 mod cli;
 mod commands;
 mod complete;

@@ -31,6 +31,7 @@
 //! | [`rbac`] | what the rules of roles allow, and whom bindings name |
 //! | [`hash`] | stable hashes for generated names |
 //! | [`cron`] | when a schedule is due |
+//! | [`changes`] | what differs between two versions of an object |
 //! | [`certificates`] | certificate signing requests, and the key usages they ask for |
 //! | [`age`] | durations as people read them |
 //! | [`verb`] | what a request wants to do |
@@ -40,6 +41,7 @@
 pub mod age;
 pub mod api_types;
 pub mod certificates;
+pub mod changes;
 pub mod cron;
 pub mod depth;
 pub mod ephemeral;

@@ -13,7 +13,7 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resource {
     pub(super) group: String,
-    version: String,
+    pub(super) version: String,
     /// `pods`.
     pub(super) plural: String,
     pub(super) singular: String,

@@ -11,11 +11,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{ask_for, revision};
-use crate::changes::{self, Change};
 use crate::cli::{self, Format};
 use crate::commands::resources::{self, Resource};
 use crate::commands::{ask, require_running};
 use crate::output;
+use machinery::changes::{self, Change};
 
 /// So many kinds are asked for at once.
 const AT_ONCE: usize = 8;

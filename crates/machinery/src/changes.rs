@@ -3,24 +3,26 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// A field that differs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Change {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
     /// Where: `spec.containers[name=web].image`.
-    pub(crate) path: String,
+    pub path: String,
     /// What was there, if anything was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) from: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Value>,
     /// What is there, if anything is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) to: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Value>,
 }
 
 /// So much of a value is shown.
 const SHOWN: usize = 48;
+/// So many changes are shown in a line.
+const SUMMED_UP: usize = 3;
 /// By what elements of lists are known, as merge keys of the API are.
 const KEYS: [&str; 7] = ["name", "type", "uid", "containerPort", "port", "ip", "manager"];
 /// What changes with every write, and says nothing.
@@ -37,6 +39,36 @@ impl fmt::Display for Change {
     }
 }
 
+/// Changes in a line: the first few of those that matter most, and how many more there are.
+pub fn summary(changes: &[Change]) -> String {
+    let mut changes: Vec<&Change> = changes.iter().collect();
+    changes.sort_by_key(|change| rank(change));
+    let shown: Vec<String> = changes.iter().take(SUMMED_UP).map(ToString::to_string).collect();
+    match changes.len() - shown.len() {
+        0 => shown.join("; "),
+        more => format!("{}; and {more} more", shown.join("; ")),
+    }
+}
+
+/// What a line has room for comes first: values, then lists and what is in them, then conditions, and last what comes along
+/// with these.
+fn rank(change: &Change) -> u8 {
+    let is_large = |value: &Option<Value>| value.as_ref().is_some_and(|value| value.is_array() || value.is_object());
+    let field = change.path.rsplit('.').next().unwrap_or_default();
+    let is_time = field.starts_with("last") && field.ends_with("Time");
+    let comes_along = is_time
+        || ["generation", "observedGeneration"].contains(&field)
+        || change.path.starts_with("metadata.annotations");
+    let is_condition = change.path.contains("conditions");
+    if comes_along || is_condition && ["message", "reason"].contains(&field) {
+        3
+    } else if is_condition {
+        2
+    } else {
+        u8::from(change.path.contains('[') || is_large(&change.from) || is_large(&change.to))
+    }
+}
+
 fn shown(value: &Value) -> String {
     let text = match value {
         Value::String(text) => text.clone(),
@@ -50,7 +82,7 @@ fn shown(value: &Value) -> String {
 }
 
 /// The fields that differ, in the order of their paths.
-pub(crate) fn between(old: &Value, new: &Value) -> Vec<Change> {
+pub fn between(old: &Value, new: &Value) -> Vec<Change> {
     let mut changes = Vec::new();
     compare("", Some(old), Some(new), &mut changes);
     changes
@@ -153,6 +185,20 @@ mod tests {
         check(json!({ "a": [1, 2] }), json!({ "a": [1, 3] }), &["a[1]: 2 → 3"]);
         check(json!({ "a": [1] }), json!({ "a": [1, 3] }), &["a: [1] → [1,3]"]);
         check(json!({ "a": null }), json!({ "a": { "b": 1 } }), &[r#"a: null → {"b":1}"#]);
+    }
+
+    #[test]
+    fn what_matters_comes_first() {
+        let old = json!({ "status": { "conditions": [{ "type": "Ready", "status": "False", "lastTransitionTime": "1" }],
+            "list": [], "phase": "Pending" }, "metadata": { "annotations": { "a": "1" } } });
+        let new = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": "2" }],
+            "list": [1], "phase": "Running" }, "metadata": { "annotations": { "a": "2" } } });
+        assert_eq!(
+            summary(&between(&old, &new)),
+            "status.phase: Pending → Running; status.list: [] → [1]; status.conditions[type=Ready].status: False → True; \
+             and 2 more"
+        );
+        assert_eq!(summary(&[]), "");
     }
 
     #[test]

@@ -1,0 +1,396 @@
+//! The story of an object: what the log has of it, and what the journal says about why. Reads the store, and changes nothing.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use informer::{JournalCause, JournalEntry, JournalObject, Reconciles};
+use machinery::changes::{self, Change};
+use registry::Author;
+use serde::Serialize;
+use serde_json::{Value, json};
+use store::{EventKind, HistoryError, Key, LoggedChange, Revision, Store};
+
+use super::related::Related;
+
+/// So many entries are told: the latest.
+const MOST: usize = 2_000;
+/// So many earlier changes are looked up, as the causes of what is told.
+const MOST_CAUSES: usize = 200;
+/// So many characters of a value that changed are told.
+const LONGEST: usize = 512;
+/// What is told of a value of a Secret.
+const HIDDEN: &str = "(hidden)";
+const SECRETS: &str = "core/secrets";
+/// The resources of Events, which are told by what they say.
+const EVENTS: [&str; 2] = ["core/events", "events.k8s.io/events"];
+
+/// The kind of each resource by its name in the store.
+pub(super) type Kinds = HashMap<Arc<str>, String>;
+
+/// What is asked for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// Whose story; everything's if it is none.
+    pub(super) root: Option<Key>,
+    /// Only its own changes, with values of any length.
+    pub(super) itself_only: bool,
+    /// The revision after which it begins.
+    pub(super) after: Revision,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// Oldest first.
+    pub(super) entries: Vec<Entry>,
+    /// Whether the object exists.
+    pub(super) is_there: bool,
+    /// Whether its creation is among what is told.
+    pub(super) has_beginning: bool,
+    /// Whether there was more than is told.
+    pub(super) is_cut: bool,
+    /// The newest revision by then.
+    pub(super) revision: Revision,
+}
+
+/// What happened in one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Entry {
+    /// When, in microseconds since 1970. The log knows milliseconds.
+    pub(super) time_micros: i64,
+    pub(super) what: What,
+    /// The revision that a change has made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) revision: Option<Revision>,
+    /// The object that changed, or that something was done for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) object: Option<ObjectName>,
+    /// What was done or failed, or what an Event says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) text: Option<String>,
+    /// The component of this process that did it, where one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) component: Option<String>,
+    /// Who wrote, by the log; nothing of what an earlier version wrote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) author: Option<Writer>,
+    /// The fields that changed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) changes: Vec<Change>,
+    /// What woke the component.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) because: Vec<Because>,
+    /// How long the component took for all that it did then, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) took_micros: Option<u64>,
+    /// Whether it is told only because something of the story followed from it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_cause: bool,
+}
+
+/// What kind of thing happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) enum What {
+    Created,
+    Changed,
+    Deleted,
+    /// A component did something outside of the API.
+    Did,
+    /// A component failed to do something.
+    Failed,
+}
+
+/// An object's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct ObjectName {
+    pub(super) kind: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+/// Who wrote: an [`Author`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Writer {
+    pub(super) user: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) program: String,
+    pub(super) verb: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) subresource: String,
+}
+
+/// Why a component was woken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Because {
+    /// `ReplicaSet web-5d4f`, `Pod web-0 deleted`, or other words.
+    pub(super) text: String,
+    /// The revision of the change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) revision: Option<Revision>,
+}
+
+/// Tells the story.
+///
+/// # Errors
+/// When the log cannot be read, or is compacted meanwhile.
+pub(super) fn tell(
+    store: &Store,
+    kinds: &Kinds,
+    reconciles: &Reconciles,
+    wanted: &Wanted,
+) -> Result<Told, HistoryError> {
+    let mut related = Related::of(wanted.root.clone(), wanted.itself_only, store);
+    let is_there = related.is_there();
+    let revision = store.revision();
+    let (mut entries, mut is_cut, mut has_beginning) = (VecDeque::new(), false, false);
+    store.walk_log(wanted.after, revision, |change| {
+        if !related.has(change) {
+            return;
+        }
+        has_beginning |= change.kind == EventKind::Created && wanted.root.as_ref() == Some(&change.key);
+        if entries.len() == MOST {
+            entries.pop_front();
+            is_cut = true;
+        }
+        entries.push_back(entry(change, kinds, wanted.itself_only));
+    })?;
+    let mut entries = Vec::from(entries);
+    if wanted.itself_only {
+        return Ok(Told { entries, is_there, has_beginning, is_cut, revision });
+    }
+    let journal = Journal::read(reconciles);
+    entries.iter_mut().for_each(|entry| journal.explain(entry));
+    entries.extend(journal.deeds(&entries, wanted.root.is_none()));
+    causes(store, kinds, &journal, &mut entries)?;
+    entries.sort_by_key(|entry| (entry.time_micros, entry.revision));
+    Ok(Told { entries, is_there, has_beginning, is_cut, revision })
+}
+
+/// Adds the changes from which those that are told followed, and those from which these did, as far as they are remembered.
+fn causes(store: &Store, kinds: &Kinds, journal: &Journal, entries: &mut Vec<Entry>) -> Result<(), HistoryError> {
+    let mut known: HashSet<Revision> = entries.iter().filter_map(|entry| entry.revision).collect();
+    let horizon = store.horizon();
+    let mut at = 0;
+    let mut found = 0;
+    while at < entries.len() && found < MOST_CAUSES {
+        let revisions: Vec<Revision> = entries[at].because.iter().filter_map(|because| because.revision).collect();
+        at += 1;
+        for revision in revisions {
+            if revision <= horizon || !known.insert(revision) {
+                continue;
+            }
+            store.walk_log(revision - 1, revision, |change| {
+                let mut cause = entry(change, kinds, false);
+                cause.is_cause = true;
+                journal.explain(&mut cause);
+                entries.push(cause);
+                found += 1;
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// A change as the log has it.
+fn entry(change: &LoggedChange<'_>, kinds: &Kinds, whole: bool) -> Entry {
+    let key = &change.key;
+    let parse = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+    let kind = kinds.get(&key.resource).cloned().unwrap_or_else(|| key.resource.to_string());
+    let (what, mut text, mut found) = match change.kind {
+        EventKind::Created => (What::Created, None, Vec::new()),
+        EventKind::Deleted => (What::Deleted, None, Vec::new()),
+        EventKind::Updated => {
+            let old = change.previous.as_deref().map(parse).unwrap_or_default();
+            (What::Changed, None, changes::between(&old, &parse(&change.value)))
+        }
+    };
+    if EVENTS.contains(&&*key.resource) {
+        text = Some(event_text(&parse(&change.value)));
+        found.clear();
+    }
+    let is_secret = &*key.resource == SECRETS;
+    for Change { path, from, to } in &mut found {
+        let hides = is_secret && !path.starts_with("metadata.");
+        for value in [from, to].into_iter().flatten() {
+            if hides {
+                *value = HIDDEN.into();
+            } else if !whole {
+                shorten(value);
+            }
+        }
+    }
+    let author = Author::parse(&change.author).map(|author| Writer {
+        user: author.user.into_owned(),
+        program: author.program.into_owned(),
+        verb: author.verb.into_owned(),
+        subresource: author.subresource.into_owned(),
+    });
+    Entry {
+        time_micros: i64::try_from(change.time).unwrap_or_default().saturating_mul(1_000),
+        what,
+        revision: Some(change.revision),
+        object: Some(ObjectName { kind, namespace: key.namespace.to_string(), name: key.name.to_string() }),
+        text,
+        component: None,
+        author,
+        changes: found,
+        because: Vec::new(),
+        took_micros: None,
+        is_cause: false,
+    }
+}
+
+/// `Pulled: Container image is already present (3 times)`.
+fn event_text(event: &Value) -> String {
+    let text = |name: &str| event[name].as_str().unwrap_or_default();
+    // Of `core/v1`, else of `events.k8s.io/v1`.
+    let message = [text("message"), text("note")].into_iter().find(|message| !message.is_empty()).unwrap_or_default();
+    let count = event["count"].as_u64().or_else(|| event["series"]["count"].as_u64()).unwrap_or(1);
+    let times = if count > 1 { format!(" ({count} times)") } else { String::new() };
+    let mut told = Value::from(format!("{}: {message}{times}", text("reason")));
+    shorten(&mut told);
+    told.as_str().unwrap_or_default().to_owned()
+}
+
+/// Makes a text of a value that is longer than anybody reads.
+fn shorten(value: &mut Value) {
+    let text = match &*value {
+        Value::String(text) => Cow::Borrowed(text),
+        Value::Array(_) | Value::Object(_) => Cow::Owned(value.to_string()),
+        _ => return,
+    };
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        *value = json!(format!("{}…", &text[..end]));
+    }
+}
+
+/// What the components noted.
+struct Journal {
+    entries: Vec<JournalEntry<'static>>,
+    /// Which of them wrote a revision. A write that changes nothing answers with the revision that it found, so there may be
+    /// several.
+    by_revision: HashMap<Revision, Vec<usize>>,
+    /// Which of them wrote to an object, by kind, namespace and name, and were answered without a revision: by a binding, and by
+    /// some deletions.
+    by_object: HashMap<(String, String, String), Vec<usize>>,
+}
+
+impl Journal {
+    fn read(reconciles: &Reconciles) -> Self {
+        let mut entries = Vec::new();
+        reconciles.journal(|entry| entries.push(entry.into_owned()));
+        let mut by_revision: HashMap<Revision, Vec<usize>> = HashMap::new();
+        let mut by_object: HashMap<_, Vec<usize>> = HashMap::new();
+        for (at, entry) in entries.iter().enumerate() {
+            for write in entry.writes.iter().filter(|write| write.refused.is_none()) {
+                let JournalObject { kind, namespace, name, revision } = &write.object;
+                match revision {
+                    Some(revision) => by_revision.entry(*revision).or_default().push(at),
+                    None => {
+                        let object = (kind.to_string(), namespace.to_string(), name.to_string());
+                        by_object.entry(object).or_default().push(at);
+                    }
+                }
+            }
+        }
+        Self { entries, by_revision, by_object }
+    }
+
+    /// Says of a change which component made it, and what woke that.
+    fn explain(&self, entry: &mut Entry) {
+        let of_revision = entry.revision.and_then(|revision| self.by_revision.get(&revision));
+        let is_unanswered = entry.what == What::Deleted || entry.author.as_ref().is_some_and(|by| by.verb == "bind");
+        let object = entry.object.as_ref().filter(|_| is_unanswered);
+        let of_object = object.and_then(|ObjectName { kind, namespace, name }| {
+            self.by_object.get(&(kind.clone(), namespace.clone(), name.clone()))
+        });
+        let written = of_revision.into_iter().chain(of_object).flatten();
+        let noted = written.map(|at| &self.entries[*at]).find(|noted| noted.was_at_work(entry.time_micros));
+        if let Some(noted) = noted {
+            entry.component = Some(noted.component.clone().into_owned());
+            entry.because = because(noted);
+            entry.took_micros = Some(noted.took_micros);
+        }
+    }
+
+    /// What was done outside of the API, or failed, on account of changes that are told, or to write them; of all if `all`.
+    fn deeds(&self, told: &[Entry], all: bool) -> Vec<Entry> {
+        let revisions: HashSet<Revision> = told.iter().filter_map(|entry| entry.revision).collect();
+        let objects: HashSet<(&str, &str, &str)> = told
+            .iter()
+            .filter_map(|entry| entry.object.as_ref())
+            .map(|object| (&*object.kind, &*object.namespace, &*object.name))
+            .collect();
+        let first = told.iter().map(|entry| entry.time_micros).min().unwrap_or(i64::MAX);
+        let of_story = |object: &JournalObject<'_>| {
+            object.revision.is_some_and(|revision| revisions.contains(&revision))
+                || objects.contains(&(&*object.kind, &*object.namespace, &*object.name))
+        };
+        let is_told = |noted: &&JournalEntry<'_>| {
+            let woken = noted.causes.iter().any(|cause| match cause {
+                JournalCause::Change { object, .. } => of_story(object),
+                JournalCause::Text(_) => false,
+            });
+            let pod = noted.key.split_once('/').filter(|_| noted.component == kubelet::COMPONENT);
+            let syncs = pod.is_some_and(|(namespace, name)| objects.contains(&("Pod", namespace, name)));
+            let writes = noted.writes.iter().any(|write| of_story(&write.object));
+            all || woken || syncs || writes
+        };
+        // What was done before the story begins led to it, or is of no interest.
+        let in_time = |noted: &&JournalEntry<'_>| noted.ended_micros() >= first;
+        self.entries.iter().filter(in_time).filter(is_told).flat_map(deeds_of).collect()
+    }
+}
+
+/// What a component did outside of the API in one go, and whether it failed.
+fn deeds_of(noted: &JournalEntry<'static>) -> impl Iterator<Item = Entry> {
+    let object = noted.causes.iter().find_map(|cause| match cause {
+        JournalCause::Change { object, .. } => Some(ObjectName {
+            kind: object.kind.to_string(),
+            namespace: object.namespace.to_string(),
+            name: object.name.to_string(),
+        }),
+        JournalCause::Text(_) => None,
+    });
+    let pod = noted.key.split_once('/').filter(|_| noted.component == kubelet::COMPONENT);
+    let object = pod.map_or(object, |(namespace, name)| {
+        Some(ObjectName { kind: "Pod".to_owned(), namespace: namespace.to_owned(), name: name.to_owned() })
+    });
+    let told = move |what, after: u64, text: String| Entry {
+        time_micros: noted.started_micros.saturating_add(i64::try_from(after).unwrap_or(i64::MAX)),
+        what,
+        revision: None,
+        object: object.clone(),
+        text: Some(text),
+        component: Some(noted.component.to_string()),
+        author: None,
+        changes: Vec::new(),
+        because: because(noted),
+        took_micros: Some(noted.took_micros),
+        is_cause: false,
+    };
+    // The status that is patched is in the log.
+    let actions = noted.actions.iter().filter(|(_, action)| action != kubelet::PATCH_STATUS);
+    let actions = actions.map(|(after, action)| (What::Did, *after, action.to_string()));
+    let error = noted.error.as_ref().map(|error| (What::Failed, noted.took_micros, error.to_string()));
+    let all: Vec<_> = actions.chain(error).collect();
+    all.into_iter().map(move |(what, after, text)| told(what, after, text))
+}
+
+fn because(noted: &JournalEntry<'_>) -> Vec<Because> {
+    let told = |cause: &JournalCause<'_>| match cause {
+        JournalCause::Change { object, is_deleted } => Because {
+            text: format!("{} {}{}", object.kind, object.name, if *is_deleted { " deleted" } else { "" }),
+            // A deletion has a revision of its own, which no watch of an informer tells.
+            revision: object.revision.filter(|_| !is_deleted),
+        },
+        JournalCause::Text(text) => Because { text: text.to_string(), revision: None },
+    };
+    let mut because: Vec<Because> = noted.causes.iter().map(told).collect();
+    // A change may wake a component by more than one way.
+    because.dedup();
+    because
+}
