@@ -23,6 +23,19 @@ pub struct Entry {
     pub attributes: Attributes,
 }
 
+impl Entry {
+    /// The same in memory of its own. What many objects have in common stays shared.
+    pub(crate) fn moved(&self) -> Self {
+        let Key { resource, namespace, name } = &self.key;
+        Self {
+            key: Key { resource: Arc::clone(resource), namespace: Arc::clone(namespace), name: Arc::from(&**name) },
+            value: Bytes::copy_from_slice(&self.value),
+            attributes: self.attributes.clone(),
+            ..*self
+        }
+    }
+}
+
 /// An encoded object that does not know its revision yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {

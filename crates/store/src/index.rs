@@ -36,6 +36,26 @@ impl Index {
         self.0.remove(&Sought { namespace, name });
     }
 
+    /// Moves the entries after a name to other memory, up to so many bytes of them. Answers with the last one; none if there was
+    /// none left.
+    pub(crate) fn repack(&mut self, after: Option<&Key>, most: usize) -> Option<Key> {
+        let after = after.map(|key| (&*key.namespace, &*key.name));
+        let mut bytes = 0;
+        let some = self.range(None, after).take_while(|entry| {
+            let is_first = bytes == 0;
+            bytes += entry.value.len().max(1);
+            is_first || bytes <= most
+        });
+        let moved: Vec<Arc<Entry>> = some.map(|entry| Arc::new(entry.moved())).collect();
+        let last = moved.last().map(|entry| entry.key.clone());
+        for entry in moved {
+            // A map keeps the key that it has.
+            self.remove(&entry.key.namespace, &entry.key.name);
+            self.insert(entry);
+        }
+        last
+    }
+
     /// Puts a key's state back to what it was.
     pub(crate) fn restore(&mut self, key: &Key, state: Option<Arc<Entry>>) {
         match state {
@@ -142,6 +162,27 @@ mod tests {
         check(Some("b"), Some(("b", "2")), &["b/3"]);
         check(Some("b"), Some(("c", "2")), &[]);
         check(Some("x"), None, &[]);
+    }
+
+    #[test]
+    fn entries_move_in_parts() {
+        let names = [("a", "1"), ("a", "2"), ("a-b", "1"), ("b", "1"), ("b", "3")];
+        let mut index = index(&names);
+        let before = index.clone();
+        let mut parts = Vec::new();
+        let mut last = None;
+        while let Some(key) = index.repack(last.as_ref(), 2) {
+            parts.push(format!("{}/{}", key.namespace, key.name));
+            last = Some(key);
+        }
+        assert_eq!(parts, ["a/2", "b/1", "b/3"]);
+        let names_of = |index: &Index| index.iter().map(|e| e.key.to_string()).collect::<Vec<_>>();
+        assert_eq!(names_of(&index), names_of(&before));
+        for (namespace, name) in names {
+            let (old, new) = (before.get(namespace, name).unwrap(), index.get(namespace, name).unwrap());
+            assert!(old == new && !Arc::ptr_eq(old, new) && !Arc::ptr_eq(&old.key.name, &new.key.name));
+        }
+        assert_eq!(Index::default().repack(None, 100), None);
     }
 
     #[test]

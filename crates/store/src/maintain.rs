@@ -9,7 +9,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::Revision;
@@ -30,13 +30,17 @@ const FULL: Duration = Duration::from_secs(1);
 /// How much is written between two looks at most where little is written, and how much memory is worth a flush then.
 const QUIET: u64 = 1 << 20;
 const WORTHWHILE: u64 = 2 << 20;
+/// After how many bytes of writes objects lie so strewn that it is worth to move them.
+const STREWN: u64 = 16 << 20;
+/// How many bytes of objects are moved while those who write wait.
+const MOVED: usize = 1 << 20;
 
 /// Works now and then, and when it is woken, until nobody is left to wake it.
 pub(crate) fn run(shared: &Shared, writer: &Mutex<Option<Writer>>, woken: &Receiver<()>) {
     let mut pause = PAUSES.0;
     let mut kept = None;
     let mut seen = Seen::now(shared);
-    let mut written = 0;
+    let mut burst = Burst::default();
     let often = shared.options.compact_every.min(shared.options.ring_age);
     let mut worked = Instant::now();
     let mut unsynced: Option<Instant> = None;
@@ -69,7 +73,12 @@ pub(crate) fn run(shared: &Shared, writer: &Mutex<Option<Writer>>, woken: &Recei
             Health::Healthy | Health::DiskFull(_) => {
                 seen.forget_old_events(shared);
                 upkeep(shared);
-                flush_when_quiet(shared, &mut written);
+                if burst.is_over(shared) {
+                    flush(shared);
+                    if burst.has_strewn() {
+                        repack(shared, writer);
+                    }
+                }
             }
             Health::ReadOnly(why) => {
                 let released = says_full(&why) && shared.ballast.release();
@@ -129,14 +138,52 @@ fn upkeep(shared: &Shared) {
     }
 }
 
-/// Gives back the memory of what was written, once the burst is over. `written` is what had been at the last look.
-fn flush_when_quiet(shared: &Shared, written: &mut u64) {
-    let now = shared.counters.log_bytes.load(Relaxed);
-    let fresh = now - std::mem::replace(written, now);
-    // A full disk has no space for tables.
-    if fresh > QUIET || shared.health.is_impaired() {
-        return;
+/// How much is written.
+#[derive(Debug, Default)]
+struct Burst {
+    /// What had been at the last look.
+    written: u64,
+    /// What had been when objects were moved last.
+    moved: u64,
+}
+
+impl Burst {
+    /// Whether little was written since the last look, and there is time for what makes those who write wait.
+    fn is_over(&mut self, shared: &Shared) -> bool {
+        let now = shared.counters.log_bytes.load(Relaxed);
+        let fresh = now - std::mem::replace(&mut self.written, now);
+        // A full disk has no space for tables.
+        fresh <= QUIET && !shared.health.is_impaired()
     }
+
+    /// Whether so much was written since the last time that objects should be moved.
+    fn has_strewn(&mut self) -> bool {
+        let has_strewn = self.written - self.moved > STREWN;
+        if has_strewn {
+            self.moved = self.written;
+        }
+        has_strewn
+    }
+}
+
+/// Moves all objects together. Those that stay lie strewn between what a burst of writes has left, and each keeps the memory
+/// around it from being given back: 2,200 Events that 2,000 pods left behind kept 15 MB.
+fn repack(shared: &Shared, writer: &Mutex<Option<Writer>>) {
+    let resources: Vec<Arc<str>> = shared.published().resources().map(|(resource, _)| Arc::clone(resource)).collect();
+    for resource in resources {
+        let mut last = None;
+        // Whoever waits to write has its turn in between.
+        while let Some(Some(writer)) = lock(writer).as_deref_mut() {
+            last = writer.repack(&resource, last.as_ref(), MOVED);
+            if last.is_none() {
+                break;
+            }
+        }
+    }
+}
+
+/// Gives back the memory of what was written.
+fn flush(shared: &Shared) {
     let flush = |disk: &Disk| if disk.in_memory()? > WORTHWHILE { disk.flush() } else { Ok(()) };
     if let Some(Err(error)) = shared.disk().as_ref().map(|disk| shared.fail_with(flush(disk))) {
         tracing::warn!(%error, "what the store holds in memory could not be written");

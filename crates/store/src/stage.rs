@@ -25,6 +25,11 @@ impl Staged {
         self.indexes.get(resource)
     }
 
+    /// The same, to move what is in it.
+    pub(crate) fn index_mut(&mut self, resource: &str) -> Option<&mut Index> {
+        self.indexes.get_mut(resource)
+    }
+
     /// Checks a transaction and applies it, as the revision after `current`. Its events are added to `events`. If it is
     /// refused, nothing has changed.
     pub(crate) fn stage(

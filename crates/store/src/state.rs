@@ -222,6 +222,15 @@ impl Shared {
         Wake { signals, _indexes: touched, _evicted: garbage }
     }
 
+    /// Shows an index of the same entries in another place. What is no longer visible is handed back, to be freed outside of the
+    /// lock.
+    pub(crate) fn show_repacked(&self, resource: &str, mut index: Index) -> Index {
+        if let Some(state) = self.published_mut().resources.get_mut(resource) {
+            std::mem::swap(&mut state.index, &mut index);
+        }
+        index
+    }
+
     /// Raises the horizon, so that from now on nobody begins to read the log before it.
     /// Returns false if it is there already.
     pub(crate) fn raise_horizon(&self, to: Revision) -> bool {

@@ -2,6 +2,7 @@
 
 mod damage;
 mod failure;
+mod memory;
 mod model;
 
 use std::time::Duration;

@@ -15,7 +15,7 @@ use crate::disk::{DiskError, Result};
 use crate::health::Health;
 use crate::stage::Staged;
 use crate::state::Shared;
-use crate::{CommitError, Committed, Event, Op, Revision, Transaction};
+use crate::{CommitError, Committed, Event, Key, Op, Revision, Transaction};
 
 /// How much is written together at most: while that is on its way, everyone else waits.
 const BATCH: usize = 1024;
@@ -87,6 +87,19 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         self.commit(&mut vec![(transaction, reply)]);
         answer
+    }
+
+    /// Moves some of the objects of a resource, those after a key, to other memory, and shows them there. Answers with the last;
+    /// none when all were moved. Whoever writes waits meanwhile.
+    pub(crate) fn repack(&mut self, resource: &str, after: Option<&Key>, most: usize) -> Option<Key> {
+        // After a failed write, what is staged is not what may be seen.
+        if self.shared.health.get().is_read_only() {
+            return None;
+        }
+        let index = self.staged.index_mut(resource)?;
+        let last = index.repack(after, most)?;
+        drop(self.shared.show_repacked(resource, index.clone()));
+        Some(last)
     }
 
     /// Whether transactions come one after the other, by the last batch.
