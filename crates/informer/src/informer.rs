@@ -1,9 +1,11 @@
 //! A local copy of all objects of one kind, kept current by a watch.
 
+use std::any::TypeId;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::StreamExt;
+use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
@@ -247,6 +249,15 @@ impl<K: Object> Shared<K> {
     }
 }
 
+/// The object without its `managedFields`, which are half of what it takes in memory and tell no controller anything; but for
+/// ResourceQuotas, of which they tell whether the API server charged one or somebody wrote to it.
+fn without_managers<K: Object>(mut object: K) -> K {
+    if TypeId::of::<K>() != TypeId::of::<ResourceQuota>() {
+        object.meta_mut().managed_fields = None;
+    }
+    object
+}
+
 fn same_version<K: kube::Resource>(old: &K, new: &K) -> bool {
     let (old, new) = (old.meta(), new.meta());
     old.uid == new.uid && old.resource_version == new.resource_version && new.resource_version.is_some()
@@ -304,12 +315,12 @@ where
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(object)) => listed.push(object),
+            Ok(Event::InitApply(object)) => listed.push(without_managers(object)),
             Ok(Event::InitDone) => {
                 shared.replace(std::mem::take(&mut listed));
                 shared.synced.send_replace(true);
             }
-            Ok(Event::Apply(object)) => shared.apply(object),
+            Ok(Event::Apply(object)) => shared.apply(without_managers(object)),
             Ok(Event::Delete(object)) => shared.delete(&object),
             Err(error @ watcher::Error::WatchError(_)) => {
                 debug!(kind = std::any::type_name::<K>(), %error, "watch starts over");

@@ -16,8 +16,8 @@ use crate::reconciles::{Ending, Reconcile};
 
 /// How large a page is, in bytes. What is longer than that is alone on one.
 const PAGE: usize = 64 << 10;
-/// How many pages there are: 4 MiB, which is some ten thousand reconciles.
-const PAGES: usize = 64;
+/// How many pages there are: 2 MiB, which is some five thousand reconciles.
+const PAGES: usize = 32;
 
 /// The latest reconciles of all components. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone, Default)]

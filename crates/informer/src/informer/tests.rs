@@ -147,3 +147,13 @@ async fn a_late_handler_and_a_late_index_see_what_is_known() {
     informer.index("name", |object: &ConfigMap| object.metadata.name.clone().into_iter().collect());
     assert_eq!(names(&informer.by_index("name", "a")), ["a"]);
 }
+
+#[test]
+fn field_managers_are_not_kept() {
+    let metadata = json!({ "name": "a", "managedFields": [{ "manager": "kubectl" }] });
+    let of = |kind: &str| json!({ "apiVersion": "v1", "kind": kind, "metadata": metadata });
+    let map: ConfigMap = serde_json::from_value(of("ConfigMap")).expect("a ConfigMap");
+    assert_eq!(without_managers(map).metadata.managed_fields, None);
+    let quota: ResourceQuota = serde_json::from_value(of("ResourceQuota")).expect("a ResourceQuota");
+    assert_eq!(without_managers(quota.clone()), quota);
+}
