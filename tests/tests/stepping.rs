@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use coracle_tests::{BUSYBOX, Cluster, WAIT_TIMEOUT};
+use coracle_tests::{BUSYBOX, Background, Cluster, WAIT_TIMEOUT};
 
 /// The names of all objects of a kind in the namespace `default`.
 fn names(cluster: &Cluster, kind: &str) -> Vec<String> {
@@ -66,7 +66,9 @@ fn a_cluster_goes_on_step_by_step() {
     cluster.coracle(&["pause", "kubelet"]).ok();
     cluster.coracle(&["pause", "scheduler"]).ok();
     let step = cluster.coracle(&["step", "deployment"]).ok();
-    assert!(step.starts_with("deployment reconciled default/web in "), "{step}");
+    assert!(step.starts_with("deployment is about to reconcile default/web: it "), "{step}");
+    assert!(step.contains("it creates the ReplicaSet web-"), "{step}");
+    assert!(step.contains("\ndeployment reconciled default/web in "), "{step}");
     assert!(step.contains("wrote     create ReplicaSet default/web-"), "{step}");
     assert!(names(&cluster, "replicasets").len() == 1 && names(&cluster, "pods").is_empty());
     let step = cluster.coracle(&["step", "replicaset", "-o", "json"]).ok();
@@ -74,6 +76,7 @@ fn a_cluster_goes_on_step_by_step() {
     let writes = step["reconciles"][0]["writes"].as_array().expect("writes");
     let created = writes.iter().filter_map(Value::as_str).filter(|write| write.starts_with("create Pod default/web-"));
     assert_eq!((created.count(), names(&cluster, "pods").len()), (2, 2), "{step}");
+    assert!(step["plan"][0].as_str().is_some_and(|plan| plan.starts_with("creates 2 more pods")), "{step}");
 
     // The controllers go on, and nobody else.
     cluster.coracle(&["resume", "controllers"]).ok();
@@ -82,18 +85,25 @@ fn a_cluster_goes_on_step_by_step() {
     cluster.kubectl(&["create", "deployment", "more", "--image", BUSYBOX, "--", "sleep", "1d"]).ok();
     until("the controllers go on", || names(&cluster, "pods").len() == 3);
     let step = cluster.coracle(&["step", "scheduler"]).ok();
-    assert!(step.starts_with("kube-scheduler reconciled default/"), "{step}");
+    assert!(step.starts_with("kube-scheduler is about to reconcile default/"), "{step}");
+    assert!(step.contains("\nkube-scheduler reconciled default/"), "{step}");
     let is_running = |pod: &str| cluster.field(pod, "{.status.phase}") == "Running";
     assert!(!names(&cluster, "pods").iter().any(|pod| is_running(pod)));
     cluster.coracle(&["resume", "scheduler"]).ok();
     let scheduled = |pod: &String| !cluster.field(pod, "{.spec.nodeName}").is_empty();
     until("all pods have a node", || names(&cluster, "pods").iter().all(scheduled));
     let step = cluster.coracle(&["step", "kubelet"]).ok();
-    assert!(step.starts_with("kubelet reconciled default/"), "{step}");
+    assert!(step.contains("kubelet reconciled default/"), "{step}");
     assert_eq!(
         cluster.field(&format!("node/{}", cluster.profile), "{.status.conditions[?(@.type=='Ready')].status}"),
         "True"
     );
+
+    // It goes on by itself, step by step.
+    let slow = Background::start(cluster.coracle_command(&["step", "kubelet", "--slow", "1s"]));
+    (0..3).for_each(|_| _ = slow.line(|line| line.starts_with("kubelet reconciled default/")));
+    drop(slow);
+    assert!(cluster.coracle(&["step", "deployment", "--slow", "1s"]).fails().contains("deployment is not paused"));
 
     let said = cluster.coracle(&["resume"]);
     assert!(said.stderr.contains("Resumed "), "{said}");

@@ -85,6 +85,9 @@ impl Stepping {
                     return Err(ApiError::bad_request("dryRun is not supported for components"));
                 }
                 let found = components::find(&all, what).map_err(|why| ApiError::new(404, Reason::NotFound, why))?;
+                if components::is_all_controllers(what) && parts[2] != "step" {
+                    self.reconciles.set_pauses_new(parts[2] == "pause");
+                }
                 match parts[2] {
                     "pause" => Ok(pause(&found).await),
                     "resume" => Ok(resume(&found)),

@@ -54,6 +54,9 @@ pub(crate) fn explain(out: &mut Explanation, deployment: &Deployment, related: &
     let seen = rollout.status.observed_generation.unwrap_or(0);
     if seen < generation {
         out.next(Step::new(CONTROLLER, format!("takes up generation {generation}; the status is about {seen}")));
+        if !rollout.plan.preview.is_idle() {
+            steps(out, &rollout, related, &pods, now);
+        }
         return;
     }
     let paused = spec.paused == Some(true);

@@ -66,7 +66,8 @@ impl Step {
         self
     }
 
-    fn text(&self, now: Timestamp) -> String {
+    /// The step as people read it.
+    pub fn text(&self, now: Timestamp) -> String {
         let mut text = format!("{} {}", self.who, self.does);
         let until = self.until.map(|until| {
             let time = machinery::age::rfc3339(until);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -60,6 +61,8 @@ pub struct Reconciles {
     // Never held across an await.
     controllers: Arc<Mutex<BTreeMap<&'static str, Arc<Stats>>>>,
     journal: Journal,
+    /// Whether a work queue that is made is paused from the start.
+    pauses_new: Arc<AtomicBool>,
 }
 
 impl Reconciles {
@@ -68,12 +71,24 @@ impl Reconciles {
     where
         K: Clone + Eq + Hash + fmt::Display + Send + Sync + 'static,
     {
-        let new = || Arc::new(Stats::new(name, true, Some(QueueStats::default()), None, self.journal.clone()));
+        let new = || {
+            let stats = Stats::new(name, true, Some(QueueStats::default()), None, self.journal.clone());
+            if self.pauses_new.load(Ordering::Relaxed) {
+                stats.pause().pause();
+            }
+            Arc::new(stats)
+        };
         let stats = Arc::clone(self.controllers().entry(name).or_insert_with(new));
         let queue = WorkQueue::new(Arc::clone(&stats));
         let weak = queue.downgrade();
         stats.set_next(move || weak.next());
         queue
+    }
+
+    /// Whether controllers that start from now on for the first time are paused, as those of an addon that is enabled while all
+    /// are.
+    pub fn set_pauses_new(&self, paused: bool) {
+        self.pauses_new.store(paused, Ordering::Relaxed);
     }
 
     /// What `R` reports with. One that starts again goes on with the numbers it had.

@@ -12,6 +12,8 @@ use crate::own_api;
 pub(super) const ALL: &str = "all";
 /// What upstream runs in the controller manager, and the controllers of addons.
 const CONTROLLERS: &str = "controllers";
+/// The same by the name of upstream's program.
+const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 const SCHEDULER: &str = "scheduler";
 /// The workers of pods, those of fake nodes among them.
 const KUBELET: &str = "kubelet";
@@ -27,16 +29,18 @@ fn group(component: &Component) -> Option<&'static str> {
     }
 }
 
+/// Whether a name stands for all controllers, those that have not started yet among them.
+pub(super) fn is_all_controllers(what: &str) -> bool {
+    [CONTROLLERS, CONTROLLER_MANAGER, ALL].contains(&what)
+}
+
 /// The components of a name, or of a group's, that can be paused.
 ///
 /// # Errors
 /// What is wrong with the name, and which are right.
 pub(super) fn find(all: &[Component], what: &str) -> Result<Vec<Component>, String> {
     let pausable = || all.iter().filter(|component| component.pause().is_some());
-    let what = match what {
-        "kube-controller-manager" => CONTROLLERS,
-        what => what,
-    };
+    let what = if what == CONTROLLER_MANAGER { CONTROLLERS } else { what };
     let of_group = pausable().filter(|component| what == ALL || group(component) == Some(what));
     let mut found: Vec<Component> = of_group.cloned().collect();
     if found.is_empty() {

@@ -46,6 +46,15 @@ fn names(list: &Value) -> Vec<&str> {
 #[tokio::test]
 async fn components_are_found_by_their_names_and_groups() {
     let (stepping, _queues) = components();
+    for (what, is_paused) in [("controllers", true), ("deployment", false), ("all", true)] {
+        let (other, _queues) = components();
+        ask(&other, Method::POST, &format!("/{what}/pause")).await;
+        let _late: Queue = other.reconciles.queue("late");
+        let (_, late) = ask(&other, Method::GET, "/late").await;
+        assert_eq!(late["status"]["paused"], is_paused, "{what}: of an addon that starts now");
+        let (_, resumed) = ask(&other, Method::POST, &format!("/{what}/resume")).await;
+        assert_eq!(names(&resumed).contains(&"late"), is_paused);
+    }
     for (what, expected) in [
         ("controllers", &["deployment", "endpoint_slice"][..]),
         ("kube-controller-manager", &["deployment", "endpoint_slice"]),

@@ -1,9 +1,11 @@
 //! Commands that stop components, have them work step by step, and show what they do.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 
-use super::Format;
+use super::{Format, duration};
 use crate::complete;
 
 /// Commands about the components of a cluster.
@@ -13,7 +15,7 @@ pub(crate) enum Stepping {
     Pause(Pause),
     /// Resume what is paused
     Resume(Resume),
-    /// Let a paused component do one reconcile, and show what it did
+    /// Let a paused component do one reconcile, and show what it is about to do and what it did
     Step(Step),
     /// Show queues, reconciles per second, watches and the store, again every two seconds
     Top(Top),
@@ -47,6 +49,9 @@ pub(crate) struct Step {
     /// The controller, or scheduler or kubelet. Without: the one whose work has waited longest
     #[arg(default_value = "all", hide_default_value = true, value_name = "CONTROLLER", value_parser = component, add = ArgValueCandidates::new(complete::components))]
     pub(crate) what: String,
+    /// Take a step in each such time, 1s for example, until interrupted: for a classroom
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "output")]
+    pub(crate) slow: Option<Duration>,
     /// The output format
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,

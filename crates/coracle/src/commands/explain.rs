@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use cluster::Profile;
-use explain::Explanation;
+use explain::{Explanation, Step};
 use jiff::Timestamp;
 use kube::Client;
 use serde::Serialize;
@@ -58,6 +58,13 @@ fn object(profile: &Profile, wanted: &ExplainObject) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who does what next about an object, as far as it can be read.
+pub(super) async fn next(client: &Client, kind: &str, namespace: &str, name: &str) -> Result<Vec<Step>> {
+    let all = resources::all(client).await?;
+    let resource = resources::of_kind(&all, kind)?;
+    Ok(answer(client, &all, &resource, namespace, name, Timestamp::now()).await?.explanation.next)
 }
 
 async fn answer(

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use cluster::Profile;
+use kube::Client;
 use serde::{Deserialize, Serialize};
 
 use super::components::{self, Component};
-use super::{ask, require_running, top};
+use super::{ask, explain, require_running, top};
 use crate::cli::{Format, Pause, Resume, Step, Stepping};
 use crate::output;
 
@@ -83,6 +84,8 @@ struct Status {
 #[serde(rename_all = "camelCase")]
 struct Answer {
     component: String,
+    /// What it was about to do, where that can be foreseen.
+    plan: Vec<String>,
     /// Whether it goes on.
     under_way: bool,
     reconciles: Vec<Reconcile>,
@@ -109,18 +112,103 @@ struct Reconcile {
 
 fn step(profile: &Profile, wanted: &Step) -> Result<ExitCode> {
     require_running(profile)?;
-    let answer = ask(profile, async |client| {
-        let Stepped { metadata, status } = components::post(&client, &wanted.what, "step").await?;
-        let mut waiting = components::list(&client).await?;
-        waiting.retain(|component| component.figures.paused && component.figures.waiting > 0);
-        let Status { under_way, reconciles } = status;
-        Ok(Answer { component: metadata.name, under_way, reconciles, waiting })
+    ask(profile, async |client| {
+        let Some(slow) = wanted.slow else { return one_step(&client, wanted).await };
+        loop {
+            match one_step(&client, wanted).await {
+                Err(error) if is_idle(&error) && is_paused(&client, &wanted.what).await? => {}
+                done => done?,
+            }
+            tokio::time::sleep(slow).await;
+        }
     })?;
-    match wanted.output {
-        Format::Json => output::json(&answer)?,
-        Format::Text => text(&answer).iter().try_for_each(output::line)?,
-    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a step found nothing to do, or nothing that is paused.
+fn is_idle(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.code == 409)
+}
+
+async fn is_paused(client: &Client, what: &str) -> Result<bool> {
+    let all = components::list(client).await?;
+    Ok(all.iter().any(|component| component.figures.paused && is_meant(component, what)))
+}
+
+async fn one_step(client: &Client, wanted: &Step) -> Result<()> {
+    let next = next(&components::list(client).await?, &wanted.what);
+    let plan = match &next {
+        Some((component, key)) => plan(client, component, key).await,
+        None => Vec::new(),
+    };
+    if let (Some((component, key)), Format::Text) = (&next, wanted.output) {
+        about_to(component, key, &plan).iter().try_for_each(output::line)?;
+    }
+    let Stepped { metadata, status } = components::post(client, &wanted.what, "step").await?;
+    let mut waiting = components::list(client).await?;
+    waiting.retain(|component| component.figures.paused && component.figures.waiting > 0);
+    let Status { under_way, reconciles } = status;
+    // Something else may have come first: that was not foreseen.
+    let is_done = |(component, key): &(String, String)| {
+        *component == metadata.name && reconciles.first().is_none_or(|reconcile| reconcile.key == *key)
+    };
+    let plan = if next.as_ref().is_some_and(is_done) { plan } else { Vec::new() };
+    let answer = Answer { component: metadata.name, plan, under_way, reconciles, waiting };
+    match wanted.output {
+        Format::Json => output::json(&answer),
+        Format::Text => text(&answer).iter().try_for_each(output::line),
+    }
+}
+
+/// The kinds of the objects that components reconcile, and what `coracle explain` calls the components; of those whose next step
+/// it knows.
+const EXPLAINED: [(&str, &str, &str); 10] = [
+    ("deployment", "deployments.apps", "Deployment controller"),
+    ("replicaset", "replicasets.apps", "ReplicaSet controller"),
+    ("statefulset", "statefulsets.apps", "StatefulSet controller"),
+    ("daemonset", "daemonsets.apps", "DaemonSet controller"),
+    ("job", "jobs.batch", "Job controller"),
+    ("cronjob", "cronjobs.batch", "CronJob controller"),
+    ("horizontalpodautoscaler", "horizontalpodautoscalers.autoscaling", "autoscaler's controller"),
+    ("kube-scheduler", "pods", "scheduler"),
+    ("kubelet", "pods", "kubelet"),
+    ("fake_node", "pods", "kubelet"),
+];
+
+/// Whether a component is meant by its name or by that of its group, as the API server takes them.
+fn is_meant(component: &Component, what: &str) -> bool {
+    let plain = |text: &str| text.to_lowercase().replace('_', "-");
+    let (name, what) = (plain(&component.name), plain(what));
+    let group = component.figures.group.as_deref();
+    what == "all" || group == Some(&*what) || name == what || what.strip_suffix('s') == Some(&*name)
+}
+
+/// The component whose step comes next, and the key of that.
+fn next(components: &[Component], what: &str) -> Option<(String, String)> {
+    let paused = components.iter().filter(|component| component.figures.paused && is_meant(component, what));
+    let waiting = paused.filter_map(|component| Some((component, component.figures.next.as_ref()?)));
+    let (component, next) = waiting.max_by_key(|(_, next)| next.waited_millis)?;
+    Some((component.name.clone(), next.key.clone()))
+}
+
+/// What the component is about to do with the object of the key. What cannot be read or foreseen is not said: the step tells.
+async fn plan(client: &Client, component: &str, key: &str) -> Vec<String> {
+    let Some((_, kind, who)) = EXPLAINED.into_iter().find(|(name, ..)| *name == component) else { return Vec::new() };
+    let Some((namespace, name)) = key.split_once('/') else { return Vec::new() };
+    let next = explain::next(client, kind, namespace, name).await.unwrap_or_default();
+    let of_component = next.into_iter().filter(|step| step.who.contains(who) && step.waits_for.is_none());
+    of_component.map(|step| step.does).collect()
+}
+
+fn about_to(component: &str, key: &str, plan: &[String]) -> Vec<String> {
+    let line = |(index, does): (usize, &String)| {
+        if index == 0 {
+            format!("{component} is about to reconcile {key}: it {does}")
+        } else {
+            format!("{:indent$}it {does}", "", indent = component.len() + key.len() + 25)
+        }
+    };
+    plan.iter().enumerate().map(line).collect()
 }
 
 fn text(answer: &Answer) -> Vec<String> {
@@ -180,6 +268,46 @@ mod tests {
     use super::*;
     use crate::commands::components::{Figures, Next};
 
+    #[test]
+    fn what_has_waited_longest_is_next() {
+        let component = |name: &str, group: &str, waited: Option<u64>| Component {
+            name: name.to_owned(),
+            figures: Figures {
+                group: Some(group.to_owned()),
+                paused: name != "job",
+                next: waited.map(|waited_millis| Next { key: format!("default/{name}"), waited_millis }),
+                ..Figures::default()
+            },
+        };
+        let components = [
+            component("deployment", "controllers", Some(5)),
+            component("endpoint_slice", "controllers", Some(9)),
+            component("kube-scheduler", "scheduler", Some(70)),
+            component("replicaset", "controllers", None),
+            component("job", "controllers", Some(100)),
+        ];
+        for (what, expected) in [
+            ("all", Some("kube-scheduler")),
+            ("controllers", Some("endpoint_slice")),
+            ("Deployments", Some("deployment")),
+            ("endpoint-slice", Some("endpoint_slice")),
+            ("replicaset", None),
+            ("job", None),
+        ] {
+            let next = next(&components, what);
+            assert_eq!(next.as_ref().map(|(name, _)| name.as_str()), expected, "{what}");
+        }
+        assert_eq!(about_to("job", "default/a", &[]), [""; 0]);
+        let plan = ["creates 2 pods".to_owned(), "deletes the pod b".to_owned()];
+        assert_eq!(
+            about_to("job", "default/a", &plan),
+            [
+                "job is about to reconcile default/a: it creates 2 pods",
+                "                                     it deletes the pod b"
+            ]
+        );
+    }
+
     fn component(name: &str, running: u64, waiting: u64) -> Component {
         let next = (waiting > 0).then(|| Next { key: "default/web-1".to_owned(), waited_millis: 7 });
         let figures = Figures { paused: true, running, waiting, next, ..Figures::default() };
@@ -199,7 +327,8 @@ mod tests {
             serde_json::from_value::<Reconcile>(reconcile).expect("a reconcile")
         };
         let told = |reconciles: Vec<Reconcile>, waiting: Vec<Component>| {
-            text(&Answer { component: "deployment".to_owned(), under_way: false, reconciles, waiting }).join("\n")
+            let (component, plan) = ("deployment".to_owned(), Vec::new());
+            text(&Answer { component, plan, under_way: false, reconciles, waiting }).join("\n")
         };
         let wrote =
             reconcile(json!({ "writes": ["create ReplicaSet default/web-1 @8", "patch Deployment default/web @9"] }));

@@ -66,6 +66,20 @@ async fn a_component_reports_what_it_did_and_why_not_more() {
 }
 
 #[test]
+fn controllers_that_start_during_a_pause_are_paused() {
+    let reconciles = Reconciles::default();
+    let _early: WorkQueue<ObjectKey> = reconciles.queue("early");
+    reconciles.set_pauses_new(true);
+    let _again: WorkQueue<ObjectKey> = reconciles.queue("early");
+    let _late: WorkQueue<ObjectKey> = reconciles.queue("late");
+    reconciles.set_pauses_new(false);
+    let _later: WorkQueue<ObjectKey> = reconciles.queue("later");
+    let paused = |component: &Component| (component.name(), component.is_paused());
+    let expected = [("early", false), ("late", true), ("later", false)];
+    assert_eq!(reconciles.components().iter().map(paused).collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn a_component_that_panics_has_said_so() {
     let reconciles = Reconciles::default();
     let reporter = reconciles.reporter::<Tests>();
