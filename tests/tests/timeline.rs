@@ -99,7 +99,7 @@ fn one_story_from_the_apply_to_the_rules_in_force() {
     let followed = Background::start(cluster.coracle_command(&["timeline", web, "--follow"]));
     followed.line(|told| told.contains(&line));
     cluster.kubectl(&["scale", web, "--replicas=0"]).ok();
-    followed.line(|told| told.contains("Deployment web: spec.replicas: 1 → 0"));
+    followed.line(|told| told.contains("spec.replicas: 1 → 0"));
 
     // Who deleted it is known, and it is all there after a restart but for what was never written.
     cluster.kubectl(&["delete", "configmap", "other"]).ok();

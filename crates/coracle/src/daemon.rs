@@ -47,13 +47,14 @@ pub(crate) enum Report {
 
 /// How the daemon's two allocators hold memory, where the user does not say otherwise: the C library's, which RocksDB uses, has
 /// one heap instead of eight for each processor and maps blocks of 64 KiB and more by themselves, so that what a burst of work
-/// leaves goes back to the kernel; jemalloc, which all else uses, has two. `docs/implementation-notes-components.md` has the
+/// leaves goes back to the kernel; jemalloc, which all else uses, has two, and puts small objects of one size on single pages,
+/// so that one which stays keeps no more than its page. `docs/implementation-notes-components.md` has the
 /// figures. Both read this before the program's first line, which could not set it any more.
 const ALLOCATORS: [(&str, &str); 4] = [
     ("MALLOC_ARENA_MAX", "1"),
     ("MALLOC_MMAP_THRESHOLD_", "65536"),
     ("MALLOC_TRIM_THRESHOLD_", "131072"),
-    ("_RJEM_MALLOC_CONF", "narenas:2"),
+    ("_RJEM_MALLOC_CONF", "narenas:2,slab_sizes:1-4096:1"),
 ];
 
 /// Starts the daemon and returns its reports.
