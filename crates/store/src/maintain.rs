@@ -32,8 +32,9 @@ const QUIET: u64 = 1 << 20;
 const WORTHWHILE: u64 = 2 << 20;
 /// After how many bytes of writes objects lie so strewn that it is worth to move them.
 const STREWN: u64 = 16 << 20;
-/// How many bytes of objects are moved while those who write wait.
+/// How many bytes of objects are moved while those who write wait, and how long they have their turn then.
 const MOVED: usize = 1 << 20;
+const TURN: Duration = Duration::from_millis(1);
 
 /// Works now and then, and when it is woken, until nobody is left to wake it.
 pub(crate) fn run(shared: &Shared, writer: &Mutex<Option<Writer>>, woken: &Receiver<()>) {
@@ -172,12 +173,15 @@ fn repack(shared: &Shared, writer: &Mutex<Option<Writer>>) {
     let resources: Vec<Arc<str>> = shared.published().resources().map(|(resource, _)| Arc::clone(resource)).collect();
     for resource in resources {
         let mut last = None;
-        // Whoever waits to write has its turn in between.
-        while let Some(Some(writer)) = lock(writer).as_deref_mut() {
-            last = writer.repack(&resource, last.as_ref(), MOVED);
+        loop {
+            let mut guard = lock(writer);
+            let writer = guard.as_deref_mut().and_then(Option::as_mut);
+            last = writer.and_then(|writer| writer.repack(&resource, last.as_ref(), MOVED));
+            drop(guard);
             if last.is_none() {
                 break;
             }
+            std::thread::sleep(TURN);
         }
     }
 }

@@ -22,6 +22,13 @@ for change in "spec.nodeName:  → " "kubelet status.phase: Pending → Running"
   expect "$change" "$out"
 done
 
+# One story of it all, with what each write followed from.
+out=$(coracle timeline deployment/web -n lesson-1)
+for words in "created Deployment web" "created ReplicaSet web-" "created Pod web-" "bound Pod web-" "start container web"; do
+  expect "$words" "$out"
+done
+expect "← ReplicaSet web-" "$out"
+
 # At its first revision it had no node; now it runs on one.
 out=$(coracle at "$(coracle history "$(kubectl get pods -n lesson-1 -l app=web -o name)" -n lesson-1 | awk '/created/ {at = $1} END {print at}')" -- kubectl get pods -n lesson-1 -o wide)
 expect Pending "$out"

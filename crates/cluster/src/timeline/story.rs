@@ -13,8 +13,9 @@ use store::{EventKind, HistoryError, Key, LoggedChange, Revision, Store};
 
 use super::related::Related;
 
-/// So many entries are told: the latest.
+/// So many entries are told, the latest, with so many bytes of what changed.
 const MOST: usize = 2_000;
+const MOST_BYTES: usize = 16 << 20;
 /// So many earlier changes are looked up, as the causes of what is told.
 const MOST_CAUSES: usize = 200;
 /// So many characters of a value that changed are told.
@@ -145,17 +146,20 @@ pub(super) fn tell(
     let mut related = Related::of(wanted.root.clone(), wanted.itself_only, store);
     let is_there = related.is_there();
     let revision = store.revision();
-    let (mut entries, mut is_cut, mut has_beginning) = (VecDeque::new(), false, false);
+    let (mut entries, mut bytes) = (VecDeque::new(), 0);
+    let (mut is_cut, mut has_beginning) = (false, false);
     store.walk_log(wanted.after, revision, |change| {
         if !related.has(change) {
             return;
         }
         has_beginning |= change.kind == EventKind::Created && wanted.root.as_ref() == Some(&change.key);
-        if entries.len() == MOST {
-            entries.pop_front();
+        let entry = entry(change, kinds, wanted.itself_only);
+        bytes += size(&entry);
+        entries.push_back(entry);
+        while entries.len() > MOST || bytes > MOST_BYTES && entries.len() > 1 {
+            bytes -= entries.pop_front().as_ref().map_or(0, size);
             is_cut = true;
         }
-        entries.push_back(entry(change, kinds, wanted.itself_only));
     })?;
     let mut entries = Vec::from(entries);
     if wanted.itself_only {
@@ -213,7 +217,8 @@ fn entry(change: &LoggedChange<'_>, kinds: &Kinds, whole: bool) -> Entry {
     }
     let is_secret = &*key.resource == SECRETS;
     for Change { path, from, to } in &mut found {
-        let hides = is_secret && !path.starts_with("metadata.");
+        // An annotation of kubectl has a copy of the values.
+        let hides = is_secret && (!path.starts_with("metadata.") || path.starts_with("metadata.annotations"));
         for value in [from, to].into_iter().flatten() {
             if hides {
                 *value = HIDDEN.into();
@@ -241,6 +246,12 @@ fn entry(change: &LoggedChange<'_>, kinds: &Kinds, whole: bool) -> Entry {
         took_micros: None,
         is_cause: false,
     }
+}
+
+/// How many bytes of what changed an entry tells, roughly.
+fn size(entry: &Entry) -> usize {
+    let value = |value: &Option<Value>| value.as_ref().map_or(0, |value| value.to_string().len());
+    entry.changes.iter().map(|change| change.path.len() + value(&change.from) + value(&change.to)).sum()
 }
 
 /// `Pulled: Container image is already present (3 times)`.

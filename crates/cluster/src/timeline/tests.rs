@@ -176,15 +176,21 @@ async fn a_write_that_changed_nothing_made_no_revision() {
 #[tokio::test]
 async fn secrets_are_kept_and_long_values_cut() {
     let fixture = Fixture::new();
-    let secret =
-        |data: &str| json!({ "metadata": { "uid": "s", "name": data, "resourceVersion": "" }, "data": { "a": data } });
+    let metadata =
+        |name: &str| json!({ "uid": "s", "name": name, "resourceVersion": "", "annotations": { "b": name } });
+    let secret = |data: &str| json!({ "metadata": metadata(data), "data": { "a": data } });
     fixture.write(("core/secrets", "s"), secret("hunter1"), "kubectl").await;
     fixture.write(("core/secrets", "s"), secret("hunter2"), "kubectl").await;
     let story = fixture.tell(Some(("core/secrets", "s")), 0);
     let changed = &story.entries[1];
     assert_eq!(changed.what, What::Changed);
     let changes: Vec<String> = changed.changes.iter().map(ToString::to_string).collect();
-    assert_eq!(changes, ["data.a: (hidden) → (hidden)", "metadata.name: hunter1 → hunter2"]);
+    let expected = [
+        "data.a: (hidden) → (hidden)",
+        "metadata.annotations.b: (hidden) → (hidden)",
+        "metadata.name: hunter1 → hunter2",
+    ];
+    assert_eq!(changes, expected);
 
     for length in [10, 5000] {
         fixture.write(("core/pods", "a"), object("a", None, json!({ "x": "é".repeat(length) })), "x").await;
@@ -192,4 +198,23 @@ async fn secrets_are_kept_and_long_values_cut() {
     let story = fixture.tell(Some(("core/pods", "a")), 0);
     let to = story.entries[1].changes[0].to.as_ref().and_then(Value::as_str).expect("text");
     assert_eq!(to.chars().count(), 513);
+}
+
+#[tokio::test]
+async fn what_is_told_is_bounded() {
+    let fixture = Fixture::new();
+    for number in 0..20_usize {
+        let value = object("a", None, json!({ "x": number.to_string().repeat(1 << 20) }));
+        fixture.write(("core/pods", "a"), value, "x").await;
+    }
+    let key = Some(Key::new("core/pods", "default", "a"));
+    let tell = |itself_only| {
+        let wanted = Wanted { root: key.clone(), itself_only, after: 0 };
+        story::tell(&fixture.store, &Kinds::default(), &fixture.reconciles, &wanted).expect("a story")
+    };
+    let (short, whole) = (tell(false), tell(true));
+    assert_eq!((short.entries.len(), short.is_cut), (20, false));
+    // Each has two values, of one or two MiB.
+    assert!(whole.is_cut && (3..9).contains(&whole.entries.len()), "{}", whole.entries.len());
+    assert_eq!(whole.entries.last().and_then(|entry| entry.revision), Some(20));
 }

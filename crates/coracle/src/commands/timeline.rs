@@ -176,7 +176,7 @@ struct Printer {
 
 impl Printer {
     fn new(entries: &[Entry]) -> Self {
-        let width = entries.iter().map(|entry| who(entry).chars().count()).max().unwrap_or(0).clamp(2, 40);
+        let width = entries.iter().map(|entry| who(entry).chars().count()).max().unwrap_or(0).clamp(2, 48);
         let began = entries.first().map(|entry| entry.time_micros);
         Self { began, width, printed: HashSet::new(), has_head: false }
     }
