@@ -47,7 +47,7 @@ mod service_network;
 mod settings;
 mod stepping;
 mod store_health;
-mod timeline;
+pub mod timeline;
 
 pub use addresses::{Addresses, check_dns_domain, check_listen, check_service_subnet, check_subnet};
 pub use audit::check_audit_policy;

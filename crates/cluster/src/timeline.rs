@@ -7,6 +7,7 @@
 //!
 //! It shows objects of all kinds, so no role but those that may do everything allows it.
 
+mod entry;
 mod related;
 mod story;
 
@@ -30,6 +31,8 @@ use store::{HistoryError, Key};
 
 use crate::own_api;
 use story::{Kinds, Wanted};
+
+pub use entry::{Because, Entry, ObjectName, Timeline, What, Writer};
 
 const GROUP: &str = "timeline.coracle.dev";
 const VERSION: &str = "v1";
@@ -109,7 +112,7 @@ impl Timelines {
         let is_cut = told.is_cut || is_forgotten;
         Ok(json!({
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "TimelineReview", "metadata": {},
-            "status": { "entries": told.entries, "isCut": is_cut, "revision": told.revision.to_string() },
+            "status": Timeline { entries: told.entries, is_cut, revision: told.revision.to_string() },
         }))
     }
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use informer::{JournalCause, JournalEntry, JournalObject, Reconciles};
 use machinery::changes::{self, Change};
 use registry::Author;
-use serde::Serialize;
 use serde_json::{Value, json};
 use store::{EventKind, HistoryError, Key, LoggedChange, Revision, Store};
 
+use super::entry::{Because, Entry, ObjectName, What, Writer};
 use super::related::Related;
 
 /// So many entries are told, the latest, with so many bytes of what changed.
@@ -53,84 +53,6 @@ pub(super) struct Told {
     pub(super) is_cut: bool,
     /// The newest revision by then.
     pub(super) revision: Revision,
-}
-
-/// What happened in one moment.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Entry {
-    /// When, in microseconds since 1970. The log knows milliseconds.
-    pub(super) time_micros: i64,
-    pub(super) what: What,
-    /// The revision that a change has made.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) revision: Option<Revision>,
-    /// The object that changed, or that something was done for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) object: Option<ObjectName>,
-    /// What was done or failed, or what an Event says.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) text: Option<String>,
-    /// The component of this process that did it, where one did.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) component: Option<String>,
-    /// Who wrote, by the log; nothing of what an earlier version wrote.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) author: Option<Writer>,
-    /// The fields that changed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) changes: Vec<Change>,
-    /// What woke the component.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) because: Vec<Because>,
-    /// How long the component took for all that it did then, in microseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) took_micros: Option<u64>,
-    /// Whether it is told only because something of the story followed from it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) is_cause: bool,
-}
-
-/// What kind of thing happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(super) enum What {
-    Created,
-    Changed,
-    Deleted,
-    /// A component did something outside of the API.
-    Did,
-    /// A component failed to do something.
-    Failed,
-}
-
-/// An object's name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct ObjectName {
-    pub(super) kind: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(super) namespace: String,
-    pub(super) name: String,
-}
-
-/// Who wrote: an [`Author`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Writer {
-    pub(super) user: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(super) program: String,
-    pub(super) verb: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(super) subresource: String,
-}
-
-/// Why a component was woken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Because {
-    /// `ReplicaSet web-5d4f`, `Pod web-0 deleted`, or other words.
-    pub(super) text: String,
-    /// The revision of the change.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) revision: Option<Revision>,
 }
 
 /// Tells the story.

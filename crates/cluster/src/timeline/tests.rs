@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use registry::Author;
 use store::{Attributes, Encoded, Op, Options, Precondition, Store, Transaction};
 
-use super::story::{Entry, Told, What};
+use super::story::Told;
 use super::*;
 
 struct Replicas;

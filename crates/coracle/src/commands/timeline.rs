@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use cluster::Profile;
+use cluster::timeline::{Because, Entry, What, Writer};
 use http::Request;
 use jiff::Timestamp;
 use kube::Client;
 use machinery::changes::{self, Change};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::resources::{self, Resource};
@@ -26,77 +26,6 @@ const PATH: &str = "/apis/timeline.coracle.dev/v1/timelinereviews";
 const FOLLOW: Duration = Duration::from_secs(1);
 /// So many causes are.
 const CAUSES: usize = 2;
-
-/// What is answered.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Story {
-    pub(super) entries: Vec<Entry>,
-    /// Whether more happened than is told.
-    is_cut: bool,
-    /// The newest revision by then.
-    revision: String,
-}
-
-/// What happened in one moment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Entry {
-    pub(super) time_micros: i64,
-    pub(super) what: What,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) revision: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    object: Option<Object>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    component: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) author: Option<Author>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) changes: Vec<Change>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    because: Vec<Because>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    took_micros: Option<u64>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    is_cause: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum What {
-    Created,
-    Changed,
-    Deleted,
-    Did,
-    Failed,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Object {
-    kind: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    namespace: String,
-    name: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Author {
-    pub(super) user: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub(super) program: String,
-    pub(super) verb: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    subresource: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Because {
-    text: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    revision: Option<u64>,
-}
 
 pub(super) fn run(profile: &Profile, wanted: &Timeline) -> Result<ExitCode> {
     require_running(profile)?;
@@ -158,7 +87,7 @@ pub(super) fn named(resource: &Resource, namespace: &str, name: &str) -> Value {
     })
 }
 
-pub(super) async fn story(client: &Client, spec: &Value) -> Result<Story> {
+pub(super) async fn story(client: &Client, spec: &Value) -> Result<cluster::timeline::Timeline> {
     let request = Request::post(PATH).body(json!({ "spec": spec }).to_string().into_bytes())?;
     let mut answer: Value = client.request(request).await?;
     serde_json::from_value(answer["status"].take()).context("the API server tells no timeline that is understood")
@@ -231,10 +160,10 @@ fn elapsed(time: Duration) -> String {
 fn who(entry: &Entry) -> String {
     match (&entry.component, &entry.author) {
         (Some(component), _) => component.clone(),
-        (None, Some(Author { user, program, .. })) if program.is_empty() => user.clone(),
+        (None, Some(Writer { user, program, .. })) if program.is_empty() => user.clone(),
         // Parts of the system are known by what they are.
-        (None, Some(Author { user, program, .. })) if user.starts_with("system:") => program.clone(),
-        (None, Some(Author { user, program, .. })) => format!("{program} ({user})"),
+        (None, Some(Writer { user, program, .. })) if user.starts_with("system:") => program.clone(),
+        (None, Some(Writer { user, program, .. })) => format!("{program} ({user})"),
         (None, None) => "-".to_owned(),
     }
 }

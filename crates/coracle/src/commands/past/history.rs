@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use cluster::Profile;
+use cluster::timeline::{Entry, What as Happened, Writer};
 use jiff::Timestamp;
 use kube::Client;
 use machinery::changes::{self, Change};
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use super::{ask_for, past};
 use crate::cli::{self, Format};
 use crate::commands::resources::{self, Resource};
-use crate::commands::timeline::{self, Author};
+use crate::commands::timeline;
 use crate::commands::{ask, require_running};
 use crate::output;
 
@@ -85,10 +86,10 @@ fn has_code(error: &anyhow::Error, code: u16) -> bool {
     matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.code == code)
 }
 
-fn version(entry: timeline::Entry) -> Version {
-    let timeline::Entry { time_micros, what, revision, author, changes, .. } = entry;
+fn version(entry: Entry) -> Version {
+    let Entry { time_micros, what, revision, author, changes, .. } = entry;
     let time = Timestamp::from_microsecond(time_micros).ok();
-    let Author { user, program, verb, .. } = author.unwrap_or_default();
+    let Writer { user, program, verb, .. } = author.unwrap_or_default();
     let known = |text: String| Some(text).filter(|text| !text.is_empty());
     Version {
         revision: revision.map(|revision| revision.to_string()).unwrap_or_default(),
@@ -97,8 +98,8 @@ fn version(entry: timeline::Entry) -> Version {
         user: known(user),
         verb: known(verb),
         what: match what {
-            timeline::What::Created => What::Created,
-            timeline::What::Deleted => What::Deleted,
+            Happened::Created => What::Created,
+            Happened::Deleted => What::Deleted,
             _ => What::Changed,
         },
         changes,
@@ -156,7 +157,7 @@ fn summary(version: &Version) -> String {
 mod tests {
     use super::*;
 
-    fn entry(revision: u64, what: &str, more: Value) -> timeline::Entry {
+    fn entry(revision: u64, what: &str, more: Value) -> Entry {
         let mut entry = json!({ "timeMicros": 1_767_348_240_123_000_i64, "revision": revision, "what": what });
         for (name, value) in more.as_object().expect("fields") {
             entry[name] = value.clone();

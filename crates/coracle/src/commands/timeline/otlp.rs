@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use cluster::timeline::{Entry, What};
 use serde_json::{Value, json};
 
-use super::{Entry, What, changes, who};
+use super::{changes, who};
 
 /// `SPAN_KIND_INTERNAL`.
 const INTERNAL: u8 = 1;
