@@ -6,10 +6,13 @@ use coracle_tests::{BUSYBOX, Cluster, run};
 
 /// An address of this machine that is not on loopback: that of Docker's own bridge.
 fn own_address() -> String {
-    run("docker", &["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"])
-        .ok()
-        .trim()
-        .to_owned()
+    let name = r#"{{index .Options "com.docker.network.bridge.name"}}"#;
+    let bridge = run("docker", &["network", "inspect", "bridge", "--format", name]).ok();
+    // A daemon that was started for the first time does not tell the gateway that it has chosen.
+    let addresses = run("ip", &["-4", "-oneline", "address", "show", "dev", bridge.trim()]).ok();
+    let address =
+        addresses.split_whitespace().skip_while(|word| *word != "inet").nth(1).and_then(|it| it.split_once('/'));
+    address.expect("Docker's bridge has an address").0.to_owned()
 }
 
 #[test]
