@@ -66,8 +66,7 @@ impl Step {
         self
     }
 
-    /// The step as people read it.
-    pub fn text(&self, now: Timestamp) -> String {
+    fn text(&self, now: Timestamp) -> String {
         let mut text = format!("{} {}", self.who, self.does);
         let until = self.until.map(|until| {
             let time = machinery::age::rfc3339(until);

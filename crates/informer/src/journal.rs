@@ -30,10 +30,8 @@ type Page = Arc<Vec<u8>>;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalEntry<'a> {
     /// The component: the controller's name, or that of a [`crate::Reconciler`].
-    #[serde(borrow)]
     pub component: Cow<'a, str>,
     /// The key.
-    #[serde(borrow)]
     pub key: Cow<'a, str>,
     /// When it began, in microseconds since 1970.
     pub started_micros: i64,
@@ -42,19 +40,14 @@ pub struct JournalEntry<'a> {
     /// How long the key had waited by then, in microseconds.
     pub waited_micros: u64,
     /// What woke it: the first few causes.
-    #[serde(borrow)]
     pub causes: Vec<JournalCause<'a>>,
     /// The first writes.
-    #[serde(borrow)]
     pub writes: Vec<JournalWrite<'a>>,
     /// What it did to anything but the API: when, in microseconds from its beginning, and what.
-    #[serde(borrow)]
     pub actions: Vec<(u64, Cow<'a, str>)>,
     /// With which error it failed.
-    #[serde(borrow)]
     pub error: Option<Cow<'a, str>>,
     /// Why it did not do more, where it says so.
-    #[serde(borrow)]
     pub reason: Option<Cow<'a, str>>,
 }
 
@@ -64,13 +57,11 @@ pub enum JournalCause<'a> {
     /// An object changed, or was deleted: then it is as it was shown last.
     Change {
         /// The object, as it was then.
-        #[serde(borrow)]
         object: JournalObject<'a>,
         /// Whether it was deleted.
         is_deleted: bool,
     },
     /// Something else, in words.
-    #[serde(borrow)]
     Text(Cow<'a, str>),
 }
 
@@ -78,13 +69,10 @@ pub enum JournalCause<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalWrite<'a> {
     /// The verb of the API.
-    #[serde(borrow)]
     pub verb: Cow<'a, str>,
     /// The subresource; empty for the object itself.
-    #[serde(borrow)]
     pub subresource: Cow<'a, str>,
     /// What was written, at the revision that the write led to.
-    #[serde(borrow)]
     pub object: JournalObject<'a>,
     /// The status code with which it was refused; zero if nobody answered; none if it was done.
     pub refused: Option<u16>,
@@ -94,13 +82,10 @@ pub struct JournalWrite<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalObject<'a> {
     /// Its kind.
-    #[serde(borrow)]
     pub kind: Cow<'a, str>,
     /// Its namespace; empty for one of cluster scope.
-    #[serde(borrow)]
     pub namespace: Cow<'a, str>,
     /// Its name.
-    #[serde(borrow)]
     pub name: Cow<'a, str>,
     /// Its resourceVersion, where it is known.
     pub revision: Option<u64>,
@@ -115,23 +100,6 @@ impl<'a> JournalEntry<'a> {
     /// Whether it ran at a time, given in microseconds since 1970 of which only the millisecond is known.
     pub fn was_at_work(&self, millisecond: i64) -> bool {
         self.started_micros < millisecond.saturating_add(1_000) && self.ended_micros() >= millisecond
-    }
-
-    /// The same, to be kept.
-    #[must_use]
-    pub fn into_owned(self) -> JournalEntry<'static> {
-        JournalEntry {
-            component: owned(self.component),
-            key: owned(self.key),
-            causes: self.causes.into_iter().map(JournalCause::into_owned).collect(),
-            writes: self.writes.into_iter().map(JournalWrite::into_owned).collect(),
-            actions: self.actions.into_iter().map(|(after, action)| (after, owned(action))).collect(),
-            error: self.error.map(owned),
-            reason: self.reason.map(owned),
-            started_micros: self.started_micros,
-            took_micros: self.took_micros,
-            waited_micros: self.waited_micros,
-        }
     }
 
     fn of(component: &'a str, reconcile: &'a Reconcile) -> Self {
@@ -170,40 +138,7 @@ impl<'a> JournalEntry<'a> {
     }
 }
 
-fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
-    Cow::Owned(text.into_owned())
-}
-
-impl JournalCause<'_> {
-    fn into_owned(self) -> JournalCause<'static> {
-        match self {
-            Self::Change { object, is_deleted } => JournalCause::Change { object: object.into_owned(), is_deleted },
-            Self::Text(text) => JournalCause::Text(owned(text)),
-        }
-    }
-}
-
-impl JournalWrite<'_> {
-    fn into_owned(self) -> JournalWrite<'static> {
-        JournalWrite {
-            verb: owned(self.verb),
-            subresource: owned(self.subresource),
-            object: self.object.into_owned(),
-            refused: self.refused,
-        }
-    }
-}
-
 impl<'a> JournalObject<'a> {
-    fn into_owned(self) -> JournalObject<'static> {
-        JournalObject {
-            kind: owned(self.kind),
-            namespace: owned(self.namespace),
-            name: owned(self.name),
-            revision: self.revision,
-        }
-    }
-
     fn of(object: &'a ObjectVersion) -> Self {
         Self {
             kind: (&*object.kind).into(),
@@ -246,7 +181,7 @@ impl Journal {
     }
 
     /// Shows all that is kept, oldest first.
-    pub(crate) fn read(&self, mut look: impl FnMut(JournalEntry<'_>)) {
+    pub(crate) fn read(&self, mut look: impl FnMut(JournalEntry<'static>)) {
         let pages: Vec<Page> = self.0.lock().iter().map(Arc::clone).collect();
         for page in pages {
             let lines = page.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());

@@ -104,7 +104,7 @@ impl Reconciles {
     }
 
     /// Shows what the components did lately, as far as anything came of it, in the order in which it ended.
-    pub fn journal(&self, look: impl FnMut(JournalEntry<'_>)) {
+    pub fn journal(&self, look: impl FnMut(JournalEntry<'static>)) {
         self.journal.read(look);
     }
 

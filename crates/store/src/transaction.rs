@@ -13,7 +13,8 @@ pub struct Transaction {
     pub ops: Vec<Op>,
     /// Whether it is taken while the disk is full: for what deletes, or leads to it.
     pub uses_reserve: bool,
-    /// Who asks for it, in the words of whoever does: the log keeps it, and tells it to who reads it ([`Store::walk_log`](crate::Store::walk_log)).
+    /// Who asks for it, in the words of whoever does: the log keeps it, and tells it to who reads it
+    /// ([`Store::walk_log`](crate::Store::walk_log)).
     pub author: Option<Arc<str>>,
 }
 

@@ -76,14 +76,15 @@ pub(super) fn tell(
         }
         has_beginning |= change.kind == EventKind::Created && wanted.root.as_ref() == Some(&change.key);
         let entry = entry(change, kinds, wanted.itself_only);
-        bytes += size(&entry);
-        entries.push_back(entry);
+        let size = size(&entry);
+        bytes += size;
+        entries.push_back((entry, size));
         while entries.len() > MOST || bytes > MOST_BYTES && entries.len() > 1 {
-            bytes -= entries.pop_front().as_ref().map_or(0, size);
+            bytes -= entries.pop_front().map_or(0, |(_, size)| size);
             is_cut = true;
         }
     })?;
-    let mut entries = Vec::from(entries);
+    let mut entries: Vec<Entry> = entries.into_iter().map(|(entry, _)| entry).collect();
     if wanted.itself_only {
         return Ok(Told { entries, is_there, has_beginning, is_cut, revision });
     }
@@ -125,18 +126,18 @@ fn entry(change: &LoggedChange<'_>, kinds: &Kinds, whole: bool) -> Entry {
     let key = &change.key;
     let parse = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
     let kind = kinds.get(&key.resource).cloned().unwrap_or_else(|| key.resource.to_string());
-    let (what, mut text, mut found) = match change.kind {
-        EventKind::Created => (What::Created, None, Vec::new()),
-        EventKind::Deleted => (What::Deleted, None, Vec::new()),
-        EventKind::Updated => {
-            let old = change.previous.as_deref().map(parse).unwrap_or_default();
-            (What::Changed, None, changes::between(&old, &parse(&change.value)))
-        }
+    let what = match change.kind {
+        EventKind::Created => What::Created,
+        EventKind::Updated => What::Changed,
+        EventKind::Deleted => What::Deleted,
     };
-    if EVENTS.contains(&&*key.resource) {
-        text = Some(event_text(&parse(&change.value)));
-        found.clear();
-    }
+    let text = EVENTS.contains(&&*key.resource).then(|| event_text(&parse(&change.value)));
+    let mut found = match &change.previous {
+        Some(previous) if what == What::Changed && text.is_none() => {
+            changes::between(&parse(previous), &parse(&change.value))
+        }
+        _ => Vec::new(),
+    };
     let is_secret = &*key.resource == SECRETS;
     for Change { path, from, to } in &mut found {
         // An annotation of kubectl has a copy of the values.
@@ -214,7 +215,7 @@ struct Journal {
 impl Journal {
     fn read(reconciles: &Reconciles) -> Self {
         let mut entries = Vec::new();
-        reconciles.journal(|entry| entries.push(entry.into_owned()));
+        reconciles.journal(|entry| entries.push(entry));
         let mut by_revision: HashMap<Revision, Vec<usize>> = HashMap::new();
         let mut by_object: HashMap<_, Vec<usize>> = HashMap::new();
         for (at, entry) in entries.iter().enumerate() {
@@ -267,8 +268,7 @@ impl Journal {
                 JournalCause::Change { object, .. } => of_story(object),
                 JournalCause::Text(_) => false,
             });
-            let pod = noted.key.split_once('/').filter(|_| noted.component == kubelet::COMPONENT);
-            let syncs = pod.is_some_and(|(namespace, name)| objects.contains(&("Pod", namespace, name)));
+            let syncs = pod_of(noted).is_some_and(|(namespace, name)| objects.contains(&("Pod", namespace, name)));
             let writes = noted.writes.iter().any(|write| of_story(&write.object));
             all || woken || syncs || writes
         };
@@ -276,6 +276,11 @@ impl Journal {
         let in_time = |noted: &&JournalEntry<'_>| noted.ended_micros() >= first;
         self.entries.iter().filter(in_time).filter(is_told).flat_map(deeds_of).collect()
     }
+}
+
+/// Namespace and name of the pod that a kubelet's worker was at.
+fn pod_of<'e>(noted: &'e JournalEntry<'_>) -> Option<(&'e str, &'e str)> {
+    noted.key.split_once('/').filter(|_| noted.component == kubelet::COMPONENT)
 }
 
 /// What a component did outside of the API in one go, and whether it failed.
@@ -288,8 +293,7 @@ fn deeds_of(noted: &JournalEntry<'static>) -> impl Iterator<Item = Entry> {
         }),
         JournalCause::Text(_) => None,
     });
-    let pod = noted.key.split_once('/').filter(|_| noted.component == kubelet::COMPONENT);
-    let object = pod.map_or(object, |(namespace, name)| {
+    let object = pod_of(noted).map_or(object, |(namespace, name)| {
         Some(ObjectName { kind: "Pod".to_owned(), namespace: namespace.to_owned(), name: name.to_owned() })
     });
     let told = move |what, after: u64, text: String| Entry {

@@ -7,6 +7,7 @@ use anyhow::Result;
 use cluster::Profile;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use kube::Client;
+use machinery::changes::{self, Change};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -15,7 +16,6 @@ use crate::cli::{self, Format};
 use crate::commands::resources::{self, Resource};
 use crate::commands::{ask, require_running};
 use crate::output;
-use machinery::changes::{self, Change};
 
 /// So many kinds are asked for at once.
 const AT_ONCE: usize = 8;

@@ -14,8 +14,7 @@ use serde_json::{Value, json};
 use super::{ask_for, past};
 use crate::cli::{self, Format};
 use crate::commands::resources::{self, Resource};
-use crate::commands::timeline;
-use crate::commands::{ask, require_running};
+use crate::commands::{ask, require_running, timeline};
 use crate::output;
 
 /// A version of an object.
