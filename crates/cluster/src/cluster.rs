@@ -39,7 +39,7 @@ use crate::profile::{Profile, ProfileLock};
 use crate::settings::Settings;
 use crate::{
     Error, addons, audit, component_health, descriptors, encryption, explain, extra, names, network, service_network,
-    stepping, store_health, timeline,
+    snapshot, stepping, store_health, timeline,
 };
 
 /// How long a start waits to hear whether cluster IPs work.
@@ -107,6 +107,7 @@ pub struct Cluster {
     scheduler: scheduler::Handle,
     kubelet: RunningKubelet,
     fake_nodes: kubelet::fake_node::Handle,
+    saver: snapshot::api::Saver,
     server: apiserver::Handle,
     audit: Option<Audit>,
     registry: Registry,
@@ -140,6 +141,7 @@ impl Cluster {
         report(Progress::Doing("Asking Docker".to_owned()));
         let docker = Docker::connect(docker_config(&profile)).await?;
         let (settings, network) = network::establish(&profile, &docker, &addresses).await?;
+        snapshot::thaw_left(&profile, &docker).await;
         report(Progress::Done(format!("Docker network {} ({})", network.name, network.subnet)));
         report(Progress::Doing("Opening the store".to_owned()));
         let encryption = encryption::open(&profile)?;
@@ -167,6 +169,11 @@ impl Cluster {
         let reconciles = Reconciles::default();
         extensions.push(stepping::extension(reconciles.clone()));
         extensions.push(timeline::extension(registry.clone(), reconciles.clone()));
+        let (tell_frozen, frozen) = watch::channel(false);
+        let transformer = Arc::clone(&encryption) as Arc<dyn store::Transformer>;
+        let saver =
+            snapshot::api::Saver::new(&profile, registry.store().clone(), transformer, docker.clone(), tell_frozen);
+        extensions.push(saver.extension());
         extensions.push(encryption::extension(profile.clone(), registry.store().clone(), encryption));
         let dependencies = Dependencies {
             registry: registry.clone(),
@@ -205,6 +212,7 @@ impl Cluster {
             network: network.clone(),
             cluster_dns: dns.as_ref().map(|_| cluster_dns),
             network_state,
+            frozen,
             nodes,
             cluster_domain: settings.dns_domain.clone(),
             pod_pids_limit,
@@ -270,6 +278,7 @@ impl Cluster {
             scheduler,
             kubelet,
             fake_nodes,
+            saver,
             server,
             audit,
             registry,
@@ -336,6 +345,7 @@ impl Cluster {
     /// Stops everything, last started first. Containers keep running, unless [`crate::stop_pods`] follows; rules in the host's network are removed.
     pub async fn shutdown(mut self) {
         self.lock.stopping();
+        self.saver.shutdown().await;
         let (stop_nodes, further_nodes) = self.further_nodes;
         stop_nodes.cancel();
         // It fails only if it panicked, and then there is nothing left to end.

@@ -67,6 +67,11 @@ fn previous_path(profile: &Profile, number: usize) -> PathBuf {
     profile.encryption().with_extension(format!("yaml.{number}"))
 }
 
+/// The files of the earlier configurations of encryption that are there.
+pub(crate) fn previous_paths(profile: &Profile) -> Vec<PathBuf> {
+    (1..).map(|number| previous_path(profile, number)).take_while(|path| path.exists()).collect()
+}
+
 /// The earlier configurations of encryption whose keys may still be needed, each with its file.
 fn previous(profile: &Profile) -> Result<Vec<(PathBuf, String)>, Error> {
     let mut found = Vec::new();

@@ -93,6 +93,9 @@ pub enum Error {
     /// The keys of the cluster's Secrets.
     #[error(transparent)]
     Keys(#[from] ::encryption::Error),
+    /// A snapshot.
+    #[error(transparent)]
+    Snapshot(#[from] crate::snapshot::Error),
     /// All subnets that could be taken are in use.
     #[error(
         "no free subnet is left on this machine; choose one with --subnet and --service-subnet, or delete clusters or Docker \

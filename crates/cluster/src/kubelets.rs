@@ -27,6 +27,8 @@ pub(crate) struct Kubelets {
     pub(crate) network: Network,
     pub(crate) cluster_dns: Option<Ipv4Addr>,
     pub(crate) network_state: watch::Receiver<NetworkState>,
+    /// Whether the pods' processes are held.
+    pub(crate) frozen: watch::Receiver<bool>,
     pub(crate) nodes: Arc<LocalNodes>,
     /// Most processes and threads of each container, where the default is not wanted.
     pub(crate) cluster_domain: String,
@@ -66,6 +68,7 @@ impl Kubelets {
     pub(crate) fn config(&self, name: &str, address: Ipv4Addr, folder: PathBuf) -> kubelet::Config {
         let mut config = kubelet::Config::new(name, IpAddr::V4(address), folder);
         config.network = Some(self.network_state.clone());
+        config.frozen = Some(self.frozen.clone());
         config.seccomp_profile_root = self.profile.seccomp();
         if let Some(limit) = self.pod_pids_limit {
             config.pod_pids_limit = Some(limit).filter(|limit| *limit > 0);

@@ -45,6 +45,7 @@ mod pods;
 mod profile;
 mod service_network;
 mod settings;
+pub mod snapshot;
 mod stepping;
 mod store_health;
 pub mod timeline;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use docker::Docker;
 
 use crate::cluster::docker_config;
+use crate::snapshot::thaw_left;
 use crate::{Error, Profile, descriptors};
 
 /// Stops the containers of a cluster whose daemon has ended, and keeps them; answers how many there were. All have `grace`
@@ -19,6 +20,8 @@ pub async fn stop_pods(profile: &Profile, grace: Duration) -> Result<usize, Erro
     lock.stopping();
     descriptors::raise_limit();
     let docker = Docker::connect(docker_config(profile)).await?;
+    // What is held does not end.
+    thaw_left(profile, &docker).await;
     Ok(docker.stop_profile(grace).await?)
 }
 

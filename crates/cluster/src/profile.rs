@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! HOME/                     0700   --home, $CORACLE_HOME or ~/.coracle
+//!   .snapshots/             0700   see `snapshot`
 //!   PROFILE/                0700
 //!     settings.json                what was chosen at the first start: subnets and ports
 //!     scheduler.yaml               how the scheduler is to work, if somebody said so at a start
@@ -10,6 +11,7 @@
 //!     encryption-key.yaml          the key that encrypts Secrets in the store
 //!     encryption.yaml              how objects are encrypted instead, if somebody said so at a start
 //!     encryption.yaml.1            what that was before, as long as something may be encrypted by it; and so on
+//!     frozen                       the containers that are held while a snapshot is made
 //!     lock                         held by the daemon as long as it lives; its text is the daemon's process id
 //!     daemon.log                   what the daemon wrote; one older file beside it
 //!     kubeconfig                   the administrator's, for this cluster alone
@@ -28,7 +30,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::Error;
+use crate::{Error, encryption};
 
 /// The folder of all profiles.
 #[derive(Debug, Clone)]
@@ -109,6 +111,11 @@ impl Profile {
         fs::canonicalize(&self.folder).unwrap_or_else(|_| self.folder.clone())
     }
 
+    /// The same cluster in another folder, which is about to take this one's place.
+    pub(crate) fn in_folder(&self, folder: PathBuf) -> Self {
+        Self { name: self.name.clone(), folder }
+    }
+
     /// A path within the folder.
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -151,6 +158,39 @@ impl Profile {
     /// The cluster's own keys for its Secrets.
     pub(crate) fn encryption_key(&self) -> PathBuf {
         self.path("encryption-key.yaml")
+    }
+
+    /// What an administrator has said of the cluster, and the keys of its store: paths in the folder, of which some are there.
+    pub(crate) fn configuration(&self) -> Vec<PathBuf> {
+        let files = [self.encryption_key(), self.encryption(), self.scheduler(), self.pod_security(), self.audit_policy()];
+        let earlier = encryption::previous_paths(self);
+        let all = files.into_iter().chain(earlier).chain([self.seccomp()]);
+        all.filter_map(|path| Some(path.strip_prefix(&self.folder).ok()?.to_owned())).collect()
+    }
+
+    /// The folders of the kubelets of all nodes.
+    ///
+    /// # Errors
+    /// When the folder of further nodes cannot be read.
+    pub(crate) fn kubelet_folders(&self) -> Result<Vec<PathBuf>, Error> {
+        let nodes = self.path("nodes");
+        let mut folders = vec![self.pods()];
+        match fs::read_dir(&nodes) {
+            Ok(entries) => folders.extend(entries.filter_map(|entry| Some(entry.ok()?.path()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::file(&nodes, source)),
+        }
+        Ok(folders)
+    }
+
+    /// The containers that are held while a snapshot is made.
+    pub(crate) fn frozen(&self) -> PathBuf {
+        self.path("frozen")
+    }
+
+    /// The key that signs tokens.
+    pub(crate) fn token_key(&self) -> PathBuf {
+        self.pki().join("sa.key")
     }
 
     pub(crate) fn settings(&self) -> PathBuf {

@@ -8,6 +8,7 @@ mod minikube;
 mod parse;
 mod past;
 mod schedule;
+mod snapshot;
 mod stepping;
 mod store;
 mod timeline;
@@ -30,6 +31,9 @@ pub(crate) use self::parse::Services;
 use self::parse::{duration, node, services};
 pub(crate) use self::past::{At, Diff, HistoryOf, Moment, Past};
 pub(crate) use self::schedule::Schedule;
+pub(crate) use self::snapshot::{
+    CloneCluster, DeleteSnapshots, ListSnapshots, RestoreSnapshot, SaveSnapshot, SnapshotCommand,
+};
 pub(crate) use self::stepping::{Pause, Resume, Step, Stepping, Top, TopFormat};
 pub(crate) use self::store::{StoreCommand, StoreGet, StoreLs, StoreWatch};
 pub(crate) use self::timeline::{Timeline, TimelineFormat};
@@ -92,6 +96,9 @@ pub(crate) enum Command {
     /// Look into the store as etcdctl looks into etcd: list keys, print one, watch changes
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Save, restore, copy and delete whole clusters with their volumes
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Learn how Kubernetes works, in ten lessons
     Learn(Learn),
     /// Add, list and delete nodes

@@ -22,6 +22,7 @@ mod resources;
 mod schedule;
 mod secrets;
 mod service;
+mod snapshot;
 mod start;
 mod status;
 mod stepping;
@@ -64,6 +65,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Timeline(timeline) => timeline::run(&profile()?, &timeline),
         Command::Stepping(command) => stepping::run(&profile()?, &command),
         Command::Store(command) => store::run(&profile()?, &command),
+        Command::Snapshot(command) => snapshot::run(&home()?, &arguments.global, &command),
         Command::Learn(learn) => learn::run(profile, &learn),
         Command::Node(node) => node::run(&profile()?, &node),
         Command::Addons(command) => addons::run(&profile()?, &command),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
+use cluster::snapshot::Snapshots;
 use cluster::{Home, Profile};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::api::ListParams;
@@ -34,6 +35,12 @@ pub(crate) fn answer() {
 pub(crate) fn clusters() -> Vec<CompletionCandidate> {
     let profiles = home(&words()).and_then(|home| home.profiles().ok()).unwrap_or_default();
     profiles.iter().map(|profile| CompletionCandidate::new(profile.name())).collect()
+}
+
+/// The snapshots of this home.
+pub(crate) fn snapshots() -> Vec<CompletionCandidate> {
+    let snapshots = home(&words()).and_then(|home| Snapshots::of(&home).list().ok()).unwrap_or_default();
+    snapshots.into_iter().map(|(name, _)| CompletionCandidate::new(name)).collect()
 }
 
 /// The addons of this build.

@@ -28,6 +28,7 @@ mod error;
 mod events;
 mod exec;
 mod forward;
+mod freeze;
 mod helper;
 mod host;
 mod image;

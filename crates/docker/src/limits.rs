@@ -72,7 +72,7 @@ pub(crate) fn classify(method: &Method, path: &str) -> Option<(Lane, Option<Stri
             Some((Lane::Start, name.and_then(change)))
         }
         ("POST", ["containers", id, "start"]) => Some((Lane::Start, change(id))),
-        ("POST", ["containers", id, "update"]) => Some((Lane::Query, change(id))),
+        ("POST", ["containers", id, "update" | "pause" | "unpause"]) => Some((Lane::Query, change(id))),
         ("POST", ["containers", id, "kill" | "stop"]) | ("DELETE", ["containers", id]) => Some((Lane::End, change(id))),
         ("POST", ["networks" | "images", ..]) => Some((Lane::Start, None)),
         ("DELETE", _) => Some((Lane::End, None)),

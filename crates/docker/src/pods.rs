@@ -234,8 +234,19 @@ impl Docker {
         Ok(container)
     }
 
-    /// Creates a container. A leftover of the same name, of this profile and not running, gives way.
+    /// Creates a container. Where another cluster has a pod of the same UID, as one has that this is a copy of, the profile's name
+    /// is added to the container's.
     pub(crate) async fn create(&self, name: &str, body: &ContainerCreateBody) -> Result<String, Error> {
+        match self.create_named(name, body).await {
+            Err(Error::Conflict(_)) if self.inspect(name).await?.is_none() => {
+                self.create_named(&format!("{name}_{}", self.profile()), body).await
+            }
+            created => created,
+        }
+    }
+
+    /// Creates a container of this name. A leftover of the same name, of this profile and not running, gives way.
+    async fn create_named(&self, name: &str, body: &ContainerCreateBody) -> Result<String, Error> {
         match self.create_once(name, body).await {
             Err(Error::Conflict(message)) if message.contains("is already in use") => {
                 match self.inspect(name).await? {

@@ -49,7 +49,7 @@ impl Docker {
     }
 
     /// The containers of this profile, and of no namesake, that have processes.
-    async fn running(&self) -> Result<Vec<ContainerSummary>, Error> {
+    pub(crate) async fn running(&self) -> Result<Vec<ContainerSummary>, Error> {
         let mut found = self.list(vec![self.profile_label()]).await?;
         found.retain(|found| has_processes(found) && self.namesake(found.labels.as_ref()).is_none());
         Ok(found)

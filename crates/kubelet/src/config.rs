@@ -58,6 +58,8 @@ pub struct Config {
     pub run_local_image_when_offline: bool,
     /// The node's network, where somebody tells of it: the condition `NetworkUnavailable` follows it.
     pub network: Option<watch::Receiver<NetworkState>>,
+    /// Whether the pods' processes are held just now, where somebody tells of it: what probes find meanwhile says nothing.
+    pub frozen: Option<watch::Receiver<bool>>,
     /// The machine's resolver configuration.
     pub resolv_conf: PathBuf,
     /// How often the node's Lease is renewed.
@@ -112,6 +114,7 @@ impl Config {
             parallel_starts: (cpus * 2).max(4),
             run_local_image_when_offline: true,
             network: None,
+            frozen: None,
             resolv_conf: PathBuf::from(RESOLV_CONF),
             lease_period: Duration::from_secs(10),
             status_check_period: Duration::from_secs(10),

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod counts;
+mod frozen;
 mod grpc;
 mod http;
 mod results;
@@ -13,6 +14,7 @@ mod tally;
 
 pub(crate) use attempt::{Target, attempt};
 pub(crate) use counts::{PodProbeCounts, ProbeCounts};
+pub(crate) use frozen::unfrozen;
 pub(crate) use http::get;
 pub(crate) use results::{ProbeKind, ProbeResults};
 pub(crate) use run::{Assignment, run};

@@ -37,6 +37,24 @@ pub(crate) use subpath::SubPaths;
 const EVICTED: &str = "evicted";
 const LONGEST_MESSAGE: u64 = 64 << 10;
 
+/// What of the directories of all pods of a kubelet with this folder cannot be made again: what is in `emptyDir` volumes, what
+/// says that they are complete, and that a pod was evicted. Blocks.
+///
+/// # Errors
+/// When the directory of pods cannot be read; it need not be there.
+pub fn lasting(state_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let pods = match fs::read_dir(pods_directory(state_dir)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        pods => pods?,
+    };
+    let mut kept = Vec::new();
+    for pod in pods {
+        let pod = PodDirectory(pod?.path());
+        kept.extend([pod.empty_dirs(), pod.readies(), pod.0.join(EVICTED)]);
+    }
+    Ok(kept)
+}
+
 /// A pod's volumes, by name.
 pub(crate) type Mounted = BTreeMap<String, Mounting>;
 
@@ -110,7 +128,11 @@ impl PodDirectory {
 
     /// Where it is noted that the `emptyDir` volume `name` is complete.
     fn ready(&self, name: &str) -> PathBuf {
-        self.0.join("plugins/kubernetes.io~empty-dir").join(name)
+        self.readies().join(name)
+    }
+
+    fn readies(&self) -> PathBuf {
+        self.0.join("plugins/kubernetes.io~empty-dir")
     }
 
     /// Notes for the kubelets to come that the pod was evicted: the API may not know, and what the runtime had of the pod is

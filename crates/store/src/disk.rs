@@ -18,7 +18,7 @@ use rocksdb::{
 use log_reader::LogReader;
 
 use crate::record::{FORMAT, LogRecord, ObjectRecord, log_key};
-use crate::{Entry, Event, EventKind, OpenError, Options, Revision, Transformer, torn, witness};
+use crate::{Event, EventKind, Key, OpenError, Options, Revision, Transformer, torn, witness};
 
 const OBJECTS: &str = "objects";
 const LOG: &str = "log";
@@ -182,9 +182,17 @@ impl Disk {
     /// Forgets the history, and goes on with revisions that were never handed out.
     pub(crate) fn bump(&self, witnessed: Option<Revision>) -> Result<()> {
         let found = self.newest()?;
-        let to = found.max(witnessed.unwrap_or(0)).saturating_add(BUMP);
-        tracing::error!(found, durable = ?witnessed, next = to + 1, "the store was damaged: its history is given up, and what could not be read");
-        self.compact(to)
+        let next = self.pass_over(witnessed.unwrap_or(0))? + 1;
+        tracing::error!(found, durable = ?witnessed, next, "the store was damaged: its history is given up, and what could not be read");
+        Ok(())
+    }
+
+    /// Forgets the history, and passes over all revisions up to one, and over those that may have followed it. Returns the last
+    /// one that is passed over.
+    pub(crate) fn pass_over(&self, used: Revision) -> Result<Revision> {
+        let to = self.newest()?.max(used).saturating_add(BUMP);
+        self.compact(to)?;
+        Ok(to)
     }
 
     fn open_as(
@@ -403,10 +411,10 @@ impl Batch<'_> {
     pub(crate) fn add(&mut self, event: &Event, number: u32, time: u64, end: u64) -> Result<u64> {
         self.key.clear();
         event.entry.key.encode(&mut self.key);
-        let value = self.transform(&event.entry)?;
+        let value = self.transform(&event.entry.key, &event.entry.value)?;
         let previous = match &event.previous {
             None => None,
-            Some(previous) => Some((previous.revision, self.transform(previous)?)),
+            Some(previous) => Some((previous.revision, self.transform(&previous.key, &previous.value)?)),
         };
         let mut record = LogRecord {
             kind: event.kind,
@@ -438,11 +446,22 @@ impl Batch<'_> {
         Ok(end)
     }
 
-    /// The value of the object with the key at hand, as it is written.
-    fn transform<'e>(&self, entry: &'e Entry) -> Result<Cow<'e, [u8]>> {
-        let Some(transformer) = self.transformer else { return Ok(Cow::Borrowed(&entry.value)) };
-        let written = transformer.transform_to_storage(&entry.key.resource, &self.key, &entry.value);
-        written.map_err(|why| DiskError::Unreadable(format!("{}: {why}", entry.key)))
+    /// A value of the object with the key at hand, as it is written.
+    fn transform<'e>(&self, key: &Key, value: &'e [u8]) -> Result<Cow<'e, [u8]>> {
+        let Some(transformer) = self.transformer else { return Ok(Cow::Borrowed(value)) };
+        let written = transformer.transform_to_storage(&key.resource, &self.key, value);
+        written.map_err(|why| DiskError::Unreadable(format!("{key}: {why}")))
+    }
+
+    /// Adds an object, and nothing to the log.
+    pub(crate) fn add_object(&mut self, key: &Key, record: &ObjectRecord<'_>) -> Result<()> {
+        self.key.clear();
+        key.encode(&mut self.key);
+        let value = self.transform(key, record.value)?;
+        self.value.clear();
+        ObjectRecord { value: &value, ..*record }.encode(&mut self.value);
+        self.batch.put_cf(self.objects, &self.key, &self.value);
+        Ok(())
     }
 
     /// Writes an object again, with another value of the same meaning.

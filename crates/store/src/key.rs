@@ -52,7 +52,12 @@ impl Key {
 
     /// Reads a key as it is written on disk.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let rest = std::str::from_utf8(bytes).ok()?.strip_prefix(ROOT)?;
+        Self::parse(std::str::from_utf8(bytes).ok()?)
+    }
+
+    /// Reads a key as it is displayed, which is how it is written on disk; none of what is no object's.
+    pub fn parse(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix(ROOT)?;
         let (rest, name) = rest.rsplit_once('/')?;
         let (resource, namespace) = rest.rsplit_once('/')?;
         let key = Self::new(resource, namespace, name);

@@ -44,6 +44,7 @@ mod transformer;
 
 mod changes;
 mod history;
+mod import;
 mod log;
 mod past;
 mod snapshot;
@@ -73,6 +74,7 @@ pub use changes::{Change, LogWatcher};
 pub use entry::{Encoded, Entry, Event, EventKind, FrameEncoding};
 pub use health::Health;
 pub use history::{Compacted, HistoryError};
+pub use import::{Imported, import, newest_revision};
 pub use key::Key;
 pub use log::LoggedChange;
 pub use options::{OpenError, Options};

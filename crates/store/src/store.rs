@@ -1,5 +1,6 @@
 //! The store as its users see it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex as StdMutex, mpsc as std_mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -212,6 +213,42 @@ impl Store {
         let snapshot = Snapshot::new(revision, index);
         shared.cache_snapshot(resource, snapshot.clone());
         Ok(snapshot)
+    }
+
+    /// The objects of all resources as they are now, at one revision.
+    pub fn everything(&self) -> (Revision, Vec<(Arc<str>, Snapshot)>) {
+        let published = self.0.shared.published();
+        let revision = published.revision;
+        let resources = published.resources();
+        let all = resources
+            .map(|(resource, state)| (Arc::clone(resource), Snapshot::new(revision, state.index.clone())))
+            .collect();
+        (revision, all)
+    }
+
+    /// The objects of all resources as they were at a revision.
+    ///
+    /// # Errors
+    /// As [`Store::snapshot_at`].
+    pub async fn everything_at(&self, revision: Revision) -> Result<Vec<(Arc<str>, Snapshot)>, HistoryError> {
+        let store = self.clone();
+        // A resource may have lost all of its objects, and that before the store was opened.
+        let resources = task::spawn_blocking(move || {
+            let mut resources: BTreeSet<Arc<str>> = store.resources().into_iter().collect();
+            store.walk_log(revision, Revision::MAX, |change| {
+                if !resources.contains(&change.key.resource) {
+                    resources.insert(Arc::clone(&change.key.resource));
+                }
+            })?;
+            Ok::<_, HistoryError>(resources)
+        });
+        let resources = resources.await.map_err(|error| HistoryError::Io(Arc::from(error.to_string())))??;
+        let mut all = Vec::with_capacity(resources.len());
+        for resource in resources {
+            let snapshot = self.snapshot_at(&resource, revision).await?;
+            all.push((resource, snapshot));
+        }
+        Ok(all)
     }
 
     /// How far back objects can be read, and which revision was the newest at a time, in milliseconds since 1970.

@@ -2,6 +2,7 @@
 
 mod damage;
 mod failure;
+mod import;
 mod memory;
 mod model;
 

@@ -18,8 +18,8 @@ use crate::cli::Moment;
 
 /// A revision and when it was written, as the API server tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Known {
-    revision: String,
+pub(super) struct Known {
+    pub(super) revision: String,
     time: Option<String>,
 }
 
@@ -57,7 +57,7 @@ async fn past(client: &Client, query: &str) -> Result<Past> {
 }
 
 /// The revision that a moment means.
-async fn revision(client: &Client, profile: &Profile, moment: Moment) -> Result<Known> {
+pub(super) async fn revision(client: &Client, profile: &Profile, moment: Moment) -> Result<Known> {
     let (query, revision) = match moment {
         Moment::Now => (String::new(), None),
         Moment::Ago(ago) => (format!("?ago={}", ago.as_secs()), None),

@@ -1,0 +1,213 @@
+//! Making a cluster of a snapshot.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use docker::Docker;
+use store::{Imported, Options, Transformer};
+
+use super::moved::{Move, Place};
+use super::save::token_key;
+use super::{Error, FILES, Manifest, OBJECTS, Snapshots, objects};
+use crate::addresses::Addresses;
+use crate::cluster::{delete, docker_config};
+use crate::profile::{Home, Profile, ProfileLock};
+use crate::settings::Settings;
+use crate::{descriptors, encryption, network};
+
+/// Makes `profile` what the snapshot has; if it is there, all that it has is lost but for its certificates, addresses and
+/// port. It takes its place at once and as a whole, when everything is ready.
+///
+/// Revisions go on behind all that the cluster ever handed out, so that whoever watched it begins anew.
+///
+/// # Errors
+/// When the cluster runs, or the snapshot is not whole: nothing is changed then. When it cannot be written, or Docker cannot be
+/// reached: the cluster is what it was, but containers of its pods may be gone, which the next start makes again.
+pub async fn restore(profile: &Profile, name: &str) -> Result<Manifest, crate::Error> {
+    let home = Home::resolve(profile.folder().parent())?;
+    let snapshots = Snapshots::of(&home);
+    let manifest = snapshots.manifest(name)?;
+    let (verified, all, snapshot) = (manifest.clone(), snapshots.clone(), name.to_owned());
+    blocking(move || Ok(all.verify(&snapshot, &verified)?)).await?;
+    descriptors::raise_limit();
+    let docker = Docker::connect(docker_config(profile)).await?;
+    let existed = profile.exists();
+    let restored = replace(profile, &docker, &snapshots, name, &manifest).await;
+    if !existed && restored.is_err() {
+        // There was nothing of it before.
+        if let Err(error) = delete(profile).await {
+            tracing::warn!(%error, "a part of a cluster is left");
+        }
+    }
+    restored.map(|()| manifest)
+}
+
+async fn replace(
+    profile: &Profile,
+    docker: &Docker,
+    snapshots: &Snapshots,
+    name: &str,
+    manifest: &Manifest,
+) -> Result<(), crate::Error> {
+    let existed = profile.exists();
+    profile.create()?;
+    let _lock = profile.lock()?;
+    let settings = addresses(profile, docker, &manifest.settings).await?;
+    let moving = Move {
+        from: Place {
+            name: manifest.profile.clone(),
+            folder: manifest.folder.clone(),
+            pods: manifest.settings.pod_subnet(profile)?,
+            services: manifest.settings.service_subnet(profile)?,
+            token_key: manifest.token_key.clone(),
+        },
+        to: Place {
+            name: profile.name().to_owned(),
+            folder: profile.canonical_folder(),
+            pods: settings.pod_subnet(profile)?,
+            services: settings.service_subnet(profile)?,
+            token_key: token_key(profile),
+        },
+    };
+    if moving.to.services.prefix() > moving.from.services.prefix() {
+        let (subnet, needed) = (moving.to.services.to_string(), moving.from.services.to_string());
+        return Err(Error::Services { name: profile.name().to_owned(), subnet, needed }.into());
+    }
+    let fresh = snapshots.folder().join(format!(".{}.restoring", profile.name()));
+    let new = profile.in_folder(fresh.clone());
+    let build = Build { old: profile.clone(), new, settings, moving, snapshot: snapshots.path(name)?, name: name.to_owned(), revision: manifest.revision };
+    let built = blocking(move || build.run()).await;
+    let done = match built {
+        Ok(lock) => take_place(profile, docker, existed, &fresh).await.map(|()| drop(lock)),
+        Err(error) => Err(error),
+    };
+    // What is in there now is what was in its place before, or what never came there.
+    let removed = fresh.clone();
+    if let Err(error) = blocking(move || hostfs::remove_tree(&removed).map_err(|source| crate::Error::file(&removed, source))).await {
+        tracing::warn!(%error, "what the cluster was before is left in {}", fresh.display());
+    }
+    done
+}
+
+/// The subnets, port and domain of the cluster: its own, else those of the snapshot where they are free.
+async fn addresses(profile: &Profile, docker: &Docker, wanted: &Settings) -> Result<Settings, crate::Error> {
+    if let Some(settings) = Settings::load(profile)? {
+        return Ok(settings);
+    }
+    let dns_domain = Some(wanted.dns_domain.clone());
+    let (subnet, service_subnet) = (Some(wanted.pod_subnet(profile)?), Some(wanted.service_subnet(profile)?));
+    let same = Addresses { subnet, service_subnet, dns_domain: dns_domain.clone(), ..Addresses::default() };
+    let established = match network::establish(profile, docker, &same).await {
+        Err(crate::Error::SubnetTaken { .. } | crate::Error::NoSubnet) => {
+            let free = Addresses { dns_domain, ..Addresses::default() };
+            network::establish(profile, docker, &free).await
+        }
+        established => established,
+    };
+    Ok(established?.0)
+}
+
+/// A cluster that is made in a folder of its own.
+struct Build {
+    old: Profile,
+    new: Profile,
+    settings: Settings,
+    moving: Move,
+    /// The snapshot's folder.
+    snapshot: std::path::PathBuf,
+    name: String,
+    revision: store::Revision,
+}
+
+impl Build {
+    /// Makes it. Whoever has what is returned keeps others from starting it.
+    fn run(&self) -> Result<ProfileLock, crate::Error> {
+        let folder = self.new.folder();
+        let failed = |path: &Path| { let path = path.to_owned(); move |source| crate::Error::file(&path, source) };
+        hostfs::remove_tree(folder).map_err(failed(folder))?;
+        self.new.create()?;
+        let lock = self.new.lock()?;
+        let archive = self.snapshot.join(FILES);
+        let files = File::open(&archive).map_err(failed(&archive))?;
+        hostfs::unarchive(BufReader::with_capacity(1 << 20, files), folder).map_err(failed(folder))?;
+        self.rename_nodes()?;
+        self.keep_identity().map_err(failed(folder))?;
+        self.settings.save(&self.new)?;
+        let encryption = encryption::open(&self.new)?;
+        let transformer: Arc<dyn Transformer> = Arc::clone(&encryption) as Arc<dyn Transformer>;
+        let objects = self.objects(&*transformer)?;
+        encryption::save_key(&encryption)?;
+        let used = store::newest_revision(&Options::new(self.old.store()))?.max(self.revision);
+        let options = Options { transformer: Some(transformer), ..Options::new(self.new.store()) };
+        store::import(&options, used, objects)?;
+        // It is about to become all that there is of the cluster.
+        File::open(folder).and_then(|folder| Ok(rustix::fs::syncfs(folder)?)).map_err(failed(folder))?;
+        Ok(lock)
+    }
+
+    /// All objects, in their new place.
+    fn objects(&self, transformer: &dyn Transformer) -> Result<Vec<Imported>, crate::Error> {
+        let damaged = |reason: String| Error::Damaged { name: self.name.clone(), reason: format!("{OBJECTS}: {reason}") };
+        let file = File::open(self.snapshot.join(OBJECTS)).map_err(|error| damaged(error.to_string()))?;
+        let mut file = BufReader::with_capacity(1 << 20, file);
+        let mut all = Vec::new();
+        while let Some(stored) = objects::read(&mut file).map_err(damaged)? {
+            let path = stored.key.to_string();
+            let value = transformer.transform_from_storage(&stored.key.resource, path.as_bytes(), &stored.value);
+            let value = value.map_err(|reason| Error::Value { key: path, reason })?.into_owned();
+            let Some((key, value)) = self.moving.object(stored.key, value).map_err(damaged)? else { continue };
+            all.push(Imported { key, value, revision: stored.revision, create_revision: stored.create_revision });
+        }
+        Ok(all)
+    }
+
+    /// The folders of further nodes are called after them.
+    fn rename_nodes(&self) -> Result<(), crate::Error> {
+        for path in self.new.kubelet_folders()?.into_iter().skip(1) {
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            let renamed = self.moving.node(name);
+            if renamed != name {
+                fs::rename(&path, self.new.node(&renamed)).map_err(|source| crate::Error::file(&path, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The cluster's certificates and keys stay: whoever trusts them, and is known by them, does not notice.
+    fn keep_identity(&self) -> io::Result<()> {
+        let (from, to) = (self.old.pki(), self.new.pki());
+        if from.is_dir() {
+            fs::DirBuilder::new().mode(0o700).create(&to)?;
+            for file in fs::read_dir(&from)? {
+                let file = file?;
+                // With its permissions.
+                fs::copy(file.path(), to.join(file.file_name()))?;
+            }
+        }
+        match fs::copy(self.old.kubeconfig(), self.new.kubeconfig()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Exchanges the folder of a cluster for another one.
+async fn take_place(profile: &Profile, docker: &Docker, existed: bool, fresh: &Path) -> Result<(), crate::Error> {
+    use rustix::fs::{CWD, RenameFlags};
+    if existed {
+        // What they have mounted is of what was.
+        docker.delete_profile().await?;
+    }
+    let folder = profile.canonical_folder();
+    rustix::fs::renameat_with(CWD, fresh, CWD, &folder, RenameFlags::EXCHANGE)
+        .map_err(|error| crate::Error::file(&folder, error.into()))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, crate::Error> + Send + 'static,
+) -> Result<T, crate::Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Write(io::Error::other(error)))?
+}
