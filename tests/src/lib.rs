@@ -18,6 +18,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -93,7 +94,7 @@ fn words(command: &Command) -> String {
 pub struct Cluster {
     /// The profile's name.
     pub profile: String,
-    home: tempfile::TempDir,
+    home: Arc<tempfile::TempDir>,
     kubectl: PathBuf,
     /// Who runs the binary, and the binary where that user finds it; `None` for whoever runs the test.
     user: Option<(User, PathBuf)>,
@@ -106,19 +107,34 @@ struct User {
     gid: u32,
 }
 
+/// A name that no other test has.
+fn unused_profile() -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("t{}-{number}", std::process::id())
+}
+
 /// The user `nobody`.
 const NOBODY: u32 = 65534;
 
 impl Cluster {
     /// A profile that was not started yet.
     pub fn new() -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
         Self {
-            profile: format!("t{}-{number}", std::process::id()),
-            home: tempfile::tempdir().expect("a temporary folder"),
+            profile: unused_profile(),
+            home: Arc::new(tempfile::tempdir().expect("a temporary folder")),
             kubectl: path_from("CORACLE_KUBECTL", "kubectl"),
             user: None,
+        }
+    }
+
+    /// A profile of the same home that was not started yet. kubectl talks to whichever was started last.
+    pub fn beside(&self) -> Self {
+        Self {
+            profile: unused_profile(),
+            home: Arc::clone(&self.home),
+            kubectl: self.kubectl.clone(),
+            user: self.user.clone(),
         }
     }
 

@@ -162,10 +162,19 @@ impl Profile {
 
     /// What an administrator has said of the cluster, and the keys of its store: paths in the folder, of which some are there.
     pub(crate) fn configuration(&self) -> Vec<PathBuf> {
-        let files = [self.encryption_key(), self.encryption(), self.scheduler(), self.pod_security(), self.audit_policy()];
+        let files =
+            [self.encryption_key(), self.encryption(), self.scheduler(), self.pod_security(), self.audit_policy()];
         let earlier = encryption::previous_paths(self);
         let all = files.into_iter().chain(earlier).chain([self.seccomp()]);
         all.filter_map(|path| Some(path.strip_prefix(&self.folder).ok()?.to_owned())).collect()
+    }
+
+    /// Whether a path in the folder is one of the files that say how the store is encrypted.
+    pub(crate) fn encrypts(&self, path: &Path) -> bool {
+        let path = self.folder.join(path);
+        path == self.encryption_key()
+            || path.parent() == Some(self.folder())
+                && path.file_stem().is_some_and(|stem| stem == "encryption" || stem == "encryption.yaml")
     }
 
     /// The folders of the kubelets of all nodes.

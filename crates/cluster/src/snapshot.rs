@@ -12,9 +12,11 @@
 //! the same or another, which must not run. A snapshot that is not whole is refused before anything is changed.
 
 pub(crate) mod api;
+mod export;
 mod freeze;
 mod moved;
 mod objects;
+mod portable;
 mod restore;
 mod save;
 
@@ -29,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use store::{HistoryError, Revision};
 
+pub use export::export;
 pub(crate) use freeze::thaw_left;
 pub use restore::restore;
 pub use save::save_stopped;
@@ -69,7 +72,9 @@ pub enum Error {
         reason: String,
     },
     /// A later version made it.
-    #[error("the snapshot {name} was made by a later version (format {found}, this one knows {FORMAT}); use that version")]
+    #[error(
+        "the snapshot {name} was made by a later version (format {found}, this one knows {FORMAT}); use that version"
+    )]
     TooNew {
         /// Its name.
         name: String,
@@ -311,3 +316,6 @@ fn sum(path: &Path) -> io::Result<Sum> {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

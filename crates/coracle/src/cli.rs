@@ -32,7 +32,8 @@ use self::parse::{duration, node, services};
 pub(crate) use self::past::{At, Diff, HistoryOf, Moment, Past};
 pub(crate) use self::schedule::Schedule;
 pub(crate) use self::snapshot::{
-    CloneCluster, DeleteSnapshots, ListSnapshots, RestoreSnapshot, SaveSnapshot, SnapshotCommand,
+    CloneCluster, DeleteSnapshots, ExportFormat, ExportSnapshot, ListSnapshots, RestoreSnapshot, SaveSnapshot,
+    SnapshotCommand,
 };
 pub(crate) use self::stepping::{Pause, Resume, Step, Stepping, Top, TopFormat};
 pub(crate) use self::store::{StoreCommand, StoreGet, StoreLs, StoreWatch};

@@ -13,9 +13,8 @@ impl Docker {
     /// # Errors
     /// [`Error::Unavailable`] when Docker cannot be reached.
     pub async fn freezable(&self) -> Result<Vec<String>, Error> {
-        let is_freezable = |found: &ContainerSummary| {
-            found.state == Some(ContainerSummaryStateEnum::RUNNING) && !is_sandbox(found)
-        };
+        let is_freezable =
+            |found: &ContainerSummary| found.state == Some(ContainerSummaryStateEnum::RUNNING) && !is_sandbox(found);
         Ok(self.running().await?.into_iter().filter(is_freezable).filter_map(|found| found.id).collect())
     }
 
@@ -62,7 +61,12 @@ mod tests {
     #[test]
     fn what_is_in_that_state_already_is_no_failure() {
         let other = |message: &str| Err(Error::Other(message.to_owned()));
-        for fine in [Ok(()), Err(Error::Conflict(String::new())), other("Container 1 is not paused"), Err(Error::NotFound(String::new()))] {
+        for fine in [
+            Ok(()),
+            Err(Error::Conflict(String::new())),
+            other("Container 1 is not paused"),
+            Err(Error::NotFound(String::new())),
+        ] {
             assert!(held(fine).is_ok());
         }
         for failure in [other("cannot freeze: no such cgroup"), Err(Error::Timeout("late".to_owned()))] {

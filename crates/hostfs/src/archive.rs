@@ -158,11 +158,29 @@ impl<W: Write> Archiver<W> {
 /// # Errors
 /// What reading and writing fail with; also when an entry leads out of the directory.
 pub fn unarchive(archive: impl Read, folder: &Path) -> io::Result<()> {
+    reader(archive).unpack(folder)
+}
+
+/// Puts those files of an archive into a directory whose names are wanted.
+///
+/// # Errors
+/// As [`unarchive`].
+pub fn unarchive_files(archive: impl Read, folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> io::Result<()> {
+    for entry in reader(archive).entries()? {
+        let mut entry = entry?;
+        if entry.header().entry_type().is_file() && is_wanted(&entry.path()?) {
+            entry.unpack_in(folder)?;
+        }
+    }
+    Ok(())
+}
+
+fn reader<R: Read>(archive: R) -> tar::Archive<R> {
     let mut archive = tar::Archive::new(archive);
     archive.set_preserve_permissions(true);
     archive.set_preserve_ownerships(rustix::process::geteuid().is_root());
     archive.set_preserve_mtime(true);
-    archive.unpack(folder)
+    archive
 }
 
 fn header(metadata: &Metadata) -> Header {
@@ -235,6 +253,10 @@ mod tests {
         let number = |path: &Path| fs::metadata(path).unwrap().ino();
         assert_eq!(number(&deep.join("file")), number(&tree.join("again")));
         assert_eq!(fs::read_link(tree.join("link")).unwrap(), Path::new("/nowhere/at all"));
+        let alone = folder.path().join("alone");
+        fs::create_dir(&alone).unwrap();
+        unarchive_files(&*archive, &alone, |path| path.ends_with("other")).unwrap();
+        assert_eq!(fs::read_dir(alone.join("kept")).unwrap().count(), 1);
         let holes = File::open(tree.join("holes")).unwrap();
         let mut found = [0; 4];
         holes.read_exact_at(&mut found, 1 << 29).unwrap();

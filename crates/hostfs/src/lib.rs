@@ -11,7 +11,7 @@ mod recorded;
 mod remove;
 mod usage;
 
-pub use archive::{Archiver, unarchive};
+pub use archive::{Archiver, unarchive, unarchive_files};
 pub use beneath::open_beneath;
 pub use private::write_private;
 pub use read::{has_content, read, read_beneath, read_head, read_tail};

@@ -84,8 +84,8 @@ use tokio_util::sync::CancellationToken;
 pub use admission::check_unsafe_sysctl;
 pub use config::{Config, NetworkState};
 pub use eviction::signals::Thresholds;
-pub use volumes::lasting;
 pub use measures::{Amount, FileSystem, Kernel, Measurement, Measures};
+pub use volumes::lasting;
 
 use crate::objects::Objects;
 use crate::pods::Pods;

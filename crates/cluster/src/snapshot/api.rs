@@ -142,7 +142,12 @@ impl Saver {
             let saved = save(&source, &wanted).await;
             match &saved {
                 Ok(manifest) => {
-                    tracing::info!(name = wanted.name, revision = manifest.revision, objects = manifest.objects, "saved a snapshot");
+                    tracing::info!(
+                        name = wanted.name,
+                        revision = manifest.revision,
+                        objects = manifest.objects,
+                        "saved a snapshot"
+                    );
                 }
                 Err(error) => tracing::warn!(name = wanted.name, %error, "no snapshot was saved"),
             }
@@ -157,7 +162,9 @@ impl Saver {
     fn get(&self, name: &str) -> Result<Value, ApiError> {
         let latest = self.0.latest.lock();
         let job = latest.as_ref().filter(|job| job.name == name);
-        let none = || format!("no snapshot {name} was asked for last; those that are saved are listed by: coracle snapshot list");
+        let none = || {
+            format!("no snapshot {name} was asked for last; those that are saved are listed by: coracle snapshot list")
+        };
         job.map(object).ok_or_else(|| ApiError::new(404, Reason::NotFound, none()))
     }
 }

@@ -39,7 +39,9 @@ impl Frozen {
     pub(super) async fn thaw(self) {
         match self.docker.thaw(&self.containers).await {
             Ok(()) => forget(&self.profile),
-            Err(error) => warn!(%error, "cannot let all pods go on that were held for a snapshot; the next start tries again"),
+            Err(error) => {
+                warn!(%error, "cannot let all pods go on that were held for a snapshot; the next start tries again")
+            }
         }
         self.tell.send_replace(false);
     }

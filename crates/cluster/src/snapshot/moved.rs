@@ -219,17 +219,25 @@ mod tests {
     fn what_says_where_things_are_follows() {
         let moving = Move { from: place("dev", 0), to: place("test", 1) };
         let node = |name: &str, cidr: &str| json!({ "metadata": { "name": name, "labels": { HOSTNAME: name, "app": "dev" } }, "spec": { "podCIDR": cidr, "podCIDRs": [cidr] } });
-        check(&moving, "core/nodes", "dev-m02", node("dev-m02", "10.244.3.0/24"), ("test-m02", node("test-m02", "10.245.3.0/24")));
+        check(
+            &moving,
+            "core/nodes",
+            "dev-m02",
+            node("dev-m02", "10.244.3.0/24"),
+            ("test-m02", node("test-m02", "10.245.3.0/24")),
+        );
         let pod = |node: &str| {
             let term = json!({ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": [node] }] });
             let affinity = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [term] } } });
             json!({ "metadata": { "name": "dev" }, "spec": { "nodeName": node, "affinity": affinity, "nodeSelector": { HOSTNAME: node, "name": "dev" } } })
         };
         check(&moving, "core/pods", "dev", pod("dev"), ("dev", pod("test")));
-        let template = |node: &str| json!({ "spec": { "template": { "spec": { "nodeSelector": { HOSTNAME: node } } } } });
+        let template =
+            |node: &str| json!({ "spec": { "template": { "spec": { "nodeSelector": { HOSTNAME: node } } } } });
         check(&moving, "apps/deployments", "a", template("dev-m02"), ("a", template("test-m02")));
         let volume = |node: &str, path: &str| {
-            let term = json!({ "matchExpressions": [{ "key": HOSTNAME, "operator": "In", "values": [node, "other"] }] });
+            let term =
+                json!({ "matchExpressions": [{ "key": HOSTNAME, "operator": "In", "values": [node, "other"] }] });
             json!({ "spec": { "hostPath": { "path": path }, "nodeAffinity": { "required": { "nodeSelectorTerms": [term] } } } })
         };
         let (old, new) = (volume("dev", "/home/dev/volumes/a"), volume("test", "/home/test/volumes/a"));

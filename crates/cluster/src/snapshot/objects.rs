@@ -1,11 +1,13 @@
 //! The file of a snapshot's objects: for each its key (4 + n), the revision that wrote it (8), the one that created it (8), and
 //! its value as it lies in the store (4 + n), encrypted where that is. Numbers are big-endian.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::Path;
 
 use store::{Entry, Key, Revision, Transformer};
 
-use super::Error;
+use super::{Error, OBJECTS};
 
 /// An object with its value as it was stored.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,11 +37,29 @@ pub(super) fn write(into: &mut impl Write, entry: &Entry, transformer: &dyn Tran
     write(into).map_err(Error::Write)
 }
 
+/// All objects of a snapshot, as they were served.
+///
+/// # Errors
+/// When its file holds something else, or a value cannot be decrypted.
+pub(super) fn read_all(folder: &Path, name: &str, transformer: &dyn Transformer) -> Result<Vec<Stored>, Error> {
+    let damaged = |reason: String| Error::Damaged { name: name.to_owned(), reason: format!("{OBJECTS}: {reason}") };
+    let file = File::open(folder.join(OBJECTS)).map_err(|error| damaged(error.to_string()))?;
+    let mut file = BufReader::with_capacity(1 << 20, file);
+    let mut all = Vec::new();
+    while let Some(mut stored) = read(&mut file).map_err(damaged)? {
+        let path = stored.key.to_string();
+        let value = transformer.transform_from_storage(&stored.key.resource, path.as_bytes(), &stored.value);
+        stored.value = value.map_err(|reason| Error::Value { key: path, reason })?.into_owned();
+        all.push(stored);
+    }
+    Ok(all)
+}
+
 /// Reads the next object; none at the end.
 ///
 /// # Errors
 /// In words: what is read has been checked to be what was written, so it is of something else.
-pub(super) fn read(from: &mut impl Read) -> Result<Option<Stored>, String> {
+fn read(from: &mut impl Read) -> Result<Option<Stored>, String> {
     let mut first = [0; 4];
     // Nothing at all is the end; a part of a number is not.
     match from.read(&mut first[..1]).map_err(|error| error.to_string())? {

@@ -3,15 +3,16 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use docker::Docker;
-use store::{Imported, Options, Transformer};
+use store::{Imported, Options, Revision, Transformer};
 
 use super::moved::{Move, Place};
+use super::objects::{self, Stored};
 use super::save::token_key;
-use super::{Error, FILES, Manifest, OBJECTS, Snapshots, objects};
+use super::{Error, FILES, Manifest, Snapshots};
 use crate::addresses::Addresses;
 use crate::cluster::{delete, docker_config};
 use crate::profile::{Home, Profile, ProfileLock};
@@ -78,7 +79,15 @@ async fn replace(
     }
     let fresh = snapshots.folder().join(format!(".{}.restoring", profile.name()));
     let new = profile.in_folder(fresh.clone());
-    let build = Build { old: profile.clone(), new, settings, moving, snapshot: snapshots.path(name)?, name: name.to_owned(), revision: manifest.revision };
+    let build = Build {
+        old: profile.clone(),
+        new,
+        settings,
+        moving,
+        snapshot: snapshots.path(name)?,
+        name: name.to_owned(),
+        revision: manifest.revision,
+    };
     let built = blocking(move || build.run()).await;
     let done = match built {
         Ok(lock) => take_place(profile, docker, existed, &fresh).await.map(|()| drop(lock)),
@@ -86,7 +95,9 @@ async fn replace(
     };
     // What is in there now is what was in its place before, or what never came there.
     let removed = fresh.clone();
-    if let Err(error) = blocking(move || hostfs::remove_tree(&removed).map_err(|source| crate::Error::file(&removed, source))).await {
+    if let Err(error) =
+        blocking(move || hostfs::remove_tree(&removed).map_err(|source| crate::Error::file(&removed, source))).await
+    {
         tracing::warn!(%error, "what the cluster was before is left in {}", fresh.display());
     }
     done
@@ -111,22 +122,28 @@ async fn addresses(profile: &Profile, docker: &Docker, wanted: &Settings) -> Res
 }
 
 /// A cluster that is made in a folder of its own.
-struct Build {
-    old: Profile,
-    new: Profile,
-    settings: Settings,
-    moving: Move,
-    /// The snapshot's folder.
-    snapshot: std::path::PathBuf,
-    name: String,
-    revision: store::Revision,
+pub(super) struct Build {
+    /// What is there of it, whose certificates and keys it keeps.
+    pub(super) old: Profile,
+    /// The same profile in the other folder.
+    pub(super) new: Profile,
+    pub(super) settings: Settings,
+    pub(super) moving: Move,
+    /// The snapshot's folder, and its name.
+    pub(super) snapshot: PathBuf,
+    pub(super) name: String,
+    /// The snapshot's revision.
+    pub(super) revision: Revision,
 }
 
 impl Build {
     /// Makes it. Whoever has what is returned keeps others from starting it.
-    fn run(&self) -> Result<ProfileLock, crate::Error> {
+    pub(super) fn run(&self) -> Result<ProfileLock, crate::Error> {
         let folder = self.new.folder();
-        let failed = |path: &Path| { let path = path.to_owned(); move |source| crate::Error::file(&path, source) };
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| crate::Error::file(&path, source)
+        };
         hostfs::remove_tree(folder).map_err(failed(folder))?;
         self.new.create()?;
         let lock = self.new.lock()?;
@@ -150,16 +167,13 @@ impl Build {
 
     /// All objects, in their new place.
     fn objects(&self, transformer: &dyn Transformer) -> Result<Vec<Imported>, crate::Error> {
-        let damaged = |reason: String| Error::Damaged { name: self.name.clone(), reason: format!("{OBJECTS}: {reason}") };
-        let file = File::open(self.snapshot.join(OBJECTS)).map_err(|error| damaged(error.to_string()))?;
-        let mut file = BufReader::with_capacity(1 << 20, file);
+        let damaged = |reason| Error::Damaged { name: self.name.clone(), reason };
         let mut all = Vec::new();
-        while let Some(stored) = objects::read(&mut file).map_err(damaged)? {
-            let path = stored.key.to_string();
-            let value = transformer.transform_from_storage(&stored.key.resource, path.as_bytes(), &stored.value);
-            let value = value.map_err(|reason| Error::Value { key: path, reason })?.into_owned();
-            let Some((key, value)) = self.moving.object(stored.key, value).map_err(damaged)? else { continue };
-            all.push(Imported { key, value, revision: stored.revision, create_revision: stored.create_revision });
+        for Stored { key, revision, create_revision, value } in
+            objects::read_all(&self.snapshot, &self.name, transformer)?
+        {
+            let Some((key, value)) = self.moving.object(key, value).map_err(damaged)? else { continue };
+            all.push(Imported { key, value, revision, create_revision });
         }
         Ok(all)
     }

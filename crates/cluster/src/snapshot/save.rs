@@ -60,7 +60,8 @@ pub async fn save_stopped(profile: &Profile, name: &str, volumes: bool) -> Resul
     descriptors::raise_limit();
     let _lock = profile.lock()?;
     let transformer: Arc<dyn Transformer> = encryption::open(profile)?;
-    let options = store::Options { transformer: Some(Arc::clone(&transformer)), ..store::Options::new(profile.store()) };
+    let options =
+        store::Options { transformer: Some(Arc::clone(&transformer)), ..store::Options::new(profile.store()) };
     let opened = tokio::task::spawn_blocking(move || Store::open(options, |_, _| Attributes::default())).await;
     let store = opened.map_err(failed)??;
     // Pods may run without the cluster, but not without Docker.
@@ -195,12 +196,7 @@ struct Written {
     files: BTreeMap<String, Sum>,
 }
 
-fn write(
-    source: &Source,
-    all: &[(Arc<str>, Snapshot)],
-    trees: &Trees,
-    folder: &Path,
-) -> Result<Written, Error> {
+fn write(source: &Source, all: &[(Arc<str>, Snapshot)], trees: &Trees, folder: &Path) -> Result<Written, Error> {
     let mut count = 0;
     let mut file = Summing::create(&folder.join(OBJECTS), &source.cancel)?;
     for entry in all.iter().flat_map(|(_, snapshot)| snapshot.iter()) {

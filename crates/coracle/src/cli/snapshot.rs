@@ -1,6 +1,6 @@
 //! `coracle snapshot`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{Format, Moment, past};
@@ -18,6 +18,9 @@ pub(crate) enum SnapshotCommand {
     Restore(RestoreSnapshot),
     /// Make another cluster like this one, running or not
     Clone(CloneCluster),
+    /// Print what somebody has written of a snapshot's objects, Secrets included, as YAML that another cluster takes: coracle snapshot
+    /// export NAME | kubectl --context OTHER apply -f -
+    Export(ExportSnapshot),
     /// Delete snapshots
     Delete(DeleteSnapshots),
 }
@@ -61,6 +64,26 @@ pub(crate) struct CloneCluster {
     /// What the new cluster is to be called
     #[arg(value_name = "CLUSTER")]
     pub(crate) name: String,
+}
+
+/// `coracle snapshot export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportSnapshot {
+    /// The snapshot
+    #[arg(add = ArgValueCandidates::new(complete::snapshots))]
+    pub(crate) name: String,
+    /// The form
+    #[arg(long, value_enum, default_value_t = ExportFormat::Yaml)]
+    pub(crate) format: ExportFormat,
+}
+
+/// What objects can be exported as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// A document for each object
+    Yaml,
+    /// One list
+    Json,
 }
 
 /// `coracle snapshot delete`.

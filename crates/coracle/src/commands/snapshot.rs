@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::consent::{self, Consent};
 use super::{ask, past, require_running};
 use crate::cli::{
-    CloneCluster, DeleteSnapshots, Format, Global, ListSnapshots, RestoreSnapshot, SaveSnapshot, SnapshotCommand,
+    CloneCluster, DeleteSnapshots, ExportFormat, ExportSnapshot, Format, Global, ListSnapshots, RestoreSnapshot,
+    SaveSnapshot, SnapshotCommand,
 };
 use crate::output;
 use crate::progress::Progress;
@@ -32,6 +33,7 @@ pub(crate) fn run(home: &Home, global: &Global, command: &SnapshotCommand) -> Re
         SnapshotCommand::List(wanted) => list(&snapshots, wanted)?,
         SnapshotCommand::Restore(wanted) => return restore(home, global, wanted),
         SnapshotCommand::Clone(wanted) => clone(home, &profile()?, wanted)?,
+        SnapshotCommand::Export(wanted) => export(home, wanted)?,
         SnapshotCommand::Delete(DeleteSnapshots { names }) => {
             for name in names {
                 snapshots.delete(name)?;
@@ -87,7 +89,9 @@ async fn make_of_running(client: &Client, profile: &Profile, wanted: &SaveSnapsh
         "apiVersion": "snapshots.coracle.dev/v1", "kind": "Snapshot", "metadata": { "name": wanted.name },
         "spec": { "revision": revision, "volumes": !wanted.no_volumes },
     });
-    let request = Request::post(PATH).header(http::header::CONTENT_TYPE, "application/json").body(wish.to_string().into_bytes())?;
+    let request = Request::post(PATH)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(wish.to_string().into_bytes())?;
     let mut snapshot: Value = client.request(request).await?;
     loop {
         let status = &snapshot["status"];
@@ -244,4 +248,14 @@ fn clone(home: &Home, profile: &Profile, wanted: &CloneCluster) -> Result<()> {
         profile.name()
     ));
     Ok(())
+}
+
+fn export(home: &Home, wanted: &ExportSnapshot) -> Result<()> {
+    let objects = snapshot::export(home, &wanted.name)?;
+    match wanted.format {
+        ExportFormat::Json => output::json(&json!({ "apiVersion": "v1", "kind": "List", "items": objects })),
+        ExportFormat::Yaml => objects
+            .iter()
+            .try_for_each(|object| output::line(format!("---\n{}", serde_saphyr::to_string(object)?.trim_end()))),
+    }
 }
