@@ -203,7 +203,19 @@ fn the_past_the_stopped_and_what_goes_wrong() {
     );
     assert_eq!(fs::metadata(&store).and_then(|store| store.modified()).expect("there"), before);
 
-    cluster.coracle(&["snapshot", "delete", "then", "stopped"]).ok();
+    // One without volumes puts back the objects, and leaves the volumes as they are.
+    cluster.kubectl(&["--context", &cluster.profile, "create", "configmap", "late"]).ok();
+    cluster.coracle(&["snapshot", "save", "objects", "--no-volumes"]).ok();
+    cluster.kubectl(&["--context", &cluster.profile, "delete", "configmap", "late"]).ok();
+    let reached = count(&cluster, "db-0", "/data/n");
+    cluster.coracle(&["stop"]).ok();
+    cluster.coracle(&["snapshot", "restore", "objects", "--yes"]).ok();
+    cluster.coracle(&["start"]).ok();
+    cluster.kubectl(&["get", "configmap", "late"]).ok();
+    cluster.kubectl(&["rollout", "status", "statefulset/db", "--timeout=60s"]).ok();
+    assert!(count(&cluster, "db-0", "/data/n") >= reached);
+
+    cluster.coracle(&["snapshot", "delete", "then", "stopped", "objects"]).ok();
     let names: Vec<Value> = listed(&cluster).iter().map(|saved| saved["name"].clone()).collect();
     assert_eq!(names, ["a", "b", "c"]);
 }

@@ -105,6 +105,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A file in a volume that the user may not read.
+    #[error("cannot save the snapshot: {0}; leave the volumes out with --no-volumes, or run the cluster as root")]
+    Denied(io::Error),
     /// A file of the cluster, or of the snapshot.
     #[error("cannot save the snapshot: {0}")]
     Write(io::Error),
@@ -163,6 +166,9 @@ struct Sum {
     sha256: String,
 }
 
+/// A snapshot's name with what is said of it, or why that cannot be used.
+pub type Listed = (String, Result<Manifest, Error>);
+
 /// The snapshots of a home.
 #[derive(Debug, Clone)]
 pub struct Snapshots(PathBuf);
@@ -182,7 +188,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn list(&self) -> Result<Vec<(String, Result<Manifest, Error>)>, crate::Error> {
+    pub fn list(&self) -> Result<Vec<Listed>, crate::Error> {
         let entries = match fs::read_dir(&self.0) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -238,6 +244,14 @@ impl Snapshots {
             return Err(Error::Missing(name.to_owned()).into());
         }
         hostfs::remove_tree(&path).map_err(|source| crate::Error::file(&path, source))
+    }
+
+    /// Removes all, and what was left of others that were never complete.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn delete_all(&self) -> Result<(), crate::Error> {
+        hostfs::remove_tree(&self.0).map_err(|source| crate::Error::file(&self.0, source))
     }
 
     /// Where one is, or would be.

@@ -2,7 +2,6 @@
 
 mod log_reader;
 
-use std::borrow::Cow;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
@@ -17,8 +16,9 @@ use rocksdb::{
 
 use log_reader::LogReader;
 
-use crate::record::{FORMAT, LogRecord, ObjectRecord, log_key};
-use crate::{Event, EventKind, Key, OpenError, Options, Revision, Transformer, torn, witness};
+use crate::batch::Batch;
+use crate::record::{FORMAT, ObjectRecord, log_key};
+use crate::{OpenError, Options, Revision, Transformer, torn, witness};
 
 const OBJECTS: &str = "objects";
 const LOG: &str = "log";
@@ -276,19 +276,12 @@ impl Disk {
 
     /// Begins to collect what is written together.
     pub(crate) fn batch(&self) -> Result<Batch<'_>> {
-        Ok(Batch {
-            batch: WriteBatch::default(),
-            objects: self.family(OBJECTS)?,
-            log: self.family(LOG)?,
-            transformer: self.transformer.as_deref(),
-            key: Vec::new(),
-            value: Vec::new(),
-        })
+        Ok(Batch::new(self.family(OBJECTS)?, self.family(LOG)?, self.transformer.as_deref()))
     }
 
     /// Writes a batch. When this returns, it is on disk, whole.
     pub(crate) fn write(&self, batch: Batch<'_>) -> Result<()> {
-        self.write_synced(batch.batch)
+        self.write_synced(batch.into_inner())
     }
 
     /// Removes the log up to and with a revision.
@@ -392,95 +385,6 @@ impl Disk {
 
     fn family(&self, name: &str) -> Result<&ColumnFamily> {
         self.db.cf_handle(name).ok_or_else(|| damaged(&format!("the column family {name} is missing")))
-    }
-}
-
-/// What is written together.
-pub(crate) struct Batch<'a> {
-    batch: WriteBatch,
-    objects: &'a ColumnFamily,
-    log: &'a ColumnFamily,
-    transformer: Option<&'a dyn Transformer>,
-    key: Vec<u8>,
-    value: Vec<u8>,
-}
-
-impl Batch<'_> {
-    /// Adds an event and what it does to its object. `number` tells the events of one transaction apart; `end` is the end of
-    /// the log before. Returns its end after.
-    pub(crate) fn add(&mut self, event: &Event, number: u32, time: u64, end: u64) -> Result<u64> {
-        self.key.clear();
-        event.entry.key.encode(&mut self.key);
-        let value = self.transform(&event.entry.key, &event.entry.value)?;
-        let previous = match &event.previous {
-            None => None,
-            Some(previous) => Some((previous.revision, self.transform(&previous.key, &previous.value)?)),
-        };
-        let mut record = LogRecord {
-            kind: event.kind,
-            time,
-            end,
-            create_revision: event.entry.create_revision,
-            key: &self.key,
-            author: event.author.as_deref().unwrap_or_default().as_bytes(),
-            value: &value,
-            previous: previous.as_ref().map(|(revision, value)| (*revision, &**value)),
-        };
-        record.end += record.size();
-        self.value.clear();
-        record.encode(&mut self.value);
-        let end = record.end;
-        self.batch.put_cf(self.log, log_key(event.revision, number), &self.value);
-        if event.kind == EventKind::Deleted {
-            self.batch.delete_cf(self.objects, &self.key);
-        } else {
-            self.value.clear();
-            let object = ObjectRecord {
-                revision: event.entry.revision,
-                create_revision: event.entry.create_revision,
-                value: &value,
-            };
-            object.encode(&mut self.value);
-            self.batch.put_cf(self.objects, &self.key, &self.value);
-        }
-        Ok(end)
-    }
-
-    /// A value of the object with the key at hand, as it is written.
-    fn transform<'e>(&self, key: &Key, value: &'e [u8]) -> Result<Cow<'e, [u8]>> {
-        let Some(transformer) = self.transformer else { return Ok(Cow::Borrowed(value)) };
-        let written = transformer.transform_to_storage(&key.resource, &self.key, value);
-        written.map_err(|why| DiskError::Unreadable(format!("{key}: {why}")))
-    }
-
-    /// Adds an object, and nothing to the log.
-    pub(crate) fn add_object(&mut self, key: &Key, record: &ObjectRecord<'_>) -> Result<()> {
-        self.key.clear();
-        key.encode(&mut self.key);
-        let value = self.transform(key, record.value)?;
-        self.value.clear();
-        ObjectRecord { value: &value, ..*record }.encode(&mut self.value);
-        self.batch.put_cf(self.objects, &self.key, &self.value);
-        Ok(())
-    }
-
-    /// Writes an object again, with another value of the same meaning.
-    pub(crate) fn rewrite_object(&mut self, path: &[u8], record: &ObjectRecord<'_>) {
-        self.value.clear();
-        record.encode(&mut self.value);
-        self.batch.put_cf(self.objects, path, &self.value);
-    }
-
-    /// Writes a record of the log again, with other values of the same meaning.
-    pub(crate) fn rewrite_record(&mut self, at: (Revision, u32), record: &LogRecord<'_>) {
-        self.value.clear();
-        record.encode(&mut self.value);
-        self.batch.put_cf(self.log, log_key(at.0, at.1), &self.value);
-    }
-
-    /// The bytes of what is to be written.
-    pub(crate) fn size(&self) -> usize {
-        self.batch.size_in_bytes()
     }
 }
 

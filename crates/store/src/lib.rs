@@ -53,6 +53,7 @@ mod store;
 mod watch;
 
 mod ballast;
+mod batch;
 mod compact;
 mod disk;
 mod index;

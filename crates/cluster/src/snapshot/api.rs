@@ -49,7 +49,7 @@ struct Job {
 }
 
 #[derive(Deserialize)]
-struct Wish {
+struct Body {
     metadata: Name,
     #[serde(default)]
     spec: Spec,
@@ -120,7 +120,7 @@ impl Saver {
         if request.uri().query().is_some_and(|query| query.contains("dryRun")) {
             return Err(ApiError::bad_request("dryRun is not supported for snapshots: one is saved or not"));
         }
-        let Wish { metadata: Name { name }, spec } =
+        let Body { metadata: Name { name }, spec } =
             serde_json::from_slice(request.body()).map_err(|error| ApiError::bad_request(error.to_string()))?;
         check_name(&name).map_err(|error| ApiError::bad_request(format!("metadata.name: {error}")))?;
         let revision = spec.revision.as_deref().map(str::parse).transpose();

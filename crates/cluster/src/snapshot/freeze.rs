@@ -40,7 +40,7 @@ impl Frozen {
         match self.docker.thaw(&self.containers).await {
             Ok(()) => forget(&self.profile),
             Err(error) => {
-                warn!(%error, "cannot let all pods go on that were held for a snapshot; the next start tries again")
+                warn!(%error, "cannot let all pods go on that were held for a snapshot; the next start tries again");
             }
         }
         self.tell.send_replace(false);

@@ -20,7 +20,8 @@ use crate::settings::Settings;
 use crate::{descriptors, encryption, network};
 
 /// Makes `profile` what the snapshot has; if it is there, all that it has is lost but for its certificates, addresses and
-/// port. It takes its place at once and as a whole, when everything is ready.
+/// port. It takes its place at once and as a whole, when everything is ready. A snapshot without volumes leaves those of a cluster
+/// that is there as they are, and its settings and keys: its objects alone take their place.
 ///
 /// Revisions go on behind all that the cluster ever handed out, so that whoever watched it begins anew.
 ///
@@ -79,9 +80,12 @@ async fn replace(
     }
     let fresh = snapshots.folder().join(format!(".{}.restoring", profile.name()));
     let new = profile.in_folder(fresh.clone());
+    // A crash may not leave the volumes where nobody looks for them, so they stay where they are.
+    let objects_only = existed && !manifest.volumes;
     let build = Build {
         old: profile.clone(),
-        new,
+        new: new.clone(),
+        objects_only,
         settings,
         moving,
         snapshot: snapshots.path(name)?,
@@ -89,8 +93,10 @@ async fn replace(
         revision: manifest.revision,
     };
     let built = blocking(move || build.run()).await;
+    let (replaced, replacement) =
+        if objects_only { (profile.store(), new.store()) } else { (profile.canonical_folder(), fresh.clone()) };
     let done = match built {
-        Ok(lock) => take_place(profile, docker, existed, &fresh).await.map(|()| drop(lock)),
+        Ok(lock) => take_place(docker, existed, &replaced, &replacement).await.map(|()| drop(lock)),
         Err(error) => Err(error),
     };
     // What is in there now is what was in its place before, or what never came there.
@@ -127,6 +133,8 @@ pub(super) struct Build {
     pub(super) old: Profile,
     /// The same profile in the other folder.
     pub(super) new: Profile,
+    /// Whether only the store is to take its place, as the rest of what is there goes on.
+    pub(super) objects_only: bool,
     pub(super) settings: Settings,
     pub(super) moving: Move,
     /// The snapshot's folder, and its name.
@@ -149,14 +157,20 @@ impl Build {
         let lock = self.new.lock()?;
         let archive = self.snapshot.join(FILES);
         let files = File::open(&archive).map_err(failed(&archive))?;
-        hostfs::unarchive(BufReader::with_capacity(1 << 20, files), folder).map_err(failed(folder))?;
-        self.rename_nodes()?;
-        self.keep_identity().map_err(failed(folder))?;
-        self.settings.save(&self.new)?;
-        let encryption = encryption::open(&self.new)?;
-        let transformer: Arc<dyn Transformer> = Arc::clone(&encryption) as Arc<dyn Transformer>;
-        let objects = self.objects(&*transformer)?;
+        let files = BufReader::with_capacity(1 << 20, files);
+        if self.objects_only {
+            hostfs::unarchive_files(files, folder, |path| self.new.encrypts(path)).map_err(failed(folder))?;
+        } else {
+            hostfs::unarchive(files, folder).map_err(failed(folder))?;
+            self.rename_nodes()?;
+            self.keep_identity().map_err(failed(folder))?;
+            self.settings.save(&self.new)?;
+        }
+        let kept = encryption::open(&self.new)?;
+        let objects = self.objects(&*kept)?;
+        let encryption = if self.objects_only { encryption::open(&self.old)? } else { kept };
         encryption::save_key(&encryption)?;
+        let transformer: Arc<dyn Transformer> = encryption;
         let used = store::newest_revision(&Options::new(self.old.store()))?.max(self.revision);
         let options = Options { transformer: Some(transformer), ..Options::new(self.new.store()) };
         store::import(&options, used, objects)?;
@@ -208,16 +222,15 @@ impl Build {
     }
 }
 
-/// Exchanges the folder of a cluster for another one.
-async fn take_place(profile: &Profile, docker: &Docker, existed: bool, fresh: &Path) -> Result<(), crate::Error> {
+/// Exchanges a folder of a cluster for another one.
+async fn take_place(docker: &Docker, existed: bool, folder: &Path, other: &Path) -> Result<(), crate::Error> {
     use rustix::fs::{CWD, RenameFlags};
     if existed {
-        // What they have mounted is of what was.
+        // What its containers have mounted, and have done, is of what was.
         docker.delete_profile().await?;
     }
-    let folder = profile.canonical_folder();
-    rustix::fs::renameat_with(CWD, fresh, CWD, &folder, RenameFlags::EXCHANGE)
-        .map_err(|error| crate::Error::file(&folder, error.into()))
+    rustix::fs::renameat_with(CWD, other, CWD, folder, RenameFlags::EXCHANGE)
+        .map_err(|error| crate::Error::file(folder, error.into()))
 }
 
 async fn blocking<T: Send + 'static>(

@@ -206,7 +206,10 @@ fn write(source: &Source, all: &[(Arc<str>, Snapshot)], trees: &Trees, folder: &
     let objects = file.finish()?;
     let mut archive = Archiver::new(Summing::create(&folder.join(FILES), &source.cancel)?);
     for path in &trees.paths {
-        archive.add(&trees.profile, path).map_err(Error::Write)?;
+        archive.add(&trees.profile, path).map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => Error::Denied(error),
+            _ => Error::Write(error),
+        })?;
     }
     let (file, left_out) = archive.finish().map_err(Error::Write)?;
     let files = BTreeMap::from([(OBJECTS.to_owned(), objects), (FILES.to_owned(), file.finish()?)]);

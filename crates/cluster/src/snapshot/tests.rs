@@ -84,6 +84,10 @@ impl Fixture {
 
     /// Makes a cluster of a snapshot beside its own folder.
     fn build(&self, name: &str, profile: &str, services: &str) -> Result<Profile, crate::Error> {
+        self.build_as(name, profile, services, false)
+    }
+
+    fn build_as(&self, name: &str, profile: &str, services: &str, objects_only: bool) -> Result<Profile, crate::Error> {
         let manifest = self.snapshots().manifest(name)?;
         let place = |name: &str, services: &str| Place {
             name: name.to_owned(),
@@ -97,6 +101,7 @@ impl Fixture {
         let build = Build {
             old,
             new: new.clone(),
+            objects_only,
             settings: settings(services),
             moving: Move { from: place("dev", "10.96.0.0/16"), to: place(profile, services) },
             snapshot: self.file(name, ""),
@@ -169,6 +174,20 @@ async fn an_earlier_revision_has_no_volumes_and_one_that_is_not_there_is_none() 
     let store = open(&new);
     assert_eq!(text(&store, "core/configmaps", "m"), "old");
     assert!(!new.volumes().exists());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn objects_alone_are_encrypted_as_the_cluster_is_now() {
+    let fixture = fixture().await;
+    fixture.save("one").await.expect("saved");
+    fixture.source.store.close().await;
+    let profile = &fixture.source.profile;
+    fs::remove_file(profile.encryption_key()).expect("removed");
+    let store = fixture.build_as("one", "dev", "10.96.0.0/16", true).expect("built").store();
+    fs::remove_dir_all(profile.store()).and_then(|()| fs::rename(store, profile.store())).expect("it takes the place");
+    let store = open(profile);
+    assert_eq!(text(&store, "core/secrets", "s"), "hunter2", "by the new key");
     store.close().await;
 }
 

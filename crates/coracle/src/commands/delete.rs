@@ -4,6 +4,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use cluster::snapshot::Snapshots;
 use cluster::{Home, Profile};
 
 use super::consent::{self, Consent};
@@ -48,7 +49,8 @@ fn delete(profile: &Profile) -> Result<()> {
 pub(crate) fn run_all(home: &Home, wanted: &cli::Delete) -> Result<ExitCode> {
     let profiles = home.profiles()?;
     let names: Vec<&str> = profiles.iter().map(Profile::name).collect();
-    if !consent::obtain(|is_terminal| consent(&names, wanted, is_terminal))? {
+    let snapshots = if wanted.purge { Snapshots::of(home).list()?.len() } else { 0 };
+    if !consent::obtain(|is_terminal| consent(&names, snapshots, wanted, is_terminal))? {
         return Ok(ExitCode::FAILURE);
     }
     let mut failed = None;
@@ -75,12 +77,13 @@ pub(crate) fn run_all(home: &Home, wanted: &cli::Delete) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Removes the settings of a home without clusters, and the home unless somebody else keeps something there.
+/// Removes the settings and snapshots of a home without clusters, and the home unless somebody else keeps something there.
 fn purge(home: &Home) -> Result<()> {
     let folder = home.folder();
     if !folder.exists() {
         return Ok(());
     }
+    Snapshots::of(home).delete_all()?;
     let settings = config::path(home);
     if settings.exists() {
         fs::remove_file(&settings).with_context(|| format!("cannot remove {}", settings.display()))?;
@@ -95,20 +98,26 @@ fn purge(home: &Home) -> Result<()> {
     Ok(())
 }
 
-/// Whether all these clusters may be deleted.
-fn consent(names: &[&str], wanted: &cli::Delete, is_terminal: bool) -> Consent {
-    if wanted.yes || names.is_empty() {
+/// Whether all these clusters may be deleted, and so many snapshots.
+fn consent(names: &[&str], snapshots: usize, wanted: &cli::Delete, is_terminal: bool) -> Consent {
+    if wanted.yes || names.is_empty() && snapshots == 0 {
         return Consent::Given;
     }
-    let (count, list) = (names.len(), names.join(", "));
-    let clusters = if count == 1 { "1 cluster".to_owned() } else { format!("{count} clusters") };
+    let counted = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    };
+    let clusters = format!("{} ({})", counted(names.len(), "cluster"), names.join(", "));
+    let all = match (names.is_empty(), snapshots) {
+        (false, 0) => clusters,
+        (false, _) => format!("{clusters} and {}", counted(snapshots, "snapshot")),
+        (true, _) => counted(snapshots, "snapshot"),
+    };
     if is_terminal {
-        return Consent::Asked(format!("This deletes {clusters} with all data: {list}. Continue?"));
+        return Consent::Asked(format!("This deletes {all} with all data. Continue?"));
     }
     let flag = if wanted.purge { "--purge" } else { "--all" };
-    Consent::Refused(format!(
-        "cannot delete {clusters} ({list}) without a confirmation; to confirm it: coracle delete {flag} --yes"
-    ))
+    Consent::Refused(format!("cannot delete {all} without a confirmation; to confirm it: coracle delete {flag} --yes"))
 }
 
 #[cfg(test)]
@@ -119,17 +128,21 @@ mod tests {
     fn all_clusters_are_deleted_by_those_who_agree() {
         let wanted = |purge: bool, yes: bool| cli::Delete { all: !purge, purge, yes };
         let two = ["a", "b"];
-        assert_eq!(consent(&[], &wanted(false, false), false), Consent::Given);
-        assert_eq!(consent(&two, &wanted(false, true), false), Consent::Given);
-        let asked = "This deletes 2 clusters with all data: a, b. Continue?";
-        assert_eq!(consent(&two, &wanted(true, false), true), Consent::Asked(asked.to_owned()));
-        let refused = |flag: &str| {
-            Consent::Refused(format!(
-                "cannot delete 1 cluster (a) without a confirmation; to confirm it: coracle delete {flag} --yes"
-            ))
-        };
-        assert_eq!(consent(&["a"], &wanted(false, false), false), refused("--all"));
-        assert_eq!(consent(&["a"], &wanted(true, false), false), refused("--purge"));
+        assert_eq!(consent(&[], 0, &wanted(true, false), false), Consent::Given);
+        assert_eq!(consent(&two, 1, &wanted(false, true), false), Consent::Given);
+        for (names, snapshots, what) in [
+            (&two[..], 0, "2 clusters (a, b)"),
+            (&two[..1], 1, "1 cluster (a) and 1 snapshot"),
+            (&[], 3, "3 snapshots"),
+        ] {
+            let asked = format!("This deletes {what} with all data. Continue?");
+            assert_eq!(consent(names, snapshots, &wanted(true, false), true), Consent::Asked(asked));
+            for (purge, flag) in [(false, "--all"), (true, "--purge")] {
+                let refused =
+                    format!("cannot delete {what} without a confirmation; to confirm it: coracle delete {flag} --yes");
+                assert_eq!(consent(names, snapshots, &wanted(purge, false), false), Consent::Refused(refused));
+            }
+        }
     }
 
     #[test]
@@ -138,6 +151,7 @@ mod tests {
         let home = Home::resolve(Some(&folder.path().join("home"))).expect("a path");
         purge(&home).expect("there is none");
         config::set_profile(&home, Some("dev")).expect("saved");
+        fs::create_dir_all(home.folder().join(".snapshots/.cut-short.saving")).expect("made");
         fs::write(home.folder().join("notes"), "mine").expect("written");
         purge(&home).expect("the rest is removed");
         assert!(!config::path(&home).exists());

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use cluster::snapshot::{self, Manifest, Snapshots};
+use cluster::snapshot::{self, Listed, Manifest, Snapshots};
 use cluster::{Home, Profile};
 use http::Request;
 use jiff::Timestamp;
@@ -85,13 +85,13 @@ async fn make_of_running(client: &Client, profile: &Profile, wanted: &SaveSnapsh
         None => None,
         Some(moment) => Some(past::revision(client, profile, moment).await?.revision),
     };
-    let wish = json!({
+    let body = json!({
         "apiVersion": "snapshots.coracle.dev/v1", "kind": "Snapshot", "metadata": { "name": wanted.name },
         "spec": { "revision": revision, "volumes": !wanted.no_volumes },
     });
     let request = Request::post(PATH)
         .header(http::header::CONTENT_TYPE, "application/json")
-        .body(wish.to_string().into_bytes())?;
+        .body(body.to_string().into_bytes())?;
     let mut snapshot: Value = client.request(request).await?;
     loop {
         let status = &snapshot["status"];
@@ -125,7 +125,7 @@ fn size(bytes: u64) -> String {
 fn list(snapshots: &Snapshots, wanted: &ListSnapshots) -> Result<()> {
     let all = snapshots.list()?;
     if wanted.output == Format::Json {
-        let object = |(name, manifest): &(String, Result<Manifest, snapshot::Error>)| match manifest {
+        let object = |(name, manifest): &Listed| match manifest {
             Ok(manifest) => json!({
                 "name": name, "cluster": manifest.profile, "revision": manifest.revision.to_string(),
                 "objects": manifest.objects, "volumes": manifest.volumes, "bytes": manifest.bytes(), "time": manifest.time,
@@ -141,9 +141,9 @@ fn list(snapshots: &Snapshots, wanted: &ListSnapshots) -> Result<()> {
     table(&all).iter().try_for_each(output::line)
 }
 
-fn table(all: &[(String, Result<Manifest, snapshot::Error>)]) -> Vec<String> {
+fn table(all: &[Listed]) -> Vec<String> {
     let head = ["NAME", "CLUSTER", "REVISION", "OBJECTS", "VOLUMES", "SIZE", "TIME"].map(str::to_owned);
-    let row = |(name, manifest): &(String, Result<Manifest, snapshot::Error>)| match manifest {
+    let row = |(name, manifest): &Listed| match manifest {
         Ok(manifest) => [
             name.clone(),
             manifest.profile.clone(),
@@ -221,8 +221,9 @@ fn consent(profile: &Profile, name: &str, manifest: &Manifest, yes: bool, is_ter
     let cluster = profile.name();
     if is_terminal {
         let (of, time) = (&manifest.profile, time(manifest.time));
+        let what = if manifest.volumes { "all that the cluster" } else { "all objects that the cluster" };
         return Consent::Asked(format!(
-            "This replaces all that the cluster {cluster} has by the snapshot {name} (of {of}, {time}). Continue?"
+            "This replaces {what} {cluster} has by the snapshot {name} (of {of}, {time}). Continue?"
         ));
     }
     Consent::Refused(format!(
@@ -257,5 +258,27 @@ fn export(home: &Home, wanted: &ExportSnapshot) -> Result<()> {
         ExportFormat::Yaml => objects
             .iter()
             .try_for_each(|object| output::line(format!("---\n{}", serde_saphyr::to_string(object)?.trim_end()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded_up() {
+        for (bytes, expected) in [(0, "0 KiB"), (1, "1 KiB"), (1 << 20, "1 MiB"), ((1 << 20) + 1, "2 MiB")] {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each_and_says_what_is_wrong() {
+        let missing = || snapshot::Error::Missing("a".to_owned());
+        let all = [("a".to_owned(), Err(missing())), ("longer".to_owned(), Err(missing()))];
+        let table = table(&all);
+        assert_eq!(table[0], "NAME    CLUSTER  REVISION  OBJECTS  VOLUMES  SIZE  TIME");
+        assert_eq!(table[1], format!("a       -        -         -        -        -     {}", missing()));
+        assert!(table[2].starts_with("longer  -"));
     }
 }
