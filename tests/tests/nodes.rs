@@ -147,3 +147,47 @@ spec:
     kubectl(&["uncordon", "fake-0", "fake-1", &cluster.profile]);
     assert!(!kubectl(&["get", "nodes"]).contains("SchedulingDisabled"));
 }
+
+#[test]
+fn pods_of_fake_nodes_go_through_what_is_said_of_them() {
+    let cluster = Cluster::start();
+    let ready = "pod-ready.stage.kwok.x-k8s.io/delay=3s";
+    cluster.coracle(&["node", "add", "slow", "--fake", "--annotation", ready]).ok();
+    assert!(cluster.coracle(&["node", "add", "x", "--annotation", "a=b"]).fails().contains("--fake"));
+    assert!(cluster.coracle(&["node", "add", "x", "--fake", "--annotation", "a"]).fails().contains("write key=value"));
+    assert!(cluster.kubectl(&["get", "node", "slow"]).ok().contains("fake"));
+    let pod = |name: &str, annotations: &str| {
+        cluster.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, annotations: {{{annotations}}}}}, spec: {{nodeSelector: \
+             {{kubernetes.io/hostname: slow}}, containers: [{{name: c, image: none}}]}}}}"
+        ));
+    };
+    let stage = |stage: &str, value: &str| format!("{stage}: \"{value}\"");
+    pod("plain", "kwok.x-k8s.io/usage-cpu: 250m, kwok.x-k8s.io/usage-memory: 64Mi");
+    let crashes = [
+        stage("pod-ready.stage.kwok.x-k8s.io/delay", "0s"),
+        stage("pod-container-failed.stage.kwok.x-k8s.io/exit-code", "137"),
+        stage("pod-container-failed.stage.kwok.x-k8s.io/reason", "OOMKilled"),
+    ];
+    pod("crashing", &crashes.join(", "));
+    let reason = "{.status.containerStatuses[0].state.waiting.reason}";
+    assert_eq!(cluster.field("pod/plain", reason), "ContainerCreating", "the node speaks for it");
+    cluster.wait_for("pod/crashing", reason, "CrashLoopBackOff");
+    let ended = "{.status.containerStatuses[0].lastState.terminated.exitCode} {.status.containerStatuses[0].lastState.terminated.reason}";
+    assert_eq!(cluster.field("pod/crashing", ended), "137 OOMKilled");
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/plain", "--timeout=60s"]).ok();
+    let told = cluster.kubectl(&["get", "events", "--field-selector=involvedObject.name=plain,reason=Scheduled"]).ok();
+    assert!(told.contains("a fake node: the pod only seems to run"), "{told}");
+    let used = cluster.wait("it is told what the pod uses", || {
+        let top = cluster.kubectl(&["top", "pod", "plain", "--no-headers"]).stdout;
+        top.contains("plain").then_some(top)
+    });
+    assert!(used.contains("250m") && used.contains("64Mi"), "{used}");
+    assert!(cluster.kubectl(&["top", "node", "slow", "--no-headers"]).ok().contains("250m"));
+    // What is said later counts from then on.
+    cluster.kubectl(&["annotate", "node", "slow", "pod-ready.stage.kwok.x-k8s.io/delay=1h", "--overwrite"]).ok();
+    pod("late", "");
+    cluster.wait_for("pod/late", reason, "ContainerCreating");
+    cluster.kubectl(&["annotate", "node", "slow", "pod-ready.stage.kwok.x-k8s.io/delay-"]).ok();
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/late", "--timeout=60s"]).ok();
+}

@@ -454,6 +454,10 @@ pub(crate) struct NodeAdd {
     /// A label of the node; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub(crate) labels: Vec<String>,
+    /// An annotation of a fake node; may be repeated. Those of stages say what its pods go through, such as
+    /// pod-ready.stage.kwok.x-k8s.io/delay=5s
+    #[arg(long = "annotation", value_name = "KEY=VALUE", requires = "fake")]
+    pub(crate) annotations: Vec<String>,
     /// A taint of the node; may be repeated. A fake node also gets kwok.x-k8s.io/node=fake:PreferNoSchedule, unless a taint
     /// of that key is given
     #[arg(long = "taint", value_name = "KEY=VALUE:EFFECT")]

@@ -2,7 +2,7 @@
 //!
 //! A Node with the annotation `kwok.x-k8s.io/node: fake` (KWOK's own convention, so that its manifests work) is kept
 //! Ready, and pods that are bound to it are Running and Ready at once, with addresses that lead nowhere; pods of Jobs
-//! complete. It is for trying a scheduler, quotas and controllers with more nodes than there are machines.
+//! complete. Annotations say what else they go through ([`stages`]). It is for trying a scheduler, quotas and controllers with more nodes than there are machines.
 //!
 //! One component serves all such nodes: what is to be written is decided by [`pod::plan`] and [`node::plan`], and a node
 //! costs a write when it appears and none afterwards. It renews no lease: thousands of renewals every ten seconds would
@@ -12,6 +12,8 @@ mod addresses;
 mod api;
 mod node;
 mod pod;
+mod staged;
+mod stages;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +26,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, Request};
 use kube::{Client, Resource};
-use machinery::well_known::FAKE_NODE;
+use machinery::well_known::is_fake_node;
 use parking_lot::{Mutex, MutexGuard};
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -71,8 +73,7 @@ impl Handle {
 
 /// Whether `node` is a fake node.
 pub fn is_fake(node: &Node) -> bool {
-    let annotations = node.metadata.annotations.as_ref();
-    annotations.and_then(|all| all.get(FAKE_NODE.0)).is_some_and(|value| value == FAKE_NODE.1)
+    is_fake_node(node.metadata.annotations.as_ref())
 }
 
 /// Starts to serve the fake nodes. Without any, it costs nothing.
@@ -159,8 +160,9 @@ impl Keeper {
         let name = change.key().name;
         match &change.new {
             Some(node) if is_fake(node) => {
-                // Pods may have been bound before this node was heard of.
-                if !change.old.as_deref().is_some_and(is_fake) {
+                // Pods may have been bound before this node was heard of; and it speaks for those that say nothing.
+                let same = |old: &&Node| is_fake(old) && old.metadata.annotations == node.metadata.annotations;
+                if change.old.as_deref().filter(same).is_none() {
                     let pods = self.pods.by_index(BY_NODE, &name);
                     pods.iter().for_each(|pod| self.queue.add(Key::Pod(ObjectKey::of(&**pod)), change.cause()));
                 }
@@ -221,7 +223,7 @@ impl Keeper {
             None => self.addresses().of(node.metadata.name.as_deref().unwrap_or_default()),
         };
         let own = || self.addresses().of(pod.metadata.uid.as_deref().unwrap_or_default());
-        match pod::plan(&pod, &host, own, Timestamp::now()) {
+        match pod::plan(&pod, node.metadata.annotations.as_ref(), &host, own, Timestamp::now()) {
             PodAction::Nothing => Ok(Action::AwaitChange),
             PodAction::Later(wait) => Ok(Action::RequeueAfter(wait)),
             PodAction::Status(status) => {

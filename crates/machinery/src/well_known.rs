@@ -1,6 +1,8 @@
 //! Labels, annotations and names that several crates must spell alike (upstream:
 //! `staging/src/k8s.io/api/core/v1/well_known_labels.go`, and where said). Each stands here once.
 
+use std::collections::BTreeMap;
+
 /// On a node: its hostname, which need not be its name.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 /// On a node: its operating system.
@@ -27,6 +29,11 @@ pub const MAX_PODS: u32 = 110;
 
 /// The annotation of a node that is an object without a machine, with its value: that of kwok.
 pub const FAKE_NODE: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
+/// Whether a node with these annotations is an object without a machine.
+pub fn is_fake_node(annotations: Option<&BTreeMap<String, String>>) -> bool {
+    annotations.and_then(|all| all.get(FAKE_NODE.0)).is_some_and(|value| value == FAKE_NODE.1)
+}
+
 /// The annotation of a further node on this machine, with its value.
 pub const EXTRA_NODE: (&str, &str) = ("coracle.dev/node", "extra");
 /// The annotation of a further node that says what it offers, as a JSON object of quantities.

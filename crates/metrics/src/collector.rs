@@ -3,18 +3,20 @@
 //! A rate takes two readings. The first who asks waits a second for the second one; who asks again gets the rate since the
 //! last time. An autoscaler asks every 15 seconds, and so there is one reading in 15 seconds.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use informer::Informer;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Client;
-use machinery::well_known::FAKE_NODE;
+use machinery::well_known::is_fake_node;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::fake;
 use crate::usage::Readings;
 
 /// A reading, or a scrape, is not taken again before it has this age.
@@ -41,6 +43,7 @@ pub(crate) struct Pair {
 pub(crate) struct Collector {
     client: Client,
     nodes: Informer<Node>,
+    pods: Informer<Pod>,
     state: Mutex<State>,
 }
 
@@ -51,8 +54,8 @@ struct State {
 }
 
 impl Collector {
-    pub(crate) fn new(client: Client, nodes: Informer<Node>) -> Self {
-        Self { client, nodes, state: Mutex::default() }
+    pub(crate) fn new(client: Client, nodes: Informer<Node>, pods: Informer<Pod>) -> Self {
+        Self { client, nodes, pods, state: Mutex::default() }
     }
 
     /// Two readings that are as fresh as they need be. Who asks meanwhile waits for the same ones.
@@ -75,8 +78,9 @@ impl Collector {
 
     async fn read(&self) -> Readings {
         self.nodes.synced().await;
-        let nodes = self.nodes.list().into_iter().filter(|node| has_kubelet(node));
-        let names = nodes.filter_map(|node| node.metadata.name.clone());
+        let nodes = self.nodes.list().into_iter();
+        let (fake, asked): (Vec<_>, Vec<_>) = nodes.partition(|node| is_fake_node(node.metadata.annotations.as_ref()));
+        let names = asked.into_iter().filter_map(|node| node.metadata.name.clone());
         let answers = stream::iter(names).map(|name| async move {
             let answer = tokio::time::timeout(NODE_TIMEOUT, self.ask(&name)).await;
             (name, answer)
@@ -90,6 +94,12 @@ impl Collector {
                 Err(_) => tracing::debug!(node = name, "a node does not tell in time what it uses"),
             }
         }
+        let fake: HashSet<String> = fake.into_iter().filter_map(|node| node.metadata.name.clone()).collect();
+        if !fake.is_empty() {
+            self.pods.synced().await;
+            let now = Timestamp::now().as_millisecond();
+            fake::add(&mut readings, &fake, self.pods.list().iter().map(|pod| &**pod), now);
+        }
         readings
     }
 
@@ -98,10 +108,4 @@ impl Collector {
         let request = request.body(Vec::new()).map_err(kube::Error::HttpError)?;
         self.client.request_text(request).await
     }
-}
-
-/// A fake node uses nothing, so it is not asked.
-fn has_kubelet(node: &Node) -> bool {
-    let annotations = node.metadata.annotations.as_ref();
-    !annotations.is_some_and(|annotations| annotations.contains_key(FAKE_NODE.0))
 }

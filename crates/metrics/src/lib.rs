@@ -2,7 +2,7 @@
 //!
 //! | API | made from |
 //! |---|---|
-//! | `metrics.k8s.io/v1beta1` | `/metrics/resource` of the nodes, through the API server's proxy |
+//! | `metrics.k8s.io/v1beta1` | `/metrics/resource` of the nodes, through the API server's proxy; of fake nodes, what their pods say |
 //! | `custom.metrics.k8s.io/v1beta2`, `v1beta1` | what annotated pods tell ([`scrape`]), by [`rules`] |
 //! | `external.metrics.k8s.io/v1beta1` | the same, whosever it is |
 //!
@@ -14,6 +14,7 @@
 mod answer;
 mod application;
 mod collector;
+mod fake;
 mod place;
 mod prometheus;
 mod query;
@@ -83,7 +84,7 @@ impl Api {
         let Deps { client, informers } = deps;
         let (nodes, pods) = (informers.informer::<Node>(), informers.informer::<Pod>());
         let application = ApplicationMetrics::new(&client, pods.clone());
-        let collector = Collector::new(client, nodes.clone());
+        let collector = Collector::new(client, nodes.clone(), pods.clone());
         Self(Arc::new(Inner { resource: ResourceMetrics::new(collector, nodes, pods), application }))
     }
 

@@ -11,6 +11,9 @@ const YOUNG_MS: i64 = 60_000;
 /// ... but not before it has run for so long.
 const OLD_ENOUGH_MS: i64 = 2_000;
 
+/// The window of what is told instead of counted, where there is only one reading.
+const TOLD_MS: i64 = 1_000;
+
 /// Counters of a container or node at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Reading {
@@ -22,6 +25,8 @@ pub(crate) struct Reading {
     pub(crate) cpu: f64,
     /// Bytes of memory in use.
     pub(crate) memory: f64,
+    /// Cores in use, where that is told instead of counted.
+    pub(crate) cores: Option<f64>,
 }
 
 /// One reading of all nodes.
@@ -89,6 +94,10 @@ impl Readings {
 
 /// The use between two readings; nothing where there is only one, or where what ran then is not what runs now.
 pub(crate) fn between(before: Option<&Reading>, after: &Reading) -> Option<Usage> {
+    if let Some(cores) = after.cores {
+        let window = before.map(|before| after.time - before.time).filter(|window| *window > 0);
+        return Some(Usage { time: after.time, window: window.unwrap_or(TOLD_MS), cores, bytes: after.memory });
+    }
     let same = before.filter(|before| before.started == after.started && before.cpu <= after.cpu);
     let (time, cpu) = match (same, after.started) {
         (Some(before), _) => (before.time, before.cpu),
@@ -114,7 +123,7 @@ mod tests {
     use super::*;
 
     fn reading(time: i64, started: Option<i64>, cpu: f64) -> Reading {
-        Reading { time, started, cpu, memory: 1.0 }
+        Reading { time, started, cpu, memory: 1.0, cores: None }
     }
 
     #[test]
@@ -143,8 +152,8 @@ mod tests {
                     node_cpu_usage_seconds_total 7 1000\nnode_memory_working_set_bytes 8 1000\n";
         let mut readings = Readings::default();
         readings.add("node", text, 2000);
-        let expected = Reading { time: 1000, started: Some(500), cpu: 1.5, memory: 4096.0 };
+        let expected = Reading { time: 1000, started: Some(500), cpu: 1.5, memory: 4096.0, cores: None };
         assert_eq!(readings.pods[&ObjectKey::new("n", "p")], HashMap::from([("c".to_owned(), expected)]));
-        assert_eq!(readings.nodes["node"], Reading { time: 1000, started: None, cpu: 7.0, memory: 8.0 });
+        assert_eq!(readings.nodes["node"], Reading { time: 1000, started: None, cpu: 7.0, memory: 8.0, cores: None });
     }
 }

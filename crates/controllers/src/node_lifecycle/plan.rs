@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
-use machinery::well_known::{FAKE_NODE, TAINT_NOT_READY, TAINT_UNREACHABLE, TAINT_UNSCHEDULABLE};
+use machinery::well_known::{TAINT_NOT_READY, TAINT_UNREACHABLE, TAINT_UNSCHEDULABLE, is_fake_node};
 
 use crate::meta;
 use crate::meta::ConditionStatus;
@@ -74,8 +74,7 @@ pub(crate) fn is_ready(node: &Node) -> bool {
 
 /// Whether `node` is a fake node, which no kubelet keeps alive: it is never silent. The annotation is KWOK's.
 pub(crate) fn is_fake(node: &Node) -> bool {
-    let annotations = node.metadata.annotations.as_ref();
-    annotations.and_then(|all| all.get(FAKE_NODE.0)).is_some_and(|value| value == FAKE_NODE.1)
+    is_fake_node(node.metadata.annotations.as_ref())
 }
 
 /// The condition of this type.

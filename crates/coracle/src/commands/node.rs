@@ -21,6 +21,8 @@ use crate::output;
 
 /// The taint of a fake node: pods that could run for real do, and only those that fit nowhere else seem to.
 const FAKE_EFFECT: &str = "PreferNoSchedule";
+/// The label by which kubectl shows what it is: `fake` among the ROLES.
+const FAKE_ROLE: &str = "node-role.kubernetes.io/fake";
 /// How often it is looked whether nodes are Ready.
 const LOOK: Duration = Duration::from_millis(50);
 const GPU: &str = "nvidia.com/gpu";
@@ -107,6 +109,7 @@ pub(super) fn ensure_fake(profile: &Profile, count: u16) -> Result<()> {
         gpu: None,
         pods: MAX_PODS,
         labels: Vec::new(),
+        annotations: Vec::new(),
         taints: Vec::new(),
         count,
     };
@@ -152,10 +155,12 @@ fn here_with(name: String, offered: BTreeMap<&str, String>) -> Node {
 
 fn fake_node(name: String, add: &NodeAdd) -> Result<Node> {
     let mut all = BTreeMap::from(
-        [(HOSTNAME, name.as_str()), (OS, "linux"), (ARCH, "amd64")]
+        [(HOSTNAME, name.as_str()), (OS, "linux"), (ARCH, "amd64"), (FAKE_ROLE, "")]
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
     all.extend(labels(add)?);
+    let mut annotations = pairs(&add.annotations, "annotation")?;
+    annotations.insert(FAKE_NODE.0.to_owned(), FAKE_NODE.1.to_owned());
     let or = |amount: &Option<String>, default: &str| amount.clone().unwrap_or_else(|| default.to_owned());
     let mut offered = BTreeMap::from(
         [("cpu", or(&add.cpu, "8")), ("memory", or(&add.memory, "32Gi")), ("pods", add.pods.to_string())]
@@ -168,7 +173,7 @@ fn fake_node(name: String, add: &NodeAdd) -> Result<Node> {
         metadata: ObjectMeta {
             name: Some(name),
             labels: Some(all),
-            annotations: Some(BTreeMap::from([(FAKE_NODE.0.to_owned(), FAKE_NODE.1.to_owned())])),
+            annotations: Some(annotations),
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec { taints: Some(taints_of_fake_node(add)?), ..NodeSpec::default() }),
@@ -181,11 +186,16 @@ fn fake_node(name: String, add: &NodeAdd) -> Result<Node> {
 }
 
 fn labels(add: &NodeAdd) -> Result<BTreeMap<String, String>> {
-    let labels = add.labels.iter().map(|label| {
-        let (key, value) = label.split_once('=').with_context(|| format!("{label:?} is no label; write key=value"))?;
+    pairs(&add.labels, "label")
+}
+
+/// What stands before and behind the first `=` of each text.
+fn pairs(texts: &[String], what: &str) -> Result<BTreeMap<String, String>> {
+    let pair = |text: &String| {
+        let (key, value) = text.split_once('=').with_context(|| format!("{text:?} is no {what}; write key=value"))?;
         Ok((key.to_owned(), value.to_owned()))
-    });
-    labels.collect()
+    };
+    texts.iter().map(pair).collect()
 }
 
 fn taints(add: &NodeAdd) -> Result<Option<Vec<Taint>>> {

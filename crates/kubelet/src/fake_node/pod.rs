@@ -5,7 +5,10 @@
 //!                  ├─ of a Job ──► Succeeded
 //!                  └─ active for longer than its deadline ──► Failed
 //! ```
+//!
+//! Of whose stages somebody has said something, [`staged`] decides.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,11 +17,10 @@ use machinery::phase::{ConditionStatus, PodPhase};
 use runtime::TerminationReason;
 use serde_json::{Value, json};
 
+use super::staged;
+use super::stages::Stages;
 use crate::pod::status::DEADLINE_EXCEEDED;
 use crate::time::{after, api_time, between};
-
-/// How long after its start a pod of a Job completes: KWOK's annotation, a duration as Go writes it. Else at once.
-const COMPLETE_AFTER: &str = "pod-complete.stage.kwok.x-k8s.io/delay";
 
 /// What is to be done for a pod.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,8 +35,25 @@ pub(super) enum PodAction {
     Delete,
 }
 
-/// Decides about `pod`, on a node at the address `host`. `own` gives the pod's own address.
-pub(super) fn plan(pod: &Pod, host: &str, own: impl FnOnce() -> String, now: Timestamp) -> PodAction {
+/// A pod, and what is known around it.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) pod: &'a Pod,
+    pub(super) spec: &'a PodSpec,
+    pub(super) status: &'a PodStatus,
+    /// The address of its node.
+    pub(super) host: &'a str,
+    pub(super) now: Timestamp,
+}
+
+/// Decides about `pod`, on a node with these annotations at the address `host`. `own` gives the pod's own address.
+pub(super) fn plan(
+    pod: &Pod,
+    node: Option<&BTreeMap<String, String>>,
+    host: &str,
+    own: impl FnOnce() -> String,
+    now: Timestamp,
+) -> PodAction {
     let (Some(spec), status) = (&pod.spec, pod.status.clone().unwrap_or_default()) else {
         return PodAction::Nothing;
     };
@@ -51,17 +70,19 @@ pub(super) fn plan(pod: &Pod, host: &str, own: impl FnOnce() -> String, now: Tim
     if ended {
         return PodAction::Nothing;
     }
-    let deadline =
-        spec.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
-    let ends = [(completion(pod), PodPhase::Succeeded), (deadline, PodPhase::Failed)];
+    let subject = Subject { pod, spec, status: &status, host, now };
+    if let Some(stages) = Stages::of(pod, node) {
+        return staged::plan(&subject, stages, own);
+    }
+    let completion = is_of_job(pod).then_some(Duration::ZERO);
+    let ends = [(completion, PodPhase::Succeeded), (deadline(spec), PodPhase::Failed)];
     let first = ends.into_iter().filter_map(|(life, phase)| Some((life?, phase))).min_by_key(|(life, _)| *life);
     let started = status.start_time.as_ref().map_or(now, |started| started.0);
     let due = first.map(|(life, phase)| (between(now, after(started, life)), phase));
     if let Some((Duration::ZERO, phase)) = due {
         let mut ended = end(spec, &status, phase, now);
         if phase == PodPhase::Failed {
-            let (reason, message) = DEADLINE_EXCEEDED;
-            (ended["reason"], ended["message"]) = (reason.into(), message.into());
+            exceeded(&mut ended);
         }
         return patch(pod, ended);
     }
@@ -71,79 +92,59 @@ pub(super) fn plan(pod: &Pod, host: &str, own: impl FnOnce() -> String, now: Tim
         known.any(|known| known.type_ == type_ && (known.status == ConditionStatus::True) == value)
     };
     if PodPhase::of(pod) != Some(PodPhase::Running) || !is("ContainersReady", true) || !is("Ready", ready) {
-        return patch(pod, run(pod, spec, &status, host, own, now));
+        return patch(pod, run(&subject, own));
     }
     due.map_or(PodAction::Nothing, |(left, _)| PodAction::Later(left))
 }
 
-fn patch(pod: &Pod, status: Value) -> PodAction {
+/// The patch that makes a pod's status so.
+pub(super) fn patch(pod: &Pod, status: Value) -> PodAction {
     PodAction::Status(json!({ "metadata": { "uid": pod.metadata.uid }, "status": status }))
 }
 
-/// How long after its start the pod completes; nothing if it never does by itself.
-fn completion(pod: &Pod) -> Option<Duration> {
-    let mut owners = pod.metadata.owner_references.iter().flatten();
-    owners.find(|owner| owner.kind == "Job" && owner.controller == Some(true))?;
-    let delay = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(COMPLETE_AFTER));
-    Some(delay.and_then(|text| go_duration(text)).unwrap_or_default())
+/// How long the pod may be active.
+pub(super) fn deadline(spec: &PodSpec) -> Option<Duration> {
+    spec.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs)
 }
 
-/// `90s`, `1m30s`, `500ms`: the durations of Go, as far as people write them.
-fn go_duration(text: &str) -> Option<Duration> {
-    let mut total = Duration::ZERO;
-    let mut rest = text.trim();
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(digits);
-        let end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(end);
-        let unit = match unit {
-            "h" => 3_600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 0.001,
-            _ => return None,
-        };
-        total += Duration::try_from_secs_f64(number.parse::<f64>().ok()? * unit).ok()?;
-        rest = tail;
-    }
-    Some(total)
+/// Says of a pod that has failed that it was active for too long.
+pub(super) fn exceeded(ended: &mut Value) {
+    let (reason, message) = DEADLINE_EXCEEDED;
+    (ended["reason"], ended["message"]) = (reason.into(), message.into());
+}
+
+/// Whether the pod is a Job's, and so completes by itself.
+pub(super) fn is_of_job(pod: &Pod) -> bool {
+    let mut owners = pod.metadata.owner_references.iter().flatten();
+    owners.any(|owner| owner.kind == "Job" && owner.controller == Some(true))
+}
+
+/// Whether the pod can complete: nobody starts it again then.
+pub(super) fn completes(pod: &Pod) -> bool {
+    let policy = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
+    is_of_job(pod) || policy.is_some_and(|policy| policy != "Always")
 }
 
 /// Whether all that the pod's readiness waits for beyond its containers has come.
-fn gates_open(spec: &PodSpec, status: &PodStatus) -> bool {
+pub(super) fn gates_open(spec: &PodSpec, status: &PodStatus) -> bool {
     spec.readiness_gates.iter().flatten().all(|gate| {
         let mut known = status.conditions.iter().flatten();
         known.any(|known| known.type_ == gate.condition_type && known.status == ConditionStatus::True)
     })
 }
 
-fn run(
-    pod: &Pod,
-    spec: &PodSpec,
-    status: &PodStatus,
-    host: &str,
-    own: impl FnOnce() -> String,
-    now: Timestamp,
-) -> Value {
+fn run(subject: &Subject<'_>, own: impl FnOnce() -> String) -> Value {
+    let Subject { pod, spec, status, now, .. } = *subject;
     let started = status.start_time.clone().unwrap_or_else(|| api_time(now));
     let running = |_: &Container| json!({ "running": { "startedAt": started } });
     let inits = |container: &Container| match container.restart_policy.as_deref() {
         Some("Always") => running(container),
         _ => done(0, status, now),
     };
-    let address = match spec.host_network {
-        Some(true) => host.to_owned(),
-        _ => status.pod_ip.clone().unwrap_or_else(own),
-    };
     let ready = gates_open(spec, status);
     let mut result = json!({
         "phase": PodPhase::Running.as_str(),
         "startTime": started,
-        "hostIP": host,
-        "hostIPs": [{ "ip": host }],
-        "podIP": address,
-        "podIPs": [{ "ip": address }],
         "containerStatuses": containers(&spec.containers, true, running),
         "conditions": conditions(status, pod.metadata.generation, now, |type_| match type_ {
             "Ready" if !ready => Some(("ReadinessGatesNotReady", "a readiness gate is not open")),
@@ -153,10 +154,25 @@ fn run(
     if let Some(containers) = &spec.init_containers {
         result["initContainerStatuses"] = self::containers(containers, true, inits);
     }
+    addresses(&mut result, subject, own);
     result
 }
 
-fn end(spec: &PodSpec, status: &PodStatus, phase: PodPhase, now: Timestamp) -> Value {
+/// Says in a status where the pod is.
+pub(super) fn addresses(status: &mut Value, subject: &Subject<'_>, own: impl FnOnce() -> String) {
+    let host = subject.host;
+    let address = match subject.spec.host_network {
+        Some(true) => host.to_owned(),
+        _ => subject.status.pod_ip.clone().unwrap_or_else(own),
+    };
+    status["hostIP"] = host.into();
+    status["hostIPs"] = json!([{ "ip": host }]);
+    status["podIPs"] = json!([{ "ip": address }]);
+    status["podIP"] = address.into();
+}
+
+/// The status of a pod that has ended.
+pub(super) fn end(spec: &PodSpec, status: &PodStatus, phase: PodPhase, now: Timestamp) -> Value {
     let (code, why) = match phase {
         PodPhase::Succeeded => (0, "PodCompleted"),
         _ => (137, "PodFailed"),
@@ -195,7 +211,7 @@ fn containers(containers: &[Container], ready: bool, state: impl Fn(&Container) 
 }
 
 /// The conditions, with the obstacles where there are any; times move only where the value does.
-fn conditions(
+pub(super) fn conditions(
     status: &PodStatus,
     generation: Option<i64>,
     now: Timestamp,

@@ -18,7 +18,7 @@ fn act(meta: Value, spec: Value, status: Value) -> PodAction {
         pod["spec"]["containers"] = json!([{ "name": "c", "image": "i" }]);
     }
     let pod: Pod = from_value(pod).expect("a pod");
-    pod::plan(&pod, "198.18.0.1", || "198.18.0.9".to_owned(), now())
+    pod::plan(&pod, None, "198.18.0.1", || "198.18.0.9".to_owned(), now())
 }
 
 /// The part of the status that is written, at `pointer`.
@@ -36,8 +36,11 @@ fn ready(act: &PodAction) -> Value {
 }
 
 fn running(ready: &str) -> Value {
+    let state = json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } });
     json!({ "phase": "Running", "startTime": "2026-01-01T00:00:00Z", "conditions": [
-        { "type": "Ready", "status": ready }, { "type": "ContainersReady", "status": "True" }] })
+        { "type": "Ready", "status": ready }, { "type": "ContainersReady", "status": "True" },
+        { "type": "Initialized", "status": "True" }],
+        "containerStatuses": [{ "name": "c", "image": "i", "imageID": "", "ready": true, "started": true, "restartCount": 0, "state": state }] })
 }
 
 #[test]

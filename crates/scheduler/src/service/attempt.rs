@@ -7,6 +7,7 @@ use std::time::Duration;
 use informer::{Cause, Ending, EventType, ObjectKey, ObjectVersion, Recorder, Running, Write};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
+use machinery::well_known::is_fake_node;
 use tokio::time::Instant;
 use tracing::{Instrument, debug, info, warn};
 
@@ -175,6 +176,10 @@ impl Scheduler {
         let (client, recorder) = (self.client.clone(), self.recorder(&pod));
         let (messages, permits) = (self.messages.clone(), Arc::clone(&self.permits));
         let (claims, changes) = (self.claims.clone(), self.storage_changed.subscribe());
+        let is_fake = self
+            .cache
+            .node_named(&decision.node)
+            .is_some_and(|node| is_fake_node(node.node.metadata.annotations.as_ref()));
         let node = decision.node;
         attempt.act(|| format!("choose node {node}"));
         let span = attempt.span().clone();
@@ -207,7 +212,9 @@ impl Scheduler {
             }
             match result {
                 Ok(()) => {
-                    let message = format!("Successfully assigned {name} to {node}");
+                    // It costs no event of its own that nothing of the pod runs.
+                    let fake = if is_fake { ", a fake node: the pod only seems to run" } else { "" };
+                    let message = format!("Successfully assigned {name} to {node}{fake}");
                     recorder.event(&about, EventType::Normal, "Scheduled", message);
                     return;
                 }
