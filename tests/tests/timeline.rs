@@ -113,3 +113,28 @@ fn one_story_from_the_apply_to_the_rules_in_force() {
     let again = find(&cluster, "configmap/other", "the deletion", |entry| is(entry, "ConfigMap", "Deleted"));
     assert_eq!(again["author"], gone["author"]);
 }
+
+#[test]
+fn attempts_in_vain_are_told_with_their_reasons() {
+    let cluster = Cluster::start();
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: picky}}, spec: {{nodeSelector: {{disk: fast}}, terminationGracePeriodSeconds: 0, \
+         containers: [{{name: c, image: '{BUSYBOX}', command: [sleep, 1d]}}]}}}}"
+    ));
+    let vain = find(&cluster, "pod/picky", "the attempt", |entry| did(entry, "kube-scheduler", "no node, attempt"));
+    assert!(vain["text"].as_str().is_some_and(|text| text.contains("didn't match Pod's node affinity")), "{vain}");
+    cluster.kubectl(&["taint", "node", &cluster.profile, "own=yes:NoSchedule"]).ok();
+    cluster.kubectl(&["label", "node", &cluster.profile, "disk=fast"]).ok();
+    find(&cluster, "pod/picky", "the second attempt", |entry| {
+        did(entry, "kube-scheduler", "no node")
+            && entry["text"].as_str().is_some_and(|text| text.contains("untolerated taint"))
+    });
+    cluster.kubectl(&["taint", "node", &cluster.profile, "own-"]).ok();
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/picky", "--timeout=60s"]).ok();
+    let explained = cluster.coracle(&["explain", "pod/picky"]).ok();
+    let (_, earlier) = explained.split_once("Earlier attempts:").expect("they are told");
+    assert!(earlier.contains("node affinity") && earlier.contains("untolerated taint"), "{earlier}");
+    let chosen = entries(&cluster, &["pod/picky"]);
+    assert!(chosen.iter().any(|entry| entry["author"]["verb"] == "bind"), "{chosen:#?}");
+    assert!(!chosen.iter().any(|entry| did(entry, "kube-scheduler", "no node, attempt 1: chose")), "{chosen:#?}");
+}

@@ -168,7 +168,7 @@ impl Cluster {
         extensions.push(explain::extension(scheduling.records.clone(), scheduling.previews.clone()));
         let reconciles = Reconciles::default();
         extensions.push(stepping::extension(reconciles.clone()));
-        extensions.push(timeline::extension(registry.clone(), reconciles.clone()));
+        extensions.push(timeline::extension(registry.clone(), reconciles.clone(), scheduling.records.clone()));
         let (tell_frozen, frozen) = watch::channel(false);
         let transformer = Arc::clone(&encryption) as Arc<dyn store::Transformer>;
         let saver =

@@ -2,7 +2,8 @@
 //! the reviews of Kubernetes and never kept.
 //!
 //! The store's log says who wrote what and when; the journal of the components ([`informer::Reconciles::journal`]) says what woke
-//! each of them, what it wrote then, and what it did outside of the API. [`story`] puts both together. Nothing is noted for a
+//! each of them, what it wrote then, and what it did outside of the API; the scheduler knows what became of its latest attempts.
+//! [`story`] puts them together. Nothing is noted for a
 //! timeline while nobody asks for one.
 //!
 //! It shows objects of all kinds, so no role but those that may do everything allows it.
@@ -25,6 +26,7 @@ use machinery::Verb;
 use machinery::gvk::GroupResource;
 use machinery::status::{ApiError, Reason};
 use registry::Registry;
+use scheduler::record::Records;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{HistoryError, Key};
@@ -38,8 +40,8 @@ const GROUP: &str = "timeline.coracle.dev";
 const VERSION: &str = "v1";
 const RESOURCE: &str = "timelinereviews";
 
-/// The API over what `registry` has stored and `reconciles` has noted.
-pub(crate) fn extension(registry: Registry, reconciles: Reconciles) -> AggregatedApi {
+/// The API over what `registry` has stored, `reconciles` has noted, and the scheduler has in `records`.
+pub(crate) fn extension(registry: Registry, reconciles: Reconciles, records: Records) -> AggregatedApi {
     let resource = AggregatedResource {
         name: RESOURCE.to_owned(),
         singular: "timelinereview".to_owned(),
@@ -47,13 +49,14 @@ pub(crate) fn extension(registry: Registry, reconciles: Reconciles) -> Aggregate
         verbs: vec![Verb::Create],
         ..AggregatedResource::default()
     };
-    let service = Arc::new(Timelines { registry, reconciles, resources: [resource].into() });
+    let service = Arc::new(Timelines { registry, reconciles, records, resources: [resource].into() });
     AggregatedApi { group: GROUP, version: VERSION, service }
 }
 
 struct Timelines {
     registry: Registry,
     reconciles: Reconciles,
+    records: Records,
     resources: Arc<[AggregatedResource]>,
 }
 
@@ -97,9 +100,10 @@ impl Timelines {
         let root = spec.object.as_ref().map(|object| self.key(object)).transpose()?;
         let wanted = Wanted { root, itself_only: spec.itself_only, after: past.at.0 };
         let kinds = self.kinds();
-        let reconciles = self.reconciles.clone();
+        let (reconciles, records) = (self.reconciles.clone(), self.records.clone());
         // It reads the disk, and all of what is remembered.
-        let told = tokio::task::spawn_blocking(move || story::tell(&store, &kinds, &reconciles, &wanted)).await;
+        let told =
+            tokio::task::spawn_blocking(move || story::tell(&store, &kinds, &reconciles, &records, &wanted)).await;
         let told = told.map_err(ApiError::internal)?.map_err(refused)?;
         if let (true, Some(object)) = (told.entries.is_empty() && !told.is_there, &spec.object) {
             let Object { namespace, name, resource, .. } = object;

@@ -22,6 +22,8 @@ use crate::types::{NodeId, PodInfo};
 
 /// The decisions about so many pods are kept.
 const PODS: usize = 512;
+/// So many different outcomes of earlier attempts are kept of a pod.
+const ATTEMPTS: usize = 16;
 /// So many nodes are kept with their scores, and with each reason for a refusal.
 const NODES: usize = 24;
 
@@ -75,6 +77,24 @@ pub struct Record {
     /// Why nodes were refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<Refused>,
+    /// What became of the attempts before, oldest first: the latest of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Attempts>,
+}
+
+/// Attempts that ended in the same way, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Attempts {
+    /// The first of them.
+    pub from: u32,
+    /// The last of them.
+    pub to: u32,
+    /// When the first was made.
+    pub since: Timestamp,
+    /// When the last was made.
+    pub until: Timestamp,
+    /// How they ended, in words.
+    pub outcome: String,
 }
 
 /// A node that would do.
@@ -113,6 +133,32 @@ pub struct Refused {
 }
 
 impl Record {
+    /// All attempts that are known, this one's among them, oldest first.
+    pub fn attempts(&self) -> Vec<Attempts> {
+        let mut all = self.earlier.clone();
+        self.add_to(&mut all);
+        all
+    }
+
+    fn add_to(&self, all: &mut Vec<Attempts>) {
+        let outcome = self.outcome();
+        match all.last_mut().filter(|last| last.outcome == outcome) {
+            Some(last) => (last.to, last.until) = (self.attempt, self.at),
+            None => {
+                all.push(Attempts { from: self.attempt, to: self.attempt, since: self.at, until: self.at, outcome });
+            }
+        }
+    }
+
+    /// How the attempt ended.
+    fn outcome(&self) -> String {
+        match (&self.node, &self.nominated) {
+            (Some(node), _) => format!("chose node {node}"),
+            (None, Some(node)) => format!("is clearing node {node} of {}: {}", self.victims.join(", "), self.message),
+            (None, None) => self.message.clone(),
+        }
+    }
+
     /// A record of a decision about `pod` that took so long.
     pub(crate) fn new(pod: &PodInfo, scheduler: &str, took: Duration) -> Self {
         Self {
@@ -231,9 +277,14 @@ impl Records {
         wanted.map(|(_, kept)| kept.unpack()).collect()
     }
 
-    pub(crate) fn put(&self, record: Record) {
+    pub(crate) fn put(&self, mut record: Record) {
         let key = (record.namespace.clone(), record.name.clone());
         let mut state = self.state();
+        if let Some(before) = state.kept.get(&key).map(Kept::head).filter(|before| before.uid == record.uid) {
+            record.earlier = before.attempts();
+            let excess = record.earlier.len().saturating_sub(ATTEMPTS);
+            record.earlier.drain(..excess);
+        }
         let kept = state.shared.pack(record);
         state.kept.insert(key, kept);
     }
@@ -241,5 +292,62 @@ impl Records {
     /// Never held across an await.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(uid: &str, attempt: u32, message: &str, node: Option<&str>) -> Record {
+        Record {
+            namespace: "ns".to_owned(),
+            name: "p".to_owned(),
+            uid: uid.to_owned(),
+            attempt,
+            at: Timestamp::from_second(attempt.into()).expect("a time"),
+            message: message.to_owned(),
+            node: node.map(str::to_owned),
+            ..Record::default()
+        }
+    }
+
+    /// `1-2 full, 3 chose node a`
+    fn told(attempts: &[Attempts]) -> String {
+        let one = |all: &Attempts| {
+            assert_eq!((all.since.as_second(), all.until.as_second()), (all.from.into(), all.to.into()));
+            let which = if all.from == all.to { all.from.to_string() } else { format!("{}-{}", all.from, all.to) };
+            format!("{which} {}", all.outcome)
+        };
+        attempts.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn attempts_before_are_remembered_by_how_they_ended() {
+        let records = Records::default();
+        for (attempt, message) in [(1, "full"), (2, "full"), (3, "no label"), (4, "full")] {
+            records.put(record("a", attempt, message, None));
+        }
+        let mut clearing = record("a", 5, "full", None);
+        (clearing.nominated, clearing.victims) = (Some("n".to_owned()), vec!["ns/v".to_owned()]);
+        records.put(clearing);
+        records.put(record("a", 6, "", Some("n")));
+        let found = records.get("ns", "p").expect("kept");
+        let earlier = "1-2 full, 3 no label, 4 full, 5 is clearing node n of ns/v: full";
+        assert_eq!((told(&found.earlier), found.node.as_deref()), (earlier.to_owned(), Some("n")));
+        assert_eq!(told(&found.attempts()), format!("{earlier}, 6 chose node n"));
+        // Another pod of the same name has no past.
+        records.put(record("b", 1, "full", None));
+        assert_eq!(told(&records.get("ns", "p").expect("kept").attempts()), "1 full");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let records = Records::default();
+        for attempt in 1..=100 {
+            records.put(record("a", attempt, &format!("reason {attempt}"), None));
+        }
+        let earlier = records.get("ns", "p").expect("kept").earlier;
+        assert_eq!((earlier.len(), earlier[0].from, earlier.last().map(|last| last.to)), (ATTEMPTS, 84, Some(99)));
     }
 }

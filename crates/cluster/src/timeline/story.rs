@@ -1,12 +1,13 @@
 //! The story of an object: what the log has of it, and what the journal says about why. Reads the store, and changes nothing.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use informer::{JournalCause, JournalEntry, JournalObject, Reconciles};
 use machinery::changes::{self, Change};
 use registry::Author;
+use scheduler::record::{Attempts, Records};
 use serde_json::{Value, json};
 use store::{EventKind, HistoryError, Key, LoggedChange, Revision, Store};
 
@@ -25,6 +26,9 @@ const HIDDEN: &str = "(hidden)";
 const SECRETS: &str = "core/secrets";
 /// The resources of Events, which are told by what they say.
 const EVENTS: [&str; 2] = ["core/events", "events.k8s.io/events"];
+
+/// The scheduler as a component.
+const SCHEDULER: &str = "kube-scheduler";
 
 /// The kind of each resource by its name in the store.
 pub(super) type Kinds = HashMap<Arc<str>, String>;
@@ -63,6 +67,7 @@ pub(super) fn tell(
     store: &Store,
     kinds: &Kinds,
     reconciles: &Reconciles,
+    records: &Records,
     wanted: &Wanted,
 ) -> Result<Told, HistoryError> {
     let mut related = Related::of(wanted.root.clone(), wanted.itself_only, store);
@@ -91,9 +96,54 @@ pub(super) fn tell(
     let journal = Journal::read(reconciles);
     entries.iter_mut().for_each(|entry| journal.explain(entry));
     entries.extend(journal.deeds(&entries, wanted.root.is_none()));
+    entries.extend(attempts(records, &entries));
     causes(store, kinds, &journal, &mut entries)?;
     entries.sort_by_key(|entry| (entry.time_micros, entry.revision));
     Ok(Told { entries, is_there, has_beginning, is_cut, revision })
+}
+
+/// The attempts of the scheduler in vain for the pods that are told of, as far as it remembers them. Nothing follows from such an
+/// attempt, so the components note none: thousands of pods may wait.
+fn attempts(records: &Records, told: &[Entry]) -> Vec<Entry> {
+    let first = told.iter().map(|entry| entry.time_micros).min().unwrap_or(i64::MAX);
+    let objects = told.iter().filter_map(|entry| entry.object.as_ref()).filter(|object| object.kind == "Pod");
+    let pods: BTreeSet<(&str, &str)> = objects.map(|object| (&*object.namespace, &*object.name)).collect();
+    let mut entries = Vec::new();
+    for (namespace, name) in pods {
+        let Some(record) = records.get(namespace, name) else { continue };
+        let mut attempts = record.attempts();
+        // The binding is told, and it is of the last one.
+        if record.node.is_some() {
+            attempts.pop();
+        }
+        for Attempts { from, to, since, outcome, .. } in attempts {
+            let which = if from == to { format!("attempt {from}") } else { format!("attempts {from} to {to}") };
+            let mut text = json!(format!("no node, {which}: {outcome}"));
+            shorten(&mut text);
+            let time_micros = since.as_microsecond();
+            if time_micros < first {
+                continue;
+            }
+            entries.push(Entry {
+                time_micros,
+                what: What::Did,
+                revision: None,
+                object: Some(ObjectName {
+                    kind: "Pod".to_owned(),
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                }),
+                text: text.as_str().map(str::to_owned),
+                component: Some(SCHEDULER.to_owned()),
+                author: None,
+                changes: Vec::new(),
+                because: Vec::new(),
+                took_micros: None,
+                is_cause: false,
+            });
+        }
+    }
+    entries
 }
 
 /// Adds the changes from which those that are told followed, and those from which these did, as far as they are remembered.

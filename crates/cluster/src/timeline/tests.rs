@@ -3,6 +3,7 @@
 use informer::{Cause, Causes, DurationMetric, Ending, ObjectKey, ObjectVersion, ReconcileReporter, Reconciler, Write};
 use k8s_openapi::api::core::v1::Pod;
 use registry::Author;
+use scheduler::record::Records;
 use store::{Attributes, Encoded, Op, Options, Precondition, Store, Transaction};
 
 use super::story::Told;
@@ -56,8 +57,14 @@ impl Fixture {
         let kinds = [("apps/replicasets", "ReplicaSet"), ("core/pods", "Pod"), ("core/events", "Event")];
         let kinds = kinds.map(|(resource, kind)| (Arc::from(resource), kind.to_owned())).into();
         let root = root.map(|(resource, name)| Key::new(resource, "default", name));
-        story::tell(&self.store, &kinds, &self.reconciles, &Wanted { root, itself_only: false, after })
-            .expect("a story")
+        story::tell(
+            &self.store,
+            &kinds,
+            &self.reconciles,
+            &Records::default(),
+            &Wanted { root, itself_only: false, after },
+        )
+        .expect("a story")
     }
 }
 
@@ -210,7 +217,8 @@ async fn what_is_told_is_bounded() {
     let key = Some(Key::new("core/pods", "default", "a"));
     let tell = |itself_only| {
         let wanted = Wanted { root: key.clone(), itself_only, after: 0 };
-        story::tell(&fixture.store, &Kinds::default(), &fixture.reconciles, &wanted).expect("a story")
+        story::tell(&fixture.store, &Kinds::default(), &fixture.reconciles, &Records::default(), &wanted)
+            .expect("a story")
     };
     let (short, whole) = (tell(false), tell(true));
     assert_eq!((short.entries.len(), short.is_cut), (20, false));

@@ -94,6 +94,11 @@ impl Shared {
 }
 
 impl Kept {
+    /// The record without its lists of nodes.
+    pub(super) fn head(&self) -> &Record {
+        &self.head
+    }
+
     /// The record as it was.
     pub(super) fn unpack(&self) -> Record {
         let parts = |index: usize| {

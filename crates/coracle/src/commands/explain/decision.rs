@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use kube::Client;
 use kube::api::Request;
 use serde_json::Value;
@@ -52,6 +53,18 @@ pub(super) fn text(decision: &Value) -> Result<String> {
         writeln!(out, "Cleared:    {node}, from which have to go: {}", words(list("victims")))?;
     }
     out.push_str(&verdicts(decision)?);
+    if !list("earlier").is_empty() {
+        writeln!(out, "\nEarlier attempts:")?;
+    }
+    for attempts in list("earlier") {
+        let time = |name: &str| attempts[name].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+        let (from, to) = (attempts["from"].as_u64().unwrap_or(0), attempts["to"].as_u64().unwrap_or(0));
+        let time = |name: &str| time(name).map(|at| at.strftime("%H:%M:%S").to_string()).unwrap_or_default();
+        let (since, until) = (time("since"), time("until"));
+        let which =
+            if from == to { format!("{from} at {since}") } else { format!("{from} to {to}, {since} to {until}") };
+        writeln!(out, "  {which}: {}", attempts["outcome"].as_str().unwrap_or_default())?;
+    }
     Ok(out)
 }
 
