@@ -182,6 +182,11 @@ fn a_shell_completes_names() {
     assert!(completes(&["node", "delete", ""]).contains(&cluster.profile));
     assert!(completes(&["service", "k"]).contains(&"kubernetes".to_owned()));
     assert!(completes(&["service", "-n", "kube-system", "k"]).contains(&"kube-dns".to_owned()));
+    assert_eq!(completes(&["explain", "serviceacc"]), ["serviceaccount/"]);
+    assert!(completes(&["timeline", "svc/"]).contains(&"svc/kubernetes".to_owned()));
+    assert_eq!(completes(&["history", "-n", "kube-system", "service/k"]), ["service/kube-dns"]);
+    cluster.coracle(&["snapshot", "save", "kept"]).ok();
+    assert_eq!(completes(&["snapshot", "restore", ""])[0], "kept");
     assert!(completes(&["start", "--service-s"]).contains(&"--service-subnet".to_owned()));
     // Where nothing can be asked there is nothing to complete.
     cluster.coracle(&["stop"]).ok();

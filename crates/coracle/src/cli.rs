@@ -120,7 +120,7 @@ pub(crate) enum Command {
     Kubectl(Kubectl),
     /// Print the versions of coracle and of the Kubernetes API it serves
     Version(Version),
-    /// Print what a shell reads to complete commands, and names of clusters, nodes, addons, services and pods:
+    /// Print what a shell reads to complete commands, and names of clusters, nodes, snapshots, addons and objects:
     /// source <(coracle completion bash)
     Completion {
         /// The shell to complete for

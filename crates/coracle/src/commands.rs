@@ -18,7 +18,7 @@ mod node;
 mod packaging;
 mod past;
 mod profile;
-mod resources;
+pub(crate) mod resources;
 mod schedule;
 mod secrets;
 mod service;

@@ -3,26 +3,32 @@
 //!
 //! Nothing is ever wrong here: where a cluster cannot be asked, there is nothing to complete.
 
+use std::ffi::OsStr;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use anyhow::Result;
 use clap::CommandFactory;
 use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
 use cluster::snapshot::Snapshots;
 use cluster::{Home, Profile};
+use http::Request;
+use http::header::ACCEPT;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::api::ListParams;
-use kube::core::NamespaceResourceScope;
+use kube::core::{NamespaceResourceScope, ObjectList, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::cli::{Arguments, Global};
-use crate::commands;
+use crate::commands::{self, resources};
 use crate::course::{LESSONS, Language};
 
 /// By which the shell says that it asks.
 pub(crate) const VARIABLE: &str = "CORACLE_COMPLETE";
+/// Of a list, the metadata alone.
+const NAMES: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 /// Somebody waits at a prompt.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -80,6 +86,31 @@ pub(crate) fn pods() -> Vec<CompletionCandidate> {
 /// The services of the namespace that is meant.
 pub(crate) fn services() -> Vec<CompletionCandidate> {
     namespaced::<Service>()
+}
+
+/// What stands for an object: kinds, and behind a kind its objects in the namespace that is meant.
+pub(crate) fn objects(current: &OsStr) -> Vec<CompletionCandidate> {
+    let words = words();
+    let (Some(word), Some(profile)) = (current.to_str(), profile(&words)) else { return Vec::new() };
+    if profile.daemon().is_none() {
+        return Vec::new();
+    }
+    let namespace = option(&words, "-n", "--namespace").unwrap_or_else(|| "default".to_owned());
+    let listed = commands::ask(&profile, async |client| {
+        tokio::time::timeout(TIMEOUT, objects_of(&client, word, &namespace)).await?
+    });
+    listed.unwrap_or_default().into_iter().filter(|one| one.starts_with(word)).map(CompletionCandidate::new).collect()
+}
+
+async fn objects_of(client: &Client, word: &str, namespace: &str) -> Result<Vec<String>> {
+    let resources = resources::all(client).await?;
+    let Some((kind, _)) = word.split_once('/') else {
+        return Ok(resources.iter().map(|resource| format!("{}/", resource.singular)).collect());
+    };
+    let path = resources::of_kind(&resources, kind)?.path(Some(namespace));
+    let request = Request::get(path).header(ACCEPT, NAMES).body(Vec::new())?;
+    let found: ObjectList<PartialObjectMeta> = client.request(request).await?;
+    Ok(found.items.iter().map(|object| format!("{kind}/{}", object.name_any())).collect())
 }
 
 fn namespaced<K>() -> Vec<CompletionCandidate>

@@ -1,7 +1,7 @@
 //! `coracle explain`.
 
 use clap::{Args, Subcommand};
-use clap_complete::engine::ArgValueCandidates;
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::Format;
 use super::parse::pod;
@@ -28,7 +28,7 @@ pub(crate) enum ExplainCommand {
 #[derive(Debug, Args)]
 pub(crate) struct ExplainObject {
     /// The object, as KIND/NAME or KIND NAME, such as deployment/web
-    #[arg(value_name = "KIND/NAME")]
+    #[arg(value_name = "KIND/NAME", add = ArgValueCompleter::new(complete::objects))]
     pub(crate) object: Option<String>,
     /// Its name, where the kind stands alone
     #[arg(value_parser = pod, add = ArgValueCandidates::new(complete::pods))]

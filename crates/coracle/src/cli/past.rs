@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use cluster::History;
 use jiff::Timestamp;
 
 use super::{Format, duration};
+use crate::complete;
 
 /// Commands about the past of a cluster.
 #[derive(Debug, Subcommand)]
@@ -48,7 +50,7 @@ pub(crate) struct At {
 #[derive(Debug, Args)]
 pub(crate) struct HistoryOf {
     /// The object
-    #[arg(value_name = "KIND/NAME")]
+    #[arg(value_name = "KIND/NAME", add = ArgValueCompleter::new(complete::objects))]
     pub(crate) object: String,
     /// Its namespace
     #[arg(short, long, default_value = "default")]

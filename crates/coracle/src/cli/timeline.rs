@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
 use super::duration;
+use crate::complete;
 
 /// `coracle timeline`.
 #[derive(Debug, Args)]
 pub(crate) struct Timeline {
     /// The object: with it come all that it owns, and what is about these. Without: everything of the last minute
-    #[arg(value_name = "KIND/NAME")]
+    #[arg(value_name = "KIND/NAME", add = ArgValueCompleter::new(complete::objects))]
     pub(crate) object: Option<String>,
     /// Its namespace
     #[arg(short, long, default_value = "default")]

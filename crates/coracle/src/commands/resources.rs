@@ -11,12 +11,12 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 
 /// A kind of objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Resource {
+pub(crate) struct Resource {
     pub(super) group: String,
     pub(super) version: String,
     /// `pods`.
     pub(super) plural: String,
-    pub(super) singular: String,
+    pub(crate) singular: String,
     short: Vec<String>,
     kind: String,
     pub(super) is_namespaced: bool,
@@ -24,7 +24,7 @@ pub(super) struct Resource {
 
 impl Resource {
     /// The path of all objects, or of those of a namespace.
-    pub(super) fn path(&self, namespace: Option<&str>) -> String {
+    pub(crate) fn path(&self, namespace: Option<&str>) -> String {
         let Self { group, version, plural, .. } = self;
         let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
         match namespace.filter(|_| self.is_namespaced) {
@@ -63,7 +63,7 @@ impl Resource {
 }
 
 /// All kinds whose objects can be listed, in the order of discovery; of each the version that is preferred.
-pub(super) async fn all(client: &Client) -> Result<Vec<Resource>> {
+pub(crate) async fn all(client: &Client) -> Result<Vec<Resource>> {
     let mut found = Vec::new();
     for root in ["/api", "/apis"] {
         let request = Request::get(root).header(ACCEPT, AGGREGATED).body(Vec::new())?;
@@ -100,7 +100,7 @@ fn resources(document: &Value) -> Vec<Resource> {
 }
 
 /// The kind that people call so.
-pub(super) fn of_kind(resources: &[Resource], kind: &str) -> Result<Resource> {
+pub(crate) fn of_kind(resources: &[Resource], kind: &str) -> Result<Resource> {
     match resources.iter().find(|resource| resource.is_called(kind)) {
         Some(resource) => Ok(resource.clone()),
         None => bail!("the cluster has no kind {kind}; see: kubectl api-resources"),
