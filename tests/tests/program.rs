@@ -95,6 +95,19 @@ fn status_and_its_exit_codes() {
     assert!(cluster.coracle(&["service", "absent"]).fails().contains("no service absent"));
     assert!(cluster.coracle(&["service", "kubernetes"]).fails().contains("no node port"));
     assert!(cluster.coracle(&["logs", "-n", "5"]).ok().lines().count() <= 5);
+    let of_daemon = cluster.coracle(&["logs", "--component", "daemon", "--since", "1h"]).ok();
+    assert!(
+        of_daemon.lines().count() > 1 && of_daemon.lines().all(|line| line.contains("coracle::daemon")),
+        "{of_daemon}"
+    );
+    assert!(
+        cluster
+            .coracle(&["logs", "--problems"])
+            .ok()
+            .lines()
+            .all(|line| line.contains(" WARN ") || line.contains("ERROR "))
+    );
+    assert!(cluster.coracle(&["logs", "--component", "nothing"]).stderr.contains("it has some of:"));
 
     // State is its owner's alone.
     let folder = cluster.home().join("home").join(&cluster.profile);

@@ -385,6 +385,15 @@ pub(crate) struct Logs {
     /// Print only this many lines from the end
     #[arg(short = 'n', long, value_name = "LINES")]
     pub(crate) tail: Option<usize>,
+    /// Print only what is at most so old, such as 5m
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    pub(crate) since: Option<Duration>,
+    /// Print only warnings and errors
+    #[arg(long)]
+    pub(crate) problems: bool,
+    /// Print only what a component wrote, such as kubelet, scheduler or deployment
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::components))]
+    pub(crate) component: Option<String>,
 }
 
 /// `coracle service`.

@@ -33,7 +33,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Where the log before this one is kept.
-fn kept(path: &Path) -> PathBuf {
+pub(crate) fn kept(path: &Path) -> PathBuf {
     path.with_extension("log.1")
 }
 

@@ -1,8 +1,11 @@
 //! `coracle logs`.
 
+mod filter;
+
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
@@ -10,9 +13,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cluster::Profile;
+use jiff::Timestamp;
 
-use crate::cli;
-use crate::output;
+use self::filter::Filter;
+use crate::{cli, log, output};
 
 /// A person does not see a shorter delay, and looking costs next to nothing.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -20,27 +24,48 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 pub(crate) fn run(profile: &Profile, logs: &cli::Logs) -> Result<ExitCode> {
     let path = profile.log();
     let file = File::open(&path).with_context(|| format!("there is no log of the cluster {} yet", profile.name()))?;
+    let mut filter = Filter::new(logs, Timestamp::now());
+    let mut lines = VecDeque::new();
+    // The last ones that are wanted are kept, however many there are.
+    let mut keep = |line: String| {
+        if filter.wants(&line) {
+            if logs.tail.is_some_and(|tail| lines.len() >= tail) {
+                lines.pop_front();
+            }
+            if logs.tail != Some(0) {
+                lines.push_back(line);
+            }
+        }
+    };
+    if logs.since.is_some()
+        && let Ok(earlier) = File::open(log::kept(&path))
+    {
+        BufReader::new(earlier).lines().try_for_each(|line| line.map(&mut keep))?;
+    }
     let mut reader = BufReader::new(file);
-    let lines: Vec<String> = reader.by_ref().lines().collect::<io::Result<_>>()?;
-    let skipped = logs.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
-    for line in &lines[skipped..] {
-        output::line(line)?;
+    reader.by_ref().lines().try_for_each(|line| line.map(&mut keep))?;
+    lines.iter().try_for_each(output::line)?;
+    if let Some(unknown) = filter.unknown() {
+        output::note(unknown);
     }
     if logs.follow {
-        follow(reader, &path)?;
+        follow(reader, &path, filter)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints what is written from now on, until the program is interrupted.
-fn follow(mut reader: BufReader<File>, path: &Path) -> Result<Infallible> {
+fn follow(mut reader: BufReader<File>, path: &Path, mut filter: Filter) -> Result<Infallible> {
     let mut line = String::new();
     loop {
         match reader.read_line(&mut line)? {
             0 if replaced(&reader, path) => reader = BufReader::new(File::open(path)?),
             0 => thread::sleep(LOOK_AGAIN),
             _ if line.ends_with('\n') => {
-                output::line(line.trim_end_matches('\n'))?;
+                let text = line.trim_end_matches('\n');
+                if filter.wants(text) {
+                    output::line(text)?;
+                }
                 line.clear();
             }
             // Half a line: the rest of it is still to come.
