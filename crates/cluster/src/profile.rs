@@ -177,6 +177,20 @@ impl Profile {
                 && path.file_stem().is_some_and(|stem| stem == "encryption" || stem == "encryption.yaml")
     }
 
+    /// What is in those files now, of those that are there.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub(crate) fn keys(&self) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
+        let paths = [self.encryption_key(), self.encryption()].into_iter().chain(encryption::previous_paths(self));
+        let read = |path: PathBuf| match fs::read(&path) {
+            Ok(text) => Some(Ok((path, text))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(Err(error)),
+        };
+        paths.filter_map(read).collect()
+    }
+
     /// The folders of the kubelets of all nodes.
     ///
     /// # Errors

@@ -224,17 +224,62 @@ impl Build {
 
 /// Exchanges a folder of a cluster for another one.
 async fn take_place(docker: &Docker, existed: bool, folder: &Path, other: &Path) -> Result<(), crate::Error> {
-    use rustix::fs::{CWD, RenameFlags};
     if existed {
         // What its containers have mounted, and have done, is of what was.
         docker.delete_profile().await?;
     }
-    rustix::fs::renameat_with(CWD, other, CWD, folder, RenameFlags::EXCHANGE)
-        .map_err(|error| crate::Error::file(folder, error.into()))
+    exchange(folder, other).map_err(|error| crate::Error::file(folder, error))
+}
+
+/// Exchanges two folders, at once where the file system can: else there is a moment in which the first one is not there.
+fn exchange(folder: &Path, other: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags};
+    use rustix::io::Errno;
+    match rustix::fs::renameat_with(CWD, other, CWD, folder, RenameFlags::EXCHANGE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => step_aside(folder, other),
+        result => Ok(result?),
+    }
+}
+
+fn step_aside(folder: &Path, other: &Path) -> io::Result<()> {
+    let aside = other.with_extension("aside");
+    fs::rename(folder, &aside)?;
+    if let Err(error) = fs::rename(other, folder) {
+        fs::rename(&aside, folder)?;
+        return Err(error);
+    }
+    fs::rename(&aside, other)
 }
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, crate::Error> + Send + 'static,
 ) -> Result<T, crate::Error> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::Write(io::Error::other(error)))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_exchanged_also_one_after_the_other() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (one, other) = (folder.path().join("one"), folder.path().join(".other.restoring"));
+        for path in [&one, &other] {
+            fs::create_dir(path).expect("made");
+            fs::write(path.join("file"), path.display().to_string()).expect("written");
+        }
+        let is = |path: &Path, was: &Path| {
+            assert_eq!(fs::read_to_string(path.join("file")).expect("there"), was.display().to_string());
+        };
+        exchange(&one, &other).expect("exchanged");
+        is(&one, &other);
+        is(&other, &one);
+        step_aside(&one, &other).expect("exchanged");
+        is(&one, &one);
+        is(&other, &other);
+        assert!(step_aside(&one, &folder.path().join("none")).is_err());
+        is(&one, &one);
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 2);
+    }
 }

@@ -105,10 +105,9 @@ pub(super) async fn save(source: &Source, wanted: &Wanted) -> Result<Manifest, c
 async fn fill(source: &Source, wanted: &Wanted, folder: &Path) -> Result<Manifest, crate::Error> {
     let profile = &source.profile;
     let volumes = wanted.volumes && wanted.revision.is_none();
-    let trees = Arc::new(Trees::of(profile, volumes)?);
-    let (counted, counted_in) = (Arc::clone(&trees), folder.to_owned());
+    let (trees, counted_in) = (Trees::of(profile, volumes)?, folder.to_owned());
     let needed = source.store.stats().objects.iter().map(|(_, count)| *count as u64 * 4096).sum();
-    tokio::task::spawn_blocking(move || counted.check_space(&counted_in, needed)).await.map_err(failed)??;
+    tokio::task::spawn_blocking(move || trees.check_space(&counted_in, needed)).await.map_err(failed)??;
     let frozen = match &source.freezer {
         Some((docker, tell)) if volumes => Some(Frozen::freeze(profile, docker, tell.clone()).await?),
         _ => None,
@@ -118,7 +117,9 @@ async fn fill(source: &Source, wanted: &Wanted, folder: &Path) -> Result<Manifes
             None => source.store.everything(),
             Some(revision) => (revision, source.store.everything_at(revision).await.map_err(Error::from)?),
         };
-        let (source, folder, trees) = (source.clone(), folder.to_owned(), Arc::clone(&trees));
+        // What pods have come and gone meanwhile is known now.
+        let trees = Trees::of(profile, volumes)?;
+        let (source, folder) = (source.clone(), folder.to_owned());
         let written = tokio::task::spawn_blocking(move || write(&source, &all, &trees, &folder)).await;
         Ok::<_, crate::Error>((revision, written.map_err(failed)??))
     };
@@ -197,6 +198,8 @@ struct Written {
 }
 
 fn write(source: &Source, all: &[(Arc<str>, Snapshot)], trees: &Trees, folder: &Path) -> Result<Written, Error> {
+    let keys = || source.profile.keys().map_err(Error::Write);
+    let before = keys()?;
     let mut count = 0;
     let mut file = Summing::create(&folder.join(OBJECTS), &source.cancel)?;
     for entry in all.iter().flat_map(|(_, snapshot)| snapshot.iter()) {
@@ -212,6 +215,11 @@ fn write(source: &Source, all: &[(Arc<str>, Snapshot)], trees: &Trees, folder: &
         })?;
     }
     let (file, left_out) = archive.finish().map_err(Error::Write)?;
+    // A new key is in its file before anything is encrypted with it, and an old one until nothing is. So those that have not
+    // changed meanwhile are the right ones.
+    if keys()? != before {
+        return Err(Error::Write(io::Error::other("the key of the store was exchanged meanwhile; try again")));
+    }
     let files = BTreeMap::from([(OBJECTS.to_owned(), objects), (FILES.to_owned(), file.finish()?)]);
     Ok(Written { objects: count, left_out, files })
 }

@@ -262,6 +262,18 @@ async fn one_that_is_given_up_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn keys_that_are_exchanged_meanwhile_are_noticed() {
+    let fixture = fixture().await;
+    let profile = &fixture.source.profile;
+    let before = profile.keys().expect("readable");
+    assert_eq!(before.len(), 1);
+    fs::write(profile.encryption(), "new").expect("written");
+    assert_ne!(profile.keys().expect("readable"), before);
+    fs::remove_file(profile.encryption()).expect("removed");
+    assert_eq!(profile.keys().expect("readable"), before);
+}
+
+#[tokio::test]
 async fn what_is_exported_can_be_read() {
     let fixture = fixture().await;
     fixture.save("one").await.expect("saved");
