@@ -8,7 +8,7 @@
 //!     files.tar                    the keys of that encryption, the cluster's settings, and what pods keep in volumes
 //! ```
 //!
-//! They outlive the cluster. [`save`] works on a cluster that runs as on one that does not; [`restore`] makes a cluster of one,
+//! They outlive the cluster. [`mod@save`] works on a cluster that runs as on one that does not; [`restore()`] makes a cluster of one,
 //! the same or another, which must not run. A snapshot that is not whole is refused before anything is changed.
 
 pub(crate) mod api;
@@ -273,12 +273,12 @@ impl Snapshots {
         Ok(())
     }
 
-    /// A folder that becomes the snapshot `name` once it is complete. What an earlier try left of it is removed.
-    fn begin(&self, name: &str) -> Result<PathBuf, crate::Error> {
+    /// A folder that becomes the snapshot `name` of a cluster once it is complete. What an earlier try left of it is removed.
+    fn begin(&self, name: &str, profile: &str) -> Result<PathBuf, crate::Error> {
         if fs::symlink_metadata(self.path(name)?).is_ok() {
             return Err(Error::Exists(name.to_owned()).into());
         }
-        let folder = self.0.join(format!(".{name}.saving"));
+        let folder = self.0.join(format!(".{name}.{profile}.saving"));
         hostfs::remove_tree(&folder).map_err(|source| crate::Error::file(&folder, source))?;
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         made.map_err(|source| crate::Error::file(&folder, source))?;

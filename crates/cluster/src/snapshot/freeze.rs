@@ -1,6 +1,7 @@
 //! Holding the pods' processes while their volumes are read.
 
 use std::fs;
+use std::time::Duration;
 
 use docker::Docker;
 use tokio::sync::watch;
@@ -8,6 +9,10 @@ use tracing::{info, warn};
 
 use crate::Error;
 use crate::profile::{Profile, write_private};
+
+/// How often, and with what pauses, it is tried to let them go on: a daemon that hangs may come back.
+const TRIES: u32 = 30;
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// The pods' processes, held until [`Frozen::thaw`].
 pub(super) struct Frozen {
@@ -35,14 +40,20 @@ impl Frozen {
         }
     }
 
-    /// Lets them go on.
+    /// Lets them go on, as soon as Docker does that.
     pub(super) async fn thaw(self) {
-        match self.docker.thaw(&self.containers).await {
-            Ok(()) => forget(&self.profile),
-            Err(error) => {
-                warn!(%error, "cannot let all pods go on that were held for a snapshot; the next start tries again");
+        let mut tries = 0;
+        while let Err(error) = self.docker.thaw(&self.containers).await {
+            warn!(%error, "cannot let all pods go on that were held for a snapshot");
+            tries += 1;
+            if tries == TRIES {
+                warn!("pods are still held; the next start tries again");
+                self.tell.send_replace(false);
+                return;
             }
+            tokio::time::sleep(PAUSE).await;
         }
+        forget(&self.profile);
         self.tell.send_replace(false);
     }
 }

@@ -88,7 +88,7 @@ pub async fn save_stopped(profile: &Profile, name: &str, volumes: bool) -> Resul
 pub(super) async fn save(source: &Source, wanted: &Wanted) -> Result<Manifest, crate::Error> {
     let home = source.profile.folder().parent().unwrap_or(source.profile.folder());
     let snapshots = Snapshots::of(&Home::resolve(Some(home))?);
-    let folder = snapshots.begin(&wanted.name)?;
+    let folder = snapshots.begin(&wanted.name, source.profile.name())?;
     let saved = match fill(source, wanted, &folder).await {
         Ok(manifest) => snapshots.complete(&wanted.name, &folder, &manifest).map(|()| manifest),
         Err(error) => Err(error),

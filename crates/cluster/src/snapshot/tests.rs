@@ -245,7 +245,7 @@ async fn names_are_those_of_files_and_used_once() {
     assert!(matches!(fixture.snapshots().delete("../dev"), Err(crate::Error::Snapshot(Error::Name(_)))));
     assert!(matches!(fixture.snapshots().delete("c"), Err(crate::Error::Snapshot(Error::Missing(_)))));
     // What a process left that was killed is in nobody's way, and no snapshot.
-    fs::create_dir(fixture.snapshots().folder().join(".c.saving")).expect("made");
+    fs::create_dir(fixture.snapshots().folder().join(".c.dev.saving")).expect("made");
     let listed = fixture.snapshots().list().expect("readable");
     let names: Vec<&str> = listed.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["b", "a"], "oldest first");
