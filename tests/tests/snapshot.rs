@@ -188,6 +188,13 @@ fn the_past_the_stopped_and_what_goes_wrong() {
     other.kubectl(&["rollout", "status", "statefulset/db", "--timeout=60s"]).ok();
     other.coracle(&["stop"]).ok();
 
+    // Or by etcd, whose tools look for a sum of 32 bytes behind the pages.
+    let file = cluster.home().join("etcd.db");
+    let into = fs::File::create(&file).expect("a file");
+    let exported = cluster.coracle_command(&["snapshot", "export", "then", "--format", "etcd"]).stdout(into).status();
+    assert!(exported.expect("it runs").success());
+    assert_eq!(fs::metadata(&file).expect("there").len() % 4096, 32);
+
     // Damage is found before anything is changed.
     let objects = cluster.home().join("home/.snapshots/then/objects");
     let mut bytes = fs::read(&objects).expect("readable");

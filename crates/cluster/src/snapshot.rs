@@ -12,6 +12,7 @@
 //! the same or another, which must not run. A snapshot that is not whole is refused before anything is changed.
 
 pub(crate) mod api;
+mod etcd;
 mod export;
 mod freeze;
 mod moved;
@@ -31,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use store::{HistoryError, Revision};
 
-pub use export::export;
+pub use export::{export, export_etcd};
 pub(crate) use freeze::thaw_left;
 pub use restore::restore;
 pub use save::save_stopped;

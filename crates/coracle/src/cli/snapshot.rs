@@ -19,7 +19,7 @@ pub(crate) enum SnapshotCommand {
     /// Make another cluster like this one, running or not
     Clone(CloneCluster),
     /// Print what somebody has written of a snapshot's objects, Secrets included, as YAML that another cluster takes: coracle snapshot
-    /// export NAME | kubectl --context OTHER apply -f -
+    /// export NAME | kubectl --context OTHER apply -f -; or all of it as etcd does
     Export(ExportSnapshot),
     /// Delete snapshots
     Delete(DeleteSnapshots),
@@ -84,6 +84,8 @@ pub(crate) enum ExportFormat {
     Yaml,
     /// One list
     Json,
+    /// All objects as a snapshot of etcd, for etcdutl snapshot restore; into a file: > FILE
+    Etcd,
 }
 
 /// `coracle snapshot delete`.

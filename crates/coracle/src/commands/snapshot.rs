@@ -1,5 +1,6 @@
 //! `coracle snapshot`: a whole cluster, kept and put back.
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -252,12 +253,20 @@ fn clone(home: &Home, profile: &Profile, wanted: &CloneCluster) -> Result<()> {
 }
 
 fn export(home: &Home, wanted: &ExportSnapshot) -> Result<()> {
-    let objects = snapshot::export(home, &wanted.name)?;
+    let name = &wanted.name;
     match wanted.format {
-        ExportFormat::Json => output::json(&json!({ "apiVersion": "v1", "kind": "List", "items": objects })),
-        ExportFormat::Yaml => objects
+        ExportFormat::Json => {
+            output::json(&json!({ "apiVersion": "v1", "kind": "List", "items": snapshot::export(home, name)? }))
+        }
+        ExportFormat::Yaml => snapshot::export(home, name)?
             .iter()
             .try_for_each(|object| output::line(format!("---\n{}", serde_saphyr::to_string(object)?.trim_end()))),
+        ExportFormat::Etcd if io::stdout().is_terminal() => {
+            bail!(
+                "a snapshot of etcd is no text; write it to a file: coracle snapshot export {name} --format etcd > FILE"
+            )
+        }
+        ExportFormat::Etcd => Ok(snapshot::export_etcd(home, name, &mut io::stdout().lock())?),
     }
 }
 
