@@ -263,12 +263,30 @@ impl Cache {
         self.nominated.entry(node.to_owned()).or_default().push(Arc::clone(info));
     }
 
-    /// No node is being cleared for the pod any more.
-    pub fn withdraw(&mut self, uid: &str) {
-        self.nominated.retain(|_, pods| {
-            pods.retain(|pod| pod.uid != uid);
-            !pods.is_empty()
-        });
+    /// Takes a decision back whose binding failed. The answer is the pod. One of a group keeps its place until it is tried
+    /// again: others of the group may be bound, and could do nothing with that if somebody else had it.
+    pub fn not_bound(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let node = self.pods.get(uid).filter(|placed| placed.assumed)?.node.clone();
+        let info = self.lift(uid)?;
+        if info.group.is_some() {
+            self.nominate(&info, &node);
+        }
+        Some(info)
+    }
+
+    /// No node is being cleared, or kept, for the pod any more. The answer is which one was, and the pod.
+    pub fn withdraw(&mut self, uid: &str) -> Option<(String, Arc<PodInfo>)> {
+        let mut nominated = self.nominated.iter();
+        let (node, at) = nominated.find_map(|(node, pods)| {
+            let at = pods.iter().position(|pod| pod.uid == uid)?;
+            Some((node.clone(), at))
+        })?;
+        let pods = self.nominated.get_mut(&node)?;
+        let pod = pods.remove(at);
+        if pods.is_empty() {
+            self.nominated.remove(&node);
+        }
+        Some((node, pod))
     }
 
     /// The pods for which `node` is being cleared and that go before `pod`.

@@ -104,6 +104,24 @@ fn a_node_is_kept_for_the_pod_it_is_cleared_for() {
     let mut above = asks(json!({ "cpu": "1" }));
     above["priority"] = 20.into();
     assert!(decide(&cache, &pod("p", &none, &above)).is_ok(), "not from those who go before it");
-    cache.withdraw("important");
+    assert_eq!(cache.withdraw("important").map(|(node, _)| node).as_deref(), Some("a"));
+    assert!(cache.withdraw("important").is_none());
     assert!(decide(&cache, &pod_with(json!({ "name": "p" }), &asks(json!({ "cpu": "1" })))).is_ok());
+}
+
+#[test]
+fn a_member_whose_binding_failed_keeps_its_place() {
+    let none = json!({});
+    let other = || pod("other", &none, &asks(json!({ "cpu": "1" })));
+    let member = json!({ "name": "m", "uid": "m", "labels": { "scheduling.x-k8s.io/pod-group": "g" } });
+    for (metadata, keeps) in [(member, true), (json!({ "name": "m", "uid": "m" }), false)] {
+        let mut cache = cache(&[node("a", &none, &none)], &[]);
+        let pod = pod_with(metadata, &asks(json!({ "cpu": "2" })));
+        cache.assume("a", Arc::clone(&pod.info));
+        assert!(cache.not_bound("m").is_some() && cache.not_bound("m").is_none());
+        assert_eq!(decide(&cache, &other()).is_err(), keeps, "others of its group may be bound");
+        assert!(decide(&cache, &pod).is_ok(), "it is its own place");
+        assert_eq!(cache.withdraw("m").is_some(), keeps);
+        assert!(decide(&cache, &other()).is_ok());
+    }
 }

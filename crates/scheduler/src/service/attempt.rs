@@ -13,6 +13,7 @@ use tracing::{Instrument, debug, info, warn};
 
 use super::{Message, Scheduler};
 use crate::bind::{self, BindError, Nomination};
+use crate::framework::ClusterEvent;
 use crate::gang::{self, Clearing, Placement, Refused, Standings};
 use crate::preempt::{Preemption, preempt};
 use crate::profile::Profile;
@@ -108,7 +109,7 @@ impl Scheduler {
             // Told to the pod whose turn it is alone: while the members of a gang come, one after the other, telling all
             // each time would be of no use to anybody.
             for other in members.iter().filter(|other| other.uid != turn.uid) {
-                self.cache.withdraw(&other.uid);
+                self.withdraw(&other.uid, None);
                 self.queue.refused(&other.uid, refused.plugins.clone(), Instant::now());
             }
             return self.refuse_gang(key, std::slice::from_ref(turn), &refused, Clearing::Impossible, started);
@@ -150,6 +151,15 @@ impl Scheduler {
         }
     }
 
+    /// No node is kept for the pod any more, unless it has come there: those who could not have its place may.
+    pub(super) fn withdraw(&mut self, uid: &str, came_to: Option<&str>) {
+        if let Some((node, pod)) = self.cache.withdraw(uid)
+            && came_to != Some(node.as_str())
+        {
+            self.wake(&ClusterEvent::PodRemoved(&pod), &Cause::new("a place that is not kept any more"));
+        }
+    }
+
     /// An attempt to schedule `pod` begins, or has begun with those of its group.
     fn begin(&mut self, pod: &Candidate, started: Instant) -> Running {
         let causes = self.queue.take_causes(&pod.uid);
@@ -160,7 +170,7 @@ impl Scheduler {
 
     /// Charges are made; the API server hears of it in the background, and the attempt ends with the binding.
     fn carry_out(&mut self, pod: Candidate, decision: Decision, mut attempt: Running) {
-        self.cache.withdraw(&pod.uid);
+        self.withdraw(&pod.uid, Some(&decision.node));
         self.queue.decided(&pod.uid);
         let mut promises: Vec<Promise> = Vec::new();
         if !pod.claims.is_empty()
@@ -259,7 +269,7 @@ impl Scheduler {
             self.cache.nominate(&pod.info, &preemption.node);
             self.preempt(pod, preemption);
         } else if !waits {
-            self.cache.withdraw(&pod.uid);
+            self.withdraw(&pod.uid, None);
         }
         self.queue.refused(&pod.uid, refused.plugins, Instant::now());
         self.report(pod, message, nomination);
@@ -307,7 +317,7 @@ impl Scheduler {
                     self.cache.nominate(&pod.info, &preemption.node);
                     self.preempt(pod, preemption);
                 }
-                None if !stays => self.cache.withdraw(&pod.uid),
+                None if !stays => self.withdraw(&pod.uid, None),
                 None => {}
             }
             self.queue.refused(&pod.uid, refused.plugins.clone(), now);

@@ -76,7 +76,7 @@ impl Scheduler {
             Message::Gang(event) => self.handle_gang(event, &cause),
             Message::Preview(question) => self.handle_preview(question),
             Message::NotBound(uid) => {
-                if let Some(pod) = self.cache.forget(&uid) {
+                if let Some(pod) = self.cache.not_bound(&uid) {
                     self.cache.storage.reserved.retain(|_, claim| !pod.claims.contains(claim));
                     self.wake(&ClusterEvent::PodRemoved(&pod), &cause);
                 }
@@ -95,7 +95,7 @@ impl Scheduler {
             self.queue.remove(pod.metadata.uid.as_deref().unwrap_or_default());
             if let Some(change) = self.cache.set_pod(node, &pod) {
                 if change.appeared {
-                    self.cache.withdraw(&change.info.uid);
+                    self.withdraw(&change.info.uid, Some(node));
                     self.wake(&ClusterEvent::PodAdded(&change.info), cause);
                 }
                 if change.scaled_down {
@@ -124,14 +124,14 @@ impl Scheduler {
         } else {
             let uid = pod.metadata.uid.as_deref().unwrap_or_default();
             self.queue.remove(uid);
-            self.cache.withdraw(uid);
+            self.withdraw(uid, None);
         }
     }
 
     fn pod_left(&mut self, pod: &Pod, cause: &Cause) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         self.queue.remove(uid);
-        self.cache.withdraw(uid);
+        self.withdraw(uid, None);
         if GroupKey::of(pod).is_some() {
             self.wake_queues(cause);
         }
@@ -201,7 +201,7 @@ impl Scheduler {
         self.queue.wake(cause, |pod, refused_by| helps(profiles, pod, refused_by, &event));
     }
 
-    fn wake(&mut self, event: &ClusterEvent<'_>, cause: &Cause) {
+    pub(super) fn wake(&mut self, event: &ClusterEvent<'_>, cause: &Cause) {
         let profiles = &self.config.profiles;
         self.queue.wake(cause, |pod, refused_by| helps(profiles, pod, refused_by, event));
     }
