@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
+use machinery::well_known::SERVICE_ACCOUNT_TOKEN;
 use parking_lot::Mutex;
 use registry::{Registry, User};
 use serde::Deserialize;
@@ -235,7 +236,7 @@ impl Meta {
 /// Whether a Secret is one with a token of that account.
 fn belongs(secret: &Entry, account: &str) -> bool {
     let secret: serde_json::Value = serde_json::from_slice(&secret.value).unwrap_or_default();
-    secret["type"] == "kubernetes.io/service-account-token"
+    secret["type"] == SERVICE_ACCOUNT_TOKEN
         && secret["metadata"]["annotations"]["kubernetes.io/service-account.name"] == account
 }
 

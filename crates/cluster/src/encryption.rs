@@ -67,9 +67,11 @@ fn previous_path(profile: &Profile, number: usize) -> PathBuf {
     profile.encryption().with_extension(format!("yaml.{number}"))
 }
 
-/// The files of the earlier configurations of encryption that are there.
-pub(crate) fn previous_paths(profile: &Profile) -> Vec<PathBuf> {
-    (1..).map(|number| previous_path(profile, number)).take_while(|path| path.exists()).collect()
+/// The files that say how the store is encrypted: those of the key and of the configuration, which need not be there, and those of
+/// the earlier configurations that are.
+pub(crate) fn files(profile: &Profile) -> Vec<PathBuf> {
+    let earlier = (1..).map(|number| previous_path(profile, number)).take_while(|path| path.exists());
+    [profile.encryption_key(), profile.encryption()].into_iter().chain(earlier).collect()
 }
 
 /// The earlier configurations of encryption whose keys may still be needed, each with its file.

@@ -162,10 +162,8 @@ impl Profile {
 
     /// What an administrator has said of the cluster, and the keys of its store: paths in the folder, of which some are there.
     pub(crate) fn configuration(&self) -> Vec<PathBuf> {
-        let files =
-            [self.encryption_key(), self.encryption(), self.scheduler(), self.pod_security(), self.audit_policy()];
-        let earlier = encryption::previous_paths(self);
-        let all = files.into_iter().chain(earlier).chain([self.seccomp()]);
+        let others = [self.scheduler(), self.pod_security(), self.audit_policy(), self.seccomp()];
+        let all = encryption::files(self).into_iter().chain(others);
         all.filter_map(|path| Some(path.strip_prefix(&self.folder).ok()?.to_owned())).collect()
     }
 
@@ -182,13 +180,12 @@ impl Profile {
     /// # Errors
     /// When one cannot be read.
     pub(crate) fn keys(&self) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
-        let paths = [self.encryption_key(), self.encryption()].into_iter().chain(encryption::previous_paths(self));
         let read = |path: PathBuf| match fs::read(&path) {
             Ok(text) => Some(Ok((path, text))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => Some(Err(error)),
         };
-        paths.filter_map(read).collect()
+        encryption::files(self).into_iter().filter_map(read).collect()
     }
 
     /// The folders of the kubelets of all nodes.

@@ -37,7 +37,7 @@ pub(crate) use freeze::thaw_left;
 pub use restore::restore;
 pub use save::save_stopped;
 
-use crate::profile::{Home, write_private};
+use crate::profile::{Home, Profile, write_private};
 use crate::settings::Settings;
 
 /// The folder of all snapshots in a home. No profile can be called so.
@@ -180,8 +180,16 @@ impl Snapshots {
         Self(home.folder().join(FOLDER))
     }
 
+    /// Those of the home that a cluster is in.
+    ///
+    /// # Errors
+    /// [`crate::Error::NoHome`] where it is in none.
+    pub fn beside(profile: &Profile) -> Result<Self, crate::Error> {
+        Ok(Self::of(&Home::resolve(profile.folder().parent())?))
+    }
+
     /// Their folder.
-    pub fn folder(&self) -> &Path {
+    fn folder(&self) -> &Path {
         &self.0
     }
 
@@ -326,6 +334,13 @@ fn sum(path: &Path) -> io::Result<Sum> {
             }
         }
     }
+}
+
+/// Does what blocks.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, crate::Error> + Send + 'static,
+) -> Result<T, crate::Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Write(io::Error::other(error)))?
 }
 
 fn hex(bytes: &[u8]) -> String {

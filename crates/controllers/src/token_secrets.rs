@@ -11,12 +11,12 @@ use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::Client;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::watcher;
+use machinery::well_known::SERVICE_ACCOUNT_TOKEN;
 
 use crate::client::{Api, Error, ok_if_not_found};
 use crate::controller::{Context, Controller};
 use crate::{SignToken, meta};
 
-const TYPE: &str = "kubernetes.io/service-account-token";
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
 const UID: &str = "kubernetes.io/service-account.uid";
 const BY_ACCOUNT: &str = "account";
@@ -82,7 +82,7 @@ impl Controller for TokenSecrets {
     type Key = ObjectKey;
 
     fn new(context: &Context, queue: WorkQueue<ObjectKey>) -> Self {
-        let of_type = watcher::Config::default().fields(&format!("type={TYPE}"));
+        let of_type = watcher::Config::default().fields(&format!("type={SERVICE_ACCOUNT_TOKEN}"));
         let secrets: Informer<Secret> = context.informer_of_selected(of_type);
         secrets.index(BY_ACCOUNT, |secret| account_of(secret).into_iter().collect());
         Self {
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_secret_is_filled_once_and_goes_with_its_account() {
         let check = |annotations: Value, data: Value, uid: Option<&str>, expect: &str| {
-            let secret: Secret = serde_json::from_value(json!({ "type": TYPE,
+            let secret: Secret = serde_json::from_value(json!({ "type": SERVICE_ACCOUNT_TOKEN,
                 "metadata": { "name": "t", "namespace": "ns", "annotations": annotations }, "data": data }))
             .expect("a secret");
             let account = uid.map(|uid| {

@@ -36,12 +36,10 @@ impl Docker {
     /// # Errors
     /// The first one met, once all were tried.
     pub async fn thaw(&self, containers: &[String]) -> Result<(), Error> {
-        let mut failed = None;
-        for id in containers {
-            let result = held(self.call(CALL_TIMEOUT, self.client().unpause_container(id)).await);
-            failed = failed.or(result.err());
-        }
-        failed.map_or(Ok(()), Err)
+        let thawed = stream::iter(containers.iter().cloned())
+            .map(|id| async move { held(self.call(CALL_TIMEOUT, self.client().unpause_container(&id)).await) });
+        let results: Vec<Result<(), Error>> = thawed.buffer_unordered(REMOVALS).collect().await;
+        results.into_iter().collect()
     }
 }
 

@@ -7,6 +7,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as Object;
 use machinery::field::{ErrorList, FieldError, Path};
 use machinery::validate;
+use machinery::well_known::SERVICE_ACCOUNT_TOKEN;
 use registry::kind::{Column, Descriptor, Kind, cell_age, cell_name};
 use serde_json::Value;
 
@@ -89,7 +90,7 @@ fn validate_type(errors: &mut ErrorList, object: &Object) {
     let path = Path::new("data");
     let has = |key: &str| entry(&object.data, key).is_some();
     match text(&object.type_) {
-        "kubernetes.io/service-account-token"
+        SERVICE_ACCOUNT_TOKEN
             if entry(&object.metadata.annotations, ACCOUNT_ANNOTATION).is_none_or(String::is_empty) =>
         {
             errors.required(&Path::new("metadata").child("annotations").key(ACCOUNT_ANNOTATION), "");

@@ -27,6 +27,9 @@ pub const NODE_LEASES: &str = "kube-node-lease";
 /// `pkg/kubelet/apis/config/v1beta1/defaults.go`).
 pub const MAX_PODS: u32 = 110;
 
+/// The type of Secrets with a token of a service account (upstream: `staging/src/k8s.io/api/core/v1/types.go`).
+pub const SERVICE_ACCOUNT_TOKEN: &str = "kubernetes.io/service-account-token";
+
 /// The annotation of a node that is an object without a machine, with its value: that of kwok.
 pub const FAKE_NODE: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
 /// Whether a node with these annotations is an object without a machine.

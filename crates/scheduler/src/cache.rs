@@ -160,7 +160,7 @@ impl Cache {
         self.place(node, info, true);
     }
 
-    /// Takes a decision back: its binding failed. The answer is the pod.
+    /// Takes a decision back. The answer is the pod.
     pub fn forget(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         if self.pods.get(uid).is_some_and(|placed| placed.assumed) { self.lift(uid) } else { None }
     }
@@ -266,8 +266,8 @@ impl Cache {
     /// Takes a decision back whose binding failed. The answer is the pod. One of a group keeps its place until it is tried
     /// again: others of the group may be bound, and could do nothing with that if somebody else had it.
     pub fn not_bound(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
-        let node = self.pods.get(uid).filter(|placed| placed.assumed)?.node.clone();
-        let info = self.lift(uid)?;
+        let node = self.pods.get(uid)?.node.clone();
+        let info = self.forget(uid)?;
         if info.group.is_some() {
             self.nominate(&info, &node);
         }

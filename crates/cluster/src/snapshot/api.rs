@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::save::{Source, Wanted, save};
 use super::{Error, Manifest, Snapshots, check_name};
 use crate::own_api;
-use crate::profile::{Home, Profile};
+use crate::profile::Profile;
 
 const GROUP: &str = "snapshots.coracle.dev";
 const VERSION: &str = "v1";
@@ -125,13 +125,13 @@ impl Saver {
         check_name(&name).map_err(|error| ApiError::bad_request(format!("metadata.name: {error}")))?;
         let revision = spec.revision.as_deref().map(str::parse).transpose();
         let revision = revision.map_err(|_| ApiError::bad_request("spec.revision: must be a revision"))?;
-        let home = Home::resolve(self.0.source.profile.folder().parent()).map_err(ApiError::internal)?;
+        let snapshots = Snapshots::beside(&self.0.source.profile).map_err(ApiError::internal)?;
         let mut latest = self.0.latest.lock();
         if let Some(job) = latest.as_ref().filter(|job| job.result.lock().is_none()) {
             let why = format!("the snapshot {} is being saved; try again when it is", job.name);
             return Err(ApiError::new(409, Reason::Conflict, why));
         }
-        if Snapshots::of(&home).path(&name).is_ok_and(|path| path.exists()) {
+        if snapshots.path(&name).is_ok_and(|path| path.exists()) {
             return Err(ApiError::new(409, Reason::AlreadyExists, Error::Exists(name).to_string()));
         }
         let result = Arc::new(Mutex::new(None));

@@ -7,13 +7,12 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use docker::Subnet;
-use machinery::well_known::{HOSTNAME, NODE_LEASES, SELECTED_NODE};
+use machinery::well_known::{HOSTNAME, NODE_LEASES, SELECTED_NODE, SERVICE_ACCOUNT_TOKEN};
 use serde_json::Value;
 use store::Key;
 
 /// The field by which a DaemonSet's pods are bound to their nodes.
 const NAME_FIELD: &str = "metadata.name";
-const TOKEN_TYPE: &str = "kubernetes.io/service-account-token";
 
 /// Where a cluster is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,12 +73,11 @@ impl Move {
         self.selectors(object);
         match &*key.resource {
             "core/nodes" => {
-                let name = self.node(&key.name);
-                set(object, "/metadata/name", &name);
-                let label = ["metadata", "labels", HOSTNAME];
-                self.rename_at(object, &label);
+                self.rename_at(object, &["metadata", "name"]);
+                self.rename_at(object, &["metadata", "labels", HOSTNAME]);
                 each_text(object.pointer_mut("/spec/podCIDR"), &|text| moved_subnet(self, text));
                 each_text(object.pointer_mut("/spec/podCIDRs"), &|text| moved_subnet(self, text));
+                let name = self.node(&key.name);
                 return Key::new(key.resource, key.namespace, name);
             }
             "core/pods" => self.rename_at(object, &["spec", "nodeName"]),
@@ -104,7 +102,7 @@ impl Move {
                 }
             }
             // The controller of these Secrets fills in what is missing.
-            "core/secrets" if object.pointer("/type").is_some_and(|kind| kind == TOKEN_TYPE) => {
+            "core/secrets" if object.pointer("/type").is_some_and(|kind| kind == SERVICE_ACCOUNT_TOKEN) => {
                 if let Some(data) = object.pointer_mut("/data").and_then(Value::as_object_mut) {
                     data.remove("token");
                     data.remove("ca.crt");
@@ -158,10 +156,6 @@ fn each_text(value: Option<&mut Value>, change: &dyn Fn(&str) -> Option<String>)
         Some(Value::Array(items)) => items.iter_mut().for_each(|item| each_text(Some(item), change)),
         _ => {}
     }
-}
-
-fn set(object: &mut Value, pointer: &str, text: &str) {
-    each_text(object.pointer_mut(pointer), &|_| Some(text.to_owned()));
 }
 
 /// The address that lies as far behind the first one of another subnet.
@@ -256,8 +250,14 @@ mod tests {
         check(&moving, "core/services", "a", service(96), ("a", service(97)));
         let headless = json!({ "spec": { "clusterIP": "None", "clusterIPs": ["None"] } });
         check(&moving, "core/services", "a", headless.clone(), ("a", headless));
-        let token = json!({ "type": TOKEN_TYPE, "data": { "token": "a", "ca.crt": "b", "namespace": "c" } });
-        check(&moving, "core/secrets", "a", token, ("a", json!({ "type": TOKEN_TYPE, "data": { "namespace": "c" } })));
+        let token = json!({ "type": SERVICE_ACCOUNT_TOKEN, "data": { "token": "a", "ca.crt": "b", "namespace": "c" } });
+        check(
+            &moving,
+            "core/secrets",
+            "a",
+            token,
+            ("a", json!({ "type": SERVICE_ACCOUNT_TOKEN, "data": { "namespace": "c" } })),
+        );
         let opaque = json!({ "type": "Opaque", "data": { "token": "a" } });
         check(&moving, "core/secrets", "a", opaque.clone(), ("a", opaque));
         let lease = Key::new("coordination.k8s.io/leases", NODE_LEASES, "dev");

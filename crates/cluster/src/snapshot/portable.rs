@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use machinery::well_known::{NODE_LEASES, PROVISIONED_BY, PROVISIONER, SELECTED_NODE};
+use machinery::well_known::{NODE_LEASES, PROVISIONED_BY, PROVISIONER, SELECTED_NODE, SERVICE_ACCOUNT_TOKEN};
 use serde_json::{Map, Value};
 use store::Key;
 
@@ -114,7 +114,7 @@ fn is_own(key: &Key, object: &Value) -> bool {
             "core/services" => &*key.namespace == "default" && name == "kubernetes",
             "core/serviceaccounts" => name == "default",
             "core/configmaps" => name == "kube-root-ca.crt",
-            "core/secrets" => object["type"] == "kubernetes.io/service-account-token",
+            "core/secrets" => object["type"] == SERVICE_ACCOUNT_TOKEN,
             "core/persistentvolumes" => metadata["annotations"].get(PROVISIONED_BY).is_some(),
             "storage.k8s.io/storageclasses" => is_own_class(key, object),
             "networking.k8s.io/ingressclasses" => object["spec"]["controller"] == gateway::INGRESS_CONTROLLER,

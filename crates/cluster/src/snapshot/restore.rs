@@ -12,10 +12,10 @@ use store::{Imported, Options, Revision, Transformer};
 use super::moved::{Move, Place};
 use super::objects::{self, Stored};
 use super::save::token_key;
-use super::{Error, FILES, Manifest, Snapshots};
+use super::{Error, FILES, Manifest, Snapshots, blocking};
 use crate::addresses::Addresses;
 use crate::cluster::{delete, docker_config};
-use crate::profile::{Home, Profile, ProfileLock};
+use crate::profile::{Profile, ProfileLock};
 use crate::settings::Settings;
 use crate::{descriptors, encryption, network};
 
@@ -29,15 +29,14 @@ use crate::{descriptors, encryption, network};
 /// When the cluster runs, or the snapshot is not whole: nothing is changed then. When it cannot be written, or Docker cannot be
 /// reached: the cluster is what it was, but containers of its pods may be gone, which the next start makes again.
 pub async fn restore(profile: &Profile, name: &str) -> Result<Manifest, crate::Error> {
-    let home = Home::resolve(profile.folder().parent())?;
-    let snapshots = Snapshots::of(&home);
+    let snapshots = Snapshots::beside(profile)?;
     let manifest = snapshots.manifest(name)?;
     let (verified, all, snapshot) = (manifest.clone(), snapshots.clone(), name.to_owned());
     blocking(move || Ok(all.verify(&snapshot, &verified)?)).await?;
     descriptors::raise_limit();
     let docker = Docker::connect(docker_config(profile)).await?;
     let existed = profile.exists();
-    let restored = replace(profile, &docker, &snapshots, name, &manifest).await;
+    let restored = replace(profile, existed, &docker, &snapshots, name, &manifest).await;
     if !existed && restored.is_err() {
         // There was nothing of it before.
         if let Err(error) = delete(profile).await {
@@ -49,12 +48,12 @@ pub async fn restore(profile: &Profile, name: &str) -> Result<Manifest, crate::E
 
 async fn replace(
     profile: &Profile,
+    existed: bool,
     docker: &Docker,
     snapshots: &Snapshots,
     name: &str,
     manifest: &Manifest,
 ) -> Result<(), crate::Error> {
-    let existed = profile.exists();
     profile.create()?;
     let _lock = profile.lock()?;
     let settings = addresses(profile, docker, &manifest.settings).await?;
@@ -249,12 +248,6 @@ fn step_aside(folder: &Path, other: &Path) -> io::Result<()> {
         return Err(error);
     }
     fs::rename(&aside, other)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, crate::Error> + Send + 'static,
-) -> Result<T, crate::Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Write(io::Error::other(error)))?
 }
 
 #[cfg(test)]

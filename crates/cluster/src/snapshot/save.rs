@@ -17,9 +17,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::freeze::{Frozen, thaw_left};
-use super::{Error, FILES, FORMAT, Manifest, OBJECTS, Snapshots, Sum, check_name, hex, objects, sum};
+use super::{Error, FILES, FORMAT, Manifest, OBJECTS, Snapshots, Sum, blocking, check_name, hex, objects, sum};
 use crate::cluster::docker_config;
-use crate::profile::{Home, Profile};
+use crate::profile::Profile;
 use crate::settings::Settings;
 use crate::{descriptors, encryption};
 
@@ -62,8 +62,7 @@ pub async fn save_stopped(profile: &Profile, name: &str, volumes: bool) -> Resul
     let transformer: Arc<dyn Transformer> = encryption::open(profile)?;
     let options =
         store::Options { transformer: Some(Arc::clone(&transformer)), ..store::Options::new(profile.store()) };
-    let opened = tokio::task::spawn_blocking(move || Store::open(options, |_, _| Attributes::default())).await;
-    let store = opened.map_err(failed)??;
+    let store = blocking(move || Ok(Store::open(options, |_, _| Attributes::default())?)).await?;
     // Pods may run without the cluster, but not without Docker.
     let docker = Docker::connect(docker_config(profile)).await.ok();
     if let Some(docker) = &docker {
@@ -86,8 +85,7 @@ pub async fn save_stopped(profile: &Profile, name: &str, volumes: bool) -> Resul
 /// # Errors
 /// As [`save_stopped`].
 pub(super) async fn save(source: &Source, wanted: &Wanted) -> Result<Manifest, crate::Error> {
-    let home = source.profile.folder().parent().unwrap_or(source.profile.folder());
-    let snapshots = Snapshots::of(&Home::resolve(Some(home))?);
+    let snapshots = Snapshots::beside(&source.profile)?;
     let folder = snapshots.begin(&wanted.name, source.profile.name())?;
     let saved = match fill(source, wanted, &folder).await {
         Ok(manifest) => snapshots.complete(&wanted.name, &folder, &manifest).map(|()| manifest),
@@ -107,7 +105,7 @@ async fn fill(source: &Source, wanted: &Wanted, folder: &Path) -> Result<Manifes
     let volumes = wanted.volumes && wanted.revision.is_none();
     let (trees, counted_in) = (Trees::of(profile, volumes)?, folder.to_owned());
     let needed = source.store.stats().objects.iter().map(|(_, count)| *count as u64 * 4096).sum();
-    tokio::task::spawn_blocking(move || trees.check_space(&counted_in, needed)).await.map_err(failed)??;
+    blocking(move || Ok(trees.check_space(&counted_in, needed)?)).await?;
     let frozen = match &source.freezer {
         Some((docker, tell)) if volumes => Some(Frozen::freeze(profile, docker, tell.clone()).await?),
         _ => None,
@@ -120,8 +118,8 @@ async fn fill(source: &Source, wanted: &Wanted, folder: &Path) -> Result<Manifes
         // What pods have come and gone meanwhile is known now.
         let trees = Trees::of(profile, volumes)?;
         let (source, folder) = (source.clone(), folder.to_owned());
-        let written = tokio::task::spawn_blocking(move || write(&source, &all, &trees, &folder)).await;
-        Ok::<_, crate::Error>((revision, written.map_err(failed)??))
+        let written = blocking(move || Ok(write(&source, &all, &trees, &folder)?)).await?;
+        Ok::<_, crate::Error>((revision, written))
     };
     let written = written.await;
     if let Some(frozen) = frozen {
@@ -147,10 +145,6 @@ async fn fill(source: &Source, wanted: &Wanted, folder: &Path) -> Result<Manifes
 /// The sum of the key that signs tokens.
 pub(super) fn token_key(profile: &Profile) -> Option<String> {
     sum(&profile.token_key()).ok().map(|sum| sum.sha256)
-}
-
-fn failed(error: tokio::task::JoinError) -> crate::Error {
-    Error::Write(io::Error::other(error)).into()
 }
 
 /// What of a profile's folder is kept, beside the store.

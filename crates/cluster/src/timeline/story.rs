@@ -117,13 +117,11 @@ fn attempts(records: &Records, told: &[Entry]) -> Vec<Entry> {
             attempts.pop();
         }
         for Attempts { from, to, since, outcome, .. } in attempts {
-            let which = if from == to { format!("attempt {from}") } else { format!("attempts {from} to {to}") };
-            let mut text = json!(format!("no node, {which}: {outcome}"));
-            shorten(&mut text);
             let time_micros = since.as_microsecond();
             if time_micros < first {
                 continue;
             }
+            let which = if from == to { format!("attempt {from}") } else { format!("attempts {from} to {to}") };
             entries.push(Entry {
                 time_micros,
                 what: What::Did,
@@ -133,7 +131,7 @@ fn attempts(records: &Records, told: &[Entry]) -> Vec<Entry> {
                     namespace: namespace.to_owned(),
                     name: name.to_owned(),
                 }),
-                text: text.as_str().map(str::to_owned),
+                text: Some(shortened(format!("no node, {which}: {outcome}"))),
                 component: Some(SCHEDULER.to_owned()),
                 author: None,
                 changes: Vec::new(),
@@ -234,9 +232,16 @@ fn event_text(event: &Value) -> String {
     let message = [text("message"), text("note")].into_iter().find(|message| !message.is_empty()).unwrap_or_default();
     let count = event["count"].as_u64().or_else(|| event["series"]["count"].as_u64()).unwrap_or(1);
     let times = if count > 1 { format!(" ({count} times)") } else { String::new() };
-    let mut told = Value::from(format!("{}: {message}{times}", text("reason")));
-    shorten(&mut told);
-    told.as_str().unwrap_or_default().to_owned()
+    shortened(format!("{}: {message}{times}", text("reason")))
+}
+
+/// A text, cut to what anybody reads.
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// Makes a text of a value that is longer than anybody reads.
@@ -246,8 +251,8 @@ fn shorten(value: &mut Value) {
         Value::Array(_) | Value::Object(_) => Cow::Owned(value.to_string()),
         _ => return,
     };
-    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
-        *value = json!(format!("{}…", &text[..end]));
+    if text.char_indices().nth(LONGEST).is_some() {
+        *value = json!(shortened(text.into_owned()));
     }
 }
 

@@ -13,7 +13,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use machinery::quantity::Quantity as Amount;
-use machinery::well_known::{ARCH, CONTROL_PLANE, EXTRA_NODE, FAKE_NODE, HOSTNAME, MAX_PODS, NODE_CAPACITY, OS};
+use machinery::well_known::{
+    ARCH, CONTROL_PLANE, EXTRA_NODE, FAKE_NODE, HOSTNAME, MAX_PODS, NODE_CAPACITY, OS, is_fake_node,
+};
 
 use super::{ask, require_running};
 use crate::cli::{NodeAdd, NodeCommand, NodeDelete};
@@ -274,13 +276,13 @@ fn row(node: &Node) -> [String; 8] {
 
 /// `fake`, `control-plane` for the node that the cluster came with, else `worker`.
 fn kind(node: &Node) -> &'static str {
-    let has = |map: &Option<BTreeMap<String, String>>, key: &str| map.as_ref().and_then(|map| map.get(key)).cloned();
-    if has(&node.metadata.annotations, FAKE_NODE.0).as_deref() == Some(FAKE_NODE.1) {
-        return "fake";
-    }
-    match has(&node.metadata.labels, CONTROL_PLANE) {
-        Some(_) => "control-plane",
-        None => "worker",
+    let labels = node.metadata.labels.as_ref();
+    if is_fake_node(node.metadata.annotations.as_ref()) {
+        "fake"
+    } else if labels.is_some_and(|labels| labels.contains_key(CONTROL_PLANE)) {
+        "control-plane"
+    } else {
+        "worker"
     }
 }
 

@@ -67,18 +67,13 @@ fn make(profile: &Profile, wanted: &SaveSnapshot) -> Result<Manifest> {
     progress.step(&format!("Saving {}", profile.name()));
     let saved = if profile.daemon().is_some_and(|daemon| !daemon.stopping) {
         ask(profile, async |client| make_of_running(&client, profile, wanted).await)
-            .and_then(|()| Ok(of(profile)?.manifest(&wanted.name)?))
+            .and_then(|()| Ok(Snapshots::beside(profile)?.manifest(&wanted.name)?))
     } else {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(runtime.block_on(snapshot::save_stopped(profile, &wanted.name, !wanted.no_volumes))?)
     };
     progress.clear();
     saved
-}
-
-/// The snapshots of a cluster's home.
-fn of(profile: &Profile) -> Result<Snapshots> {
-    Ok(Snapshots::of(&Home::resolve(profile.folder().parent())?))
 }
 
 async fn make_of_running(client: &Client, profile: &Profile, wanted: &SaveSnapshot) -> Result<()> {

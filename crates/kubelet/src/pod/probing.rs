@@ -116,9 +116,11 @@ fn spawn(
     let kind = assignment.kind;
     let handle = tokio::spawn(async move {
         let (probe, timeout) = (assignment.probe.clone(), assignment.timeout());
-        let frozen = shared.config.frozen.clone();
-        let attempt =
-            || probes::unfrozen(frozen.clone(), || probes::attempt(&shared.runtime, &target, &probe, timeout));
+        let attempt = || {
+            probes::unfrozen(shared.config.frozen.clone(), || {
+                probes::attempt(&shared.runtime, &target, &probe, timeout)
+            })
+        };
         let name = target.container.name.as_str();
         let tell = |reason: &'static str, message: String| {
             shared.reporter.pod_warning(&desired, Some(name), reason, &message);
